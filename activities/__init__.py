@@ -1,0 +1,1 @@
+"""Activities: thin edges between workflows and the plain objects that do the work."""

@@ -1,0 +1,1 @@
+"""Where renders run: one Protocol, one module a platform."""

@@ -1,0 +1,1 @@
+"""Reading, checking and joining what renderers wrote."""

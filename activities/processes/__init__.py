@@ -1,0 +1,1 @@
+"""Render processes: starting them, watching them, and ending whole trees."""

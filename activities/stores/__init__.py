@@ -1,0 +1,1 @@
+"""Where outputs are published, and how a result becomes final."""

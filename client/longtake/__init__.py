@@ -1,0 +1,1 @@
+"""Longtake: durable distributed rendering on Temporal."""

@@ -1,0 +1,1 @@
+"""Workflows: RenderJob and the pure scheduling it stands on."""
