@@ -1,0 +1,52 @@
+"""What can go wrong, as types that callers and workflows compare by name."""
+
+from enum import StrEnum
+
+
+class LongtakeError(Exception):
+    """An error whose text is one sentence for a person, with the fix in it."""
+
+
+class BadJobError(LongtakeError, ValueError):
+    """A job, a job file or an id that cannot be accepted; nothing was started."""
+
+
+class NoSuchJobError(LongtakeError):
+    """No job has this id."""
+
+
+class JobExistsError(LongtakeError):
+    """The id is taken by a different job."""
+
+
+class JobEndedError(LongtakeError):
+    """The job has ended, so that the request has nothing to act on."""
+
+
+class NotReachableError(LongtakeError):
+    """Temporal, or a worker that must answer, cannot be reached."""
+
+
+class JobFailedError(LongtakeError):
+    """The job whose result was awaited has failed."""
+
+
+class JobCancelledError(LongtakeError):
+    """The job whose result was awaited was cancelled."""
+
+
+class ErrorType(StrEnum):
+    """`ApplicationError.type` values on the wire: the only thing workflows and clients compare."""
+
+    # Never retried: the same input gives the same answer.
+    BAD_JOB = "BadJob"
+    # Never retried by Temporal: the activity has used up the attempts that the job allows.
+    CHUNK_FAILED = "ChunkFailed"
+    # Retried: one attempt of a chunk went wrong, and attempts are left.
+    ATTEMPT_FAILED = "AttemptFailed"
+    # Never retried: the files of a chunk are not what was published, and joining again changes nothing.
+    STITCH_REFUSED = "StitchRefused"
+    # Retried for ever: another worker may see the job's folder.
+    STORE_NOT_SHARED = "StoreNotShared"
+    # The job ended with chunks missing.
+    JOB_FAILED = "JobFailed"

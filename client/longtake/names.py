@@ -1,0 +1,58 @@
+"""Names that clients, workflows and workers must agree on: queues, ids, signals, search attributes."""
+
+import re
+import secrets
+from enum import StrEnum
+
+from temporalio.common import SearchAttributeKey
+
+from longtake.errors import BadJobError
+
+RENDER_JOB_WORKFLOW = "RenderJob"
+
+DEFAULT_TASK_QUEUE = "longtake"
+
+STATE = SearchAttributeKey.for_keyword("LongtakeState")
+NAME = SearchAttributeKey.for_keyword("LongtakeName")
+PROGRESS = SearchAttributeKey.for_float("LongtakeProgress")
+
+# Registered by a worker as it starts, and given to a development server.
+SEARCH_ATTRIBUTES = (STATE, NAME, PROGRESS)
+
+# Memo keys: small facts that `describe` and `list` bring along without asking a worker.
+MEMO_CONTROL = "control"
+MEMO_STATUS = "status"
+MEMO_DIGEST = "digest"
+
+# A job id is a folder name in the store and part of attempt ids: nothing in it may need quoting.
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+
+class Control(StrEnum):
+    """What a job wants of its running work, as workers read it in the job's memo."""
+
+    RUN = "run"
+    DRAIN = "drain"
+    STOP = "stop"
+
+
+def local_queue(task_queue: str) -> str:
+    """Return the queue of the workers that render with local processes."""
+    return f"{task_queue}-local"
+
+
+def check_job_id(job_id: str) -> str:
+    """Return the id as it is, or raise `BadJobError` with the rule it breaks."""
+    if not _JOB_ID.fullmatch(job_id):
+        shown = job_id if len(job_id) <= 40 else f"{job_id[:40]}..."
+        raise BadJobError(
+            f"id: {shown!r} is not a job id; use 1 to 100 letters, digits, '.', '_' or '-', starting with a "
+            "letter or digit"
+        )
+    return job_id
+
+
+def new_job_id(name: str) -> str:
+    """Return an id that starts with the job's name and is not taken."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "job"
+    return f"{slug}-{secrets.token_hex(4)}"

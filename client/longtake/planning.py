@@ -1,0 +1,102 @@
+"""Cutting a job into chunks: a few numbers in, any chunk of a million out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from longtake.job import ChunkSpec, RenderJobSpec
+from longtake.placeholders import expand, printf_pattern
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One unit of rendering, checking and retrying: the frames `[start, stop)` of a job."""
+
+    index: int
+    start: int
+    stop: int
+    output_template: str
+    command_template: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """How many frames it has."""
+        return self.stop - self.start
+
+    @property
+    def words(self) -> dict[str, int | str]:
+        """What its placeholders stand for, but for those of outputs."""
+        return {
+            "chunk": self.index, "start": self.start, "stop": self.stop, "last": self.stop - 1, "count": self.count
+        }  # fmt: skip
+
+    @property
+    def writes_in_place(self) -> bool:
+        """Whether its command names its output itself, as some Helios files do."""
+        return not any("{output" in part.replace("{{", "") for part in self.command_template)
+
+    def outputs(self) -> tuple[str, ...]:
+        """Return the paths it publishes, as the job names them."""
+        if "{frame" not in self.output_template.replace("{{", ""):
+            return (expand(self.output_template, self.words),)
+        return tuple(
+            expand(self.output_template, {**self.words, "frame": frame}) for frame in range(self.start, self.stop)
+        )
+
+    def output_pattern(self) -> str:
+        """Return the path for `{output}`: the file, or the printf pattern of the image files."""
+        if "{frame" not in self.output_template.replace("{{", ""):
+            return expand(self.output_template, self.words)
+        return printf_pattern(self.output_template, self.words)
+
+    def command(self, template: tuple[str, ...], *, output: str, output_dir: str) -> tuple[str, ...]:
+        """Return a command of this chunk with its placeholders replaced."""
+        words = {**self.words, "output": output, "output_dir": output_dir}
+        return tuple(expand(part, words) for part in template)
+
+
+class ChunkPlan:
+    """The chunks of a job, made as they are asked for: a million of them take no memory.
+
+    Args:
+        job: The job.
+        listed: The explicit chunks of a job whose list is in a file (`job.chunk_list`), read by the caller.
+    """
+
+    def __init__(self, job: RenderJobSpec, listed: Sequence[ChunkSpec] = ()) -> None:
+        self._job = job
+        self._listed: Sequence[ChunkSpec] = job.inline_chunks or listed
+
+    def __len__(self) -> int:
+        return self._job.chunk_count
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Chunk:
+        if not 0 <= index < len(self):
+            raise IndexError(f"chunk {index} of {len(self)}")
+        if self._job.frames is None:
+            own = self._listed[index]
+            return Chunk(
+                index=index,
+                start=own.start,
+                stop=own.start + own.count,
+                output_template=own.output or self._job.chunk_output or "",
+                command_template=own.command or self._job.command or (),
+            )
+        frames = self._job.frames
+        start = frames.first + index * frames.per_chunk
+        return Chunk(
+            index=index,
+            start=start,
+            stop=min(start + frames.per_chunk, frames.first + frames.count),
+            output_template=self._job.chunk_output or "",
+            command_template=self._job.command or (),
+        )
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames all chunks have together."""
+        if self._job.frames is not None:
+            return self._job.frames.count
+        return sum(chunk.count for chunk in self._listed)

@@ -1,0 +1,28 @@
+"""Frame rates: exact fractions, spelled one way."""
+
+import re
+from fractions import Fraction
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+
+def _as_rate(value: object) -> object:
+    """Turn what people write for a frame rate into its one spelling, `30` or `30000/1001`."""
+    if value is None:
+        return None
+    if isinstance(value, float):
+        # 29.97 and its kind are roundings of n * 1000 / 1001: over a long film the rest becomes audible.
+        near = Fraction(round(value * 1.001) * 1000, 1001)
+        fix = f'"{near}"' if value > 0 and abs(near - Fraction(value)) < 0.01 else "a whole number or a fraction"
+        raise ValueError(f"write {fix} instead of {value}; a rounded rate drifts over a long film")
+    spelled = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(spelled, str) or not re.fullmatch(r"[1-9]\d{0,8}(/[1-9]\d{0,8})?", spelled, re.ASCII):
+        raise ValueError('must be a whole number such as 30 or a fraction such as "30000/1001"')
+    rate = Fraction(spelled)
+    if rate > 1000:
+        raise ValueError("must be at most 1000 frames a second")
+    return str(rate)
+
+
+Rate = Annotated[str, BeforeValidator(_as_rate)]

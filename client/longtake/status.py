@@ -1,0 +1,104 @@
+"""What a job says of itself: to the `status` query, to lists, and to people."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from longtake.contract import Contract
+
+
+class JobState(StrEnum):
+    """The states of a job as users see them."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the job by itself."""
+        return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+class JobPhase(StrEnum):
+    """What a job is doing, finer than its state."""
+
+    PLANNING = "planning"
+    RENDERING = "rendering"
+    PAUSING = "pausing"
+    STITCHING = "stitching"
+    CLEANING_UP = "cleaning_up"
+    ENDED = "ended"
+
+
+class ChunkFailure(Contract):
+    """A chunk that used up its attempts: a worker tells the workflow, and the workflow its users."""
+
+    chunk: int = Field(ge=0)
+    start: int = Field(default=0, description="number of its first frame")
+    stop: int = Field(default=0, description="number after its last frame")
+    attempts: int = Field(default=1, description="how often it was tried in this pass")
+    error: str = Field(default="", max_length=4000, description="one sentence, with the lines of the log that matter")
+    host: str = Field(default="", description="where it was tried last")
+    log: str = Field(default="", description="path of the last try's log in the store")
+
+
+class RunningChunk(Contract):
+    """A chunk that is rendered, or waits for its next try, as the activity's heartbeat tells it."""
+
+    chunk: int
+    frames: int = 0
+    frames_done: int = 0
+    attempt: int = 1
+    host: str = ""
+    waiting: bool = Field(default=False, description="it stands in a queue or waits for its next try")
+    error: str = Field(default="", description="what went wrong with the try before this one")
+
+
+class RenderJobResult(Contract):
+    """What a completed job has made."""
+
+    output: str | None = Field(default=None, description="absolute path of the film; None without a stitch")
+    sha256: str | None = Field(default=None, description="digest of the film")
+    size_bytes: int | None = None
+    frames: int = Field(default=0, description="frames of the film, or of all chunks")
+    duration_seconds: float | None = Field(default=None, description="length of the film")
+    missing_chunks: tuple[tuple[int, int], ...] = Field(default=(), description="ranges left out by `allow_gaps`")
+
+
+class JobMetrics(Contract):
+    """Sums over a job."""
+
+    render_seconds: float = Field(default=0, description="time spent in attempts that succeeded, over all workers")
+    chunk_seconds: float | None = Field(default=None, description="what one chunk took, on average")
+
+
+class JobStatus(Contract):
+    """One look at a job; the same fields as `longtake status --json`."""
+
+    id: str
+    name: str = ""
+    state: JobState = JobState.PENDING
+    phase: JobPhase = JobPhase.PLANNING
+    progress: float = Field(default=0, ge=0, le=100, description="per cent of the frames, and 100 only when completed")
+    total_chunks: int = 0
+    completed_chunks: int = 0
+    failed_chunks: int = 0
+    skipped_chunks: int = Field(default=0, description="published before this run began, and not rendered again")
+    running_chunks: int = 0
+    total_frames: int = 0
+    completed_frames: int = 0
+    error: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    result: RenderJobResult | None = None
+    metrics: JobMetrics = JobMetrics()
+    eta_seconds: float | None = Field(default=None, description="time to go, from measured chunks; None when unknown")
+    max_parallel: int = 0
+    base_dir: str | None = Field(default=None, description="the store, as the workers see it")
+    failures: tuple[ChunkFailure, ...] = Field(default=(), description="the first failed chunks, at most 20")
+    running: tuple[RunningChunk, ...] = Field(default=(), description="what is rendered now; told by heartbeats")

@@ -1,0 +1,97 @@
+"""What the workflow and its activities tell each other: orders, reports and heartbeats.
+
+Each stays far below 1 KiB whatever the size of the job: activities read the job itself from its folder in the store.
+"""
+
+from pydantic import Field
+
+from longtake.contract import Contract
+from longtake.job import RenderJobSpec
+from longtake.ranges import Range
+from longtake.status import ChunkFailure
+
+
+class JobRef(Contract):
+    """Where the accepted job lies, for activities that read it."""
+
+    id: str
+    base_dir: str = Field(description="absolute folder; bookkeeping lies in `.longtake/<id>/` below it")
+    digest: str = Field(description="identity of the work; a folder with another one is not this job's")
+
+
+class PlanOrder(Contract):
+    """RenderJob to `plan_job`: accept this job."""
+
+    id: str
+    job: RenderJobSpec
+
+
+class JobPlan(Contract):
+    """`plan_job` to RenderJob: the job is accepted and written down."""
+
+    ref: JobRef
+    chunk_count: int
+    frame_count: int
+    done: tuple[Range, ...] = Field(default=(), description="chunks published before, which stay as they are")
+    done_frames: int = 0
+    has_film: bool = Field(default=False, description="there is something to stitch or verify")
+    search_attributes: bool = Field(default=True, description="the namespace has Longtake's search attributes")
+
+
+class SpanOrder(Contract):
+    """RenderJob to `render_span`: render the chunks `[start, stop)` one after the other."""
+
+    ref: JobRef
+    start: int
+    stop: int
+    failures: int = Field(default=0, description="tries of the first chunk that failed already in this pass")
+
+
+class SpanReport(Contract):
+    """`render_span` to RenderJob, as its result or in the details of its failure."""
+
+    done: tuple[Range, ...] = Field(default=(), description="published chunks")
+    frames: int = Field(default=0, description="frames of the published chunks")
+    skipped: int = Field(default=0, description="published chunks that were published before")
+    failed: tuple[ChunkFailure, ...] = Field(default=(), description="chunks that used up their attempts")
+    left: Range | None = Field(default=None, description="chunks given back because the job was paused")
+    left_failures: int = Field(default=0, description="failed tries of the first chunk given back")
+    render_seconds: float = 0
+
+
+class Heartbeat(Contract):
+    """`render_span` to its own next attempt, and to whoever looks at the job."""
+
+    chunk: int
+    frames: int = 0
+    frames_done: int = 0
+    attempt: int = Field(default=1, description="try of this chunk in this pass")
+    failures: int = Field(default=0, description="failed tries of this chunk in this pass")
+    failed: tuple[ChunkFailure, ...] = Field(default=(), description="earlier chunks of the span that failed for good")
+    host: str = ""
+
+
+class DrainOrder(Contract):
+    """RenderJob to `find_waiting`: say which of these attempts have not begun."""
+
+    ref: JobRef
+
+
+class WaitingAttempt(Contract):
+    """An activity that no worker has, and how often its first chunk failed before."""
+
+    activity_id: str
+    failures: int = 0
+
+
+class DrainReport(Contract):
+    """`find_waiting` to RenderJob: attempts that the job can take back at once."""
+
+    waiting: tuple[WaitingAttempt, ...] = ()
+
+
+class StitchOrder(Contract):
+    """RenderJob to `stitch_job`: prove all outputs and make the film."""
+
+    ref: JobRef
+    missing: tuple[Range, ...] = Field(default=(), description="chunks that failed and are left out (`allow_gaps`)")
