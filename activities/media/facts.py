@@ -1,0 +1,50 @@
+"""What must be equal for video files to be joined."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class VideoFacts(BaseModel):
+    """What was found in a sound video file; a chunk's sidecar keeps it, the join compares it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    frames: int = Field(ge=1, description="Number of frames that are shown.")
+    codec: str
+    profile: str
+    width: int
+    height: int
+    pixel_format: str
+    sample_aspect_ratio: str = Field(description="Width to height of one pixel, as 1:1.")
+    colour_range: str = Field(description="These four are code points of ITU-T H.273; range as in libav.")
+    colour_space: str
+    colour_primaries: str
+    colour_transfer: str
+    extradata_sha256: str = Field(description="Digest of the decoder set-up, the same in every container.")
+    reorder_frames: int = Field(0, ge=0, description="Frames that storage order runs ahead of display order.")
+    starts_clean: bool = Field(True, description="The first stored frame is a key frame, shown first.")
+    audio: str = Field("", description="Codec, rate and channels of the first audio stream, if any.")
+
+    def mismatch(self, other: "VideoFacts") -> str | None:
+        """Tells in words why this file cannot follow `other` in one stream, or nothing when it can."""
+        if (self.width, self.height) != (other.width, other.height):
+            size, wanted = f"{self.width}x{self.height}", f"{other.width}x{other.height}"
+            return f"has another size: {size} instead of {wanted}"
+        for name, words in _COMPARED.items():
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return f"has another {words}: {mine} instead of {theirs}"
+        if self.extradata_sha256 != other.extradata_sha256:
+            return "was encoded with other settings: its codec parameters differ"
+        return None
+
+
+_COMPARED = {
+    "codec": "codec",
+    "profile": "codec profile",
+    "pixel_format": "pixel format",
+    "sample_aspect_ratio": "pixel shape",
+    "colour_range": "colour range",
+    "colour_space": "colour space",
+    "colour_primaries": "set of colour primaries",
+    "colour_transfer": "colour transfer",
+}

@@ -1,0 +1,105 @@
+"""Proof that a finished film is the film that was ordered."""
+
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from activities.media.audio import SoundSpan
+from activities.media.errors import DamagedOutput, MismatchedOutput
+from activities.media.facts import VideoFacts
+from activities.media.reading import read_video
+from activities.media.source import READERS
+
+# Matroska's clock; every other container is finer.
+_CLOCK = Fraction(1, 1000)
+
+
+class FilmFacts(BaseModel):
+    """What was found in a finished film."""
+
+    model_config = ConfigDict(frozen=True)
+
+    frames: int = Field(ge=1)
+    duration_seconds: float = Field(gt=0)
+    codec: str
+    width: int
+    height: int
+
+
+def verify_film(
+    path: Path,
+    *,
+    fps: Fraction,
+    frames: int,
+    like: VideoFacts | None = None,
+    audio: bool = False,
+    stop: threading.Event | None = None,
+) -> FilmFacts:
+    """Returns the facts of a film once each of its frames was found in its place.
+
+    One pass over the file proves: the container is whole; it holds exactly `frames` pictures, stored in
+    order, shown from time zero on the grid of `fps`; it lasts as long as they do; its codec parameters are
+    those of the chunks; its sound covers it within one packet.
+
+    Args:
+        path: The film; its extension says how it is read.
+        fps: Its exact rate.
+        frames: How many pictures it must hold.
+        like: What its chunks were, for a joined film.
+        audio: Whether it must have sound. Sound that is there is checked in any case.
+        stop: Ends the check when set.
+
+    Raises:
+        DamagedOutput: The film is cut, or has other frames or times than it must have.
+        MismatchedOutput: The film has another rate, size, codec or set of parameters.
+        JoinStopped: `stop` was set.
+    """
+    reading = read_video(path, fps=fps, frames=frames, stop=stop, with_sound=True)
+    problem = like and reading.facts.mismatch(like)
+    if problem:
+        raise MismatchedOutput(path.name, problem)
+    problem = _time_problem(path, reading.begin, reading.duration_seconds, frames / fps, 1 / fps, reading.sound)
+    if problem is None and reading.sound is not None:
+        problem = _sound_problem(reading.sound, reading.begin, frames / fps)
+    if problem is None and audio and reading.sound is None:
+        problem = "has no sound"
+    if problem is not None:
+        raise DamagedOutput(path.name, problem)
+    return FilmFacts(
+        frames=reading.facts.frames,
+        duration_seconds=float(frames / fps),
+        codec=reading.facts.codec,
+        width=reading.facts.width,
+        height=reading.facts.height,
+    )
+
+
+def _time_problem(
+    path: Path,
+    begin: Fraction,
+    duration_seconds: float,
+    length: Fraction,
+    frame: Fraction,
+    sound: SoundSpan | None,
+) -> str | None:
+    # Transport streams run on a clock of their own, which starts anywhere.
+    if READERS[path.suffix.lower()] != "mpegts" and begin != 0:
+        return f"starts at {float(begin):.3f} s instead of 0"
+    # A container's length may count the last packet of sound to its end.
+    allowed = frame + _CLOCK + (2 * sound.packet if sound else 0)
+    if abs(duration_seconds - length) > allowed:
+        return f"lasts {duration_seconds:.3f} s instead of {float(length):.3f} s"
+    return None
+
+
+def _sound_problem(sound: SoundSpan, begin: Fraction, length: Fraction) -> str | None:
+    if sound.begin is None:
+        return "has an empty audio stream"
+    allowed = sound.packet + _CLOCK
+    if sound.begin - begin > allowed:
+        return f"has sound that starts at {float(sound.begin - begin):.3f} s instead of 0"
+    if abs(sound.end - begin - length) > allowed:
+        return f"has sound that ends at {float(sound.end - begin):.3f} s instead of {float(length):.3f} s"
+    return None

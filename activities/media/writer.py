@@ -1,0 +1,180 @@
+"""Writing a film packet by packet, at times which are exact by construction."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av.audio.stream import AudioStream
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from activities.media.errors import MismatchedOutput
+from activities.media.source import READERS, AnyPacket
+
+MUXERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".ts": "mpegts",
+}
+# What ffmpeg itself takes for the smallest time scale worth having in mp4.
+_SMALLEST_TIMESCALE = 10000
+# ffmpeg's own default (`-muxdelay 0.7`); without it players get clock references later than pictures.
+_TRANSPORT_DELAY_MICROSECONDS = "700000"
+_BUFFER_BYTES = 1 << 20
+
+
+def track_timescale(fps: Fraction) -> int:
+    """Returns ticks a second of which a whole number makes one frame, so that no time needs rounding."""
+    return fps.numerator * -(-_SMALLEST_TIMESCALE // fps.numerator)
+
+
+class _Target:
+    """The file under a muxer, which can be told to take nothing more."""
+
+    def __init__(self, path: Path) -> None:
+        # The muxer opens this name a second time to move the index to the front.
+        self.name = f"file:{os.path.abspath(path)}"
+        self.closed = False
+        self._file = path.open("w+b", buffering=0)
+
+    def write(self, data: bytes) -> int:
+        if self.closed:
+            raise OSError("the film was given up")
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.closed = True
+        self._file.close()
+
+
+class FilmWriter:
+    """A film being written; leaving the block finishes and syncs it, or removes it after an error."""
+
+    def __init__(self, path: Path, fps: Fraction, reorder_frames: int) -> None:
+        muxer = MUXERS.get(path.suffix.lower())
+        if muxer is None:
+            raise MismatchedOutput(path.name, f"cannot be joined: films end in {', '.join(MUXERS)}")
+        self._path = path
+        self._reorder_frames = reorder_frames
+        self._timescale = track_timescale(fps)
+        self._frame_ticks = int(self._timescale / fps)
+        self._target = _Target(path)
+        self._container = av.open(
+            self._target, "w", format=muxer, options=self._options(muxer), buffer_size=_BUFFER_BYTES
+        )
+        self._fps = fps
+        self._video: Stream | None = None
+
+    def _options(self, muxer: str) -> dict[str, str]:
+        if muxer in ("mp4", "mov"):
+            scale = str(self._timescale)
+            # The film's own clock counts milliseconds by default, which would round its length.
+            return {"movflags": "+faststart", "video_track_timescale": scale, "movie_timescale": scale}
+        if muxer == "mpegts":
+            return {"max_delay": _TRANSPORT_DELAY_MICROSECONDS}
+        # Matroska stores display times only; shifting by the reorder delay would start the film late.
+        return {"avoid_negative_ts": "disabled"}
+
+    def add_video(self, template: VideoStream) -> None:
+        """Declares the one video stream, with the codec parameters of a chunk's."""
+        stream = self.add_copy(template)
+        stream.time_base = Fraction(1, self._timescale)
+        stream.codec_context.framerate = self._fps  # type: ignore[attr-defined]  # a video context
+        if self._keeps_tag(template):
+            stream.codec_context.codec_tag = template.codec_context.codec_tag
+        self._video = stream
+
+    def _keeps_tag(self, template: VideoStream) -> bool:
+        """Tells whether mp4 or mov must repeat the chunk's tag (hvc1 for Apple, the kinds of ProRes)."""
+        source = Path(template.container.name)
+        if READERS.get(source.suffix.lower()) != "mov" or READERS[self._path.suffix.lower()] != "mov":
+            return False
+        tag = template.codec_context.codec_tag
+        same = (source.suffix.lower() == ".mov") == (self._path.suffix.lower() == ".mov")
+        return same or tag in ("hvc1", "hev1")
+
+    def add_copy(self, template: Stream) -> Stream:
+        """Declares a stream whose packets will be copied from `template`'s file."""
+        try:
+            return self._container.add_stream_from_template(template, opaque=True)
+        except ValueError as error:
+            raise self._cannot_hold(template) from error
+
+    def add_encoder(self, codec: str, rate: int) -> AudioStream:
+        """Declares a stream whose packets an encoder makes."""
+        stream = self._container.add_stream(codec, rate=rate)
+        assert isinstance(stream, AudioStream)
+        return stream
+
+    def _cannot_hold(self, stream: Stream) -> MismatchedOutput:
+        return MismatchedOutput(self._path.name, f"cannot hold {stream.codec_context.codec.canonical_name}")
+
+    def write_frame(self, packet: AnyPacket, shown: int, stored: int) -> None:
+        """Writes the picture shown as frame `shown` of the film and stored as its number `stored`."""
+        assert self._video is not None
+        packet.stream = self._video
+        packet.time_base = Fraction(1, self._timescale)
+        packet.pts = shown * self._frame_ticks
+        packet.dts = (stored - self._reorder_frames) * self._frame_ticks
+        packet.duration = self._frame_ticks
+        self.write(packet)
+
+    def frame_of(self, seconds: Fraction) -> int:
+        """Returns the number of the frame shown at a time that is on the grid but for rounding."""
+        return round(seconds * self._fps)
+
+    def seconds_of(self, stored: int) -> float:
+        """Returns when the picture stored as number `stored` is decoded."""
+        return (stored - self._reorder_frames) * self._frame_ticks / self._timescale
+
+    def write(self, packet: AnyPacket) -> None:
+        """Writes one packet of a stream of this film, whose times are already those of the film."""
+        try:
+            self._container.mux_one(packet)
+        except av.error.FFmpegError as error:
+            raise MismatchedOutput(self._path.name, f"cannot be written: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            try:
+                self._container.close()
+                self._target.sync()
+                self._target.close()
+                return
+            except BaseException:
+                self._give_up()
+                raise
+        self._give_up()
+
+    def _give_up(self) -> None:
+        # Closing first keeps the muxer from writing an index and moving gigabytes for a film nobody wants.
+        self._target.close()
+        try:
+            self._container.close()
+        except (av.error.FFmpegError, OSError, ValueError):
+            pass
+        finally:
+            self._path.unlink(missing_ok=True)
