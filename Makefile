@@ -58,13 +58,13 @@ $(READY): pyproject.toml constraints.txt
 	  echo "Longtake needs Python 3.11 or later with its venv module: install it (Debian and Ubuntu:" \
 	    "python3 and python3-venv), or name yours with 'make setup PYTHON=/path/to/python'." >&2; exit 1; \
 	fi; \
-	if ! $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	if ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	  echo "PYTHON=$$python does not run, or is older than Python 3.11." >&2; exit 1; \
 	fi; \
 	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
-	  echo "Making .venv with $$($$python --version)."; \
+	  echo "Making .venv with $$("$$python" --version)."; \
 	  rm -rf .venv; \
-	  $$python -m venv .venv || { rm -rf .venv; \
+	  "$$python" -m venv .venv || { rm -rf .venv; \
 	    echo "$$python cannot make a virtual environment: install its venv module (Debian and Ubuntu: python3-venv)." >&2; \
 	    exit 1; }; \
 	fi
