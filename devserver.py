@@ -37,7 +37,6 @@ _DYNAMIC_CONFIG += [f"matching.numTaskqueue{way}Partitions=1" for way in ("Read"
 _DYNAMIC_CONFIG += [f"{service}.rps=20000" for service in ("frontend", "history", "matching")]
 _DYNAMIC_CONFIG += ["frontend.namespaceRPS=20000"]
 _START_SECONDS = 30.0
-_STOP_SECONDS = 10.0
 # A killed parent cannot stop its server, so the kernel does. Not by `preexec_fn`, which can deadlock beside the
 # SDK's threads. The parent is compared because one that died before this line sends no signal any more.
 _DIE_WITH_PARENT = (
@@ -62,13 +61,13 @@ class DevServer:
     pid: int | None = None
     process: asyncio.subprocess.Process | None = None
 
-    async def stop(self) -> None:
+    async def stop(self, patience_seconds: float = 10.0) -> None:
         """Stops the server if this object started it, and returns when it is gone; safe to call twice."""
         if self.process is None or self.process.returncode is not None:
             return
         try:
             os.killpg(self.process.pid, signal.SIGTERM)
-            await asyncio.wait_for(self.process.wait(), _STOP_SECONDS)
+            await asyncio.wait_for(self.process.wait(), patience_seconds)
         except TimeoutError:
             pass
         finally:
