@@ -1,0 +1,87 @@
+import re
+import subprocess
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+
+# Hosts of package registries and options that name them: where packages come from is each machine's business.
+# Spelt so that this file does not find itself.
+REGISTRY = re.compile(
+    r"pypi\.(?:org|python\.org)|pythonhosted\.org|(?:proxy|sum)\.golang\.org|registry\.npmjs|conda\.anaconda"
+    r"|artifactor[y]|index-ur[l]|find-link[s]"
+)
+# A person's folder on some machine, followed by a name.
+HOME_PATH = re.compile(r"(?<![\w.}-])/(?:home|Users|root)/[\w.]")
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def make(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def targets_in_help() -> list[str]:
+    return re.findall(r"^ +make ([a-z-]+) ", make("help").stdout, re.MULTILINE)
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def test_help_is_the_default_and_names_the_way_in() -> None:
+    assert make().stdout == make("help").stdout
+    assert {"setup", "demo", "test", "dev", "lint", "format", "clean"} <= set(targets_in_help())
+
+
+def test_every_target_in_help_exists() -> None:
+    missing = {target: done.stderr for target in targets_in_help() if (done := make("-n", target)).returncode != 0}
+
+    assert missing == {}
+
+
+def test_constraints_are_exact_and_name_no_index() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert "://" not in line
+        assert line.startswith("#") or re.fullmatch(r"[\w.-]+==[\w.]+", line), line
+
+
+def test_constraints_pin_every_package_of_the_dev_setup() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    waiting = [Requirement(line) for lines in extras.values() for line in lines]
+    waiting += [Requirement(line) for line in distribution("longtake").requires or [] if "extra ==" not in line]
+    seen: set[tuple[str, str]] = set()
+
+    while waiting:
+        requirement = waiting.pop()
+        for extra in requirement.extras or {""}:
+            key = (canonicalize_name(requirement.name), extra)
+            if key in seen:
+                continue
+            seen.add(key)
+            needs = map(Requirement, distribution(requirement.name).requires or [])
+            waiting += [r for r in needs if r.marker is None or r.marker.evaluate({"extra": extra})]
+
+    assert {name for name, _ in seen} - {"longtake"} <= set(pins())
+
+
+def test_no_tracked_file_names_a_registry_or_a_machine_path() -> None:
+    found = []
+    for path in tracked_files():
+        text = path.read_bytes().decode(errors="ignore")
+        # A short checkout path such as /app is a word like any other, in an image for one.
+        here = [str(ROOT)] if len(ROOT.parts) > 2 and str(ROOT) in text else []
+        found += [f"{path.relative_to(ROOT)}: {hit}" for hit in REGISTRY.findall(text) + HOME_PATH.findall(text) + here]
+
+    assert found == []
