@@ -15,8 +15,8 @@ class VideoFacts(BaseModel):
     height: int
     pixel_format: str
     sample_aspect_ratio: str = Field(description="Width to height of one pixel, as 1:1.")
-    colour_range: str = Field(description="These four are code points of ITU-T H.273; range as in libav.")
-    colour_space: str
+    colour_range: str = Field(description="full or limited.")
+    colour_space: str = Field(description="This and the next two are code points of ITU-T H.273.")
     colour_primaries: str
     colour_transfer: str
     extradata_sha256: str = Field(description="Digest of the decoder set-up, the same in every container.")

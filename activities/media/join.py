@@ -110,6 +110,7 @@ def _copy_chunk(
         if before == 0:
             film.add_video(stream)
             sound.attach(film)
+            film.begin()
         first: int | None = None
         place = 0
         for packet in container.demux(stream):

@@ -9,6 +9,8 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from activities.media.audio import SoundSpan
@@ -47,13 +49,15 @@ def read_video(
     with_sound: bool = False,
 ) -> VideoReading:
     """Does what `inspect_video` promises and keeps what a finished film is judged by besides."""
-    check_structure(path)
+    proven = check_structure(path)
     with open_media(path) as container:
         stream = video_stream(container, path.name)
         sound = SoundSpan() if with_sound and container.streams.audio else None
         timeline, key_first = _read_timeline(container, stream, path.name, stop, sound)
         _check_count(path.name, len(timeline.pts), frames)
-        if container.format.name == "mpegts" and not tail_is_complete(path, stream.id):
+        if container.format.name == "mpegts":
+            proven = tail_is_complete(path, stream.id)
+        if not proven:
             _decode_tail(path)
         problem = timeline.grid_problem(fps)
         if problem is not None:
@@ -124,7 +128,7 @@ def _describe(
         height=context.height,
         pixel_format=context.pix_fmt or "",
         sample_aspect_ratio=f"{aspect.numerator}:{aspect.denominator}",
-        colour_range=str(int(context.color_range)),
+        colour_range=_colour_range(context),
         colour_space=str(int(context.colorspace)),
         colour_primaries=str(int(context.color_primaries)),
         colour_transfer=str(int(context.color_trc)),
@@ -133,6 +137,15 @@ def _describe(
         starts_clean=key_first and timeline.pts[0] == min(timeline.pts),
         audio=_describe_sound(sound) if sound else "",
     )
+
+
+def _colour_range(context: VideoCodecContext) -> str:
+    """Names the range of the samples; containers differ in whether they spell out the usual one."""
+    if context.color_range == ColorRange.UNSPECIFIED:
+        pixels = context.format
+        full = pixels is not None and (pixels.is_rgb or pixels.name.startswith("yuvj"))
+        return "full" if full else "limited"
+    return "full" if context.color_range == ColorRange.JPEG else "limited"
 
 
 def _describe_sound(stream: AudioStream) -> str:
@@ -146,14 +159,15 @@ def _decode_tail(path: Path) -> None:
         stream = video_stream(container, path.name)
         starts = [packet.dts for packet in container.demux(stream) if packet.is_keyframe]
     last = starts[-1] if starts else None
-    try:
-        with open_media(path) as container:
-            stream = video_stream(container, path.name)
-            stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
-            for packet in container.demux(stream):
-                if last is not None and packet.dts is not None and packet.dts < last:
-                    continue
-                if any(frame.is_corrupt for frame in stream.decode(packet)):
-                    raise DamagedOutput(path.name, "is cut short inside its last frame")
-    except av.error.FFmpegError as error:
-        raise DamagedOutput(path.name, "is cut short inside its last frame") from error
+    with open_media(path) as container:
+        stream = video_stream(container, path.name)
+        stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
+        for packet in container.demux(stream):
+            if last is not None and packet.dts is not None and packet.dts < last:
+                continue
+            try:
+                whole = not any(frame.is_corrupt for frame in stream.decode(packet))
+            except av.error.InvalidDataError:
+                whole = False
+            if not whole:
+                raise DamagedOutput(path.name, "is cut short inside its last frame")

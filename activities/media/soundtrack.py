@@ -27,18 +27,19 @@ class Soundtrack:
         """Declares its stream, after the video's and before the first packet."""
         if self._source is not None:
             self._stream, self._packets = self._source(film)
-            self._next = next(self._packets, None)
 
     def write_until(self, film: FilmWriter, seconds: float | None) -> None:
         """Writes what begins up to that time of the film, or all that is left."""
-        while self._next is not None and self._stream is not None:
-            packet = self._next
+        if self._stream is None:
+            return
+        while (packet := self._next or next(self._packets, None)) is not None:
+            self._next = packet
             begins = packet.dts if packet.dts is not None else packet.pts
             if seconds is not None and begins is not None and float(begins * packet.time_base) > seconds:
                 return
             packet.stream = self._stream
             film.write(packet)
-            self._next = next(self._packets, None)
+            self._next = None
 
 
 @contextmanager

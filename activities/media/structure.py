@@ -11,26 +11,31 @@ from activities.media.source import READERS, require_content
 _EBML_HEADER = 0x1A45DFA3
 _SEGMENT = 0x18538067
 _CLUSTER = 0x1F43B675
-# Files this reader accepts end inside no structure; a killed writer's or cut file does.
+# Written by programs that cannot seek back to fill in the size.
 _UNKNOWN_SIZE = -1
 
 
-def check_structure(path: Path) -> None:
+def check_structure(path: Path) -> bool:
     """Proves that a container ends where its own sizes say, so that a cut of even one byte is refused.
 
     Knows mp4/mov, Matroska/WebM and RIFF (avi, wav). Transport streams have no such sizes (see
-    `transport`), and neither have the other kinds: there only reading finds damage.
+    `transport`), and neither have the other kinds.
+
+    Returns:
+        Whether the proof was possible; false means that only decoding can tell.
 
     Raises:
         DamagedOutput: The file is missing, empty, cut short, unfinished, or no such container at all.
     """
     size_bytes = require_content(path)
     check = _CHECKS.get(READERS.get(path.suffix.lower(), ""))
-    if check is not None:
-        with path.open("rb") as file:
-            problem = check(file, size_bytes)
-        if problem is not None:
-            raise DamagedOutput(path.name, problem)
+    if check is None:
+        return False
+    with path.open("rb") as file:
+        problem = check(file, size_bytes)
+    if problem is not None:
+        raise DamagedOutput(path.name, problem)
+    return True
 
 
 def _cut_short(missing_bytes: int) -> str:
@@ -112,9 +117,11 @@ def _check_riff(file: BinaryIO, size_bytes: int) -> str | None:
         # 0xFFFFFFFF stands for "see inside" (RF64) or for a writer that could not seek back.
         if length == 0xFFFFFFFF:
             return None
-        position += 8 + length + length % 2
-    # Some writers leave out the last padding byte.
-    return _cut_short(position - size_bytes) if position > size_bytes + 1 else None
+        position += 8 + length
+        if position > size_bytes:
+            return _cut_short(position - size_bytes)
+        position += length % 2
+    return None
 
 
 _CHECKS = {"mov": _check_boxes, "matroska": _check_matroska, "avi": _check_riff, "wav": _check_riff}

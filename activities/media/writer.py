@@ -22,6 +22,8 @@ MUXERS = {
     ".webm": "webm",
     ".ts": "mpegts",
 }
+# libav would write any other codec as data that nothing can play.
+_TRANSPORTED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
 # What ffmpeg itself takes for the smallest time scale worth having in mp4.
 _SMALLEST_TIMESCALE = 10000
 # ffmpeg's own default (`-muxdelay 0.7`); without it players get clock references later than pictures.
@@ -95,6 +97,9 @@ class FilmWriter:
 
     def add_video(self, template: VideoStream) -> None:
         """Declares the one video stream, with the codec parameters of a chunk's."""
+        codec = template.codec_context.codec.canonical_name
+        if MUXERS[self._path.suffix.lower()] == "mpegts" and codec not in _TRANSPORTED:
+            raise self._cannot_hold(template)
         stream = self.add_copy(template)
         stream.time_base = Fraction(1, self._timescale)
         stream.codec_context.framerate = self._fps  # type: ignore[attr-defined]  # a video context
@@ -103,13 +108,11 @@ class FilmWriter:
         self._video = stream
 
     def _keeps_tag(self, template: VideoStream) -> bool:
-        """Tells whether mp4 or mov must repeat the chunk's tag (hvc1 for Apple, the kinds of ProRes)."""
-        source = Path(template.container.name)
-        if READERS.get(source.suffix.lower()) != "mov" or READERS[self._path.suffix.lower()] != "mov":
-            return False
+        """Tells whether the chunk's tag must be repeated: hvc1 for Apple's players, the kind of ProRes."""
         tag = template.codec_context.codec_tag
-        same = (source.suffix.lower() == ".mov") == (self._path.suffix.lower() == ".mov")
-        return same or tag in ("hvc1", "hev1")
+        if template.codec_context.codec.canonical_name == "prores":
+            return True
+        return tag in ("hvc1", "hev1") and READERS[self._path.suffix.lower()] == "mov"
 
     def add_copy(self, template: Stream) -> Stream:
         """Declares a stream whose packets will be copied from `template`'s file."""
@@ -136,6 +139,14 @@ class FilmWriter:
         packet.dts = (stored - self._reorder_frames) * self._frame_ticks
         packet.duration = self._frame_ticks
         self.write(packet)
+
+    def begin(self) -> None:
+        """Writes the head of the film, after all streams were declared."""
+        try:
+            self._container.start_encoding()
+        except av.error.FFmpegError as error:
+            held = " with ".join(stream.codec_context.codec.canonical_name for stream in self._container.streams)
+            raise MismatchedOutput(self._path.name, f"cannot hold {held}: {error.strerror}") from error
 
     def frame_of(self, seconds: Fraction) -> int:
         """Returns the number of the frame shown at a time that is on the grid but for rounding."""

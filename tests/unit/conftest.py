@@ -1,0 +1,58 @@
+import itertools
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+
+# render(name, *encoder_options, frames=, start=, fps=, size=, extra=) -> the file, made once per session.
+Render = Callable[..., Path]
+FrameHashes = Callable[[Path], list[str]]
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> str:
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+@pytest.fixture(scope="session")
+def render(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Render:
+    """Renders frames [start, start + frames) of one endless test film."""
+    made: dict[tuple[object, ...], Path] = {}
+    number = itertools.count()
+
+    def make(
+        suffix: str,
+        *options: str,
+        frames: int = 12,
+        start: int = 0,
+        fps: str = "30",
+        size: str = "64x64",
+        extra: tuple[str, ...] = (),
+    ) -> Path:
+        key = (suffix, options, frames, start, fps, size, extra)
+        if key not in made:
+            path = tmp_path_factory.getbasetemp() / f"clip{next(number)}{suffix}"
+            picture = ("-f", "lavfi", "-i", f"testsrc2=s={size}:r={fps}")
+            window = f"trim=start_frame={start},setpts=PTS-STARTPTS"
+            common = ("-vf", window, "-frames:v", str(frames), "-pix_fmt", "yuv420p", "-threads", "1")
+            command = [ffmpeg, "-nostdin", "-v", "error", "-y", *picture, *extra, *common, *options]
+            subprocess.run([*command, str(path)], check=True, stderr=subprocess.DEVNULL)
+            made[key] = path
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def frame_hashes(ffmpeg: str) -> FrameHashes:
+    """Decodes a video and returns one hash for each picture."""
+
+    def hashes(path: Path) -> list[str]:
+        command = [ffmpeg, "-nostdin", "-v", "error", "-i", f"file:{path}", "-map", "0:v"]
+        command += ["-fps_mode", "passthrough", "-f", "framemd5", "-"]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return [line.split(",")[-1].strip() for line in output.splitlines() if not line.startswith("#")]
+
+    return hashes

@@ -1,0 +1,249 @@
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from activities.media.errors import DamagedOutput, JoinStopped, MediaError, MismatchedOutput
+from activities.media.film import verify_film
+from activities.media.join import ChunkFile, join_video
+from activities.media.video import VideoFacts
+
+Render = Callable[..., Path]
+FrameHashes = Callable[[Path], list[str]]
+LOSSLESS = ("-c:v", "libx264", "-qp", "0", "-bf", "0")
+B_FRAMES = ("-c:v", "libx264", "-bf", "3", "-g", "6")
+# The last chunk is shorter, as in most films.
+LENGTHS = (12, 12, 5)
+
+
+def chunk_list(paths: Sequence[Path], lengths: Sequence[int] = LENGTHS) -> list[ChunkFile]:
+    return [
+        ChunkFile(path, f"chunk {index}", frames)
+        for index, (path, frames) in enumerate(zip(paths, lengths, strict=True))
+    ]
+
+
+def rendered(render: Render, suffix: str, *options: str, fps: str = "30") -> list[ChunkFile]:
+    starts = [sum(LENGTHS[:index]) for index in range(len(LENGTHS))]
+    return chunk_list(
+        [
+            render(suffix, *options, start=start, frames=frames, fps=fps)
+            for start, frames in zip(starts, LENGTHS, strict=True)
+        ]
+    )
+
+
+def join(
+    chunks: Sequence[ChunkFile],
+    target: Path,
+    fps: Fraction = Fraction(30),
+    progress: Callable[[int], None] = lambda frames: None,
+    stop: threading.Event | None = None,
+) -> VideoFacts:
+    return join_video(chunks, target, fps=fps, audio=None, progress=progress, stop=stop or threading.Event())
+
+
+def join_refusal(chunks: Sequence[ChunkFile], target: Path) -> MediaError:
+    with pytest.raises(MediaError) as caught:
+        join(chunks, target)
+    assert not target.exists()
+    return caught.value
+
+
+@pytest.mark.parametrize("rate", ["30000/1001", "24000/1001", "25"])
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [(".mp4", LOSSLESS), (".mkv", ("-c:v", "ffv1")), (".ts", LOSSLESS), (".mov", LOSSLESS)],
+)
+def test_a_joined_film_equals_one_unchunked_render(
+    suffix: str,
+    options: tuple[str, ...],
+    rate: str,
+    render: Render,
+    frame_hashes: FrameHashes,
+    tmp_path: Path,
+) -> None:
+    film, fps = tmp_path / f"film{suffix}", Fraction(rate)
+    facts = join(rendered(render, suffix, *options, fps=rate), film, fps)
+    verify_film(film, fps=fps, frames=29, like=facts)
+    assert frame_hashes(film) == frame_hashes(render(".mkv", "-c:v", "ffv1", frames=29, fps=rate))
+
+
+@pytest.mark.parametrize("into", [".mp4", ".mov", ".mkv", ".ts"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts"])
+def test_b_frames_survive_from_any_container_into_any(
+    suffix: str, into: str, render: Render, frame_hashes: FrameHashes, tmp_path: Path
+) -> None:
+    chunks = rendered(render, suffix, *B_FRAMES, fps="30000/1001")
+    film, fps = tmp_path / f"film{into}", Fraction(30000, 1001)
+    facts = join(chunks, film, fps)
+    verify_film(film, fps=fps, frames=29, like=facts)
+    assert frame_hashes(film) == [line for chunk in chunks for line in frame_hashes(chunk.path)]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        (".mp4", ("-c:v", "libx265", "-x265-params", "log-level=none:open-gop=0")),
+        (".mov", ("-c:v", "prores_ks", "-profile:v", "4")),
+        (".mp4", ("-c:v", "mpeg4", "-bf", "2")),
+        (".webm", ("-c:v", "libvpx-vp9", "-lag-in-frames", "10", "-auto-alt-ref", "1")),
+        (".mp4", ("-c:v", "libaom-av1", "-cpu-used", "8")),
+        (".mov", ("-c:v", "mjpeg")),
+    ],
+)
+def test_other_codecs_are_joined_losslessly(
+    suffix: str, options: tuple[str, ...], render: Render, frame_hashes: FrameHashes, tmp_path: Path
+) -> None:
+    chunks = rendered(render, suffix, *options)
+    facts = join(chunks, tmp_path / f"film{suffix}")
+    verify_film(tmp_path / f"film{suffix}", fps=Fraction(30), frames=29, like=facts)
+    joined = frame_hashes(tmp_path / f"film{suffix}")
+    assert joined == [line for chunk in chunks for line in frame_hashes(chunk.path)]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_three_hundred_chunks_add_no_time(suffix: str, render: Render, tmp_path: Path) -> None:
+    clip = render(suffix, *B_FRAMES, frames=7, fps="30000/1001")
+    chunks = chunk_list([clip] * 300, [7] * 300)
+    film, fps = tmp_path / f"film{suffix}", Fraction(30000, 1001)
+    facts = join(chunks, film, fps)
+    assert verify_film(film, fps=fps, frames=2100, like=facts).duration_seconds == 2100 * 1001 / 30000
+    with av.open(str(film)) as container:
+        stream = container.streams.video[0]
+        base = stream.time_base or Fraction(0)
+        times = sorted(packet.pts * base for packet in container.demux(stream) if packet.pts is not None)
+        allowed = Fraction(1, 2000) if suffix == ".mkv" else Fraction(0)
+        assert max(abs(time - index / fps) for index, time in enumerate(times)) <= allowed
+        if suffix == ".mp4":
+            assert (stream.duration or 0) * base == 2100 / fps
+
+
+def test_an_mp4_film_begins_with_its_index(render: Render, tmp_path: Path) -> None:
+    join(rendered(render, ".mp4", *LOSSLESS), tmp_path / "film.mp4")
+    head = (tmp_path / "film.mp4").read_bytes()
+    assert 0 < head.index(b"moov") < head.index(b"mdat")
+
+
+def test_the_tag_players_choose_hevc_by_is_kept(render: Render, tmp_path: Path) -> None:
+    options = ("-c:v", "libx265", "-x265-params", "log-level=none:open-gop=0", "-tag:v", "hvc1")
+    join(rendered(render, ".mp4", *options), tmp_path / "film.mp4")
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+@pytest.mark.parametrize(
+    "name", ["it's here.mp4", "100%d done.mp4", "two\nlines.mp4", "a:b,c.mp4", "-f.mp4", "étoile.mp4"]
+)
+def test_any_file_name_can_be_joined(name: str, render: Render, tmp_path: Path) -> None:
+    source = shutil.copy(render(".mp4", *LOSSLESS), tmp_path / name)
+    join(chunk_list([source] * 2, [12] * 2), tmp_path / f"film {name}")
+    verify_film(tmp_path / f"film {name}", fps=Fraction(30), frames=24)
+
+
+def test_a_missing_chunk_is_named(render: Render, tmp_path: Path) -> None:
+    chunks = rendered(render, ".mp4", *LOSSLESS)
+    chunks[1] = ChunkFile(tmp_path / "000001.mp4", "chunk 1", 12)
+    error = join_refusal(chunks, tmp_path / "film.mp4")
+    assert error.sentence == f"chunk 1 ({tmp_path}/000001.mp4) is missing"
+    assert isinstance(error, DamagedOutput)
+    assert error.chunk == 1
+
+
+def test_a_short_chunk_is_named(render: Render, tmp_path: Path) -> None:
+    chunks = rendered(render, ".mp4", *LOSSLESS)
+    chunks[2] = ChunkFile(chunks[2].path, "chunk 2", 50)
+    error = join_refusal(chunks, tmp_path / "film.mp4")
+    assert error.sentence == f"chunk 2 ({chunks[2].path}) holds 5 frames instead of 50"
+    assert error.chunk == 2
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_a_cut_chunk_is_named(suffix: str, render: Render, tmp_path: Path) -> None:
+    chunks = rendered(render, suffix, *LOSSLESS)
+    cut = tmp_path / f"000001{suffix}"
+    cut.write_bytes(chunks[1].path.read_bytes()[:-300])
+    chunks[1] = ChunkFile(cut, "chunk 1", 12)
+    error = join_refusal(chunks, tmp_path / f"film{suffix}")
+    assert isinstance(error, DamagedOutput)
+    assert (error.chunk, error.subject) == (1, f"chunk 1 ({cut})")
+
+
+def test_a_chunk_of_another_size_is_named(render: Render, tmp_path: Path) -> None:
+    chunks = rendered(render, ".mp4", *LOSSLESS)
+    chunks[1] = ChunkFile(render(".mp4", *LOSSLESS, size="128x72"), "chunk 1", 12)
+    error = join_refusal(chunks, tmp_path / "film.mp4")
+    assert error.sentence == f"chunk 1 ({chunks[1].path}) has another size: 128x72 instead of 64x64"
+    assert isinstance(error, MismatchedOutput)
+
+
+def test_a_chunk_of_another_rate_is_named(render: Render, tmp_path: Path) -> None:
+    chunks = rendered(render, ".mp4", *LOSSLESS)
+    chunks[1] = ChunkFile(render(".mp4", *LOSSLESS, fps="25"), "chunk 1", 12)
+    assert join_refusal(chunks, tmp_path / "film.mp4").problem == ("runs at 25 frames a second instead of 30")
+
+
+def test_a_chunk_of_another_codec_is_named(render: Render, tmp_path: Path) -> None:
+    chunks = rendered(render, ".mp4", *LOSSLESS)
+    chunks[2] = ChunkFile(render(".mp4", "-c:v", "mpeg4", frames=5), "chunk 2", 5)
+    assert join_refusal(chunks, tmp_path / "film.mp4").problem == "has another codec: mpeg4 instead of h264"
+
+
+def test_a_chunk_that_needs_the_one_before_is_named(render: Render, tmp_path: Path, ffmpeg: str) -> None:
+    """A transport stream cut from a longer one begins in the middle of a group of pictures."""
+    data = render(".ts", "-c:v", "mpeg2video", "-bf", "0", "-g", "6", "-q:v", "2").read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    starts = [
+        index
+        for index, packet in enumerate(packets)
+        if packet[1] & 0x40 and int.from_bytes(packet[1:3], "big") & 0x1FFF == 256
+    ]
+    headless = tmp_path / "headless.ts"
+    # The first three packets are the stream's own tables; the sequence header comes with the key frames.
+    headless.write_bytes(b"".join(packets[:3] + packets[starts[3] :]))
+    chunks = [ChunkFile(headless, "chunk 0", 9)]
+    assert join_refusal(chunks, tmp_path / "film.ts").chunk == 0
+
+
+def test_a_codec_the_container_cannot_hold_is_named(render: Render, tmp_path: Path) -> None:
+    chunks = rendered(render, ".mov", "-c:v", "prores_ks")
+    assert join_refusal(chunks, tmp_path / "film.mp4").sentence == "film.mp4 cannot hold prores"
+
+
+def test_a_container_nobody_can_join_into_is_refused(render: Render, tmp_path: Path) -> None:
+    chunks = rendered(render, ".mp4", *LOSSLESS)
+    assert "film.gif cannot be joined" in join_refusal(chunks, tmp_path / "film.gif").sentence
+
+
+def test_progress_ends_at_the_last_frame(render: Render, tmp_path: Path) -> None:
+    seen: list[int] = []
+    join(rendered(render, ".mp4", *LOSSLESS), tmp_path / "film.mp4", progress=seen.append)
+    assert seen == [12, 24, 29]
+
+
+def test_stop_before_the_join_writes_nothing(render: Render, tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(JoinStopped):
+        join(rendered(render, ".mp4", *LOSSLESS), tmp_path / "film.mp4", stop=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_stop_in_the_middle_removes_the_half_made_film(suffix: str, render: Render, tmp_path: Path) -> None:
+    stop = threading.Event()
+    chunks = rendered(render, suffix, *LOSSLESS)
+    with pytest.raises(JoinStopped):
+        join(chunks, tmp_path / f"film{suffix}", progress=lambda frames: stop.set(), stop=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_reported_as_such(render: Render, tmp_path: Path) -> None:
+    target = tmp_path / "film.mkv"
+    target.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        join(rendered(render, ".mkv", "-c:v", "ffv1"), target)
