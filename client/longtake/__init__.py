@@ -1,1 +1,45 @@
-"""Longtake: durable distributed rendering on Temporal."""
+"""Longtake: durable distributed rendering on Temporal.
+
+A calling service needs `RenderClient` and `RenderJobSpec`; see docs/architecture.md for what stands behind them.
+"""
+
+from longtake.client import RenderClient
+from longtake.errors import (
+    BadJobError,
+    JobCancelledError,
+    JobEndedError,
+    JobExistsError,
+    JobFailedError,
+    LongtakeError,
+    NoSuchJobError,
+    NotReachableError,
+)
+from longtake.handle import JobHandle
+from longtake.job import ChunkSpec, FrameRange, RenderJobSpec, Retry, Timeouts
+from longtake.jobfile import load_job
+from longtake.status import ChunkFailure, JobPhase, JobState, JobStatus, RenderJobResult, RunningChunk
+
+__all__ = [
+    "BadJobError",
+    "ChunkFailure",
+    "ChunkSpec",
+    "FrameRange",
+    "JobCancelledError",
+    "JobEndedError",
+    "JobExistsError",
+    "JobFailedError",
+    "JobHandle",
+    "JobPhase",
+    "JobState",
+    "JobStatus",
+    "LongtakeError",
+    "NoSuchJobError",
+    "NotReachableError",
+    "RenderClient",
+    "RenderJobResult",
+    "RenderJobSpec",
+    "Retry",
+    "RunningChunk",
+    "Timeouts",
+    "load_job",
+]

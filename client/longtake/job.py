@@ -38,7 +38,12 @@ class IfExists(StrEnum):
 
 
 def _as_arguments(value: object) -> object:
-    return split_command(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return split_command(value)
+    if isinstance(value, list):
+        # `-crf, 18` needs no quotes; 1.10 does, or it would become 1.1.
+        return tuple(str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value)
+    return value
 
 
 Arguments = Annotated[tuple[str, ...], BeforeValidator(_as_arguments)]

@@ -1,10 +1,11 @@
 """Cutting a job into chunks: a few numbers in, any chunk of a million out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from longtake.job import ChunkSpec, RenderJobSpec
 from longtake.placeholders import expand, printf_pattern
+from longtake.ranges import Range
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ class ChunkPlan:
     @property
     def frame_count(self) -> int:
         """How many frames all chunks have together."""
-        if self._job.frames is not None:
-            return self._job.frames.count
-        return sum(chunk.count for chunk in self._listed)
+        return self.frames_in([(0, len(self))])
+
+    def frames_in(self, chunks: Iterable[Range]) -> int:
+        """Return how many frames these ranges of chunks have together."""
+        frames = self._job.frames
+        if frames is None:
+            return sum(chunk.count for start, stop in chunks for chunk in self._listed[start:stop])
+        return sum(min(stop * frames.per_chunk, frames.count) - start * frames.per_chunk for start, stop in chunks)

@@ -34,7 +34,6 @@ class JobPlan(Contract):
     frame_count: int
     done: tuple[Range, ...] = Field(default=(), description="chunks published before, which stay as they are")
     done_frames: int = 0
-    has_film: bool = Field(default=False, description="there is something to stitch or verify")
     search_attributes: bool = Field(default=True, description="the namespace has Longtake's search attributes")
 
 
@@ -51,12 +50,12 @@ class SpanReport(Contract):
     """`render_span` to RenderJob, as its result or in the details of its failure."""
 
     done: tuple[Range, ...] = Field(default=(), description="published chunks")
-    frames: int = Field(default=0, description="frames of the published chunks")
-    skipped: int = Field(default=0, description="published chunks that were published before")
-    failed: tuple[ChunkFailure, ...] = Field(default=(), description="chunks that used up their attempts")
+    failed: tuple[Range, ...] = Field(default=(), description="chunks that used up their attempts")
+    failures: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     left: Range | None = Field(default=None, description="chunks given back because the job was paused")
     left_failures: int = Field(default=0, description="failed tries of the first chunk given back")
-    render_seconds: float = 0
+    rendered: int = Field(default=0, description="chunks that this attempt rendered itself")
+    render_seconds: float = Field(default=0, description="what those took together")
 
 
 class Heartbeat(Contract):
@@ -67,7 +66,8 @@ class Heartbeat(Contract):
     frames_done: int = 0
     attempt: int = Field(default=1, description="try of this chunk in this pass")
     failures: int = Field(default=0, description="failed tries of this chunk in this pass")
-    failed: tuple[ChunkFailure, ...] = Field(default=(), description="earlier chunks of the span that failed for good")
+    given_up: tuple[Range, ...] = Field(default=(), description="earlier chunks of the span that failed for good")
+    reasons: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     host: str = ""
 
 

@@ -1,0 +1,134 @@
+"""Accepting a job on a worker: what only the host can know of its paths, programs and neighbours."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from activities.media.audio import inspect_audio
+from activities.media.errors import MediaError
+from activities.processes.programs import Programs
+from activities.roots import Roots
+from activities.stores.job_folder import FILM, JobFolder, OpenJob, chunk_key
+from activities.stores.neighbours import adopt, maker_of
+from activities.stores.publish import is_intact, revoke
+from longtake.errors import BadJobError
+from longtake.job import IfExists
+from longtake.ranges import Range, RangeSet
+from longtake.work import JobRef, PlanOrder
+
+
+class Acceptance:
+    """Checks one job and writes it down; nothing is written before all checks have passed."""
+
+    def __init__(self, order: PlanOrder, roots: Roots, programs: Programs) -> None:
+        self._roots = roots
+        self._programs = programs
+        self._base = Path(order.job.base_dir or roots.default)
+        self.job = order.job.model_copy(update={"base_dir": str(self._base)})
+        self.folder = JobFolder(self._base, order.id)
+        self.ref = JobRef(id=order.id, base_dir=str(self._base), digest=self.job.digest())
+
+    def run(self) -> OpenJob:
+        """Return the accepted job.
+
+        Raises:
+            BadJobError: One sentence that names the field and the fix.
+        """
+        self._check_store()
+        chunk_list = self._read_chunk_list()
+        self._check_programs()
+        self._check_audio()
+        self.folder.check_same(self.job)
+        opened = OpenJob(self.folder, self.ref, self.job, chunk_list)
+        self._check_outputs(opened)
+        self.folder.create(self.job, chunk_list)
+        return opened
+
+    def finished(self, opened: OpenJob) -> tuple[tuple[Range, ...], int]:
+        """Return the chunks that need no rendering, and how many frames they have.
+
+        A chunk whose files were damaged or removed since is taken back.
+        """
+        done = RangeSet()
+        for chunk in self.folder.published():
+            sidecar = self.folder.sidecar(chunk_key(chunk)) if chunk < len(opened.chunks) else None
+            if sidecar is not None and is_intact(sidecar):
+                done.add(chunk, chunk + 1)
+            else:
+                revoke(self.folder, chunk_key(chunk))
+        return done.ranges, opened.chunks.frames_in(done.ranges)
+
+    def _check_store(self) -> None:
+        self._roots.check(self._base / "x", "base_dir")
+        if not self._base.is_dir():
+            raise BadJobError(f"base_dir: there is no folder {self._base} on this worker; make it, or share it")
+        if not os.access(self._base, os.W_OK | os.X_OK):
+            raise BadJobError(f"base_dir: {self._base} may not be written by the worker; change its permissions")
+
+    def _read_chunk_list(self) -> bytes | None:
+        if self.job.chunk_list is None:
+            return None
+        path = self._base / self.job.chunk_list.path
+        self._roots.check(path, "chunks.path")
+        stored = self.folder.list_file
+        try:
+            raw = stored.read_bytes() if stored.exists() else path.read_bytes()
+        except OSError as error:
+            raise BadJobError(f"chunks.path: {path} cannot be read ({error.strerror}); put it there") from error
+        if hashlib.sha256(raw).hexdigest() != self.job.chunk_list.sha256:
+            raise BadJobError(f"chunks.sha256: {path} is not the file it was; submit the job again")
+        return raw
+
+    def _check_programs(self) -> None:
+        commands = {"command": self.job.command, "merge_command": self.job.merge_command, "check": self.job.check}
+        commands |= {f"chunks[{i}].command": chunk.command for i, chunk in enumerate(self.job.inline_chunks)}
+        for field, command in commands.items():
+            if command is not None:
+                self._programs.resolve(command, base_dir=self._base, field=field)
+
+    def _check_audio(self) -> None:
+        if self.job.audio is None:
+            return
+        path = self._base / self.job.audio
+        self._roots.check(path, "audio")
+        try:
+            inspect_audio(path)
+        except MediaError as error:
+            raise BadJobError(f"audio: {error.sentence}; name a file with sound") from error
+
+    def _check_outputs(self, opened: OpenJob) -> None:
+        """Decide about files that stand where this job wants to write, by `if_exists`."""
+        reused = self.job.if_exists is IfExists.REUSE
+        for key, field, path in _outputs(opened):
+            self._roots.check(path, field)
+            if path.is_dir():
+                raise BadJobError(f"{field}: {path} is a folder; choose another name")
+            if not path.exists() or self._is_ours(key):
+                continue
+            if self.job.if_exists is IfExists.REPLACE:
+                self.folder.set_aside(path, f"replaced.{path.name}")
+            elif not (reused and adopt(self.folder, key, self.ref.digest)):
+                maker = maker_of(path, self._base)
+                by = f", made by job {maker}" if maker else ""
+                fix = "it is not a proven output of this very work; " if reused else ""
+                raise BadJobError(
+                    f"if_exists: {path} is there already{by}; {fix}choose another {field}, remove the file, or set "
+                    "if_exists to replace" + ("" if reused else " or reuse")
+                )
+
+    def _is_ours(self, key: str) -> bool:
+        return self.folder.sidecar_path(key).exists() or self.folder.claim_path(key).exists()
+
+
+def _outputs(opened: OpenJob) -> Iterator[tuple[str, str, Path]]:
+    seen_folders: dict[Path, bool] = {}
+    for chunk in opened.chunks:
+        for path in chunk.outputs():
+            target = opened.target(path)
+            # A million outputs in folders that do not exist yet cost one look a folder.
+            if target.parent not in seen_folders or seen_folders[target.parent]:
+                seen_folders[target.parent] = target.parent.exists()
+                yield chunk_key(chunk.index), "chunk_output", target
+    if opened.job.output is not None:
+        yield FILM, "output", opened.target(opened.film_path)

@@ -1,0 +1,205 @@
+"""Making the film of a job: joining chunks, encoding image files, or running the job's own merge command."""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from activities.attempt import Host
+from activities.backends.backend import RenderTask
+from activities.failures import AttemptError, RefusedError
+from activities.media.audio import audio_command, audio_suffix
+from activities.media.chunk import ChunkFile
+from activities.media.encode import encode_command, image_pattern
+from activities.media.errors import DamagedOutput, MediaError
+from activities.media.facts import VideoFacts
+from activities.media.film import FilmFacts, verify_film
+from activities.media.join import join_video
+from activities.stores.job_folder import FILM, OpenJob
+from activities.stores.publish import discard_attempt, finish_claim, publish, published_file, revoke
+from activities.stores.records import Sidecar
+from activities.threads import in_thread
+from longtake.outputs import FILM_SUFFIXES, OutputKind
+from longtake.placeholders import expand
+from longtake.status import RenderJobResult
+
+
+class FilmAttempt:
+    """One try of proving all chunks and making the film.
+
+    Args:
+        host: What this worker offers.
+        job: The job.
+        sidecars: The sidecars of the chunks that belong in the film, in order.
+        name: Name of the attempt, never used twice.
+        progress: Called with the number of frames written so far.
+    """
+
+    def __init__(
+        self, host: Host, job: OpenJob, sidecars: list[Sidecar], name: str, progress: Callable[[int], None]
+    ) -> None:
+        self._host = host
+        self._job = job
+        self._sidecars = sidecars
+        self._name = name
+        self._progress = progress
+        self._stop = threading.Event()
+        self._dir = job.folder.path / "attempts" / FILM / name
+        self._frames = sum(sidecar.frames for sidecar in sidecars)
+        self.log = job.folder.log_path(FILM, name)
+
+    async def run(self) -> RenderJobResult:
+        """Return the published film; it is made once, whatever happens meanwhile.
+
+        Raises:
+            AttemptError: This try has failed.
+            RefusedError: A chunk is not what was published; the sentence names it.
+        """
+        if self._job.job.output is None:
+            # A merge command whose film cannot be told from its words: its exit code is all there is.
+            await self._merge(None)
+            return RenderJobResult(frames=self._frames)
+        standing = await in_thread(partial(finish_claim, self._job.folder, FILM))
+        if standing is None:
+            try:
+                standing = await self._make()
+            finally:
+                discard_attempt(self._job.folder, FILM, self._name)
+        (film,) = standing.files
+        return RenderJobResult(
+            output=film.path,
+            sha256=film.sha256,
+            size_bytes=film.size_bytes,
+            frames=standing.frames,
+            duration_seconds=standing.duration_seconds,
+        )
+
+    async def _make(self) -> Sidecar:
+        self._job.folder.attempt_dir(FILM, self._name)
+        target = self._job.target(self._job.film_path)
+        film = self._dir / target.name
+        job = self._job.job
+        if job.merge_command is not None:
+            await self._merge(film)
+        elif job.kind is OutputKind.FRAMES:
+            await self._encode(film)
+        else:
+            await self._join(film)
+        facts = await in_thread(partial(self._prove, film), self._stop)
+        return await in_thread(partial(self._publish, film, target, facts))
+
+    async def _join(self, film: Path) -> None:
+        chunks = [
+            ChunkFile(Path(sidecar.files[0].path), f"chunk {int(sidecar.key)}", sidecar.frames)
+            for sidecar in self._sidecars
+        ]
+        sound = await self._sound(film) if self._job.job.audio else None
+        join = partial(
+            join_video, chunks, film, fps=self._job.job.rate, audio=sound, progress=self._progress, stop=self._stop
+        )
+        try:
+            await in_thread(join, self._stop)
+        except MediaError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: MediaError) -> None:
+        """Name the culprit; a damaged chunk is taken back, so that a retry of the job renders it again."""
+        if error.chunk is None:
+            raise AttemptError(error.sentence) from error
+        fix = "render the job under another id with one setting for all chunks"
+        if isinstance(error, DamagedOutput):
+            revoke(self._job.folder, self._sidecars[error.chunk].key)
+            fix = f"`longtake retry {self._job.ref.id}` renders it again"
+        raise RefusedError(f"no film was made: {error.sentence}; {fix}") from error
+
+    async def _encode(self, film: Path) -> None:
+        """Encode image files through links with plain numbers, whatever their own names are."""
+        links = self._dir / "frames"
+        first = Path(self._sidecars[0].files[0].path)
+        await in_thread(partial(self._link_frames, links))
+        pattern = image_pattern(f"{links}/", 9, first.suffix)
+        picture = film if not self._job.job.audio else film.with_name(f"picture{film.suffix}")
+        ffmpeg = self._host.programs.ffmpeg
+        await self._ffmpeg(
+            encode_command(ffmpeg, pattern, 0, self._frames, self._job.job.rate, self._job.job.encode, picture)
+        )
+        if self._job.job.audio:
+            sound = await self._sound(film)
+            whole = [ChunkFile(picture, "the picture", self._frames)]
+            join = partial(
+                join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._progress, stop=self._stop
+            )
+            await in_thread(join, self._stop)
+
+    def _link_frames(self, links: Path) -> None:
+        links.mkdir(exist_ok=True)
+        number = 0
+        for sidecar in self._sidecars:
+            for file in sidecar.files:
+                os.symlink(file.path, links / f"{number:09}{Path(file.path).suffix}")
+                number += 1
+
+    async def _sound(self, film: Path) -> Path:
+        """Return the job's audio, encoded once, as long as the film."""
+        job = self._job.job
+        sound = self._dir / f"sound{audio_suffix(film.suffix)}"
+        source = self._job.target(job.audio or "")
+        await self._ffmpeg(
+            audio_command(
+                self._host.programs.ffmpeg, source, sound, duration=self._frames / job.rate, film_suffix=film.suffix
+            )
+        )
+        return sound
+
+    async def _merge(self, film: Path | None) -> None:
+        words = {"output": str(film)} if film is not None else {}
+        command = [expand(part, words) for part in self._job.job.merge_command or ()]
+        programs, base_dir = self._host.programs, self._job.folder.base_dir
+        await self._ffmpeg(list(programs.resolve(command, base_dir=base_dir, field="merge_command")))
+
+    async def _ffmpeg(self, command: list[str]) -> None:
+        task = RenderTask(
+            command=tuple(command),
+            cwd=self._job.folder.base_dir,
+            env=self._host.environment(self._job, chunk=FILM, attempt=self._name),
+            log=self.log,
+            # A film may take days to encode; standing still ends it all the same.
+            timeouts=self._job.job.timeouts.model_copy(update={"chunk_seconds": 60 * 60 * 24 * 7}),
+        )
+        await self._host.backend.render(task, self._progress)
+
+    def _prove(self, film: Path) -> FilmFacts | None:
+        """Return what was found in the film; None where a merge command makes something else than a film."""
+        if film.suffix.lower() not in FILM_SUFFIXES:
+            if not film.is_file() or film.stat().st_size == 0:
+                raise AttemptError(f"the merge command ended well and wrote no {film.name}")
+            return None
+        job = self._job.job
+        # A merge command may re-encode; then only counts and times are known beforehand.
+        like: VideoFacts | None = self._sidecars[0].video if job.merge_command is None else None
+        try:
+            return verify_film(
+                film, fps=job.rate, frames=self._frames, like=like, audio=job.audio is not None, stop=self._stop
+            )
+        except MediaError as error:
+            raise AttemptError(f"the film is not what it must be: {error.sentence}") from error
+
+    def _publish(self, film: Path, target: Path, facts: FilmFacts | None) -> Sidecar:
+        with film.open("rb") as file:
+            os.fsync(file.fileno())
+        return publish(
+            self._job.folder,
+            Sidecar(
+                key=FILM,
+                digest=self._job.ref.digest,
+                attempt=self._name,
+                host=self._host.name,
+                frames=facts.frames if facts else self._frames,
+                files=(published_file(film, target),),
+                width=facts.width if facts else None,
+                height=facts.height if facts else None,
+                duration_seconds=facts.duration_seconds if facts else None,
+                log=str(self.log),
+            ),
+        )

@@ -1,0 +1,52 @@
+"""Which programs a job may run, and where they are."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from longtake.errors import BadJobError
+
+
+def find_ffmpeg() -> str:
+    """Return the path of ffmpeg: the one on PATH, else the one that the imageio-ffmpeg wheel brings."""
+    return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+
+
+class Programs:
+    """Finds the programs of commands and refuses those that a worker does not allow.
+
+    Args:
+        allowed: Names or paths of programs; None allows all.
+        ffmpeg: What the name `ffmpeg` stands for.
+    """
+
+    def __init__(self, allowed: Sequence[str] | None, ffmpeg: str) -> None:
+        self.ffmpeg = ffmpeg
+        self._allowed = None if allowed is None else frozenset(filter(None, map(self._locate, allowed)))
+
+    def resolve(self, command: Sequence[str], *, base_dir: Path, field: str) -> tuple[str, ...]:
+        """Return the command with its program's absolute path.
+
+        Raises:
+            BadJobError: The program is not there, or not allowed.
+        """
+        name = command[0]
+        found = self._locate(name) or (self._locate(str(base_dir / name)) if "/" in name else None)
+        if found is None:
+            raise BadJobError(f"{field}: there is no program {name!r} on this worker; install it or mend the name")
+        if self._allowed is not None and found not in self._allowed:
+            raise BadJobError(
+                f"{field}: {name!r} may not run on this worker; add it to LONGTAKE_ALLOWED_COMMANDS there, or use "
+                "another program"
+            )
+        return (found, *command[1:])
+
+    def _locate(self, name: str) -> str | None:
+        if name == "ffmpeg":
+            return os.path.realpath(self.ffmpeg)
+        found = shutil.which(name)
+        # The link's own path is what runs: programs such as busybox look at the name they were called by.
+        return os.path.abspath(found) if found else None

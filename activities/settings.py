@@ -1,0 +1,68 @@
+"""What a worker is allowed and told to do: `LONGTAKE_*`, read once, here."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from longtake.errors import LongtakeError
+from longtake.names import DEFAULT_TASK_QUEUE
+
+
+class WorkerSettings(BaseModel):
+    """A worker's settings, each from the environment variable of its name: `slots` from `LONGTAKE_SLOTS`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task_queue: str = Field(default=DEFAULT_TASK_QUEUE, min_length=1, description="LONGTAKE_TASK_QUEUE")
+    roots: tuple[Path, ...] = Field(description="LONGTAKE_ROOTS: folders that jobs may read and write, split by ':'")
+    allowed_commands: tuple[str, ...] | None = Field(
+        default=None, description="LONGTAKE_ALLOWED_COMMANDS: programs that jobs may run, by name or path, split by ':'"
+    )
+    slots: int = Field(default=1, ge=1, le=1000, description="LONGTAKE_SLOTS: chunks rendered at once on this host")
+    pass_env: tuple[str, ...] = Field(default=(), description="LONGTAKE_PASS_ENV: more variables that renders see")
+    # Renders that end within it count; the others are stopped and go to another worker.
+    shutdown_grace_seconds: float = Field(default=1, ge=0, description="LONGTAKE_SHUTDOWN_GRACE_SECONDS")
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], *, dev: bool, slots: int | None = None) -> Self:
+        """Return the settings of an environment; a development worker may do more by default.
+
+        Raises:
+            LongtakeError: A production worker is not told what it may run and where.
+        """
+        roots = _paths(environ.get("LONGTAKE_ROOTS", ""))
+        allowed = _words(environ.get("LONGTAKE_ALLOWED_COMMANDS", ""))
+        if not dev and not roots:
+            raise LongtakeError("LONGTAKE_ROOTS is not set; name the folders that jobs may use, or start with --dev")
+        if not dev and not allowed:
+            raise LongtakeError(
+                "LONGTAKE_ALLOWED_COMMANDS is not set; name the programs that jobs may run, as in ffmpeg:blender, or "
+                "start with --dev"
+            )
+        return cls(
+            task_queue=environ.get("LONGTAKE_TASK_QUEUE") or DEFAULT_TASK_QUEUE,
+            roots=roots or (Path.cwd(), Path.home(), Path(tempfile.gettempdir()).resolve()),
+            allowed_commands=allowed or None,
+            slots=slots or _number(environ, "LONGTAKE_SLOTS", os.cpu_count() or 1),
+            pass_env=_words(environ.get("LONGTAKE_PASS_ENV", "")),
+            shutdown_grace_seconds=_number(environ, "LONGTAKE_SHUTDOWN_GRACE_SECONDS", 1),
+        )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.split(os.pathsep) if word)
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(Path(word).resolve() for word in _words(text))
+
+
+def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+    try:
+        return int(environ.get(name) or default)
+    except ValueError as error:
+        raise LongtakeError(f"{name} is {environ[name]!r}; write a whole number") from error

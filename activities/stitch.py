@@ -1,0 +1,90 @@
+"""Stitching: the edge between Temporal and the making of a film."""
+
+from functools import partial
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.attempt import Host
+from activities.beating import beating
+from activities.failures import AttemptError, RefusedError, StoreNotSharedError
+from activities.film import FilmAttempt
+from activities.stores.job_folder import OpenJob, chunk_key
+from activities.stores.publish import is_intact, revoke
+from activities.stores.records import Sidecar
+from activities.threads import in_thread
+from longtake.errors import BadJobError, ErrorType
+from longtake.ranges import RangeSet
+from longtake.status import RenderJobResult
+from longtake.work import Heartbeat, StitchOrder
+
+# A film that fails this often for no fault of its chunks fails the job.
+_MOST_TRIES = 3
+
+
+class StitchActivities:
+    """Proves that all outputs are there and makes the film."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @activity.defn(name="stitch_job")
+    async def stitch_job(self, order: StitchOrder) -> RenderJobResult:
+        """Return what the job has made, proven.
+
+        Every chunk's files are looked at before anything is joined; a job without a film ends with that proof.
+        Safe to repeat: a published film stands.
+
+        Raises:
+            ApplicationError: `StitchRefused`, never retried: the sentence names the chunk and the fix.
+        """
+        info = activity.info()
+        beat = Heartbeat(chunk=0)
+
+        def progress(frames: int) -> None:
+            nonlocal beat
+            beat = beat.model_copy(update={"frames_done": frames})
+
+        async with beating(lambda: beat):
+            try:
+                job = OpenJob.read(order.ref)
+                sidecars = await in_thread(partial(_sidecars, job, RangeSet(order.missing)))
+                frames = sum(sidecar.frames for sidecar in sidecars)
+                beat = beat.model_copy(update={"frames": frames})
+                made = RenderJobResult(frames=frames)
+                if job.job.output is not None or job.job.merge_command is not None:
+                    name = f"{(info.workflow_run_id or '')[:8]}-stitch-{info.attempt}"
+                    made = await FilmAttempt(self._host, job, sidecars, name, progress).run()
+                return made.model_copy(update={"missing_chunks": order.missing})
+            except StoreNotSharedError as error:
+                raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
+            except (RefusedError, BadJobError) as error:
+                raise ApplicationError(str(error), type=ErrorType.STITCH_REFUSED, non_retryable=True) from error
+            except AttemptError as error:
+                final = error.fatal or info.attempt >= _MOST_TRIES
+                raise ApplicationError(
+                    f"the film could not be made: {error}", type=ErrorType.ATTEMPT_FAILED, non_retryable=final
+                ) from error
+
+
+def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
+    """Return the sidecars of all chunks but the missing ones, their files being there in full size.
+
+    Raises:
+        RefusedError: A chunk was never finished, or its files were damaged since.
+    """
+    found = []
+    for start, stop in missing.gaps(0, len(job.chunks)).ranges:
+        for chunk in range(start, stop):
+            sidecar = job.folder.sidecar(chunk_key(chunk))
+            if sidecar is None or not is_intact(sidecar):
+                path = job.target(job.chunks[chunk].outputs()[0])
+                state = "is not finished" if sidecar is None else "is missing or has another size than was published"
+                revoke(job.folder, chunk_key(chunk))
+                raise RefusedError(
+                    f"no film was made: chunk {chunk} ({path}) {state}; `longtake retry {job.ref.id}` renders it again"
+                )
+            found.append(sidecar)
+    if not found:
+        raise RefusedError("no film was made: every chunk failed; `longtake retry` tries them again")
+    return found

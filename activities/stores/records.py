@@ -1,0 +1,35 @@
+"""The store's bookkeeping, as JSON files that outlive every process of ours."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from activities.media.video import VideoFacts
+from longtake.contract import Contract
+
+
+class PublishedFile(Contract):
+    """One file that an attempt made and that was published under its final name."""
+
+    path: str = Field(description="final path, absolute")
+    attempt_path: str = Field(description="where the attempt wrote it, absolute; gone once it is published")
+    size_bytes: int
+    sha256: str
+
+
+class Sidecar(Contract):
+    """The proof that a chunk, or the film, is finished; once it stands, the work is never done again."""
+
+    key: str = Field(description="number of the chunk, or `film`")
+    digest: str = Field(description="identity of the job's work")
+    attempt: str = Field(description="name of the attempt that made it")
+    host: str = ""
+    frames: int = 0
+    files: tuple[PublishedFile, ...]
+    video: VideoFacts | None = Field(default=None, description="stream parameters that chunks must share")
+    width: int | None = None
+    height: int | None = None
+    duration_seconds: float | None = Field(default=None, description="of the film")
+    render_seconds: float = 0
+    log: str = Field(default="", description="path of the attempt's log")
+    published_at: datetime | None = None

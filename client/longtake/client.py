@@ -1,0 +1,180 @@
+"""RenderClient: starting, watching and steering render jobs from Python."""
+
+import json
+from collections.abc import Generator
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from longtake.connection import connect
+from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
+from longtake.handle import JobHandle
+from longtake.job import LARGEST_INLINE_JOB_BYTES, RenderJobSpec
+from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, new_job_id
+from longtake.status import JobState, JobStatus
+from longtake.summaries import query_for, status_of
+
+# A workflow task that fails for a whole day is a bug; a job may render for a year.
+_TASK_TIMEOUT = timedelta(seconds=10)
+
+
+class RenderClient:
+    """Talks to the Temporal server that owns the jobs; needs no worker, store or renderer at hand.
+
+    ```python
+    async with RenderClient.connect() as farm:
+        job = await farm.submit(RenderJobSpec(...))
+        result = await job.result()
+    ```
+    """
+
+    def __init__(self, client: Client, *, task_queue: str = DEFAULT_TASK_QUEUE) -> None:
+        self._client = client
+        self._task_queue = task_queue
+
+    @classmethod
+    def connect(
+        cls,
+        *,
+        address: str | None = None,
+        namespace: str | None = None,
+        profile: str | None = None,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+    ) -> "Connecting":
+        """Return a connected client, to be awaited or used in `async with`.
+
+        What is not given comes from `temporal.toml` and `TEMPORAL_*`, as for the Temporal CLI.
+
+        Raises:
+            NotReachableError: No Temporal server answers.
+        """
+        return Connecting(address=address, namespace=namespace, profile=profile, task_queue=task_queue)
+
+    @property
+    def temporal(self) -> Client:
+        """The Temporal client underneath."""
+        return self._client
+
+    async def submit(self, job: RenderJobSpec, *, id: str | None = None) -> JobHandle:
+        """Start a job and return its handle; the same job under the same id is started once.
+
+        Args:
+            job: What to render; `base_dir` should be set, for relative paths start from it.
+            id: Name of the job; made from the job's name when absent.
+
+        Raises:
+            BadJobError: The id or the job cannot be accepted; nothing was started.
+            JobExistsError: The id is taken by a different job.
+        """
+        job_id = check_job_id(id) if id is not None else new_job_id(job.name)
+        document = job.to_wire()
+        size = len(json.dumps(document))
+        if size > LARGEST_INLINE_JOB_BYTES:
+            raise BadJobError(
+                f"chunks: the list takes {size:,} bytes, and {LARGEST_INLINE_JOB_BYTES:,} can travel; write it to a "
+                "job file and give its path, sha256 and count, or use frames"
+            )
+        try:
+            # Failed and cancelled jobs are started again by `retry`, which says so; never by a repeated submit.
+            await self._client.start_workflow(
+                RENDER_JOB_WORKFLOW,
+                document,
+                id=job_id,
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                task_timeout=_TASK_TIMEOUT,
+                memo={MEMO_DIGEST: job.digest()},
+                static_summary=job.name,
+            )
+        except WorkflowAlreadyStartedError:
+            await self._check_same(job_id, job)
+        return self.job(job_id)
+
+    def job(self, id: str) -> JobHandle:
+        """Return the handle of a job; whether there is one shows when it is used."""
+        return JobHandle(self._client, check_job_id(id))
+
+    async def list(self, *, state: JobState | None = None, limit: int = 100) -> list[JobStatus]:
+        """Return jobs, the youngest first, as they last wrote themselves down.
+
+        Args:
+            state: Only jobs in this state.
+            limit: How many at most.
+        """
+        found: list[JobStatus] = []
+        async for execution in self._client.list_workflows(query_for(state), limit=limit):
+            status = await status_of(execution)
+            # Visibility lags behind: what the job says of itself decides.
+            if state is None or status.state is state:
+                found.append(status)
+        return found
+
+    async def retry(self, id: str) -> JobHandle:
+        """Start a failed or cancelled job again under its id: only what is missing is rendered.
+
+        Raises:
+            NoSuchJobError: There is no such job.
+            JobEndedError: The job has completed, and there is nothing to retry.
+            JobExistsError: The job is still at work.
+        """
+        handle = self.job(id)
+        status = await handle.status()
+        if status.state is JobState.COMPLETED:
+            raise JobEndedError(f"{id} has completed; there is nothing to retry")
+        if not status.state.ended:
+            raise JobExistsError(f"{id} is {status.state}; only failed and cancelled jobs can be retried")
+        document = await handle.document()
+        try:
+            await self._client.start_workflow(
+                RENDER_JOB_WORKFLOW,
+                document,
+                id=id,
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                task_timeout=_TASK_TIMEOUT,
+                static_summary=status.name,
+            )
+        except WorkflowAlreadyStartedError as error:
+            raise JobExistsError(f"{id} is at work again already; watch it with `longtake watch {id}`") from error
+        return self.job(id)
+
+    async def _check_same(self, job_id: str, job: RenderJobSpec) -> None:
+        handle = self._client.get_workflow_handle(job_id)
+        try:
+            description: WorkflowExecutionDescription = await handle.describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise NoSuchJobError(f"{job_id} ended and was removed just now; submit it again") from error
+            raise NotReachableError(f"Temporal does not answer for {job_id}: {error.message}") from error
+        if await description.memo_value(MEMO_DIGEST, "", type_hint=str) != job.digest():
+            raise JobExistsError(f"id: {job_id} is taken by a different job; choose another id")
+
+
+class Connecting:
+    """A `RenderClient` that is about to be: `await` it, or enter it with `async with`."""
+
+    def __init__(self, *, address: str | None, namespace: str | None, profile: str | None, task_queue: str) -> None:
+        self._address = address
+        self._namespace = namespace
+        self._profile = profile
+        self._task_queue = task_queue
+
+    async def __aenter__(self) -> RenderClient:
+        client = await connect(address=self._address, namespace=self._namespace, profile=self._profile)
+        return RenderClient(client, task_queue=self._task_queue)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The SDK closes its connection when the client is no longer used.
+        return None
+
+    def __await__(self) -> Generator[Any, None, RenderClient]:
+        return self.__aenter__().__await__()

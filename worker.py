@@ -1,0 +1,171 @@
+"""The Longtake worker: connects to Temporal, offers workflows and activities, and runs until it is told to stop.
+
+`python worker.py --dev` brings its own Temporal server, for development and for `make demo`.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.runtime import Runtime, TelemetryConfig
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+import devserver
+from activities.attempt import Host
+from activities.backends.local import LocalBackend
+from activities.control import JobControl
+from activities.drain import DrainActivities
+from activities.plan import PlanActivities
+from activities.processes.programs import Programs, find_ffmpeg
+from activities.render import RenderActivities
+from activities.roots import Roots
+from activities.settings import WorkerSettings
+from activities.stitch import StitchActivities
+from longtake.connection import connect
+from longtake.errors import LongtakeError
+from longtake.names import SEARCH_ATTRIBUTES, local_queue
+from workflows.render_job import RenderJob
+
+_log = logging.getLogger("longtake.worker")
+
+# A cancel reaches a running activity with the answer to a heartbeat, at most this long after it was asked for.
+# Measured in reference/temporal.md: 37 ms at the median, 155 ms at most.
+_HEARTBEAT_THROTTLE = timedelta(seconds=0.25)
+
+# Without one the SDK hashes the bytecode of every loaded module at start.
+_BUILD_ID = f"longtake-{version('longtake')}"
+
+_DEV_ADDRESS = "127.0.0.1:7233"
+
+# Planning and draining hardly work; a stitch reads and writes a whole film.
+_ORCHESTRATION_SLOTS = 20
+
+
+def build_workers(client: Client, settings: WorkerSettings, *, search_attributes: bool) -> list[Worker]:
+    """Return the workers of this process, one a queue, ready to run."""
+    programs = Programs(settings.allowed_commands, find_ffmpeg())
+    host = Host(LocalBackend(), programs, dict(os.environ), settings.pass_env)
+    plan = PlanActivities(Roots(settings.roots), programs, search_attributes=search_attributes)
+    stitch, drain = StitchActivities(host), DrainActivities(client)
+    render = RenderActivities(host, JobControl(client))
+    orchestration = Worker(
+        client,
+        task_queue=settings.task_queue,
+        workflows=[RenderJob],
+        activities=[plan.plan_job, stitch.stitch_job, drain.find_waiting],
+        workflow_runner=SandboxedWorkflowRunner(),
+        max_concurrent_activities=_ORCHESTRATION_SLOTS,
+        max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
+        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        build_id=_BUILD_ID,
+    )
+    rendering = Worker(
+        client,
+        task_queue=local_queue(settings.task_queue),
+        activities=[render.render_span],
+        max_concurrent_activities=settings.slots,
+        max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
+        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        build_id=_BUILD_ID,
+    )
+    return [orchestration, rendering]
+
+
+async def register_search_attributes(client: Client) -> bool:
+    """Return whether the namespace has Longtake's search attributes, adding those it lacks where that is allowed."""
+    try:
+        listed = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace)
+        )
+        lacking = {
+            key.name: IndexedValueType.ValueType(key.indexed_value_type) for key in SEARCH_ATTRIBUTES if key.name not in listed.custom_attributes
+        }
+        if lacking:
+            await client.operator_service.add_search_attributes(
+                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=lacking)
+            )
+    except RPCError as error:
+        _log.warning(
+            "jobs will not show in lists by state: search attributes %s cannot be registered (%s)",
+            ", ".join(key.name for key in SEARCH_ATTRIBUTES),
+            error.message,
+        )
+        return False
+    return True
+
+
+async def run(settings: WorkerSettings, *, dev: bool, address: str | None, database: Path, ui_port: int) -> None:
+    """Serve until SIGINT or SIGTERM; then let renders end within the grace, stop the rest, and return."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as stack:
+        if dev:
+            server = await devserver.start_dev_server(
+                await asyncio.to_thread(devserver.find_temporal, _say),
+                database=database,
+                address=address or _DEV_ADDRESS,
+                ui_port=ui_port,
+                say=_say,
+            )
+            stack.push_async_callback(server.stop)
+            address = server.address
+        client = await connect(address=address, runtime=Runtime(telemetry=TelemetryConfig()))
+        attributes = await register_search_attributes(client)
+        for worker in build_workers(client, settings, search_attributes=attributes):
+            await stack.enter_async_context(worker)
+        _announce(client, settings, dev=dev)
+        await stopping.wait()
+        _say("stopping: renders that do not end within the grace are stopped, and given to other workers")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the worker; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="worker.py",
+        description="Runs Longtake jobs: plans, renders on this host, joins.",
+        epilog="Settings come from LONGTAKE_* and TEMPORAL_* variables; see docs/architecture.md.",
+    )
+    parser.add_argument("--dev", action="store_true", help="bring a Temporal server of its own; allow all programs")
+    parser.add_argument("--address", help="Temporal server, host:port; default: TEMPORAL_ADDRESS or localhost:7233")
+    parser.add_argument("--slots", type=int, help="chunks rendered at once on this host; default: its cores")
+    parser.add_argument("--database", type=Path, help="with --dev: SQLite file that survives restarts")
+    parser.add_argument("--ui-port", type=int, default=8233, help="with --dev: port of the Temporal UI; default: 8233")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = WorkerSettings.from_environ(os.environ, dev=given.dev, slots=given.slots)
+        database = given.database or devserver.cache_dir() / "dev" / "temporal.db"
+        asyncio.run(run(settings, dev=given.dev, address=given.address, database=database, ui_port=given.ui_port))
+    except (LongtakeError, devserver.TemporalNotFound, devserver.DevServerError) as error:
+        print(f"worker.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _announce(client: Client, settings: WorkerSettings, *, dev: bool) -> None:
+    roots = ":".join(str(root) for root in settings.roots)
+    _say(f"ready: queue {settings.task_queue}, {settings.slots} slots, namespace {client.namespace}, folders {roots}")
+    if settings.allowed_commands is None:
+        _say("every program may run: --dev sets no LONGTAKE_ALLOWED_COMMANDS" if dev else "every program may run")
+
+
+def _say(line: str) -> None:
+    print(f"worker.py: {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

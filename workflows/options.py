@@ -1,0 +1,71 @@
+"""How each activity is run: queues, timeouts and retries, each with its reason."""
+
+from datetime import timedelta
+from typing import TypedDict
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType
+
+with workflow.unsafe.imports_passed_through():
+    from longtake.errors import ErrorType
+    from longtake.job import RenderJobSpec
+    from longtake.names import local_queue
+
+# A worker that dies is noticed after this long. Cancels do not wait for it: they come with the answers to
+# heartbeats, which the worker sends four times a second (reference: 37 ms at the median).
+HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+
+# Beside the render: hashing, checking and publishing a chunk on a slow file system.
+CHECK_SECONDS = 1800
+
+# A chunk that takes its worker down every time must end some time; render failures are counted apart.
+LOST_WORKERS = 50
+
+
+class ActivityOptions(TypedDict):
+    """Keyword arguments of `workflow.start_activity_method`."""
+
+    task_queue: str
+    start_to_close_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+    cancellation_type: ActivityCancellationType
+
+
+def orchestration() -> ActivityOptions:
+    """Return options for planning, draining and stitching: retried until they succeed or are refused."""
+    return {
+        "task_queue": workflow.info().task_queue,
+        # Joining a long film reads and writes all of it.
+        "start_to_close_timeout": timedelta(days=2),
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
+        "retry_policy": RetryPolicy(
+            initial_interval=timedelta(seconds=1),
+            maximum_interval=timedelta(seconds=30),
+            non_retryable_error_types=[ErrorType.BAD_JOB, ErrorType.STITCH_REFUSED],
+        ),
+        # The workflow goes on only when the work has really ended: cancelled means dead.
+        "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    }
+
+
+def rendering(job: RenderJobSpec, chunks: int) -> ActivityOptions:
+    """Return options for rendering this many chunks one after the other.
+
+    The waits between tries of a chunk are the worker's to say, with each failure; the policy here speaks for lost
+    workers only.
+    """
+    each = job.timeouts.chunk_seconds + job.timeouts.grace_seconds + CHECK_SECONDS
+    return {
+        "task_queue": local_queue(workflow.info().task_queue),
+        "start_to_close_timeout": timedelta(seconds=each * chunks),
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
+        "retry_policy": RetryPolicy(
+            initial_interval=timedelta(seconds=1),
+            maximum_interval=timedelta(seconds=30),
+            maximum_attempts=job.retry.attempts * chunks + LOST_WORKERS,
+            non_retryable_error_types=[ErrorType.BAD_JOB, ErrorType.CHUNK_FAILED],
+        ),
+        "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    }

@@ -1,0 +1,155 @@
+"""Which chunks are rendered next: pure decisions, no clock and no I/O, so that every one can be tested."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from longtake.ranges import Range, RangeSet
+
+# Keeps a job's history below 4,000 events whatever its size: a span costs 3 events and at most one workflow task
+# of 3 more (measured: 3.3 to 6 together).
+MOST_SPANS = 400
+
+# A span shorter than this spends more on Temporal than on rendering; a longer one makes a drain wait.
+SPAN_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive chunks `[start, stop)` given to one activity.
+
+    `failures` counts the tries of its first chunk that failed before, in this pass.
+    """
+
+    start: int
+    stop: int
+    failures: int = 0
+
+
+class Scheduler:
+    """Hands out every chunk until it is done or has failed for good, and never one that is done or running.
+
+    Args:
+        chunk_count: Chunks of the job, numbered from 0.
+        limit: Spans that run at once.
+        done: Chunks that need no rendering.
+        passes: How often a chunk that failed is taken up again, the first time included.
+    """
+
+    def __init__(self, chunk_count: int, *, limit: int, done: Iterable[Range] = (), passes: int = 1) -> None:
+        self.limit = limit
+        self._count = chunk_count
+        self._done = RangeSet(done)
+        self._pending = self._done.gaps(0, chunk_count)
+        self._failed = RangeSet()
+        self._running: list[Span] = []
+        self._tries: dict[int, int] = {}
+        self._passes_left = passes - 1
+        self._rendered = 0
+        self._seconds = 0.0
+
+    @property
+    def done(self) -> tuple[Range, ...]:
+        """Chunks that are published."""
+        return self._done.ranges
+
+    @property
+    def done_count(self) -> int:
+        """How many chunks are published."""
+        return len(self._done)
+
+    @property
+    def failed(self) -> tuple[Range, ...]:
+        """Chunks that used up the attempts of this pass."""
+        return self._failed.ranges
+
+    @property
+    def failed_count(self) -> int:
+        """How many chunks used up the attempts of this pass."""
+        return len(self._failed)
+
+    @property
+    def running(self) -> tuple[Span, ...]:
+        """Spans handed out and not heard of again."""
+        return tuple(self._running)
+
+    @property
+    def failed_for_good(self) -> bool:
+        """Whether a chunk has failed and no pass is left that would take it up again."""
+        return bool(self._failed.ranges) and self._passes_left == 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing runs and nothing is left to hand out."""
+        return not self._running and not self._pending.ranges and (not self._failed.ranges or self._passes_left == 0)
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """What a chunk took on average, of those measured."""
+        return self._seconds / self._rendered if self._rendered else None
+
+    def take(self) -> list[Span]:
+        """Return the spans to start now, and count them as running."""
+        if not self._pending.ranges and not self._running and self._passes_left > 0:
+            self._pending, self._failed = self._failed, RangeSet()
+            self._passes_left -= 1
+        taken = []
+        while self._pending.ranges and len(self._running) < self.limit:
+            taken.append(self._cut())
+            self._running.append(taken[-1])
+        return taken
+
+    def report(
+        self, span: Span, *, done: Iterable[Range] = (), failed: Iterable[Range] = (), tries: int = 0,
+        rendered: int = 0, seconds: float = 0.0,
+    ) -> None:  # fmt: skip
+        """Take a span back: what is neither done nor failed is pending again.
+
+        Args:
+            span: As it was handed out.
+            done: Its published chunks.
+            failed: Its chunks that used up their attempts.
+            tries: Failed tries of the first chunk that is pending again.
+            rendered: Chunks that were measured.
+            seconds: What those took together.
+        """
+        self._running.remove(span)
+        for start, stop in done:
+            self._done.add(start, stop)
+            self._failed.remove(start, stop)
+        for start, stop in failed:
+            for low, high in self._done.gaps(start, stop).ranges:
+                self._failed.add(low, high)
+        known = RangeSet((*self._done.ranges, *self._failed.ranges))
+        left = known.gaps(span.start, span.stop).ranges
+        for start, stop in left:
+            self._pending.add(start, stop)
+        if left and tries:
+            self._tries[left[0][0]] = tries
+        self._rendered += rendered
+        self._seconds += seconds
+
+    def _cut(self) -> Span:
+        start, stop = self._pending.ranges[0]
+        size = self._span_size()
+        if size <= self._least_size():
+            # In huge jobs a span may reach over chunks that are done: skipping them costs less than a span each.
+            stop = min(start + size, self._count) if self._least_size() > 1 else min(start + size, stop)
+        else:
+            stop = min(start + size, stop)
+        # A chunk with failed tries begins a span, because only a span's first chunk can bring its count along.
+        stop = min([stop, *(chunk for chunk in self._tries if start < chunk < stop)])
+        stop = min([stop, *(span.start for span in self._running if start < span.start < stop)])
+        self._pending.remove(start, stop)
+        return Span(start, stop, self._tries.pop(start, 0))
+
+    def _least_size(self) -> int:
+        return -(-self._count // MOST_SPANS)
+
+    def _span_size(self) -> int:
+        mean = self.mean_seconds
+        if mean is None:
+            return self._least_size()
+        short = int(SPAN_SECONDS / max(mean, 0.001))
+        # Towards the end spans shrink, so that the last worker does not work alone.
+        share = -(-len(self._pending) // (2 * self.limit))
+        return max(self._least_size(), min(short, share), 1)

@@ -1,0 +1,140 @@
+"""The render activities of one job: starting them, hearing of their ends, taking them back."""
+
+from collections.abc import Callable
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.drain import DrainActivities
+    from activities.render import RenderActivities
+    from longtake.errors import ErrorType
+    from longtake.job import RenderJobSpec
+    from longtake.status import ChunkFailure
+    from longtake.work import DrainOrder, DrainReport, JobPlan, SpanOrder, SpanReport
+    from workflows import options
+    from workflows.scheduling import Scheduler, Span
+
+# A status that lists every failure of a large job would not fit a payload.
+MOST_FAILURES = 20
+
+
+class SpanRunner:
+    """Keeps as many spans running as the job allows.
+
+    Args:
+        job: The job as accepted.
+        plan: The job as planned.
+        changed: Called whenever something ended that the workflow's loop must look at.
+    """
+
+    def __init__(self, job: RenderJobSpec, plan: JobPlan, changed: Callable[[], None]) -> None:
+        self.scheduler = Scheduler(
+            plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts
+        )
+        self.failures: list[ChunkFailure] = []
+        self.render_seconds = 0.0
+        self._job = job
+        self._plan = plan
+        self._changed = changed
+        self._handles: dict[str, workflow.ActivityHandle[SpanReport]] = {}
+        self._drain: workflow.ActivityHandle[DrainReport] | None = None
+        self._tries: dict[str, int] = {}
+        self._started = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no attempt of the job runs or can begin."""
+        return not self._handles
+
+    def start_next(self) -> None:
+        """Start what may run now."""
+        self._end_drain()
+        for span in self.scheduler.take():
+            self._started += 1
+            chunks = f"chunk {span.start}" if span.stop == span.start + 1 else f"chunks {span.start}-{span.stop - 1}"
+            activity_id = f"{chunks.replace(' ', '-')}.{self._started}"
+            handle = workflow.start_activity_method(
+                RenderActivities.render_span,
+                SpanOrder(ref=self._plan.ref, start=span.start, stop=span.stop, failures=span.failures),
+                activity_id=activity_id,
+                summary=chunks,
+                **options.rendering(self._job, span.stop - span.start),
+            )
+            self._handles[activity_id] = handle
+            handle.add_done_callback(lambda done, span=span, key=activity_id: self._ended(key, span, done))  # type: ignore[misc]
+
+    def drain(self) -> None:
+        """Take back what waits in a queue or for its next try; what runs goes on to its end."""
+        if self._handles and self._drain is None:
+            self._drain = workflow.start_activity_method(
+                DrainActivities.find_waiting, DrainOrder(ref=self._plan.ref), **options.orchestration()
+            )
+            self._drain.add_done_callback(self._drained)
+
+    def cancel(self) -> None:
+        """Ask everything to stop; `idle` tells when it has."""
+        self._end_drain()
+        for handle in self._handles.values():
+            handle.cancel()
+
+    def _drained(self, handle: workflow.ActivityHandle[DrainReport]) -> None:
+        # A drain that was taken back may still answer: what waits then belongs to a job that runs.
+        if handle is not self._drain:
+            return
+        self._drain = None
+        if not handle.cancelled() and handle.exception() is None:
+            for waiting in handle.result().waiting:
+                if waiting.activity_id in self._handles:
+                    self._tries[waiting.activity_id] = waiting.failures
+                    self._handles[waiting.activity_id].cancel()
+        self._changed()
+
+    def _end_drain(self) -> None:
+        if self._drain is not None:
+            self._drain.cancel()
+            self._drain = None
+
+    def _ended(self, activity_id: str, span: Span, handle: workflow.ActivityHandle[SpanReport]) -> None:
+        del self._handles[activity_id]
+        report = _report_of(handle)
+        tries = report.left_failures or self._tries.pop(activity_id, span.failures if not report.done else 0)
+        self.failures = [*self.failures, *report.failures][:MOST_FAILURES]
+        self.render_seconds += report.render_seconds
+        self.scheduler.report(
+            span,
+            done=report.done,
+            failed=report.failed or _lost(handle, span),
+            tries=tries,
+            rendered=report.rendered,
+            seconds=report.render_seconds,
+        )
+        if not report.failed and (lost := _lost(handle, span)):
+            self.failures = [*self.failures, _failure_of(handle, lost[0][0])][:MOST_FAILURES]
+        self._changed()
+
+
+def _report_of(handle: workflow.ActivityHandle[SpanReport]) -> SpanReport:
+    """Return what an attempt reported, in its result or in the details of its failure."""
+    if handle.cancelled():
+        return SpanReport()
+    error = handle.exception()
+    if error is None:
+        return handle.result()
+    cause = error.cause if isinstance(error, ActivityError) else None
+    if isinstance(cause, ApplicationError) and cause.type == ErrorType.CHUNK_FAILED and cause.details:
+        return SpanReport.model_validate(cause.details[0])
+    return SpanReport()
+
+
+def _lost(handle: workflow.ActivityHandle[SpanReport], span: Span) -> tuple[tuple[int, int], ...]:
+    """Return the chunks of a span whose activity failed for good without a word about its chunks."""
+    if handle.cancelled() or (error := handle.exception()) is None or is_cancelled_exception(error):
+        return ()
+    return ((span.start, span.stop),)
+
+
+def _failure_of(handle: workflow.ActivityHandle[SpanReport], chunk: int) -> ChunkFailure:
+    error = handle.exception()
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return ChunkFailure(chunk=chunk, error=f"{cause}"[:4000])
