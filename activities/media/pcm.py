@@ -103,12 +103,12 @@ class _JoinedPcm:
             left = (round(before * self.rate / self._fps) - start) * self._sample_bytes
             with told_of(chunk, index):
                 for data in self._chunk_data(chunk):
-                    if len(data) > left + _LARGEST_OVERHANG_SAMPLES * self._sample_bytes:
-                        raise MismatchedOutput(chunk.path.name, "has sound that is longer than its pictures")
-                    if left:
+                    if left > 0:
                         yield data[:left]
-                    left -= min(left, len(data))
-            if left:
+                    left -= len(data)
+                    if left < -_LARGEST_OVERHANG_SAMPLES * self._sample_bytes:
+                        raise MismatchedOutput(chunk.path.name, "has sound that is longer than its pictures")
+            if left > 0:
                 yield self._silence * left
 
     def _chunk_data(self, chunk: ChunkFile) -> Iterator[bytes]:

@@ -140,7 +140,7 @@ def test_the_tag_players_choose_hevc_by_is_kept(render: Render, tmp_path: Path) 
     "name", ["it's here.mp4", "100%d done.mp4", "two\nlines.mp4", "a:b,c.mp4", "-f.mp4", "étoile.mp4"]
 )
 def test_any_file_name_can_be_joined(name: str, render: Render, tmp_path: Path) -> None:
-    source = shutil.copy(render(".mp4", *LOSSLESS), tmp_path / name)
+    source = Path(shutil.copy(render(".mp4", *LOSSLESS), tmp_path / name))
     join(chunk_list([source] * 2, [12] * 2), tmp_path / f"film {name}")
     verify_film(tmp_path / f"film {name}", fps=Fraction(30), frames=24)
 

@@ -1,0 +1,127 @@
+import shutil
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from activities.media.encode import encode_command, image_pattern
+from activities.media.errors import DamagedOutput, MediaError, MismatchedOutput
+from activities.media.film import verify_film
+from activities.media.video import inspect_video
+
+Render = Callable[..., Path]
+FrameHashes = Callable[[Path], list[str]]
+FPS = Fraction(30)
+H264 = ("-c:v", "libx264", "-bf", "2")
+
+
+def refusal(path: Path, *, frames: int = 12, fps: Fraction = FPS, audio: bool = False) -> MediaError:
+    with pytest.raises(MediaError) as caught:
+        verify_film(path, fps=fps, frames=frames, audio=audio)
+    return caught.value
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts"])
+def test_a_film_encoded_by_ffmpeg_is_proven(suffix: str, render: Render) -> None:
+    facts = verify_film(render(suffix, *H264), fps=FPS, frames=12)
+    assert (facts.frames, facts.duration_seconds, facts.codec) == (12, 0.4, "h264")
+
+
+def test_a_film_with_a_frame_too_few_is_refused(render: Render) -> None:
+    film = render(".mp4", *H264)
+    assert refusal(film, frames=13).sentence == f"{film.name} holds 12 frames instead of 13"
+
+
+def test_a_cut_film_is_refused(render: Render, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(render(".mp4", *H264, "-movflags", "+faststart").read_bytes()[:-1])
+    assert refusal(film).sentence == "film.mp4 is cut short: 1 bytes are missing"
+
+
+def test_a_film_of_another_rate_is_refused(render: Render) -> None:
+    assert isinstance(refusal(render(".mp4", *H264, fps="24")), MismatchedOutput)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_film_that_starts_late_is_refused(suffix: str, render: Render) -> None:
+    late = render(suffix, *H264, "-output_ts_offset", "0.5")
+    assert refusal(late).problem == "starts at 0.500 s instead of 0"
+
+
+def test_a_film_unlike_its_chunks_is_refused(render: Render) -> None:
+    like = inspect_video(render(".mp4", *H264, size="128x72"), fps=FPS)
+    with pytest.raises(MismatchedOutput, match="has another size: 64x64 instead of 128x72"):
+        verify_film(render(".mp4", *H264), fps=FPS, frames=12, like=like)
+
+
+def test_a_film_without_its_sound_is_refused(render: Render) -> None:
+    assert refusal(render(".mp4", *H264), audio=True).problem == "has no sound"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "problem"),
+    [("0.2", "has sound that ends at 0.200 s instead of 0.400 s"), ("2", "lasts 2.000 s instead of 0.400 s")],
+)
+def test_sound_of_another_length_is_refused(
+    seconds: str, problem: str, render: Render, ffmpeg: str, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mov"
+    tone = ("-f", "lavfi", "-i", f"sine=d={seconds}", "-c:v", "copy", "-c:a", "pcm_s16le")
+    subprocess.run([ffmpeg, "-v", "error", "-i", str(render(".mp4", *H264)), *tone, str(film)], check=True)
+    error = refusal(film, audio=True)
+    assert isinstance(error, DamagedOutput)
+    assert error.problem == problem
+
+
+@pytest.fixture
+def stills(ffmpeg: str, tmp_path: Path) -> Path:
+    """A folder with eight pictures, numbered from 7, in a place with an awkward name."""
+    folder = tmp_path / "100% it's [mine] %04d"
+    folder.mkdir()
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    source = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=30", "-frames:v", "8", "-start_number", "7")
+    subprocess.run([ffmpeg, "-v", "error", *source, str(plain / "f_%04d.png")], check=True)
+    for path in plain.iterdir():
+        shutil.move(path, folder / path.name)
+    return folder
+
+
+@pytest.mark.parametrize("rate", ["30000/1001", "24"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_pictures_become_a_film_on_the_exact_grid(
+    suffix: str, rate: str, stills: Path, ffmpeg: str, tmp_path: Path
+) -> None:
+    pattern = image_pattern(f"{stills}/f_", 4, ".png")
+    film, fps = tmp_path / f"film{suffix}", Fraction(rate)
+    subprocess.run(encode_command(ffmpeg, pattern, 7, 8, fps, [], film), check=True, stdout=subprocess.DEVNULL)
+    facts = verify_film(film, fps=fps, frames=8)
+    assert (facts.width, facts.height) == (64, 64)
+
+
+def test_the_users_encoder_options_count(stills: Path, ffmpeg: str, tmp_path: Path, frame_hashes: FrameHashes) -> None:
+    command = encode_command(
+        ffmpeg, image_pattern(f"{stills}/f_", 4, ".png"), 7, 8, FPS, ["-c:v", "png"], tmp_path / "film.mov"
+    )
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert "frame=8\n" in output
+    assert "progress=end" in output
+    assert verify_film(tmp_path / "film.mov", fps=FPS, frames=8).codec == "png"
+    assert len(set(frame_hashes(tmp_path / "film.mov"))) == 8
+
+
+def test_a_gap_in_the_pictures_never_passes_for_a_film(stills: Path, ffmpeg: str, tmp_path: Path) -> None:
+    (stills / "f_0010.png").unlink()
+    film = tmp_path / "film.mp4"
+    command = encode_command(ffmpeg, image_pattern(f"{stills}/f_", 4, ".png"), 7, 8, FPS, [], film)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    assert refusal(film, frames=8).sentence == "film.mp4 holds 3 frames instead of 8"
+
+
+def test_a_missing_first_picture_is_no_start(stills: Path, ffmpeg: str, tmp_path: Path) -> None:
+    (stills / "f_0007.png").unlink()
+    pattern = image_pattern(f"{stills}/f_", 4, ".png")
+    command = encode_command(ffmpeg, pattern, 7, 8, FPS, [], tmp_path / "film.mp4")
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0
