@@ -91,7 +91,9 @@ async def register_search_attributes(client: Client) -> bool:
             ListSearchAttributesRequest(namespace=client.namespace)
         )
         lacking = {
-            key.name: IndexedValueType.ValueType(key.indexed_value_type) for key in SEARCH_ATTRIBUTES if key.name not in listed.custom_attributes
+            key.name: IndexedValueType.ValueType(key.indexed_value_type)
+            for key in SEARCH_ATTRIBUTES
+            if key.name not in listed.custom_attributes
         }
         if lacking:
             await client.operator_service.add_search_attributes(

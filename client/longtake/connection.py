@@ -1,6 +1,8 @@
 """Connecting to Temporal: one way for clients, workers and tests."""
 
 import asyncio
+import atexit
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +16,10 @@ from longtake.errors import NotReachableError
 
 # Long enough for a server that is just starting, short enough for a person who mistyped the address.
 CONNECT_SECONDS = 10.0
+
+# An interpreter that ends within a millisecond of the last answer aborts, because a thread of the SDK still returns
+# from it (sdk-python issue 300; measured: 5 of 12 exits without this, 0 of 36 with).
+atexit.register(time.sleep, 0.02)
 
 
 def data_converter() -> DataConverter:

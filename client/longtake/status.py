@@ -84,7 +84,7 @@ class JobStatus(Contract):
     name: str = ""
     state: JobState = JobState.PENDING
     phase: JobPhase = JobPhase.PLANNING
-    progress: float = Field(default=0.0, ge=0, le=100, description="per cent of the frames, and 100 only when completed")
+    progress: float = Field(default=0.0, ge=0, le=100, description="per cent of frames; 100 when completed only")
     total_chunks: int = 0
     completed_chunks: int = 0
     failed_chunks: int = 0
