@@ -74,7 +74,9 @@ class _JoinedPcm:
         """Yields all samples of the film, timed by counting them."""
         position = 0
         for data in self._data():
-            packet: AnyPacket = Packet(data)
+            # Copied in: PyAV 17.0.0 lets a packet made from bytes point to memory that is freed too early.
+            packet: AnyPacket = Packet(len(data))
+            packet.update(data)
             packet.time_base = Fraction(1, self.rate)
             packet.pts = packet.dts = position
             packet.duration = len(data) // self._sample_bytes

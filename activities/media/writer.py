@@ -1,6 +1,7 @@
 """Writing a film packet by packet, at times which are exact by construction."""
 
 import os
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +38,7 @@ def track_timescale(fps: Fraction) -> int:
 
 
 class _Target:
-    """The file under a muxer, which can be told to take nothing more."""
+    """The file under a muxer; once closed it swallows what the muxer still has to say."""
 
     def __init__(self, path: Path) -> None:
         # The muxer opens this name a second time to move the index to the front.
@@ -47,17 +48,17 @@ class _Target:
 
     def write(self, data: bytes) -> int:
         if self.closed:
-            raise OSError("the film was given up")
+            return len(data)
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        return offset if self.closed else self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        return self._file.tell()
+        return 0 if self.closed else self._file.tell()
 
     def sync(self) -> None:
         os.fsync(self._file.fileno())
@@ -101,7 +102,6 @@ class FilmWriter:
         if MUXERS[self._path.suffix.lower()] == "mpegts" and codec not in _TRANSPORTED:
             raise self._cannot_hold(template)
         stream = self.add_copy(template)
-        stream.time_base = Fraction(1, self._timescale)
         stream.codec_context.framerate = self._fps  # type: ignore[attr-defined]  # a video context
         if self._keeps_tag(template):
             stream.codec_context.codec_tag = template.codec_context.codec_tag
@@ -181,11 +181,8 @@ class FilmWriter:
         self._give_up()
 
     def _give_up(self) -> None:
-        # Closing first keeps the muxer from writing an index and moving gigabytes for a film nobody wants.
+        # In this order the muxer cannot write an index and move gigabytes for a film nobody wants.
         self._target.close()
-        try:
+        self._path.unlink(missing_ok=True)
+        with suppress(av.error.FFmpegError, OSError, ValueError):
             self._container.close()
-        except (av.error.FFmpegError, OSError, ValueError):
-            pass
-        finally:
-            self._path.unlink(missing_ok=True)
