@@ -29,7 +29,7 @@ from activities.backends.local import LocalBackend
 from activities.control import JobControl
 from activities.drain import DrainActivities
 from activities.plan import PlanActivities
-from activities.processes.programs import Programs, find_ffmpeg
+from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
 from activities.render import RenderActivities
 from activities.roots import Roots
 from activities.settings import WorkerSettings
@@ -57,7 +57,9 @@ _ORCHESTRATION_SLOTS = 20
 def build_workers(client: Client, settings: WorkerSettings, *, search_attributes: bool) -> list[Worker]:
     """Return the workers of this process, one a queue, ready to run."""
     programs = Programs(settings.allowed_commands, find_ffmpeg())
-    host = Host(LocalBackend(), programs, dict(os.environ), settings.pass_env)
+    tools = settings.tools_dir or devserver.cache_dir() / "tools"
+    offer_ffmpeg(programs.ffmpeg, tools)
+    host = Host(LocalBackend(), programs, dict(os.environ), settings.pass_env, tools)
     plan = PlanActivities(Roots(settings.roots), programs, search_attributes=search_attributes)
     stitch, drain = StitchActivities(host), DrainActivities(client)
     render = RenderActivities(host, JobControl(client))

@@ -2,15 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from activities.media.audio import inspect_audio
 from activities.media.errors import MediaError
 from activities.processes.programs import Programs
 from activities.roots import Roots
+from activities.stores.files import link_new
 from activities.stores.job_folder import FILM, JobFolder, OpenJob, chunk_key
-from activities.stores.neighbours import adopt, maker_of
+from activities.stores.neighbours import maker_of, reusable
 from activities.stores.publish import is_intact, revoke
 from longtake.errors import BadJobError
 from longtake.job import IfExists
@@ -41,8 +43,10 @@ class Acceptance:
         self._check_audio()
         self.folder.check_same(self.job)
         opened = OpenJob(self.folder, self.ref, self.job, chunk_list)
-        self._check_outputs(opened)
+        settle = self._check_outputs(opened)
         self.folder.create(self.job, chunk_list)
+        for step in settle:
+            step()
         return opened
 
     def finished(self, opened: OpenJob) -> tuple[tuple[Range, ...], int]:
@@ -97,9 +101,9 @@ class Acceptance:
         except MediaError as error:
             raise BadJobError(f"audio: {error.sentence}; name a file with sound") from error
 
-    def _check_outputs(self, opened: OpenJob) -> None:
-        """Decide about files that stand where this job wants to write, by `if_exists`."""
-        reused = self.job.if_exists is IfExists.REUSE
+    def _check_outputs(self, opened: OpenJob) -> list[Callable[[], None]]:
+        """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
+        settle: list[Callable[[], None]] = []
         for key, field, path in _outputs(opened):
             self._roots.check(path, field)
             if path.is_dir():
@@ -107,15 +111,25 @@ class Acceptance:
             if not path.exists() or self._is_ours(key):
                 continue
             if self.job.if_exists is IfExists.REPLACE:
-                self.folder.set_aside(path, f"replaced.{path.name}")
-            elif not (reused and adopt(self.folder, key, self.ref.digest)):
-                maker = maker_of(path, self._base)
-                by = f", made by job {maker}" if maker else ""
-                fix = "it is not a proven output of this very work; " if reused else ""
-                raise BadJobError(
-                    f"if_exists: {path} is there already{by}; {fix}choose another {field}, remove the file, or set "
-                    "if_exists to replace" + ("" if reused else " or reuse")
-                )
+                settle.append(partial(self.folder.set_aside, path, f"replaced.{path.name}"))
+            elif self.job.if_exists is IfExists.REUSE and (proven := reusable(self.folder, key, self.ref.digest)):
+                settle.append(partial(link_new, proven, self.folder.sidecar_path(key)))
+            else:
+                raise BadJobError(self._why_refused(path, field))
+        return settle
+
+    def _why_refused(self, path: Path, field: str) -> str:
+        maker = maker_of(path, self._base)
+        by = f", made by job {maker}" if maker else ""
+        if self.job.if_exists is IfExists.REUSE:
+            return (
+                f"if_exists: {path} is there already{by}, and is no proven output of this very work; choose another "
+                f"{field}, remove the file, or set if_exists to replace"
+            )
+        return (
+            f"if_exists: {path} is there already{by}; choose another {field}, remove the file, or set if_exists to "
+            "reuse or replace"
+        )
 
     def _is_ours(self, key: str) -> bool:
         return self.folder.sidecar_path(key).exists() or self.folder.claim_path(key).exists()

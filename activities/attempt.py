@@ -28,12 +28,16 @@ class Host:
     programs: Programs
     environ: Mapping[str, str]
     pass_env: Sequence[str] = ()
+    tools_dir: Path | None = None
     name: str = socket.gethostname()
 
     def environment(self, job: OpenJob, *, chunk: str, attempt: str) -> dict[str, str]:
         """Return the environment of a render, marked with its attempt."""
         tag = {"LONGTAKE_JOB": job.ref.id, "LONGTAKE_CHUNK": chunk, "LONGTAKE_ATTEMPT": attempt}
-        return render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
+        environment = render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
+        if self.tools_dir is not None:
+            environment["PATH"] = os.pathsep.join(filter(None, (environment.get("PATH"), str(self.tools_dir))))
+        return environment
 
 
 class ChunkAttempt:

@@ -24,6 +24,7 @@ class WorkerSettings(BaseModel):
     )
     slots: int = Field(default=1, ge=1, le=1000, description="LONGTAKE_SLOTS: chunks rendered at once on this host")
     pass_env: tuple[str, ...] = Field(default=(), description="LONGTAKE_PASS_ENV: more variables that renders see")
+    tools_dir: Path | None = Field(default=None, description="LONGTAKE_TOOLS_DIR: added to the PATH of renders")
     # Renders that end within it count; the others are stopped and go to another worker.
     shutdown_grace_seconds: float = Field(default=1, ge=0, description="LONGTAKE_SHUTDOWN_GRACE_SECONDS")
 
@@ -49,6 +50,7 @@ class WorkerSettings(BaseModel):
             allowed_commands=allowed or None,
             slots=slots or _number(environ, "LONGTAKE_SLOTS", os.cpu_count() or 1),
             pass_env=_words(environ.get("LONGTAKE_PASS_ENV", "")),
+            tools_dir=next(iter(_paths(environ.get("LONGTAKE_TOOLS_DIR", ""))), None),
             shutdown_grace_seconds=_number(environ, "LONGTAKE_SHUTDOWN_GRACE_SECONDS", 1),
         )
 

@@ -33,8 +33,12 @@ class ActivityOptions(TypedDict):
     cancellation_type: ActivityCancellationType
 
 
+# A disk that is full or a folder that is away shows as a failure after some minutes, not as a job that hangs.
+MOST_TRIES = 10
+
+
 def orchestration() -> ActivityOptions:
-    """Return options for planning, draining and stitching: retried until they succeed or are refused."""
+    """Return options for planning, draining and stitching."""
     return {
         "task_queue": workflow.info().task_queue,
         # Joining a long film reads and writes all of it.
@@ -43,6 +47,7 @@ def orchestration() -> ActivityOptions:
         "retry_policy": RetryPolicy(
             initial_interval=timedelta(seconds=1),
             maximum_interval=timedelta(seconds=30),
+            maximum_attempts=MOST_TRIES,
             non_retryable_error_types=[ErrorType.BAD_JOB, ErrorType.STITCH_REFUSED],
         ),
         # The workflow goes on only when the work has really ended: cancelled means dead.

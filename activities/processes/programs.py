@@ -15,6 +15,16 @@ def find_ffmpeg() -> str:
     return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
 
 
+def offer_ffmpeg(ffmpeg: str, folder: Path) -> None:
+    """Put ffmpeg under its plain name into a folder, for scripts of jobs that call it so."""
+    link = folder / "ffmpeg"
+    if not link.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".ffmpeg.{os.getpid()}"
+        partial.symlink_to(os.path.realpath(ffmpeg))
+        partial.replace(link)
+
+
 class Programs:
     """Finds the programs of commands and refuses those that a worker does not allow.
 

@@ -122,7 +122,7 @@ class JobFolder:
     def set_aside(self, path: Path, name: str) -> None:
         """Move a file out of the way, never over another one."""
         aside = self.path / "aside"
-        aside.mkdir(exist_ok=True)
+        aside.mkdir(parents=True, exist_ok=True)
         number = 0
         while (target := aside / f"{name}.{number}").exists():
             number += 1

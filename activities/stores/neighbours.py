@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from activities.stores.files import link_new
 from activities.stores.job_folder import FILM, JobFolder, chunk_key, file_digest
 from longtake.outputs import BOOKKEEPING_FOLDER
 
@@ -19,18 +18,15 @@ def maker_of(path: Path, base_dir: Path) -> str | None:
     return None
 
 
-def adopt(folder: JobFolder, key: str, digest: str) -> bool:
-    """Take over a chunk or film that another job of the same work finished, if its files are what it published."""
+def reusable(folder: JobFolder, key: str, digest: str) -> Path | None:
+    """Return another job's sidecar of the same chunk of the same work, if its files are still what it published."""
     for other in _folders(folder.base_dir):
-        if other.job_id == folder.job_id:
-            continue
-        sidecar = other.sidecar(key)
+        sidecar = other.sidecar(key) if other.job_id != folder.job_id else None
         if sidecar is None or sidecar.digest != digest:
             continue
         if all(Path(file.path).is_file() and file_digest(Path(file.path)) == file.sha256 for file in sidecar.files):
-            link_new(other.sidecar_path(key), folder.sidecar_path(key))
-            return True
-    return False
+            return other.sidecar_path(key)
+    return None
 
 
 def _folders(base_dir: Path) -> Iterator[JobFolder]:

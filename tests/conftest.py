@@ -1,0 +1,48 @@
+"""What tests of every kind share: the real Temporal server, started once."""
+
+import shutil
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import devserver
+from activities.processes.programs import find_ffmpeg
+
+
+@pytest.fixture(scope="session")
+def temporal_program() -> Path:
+    """The `temporal` program that `make setup` provides."""
+    return devserver.find_temporal(lambda line: print(line, file=sys.stderr))
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> str:
+    return find_ffmpeg()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server(temporal_program: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Address of a Temporal server for the whole session."""
+    folder = tmp_path_factory.mktemp("temporal")
+    running = await devserver.start_dev_server(
+        temporal_program,
+        database=None,
+        address=f"127.0.0.1:{devserver.free_port()}",
+        ui_port=None,
+        log=folder / "temporal.log",
+        say=lambda line: None,
+    )
+    yield running.address
+    await running.stop()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder for a job's outputs, removed at once: films add up."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,178 @@
+"""Rendering: films equal to unchunked ones, failures that are told from successes, retries by the job's rules."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+from farm import Farm, alive, until_state
+
+from longtake import FrameRange, JobState, RenderJobSpec, Retry, Timeouts
+from longtake.job import FailurePolicy
+
+pytestmark = pytest.mark.integration
+
+PICTURE = "testsrc2=s=96x64:r=30000/1001"
+
+
+def lossless_job(store: Path, *, frames: int, per_chunk: int, suffix: str = "mp4") -> RenderJobSpec:
+    """A job whose chunks are frame-exact parts of one source."""
+    return RenderJobSpec(
+        name="lossless",
+        frames=FrameRange(count=frames, per_chunk=per_chunk),
+        fps="30000/1001",
+        command=(
+            *("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", PICTURE),
+            *("-vf", "trim=start_frame={start},setpts=PTS-STARTPTS", "-frames:v", "{count}"),
+            *("-c:v", "libx264", "-preset", "ultrafast", "-qp", "0", "-bf", "2", "{output}"),
+        ),
+        chunk_output="chunks/{chunk:06}." + suffix,
+        output=f"film.{suffix}",
+        base_dir=str(store),
+        max_parallel=4,
+    )
+
+
+def frame_digests(ffmpeg: str, *source: str) -> list[str]:
+    """Return the decoded frames' digests with their times."""
+    command = [ffmpeg, "-nostdin", "-v", "error", *source, "-map", "0:v", "-f", "framemd5", "-"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [line.split(",")[-1].strip() for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+async def test_a_chunked_film_has_exactly_the_frames_of_an_unchunked_one(farm: Farm, ffmpeg: str, suffix: str) -> None:
+    status = await farm.run(lossless_job(farm.store, frames=115, per_chunk=10, suffix=suffix))
+
+    assert status.state is JobState.COMPLETED, status.error
+    assert status.total_chunks == status.completed_chunks == 12
+    assert status.result is not None
+    assert status.result.frames == 115
+    film = frame_digests(ffmpeg, "-i", str(status.result.output))
+    assert film == frame_digests(ffmpeg, "-f", "lavfi", "-i", PICTURE, "-frames:v", "115", "-pix_fmt", "yuv420p")
+
+
+async def test_a_chunk_that_fails_twice_succeeds_at_its_third_try(farm: Farm) -> None:
+    retry = Retry(attempts=3, initial_seconds=0.01)
+    status = await farm.run(farm.job(chunks=3, options=("--fail-times", "2", "--only", "1"), retry=retry))
+
+    assert status.state is JobState.COMPLETED, status.error
+    assert sorted(farm.ledger.started) == [0, 1, 1, 1, 2]
+
+
+async def test_a_chunk_that_always_fails_fails_the_job_and_stops_the_rest(farm: Farm) -> None:
+    retry = Retry(attempts=2, initial_seconds=0.01)
+    options = ("--say", "no codec here", "--exit", "3", "--only", "1")
+    status = await farm.run(farm.job(chunks=30, options=options, retry=retry, max_parallel=2))
+
+    assert status.state is JobState.FAILED
+    assert status.error is not None
+    assert "chunk 1 failed after 2 tries" in status.error
+    assert "exited with code 3: no codec here" in status.error
+    assert farm.ledger.started.count(1) == 2
+    assert len(set(farm.ledger.started)) < 30
+
+
+async def test_continue_renders_the_rest_and_names_the_failed_chunks(farm: Farm) -> None:
+    job = farm.job(chunks=8, options=("--exit", "3", "--only", "2", "--only", "5"))
+    status = await farm.run(job.model_copy(update={"on_chunk_failure": FailurePolicy.CONTINUE}))
+
+    assert status.state is JobState.FAILED
+    assert status.completed_chunks == 6
+    assert status.failed_chunks == 2
+    assert "2 chunks failed (2, 5)" in (status.error or "")
+    assert {failure.chunk for failure in status.failures} == {2, 5}
+
+
+async def test_job_attempts_take_up_only_the_failed_chunks_again(farm: Farm) -> None:
+    retry = Retry(attempts=1, job_attempts=3)
+    status = await farm.run(farm.job(chunks=6, options=("--fail-times", "2", "--only", "4"), retry=retry))
+
+    assert status.state is JobState.COMPLETED, status.error
+    assert sorted(farm.ledger.started) == [0, 1, 2, 3, 4, 4, 4, 5]
+
+
+async def test_a_fatal_exit_code_is_not_tried_again(farm: Farm) -> None:
+    retry = Retry(attempts=5, initial_seconds=0.01, fatal_exit_codes=(9,))
+    status = await farm.run(farm.job(chunks=1, options=("--exit", "9"), retry=retry))
+
+    assert status.state is JobState.FAILED
+    assert "fatal_exit_codes" in (status.error or "")
+    assert farm.ledger.started == [0]
+
+
+async def test_a_fatal_pattern_in_the_log_is_not_tried_again(farm: Farm) -> None:
+    retry = Retry(attempts=5, initial_seconds=0.01, fatal_patterns=("licen[cs]e (expired|missing)",))
+    status = await farm.run(farm.job(chunks=1, options=("--say", "the license expired", "--exit", "1"), retry=retry))
+
+    assert status.state is JobState.FAILED
+    assert "license expired" in (status.error or "")
+    assert farm.ledger.started == [0]
+
+
+async def test_a_chunk_that_takes_too_long_is_stopped(farm: Farm) -> None:
+    timeouts = Timeouts(chunk_seconds=0.5, grace_seconds=1)
+    status = await farm.run(farm.job(chunks=1, options=("--gate", str(farm.gate)), timeouts=timeouts))
+
+    assert status.state is JobState.FAILED
+    assert "took longer than timeouts.chunk_seconds, 0.5 s" in (status.error or "")
+
+
+async def test_a_chunk_that_stands_still_is_stopped(farm: Farm) -> None:
+    timeouts = Timeouts(stall_seconds=1, grace_seconds=1)
+    status = await farm.run(farm.job(chunks=1, options=("--seconds", "300"), timeouts=timeouts))
+
+    assert status.state is JobState.FAILED
+    assert "stood still for timeouts.stall_seconds, 1 s" in (status.error or "")
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("missing", "is missing"),
+        ("empty", "is empty"),
+    ],
+)
+async def test_an_exit_code_of_zero_is_not_believed(farm: Farm, what: str, sentence: str) -> None:
+    status = await farm.run(farm.job(chunks=2, options=("--output-is", what, "--only", "1")))
+
+    assert status.state is JobState.FAILED
+    assert "chunk 1 failed" in (status.error or "")
+    assert sentence in (status.error or "")
+    assert not farm.sidecar(status.id, 1).exists()
+
+
+@pytest.mark.parametrize(
+    ("frames", "cut_bytes", "sentence"),
+    [(9, 0, "holds 9 frames instead of 10"), (10, 300, ""), (10, 10**9, "is empty")],
+    ids=["short", "truncated", "empty"],
+)
+async def test_a_video_that_is_not_whole_is_a_failed_attempt(
+    farm: Farm, ffmpeg: str, frames: int, cut_bytes: int, sentence: str
+) -> None:
+    prepared = farm.store.parent / "prepared.mp4"
+    render = ["-f", "lavfi", "-i", "testsrc2=s=64x64:r=30", "-frames:v", str(frames), str(prepared)]
+    await asyncio.to_thread(subprocess.run, [ffmpeg, "-nostdin", "-v", "error", *render], check=True)
+    whole = prepared.read_bytes()
+    prepared.write_bytes(whole[: max(0, len(whole) - cut_bytes)])
+    job = farm.job(
+        options=("--copy-from", str(prepared)),
+        frames=FrameRange(count=10, per_chunk=10),
+        fps=30,
+        chunk_output="{chunk}.mp4",
+    )
+
+    status = await farm.run(job)
+
+    assert status.state is JobState.FAILED
+    assert "chunk 0 failed after 1 try" in (status.error or "")
+    assert sentence in (status.error or "")
+    assert not (farm.store / "0.mp4").exists()
+
+
+async def test_what_a_renderer_leaves_running_is_stopped_when_its_chunk_is_done(farm: Farm) -> None:
+    job = await farm.submit(farm.job(chunks=1, options=("--child",)))
+    await until_state(job, JobState.COMPLETED)
+
+    (line,) = farm.ledger.lines("child")
+    assert not alive(int(line[2]))

@@ -1,0 +1,162 @@
+"""Operators with nothing but the `temporal` command: start, query, signal, cancel, list."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from farm import Farm, alive, eventually, until, until_state
+from temporalio.client import WorkflowFailureError
+
+from longtake import BadJobError, JobPhase, JobState, RenderJobSpec
+from longtake.jobfile import read_job
+
+pytestmark = pytest.mark.integration
+
+
+class Temporal:
+    """The Temporal CLI, as an operator types it."""
+
+    def __init__(self, program: Path, address: str) -> None:
+        self._program = program
+        self._address = address
+
+    async def __call__(self, *words: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            str(self._program), *words, "--address", self._address, stdout=-1, stderr=-1
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, f"temporal {' '.join(words)}: {err.decode()}"
+        return out.decode()
+
+    async def start(self, farm: Farm, job_id: str, document: dict[str, object]) -> None:
+        path = farm.store.parent / f"{job_id}.json"
+        path.write_text(json.dumps(document))
+        await self(
+            *("workflow", "start", "--type", "RenderJob", "--task-queue", farm.task_queue),
+            *("--workflow-id", job_id, "--input-file", str(path)),
+        )
+
+
+@pytest.fixture
+def temporal(temporal_program: Path, server: str) -> Temporal:
+    return Temporal(temporal_program, server)
+
+
+def document(job: RenderJobSpec) -> dict[str, object]:
+    """Return a job as a person would write it: without the mark of a client."""
+    written = job.to_wire()
+    del written["contract"]
+    return written
+
+
+async def test_a_job_started_by_the_temporal_cli_renders_like_a_submitted_one(farm: Farm, temporal: Temporal) -> None:
+    await temporal.start(farm, f"raw-{farm.task_queue}", document(farm.job(chunks=3)))
+
+    status = await until_state(farm.render.job(f"raw-{farm.task_queue}"), JobState.COMPLETED)
+
+    assert status.completed_chunks == 3
+    assert sorted(path.name for path in (farm.store / "out").iterdir()) == ["000000.txt", "000001.txt", "000002.txt"]
+
+
+async def test_a_job_without_base_dir_renders_into_the_workers_first_folder(farm: Farm, temporal: Temporal) -> None:
+    job = document(farm.job(chunks=1))
+    del job["base_dir"]
+    await temporal.start(farm, f"raw-{farm.task_queue}", job)
+
+    await until_state(farm.render.job(f"raw-{farm.task_queue}"), JobState.COMPLETED)
+
+    assert (farm.store / "out/000000.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"frmaes": {"count": 3}}, {"command": ""}, {"max_parallel": 0}, {"chunk_output": "same.txt"}, {"frames": {}}],
+    ids=["unknown key", "empty command", "zero", "one output for all", "missing count"],
+)
+async def test_a_bad_job_fails_at_once_with_the_sentence_of_submit(
+    farm: Farm, temporal: Temporal, change: dict[str, object]
+) -> None:
+    bad = document(farm.job(chunks=3)) | change
+    with pytest.raises(BadJobError) as refused:
+        read_job(bad)
+
+    await temporal.start(farm, f"raw-{farm.task_queue}", bad)
+    status = await until_state(farm.render.job(f"raw-{farm.task_queue}"), JobState.FAILED)
+
+    assert status.error == str(refused.value)
+    assert farm.ledger.started == []
+
+
+async def test_an_id_that_is_no_folder_name_fails_at_once(farm: Farm, temporal: Temporal) -> None:
+    job_id = f"raw/{farm.task_queue}"
+    path = farm.store.parent / "job.json"
+    path.write_text(json.dumps(document(farm.job(chunks=1))))
+    await temporal(
+        *("workflow", "start", "--type", "RenderJob", "--task-queue", farm.task_queue),
+        *("--workflow-id", job_id, "--input-file", str(path)),
+    )
+    with pytest.raises(WorkflowFailureError) as failed:
+        await farm.client.get_workflow_handle(job_id).result()
+    assert "is not a job id" in str(failed.value.cause)
+
+
+async def test_signals_query_and_cancel_of_the_temporal_cli_steer_a_job(farm: Farm, temporal: Temporal) -> None:
+    job = await farm.submit(farm.job(chunks=6, options=("--gate", str(farm.gate)), max_parallel=2))
+    await farm.ledger.until_started(2)
+
+    await temporal("workflow", "signal", "--workflow-id", job.id, "--name", "pause")
+    await until(job, lambda status: status.phase is JobPhase.PAUSING)
+    farm.open_gate()
+    await until_state(job, JobState.PAUSED)
+    answer = await temporal("workflow", "query", "--workflow-id", job.id, "--type", "status", "--output", "json")
+    assert '"paused"' in answer
+
+    farm.close_gate()
+    await temporal("workflow", "signal", "--workflow-id", job.id, "--name", "resume")
+    await farm.ledger.until_started(4)
+    await temporal("workflow", "signal", "--workflow-id", job.id, "--name", "pause", "--input", '{"mode": "drain"}')
+    await until(job, lambda status: status.phase is JobPhase.PAUSING)
+
+    await temporal("workflow", "cancel", "--workflow-id", job.id)
+    status = await until_state(job, JobState.CANCELLED)
+    assert status.completed_chunks == 2
+    described = await temporal("workflow", "describe", "--workflow-id", job.id)
+    assert "Canceled" in described or "CANCELED" in described
+
+
+async def test_lists_find_jobs_by_their_state(farm: Farm, temporal: Temporal) -> None:
+    job = await farm.submit(farm.job(chunks=2, options=("--gate", str(farm.gate)), max_parallel=1))
+    await farm.ledger.until_started(1)
+    await job.pause()
+    farm.open_gate()
+    await until_state(job, JobState.PAUSED)
+
+    # Visibility is written a moment after the workflow.
+    query = ("workflow", "list", "--query", f'LongtakeState="paused" AND WorkflowId="{job.id}"', "--output", "json")
+    found = json.loads(await temporal(*query))
+    for _ in range(100):
+        if found:
+            break
+        await asyncio.sleep(0.05)
+        found = json.loads(await temporal(*query))
+    assert [execution["execution"]["workflowId"] for execution in found] == [job.id]
+    assert job.id in [status.id for status in await farm.render.list(state=JobState.PAUSED)]
+
+    await job.resume()
+    await until_state(job, JobState.COMPLETED)
+    assert job.id not in [status.id for status in await farm.render.list(state=JobState.PAUSED)]
+
+
+async def test_a_terminated_job_is_told_to_have_failed_and_can_be_retried(farm: Farm, temporal: Temporal) -> None:
+    job = await farm.submit(farm.job(chunks=3, options=("--gate", str(farm.gate), "--only", "1"), max_parallel=1))
+    await farm.ledger.until_started(2)
+
+    await temporal("workflow", "terminate", "--workflow-id", job.id)
+    status = await until_state(job, JobState.FAILED)
+    assert "terminated in Temporal" in (status.error or "")
+    await eventually(lambda: not any(map(alive, farm.ledger.pids)), "the worker hears of it and stops the render")
+
+    farm.open_gate()
+    status = await until_state(await farm.render.retry(job.id), JobState.COMPLETED)
+    assert status.skipped_chunks == 1

@@ -1,0 +1,149 @@
+"""What integration tests say about jobs: making them, steering their renderer, waiting for what they do."""
+
+import asyncio
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from temporalio.client import Client
+
+from activities.settings import WorkerSettings
+from longtake import FrameRange, JobHandle, JobState, JobStatus, RenderClient, RenderJobSpec, Retry, Timeouts
+
+RENDERER = Path(__file__).with_name("renderer.py")
+
+# Long enough for a loaded machine, short enough that a hang fails as a test.
+PATIENCE_SECONDS = 60.0
+
+
+def worker_settings(task_queue: str, root: Path, *, slots: int) -> WorkerSettings:
+    return WorkerSettings(task_queue=task_queue, roots=(root.resolve(),), slots=slots, shutdown_grace_seconds=0)
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Return when the condition holds; fail with `what` after a bounded time."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + PATIENCE_SECONDS
+    while not condition():
+        assert loop.time() < end, f"waited {PATIENCE_SECONDS:g} s in vain: {what}"
+        await asyncio.sleep(0.01)
+
+
+@dataclass
+class Ledger:
+    """What the renderer wrote down: one line a start and one an end."""
+
+    path: Path
+
+    def lines(self, word: str) -> list[list[str]]:
+        if not self.path.exists():
+            return []
+        return [line.split() for line in self.path.read_text().splitlines() if line.startswith(f"{word} ")]
+
+    @property
+    def started(self) -> list[int]:
+        return [int(line[1]) for line in self.lines("start")]
+
+    @property
+    def ended(self) -> list[int]:
+        return [int(line[1]) for line in self.lines("end")]
+
+    @property
+    def pids(self) -> list[int]:
+        return [int(line[2]) for line in self.lines("start")]
+
+    async def until_started(self, count: int) -> None:
+        await eventually(lambda: len(self.started) >= count, f"{count} renders start; started: {self.started}")
+
+    async def until_ended(self, count: int) -> None:
+        await eventually(lambda: len(self.ended) >= count, f"{count} renders end; ended: {self.ended}")
+
+
+@dataclass
+class Farm:
+    """A store, a queue with workers, and clients of both."""
+
+    address: str
+    task_queue: str
+    client: Client
+    render: RenderClient
+    store: Path
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.store.parent / "ledger.txt")
+
+    @property
+    def gate(self) -> Path:
+        """Renders told to wait go on when this file is there."""
+        return self.store.parent / "gate"
+
+    def open_gate(self) -> None:
+        self.gate.touch()
+
+    def close_gate(self) -> None:
+        self.gate.unlink(missing_ok=True)
+
+    def job(self, *, chunks: int = 4, options: tuple[str, ...] = (), **fields: Any) -> RenderJobSpec:
+        """Return a job of tiny text outputs, rendered by `renderer.py` with these options."""
+        fields = {
+            "name": "test",
+            "frames": FrameRange(count=chunks, per_chunk=1),
+            "command": renderer(self.ledger, *options),
+            "chunk_output": "out/{chunk:06}.txt",
+            "base_dir": str(self.store),
+            "retry": Retry(attempts=1),
+            "timeouts": Timeouts(grace_seconds=2),
+            **fields,
+        }
+        return RenderJobSpec(**fields)
+
+    async def submit(self, job: RenderJobSpec) -> JobHandle:
+        return await self.render.submit(job, id=f"job-{uuid.uuid4().hex[:12]}")
+
+    async def run(self, job: RenderJobSpec) -> JobStatus:
+        """Submit a job and return how it ended."""
+        return await until(await self.submit(job), lambda status: status.state.ended)
+
+    def sidecar(self, job_id: str, chunk: int) -> Path:
+        return self.store / ".longtake" / job_id / "chunks" / f"{chunk:06}.json"
+
+    def sidecars(self, job_id: str) -> dict[str, bytes]:
+        """Return all sidecars of a job, to be compared later."""
+        folder = self.store / ".longtake" / job_id / "chunks"
+        return {path.name: path.read_bytes() for path in sorted(folder.glob("*.json"))}
+
+
+def renderer(ledger: Ledger, *options: str) -> tuple[str, ...]:
+    """Return the command of the test renderer."""
+    program = (sys.executable, "-S", "-E", str(RENDERER))
+    return (*program, "{output}", "--chunk", "{chunk}", "--count", "{count}", "--ledger", str(ledger.path), *options)
+
+
+async def until(job: JobHandle, reached: Callable[[JobStatus], bool]) -> JobStatus:
+    """Return the first status that is as wanted; fail with the last one after a bounded time."""
+    status: JobStatus | None = None
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for status in job.watch(interval_seconds=0.05):
+                if reached(status):
+                    return status
+    except TimeoutError:
+        pass
+    raise AssertionError(f"the job never got there; last seen: {status}")
+
+
+async def until_state(job: JobHandle, state: JobState) -> JobStatus:
+    return await until(job, lambda status: status.state is state)
