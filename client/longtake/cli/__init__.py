@@ -1,0 +1,1 @@
+"""The command line `longtake`: one file a noun; results on stdout, everything else on stderr."""

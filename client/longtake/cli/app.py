@@ -1,0 +1,136 @@
+"""The application: its options, its commands, and errors as sentences with exit codes."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from temporalio.service import RPCError
+from typer.core import TyperGroup
+
+from longtake.cli.doctor import doctor
+from longtake.cli.exits import ExitCode, code_of, explained
+from longtake.cli.jobs import retry, submit, watch
+from longtake.cli.logs import logs
+from longtake.cli.looking import list_, status
+from longtake.cli.plans import plan
+from longtake.cli.session import Settings
+from longtake.cli.steering import cancel, pause, resume
+from longtake.cli.terminal import say
+from longtake.errors import LongtakeError
+from longtake.names import DEFAULT_TASK_QUEUE
+
+_EPILOG = (
+    "These options may also stand behind the command. `longtake COMMAND --help` shows an example of each. "
+    "Exit codes: 0 fine or job completed, 1 job failed, 2 bad input, 3 job cancelled, 4 no such job, "
+    "5 Temporal not reachable, 130 interrupted."
+)
+
+_WITH_VALUE = ("--address", "--namespace", "--profile", "--task-queue")
+_WITHOUT_VALUE = ("--debug",)
+
+
+class AnywhereGroup(TyperGroup):
+    """Takes the options of the whole application behind the command too, where people write them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments with those options moved to the front."""
+        return super().parse_args(ctx, _globals_first(args))
+
+
+app = typer.Typer(
+    cls=AnywhereGroup,
+    help="Durable distributed rendering on Temporal: films in pieces, and no finished piece is ever lost.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _panel, _commands in {
+    "Render": (plan, submit, watch, retry),
+    "Steer": (pause, resume, cancel),
+    "Look": (status, list_, logs, doctor),
+}.items():
+    for _command in _commands:
+        app.command(name=_command.__name__.strip("_"), rich_help_panel=_panel)(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"longtake {version('longtake')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="HOST:PORT", help="Temporal server; or TEMPORAL_ADDRESS.")
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", metavar="NAME", help="Temporal namespace; or TEMPORAL_NAMESPACE.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="NAME", help="Profile of temporal.toml; or TEMPORAL_PROFILE.")
+    ] = None,
+    task_queue: Annotated[
+        str,
+        typer.Option("--task-queue", metavar="NAME", envvar="LONGTAKE_TASK_QUEUE", help="Queue of the workers."),
+    ] = DEFAULT_TASK_QUEUE,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="LONGTAKE_DEBUG", help="Show tracebacks of unexpected errors.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Keep the options for the command; the text above is the application's."""
+    context.obj = Settings(address, namespace, profile, task_queue, debug)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; no traceback ever, unless asked for."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A locale that lacks a character gets a question mark, not a traceback.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
+    debug = "--debug" in given or os.environ.get("LONGTAKE_DEBUG", "") not in ("", "0")
+    try:
+        app(given, prog_name="longtake")
+        return ExitCode.FINE
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.FINE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except (LongtakeError, RPCError) as error:
+        known = explained(error) if isinstance(error, RPCError) else error
+        if debug:
+            traceback.print_exc()
+        say(f"longtake: {known}")
+        return code_of(known)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        say(f"longtake: unexpected {type(error).__name__}: {error}; --debug or LONGTAKE_DEBUG=1 shows where")
+        return ExitCode.FAILED
+
+
+def _globals_first(arguments: list[str]) -> list[str]:
+    front: list[str] = []
+    rest = list(arguments)
+    kept: list[str] = []
+    while rest and rest[0] != "--":
+        word = rest.pop(0)
+        if word in _WITHOUT_VALUE or word.startswith(tuple(f"{name}=" for name in _WITH_VALUE)):
+            front.append(word)
+        elif word in _WITH_VALUE:
+            front += [word, *rest[:1]]
+            rest = rest[1:]
+        else:
+            kept.append(word)
+    return [*front, *kept, *rest]

@@ -1,0 +1,37 @@
+"""What happens to a job's chunks, told once each: tries that go wrong and chunks that fail for good."""
+
+from collections.abc import Iterator
+
+from longtake.cli.terminal import clean, shortened
+from longtake.status import ChunkFailure, JobStatus
+
+# Failed tries told one by one; on a farm where every chunk fails they would hide everything else.
+_MOST_TRIES = 20
+
+
+class Happenings:
+    """Remembers what was told of one job."""
+
+    def __init__(self) -> None:
+        self._failed: set[int] = set()
+        self._tries: set[tuple[int, int]] = set()
+
+    def news(self, status: JobStatus) -> Iterator[tuple[str, bool]]:
+        """Yield a line for each thing that is new, and whether it is for good."""
+        for failure in status.failures:
+            if failure.chunk not in self._failed:
+                self._failed.add(failure.chunk)
+                yield failure_line(failure), True
+        for chunk in status.running:
+            key = (chunk.chunk, chunk.attempt)
+            if chunk.error and key not in self._tries and len(self._tries) <= _MOST_TRIES:
+                self._tries.add(key)
+                quiet = len(self._tries) > _MOST_TRIES
+                yield "more tries go wrong; `longtake logs` has them all" if quiet else shortened(chunk.error), False
+
+
+def failure_line(failure: ChunkFailure) -> str:
+    """Return the end of a chunk that has used up its tries."""
+    tries = "1 try" if failure.attempts == 1 else f"{failure.attempts} tries"
+    where = f" on {clean(failure.host)}" if failure.host else ""
+    return f"chunk {failure.chunk} failed for good after {tries}{where}: {shortened(failure.error)}"

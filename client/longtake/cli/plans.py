@@ -1,0 +1,99 @@
+"""`plan`: what a job file would start, without starting it and without a server."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from longtake.cli.jobs import JobFile, Json, Values, read
+from longtake.cli.terminal import answer_json, clean, show
+from longtake.cli.words import plural
+from longtake.errors import BadJobError
+from longtake.job import ChunkSpec, RenderJobSpec
+from longtake.jobfile import read_chunk_list
+from longtake.planning import Chunk, ChunkPlan
+
+
+def plan(file: JobFile, values: Values = None, json: Json = False) -> None:
+    """Show the chunks of a job file and its first command; nothing is started, no server is needed.
+
+    Example: longtake plan film.yaml
+    """
+    job = read(file, values)
+    chunks = ChunkPlan(job, _listed(job))
+    facts = _facts(job, chunks)
+    if json:
+        answer_json(facts)
+    else:
+        show(_table(job, facts))
+
+
+def _listed(job: RenderJobSpec) -> tuple[ChunkSpec, ...]:
+    if job.chunk_list is None:
+        return ()
+    path = Path(job.base_dir or ".") / job.chunk_list.path
+    try:
+        return read_chunk_list(path.read_bytes(), path.name)
+    except OSError as error:
+        raise BadJobError(f"chunks.path: {path} cannot be read ({error.strerror}); mend the path") from error
+
+
+def _facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
+    base = job.base_dir or os.getcwd()
+    first, last = chunks[0], chunks[len(chunks) - 1]
+    film = None if job.output is None else os.path.normpath(Path(base) / job.output)
+    return {
+        "name": job.name,
+        "base_dir": base,
+        "kind": job.kind.value,
+        "fps": job.fps,
+        "total_chunks": len(chunks),
+        "total_frames": chunks.frame_count,
+        "max_parallel": job.max_parallel,
+        "first_chunk": _chunk(first),
+        "last_chunk": _chunk(last),
+        "output": film,
+        "command": list(_command(first, base)),
+    }
+
+
+def _chunk(chunk: Chunk) -> dict[str, Any]:
+    outputs = chunk.outputs()
+    return {
+        "chunk": chunk.index,
+        "start": chunk.start,
+        "stop": chunk.stop,
+        "first_output": outputs[0],
+        "last_output": outputs[-1],
+    }
+
+
+def _command(chunk: Chunk, base: str) -> tuple[str, ...]:
+    output = Path(os.path.normpath(Path(base) / chunk.output_pattern()))
+    return chunk.command(chunk.command_template, output=str(output), output_dir=str(output.parent))
+
+
+def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("name", clean(job.name))
+    grid.add_row("folder", clean(facts["base_dir"]))
+    rate = f" at {job.fps} a second" if job.fps else ""
+    grid.add_row("frames", f"{facts['total_frames']:,}{rate}")
+    grid.add_row("chunks", f"{facts['total_chunks']:,}, at most {job.max_parallel:,} at once")
+    for label, chunk in (("first chunk", facts["first_chunk"]), ("last chunk", facts["last_chunk"])):
+        if label == "last chunk" and facts["total_chunks"] == 1:
+            continue
+        count = plural(chunk["stop"] - chunk["start"], "frame")
+        outputs = chunk["first_output"]
+        outputs += "" if chunk["last_output"] == outputs else f" to {chunk['last_output']}"
+        grid.add_row(
+            label, clean(f"{chunk['chunk']}: frames {chunk['start']}-{chunk['stop'] - 1} ({count}), {outputs}")
+        )
+    joined = " (joined by merge_command)" if job.merge_command else ""
+    grid.add_row("film", clean(facts["output"]) + joined if facts["output"] else "none: the chunks stay as they are")
+    grid.add_row("command", clean(shlex.join(facts["command"])))
+    return grid

@@ -1,0 +1,71 @@
+"""Numbers and times as people read them."""
+
+from datetime import UTC, datetime
+
+from longtake.status import JobState, JobStatus, RenderJobResult
+
+STATE_STYLES = {
+    JobState.PENDING: "yellow",
+    JobState.RUNNING: "cyan",
+    JobState.PAUSED: "yellow",
+    JobState.COMPLETED: "green",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "magenta",
+}
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time: `0:07`, `12:30`, `3:05:00`, `2 d 4 h`."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    minutes = f"{rest // 60:02}" if hours else f"{rest // 60}"
+    return (f"{hours}:" if hours else "") + f"{minutes}:{rest % 60:02}"
+
+
+def moment(when: datetime) -> str:
+    """Return a point in time of this host's clock, and how long ago it was."""
+    ago = (datetime.now(UTC) - when).total_seconds()
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S} ({duration(ago)} ago)"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 chunk`, `2 chunks`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def standing(status: JobStatus) -> str:
+    """Return state and phase: `running, rendering`; an ended job has no phase worth a word."""
+    state, phase = f"{status.state}", f"{status.phase}".replace("_", " ")
+    return state if status.state.ended or status.state is JobState.PAUSED else f"{state}, {phase}"
+
+
+def film(result: RenderJobResult) -> str:
+    """Return what a job made: its film, or how many frames it has in chunks."""
+    facts = [plural(result.frames, "frame")]
+    if result.output is None:
+        return f"{facts[0]} in chunks, no film"
+    if result.duration_seconds is not None:
+        facts.append(f"{result.duration_seconds:g} s")
+    if result.sha256:
+        facts.append(f"sha256 {result.sha256[:12]}")
+    return f"{result.output} ({', '.join(facts)})"
+
+
+def took(status: JobStatus) -> float:
+    """Return the seconds from the start of a job to its last change."""
+    if status.created_at is None or status.updated_at is None:
+        return 0.0
+    return max(0.0, (status.updated_at - status.created_at).total_seconds())
+
+
+def ending(status: JobStatus) -> str:
+    """Return how a job ended, in one line, with what to do about it."""
+    if status.state is JobState.COMPLETED:
+        made = film(status.result) if status.result else "nothing to show"
+        return f"{status.id} completed in {duration(took(status))}: {made}"
+    again = f"`longtake retry {status.id}` renders only what is missing"
+    if status.state is JobState.CANCELLED:
+        return f"{status.id} was cancelled after {duration(took(status))}; {again}"
+    return f"{status.id} failed after {duration(took(status))}: {status.error or 'no reason given'}; {again}"
