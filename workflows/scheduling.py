@@ -75,12 +75,12 @@ class Scheduler:
     @property
     def failed_for_good(self) -> bool:
         """Whether a chunk has failed and no pass is left that would take it up again."""
-        return bool(self._failed.ranges) and self._passes_left == 0
+        return bool(self._failed) and self._passes_left == 0
 
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing is left to hand out."""
-        return not self._running and not self._pending.ranges and (not self._failed.ranges or self._passes_left == 0)
+        return not self._running and not self._pending and (not self._failed or self._passes_left == 0)
 
     @property
     def mean_seconds(self) -> float | None:
@@ -89,11 +89,11 @@ class Scheduler:
 
     def take(self) -> list[Span]:
         """Return the spans to start now, and count them as running."""
-        if not self._pending.ranges and not self._running and self._passes_left > 0:
+        if self._failed and self._passes_left > 0 and not self._pending and not self._running:
             self._pending, self._failed = self._failed, RangeSet()
             self._passes_left -= 1
         taken = []
-        while self._pending.ranges and len(self._running) < self.limit:
+        while self._pending and len(self._running) < self.limit:
             taken.append(self._cut())
             self._running.append(taken[-1])
         return taken
@@ -114,31 +114,27 @@ class Scheduler:
         """
         self._running.remove(span)
         for start, stop in done:
-            self._done.add(start, stop)
-            self._failed.remove(start, stop)
+            self._done.add(max(start, span.start), min(stop, span.stop))
+        left = self._done.gaps(span.start, span.stop)
         for start, stop in failed:
-            for low, high in self._done.gaps(start, stop).ranges:
+            # What is published has not failed, whatever became of the try that says so.
+            for low, high in self._done.gaps(max(start, span.start), min(stop, span.stop)).ranges:
                 self._failed.add(low, high)
-        known = RangeSet((*self._done.ranges, *self._failed.ranges))
-        left = known.gaps(span.start, span.stop).ranges
-        for start, stop in left:
+                left.remove(low, high)
+        for start, stop in left.ranges:
             self._pending.add(start, stop)
         if left and tries:
-            self._tries[left[0][0]] = tries
+            self._tries[left.front[0]] = tries
         self._rendered += rendered
         self._seconds += seconds
 
     def _cut(self) -> Span:
-        start, stop = self._pending.ranges[0]
-        size = self._span_size()
-        if size <= self._least_size():
-            # In huge jobs a span may reach over chunks that are done: skipping them costs less than a span each.
-            stop = min(start + size, self._count) if self._least_size() > 1 else min(start + size, stop)
-        else:
-            stop = min(start + size, stop)
+        start, stop = self._pending.front
+        # In huge jobs a span may reach over chunks that are done: skipping them costs less than a span each.
+        end = self._count if self._least_size() > 1 else stop
         # A chunk with failed tries begins a span, because only a span's first chunk can bring its count along.
-        stop = min([stop, *(chunk for chunk in self._tries if start < chunk < stop)])
-        stop = min([stop, *(span.start for span in self._running if start < span.start < stop)])
+        edges = [*self._tries, *(span.start for span in self._running), *(low for low, _ in self._failed.ranges)]
+        stop = min([start + self._span_size(), end, *(edge for edge in edges if edge > start)])
         self._pending.remove(start, stop)
         return Span(start, stop, self._tries.pop(start, 0))
 
@@ -152,4 +148,4 @@ class Scheduler:
         short = int(SPAN_SECONDS / max(mean, 0.001))
         # Towards the end spans shrink, so that the last worker does not work alone.
         share = -(-len(self._pending) // (2 * self.limit))
-        return max(self._least_size(), min(short, share), 1)
+        return max(self._least_size(), min(short, share))

@@ -5,6 +5,7 @@ relative to the file's folder, one command line a chunk and one to merge. Keys i
 workers do.
 """
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import PurePosixPath
@@ -14,13 +15,15 @@ from longtake.commands import split_command
 from longtake.errors import BadJobError
 from longtake.outputs import VIDEO_SUFFIXES, normal
 from longtake.placeholders import escape
+from longtake.rates import ntsc_rate
+from longtake.sentences import quoted
 
 
 def is_helios(document: Mapping[str, Any]) -> bool:
     """Tell whether a document is a Helios job rather than one of ours."""
     chunks = document.get("chunks")
     first = chunks[0] if isinstance(chunks, list) and chunks else None
-    return "mergeCommand" in document or (isinstance(first, dict) and "startFrame" in first)
+    return {"mergeCommand", "metadata"} <= document.keys() or (isinstance(first, dict) and "startFrame" in first)
 
 
 def from_helios(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +47,7 @@ def from_helios(document: Mapping[str, Any]) -> dict[str, Any]:
     if merge:
         if not isinstance(merge, str):
             raise BadJobError("mergeCommand: must be text; write the command line that joins the chunks")
-        job |= _merge(split_command(merge), [chunk["output"] for chunk in job["chunks"]])
+        job |= _merge(_split(merge, "mergeCommand"), [chunk["output"] for chunk in job["chunks"]])
     return job
 
 
@@ -53,16 +56,12 @@ def _chunk(chunk: object, field: str) -> dict[str, Any]:
         raise BadJobError(f"{field}: must be an object with id, startFrame, frameCount, outputFile and command")
     output = _get(chunk, "outputFile", str, f"{field}.outputFile")
     line = _get(chunk, "command", str, f"{field}.command")
-    try:
-        command = split_command(line)
-    except BadJobError as error:
-        raise BadJobError(f"{field}.{error}") from error
     return {
         "id": _get(chunk, "id", int, f"{field}.id"),
         "start": _get(chunk, "startFrame", int, f"{field}.startFrame"),
         "count": _get(chunk, "frameCount", int, f"{field}.frameCount"),
         "output": escape(output),
-        "command": [_as_output(token, output) for token in command],
+        "command": [_as_output(token, output) for token in _split(line, f"{field}.command")],
     }
 
 
@@ -93,17 +92,22 @@ def _as_output(token: str, output: str) -> str:
 
 def _rate(fps: object) -> object:
     """Return the rate; Helios itself cuts it to a whole number, other writers of its format may not."""
-    if isinstance(fps, float) and fps.is_integer():
-        return int(fps)
-    if isinstance(fps, float):
-        return str(Fraction(round(fps * 1.001) * 1000, 1001))
-    return fps
+    if not isinstance(fps, float) or not math.isfinite(fps):
+        return fps
+    return str(ntsc_rate(fps) or Fraction(fps).limit_denominator(1001))
+
+
+def _split(line: str, field: str) -> tuple[str, ...]:
+    try:
+        return split_command(line)
+    except BadJobError as error:
+        raise BadJobError(f"{field}: is empty; write the program and its arguments") from error
 
 
 def _get(holder: Mapping[str, Any], key: str, kind: type, field: str) -> Any:
     value = holder.get(key)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         names = {dict: "an object", list: "a list", int: "a whole number", str: "text"}
-        state = "is missing" if value is None else f"is {value!r:.60}"
+        state = "is missing" if value is None else f"is {quoted(value)}"
         raise BadJobError(f"{field}: {state}; a Helios job has {names[kind]} here")
     return value

@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-import re
 from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from longtake.commands import split_command
 from longtake.contract import Contract
+from longtake.fields import Arguments, Line, Pattern, Seconds
 from longtake.outputs import OutputKind, kind_of
 from longtake.rates import Rate
 from longtake.rules import LARGEST_FRAME, check_job
@@ -35,19 +34,6 @@ class IfExists(StrEnum):
     REFUSE = "refuse"
     REUSE = "reuse"
     REPLACE = "replace"
-
-
-def _as_arguments(value: object) -> object:
-    if isinstance(value, str):
-        return split_command(value)
-    if isinstance(value, list):
-        # `-crf, 18` needs no quotes; 1.10 does, or it would become 1.1.
-        return tuple(str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value)
-    return value
-
-
-Arguments = Annotated[tuple[str, ...], BeforeValidator(_as_arguments)]
-Seconds = Annotated[float, Field(gt=0, le=60 * 60 * 24 * 365)]
 
 
 class FrameRange(Contract):
@@ -101,18 +87,9 @@ class Retry(Contract):
     max_seconds: float = Field(default=60, ge=0, le=86_400, description="longest wait")
     job_attempts: int = Field(default=1, ge=1, le=100, description="passes over the chunks that failed")
     fatal_exit_codes: tuple[int, ...] = Field(default=(), max_length=256, description="exit codes never retried")
-    fatal_patterns: tuple[str, ...] = Field(
+    fatal_patterns: tuple[Pattern, ...] = Field(
         default=(), max_length=64, description="regular expressions on the end of the log, never retried"
     )
-
-    @model_validator(mode="after")
-    def _patterns_compile(self) -> Self:
-        for pattern in self.fatal_patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"fatal_patterns: {pattern!r} is no regular expression ({error}); mend it") from error
-        return self
 
     def delay_seconds(self, failures: int) -> float:
         """Return the wait after this many failed tries of a chunk."""
@@ -144,14 +121,14 @@ class RenderJobSpec(Contract):
     """A render job: frames or chunks, the command that renders one, and what becomes of the outputs."""
 
     contract: int = Field(default=CONTRACT_VERSION, ge=1, description="version of this model at the sender")
-    name: str = Field(default="job", min_length=1, max_length=100, description="what people call the job")
+    name: Line = Field(default="job", max_length=100, description="what people call the job")
     frames: FrameRange | None = Field(default=None, description="frames to cut into chunks")
     chunks: Chunks | None = Field(default=None, description="chunks one by one")
     fps: Rate | None = Field(default=None, description="frame rate of the outputs")
     command: Arguments | None = Field(default=None, description="program and arguments that render a chunk")
     chunk_output: str | None = Field(default=None, description="where a chunk's output is published")
     output: str | None = Field(default=None, description="the film; absent: no stitch")
-    encode: tuple[str, ...] = Field(default=(), description="ffmpeg output options for a film of image files")
+    encode: Arguments = Field(default=(), description="ffmpeg output options for a film of image files")
     merge_command: Arguments | None = Field(default=None, description="program that joins, instead of Longtake")
     audio: str | None = Field(default=None, description="sound of the whole film")
     check: Arguments | None = Field(default=None, description="command that judges the output of a chunk")

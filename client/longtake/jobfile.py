@@ -10,13 +10,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from longtake.documents import parse, read_file
 from longtake.errors import BadJobError
 from longtake.helios import from_helios, is_helios
-from longtake.job import LARGEST_INLINE_JOB_BYTES, ChunkList, ChunkSpec, RenderJobSpec
-from longtake.sentences import sentence
-
-# A million Helios chunks are some 300 MB; a file beyond that is no job file.
-LARGEST_FILE_BYTES = 512 * 1024 * 1024
+from longtake.job import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkList, ChunkSpec, RenderJobSpec
+from longtake.sentences import plainly, sentence, unfit
 
 
 def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJobSpec:
@@ -31,15 +29,23 @@ def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJo
     Raises:
         BadJobError: The file cannot be read or is no job; the sentence names the field and the fix.
     """
-    raw = _read(path)
+    raw = read_file(path)
     document = parse(raw, path.name)
     for key, value in (overrides or {}).items():
         _override(document, key, value)
     document.setdefault("base_dir", str(path.resolve().parent))
-    document.setdefault("name", path.stem[:100])
+    document.setdefault("name", "".join(filter(str.isprintable, path.stem)).strip()[:100] or "job")
     job = read_job(document)
-    if job.inline_chunks and len(json.dumps(job.to_wire())) > LARGEST_INLINE_JOB_BYTES:
-        return _referring(job, path, raw)
+    if len(json.dumps(job.to_wire())) > LARGEST_INLINE_JOB_BYTES and job.inline_chunks:
+        if any(key.startswith("chunks") for key in overrides or ()):
+            raise BadJobError("chunks: are too many to be set from outside; write them into the job file")
+        job = _referring(job, path, raw)
+    size = len(json.dumps(job.to_wire()))
+    if size > LARGEST_INLINE_JOB_BYTES:
+        raise BadJobError(
+            f"job: takes {size:,} bytes beside its chunks, and {LARGEST_INLINE_JOB_BYTES:,} can travel; shorten env "
+            "and command"
+        )
     return job
 
 
@@ -49,76 +55,52 @@ def read_job(document: object) -> RenderJobSpec:
     Raises:
         BadJobError: One sentence that names the field and the fix.
     """
+    try:
+        return _read_job(document)
+    except BadJobError:
+        raise
+    except ValidationError as error:
+        # What JSON cannot carry is refused by pydantic's parser as a whole, without a field.
+        invalid = any(details["type"] == "json_invalid" for details in error.errors(include_url=False))
+        raise BadJobError(unfit(document) if invalid else sentence(error)) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadJobError(unfit(document)) from error
+
+
+def _read_job(document: object) -> RenderJobSpec:
     if not isinstance(document, dict):
         raise BadJobError("job: must be an object of keys and values, such as name, frames, command and chunk_output")
+    listed = document.get("chunks")
+    if isinstance(listed, list) and len(listed) > MOST_CHUNKS:
+        raise BadJobError(f"chunks: are {len(listed):,}, and a job has at most {MOST_CHUNKS:,}; make them longer")
+    lenient = "contract" in document
     if is_helios(document):
-        extra = {key: document[key] for key in ("base_dir", "name") if isinstance(document.get(key), str)}
-        document = from_helios(document) | extra
-    elif "contract" not in document:
+        # What is ours may stand beside what is Helios', so that a file can be adapted without being rewritten.
+        ours = {key: document[key] for key in RenderJobSpec.model_fields if key in document and key != "chunks"}
+        document = from_helios(document) | ours
+    if not lenient:
         # A client says which contract it wrote; then keys unknown here are a newer client's, not a slip.
         _check_keys(document, RenderJobSpec, "")
-    try:
-        # JSON mode takes lists for tuples and text for enums, and still no "30" for 30.
-        return RenderJobSpec.model_validate_json(json.dumps(document, allow_nan=False), strict=True)
-    except ValidationError as error:
-        raise BadJobError(sentence(error)) from error
-    except (TypeError, ValueError) as error:
-        raise BadJobError(f"job: holds a value that JSON cannot carry ({error}); write it as text or number") from error
-
-
-def parse(raw: bytes, name: str) -> dict[str, Any]:
-    """Return the keys and values of a job file's bytes.
-
-    Raises:
-        BadJobError: They are not UTF-8, not YAML or JSON, or not an object.
-    """
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadJobError(f"{name}: is not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    if not text.strip():
-        raise BadJobError(f"{name}: is empty; see examples/ for job files to start from")
-    try:
-        document = json.loads(text) if name.lower().endswith(".json") else _yaml(text)
-    except (ValueError, RecursionError) as error:
-        where = " ".join(str(error).split())
-        raise BadJobError(f"{name}: cannot be read ({where}); mend the file there") from error
-    if not isinstance(document, dict):
-        raise BadJobError(f"{name}: holds no job; it must be an object with keys such as name, frames and command")
-    return document
+    # JSON mode takes lists for tuples and text for enums, and still no "30" for 30.
+    text = json.dumps(document, allow_nan=False, ensure_ascii=False)
+    return RenderJobSpec.model_validate_json(text.encode(), strict=True)
 
 
 def read_chunk_list(raw: bytes, name: str) -> tuple[ChunkSpec, ...]:
-    """Return the chunks of a job file that a job refers to by path and digest."""
-    return read_job(parse(raw, name)).inline_chunks
+    """Return the chunks of a job file that a job refers to by path and digest; the rest of the file does not matter.
 
-
-def _yaml(text: str) -> object:
+    Raises:
+        BadJobError: The file holds no list of chunks.
+    """
     try:
-        import yaml  # noqa: PLC0415  # an extra: services that pass models need no YAML
-    except ImportError as error:
-        raise BadJobError("PyYAML is not installed; install longtake[cli], or write the job as JSON") from error
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            raise BadJobError(f"{path}: is a folder; name the job file in it")
-        size = path.stat().st_size
-        if size > LARGEST_FILE_BYTES:
-            raise BadJobError(
-                f"{path}: has {size / 2**20:,.0f} MiB, and a job file at most {LARGEST_FILE_BYTES // 2**20}; use "
-                "frames instead of a list"
-            )
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise BadJobError(f"{path}: there is no such job file; check the path") from error
-    except OSError as error:
-        raise BadJobError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        document = parse(raw, Path(name).with_suffix(".json").name)
+    except BadJobError:
+        document = parse(raw, Path(name).with_suffix(".yaml").name)
+    listed = from_helios(document)["chunks"] if is_helios(document) else document.get("chunks")
+    # The job itself says what its chunks leave out; here they are only held against the rules for lists.
+    return read_job(
+        {"contract": 1, "chunks": listed, "fps": 1, "command": ["-"], "chunk_output": "{chunk}"}
+    ).inline_chunks
 
 
 def _override(document: dict[str, Any], key: str, value: object) -> None:
@@ -150,10 +132,10 @@ def _referring(job: RenderJobSpec, path: Path, raw: bytes) -> RenderJobSpec:
 def _check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str) -> None:
     for key, value in document.items():
         if key not in model.model_fields or key == "contract":
-            nearest = get_close_matches(str(key), model.model_fields, n=1, cutoff=0.5)
+            nearest = get_close_matches(str(key)[:60], model.model_fields, n=1, cutoff=0.5)
             known = ", ".join(name for name in model.model_fields if name != "contract")
             hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {known}"
-            raise BadJobError(f"{where}{key}: is not a key of a job; {hint}")
+            raise BadJobError(f"{where}{plainly(str(key))}: is not a key of a job; {hint}")
         for inner in _models(model.model_fields[key].annotation):
             for index, item in enumerate(value if isinstance(value, list) else [value]):
                 if isinstance(item, dict):

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from string import Formatter
 
 from longtake.errors import BadJobError
+from longtake.sentences import plainly, quoted
 
 COMMAND_WORDS = ("chunk", "start", "stop", "last", "count", "output", "output_dir")
 PATH_WORDS = ("chunk", "start", "stop", "last", "count", "frame")
@@ -13,6 +14,11 @@ PATH_WORDS = ("chunk", "start", "stop", "last", "count", "frame")
 _NUMBERS = frozenset({"chunk", "start", "stop", "last", "count", "frame"})
 # A width of more than 20 digits is a slip of the finger; unbounded it would be a way to fill memory.
 _WIDTH = re.compile(r"0?(1?\d|20)?", re.ASCII)
+
+
+def chunk_words(index: int, start: int, stop: int) -> dict[str, int | str]:
+    """Return what the words of a chunk stand for, but for those of its outputs."""
+    return {"chunk": index, "start": start, "stop": stop, "last": stop - 1, "count": stop - start}
 
 
 def used(template: str, *, field: str, allowed: tuple[str, ...]) -> frozenset[str]:
@@ -51,12 +57,23 @@ def printf_pattern(template: str, values: Mapping[str, int | str]) -> str:
     return "".join(text)
 
 
+def reader(template: str) -> tuple[tuple[str, ...], re.Pattern[str]]:
+    """Return a pattern for the texts that a template makes of numbers, and the word that each group stands for."""
+    words, pattern = [], ""
+    for literal, word, _ in _parts(template, "template", PATH_WORDS):
+        pattern += re.escape(literal)
+        if word:
+            words.append(word)
+            pattern += "( *[0-9]{1,20})"
+    return tuple(words), re.compile(pattern)
+
+
 def _parts(template: str, field: str, allowed: tuple[str, ...]) -> list[tuple[str, str, str]]:
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
         raise BadJobError(
-            f"{field}: a single brace stands in {template!r}; write {{{{ or }}}} for a literal brace"
+            f"{field}: a single brace stands in {quoted(template)}; write {{{{ or }}}} for a literal brace"
         ) from error
     found = []
     for literal, word, width, conversion in parts:
@@ -65,7 +82,7 @@ def _parts(template: str, field: str, allowed: tuple[str, ...]) -> list[tuple[st
             if conversion or (width and not (word in _NUMBERS and _WIDTH.fullmatch(width))):
                 raise BadJobError(
                     f"{field}: {{{word}}} takes only a width such as {{frame:06}}, for numbers; "
-                    f"take the rest out of {template!r}"
+                    f"take the rest out of {quoted(template)}"
                 )
         found.append((literal, word or "", width or ""))
     return found
@@ -74,8 +91,10 @@ def _parts(template: str, field: str, allowed: tuple[str, ...]) -> list[tuple[st
 def _check_word(word: str, field: str, allowed: tuple[str, ...]) -> None:
     if word in allowed:
         return
-    nearest = get_close_matches(word, allowed, n=1)
-    hint = (
-        f"did you mean {{{nearest[0]}}}?" if nearest else "it can hold " + ", ".join(f"{{{name}}}" for name in allowed)
-    )
-    raise BadJobError(f"{field}: the placeholder {{{word}}} is not known here; {hint}")
+    nearest = get_close_matches(word[:60], allowed, n=1)
+    hint = "write {{ for a literal brace"
+    if nearest:
+        hint = f"did you mean {{{nearest[0]}}}?"
+    elif allowed:
+        hint = "it can hold " + ", ".join(f"{{{name}}}" for name in allowed)
+    raise BadJobError(f"{field}: the placeholder {{{plainly(word)}}} is not known here; {hint}")

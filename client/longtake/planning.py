@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from longtake.job import ChunkSpec, RenderJobSpec
-from longtake.placeholders import expand, printf_pattern
+from longtake.placeholders import chunk_words, expand, printf_pattern
 from longtake.ranges import Range
 
 
@@ -26,9 +26,7 @@ class Chunk:
     @property
     def words(self) -> dict[str, int | str]:
         """What its placeholders stand for, but for those of outputs."""
-        return {
-            "chunk": self.index, "start": self.start, "stop": self.stop, "last": self.stop - 1, "count": self.count
-        }  # fmt: skip
+        return chunk_words(self.index, self.start, self.stop)
 
     @property
     def writes_in_place(self) -> bool:

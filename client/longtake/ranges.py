@@ -1,9 +1,13 @@
 """Sets of whole numbers kept as ranges, so that a million chunks cost a few bytes."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from operator import itemgetter
 
 Range = tuple[int, int]
+
+_LOW, _HIGH = itemgetter(0), itemgetter(1)
 
 
 class RangeSet:
@@ -19,6 +23,18 @@ class RangeSet:
         """The ranges in ascending order, with a gap between any two."""
         return tuple(self._ranges)
 
+    @property
+    def front(self) -> Range:
+        """The first range.
+
+        Raises:
+            IndexError: The set is empty.
+        """
+        return self._ranges[0]
+
+    def __bool__(self) -> bool:
+        return bool(self._ranges)
+
     def __len__(self) -> int:
         return sum(stop - start for start, stop in self._ranges)
 
@@ -27,7 +43,8 @@ class RangeSet:
             yield from range(start, stop)
 
     def __contains__(self, number: int) -> bool:
-        return any(start <= number < stop for start, stop in self._ranges)
+        place = bisect_right(self._ranges, number, key=_LOW)
+        return place > 0 and number < self._ranges[place - 1][1]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RangeSet) and self._ranges == other._ranges
@@ -41,22 +58,22 @@ class RangeSet:
         """Add `[start, stop)`; what is there already stays."""
         if start >= stop:
             return
-        kept = []
-        for low, high in self._ranges:
-            if high < start or low > stop:
-                kept.append((low, high))
-            else:
-                start, stop = min(start, low), max(stop, high)
-        self._ranges = sorted([*kept, (start, stop)])
+        # Those that overlap or touch become one.
+        first = bisect_left(self._ranges, start, key=_HIGH)
+        last = bisect_right(self._ranges, stop, key=_LOW)
+        if first < last:
+            start, stop = min(start, self._ranges[first][0]), max(stop, self._ranges[last - 1][1])
+        self._ranges[first:last] = [(start, stop)]
 
     def remove(self, start: int, stop: int) -> None:
         """Remove `[start, stop)`; what is not there does not matter."""
         if start >= stop:
             return
-        kept: list[Range] = []
-        for low, high in self._ranges:
-            kept.extend(part for part in ((low, min(high, start)), (max(low, stop), high)) if part[0] < part[1])
-        self._ranges = kept
+        first = bisect_right(self._ranges, start, key=_HIGH)
+        last = bisect_left(self._ranges, stop, key=_LOW)
+        if first < last:
+            low, high = self._ranges[first][0], self._ranges[last - 1][1]
+            self._ranges[first:last] = [part for part in ((low, start), (stop, high)) if part[0] < part[1]]
 
     def take(self, size: int) -> Range:
         """Remove and return up to `size` consecutive numbers from the front.
@@ -64,7 +81,7 @@ class RangeSet:
         Raises:
             IndexError: The set is empty.
         """
-        start, stop = self._ranges[0]
+        start, stop = self.front
         stop = min(stop, start + size)
         self.remove(start, stop)
         return start, stop
@@ -72,8 +89,10 @@ class RangeSet:
     def gaps(self, start: int, stop: int) -> "RangeSet":
         """Return what `[start, stop)` has and this set has not."""
         edges = [start]
-        for low, high in self._ranges:
-            edges += [min(max(low, start), stop), min(max(high, start), stop)]
+        first = bisect_right(self._ranges, start, key=_HIGH)
+        last = bisect_left(self._ranges, stop, key=_LOW)
+        for low, high in self._ranges[first:last]:
+            edges += [max(low, start), min(high, stop)]
         edges.append(stop)
         return RangeSet((low, high) for low, high in list(pairwise(edges))[::2])
 

@@ -7,14 +7,21 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 
+def ntsc_rate(value: float) -> Fraction | None:
+    """Return the exact rate that 29.97 and its kind are roundings of: over a long film the rest becomes audible."""
+    if not 0 < value <= 1000 or value.is_integer():
+        return None
+    near = Fraction(round(value * 1.001) * 1000, 1001)
+    return near if near and abs(near - Fraction(value)) < 0.01 else None
+
+
 def _as_rate(value: object) -> object:
     """Turn what people write for a frame rate into its one spelling, `30` or `30000/1001`."""
     if value is None:
         return None
     if isinstance(value, float):
-        # 29.97 and its kind are roundings of n * 1000 / 1001: over a long film the rest becomes audible.
-        near = Fraction(round(value * 1.001) * 1000, 1001)
-        fix = f'"{near}"' if value > 0 and abs(near - Fraction(value)) < 0.01 else "a whole number or a fraction"
+        near = ntsc_rate(value)
+        fix = f'"{near}"' if near else "a whole number or a fraction"
         raise ValueError(f"write {fix} instead of {value}; a rounded rate drifts over a long film")
     spelled = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(spelled, str) or not re.fullmatch(r"[1-9]\d{0,8}(/[1-9]\d{0,8})?", spelled, re.ASCII):

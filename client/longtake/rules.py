@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from longtake.outputs import FILM_SUFFIXES, OutputKind, check_path, normal
+from longtake.collisions import check_outputs_differ
+from longtake.outputs import FILM_SUFFIXES, OutputKind, check_path, holds_control, kind_of, normal
 from longtake.placeholders import COMMAND_WORDS, PATH_WORDS, used
+from longtake.sentences import quoted
 
 if TYPE_CHECKING:
     from longtake.job import RenderJobSpec
@@ -28,7 +30,7 @@ def check_job(job: RenderJobSpec) -> None:
     _check_commands(job)
     _check_paths(job)
     _check_film(job)
-    _check_outputs_differ(job)
+    check_outputs_differ(job)
     _check_environment(job.env)
 
 
@@ -94,17 +96,28 @@ def _check_paths(job: RenderJobSpec) -> None:
             check_path(path)
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from error
-    if job.base_dir is not None and (not job.base_dir.startswith("/") or "\0" in job.base_dir):
-        raise ValueError(f"base_dir: {job.base_dir!r} is no folder from the root; write one that starts with /")
+    if job.output is not None:
+        used(job.output, field="output", allowed=())
+    if job.base_dir is not None and holds_control(job.base_dir):
+        raise ValueError("base_dir: holds a control character such as NUL or a newline; take it out")
+    if job.base_dir is not None and not job.base_dir.startswith("/"):
+        raise ValueError(f"base_dir: {quoted(job.base_dir)} is no folder from the root; write one that starts with /")
     if job.chunk_output is not None:
-        words = used(job.chunk_output, field="chunk_output", allowed=PATH_WORDS)
-        if job.chunk_count > 1 and job.chunk_list is None and not words & {"chunk", "start", "stop", "last", "frame"}:
+        used(job.chunk_output, field="chunk_output", allowed=PATH_WORDS)
+        # What `..` takes back tells no chunks apart.
+        words = used(normal(job.chunk_output), field="chunk_output", allowed=PATH_WORDS)
+        if job.frames is not None and job.chunk_count > 1 and not words & {"chunk", "start", "stop", "last", "frame"}:
             raise ValueError(
                 "chunk_output: is the same for every chunk; add {chunk}, as in chunks/{chunk:06}.mp4, or {frame}"
             )
     for index, chunk in enumerate(job.inline_chunks):
         if chunk.output is not None:
             used(chunk.output, field=f"chunks[{index}].output", allowed=PATH_WORDS)
+            if kind_of(chunk.output) is not job.kind:
+                raise ValueError(
+                    f"chunks[{index}].output: is {quoted(chunk.output)}, of the kind {kind_of(chunk.output)}, and "
+                    f"chunks[0] writes {job.kind}; let all chunks write one kind"
+                )
 
 
 def _paths(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
@@ -118,36 +131,46 @@ def _paths(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
 
 
 def _check_film(job: RenderJobSpec) -> None:
-    if job.output is None:
+    if job.merge_command is not None:
+        _check_merge(job)
+    elif job.output is None:
         for field, value in (("audio", job.audio), ("encode", job.encode)):
             if value:
                 raise ValueError(f"{field}: there is no film it could go into; add output")
-        return
-    if "{" in job.output.replace("{{", "").replace("}}", "") or job.merge_command is not None:
-        used(job.output, field="output", allowed=())
-        return
-    suffix = PurePosixPath(job.output).suffix.lower()
+    else:
+        _check_join(job, job.output)
+
+
+def _check_merge(job: RenderJobSpec) -> None:
+    """Pass a job whose own program makes the film, of whatever kind, and nothing else would have a say in it."""
+    for field, value in (("audio", job.audio), ("encode", job.encode)):
+        if value:
+            raise ValueError(f"{field}: is not for a merge_command, which makes the film alone; leave one of them out")
+    words: set[str] = set()
+    for argument in job.merge_command or ():
+        words |= used(argument, field="merge_command", allowed=("output",))
+    if job.output is None and words:
+        raise ValueError("output: is missing, and merge_command names {output}; say where the film goes")
+    if job.output is not None and not words:
+        raise ValueError("merge_command: has no {output}; put it where the program is told what to write")
+
+
+def _check_join(job: RenderJobSpec, output: str) -> None:
+    suffix = PurePosixPath(output).suffix.lower()
     if suffix not in FILM_SUFFIXES:
-        raise ValueError(f"output: {job.output!r} is no film; end it in one of {', '.join(sorted(FILM_SUFFIXES))}")
+        raise ValueError(f"output: {quoted(output)} is no film; end it in one of {', '.join(sorted(FILM_SUFFIXES))}")
     if job.kind is OutputKind.FILE:
         raise ValueError(
             "output: no film can be made of chunks that are neither video nor {frame} images; name them so, give a "
             "merge_command, or leave output out"
         )
-
-
-def _check_outputs_differ(job: RenderJobSpec) -> None:
-    seen: dict[str, str] = {}
-    for field, path in _paths(job):
-        if "{frame" in path or (field == "chunk_output" and job.chunk_count > 1) or field == "chunks.path":
-            continue
-        where = normal(path)
-        if where in seen:
-            raise ValueError(f"{field}: {path!r} is also {seen[where]}; give each output a path of its own")
-        seen[where] = field
+    if job.encode and job.kind is not OutputKind.FRAMES:
+        raise ValueError("encode: is for films of {frame} images, and video is joined as it is; leave it out")
 
 
 def _check_environment(env: dict[str, str]) -> None:
     for name, value in env.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII) or "\0" in value:
-            raise ValueError(f"env: {name!r} cannot be set; use a name of letters, digits and _, a value without NUL")
+            raise ValueError(
+                f"env: {quoted(name)} cannot be set; use a name of letters, digits and _, a value without NUL"
+            )

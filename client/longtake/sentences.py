@@ -1,5 +1,8 @@
 """Pydantic's errors as sentences that name the field and the fix."""
 
+import math
+from collections.abc import Iterator
+
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -19,6 +22,25 @@ _EXPECTED = {
     "model_attributes_type": "an object of keys and values",
 }
 
+_BOUNDS = {
+    "greater_than_equal": ("make it at least {}", "ge"),
+    "greater_than": ("make it more than {}", "gt"),
+    "less_than_equal": ("make it at most {}", "le"),
+    "less_than": ("make it less than {}", "lt"),
+    "string_too_short": ("write at least {} characters", "min_length"),
+    "string_too_long": ("shorten it to {} characters", "max_length"),
+    "string_pattern_mismatch": ("write what matches {}", "pattern"),
+}
+
+# How files spell what Python spells differently.
+_SPELLED = {"None": "null", "True": "true", "False": "false"}
+
+
+# Far deeper than any job, far below what stops Python's and pydantic's parsers.
+_DEEPEST = 20
+
+_TOO_LARGE = 10**100
+
 
 def sentence(error: ValidationError) -> str:
     """Return the first thing that is wrong, as `field: what is wrong; the fix`."""
@@ -28,33 +50,79 @@ def sentence(error: ValidationError) -> str:
     return f"{field}: {problem}" if field else problem
 
 
+def plainly(text: str, most: int = 60) -> str:
+    """Return foreign text as a part of one line: cut, and without what would move a cursor."""
+    cut = text if len(text) <= most else f"{text[: most - 3]}..."
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in cut)
+
+
+def quoted(value: object, most: int = 60) -> str:
+    """Return a value of a job file as it is shown in a sentence."""
+    spelled = repr(value)
+    return _SPELLED.get(spelled) or plainly(spelled, most)
+
+
+def unfit(value: object, field: str = "") -> str:
+    """Return a sentence about the first thing in a document that JSON, or a job, cannot hold."""
+    return next(_unfit(value, field), "job: cannot be written as JSON; use text, numbers, lists and objects only")
+
+
+def _unfit(value: object, field: str) -> Iterator[str]:
+    where = field or "job"
+    if field.count(".") + field.count("[") > _DEEPEST:
+        yield f"{plainly(where)}: is nested too deeply; a job has three levels"
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str | int | float | None):
+                yield f"{where}: the key {quoted(key)} is no text; put it in quotes"
+            name = plainly(str(key))
+            yield from _unfit(inner, f"{field}.{name}" if field else name)
+            yield from _unfit_text(str(key), f"{where}: the key")
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _unfit(inner, f"{field}[{index}]")
+    elif isinstance(value, str):
+        yield from _unfit_text(value, f"{where}:")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{where}: is {value}; write a finite number"
+    elif isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        yield f"{where}: is a number of more digits than anything here can have; write a smaller one"
+    elif not isinstance(value, int | float | None):
+        yield f"{where}: is {quoted(value)}, which JSON cannot carry; write it as text or number"
+
+
+def _unfit_text(text: str, start: str) -> Iterator[str]:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        yield f"{start} {quoted(text)} holds half a character; write it anew, in UTF-8"
+
+
 def _field(details: ErrorDetails) -> str:
     text = ""
     for part in details["loc"]:
         if isinstance(part, int):
             text += f"[{part}]"
         elif part not in _NOT_FIELDS:
-            text += f".{part}" if text else part
+            text += f".{plainly(part)}" if text else plainly(part)
     return text
 
 
 def _problem(details: ErrorDetails) -> str:
     kind, context = details["type"], details.get("ctx", {})
-    got = repr(details["input"])
-    got = got if len(got) <= 60 else f"{got[:57]}..."
+    got = quoted(details["input"])
     if kind in ("value_error", "assertion_error"):
         return str(context["error"])
     if kind == "missing":
         return "is missing; add it"
+    if kind == "string_type" and isinstance(details["input"], int | float):
+        return f'is {got}; write text, as in "{got}"'
     if kind in _EXPECTED:
         return f"is {got}; write {_EXPECTED[kind]}"
     if kind in ("literal_error", "enum"):
         return f"is {got}; choose {context['expected']}"
-    bounds = {
-        "greater_than_equal": ("at least", "ge"), "greater_than": ("more than", "gt"),
-        "less_than_equal": ("at most", "le"), "less_than": ("less than", "lt"),
-    }  # fmt: skip
-    if kind in bounds:
-        words, key = bounds[kind]
-        return f"is {got}; make it {words} {context[key]}"
+    if kind == "too_long":
+        return f"has {context['actual_length']} entries; keep {context['max_length']} of them"
+    if kind in _BOUNDS:
+        fix, key = _BOUNDS[kind]
+        bound = context[key]
+        return f"is {got}; {fix.format(int(bound) if isinstance(bound, float) and bound.is_integer() else bound)}"
     return f"is {got}; {details['msg'][0].lower()}{details['msg'][1:]}"
