@@ -101,9 +101,9 @@ class Acceptance:
         except MediaError as error:
             raise BadJobError(f"audio: {error.sentence}; name a file with sound") from error
 
-    def _check_outputs(self, opened: OpenJob) -> list[Callable[[], None]]:
+    def _check_outputs(self, opened: OpenJob) -> list[Callable[[], object]]:
         """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
-        settle: list[Callable[[], None]] = []
+        settle: list[Callable[[], object]] = []
         for key, field, path in _outputs(opened):
             self._roots.check(path, field)
             if path.is_dir():

@@ -56,6 +56,10 @@ class JobHandle:
         # Where no worker answers, what the job wrote down last is the best there is.
         with suppress(RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
             status = await self._workflow.query("status", result_type=JobStatus, rpc_timeout=_QUERY_TIMEOUT)
+        if status.state is JobState.PAUSED:
+            # The description is older than the answer: what still ran in it had ended before the job called itself
+            # paused.
+            return status
         running = [await self._running(pending) for pending in description.raw_description.pending_activities]
         chunks = tuple(chunk for chunk in running if chunk is not None)
         return status.model_copy(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -91,6 +92,8 @@ async def test_a_chunked_film_gets_its_sound_once(farm: Farm, ffmpeg: str) -> No
     assert status.state is JobState.COMPLETED, status.error
     with av.open(str(farm.store / "film.mp4")) as film:
         (audio,) = film.streams.audio
+        assert audio.duration is not None
+        assert audio.time_base is not None
         assert float(audio.duration * audio.time_base) == pytest.approx(2.0, abs=1024 / 48_000)
 
 
@@ -230,7 +233,7 @@ async def test_replacing_is_refused_for_folders(farm: Farm) -> None:
     ],
 )
 async def test_what_only_the_worker_can_know_is_refused_before_anything_starts(
-    farm: Farm, fields: dict[str, object], sentence: str
+    farm: Farm, fields: dict[str, Any], sentence: str
 ) -> None:
     (farm.store / "link").symlink_to("/tmp")
     status = await farm.run(farm.job(chunks=2, **fields))

@@ -2,42 +2,15 @@
 
 import asyncio
 import subprocess
-from pathlib import Path
 
 import pytest
 from farm import Farm, alive, until_state
+from films import PICTURE, frame_digests, lossless_job
 
-from longtake import FrameRange, JobState, RenderJobSpec, Retry, Timeouts
+from longtake import FrameRange, JobState, Retry, Timeouts
 from longtake.job import FailurePolicy
 
 pytestmark = pytest.mark.integration
-
-PICTURE = "testsrc2=s=96x64:r=30000/1001"
-
-
-def lossless_job(store: Path, *, frames: int, per_chunk: int, suffix: str = "mp4") -> RenderJobSpec:
-    """A job whose chunks are frame-exact parts of one source."""
-    return RenderJobSpec(
-        name="lossless",
-        frames=FrameRange(count=frames, per_chunk=per_chunk),
-        fps="30000/1001",
-        command=(
-            *("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", PICTURE),
-            *("-vf", "trim=start_frame={start},setpts=PTS-STARTPTS", "-frames:v", "{count}"),
-            *("-c:v", "libx264", "-preset", "ultrafast", "-qp", "0", "-bf", "2", "{output}"),
-        ),
-        chunk_output="chunks/{chunk:06}." + suffix,
-        output=f"film.{suffix}",
-        base_dir=str(store),
-        max_parallel=4,
-    )
-
-
-def frame_digests(ffmpeg: str, *source: str) -> list[str]:
-    """Return the decoded frames' digests with their times."""
-    command = [ffmpeg, "-nostdin", "-v", "error", *source, "-map", "0:v", "-f", "framemd5", "-"]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [line.split(",")[-1].strip() for line in lines if not line.startswith("#")]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from farm import Farm, until, until_state
@@ -12,7 +13,7 @@ from longtake.job import FailurePolicy
 pytestmark = pytest.mark.integration
 
 
-def film_job(farm: Farm, *, suffix: str = "mp4", **fields: object) -> RenderJobSpec:
+def film_job(farm: Farm, *, suffix: str = "mp4", **fields: Any) -> RenderJobSpec:
     """A job of four chunks of ten frames; the last one waits for the gate."""
     return RenderJobSpec.model_validate(
         {
@@ -32,7 +33,7 @@ def film_job(farm: Farm, *, suffix: str = "mp4", **fields: object) -> RenderJobS
     )
 
 
-async def nearly_done(farm: Farm, **fields: object) -> JobHandle:
+async def nearly_done(farm: Farm, **fields: Any) -> JobHandle:
     """Return a job of which three chunks are published and the last one waits."""
     job = await farm.submit(film_job(farm, **fields))
     await until(job, lambda status: status.completed_chunks == 3)

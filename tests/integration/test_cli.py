@@ -1,0 +1,322 @@
+"""The command line against a real server and real workers: ids, states, exit codes, detaching, the live picture."""
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import sys
+import uuid
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from farm import Farm, until, until_state
+
+from longtake import JobState, Retry
+from longtake.cli.app import main
+from longtake.cli.terminal import clean
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+
+# Long enough for a loaded machine; a hang fails here with what was written until then.
+PATIENCE_SECONDS = 60
+
+
+@dataclass
+class Ran:
+    """How a call of the command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Cli:
+    """Calls `python -m longtake` for a farm, in processes of their own."""
+
+    def __init__(self, farm: Farm) -> None:
+        self.farm = farm
+        self.running: list[Process] = []
+
+    async def start(self, *arguments: str, **streams: Any) -> Process:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("TEMPORAL_", "LONGTAKE_"))}
+        environment |= {"PYTHONPATH": str(ROOT / "client"), "COLUMNS": "100", "LINES": "30", "TERM": "xterm"}
+        where = ("--address", self.farm.address, "--task-queue", self.farm.task_queue)
+        streams = {"stdout": PIPE, "stderr": PIPE} | streams
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "longtake", *arguments, *where, env=environment, stdin=asyncio.subprocess.DEVNULL,
+            **streams,
+        )  # fmt: skip
+        self.running.append(process)
+        return process
+
+    async def __call__(self, *arguments: str) -> Ran:
+        return await ended(await self.start(*arguments))
+
+    def job_file(self, **fields: Any) -> str:
+        """Write a job file as a person would: no contract version in it."""
+        document = self.farm.job(**fields).to_wire()
+        del document["contract"]
+        path = self.farm.store.parent / "job.json"
+        path.write_text(json.dumps(document))
+        return str(path)
+
+
+async def ended(process: Process) -> Ran:
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    assert process.returncode is not None
+    return Ran(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+
+async def until_line(process: Process, words: str) -> None:
+    """Return when the process has written a line with these words to stderr."""
+    assert process.stderr is not None
+    seen = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while line := (await process.stderr.readline()).decode():
+            if words in line:
+                return
+            seen.append(line)
+    raise AssertionError(f"ended without {words!r}: {seen}")
+
+
+def new_id() -> str:
+    return f"job-{uuid.uuid4().hex[:12]}"
+
+
+@pytest_asyncio.fixture
+async def cli(farm: Farm) -> AsyncIterator[Cli]:
+    cli = Cli(farm)
+    yield cli
+    for process in cli.running:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_submit_prints_the_id_alone_and_watch_ends_as_the_job_does(cli: Cli) -> None:
+    ran = await cli("submit", cli.job_file(), "--watch", "--max-parallel", "2", "--set", "name=my film")
+
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("my-film-")
+    assert len(ran.out.split()) == 1
+    assert "completed in" in ran.err
+    assert (await cli.farm.render.job(ran.out.strip()).status()).max_parallel == 2
+
+
+async def test_the_same_job_under_the_same_id_is_started_once_and_another_is_refused(cli: Cli) -> None:
+    job_id = new_id()
+    first = await cli("submit", cli.job_file(), "--id", job_id)
+    again = await cli("submit", cli.job_file(), "--id", job_id)
+    other = await cli("submit", cli.job_file(chunks=7), "--id", job_id)
+
+    assert (first.code, first.out) == (again.code, again.out) == (0, f"{job_id}\n")
+    assert (other.code, other.out) == (2, "")
+    assert "is taken by a different job" in other.err
+
+
+async def test_a_failed_job_is_told_everywhere_and_retried(cli: Cli) -> None:
+    job_id, red = new_id(), "\x1b[31mno codec\x1b[0m here"
+    options = ("--say", red, "--fail-times", "2", "--only", "1")
+    file = cli.job_file(options=options, on_chunk_failure="continue", retry=Retry(attempts=2, initial_seconds=0.01))
+
+    failed = await cli("submit", file, "--id", job_id, "--watch")
+    status, logs, watch = await asyncio.gather(
+        cli("status", job_id, "--json"), cli("logs", job_id, "--chunk", "1"), cli("watch", job_id)
+    )
+    retried = await cli("retry", job_id, "--watch")
+
+    assert failed.code == watch.code == 1
+    assert "chunk 1 failed" in failed.err
+    assert f"longtake retry {job_id}" in watch.out
+    assert status.code == 0
+    assert json.loads(status.out)["failed_chunks"] == 1
+    assert logs.code == 0
+    assert logs.out == "no codec here\ntry 1 goes wrong\nno codec here\ntry 2 goes wrong\n"
+    assert "==> chunk 1, try 2" in logs.err
+    assert (retried.code, retried.out) == (0, f"{job_id}\n")
+
+
+async def test_status_json_has_the_documented_fields(cli: Cli) -> None:
+    job_id = new_id()
+    await cli("submit", cli.job_file(), "--id", job_id, "--watch")
+    status = json.loads((await cli("status", job_id, "--json")).out)
+
+    documented = """id name state phase progress total_chunks completed_chunks failed_chunks skipped_chunks
+        running_chunks total_frames completed_frames error created_at updated_at result metrics"""
+    assert set(documented.split()) <= set(status)
+    assert {"output", "sha256", "frames", "duration_seconds"} <= set(status["result"])
+    assert "render_seconds" in status["metrics"]
+    assert (status["state"], status["progress"], status["error"]) == ("completed", 100.0, None)
+    assert status["created_at"].endswith("Z")
+    assert status["updated_at"].endswith("Z")
+
+
+async def test_pause_waits_until_idle_and_resume_goes_on(cli: Cli) -> None:
+    job_id = new_id()
+    await cli("submit", cli.job_file(options=("--gate", str(cli.farm.gate)), max_parallel=1), "--id", job_id)
+    await cli.farm.ledger.until_started(1)
+
+    asked = await cli("pause", job_id)
+    cli.farm.open_gate()
+    paused = await cli("pause", job_id, "--wait", "--json")
+    listed = await cli("list", "--json")
+    resumed = await cli("resume", job_id, "--wait")
+    watched = await cli("watch", job_id, "--json")
+
+    assert (asked.code, asked.out) == (0, f"{job_id} is pausing: 1 chunk finishes first\n")
+    assert paused.code == resumed.code == watched.code == 0
+    assert json.loads(paused.out)["state"] == "paused"
+    assert {"id": job_id, "state": "paused"}.items() <= json.loads(listed.out)[0].items()
+    assert json.loads(watched.out.splitlines()[-1])["state"] == "completed"
+    assert cli.farm.ledger.started == [0, 1, 2, 3]
+
+
+async def test_cancel_waits_until_nothing_runs_and_may_be_repeated(cli: Cli) -> None:
+    job_id = new_id()
+    await cli("submit", cli.job_file(options=("--gate", str(cli.farm.gate))), "--id", job_id)
+    await cli.farm.ledger.until_started(4)
+
+    cancelled = await cli("cancel", job_id, "--wait")
+    alive = [pid for pid in cli.farm.ledger.pids if os.path.exists(f"/proc/{pid}")]  # noqa: ASYNC240  # no disk
+    again, paused, watched = await asyncio.gather(
+        cli("cancel", job_id), cli("pause", job_id, "--wait"), cli("watch", job_id)
+    )
+
+    assert cancelled.code == again.code == 0
+    assert "was cancelled" in cancelled.out
+    assert alive == []
+    assert "cannot cancel any more" in again.err
+    assert "cannot pause any more" in paused.err
+    assert paused.code == watched.code == 3
+
+
+async def test_retry_of_a_completed_job_is_told_so_and_of_a_running_one_refused(cli: Cli) -> None:
+    done, busy = new_id(), new_id()
+    await cli("submit", cli.job_file(chunk_output="done/{chunk}.txt"), "--id", done, "--watch")
+    await cli("submit", cli.job_file(options=("--gate", str(cli.farm.gate))), "--id", busy)
+
+    of_done, of_busy = await asyncio.gather(cli("retry", done), cli("retry", busy))
+
+    assert of_done.code == 0
+    assert "there is nothing to retry" in of_done.err
+    assert of_busy.code == 2
+    assert of_done.out == of_busy.out == ""
+
+
+@pytest.mark.parametrize("arguments", [("submit", "--watch"), ("watch",), ("pause", "--wait")])
+async def test_ctrl_c_detaches_and_the_job_goes_on(cli: Cli, arguments: tuple[str, ...]) -> None:
+    job_id, (command, *options) = new_id(), arguments
+    file = cli.job_file(options=("--gate", str(cli.farm.gate)))
+    if command == "submit":
+        process = await cli.start("submit", file, "--id", job_id, *options)
+    else:
+        await cli("submit", file, "--id", job_id)
+        process = await cli.start(command, job_id, *options)
+    if command == "pause":
+        await until(cli.farm.render.job(job_id), lambda status: status.phase == "pausing")
+    else:
+        await until_line(process, "running, rendering")
+
+    process.send_signal(signal.SIGINT)
+    ran = await ended(process)
+    cli.farm.open_gate()
+
+    assert ran.code == 130
+    assert f"longtake watch {job_id}" in ran.err
+    assert "Traceback" not in ran.err
+    wanted = JobState.PAUSED if command == "pause" else JobState.COMPLETED
+    assert (await until_state(cli.farm.render.job(job_id), wanted)).error is None
+
+
+async def test_watch_draws_what_runs_on_a_terminal(cli: Cli) -> None:
+    screen, terminal = pty.openpty()
+    process = await cli.start(
+        "submit", cli.job_file(options=("--gate", str(cli.farm.gate))), "--watch", stderr=terminal
+    )
+    os.close(terminal)
+    drawn = ""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while "completed in" not in drawn:
+            drawn += (await asyncio.to_thread(os.read, screen, 65536)).decode()
+            if "0/1" in drawn:
+                cli.farm.open_gate()
+    ran = await ended(process)
+    os.close(screen)
+
+    assert ran.code == 0
+    assert "chunk  try" in clean(drawn)
+    assert "0/4 chunks · 4 running" in clean(drawn)
+    assert "running, rendering" in clean(drawn)
+    assert "\x1b[?25h" in drawn, "the cursor is shown again"
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "pause", "resume", "cancel", "retry", "logs"])
+def test_a_job_that_is_not_there_exits_4(server: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--address", server, command, "nobody"]) == 4
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.startswith("longtake: there is no job nobody")
+
+
+async def test_doctor_finds_the_workers_of_the_queue(cli: Cli) -> None:
+    ran = await cli("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(ran.out)["checks"]}
+
+    assert ran.code == 0, ran.out
+    assert f"queue {cli.farm.task_queue}-local: {os.getpid()}@" in checks["workers, rendering"]["found"]
+    assert checks["Temporal"]["ok"]
+    assert checks["search attributes"]["ok"]
+
+
+def test_doctor_exits_1_where_no_worker_serves_the_queue(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--address", server, "--task-queue", "deserted", "doctor"]) == 1
+    assert "no worker on queue deserted-local; start `python worker.py`" in capsys.readouterr().out
+
+
+async def test_logs_of_a_store_that_is_not_here_say_where_to_look(cli: Cli) -> None:
+    job_id = new_id()
+    await cli("submit", cli.job_file(), "--id", job_id, "--watch")
+    none = await cli("logs", job_id, "--chunk", "99")
+    (cli.farm.store / ".longtake").rename(cli.farm.store / "elsewhere")
+    away = await cli("logs", job_id)
+
+    assert none.code == away.code == 1
+    assert f"there is no log of chunk 99 of {job_id}" in none.err
+    assert "is not visible on this host" in away.err
+
+
+async def test_list_by_state_finds_jobs_of_that_state_only(cli: Cli) -> None:
+    good, bad = new_id(), new_id()
+    await cli("submit", cli.job_file(chunk_output="good/{chunk}.txt"), "--id", good, "--watch")
+    await cli("submit", cli.job_file(options=("--exit", "3")), "--id", bad, "--watch")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        # Temporal's lists lag behind.
+        while bad not in (failed := await cli("list", "--state", "failed")).out:
+            pass
+
+    assert failed.code == 0
+    assert bad in failed.out
+    assert good not in failed.out
+
+
+async def test_logs_follow_a_job_to_its_end(cli: Cli) -> None:
+    job_id, options = new_id(), ("--say", "hello", "--gate", str(cli.farm.gate))
+    await cli("submit", cli.job_file(chunks=2, options=options, max_parallel=1), "--id", job_id)
+    process = await cli.start("logs", job_id, "--follow")
+    assert process.stdout is not None
+
+    assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS) == b"hello\n"
+    cli.farm.open_gate()
+    ran = await ended(process)
+
+    assert ran.code == 0
+    assert ran.out == "hello\n"
+    assert ran.err.index("==> chunk 0, try 1") < ran.err.index("==> chunk 1, try 1")

@@ -1,0 +1,64 @@
+"""Random orders of pause, resume, retry and failures on the real server: promises P1 and P6 hold in each."""
+
+import random
+
+import pytest
+from farm import Farm, alive, until
+
+from longtake import JobEndedError, JobState, Retry
+from longtake.job import FailurePolicy
+
+pytestmark = pytest.mark.integration
+
+SEQUENCES = 20
+CHUNKS = 10
+
+
+@pytest.mark.parametrize("seed", range(SEQUENCES))
+async def test_no_order_of_requests_loses_or_repeats_a_chunk(farm: Farm, seed: int) -> None:
+    chance = random.Random(seed)
+    flaky = tuple(word for chunk in chance.sample(range(CHUNKS), 2) for word in ("--only", str(chunk)))
+    job = await farm.submit(
+        farm.job(
+            chunks=CHUNKS,
+            options=("--fail-times", "1", "--seconds", str(chance.choice([0, 0.05, 0.1])), *flaky),
+            max_parallel=chance.randint(1, 4),
+            retry=Retry(attempts=3, initial_seconds=0.05),
+            on_chunk_failure=FailurePolicy.CONTINUE,
+        )
+    )
+    published: dict[str, bytes] = {}
+    cancels = chance.random() < 0.3
+    try:
+        for _ in range(chance.randint(2, 6)):
+            request = chance.choice(["pause", "pause and wait", "resume", "look"])
+            if request == "pause and wait":
+                status = await job.pause(wait=True)
+                if status.state is JobState.PAUSED:
+                    # P6: paused means idle.
+                    assert status.running == ()
+                    assert not any(map(alive, farm.ledger.pids)), "a paused job renders"
+            elif request == "pause":
+                await job.pause()
+            elif request == "resume":
+                await job.resume()
+            else:
+                await job.status()
+            # P1: what is published stays as it is.
+            now = farm.sidecars(job.id)
+            assert now.items() >= published.items()
+            published = now
+        if cancels:
+            await job.cancel()
+        await job.resume()
+    except JobEndedError:
+        pass
+
+    status = await until(job, lambda status: status.state.ended)
+
+    assert status.state is JobState.COMPLETED or (cancels and status.state is JobState.CANCELLED), status.error
+    assert not any(map(alive, farm.ledger.pids))
+    assert farm.sidecars(job.id).items() >= published.items()
+    assert len(farm.ledger.ended) == len(set(farm.ledger.ended)) or status.state is JobState.CANCELLED
+    if status.state is JobState.COMPLETED:
+        assert sorted(farm.ledger.ended) == list(range(CHUNKS))

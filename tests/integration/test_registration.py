@@ -1,0 +1,53 @@
+"""Every activity is offered on the queue that it is sent to; a worker refuses what it is not told."""
+
+from pathlib import Path
+
+import pytest
+from farm import worker_settings
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.settings import WorkerSettings
+from longtake.errors import LongtakeError
+from longtake.names import local_queue
+from worker import build_workers, register_search_attributes
+
+SENT_TO = {
+    "plan_job": "farm-7",
+    "stitch_job": "farm-7",
+    "find_waiting": "farm-7",
+    "render_span": local_queue("farm-7"),
+}
+
+
+def offered(workers: list[Worker]) -> dict[str, str]:
+    return {
+        name: worker.task_queue
+        for worker in workers
+        if worker._activity_worker is not None
+        for name in worker._activity_worker._activities
+    }
+
+
+async def test_each_activity_is_offered_on_the_queue_it_is_sent_to(client: Client, store: Path) -> None:
+    workers = build_workers(client, worker_settings("farm-7", store, slots=1), search_attributes=True)
+
+    assert offered(workers) == SENT_TO
+
+
+async def test_search_attributes_are_registered_once_and_found_again(client: Client) -> None:
+    assert await register_search_attributes(client)
+    assert await register_search_attributes(client)
+
+
+@pytest.mark.parametrize("missing", ["LONGTAKE_ROOTS", "LONGTAKE_ALLOWED_COMMANDS"])
+def test_a_production_worker_refuses_to_guess_what_jobs_may_do(missing: str) -> None:
+    environ = {"LONGTAKE_ROOTS": "/tmp", "LONGTAKE_ALLOWED_COMMANDS": "ffmpeg"}
+    del environ[missing]
+    with pytest.raises(LongtakeError, match=f"{missing} is not set"):
+        WorkerSettings.from_environ(environ, dev=False)
+
+
+def test_settings_that_are_no_numbers_are_named() -> None:
+    with pytest.raises(LongtakeError, match="LONGTAKE_SLOTS is 'many'"):
+        WorkerSettings.from_environ({"LONGTAKE_SLOTS": "many"}, dev=True)

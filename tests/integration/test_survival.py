@@ -1,0 +1,153 @@
+"""Killed loses nothing: workers and the Temporal server die in the middle of a job, and the job does not."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from farm import Farm, alive, eventually, until, until_state
+from films import PICTURE, frame_digests, lossless_job
+from processes import worker_process
+from temporalio.client import Client
+
+import devserver
+from longtake import JobState, RenderClient
+from longtake.connection import connect
+
+pytestmark = pytest.mark.integration
+
+
+@pytest_asyncio.fixture
+async def bare(client: Client, server: str, store: Path) -> Farm:
+    """A farm whose workers the test starts and kills itself."""
+    task_queue = f"test-{uuid.uuid4().hex[:12]}"
+    return Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+
+
+async def test_a_job_outlives_its_killed_worker(bare: Farm, ffmpeg: str) -> None:
+    job_spec = lossless_job(bare.store, frames=120, per_chunk=10).model_copy(update={"max_parallel": 2})
+    async with worker_process(bare.address, bare.task_queue, bare.store) as worker:
+        job = await bare.submit(job_spec)
+        await until(job, lambda status: 3 <= status.completed_chunks <= 9)
+        worker.kill()
+        await worker.wait()
+    before = bare.sidecars(job.id)
+    assert before
+
+    async with worker_process(bare.address, bare.task_queue, bare.store):
+        status = await until_state(job, JobState.COMPLETED)
+
+    assert bare.sidecars(job.id).items() >= before.items()
+    assert status.result is not None
+    film = frame_digests(ffmpeg, "-i", str(status.result.output))
+    undisturbed = frame_digests(ffmpeg, "-f", "lavfi", "-i", PICTURE, "-frames:v", "120", "-pix_fmt", "yuv420p")
+    assert film == undisturbed
+
+
+async def test_finished_chunks_are_not_rendered_again_after_a_kill(bare: Farm) -> None:
+    gate = ("--gate", str(bare.gate), "--only", "4", "--only", "5")
+    async with worker_process(bare.address, bare.task_queue, bare.store) as worker:
+        job = await bare.submit(bare.job(chunks=8, options=gate, max_parallel=2))
+        await until(job, lambda status: status.completed_chunks == 4)
+        await eventually(lambda: bool({4, 5} & set(bare.ledger.started)), "a chunk that waits starts")
+        worker.kill()
+        await worker.wait()
+    finished = set(bare.ledger.ended)
+    bare.open_gate()
+
+    async with worker_process(bare.address, bare.task_queue, bare.store):
+        await until_state(job, JobState.COMPLETED)
+
+    assert finished >= {0, 1, 2, 3}
+    assert all(bare.ledger.started.count(chunk) == 1 for chunk in finished)
+
+
+async def test_a_worker_that_is_told_to_stop_gives_its_chunks_back_at_once(bare: Farm) -> None:
+    gate = ("--gate", str(bare.gate))
+    async with worker_process(bare.address, bare.task_queue, bare.store, LONGTAKE_SHUTDOWN_GRACE_SECONDS="0") as worker:
+        job = await bare.submit(bare.job(chunks=2, options=gate, max_parallel=2))
+        await bare.ledger.until_started(2)
+        worker.terminate()
+        assert await worker.wait() == 0
+        assert not any(map(alive, bare.ledger.pids))
+    bare.open_gate()
+
+    async with worker_process(bare.address, bare.task_queue, bare.store):
+        status = await until_state(job, JobState.COMPLETED)
+
+    assert status.failed_chunks == 0
+
+
+async def test_jobs_are_paused_and_cancelled_while_no_worker_runs(bare: Farm) -> None:
+    async with worker_process(bare.address, bare.task_queue, bare.store) as worker:
+        job = await bare.submit(bare.job(chunks=4, options=("--gate", str(bare.gate)), max_parallel=2))
+        await bare.ledger.until_started(2)
+        worker.kill()
+        await worker.wait()
+    assert (await job.status()).state is JobState.RUNNING
+    await job.cancel()
+    bare.open_gate()
+
+    async with worker_process(bare.address, bare.task_queue, bare.store):
+        status = await until_state(job, JobState.CANCELLED)
+
+    assert status.state is JobState.CANCELLED
+    await eventually(lambda: not any(map(alive, bare.ledger.pids)), "the renders end")
+
+
+@pytest_asyncio.fixture
+async def restartable(temporal_program: Path, tmp_path: Path) -> AsyncIterator["Restartable"]:
+    server = Restartable(temporal_program, tmp_path)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+class Restartable:
+    """A Temporal server with its state in a file."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self._program = program
+        self._folder = folder
+        self.address = f"127.0.0.1:{devserver.free_port()}"
+
+    async def start(self) -> None:
+        self._server = await devserver.start_dev_server(
+            self._program,
+            database=self._folder / "temporal.db",
+            address=self.address,
+            ui_port=None,
+            log=self._folder / "temporal.log",
+            say=lambda line: None,
+        )
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+
+async def test_a_job_outlives_a_restart_of_the_temporal_server(restartable: Restartable, store: Path) -> None:
+    client = await connect(address=restartable.address)
+    farm = Farm(restartable.address, "restart", client, RenderClient(client, task_queue="restart"), store)
+    gate = ("--gate", str(farm.gate), "--only", "4", "--only", "5")
+    async with worker_process(farm.address, "restart", store):
+        job = await farm.submit(farm.job(chunks=8, options=gate, max_parallel=2))
+        await until(job, lambda status: status.completed_chunks == 4)
+        await eventually(lambda: bool({4, 5} & set(farm.ledger.started)), "a chunk that waits starts")
+        before = farm.sidecars(job.id)
+
+        await restartable.stop()
+        # The renders go on without a server; they are paid for.
+        await asyncio.sleep(1)
+        waiting = [int(line[2]) for line in farm.ledger.lines("start") if int(line[1]) in (4, 5)]
+        assert waiting
+        assert all(map(alive, waiting))
+        await restartable.start()
+        farm.open_gate()
+        again = RenderClient(await connect(address=restartable.address), task_queue="restart").job(job.id)
+        status = await until_state(again, JobState.COMPLETED)
+
+    assert status.completed_chunks == 8
+    assert farm.sidecars(job.id).items() >= before.items()
+    assert all(farm.ledger.started.count(chunk) == 1 for chunk in range(4))

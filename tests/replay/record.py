@@ -1,0 +1,135 @@
+"""Records the histories that replay tests run against: real jobs on a real server, by `make record-histories`.
+
+Record anew only after a change that is meant to break old jobs, and say so in the changelog: what stands here is what
+is running in the field.
+"""
+
+import asyncio
+import json
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
+
+from farm import Farm, until, until_state, worker_settings  # noqa: E402
+
+import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
+from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
+from longtake.connection import connect  # noqa: E402
+from longtake.job import FailurePolicy  # noqa: E402
+from worker import build_workers  # noqa: E402
+
+HISTORIES = Path(__file__).with_name("histories")
+
+
+def job(farm: Farm, script: str, **fields: object) -> RenderJobSpec:
+    """Return a job of six chunks; the script sees its chunk as $1 and its output as $2."""
+    return RenderJobSpec.model_validate(
+        {
+            "name": "recorded",
+            "frames": FrameRange(count=60, per_chunk=10),
+            "command": ("sh", "-c", script, "sh", "{chunk}", "{output}"),
+            "chunk_output": "{chunk:06}.txt",
+            "base_dir": str(farm.store),
+            "max_parallel": 2,
+            "retry": Retry(attempts=2, initial_seconds=0.05),
+            **fields,
+        }
+    )
+
+
+def waiting(farm: Farm) -> str:
+    return f'until [ -e {farm.gate} ]; do sleep 0.02; done; echo "$1" > "$2"'
+
+
+async def completed(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, 'echo "$1" > "$2"'))
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
+async def paused_and_resumed(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, waiting(farm)))
+    await until(handle, lambda status: status.running_chunks == 2)
+    await handle.pause()
+    await handle.resume()
+    await handle.set_max_parallel(4)
+    await handle.pause()
+    farm.open_gate()
+    await until_state(handle, JobState.PAUSED)
+    await handle.resume()
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
+async def cancelled(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, waiting(farm)))
+    await until(handle, lambda status: status.running_chunks == 2)
+    await handle.cancel(wait=True)
+    return handle
+
+
+async def failed(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, '[ "$1" != 3 ] || exit 7; echo "$1" > "$2"'))
+    await until_state(handle, JobState.FAILED)
+    return handle
+
+
+async def failed_after_two_passes(farm: Farm) -> JobHandle:
+    fields = {"on_chunk_failure": FailurePolicy.CONTINUE, "retry": Retry(attempts=1, job_attempts=2)}
+    handle = await farm.submit(job(farm, '[ "$1" != 3 ] || exit 7; echo "$1" > "$2"', **fields))
+    await until_state(handle, JobState.FAILED)
+    return handle
+
+
+async def refused(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, "exit 0", base_dir="/nowhere"))
+    await until_state(handle, JobState.FAILED)
+    return handle
+
+
+RECORDED = (completed, paused_and_resumed, cancelled, failed, failed_after_two_passes, refused)
+
+
+async def record() -> None:
+    """Run each job and write its history."""
+    # A path of its own for each run would change every line of every history.
+    base = Path(tempfile.gettempdir()) / "longtake-recording"
+    shutil.rmtree(base, ignore_errors=True)
+    program = await asyncio.to_thread(devserver.find_temporal, print)
+    address = f"127.0.0.1:{devserver.free_port()}"
+    base.mkdir()
+    server = await devserver.start_dev_server(
+        program, database=None, address=address, ui_port=None, log=base / "temporal.log", say=print
+    )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(server.stop)
+        client = await connect(address=address)
+        for worker in build_workers(client, worker_settings("longtake", base, slots=4), search_attributes=True):
+            await stack.enter_async_context(worker)
+        for story in RECORDED:
+            store = base / story.__name__ / "store"
+            store.mkdir(parents=True)
+            farm = Farm(address, "longtake", client, RenderClient(client), store)
+            handle = await story(farm)
+            history = await client.get_workflow_handle(handle.id).fetch_history()
+            written = json.dumps(json.loads(history.to_json()), indent=1)
+            (HISTORIES / f"{story.__name__}.json").write_text(_without_host(written) + "\n")
+            print(f"{story.__name__}: {len(history.events)} events")
+    shutil.rmtree(base)
+
+
+def _without_host(text: str) -> str:
+    """Return a history that says nothing of the machine it was recorded on."""
+    text = re.sub(r"\d+@" + re.escape(socket.gethostname()), "1@host", text)
+    return text.replace(socket.gethostname(), "host").replace(f"{sys.prefix}/", "").replace(f"{ROOT}/", "")
+
+
+if __name__ == "__main__":
+    asyncio.run(record())

@@ -1,0 +1,56 @@
+"""Jobs that run in the field replay with today's workflow; a changed workflow would be caught."""
+
+from pathlib import Path
+
+import pytest
+from temporalio import workflow
+from temporalio.client import WorkflowHistory
+from temporalio.common import RawValue
+from temporalio.worker import Replayer
+
+from longtake.connection import data_converter
+from longtake.names import RENDER_JOB_WORKFLOW
+from longtake.status import RenderJobResult
+from workflows.render_job import RenderJob
+
+HISTORIES = sorted(Path(__file__).with_name("histories").glob("*.json"))
+
+
+def history(path: Path) -> WorkflowHistory:
+    return WorkflowHistory.from_json(f"job-{path.stem}", path.read_text())
+
+
+def test_every_way_a_job_can_end_is_recorded() -> None:
+    assert {path.stem for path in HISTORIES} == {
+        "cancelled",
+        "completed",
+        "failed",
+        "failed_after_two_passes",
+        "paused_and_resumed",
+        "refused",
+    }
+
+
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+async def test_a_recorded_job_replays(path: Path) -> None:
+    replayer = Replayer(workflows=[RenderJob], data_converter=data_converter())
+
+    await replayer.replay_workflow(history(path))
+
+
+@workflow.defn(name=RENDER_JOB_WORKFLOW, sandboxed=False)
+class PlansTwice:
+    """A changed RenderJob: it forgets to render."""
+
+    @workflow.run
+    async def run(self, document: RawValue) -> RenderJobResult:
+        await workflow.sleep(1)
+        return RenderJobResult()
+
+
+async def test_a_changed_workflow_does_not_replay() -> None:
+    replayer = Replayer(workflows=[PlansTwice], data_converter=data_converter())
+    (path,) = (path for path in HISTORIES if path.stem == "completed")
+
+    with pytest.raises(workflow.NondeterminismError):
+        await replayer.replay_workflow(history(path))
