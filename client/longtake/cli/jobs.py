@@ -15,7 +15,7 @@ from longtake.cli.views import View, view_for
 from longtake.cli.watching import follow
 from longtake.cli.words import ending
 from longtake.client import RenderClient
-from longtake.errors import JobEndedError
+from longtake.errors import BadJobError, JobEndedError
 from longtake.handle import JobHandle
 from longtake.job import RenderJobSpec
 from longtake.jobfile import load_job
@@ -127,8 +127,8 @@ def _start(context: typer.Context, begin: Callable[[RenderClient], Awaitable[Job
 def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise typer.BadParameter(f"{text!r} is not KEY=VALUE, as in --set retry.attempts=2", param_hint="--set")
+        raise BadJobError(f"--set: {text!r} is not KEY=VALUE; write it as in --set retry.attempts=2")
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise typer.BadParameter(f"{text!r} holds no value that YAML can read; quote it", param_hint="--set") from error
+        raise BadJobError(f"--set: {text!r} holds no value that YAML can read; quote the value") from error

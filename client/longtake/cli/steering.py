@@ -11,7 +11,7 @@ from longtake.cli.session import run
 from longtake.cli.terminal import answer, answer_json, say
 from longtake.cli.words import ending, plural
 from longtake.client import RenderClient
-from longtake.errors import JobEndedError
+from longtake.errors import BadJobError, JobEndedError
 from longtake.handle import JobHandle
 from longtake.requests import PauseMode
 from longtake.status import JobPhase, JobState, JobStatus
@@ -34,7 +34,7 @@ def pause(
     """
     if mode not in list(PauseMode):
         known = ", ".join(PauseMode)
-        raise typer.BadParameter(f"{mode!r} is no way to pause in this version; use {known}", param_hint="--mode")
+        raise BadJobError(f"--mode: {mode!r} is no way to pause in this version; use {known}")
     end = _steer(context, id, lambda job: job.pause(mode=PauseMode(mode), wait=wait), wait=wait, json=json)
     raise typer.Exit(code_of_end(end.state) if wait else ExitCode.FINE)
 
@@ -88,8 +88,11 @@ def _standing(status: JobStatus) -> str:
     if status.state.ended:
         return ending(status)
     running = plural(status.running_chunks, "chunk")
+    finish = "finishes" if status.running_chunks == 1 else "finish"
     if status.phase is JobPhase.PAUSING:
-        return f"{status.id} is pausing: {running} finish first" if status.running_chunks else f"{status.id} is pausing"
+        return (
+            f"{status.id} is pausing: {running} {finish} first" if status.running_chunks else f"{status.id} is pausing"
+        )
     if status.state is JobState.PAUSED:
         return f"{status.id} is paused at {status.progress:g} %"
     if status.phase is JobPhase.CLEANING_UP:

@@ -1,0 +1,194 @@
+"""What people see of a job: lines, JSON lines, the picture, and numbers they can read."""
+
+import io
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from longtake.cli.logreader import LogReader, readable
+from longtake.cli.pace import Pace
+from longtake.cli.picture import running_table
+from longtake.cli.terminal import clean, shortened
+from longtake.cli.views import JsonView, LineView, View
+from longtake.cli.words import duration, ending
+from longtake.status import (
+    ChunkFailure,
+    JobPhase,
+    JobState,
+    JobStatus,
+    RenderJobResult,
+    RunningChunk,
+)
+
+Captured = pytest.CaptureFixture[str]
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def look(frames: int = 0, **fields: object) -> JobStatus:
+    """A look at a running job of 100 frames in 10 chunks."""
+    known = {
+        "id": "job-1",
+        "state": JobState.RUNNING,
+        "phase": JobPhase.RENDERING,
+        "total_frames": 100,
+        "total_chunks": 10,
+        "completed_frames": frames,
+        "completed_chunks": frames // 10,
+        "progress": float(frames),
+        "created_at": BEGAN,
+        "updated_at": BEGAN,
+    }
+    return JobStatus.model_validate(known | fields)
+
+
+def show_all(view: View, looks: list[JobStatus]) -> None:
+    with view:
+        for status in looks:
+            view.show(status)
+
+
+def test_plain_lines_come_with_changes_and_not_with_looks(capsys: Captured) -> None:
+    slow = [look(frames) for frames in range(100) for _ in range(3)]
+    show_all(LineView(), slow)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 20
+    assert lines[0] == "job-1 running, rendering: 0 %, 0 of 100 frames, 0 of 10 chunks"
+    assert lines[-1] == "job-1 running, rendering: 95 %, 95 of 100 frames, 9 of 10 chunks"
+
+
+def test_each_failure_is_told_once(capsys: Captured) -> None:
+    failed = look(failures=(ChunkFailure(chunk=3, attempts=2, error="exited\x1b[31m\nwith code 1", host="node"),))
+    again = look(running=(RunningChunk(chunk=4, attempt=2, waiting=True, error="out of memory"),))
+    show_all(LineView(), [failed, failed, again, again])
+    told = capsys.readouterr().err.splitlines()
+    assert told.count("chunk 3 failed for good after 2 tries on node: exited with code 1") == 1
+    assert told.count("out of memory") == 1
+
+
+def test_failed_tries_stop_being_told_one_by_one(capsys: Captured) -> None:
+    looks = [look(running=(RunningChunk(chunk=n, attempt=2, waiting=True, error=f"e{n}"),)) for n in range(500)]
+    show_all(LineView(), looks)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) < 30
+    assert "more tries go wrong; `longtake logs` has them all" in told
+
+
+def test_json_lines_come_with_changes_and_not_with_looks(capsys: Captured) -> None:
+    begun = look(running=(RunningChunk(chunk=1, frames=10, frames_done=1),), eta_seconds=5)
+    later = look(
+        running=(RunningChunk(chunk=1, frames=10, frames_done=7),),
+        eta_seconds=2,
+        updated_at=BEGAN + timedelta(seconds=3),
+    )
+    show_all(JsonView(), [begun, later, look(10)])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["completed_frames"] for line in lines] == [0, 10]
+    assert lines[0]["created_at"] == "2026-01-01T00:00:00Z"
+
+
+def test_the_pace_counts_frames_of_unfinished_chunks() -> None:
+    pace = Pace(clock=lambda: 0.0)
+    pace.look(look(20, eta_seconds=80, running=(RunningChunk(chunk=2, frames=10, frames_done=8),)))
+    assert pace.frames == 28
+    assert pace.eta_seconds == pytest.approx(72)
+
+
+def test_the_pace_estimates_by_itself_while_no_chunk_is_finished() -> None:
+    now = 0.0
+    pace = Pace(clock=lambda: now)
+    for done in range(6):
+        now = float(done)
+        pace.look(look(0, running=(RunningChunk(chunk=0, frames=100, frames_done=done),)))
+    assert pace.eta_seconds == pytest.approx(95)
+    pace.look(look(0, state=JobState.PAUSED))
+    assert pace.eta_seconds is None
+
+
+def test_the_picture_has_no_more_rows_than_there_is_room_for() -> None:
+    running = tuple(RunningChunk(chunk=n, frames=10, host="node", waiting=n >= 30) for n in range(500))
+    drawn = io.StringIO()
+    Console(file=drawn, width=80).print(running_table(running, 12))
+    rows = drawn.getvalue().splitlines()
+    assert len(rows) == 13
+    assert "489 more chunks" in rows[-1]
+    assert "470 of them in a queue" in rows[-1]
+    assert all(len(row) <= 80 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a\x1b[1;31mred\x1b[0m", "ared"),
+        ("\x1b]0;title\x07text", "text"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x9b31mred", "red"),
+        ("\x1b(Bplain\x1bc", "plain"),
+        ("bell\x07back\x08nul\x00del\x7f", "bellbacknuldel"),
+        ("\u202eevil\u2066", "evil"),
+        ("tab\tstays ü", "tab\tstays ü"),
+        ("\x1b[31", "31"),
+    ],
+)
+def test_control_characters_are_taken_out(text: str, left: str) -> None:
+    assert clean(text) == left
+
+
+def test_lines_drawn_over_and_over_are_left_as_drawn_last() -> None:
+    assert readable("frame=1\rframe=2\r\x1b[Kframe=3\r\n") == "frame=3"
+
+
+def test_logs_come_in_the_order_of_chunks_and_tries_with_the_film_last(tmp_path: Path, capsys: Captured) -> None:
+    names = ("film.a-0-1", "000010.a-chunk-10.5-1", "000002.b-chunk-2.9-2", "000002.a-chunk-2.3-1", "1000000.a-1-1")
+    for age, name in enumerate(names):
+        path = tmp_path / f"{name}.log"
+        path.write_text(f"{name}\n")
+        os.utime(path, (1000 - age, 1000 - age))
+    (tmp_path / "unfinished.tmp").write_text("x")
+
+    LogReader(tmp_path).print_new(to_the_end=True)
+
+    written = capsys.readouterr()
+    assert written.out.split() == [names[3], names[2], names[1], names[4], names[0]]
+    assert written.err.splitlines()[1] == f"==> chunk 2, try 2 ({names[2]}.log)"
+
+
+def test_a_growing_log_is_printed_line_by_line_and_never_twice(tmp_path: Path, capsys: Captured) -> None:
+    log, reader = tmp_path / "000003.a-chunk-3.1-1.log", LogReader(tmp_path, 3)
+    log.write_text("one\ntw")
+    reader.print_new()
+    reader.print_new()
+    log.write_text("one\ntwo\nthree")
+    reader.print_new()
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+    reader.print_new(to_the_end=True)
+    assert capsys.readouterr().out == "three\n"
+
+
+def test_long_errors_keep_their_beginning_and_their_end() -> None:
+    short = shortened(f"ffmpeg exited {'x' * 1000} No space left on device")
+    assert len(short) < 250
+    assert short.startswith("ffmpeg exited")
+    assert short.endswith("No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0:00"), (7.4, "0:07"), (750, "12:30"), (11_100, "3:05:00"), (187_200, "2 d 4 h")]
+)
+def test_spans_of_time_are_readable(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_the_end_of_a_job_is_one_line_with_what_to_do_next() -> None:
+    result = RenderJobResult(output="/films/film.mp4", sha256="ab" * 32, frames=100, duration_seconds=4)
+    after = BEGAN + timedelta(seconds=65)
+    assert ending(look(100, state=JobState.COMPLETED, updated_at=after, result=result)) == (
+        "job-1 completed in 1:05: /films/film.mp4 (100 frames, 4 s, sha256 abababababab)"
+    )
+    assert "longtake retry job-1" in ending(look(state=JobState.FAILED, error="chunk 3 failed"))
+    assert "longtake retry job-1" in ending(look(state=JobState.CANCELLED))
