@@ -136,13 +136,26 @@ class Acceptance:
 
 
 def _outputs(opened: OpenJob) -> Iterator[tuple[str, str, Path]]:
-    seen_folders: dict[Path, bool] = {}
+    """Return each output that could stand already, with its key and the field that names it."""
+    looked_at: dict[Path, bool] = {}
     for chunk in opened.chunks:
         for path in chunk.outputs():
             target = opened.target(path)
             # A million outputs in folders that do not exist yet cost one look a folder.
-            if target.parent not in seen_folders or seen_folders[target.parent]:
-                seen_folders[target.parent] = target.parent.exists()
+            if target.parent not in looked_at:
+                looked_at[target.parent] = _is_folder(target.parent, "chunk_output")
+                yield chunk_key(chunk.index), "chunk_output", target
+            elif looked_at[target.parent]:
                 yield chunk_key(chunk.index), "chunk_output", target
     if opened.job.output is not None:
-        yield FILM, "output", opened.target(opened.film_path)
+        film = opened.target(opened.film_path)
+        _is_folder(film.parent, "output")
+        yield FILM, "output", film
+
+
+def _is_folder(path: Path, field: str) -> bool:
+    """Return whether there is such a folder; refuse one that can never be, because a file is in its way."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    if not there.is_dir():
+        raise BadJobError(f"{field}: {there} is a file, and outputs need a folder there; choose another path")
+    return there == path

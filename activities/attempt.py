@@ -11,6 +11,7 @@ from pathlib import Path
 
 from activities.backends.backend import Backend, RenderTask
 from activities.checking import Proof, check_chunk
+from activities.failures import AttemptError
 from activities.processes.environment import render_environment
 from activities.processes.programs import Programs
 from activities.stores.job_folder import OpenJob, chunk_key
@@ -84,6 +85,9 @@ class ChunkAttempt:
                 await self._host.backend.render(self._task(self._job.job.check), lambda _: None)
             seconds = asyncio.get_running_loop().time() - began
             return await in_thread(partial(self._publish, made, proof, seconds))
+        except OSError as error:
+            # A full disk, a share that went away: not the renderer's fault, and still a try that made nothing.
+            raise AttemptError(f"{error.filename or self._dir}: {error.strerror or error}") from error
         finally:
             discard_attempt(self._folder, self._key, self._name)
 

@@ -229,6 +229,7 @@ async def test_replacing_is_refused_for_folders(farm: Farm) -> None:
         ({"chunk_output": "/etc/{chunk}.txt"}, "lies outside the folders that jobs may use"),
         ({"chunk_output": "link/{chunk}.txt"}, "lies outside the folders that jobs may use"),
         ({"base_dir": "/etc"}, "base_dir: /etc"),
+        ({"chunk_output": "file/{chunk}.txt"}, "store/file is a file, and outputs need a folder there"),
         ({"command": ("no-such-renderer", "{output}")}, "there is no program 'no-such-renderer'"),
     ],
 )
@@ -236,6 +237,7 @@ async def test_what_only_the_worker_can_know_is_refused_before_anything_starts(
     farm: Farm, fields: dict[str, Any], sentence: str
 ) -> None:
     (farm.store / "link").symlink_to("/tmp")
+    (farm.store / "file").touch()
     status = await farm.run(farm.job(chunks=2, **fields))
 
     assert status.state is JobState.FAILED
