@@ -1,6 +1,5 @@
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -171,12 +170,8 @@ async def test_stop_kills_a_server_that_ignores_the_signal() -> None:
 
 
 @pytest.fixture
-def temporal() -> Path:
-    on_path = shutil.which("temporal")
-    for program in (Path(on_path or "temporal"), cache_dir() / "bin" / "temporal"):
-        if version_of(program):
-            return program
-    pytest.skip("no Temporal server: run `make setup`")
+def temporal(temporal_program: Path) -> Path:
+    return temporal_program
 
 
 @pytest.fixture
