@@ -151,6 +151,13 @@ def _build(folder: Path, say: Callable[[str], None]) -> Path | None:
     return folder / "temporal"
 
 
+def ending_with_parent(command: Sequence[str]) -> list[str]:
+    """Returns the command so that it gets SIGTERM when this process is gone, however it ends; on Linux only."""
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
+
+
 async def start_dev_server(
     program: Path,
     *,
@@ -179,8 +186,7 @@ async def start_dev_server(
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
         command += [f"--db-filename={database}", *(f"--sqlite-pragma={pragma}" for pragma in _PRAGMAS)]
-    if sys.platform == "linux":
-        command = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
+    command = ending_with_parent(command)
     log = log or cache_dir() / "dev" / "temporal.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     # A new file: a server that still runs keeps the old one.

@@ -1,0 +1,241 @@
+"""`make demo`: renders a film on this machine, with a killed renderer and a pause on the way, and proves the result."""
+
+import asyncio
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import av
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import devserver  # noqa: E402
+from activities.processes.programs import find_ffmpeg  # noqa: E402
+from longtake import JobHandle, JobState, JobStatus, LongtakeError, RenderClient, RenderJobSpec, load_job  # noqa: E402
+from longtake.cli.views import View, view_for  # noqa: E402
+
+OUTPUTS = ROOT / "demo"
+LOG = devserver.cache_dir() / "dev" / "worker.log"
+
+# Temporal's own port and that of its UI, where `make dev` puts them.
+SERVER_PORT, UI_PORT = 7233, 8233
+
+KILL_AFTER_CHUNKS = 2
+PAUSE_AFTER_CHUNKS = 5
+PAUSE_SECONDS = 2.0
+LOOK_SECONDS = 0.25
+READY_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+
+class DemoError(Exception):
+    """The demo did not show what it must show; says what was seen."""
+
+
+async def main() -> None:
+    """Runs the demo from the server to the proven film.
+
+    Raises:
+        DemoError: Something is not as promised.
+    """
+    # Settings for a real cluster must not steer the demo.
+    for name in [name for name in os.environ if name.startswith(("TEMPORAL_", "LONGTAKE_TASK", "LONGTAKE_ROOTS"))]:
+        del os.environ[name]
+    job_id = f"demo-{secrets.token_hex(3)}"
+    async with worker(queue := f"longtake-{job_id}") as (address, ui):
+        farm = await RenderClient.connect(address=address, task_queue=queue)
+        await remove_earlier_outputs(farm)
+        folder = OUTPUTS / job_id
+        folder.mkdir(parents=True)
+        job = await farm.submit(film_job(folder), id=job_id)
+        say(f"Submitted {job_id}: 240 frames in 12 chunks, 2 at a time.")
+        try:
+            status = await perform(job)
+            await conclude(farm, status, ui)
+        finally:
+            with suppress(LongtakeError, TimeoutError):
+                # Ctrl-C and failures must not leave a job behind that no worker serves.
+                await asyncio.wait_for(job.cancel(wait=True), STOP_SECONDS)
+
+
+def film_job(folder: Path) -> RenderJobSpec:
+    """Returns the job of `plasma.yaml` with all its outputs in a folder of this run."""
+    places = {"base_dir": str(folder), "chunk_output": "chunks/{chunk:06}.mp4", "output": "plasma.mp4"}
+    return load_job(ROOT / "examples" / "plasma.yaml", overrides=places)
+
+
+async def perform(job: JobHandle) -> JobStatus:
+    """Shows the job to its end; kills one of its renderers and pauses it on the way."""
+    killed = paused = False
+    with view_for(json=False) as view:
+        async for status in job.watch(interval_seconds=LOOK_SECONDS):
+            view.show(status)
+            if not killed and status.completed_chunks >= KILL_AFTER_CHUNKS and (found := processes_of(job.id)):
+                killed = True
+                found[0].kill()
+                view.note(f"Trouble: the demo sends SIGKILL to ffmpeg (pid {found[0].pid}). Longtake tries again.")
+            elif killed and not paused and status.completed_chunks >= PAUSE_AFTER_CHUNKS:
+                paused = True
+                await pause_and_resume(job, view)
+    if not (killed and paused):
+        raise DemoError(f"{job.id} is {status.state} before anything could be shown: {status.error}")
+    return status
+
+
+async def pause_and_resume(job: JobHandle, view: View) -> None:
+    """Pauses the job, proves that nothing of it runs, and lets it go on."""
+    view.note("Pause: chunks that render are finished, no other starts.")
+    await job.pause()
+    async for status in job.watch(interval_seconds=LOOK_SECONDS):
+        view.show(status)
+        if status.state is JobState.PAUSED or status.state.ended:
+            break
+    for _ in range(round(PAUSE_SECONDS / LOOK_SECONDS)):
+        if status.state is not JobState.PAUSED or processes_of(job.id):
+            raise DemoError(f"{job.id} is {status.state} with {len(processes_of(job.id))} processes, not paused")
+        view.note(f"Paused: {status.completed_chunks} chunks are kept, no process of this job is on this machine.")
+        await asyncio.sleep(LOOK_SECONDS)
+        status = await job.status()
+    view.note("Resume: only what is missing is rendered.")
+    await job.resume()
+
+
+def processes_of(job_id: str) -> list[psutil.Process]:
+    """Returns the renderers of a job: each attempt marks its processes in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get("LONGTAKE_JOB") == job_id and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+async def conclude(farm: RenderClient, status: JobStatus, ui: str | None) -> None:
+    """Proves the film, and says where everything is."""
+    result = status.result
+    if status.state is not JobState.COMPLETED or result is None or result.output is None:
+        raise DemoError(f"{status.id} is {status.state}: {status.error}")
+    film = Path(result.output)
+    sheet = film.with_name("contact-sheet.png")
+    frames, digest = await asyncio.to_thread(read_back, film)
+    if (frames, digest) != (status.total_frames, result.sha256):
+        raise DemoError(f"{film} has {frames} frames and digest {digest}; the job says {result}")
+    await asyncio.to_thread(make_contact_sheet, film, sheet, every=status.total_frames // 12)
+    description = await farm.temporal.get_workflow_handle(status.id).describe()
+    say("")
+    say(f"film           {film}")
+    say(f"frames         {frames}, each of them decoded ({result.duration_seconds:g} s)")
+    say(f"sha256         {digest}")
+    say(f"contact sheet  {sheet}")
+    if ui:
+        say(f"Temporal UI    {ui}/namespaces/default/workflows/{status.id}/{description.run_id}/history")
+
+
+def read_back(film: Path) -> tuple[int, str]:
+    """Returns how many frames decode, and the digest of the file."""
+    with av.open(str(film)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    return frames, hashlib.sha256(film.read_bytes()).hexdigest()
+
+
+def make_contact_sheet(film: Path, sheet: Path, *, every: int) -> None:
+    """Puts the first frame of each chunk on one picture."""
+    tiles = rf"select=not(mod(n\,{every})),scale=320:-2:flags=area,tile=4x3:margin=4:padding=4"
+    command = [find_ffmpeg(), "-nostdin", "-v", "error", "-i", str(film), "-vf", tiles, "-frames:v", "1", str(sheet)]
+    subprocess.run(command, check=True)
+
+
+async def remove_earlier_outputs(farm: RenderClient) -> None:
+    """Removes the folders of demos that are over."""
+    for folder in OUTPUTS.glob("demo-*"):
+        with suppress(LongtakeError):
+            if not (await farm.job(folder.name).status()).state.ended:
+                continue
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def worker(queue: str) -> AsyncIterator[tuple[str, str | None]]:
+    """Runs `worker.py --dev` on a queue of this demo's own; gives the addresses of the server and its UI."""
+    address, ui, running = await addresses()
+    command = [sys.executable, str(ROOT / "worker.py"), "--dev", "--address", address]
+    command += ["--ui-port", ui.rpartition(":")[2]] if ui else []
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    say(f"Using the Temporal server at {address}." if running else f"Starting a Temporal server at {address} ...")
+    with LOG.open("wb") as log:
+        # A session of its own: Ctrl-C comes to the demo, which needs the worker to end the job.
+        process = await asyncio.create_subprocess_exec(
+            *devserver.ending_with_parent(command),
+            cwd=ROOT,
+            env={**os.environ, "LONGTAKE_TASK_QUEUE": queue},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        await until_ready(process)
+        yield address, ui
+    finally:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+    if not running:
+        say("The server has stopped with the demo; `make dev` brings it back with the job's history in its UI.")
+
+
+async def addresses() -> tuple[str, str | None, bool]:
+    """Returns where the Temporal server is or shall be, its UI, and whether it runs already."""
+    address, ui = f"127.0.0.1:{SERVER_PORT}", f"http://127.0.0.1:{UI_PORT}"
+    if is_free(SERVER_PORT):
+        return address, ui if is_free(UI_PORT) else f"http://127.0.0.1:{devserver.free_port()}", False
+    with suppress(LongtakeError):
+        await RenderClient.connect(address=address)
+        return address, None if is_free(UI_PORT) else ui, True
+    return f"127.0.0.1:{devserver.free_port()}", f"http://127.0.0.1:{devserver.free_port()}", False
+
+
+def is_free(port: int) -> bool:
+    """Tells whether nobody listens on a port of the loopback interface."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+async def until_ready(process: asyncio.subprocess.Process) -> None:
+    """Returns when the worker says that it is ready."""
+    end = asyncio.get_running_loop().time() + READY_SECONDS
+    while "worker.py: ready" not in (text := LOG.read_text(errors="replace")):
+        if process.returncode is not None or asyncio.get_running_loop().time() > end:
+            last = "\n".join(text.splitlines()[-5:])
+            raise DemoError(f"the worker did not come up; {LOG} ends:\n{last}")
+        await asyncio.sleep(0.05)
+
+
+def say(line: str) -> None:
+    """Prints a line at once, also into a pipe."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        say("Interrupted: the job is cancelled, and all that the demo started has stopped.")
+        sys.exit(130)
+    except (DemoError, LongtakeError) as error:
+        say(f"demo: {error}")
+        sys.exit(1)
