@@ -30,7 +30,7 @@ def check_outputs_differ(job: RenderJobSpec) -> None:
         for where, field in taken.items():
             writer = _chunk_that_writes(job, where)
             if writer is not None:
-                raise ValueError(f"{field}: chunk {writer} writes {quoted(where)} too; {_FIX}")
+                raise ValueError(f"{field}: chunk {writer} writes this file too; {_FIX}")
     elif job.kind is OutputKind.FRAMES:
         _check_frames_of_list(job)
     else:

@@ -14,7 +14,7 @@ from longtake.documents import parse, read_file
 from longtake.errors import BadJobError
 from longtake.helios import from_helios, is_helios
 from longtake.job import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkList, ChunkSpec, RenderJobSpec
-from longtake.sentences import plainly, sentence, unfit
+from longtake.sentences import plainly, quoted, sentence, unfit
 
 
 def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJobSpec:
@@ -135,7 +135,7 @@ def _check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str)
             nearest = get_close_matches(str(key)[:60], model.model_fields, n=1, cutoff=0.5)
             known = ", ".join(name for name in model.model_fields if name != "contract")
             hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {known}"
-            raise BadJobError(f"{where}{plainly(str(key))}: is not a key of a job; {hint}")
+            raise BadJobError(f"{where}{plainly(str(key)) or quoted(key)}: is not a key of a job; {hint}")
         for inner in _models(model.model_fields[key].annotation):
             for index, item in enumerate(value if isinstance(value, list) else [value]):
                 if isinstance(item, dict):
