@@ -50,10 +50,9 @@ async def connect(
         async with asyncio.timeout(timeout_seconds):
             return await temporalio.client.Client.connect(**options, data_converter=data_converter(), runtime=runtime)
     except (RuntimeError, TimeoutError) as error:
-        reason = "it did not answer in time" if isinstance(error, TimeoutError) else f"{error}".split("\n")[0][:200]
         raise NotReachableError(
-            f"no Temporal server answers at {options['target_host']} ({reason}); start one with `make dev`, or set "
-            "TEMPORAL_ADDRESS"
+            f"no Temporal server answers at {options['target_host']} ({_reason(error)}); start one with `make dev`, or "
+            "set TEMPORAL_ADDRESS"
         ) from error
 
 
@@ -62,3 +61,13 @@ def _configured(profile: str | None) -> Mapping[str, Any]:
         return ClientConfig.load_client_connect_config(profile=profile)
     except (RuntimeError, ValueError) as error:
         raise NotReachableError(f"Temporal's configuration cannot be read: {error}; mend temporal.toml") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the SDK's nested error as people know it."""
+    text = f"{error}"
+    known = {"ConnectionRefused": "connection refused", "dns error": "no such host", "Unauthenticated": "not let in"}
+    for mark, words in known.items():
+        if mark in text:
+            return words
+    return "it did not answer in time" if isinstance(error, TimeoutError) else text.split("\n")[0][:120]
