@@ -6,7 +6,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from temporalio.api.enums.v1 import EventType, PendingActivityState
+from temporalio.api.enums.v1 import EventType, PendingActivityState, TimeoutType
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import (
     Client,
@@ -194,7 +196,7 @@ class JobHandle:
         if pending.activity_type.name != "render_span":
             return None
         waiting = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-        error = pending.last_failure.message if pending.HasField("last_failure") else ""
+        error = _why(pending.last_failure) if pending.HasField("last_failure") else ""
         beat = Heartbeat(chunk=_first_chunk(pending.activity_id))
         if pending.HasField("heartbeat_details"):
             payloads = list(pending.heartbeat_details.payloads)
@@ -210,9 +212,20 @@ class JobHandle:
         )
 
     def _explained(self, error: RPCError) -> LongtakeError:
-        if error.status is RPCStatusCode.NOT_FOUND:
+        if error.status is RPCStatusCode.NOT_FOUND and not _lacks_namespace(error):
             return NoSuchJobError(f"there is no job {self.id}; `longtake list` shows those there are")
         return NotReachableError(f"Temporal does not answer for {self.id}: {error.message}")
+
+
+def _lacks_namespace(error: RPCError) -> bool:
+    return any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in error.grpc_status.details)
+
+
+def _why(failure: Failure) -> str:
+    # Temporal's own words, "activity Heartbeat timeout", tell nobody that a worker died.
+    if failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_HEARTBEAT:
+        return "its worker was lost, and another one takes it"
+    return failure.message
 
 
 def _first_chunk(activity_id: str) -> int:

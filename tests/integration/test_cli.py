@@ -145,8 +145,7 @@ async def test_a_failed_job_is_told_everywhere_and_retried(cli: Cli) -> None:
 
 
 async def test_status_json_has_the_documented_fields(cli: Cli) -> None:
-    job_id = new_id()
-    await cli("submit", cli.job_file(), "--id", job_id, "--watch")
+    job_id = (await cli.farm.run(cli.farm.job())).id
     status = json.loads((await cli("status", job_id, "--json")).out)
 
     documented = """id name state phase progress total_chunks completed_chunks failed_chunks skipped_chunks
@@ -160,8 +159,7 @@ async def test_status_json_has_the_documented_fields(cli: Cli) -> None:
 
 
 async def test_pause_waits_until_idle_and_resume_goes_on(cli: Cli) -> None:
-    job_id = new_id()
-    await cli("submit", cli.job_file(options=("--gate", str(cli.farm.gate)), max_parallel=1), "--id", job_id)
+    job_id = (await cli.farm.submit(cli.farm.job(options=("--gate", str(cli.farm.gate)), max_parallel=1))).id
     await cli.farm.ledger.until_started(1)
 
     asked = await cli("pause", job_id)
@@ -180,8 +178,7 @@ async def test_pause_waits_until_idle_and_resume_goes_on(cli: Cli) -> None:
 
 
 async def test_cancel_waits_until_nothing_runs_and_may_be_repeated(cli: Cli) -> None:
-    job_id = new_id()
-    await cli("submit", cli.job_file(options=("--gate", str(cli.farm.gate))), "--id", job_id)
+    job_id = (await cli.farm.submit(cli.farm.job(options=("--gate", str(cli.farm.gate))))).id
     await cli.farm.ledger.until_started(4)
 
     cancelled = await cli("cancel", job_id, "--wait")
@@ -199,9 +196,8 @@ async def test_cancel_waits_until_nothing_runs_and_may_be_repeated(cli: Cli) -> 
 
 
 async def test_retry_of_a_completed_job_is_told_so_and_of_a_running_one_refused(cli: Cli) -> None:
-    done, busy = new_id(), new_id()
-    await cli("submit", cli.job_file(chunk_output="done/{chunk}.txt"), "--id", done, "--watch")
-    await cli("submit", cli.job_file(options=("--gate", str(cli.farm.gate))), "--id", busy)
+    done = (await cli.farm.run(cli.farm.job(chunk_output="done/{chunk}.txt"))).id
+    busy = (await cli.farm.submit(cli.farm.job(options=("--gate", str(cli.farm.gate))))).id
 
     of_done, of_busy = await asyncio.gather(cli("retry", done), cli("retry", busy))
 
@@ -214,11 +210,11 @@ async def test_retry_of_a_completed_job_is_told_so_and_of_a_running_one_refused(
 @pytest.mark.parametrize("arguments", [("submit", "--watch"), ("watch",), ("pause", "--wait")])
 async def test_ctrl_c_detaches_and_the_job_goes_on(cli: Cli, arguments: tuple[str, ...]) -> None:
     job_id, (command, *options) = new_id(), arguments
-    file = cli.job_file(options=("--gate", str(cli.farm.gate)))
+    gate = ("--gate", str(cli.farm.gate))
     if command == "submit":
-        process = await cli.start("submit", file, "--id", job_id, *options)
+        process = await cli.start("submit", cli.job_file(options=gate), "--id", job_id, *options)
     else:
-        await cli("submit", file, "--id", job_id)
+        job_id = (await cli.farm.submit(cli.farm.job(options=gate))).id
         process = await cli.start(command, job_id, *options)
     if command == "pause":
         await until(cli.farm.render.job(job_id), lambda status: status.phase == "pausing")
@@ -266,6 +262,14 @@ def test_a_job_that_is_not_there_exits_4(server: str, command: str, capsys: pyte
     assert written.err.startswith("longtake: there is no job nobody")
 
 
+@pytest.mark.parametrize("command", [("status", "job-1"), ("list",), ("watch", "job-1")])
+def test_a_namespace_that_is_not_there_exits_5(
+    server: str, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--address", server, "--namespace", "nowhere", *command]) == 5
+    assert "Namespace nowhere is not found" in capsys.readouterr().err
+
+
 async def test_doctor_finds_the_workers_of_the_queue(cli: Cli) -> None:
     ran = await cli("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(ran.out)["checks"]}
@@ -282,8 +286,7 @@ def test_doctor_exits_1_where_no_worker_serves_the_queue(server: str, capsys: py
 
 
 async def test_logs_of_a_store_that_is_not_here_say_where_to_look(cli: Cli) -> None:
-    job_id = new_id()
-    await cli("submit", cli.job_file(), "--id", job_id, "--watch")
+    job_id = (await cli.farm.run(cli.farm.job())).id
     none = await cli("logs", job_id, "--chunk", "99")
     (cli.farm.store / ".longtake").rename(cli.farm.store / "elsewhere")
     away = await cli("logs", job_id)
@@ -294,9 +297,8 @@ async def test_logs_of_a_store_that_is_not_here_say_where_to_look(cli: Cli) -> N
 
 
 async def test_list_by_state_finds_jobs_of_that_state_only(cli: Cli) -> None:
-    good, bad = new_id(), new_id()
-    await cli("submit", cli.job_file(chunk_output="good/{chunk}.txt"), "--id", good, "--watch")
-    await cli("submit", cli.job_file(options=("--exit", "3")), "--id", bad, "--watch")
+    good = (await cli.farm.run(cli.farm.job(chunk_output="good/{chunk}.txt"))).id
+    bad = (await cli.farm.run(cli.farm.job(options=("--exit", "3")))).id
     async with asyncio.timeout(PATIENCE_SECONDS):
         # Temporal's lists lag behind.
         while bad not in (failed := await cli("list", "--state", "failed")).out:
@@ -308,8 +310,8 @@ async def test_list_by_state_finds_jobs_of_that_state_only(cli: Cli) -> None:
 
 
 async def test_logs_follow_a_job_to_its_end(cli: Cli) -> None:
-    job_id, options = new_id(), ("--say", "hello", "--gate", str(cli.farm.gate))
-    await cli("submit", cli.job_file(chunks=2, options=options, max_parallel=1), "--id", job_id)
+    options = ("--say", "hello", "--gate", str(cli.farm.gate))
+    job_id = (await cli.farm.submit(cli.farm.job(chunks=2, options=options, max_parallel=1))).id
     process = await cli.start("logs", job_id, "--follow")
     assert process.stdout is not None
 

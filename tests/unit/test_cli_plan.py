@@ -75,8 +75,9 @@ def test_a_frame_sequence_is_shown_from_its_first_to_its_last_image(tmp_path: Pa
 
 
 def test_control_characters_of_a_job_file_do_not_reach_the_terminal(tmp_path: Path, capsys: Captured) -> None:
-    assert main(["plan", written(tmp_path, name="red\x1b[31m\x07")]) == 0
+    assert main(["plan", written(tmp_path, command=["render", "red\x1b[31m\x07", "{output}"])]) == 0
     shown = capsys.readouterr().out
+    assert "render red" in shown.replace("'", "")
     assert "\x1b" not in shown
     assert "\x07" not in shown
 

@@ -14,7 +14,9 @@ from longtake.cli.pace import Pace
 from longtake.cli.picture import running_table
 from longtake.cli.terminal import clean, shortened
 from longtake.cli.views import JsonView, LineView, View
+from longtake.cli.watching import follow
 from longtake.cli.words import duration, ending
+from longtake.errors import NotReachableError
 from longtake.status import (
     ChunkFailure,
     JobPhase,
@@ -67,7 +69,7 @@ def test_each_failure_is_told_once(capsys: Captured) -> None:
     show_all(LineView(), [failed, failed, again, again])
     told = capsys.readouterr().err.splitlines()
     assert told.count("chunk 3 failed for good after 2 tries on node: exited with code 1") == 1
-    assert told.count("out of memory") == 1
+    assert told.count("chunk 4: out of memory") == 1
 
 
 def test_failed_tries_stop_being_told_one_by_one(capsys: Captured) -> None:
@@ -118,6 +120,47 @@ def test_the_picture_has_no_more_rows_than_there_is_room_for() -> None:
     assert "489 more chunks" in rows[-1]
     assert "470 of them in a queue" in rows[-1]
     assert all(len(row) <= 80 for row in rows)
+
+
+class Scripted:
+    """A job that answers as it is told, one look after the other."""
+
+    id = "job-1"
+
+    def __init__(self, *looks: JobStatus | NotReachableError) -> None:
+        self._looks = list(looks)
+
+    async def status(self) -> JobStatus:
+        look = self._looks.pop(0)
+        if isinstance(look, NotReachableError):
+            raise look
+        return look
+
+
+async def test_watching_goes_on_while_the_server_is_away_and_says_so_once(capsys: Captured) -> None:
+    away, done = NotReachableError("gone"), look(100, state=JobState.COMPLETED, phase=JobPhase.ENDED)
+    end = await follow(Scripted(look(), away, away, away, done), LineView(), interval_seconds=0)
+
+    assert end.state is JobState.COMPLETED
+    assert [line.split(" (")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "job-1 running, rendering: 0 %, 0 of 100 frames, 0 of 10 chunks",
+        "no answer",
+        "job-1 completed: 100 %, 100 of 100 frames, 10 of 10 chunks",
+    ]
+
+
+async def test_watching_does_not_begin_where_no_server_answers() -> None:
+    with pytest.raises(NotReachableError):
+        await follow(Scripted(NotReachableError("gone"), look()), LineView(), interval_seconds=0)
+
+
+async def test_a_look_older_than_the_last_one_does_not_turn_the_clock_back(capsys: Captured) -> None:
+    old, new = look(10), look(50, updated_at=BEGAN + timedelta(seconds=9))
+    end = look(100, state=JobState.COMPLETED, phase=JobPhase.ENDED)
+    await follow(Scripted(new, old, end), JsonView(), interval_seconds=0)
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["completed_frames"] for line in lines] == [50, 100]
 
 
 @pytest.mark.parametrize(

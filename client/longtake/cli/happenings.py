@@ -27,7 +27,8 @@ class Happenings:
             if chunk.error and key not in self._tries and len(self._tries) <= _MOST_TRIES:
                 self._tries.add(key)
                 quiet = len(self._tries) > _MOST_TRIES
-                yield "more tries go wrong; `longtake logs` has them all" if quiet else shortened(chunk.error), False
+                error = chunk.error if chunk.error.startswith("chunk ") else f"chunk {chunk.chunk}: {chunk.error}"
+                yield "more tries go wrong; `longtake logs` has them all" if quiet else shortened(error), False
 
 
 def failure_line(failure: ChunkFailure) -> str:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import typer
+from temporalio.runtime import Runtime, TelemetryConfig
 
 from longtake.cli.exits import ExitCode
 from longtake.cli.terminal import say
 from longtake.client import RenderClient
+from longtake.connection import connect
 from longtake.names import DEFAULT_TASK_QUEUE
 
 T = TypeVar("T")
@@ -53,13 +55,14 @@ def run(
     settings = settings_of(context)
 
     async def connected() -> T:
-        async with RenderClient.connect(
+        client = await connect(
             address=settings.address,
             namespace=settings.namespace,
             profile=settings.profile,
-            task_queue=settings.task_queue,
-        ) as farm:
-            return await work(farm)
+            # The SDK's own log goes to stdout, between the lines of results, while a server is away.
+            runtime=Runtime(telemetry=TelemetryConfig(logging=None)),
+        )
+        return await work(RenderClient(client, task_queue=settings.task_queue))
 
     try:
         return asyncio.run(connected())

@@ -97,4 +97,4 @@ def _standing(status: JobStatus) -> str:
         return f"{status.id} is paused at {status.progress:g} %"
     if status.phase is JobPhase.CLEANING_UP:
         return f"{status.id} is being cancelled: {running} to stop"
-    return f"{status.id} is {status.state}, {running} rendering"
+    return f"{status.id} is {status.state}" + (f", {running} rendering" if status.running_chunks else "")

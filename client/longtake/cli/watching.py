@@ -2,10 +2,10 @@
 
 import asyncio
 import time
+from typing import Protocol
 
 from longtake.cli.views import View
 from longtake.errors import NotReachableError
-from longtake.handle import JobHandle
 from longtake.status import JobState, JobStatus
 
 # A terminal is looked at this often; a look costs the server some 2 ms.
@@ -18,7 +18,16 @@ _PATIENCE_SECONDS = 600.0
 _PICKUP_SECONDS = 5.0
 
 
-async def follow(job: JobHandle, view: View) -> JobStatus:
+class Watched(Protocol):
+    """What is needed of a `JobHandle`."""
+
+    id: str
+
+    async def status(self) -> JobStatus:
+        """Return where the job stands."""
+
+
+async def follow(job: Watched, view: View, *, interval_seconds: float = _LOOK_SECONDS) -> JobStatus:
     """Show the job until it ends; return how it ended.
 
     Raises:
@@ -43,7 +52,7 @@ async def follow(job: JobHandle, view: View) -> JobStatus:
                 if last.state is JobState.PENDING and not hinted and answered - began > _PICKUP_SECONDS:
                     hinted = True
                     view.note(f"no worker has planned {job.id} yet; `longtake doctor` shows which workers run")
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(interval_seconds)
 
 
 def _newer(last: JobStatus | None, now: JobStatus) -> JobStatus:
