@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
-from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -94,6 +94,8 @@ class RenderClient:
             )
         except WorkflowAlreadyStartedError:
             await self._check_same(job_id, job)
+        except RPCError as error:
+            raise NotReachableError(f"Temporal does not take job {job_id}: {error.message}") from error
         return self.job(job_id)
 
     def job(self, id: str) -> JobHandle:
@@ -107,13 +109,21 @@ class RenderClient:
             state: Only jobs in this state.
             limit: How many at most.
         """
-        found: list[JobStatus] = []
-        async for execution in self._client.list_workflows(query_for(state), limit=limit):
-            status = await status_of(execution)
-            # Visibility lags behind: what the job says of itself decides.
-            if state is None or status.state is state:
-                found.append(status)
-        return found
+        found: dict[str, JobStatus] = {}
+        try:
+            async for execution in self._client.list_workflows(query_for(state)):
+                if execution.id in found or (state is not None and not await self._is_latest(execution)):
+                    # An earlier run of a job that was retried since.
+                    continue
+                status = await status_of(execution)
+                # Visibility lags behind: what the job says of itself decides.
+                if state is None or status.state is state:
+                    found[execution.id] = status
+                if len(found) >= limit:
+                    break
+        except RPCError as error:
+            raise NotReachableError(f"Temporal does not list jobs: {error.message}") from error
+        return list(found.values())
 
     async def retry(self, id: str) -> JobHandle:
         """Start a failed or cancelled job again under its id: only what is missing is rendered.
@@ -144,6 +154,14 @@ class RenderClient:
         except WorkflowAlreadyStartedError as error:
             raise JobExistsError(f"{id} is at work again already; watch it with `longtake watch {id}`") from error
         return self.job(id)
+
+    async def _is_latest(self, execution: WorkflowExecution) -> bool:
+        try:
+            return (await self._client.get_workflow_handle(execution.id).describe()).run_id == execution.run_id
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise
 
     async def _check_same(self, job_id: str, job: RenderJobSpec) -> None:
         handle = self._client.get_workflow_handle(job_id)

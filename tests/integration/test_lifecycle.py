@@ -288,6 +288,9 @@ async def test_retry_renders_only_what_is_missing(farm: Farm) -> None:
     assert farm.ledger.started == [0, 1, 2, 2, 3]
     assert status.skipped_chunks == 2
     assert farm.sidecars(job.id).items() >= before.items()
+    listed = [status for status in await farm.render.list() if status.id == job.id]
+    assert len(listed) == 1
+    assert job.id not in [status.id for status in await farm.render.list(state=JobState.FAILED)]
 
 
 async def test_only_ended_jobs_are_retried(farm: Farm) -> None:

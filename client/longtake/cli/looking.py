@@ -1,5 +1,6 @@
 """`status` and `list`: where jobs stand."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -36,7 +37,7 @@ def status(context: typer.Context, id: JobId, json: Json = False) -> None:
     show(_facts(found))
     if found.running and not found.state.ended:
         show("")
-        show(running_table(found.running, _MOST_ROWS))
+        show(running_table(found.running, _MOST_ROWS, expand=sys.stdout.isatty()))
     for failure in found.failures:
         show(Text(failure_line(failure), style="red"))
 

@@ -53,16 +53,19 @@ def overall(status: JobStatus, pace: Pace) -> Iterator[RenderableType]:
     yield line
 
 
-def running_table(running: Sequence[RunningChunk], most: int) -> Table:
-    """Return a row for each chunk that renders or waits for its next try, the former first, at most so many."""
+def running_table(running: Sequence[RunningChunk], most: int, *, expand: bool = True) -> Table:
+    """Return a row for each chunk that renders or waits for its next try, the former first, at most so many.
+
+    `expand` fills the width of a screen; files and pipes have none to fill.
+    """
     told = [chunk for chunk in running if not chunk.waiting or chunk.error]
     told.sort(key=lambda chunk: (chunk.waiting, chunk.chunk))
-    table = Table(box=None, pad_edge=False, expand=True, header_style="dim", show_edge=False)
+    table = Table(box=None, pad_edge=False, expand=expand, header_style="dim", show_edge=False)
     table.add_column("chunk", justify="right", no_wrap=True)
     table.add_column("try", justify="right", no_wrap=True)
-    table.add_column("", ratio=2, min_width=8, no_wrap=True)
+    table.add_column("", ratio=2 if expand else None, width=None if expand else 20, min_width=8, no_wrap=True)
     table.add_column("frames", justify="right", no_wrap=True)
-    table.add_column("host", ratio=3, no_wrap=True, overflow="ellipsis")
+    table.add_column("host", ratio=3 if expand else None, no_wrap=True, overflow="ellipsis")
     shown = told if len(told) <= most and len(told) == len(running) else told[: max(1, most - 1)]
     for chunk in shown:
         table.add_row(f"{chunk.chunk}", f"{chunk.attempt}", *_row(chunk))
