@@ -31,7 +31,6 @@ from activities.drain import DrainActivities
 from activities.plan import PlanActivities
 from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
 from activities.render import RenderActivities
-from activities.roots import Roots
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from longtake.connection import connect
@@ -60,7 +59,7 @@ def build_workers(client: Client, settings: WorkerSettings, *, search_attributes
     tools = settings.tools_dir or devserver.cache_dir() / "tools"
     offer_ffmpeg(programs.ffmpeg, tools)
     host = Host(LocalBackend(), programs, dict(os.environ), settings.pass_env, tools)
-    plan = PlanActivities(Roots(settings.roots), programs, search_attributes=search_attributes)
+    plan = PlanActivities(settings.roots, programs, search_attributes=search_attributes)
     stitch, drain = StitchActivities(host), DrainActivities(client)
     render = RenderActivities(host, JobControl(client))
     orchestration = Worker(

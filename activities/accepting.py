@@ -2,14 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from activities.media.audio import inspect_audio
 from activities.media.errors import MediaError
 from activities.processes.programs import Programs
-from activities.roots import Roots
 from activities.stores.files import link_new
 from activities.stores.job_folder import FILM, JobFolder, OpenJob, chunk_key
 from activities.stores.neighbours import maker_of, reusable
@@ -17,16 +16,17 @@ from activities.stores.publish import is_intact, revoke
 from longtake.errors import BadJobError
 from longtake.job import IfExists
 from longtake.ranges import Range, RangeSet
+from longtake.roots import Roots
 from longtake.work import JobRef, PlanOrder
 
 
 class Acceptance:
     """Checks one job and writes it down; nothing is written before all checks have passed."""
 
-    def __init__(self, order: PlanOrder, roots: Roots, programs: Programs) -> None:
-        self._roots = roots
+    def __init__(self, order: PlanOrder, roots: Sequence[Path], programs: Programs) -> None:
+        self._roots = Roots(roots)
         self._programs = programs
-        self._base = Path(order.job.base_dir or roots.default)
+        self._base = Path(order.job.base_dir or roots[0])
         self.job = order.job.model_copy(update={"base_dir": str(self._base)})
         self.folder = JobFolder(self._base, order.id)
         self.ref = JobRef(id=order.id, base_dir=str(self._base), digest=self.job.digest())
@@ -64,7 +64,7 @@ class Acceptance:
         return done.ranges, opened.chunks.frames_in(done.ranges)
 
     def _check_store(self) -> None:
-        self._roots.check(self._base / "x", "base_dir")
+        self._roots.check(self._base, "base_dir")
         if not self._base.is_dir():
             raise BadJobError(f"base_dir: there is no folder {self._base} on this worker; make it, or share it")
         if not os.access(self._base, os.W_OK | os.X_OK):

@@ -1,6 +1,8 @@
 """Planning: the edge between Temporal and the acceptance of a job."""
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -8,7 +10,6 @@ from temporalio.exceptions import ApplicationError
 from activities.accepting import Acceptance
 from activities.beating import beating
 from activities.processes.programs import Programs
-from activities.roots import Roots
 from activities.threads import in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.work import JobPlan, PlanOrder
@@ -18,12 +19,12 @@ class PlanActivities:
     """Accepts jobs for the store that this worker sees.
 
     Args:
-        roots: Folders that jobs may use.
+        roots: Folders that jobs may use; the first one is for jobs that name none.
         programs: Programs that jobs may run.
         search_attributes: Whether the namespace has Longtake's search attributes.
     """
 
-    def __init__(self, roots: Roots, programs: Programs, *, search_attributes: bool) -> None:
+    def __init__(self, roots: Sequence[Path], programs: Programs, *, search_attributes: bool) -> None:
         self._roots = roots
         self._programs = programs
         self._search_attributes = search_attributes

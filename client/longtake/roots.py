@@ -1,7 +1,4 @@
-"""The folders that jobs may use, as a client can check them before anything is started.
-
-Workers check again: what a client sees is its own host's file system.
-"""
+"""Folders that jobs may read and write: checked by clients before a start, and by workers, whose word counts."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,27 +15,50 @@ def roots_from(environ: Mapping[str, str]) -> tuple[Path, ...]:
     return tuple(Path(os.path.realpath(name)) for name in named if name)
 
 
+class Roots:
+    """Refuses paths outside some folders; made anew for each job, because links change.
+
+    Args:
+        roots: Absolute folders, links resolved.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = tuple(roots)
+        self._passed: set[Path] = set()
+
+    def check(self, path: Path, field: str) -> None:
+        """Pass a path that lies inside, once its links are followed.
+
+        Raises:
+            BadJobError: It lies outside; the sentence names the field and the fix.
+        """
+        # Files of a folder that has passed need no second look, unless they are links themselves.
+        if path.parent in self._passed and not path.is_symlink():
+            return
+        if not self._holds(path):
+            raise BadJobError(
+                f"{field}: {path} lies outside the folders that jobs may use ({', '.join(map(str, self._roots))}); "
+                "move it there, or add its folder to LONGTAKE_ROOTS"
+            )
+        if self._holds(path.parent):
+            self._passed.add(path.parent)
+
+    def _holds(self, path: Path) -> bool:
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(root) for root in self._roots)
+
+
 def check_roots(job: RenderJobSpec, roots: Sequence[Path]) -> None:
-    """Pass a job whose files lie inside these folders, once links are followed; no folders allow all.
+    """Pass a job whose files lie inside these folders; no folders allow all.
 
     Raises:
-        BadJobError: One lies outside; the sentence names the field and the fix.
+        BadJobError: One lies outside.
     """
     if not roots:
         return
-    base = Path(job.base_dir or os.getcwd())
-    passed: set[Path] = set()
+    base, allowed = Path(job.base_dir or os.getcwd()), Roots(roots)
     for field, name in _files(job):
-        path = base / name
-        if path.parent in passed and not path.is_symlink():
-            continue
-        if not any(Path(os.path.realpath(path)).is_relative_to(root) for root in roots):
-            raise BadJobError(
-                f"{field}: {path} lies outside the folders that jobs may use ({', '.join(map(str, roots))}); move it "
-                "there, or add its folder to LONGTAKE_ROOTS"
-            )
-        if any(Path(os.path.realpath(path.parent)).is_relative_to(root) for root in roots):
-            passed.add(path.parent)
+        allowed.check(base / name, field)
 
 
 def _files(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
