@@ -1,0 +1,43 @@
+"""Names that clients, workflows and workers agree on."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.names import SEARCH_ATTRIBUTES, check_job_id, local_queue, new_job_id
+
+
+@pytest.mark.parametrize("job_id", ["a", "0", "film", "film-1.2_3", "Film", "x" * 100, "a..b", "a-"])
+def test_a_good_job_id_is_passed_as_it_is(job_id: str) -> None:
+    assert check_job_id(job_id) == job_id
+
+
+@given(st.text())
+def test_a_new_id_is_a_good_one_whatever_the_name(name: str) -> None:
+    assert len(check_job_id(new_job_id(name))) <= 69
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("Mandelbrot", "mandelbrot-"),
+        ("My Film (final)", "my-film-final-"),
+        ("日本", "job-"),
+        ("", "job-"),
+        ("--", "job-"),
+    ],
+)
+def test_a_new_id_begins_with_the_name(name: str, start: str) -> None:
+    assert new_job_id(name).startswith(start)
+
+
+def test_two_new_ids_differ() -> None:
+    assert len({new_job_id("film") for _ in range(100)}) == 100
+
+
+def test_local_renders_have_a_queue_of_their_own() -> None:
+    assert local_queue("longtake") == "longtake-local"
+
+
+def test_search_attributes_are_ours_by_name() -> None:
+    assert [key.name for key in SEARCH_ATTRIBUTES] == ["LongtakeState", "LongtakeName", "LongtakeProgress"]

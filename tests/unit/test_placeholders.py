@@ -1,0 +1,105 @@
+"""The words of templates: what they become, in Longtake and in renderers that read printf patterns."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.errors import BadJobError
+from longtake.placeholders import COMMAND_WORDS, PATH_WORDS, chunk_words, escape, expand, printf_pattern, reader, used
+
+literals = st.text(st.characters(exclude_categories=["Cs"])).map(escape)
+numbers = st.integers(min_value=0, max_value=2**31 - 1)
+formats = st.sampled_from(["", ":", ":0", ":1", ":6", ":06", ":020"])
+words = st.sampled_from(PATH_WORDS)
+fields = st.builds(lambda word, width: f"{{{word}{width}}}", words, formats)
+templates = st.lists(literals | fields).map("".join)
+values = st.fixed_dictionaries(dict.fromkeys(PATH_WORDS, numbers))
+
+
+@pytest.mark.parametrize(
+    ("template", "expanded"),
+    [
+        ("chunks/{chunk:06}.mp4", "chunks/000007.mp4"),
+        ("{start}-{last}", "70-79"),
+        ("[{start}, {stop})", "[70, 80)"),
+        ("-frames:v={count}", "-frames:v=10"),
+        ("{chunk:3}|", "  7|"),
+        ("{{chunk}} {{{chunk}}}", "{chunk} {7}"),
+        ("geq=r='128*sin(X/{count})'", "geq=r='128*sin(X/10)'"),
+        ("100%", "100%"),
+        ("", ""),
+    ],
+)
+def test_a_template_expands(template: str, expanded: str) -> None:
+    assert expand(template, chunk_words(7, 70, 80)) == expanded
+
+
+@pytest.mark.parametrize(
+    ("template", "pattern"),
+    [
+        ("f/f_{frame:06}.png", "f/f_%06d.png"),
+        ("f/{frame}.png", "f/%d.png"),
+        ("f/{chunk:03}/{frame:4}.png", "f/007/%4d.png"),
+        ("50%/{frame}.png", "50%%/%d.png"),
+        ("{{frame}}/{frame:06}.png", "{frame}/%06d.png"),
+    ],
+)
+def test_an_image_sequence_is_a_printf_pattern(template: str, pattern: str) -> None:
+    assert printf_pattern(template, chunk_words(7, 70, 80)) == pattern
+
+
+@given(templates, values)
+def test_a_printf_pattern_names_the_files_that_are_published(template: str, values: dict[str, int]) -> None:
+    others = {word: value for word, value in values.items() if word != "frame"}
+
+    assert printf_pattern(template, others) % ((values["frame"],) * template_frames(template)) == expand(
+        template, values
+    )
+
+
+def template_frames(template: str) -> int:
+    """How often a template names {frame}."""
+    return template.replace("{{", "").count("{frame")
+
+
+@given(st.text())
+def test_an_escaped_text_expands_to_itself(text: str) -> None:
+    assert expand(escape(text), {}) == text
+    assert used(escape(text), field="command", allowed=()) == frozenset()
+
+
+@given(templates, values)
+def test_numbers_are_read_back_from_a_path(template: str, values: dict[str, int]) -> None:
+    groups, pattern = reader(template)
+    match = pattern.fullmatch(expand(template, values))
+
+    assert match is not None
+    assert set(groups) == used(template, field="output", allowed=PATH_WORDS)
+
+
+@given(st.text(), st.sampled_from([COMMAND_WORDS, PATH_WORDS, ()]))
+def test_a_template_is_refused_when_it_is_read_or_never(template: str, allowed: tuple[str, ...]) -> None:
+    known: dict[str, int | str] = dict.fromkeys(allowed, 7)
+    try:
+        used(template, field="command", allowed=allowed)
+    except BadJobError:
+        with pytest.raises(BadJobError):
+            expand(template, known)
+    else:
+        assert isinstance(expand(template, known), str)
+
+
+def test_a_path_cannot_be_made_to_fill_memory() -> None:
+    assert len(expand("{chunk:020}", {"chunk": 1})) == 20
+    with pytest.raises(BadJobError, match="takes only a width"):
+        used("{chunk:99999999999}", field="chunk_output", allowed=PATH_WORDS)
+
+
+def test_objects_cannot_be_reached_into() -> None:
+    for template in ("{output.__class__}", "{output.__init__.__globals__}", "{output[0]}", "{0.__class__}"):
+        with pytest.raises(BadJobError, match="is not known here"):
+            expand(template, {"output": "film.mp4"})
+
+
+def test_the_words_of_a_template_are_told() -> None:
+    assert used("{chunk:06}/{frame}{{stop}}", field="output", allowed=PATH_WORDS) == {"chunk", "frame"}

@@ -1,0 +1,113 @@
+"""Ranges of numbers do what sets of numbers do."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.ranges import Range, RangeSet, shown
+
+numbers = st.integers(min_value=-5, max_value=60)
+ranges = st.tuples(numbers, numbers)
+range_lists = st.lists(ranges)
+
+
+def numbers_of(listed: list[Range]) -> set[int]:
+    return {number for start, stop in listed for number in range(start, stop)}
+
+
+def assert_same(found: RangeSet, expected: set[int]) -> None:
+    assert set(found) == expected
+    assert list(found) == sorted(expected)
+    assert len(found) == len(expected)
+    assert bool(found) is bool(expected)
+    assert all(start < stop for start, stop in found.ranges)
+    assert all(stop < start for (_, stop), (start, _) in pairwise(found.ranges)), "sorted, and never touching"
+
+
+@given(range_lists)
+def test_it_holds_what_was_added(added: list[Range]) -> None:
+    assert_same(RangeSet(added), numbers_of(added))
+
+
+@given(range_lists, ranges)
+def test_adding_is_a_union(held: list[Range], more: Range) -> None:
+    found = RangeSet(held)
+    found.add(*more)
+
+    assert_same(found, numbers_of(held) | set(range(*more)))
+
+
+@given(range_lists, ranges)
+def test_removing_is_a_difference(held: list[Range], less: Range) -> None:
+    found = RangeSet(held)
+    found.remove(*less)
+
+    assert_same(found, numbers_of(held) - set(range(*less)))
+
+
+@given(range_lists, ranges)
+def test_gaps_are_what_is_missing(held: list[Range], window: Range) -> None:
+    assert_same(RangeSet(held).gaps(*window), set(range(*window)) - numbers_of(held))
+
+
+@given(range_lists, numbers)
+def test_it_knows_what_it_holds(held: list[Range], number: int) -> None:
+    assert (number in RangeSet(held)) is (number in numbers_of(held))
+
+
+@given(range_lists.filter(numbers_of), st.integers(min_value=1, max_value=70))
+def test_taking_removes_consecutive_numbers_from_the_front(held: list[Range], size: int) -> None:
+    found, expected = RangeSet(held), numbers_of(held)
+    start, stop = found.take(size)
+
+    assert start == min(expected)
+    assert 0 < stop - start <= size
+    assert set(range(start, stop)) <= expected
+    assert stop - start == size or stop not in expected, "as many as there are"
+    assert_same(found, expected - set(range(start, stop)))
+
+
+@given(range_lists, range_lists)
+def test_equal_means_the_same_numbers(one: list[Range], other: list[Range]) -> None:
+    assert (RangeSet(one) == RangeSet(other)) is (numbers_of(one) == numbers_of(other))
+
+
+@given(range_lists)
+def test_the_front_is_the_first_range(held: list[Range]) -> None:
+    found = RangeSet(held)
+    if found:
+        assert found.front == found.ranges[0]
+
+
+def test_an_empty_set_has_no_front() -> None:
+    with pytest.raises(IndexError):
+        _ = RangeSet().front
+    with pytest.raises(IndexError):
+        RangeSet().take(1)
+
+
+def test_half_a_million_ranges_take_a_moment() -> None:
+    found = RangeSet((number, number + 1) for number in range(0, 1_000_000, 2))
+    found.remove(400_000, 600_000)
+    found.add(1, 2)
+
+    assert len(found) == 400_001
+    assert found.gaps(100, 104).ranges == ((101, 102), (103, 104))
+    assert 399_998 in found
+    assert 400_000 not in found
+
+
+@pytest.mark.parametrize(
+    ("listed", "text"),
+    [
+        ([], ""),
+        ([(3, 4)], "3"),
+        ([(3, 4), (7, 10)], "3, 7-9"),
+        ([(n, n + 1) for n in range(0, 10, 2)], "0, 2, 4, 6, 8"),
+        ([(0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 22)], "0, 2, 4, 6, 8 and 12 more"),
+    ],
+)
+def test_ranges_are_shown_as_people_write_them(listed: list[Range], text: str) -> None:
+    assert shown(listed) == text
