@@ -22,8 +22,8 @@ from longtake.work import Heartbeat, SpanOrder, SpanReport
 
 _log = logging.getLogger(__name__)
 
-# Reasons kept of a span's failed chunks, so that a report stays small.
-_MOST_REASONS = 5
+# Reasons kept of a span's failed chunks: they travel in heartbeats, four times a second.
+_MOST_REASONS = 3
 
 
 class RenderActivities:
@@ -137,7 +137,7 @@ class _Span:
                     start=chunk.start,
                     stop=chunk.stop,
                     attempts=failures,
-                    error=error[:2000],
+                    error=error[:800],
                     host=self._host.name,
                     log=str(attempt.log),
                 )
