@@ -80,16 +80,27 @@ async def perform(job: JobHandle) -> JobStatus:
     with view_for(json=False) as view:
         async for status in job.watch(interval_seconds=LOOK_SECONDS):
             view.show(status)
-            if not killed and status.completed_chunks >= KILL_AFTER_CHUNKS and (found := processes_of(job.id)):
-                killed = True
-                found[0].kill()
-                view.note(f"Trouble: the demo sends SIGKILL to ffmpeg (pid {found[0].pid}). Longtake tries again.")
+            if not killed and status.completed_chunks >= KILL_AFTER_CHUNKS:
+                killed = kill_one(status, view)
             elif killed and not paused and status.completed_chunks >= PAUSE_AFTER_CHUNKS:
                 paused = True
                 await pause_and_resume(job, view)
     if not (killed and paused):
         raise DemoError(f"{job.id} is {status.state} before anything could be shown: {status.error}")
     return status
+
+
+def kill_one(status: JobStatus, view: View) -> bool:
+    """Kills a renderer that is in the middle of its chunk; returns whether there was one."""
+    begun = {f"{chunk.chunk}" for chunk in status.running if 2 * chunk.frames_done > chunk.frames}
+    for process in processes_of(status.id):
+        with suppress(psutil.Error):
+            chunk = process.environ()["LONGTAKE_CHUNK"]
+            if chunk in begun:
+                process.kill()
+                view.note(f"Trouble: the demo sends SIGKILL to the ffmpeg of chunk {chunk}. Longtake tries again.")
+                return True
+    return False
 
 
 async def pause_and_resume(job: JobHandle, view: View) -> None:
@@ -151,7 +162,9 @@ def read_back(film: Path) -> tuple[int, str]:
 def make_contact_sheet(film: Path, sheet: Path, *, every: int) -> None:
     """Puts the first frame of each chunk on one picture."""
     tiles = rf"select=not(mod(n\,{every})),scale=320:-2:flags=area,tile=4x3:margin=4:padding=4"
-    command = [find_ffmpeg(), "-nostdin", "-v", "error", "-i", str(film), "-vf", tiles, "-frames:v", "1", str(sheet)]
+    # A palette makes the picture a fifth of its size.
+    tiles += ",split[a][b];[a]palettegen[palette];[b][palette]paletteuse=dither=bayer:bayer_scale=4"
+    command = [find_ffmpeg(), "-nostdin", "-v", "error", "-i", str(film), "-lavfi", tiles, "-frames:v", "1", str(sheet)]
     subprocess.run(command, check=True)
 
 
@@ -168,10 +181,11 @@ async def remove_earlier_outputs(farm: RenderClient) -> None:
 async def worker(queue: str) -> AsyncIterator[tuple[str, str | None]]:
     """Runs `worker.py --dev` on a queue of this demo's own; gives the addresses of the server and its UI."""
     address, ui, running = await addresses()
+    shown = f" (UI at {ui})" if ui else ""
     command = [sys.executable, str(ROOT / "worker.py"), "--dev", "--address", address]
     command += ["--ui-port", ui.rpartition(":")[2]] if ui else []
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    say(f"Using the Temporal server at {address}." if running else f"Starting a Temporal server at {address} ...")
+    say(f"{'Using the' if running else 'Starting a'} Temporal server at {address}{shown}.")
     with LOG.open("wb") as log:
         # A session of its own: Ctrl-C comes to the demo, which needs the worker to end the job.
         process = await asyncio.create_subprocess_exec(
@@ -185,7 +199,8 @@ async def worker(queue: str) -> AsyncIterator[tuple[str, str | None]]:
         )
     try:
         await until_ready(process)
-        yield address, ui
+        # A server that ends with the demo is looked at later, where `make dev` puts it.
+        yield address, ui if running else f"http://127.0.0.1:{UI_PORT}"
     finally:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)

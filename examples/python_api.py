@@ -1,22 +1,21 @@
 """Renders a film from Python: submit, watch, pause, resume, result. Needs a worker: `make dev` in another terminal."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 from longtake import JobState, RenderClient, load_job
 
-HERE = Path(__file__).parent
 
-
-async def main() -> None:
-    """Renders `plasma.yaml` with a pause in the middle."""
-    job = load_job(HERE / "plasma.yaml", overrides={"if_exists": "replace"})
+async def main(job_file: Path) -> None:
+    """Renders a job file with a pause in the middle."""
+    job = load_job(job_file, overrides={"if_exists": "replace"})
     async with RenderClient.connect() as farm:
         handle = await farm.submit(job)
         print(f"submitted as {handle.id}")
 
         async for status in handle.watch():
-            if status.completed_chunks >= 2:
+            if status.completed_chunks >= 1:
                 break
 
         status = await handle.pause(wait=True)
@@ -30,4 +29,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("plasma.yaml"))))

@@ -11,6 +11,10 @@ _FRAME = re.compile(rb"(?:\bframe=\s*|Rendered\s+)(\d{1,9})\b")
 _READ_BYTES = 64 * 1024
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+# The lines of a `-progress` block, which say nothing of why ffmpeg ended.
+_PROGRESS_LINE = re.compile(
+    r"(frame|fps|stream_\d+_\d+_\w+|bitrate|total_size|out_time(_us|_ms)?|(dup|drop)_frames|speed|progress)=\s*\S*"
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -54,8 +58,9 @@ class ProgressReader:
 def last_lines(log: Path, *, lines: int = 3, most: int = 600) -> str:
     """Return the end of a log as one line of plain text, for an error."""
     text = log_tail(log)
-    kept = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()][-lines:]
-    return " | ".join(kept)[-most:]
+    kept = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    telling = [line for line in kept if not _PROGRESS_LINE.fullmatch(line)]
+    return " | ".join((telling or kept)[-lines:])[-most:]
 
 
 def log_tail(log: Path) -> str:
