@@ -68,6 +68,11 @@ class Scheduler:
         return len(self._failed)
 
     @property
+    def pending(self) -> tuple[Range, ...]:
+        """Chunks that wait for a span of this pass."""
+        return self._pending.ranges
+
+    @property
     def running(self) -> tuple[Span, ...]:
         """Spans handed out and not heard of again."""
         return tuple(self._running)
@@ -133,8 +138,10 @@ class Scheduler:
         # In huge jobs a span may reach over chunks that are done: skipping them costs less than a span each.
         end = self._count if self._least_size() > 1 else stop
         # A chunk with failed tries begins a span, because only a span's first chunk can bring its count along.
-        edges = [*self._tries, *(span.start for span in self._running), *(low for low, _ in self._failed.ranges)]
+        edges = [*self._tries, *(span.start for span in self._running)]
         stop = min([start + self._span_size(), end, *(edge for edge in edges if edge > start)])
+        # A chunk that failed waits for the next pass.
+        stop = self._failed.gaps(start, stop).front[1]
         self._pending.remove(start, stop)
         return Span(start, stop, self._tries.pop(start, 0))
 

@@ -1,0 +1,379 @@
+"""The scheduler hands out every chunk, never twice at once and never again when it is done, whatever happens."""
+
+import os
+from collections import deque
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from longtake.ranges import Range
+from workflows.scheduling import MOST_SPANS, SPAN_SECONDS, Scheduler, Span
+
+# Promise P8. Measured: 3.3 to 6 events a span, and what a job needs anyway.
+EVENTS_A_SPAN, OTHER_EVENTS, MOST_EVENTS = 6, 200, 4000
+
+sizes = st.one_of(st.integers(1, 12), st.integers(13, MOST_SPANS), st.integers(MOST_SPANS + 1, 3000))
+fractions = st.floats(0, 1)
+
+
+def numbers(ranges: Iterable[Range]) -> set[int]:
+    return {number for start, stop in ranges for number in range(start, stop)}
+
+
+def chunks_of(span: Span) -> set[int]:
+    return set(range(span.start, span.stop))
+
+
+class Life(RuleBasedStateMachine):
+    """A job's chunks as plain sets beside the scheduler, through pauses, cancels, failures and changes of the limit."""
+
+    @initialize(
+        count=sizes,
+        limit=st.integers(1, 30),
+        passes=st.integers(1, 3),
+        done=st.lists(st.tuples(fractions, fractions), max_size=4),
+    )
+    def begin(self, count: int, limit: int, passes: int, done: list[tuple[float, float]]) -> None:
+        self.count = count
+        self.all = set(range(count))
+        self.done: set[int] = set()
+        self._start([(int(start * count), int(stop * count)) for start, stop in done], limit, passes)
+
+    def _start(self, done: list[Range], limit: int, passes: int) -> None:
+        self.scheduler = Scheduler(self.count, limit=limit, done=done, passes=passes)
+        self.done |= numbers(done)
+        self.pending = self.all - self.done
+        self.failed: set[int] = set()
+        self.running: list[Span] = []
+        self.tries: dict[int, int] = {}
+        self.passes_left = passes - 1
+        self.paused = self.ended = False
+
+    # What the workflow asks for.
+
+    @precondition(lambda self: not self.paused and not self.ended)
+    @rule()
+    def take(self) -> None:
+        if not self.pending and not self.running and self.failed and self.passes_left:
+            self.pending, self.failed = self.failed, set()
+            self.passes_left -= 1
+        before = len(self.running)
+        for span in self.scheduler.take():
+            self._hand_out(span)
+        started = len(self.running) > before
+        assert not started or len(self.running) <= self.scheduler.limit
+        assert not self.pending or len(self.running) >= self.scheduler.limit, "no slot stays empty"
+
+    def _hand_out(self, span: Span) -> None:
+        chunks = chunks_of(span)
+        assert chunks <= self.all
+        assert span.start in self.pending
+        assert not any(chunks & chunks_of(other) for other in self.running), "never two at once"
+        assert not chunks & self.failed, "a chunk that failed waits for the next pass"
+        assert self.count > MOST_SPANS or not chunks & self.done, "never a finished chunk"
+        assert span.failures == self.tries.pop(span.start, 0)
+        assert not chunks & self.tries.keys(), "only the first chunk of a span can bring its tries along"
+        least = -(-self.count // MOST_SPANS)
+        mean = self.scheduler.mean_seconds
+        assert len(chunks) <= max(least, SPAN_SECONDS / max(mean, 0.001) if mean is not None else 1)
+        self.pending -= chunks
+        self.running.append(span)
+
+    @precondition(lambda self: not self.ended)
+    @rule(limit=st.integers(1, 30))
+    def change_the_limit(self, limit: int) -> None:
+        self.scheduler.limit = limit
+
+    # What becomes of spans.
+
+    @precondition(lambda self: self.running)
+    @rule(which=fractions, seconds=st.floats(0, 10))
+    def finish(self, which: float, seconds: float) -> None:
+        span = self._one(which)
+        size = span.stop - span.start
+        self._report(span, done=[(span.start, span.stop)], rendered=size, seconds=size * seconds)
+
+    @precondition(lambda self: self.running)
+    @rule(which=fractions, at=fractions)
+    def fail_at_a_chunk(self, which: float, at: float) -> None:
+        """`on_chunk_failure: fail`: what stands before is done, what stands behind was not tried."""
+        span = self._one(which)
+        chunk = self._inside(span, at)
+        self._report(span, done=[(span.start, chunk)], failed=[(chunk, chunk + 1)])
+
+    @precondition(lambda self: self.running)
+    @rule(which=fractions, places=st.lists(fractions, min_size=1, max_size=4))
+    def fail_here_and_there(self, which: float, places: list[float]) -> None:
+        """`on_chunk_failure: continue`: all others are done."""
+        span = self._one(which)
+        failed = {self._inside(span, place) for place in places}
+        self._report(
+            span,
+            done=[(chunk, chunk + 1) for chunk in chunks_of(span) - failed],
+            failed=[(chunk, chunk + 1) for chunk in failed],
+        )
+
+    @precondition(lambda self: self.running)
+    @rule(which=fractions)
+    def lose_the_workers(self, which: float) -> None:
+        """The activity ended without a word about its chunks."""
+        span = self._one(which)
+        self._report(span, failed=[(span.start, span.stop)])
+
+    @precondition(lambda self: self.running)
+    @rule(which=fractions, at=fractions, tries=st.integers(0, 3))
+    def give_back_the_rest(self, which: float, at: float, tries: int) -> None:
+        """A drain between the chunks of a span."""
+        span = self._one(which)
+        self._report(span, done=[(span.start, self._inside(span, at))], tries=tries)
+
+    @precondition(lambda self: not self.ended)
+    @rule(waiting=st.sets(st.integers(0, 29)), tries=st.integers(0, 3))
+    def pause(self, waiting: set[int], tries: int) -> None:
+        """Nothing new starts, and what waits in a queue is taken back."""
+        self.paused = True
+        for span in [span for place, span in enumerate(self.running) if place in waiting]:
+            self._report(span, tries=span.failures or tries)
+
+    @precondition(lambda self: self.paused)
+    @rule()
+    def resume(self) -> None:
+        self.paused = False
+
+    @precondition(lambda self: not self.ended)
+    @rule(really=st.integers(0, 9))
+    def cancel(self, really: int) -> None:
+        """All is given back, and nothing starts any more."""
+        if really == 0:
+            self.ended = True
+            for span in list(self.running):
+                self._report(span)
+
+    @precondition(lambda self: self.ended)
+    @rule(limit=st.integers(1, 30), passes=st.integers(1, 3))
+    def retry(self, limit: int, passes: int) -> None:
+        """A new run of the job finds in the store what is done, and nothing else."""
+        self._start(list(self.scheduler.done), limit, passes)
+
+    def _one(self, which: float) -> Span:
+        return self.running[min(int(which * len(self.running)), len(self.running) - 1)]
+
+    def _inside(self, span: Span, at: float) -> int:
+        return min(span.start + int(at * (span.stop - span.start)), span.stop - 1)
+
+    def _report(
+        self, span: Span, *, done: Iterable[Range] = (), failed: Iterable[Range] = (), tries: int = 0,
+        rendered: int = 0, seconds: float = 0,
+    ) -> None:  # fmt: skip
+        self.scheduler.report(span, done=done, failed=failed, tries=tries, rendered=rendered, seconds=seconds)
+        self.running.remove(span)
+        self.done |= numbers(done)
+        self.failed |= numbers(failed) - self.done
+        left = chunks_of(span) - self.done - self.failed
+        self.pending |= left
+        if left and tries:
+            self.tries[min(left)] = tries
+
+    # What always holds.
+
+    @invariant()
+    def every_chunk_is_in_one_place(self) -> None:
+        scheduler = self.scheduler
+        assert numbers(scheduler.done) == self.done, "P1: and it never shrinks, because the model's never does"
+        assert numbers(scheduler.failed) == self.failed
+        assert numbers(scheduler.pending) == self.pending
+        assert sorted(scheduler.running, key=lambda span: span.start) == sorted(
+            self.running, key=lambda span: span.start
+        )
+        running = {chunk for span in self.running for chunk in chunks_of(span)} - self.done
+        places = (self.done, self.failed, self.pending, running)
+        assert set().union(*places) == self.all
+        assert sum(map(len, places)) == self.count
+
+    @invariant()
+    def the_counts_are_right(self) -> None:
+        assert self.scheduler.done_count == len(self.done)
+        assert self.scheduler.failed_count == len(self.failed)
+
+    @invariant()
+    def it_knows_whether_it_is_finished(self) -> None:
+        scheduler = self.scheduler
+        assert scheduler.failed_for_good is bool(self.failed and not self.passes_left)
+        to_do = self.pending or self.running or (self.failed and self.passes_left)
+        assert scheduler.finished is (not to_do)
+
+    def teardown(self) -> None:
+        """Whatever happened: when it goes on and nothing fails any more, it comes to its end."""
+        if not hasattr(self, "scheduler"):
+            return
+        self.paused = self.ended = False
+        for _ in range(self.count + 10):
+            while self.running:
+                self.finish(0, 1)
+            if self.scheduler.finished:
+                break
+            self.take()
+        assert self.scheduler.finished
+        assert self.done | self.failed == self.all
+        assert not self.failed or not self.passes_left
+        assert self.scheduler.take() == []
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(
+    max_examples=300,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def run_clean(scheduler: Scheduler, *, seconds: float) -> int:
+    """Render everything, first come first served; return how many spans that took."""
+    spans, running = 0, deque(scheduler.take())
+    while running:
+        span = running.popleft()
+        size = span.stop - span.start
+        spans += 1
+        scheduler.report(span, done=[(span.start, span.stop)], rendered=size, seconds=size * seconds)
+        running.extend(scheduler.take())
+    assert scheduler.finished
+    return spans
+
+
+@pytest.mark.parametrize("seconds", [0, 0.001, 0.1, 1, 3600])
+@pytest.mark.parametrize("limit", [1, 8, 500])
+@pytest.mark.parametrize("count", [1, 399, 400, 401, 799, 10_000, 1_000_000])
+def test_no_job_makes_more_spans_than_its_history_can_hold(count: int, limit: int, seconds: float) -> None:
+    spans = run_clean(Scheduler(count, limit=limit), seconds=seconds)
+
+    assert spans <= min(count, MOST_SPANS)
+    assert EVENTS_A_SPAN * spans + OTHER_EVENTS < MOST_EVENTS
+
+
+def test_a_job_that_was_paused_ten_times_still_fits_its_history() -> None:
+    scheduler, spans = Scheduler(1_000_000, limit=8), 0
+    for _ in range(10):
+        taken = scheduler.take()
+        spans += len(taken)
+        for span in taken:
+            scheduler.report(span, done=[(span.start, span.start + 1000)], tries=1, rendered=1000, seconds=1000.0)
+    spans += run_clean(scheduler, seconds=1)
+
+    assert EVENTS_A_SPAN * spans + OTHER_EVENTS < MOST_EVENTS
+
+
+def test_a_huge_job_full_of_holes_still_fits_its_history() -> None:
+    every_other = [(chunk, chunk + 1) for chunk in range(0, 200_000, 2)]
+
+    assert run_clean(Scheduler(200_000, limit=8, done=every_other), seconds=1) <= MOST_SPANS
+
+
+def test_half_a_huge_job_that_failed_is_taken_up_again_within_the_history() -> None:
+    scheduler, spans = Scheduler(100_000, limit=8, passes=2), 0
+    while scheduler.failed_count < 50_000:
+        for span in scheduler.take():
+            spans += 1
+            odd = [(chunk, chunk + 1) for chunk in range(span.start | 1, span.stop, 2)]
+            even = [(chunk, chunk + 1) for chunk in range(span.start + span.start % 2, span.stop, 2)]
+            scheduler.report(span, done=even, failed=odd)
+    spans += run_clean(scheduler, seconds=1)
+
+    assert scheduler.done_count == 100_000
+    assert spans <= 2 * MOST_SPANS
+
+
+def test_short_chunks_share_a_span_and_long_ones_do_not() -> None:
+    scheduler = Scheduler(400, limit=2)
+    first, second = scheduler.take()
+    assert (first, second) == (Span(0, 1), Span(1, 2))
+
+    scheduler.report(first, done=[(0, 1)], rendered=1, seconds=0.1)
+    (short,) = scheduler.take()
+    assert short == Span(2, 22), "20 of 0.1 s are 2 s"
+
+    scheduler.report(second, done=[(1, 2)], rendered=1, seconds=99.9)
+    assert scheduler.take() == [Span(22, 23)]
+
+
+def test_spans_shrink_towards_the_end() -> None:
+    scheduler = Scheduler(41, limit=2)
+    first, _ = scheduler.take()
+    scheduler.report(first, done=[(0, 1)], rendered=1, seconds=0.001)
+
+    assert scheduler.take() == [Span(2, 12)], "a quarter of 39 chunks, though 2,000 would take two seconds"
+
+
+def test_tries_go_with_their_chunk() -> None:
+    scheduler = Scheduler(10, limit=1)
+    (first,) = scheduler.take()
+    scheduler.report(first, done=[(0, 1)], rendered=1, seconds=0.001)
+    (span,) = scheduler.take()
+    assert span == Span(1, 6)
+
+    scheduler.report(span, done=[(1, 3)], tries=2, rendered=2, seconds=0.002)
+    assert scheduler.take() == [Span(3, 7, failures=2)]
+
+
+def test_a_chunk_with_tries_is_never_hidden_inside_a_span() -> None:
+    scheduler = Scheduler(10, limit=2)
+    first, second = scheduler.take()
+    scheduler.report(second, tries=1)
+    scheduler.report(first, rendered=1, seconds=0.001)
+
+    assert scheduler.take() == [Span(0, 1), Span(1, 4, failures=1)]
+
+
+def test_a_report_says_nothing_about_chunks_of_others() -> None:
+    scheduler = Scheduler(10, limit=2)
+    first, second = scheduler.take()
+    scheduler.report(first, done=[(0, 10)])
+
+    assert scheduler.done == ((0, 1),)
+    assert scheduler.running == (second,)
+
+
+def test_what_is_published_has_not_failed() -> None:
+    scheduler = Scheduler(1, limit=1)
+    (span,) = scheduler.take()
+    scheduler.report(span, done=[(0, 1)], failed=[(0, 1)])
+
+    assert (scheduler.done_count, scheduler.failed_count) == (1, 0)
+
+
+def test_a_span_is_taken_back_once() -> None:
+    scheduler = Scheduler(1, limit=1)
+    (span,) = scheduler.take()
+    scheduler.report(span)
+
+    with pytest.raises(ValueError, match="not in list"):
+        scheduler.report(span)
+
+
+def test_failed_chunks_are_taken_up_when_all_others_are_through() -> None:
+    scheduler = Scheduler(3, limit=1, passes=2)
+    (first,) = scheduler.take()
+    scheduler.report(first, failed=[(0, 1)])
+    order = []
+    while not scheduler.finished:
+        (span,) = scheduler.take()
+        order.append(span.start)
+        scheduler.report(
+            span, done=[(span.start, span.stop)] if span.start else (), failed=[(0, 1)] if not span.start else ()
+        )
+
+    assert order == [1, 2, 0]
+    assert scheduler.failed_for_good
+    assert scheduler.failed == ((0, 1),)
+
+
+def test_a_job_without_chunks_to_render_is_finished() -> None:
+    scheduler = Scheduler(5, limit=8, done=[(0, 5)], passes=3)
+
+    assert scheduler.finished
+    assert scheduler.take() == []
+    assert not scheduler.failed_for_good
