@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
+from longtake.sentences import sentence
 
 
 class WorkerSettings(BaseModel):
@@ -33,7 +34,7 @@ class WorkerSettings(BaseModel):
         """Return the settings of an environment; a development worker may do more by default.
 
         Raises:
-            LongtakeError: A production worker is not told what it may run and where.
+            LongtakeError: A production worker is not told what it may run and where, or a value is off.
         """
         roots = _paths(environ.get("LONGTAKE_ROOTS", ""))
         allowed = _words(environ.get("LONGTAKE_ALLOWED_COMMANDS", ""))
@@ -44,15 +45,20 @@ class WorkerSettings(BaseModel):
                 "LONGTAKE_ALLOWED_COMMANDS is not set; name the programs that jobs may run, as in ffmpeg:blender, or "
                 "start with --dev"
             )
-        return cls(
-            task_queue=environ.get("LONGTAKE_TASK_QUEUE") or DEFAULT_TASK_QUEUE,
-            roots=roots or (Path.cwd(), Path.home(), Path(tempfile.gettempdir()).resolve()),
-            allowed_commands=allowed or None,
-            slots=slots or _number(environ, "LONGTAKE_SLOTS", os.cpu_count() or 1),
-            pass_env=_words(environ.get("LONGTAKE_PASS_ENV", "")),
-            tools_dir=next(iter(_paths(environ.get("LONGTAKE_TOOLS_DIR", ""))), None),
-            shutdown_grace_seconds=_number(environ, "LONGTAKE_SHUTDOWN_GRACE_SECONDS", 1),
-        )
+        values = {
+            "task_queue": environ.get("LONGTAKE_TASK_QUEUE") or DEFAULT_TASK_QUEUE,
+            "roots": roots or (Path.cwd(), Path.home(), Path(tempfile.gettempdir()).resolve()),
+            "allowed_commands": allowed or None,
+            "slots": slots if slots is not None else environ.get("LONGTAKE_SLOTS") or os.cpu_count() or 1,
+            "pass_env": _words(environ.get("LONGTAKE_PASS_ENV", "")),
+            "tools_dir": environ.get("LONGTAKE_TOOLS_DIR") or None,
+            "shutdown_grace_seconds": environ.get("LONGTAKE_SHUTDOWN_GRACE_SECONDS") or 1,
+        }
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            field, _, problem = sentence(error).partition(": ")
+            raise LongtakeError(f"LONGTAKE_{field.upper()} {problem}") from error
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -61,10 +67,3 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _paths(text: str) -> tuple[Path, ...]:
     return tuple(Path(word).resolve() for word in _words(text))
-
-
-def _number(environ: Mapping[str, str], name: str, default: int) -> int:
-    try:
-        return int(environ.get(name) or default)
-    except ValueError as error:
-        raise LongtakeError(f"{name} is {environ[name]!r}; write a whole number") from error

@@ -48,6 +48,7 @@ def test_a_production_worker_refuses_to_guess_what_jobs_may_do(missing: str) -> 
         WorkerSettings.from_environ(environ, dev=False)
 
 
-def test_settings_that_are_no_numbers_are_named() -> None:
-    with pytest.raises(LongtakeError, match="LONGTAKE_SLOTS is 'many'"):
-        WorkerSettings.from_environ({"LONGTAKE_SLOTS": "many"}, dev=True)
+@pytest.mark.parametrize("value", ["many", "0", "1.5"])
+def test_settings_that_cannot_be_are_named(value: str) -> None:
+    with pytest.raises(LongtakeError, match=f"LONGTAKE_SLOTS is '?{value}'?; "):
+        WorkerSettings.from_environ({"LONGTAKE_SLOTS": value}, dev=True)
