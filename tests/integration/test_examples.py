@@ -1,0 +1,239 @@
+"""Examples: each job file renders for real, scaled down; what the README shows loads and exists."""
+
+import asyncio
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import typer
+import yaml
+from farm import Farm, worker_settings
+from films import frame_digests
+from temporalio.client import Client
+
+from activities.settings import WorkerSettings
+from longtake import JobState, JobStatus, RenderJobSpec, load_job
+from longtake.cli.app import app
+from longtake.names import DEFAULT_TASK_QUEUE
+from longtake.planning import ChunkPlan
+from worker import build_workers
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+README = (ROOT / "README.md").read_text()
+
+
+def completed(status: JobStatus) -> JobStatus:
+    assert status.state is JobState.COMPLETED, status.error
+    return status
+
+
+async def test_the_chunks_of_plasma_meet_without_a_seam(farm: Farm, ffmpeg: str) -> None:
+    small = {"base_dir": str(farm.store), "frames.count": 7, "frames.per_chunk": 3}
+    job = load_job(EXAMPLES / "plasma.yaml", overrides=small)
+    command = list(job.command or ())
+    command[command.index("-crf") : command.index("-crf") + 2] = ["-qp", "0"]
+
+    status = completed(await farm.run(job.model_copy(update={"command": tuple(command)})))
+
+    assert status.total_chunks == 3
+    picture = command[command.index("-i") + 1].replace("{start}", "0")
+    unchunked = frame_digests(ffmpeg, "-f", "lavfi", "-i", picture, "-frames:v", "7")
+    assert len(set(unchunked)) == 7
+    assert frame_digests(ffmpeg, "-i", str(farm.store / "plasma/plasma.mp4")) == unchunked
+
+
+def test_plasma_ends_where_it_begins(ffmpeg: str) -> None:
+    job = load_job(EXAMPLES / "plasma.yaml")
+    assert job.frames is not None
+    assert job.command is not None
+    picture = job.command[job.command.index("-i") + 1]
+    after, first = (
+        frame_digests(ffmpeg, "-f", "lavfi", "-i", picture.replace("{start}", str(number)), "-frames:v", "1")
+        for number in (job.frames.count, 0)
+    )
+    assert after == first
+
+
+async def test_the_sequence_renders_into_files_and_a_film(farm: Farm) -> None:
+    small = {"base_dir": str(farm.store), "frames.count": 2, "frames.per_chunk": 1}
+    status = completed(await farm.run(load_job(EXAMPLES / "sequence.yaml", overrides=small)))
+
+    assert status.result is not None
+    assert status.result.frames == 2
+    assert Path(str(status.result.output)).name == "julia.mp4"
+    names = sorted(path.name for path in (farm.store / "sequence/frames").iterdir())
+    assert names == [f"julia_{number:05}.png" for number in range(1001, 1003)]
+
+
+async def test_the_helios_file_renders_with_its_own_merge_command(farm: Farm) -> None:
+    shutil.copytree(EXAMPLES / "helios", farm.store / "helios", ignore=shutil.ignore_patterns("out", ".longtake"))
+    job_file = farm.store / "helios/job.json"
+    text = job_file.read_text()
+    for full, small in (
+        ("-frames:v 45", "-frames:v 6"),
+        ('"frameCount": 45', '"frameCount": 6'),
+        ("1280:720", "64:36"),
+    ):
+        assert full in text
+        text = text.replace(full, small)
+    job_file.write_text(text)
+
+    status = completed(await farm.run(load_job(job_file)))
+
+    assert status.result is not None
+    assert status.result.output == str(farm.store / "helios/out/ripples.mp4")
+    assert status.result.frames == 24
+
+
+def test_the_helios_file_has_helios_keys_only_and_needs_no_quoting() -> None:
+    document = json.loads((EXAMPLES / "helios/job.json").read_text())
+
+    assert set(document) <= {"id", "assetsUrl", "metadata", "chunks", "mergeCommand"}
+    for chunk in document["chunks"]:
+        assert set(chunk) == {"id", "startFrame", "frameCount", "outputFile", "command"}
+        assert f"(N+{chunk['startFrame']})" in chunk["command"]
+        assert not set(chunk["command"]) & set("'\"\\$;|<>`")
+    assert sum(chunk["frameCount"] for chunk in document["chunks"]) == document["metadata"]["totalFrames"]
+
+
+async def test_the_blender_job_plans_and_renders_where_blender_is(farm: Farm) -> None:
+    shutil.copytree(EXAMPLES / "blender", farm.store / "blender", ignore=shutil.ignore_patterns("out", ".longtake"))
+    job = load_job(farm.store / "blender/job.yaml", overrides={"frames.count": 3, "frames.per_chunk": 2})
+    command = list(job.command or ())
+    assert command.index("--python-exit-code") < command.index("--python")
+    assert command.index("--render-output") < command.index("--render-anim")
+    assert [chunk.outputs()[0] for chunk in ChunkPlan(job)] == [f"out/frames/ring_0000{n}.png" for n in (1, 3)]
+    if shutil.which("blender") is None:
+        return
+
+    command[command.index("--") + 1 :] = ["48", "28", "1"]
+    status = completed(await farm.run(job.model_copy(update={"command": tuple(command)})))
+
+    assert status.result is not None
+    assert status.result.frames == 3
+
+
+@pytest_asyncio.fixture
+async def workers_on_the_default_queue(client: Client, store: Path) -> AsyncIterator[None]:
+    settings = worker_settings(DEFAULT_TASK_QUEUE, store, slots=2)
+    async with AsyncExitStack() as stack:
+        for worker in build_workers(client, settings, search_attributes=True):
+            await stack.enter_async_context(worker)
+        yield
+
+
+async def test_the_python_example_pauses_and_prints_the_film(
+    workers_on_the_default_queue: None, server: str, store: Path
+) -> None:
+    document = yaml.safe_load((EXAMPLES / "plasma.yaml").read_text())
+    # One after the other, so that the job cannot end before the example pauses it.
+    document |= {"frames": {"count": 8, "per_chunk": 1}, "max_parallel": 1}
+    (store / "small.yaml").write_text(yaml.safe_dump(document))
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(EXAMPLES / "python_api.py"), str(store / "small.yaml")),
+        env={**os.environ, "TEMPORAL_ADDRESS": server},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+
+    assert process.returncode == 0, err.decode()
+    assert "paused at" in out.decode()
+    assert ", 0 chunks running" in out.decode()
+    assert str(store / "plasma/plasma.mp4") in out.decode()
+
+
+def test_the_demo_puts_all_outputs_into_its_own_folder(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("demo", EXAMPLES / "demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+
+    job: RenderJobSpec = demo.film_job(tmp_path)
+
+    assert job.base_dir == str(tmp_path)
+    assert job.output == "plasma.mp4"
+    assert job.chunk_count >= 12
+    assert demo.processes_of("no-such-job") == []
+
+
+def test_each_example_is_listed_with_its_command() -> None:
+    listed = (EXAMPLES / "README.md").read_text()
+
+    for name in ("demo.py", "plasma.yaml", "sequence.yaml", "helios/job.json", "blender/job.yaml", "python_api.py"):
+        assert f"({name})" in listed
+        assert (EXAMPLES / name).is_file()
+
+
+def blocks(language: str) -> list[str]:
+    """Return the code blocks of the README in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+async def test_the_job_file_in_the_readme_renders(farm: Farm) -> None:
+    (block,) = blocks("yaml")
+    (farm.store / "bars.yaml").write_text(block)
+
+    status = completed(
+        await farm.run(load_job(farm.store / "bars.yaml", overrides={"frames.count": 12, "frames.per_chunk": 5}))
+    )
+
+    assert status.result is not None
+    assert status.result.output == str(farm.store / "bars/bars.mp4")
+    assert status.result.frames == 12
+
+
+def test_the_readme_names_every_setting_of_a_worker() -> None:
+    named = set(re.findall(r"^\| `(LONGTAKE_[A-Z_]+)`", README, re.MULTILINE))
+
+    assert named == {f"LONGTAKE_{name.upper()}" for name in WorkerSettings.model_fields} | {"LONGTAKE_CACHE"}
+
+
+def test_the_python_in_the_readme_compiles() -> None:
+    assert blocks("python")
+    for block in blocks("python"):
+        compile(block, "README.md", "exec")
+
+
+def test_the_table_of_commands_in_the_readme_is_the_command_line() -> None:
+    table = set(re.findall(r"^\| `longtake ([a-z]+)", README, re.MULTILINE))
+
+    assert table == set(typer.main.get_group(app).commands)
+
+
+def test_commands_in_the_readme_have_the_options_they_show() -> None:
+    group = typer.main.get_group(app)
+    lines = [shlex.split(line, comments=True) for block in blocks("sh") for line in block.splitlines()]
+    shown = [line[1:] for line in lines if line and line[0] in ("longtake", ".venv/bin/longtake")]
+
+    assert shown
+    for name, *words in shown:
+        known = {option for parameter in group.commands[name].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known, (name, words)
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    documents = [ROOT / "README.md", EXAMPLES / "README.md", *(ROOT / "docs").rglob("*.md")]
+    broken = [
+        (document.name, target)
+        for document in documents
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+        if not (document.parent / target).exists()
+    ]
+
+    assert broken == []
