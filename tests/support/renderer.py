@@ -43,7 +43,9 @@ if given.child:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     note(f"child {given.chunk} {child.pid}")
 if given.gate and misbehaves:
-    while not os.path.exists(given.gate):
+    # Bounded, so that a test that fails leaves nothing behind for long.
+    end = time.monotonic() + 120
+    while not os.path.exists(given.gate) and time.monotonic() < end:
         time.sleep(0.01)
 time.sleep(given.seconds if misbehaves else 0)
 tries = f"{given.ledger}.tries.{given.chunk}"
