@@ -223,7 +223,7 @@ _JSON = [
     # the rest
     ("a name of null", changed(name=None), "name: is null; write text"),
     ("a name of nothing", changed(name=""), "name: is ''; write one line of text"),
-    ("a blank name", changed(name="  "), "name: is '  '; write one line of text"),
+    ("a blank name", changed(name=" "), "name: is ' '; write one line of text"),
     ("a name of two lines", changed(name="a\nb"), "name: is 'a\\nb'; write one line of text"),
     ("a name of 101 letters", changed(name="x" * 101), "shorten it to 100 characters"),
     ("half a character", b'{"frames": {"count": 1}, "name": "\\ud800"}', "name: '\\ud800' holds half a character; write it anew, in UTF-8"),
