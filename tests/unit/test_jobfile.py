@@ -13,7 +13,7 @@ from longtake.job import LARGEST_INLINE_JOB_BYTES, ChunkSpec, FailurePolicy, Ren
 from longtake.jobfile import load_job, read_chunk_list, read_job
 from longtake.planning import ChunkPlan
 
-MANY = 4_000
+MANY = 3_000
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
