@@ -149,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ui-port", type=int, default=8233, help="with --dev: port of the Temporal UI; default: 8233")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # The SDK prints a stack for each failed or cancelled activity; those of ours say in one line what happened.
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
     try:
         settings = WorkerSettings.from_environ(os.environ, dev=given.dev, slots=given.slots)
         database = given.database or devserver.cache_dir() / "dev" / "temporal.db"

@@ -124,6 +124,7 @@ class ChunkAttempt:
             log=self.log,
             timeouts=job.timeouts,
             retry=job.retry,
+            program=Path(expanded[0]).name,
             counted_dir=self._dir if frames else None,
         )
 

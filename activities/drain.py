@@ -14,6 +14,9 @@ from longtake.work import DrainOrder, DrainReport, Heartbeat, WaitingAttempt
 # Renders end when they end: asking more often would not make the job idle sooner.
 _ASK_SECONDS = timedelta(seconds=1)
 
+# Each may bring the reasons of its failed chunks along, and a report must stay far below the limit of a payload.
+_MOST_AT_ONCE = 100
+
 
 class DrainActivities:
     """Looks at what a draining job has outstanding."""
@@ -41,13 +44,12 @@ class DrainActivities:
                     and pending.activity_type.name == "render_span"
                 ]
                 if waiting:
-                    return DrainReport(waiting=tuple(waiting))
+                    return DrainReport(waiting=tuple(waiting[:_MOST_AT_ONCE]))
                 await asyncio.sleep(_ASK_SECONDS.total_seconds())
 
     async def _waiting(self, pending: PendingActivityInfo) -> WaitingAttempt:
-        failures = 0
+        beat: Heartbeat | None = None
         if pending.HasField("heartbeat_details"):
             payloads = list(pending.heartbeat_details.payloads)
             (beat,) = await self._client.data_converter.decode(payloads, [Heartbeat])
-            failures = beat.failures
-        return WaitingAttempt(activity_id=pending.activity_id, failures=failures)
+        return WaitingAttempt(activity_id=pending.activity_id, beat=beat)

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -121,7 +122,7 @@ class FilmAttempt:
         pattern = image_pattern(f"{links}/", 9, first.suffix)
         picture = film if not self._job.job.audio else film.with_name(f"picture{film.suffix}")
         ffmpeg = self._host.programs.ffmpeg
-        await self._ffmpeg(
+        await self._run(
             encode_command(ffmpeg, pattern, 0, self._frames, self._job.job.rate, self._job.job.encode, picture)
         )
         if self._job.job.audio:
@@ -145,7 +146,7 @@ class FilmAttempt:
         job = self._job.job
         sound = self._dir / f"sound{audio_suffix(film.suffix)}"
         source = self._job.target(job.audio or "")
-        await self._ffmpeg(
+        await self._run(
             audio_command(
                 self._host.programs.ffmpeg, source, sound, duration=self._frames / job.rate, film_suffix=film.suffix
             )
@@ -156,14 +157,16 @@ class FilmAttempt:
         words = {"output": str(film)} if film is not None else {}
         command = [expand(part, words) for part in self._job.job.merge_command or ()]
         programs, base_dir = self._host.programs, self._job.folder.base_dir
-        await self._ffmpeg(list(programs.resolve(command, base_dir=base_dir, field="merge_command")))
+        resolved = programs.resolve(command, base_dir=base_dir, field="merge_command")
+        await self._run(resolved, Path(command[0]).name)
 
-    async def _ffmpeg(self, command: list[str]) -> None:
+    async def _run(self, command: Sequence[str], program: str = "ffmpeg") -> None:
         task = RenderTask(
             command=tuple(command),
             cwd=self._job.folder.base_dir,
             env=self._host.environment(self._job, chunk=FILM, attempt=self._name),
             log=self.log,
+            program=program,
             # A film may take days to encode; standing still ends it all the same.
             timeouts=self._job.job.timeouts.model_copy(update={"chunk_seconds": 60 * 60 * 24 * 7}),
         )
@@ -176,11 +179,19 @@ class FilmAttempt:
                 raise AttemptError(f"the merge command ended well and wrote no {film.name}")
             return None
         job = self._job.job
-        # A merge command may re-encode; then only counts and times are known beforehand.
-        like: VideoFacts | None = self._sidecars[0].video if job.merge_command is None else None
+        # A merge command may re-encode, and joins less exactly; counts and times are known all the same.
+        merged = job.merge_command is not None
+        like: VideoFacts | None = None if merged else self._sidecars[0].video
+        slack = 1 / (2 * job.rate) if merged else Fraction(0)
         try:
             return verify_film(
-                film, fps=job.rate, frames=self._frames, like=like, audio=job.audio is not None, stop=self._stop
+                film,
+                fps=job.rate,
+                frames=self._frames,
+                like=like,
+                audio=job.audio is not None,
+                slack_seconds=slack,
+                stop=self._stop,
             )
         except MediaError as error:
             raise AttemptError(f"the film is not what it must be: {error.sentence}") from error

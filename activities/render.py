@@ -123,8 +123,9 @@ class _Span:
             if not fatal and failures < self._job.job.retry.attempts:
                 self._beat(chunk, 0, failures)
                 delay = timedelta(seconds=self._job.job.retry.delay_seconds(failures))
+                _log.warning("job %s: %s; next try in %g s", self._order.ref.id, sentence, delay.total_seconds())
                 raise ApplicationError(sentence, type=ErrorType.ATTEMPT_FAILED, next_retry_delay=delay) from error
-            _log.error("chunk failed for good: %s", sentence, extra={"job": self._order.ref.id, "chunk": index})
+            _log.error("job %s: %s; that was its last try", self._order.ref.id, sentence)
             self._give_up(chunk, failures, f"{error}", attempt)
             return None
 

@@ -124,11 +124,12 @@ class RenderJob:
                 break
             if self._paused:
                 spans.drain()
+                self._count(job, plan)
                 self._show_paused(idle=spans.idle)
             else:
                 spans.start_next()
+                self._count(job, plan)
                 self._board.show(JobState.RUNNING, JobPhase.RENDERING, Control.RUN)
-            self._count(job, plan)
             await self._until_woken()
         self._count(job, plan)
         if chunks.failed and not job.allow_gaps:

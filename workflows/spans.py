@@ -10,8 +10,9 @@ with workflow.unsafe.imports_passed_through():
     from activities.render import RenderActivities
     from longtake.errors import ErrorType
     from longtake.job import RenderJobSpec
+    from longtake.ranges import RangeSet
     from longtake.status import ChunkFailure
-    from longtake.work import DrainOrder, DrainReport, JobPlan, SpanOrder, SpanReport
+    from longtake.work import DrainOrder, DrainReport, Heartbeat, JobPlan, SpanOrder, SpanReport
     from workflows import options
     from workflows.scheduling import Scheduler, Span
 
@@ -39,7 +40,7 @@ class SpanRunner:
         self._changed = changed
         self._handles: dict[str, workflow.ActivityHandle[SpanReport]] = {}
         self._drain: workflow.ActivityHandle[DrainReport] | None = None
-        self._tries: dict[str, int] = {}
+        self._taken_back: dict[str, Heartbeat | None] = {}
         self._started = 0
 
     @property
@@ -86,7 +87,7 @@ class SpanRunner:
         if not handle.cancelled() and handle.exception() is None:
             for waiting in handle.result().waiting:
                 if waiting.activity_id in self._handles:
-                    self._tries[waiting.activity_id] = waiting.failures
+                    self._taken_back[waiting.activity_id] = waiting.beat
                     self._handles[waiting.activity_id].cancel()
         self._changed()
 
@@ -97,44 +98,44 @@ class SpanRunner:
 
     def _ended(self, activity_id: str, span: Span, handle: workflow.ActivityHandle[SpanReport]) -> None:
         del self._handles[activity_id]
-        report = _report_of(handle)
-        tries = report.left_failures or self._tries.pop(activity_id, span.failures if not report.done else 0)
+        beat = self._taken_back.pop(activity_id, None)
+        report = _report_of(handle, span) or _as_left(span, beat)
         self.failures = [*self.failures, *report.failures][:MOST_FAILURES]
         self.render_seconds += report.render_seconds
         self.scheduler.report(
             span,
             done=report.done,
-            failed=report.failed or _lost(handle, span),
-            tries=tries,
+            failed=report.failed,
+            tries=report.left_failures,
             rendered=report.rendered,
             seconds=report.render_seconds,
         )
-        if not report.failed and (lost := _lost(handle, span)):
-            self.failures = [*self.failures, _failure_of(handle, lost[0][0])][:MOST_FAILURES]
         self._changed()
 
 
-def _report_of(handle: workflow.ActivityHandle[SpanReport]) -> SpanReport:
-    """Return what an attempt reported, in its result or in the details of its failure."""
-    if handle.cancelled():
-        return SpanReport()
-    error = handle.exception()
+def _report_of(handle: workflow.ActivityHandle[SpanReport], span: Span) -> SpanReport | None:
+    """Return what a span came to, or None when it was stopped before it could say so."""
+    error = None if handle.cancelled() else handle.exception()
+    if handle.cancelled() or (error is not None and is_cancelled_exception(error)):
+        return None
     if error is None:
         return handle.result()
-    cause = error.cause if isinstance(error, ActivityError) else None
+    cause = error.cause if isinstance(error, ActivityError) and error.cause else error
     if isinstance(cause, ApplicationError) and cause.type == ErrorType.CHUNK_FAILED and cause.details:
         return SpanReport.model_validate(cause.details[0])
-    return SpanReport()
+    # Workers were lost with it again and again, or it met an error that nobody foresaw.
+    reason = ChunkFailure(chunk=span.start, error=f"{cause}"[:800])
+    return SpanReport(failed=((span.start, span.stop),), failures=(reason,))
 
 
-def _lost(handle: workflow.ActivityHandle[SpanReport], span: Span) -> tuple[tuple[int, int], ...]:
-    """Return the chunks of a span whose activity failed for good without a word about its chunks."""
-    if handle.cancelled() or (error := handle.exception()) is None or is_cancelled_exception(error):
-        return ()
-    return ((span.start, span.stop),)
-
-
-def _failure_of(handle: workflow.ActivityHandle[SpanReport], chunk: int) -> ChunkFailure:
-    error = handle.exception()
-    cause = error.cause if isinstance(error, ActivityError) else error
-    return ChunkFailure(chunk=chunk, error=f"{cause}"[:4000])
+def _as_left(span: Span, beat: Heartbeat | None) -> SpanReport:
+    """Return where a span stood that was stopped: its chunks are taken one after the other, so one word tells all."""
+    if beat is None:
+        return SpanReport(left_failures=span.failures)
+    given_up = RangeSet(beat.given_up)
+    return SpanReport(
+        done=given_up.gaps(span.start, beat.chunk).ranges,
+        failed=given_up.ranges,
+        failures=beat.reasons,
+        left_failures=beat.failures,
+    )

@@ -18,6 +18,8 @@ class RenderTask:
     log: Path
     timeouts: Timeouts
     retry: Retry = field(default_factory=Retry)
+    # What people call the program, where its file has another name.
+    program: str = ""
     # Where finished image files appear; each counts as one frame of progress.
     counted_dir: Path | None = None
 

@@ -23,7 +23,9 @@ class LocalBackend:
         try:
             process = await RenderProcess.start(task.command, cwd=task.cwd, env=task.env, log=task.log)
         except OSError as error:
-            raise AttemptError(f"{task.command[0]} cannot be started: {error.strerror}", fatal=True) from error
+            raise AttemptError(
+                f"{task.program or task.command[0]} cannot be started: {error.strerror}", fatal=True
+            ) from error
         grace = task.timeouts.grace_seconds
         try:
             code = await self._watch(process, task, progress)
@@ -82,7 +84,7 @@ class _Movement:
 
 
 def _exit_error(code: int, task: RenderTask) -> AttemptError:
-    program = Path(task.command[0]).name
+    program = task.program or Path(task.command[0]).name
     how = f"was ended by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
     tail = log_tail(task.log)
     pattern = next((pattern for pattern in task.retry.fatal_patterns if re.search(pattern, tail)), None)

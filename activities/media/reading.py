@@ -47,6 +47,7 @@ def read_video(
     frames: int | None = None,
     stop: threading.Event | None = None,
     with_sound: bool = False,
+    slack_seconds: Fraction = Fraction(0),
 ) -> VideoReading:
     """Does what `inspect_video` promises and keeps what a finished film is judged by besides."""
     proven = check_structure(path)
@@ -59,7 +60,7 @@ def read_video(
             proven = tail_is_complete(path, stream.id)
         if not proven:
             _decode_tail(path)
-        problem = timeline.grid_problem(fps)
+        problem = timeline.grid_problem(fps, slack_seconds)
         if problem is not None:
             raise MismatchedOutput(path.name, problem)
         return VideoReading(

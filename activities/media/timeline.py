@@ -21,14 +21,14 @@ class Timeline:
     pts: "array[int]" = field(default_factory=lambda: array("q"))
     first_dts: int | None = None
 
-    def grid_problem(self, fps: Fraction) -> str | None:
+    def grid_problem(self, fps: Fraction, slack_seconds: Fraction = Fraction(0)) -> str | None:
         """Tells in words how the frames miss the grid of `fps`, or nothing when each lies on it.
 
         A frame may be off by the rounding of its own container and no more, so 29.97 and 30 are told apart
-        from the second frame on.
+        from the second frame on; films that others joined may be given some slack.
         """
         shown = sorted(self.pts)
-        allowed = self._rounding(shown)
+        allowed = self._rounding(shown) + slack_seconds
         for index, pts in enumerate(shown):
             if abs((pts - shown[0]) * self.time_base - index / fps) > allowed:
                 return self._describe(shown, index, fps, allowed)

@@ -78,10 +78,10 @@ class DrainOrder(Contract):
 
 
 class WaitingAttempt(Contract):
-    """An activity that no worker has, and how often its first chunk failed before."""
+    """An activity that no worker has."""
 
     activity_id: str
-    failures: int = 0
+    beat: Heartbeat | None = Field(default=None, description="the last word of the attempt before, if there was one")
 
 
 class DrainReport(Contract):

@@ -109,6 +109,20 @@ async def test_failed_tries_are_counted_across_a_pause(farm: Farm) -> None:
     assert farm.ledger.started == [0, 0]
 
 
+async def test_failed_tries_inside_a_span_are_counted_across_a_pause(farm: Farm) -> None:
+    retry = Retry(attempts=2, initial_seconds=3600, max_seconds=3600)
+    options = ("--exit", "3", "--only", "37")
+    job = await farm.submit(farm.job(chunks=40, options=options, retry=retry, max_parallel=1))
+    await until(job, lambda status: any(chunk.waiting and chunk.error for chunk in status.running))
+    await job.pause(wait=True)
+
+    await job.resume()
+    status = await until_state(job, JobState.FAILED)
+
+    assert "chunk 37 failed after 2 tries" in (status.error or "")
+    assert sorted(farm.ledger.started) == sorted([*range(38), 37])
+
+
 async def test_pause_and_resume_are_idempotent(farm: Farm) -> None:
     job = await started(farm)
     await job.resume()

@@ -50,6 +50,23 @@ def test_a_film_that_starts_late_is_refused(suffix: str, render: Render) -> None
     assert refusal(late).problem == "starts at 0.500 s instead of 0"
 
 
+def test_a_film_that_others_joined_is_given_some_slack(ffmpeg: str, tmp_path: Path) -> None:
+    # Joins by `ffmpeg -f concat -c copy` shift what follows by the rounding of each chunk's length.
+    film = tmp_path / "film.mp4"
+    shifted = "settb=1/90000,setpts='PTS+if(gte(N,10),450,0)'"
+    timing = ("-fps_mode", "passthrough", "-enc_time_base", "1:90000", "-video_track_timescale", "90000")
+    source = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=30", "-vf", shifted, "-frames:v", "20")
+    subprocess.run([ffmpeg, "-nostdin", "-v", "error", *source, *timing, str(film)], check=True)
+    slack = Fraction(1, 60)
+
+    assert "unevenly timed: frame 10" in refusal(film, frames=20).sentence
+    assert verify_film(film, fps=FPS, frames=20, slack_seconds=slack).frames == 20
+    with pytest.raises(DamagedOutput, match="holds 20 frames instead of 21"):
+        verify_film(film, fps=FPS, frames=21, slack_seconds=slack)
+    with pytest.raises(MismatchedOutput):
+        verify_film(film, fps=Fraction(24), frames=20, slack_seconds=slack)
+
+
 def test_a_film_unlike_its_chunks_is_refused(render: Render) -> None:
     like = inspect_video(render(".mp4", *H264, size="128x72"), fps=FPS)
     with pytest.raises(MismatchedOutput, match="has another size: 64x64 instead of 128x72"):

@@ -19,6 +19,7 @@ from longtake.errors import BadJobError, JobEndedError
 from longtake.handle import JobHandle
 from longtake.job import RenderJobSpec
 from longtake.jobfile import load_job
+from longtake.names import check_job_id
 from longtake.roots import check_roots, roots_from
 from longtake.status import JobStatus
 
@@ -54,6 +55,8 @@ def submit(
 
     Example: longtake submit film.yaml --watch --set retry.attempts=2
     """
+    if id is not None:
+        check_job_id(id)
     job = read(file, values)
     if max_parallel is not None:
         job = job.model_copy(update={"max_parallel": max_parallel})
