@@ -1,8 +1,7 @@
 """RenderClient: starting, watching and steering render jobs from Python."""
 
 import json
-from collections.abc import Generator
-from datetime import timedelta
+from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -18,9 +17,6 @@ from longtake.job import LARGEST_INLINE_JOB_BYTES, RenderJobSpec
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, new_job_id
 from longtake.status import JobState, JobStatus
 from longtake.summaries import query_for, status_of
-
-# A workflow task that fails for a whole day is a bug; a job may render for a year.
-_TASK_TIMEOUT = timedelta(seconds=10)
 
 
 class RenderClient:
@@ -81,16 +77,8 @@ class RenderClient:
             )
         try:
             # Failed and cancelled jobs are started again by `retry`, which says so; never by a repeated submit.
-            await self._client.start_workflow(
-                RENDER_JOB_WORKFLOW,
-                document,
-                id=job_id,
-                task_queue=self._task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                task_timeout=_TASK_TIMEOUT,
-                memo={MEMO_DIGEST: job.digest()},
-                static_summary=job.name,
+            await self._start(
+                document, job_id, job.name, WorkflowIDReusePolicy.REJECT_DUPLICATE, memo={MEMO_DIGEST: job.digest()}
             )
         except WorkflowAlreadyStartedError:
             await self._check_same(job_id, job)
@@ -141,19 +129,29 @@ class RenderClient:
             raise JobExistsError(f"{id} is {status.state}; only failed and cancelled jobs can be retried")
         document = await handle.document()
         try:
-            await self._client.start_workflow(
-                RENDER_JOB_WORKFLOW,
-                document,
-                id=id,
-                task_queue=self._task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                task_timeout=_TASK_TIMEOUT,
-                static_summary=status.name,
-            )
+            await self._start(document, id, status.name, WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
         except WorkflowAlreadyStartedError as error:
             raise JobExistsError(f"{id} is at work again already; watch it with `longtake watch {id}`") from error
         return self.job(id)
+
+    async def _start(
+        self,
+        document: Mapping[str, Any],
+        job_id: str,
+        name: str,
+        reuse: WorkflowIDReusePolicy,
+        memo: Mapping[str, Any] | None = None,
+    ) -> None:
+        await self._client.start_workflow(
+            RENDER_JOB_WORKFLOW,
+            document,
+            id=job_id,
+            task_queue=self._task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            id_reuse_policy=reuse,
+            memo=memo,
+            static_summary=name or None,
+        )
 
     async def _is_latest(self, execution: WorkflowExecution) -> bool:
         try:

@@ -213,15 +213,38 @@ async def test_a_cancelled_job_leaves_nothing_half_made(farm: Farm) -> None:
     assert not list((farm.store / "out").glob("*")) if (farm.store / "out").exists() else True
 
 
-@pytest.mark.parametrize("request_name", ["pause", "resume", "cancel"])
-async def test_ended_jobs_tell_that_they_have_ended(farm: Farm, request_name: str) -> None:
-    job = await farm.submit(farm.job(chunks=1))
-    await until_state(job, JobState.COMPLETED)
+async def ended(farm: Farm, state: JobState) -> JobHandle:
+    """Return a job that ended so."""
+    if state is JobState.CANCELLED:
+        job = await started(farm, chunks=1, running=1)
+        await job.cancel()
+    else:
+        options = ("--exit", "3") if state is JobState.FAILED else ()
+        job = await farm.submit(farm.job(chunks=1, options=options))
+    await until_state(job, state)
+    return job
 
-    with pytest.raises(JobEndedError, match=f"completed and cannot {request_name} any more"):
-        await getattr(job, request_name)()
 
-    assert (await job.status()).state is JobState.COMPLETED
+@pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED])
+async def test_ended_jobs_tell_that_they_have_ended(farm: Farm, state: JobState) -> None:
+    job = await ended(farm, state)
+
+    for request in ("pause", "resume", "cancel"):
+        with pytest.raises(JobEndedError, match=f"is {state} and cannot {request} any more"):
+            await getattr(job, request)()
+
+    assert (await job.status()).state is state
+
+
+@pytest.mark.parametrize("request_name", ["resume", "cancel"])
+async def test_a_job_takes_requests_before_it_was_planned(farm: Farm, request_name: str) -> None:
+    job = await farm.submit(farm.job(chunks=2))
+    status = await getattr(job, request_name)()
+
+    assert not status.state.ended or request_name == "cancel"
+    status = await until(job, lambda status: status.state.ended)
+    assert status.state is (JobState.CANCELLED if request_name == "cancel" else JobState.COMPLETED)
+    assert not any(map(alive, farm.ledger.pids))
 
 
 async def test_cancel_as_the_last_chunk_ends_gives_one_consistent_end(farm: Farm) -> None:
@@ -254,6 +277,8 @@ async def test_a_pause_while_stitching_lets_the_film_be_finished_and_then_rests(
     job = await farm.submit(farm.job(chunks=2, merge_command=("python3", str(source), "{output}"), output="all.txt"))
     await eventually((farm.store.parent / "merging").exists, "the merge begins")
 
+    await job.resume()
+    assert (await job.status()).phase is JobPhase.STITCHING
     await job.pause()
     await until(job, lambda status: status.phase is JobPhase.PAUSING)
     farm.open_gate()

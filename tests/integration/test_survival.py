@@ -151,3 +151,24 @@ async def test_a_job_outlives_a_restart_of_the_temporal_server(restartable: Rest
     assert status.completed_chunks == 8
     assert farm.sidecars(job.id).items() >= before.items()
     assert all(farm.ledger.started.count(chunk) == 1 for chunk in range(4))
+
+
+async def test_a_film_is_the_same_film_after_a_restart_of_the_temporal_server(
+    restartable: Restartable, store: Path, ffmpeg: str
+) -> None:
+    client = await connect(address=restartable.address)
+    farm = Farm(restartable.address, "restart", client, RenderClient(client, task_queue="restart"), store)
+    async with worker_process(farm.address, "restart", store):
+        job = await farm.submit(lossless_job(store, frames=120, per_chunk=10).model_copy(update={"max_parallel": 1}))
+        await until(job, lambda status: status.completed_chunks >= 2)
+        await restartable.stop()
+        before = farm.sidecars(job.id)
+        await restartable.start()
+        again = RenderClient(await connect(address=restartable.address), task_queue="restart").job(job.id)
+        status = await until_state(again, JobState.COMPLETED)
+
+    assert 2 <= len(before) < 12
+    assert farm.sidecars(job.id).items() >= before.items()
+    assert status.result is not None
+    film = frame_digests(ffmpeg, "-i", str(status.result.output))
+    assert film == frame_digests(ffmpeg, "-f", "lavfi", "-i", PICTURE, "-frames:v", "120", "-pix_fmt", "yuv420p")
