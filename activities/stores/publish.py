@@ -87,13 +87,19 @@ def _place(file: PublishedFile) -> bool:
         pass
     if not target.exists():
         return False
-    if target.stat().st_size == file.size_bytes and (
-        (made.exists() and target.samefile(made)) or file_digest(target) == file.sha256
-    ):
+    if target.stat().st_size == file.size_bytes and (_is_link_of(target, made) or file_digest(target) == file.sha256):
         return True
     raise AttemptError(
         f"{target} stands where this job must publish and is not its own; move it away, then retry the job", fatal=True
     )
+
+
+def _is_link_of(target: Path, made: Path) -> bool:
+    """Tell whether both names are one file: quicker than reading it, while the attempt's name is still there."""
+    try:
+        return target.samefile(made)
+    except FileNotFoundError:
+        return False
 
 
 def discard_attempt(folder: JobFolder, key: str, attempt: str) -> None:

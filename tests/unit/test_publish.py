@@ -56,7 +56,8 @@ def test_the_first_result_wins_and_the_second_takes_it_over(folder: JobFolder) -
 def test_attempts_that_publish_at_the_same_moment_never_mix(folder: JobFolder) -> None:
     for number in range(20):
         attempts = [made(folder, name) for name in "abcd"]
-        barrier, stood = threading.Barrier(4), []
+        barrier = threading.Barrier(4)
+        stood: list[str] = []
 
         def race(sidecar: Sidecar, barrier: threading.Barrier = barrier, stood: list[str] = stood) -> None:
             barrier.wait()
