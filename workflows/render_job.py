@@ -212,14 +212,16 @@ def _leave_if_cancelled() -> None:
 
 
 def _why_failed(spans: SpanRunner) -> str:
-    """Return one sentence that names the chunks and the first reason."""
+    """Return one sentence that names the chunks, and the reason of one of them."""
     chunks = spans.scheduler
-    first = spans.failures[0] if spans.failures else None
-    reason = f": {first.error}" if first else ""
-    if chunks.failed_count == 1 and first:
-        tries = "try" if first.attempts == 1 else "tries"
-        return f"chunk {first.chunk} failed after {first.attempts} {tries}{reason}"
-    return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)}); the first{reason}"
+    told = min(spans.failures, key=lambda failure: failure.chunk, default=None)
+    if told is None:
+        return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)})"
+    tries = "try" if told.attempts == 1 else "tries"
+    reason = f"chunk {told.chunk} failed after {told.attempts} {tries}: {told.error}"
+    if chunks.failed_count == 1:
+        return reason
+    return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)}); {reason}"
 
 
 def _as_failure(error: FailureError) -> ApplicationError:

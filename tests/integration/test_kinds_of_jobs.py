@@ -62,7 +62,7 @@ async def test_an_image_sequence_becomes_a_film_with_sound(farm: Farm, ffmpeg: s
 
 
 async def test_a_missing_frame_is_a_failed_attempt(farm: Farm) -> None:
-    job = sequence_job(farm.store)
+    job = sequence_job(farm.store, frames=FrameRange(first=1001, count=10, per_chunk=10))
     short = tuple("9" if part == "{count}" else part for part in job.command or ())
     status = await farm.run(
         job.model_copy(update={"command": short, "retry": job.retry.model_copy(update={"attempts": 1})})
