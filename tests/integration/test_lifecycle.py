@@ -158,7 +158,7 @@ async def test_cancel_leaves_no_process_within_a_second(farm: Farm, capsys: pyte
     await job.cancel()
     await eventually(lambda: not any(map(alive, pids)), "the renders end")
     gone = time.monotonic() - began
-    status = await job.cancel(wait=True) if not (await job.status()).state.ended else await job.status()
+    status = await until(job, lambda status: status.state.ended)
     done = time.monotonic() - began
 
     with capsys.disabled():
