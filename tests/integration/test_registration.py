@@ -1,13 +1,15 @@
 """Every activity is offered on the queue that it is sent to; a worker refuses what it is not told."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from farm import worker_settings
+from farm import Farm, worker_settings
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.settings import WorkerSettings
+from longtake import JobState, RenderClient
 from longtake.errors import LongtakeError
 from longtake.names import local_queue
 from worker import build_workers, register_search_attributes
@@ -52,3 +54,18 @@ def test_a_production_worker_refuses_to_guess_what_jobs_may_do(missing: str) -> 
 def test_settings_that_cannot_be_are_named(value: str) -> None:
     with pytest.raises(LongtakeError, match=f"LONGTAKE_SLOTS is '?{value}'?; "):
         WorkerSettings.from_environ({"LONGTAKE_SLOTS": value}, dev=True)
+
+
+async def test_a_namespace_without_search_attributes_renders_all_the_same(
+    client: Client, server: str, store: Path
+) -> None:
+    settings = worker_settings("without-attributes", store, slots=2)
+    async with AsyncExitStack() as stack:
+        for worker in build_workers(client, settings, search_attributes=False):
+            await stack.enter_async_context(worker)
+        farm = Farm(server, settings.task_queue, client, RenderClient(client, task_queue=settings.task_queue), store)
+        status = await farm.run(farm.job(chunks=2))
+
+    assert status.state is JobState.COMPLETED
+    description = await client.get_workflow_handle(status.id).describe()
+    assert not [pair.key.name for pair in description.typed_search_attributes if pair.key.name.startswith("Longtake")]

@@ -1,0 +1,75 @@
+"""Which programs a job may run: those that a worker allows, found once, whatever a job calls them."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from activities.processes.environment import render_environment
+from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
+from longtake.errors import BadJobError
+
+
+def resolve(programs: Programs, *command: str, base_dir: Path = Path("/")) -> tuple[str, ...]:
+    return programs.resolve(command, base_dir=base_dir, field="command")
+
+
+def test_an_allowed_program_is_run_by_its_path() -> None:
+    programs = Programs(("sh",), "ffmpeg")
+
+    program, *arguments = resolve(programs, "sh", "-c", "true")
+
+    assert os.path.isabs(program)
+    assert arguments == ["-c", "true"]
+
+
+@pytest.mark.parametrize("name", ["env", sys.executable])
+def test_a_program_that_is_not_allowed_is_refused_with_the_fix(name: str) -> None:
+    with pytest.raises(
+        BadJobError, match=r"command: .* may not run on this worker; add it to LONGTAKE_ALLOWED_COMMANDS"
+    ):
+        resolve(Programs(("sh",), "ffmpeg"), name)
+
+
+def test_a_program_of_the_same_name_elsewhere_is_not_the_allowed_one(tmp_path: Path) -> None:
+    fake = tmp_path / "sh"
+    fake.write_text("#!/bin/sh\n")
+    fake.chmod(0o755)
+
+    with pytest.raises(BadJobError, match="may not run"):
+        resolve(Programs(("sh",), "ffmpeg"), str(fake))
+    with pytest.raises(BadJobError, match="may not run"):
+        resolve(Programs(("sh",), "ffmpeg"), "./sh", base_dir=tmp_path)
+
+
+def test_a_program_in_the_jobs_folder_is_named_by_its_relative_path(tmp_path: Path) -> None:
+    script = tmp_path / "render.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+
+    assert resolve(Programs(None, "ffmpeg"), "./render.sh", base_dir=tmp_path) == (str(tmp_path / "./render.sh"),)
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(BadJobError, match="there is no program 'no-such-renderer' on this worker"):
+        resolve(Programs(None, "ffmpeg"), "no-such-renderer")
+
+
+def test_ffmpeg_is_found_under_its_plain_name_by_commands_and_by_scripts(tmp_path: Path) -> None:
+    (program,) = resolve(Programs(("ffmpeg",), find_ffmpeg()), "ffmpeg")
+    offer_ffmpeg(find_ffmpeg(), tmp_path / "tools")
+    offer_ffmpeg(find_ffmpeg(), tmp_path / "tools")
+
+    assert os.access(program, os.X_OK)
+    assert os.path.realpath(tmp_path / "tools" / "ffmpeg") == os.path.realpath(program)
+
+
+def test_the_environment_of_a_render_is_built_from_nothing() -> None:
+    worker = {"PATH": "/bin", "LC_ALL": "C", "AWS_SECRET_ACCESS_KEY": "x", "TEMPORAL_API_KEY": "x", "LICENSE": "7"}
+
+    seen = render_environment(
+        worker, {"SCENE": "1", "LONGTAKE_JOB": "forged"}, tag={"LONGTAKE_JOB": "j"}, also=["LICENSE"]
+    )
+
+    assert seen == {"PATH": "/bin", "LC_ALL": "C", "SCENE": "1", "LICENSE": "7", "LONGTAKE_JOB": "j"}
