@@ -32,13 +32,17 @@ class Host:
     tools_dir: Path | None = None
     name: str = socket.gethostname()
 
-    def environment(self, job: OpenJob, *, chunk: str, attempt: str) -> dict[str, str]:
+    def environment(self, job: OpenJob, tag: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of a render, marked with its attempt."""
-        tag = {"LONGTAKE_JOB": job.ref.id, "LONGTAKE_CHUNK": chunk, "LONGTAKE_ATTEMPT": attempt}
         environment = render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
         if self.tools_dir is not None:
             environment["PATH"] = os.pathsep.join(filter(None, (environment.get("PATH"), str(self.tools_dir))))
         return environment
+
+
+def attempt_tag(job: OpenJob, *, chunk: str, attempt: str) -> dict[str, str]:
+    """Return the variables that mark every process of an attempt, wherever it goes."""
+    return {"LONGTAKE_JOB": job.ref.id, "LONGTAKE_CHUNK": chunk, "LONGTAKE_ATTEMPT": attempt}
 
 
 class ChunkAttempt:
@@ -116,11 +120,13 @@ class ChunkAttempt:
         job = self._job.job
         output = self._dir / self._relative(self._chunk.output_pattern())
         expanded = self._chunk.command(command, output=str(output), output_dir=str(output.parent))
+        tag = attempt_tag(self._job, chunk=str(self._chunk.index), attempt=self._name)
         frames = "{frame" in self._chunk.output_template
         return RenderTask(
             command=self._host.programs.resolve(expanded, base_dir=self._folder.base_dir, field="command"),
             cwd=self._folder.base_dir,
-            env=self._host.environment(self._job, chunk=str(self._chunk.index), attempt=self._name),
+            env=self._host.environment(self._job, tag),
+            tag=tag,
             log=self.log,
             timeouts=job.timeouts,
             retry=job.retry,

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from activities.attempt import Host
+from activities.attempt import Host, attempt_tag
 from activities.backends.backend import RenderTask
 from activities.failures import AttemptError, RefusedError
 from activities.media.audio import audio_command, audio_suffix
@@ -161,10 +161,12 @@ class FilmAttempt:
         await self._run(resolved, Path(command[0]).name)
 
     async def _run(self, command: Sequence[str], program: str = "ffmpeg") -> None:
+        tag = attempt_tag(self._job, chunk=FILM, attempt=self._name)
         task = RenderTask(
             command=tuple(command),
             cwd=self._job.folder.base_dir,
-            env=self._host.environment(self._job, chunk=FILM, attempt=self._name),
+            env=self._host.environment(self._job, tag),
+            tag=tag,
             log=self.log,
             program=program,
             # A film may take days to encode; standing still ends it all the same.

@@ -1,6 +1,6 @@
 """What every place to render offers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,8 @@ class RenderTask:
     command: tuple[str, ...]
     cwd: Path
     env: dict[str, str]
+    # Variables of `env` that every process of this run carries, and nothing else does.
+    tag: Mapping[str, str]
     log: Path
     timeouts: Timeouts
     retry: Retry = field(default_factory=Retry)

@@ -16,12 +16,12 @@ _LOOK_SECONDS = 0.25
 
 
 class LocalBackend:
-    """Runs each command as a process group of its own."""
+    """Runs each command as a process tree of its own."""
 
     async def render(self, task: RenderTask, progress: Callable[[int], None]) -> None:
         """Run the command to a successful end; see `Backend.render`."""
         try:
-            process = await RenderProcess.start(task.command, cwd=task.cwd, env=task.env, log=task.log)
+            process = await RenderProcess.start(task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag)
         except OSError as error:
             raise AttemptError(
                 f"{task.program or task.command[0]} cannot be started: {error.strerror}", fatal=True

@@ -1,8 +1,7 @@
-"""One render process with its whole process group: started, watched and ended together."""
+"""One render process with all that it starts: watched and ended together."""
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Self
 
 import psutil
 
-# A group that was told to stop is looked at soon and then less and less often: most end at once, and a look at the
-# whole process table ten times a second is all that one which does not should cost the other renders.
-_FIRST_LOOK_SECONDS = 0.01
-_LAST_LOOK_SECONDS = 0.1
+from activities.processes.tree import ProcessTree
 
 # A process in uninterruptible sleep outlives SIGKILL until its disk or driver answers.
 _KILL_SECONDS = 30.0
+
+# A child that was forked between the look and the kill is found by the next round.
+_RESCAN_SECONDS = 0.5
 
 
 class ProcessSurvivedError(Exception):
@@ -29,13 +28,22 @@ class RenderProcess:
     The file, and no pipe, because a pipe stalls the renderer when its reader is slow or dead.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, tag: Mapping[str, str]) -> None:
         self._process = process
-        self._group = process.pid
+        self._tree = ProcessTree(process.pid, tag)
 
     @classmethod
-    async def start(cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> Self:
+    async def start(
+        cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str]
+    ) -> Self:
         """Return the started process; a cancel while it starts leaves nothing behind.
+
+        Args:
+            command: Program and arguments.
+            cwd: Where it runs.
+            env: All that it sees of the environment; the tag should be in it.
+            log: Where its output is appended.
+            tag: Variables of `env` by which its children are found, wherever they go.
 
         Raises:
             OSError: The program cannot be executed.
@@ -53,9 +61,9 @@ class RenderProcess:
                 )
             )
             try:
-                return cls(await asyncio.shield(starting))
+                return cls(await asyncio.shield(starting), tag)
             except asyncio.CancelledError:
-                await cls(await starting).stop(0)
+                await cls(await starting, tag).stop(0)
                 raise
 
     async def wait(self) -> int:
@@ -63,34 +71,25 @@ class RenderProcess:
         return await self._process.wait()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Return when no process of the group is left: TERM, then KILL after the grace.
+        """Return when no process of the tree is left: TERM, then KILL after the grace.
 
         Raises:
             ProcessSurvivedError: Some outlived the KILL.
         """
+        if await self._tree.gone_within(0):
+            await self._process.wait()
+            return
         # A stopped process takes no TERM: it must be continued first.
-        self._signal(signal.SIGCONT)
-        self._signal(signal.SIGTERM)
-        if not await self._gone_within(grace_seconds):
-            self._signal(signal.SIGKILL)
-            if not await self._gone_within(_KILL_SECONDS):
-                pids = ", ".join(str(process.pid) for process in self.members())
-                raise ProcessSurvivedError(f"processes {pids} are still there {_KILL_SECONDS:g} s after SIGKILL")
+        self._tree.signal(signal.SIGCONT)
+        self._tree.signal(signal.SIGTERM)
+        if not await self._tree.gone_within(grace_seconds):
+            await self._kill()
         await self._process.wait()
 
-    def members(self) -> list[psutil.Process]:
-        """Return the living processes of the group."""
-        living = []
-        for pid in psutil.pids():
-            with contextlib.suppress(psutil.Error, OSError):
-                if os.getpgid(pid) == self._group and (process := psutil.Process(pid)).status() != psutil.STATUS_ZOMBIE:
-                    living.append(process)
-        return living
-
     def work(self) -> float:
-        """Return a number that grows while the group works: CPU seconds and bytes moved."""
+        """Return a number that grows while the tree works: CPU seconds and bytes moved."""
         total = 0.0
-        for process in self.members():
+        for process in self._tree.members():
             with contextlib.suppress(psutil.Error, OSError):
                 cpu = process.cpu_times()
                 total += cpu.user + cpu.system
@@ -100,23 +99,14 @@ class RenderProcess:
                     total += counters.read_chars + counters.write_chars
         return total
 
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._group, number)
-
-    async def _gone_within(self, seconds: float) -> bool:
+    async def _kill(self) -> None:
         loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        pause = _FIRST_LOOK_SECONDS
-        while True:
-            try:
-                os.killpg(self._group, 0)
-            except (ProcessLookupError, PermissionError):
-                return True
-            # Only now the dearer look: a zombie that nobody reaps still answers to signal 0.
-            if not self.members():
-                return True
-            if loop.time() >= end:
-                return False
-            await asyncio.sleep(min(pause, max(0.0, end - loop.time())))
-            pause = min(pause * 1.5, _LAST_LOOK_SECONDS)
+        end = loop.time() + _KILL_SECONDS
+        while loop.time() < end:
+            # Stopped first, so that none of them can fork while the others die.
+            self._tree.signal(signal.SIGSTOP)
+            self._tree.signal(signal.SIGKILL)
+            if await self._tree.gone_within(_RESCAN_SECONDS):
+                return
+        pids = ", ".join(str(process.pid) for process in self._tree.members())
+        raise ProcessSurvivedError(f"processes {pids} are still there {_KILL_SECONDS:g} s after SIGKILL")
