@@ -1,6 +1,7 @@
 """What tests of every kind share: the real Temporal server, started once."""
 
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,6 +11,12 @@ import pytest_asyncio
 
 import devserver
 from activities.processes.programs import find_ffmpeg
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be tested where a shell started the suite in the background, with SIGINT ignored for it and all."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
