@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from longtake.commands import split_command
 from longtake.errors import BadJobError
 
-# reference/helios.md, section 1.4, verbatim: both sides are JSON.
+# How Helios 0.25.0 splits, as its own parser was seen to do: both sides are JSON.
 VECTORS = r"""
 "a b"  ->  ["a","b"]
 "a\\ b c"  ->  ["a b","c"]

@@ -12,7 +12,7 @@ from longtake.jobfile import load_job, read_job
 from longtake.outputs import OutputKind
 from longtake.planning import ChunkPlan
 
-# reference/helios.md, section 2.2, as Helios wrote them.
+# As Helios 0.25.0 wrote them.
 EXAMPLES = Path(__file__).parent / "helios"
 
 
