@@ -49,8 +49,8 @@ class Acceptance:
             step()
         return opened
 
-    def finished(self, opened: OpenJob) -> tuple[tuple[Range, ...], int]:
-        """Return the chunks that need no rendering, and how many frames they have.
+    def finished(self, opened: OpenJob) -> tuple[Range, ...]:
+        """Return the chunks that need no rendering.
 
         A chunk whose files were damaged or removed since is taken back.
         """
@@ -61,7 +61,7 @@ class Acceptance:
                 done.add(chunk, chunk + 1)
             else:
                 revoke(self.folder, chunk_key(chunk))
-        return done.ranges, opened.chunks.frames_in(done.ranges)
+        return done.ranges
 
     def _check_store(self) -> None:
         self._roots.check(self._base, "base_dir")

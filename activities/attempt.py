@@ -18,6 +18,7 @@ from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.publish import discard_attempt, finish_claim, publish, published_file
 from activities.stores.records import Sidecar
 from activities.threads import in_thread
+from longtake.outputs import OutputKind, kind_of
 from longtake.planning import Chunk
 
 
@@ -62,7 +63,7 @@ class ChunkAttempt:
         self._name = name
         self._key = chunk_key(chunk.index)
         self._folder = job.folder
-        self._dir = self._folder.path / "attempts" / self._key / name
+        self._dir = self._folder.attempt_dir(self._key, name)
         self.log = self._folder.log_path(self._key, name)
 
     async def published(self) -> Sidecar | None:
@@ -97,7 +98,7 @@ class ChunkAttempt:
 
     def _prepare(self) -> dict[Path, Path]:
         """Make the attempt's place; return its files and where each will be published."""
-        self._folder.attempt_dir(self._key, self._name)
+        self._dir.mkdir(parents=True, exist_ok=True)
         made = {}
         for path in self._chunk.outputs():
             mine = self._dir / self._relative(path)
@@ -121,7 +122,7 @@ class ChunkAttempt:
         output = self._dir / self._relative(self._chunk.output_pattern())
         expanded = self._chunk.command(command, output=str(output), output_dir=str(output.parent))
         tag = attempt_tag(self._job, chunk=str(self._chunk.index), attempt=self._name)
-        frames = "{frame" in self._chunk.output_template
+        frames = kind_of(self._chunk.output_template) is OutputKind.FRAMES
         return RenderTask(
             command=self._host.programs.resolve(expanded, base_dir=self._folder.base_dir, field="command"),
             cwd=self._folder.base_dir,
@@ -143,9 +144,6 @@ class ChunkAttempt:
                 os.replace(target, mine)
 
     def _publish(self, made: Mapping[Path, Path], proof: Proof, seconds: float) -> Sidecar:
-        for mine in made:
-            with mine.open("rb") as file:
-                os.fsync(file.fileno())
         return publish(
             self._folder,
             Sidecar(

@@ -46,7 +46,7 @@ class FilmAttempt:
         self._name = name
         self._progress = progress
         self._stop = threading.Event()
-        self._dir = job.folder.path / "attempts" / FILM / name
+        self._dir = job.folder.attempt_dir(FILM, name)
         self._frames = sum(sidecar.frames for sidecar in sidecars)
         self.log = job.folder.log_path(FILM, name)
 
@@ -77,7 +77,7 @@ class FilmAttempt:
         )
 
     async def _make(self) -> Sidecar:
-        self._job.folder.attempt_dir(FILM, self._name)
+        self._dir.mkdir(parents=True, exist_ok=True)
         target = self._job.target(self._job.film_path)
         film = self._dir / target.name
         job = self._job.job
@@ -199,8 +199,6 @@ class FilmAttempt:
             raise AttemptError(f"the film is not what it must be: {error.sentence}") from error
 
     def _publish(self, film: Path, target: Path, facts: FilmFacts | None) -> Sidecar:
-        with film.open("rb") as file:
-            os.fsync(file.fileno())
         return publish(
             self._job.folder,
             Sidecar(

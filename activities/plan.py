@@ -47,12 +47,11 @@ class PlanActivities:
     def _plan(self, order: PlanOrder) -> JobPlan:
         acceptance = Acceptance(order, self._roots, self._programs)
         opened = acceptance.run()
-        done, frames = acceptance.finished(opened)
+        done = acceptance.finished(opened)
         return JobPlan(
             ref=acceptance.ref,
             chunk_count=len(opened.chunks),
             frame_count=opened.chunks.frame_count,
             done=done,
-            done_frames=frames,
             search_attributes=self._search_attributes,
         )

@@ -74,7 +74,6 @@ class _Span:
         self.gave_up = RangeSet(self._before.given_up)
         self.reasons = list(self._before.reasons)
         self._done = RangeSet()
-        self._left: tuple[int, int] | None = None
         self._left_failures = 0
         self._rendered = 0
         self._seconds = 0.0
@@ -87,7 +86,6 @@ class _Span:
             sidecar = await attempt.published()
             if sidecar is None:
                 if not await self._is_wanted():
-                    self._left = (index, self._order.stop)
                     self._left_failures = self._failures(index)
                     return
                 sidecar = await self._try(index, attempt)
@@ -103,7 +101,6 @@ class _Span:
             done=self._done.ranges,
             failed=self.gave_up.ranges,
             failures=tuple(self.reasons),
-            left=self._left,
             left_failures=self._left_failures,
             rendered=self._rendered,
             render_seconds=round(self._seconds, 3),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
+from longtake.roots import roots_from
 from longtake.sentences import sentence
 
 
@@ -36,7 +37,7 @@ class WorkerSettings(BaseModel):
         Raises:
             LongtakeError: A production worker is not told what it may run and where, or a value is off.
         """
-        roots = _paths(environ.get("LONGTAKE_ROOTS", ""))
+        roots = roots_from(environ)
         allowed = _words(environ.get("LONGTAKE_ALLOWED_COMMANDS", ""))
         if not dev and not roots:
             raise LongtakeError("LONGTAKE_ROOTS is not set; name the folders that jobs may use, or start with --dev")
@@ -63,7 +64,3 @@ class WorkerSettings(BaseModel):
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in text.split(os.pathsep) if word)
-
-
-def _paths(text: str) -> tuple[Path, ...]:
-    return tuple(Path(word).resolve() for word in _words(text))

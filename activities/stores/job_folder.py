@@ -110,10 +110,8 @@ class JobFolder:
         return done
 
     def attempt_dir(self, key: str, attempt: str) -> Path:
-        """Return the attempt's own place, empty."""
-        path = self.path / "attempts" / key / attempt
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        """Return the attempt's own place, which the attempt itself makes."""
+        return self.path / "attempts" / key / attempt
 
     def log_path(self, key: str, attempt: str) -> Path:
         """Return where the attempt's renderer writes what it prints."""

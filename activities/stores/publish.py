@@ -8,6 +8,7 @@ Whoever comes to a claim without a sidecar finishes steps 2 and 3 for the winner
 steps costs nothing and never mixes two attempts, also when a chunk has many files.
 """
 
+import os
 import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,7 +21,9 @@ from activities.stores.records import PublishedFile, Sidecar
 
 
 def published_file(made: Path, target: Path) -> PublishedFile:
-    """Return what is to be known of a file before it is published."""
+    """Put a file on disk for good and return what is to be known of it before it is published."""
+    with made.open("rb") as file:
+        os.fsync(file.fileno())
     return PublishedFile(
         path=str(target), attempt_path=str(made), size_bytes=made.stat().st_size, sha256=file_digest(made)
     )
@@ -104,7 +107,8 @@ def _is_link_of(target: Path, made: Path) -> bool:
 
 def discard_attempt(folder: JobFolder, key: str, attempt: str) -> None:
     """Remove what an attempt wrote; a winner's files live on under their final names."""
-    shutil.rmtree(folder.path / "attempts" / key / attempt, ignore_errors=True)
+    place = folder.attempt_dir(key, attempt)
+    shutil.rmtree(place, ignore_errors=True)
     with suppress(OSError):
         # Not empty: another attempt of this chunk is still at work.
-        (folder.path / "attempts" / key).rmdir()
+        place.parent.rmdir()

@@ -33,7 +33,6 @@ class JobPlan(Contract):
     chunk_count: int
     frame_count: int
     done: tuple[Range, ...] = Field(default=(), description="chunks published before, which stay as they are")
-    done_frames: int = 0
     search_attributes: bool = Field(default=True, description="the namespace has Longtake's search attributes")
 
 
@@ -52,7 +51,6 @@ class SpanReport(Contract):
     done: tuple[Range, ...] = Field(default=(), description="published chunks")
     failed: tuple[Range, ...] = Field(default=(), description="chunks that used up their attempts")
     failures: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
-    left: Range | None = Field(default=None, description="chunks given back because the job was paused")
     left_failures: int = Field(default=0, description="failed tries of the first chunk given back")
     rendered: int = Field(default=0, description="chunks that this attempt rendered itself")
     render_seconds: float = Field(default=0, description="what those took together")

@@ -29,6 +29,7 @@ def folder(tmp_path: Path) -> JobFolder:
 def made(folder: JobFolder, attempt: str) -> Sidecar:
     """Return the claim of an attempt that made twenty files with its own name in each."""
     place = folder.attempt_dir(KEY, attempt)
+    place.mkdir(parents=True, exist_ok=True)
     outputs = []
     for frame in range(FRAMES):
         path = place / f"{frame}.png"

@@ -37,14 +37,11 @@ def view_for(*, json: bool) -> View:
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else LineView()
 
 
-class LineView:
-    """One plain line on stderr for each thing that happens."""
+class _WrittenView:
+    """What views without a picture share: nothing to set up, and each note said once."""
 
     def __init__(self) -> None:
         self._noted = ""
-        self._standing = ""
-        self._step = 0
-        self._happenings = Happenings()
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +55,16 @@ class LineView:
         if text != self._noted:
             say(text)
         self._noted = text
+
+
+class LineView(_WrittenView):
+    """One plain line on stderr for each thing that happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._standing = ""
+        self._step = 0
+        self._happenings = Happenings()
 
     def show(self, status: JobStatus) -> None:
         self._noted = ""
@@ -78,25 +85,12 @@ class LineView:
         return ", ".join(parts)
 
 
-class JsonView:
+class JsonView(_WrittenView):
     """One JSON object a line on stdout for each change."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._last: JobStatus | None = None
-        self._noted = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def note(self, text: str) -> None:
-        if text != self._noted:
-            say(text)
-        self._noted = text
 
     def show(self, status: JobStatus) -> None:
         # Times and partial frames move all the while; they travel along with real changes.
