@@ -46,6 +46,10 @@ class ErrorType(StrEnum):
     ATTEMPT_FAILED = "AttemptFailed"
     # Never retried: the files of a chunk are not what was published, and joining again changes nothing.
     STITCH_REFUSED = "StitchRefused"
+    # Retried at once and not counted as a try: the chunk failed on this host before, and others are there.
+    ANOTHER_HOST = "AnotherHost"
+    # Retried and not counted: the worker lost Temporal, or the process that kept the render was killed.
+    ATTEMPT_LOST = "AttemptLost"
     # Retried for ever: another worker may see the job's folder.
     STORE_NOT_SHARED = "StoreNotShared"
     # The job ended with chunks missing.

@@ -38,7 +38,16 @@ def _as_line(value: str) -> str:
     return value
 
 
+def _as_limit(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"(100|\d{1,2})(\.\d{1,4})?%", value, re.ASCII):
+        raise ValueError(f"is {quoted(value)}; write a number of chunks, or a share such as 10%")
+    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, int) and value < 0):
+        raise ValueError("is no limit; write a number of chunks, or a share such as 10%")
+    return value
+
+
 Arguments = Annotated[tuple[str, ...], BeforeValidator(_as_arguments)]
 Pattern = Annotated[str, AfterValidator(_as_pattern)]
+FailureLimit = Annotated[int | str, BeforeValidator(_as_limit)]
 Line = Annotated[str, AfterValidator(_as_line)]
 Seconds = Annotated[float, Field(gt=0, le=60 * 60 * 24 * 365)]

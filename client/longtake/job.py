@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from longtake.contract import Contract
-from longtake.fields import Arguments, Line, Pattern, Seconds
+from longtake.fields import Arguments, FailureLimit, Line, Pattern, Seconds
 from longtake.outputs import OutputKind, kind_of
 from longtake.rates import Rate
 from longtake.rules import LARGEST_FRAME, check_job
@@ -26,6 +27,7 @@ class FailurePolicy(StrEnum):
 
     FAIL = "fail"
     CONTINUE = "continue"
+    HOLD = "hold"
 
 
 class IfExists(StrEnum):
@@ -78,6 +80,33 @@ class ChunkList(Contract):
     count: int = Field(ge=1, le=MOST_CHUNKS, description="how many chunks it holds")
 
 
+class Verdict(StrEnum):
+    """What a failure rule makes of a try."""
+
+    RETRY = "retry"
+    ANOTHER_HOST = "another_host"
+    GIVE_UP = "give_up"
+    ACCEPT = "accept"
+
+
+class FailureRule(Contract):
+    """What becomes of tries that end in a certain way; the first rule that fits decides."""
+
+    exit_codes: tuple[int, ...] = Field(default=(), max_length=256, description="exit codes it is for; none: any but 0")
+    pattern: Pattern | None = Field(default=None, description="regular expression on the end of the log")
+    then: Verdict = Field(
+        default=Verdict.RETRY,
+        description="retry, another_host, give_up, or accept: the exit code is no failure if the outputs are proven",
+    )
+    wait_seconds: float | None = Field(default=None, ge=0, le=86_400, description="wait before the next try")
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if not self.exit_codes and self.pattern is None:
+            raise ValueError("fits every failure; give it exit_codes or a pattern")
+        return self
+
+
 class Retry(Contract):
     """How often a chunk is tried, and what makes another try pointless."""
 
@@ -90,6 +119,8 @@ class Retry(Contract):
     fatal_patterns: tuple[Pattern, ...] = Field(
         default=(), max_length=64, description="regular expressions on the end of the log, never retried"
     )
+    rules: tuple[FailureRule, ...] = Field(default=(), max_length=64, description="what to make of certain failures")
+    same_host: int = Field(default=2, ge=1, le=1000, description="failed tries on one host before another one is asked")
 
     def delay_seconds(self, failures: int) -> float:
         """Return the wait after this many failed tries of a chunk."""
@@ -105,6 +136,52 @@ class Timeouts(Contract):
     chunk_seconds: Seconds = Field(default=3600, description="longest time one try may take")
     stall_seconds: Seconds = Field(default=600, description="longest time without progress, CPU time or output")
     grace_seconds: float = Field(default=10, ge=0, le=3600, description="time between TERM and KILL")
+    linger_seconds: Seconds = Field(default=60, description="longest life of a renderer whose outputs are whole")
+
+
+class ProgressFormat(StrEnum):
+    """Whose way of printing progress is read."""
+
+    AUTO = "auto"
+    FFMPEG = "ffmpeg"
+    BLENDER = "blender"
+    OPENJD = "openjd"
+    REMOTION = "remotion"
+    HELIOS = "helios"
+    NONE = "none"
+
+
+# Named groups that a pattern of `progress.patterns` may have, and what each number means.
+PROGRESS_GROUPS = ("frame", "done", "total", "percent")
+
+
+class ProgressSpec(Contract):
+    """How progress is read from what renderers print."""
+
+    format: ProgressFormat = Field(default=ProgressFormat.AUTO, description="whose format; auto knows them all")
+    patterns: tuple[Pattern, ...] = Field(
+        default=(), max_length=16, description="own regular expressions, with groups frame, done, total or percent"
+    )
+    fatal_patterns: tuple[Pattern, ...] = Field(
+        default=(), max_length=16, description="lines that make a try fail whatever its exit code"
+    )
+
+    @model_validator(mode="after")
+    def _has_groups(self) -> Self:
+        for index, pattern in enumerate(self.patterns):
+            if not set(re.compile(pattern).groupindex) & {"frame", "done", "percent"}:
+                raise ValueError(
+                    f"patterns[{index}] has no named group that tells how far it is; write one as in "
+                    r"'Frame (?P<frame>\d+)', with frame, done or percent"
+                )
+        return self
+
+
+class ResumeUnit(StrEnum):
+    """What of an interrupted chunk is kept."""
+
+    FRAMES = "frames"
+    CHUNK = "chunk"
 
 
 def _form_of_chunks(value: object) -> str:
@@ -136,8 +213,11 @@ class RenderJobSpec(Contract):
     max_parallel: int = Field(default=8, ge=1, le=500, description="chunks rendering at once, over all workers")
     retry: Retry = Retry()
     on_chunk_failure: FailurePolicy = FailurePolicy.FAIL
+    max_failed_chunks: FailureLimit | None = Field(default=None, description="with `continue`: fail when more did; 10%")
     allow_gaps: bool = Field(default=False, description="make the film although chunks failed (`continue`)")
     timeouts: Timeouts = Timeouts()
+    progress: ProgressSpec = ProgressSpec()
+    resume: ResumeUnit = Field(default=ResumeUnit.FRAMES, description="what of an interrupted image sequence is kept")
     env: dict[str, str] = Field(default={}, description="environment of the renders, beside the allow list")
     base_dir: str | None = Field(default=None, description="folder that relative paths start from: the store")
     if_exists: IfExists = IfExists.REFUSE
@@ -146,6 +226,13 @@ class RenderJobSpec(Contract):
     def _is_sound(self) -> Self:
         check_job(self)
         return self
+
+    def failure_limit(self, chunk_count: int) -> int | None:
+        """Return how many chunks may fail before the job does; None when any number may."""
+        limit = self.max_failed_chunks
+        if limit is None or isinstance(limit, int):
+            return limit
+        return int(Fraction(limit.rstrip("%")) * chunk_count / 100)
 
     @property
     def inline_chunks(self) -> tuple[ChunkSpec, ...]:

@@ -21,6 +21,7 @@ SEARCH_ATTRIBUTES = (STATE, NAME, PROGRESS)
 
 # Memo keys: small facts that `describe` and `list` bring along without asking a worker.
 MEMO_CONTROL = "control"
+MEMO_FREEZE = "freeze"
 MEMO_STATUS = "status"
 MEMO_DIGEST = "digest"
 
@@ -33,6 +34,7 @@ class Control(StrEnum):
 
     RUN = "run"
     DRAIN = "drain"
+    FREEZE = "freeze"
     STOP = "stop"
 
 

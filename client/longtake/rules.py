@@ -26,6 +26,7 @@ def check_job(job: RenderJobSpec) -> None:
         ValueError: `field: what is wrong; the fix`, for the first rule that is broken.
     """
     _check_work(job)
+    _check_failure_limit(job)
     _check_rate(job)
     _check_commands(job)
     _check_paths(job)
@@ -53,6 +54,14 @@ def _check_work(job: RenderJobSpec) -> None:
             seen.add(chunk.id)
         if chunk.start + chunk.count > LARGEST_FRAME:
             raise ValueError(f"chunks[{index}]: its frames end beyond {LARGEST_FRAME}; lower start or count")
+
+
+def _check_failure_limit(job: RenderJobSpec) -> None:
+    if job.max_failed_chunks is not None and job.on_chunk_failure != "continue":
+        raise ValueError(
+            "max_failed_chunks: is for jobs that go on after a failed chunk; set on_chunk_failure to continue, or "
+            "leave it out"
+        )
 
 
 def _check_rate(job: RenderJobSpec) -> None:

@@ -30,6 +30,7 @@ class JobPhase(StrEnum):
     PLANNING = "planning"
     RENDERING = "rendering"
     PAUSING = "pausing"
+    HOLDING = "holding"
     STITCHING = "stitching"
     CLEANING_UP = "cleaning_up"
     ENDED = "ended"
@@ -57,6 +58,11 @@ class RunningChunk(Contract):
     host: str = ""
     waiting: bool = Field(default=False, description="it stands in a queue or waits for its next try")
     error: str = Field(default="", description="what went wrong with the try before this one")
+    frozen: bool = Field(default=False, description="its processes stand where a freeze stopped them")
+    message: str = Field(default="", description="what the renderer says it is doing")
+    cpu_seconds: float = Field(default=0, description="CPU time of its processes so far")
+    memory_bytes: int = Field(default=0, description="memory of its processes now")
+    io_bytes: int = Field(default=0, description="bytes its processes have read and written so far")
 
 
 class RenderJobResult(Contract):
@@ -75,6 +81,8 @@ class JobMetrics(Contract):
 
     render_seconds: float = Field(default=0, description="time spent in attempts that succeeded, over all workers")
     chunk_seconds: float | None = Field(default=None, description="what one chunk took, on average")
+    cpu_seconds: float = Field(default=0, description="CPU time of the processes of those attempts")
+    peak_memory_bytes: int = Field(default=0, description="most memory that the processes of one attempt had")
 
 
 class JobStatus(Contract):
@@ -90,6 +98,8 @@ class JobStatus(Contract):
     failed_chunks: int = 0
     skipped_chunks: int = Field(default=0, description="published before this run began, and not rendered again")
     running_chunks: int = 0
+    frozen_chunks: int = Field(default=0, description="chunks whose processes a freeze stopped where they stood")
+    left_out_chunks: int = Field(default=0, description="chunks that were skipped on request and are not in the film")
     total_frames: int = 0
     completed_frames: int = 0
     error: str | None = None

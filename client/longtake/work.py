@@ -54,6 +54,8 @@ class SpanReport(Contract):
     left_failures: int = Field(default=0, description="failed tries of the first chunk given back")
     rendered: int = Field(default=0, description="chunks that this attempt rendered itself")
     render_seconds: float = Field(default=0, description="what those took together")
+    cpu_seconds: float = Field(default=0, description="CPU time of their processes")
+    peak_memory_bytes: int = Field(default=0, description="most memory that one of them had")
 
 
 class Heartbeat(Contract):
@@ -67,12 +69,19 @@ class Heartbeat(Contract):
     given_up: tuple[Range, ...] = Field(default=(), description="earlier chunks of the span that failed for good")
     reasons: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     host: str = ""
+    failed_on: tuple[str, ...] = Field(default=(), description="hosts of those failed tries, the latest last")
+    frozen: int = Field(default=0, description="number of the freeze that was carried out; 0 when it runs")
+    message: str = Field(default="", max_length=400, description="what the renderer says it is doing")
+    cpu_seconds: float = Field(default=0, description="CPU time of its processes so far")
+    memory_bytes: int = Field(default=0, description="memory of its processes now")
+    io_bytes: int = Field(default=0, description="bytes its processes have read and written so far")
 
 
 class DrainOrder(Contract):
-    """RenderJob to `find_waiting`: say which of these attempts have not begun."""
+    """RenderJob to `find_waiting`: say which of these attempts have not begun, or stand frozen."""
 
     ref: JobRef
+    freeze: int = Field(default=0, description="number of the freeze to look for; 0 when there is none")
 
 
 class WaitingAttempt(Contract):
@@ -83,9 +92,10 @@ class WaitingAttempt(Contract):
 
 
 class DrainReport(Contract):
-    """`find_waiting` to RenderJob: attempts that the job can take back at once."""
+    """`find_waiting` to RenderJob: attempts that the job can take back at once, and those that stand frozen."""
 
     waiting: tuple[WaitingAttempt, ...] = ()
+    frozen: tuple[str, ...] = Field(default=(), description="activity ids of attempts that stand frozen")
 
 
 class StitchOrder(Contract):
