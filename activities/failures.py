@@ -7,11 +7,21 @@ class AttemptError(Exception):
     Args:
         sentence: What happened, with the lines of the log that matter.
         fatal: Whether another try is pointless.
+        wait_seconds: How long to wait before the next one, where a rule of the job says so.
+        another_host: Whether the next one should be made on another host.
     """
 
-    def __init__(self, sentence: str, *, fatal: bool = False) -> None:
+    def __init__(
+        self, sentence: str, *, fatal: bool = False, wait_seconds: float | None = None, another_host: bool = False
+    ) -> None:
         super().__init__(sentence)
         self.fatal = fatal
+        self.wait_seconds = wait_seconds
+        self.another_host = another_host
+
+
+class AttemptLostError(Exception):
+    """A try ended through no fault of its renderer and does not count: what kept it was killed, or Temporal is away."""
 
 
 class StoreNotSharedError(Exception):

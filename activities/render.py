@@ -13,9 +13,9 @@ from activities.failures import AttemptError, StoreNotSharedError
 from activities.stores.job_folder import OpenJob
 from activities.stores.records import Sidecar
 from longtake.errors import BadJobError, ErrorType
-from longtake.job import FailurePolicy
 from longtake.names import Control
 from longtake.planning import Chunk
+from longtake.policies import FailurePolicy
 from longtake.ranges import RangeSet
 from longtake.status import ChunkFailure
 from longtake.work import Heartbeat, SpanOrder, SpanReport

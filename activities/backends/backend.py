@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from longtake.job import Retry, Timeouts
+from activities.processes.usage import Usage
+from longtake.policies import ProgressSpec, Retry, Timeouts
 
 
 @dataclass(frozen=True)
@@ -22,23 +23,55 @@ class RenderTask:
     retry: Retry = field(default_factory=Retry)
     # What people call the program, where its file has another name.
     program: str = ""
+    # The frames that this command renders: `[start, stop)`; empty where it renders none.
+    start: int = 0
+    stop: int = 0
+    progress: ProgressSpec = field(default_factory=ProgressSpec)
     # Where finished image files appear; each counts as one frame of progress.
     counted_dir: Path | None = None
+    # Blocking; whether all outputs of this command are there and proven. None: only its end tells.
+    is_whole: Callable[[], bool] | None = None
+    # Whether `is_whole` proves so little that a renderer at work must not be ended for it.
+    proof_is_weak: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one command is."""
+
+    frames_done: int = 0
+    # What the renderer says it is doing.
+    message: str = ""
+    usage: Usage = Usage()
+
+
+class RenderWatcher(Protocol):
+    """Whoever waits for a render: hears how far it is, and says when it must stand still."""
+
+    @property
+    def freeze_order(self) -> int:
+        """Number of the freeze that the render must obey now; 0 when it may run."""
+        ...
+
+    def frozen(self, order: int) -> None:
+        """Hear that no process of the render runs, by this order; or with 0, that they run again."""
+        ...
+
+    def progress(self, progress: Progress) -> None:
+        """Hear how far the render is; called a few times a second."""
+        ...
 
 
 class Backend(Protocol):
     """Renders somewhere; an `asyncio` cancel stops it."""
 
-    async def render(self, task: RenderTask, progress: Callable[[int], None]) -> None:
-        """Run the command to a successful end.
+    async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
+        """Run the command to a successful end and return what it used.
 
-        Every way out leaves no process behind.
-
-        Args:
-            task: What to run.
-            progress: Called with the number of frames done so far.
+        Every way out leaves no process behind; where one survives SIGKILL this does not return before it is gone.
 
         Raises:
             AttemptError: It failed, took too long, or stood still.
+            AttemptLostError: It ended through no fault of its own, and the try does not count.
         """
         ...

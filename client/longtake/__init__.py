@@ -15,8 +15,9 @@ from longtake.errors import (
     NotReachableError,
 )
 from longtake.handle import JobHandle
-from longtake.job import ChunkSpec, FrameRange, RenderJobSpec, Retry, Timeouts
+from longtake.job import ChunkSpec, FrameRange, RenderJobSpec
 from longtake.jobfile import load_job
+from longtake.policies import Retry, Timeouts
 from longtake.status import ChunkFailure, JobPhase, JobState, JobStatus, RenderJobResult, RunningChunk
 
 __all__ = [

@@ -6,7 +6,7 @@ import pytest
 from farm import Farm, alive, until
 
 from longtake import JobEndedError, JobState, Retry
-from longtake.job import FailurePolicy
+from longtake.policies import FailurePolicy
 
 pytestmark = pytest.mark.integration
 

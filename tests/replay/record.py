@@ -22,7 +22,7 @@ from farm import Farm, until, until_state, worker_settings  # noqa: E402
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
 from longtake.connection import connect  # noqa: E402
-from longtake.job import FailurePolicy  # noqa: E402
+from longtake.policies import FailurePolicy  # noqa: E402
 from worker import build_workers  # noqa: E402
 
 HISTORIES = Path(__file__).with_name("histories")

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from longtake import job, requests, status, work
+from longtake import job, policies, requests, status, work
 from longtake.contract import Contract
 from longtake.errors import BadJobError
-from longtake.job import ChunkList, ChunkSpec, FailurePolicy, FrameRange, IfExists, RenderJobSpec, Retry, Timeouts
+from longtake.job import ChunkList, ChunkSpec, FrameRange, IfExists, RenderJobSpec
 from longtake.jobfile import read_job
+from longtake.policies import FailurePolicy, Retry, Timeouts
 
 FILM = RenderJobSpec(
     frames=FrameRange(first=0, count=600, per_chunk=50),
@@ -31,7 +32,7 @@ def models() -> list[type[BaseModel]]:
     """All models of the modules that hold messages."""
     found = [
         value
-        for module in (job, requests, status, work)
+        for module in (job, policies, requests, status, work)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, BaseModel) and value is not Contract
     ]

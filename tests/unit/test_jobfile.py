@@ -9,9 +9,10 @@ import yaml
 from bad_files import GOOD, GOOD_YAML
 
 from longtake.errors import BadJobError
-from longtake.job import LARGEST_INLINE_JOB_BYTES, ChunkSpec, FailurePolicy, RenderJobSpec
+from longtake.job import LARGEST_INLINE_JOB_BYTES, ChunkSpec, RenderJobSpec
 from longtake.jobfile import load_job, read_chunk_list, read_job
 from longtake.planning import ChunkPlan
+from longtake.policies import FailurePolicy
 
 MANY = 3_000
 EXAMPLES = Path(__file__).parents[2] / "examples"
