@@ -1,7 +1,7 @@
 """RenderClient: starting, watching and steering render jobs from Python."""
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,7 @@ from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJo
 from longtake.handle import JobHandle
 from longtake.job import LARGEST_INLINE_JOB_BYTES, RenderJobSpec
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, new_job_id
+from longtake.ranges import Range
 from longtake.status import JobState, JobStatus
 from longtake.summaries import query_for, status_of
 
@@ -113,20 +114,33 @@ class RenderClient:
             raise NotReachableError(f"Temporal does not list jobs: {error.message}") from error
         return list(found.values())
 
-    async def retry(self, id: str) -> JobHandle:
-        """Start a failed or cancelled job again under its id: only what is missing is rendered.
+    async def retry(self, id: str, *, chunks: Iterable[Range] = ()) -> JobHandle:
+        """Give a job's failed chunks another chance.
+
+        A failed or cancelled job is started again under its id and renders only what is missing. A job that goes on
+        although chunks failed, or holds because of them, takes them up again.
+
+        Args:
+            id: Of the job.
+            chunks: Ranges `[start, stop)` of failed chunks of a job that has not ended; none means all of them.
 
         Raises:
             NoSuchJobError: There is no such job.
             JobEndedError: The job has completed, and there is nothing to retry.
-            JobExistsError: The job is still at work.
+            JobExistsError: Somebody else has started it again.
+            BadJobError: None of these chunks has failed, or the job has ended and does not take single ones.
         """
-        handle = self.job(id)
+        handle, wanted = self.job(id), tuple(chunks)
         status = await handle.status()
         if status.state is JobState.COMPLETED:
             raise JobEndedError(f"{id} has completed; there is nothing to retry")
         if not status.state.ended:
-            raise JobExistsError(f"{id} is {status.state}; only failed and cancelled jobs can be retried")
+            await handle.retry_failed(wanted)
+            return handle
+        if wanted:
+            raise BadJobError(
+                f"chunks: {id} is {status.state}, and started again it renders all that is missing; name no chunks"
+            )
         document = await handle.document()
         try:
             await self._start(document, id, status.name, WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)

@@ -1,15 +1,13 @@
 """JobHandle: one job, watched and steered."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from temporalio.api.enums.v1 import EventType, PendingActivityState, TimeoutType
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
-from temporalio.api.failure.v1 import Failure
-from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
@@ -17,7 +15,6 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowQueryFailedError,
     WorkflowQueryRejectedError,
-    WorkflowUpdateFailedError,
 )
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
@@ -30,10 +27,12 @@ from longtake.errors import (
     NoSuchJobError,
     NotReachableError,
 )
-from longtake.requests import PauseMode, PauseRequest, SetMaxParallel
-from longtake.status import JobState, JobStatus, RenderJobResult, RunningChunk
+from longtake.ranges import Range
+from longtake.requests import PauseMode, PauseRequest, RetryFailed, SetMaxParallel, SkipChunks
+from longtake.running import running_chunks
+from longtake.status import JobState, JobStatus, RenderJobResult
 from longtake.summaries import status_of
-from longtake.work import Heartbeat
+from longtake.updates import request_number
 
 # A query needs a worker; without one the job's own last words serve.
 _QUERY_TIMEOUT = timedelta(seconds=3)
@@ -59,14 +58,14 @@ class JobHandle:
         with suppress(RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
             status = await self._workflow.query("status", result_type=JobStatus, rpc_timeout=_QUERY_TIMEOUT)
         if status.state is JobState.PAUSED:
-            # The description is older than the answer: what still ran in it had ended before the job called itself
-            # paused.
-            return status
-        running = [await self._running(pending) for pending in description.raw_description.pending_activities]
-        chunks = tuple(chunk for chunk in running if chunk is not None)
-        return status.model_copy(
-            update={"running": chunks, "running_chunks": sum(not chunk.waiting for chunk in chunks)}
-        )
+            # What ran in the description has ended or was frozen before the job called itself paused.
+            description = await self._describe() if status.frozen_chunks else description
+            chunks = tuple(chunk for chunk in await running_chunks(description) if chunk.frozen)
+            return status.model_copy(update={"running": chunks if status.frozen_chunks else (), "running_chunks": 0})
+        chunks = await running_chunks(description)
+        frozen = sum(chunk.frozen for chunk in chunks)
+        running = sum(not chunk.waiting for chunk in chunks) - frozen
+        return status.model_copy(update={"running": chunks, "running_chunks": running, "frozen_chunks": frozen})
 
     async def watch(self, *, interval_seconds: float = _LOOK_SECONDS) -> AsyncIterator[JobStatus]:
         """Yield the status again and again, and last the one the job ended with."""
@@ -78,11 +77,15 @@ class JobHandle:
             await asyncio.sleep(interval_seconds)
 
     async def pause(self, *, mode: PauseMode = PauseMode.DRAIN, wait: bool = False) -> JobStatus:
-        """Ask the job to pause: running chunks finish, no other starts.
+        """Ask the job to pause: no further chunk starts, and the mode says what becomes of those that run.
+
+        Of two pauses the harder one holds (`drain`, `freeze`, `now`), until the job is resumed.
 
         Args:
-            mode: How what runs is treated.
-            wait: Return only when the job is idle.
+            mode: `drain` lets running chunks finish. `freeze` stops their processes where they stand, to go on bit for
+                bit; they keep their slots and their memory. `now` ends them: whole frames are kept, the rest is
+                rendered again.
+            wait: Return only when nothing of the job runs.
 
         Raises:
             JobEndedError: The job has ended.
@@ -119,15 +122,33 @@ class JobHandle:
         return await self._until(lambda status: status.state.ended, wait=wait)
 
     async def set_max_parallel(self, max_parallel: int) -> int:
-        """Change how many chunks render at once; return the number in force."""
+        """Change how many chunks render at once; return the number in force.
+
+        Raises:
+            BadJobError: The job refuses it; the text says why. So for every request below.
+            JobEndedError: The job has ended.
+            NotReachableError: No worker answers for the job.
+        """
         request = SetMaxParallel(max_parallel=max_parallel)
-        try:
-            in_force: int = await self._workflow.execute_update("set_max_parallel", request, result_type=int)
-            return in_force
-        except WorkflowUpdateFailedError as error:
-            raise LongtakeError(f"{self.id}: {error.cause}") from error
-        except RPCError as error:
-            raise self._explained(error) from error
+        return await self._update("set_max_parallel", request, "change its max_parallel")
+
+    async def retry_failed(self, chunks: Iterable[Range] = ()) -> int:
+        """Take up chunks that have used up their attempts; return how many.
+
+        Args:
+            chunks: Ranges `[start, stop)` of failed chunks; none means all of them.
+        """
+        return await self._update("retry_failed", RetryFailed(chunks=tuple(chunks)), "retry single chunks")
+
+    async def skip_chunks(self, chunks: Iterable[Range], *, allow_gaps: bool = False) -> int:
+        """Render these chunks no more; return how many of them are left out. Finished ones stay.
+
+        Args:
+            chunks: Ranges `[start, stop)` of chunks.
+            allow_gaps: Make the film without them; else the job fails for them in the end.
+        """
+        request = SkipChunks(chunks=tuple(chunks), allow_gaps=allow_gaps)
+        return await self._update("skip_chunks", request, "skip chunks")
 
     async def result(self) -> RenderJobResult:
         """Return what the job made, when it has completed.
@@ -170,6 +191,14 @@ class JobHandle:
                 await self._refuse_ended(name)
             raise self._explained(error) from error
 
+    async def _update(self, name: str, request: object, doing: str) -> int:
+        try:
+            return await request_number(self._workflow, name, request)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                await self._refuse_ended(doing)
+            raise self._explained(error) from error
+
     async def _refuse_ended(self, request: str) -> None:
         status = await status_of(await self._describe())
         if status.state.ended:
@@ -192,25 +221,6 @@ class JobHandle:
             return status.model_copy(update={"error": str(error)})
         return status
 
-    async def _running(self, pending: PendingActivityInfo) -> RunningChunk | None:
-        if pending.activity_type.name != "render_span":
-            return None
-        waiting = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-        error = _why(pending.last_failure) if pending.HasField("last_failure") else ""
-        beat = Heartbeat(chunk=_first_chunk(pending.activity_id))
-        if pending.HasField("heartbeat_details"):
-            payloads = list(pending.heartbeat_details.payloads)
-            (beat,) = await self._client.data_converter.decode(payloads, [Heartbeat])
-        return RunningChunk(
-            chunk=beat.chunk,
-            frames=beat.frames,
-            frames_done=0 if waiting else beat.frames_done,
-            attempt=beat.failures + 1,
-            host=beat.host,
-            waiting=waiting,
-            error=error,
-        )
-
     def _explained(self, error: RPCError) -> LongtakeError:
         if error.status is RPCStatusCode.NOT_FOUND and not _lacks_namespace(error):
             return NoSuchJobError(f"there is no job {self.id}; `longtake list` shows those there are")
@@ -219,19 +229,6 @@ class JobHandle:
 
 def _lacks_namespace(error: RPCError) -> bool:
     return any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in error.grpc_status.details)
-
-
-def _why(failure: Failure) -> str:
-    # Temporal's own words, "activity Heartbeat timeout", tell nobody that a worker died.
-    if failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_HEARTBEAT:
-        return "its worker was lost, and another one takes it"
-    return failure.message
-
-
-def _first_chunk(activity_id: str) -> int:
-    """Return the first chunk in an activity's id, such as `chunks-8-15.3`."""
-    digits = activity_id.split(".")[0].split("-")[1:2]
-    return int(digits[0]) if digits and digits[0].isdigit() else 0
 
 
 def _sentence(cause: BaseException | None) -> str:

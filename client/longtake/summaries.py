@@ -44,5 +44,12 @@ async def status_of(execution: WorkflowExecution) -> JobStatus:
         how = "terminated" if execution.status is WorkflowExecutionStatus.TERMINATED else "timed out"
         error = f"the workflow was {how} in Temporal; `longtake retry {execution.id}` renders what is missing"
     return status.model_copy(
-        update={"state": ended, "phase": JobPhase.ENDED, "updated_at": execution.close_time, "error": error}
+        update={
+            "state": ended,
+            "phase": JobPhase.ENDED,
+            "updated_at": execution.close_time,
+            "error": error,
+            "running_chunks": 0,
+            "frozen_chunks": 0,
+        }
     )

@@ -1,0 +1,45 @@
+"""Requests that a job answers: sent as updates of its workflow, refused in one sentence."""
+
+import asyncio
+from typing import Any
+
+from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.exceptions import ApplicationError
+
+from longtake.errors import BadJobError, NotReachableError
+
+# An update needs a worker; one that replays a long history first answers well within this.
+_PATIENCE_SECONDS = 30.0
+
+
+async def request_number(workflow: WorkflowHandle[Any, Any], name: str, request: object) -> int:
+    """Return the number that the job answers with.
+
+    Raises:
+        BadJobError: The job refuses the request; nothing was changed.
+        NotReachableError: No worker answers for the job.
+        RPCError: Temporal refuses the request: there is no such job, or it has ended.
+    """
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return await _answer(workflow, name, request)
+    except TimeoutError as error:
+        raise NotReachableError(
+            f"no worker answers for {workflow.id}; `longtake doctor` shows which workers run, and then ask again"
+        ) from error
+    except WorkflowUpdateFailedError as error:
+        cause = error.cause
+        raise BadJobError(
+            f"{workflow.id}: {cause.message if isinstance(cause, ApplicationError) else cause}"
+        ) from error
+
+
+async def _answer(workflow: WorkflowHandle[Any, Any], name: str, request: object) -> int:
+    try:
+        answer: int = await workflow.execute_update(name, request, result_type=int)
+    except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+        # The SDK makes an error of a cancel, by which neither a timeout nor a Ctrl-C would know it again.
+        if isinstance(error.__cause__, asyncio.CancelledError):
+            raise error.__cause__ from None
+        raise TimeoutError from error
+    return answer
