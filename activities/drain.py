@@ -1,7 +1,6 @@
 """Draining a job: finding the attempts that have not begun, so that a pause need not wait for them."""
 
 import asyncio
-from datetime import timedelta
 
 from temporalio import activity
 from temporalio.api.enums.v1 import PendingActivityState
@@ -12,7 +11,13 @@ from activities.beating import beating
 from longtake.work import DrainOrder, DrainReport, Heartbeat, WaitingAttempt
 
 # Renders end when they end: asking more often would not make the job idle sooner.
-_ASK_SECONDS = timedelta(seconds=1)
+_ASK_SECONDS = 0.5
+
+# In a queue, or waiting for the next try; paused ones were paused by somebody in the Temporal UI.
+_WAITING = (
+    PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED,
+    PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
+)
 
 # Each may bring the reasons of its failed chunks along, and a report must stay far below the limit of a payload.
 _MOST_AT_ONCE = 100
@@ -28,28 +33,31 @@ class DrainActivities:
     async def find_waiting(self, order: DrainOrder) -> DrainReport:
         """Return the renders of this job that wait in a queue or for their next try, as soon as there are any.
 
-        The job's memo says `drain` before this runs, and a render reads it before it begins: so none of those
-        returned will ever render, and the job may take them back. Safe to repeat; ends by cancel when the job
-        goes on or is idle.
+        The job's memo says `drain` or `freeze` before this runs, and a render reads it before it begins: so none of
+        those returned will ever render, and the job may take them back. Where the job freezes, the answer comes
+        also as soon as all that run stand still. Safe to repeat; ends by cancel when the job goes on or is idle.
         """
         info = activity.info()
         handle = self._client.get_workflow_handle(order.ref.id, run_id=info.workflow_run_id)
         async with beating():
             while True:
                 description = await handle.describe()
-                waiting = [
-                    await self._waiting(pending)
-                    for pending in description.raw_description.pending_activities
-                    if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-                    and pending.activity_type.name == "render_span"
-                ]
+                pending = description.raw_description.pending_activities
+                renders = [each for each in pending if each.activity_type.name == "render_span"]
+                waiting = [await self._waiting(each) for each in renders if each.state in _WAITING]
                 if waiting:
                     return DrainReport(waiting=tuple(waiting[:_MOST_AT_ONCE]))
-                await asyncio.sleep(_ASK_SECONDS.total_seconds())
+                beats = [await self._beat(each) for each in renders]
+                if order.freeze and renders and all(beat is not None and beat.frozen == order.freeze for beat in beats):
+                    return DrainReport(frozen=tuple(each.activity_id for each in renders))
+                await asyncio.sleep(_ASK_SECONDS)
 
     async def _waiting(self, pending: PendingActivityInfo) -> WaitingAttempt:
-        beat: Heartbeat | None = None
-        if pending.HasField("heartbeat_details"):
-            payloads = list(pending.heartbeat_details.payloads)
-            (beat,) = await self._client.data_converter.decode(payloads, [Heartbeat])
-        return WaitingAttempt(activity_id=pending.activity_id, beat=beat)
+        return WaitingAttempt(activity_id=pending.activity_id, beat=await self._beat(pending))
+
+    async def _beat(self, pending: PendingActivityInfo) -> Heartbeat | None:
+        if not pending.HasField("heartbeat_details"):
+            return None
+        beat: Heartbeat
+        (beat,) = await self._client.data_converter.decode(list(pending.heartbeat_details.payloads), [Heartbeat])
+        return beat

@@ -2,13 +2,13 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from activities.attempt import Host, attempt_tag
-from activities.backends.backend import RenderTask
+from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.failures import AttemptError, RefusedError
 from activities.media.audio import audio_command, audio_suffix
 from activities.media.chunk import ChunkFile
@@ -34,17 +34,15 @@ class FilmAttempt:
         job: The job.
         sidecars: The sidecars of the chunks that belong in the film, in order.
         name: Name of the attempt, never used twice.
-        progress: Called with the number of frames written so far.
+        watcher: Hears how far it is.
     """
 
-    def __init__(
-        self, host: Host, job: OpenJob, sidecars: list[Sidecar], name: str, progress: Callable[[int], None]
-    ) -> None:
+    def __init__(self, host: Host, job: OpenJob, sidecars: list[Sidecar], name: str, watcher: RenderWatcher) -> None:
         self._host = host
         self._job = job
         self._sidecars = sidecars
         self._name = name
-        self._progress = progress
+        self._watcher = watcher
         self._stop = threading.Event()
         self._dir = job.folder.attempt_dir(FILM, name)
         self._frames = sum(sidecar.frames for sidecar in sidecars)
@@ -97,7 +95,7 @@ class FilmAttempt:
         ]
         sound = await self._sound(film) if self._job.job.audio else None
         join = partial(
-            join_video, chunks, film, fps=self._job.job.rate, audio=sound, progress=self._progress, stop=self._stop
+            join_video, chunks, film, fps=self._job.job.rate, audio=sound, progress=self._tell, stop=self._stop
         )
         try:
             await in_thread(join, self._stop)
@@ -129,7 +127,7 @@ class FilmAttempt:
             sound = await self._sound(film)
             whole = [ChunkFile(picture, "the picture", self._frames)]
             join = partial(
-                join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._progress, stop=self._stop
+                join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._tell, stop=self._stop
             )
             await in_thread(join, self._stop)
 
@@ -169,10 +167,14 @@ class FilmAttempt:
             tag=tag,
             log=self.log,
             program=program,
+            stop=self._frames,
             # A film may take days to encode; standing still ends it all the same.
             timeouts=self._job.job.timeouts.model_copy(update={"chunk_seconds": 60 * 60 * 24 * 7}),
         )
-        await self._host.backend.render(task, self._progress)
+        await self._host.backend.render(task, self._watcher)
+
+    def _tell(self, frames: int) -> None:
+        self._watcher.progress(Progress(frames_done=frames))
 
     def _prove(self, film: Path) -> FilmFacts | None:
         """Return what was found in the film; None where a merge command makes something else than a film."""

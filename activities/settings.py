@@ -1,6 +1,7 @@
 """What a worker is allowed and told to do: `LONGTAKE_*`, read once, here."""
 
 import os
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,14 @@ class WorkerSettings(BaseModel):
     slots: int = Field(default=1, ge=1, le=1000, description="LONGTAKE_SLOTS: chunks rendered at once on this host")
     pass_env: tuple[str, ...] = Field(default=(), description="LONGTAKE_PASS_ENV: more variables that renders see")
     tools_dir: Path | None = Field(default=None, description="LONGTAKE_TOOLS_DIR: added to the PATH of renders")
+    host: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        description="LONGTAKE_HOST: what this host is called in statuses and failures",
+    )
+    contact_seconds: float = Field(
+        default=30, ge=1, description="LONGTAKE_CONTACT_SECONDS: renders stop when Temporal is away for longer"
+    )
     # Renders that end within it count; the others are stopped and go to another worker.
     shutdown_grace_seconds: float = Field(default=1, ge=0, description="LONGTAKE_SHUTDOWN_GRACE_SECONDS")
 
@@ -53,6 +62,8 @@ class WorkerSettings(BaseModel):
             "slots": slots if slots is not None else environ.get("LONGTAKE_SLOTS") or os.cpu_count() or 1,
             "pass_env": _words(environ.get("LONGTAKE_PASS_ENV", "")),
             "tools_dir": environ.get("LONGTAKE_TOOLS_DIR") or None,
+            "host": environ.get("LONGTAKE_HOST") or socket.gethostname(),
+            "contact_seconds": environ.get("LONGTAKE_CONTACT_SECONDS") or 30,
             "shutdown_grace_seconds": environ.get("LONGTAKE_SHUTDOWN_GRACE_SECONDS") or 1,
         }
         try:

@@ -6,13 +6,16 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.attempt import Host
+from activities.backends.backend import Progress
 from activities.beating import beating
-from activities.failures import AttemptError, RefusedError, StoreNotSharedError
+from activities.failures import AttemptError, AttemptLostError, RefusedError, StoreNotSharedError
 from activities.film import FilmAttempt
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.publish import is_intact, revoke
 from activities.stores.records import Sidecar
 from activities.threads import in_thread
+from activities.watch import JobWatches
+from activities.watcher import Watcher
 from longtake.errors import BadJobError, ErrorType
 from longtake.ranges import RangeSet
 from longtake.status import RenderJobResult
@@ -25,8 +28,9 @@ _MOST_TRIES = 3
 class StitchActivities:
     """Proves that all outputs are there and makes the film."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, watches: JobWatches) -> None:
         self._host = host
+        self._watches = watches
 
     @activity.defn(name="stitch_job")
     async def stitch_job(self, order: StitchOrder) -> RenderJobResult:
@@ -41,12 +45,12 @@ class StitchActivities:
         info = activity.info()
         beat = Heartbeat(chunk=0)
 
-        def progress(frames: int) -> None:
+        def hear(progress: Progress) -> None:
             nonlocal beat
-            beat = beat.model_copy(update={"frames_done": frames})
+            beat = beat.model_copy(update={"frames_done": progress.frames_done, "message": progress.message[:400]})
 
-        async with beating(lambda: beat):
-            try:
+        try:
+            async with beating(lambda: beat), self._watches.watching(parallel=1) as watch:
                 job = OpenJob.read(order.ref)
                 sidecars = await in_thread(partial(_sidecars, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
@@ -54,17 +58,19 @@ class StitchActivities:
                 made = RenderJobResult(frames=frames)
                 if job.job.output is not None or job.job.merge_command is not None:
                     name = f"{(info.workflow_run_id or '')[:8]}-stitch-{info.attempt}"
-                    made = await FilmAttempt(self._host, job, sidecars, name, progress).run()
+                    made = await FilmAttempt(self._host, job, sidecars, name, Watcher(watch, hear)).run()
                 return made.model_copy(update={"missing_chunks": order.missing})
-            except StoreNotSharedError as error:
-                raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
-            except (RefusedError, BadJobError) as error:
-                raise ApplicationError(str(error), type=ErrorType.STITCH_REFUSED, non_retryable=True) from error
-            except AttemptError as error:
-                final = error.fatal or info.attempt >= _MOST_TRIES
-                raise ApplicationError(
-                    f"the film could not be made: {error}", type=ErrorType.ATTEMPT_FAILED, non_retryable=final
-                ) from error
+        except StoreNotSharedError as error:
+            raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
+        except AttemptLostError as error:
+            raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
+        except (RefusedError, BadJobError) as error:
+            raise ApplicationError(str(error), type=ErrorType.STITCH_REFUSED, non_retryable=True) from error
+        except AttemptError as error:
+            final = error.fatal or info.attempt >= _MOST_TRIES
+            raise ApplicationError(
+                f"the film could not be made: {error}", type=ErrorType.ATTEMPT_FAILED, non_retryable=final
+            ) from error
 
 
 def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:

@@ -6,7 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from longtake.job import RenderJobSpec
-    from longtake.names import MEMO_CONTROL, MEMO_DIGEST, MEMO_STATUS, NAME, PROGRESS, STATE, Control
+    from longtake.names import MEMO_CONTROL, MEMO_DIGEST, MEMO_FREEZE, MEMO_STATUS, NAME, PROGRESS, STATE, Control
     from longtake.ranges import shown
     from longtake.status import JobPhase, JobState, JobStatus, RenderJobResult
     from longtake.work import JobPlan
@@ -23,6 +23,7 @@ class StatusBoard:
         info = workflow.info()
         self.status = JobStatus(id=info.workflow_id, created_at=info.start_time, updated_at=info.start_time)
         self._control = Control.RUN
+        self._freeze = 0
         self._attributes = False
         self._shown_at: datetime | None = None
         self._shown_progress = 0.0
@@ -59,13 +60,24 @@ class StatusBoard:
         if due and self.status.progress - self._shown_progress >= _PROGRESS_STEP:
             self._write()
 
-    def show(self, state: JobState, phase: JobPhase, control: Control) -> None:
-        """Show a change of state; nothing happens when it is shown already."""
-        if (state, phase, control) == (self.status.state, self.status.phase, self._control):
+    def show(
+        self, state: JobState, phase: JobPhase, control: Control, *, freeze: int = 0, error: str | None = None
+    ) -> None:
+        """Show a change of state, and tell workers what the job wants; nothing happens when it is shown already.
+
+        Args:
+            state: What users see.
+            phase: The same, finer.
+            control: What workers must do.
+            freeze: Number of the freeze, where they must freeze.
+            error: What holds the job up.
+        """
+        shown = (self.status.state, self.status.phase, self._control, self._freeze, self.status.error)
+        if (state, phase, control, freeze, error) == shown:
             return
         self._count_time(running=state is JobState.RUNNING and phase is JobPhase.RENDERING)
-        self._control = control
-        self._set(state=state, phase=phase)
+        self._control, self._freeze = control, freeze
+        self._set(state=state, phase=phase, error=error)
         self._write()
 
     def end(self, state: JobState, *, error: str | None = None, result: RenderJobResult | None = None) -> None:
@@ -82,7 +94,7 @@ class StatusBoard:
         if self._running_since is not None:
             ran += workflow.now() - self._running_since
         finished = status.completed_chunks - status.skipped_chunks
-        left = status.total_chunks - status.completed_chunks - status.failed_chunks
+        left = status.total_chunks - status.completed_chunks - status.failed_chunks - status.left_out_chunks
         if finished <= 0 or status.state.ended:
             return status
         return status.model_copy(update={"eta_seconds": round(ran.total_seconds() / finished * left, 1)})
@@ -98,7 +110,7 @@ class StatusBoard:
     def _write(self) -> None:
         self._shown_at, self._shown_progress = workflow.now(), self.status.progress
         status = self.status.model_dump(mode="json", exclude_defaults=True)
-        workflow.upsert_memo({MEMO_CONTROL: self._control.value, MEMO_STATUS: status})
+        workflow.upsert_memo({MEMO_CONTROL: self._control.value, MEMO_FREEZE: self._freeze, MEMO_STATUS: status})
         if self._attributes:
             workflow.upsert_search_attributes(
                 [STATE.value_set(self.status.state.value), PROGRESS.value_set(self.status.progress)]
@@ -117,6 +129,12 @@ def _page(status: JobStatus) -> str:
         lines.append(f"- film: `{status.result.output}`")
     if status.error:
         lines.append(f"- error: {status.error}")
+    if status.frozen_chunks:
+        lines.append(f"- frozen where they stand: {status.frozen_chunks} chunks")
+    if status.left_out_chunks:
+        lines.append(f"- skipped on request: {status.left_out_chunks} chunks")
+    if status.phase is JobPhase.HOLDING:
+        lines.append("- the job waits: mend the cause, then signal `resume`; or update `skip_chunks`")
     if status.failures:
         lines.append("- failed chunks: " + shown((failure.chunk, failure.chunk + 1) for failure in status.failures))
     return "\n".join(lines)

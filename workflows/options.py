@@ -19,6 +19,10 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 # Beside the render: hashing, checking and publishing a chunk on a slow file system.
 CHECK_SECONDS = 1800
 
+# The worker's own clock stands still while a render is frozen, and the server's does not: a freeze that lasts longer
+# costs the chunks that were frozen.
+FREEZE_SECONDS = 60 * 60 * 24 * 30
+
 # A chunk that takes its worker down every time must end some time; render failures are counted apart.
 LOST_WORKERS = 50
 
@@ -64,7 +68,7 @@ def rendering(job: RenderJobSpec, chunks: int) -> ActivityOptions:
     each = job.timeouts.chunk_seconds + job.timeouts.grace_seconds + CHECK_SECONDS
     return {
         "task_queue": local_queue(workflow.info().task_queue),
-        "start_to_close_timeout": timedelta(seconds=each * chunks),
+        "start_to_close_timeout": timedelta(seconds=each * chunks + FREEZE_SECONDS),
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": RetryPolicy(
             initial_interval=timedelta(seconds=1),

@@ -1,28 +1,32 @@
 """RenderJob: the workflow that owns a job from its file to its film."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.plan import PlanActivities
     from activities.stitch import StitchActivities
     from longtake.errors import BadJobError, ErrorType
-    from longtake.job import FailurePolicy, RenderJobSpec
+    from longtake.job import RenderJobSpec
     from longtake.jobfile import read_job
     from longtake.names import RENDER_JOB_WORKFLOW, Control, check_job_id
-    from longtake.ranges import shown
-    from longtake.requests import PauseRequest, SetMaxParallel
-    from longtake.status import JobMetrics, JobPhase, JobState, JobStatus, RenderJobResult
+    from longtake.ranges import RangeSet
+    from longtake.requests import PauseMode, PauseRequest, RetryFailed, SetMaxParallel, SkipChunks
+    from longtake.status import JobPhase, JobState, JobStatus, RenderJobResult
     from longtake.work import JobPlan, PlanOrder, StitchOrder
     from workflows import options
     from workflows.board import StatusBoard
-    from workflows.counting import frames_done
+    from workflows.counting import counts
+    from workflows.failing import failure_of, why_failed
+    from workflows.orders import Orders
     from workflows.spans import SpanRunner
+    from workflows.updates import check_rendering, check_retry, check_skip
 
 
 Result = TypeVar("Result")
@@ -39,7 +43,7 @@ class RenderJob:
     @workflow.init
     def __init__(self, document: RawValue) -> None:
         self._board = StatusBoard()
-        self._paused = False
+        self._orders = Orders()
         self._woken = False
         self._spans: SpanRunner | None = None
         self._step: workflow.ActivityHandle[Any] | None = None
@@ -52,14 +56,14 @@ class RenderJob:
             plan = await self._plan(job)
             await self._render(job, plan)
             result = await self._stitch(plan)
-            await self._rest_while_paused()
+            await self._rest_while_paused(JobPhase.STITCHING)
         except (asyncio.CancelledError, FailureError) as error:
             if _cancelled():
                 await self._stop_everything()
                 self._board.end(JobState.CANCELLED)
                 raise asyncio.CancelledError from error
             if isinstance(error, FailureError):
-                failure = _as_failure(error)
+                failure = failure_of(error)
                 self._board.end(JobState.FAILED, error=failure.message)
                 raise failure from error
             raise
@@ -68,14 +72,16 @@ class RenderJob:
 
     @workflow.signal
     def pause(self, request: PauseRequest | None = None) -> None:
-        """Let running chunks finish and start no other; a paused job stays as it is."""
-        self._paused = True
+        """Start nothing more and let what runs finish, freeze it or end it; a pause in force is only hardened."""
+        self._orders.pause(request.mode if request else PauseMode.DRAIN)
         self._wake()
 
     @workflow.signal
     def resume(self) -> None:
-        """Go on with what is missing; a job that is not paused stays as it is."""
-        self._paused = False
+        """Go on with what is missing, failed chunks of a holding job included."""
+        self._orders.resume()
+        if self._spans is not None and self._spans.holding:
+            self._spans.scheduler.retry()
         self._wake()
 
     @workflow.query
@@ -86,16 +92,36 @@ class RenderJob:
     @workflow.update
     def set_max_parallel(self, request: SetMaxParallel) -> int:
         """Change how many chunks render at once; running ones are not stopped."""
-        assert self._spans is not None  # the validator saw to it
-        self._spans.scheduler.limit = request.max_parallel
+        self._rendering.scheduler.limit = request.max_parallel
         self._board.counted(max_parallel=request.max_parallel)
         self._wake()
         return request.max_parallel
 
     @set_max_parallel.validator
     def _may_set_max_parallel(self, request: SetMaxParallel) -> None:
-        if self._spans is None:
-            raise ValueError("the job is not rendering yet; try again in a moment")
+        check_rendering(self._spans)
+
+    @workflow.update
+    def retry_failed(self, request: RetryFailed) -> int:
+        """Take up failed chunks again, or skipped ones that are named; return how many."""
+        count = self._rendering.scheduler.retry(request.chunks)
+        self._wake()
+        return count
+
+    @retry_failed.validator
+    def _may_retry_failed(self, request: RetryFailed) -> None:
+        check_retry(request, self._spans)
+
+    @workflow.update
+    def skip_chunks(self, request: SkipChunks) -> int:
+        """Render these chunks no more; return how many of them are left out. Published ones stay."""
+        count = self._rendering.leave_out(request)
+        self._wake()
+        return count
+
+    @skip_chunks.validator
+    def _may_skip_chunks(self, request: SkipChunks) -> None:
+        check_skip(request, self._spans)
 
     def _accept(self, document: RawValue) -> RenderJobSpec:
         # Decoded here and not by the signature: a converter's error would retry the workflow task for ever.
@@ -109,55 +135,67 @@ class RenderJob:
 
     async def _plan(self, job: RenderJobSpec) -> JobPlan:
         order = PlanOrder(id=workflow.info().workflow_id, job=job)
-        planning = workflow.start_activity_method(PlanActivities.plan_job, order, **options.orchestration())
-        plan = await self._perform(planning, JobState.PENDING, JobPhase.PLANNING)
+        plan = await self._perform(
+            lambda: workflow.start_activity_method(PlanActivities.plan_job, order, **options.orchestration()),
+            JobState.PENDING,
+            JobPhase.PLANNING,
+        )
         self._board.planned(plan)
         return plan
 
     async def _render(self, job: RenderJobSpec, plan: JobPlan) -> None:
         spans = self._spans = SpanRunner(job, plan, self._wake)
-        chunks = spans.scheduler
-        while not chunks.finished:
+        while not spans.finished:
             _leave_if_cancelled()
-            if chunks.failed_for_good and job.on_chunk_failure is FailurePolicy.FAIL:
+            if spans.hopeless:
                 await self._stop_everything()
                 break
-            if self._paused:
-                spans.drain()
+            if self._orders.paused or spans.holding:
+                spans.rest(self._orders)
                 self._count(job, plan)
-                self._show_paused(idle=spans.idle)
+                self._show_resting(spans)
             else:
                 spans.start_next()
                 self._count(job, plan)
                 self._board.show(JobState.RUNNING, JobPhase.RENDERING, Control.RUN)
             await self._until_woken()
         self._count(job, plan)
-        if chunks.failed and not job.allow_gaps:
-            raise ApplicationError(_why_failed(spans), type=ErrorType.JOB_FAILED, non_retryable=True)
+        if spans.scheduler.failed and not spans.allow_gaps:
+            raise ApplicationError(why_failed(spans), type=ErrorType.JOB_FAILED, non_retryable=True)
 
     async def _stitch(self, plan: JobPlan) -> RenderJobResult:
-        await self._rest_while_paused()
-        assert self._spans is not None  # chunks are joined after they were rendered
-        order = StitchOrder(ref=plan.ref, missing=self._spans.scheduler.failed)
-        stitching = workflow.start_activity_method(StitchActivities.stitch_job, order, **options.orchestration())
-        return await self._perform(stitching, JobState.RUNNING, JobPhase.STITCHING)
+        await self._rest_while_paused(JobPhase.RENDERING)
+        chunks = self._rendering.scheduler
+        order = StitchOrder(ref=plan.ref, missing=RangeSet((*chunks.failed, *chunks.left_out)).ranges)
+        return await self._perform(
+            lambda: workflow.start_activity_method(StitchActivities.stitch_job, order, **options.orchestration()),
+            JobState.RUNNING,
+            JobPhase.STITCHING,
+        )
 
-    async def _perform(self, step: workflow.ActivityHandle[Result], state: JobState, phase: JobPhase) -> Result:
-        """Wait for one activity; a pause lets it finish, a cancel stops it."""
-        self._step = step
-        step.add_done_callback(lambda _: self._wake())
-        while not step.done():
+    async def _perform(
+        self, start: Callable[[], workflow.ActivityHandle[Result]], state: JobState, phase: JobPhase
+    ) -> Result:
+        """Return what one activity makes: a pause lets it finish, `now` aborts it until the job goes on."""
+        while True:
+            step = self._step = start()
+            step.add_done_callback(lambda _: self._wake())
+            aborted = False
+            while not step.done():
+                _leave_if_cancelled()
+                if self._orders.pause_mode is PauseMode.NOW and not aborted:
+                    aborted = step.cancel()
+                self._board.show(state, JobPhase.PAUSING if self._orders.paused else phase, self._orders.control)
+                await self._until_woken()
             _leave_if_cancelled()
-            control = Control.DRAIN if self._paused else Control.RUN
-            self._board.show(state, JobPhase.PAUSING if self._paused else phase, control)
-            await self._until_woken()
-        _leave_if_cancelled()
-        return await step
+            if not aborted or not _was_cancelled(step):
+                return await step
+            await self._rest_while_paused(phase)
 
-    async def _rest_while_paused(self) -> None:
-        while self._paused:
+    async def _rest_while_paused(self, phase: JobPhase) -> None:
+        while self._orders.paused:
             _leave_if_cancelled()
-            self._show_paused(idle=True)
+            self._board.show(JobState.PAUSED, phase, self._orders.control)
             await self._until_woken()
         _leave_if_cancelled()
 
@@ -176,21 +214,23 @@ class RenderJob:
     def _is_idle(self) -> bool:
         return (self._step is None or self._step.done()) and (self._spans is None or self._spans.idle)
 
-    def _show_paused(self, *, idle: bool) -> None:
-        state = JobState.PAUSED if idle else JobState.RUNNING
-        self._board.show(state, JobPhase.RENDERING if idle else JobPhase.PAUSING, Control.DRAIN)
+    def _show_resting(self, spans: SpanRunner) -> None:
+        # Failed chunks hold a job; a pause beside them is shown as what it is.
+        holding = spans.holding and not self._orders.paused
+        state, phase = JobState.PAUSED, JobPhase.HOLDING if holding else JobPhase.RENDERING
+        if not spans.resting:
+            state, phase = JobState.RUNNING, JobPhase.PAUSING
+        control = Control.DRAIN if holding else self._orders.control
+        error = why_failed(spans) if spans.holding else None
+        self._board.show(state, phase, control, freeze=self._orders.freeze, error=error)
 
     def _count(self, job: RenderJobSpec, plan: JobPlan) -> None:
-        assert self._spans is not None  # there is nothing to count before
-        chunks = self._spans.scheduler
-        self._board.counted(
-            completed_chunks=chunks.done_count,
-            completed_frames=frames_done(job, plan, chunks.done),
-            failed_chunks=chunks.failed_count,
-            running_chunks=len(chunks.running),
-            failures=tuple(self._spans.failures),
-            metrics=JobMetrics(render_seconds=self._spans.render_seconds, chunk_seconds=chunks.mean_seconds),
-        )
+        self._board.counted(**counts(job, plan, self._rendering))
+
+    @property
+    def _rendering(self) -> SpanRunner:
+        assert self._spans is not None  # updates are refused, and chunks not joined, before they are rendered
+        return self._spans
 
     def _wake(self) -> None:
         self._woken = True
@@ -211,22 +251,6 @@ def _leave_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
-def _why_failed(spans: SpanRunner) -> str:
-    """Return one sentence that names the chunks, and the reason of one of them."""
-    chunks = spans.scheduler
-    told = min(spans.failures, key=lambda failure: failure.chunk, default=None)
-    if told is None:
-        return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)})"
-    tries = "try" if told.attempts == 1 else "tries"
-    reason = f"chunk {told.chunk} failed after {told.attempts} {tries}: {told.error}"
-    if chunks.failed_count == 1:
-        return reason
-    return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)}); {reason}"
-
-
-def _as_failure(error: FailureError) -> ApplicationError:
-    """Return the error that ends the job: the sentence of an activity's, not "Activity task failed"."""
-    cause = error.cause if isinstance(error, ActivityError) and error.cause else error
-    if isinstance(cause, ApplicationError):
-        return ApplicationError(cause.message, type=cause.type, non_retryable=True)
-    return ApplicationError(f"{cause}", type=ErrorType.JOB_FAILED, non_retryable=True)
+def _was_cancelled(step: workflow.ActivityHandle[Any]) -> bool:
+    error = None if step.cancelled() else step.exception()
+    return step.cancelled() or (error is not None and is_cancelled_exception(error))

@@ -37,10 +37,11 @@ class Scheduler:
 
     def __init__(self, chunk_count: int, *, limit: int, done: Iterable[Range] = (), passes: int = 1) -> None:
         self.limit = limit
-        self._count = chunk_count
+        self.chunk_count = chunk_count
         self._done = RangeSet(done)
         self._pending = self._done.gaps(0, chunk_count)
         self._failed = RangeSet()
+        self._left_out = RangeSet()
         self._running: list[Span] = []
         self._tries: dict[int, int] = {}
         self._passes_left = passes - 1
@@ -66,6 +67,20 @@ class Scheduler:
     def failed_count(self) -> int:
         """How many chunks used up the attempts of this pass."""
         return len(self._failed)
+
+    def has_failed(self, chunk: int) -> bool:
+        """Tell whether a chunk stands as failed."""
+        return chunk in self._failed
+
+    @property
+    def left_out(self) -> tuple[Range, ...]:
+        """Chunks that nobody wants any more."""
+        return self._left_out.ranges
+
+    @property
+    def left_out_count(self) -> int:
+        """How many chunks nobody wants any more."""
+        return len(self._left_out)
 
     @property
     def pending(self) -> tuple[Range, ...]:
@@ -103,6 +118,36 @@ class Scheduler:
             self._running.append(taken[-1])
         return taken
 
+    def retry(self, ranges: Iterable[Range] = ()) -> int:
+        """Take up failed chunks again, and named ones that were left out; return how many.
+
+        Args:
+            ranges: Which; none means all failed ones.
+        """
+        count = 0
+        for start, stop in tuple(ranges) or self._failed.ranges:
+            again = RangeSet((*self._failed.within(start, stop).ranges, *self._left_out.within(start, stop).ranges))
+            count += len(again)
+            for low, high in again.ranges:
+                self._failed.remove(low, high)
+                self._left_out.remove(low, high)
+                self._pend(low, high)
+        return count
+
+    def leave_out(self, ranges: Iterable[Range]) -> int:
+        """Render these chunks no more; return how many that changes. Those that are published stay so."""
+        before = len(self._left_out)
+        for start, stop in ranges:
+            for low, high in self._done.gaps(max(0, start), min(stop, self.chunk_count)).ranges:
+                self._left_out.add(low, high)
+                self._pending.remove(low, high)
+                self._failed.remove(low, high)
+        return len(self._left_out) - before
+
+    def wants(self, span: Span) -> bool:
+        """Tell whether a running span still holds chunks that are wanted."""
+        return bool(self._left_out.gaps(span.start, span.stop))
+
     def report(
         self, span: Span, *, done: Iterable[Range] = (), failed: Iterable[Range] = (), tries: int = 0,
         rendered: int = 0, seconds: float = 0.0,
@@ -120,10 +165,14 @@ class Scheduler:
         self._running.remove(span)
         for start, stop in done:
             self._done.add(max(start, span.start), min(stop, span.stop))
+            # Somebody did not want it, and it was published before anyone could stop it.
+            self._left_out.remove(max(start, span.start), min(stop, span.stop))
         left = self._done.gaps(span.start, span.stop)
+        for start, stop in self._left_out.within(span.start, span.stop).ranges:
+            left.remove(start, stop)
         for start, stop in failed:
             # What is published has not failed, whatever became of the try that says so.
-            for low, high in self._done.gaps(max(start, span.start), min(stop, span.stop)).ranges:
+            for low, high in left.within(start, stop).ranges:
                 self._failed.add(low, high)
                 left.remove(low, high)
         for start, stop in left.ranges:
@@ -133,20 +182,28 @@ class Scheduler:
         self._rendered += rendered
         self._seconds += seconds
 
+    def _pend(self, start: int, stop: int) -> None:
+        """Make chunks pending that no running span will report."""
+        wanted = RangeSet([(start, stop)])
+        for span in self._running:
+            wanted.remove(span.start, span.stop)
+        for low, high in wanted.ranges:
+            self._pending.add(low, high)
+
     def _cut(self) -> Span:
         start, stop = self._pending.front
         # In huge jobs a span may reach over chunks that are done: skipping them costs less than a span each.
-        end = self._count if self._least_size() > 1 else stop
+        end = self.chunk_count if self._least_size() > 1 else stop
         # A chunk with failed tries begins a span, because only a span's first chunk can bring its count along.
         edges = [*self._tries, *(span.start for span in self._running)]
         stop = min([start + self._span_size(), end, *(edge for edge in edges if edge > start)])
-        # A chunk that failed waits for the next pass.
-        stop = self._failed.gaps(start, stop).front[1]
+        # A chunk that failed waits for the next pass, and one that was left out for nothing.
+        stop = min(each.gaps(start, stop).front[1] for each in (self._failed, self._left_out))
         self._pending.remove(start, stop)
         return Span(start, stop, self._tries.pop(start, 0))
 
     def _least_size(self) -> int:
-        return -(-self._count // MOST_SPANS)
+        return -(-self.chunk_count // MOST_SPANS)
 
     def _span_size(self) -> int:
         mean = self.mean_seconds

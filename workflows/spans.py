@@ -10,10 +10,13 @@ with workflow.unsafe.imports_passed_through():
     from activities.render import RenderActivities
     from longtake.errors import ErrorType
     from longtake.job import RenderJobSpec
+    from longtake.policies import FailurePolicy
     from longtake.ranges import RangeSet
-    from longtake.status import ChunkFailure
+    from longtake.requests import PauseMode, SkipChunks
+    from longtake.status import ChunkFailure, JobMetrics
     from longtake.work import DrainOrder, DrainReport, Heartbeat, JobPlan, SpanOrder, SpanReport
     from workflows import options
+    from workflows.orders import Orders
     from workflows.scheduling import Scheduler, Span
 
 # A status that lists every failure of a large job would not fit a payload.
@@ -33,24 +36,70 @@ class SpanRunner:
         self.scheduler = Scheduler(
             plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts
         )
-        self.failures: list[ChunkFailure] = []
-        self.render_seconds = 0.0
+        self.metrics = JobMetrics()
+        self.allow_gaps = job.allow_gaps
+        self._failures: tuple[ChunkFailure, ...] = ()
         self._job = job
         self._plan = plan
         self._changed = changed
         self._handles: dict[str, workflow.ActivityHandle[SpanReport]] = {}
+        self._spans: dict[str, Span] = {}
         self._drain: workflow.ActivityHandle[DrainReport] | None = None
         self._taken_back: dict[str, Heartbeat | None] = {}
+        self._frozen: frozenset[str] = frozenset()
+        self._asked_to_stop: set[str] = set()
+        self._drained_for = 0
         self._started = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to render, and nothing holds the job."""
+        return self.scheduler.finished and not self.holding
+
+    @property
+    def holding(self) -> bool:
+        """Whether failed chunks hold the job until somebody has mended the cause."""
+        return self._job.on_chunk_failure is FailurePolicy.HOLD and self.scheduler.failed_for_good
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so much has failed that the job is to fail at once."""
+        if not self.scheduler.failed_for_good or self._job.on_chunk_failure is FailurePolicy.HOLD:
+            return False
+        if self._job.on_chunk_failure is FailurePolicy.FAIL:
+            return True
+        limit = self._job.failure_limit(self.scheduler.chunk_count)
+        return limit is not None and self.scheduler.failed_count > limit
+
+    @property
+    def makes_film(self) -> bool:
+        """Whether gaps would show."""
+        return self._job.output is not None or self._job.merge_command is not None
 
     @property
     def idle(self) -> bool:
         """Whether no attempt of the job runs or can begin."""
         return not self._handles
 
+    @property
+    def resting(self) -> bool:
+        """Whether nothing of the job renders: what has not ended stands frozen."""
+        return self._handles.keys() <= self._frozen
+
+    @property
+    def frozen_count(self) -> int:
+        """How many attempts stand frozen."""
+        return len(self._frozen)
+
+    @property
+    def told_failures(self) -> tuple[ChunkFailure, ...]:
+        """The reasons of chunks that stand as failed, as far as they are kept."""
+        return tuple(failure for failure in self._failures if self.scheduler.has_failed(failure.chunk))
+
     def start_next(self) -> None:
         """Start what may run now."""
         self._end_drain()
+        self._frozen = frozenset()
         for span in self.scheduler.take():
             self._started += 1
             chunks = f"chunk {span.start}" if span.stop == span.start + 1 else f"chunks {span.start}-{span.stop - 1}"
@@ -63,21 +112,42 @@ class SpanRunner:
                 **options.rendering(self._job, span.stop - span.start),
             )
             self._handles[activity_id] = handle
+            self._spans[activity_id] = span
             handle.add_done_callback(lambda done, span=span, key=activity_id: self._ended(key, span, done))  # type: ignore[misc]
 
-    def drain(self) -> None:
-        """Take back what waits in a queue or for its next try; what runs goes on to its end."""
-        if self._handles and self._drain is None:
+    def rest(self, orders: Orders) -> None:
+        """Come to rest as the pause in force says; `resting` tells when."""
+        if orders.pause_mode is PauseMode.NOW:
+            self.cancel()
+        else:
+            self._drain_for(orders.freeze)
+
+    def leave_out(self, request: SkipChunks) -> int:
+        """Render these chunks no more; return how many that changes."""
+        self.allow_gaps = self.allow_gaps or request.allow_gaps
+        count = self.scheduler.leave_out(request.chunks)
+        for activity_id, span in self._spans.items():
+            # A span that holds others too goes on: their work would be lost.
+            if not self.scheduler.wants(span):
+                self._cancel(activity_id)
+        return count
+
+    def _drain_for(self, freeze: int) -> None:
+        """Take back what waits in a queue or for its next try; what runs goes on to its end, or is frozen."""
+        if self._drain is not None and freeze != self._drained_for:
+            self._end_drain()
+        if not self.resting and self._drain is None:
+            self._drained_for = freeze
             self._drain = workflow.start_activity_method(
-                DrainActivities.find_waiting, DrainOrder(ref=self._plan.ref), **options.orchestration()
+                DrainActivities.find_waiting, DrainOrder(ref=self._plan.ref, freeze=freeze), **options.orchestration()
             )
             self._drain.add_done_callback(self._drained)
 
     def cancel(self) -> None:
         """Ask everything to stop; `idle` tells when it has."""
         self._end_drain()
-        for handle in self._handles.values():
-            handle.cancel()
+        for activity_id in self._handles:
+            self._cancel(activity_id)
 
     def _drained(self, handle: workflow.ActivityHandle[DrainReport]) -> None:
         # A drain that was taken back may still answer: what waits then belongs to a job that runs.
@@ -85,23 +155,39 @@ class SpanRunner:
             return
         self._drain = None
         if not handle.cancelled() and handle.exception() is None:
-            for waiting in handle.result().waiting:
+            report = handle.result()
+            self._frozen = frozenset(report.frozen)
+            for waiting in report.waiting:
                 if waiting.activity_id in self._handles:
                     self._taken_back[waiting.activity_id] = waiting.beat
-                    self._handles[waiting.activity_id].cancel()
+                    self._cancel(waiting.activity_id)
         self._changed()
+
+    def _cancel(self, activity_id: str) -> None:
+        if activity_id not in self._asked_to_stop:
+            self._asked_to_stop.add(activity_id)
+            self._handles[activity_id].cancel()
 
     def _end_drain(self) -> None:
         if self._drain is not None:
-            self._drain.cancel()
-            self._drain = None
+            drain, self._drain = self._drain, None
+            drain.cancel()
 
     def _ended(self, activity_id: str, span: Span, handle: workflow.ActivityHandle[SpanReport]) -> None:
-        del self._handles[activity_id]
+        del self._handles[activity_id], self._spans[activity_id]
+        self._frozen -= {activity_id}
+        self._asked_to_stop.discard(activity_id)
         beat = self._taken_back.pop(activity_id, None)
         report = _report_of(handle, span) or _as_left(span, beat)
-        self.failures = [*self.failures, *report.failures][:MOST_FAILURES]
-        self.render_seconds += report.render_seconds
+        told = {failure.chunk: failure for failure in (*self.told_failures, *report.failures)}
+        self._failures = tuple(told.values())[:MOST_FAILURES]
+        self.metrics = self.metrics.model_copy(
+            update={
+                "render_seconds": self.metrics.render_seconds + report.render_seconds,
+                "cpu_seconds": round(self.metrics.cpu_seconds + report.cpu_seconds, 3),
+                "peak_memory_bytes": max(self.metrics.peak_memory_bytes, report.peak_memory_bytes),
+            }
+        )
         self.scheduler.report(
             span,
             done=report.done,

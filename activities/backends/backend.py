@@ -31,6 +31,8 @@ class RenderTask:
     counted_dir: Path | None = None
     # Blocking; whether all outputs of this command are there and proven. None: only its end tells.
     is_whole: Callable[[], bool] | None = None
+    # The files that this command makes, the last one last: while they change or are missing, `is_whole` is not asked.
+    outputs: tuple[Path, ...] = ()
     # Whether `is_whole` proves so little that a renderer at work must not be ended for it.
     proof_is_weak: bool = False
 
@@ -42,7 +44,7 @@ class Progress:
     frames_done: int = 0
     # What the renderer says it is doing.
     message: str = ""
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
 
 class RenderWatcher(Protocol):
@@ -51,6 +53,11 @@ class RenderWatcher(Protocol):
     @property
     def freeze_order(self) -> int:
         """Number of the freeze that the render must obey now; 0 when it may run."""
+        ...
+
+    @property
+    def most_grace_seconds(self) -> float:
+        """How long the end of the render may take at most; short when somebody else renders the same already."""
         ...
 
     def frozen(self, order: int) -> None:

@@ -58,7 +58,7 @@ class Retry(Contract):
         default=(), max_length=64, description="regular expressions on the end of the log, never retried"
     )
     rules: tuple[FailureRule, ...] = Field(default=(), max_length=64, description="what to make of certain failures")
-    same_host: int = Field(default=2, ge=1, le=1000, description="failed tries on one host before another one is asked")
+    same_host: int = Field(default=2, ge=1, le=16, description="failed tries on one host before another one is asked")
 
     def delay_seconds(self, failures: int) -> float:
         """Return the wait after this many failed tries of a chunk."""

@@ -86,6 +86,12 @@ class RangeSet:
         self.remove(start, stop)
         return start, stop
 
+    def within(self, start: int, stop: int) -> "RangeSet":
+        """Return what this set has of `[start, stop)`."""
+        first = bisect_right(self._ranges, start, key=_HIGH)
+        last = bisect_left(self._ranges, stop, key=_LOW)
+        return RangeSet((max(low, start), min(high, stop)) for low, high in self._ranges[first:last])
+
     def gaps(self, start: int, stop: int) -> "RangeSet":
         """Return what `[start, stop)` has and this set has not."""
         edges = [start]

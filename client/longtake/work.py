@@ -70,6 +70,8 @@ class Heartbeat(Contract):
     reasons: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     host: str = ""
     failed_on: tuple[str, ...] = Field(default=(), description="hosts of those failed tries, the latest last")
+    avoid: tuple[str, ...] = Field(default=(), description="hosts that should not try it again")
+    given_back: int = Field(default=0, description="how often such a host passed it on")
     frozen: int = Field(default=0, description="number of the freeze that was carried out; 0 when it runs")
     message: str = Field(default="", max_length=400, description="what the renderer says it is doing")
     cpu_seconds: float = Field(default=0, description="CPU time of its processes so far")

@@ -47,6 +47,7 @@ class Life(RuleBasedStateMachine):
         self.done |= numbers(done)
         self.pending = self.all - self.done
         self.failed: set[int] = set()
+        self.left_out: set[int] = set()
         self.running: list[Span] = []
         self.tries: dict[int, int] = {}
         self.passes_left = passes - 1
@@ -73,6 +74,7 @@ class Life(RuleBasedStateMachine):
         assert span.start in self.pending
         assert not any(chunks & chunks_of(other) for other in self.running), "never two at once"
         assert not chunks & self.failed, "a chunk that failed waits for the next pass"
+        assert not chunks & self.left_out, "nobody wants it"
         assert self.count > MOST_SPANS or not chunks & self.done, "never a finished chunk"
         assert span.failures == self.tries.pop(span.start, 0)
         assert not chunks & self.tries.keys(), "only the first chunk of a span can bring its tries along"
@@ -86,6 +88,34 @@ class Life(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 30))
     def change_the_limit(self, limit: int) -> None:
         self.scheduler.limit = limit
+
+    @precondition(lambda self: not self.ended)
+    @rule(start=fractions, size=st.integers(1, 5))
+    def leave_out(self, start: float, size: int) -> None:
+        first = int(start * self.count)
+        chunks = set(range(first, min(first + size, self.count))) - self.done - self.left_out
+        assert self.scheduler.leave_out([(first, first + size)]) == len(chunks)
+        self.left_out |= chunks
+        self.pending -= chunks
+        self.failed -= chunks
+
+    @precondition(lambda self: not self.ended and self.failed)
+    @rule()
+    def retry_all_that_failed(self) -> None:
+        assert self.scheduler.retry() == len(self.failed)
+        self.pending |= self.failed
+        self.failed = set()
+
+    @precondition(lambda self: not self.ended)
+    @rule(start=fractions, size=st.integers(1, 5))
+    def retry_some(self, start: float, size: int) -> None:
+        """Also what was left out, when it is named; what runs stays with the span that has it."""
+        first = int(start * self.count)
+        again = (self.failed | self.left_out) & set(range(first, first + size))
+        assert self.scheduler.retry([(first, first + size)]) == len(again)
+        self.failed -= again
+        self.left_out -= again
+        self.pending |= again - {chunk for span in self.running for chunk in chunks_of(span)}
 
     # What becomes of spans.
 
@@ -171,8 +201,9 @@ class Life(RuleBasedStateMachine):
         self.scheduler.report(span, done=done, failed=failed, tries=tries, rendered=rendered, seconds=seconds)
         self.running.remove(span)
         self.done |= numbers(done)
-        self.failed |= numbers(failed) - self.done
-        left = chunks_of(span) - self.done - self.failed
+        self.left_out -= self.done
+        self.failed |= numbers(failed) - self.done - self.left_out
+        left = chunks_of(span) - self.done - self.failed - self.left_out
         self.pending |= left
         if left and tries:
             self.tries[min(left)] = tries
@@ -188,8 +219,9 @@ class Life(RuleBasedStateMachine):
         assert sorted(scheduler.running, key=lambda span: span.start) == sorted(
             self.running, key=lambda span: span.start
         )
-        running = {chunk for span in self.running for chunk in chunks_of(span)} - self.done
-        places = (self.done, self.failed, self.pending, running)
+        assert numbers(scheduler.left_out) == self.left_out
+        running = {chunk for span in self.running for chunk in chunks_of(span)} - self.done - self.left_out
+        places = (self.done, self.failed, self.left_out, self.pending, running)
         assert set().union(*places) == self.all
         assert sum(map(len, places)) == self.count
 
@@ -197,6 +229,7 @@ class Life(RuleBasedStateMachine):
     def the_counts_are_right(self) -> None:
         assert self.scheduler.done_count == len(self.done)
         assert self.scheduler.failed_count == len(self.failed)
+        assert self.scheduler.left_out_count == len(self.left_out)
 
     @invariant()
     def it_knows_whether_it_is_finished(self) -> None:
@@ -217,7 +250,7 @@ class Life(RuleBasedStateMachine):
                 break
             self.take()
         assert self.scheduler.finished
-        assert self.done | self.failed == self.all
+        assert self.done | self.failed | self.left_out == self.all
         assert not self.failed or not self.passes_left
         assert self.scheduler.take() == []
 

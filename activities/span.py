@@ -1,0 +1,189 @@
+"""One attempt at a span: its chunks one after the other, with what is said of them meanwhile."""
+
+import logging
+
+from temporalio import activity
+
+from activities.attempt import ChunkAttempt, Host
+from activities.backends.backend import Progress
+from activities.failures import AttemptError
+from activities.hosts import OtherHosts
+from activities.stores.job_folder import OpenJob
+from activities.stores.records import Sidecar
+from activities.watch import JobWatch
+from activities.watcher import Watcher
+from longtake.errors import BadJobError, ErrorType
+from longtake.names import Control
+from longtake.planning import Chunk
+from longtake.policies import FailurePolicy
+from longtake.ranges import RangeSet
+from longtake.status import ChunkFailure
+from longtake.work import Heartbeat, SpanOrder, SpanReport
+
+_log = logging.getLogger(__name__)
+
+# Reasons kept of a span's failed chunks: they travel in heartbeats, four times a second.
+_MOST_REASONS = 3
+
+# A chunk that no other host takes is rendered where it failed before: better than never.
+_MOST_PASSED_ON = 8
+_LONGEST_PASS_SECONDS = 15.0
+_MOST_HOSTS = 16
+
+
+class NextTry(Exception):
+    """This try is over, and another one is due."""
+
+    def __init__(self, sentence: str, type: ErrorType, wait_seconds: float) -> None:
+        super().__init__(sentence)
+        self.type = type
+        self.wait_seconds = wait_seconds
+
+
+class Span:
+    """One attempt at a span.
+
+    Args:
+        host: What this worker offers.
+        others: Who could take a chunk that fails here.
+        job: The job.
+        order: Which chunks.
+        before: The last word of the attempt before this one, if there was one.
+    """
+
+    def __init__(
+        self, host: Host, others: OtherHosts, job: OpenJob, order: SpanOrder, before: Heartbeat | None
+    ) -> None:
+        self._host = host
+        self._others = others
+        self._job = job
+        self._order = order
+        self.heartbeat = before or Heartbeat(chunk=order.start, failures=order.failures)
+        # What was frozen has died with the attempt that froze it.
+        self._say(frozen=0)
+        self.gave_up = RangeSet(self.heartbeat.given_up)
+        self.reasons = list(self.heartbeat.reasons)
+        self._done = RangeSet()
+        self._rendered: list[Sidecar] = []
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything that the job would lose if this attempt ended without a report."""
+        return bool(self._done or self.gave_up or self.heartbeat.failures)
+
+    async def render(self, watch: JobWatch) -> None:
+        """Render what is missing, until a chunk fails for good or the job wants no more.
+
+        Raises:
+            NextTry: A chunk failed, or is for another host to try.
+            AttemptLostError: The try does not count.
+        """
+        for index in range(self._order.start, self._order.stop):
+            if index in self.gave_up:
+                continue
+            if index != self.heartbeat.chunk:
+                self._begin(index)
+            attempt = self._attempt(index)
+            sidecar = await attempt.published()
+            if sidecar is None:
+                if (await watch.look()).control is not Control.RUN or activity.is_worker_shutdown():
+                    return
+                await self._pass_on_if_unfit(index)
+                sidecar = await self._try(self._job.chunks[index], attempt, watch)
+            if sidecar is not None:
+                self._done.add(index, index + 1)
+                self._rendered.append(sidecar)
+                self._say(failures=0)
+            elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE:
+                return
+
+    def report(self) -> SpanReport:
+        """Return what this attempt came to."""
+        return SpanReport(
+            done=self._done.ranges,
+            failed=self.gave_up.ranges,
+            failures=tuple(self.reasons),
+            left_failures=self.heartbeat.failures,
+            rendered=len(self._rendered),
+            render_seconds=round(sum(sidecar.render_seconds for sidecar in self._rendered), 3),
+            cpu_seconds=round(sum(sidecar.cpu_seconds for sidecar in self._rendered), 3),
+            peak_memory_bytes=max((sidecar.peak_memory_bytes for sidecar in self._rendered), default=0),
+        )
+
+    async def _try(self, chunk: Chunk, attempt: ChunkAttempt, watch: JobWatch) -> Sidecar | None:
+        """Return the sidecar, or None when the chunk has used up its tries."""
+        self._say(frames=chunk.count, frames_done=0, attempt=self.heartbeat.failures + 1, host=self._host.name)
+        try:
+            return await attempt.run(Watcher(watch, self._hear, self._hear_frozen))
+        except (AttemptError, BadJobError) as error:
+            failures = self.heartbeat.failures + 1
+            sentence = f"chunk {chunk.index} (frames {chunk.start}-{chunk.stop - 1}): {error}"
+            retry = self._job.job.retry
+            if isinstance(error, AttemptError) and not error.fatal and failures < retry.attempts:
+                self._count_failure(failures, error)
+                wait = retry.delay_seconds(failures) if error.wait_seconds is None else error.wait_seconds
+                raise NextTry(sentence, ErrorType.ATTEMPT_FAILED, wait) from error
+            _log.error("job %s: %s; that was its last try", self._order.ref.id, sentence)
+            self._give_up(chunk, failures, f"{error}", attempt)
+            return None
+
+    def _count_failure(self, failures: int, error: AttemptError) -> None:
+        here, same_host = self._host.name, self._job.job.retry.same_host
+        failed_on = (*self.heartbeat.failed_on, here)[-2 * same_host :]
+        avoid = self.heartbeat.avoid
+        if here not in avoid and (error.another_host or failed_on.count(here) >= same_host):
+            avoid = (*avoid, here)[-_MOST_HOSTS:]
+        self._say(failures=failures, failed_on=failed_on, avoid=avoid, given_back=0, frames_done=0, frozen=0)
+
+    async def _pass_on_if_unfit(self, index: int) -> None:
+        """Leave a chunk that keeps failing on this host to another one, if there is any."""
+        beat = self.heartbeat
+        if self._host.name not in beat.avoid or beat.given_back >= _MOST_PASSED_ON or not await self._others.exist():
+            return
+        self._say(given_back=beat.given_back + 1)
+        raise NextTry(
+            f"chunk {index} has failed on {self._host.name} before and is left to another host",
+            ErrorType.ANOTHER_HOST,
+            min(_LONGEST_PASS_SECONDS, 0.5 * 2**beat.given_back),
+        )
+
+    def _give_up(self, chunk: Chunk, failures: int, error: str, attempt: ChunkAttempt) -> None:
+        self.gave_up.add(chunk.index, chunk.index + 1)
+        if len(self.reasons) < _MOST_REASONS:
+            self.reasons.append(
+                ChunkFailure(
+                    chunk=chunk.index,
+                    start=chunk.start,
+                    stop=chunk.stop,
+                    attempts=failures,
+                    error=error[:800],
+                    host=self._host.name,
+                    log=str(attempt.log),
+                )
+            )
+        self._say(failures=0, given_up=self.gave_up.ranges, reasons=tuple(self.reasons), frozen=0)
+
+    def _begin(self, index: int) -> None:
+        self.heartbeat = Heartbeat(
+            chunk=index, given_up=self.gave_up.ranges, reasons=tuple(self.reasons), host=self._host.name
+        )
+
+    def _hear(self, progress: Progress) -> None:
+        self._say(
+            frames_done=progress.frames_done,
+            message=progress.message[:400],
+            cpu_seconds=round(progress.usage.cpu_seconds, 2),
+            memory_bytes=progress.usage.memory_bytes,
+            io_bytes=progress.usage.io_bytes,
+        )
+
+    def _hear_frozen(self, order: int) -> None:
+        self._say(frozen=order)
+
+    def _say(self, **fields: object) -> None:
+        self.heartbeat = self.heartbeat.model_copy(update=fields)
+
+    def _attempt(self, index: int) -> ChunkAttempt:
+        info = activity.info()
+        name = f"{(info.workflow_run_id or '')[:8]}-{info.activity_id}-{info.attempt}"
+        return ChunkAttempt(self._host, self._job, self._job.chunks[index], name)
