@@ -80,7 +80,7 @@ def test_a_thousand_pauses_and_resumes_leave_state_and_work_agreed(seed: int) ->
         orders.resume()
         assert not orders.paused
         scheduler.take()
-        assert len(scheduler.running) == min(4, 4000 - len(rendered)), "a job that goes on works"
+        assert len(scheduler.running) == 4 or not scheduler.pending, "a job that goes on works"
         for span in chance.sample(scheduler.running, k=chance.randint(0, 2)):
             chunks = set(range(span.start, span.stop))
             assert not chunks & rendered, "nothing twice"
