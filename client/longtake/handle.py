@@ -30,7 +30,7 @@ from longtake.errors import (
 from longtake.ranges import Range
 from longtake.requests import PauseMode, PauseRequest, RetryFailed, SetMaxParallel, SkipChunks
 from longtake.running import running_chunks
-from longtake.status import JobState, JobStatus, RenderJobResult
+from longtake.status import JobState, JobStatus, RenderJobResult, RunningChunk
 from longtake.summaries import status_of
 from longtake.updates import request_number
 
@@ -59,13 +59,15 @@ class JobHandle:
             status = await self._workflow.query("status", result_type=JobStatus, rpc_timeout=_QUERY_TIMEOUT)
         if status.state is JobState.PAUSED:
             # What ran in the description has ended or was frozen before the job called itself paused.
-            description = await self._describe() if status.frozen_chunks else description
-            chunks = tuple(chunk for chunk in await running_chunks(description) if chunk.frozen)
-            return status.model_copy(update={"running": chunks if status.frozen_chunks else (), "running_chunks": 0})
-        chunks = await running_chunks(description)
-        frozen = sum(chunk.frozen for chunk in chunks)
-        running = sum(not chunk.waiting for chunk in chunks) - frozen
-        return status.model_copy(update={"running": chunks, "running_chunks": running, "frozen_chunks": frozen})
+            frozen = await self._running(await self._describe()) if status.frozen_chunks else ()
+            stand = tuple(chunk for chunk in frozen if chunk.frozen)
+            return status.model_copy(update={"running": stand, "running_chunks": 0})
+        chunks = await self._running(description)
+        frozen_chunks = sum(chunk.frozen for chunk in chunks)
+        running_chunks = sum(not chunk.waiting for chunk in chunks) - frozen_chunks
+        return status.model_copy(
+            update={"running": chunks, "running_chunks": running_chunks, "frozen_chunks": frozen_chunks}
+        )
 
     async def watch(self, *, interval_seconds: float = _LOOK_SECONDS) -> AsyncIterator[JobStatus]:
         """Yield the status again and again, and last the one the job ended with."""
@@ -136,16 +138,16 @@ class JobHandle:
         """Take up chunks that have used up their attempts; return how many.
 
         Args:
-            chunks: Ranges `[start, stop)` of failed chunks; none means all of them.
+            chunks: Ranges `[start, stop)` of failed or skipped chunks; none means all that failed.
         """
         return await self._update("retry_failed", RetryFailed(chunks=tuple(chunks)), "retry single chunks")
 
     async def skip_chunks(self, chunks: Iterable[Range], *, allow_gaps: bool = False) -> int:
-        """Render these chunks no more; return how many of them are left out. Finished ones stay.
+        """Render these chunks no more; return how many were not left out before.
 
         Args:
-            chunks: Ranges `[start, stop)` of chunks.
-            allow_gaps: Make the film without them; else the job fails for them in the end.
+            chunks: Ranges `[start, stop)` of unfinished chunks.
+            allow_gaps: The film may lack them; a job that makes a film refuses without this.
         """
         request = SkipChunks(chunks=tuple(chunks), allow_gaps=allow_gaps)
         return await self._update("skip_chunks", request, "skip chunks")
@@ -182,6 +184,10 @@ class JobHandle:
             return await self._workflow.describe()
         except RPCError as error:
             raise self._explained(error) from error
+
+    async def _running(self, description: WorkflowExecutionDescription) -> tuple[RunningChunk, ...]:
+        pending = description.raw_description.pending_activities
+        return await running_chunks(pending, self._client.data_converter, job_id=self.id)
 
     async def _signal(self, name: str, *arguments: object) -> None:
         try:

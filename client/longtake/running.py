@@ -1,9 +1,10 @@
 """The chunks that run now, as Temporal's list of a job's pending activities tells of them."""
 
+from collections.abc import Iterable
+
 from temporalio.api.enums.v1 import PendingActivityState, TimeoutType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.client import WorkflowExecutionDescription
 from temporalio.converter import DataConverter
 
 from longtake.status import RunningChunk
@@ -18,15 +19,12 @@ _PAUSED = (
 )
 
 
-async def running_chunks(description: WorkflowExecutionDescription) -> tuple[RunningChunk, ...]:
+async def running_chunks(
+    activities: Iterable[PendingActivityInfo], converter: DataConverter, *, job_id: str
+) -> tuple[RunningChunk, ...]:
     """Return the chunks that are rendered, stand frozen, or wait for their next try."""
-    return tuple(
-        [
-            _chunk(activity, await _last_beat(activity, description.data_converter), description.id)
-            for activity in description.raw_description.pending_activities
-            if activity.activity_type.name == _RENDERING
-        ]
-    )
+    renders = [activity for activity in activities if activity.activity_type.name == _RENDERING]
+    return tuple([_chunk(activity, await _last_beat(activity, converter), job_id) for activity in renders])
 
 
 async def _last_beat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat:

@@ -1,9 +1,9 @@
 """Requests that a job answers: sent as updates of its workflow, refused in one sentence."""
 
 import asyncio
-from typing import Any
+from typing import Any, Protocol
 
-from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.exceptions import ApplicationError
 
 from longtake.errors import BadJobError, NotReachableError
@@ -12,7 +12,20 @@ from longtake.errors import BadJobError, NotReachableError
 _PATIENCE_SECONDS = 30.0
 
 
-async def request_number(workflow: WorkflowHandle[Any, Any], name: str, request: object) -> int:
+class Updated(Protocol):
+    """What is needed of a `WorkflowHandle`."""
+
+    @property
+    def id(self) -> str:
+        """Id of the job."""
+
+    async def execute_update(self, update: str, arg: object, *, result_type: type) -> Any:
+        """Return the answer of the job's handler."""
+
+
+async def request_number(
+    workflow: Updated, name: str, request: object, *, patience_seconds: float = _PATIENCE_SECONDS
+) -> int:
     """Return the number that the job answers with.
 
     Raises:
@@ -21,7 +34,7 @@ async def request_number(workflow: WorkflowHandle[Any, Any], name: str, request:
         RPCError: Temporal refuses the request: there is no such job, or it has ended.
     """
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(patience_seconds):
             return await _answer(workflow, name, request)
     except TimeoutError as error:
         raise NotReachableError(
@@ -34,7 +47,7 @@ async def request_number(workflow: WorkflowHandle[Any, Any], name: str, request:
         ) from error
 
 
-async def _answer(workflow: WorkflowHandle[Any, Any], name: str, request: object) -> int:
+async def _answer(workflow: Updated, name: str, request: object) -> int:
     try:
         answer: int = await workflow.execute_update(name, request, result_type=int)
     except WorkflowUpdateRPCTimeoutOrCancelledError as error:

@@ -8,7 +8,9 @@ import pytest
 from longtake.cli import app as application
 from longtake.cli.app import main
 
-COMMANDS = ("plan", "submit", "watch", "retry", "pause", "resume", "cancel", "status", "list", "logs", "doctor")
+COMMANDS = (
+    "plan", "submit", "watch", "retry", "skip", "pause", "resume", "cancel", "status", "list", "logs", "doctor"
+)  # fmt: skip
 
 JOB = """
 name: test
@@ -70,6 +72,9 @@ def test_the_help_names_every_command_and_the_exit_codes(capsys: Captured) -> No
         ("submit", "{job}", "--set", "name=[unfinished"),
         ("list", "--state", "nonsense"),
         ("pause", "job-1", "--mode", "nonsense"),
+        ("skip", "job-1"),
+        ("skip", "job-1", "--chunk", "nonsense"),
+        ("retry", "job-1", "--chunk", "7-3"),
     ],
 )
 def test_wrong_usage_exits_2_and_writes_no_result(arguments: tuple[str, ...], job_file: Path, capsys: Captured) -> None:
@@ -79,13 +84,11 @@ def test_wrong_usage_exits_2_and_writes_no_result(arguments: tuple[str, ...], jo
     assert "Error" in written.err or written.err.startswith("longtake: --")
 
 
-@pytest.mark.parametrize("mode", ["now", "freeze"])
-def test_pause_modes_of_later_versions_are_refused_with_those_there_are(
-    mode: str, nobody: str, capsys: Captured
-) -> None:
-    assert main(["--address", nobody, "pause", "job-1", "--mode", mode]) == 2
-    refused = f"longtake: --mode: {mode!r} is no way to pause in this version; use drain\n"
-    assert capsys.readouterr().err == refused
+@pytest.mark.parametrize("mode", ["drain", "freeze", "now"])
+def test_every_way_to_pause_is_taken_and_taught(mode: str, nobody: str, capsys: Captured) -> None:
+    assert main(["--address", nobody, "pause", "job-1", "--mode", mode]) == 5
+    assert main(["pause", "--help"]) == 0
+    assert any(line.strip().startswith(f"{mode}: ") for line in capsys.readouterr().out.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,13 @@ def test_bad_jobs_exit_2_with_one_sentence_before_any_server_is_asked(
     assert len(written.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [("list",), ("status", "job-1"), ("submit", "{job}"), ("watch", "job-1")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",), ("status", "job-1"), ("submit", "{job}"), ("watch", "job-1"), ("retry", "job-1", "--chunk", "3"),
+        ("skip", "job-1", "--chunk", "3-7,9", "--chunk", "0", "--allow-gaps"),
+    ],
+)  # fmt: skip
 def test_no_server_exits_5_with_one_sentence(
     arguments: tuple[str, ...], job_file: Path, nobody: str, capsys: Captured
 ) -> None:

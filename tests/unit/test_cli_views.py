@@ -12,11 +12,13 @@ from rich.console import Console
 from longtake.cli.logreader import LogReader, readable
 from longtake.cli.pace import Pace
 from longtake.cli.picture import running_table
+from longtake.cli.steering import brought_about
 from longtake.cli.terminal import clean, shortened
 from longtake.cli.views import JsonView, LineView, View
 from longtake.cli.watching import follow
-from longtake.cli.words import duration, ending
+from longtake.cli.words import duration, ending, film, size
 from longtake.errors import NotReachableError
+from longtake.requests import PauseMode
 from longtake.status import (
     ChunkFailure,
     JobPhase,
@@ -82,8 +84,9 @@ def test_failed_tries_stop_being_told_one_by_one(capsys: Captured) -> None:
 
 def test_json_lines_come_with_changes_and_not_with_looks(capsys: Captured) -> None:
     begun = look(running=(RunningChunk(chunk=1, frames=10, frames_done=1),), eta_seconds=5)
+    usage = {"message": "Tile 3", "cpu_seconds": 1.5, "memory_bytes": 2**20, "io_bytes": 5}
     later = look(
-        running=(RunningChunk(chunk=1, frames=10, frames_done=7),),
+        running=(RunningChunk(chunk=1, frames=10, frames_done=7, **usage),),
         eta_seconds=2,
         updated_at=BEGAN + timedelta(seconds=3),
     )
@@ -114,12 +117,101 @@ def test_the_pace_estimates_by_itself_while_no_chunk_is_finished() -> None:
 def test_the_picture_has_no_more_rows_than_there_is_room_for() -> None:
     running = tuple(RunningChunk(chunk=n, frames=10, host="node", waiting=n >= 30) for n in range(500))
     drawn = io.StringIO()
-    Console(file=drawn, width=80).print(running_table(running, 12))
+    Console(file=drawn, width=80).print(running_table(running, 12, width=80))
     rows = drawn.getvalue().splitlines()
     assert len(rows) == 13
     assert "489 more chunks" in rows[-1]
     assert "470 of them in a queue" in rows[-1]
     assert all(len(row) <= 80 for row in rows)
+
+
+def drawn_rows(*running: RunningChunk, width: int, whole: bool = False) -> list[str]:
+    drawn = io.StringIO()
+    Console(file=drawn, width=width).print(running_table(running, 12, width=width, whole=whole))
+    return drawn.getvalue().splitlines()
+
+
+def test_the_picture_marks_frozen_chunks_and_tells_what_the_renderer_says() -> None:
+    still = RunningChunk(chunk=3, frames=10, frames_done=4, host="north", frozen=True)
+    busy = RunningChunk(chunk=4, frames=10, frames_done=4, host="south", message="Tile\x1b[31m 3-16")
+    _, frozen, rendering = drawn_rows(busy, still, width=80)
+
+    assert frozen.split() == ["3", "1", "frozen", "4/10", "north"]
+    assert rendering.endswith("south  Tile 3-16".ljust(len(rendering) - rendering.index("south")))
+
+
+@pytest.mark.parametrize(("width", "told"), [(80, False), (100, True)])
+def test_the_picture_tells_what_renders_use_where_it_fits(width: int, told: bool) -> None:
+    chunk = RunningChunk(chunk=3, frames=10, host="north", cpu_seconds=3900, memory_bytes=3 * 2**29)
+    head, row = drawn_rows(chunk, width=width)
+
+    assert ("memory" in head, "1:05:00" in row, "1.5 GiB" in row) == (told, told, told)
+    assert "north" in row
+    assert len(row) <= width
+
+
+def test_an_error_is_whole_where_it_is_read_and_cut_where_it_is_watched() -> None:
+    chunk = RunningChunk(chunk=3, waiting=True, error="chunk 3 (frames 0-9): " + "x" * 200 + " the end")
+
+    assert len(drawn_rows(chunk, width=80)) == 2
+    assert "the end" in " ".join(drawn_rows(chunk, width=80, whole=True))
+
+
+HOLDING = look(
+    20,
+    state=JobState.PAUSED,
+    phase=JobPhase.HOLDING,
+    failed_chunks=3,
+    failures=tuple(ChunkFailure(chunk=n, error="no licence") for n in (3, 8, 9)),
+)
+
+
+def test_a_job_that_holds_says_once_what_to_do_and_again_when_it_holds_again(capsys: Captured) -> None:
+    show_all(LineView(), [HOLDING, HOLDING, look(30), HOLDING])
+    told = capsys.readouterr().err.splitlines()
+
+    advised = (
+        "job-1 holds: mend the cause, then `longtake resume job-1`; or go on without: "
+        "`longtake skip job-1 --chunk 3,8-9 --allow-gaps`"
+    )
+    assert told.count(advised) == 2
+    assert sum(line.startswith("chunk 8 failed for good") for line in told) == 2
+    assert any(line.startswith("job-1 paused, holding: 20 %") and "3 failed" in line for line in told)
+
+
+def test_lines_count_frozen_and_left_out_chunks(capsys: Captured) -> None:
+    show_all(LineView(), [look(20, state=JobState.PAUSED, frozen_chunks=2, left_out_chunks=1)])
+    assert capsys.readouterr().err == "job-1 paused: 20 %, 20 of 100 frames, 2 of 10 chunks, 2 frozen, 1 left out\n"
+
+
+def test_an_activity_paused_in_temporal_is_told_beside_the_try_before_it(capsys: Captured) -> None:
+    before = look(running=(RunningChunk(chunk=4, attempt=2, error="out of memory"),))
+    paused = look(running=(RunningChunk(chunk=4, attempt=2, waiting=True, error="paused in Temporal; unpause it"),))
+    show_all(LineView(), [before, paused, paused])
+    told = capsys.readouterr().err.splitlines()
+
+    assert told.count("chunk 4: out of memory") == told.count("chunk 4: paused in Temporal; unpause it") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "mode", "words"),
+    [
+        ({"phase": JobPhase.PAUSING, "running_chunks": 2}, PauseMode.DRAIN, "job-1 is pausing: 2 chunks finish first"),
+        ({"phase": JobPhase.PAUSING, "running_chunks": 1}, PauseMode.DRAIN, "job-1 is pausing: 1 chunk finishes first"),
+        ({"phase": JobPhase.PAUSING, "running_chunks": 2}, PauseMode.FREEZE, "job-1 is pausing: 2 chunks to freeze"),
+        ({"phase": JobPhase.PAUSING, "running_chunks": 1}, PauseMode.NOW, "job-1 is pausing: 1 chunk to stop"),
+        ({"phase": JobPhase.PAUSING}, PauseMode.NOW, "job-1 is pausing"),
+        ({"state": JobState.PAUSED, "frozen_chunks": 3}, PauseMode.FREEZE, "job-1 is paused at 20 %, 3 chunks frozen"),
+        ({"state": JobState.PAUSED}, PauseMode.DRAIN, "job-1 is paused at 20 %"),
+        ({"phase": JobPhase.CLEANING_UP, "running_chunks": 1}, PauseMode.DRAIN, "is being cancelled: 1 chunk to stop"),
+    ],
+)
+def test_what_a_request_has_brought_about_is_one_line(fields: dict[str, object], mode: PauseMode, words: str) -> None:
+    assert brought_about(look(20, **fields), mode).endswith(words)
+
+
+def test_a_job_that_holds_is_told_by_pause_and_resume_too() -> None:
+    assert "mend the cause" in brought_about(HOLDING, PauseMode.DRAIN)
 
 
 class Scripted:
@@ -225,6 +317,23 @@ def test_long_errors_keep_their_beginning_and_their_end() -> None:
 )
 def test_spans_of_time_are_readable(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (2**20, "1.0 MiB"), (812 * 2**20, "812 MiB"),
+        (1023 * 2**20, "1.0 GiB"), (int(9.96 * 2**30), "10 GiB"), (5 * 2**50, "5120 TiB"),
+    ],
+)  # fmt: skip
+def test_amounts_of_memory_are_readable(count: int, words: str) -> None:
+    assert size(count) == words
+
+
+def test_a_film_with_gaps_says_which() -> None:
+    result = RenderJobResult(output="/films/film.mp4", frames=90, missing_chunks=((3, 4), (7, 9)))
+    assert film(result) == "/films/film.mp4 (90 frames), without chunks 3, 7-8"
+    assert film(RenderJobResult(frames=90, missing_chunks=((3, 4),))).endswith("in chunks, no film, without chunks 3")
 
 
 def test_the_end_of_a_job_is_one_line_with_what_to_do_next() -> None:

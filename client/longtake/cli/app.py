@@ -13,9 +13,10 @@ from typer.core import TyperGroup
 
 from longtake.cli.doctor import doctor
 from longtake.cli.exits import ExitCode, code_of, explained
-from longtake.cli.jobs import retry, submit, watch
+from longtake.cli.jobs import submit, watch
 from longtake.cli.logs import logs
 from longtake.cli.looking import list_, status
+from longtake.cli.mending import retry, skip
 from longtake.cli.plans import plan
 from longtake.cli.session import Settings
 from longtake.cli.steering import cancel, pause, resume
@@ -52,8 +53,8 @@ app = typer.Typer(
 )
 
 for _panel, _commands in {
-    "Render": (plan, submit, watch, retry),
-    "Steer": (pause, resume, cancel),
+    "Render": (plan, submit, watch),
+    "Steer": (pause, resume, cancel, retry, skip),
     "Look": (status, list_, logs, doctor),
 }.items():
     for _command in _commands:

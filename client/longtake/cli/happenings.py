@@ -1,8 +1,9 @@
-"""What happens to a job's chunks, told once each: tries that go wrong and chunks that fail for good."""
+"""What happens to a job's chunks, told once each: tries that go wrong, chunks that fail for good, and what to do."""
 
 from collections.abc import Iterator
 
 from longtake.cli.terminal import clean, shortened
+from longtake.cli.words import advice
 from longtake.status import ChunkFailure, JobStatus
 
 # Failed tries told one by one; on a farm where every chunk fails they would hide everything else.
@@ -14,21 +15,27 @@ class Happenings:
 
     def __init__(self) -> None:
         self._failed: set[int] = set()
-        self._tries: set[tuple[int, int]] = set()
+        self._tries: set[tuple[int, int, str]] = set()
+        self._advice: str | None = None
 
     def news(self, status: JobStatus) -> Iterator[tuple[str, bool]]:
         """Yield a line for each thing that is new, and whether it is for good."""
+        # A chunk that is taken up again and fails again is news.
+        self._failed &= {failure.chunk for failure in status.failures}
         for failure in status.failures:
             if failure.chunk not in self._failed:
                 self._failed.add(failure.chunk)
                 yield failure_line(failure), True
         for chunk in status.running:
-            key = (chunk.chunk, chunk.attempt)
+            key = (chunk.chunk, chunk.attempt, chunk.error)
             if chunk.error and key not in self._tries and len(self._tries) <= _MOST_TRIES:
                 self._tries.add(key)
                 quiet = len(self._tries) > _MOST_TRIES
                 error = chunk.error if chunk.error.startswith("chunk ") else f"chunk {chunk.chunk}: {chunk.error}"
                 yield "more tries go wrong; `longtake logs` has them all" if quiet else shortened(error), False
+        last, self._advice = self._advice, advice(status)
+        if self._advice and self._advice != last:
+            yield f"{status.id} holds: {self._advice}", False
 
 
 def failure_line(failure: ChunkFailure) -> str:

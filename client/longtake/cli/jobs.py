@@ -1,4 +1,4 @@
-"""`submit`, `retry` and `watch`: starting jobs and following them to their end."""
+"""`submit` and `watch`: starting jobs and following them to their end."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -10,12 +10,12 @@ import yaml
 
 from longtake.cli.exits import code_of_end
 from longtake.cli.session import run
-from longtake.cli.terminal import answer, say
+from longtake.cli.terminal import answer, answer_json, say
 from longtake.cli.views import View, view_for
 from longtake.cli.watching import follow
 from longtake.cli.words import ending
 from longtake.client import RenderClient
-from longtake.errors import BadJobError, JobEndedError
+from longtake.errors import BadJobError
 from longtake.handle import JobHandle
 from longtake.job import RenderJobSpec
 from longtake.jobfile import load_job
@@ -60,22 +60,7 @@ def submit(
     job = read(file, values)
     if max_parallel is not None:
         job = job.model_copy(update={"max_parallel": max_parallel})
-    _start(context, lambda farm: farm.submit(job, id=id), watch=watch)
-
-
-def retry(
-    context: typer.Context,
-    id: JobId,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
-) -> None:
-    """Start a failed or cancelled job again: finished chunks stay, the rest is rendered.
-
-    Example: longtake retry film-1a2b3c4d --watch
-    """
-    try:
-        _start(context, lambda farm: farm.retry(id), watch=watch)
-    except JobEndedError as error:
-        say(str(error))
+    launch(context, lambda farm: farm.submit(job, id=id), watch=watch)
 
 
 def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
@@ -107,15 +92,24 @@ def detached(id: str) -> str:
     return f"no longer watching; {id} goes on: `longtake watch {id}` shows it again, `longtake cancel {id}` ends it"
 
 
-def _start(context: typer.Context, begin: Callable[[RenderClient], Awaitable[JobHandle]], *, watch: bool) -> None:
-    """Start a job, print its id, and follow it if that is asked for."""
+def launch(
+    context: typer.Context,
+    begin: Callable[[RenderClient], Awaitable[JobHandle]],
+    *,
+    watch: bool,
+    json: bool = False,
+) -> None:
+    """Start a job, print its id or as JSON where it stands, and follow it if that is asked for."""
     started: list[str] = []
-    view: View = view_for(json=False)
+    view: View = view_for(json=json)
 
     async def work(farm: RenderClient) -> JobStatus | None:
         job = await begin(farm)
         started.append(job.id)
-        answer(job.id)
+        if not json:
+            answer(job.id)
+        elif not watch:
+            answer_json(await job.status())
         return await follow(job, view) if watch else None
 
     def interrupted() -> str:
@@ -123,7 +117,8 @@ def _start(context: typer.Context, begin: Callable[[RenderClient], Awaitable[Job
 
     end = run(context, work, interrupted=interrupted)
     if end is not None:
-        say(ending(end))
+        if not json:
+            say(ending(end))
         raise typer.Exit(code_of_end(end.state))
 
 

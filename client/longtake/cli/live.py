@@ -59,7 +59,7 @@ class LiveView:
         parts: list[RenderableType] = [headline(status), *overall(status, self._pace)]
         if status.running and not status.state.ended:
             rows = max(1, min(_MOST_ROWS, self._console.height - _OTHER_LINES))
-            parts += [Text(""), running_table(status.running, rows)]
+            parts += [Text(""), running_table(status.running, rows, width=self._console.width)]
         # The ^C that a terminal echoes lands on this line; on a full one it would wrap and shift the picture.
         parts.append(Text(""))
         return Group(*parts)

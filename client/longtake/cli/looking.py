@@ -12,10 +12,10 @@ from longtake.cli.jobs import JobId, Json
 from longtake.cli.pace import Pace
 from longtake.cli.picture import running_table
 from longtake.cli.session import run
-from longtake.cli.terminal import answer_json, clean, one_line, say, show
-from longtake.cli.words import STATE_STYLES, duration, film, moment, standing
+from longtake.cli.terminal import answer_json, clean, one_line, say, show, stdout
+from longtake.cli.words import STATE_STYLES, advice, asides, duration, film, moment, size, standing
 from longtake.client import RenderClient
-from longtake.status import JobState, JobStatus
+from longtake.status import JobPhase, JobState, JobStatus
 
 # A status is read, not watched: the live view is for long lists.
 _MOST_ROWS = 20
@@ -37,7 +37,8 @@ def status(context: typer.Context, id: JobId, json: Json = False) -> None:
     show(_facts(found))
     if found.running and not found.state.ended:
         show("")
-        show(running_table(found.running, _MOST_ROWS, expand=sys.stdout.isatty()))
+        width = stdout().width if sys.stdout.isatty() else None
+        show(running_table(found.running, _MOST_ROWS, width=width, whole=True))
     for failure in found.failures:
         show(Text(failure_line(failure), style="red"))
 
@@ -78,12 +79,15 @@ def _facts(status: JobStatus) -> Table:
         100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * pace.frames / max(1, status.total_frames))
     )
     grid.add_row("progress", f"{percent:.1f} %, {pace.frames:,} of {status.total_frames:,} frames")
-    counts = f"{status.completed_chunks:,} of {status.total_chunks:,} done, {status.running_chunks:,} running"
-    counts += f", {status.failed_chunks:,} failed" if status.failed_chunks else ""
-    counts += f", {status.skipped_chunks:,} kept from before" if status.skipped_chunks else ""
-    grid.add_row("chunks", f"{counts} (at most {status.max_parallel:,} at once)")
+    counts = [f"{status.completed_chunks:,} of {status.total_chunks:,} done", f"{status.running_chunks:,} running"]
+    counts += [f"{status.failed_chunks:,} failed"] if status.failed_chunks else []
+    counts += asides(status)
+    grid.add_row("chunks", f"{', '.join(counts)} (at most {status.max_parallel:,} at once)")
     if pace.eta_seconds is not None:
         grid.add_row("to go", duration(pace.eta_seconds))
+    if status.metrics.cpu_seconds:
+        most = f", at most {size(status.metrics.peak_memory_bytes)} a chunk" if status.metrics.peak_memory_bytes else ""
+        grid.add_row("used", f"{duration(status.metrics.cpu_seconds)} of CPU time{most}")
     for label, when in (("started", status.created_at), ("changed", status.updated_at)):
         if when is not None:
             grid.add_row(label, moment(when))
@@ -93,6 +97,8 @@ def _facts(status: JobStatus) -> Table:
         grid.add_row("film", clean(film(status.result)))
     if status.error:
         grid.add_row("error", Text(one_line(status.error), style="red"))
+    if to_do := advice(status):
+        grid.add_row("to do", Text(to_do, style="yellow"))
     return grid
 
 
@@ -105,12 +111,20 @@ def _jobs(found: list[JobStatus]) -> Table:
     table.add_column("STARTED", no_wrap=True)
     for job in found:
         started = f"{job.created_at.astimezone():%Y-%m-%d %H:%M}" if job.created_at else ""
-        failed = f" ({job.failed_chunks:,} failed)" if job.failed_chunks else ""
+        troubles = [f"{job.failed_chunks:,} failed"] if job.failed_chunks else []
+        troubles += [f"{job.frozen_chunks:,} frozen"] if job.frozen_chunks else []
+        troubles += [f"{job.left_out_chunks:,} left out"] if job.left_out_chunks else []
         table.add_row(
             job.id,
-            Text(job.state.value, style=STATE_STYLES[job.state]),
+            Text(_word(job), style=STATE_STYLES[job.state]),
             f"{job.progress:.0f} %",
-            f"{job.completed_chunks:,}/{job.total_chunks:,}{failed}",
+            f"{job.completed_chunks:,}/{job.total_chunks:,}" + (f" ({', '.join(troubles)})" if troubles else ""),
             started,
         )
     return table
+
+
+def _word(job: JobStatus) -> str:
+    """Return the state as `--state` takes it, with the phases that somebody may want to act on."""
+    acting = job.phase in (JobPhase.PAUSING, JobPhase.HOLDING, JobPhase.CLEANING_UP)
+    return standing(job) if acting else job.state.value

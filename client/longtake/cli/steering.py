@@ -9,9 +9,9 @@ from longtake.cli.exits import ExitCode, code_of_end
 from longtake.cli.jobs import JobId, Json
 from longtake.cli.session import run
 from longtake.cli.terminal import answer, answer_json, say
-from longtake.cli.words import ending, plural
+from longtake.cli.words import advice, ending, plural
 from longtake.client import RenderClient
-from longtake.errors import BadJobError, JobEndedError
+from longtake.errors import JobEndedError
 from longtake.handle import JobHandle
 from longtake.requests import PauseMode
 from longtake.status import JobPhase, JobState, JobStatus
@@ -23,24 +23,28 @@ def pause(
     context: typer.Context,
     id: JobId,
     mode: Annotated[
-        str, typer.Option("--mode", metavar="MODE", help="drain: chunks that run finish, no other starts.")
-    ] = PauseMode.DRAIN.value,
+        PauseMode,
+        typer.Option("--mode", help="What becomes of the chunks that run; of two pauses the harder one holds."),
+    ] = PauseMode.DRAIN,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Stop starting chunks; those that run finish, and then the job is paused.
+    """Start no further chunk until the job is resumed; the mode says what becomes of those that run.
 
-    Example: longtake pause film-1a2b3c4d --wait
+    drain: they finish first, so nothing is rendered twice, and the pause takes as long as they do.
+
+    freeze: their processes stand still at once and later go on where they stood; they keep slots and memory.
+
+    now: their processes end at once; whole frames are kept, and the rest of the chunk is rendered again.
+
+    Example: longtake pause film-1a2b3c4d --mode freeze --wait
     """
-    if mode not in list(PauseMode):
-        known = ", ".join(PauseMode)
-        raise BadJobError(f"--mode: {mode!r} is no way to pause in this version; use {known}")
-    end = _steer(context, id, lambda job: job.pause(mode=PauseMode(mode), wait=wait), wait=wait, json=json)
+    end = _steer(context, id, lambda job: job.pause(mode=mode, wait=wait), wait=wait, json=json, mode=mode)
     raise typer.Exit(code_of_end(end.state) if wait else ExitCode.FINE)
 
 
 def resume(context: typer.Context, id: JobId, wait: Wait = False, json: Json = False) -> None:
-    """Let a paused job go on with what is missing.
+    """Let a paused job go on with what is missing, and one that holds try its failed chunks again.
 
     Example: longtake resume film-1a2b3c4d
     """
@@ -59,7 +63,13 @@ def cancel(context: typer.Context, id: JobId, wait: Wait = False, json: Json = F
 
 
 def _steer(
-    context: typer.Context, id: str, request: Callable[[JobHandle], Awaitable[JobStatus]], *, wait: bool, json: bool
+    context: typer.Context,
+    id: str,
+    request: Callable[[JobHandle], Awaitable[JobStatus]],
+    *,
+    wait: bool,
+    json: bool,
+    mode: PauseMode = PauseMode.DRAIN,
 ) -> JobStatus:
     async def work(farm: RenderClient) -> JobStatus:
         job = farm.job(id)
@@ -74,7 +84,7 @@ def _steer(
     if json:
         answer_json(status)
     else:
-        answer(_standing(status))
+        answer(brought_about(status, mode))
     return status
 
 
@@ -84,17 +94,29 @@ def _left(id: str, *, wait: bool) -> str:
     )
 
 
-def _standing(status: JobStatus) -> str:
+def brought_about(status: JobStatus, mode: PauseMode) -> str:
+    """Return where a request has brought a job, in one line; the mode is that of the pause asked for."""
     if status.state.ended:
         return ending(status)
     running = plural(status.running_chunks, "chunk")
-    finish = "finishes" if status.running_chunks == 1 else "finish"
     if status.phase is JobPhase.PAUSING:
-        return (
-            f"{status.id} is pausing: {running} {finish} first" if status.running_chunks else f"{status.id} is pausing"
-        )
+        still = f": {running} {_before_the_pause(mode, status.running_chunks)}" if status.running_chunks else ""
+        return f"{status.id} is pausing{still}"
+    if told := advice(status):
+        return f"{status.id} holds: {told}"
     if status.state is JobState.PAUSED:
-        return f"{status.id} is paused at {status.progress:g} %"
+        frozen = f", {plural(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
+        return f"{status.id} is paused at {status.progress:g} %{frozen}"
     if status.phase is JobPhase.CLEANING_UP:
         return f"{status.id} is being cancelled: {running} to stop"
     return f"{status.id} is {status.state}" + (f", {running} rendering" if status.running_chunks else "")
+
+
+def _before_the_pause(mode: PauseMode, count: int) -> str:
+    match mode:
+        case PauseMode.DRAIN:
+            return "finishes first" if count == 1 else "finish first"
+        case PauseMode.FREEZE:
+            return "to freeze"
+        case PauseMode.NOW:
+            return "to stop"

@@ -6,11 +6,13 @@ from typing import Protocol, Self
 from longtake.cli.happenings import Happenings
 from longtake.cli.live import LiveView
 from longtake.cli.terminal import answer_json_line, say, stderr
-from longtake.cli.words import duration, plural, standing
+from longtake.cli.words import asides, duration, plural, standing
 from longtake.status import JobStatus
 
 # A line each 5 %: a log of a job that takes days stays readable.
 _STEP_PERCENT = 5
+
+_MOVING = {"frames_done": 0, "message": "", "cpu_seconds": 0.0, "memory_bytes": 0, "io_bytes": 0}
 
 
 class View(Protocol):
@@ -80,6 +82,7 @@ class LineView(_WrittenView):
         parts.append(f"{status.completed_chunks:,} of {plural(status.total_chunks, 'chunk')}")
         if status.failed_chunks:
             parts.append(f"{status.failed_chunks:,} failed")
+        parts += asides(status)
         if status.eta_seconds:
             parts.append(f"{duration(status.eta_seconds)} to go")
         return ", ".join(parts)
@@ -93,8 +96,8 @@ class JsonView(_WrittenView):
         self._last: JobStatus | None = None
 
     def show(self, status: JobStatus) -> None:
-        # Times and partial frames move all the while; they travel along with real changes.
-        running = tuple(chunk.model_copy(update={"frames_done": 0}) for chunk in status.running)
+        # Times, partial frames and measurements move all the while; they travel along with real changes.
+        running = tuple(chunk.model_copy(update=_MOVING) for chunk in status.running)
         essence = status.model_copy(update={"running": running, "updated_at": None, "eta_seconds": None})
         if essence != self._last:
             self._last = essence

@@ -61,4 +61,5 @@ def _newer(last: JobStatus | None, now: JobStatus) -> JobStatus:
         return now
     if now.created_at != last.created_at or now.updated_at >= last.updated_at:
         return now
-    return last.model_copy(update={"running": now.running, "running_chunks": now.running_chunks})
+    present = {"running": now.running, "running_chunks": now.running_chunks, "frozen_chunks": now.frozen_chunks}
+    return last.model_copy(update=present)
