@@ -66,7 +66,7 @@ def test_a_resume_takes_back_every_pause(requests: list[PauseMode | None]) -> No
 def test_a_thousand_pauses_and_resumes_leave_state_and_work_agreed(seed: int) -> None:
     """The loop of the workflow without Temporal: signals first, then either rest or start."""
     chance = random.Random(seed)
-    orders, scheduler = Orders(), Scheduler(4000, limit=4)
+    orders, scheduler = Orders(), Scheduler(400, limit=4)
     rendered: set[int] = set()
     for _ in range(1000):
         orders.pause(chance.choice([DRAIN, FREEZE, NOW]))
@@ -81,7 +81,7 @@ def test_a_thousand_pauses_and_resumes_leave_state_and_work_agreed(seed: int) ->
         assert not orders.paused
         scheduler.take()
         assert len(scheduler.running) == 4 or not scheduler.pending, "a job that goes on works"
-        for span in chance.sample(scheduler.running, k=chance.randint(0, 2)):
+        for span in scheduler.running[: chance.random() < 0.3]:
             chunks = set(range(span.start, span.stop))
             assert not chunks & rendered, "nothing twice"
             rendered |= chunks
