@@ -1,0 +1,1 @@
+"""How far renderers are: read from what they print and from the files they finish."""

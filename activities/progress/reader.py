@@ -1,0 +1,143 @@
+"""How far one command is, read from its log and its files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from activities.progress.filecount import FileCount
+from activities.progress.formats import formats_of
+from activities.progress.lines import LineSplitter, text_of
+from activities.progress.ownpatterns import OwnPatterns
+from activities.progress.sign import LONGEST_MESSAGE, Sign
+from longtake.attemptlog import AttemptLog
+from longtake.plaintext import Redactor, short_line
+from longtake.policies import ProgressSpec
+
+# More than this in one look is a renderer that prints without end: its newest words say where it is.
+_LOOK_BYTES = 64 * 1024
+# What a look leaves out is still searched for lines that make the try fail, up to so much.
+_SEARCHED_BYTES = 1024 * 1024
+
+# Of the line that made a try fail; it becomes part of an error.
+_LONGEST_FATAL = 600
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How far a command is, as far as it says."""
+
+    # Frames of `[start, stop)` that are done; never fewer than in an earlier reading.
+    frames_done: int = 0
+    # What the renderer is doing: one short line of plain text.
+    message: str = ""
+    # The line that makes the try fail whatever its exit code.
+    fatal: str | None = None
+
+
+class ProgressReader:
+    """Follows one attempt's log and folder, at a bounded cost a look.
+
+    Args:
+        log: The head of the log that the renderer's output goes to; it may not be there yet.
+        spec: How progress is printed.
+        start: First frame that the command renders.
+        stop: The frame after its last one.
+        counted_dir: Where finished image files appear, if there are any to count.
+    """
+
+    def __init__(self, log: Path, spec: ProgressSpec, *, start: int, stop: int, counted_dir: Path | None) -> None:
+        self._log = AttemptLog(log)
+        self._start = start
+        self._stop = stop
+        self._files = FileCount(counted_dir) if counted_dir else None
+        self._formats = formats_of(spec.format)
+        # What is asked for secrets is asked in every format: renderers are started by scripts.
+        self._words = (*{word for known in self._formats for word in known.words}, b"openjd_redacted_env:")
+        self._own = OwnPatterns(spec.patterns, spec.fatal_patterns)
+        self._splitter = LineSplitter()
+        self._redactor = Redactor()
+        self._reading = Reading()
+        self.printed_bytes = 0
+
+    def read(self, *, ended: bool = False) -> Reading:
+        """Look once: at most the newest 64 KiB that were printed since the last look. Never raises for odd output.
+
+        Args:
+            ended: The renderer has ended, so that a last line without an end is whole too.
+        """
+        searched, lines = self._new_lines()
+        if ended:
+            lines += self._splitter.finish()
+        self._search(searched)
+        self._follow(lines)
+        if self._files is not None:
+            self._take(Sign(done=self._files.finished()))
+        return self._reading
+
+    def _new_lines(self) -> tuple[list[bytes], list[bytes]]:
+        """Return the lines that are only searched for failures, and the newest ones."""
+        size = self._log.size
+        newest_from = max(self.printed_bytes, size - _LOOK_BYTES)
+        offset = max(self.printed_bytes, newest_from - _SEARCHED_BYTES)
+        if offset > self.printed_bytes:
+            self._splitter.skip()
+        searched: list[bytes] = []
+        newest: list[bytes] = []
+        while offset < size:
+            most = newest_from - offset if offset < newest_from else size - offset
+            piece = self._log.read(offset, most)
+            if piece.offset > offset:
+                self._splitter.skip()
+            if not piece.data:
+                break
+            (searched if piece.stop <= newest_from else newest).extend(self._splitter.feed(piece.data))
+            offset = piece.stop
+        self.printed_bytes = max(size, offset)
+        return searched, newest
+
+    def _search(self, lines: Sequence[bytes]) -> None:
+        """Look for what makes the try fail, and for secrets, in lines that are too many to be followed."""
+        for line in lines:
+            if line.startswith((b"openjd_redacted_env:", b"openjd_fail: ")):
+                self._take_line(line)
+        if self._own.fatal:
+            self._fail(self._own.first_fatal([text_of(line) for line in lines]))
+
+    def _follow(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            if any(word in line for word in self._words):
+                self._take_line(line)
+        if self._own.progress or self._own.fatal:
+            texts = [text_of(line) for line in lines]
+            for sign in self._own.signs(texts):
+                self._take(sign)
+            self._fail(self._own.first_fatal(texts))
+
+    def _take_line(self, line: bytes) -> None:
+        text = self._redactor.mask(text_of(line))
+        for known in self._formats:
+            if sign := known.read(text):
+                self._take(sign)
+                if sign.fatal:
+                    self._fail(text)
+                return
+
+    def _take(self, sign: Sign) -> None:
+        """Move on by what a line says; never back, and never past the end."""
+        frames = self._stop - self._start
+        says = [self._reading.frames_done]
+        if sign.done is not None:
+            says.append(sign.done)
+        if sign.share is not None:
+            says.append(int(sign.share * frames))
+        # Numbers outside of the range belong to a renderer that counts otherwise: they say nothing.
+        if sign.begun is not None and self._start <= sign.begun < self._stop:
+            says.append(sign.begun - self._start)
+        if sign.finished is not None and self._start <= sign.finished < self._stop:
+            says.append(sign.finished + 1 - self._start)
+        message = short_line(sign.message, LONGEST_MESSAGE) or self._reading.message
+        self._reading = replace(self._reading, frames_done=max(0, min(max(says), frames)), message=message)
+
+    def _fail(self, line: str | None) -> None:
+        if line is not None and self._reading.fatal is None:
+            self._reading = replace(self._reading, fatal=short_line(self._redactor.mask(line), _LONGEST_FATAL))
