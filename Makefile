@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
   && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test dev lint format record-histories clean servers FORCE
+.PHONY: help setup demo test chaos bench-lifecycle dev lint format record-histories clean servers FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,13 @@ demo: servers ## Render a film on this machine, with failures on the way
 test: $(READY) ## Run all tests; ARGS="-k word" narrows them
 	@$(PY) devserver.py --install || echo "Going on without it: the tests that need it say so."
 	@$(PY) -m pytest $(ARGS)
+
+# One after the other and with their output shown: what they print are measurements.
+chaos: servers ## Kill, cut and cancel for 25 minutes, and print the figures; ARGS="-k word" narrows it
+	@$(PY) -m pytest -m chaos -s -v $(ARGS)
+
+bench-lifecycle: servers ## Measure cancel, pause, freeze and kills (4 minutes); ARGS="--runs N"
+	@$(PY) benchmarks/lifecycle.py $(ARGS)
 
 dev: servers ## Run a worker with a Temporal server of its own; Ctrl-C stops both
 	@$(PY) worker.py --dev $(ARGS)

@@ -1,0 +1,108 @@
+"""How fast work is stopped, frozen and given away, beside a bare `subprocess` and `killpg`: `make bench-lifecycle`."""
+
+import argparse
+import asyncio
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
+
+import bare  # noqa: E402
+import psutil  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
+from farm_runs import FarmRuns  # noqa: E402
+from figures import Figures  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+import devserver  # noqa: E402
+from longtake import RenderClient  # noqa: E402
+from longtake.connection import connect  # noqa: E402
+
+# A killed worker's chunks wait for the server's heartbeat timeout of 10 s: these runs are the long ones.
+_RUNS_PER_KILL = 8
+
+
+async def measure(folder: Path, runs: int, say: Console) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return the seconds of each step: the farm's, and those of the bare loop."""
+    server = await devserver.start_dev_server(
+        await asyncio.to_thread(devserver.find_temporal, say.print),
+        database=None,
+        address=f"127.0.0.1:{devserver.free_port()}",
+        ui_port=None,
+        log=folder / "temporal.log",
+        say=say.print,
+    )
+    try:
+        render = RenderClient(await connect(address=server.address), task_queue="bench")
+        farm = FarmRuns(render, server.address, "bench", folder)
+        say.print(f"bare subprocess and killpg, {runs} runs")
+        yardstick = await asyncio.to_thread(bare.measure, folder, runs)
+        say.print(f"cancel, freeze, pause, {runs} runs each")
+        await farm.steer(runs)
+        kills = max(1, runs // _RUNS_PER_KILL)
+        say.print(f"kill -9 of a worker, {kills} runs of about 15 s")
+        await farm.kill(kills)
+    finally:
+        await server.stop()
+    return farm.found, yardstick
+
+
+def table(found: Mapping[str, Figures], yardstick: Mapping[str, Figures]) -> Table:
+    """Return the figures, in milliseconds, with what the bare loop took."""
+    shown = Table(title="milliseconds")
+    shown.add_column("step")
+    for name in ("n", "p50", "p90", "p99", "max", "bare p50", "bare p99", "ratio of p50"):
+        shown.add_column(name, justify="right")
+    for step, figures in found.items():
+        bare_one = yardstick.get(step)
+        times = (figures.p50, figures.p90, figures.p99, figures.max)
+        beside = (f"{bare_one.p50 * 1000:.1f}", f"{bare_one.p99 * 1000:.1f}") if bare_one else ("-", "-")
+        shown.add_row(
+            step, str(figures.n), *(f"{seconds * 1000:.1f}" for seconds in times), *beside, ratio(figures, bare_one)
+        )
+    return shown
+
+
+def ratio(figures: Figures, bare_one: Figures | None) -> str:
+    """Return how many times longer the farm took."""
+    return f"{figures.p50 / bare_one.p50:.1f}" if bare_one else "-"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, write the JSON file; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=30, help="measurements of each step; default: 30")
+    parser.add_argument("--out", type=Path, help="JSON file; default: lifecycle.json in the cache folder")
+    given = parser.parse_args(arguments)
+    out = given.out or devserver.cache_dir() / "bench" / "lifecycle.json"
+    say, began = Console(stderr=True), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="longtake-bench-") as folder:
+        seconds, bare_seconds = asyncio.run(measure(Path(folder).resolve(), given.runs, say))
+    found = {step: Figures.of(times) for step, times in seconds.items()}
+    yardstick = {step: Figures.of(times) for step, times in bare_seconds.items()}
+    Console().print(table(found, yardstick))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": psutil.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "took_seconds": round(time.monotonic() - began, 1),
+        "unit": "seconds",
+        "longtake": {step: figures.as_json() for step, figures in found.items()},
+        "bare": {step: figures.as_json() for step, figures in yardstick.items()},
+        "ratio_p50": {step: ratio(found[step], yardstick[step]) for step in found if step in yardstick},
+    }
+    out.write_text(json.dumps(document, indent=2) + "\n")
+    say.print(f"written to {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
