@@ -10,6 +10,9 @@ from longtake.errors import BadJobError
 from longtake.outputs import holds_control
 from longtake.sentences import plainly, quoted
 
+# No job has more chunks.
+_MOST_FAILURES = 1_000_000
+
 
 def _as_arguments(value: object) -> object:
     if isinstance(value, str):
@@ -39,15 +42,17 @@ def _as_line(value: str) -> str:
 
 
 def _as_limit(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(r"(100|\d{1,2})(\.\d{1,4})?%", value, re.ASCII):
+    count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_FAILURES
+    share = isinstance(value, str) and re.fullmatch(r"(100|\d{1,2})(\.\d{1,4})?%", value, re.ASCII)
+    if not count and not share:
         raise ValueError(f"is {quoted(value)}; write a number of chunks, or a share such as 10%")
-    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, int) and value < 0):
-        raise ValueError("is no limit; write a number of chunks, or a share such as 10%")
     return value
 
 
 Arguments = Annotated[tuple[str, ...], BeforeValidator(_as_arguments)]
 Pattern = Annotated[str, AfterValidator(_as_pattern)]
+# Minus the signal that ended the renderer, as `subprocess` tells it, or what it exited with.
+ExitCode = Annotated[int, Field(ge=-64, le=255)]
 FailureLimit = Annotated[int | str, BeforeValidator(_as_limit)]
 Line = Annotated[str, AfterValidator(_as_line)]
 Seconds = Annotated[float, Field(gt=0, le=60 * 60 * 24 * 365)]

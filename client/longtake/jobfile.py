@@ -136,17 +136,19 @@ def _check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str)
             known = ", ".join(name for name in model.model_fields if name != "contract")
             hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {known}"
             raise BadJobError(f"{where}{plainly(str(key)) or quoted(key)}: is not a key of a job; {hint}")
-        for inner in _models(model.model_fields[key].annotation):
-            for index, item in enumerate(value if isinstance(value, list) else [value]):
+        for inner, listed in _models(model.model_fields[key].annotation):
+            if listed != isinstance(value, list):
+                continue
+            for index, item in enumerate(value if listed else [value]):
                 if isinstance(item, dict):
-                    at = f"{where}{key}[{index}]." if isinstance(value, list) else f"{where}{key}."
-                    if isinstance(value, list) == (inner is ChunkSpec):
-                        _check_keys(item, inner, at)
+                    _check_keys(item, inner, f"{where}{key}[{index}]." if listed else f"{where}{key}.")
 
 
-def _models(annotation: object) -> Iterator[type[BaseModel]]:
+def _models(annotation: object, *, listed: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
+    """Yield the models that a field may hold, and whether it holds them in a list."""
+    origin = get_origin(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in (Union, UnionType, Annotated, tuple):
+        yield annotation, listed
+    elif origin in (Union, UnionType, Annotated, tuple):
         for part in get_args(annotation):
-            yield from _models(part)
+            yield from _models(part, listed=listed or origin is tuple)

@@ -2,12 +2,13 @@
 
 import re
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from longtake.contract import Contract
-from longtake.fields import Pattern, Seconds
+from longtake.fields import ExitCode, Pattern, Seconds
+from longtake.sentences import quoted
 
 
 class FailurePolicy(StrEnum):
@@ -30,7 +31,9 @@ class Verdict(StrEnum):
 class FailureRule(Contract):
     """What becomes of tries that end in a certain way; the first rule that fits decides."""
 
-    exit_codes: tuple[int, ...] = Field(default=(), max_length=256, description="exit codes it is for; none: any but 0")
+    exit_codes: tuple[ExitCode, ...] = Field(
+        default=(), max_length=256, description="exit codes it is for, minus the signal; none: any but 0"
+    )
     pattern: Pattern | None = Field(default=None, description="regular expression on the end of the log")
     then: Verdict = Field(
         default=Verdict.RETRY,
@@ -40,8 +43,10 @@ class FailureRule(Contract):
 
     @model_validator(mode="after")
     def _says_when(self) -> Self:
-        if not self.exit_codes and self.pattern is None:
-            raise ValueError("fits every failure; give it exit_codes or a pattern")
+        if not self.exit_codes and (self.pattern is None or re.search(self.pattern, "")):
+            raise ValueError("fits every failure; give it exit_codes, or a pattern of words that others lack")
+        if self.wait_seconds is not None and self.then in (Verdict.GIVE_UP, Verdict.ACCEPT):
+            raise ValueError(f"has wait_seconds, and no try follows on {self.then}; leave wait_seconds out")
         return self
 
 
@@ -93,26 +98,31 @@ class ProgressFormat(StrEnum):
 PROGRESS_GROUPS = ("frame", "done", "total", "percent")
 
 
+def _has_groups(pattern: str) -> str:
+    if not set(re.compile(pattern).groupindex) & {"frame", "done", "percent"}:
+        raise ValueError(
+            f"{quoted(pattern)} has no named group that tells how far it is; write one as in "
+            r"'Frame (?P<frame>\d+)', with frame, done or percent"
+        )
+    return pattern
+
+
+def _tells_lines_apart(pattern: str) -> str:
+    if re.search(pattern, ""):
+        raise ValueError(f"{quoted(pattern)} fits every line, and so every try would fail; write words that tell it")
+    return pattern
+
+
 class ProgressSpec(Contract):
     """How progress is read from what renderers print."""
 
     format: ProgressFormat = Field(default=ProgressFormat.AUTO, description="whose format; auto knows them all")
-    patterns: tuple[Pattern, ...] = Field(
+    patterns: tuple[Annotated[Pattern, AfterValidator(_has_groups)], ...] = Field(
         default=(), max_length=16, description="own regular expressions, with groups frame, done, total or percent"
     )
-    fatal_patterns: tuple[Pattern, ...] = Field(
+    fatal_patterns: tuple[Annotated[Pattern, AfterValidator(_tells_lines_apart)], ...] = Field(
         default=(), max_length=16, description="lines that make a try fail whatever its exit code"
     )
-
-    @model_validator(mode="after")
-    def _has_groups(self) -> Self:
-        for index, pattern in enumerate(self.patterns):
-            if not set(re.compile(pattern).groupindex) & {"frame", "done", "percent"}:
-                raise ValueError(
-                    f"patterns[{index}] has no named group that tells how far it is; write one as in "
-                    r"'Frame (?P<frame>\d+)', with frame, done or percent"
-                )
-        return self
 
 
 class ResumeUnit(StrEnum):

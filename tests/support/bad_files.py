@@ -52,6 +52,24 @@ def chunk(start: int = 0, count: int = 10, **others: object) -> dict[str, object
     return {"start": start, "count": count, **others}
 
 
+def rules_are(value: object) -> bytes:
+    return changed(retry={"rules": value})
+
+
+def rules(*listed: object) -> bytes:
+    """The good job with failure rules."""
+    return rules_are(list(listed))
+
+
+def limited(value: object) -> bytes:
+    """The good job going on after failed chunks, up to a limit."""
+    return changed(on_chunk_failure="continue", max_failed_chunks=value)
+
+
+def progress(**fields: object) -> bytes:
+    return changed(progress=fields)
+
+
 def helios(**changes: object) -> bytes:
     return json.dumps(HELIOS | changes).encode()
 
@@ -255,6 +273,58 @@ _JSON = [
     ("env with NUL", changed(env={"A": "\0"}), "env: 'A' cannot be set; use a name of letters, digits and _, a value without NUL"),
     ("env of 300 KB", changed(env={"A": "x" * 300_000}), "bytes beside its chunks, and 200,000 can travel; shorten env and command"),
     ("contract of text", changed(contract="1"), "contract: is '1'; write a whole number"),
+    # what becomes of failures
+    ("rules as an object", rules_are({"exit_codes": [1]}), "retry.rules: is {'exit_codes': [1]}; write a list"),
+    ("rules of null", rules_are(None), "retry.rules: is null; write a list"),
+    ("a rule of text", rules("x"), "retry.rules[0]: is 'x'; write an object of keys and values"),
+    ("a rule for every failure", rules({"then": "retry"}), "retry.rules[0]: fits every failure; give it exit_codes, or a pattern"),
+    ("a second rule for every failure", rules({"exit_codes": [3]}, {}), "retry.rules[1]: fits every failure; give it exit_codes, or a pattern"),
+    ("a rule of a pattern that fits all", rules({"pattern": "x*"}), "retry.rules[0]: fits every failure; give it exit_codes, or a pattern of words"),
+    ("a misspelt key of a rule", rules({"exit_codes": [3], "than": "retry"}), "retry.rules[0].than: is not a key of a job; did you mean then?"),
+    ("a misspelt condition of a rule", rules({"exit_codes": [3]}, {"exit_code": [4]}), "retry.rules[1].exit_code: is not a key of a job; did you mean exit_codes?"),
+    ("a rule of one exit code", rules({"exit_codes": 3}), "retry.rules[0].exit_codes: is 3; write a list"),
+    ("a rule of an exit code of text", rules({"exit_codes": ["3"]}), "retry.rules[0].exit_codes[0]: is '3'; write a whole number"),
+    ("a rule of an exit code of 256", rules({"exit_codes": [1, 256]}), "retry.rules[0].exit_codes[1]: is 256; make it at most 255"),
+    ("a rule of a signal that is none", rules({"exit_codes": [-65]}), "retry.rules[0].exit_codes[0]: is -65; make it at least -64"),
+    ("a rule of a broken pattern", rules({"pattern": "("}), "retry.rules[0].pattern: '(' is no regular expression"),
+    ("a rule of a list of patterns", rules({"pattern": ["a"]}), "retry.rules[0].pattern: is ['a']; write text"),
+    ("an unknown verdict", rules({"exit_codes": [3], "then": "ignore"}), "retry.rules[0].then: is 'ignore'; choose 'retry', 'another_host', 'give_up' or 'accept'"),
+    ("a wait of text", rules({"exit_codes": [3], "wait_seconds": "1h"}), "retry.rules[0].wait_seconds: is '1h'; write a number"),
+    ("a wait of two days", rules({"exit_codes": [3], "wait_seconds": 172800}), "retry.rules[0].wait_seconds: is 172800; make it at most 86400"),
+    ("a wait for no try", rules({"exit_codes": [3], "then": "give_up", "wait_seconds": 5}), "retry.rules[0]: has wait_seconds, and no try follows on give_up; leave wait_seconds out"),
+    ("65 rules", rules(*[{"exit_codes": [3]}] * 65), "retry.rules: has 65 entries; keep 64 of them"),
+    ("no try on one host", changed(retry={"same_host": 0}), "retry.same_host: is 0; make it at least 1"),
+    ("tries on one host as text", changed(retry={"same_host": "two"}), "retry.same_host: is 'two'; write a whole number"),
+    ("a misspelt same_host", changed(retry={"same_hosts": 2}), "retry.same_hosts: is not a key of a job; did you mean same_host?"),
+    ("a limit of failed chunks below none", limited(-1), "max_failed_chunks: is -1; write a number of chunks, or a share such as 10%"),
+    ("a limit of half a chunk", limited(1.5), "max_failed_chunks: is 1.5; write a number of chunks, or a share"),
+    ("a limit of true", limited(True), "max_failed_chunks: is true; write a number of chunks, or a share"),
+    ("a limit of text", limited("10"), "max_failed_chunks: is '10'; write a number of chunks, or a share such as 10%"),
+    ("a limit with a space", limited("10 %"), "max_failed_chunks: is '10 %'; write a number of chunks, or a share such as 10%"),
+    ("a limit of 101 per cent", limited("101%"), "max_failed_chunks: is '101%'; write a number of chunks, or a share"),
+    ("a limit of 400 digits", limited(10**400), "max_failed_chunks: is 1000"),
+    ("a limit for a job that fails at once", changed(max_failed_chunks=3), "max_failed_chunks: is for jobs that go on after a failed chunk; set on_chunk_failure to continue, or leave it out"),
+    ("a limit for a job that holds", changed(max_failed_chunks="5%", on_chunk_failure="hold"), "max_failed_chunks: is for jobs that go on after a failed chunk"),
+    ("a misspelt limit", changed(max_failures=3), "max_failures: is not a key of a job; did you mean max_failed_chunks?"),
+    ("a failure that waits", changed(on_chunk_failure="wait"), "on_chunk_failure: is 'wait'; choose 'fail', 'continue' or 'hold'"),
+    # progress, and what is kept
+    ("no time to linger", changed(timeouts={"linger_seconds": 0}), "timeouts.linger_seconds: is 0; make it more than 0"),
+    ("lingering of text", changed(timeouts={"linger_seconds": "1m"}), "timeouts.linger_seconds: is '1m'; write a number"),
+    ("a misspelt linger_seconds", changed(timeouts={"linger": 60}), "timeouts.linger: is not a key of a job; did you mean linger_seconds?"),
+    ("progress as a format", changed(progress="ffmpeg"), "progress: is 'ffmpeg'; write an object of keys and values"),
+    ("an unknown format of progress", progress(format="maya"), "progress.format: is 'maya'; choose 'auto', 'ffmpeg', 'blender', 'openjd', 'remotion', 'helios' or 'none'"),
+    ("a misspelt format of progress", progress(fromat="ffmpeg"), "progress.fromat: is not a key of a job; did you mean format?"),
+    ("one pattern of progress", progress(pattern="x"), "progress.pattern: is not a key of a job; did you mean patterns?"),
+    ("progress patterns as text", progress(patterns=r"(?P<frame>\d+)"), "progress.patterns: is '(?P<frame>\\\\d+)'; write a list"),
+    ("a progress pattern without a group", progress(patterns=[r"(?P<done>\d+)", r"Frame (\d+)"]), r"progress.patterns[1]: 'Frame (\\d+)' has no named group that tells how far it is; write one as in 'Frame (?P<frame>\d+)', with frame, done or percent"),
+    ("a progress pattern of a total", progress(patterns=[r"of (?P<total>\d+)"]), "has no named group that tells how far it is"),
+    ("a broken progress pattern", progress(patterns=["(?P<frame>"]), "progress.patterns[0]: '(?P<frame>' is no regular expression"),
+    ("17 progress patterns", progress(patterns=[r"(?P<frame>\d+)"] * 17), "progress.patterns: has 17 entries; keep 16 of them"),
+    ("a broken fatal line", progress(fatal_patterns=["["]), "progress.fatal_patterns[0]: '[' is no regular expression"),
+    ("a fatal pattern that fits every line", progress(fatal_patterns=["Error", ".*"]), "progress.fatal_patterns[1]: '.*' fits every line, and so every try would fail; write words that tell it"),
+    ("an unknown unit to resume", changed(resume="frame"), "resume: is 'frame'; choose 'frames' or 'chunk'"),
+    ("resume of true", changed(resume=True), "resume: is true; choose 'frames' or 'chunk'"),
+    ("a misspelt resume", changed(resum="frames"), "resum: is not a key of a job; did you mean resume?"),
     # helios
     ("a helios job without metadata", json.dumps({"chunks": HELIOS["chunks"]}).encode(), "metadata: is missing; a Helios job has an object here"),
     ("a helios job without a rate", helios(metadata={}), "fps: is missing; write the frame rate"),
@@ -301,6 +371,8 @@ _YAML = [
     ("a YAML number that is not one", "frames: {count: .nan}\n", "frames.count: is nan; write a finite number"),
     ("an endless YAML number", "retry: {max_seconds: .inf}\n", "retry.max_seconds: is inf; write a finite number"),
     ("a YAML date for a rate", GOOD_YAML.replace("30", "2024-05-01"), "fps: must be a whole number"),
+    ("a YAML share with a space", GOOD_YAML + "on_chunk_failure: continue\nmax_failed_chunks: 10 %\n", "max_failed_chunks: is '10 %'; write a number of chunks, or a share such as 10%"),
+    ("a YAML pattern in double quotes", GOOD_YAML + 'progress: {patterns: ["Frame (?P<frame>\\d+)"]}\n', "bad.yaml: cannot be read, line 5, column 41: found unknown escape character 'd'; mend it there"),
     ("a YAML number with a leading zero", GOOD_YAML.replace("first: 0", "first: 0101"), "line 1, column 17: 0101 is not the number it looks like; put it in quotes, or write no leading zeros"),
     ("a YAML time of day", GOOD_YAML + "max_parallel: 1:30\n", "line 5, column 15: 1:30 is not the number it looks like"),
     ("a YAML number of 5,000 digits", f"fps: {'9' * 5000}\n", "line 1, column 6: '99999"),

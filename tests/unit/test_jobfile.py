@@ -12,7 +12,7 @@ from longtake.errors import BadJobError
 from longtake.job import LARGEST_INLINE_JOB_BYTES, ChunkSpec, RenderJobSpec
 from longtake.jobfile import load_job, read_chunk_list, read_job
 from longtake.planning import ChunkPlan
-from longtake.policies import FailurePolicy
+from longtake.policies import FailurePolicy, ProgressFormat, ResumeUnit, Verdict
 
 MANY = 3_000
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -82,11 +82,68 @@ def test_json_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         ("max_parallel: 1_00", "max_parallel", 100),
         ("allow_gaps: yes", "allow_gaps", True),
         ("on_chunk_failure: continue", "on_chunk_failure", FailurePolicy.CONTINUE),
+        ("on_chunk_failure: hold", "on_chunk_failure", FailurePolicy.HOLD),
         ("audio: null", "audio", None),
     ],
 )
 def test_yaml_values_mean_what_people_mean(line: str, field: str, value: object, tmp_path: Path) -> None:
     assert getattr(load_job(write(tmp_path / "film.yaml", GOOD_YAML + line + "\n")), field) == value
+
+
+POLICIES = r"""
+retry:
+  same_host: 1
+  rules:
+    - {exit_codes: [137, -9], then: another_host, wait_seconds: 30}
+    - {pattern: 'CUDA error: out of memory', then: another_host}
+    - {exit_codes: [11], pattern: 'Saved: .*', then: accept}
+    - {pattern: 'licen[cs]e', wait_seconds: 600}
+    - {pattern: 'no such scene', then: give_up}
+on_chunk_failure: continue
+max_failed_chunks: 10%
+timeouts: {linger_seconds: 5}
+progress:
+  format: blender
+  patterns: ['Frame (?P<frame>\d+)', '(?P<done>\d+) of (?P<total>\d+)', '(?P<percent>\d+) ?%']
+  fatal_patterns: ['^Error: ']
+resume: chunk
+"""
+
+
+def test_what_becomes_of_failures_is_read_from_yaml(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path / "film.yaml", GOOD_YAML + POLICIES))
+
+    verdicts = [rule.then for rule in job.retry.rules]
+    assert verdicts == [
+        Verdict.ANOTHER_HOST, Verdict.ANOTHER_HOST, Verdict.ACCEPT, Verdict.RETRY, Verdict.GIVE_UP
+    ]  # fmt: skip
+    assert job.retry.rules[0].exit_codes == (137, -9)
+    assert (job.retry.same_host, job.timeouts.linger_seconds) == (1, 5)
+    assert (job.progress.format, len(job.progress.patterns)) == (ProgressFormat.BLENDER, 3)
+    assert job.resume is ResumeUnit.CHUNK
+
+
+@pytest.mark.parametrize(
+    ("limit", "chunks", "failures"),
+    [
+        ("0", 100, 0), ("3", 100, 3), ("10%", 100, 10), ("10%", 19, 1), ("0.5%", 1000, 5), ("100%", 7, 7),
+        ("null", 100, None),
+    ],
+)  # fmt: skip
+def test_a_limit_of_failed_chunks_is_a_count_or_a_share(
+    limit: str, chunks: int, failures: int | None, tmp_path: Path
+) -> None:
+    text = GOOD_YAML + f"on_chunk_failure: continue\nmax_failed_chunks: {limit}\n"
+
+    assert load_job(write(tmp_path / "film.yaml", text)).failure_limit(chunks) == failures
+
+
+def test_policies_travel_and_are_not_part_of_the_work(tmp_path: Path) -> None:
+    plain = load_job(write(tmp_path / "film.yaml", GOOD_YAML))
+    job = load_job(write(tmp_path / "film.yaml", GOOD_YAML + POLICIES))
+
+    assert read_job(job.to_wire()) == job
+    assert job.digest() == plain.digest()
 
 
 def test_yaml_aliases_save_writing(tmp_path: Path) -> None:
