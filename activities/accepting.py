@@ -12,7 +12,7 @@ from activities.processes.programs import Programs
 from activities.stores.files import link_new
 from activities.stores.job_folder import FILM, JobFolder, OpenJob, chunk_key
 from activities.stores.neighbours import maker_of, reusable
-from activities.stores.publish import is_intact, revoke
+from activities.stores.standing import is_intact, revoke
 from longtake.errors import BadJobError
 from longtake.job import IfExists
 from longtake.ranges import Range, RangeSet

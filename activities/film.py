@@ -18,8 +18,9 @@ from activities.media.facts import VideoFacts
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
 from activities.stores.job_folder import FILM, OpenJob
-from activities.stores.publish import discard_attempt, finish_claim, publish, published_file, revoke
+from activities.stores.publish import discard_attempt, finish_claim, publish, published_file
 from activities.stores.records import Sidecar
+from activities.stores.standing import revoke
 from activities.threads import in_thread
 from longtake.outputs import FILM_SUFFIXES, OutputKind
 from longtake.placeholders import expand

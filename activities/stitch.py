@@ -11,8 +11,8 @@ from activities.beating import beating
 from activities.failures import AttemptError, AttemptLostError, RefusedError, StoreNotSharedError
 from activities.film import FilmAttempt
 from activities.stores.job_folder import OpenJob, chunk_key
-from activities.stores.publish import is_intact, revoke
 from activities.stores.records import Sidecar
+from activities.stores.standing import is_intact, revoke
 from activities.threads import in_thread
 from activities.watch import JobWatches
 from activities.watcher import Watcher

@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -13,14 +13,23 @@ async def in_thread(function: Callable[[], Result], stop: threading.Event | None
 
     `asyncio.to_thread` alone would leave the thread writing files for an attempt that counts as ended.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(function))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        if stop is not None:
-            stop.set()
-        await asyncio.wait([work])
-        if not work.cancelled():
-            # Retrieved, so that asyncio does not report it as lost: the cancel is what counts.
-            work.exception()
-        raise
+    return await to_the_end(asyncio.to_thread(function), stop)
+
+
+async def to_the_end(work: Coroutine[Any, Any, Result], stop: threading.Event | None = None) -> Result:
+    """Return what the work returns; a cancel, and any more of them, sets `stop` and is raised when it has ended."""
+    task = asyncio.ensure_future(work)
+    cancel: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancel = error
+            if stop is not None:
+                stop.set()
+    if cancel is None:
+        return task.result()
+    if not task.cancelled():
+        # Retrieved, so that asyncio does not report it as lost: the cancel is what counts.
+        task.exception()
+    raise cancel

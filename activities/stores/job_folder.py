@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class JobFolder:
                     chunks/<chunk>.json  sidecars: a chunk is finished when its own is there
                     claims/<chunk>.json  winners that are being published
                     attempts/<chunk>/<attempt>/  what attempts write
+                    frames/<chunk>/    finished frames of chunks that are not finished
                     logs/<chunk>.<attempt>.log
                     aside/             what was taken out of the way
     ```
@@ -111,20 +113,43 @@ class JobFolder:
 
     def attempt_dir(self, key: str, attempt: str) -> Path:
         """Return the attempt's own place, which the attempt itself makes."""
-        return self.path / "attempts" / key / attempt
+        return self.attempts_dir(key) / attempt
+
+    def attempts_dir(self, key: str) -> Path:
+        """Return where all attempts of a chunk have their places."""
+        return self.path / "attempts" / key
+
+    def frames_dir(self, key: str) -> Path:
+        """Return where the frames of an unfinished chunk are kept."""
+        return self.path / "frames" / key
 
     def log_path(self, key: str, attempt: str) -> Path:
         """Return where the attempt's renderer writes what it prints."""
         return self.path / "logs" / f"{key}.{attempt}.log"
 
-    def set_aside(self, path: Path, name: str) -> None:
-        """Move a file out of the way, never over another one."""
+    def set_aside(self, path: Path, name: str) -> Path:
+        """Move a file out of the way, never over another one; return where it is now.
+
+        Raises:
+            FileNotFoundError: There is no such file any more.
+        """
         aside = self.path / "aside"
         aside.mkdir(parents=True, exist_ok=True)
         number = 0
-        while (target := aside / f"{name}.{number}").exists():
-            number += 1
-        path.replace(target)
+        while True:
+            target = aside / f"{name}.{number}"
+            try:
+                # Taken before it is used: another attempt may be setting a file of this name aside.
+                target.touch(exist_ok=False)
+                break
+            except FileExistsError:
+                number += 1
+        try:
+            shutil.move(path, target)
+        except FileNotFoundError:
+            target.unlink()
+            raise
+        return target
 
 
 class OpenJob:

@@ -15,6 +15,26 @@ class PublishedFile(Contract):
     attempt_path: str = Field(description="where the attempt wrote it, absolute; gone once it is published")
     size_bytes: int
     sha256: str
+    modified_ns: int = Field(default=0, description="when it was written; a file of another time is read to be proven")
+
+
+class KeptFrame(Contract):
+    """One finished frame of a chunk that is not finished."""
+
+    frame: int = Field(ge=0, description="which frame of the chunk it is, counted from 0")
+    file: str = Field(pattern=r"^[0-9][^/]*$", description="name of its file, beside this record")
+    attempt: str = Field(description="name of the attempt that made it")
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+    format: str
+
+
+class KeptBatch(Contract):
+    """Frames that were verified together; written before their files appear, so that a file without one is foreign."""
+
+    frames: tuple[KeptFrame, ...]
 
 
 class Sidecar(Contract):
@@ -31,5 +51,7 @@ class Sidecar(Contract):
     height: int | None = None
     duration_seconds: float | None = Field(default=None, description="of the film")
     render_seconds: float = 0
+    cpu_seconds: float = Field(default=0, description="CPU time of the attempt's processes")
+    peak_memory_bytes: int = Field(default=0, description="most memory that they had at once")
     log: str = Field(default="", description="path of the attempt's log")
     published_at: datetime | None = None

@@ -1,22 +1,25 @@
 """Cutting a job into chunks: a few numbers in, any chunk of a million out."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from longtake.job import ChunkSpec, RenderJobSpec
-from longtake.placeholders import chunk_words, expand, printf_pattern
+from longtake.outputs import OutputKind, kind_of
+from longtake.placeholders import COMMAND_WORDS, chunk_words, expand, printf_pattern, used
 from longtake.ranges import Range
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One unit of rendering, checking and retrying: the frames `[start, stop)` of a job."""
+    """One unit of rendering, checking and retrying: the frames `[start, stop)` of a job, or a part of such a one."""
 
     index: int
     start: int
     stop: int
     output_template: str
     command_template: tuple[str, ...]
+    # The frames of the whole chunk, where this is a part of one.
+    whole: Range | None = None
 
     @property
     def count(self) -> int:
@@ -24,9 +27,30 @@ class Chunk:
         return self.stop - self.start
 
     @property
+    def kind(self) -> OutputKind:
+        """What it writes, and so how it is checked."""
+        return kind_of(self.output_template)
+
+    @property
     def words(self) -> dict[str, int | str]:
-        """What its placeholders stand for, but for those of outputs."""
+        """What the placeholders of its command stand for, but for those of outputs."""
         return chunk_words(self.index, self.start, self.stop)
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether its command can render a part of its frames, each into a file of its own."""
+        if self.kind is not OutputKind.FRAMES or self.writes_in_place:
+            return False
+        known = frozenset[str]().union(
+            *(used(part, field="command", allowed=COMMAND_WORDS) for part in self.command_template)
+        )
+        return "start" in known and bool(known & {"stop", "last", "count"})
+
+    def part(self, start: int, stop: int) -> "Chunk":
+        """Return the frames `[start, stop)` of it: its command renders those alone, and names files as before."""
+        if not self.start <= start < stop <= self.stop:
+            raise ValueError(f"[{start}, {stop}) is no part of [{self.start}, {self.stop})")
+        return replace(self, start=start, stop=stop, whole=self.whole or (self.start, self.stop))
 
     @property
     def writes_in_place(self) -> bool:
@@ -35,22 +59,27 @@ class Chunk:
 
     def outputs(self) -> tuple[str, ...]:
         """Return the paths it publishes, as the job names them."""
-        if "{frame" not in self.output_template.replace("{{", ""):
-            return (expand(self.output_template, self.words),)
+        if self.kind is not OutputKind.FRAMES:
+            return (expand(self.output_template, self._path_words),)
         return tuple(
-            expand(self.output_template, {**self.words, "frame": frame}) for frame in range(self.start, self.stop)
+            expand(self.output_template, {**self._path_words, "frame": frame}) for frame in range(self.start, self.stop)
         )
 
     def output_pattern(self) -> str:
         """Return the path for `{output}`: the file, or the printf pattern of the image files."""
-        if "{frame" not in self.output_template.replace("{{", ""):
-            return expand(self.output_template, self.words)
-        return printf_pattern(self.output_template, self.words)
+        if self.kind is not OutputKind.FRAMES:
+            return expand(self.output_template, self._path_words)
+        return printf_pattern(self.output_template, self._path_words)
 
     def command(self, template: tuple[str, ...], *, output: str, output_dir: str) -> tuple[str, ...]:
         """Return a command of this chunk with its placeholders replaced."""
         words = {**self.words, "output": output, "output_dir": output_dir}
         return tuple(expand(part, words) for part in template)
+
+    @property
+    def _path_words(self) -> dict[str, int | str]:
+        """What the words of its output stand for: a part of a chunk writes where the whole one does."""
+        return chunk_words(self.index, *(self.whole or (self.start, self.stop)))
 
 
 class ChunkPlan:

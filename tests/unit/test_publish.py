@@ -2,17 +2,21 @@
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from activities.failures import AttemptError
 from activities.stores.files import link_new, write_new
 from activities.stores.job_folder import JobFolder, chunk_key
-from activities.stores.publish import finish_claim, is_intact, publish, published_file, revoke
+from activities.stores.publish import discard_attempt, finish_claim, publish, published_file
 from activities.stores.records import Sidecar
+from activities.stores.standing import is_intact, revoke
 
 KEY = chunk_key(7)
 FRAMES = 20
@@ -79,24 +83,31 @@ class Crash(BaseException):
     """The process dies here."""
 
 
+class Steps:
+    """Lets a number of operations pass; the process dies at the next one."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def dying(self, operation: Callable[..., object]) -> Callable[..., object]:
+        def step(*given: Any, **named: Any) -> object:
+            if not self._left:
+                raise Crash
+            self._left -= 1
+            return operation(*given, **named)
+
+        return step
+
+
 @pytest.mark.parametrize("links_before_crash", range(FRAMES + 2))
 def test_whoever_comes_next_finishes_what_a_dead_winner_began(
     folder: JobFolder, monkeypatch: pytest.MonkeyPatch, links_before_crash: int
 ) -> None:
     winner = made(folder, "a")
-    left = [links_before_crash]
-
-    def dying(operation: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
-        def link(source: Path, target: Path) -> None:
-            if not left[0]:
-                raise Crash
-            left[0] -= 1
-            operation(source, target)
-
-        return link
+    steps = Steps(links_before_crash)
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "link", dying(os.link))
+        patched.setattr(os, "link", steps.dying(os.link))
         with pytest.raises(Crash):
             publish(folder, winner)
     assert folder.sidecar(KEY) is None
@@ -109,17 +120,89 @@ def test_whoever_comes_next_finishes_what_a_dead_winner_began(
     assert finish_claim(folder, KEY) == standing
 
 
-def test_a_file_that_is_not_ours_is_never_overwritten(folder: JobFolder) -> None:
-    foreign = folder.base_dir / "frames" / "3.png"
-    foreign.parent.mkdir()
-    foreign.write_text("somebody's work")
+def bad_files(folder: JobFolder, winner: Sidecar) -> dict[str, bytes]:
+    """Put a file of each bad kind where frames must go; return what was put there by whom we do not know."""
+    whole = [Path(file.attempt_path).read_bytes() for file in winner.files]
+    bad = {"3.png": b"", "7.png": whole[7][:-1], "11.png": whole[12], "12.png": b"x" * len(whole[12])}
+    place = folder.base_dir / "frames"
+    place.mkdir()
+    for name, content in bad.items():
+        (place / name).write_bytes(content)
+    return bad
 
-    with pytest.raises(AttemptError, match="stands where this job must publish and is not its own") as refused:
+
+def aside(folder: JobFolder) -> list[bytes]:
+    return sorted(path.read_bytes() for path in (folder.path / "aside").iterdir())
+
+
+def test_a_foreign_file_is_set_aside_and_never_lost(folder: JobFolder, caplog: pytest.LogCaptureFixture) -> None:
+    winner = made(folder, "a")
+    bad = bad_files(folder, winner)
+
+    assert publish(folder, winner).attempt == "a"
+
+    assert makers(folder) == {"a"}
+    assert aside(folder) == sorted(bad.values())
+    assert all(f"frames/{name} is not what was rendered" in caplog.text for name in bad)
+
+
+@pytest.mark.parametrize("steps_before_crash", range(48))
+def test_a_crash_while_foreign_files_are_set_aside_loses_neither(
+    folder: JobFolder, monkeypatch: pytest.MonkeyPatch, steps_before_crash: int
+) -> None:
+    winner = made(folder, "a")
+    bad = bad_files(folder, winner)
+    steps = Steps(steps_before_crash)
+
+    with monkeypatch.context() as patched:
+        for module, name in ((os, "link"), (os, "rename"), (os, "unlink"), (shutil, "rmtree"), (os, "open")):
+            patched.setattr(module, name, steps.dying(getattr(module, name)))
+        with suppress(Crash):
+            publish(folder, winner)
+
+    standing = publish(folder, made(folder, "b"))
+
+    assert makers(folder) == {standing.attempt}
+    assert sorted(content for content in aside(folder) if content) == sorted(filter(None, bad.values()))
+    assert finish_claim(folder, KEY) == standing
+    assert not folder.attempts_dir(KEY).exists()
+
+
+def test_a_file_that_another_job_has_published_is_never_touched(folder: JobFolder) -> None:
+    other = JobFolder(folder.base_dir, "other")
+    for name in ("chunks", "claims"):
+        (other.path / name).mkdir(parents=True)
+    publish(other, made(other, "o"))
+    before = {path: path.read_bytes() for path in (folder.base_dir / "frames").iterdir()}
+
+    with pytest.raises(AttemptError, match="stands where this job must publish, and job other has made it") as refused:
         publish(folder, made(folder, "a"))
 
     assert refused.value.fatal
-    assert foreign.read_text() == "somebody's work"
+    assert {path: path.read_bytes() for path in (folder.base_dir / "frames").iterdir()} == before
     assert folder.sidecar(KEY) is None
+
+
+def test_what_another_job_is_about_to_publish_is_its_own(folder: JobFolder) -> None:
+    other = JobFolder(folder.base_dir, "other")
+    for name in ("chunks", "claims"):
+        (other.path / name).mkdir(parents=True)
+    claim = made(other, "o")
+    write_new(other.claim_path(KEY), claim.model_dump_json().encode())
+    link_new(Path(claim.files[0].attempt_path), Path(claim.files[0].path))
+
+    with pytest.raises(AttemptError, match="job other has made it"):
+        publish(folder, made(folder, "a"))
+
+
+def test_a_winner_that_could_not_be_published_keeps_its_files(folder: JobFolder) -> None:
+    winner = made(folder, "a")
+    write_new(folder.claim_path(KEY), winner.model_dump_json().encode())
+
+    discard_attempt(folder, KEY, "a")
+    assert finish_claim(folder, KEY) is not None
+
+    assert makers(folder) == {"a"}
 
 
 def test_a_claim_whose_files_are_gone_is_no_claim(folder: JobFolder) -> None:
@@ -143,6 +226,22 @@ def test_damaged_outputs_are_noticed_and_taken_back(folder: JobFolder) -> None:
     assert folder.sidecar(KEY) is None
     assert publish(folder, made(folder, "b")).attempt == "b"
     assert makers(folder) == {"b"}
+
+
+def test_a_frame_of_the_same_size_and_other_content_is_noticed(folder: JobFolder) -> None:
+    sidecar = publish(folder, made(folder, "a"))
+    frame = sidecar.files[4]
+    Path(frame.path).write_text("z" * frame.size_bytes)
+
+    assert not is_intact(sidecar)
+
+
+def test_files_restored_from_a_backup_are_still_the_published_ones(folder: JobFolder) -> None:
+    sidecar = publish(folder, made(folder, "a"))
+    for file in sidecar.files:
+        os.utime(file.path, (1, 1))
+
+    assert is_intact(sidecar)
 
 
 def test_a_store_on_another_file_system_gets_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,179 @@
+"""Frames that are kept while their chunk is not finished, so that no later attempt renders them again."""
+
+import logging
+import os
+import secrets
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from activities.media.errors import MediaError
+from activities.media.images import ImageFacts, check_image
+from activities.stores.files import lend, write_new
+from activities.stores.job_folder import JobFolder, file_digest
+from activities.stores.records import KeptBatch, KeptFrame
+
+_log = logging.getLogger(__name__)
+
+# Inode, size and time of a file: it was not written to while they stay.
+Signature = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class FinishedFrame:
+    """An image file that its renderer has finished.
+
+    Args:
+        frame: Which frame of the chunk it is, counted from 0.
+        path: The file.
+        facts: What was found in it.
+        signature: Its signature from before it was looked into.
+    """
+
+    frame: int
+    path: Path
+    facts: ImageFacts
+    signature: Signature
+
+
+def signature_of(status: os.stat_result) -> Signature:
+    """Return what tells a file that was not written to since."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class KeptFrames:
+    """The kept frames of one chunk, by all of its attempts.
+
+    ```
+    frames/<chunk>/<attempt>.<number>.json   what was verified together: size, digest, picture
+                   <frame>.<attempt>.<token>.png   a second name of the attempt's own file
+    ```
+
+    Nothing is trusted because it exists: files are read again, and those that are not what was written down of them
+    are set aside. Records are written before files appear, so that a crash between the two leaves no file unknown.
+    """
+
+    def __init__(self, folder: JobFolder, key: str) -> None:
+        self._folder = folder
+        self._key = key
+        self.path = folder.frames_dir(key)
+
+    def keep(self, attempt: str, frames: Iterable[FinishedFrame]) -> None:
+        """Keep finished frames of an attempt; one that is written to meanwhile is left out."""
+        token = secrets.token_hex(4)
+        found = [(frame, record) for frame in frames if (record := _record(frame, attempt, token)) is not None]
+        if not found:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        batch = KeptBatch(frames=tuple(record for _, record in found))
+        write_new(self.path / f"{attempt}.{token}.json", batch.model_dump_json().encode())
+        for frame, record in found:
+            with suppress(FileNotFoundError):
+                lend(frame.path, self.path / record.file)
+
+    def verified(self, stop: threading.Event | None = None) -> dict[int, Path]:
+        """Return the file of each frame that is whole, read from its first byte to its last.
+
+        Files that are empty, cut, exchanged, unknown or of another size or kind than most are set aside.
+        """
+        records, names = self._read()
+        known = {record.file for record in records}
+        for name in sorted(names - known):
+            self._set_aside(name, "nothing is known of it")
+        sound: dict[int, KeptFrame] = {}
+        for record in records:
+            if stop is not None and stop.is_set():
+                break
+            if record.frame in sound or record.file not in names:
+                continue
+            if (problem := _problem(self.path / record.file, record)) is None:
+                sound[record.frame] = record
+            else:
+                self._set_aside(record.file, problem)
+        return {frame: self.path / record.file for frame, record in self._alike(sound).items()}
+
+    def remove(self) -> None:
+        """Forget the kept frames: their chunk is finished, or was found wanting as a whole."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            self.path.parent.rmdir()
+
+    def _read(self) -> tuple[list[KeptFrame], set[str]]:
+        """Return all records in the order of frames, and the names of all other files."""
+        records: list[KeptFrame] = []
+        names = set()
+        with suppress(FileNotFoundError), os.scandir(self.path) as entries:
+            for entry in entries:
+                # Hidden ones are records that another attempt is writing.
+                if entry.name.startswith(".") or entry.is_dir(follow_symlinks=False):
+                    continue
+                if not entry.name.endswith(".json"):
+                    names.add(entry.name)
+                    continue
+                try:
+                    records += KeptBatch.model_validate_json(Path(entry.path).read_bytes()).frames
+                except (OSError, ValidationError):
+                    self._set_aside(entry.name, "it is no record")
+        return sorted(records, key=lambda record: (record.frame, record.file)), names
+
+    def _alike(self, sound: dict[int, KeptFrame]) -> dict[int, KeptFrame]:
+        """Return the frames that have the size and kind of most: hosts may differ, a sequence must not."""
+        kinds = Counter((record.width, record.height, record.format) for record in sound.values())
+        if len(kinds) < 2:
+            return sound
+        (most, _), *_ = kinds.most_common(1)
+        for frame, record in list(sound.items()):
+            if (record.width, record.height, record.format) != most:
+                self._set_aside(record.file, f"it is {record.width}x{record.height}, and most are {most[0]}x{most[1]}")
+                del sound[frame]
+        return sound
+
+    def _set_aside(self, name: str, why: str) -> None:
+        # Another attempt of this chunk may have done so, or published the chunk.
+        with suppress(FileNotFoundError):
+            place = self._folder.set_aside(self.path / name, f"{self._key}.{name}")
+            _log.warning("job %s: %s is no kept frame, %s: moved to %s", self._folder.job_id, name, why, place)
+
+
+def _record(frame: FinishedFrame, attempt: str, token: str) -> KeptFrame | None:
+    """Return what is to be known of a file; None if it has changed since it was looked into."""
+    try:
+        digest = file_digest(frame.path)
+        if signature_of(frame.path.stat()) != frame.signature:
+            return None
+    except FileNotFoundError:
+        return None
+    return KeptFrame(
+        frame=frame.frame,
+        file=f"{frame.frame:06}.{attempt}.{token}{frame.path.suffix}",
+        attempt=attempt,
+        size_bytes=frame.signature[1],
+        sha256=digest,
+        width=frame.facts.width,
+        height=frame.facts.height,
+        format=frame.facts.format,
+    )
+
+
+def _problem(path: Path, record: KeptFrame) -> str | None:
+    """Return what is wrong with a kept file, if anything is."""
+    try:
+        size = path.stat().st_size
+        if size != record.size_bytes:
+            return f"it has {size} bytes instead of {record.size_bytes}"
+        if file_digest(path) != record.sha256:
+            return "its content is another"
+        facts = check_image(path)
+    except MediaError as error:
+        return error.problem
+    except OSError as error:
+        return error.strerror or "it cannot be read"
+    if (facts.width, facts.height, facts.format) != (record.width, record.height, record.format):
+        return "it is another picture than was written down"
+    return None
