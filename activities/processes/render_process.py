@@ -1,112 +1,162 @@
-"""One render process with all that it starts: watched and ended together."""
+"""One render process with all that it starts, as the worker sees it: watched, frozen and ended together."""
 
 import asyncio
-import contextlib
-import signal
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Self
+import itertools
+from collections.abc import Awaitable, Callable
 
-import psutil
-
-from activities.processes.tree import ProcessTree
-
-# A process in uninterruptible sleep outlives SIGKILL until its disk or driver answers.
-_KILL_SECONDS = 30.0
-
-# A child that was forked between the look and the kill is found by the next round.
-_RESCAN_SECONDS = 0.5
+from activities.processes.errors import KeeperLostError, ProcessSurvivedError
+from activities.processes.usage import Usage
+from activities.processes.wire import Message, Messages, encode
 
 
-class ProcessSurvivedError(Exception):
-    """Processes are still there after SIGKILL; their pids are in the text."""
+class RenderProcess(asyncio.Protocol):
+    """A renderer in a session of its own, with stdin closed and its output going to a bounded log.
 
+    Made by `Supervisor.spawn`. It is the worker's end of the line to the render's keeper; closing that ends the
+    render.
 
-class RenderProcess:
-    """A renderer in a session of its own, with stdin closed and all output going straight to a file.
-
-    The file, and no pipe, because a pipe stalls the renderer when its reader is slow or dead.
+    Args:
+        bury: Ends what is left of a render whose keeper was killed; returns when nothing is.
+        kill_seconds: How long processes may outlive SIGKILL before that is an error.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, tag: Mapping[str, str]) -> None:
-        self._process = process
-        self._tree = ProcessTree(process.pid, tag)
+    def __init__(self, bury: Callable[[], Awaitable[None]], kill_seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._bury = bury
+        self._kill_seconds = kill_seconds
+        self._numbers = itertools.count(1)
+        self._messages = Messages()
+        self._transport: asyncio.Transport | None = None
+        self._usage = Usage()
+        self._burial: asyncio.Task[None] | None = None
+        # The keeper's first word; None when it was killed before it had one.
+        self.beginning: asyncio.Future[Message | None] = loop.create_future()
+        # None when the keeper was killed before it could tell.
+        self._exit: asyncio.Future[int | None] = loop.create_future()
+        self._gone: asyncio.Future[None] = loop.create_future()
+        self._answers: dict[int, asyncio.Future[Message]] = {}
 
-    @classmethod
-    async def start(
-        cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str]
-    ) -> Self:
-        """Return the started process; a cancel while it starts leaves nothing behind.
+    @property
+    def pid(self) -> int:
+        """Process id of the renderer itself."""
+        beginning = self.beginning.result()
+        assert beginning is not None
+        return int(beginning["started"])
 
-        Args:
-            command: Program and arguments.
-            cwd: Where it runs.
-            env: All that it sees of the environment; the tag should be in it.
-            log: Where its output is appended.
-            tag: Variables of `env` by which its children are found, wherever they go.
+    @property
+    def usage(self) -> Usage:
+        """What the tree uses: at most a second ago while it runs, in all after its end."""
+        return self._usage
 
-        Raises:
-            OSError: The program cannot be executed.
-        """
-        with log.open("ab") as output:
-            starting = asyncio.ensure_future(
-                asyncio.create_subprocess_exec(
-                    *command,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=asyncio.subprocess.STDOUT,
-                    cwd=cwd,
-                    env=dict(env),
-                    start_new_session=True,
-                )
-            )
-            try:
-                return cls(await asyncio.shield(starting), tag)
-            except asyncio.CancelledError:
-                await cls(await starting, tag).stop(0)
-                raise
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is proven that no process of the render is left."""
+        return self._gone.done()
+
+    def when_gone(self, do: Callable[[], object]) -> None:
+        """Have something done when no process of the render is left."""
+        self._gone.add_done_callback(lambda _: do())
 
     async def wait(self) -> int:
-        """Return the exit code when the renderer itself has ended; minus the signal if one ended it."""
-        return await self._process.wait()
+        """Return the exit code when the renderer itself has ended, minus the signal if one ended it.
+
+        What it printed is in the log by then. What it left running runs on until `stop`.
+
+        Raises:
+            KeeperLostError: The keeper was killed; nothing of the render is left.
+        """
+        code = await asyncio.shield(self._exit)
+        if code is None:
+            raise KeeperLostError("the process that kept the render was killed, and the render with it")
+        return code
 
     async def stop(self, grace_seconds: float) -> None:
         """Return when no process of the tree is left: TERM, then KILL after the grace.
 
+        May be called again at any time, also with less grace; a cancelled call goes on without its caller.
+
         Raises:
-            ProcessSurvivedError: Some outlived the KILL.
+            ProcessSurvivedError: Some outlive the KILL. They are killed as soon as that is possible.
         """
-        if await self._tree.gone_within(0):
-            await self._process.wait()
+        answer = await self._order("stop", grace_seconds=grace_seconds)
+        if survivors := answer.get("survivors"):
+            raise ProcessSurvivedError(survivors, self._kill_seconds)
+
+    async def freeze(self) -> None:
+        """Return when no process of the tree runs: each is stopped where it stands, or dead."""
+        await self._order("freeze")
+
+    async def thaw(self) -> None:
+        """Return when all processes of the tree were told to go on."""
+        await self._order("thaw")
+
+    def close(self) -> None:
+        """Give the render up: its keeper kills it when it sees this end closed."""
+        if self._transport is not None:
+            self._transport.close()
+
+    async def _order(self, do: str, **words: object) -> Message:
+        number = next(self._numbers)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        if self.is_gone:
+            return {}
+        self._answers[number] = answer
+        try:
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.write(encode({"id": number, "do": do, **words}))
+            return await answer
+        finally:
+            self._answers.pop(number, None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def send(self, message: Message) -> None:
+        """Tell the keeper what to start."""
+        assert self._transport is not None
+        self._transport.write(encode(message))
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._messages.feed(data):
+            self._hear(message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.is_gone:
             return
-        # A stopped process takes no TERM: it must be continued first.
-        self._tree.signal(signal.SIGCONT)
-        self._tree.signal(signal.SIGTERM)
-        if not await self._tree.gone_within(grace_seconds):
-            await self._kill()
-        await self._process.wait()
+        if not self.beginning.done():
+            self.beginning.set_result(None)
+        self._burial = asyncio.get_running_loop().create_task(self._be_buried())
 
-    def work(self) -> float:
-        """Return a number that grows while the tree works: CPU seconds and bytes moved."""
-        total = 0.0
-        for process in self._tree.members():
-            with contextlib.suppress(psutil.Error, OSError):
-                cpu = process.cpu_times()
-                total += cpu.user + cpu.system
-                # macOS has no counters of I/O by process.
-                if hasattr(process, "io_counters"):
-                    counters = process.io_counters()
-                    total += counters.read_chars + counters.write_chars
-        return total
+    def _hear(self, message: Message) -> None:
+        match message:
+            case {"usage": [cpu, io, memory, peak, processes]}:
+                self._usage = Usage(cpu, io, memory, peak, processes)
+            case {"started": _}:
+                self.beginning.set_result(message)
+            case {"failed": _}:
+                self.beginning.set_result(message)
+                self._end(None)
+            case {"exited": code}:
+                if not self._exit.done():
+                    self._exit.set_result(code)
+            case {"stopped": _}:
+                self._end(None)
+            case {"id": number}:
+                if (answer := self._answers.get(number)) and not answer.done():
+                    answer.set_result(message)
 
-    async def _kill(self) -> None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _KILL_SECONDS
-        while loop.time() < end:
-            # Stopped first, so that none of them can fork while the others die.
-            self._tree.signal(signal.SIGSTOP)
-            self._tree.signal(signal.SIGKILL)
-            if await self._tree.gone_within(_RESCAN_SECONDS):
-                return
-        pids = ", ".join(str(process.pid) for process in self._tree.members())
-        raise ProcessSurvivedError(f"processes {pids} are still there {_KILL_SECONDS:g} s after SIGKILL")
+    async def _be_buried(self) -> None:
+        await self._bury()
+        self._end(None)
+
+    def _end(self, code: int | None) -> None:
+        if not self._gone.done():
+            self._gone.set_result(None)
+        if not self._exit.done():
+            self._exit.set_result(code)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result({})
+        if self._transport is not None:
+            self._transport.close()

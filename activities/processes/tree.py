@@ -1,79 +1,115 @@
-"""All processes of one attempt, wherever they went: found by process group and by the tag in their environment."""
+"""All processes of one render, wherever they went, and signals to all of them."""
 
-import asyncio
-import contextlib
-import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import psutil
+from activities.processes.control_group import ControlGroup
+from activities.processes.process_table import Entry, ProcessTable, descendants
 
-# A tree that was told to stop is looked at soon and then less and less often: most end at once, and a look at the
-# whole process table ten times a second is all that one which does not should cost the other renders.
-_FIRST_LOOK_SECONDS = 0.01
-_LAST_LOOK_SECONDS = 0.1
+# A child that was forked between the look and the SIGSTOP is found by the next look. A tree that forks faster than
+# this many looks is killed as far as it is seen, and looked at again.
+_STOP_LOOKS = 5
+_TERM_LOOKS = 3
+
+# One look is no proof: a process may be born behind the eye and its parent end before it.
+PROOF_LOOKS = 2
 
 
 class ProcessTree:
-    """The processes that carry an attempt's tag, or belong to its process group.
+    """The descendants of a process and whatever carries a tag, the process itself excepted.
 
-    The tag is inherited by every child, also by one that leads a session of its own, was forked twice or closed its
-    output: those have left the group, and no parent leads to them any more.
+    Below a process that adopts orphans the walk by parents is complete: also those that lead sessions, were forked
+    twice or cleared their environment are there. The tag finds what someone else started for the render, and all of
+    it where nobody adopts orphans.
 
     Args:
-        group: Process group of the renderer.
-        tag: Environment variables that mark the attempt; without any, the group is all that is looked for.
+        table: The processes of the host.
+        root: Whose descendants belong to the tree; None: nobody's.
+        tag: Environment variables that mark the render; without any, none is looked for.
+        group: Its cgroup, if it has one.
+        spared: Children of the root that are not meant, nor what is below them.
     """
 
-    def __init__(self, group: int, tag: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        table: ProcessTable,
+        root: int | None,
+        *,
+        tag: Mapping[str, str],
+        group: ControlGroup | None = None,
+        spared: Callable[[], frozenset[int]] = frozenset,
+    ) -> None:
+        self._table = table
+        self._root = root
+        self._marks = {f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in tag.items()}
         self._group = group
-        self._marks = [f"{name}={value}".encode() for name, value in tag.items()]
+        self._spared = spared
+        # The renderer's process group: followed where parents do not lead to all.
+        self.session: int | None = None
 
-    def members(self) -> list[psutil.Process]:
+    def members(self) -> list[Entry]:
         """Return the living processes of the tree."""
-        living = []
-        for pid in psutil.pids():
-            with contextlib.suppress(psutil.Error, OSError):
-                if self._holds(pid) and (process := psutil.Process(pid)).status() != psutil.STATUS_ZOMBIE:
-                    living.append(process)
-        return living
+        table = self._table.scan()
+        found: dict[int, Entry] = {}
+        if self._root is not None:
+            found |= {entry.pid: entry for entry in descendants(table, self._root, self._spared())}
+        if self._group is not None:
+            found |= {pid: table[pid] for pid in self._group.pids() if pid in table}
+        for pid, entry in table.items():
+            if pid not in found and (self._carries_tag(pid) or self._is_in_session(entry)):
+                found[pid] = entry
+        found.pop(self._root or 0, None)
+        return [entry for entry in found.values() if entry.lives]
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to every member."""
-        # The group at once first, so that a parent has no time to start another child between two members.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._group, number)
-        for process in self.members():
-            with contextlib.suppress(psutil.Error, OSError):
-                if os.getpgid(process.pid) != self._group:
-                    process.send_signal(number)
+    def terminate(self) -> None:
+        """Ask every member to end, also a stopped one."""
+        begun = self._table.now()
+        asked: set[int] = set()
+        for _ in range(_TERM_LOOKS):
+            # What a member starts in answer to the signal, to clean up, is left alone.
+            new = [entry for entry in self.members() if entry.pid not in asked and entry.started <= begun]
+            # The signal is there before a stopped process is continued: it does nothing else any more.
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                for entry in new:
+                    self._table.send(entry, number)
+            if not new:
+                break
+            asked |= {entry.pid for entry in new}
 
-    async def gone_within(self, seconds: float) -> bool:
-        """Return whether the tree is empty before the time is up."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        pause = _FIRST_LOOK_SECONDS
-        while self.members():
-            if loop.time() >= end:
-                return False
-            await asyncio.sleep(min(pause, max(0.0, end - loop.time())))
-            pause = min(pause * 1.5, _LAST_LOOK_SECONDS)
-        return True
+    def freeze(self) -> bool:
+        """Stop what runs; return whether nothing was found running."""
+        running = [entry for entry in self.members() if entry.runs]
+        for entry in running:
+            self._table.send(entry, signal.SIGSTOP)
+        return not running
 
-    def _holds(self, pid: int) -> bool:
-        if os.getpgid(pid) == self._group:
-            return True
-        if not self._marks:
-            return False
-        environment = _environment(pid)
-        return all(mark in environment for mark in self._marks)
+    def thaw(self) -> None:
+        """Continue every member."""
+        for entry in self.members():
+            self._table.send(entry, signal.SIGCONT)
 
+    def kill(self) -> list[Entry]:
+        """Kill every member that is found, and return them."""
+        if self._group is not None:
+            self._group.kill()
+        # Stopped first, so that none of them can fork while the others die.
+        for _ in range(_STOP_LOOKS):
+            members = self.members()
+            running = [entry for entry in members if entry.runs]
+            for entry in running:
+                self._table.send(entry, signal.SIGSTOP)
+            if not running:
+                break
+        for entry in members:
+            self._table.send(entry, signal.SIGKILL)
+        return members
 
-def _environment(pid: int) -> set[bytes]:
-    """Return the variables that a process was started with."""
-    try:
-        # psutil takes five times as long, and there may be thousands of processes to look at.
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return set(file.read().split(b"\0"))
-    except FileNotFoundError:
-        return {f"{name}={value}".encode() for name, value in psutil.Process(pid).environ().items()}
+    def kill_all_seen(self) -> bool:
+        """Kill every member; return whether there was one, in two looks."""
+        return any(self.kill() for _ in range(PROOF_LOOKS))
+
+    def _carries_tag(self, pid: int) -> bool:
+        return bool(self._marks) and self._marks.issubset(self._table.environment(pid))
+
+    def _is_in_session(self, entry: Entry) -> bool:
+        return not self._table.exact and entry.group == self.session

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from survivors import cpu_ticks, kill_quietly, state_of, survivors
 
 from activities.processes.render_process import RenderProcess
+from activities.processes.supervisor import Supervisor
 
 SLEEPER = "import time; time.sleep(300)"
 SPAWN = """
@@ -54,27 +56,21 @@ def tag() -> dict[str, str]:
     return {"LONGTAKE_ATTEMPT": uuid.uuid4().hex}
 
 
-def survivors(tag: dict[str, str]) -> list[int]:
-    """Return the living processes that carry the tag."""
-    (mark,) = (f"{name}={value}".encode() for name, value in tag.items())
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                zombie = b"\nState:\tZ" in (folder / "status").read_bytes()
-                if not zombie and mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-    return found
+@pytest_asyncio.fixture(params=["scans", "cgroup", "portable"])
+async def supervisor(request: pytest.FixtureRequest) -> AsyncIterator[Supervisor]:
+    """Each way in which a tree is found, as far as this host has it."""
+    async with Supervisor(control_groups=request.param == "cgroup", exact=request.param != "portable") as supervisor:
+        if request.param == "cgroup" and supervisor.group_prefix is None:
+            pytest.skip("this host lets nobody make cgroups")
+        yield supervisor
 
 
-async def start(tag: dict[str, str], folder: Path, *command: str) -> RenderProcess:
+async def start(supervisor: Supervisor, tag: dict[str, str], folder: Path, *command: str) -> RenderProcess:
     """Return a process tree that stands."""
     log = folder / "log"
-    process = await RenderProcess.start(command, cwd=folder, env={**os.environ, **tag}, log=log, tag=tag)
+    process = await supervisor.spawn(command, cwd=folder, env={**os.environ, **tag}, log=log, tag=tag)
     end = time.monotonic() + 20
-    while b"ready" not in log.read_bytes():
+    while not log.exists() or b"ready" not in log.read_bytes():
         assert time.monotonic() < end, log.read_text()
         await asyncio.sleep(0.01)
     return process
@@ -83,13 +79,14 @@ async def start(tag: dict[str, str], folder: Path, *command: str) -> RenderProce
 @pytest_asyncio.fixture(autouse=True)
 async def nothing_is_left_behind(tag: dict[str, str]) -> AsyncIterator[None]:
     yield
-    for pid in survivors(tag):
-        os.kill(pid, signal.SIGKILL)
+    kill_quietly(*survivors(tag))
 
 
 @pytest.mark.parametrize("script", TREES.values(), ids=TREES.keys())
-async def test_a_stop_reaches_the_last_process(tag: dict[str, str], tmp_path: Path, script: str) -> None:
-    process = await start(tag, tmp_path, sys.executable, "-S", "-c", script)
+async def test_a_stop_reaches_the_last_process(
+    supervisor: Supervisor, tag: dict[str, str], tmp_path: Path, script: str
+) -> None:
+    process = await start(supervisor, tag, tmp_path, sys.executable, "-S", "-c", script)
     assert survivors(tag)
 
     await process.stop(0.3)
@@ -97,19 +94,25 @@ async def test_a_stop_reaches_the_last_process(tag: dict[str, str], tmp_path: Pa
     assert survivors(tag) == []
 
 
-async def test_a_stop_reaches_a_pipeline_of_a_shell(tag: dict[str, str], tmp_path: Path) -> None:
-    process = await start(tag, tmp_path, "sh", "-c", "echo ready; sleep 300 | cat | cat & setsid sleep 300 & wait")
+async def test_a_stop_reaches_a_pipeline_of_a_shell(
+    supervisor: Supervisor, tag: dict[str, str], tmp_path: Path
+) -> None:
+    process = await start(
+        supervisor, tag, tmp_path, "sh", "-c", "echo ready; sleep 300 | cat | cat & setsid sleep 300 & wait"
+    )
 
     await process.stop(0.3)
 
     assert survivors(tag) == []
 
 
-async def test_a_stop_leaves_processes_of_others_alone(tag: dict[str, str], tmp_path: Path) -> None:
+async def test_a_stop_leaves_processes_of_others_alone(
+    supervisor: Supervisor, tag: dict[str, str], tmp_path: Path
+) -> None:
     other = await asyncio.create_subprocess_exec(
         sys.executable, "-S", "-c", SLEEPER, env={**os.environ, "LONGTAKE_ATTEMPT": f"{tag['LONGTAKE_ATTEMPT']}-2"}
     )
-    process = await start(tag, tmp_path, sys.executable, "-S", "-c", TREES["a child in its group"])
+    process = await start(supervisor, tag, tmp_path, sys.executable, "-S", "-c", TREES["a child in its group"])
 
     await process.stop(0.3)
 
@@ -119,9 +122,11 @@ async def test_a_stop_leaves_processes_of_others_alone(tag: dict[str, str], tmp_
     await other.wait()
 
 
-async def test_a_stop_after_the_end_takes_what_was_left_running(tag: dict[str, str], tmp_path: Path) -> None:
+async def test_a_stop_after_the_end_takes_what_was_left_running(
+    supervisor: Supervisor, tag: dict[str, str], tmp_path: Path
+) -> None:
     script = SPAWN + "subprocess.Popen(sleeper, start_new_session=True)\nprint('ready', flush=True)\n"
-    process = await start(tag, tmp_path, sys.executable, "-S", "-c", script)
+    process = await start(supervisor, tag, tmp_path, sys.executable, "-S", "-c", script)
     assert await process.wait() == 0
     assert survivors(tag)
 
@@ -130,11 +135,13 @@ async def test_a_stop_after_the_end_takes_what_was_left_running(tag: dict[str, s
     assert survivors(tag) == []
 
 
-async def test_a_cancel_while_a_process_starts_leaves_none_behind(tag: dict[str, str], tmp_path: Path) -> None:
+async def test_a_cancel_while_a_process_starts_leaves_none_behind(
+    supervisor: Supervisor, tag: dict[str, str], tmp_path: Path
+) -> None:
     for _ in range(20):
         environment = {**os.environ, **tag}
         starting = asyncio.ensure_future(
-            RenderProcess.start(("sleep", "300"), cwd=tmp_path, env=environment, log=tmp_path / "log", tag=tag)
+            supervisor.spawn(("sleep", "300"), cwd=tmp_path, env=environment, log=tmp_path / "log", tag=tag)
         )
         await asyncio.sleep(0)
         starting.cancel()
