@@ -36,6 +36,11 @@ class RenderTask:
     # Whether `is_whole` proves so little that a renderer at work must not be ended for it.
     proof_is_weak: bool = False
 
+    @property
+    def name(self) -> str:
+        """What errors call the program."""
+        return self.program or Path(self.command[0]).name
+
 
 @dataclass(frozen=True)
 class Progress:

@@ -1,106 +1,114 @@
 """Rendering with processes on the worker's own host."""
 
 import asyncio
-import re
-import signal
-from collections.abc import Callable
-from pathlib import Path
+import errno
+import logging
+from dataclasses import replace
 
-from activities.backends.backend import RenderTask
-from activities.backends.progress import ProgressReader, last_lines, log_tail
-from activities.failures import AttemptError
-from activities.processes.render_process import RenderProcess
+from activities.backends.backend import RenderTask, RenderWatcher
+from activities.backends.ending import Ending
+from activities.backends.following import LOOK_SECONDS
+from activities.backends.guard import RenderGuard
+from activities.backends.logsearch import LogSearch
+from activities.backends.renderer import Renderer, Renderers
+from activities.backends.tasks import to_its_end
+from activities.backends.verdict import Decision, decide
+from activities.failures import AttemptError, AttemptLostError
+from activities.processes.errors import KeeperLostError, ProcessSurvivedError, SupervisorError
+from activities.processes.usage import Usage
+from activities.progress.ending import log_tail, telling_lines
+from longtake.attemptlog import AttemptLog
+from longtake.policies import Verdict
 
-# Progress is looked at as often as heartbeats go out.
-_LOOK_SECONDS = 0.25
+_log = logging.getLogger(__name__)
+
+# Why a program cannot be started now, and may be later: the host is short of something.
+_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.ENOSPC, errno.EIO})
+
+# Pauses before a process that outlived SIGKILL is killed again: its disk or driver may take hours to answer.
+_FIRST_PAUSE_SECONDS = 1.0
+_LAST_PAUSE_SECONDS = 60.0
 
 
 class LocalBackend:
-    """Runs each command as a process tree of its own."""
+    """Runs each command as a process tree of its own.
 
-    async def render(self, task: RenderTask, progress: Callable[[int], None]) -> None:
+    Args:
+        renderers: Starts them; see `Supervisor`.
+    """
+
+    def __init__(self, renderers: Renderers) -> None:
+        self._renderers = renderers
+
+    async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the command to a successful end; see `Backend.render`."""
+        await _until_it_may_run(watcher)
+        printed_before = AttemptLog(task.log).size
+        renderer = await self._spawn(task)
+        guard = RenderGuard(renderer, task, watcher, printed_before)
+        ending = None
         try:
-            process = await RenderProcess.start(task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag)
+            ending = await guard.until_its_end()
+        except KeeperLostError as error:
+            raise AttemptLostError(f"{task.name} did not end by itself: {error}") from error
+        finally:
+            has_ended = ending is not None and ending.code is not None
+            # What a renderer that has ended left running would write on after its chunk counts.
+            grace = 0.0 if has_ended else min(task.timeouts.grace_seconds, watcher.most_grace_seconds)
+            await to_its_end(_leave_nothing(renderer, grace, guard, watcher))
+        await asyncio.to_thread(_raise_if_failed, ending, task, renderer.usage)
+        return renderer.usage
+
+    async def _spawn(self, task: RenderTask) -> Renderer:
+        try:
+            return await self._renderers.spawn(task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag)
         except OSError as error:
-            raise AttemptError(
-                f"{task.program or task.command[0]} cannot be started: {error.strerror}", fatal=True
-            ) from error
-        grace = task.timeouts.grace_seconds
+            fatal = error.errno not in _PASSING
+            raise AttemptError(f"{task.name} cannot be started: {error.strerror}", fatal=fatal) from error
+        except SupervisorError as error:
+            raise AttemptError(f"{task.name} cannot be started: {error}", another_host=True) from error
+
+
+async def _until_it_may_run(watcher: RenderWatcher) -> None:
+    """Start nothing while the job stands frozen."""
+    while order := watcher.freeze_order:
+        watcher.frozen(order)
+        await asyncio.sleep(LOOK_SECONDS)
+    watcher.frozen(0)
+
+
+async def _leave_nothing(renderer: Renderer, grace_seconds: float, guard: RenderGuard, watcher: RenderWatcher) -> None:
+    """Return when no process of the render is left, however long that takes: the slot stays taken meanwhile."""
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
         try:
-            code = await self._watch(process, task, progress)
-            # What the renderer left running would write on after its chunk counts.
-            grace = 0
-        finally:
-            await process.stop(grace)
-        if code != 0:
-            raise _exit_error(code, task)
-
-    async def _watch(self, process: RenderProcess, task: RenderTask, progress: Callable[[int], None]) -> int:
-        """Return the exit code; raise when time is up or nothing moves any more."""
-        loop = asyncio.get_running_loop()
-        ending = asyncio.ensure_future(process.wait())
-        reader = ProgressReader(task.log, task.counted_dir)
-        movement = _Movement(process, task.timeouts.stall_seconds, loop.time())
-        deadline = loop.time() + task.timeouts.chunk_seconds
-        try:
-            while True:
-                await asyncio.wait([ending], timeout=min(_LOOK_SECONDS, max(0.0, deadline - loop.time())))
-                progress(reader.read())
-                if ending.done():
-                    return ending.result()
-                if loop.time() >= deadline:
-                    limit = task.timeouts.chunk_seconds
-                    raise AttemptError(f"took longer than timeouts.chunk_seconds, {limit:g} s{_ending(task.log)}")
-                if movement.has_stopped(loop.time(), (reader.frames_done, reader.printed_bytes)):
-                    limit = task.timeouts.stall_seconds
-                    raise AttemptError(
-                        f"stood still for timeouts.stall_seconds, {limit:g} s: no progress, no CPU time, no I/O"
-                        f"{_ending(task.log)}"
-                    )
-        finally:
-            ending.cancel()
+            return await renderer.stop(grace_seconds)
+        except KeeperLostError:
+            # Which ends its render, too.
+            return
+        except ProcessSurvivedError as error:
+            _log.error("%s; its slot stays taken until they are gone", error)
+            watcher.progress(replace(guard.progress, message=f"cannot be stopped: {error}"))
+        grace_seconds = 0
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 
 
-class _Movement:
-    """Tells a renderer that stands still from one that is only silent, as Cycles is for hours."""
-
-    def __init__(self, process: RenderProcess, stall_seconds: float, now: float) -> None:
-        self._process = process
-        self._stall_seconds = stall_seconds
-        self._moved_at = self._asked_at = now
-        self._signs = (0, 0)
-        self._work = 0.0
-
-    def has_stopped(self, now: float, signs: tuple[int, int]) -> bool:
-        if signs != self._signs:
-            self._signs, self._moved_at = signs, now
-        elif now - self._asked_at >= self._stall_seconds / 4:
-            # CPU and I/O are dear to sum up: asked for a few times in each stall_seconds only.
-            self._asked_at = now
-            if (work := self._process.work()) != self._work:
-                self._work, self._moved_at = work, now
-        return now - self._moved_at >= self._stall_seconds
+def _raise_if_failed(ending: Ending, task: RenderTask, usage: Usage) -> None:
+    """Judge how a render ended; blocking."""
+    decision = decide(ending, task.retry, LogSearch(log_tail(task.log)).has)
+    if decision is None or decision.then is Verdict.ACCEPT:
+        return
+    raise AttemptError(
+        _sentence(ending, decision, task, usage),
+        fatal=decision.then is Verdict.GIVE_UP,
+        wait_seconds=decision.wait_seconds,
+        another_host=decision.then is Verdict.ANOTHER_HOST,
+    )
 
 
-def _exit_error(code: int, task: RenderTask) -> AttemptError:
-    program = task.program or Path(task.command[0]).name
-    how = f"was ended by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
-    tail = log_tail(task.log)
-    pattern = next((pattern for pattern in task.retry.fatal_patterns if re.search(pattern, tail)), None)
-    fatal = code in task.retry.fatal_exit_codes or pattern is not None
-    why = " (fatal_exit_codes)" if code in task.retry.fatal_exit_codes else ""
-    why = f" (fatal_patterns: {pattern})" if pattern else why
-    return AttemptError(f"{program} {how}{why}{_ending(task.log)}", fatal=fatal)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _ending(log: Path) -> str:
-    lines = last_lines(log)
-    return f": {lines}" if lines else ", and printed nothing"
+def _sentence(ending: Ending, decision: Decision, task: RenderTask, usage: Usage) -> str:
+    why = f" ({decision.why})" if decision.why else ""
+    said = ending.reading.fatal or telling_lines(task.log)
+    link = "; it said last: " if ending.stopped_for else ": "
+    return f"{ending.told_of(task.name, usage)}{why}{link + said if said else ', and printed nothing'}"
