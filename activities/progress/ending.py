@@ -33,7 +33,7 @@ _SECRET = re.compile(rb"openjd_redacted_env:[^\r\n]*")
 _SCANNED_BYTES = 1024 * 1024
 
 
-def telling_lines(log: Path, *, lines: int = 3, most: int = 600) -> str:
+def telling_lines(log: Path, *, lines: int = 3, most: int = 600, since: int = 0) -> str:
     """Return the last lines that matter, as one line of plain text, for an error; empty where nothing was printed.
 
     Lines that look like errors matter most; else the last ones that are no progress; else the last ones.
@@ -42,16 +42,17 @@ def telling_lines(log: Path, *, lines: int = 3, most: int = 600) -> str:
         log: The head of the log.
         lines: How many at most.
         most: How many characters at most.
+        since: Where in the log the output of the command in question begins.
     """
-    printed = _last_lines(log)
+    printed = _last_lines(log, since)
     said = [line for line in printed if not _PROGRESS.fullmatch(line)] or printed
     chosen = _errors(said, lines) or said[-lines:]
     return short_line(" | ".join(short_line(line, most // max(1, len(chosen)) - 3) for line in chosen), most)
 
 
-def log_tail(log: Path) -> str:
-    """Return the last of a log, up to 64 KiB, as lines of plain text."""
-    return "\n".join(_last_lines(log))
+def log_tail(log: Path, *, since: int = 0) -> str:
+    """Return the last of a log, up to 64 KiB, as lines of plain text; empty where it cannot be read."""
+    return "\n".join(_last_lines(log, since))
 
 
 def _errors(said: list[str], most: int) -> list[str]:
@@ -62,7 +63,9 @@ def _errors(said: list[str], most: int) -> list[str]:
         return []
     burst = telling[:1]
     for index in telling[1:]:
-        burst = [*burst, index] if index - burst[-1] <= _BURST_LINES else [index]
+        if index - burst[-1] > _BURST_LINES:
+            burst = []
+        burst.append(index)
     kept = burst if len(burst) <= most else [burst[0], *burst[len(burst) - most + 1 :]]
     return [said[index] for index in kept]
 
@@ -79,11 +82,14 @@ def _raised(said: list[str]) -> list[int]:
     return found
 
 
-def _last_lines(log: Path) -> list[str]:
-    attempt_log = AttemptLog(log)
-    splitter = LineSplitter()
-    raw = [*splitter.feed(attempt_log.tail(_TAIL_BYTES)), *splitter.finish()]
-    redactor = _redactor_of(attempt_log)
+def _last_lines(log: Path, since: int) -> list[str]:
+    attempt_log, splitter = AttemptLog(log), LineSplitter()
+    try:
+        raw = [*splitter.feed(attempt_log.tail(_TAIL_BYTES, since=since)), *splitter.finish()]
+        redactor = _redactor_of(attempt_log)
+    except OSError:
+        # The error that these lines would have explained matters more.
+        return []
     lines = (redactor.mask(text_of(line)).rstrip() for line in raw)
     return [line for line in lines if line.strip()]
 

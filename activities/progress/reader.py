@@ -43,9 +43,12 @@ class ProgressReader:
         start: First frame that the command renders.
         stop: The frame after its last one.
         counted_dir: Where finished image files appear, if there are any to count.
+        since: Where in the log this command's output begins; the commands of one attempt share a log.
     """
 
-    def __init__(self, log: Path, spec: ProgressSpec, *, start: int, stop: int, counted_dir: Path | None) -> None:
+    def __init__(
+        self, log: Path, spec: ProgressSpec, *, start: int, stop: int, counted_dir: Path | None, since: int = 0
+    ) -> None:
         self._log = AttemptLog(log)
         self._start = start
         self._stop = stop
@@ -57,7 +60,8 @@ class ProgressReader:
         self._splitter = LineSplitter()
         self._redactor = Redactor()
         self._reading = Reading()
-        self.printed_bytes = 0
+        # How much was printed so far, by earlier commands too.
+        self.printed_bytes = since
 
     def read(self, *, ended: bool = False) -> Reading:
         """Look once: at most the newest 64 KiB that were printed since the last look. Never raises for odd output.
@@ -65,7 +69,11 @@ class ProgressReader:
         Args:
             ended: The renderer has ended, so that a last line without an end is whole too.
         """
-        searched, lines = self._new_lines()
+        try:
+            searched, lines = self._new_lines()
+        except OSError:
+            # A share that hangs on to its file, a disk that fails: no render ends because nobody could watch it.
+            searched, lines = [], []
         if ended:
             lines += self._splitter.finish()
         self._search(searched)

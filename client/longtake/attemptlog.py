@@ -1,12 +1,17 @@
 """The log of one attempt: its beginning, and the newest of what came after."""
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Writers fill the head to this size before they begin segments; each of those holds as much, and two are kept.
-HEAD_BYTES = 4 * 1024 * 1024
+from longtake.paced import Paced
+
+# A job's folder of logs may hold 100,000 files, and logs are looked at several times a second.
+_LISTING_SHARE_OF_A_CORE = 0.005
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class Segment:
 
     @property
     def stop(self) -> int:
-        """Where the next segment begins."""
+        """Where the next segment begins, unless something is left out."""
         return self.offset + self.size
 
 
@@ -39,33 +44,42 @@ class Piece:
 class AttemptLog:
     """Reads a log that may be growing, and whose middle may be gone; a file that vanishes meanwhile is a gap.
 
-    `<name>.log` is the head, `<name>.log.<offset>` are the segments after it.
+    `<name>.log` is the head, `<name>.log.<offset>` are the segments after it, each named by the position of its first
+    byte in all that was printed.
 
     Args:
-        path: The head.
-        head_bytes: A head smaller than this has no segments yet, so that the folder need not be listed:
-            a job's folder of logs may hold 100,000 files, and a log is looked at several times a second.
+        path: The head; it may not be there yet.
+        names: Lists the names in the folder, among them those of the segments; by default from the folder itself.
     """
 
-    def __init__(self, path: Path, *, head_bytes: int = HEAD_BYTES) -> None:
+    def __init__(self, path: Path, names: Callable[[], Iterable[str]] | None = None) -> None:
         self.path = path
-        self._head_bytes = head_bytes
-        self._newest: Segment | None = None
+        self._names = names or self._names_in_folder
+        self._listing = Paced(self.segments, share=_LISTING_SHARE_OF_A_CORE)
+        self._newest = Segment(path, 0, 0)
 
     @property
     def size(self) -> int:
         """How many bytes were printed so far, kept or not."""
-        return self._newest_segment().stop
+        return self._look_at_newest().stop
 
     def segments(self) -> list[Segment]:
         """Return the head and what is kept after it, in order."""
-        head = self._look(self.path, 0)
-        if not self._is_full(head):
-            return [head]
-        return [head, *self._list()]
+        prefix = f"{self.path.name}."
+        texts = (name.removeprefix(prefix) for name in self._names() if name.startswith(prefix))
+        # 18 digits are an exabyte; more is no offset.
+        offsets = sorted({0, *(int(text) for text in texts if text.isascii() and text.isdigit() and len(text) <= 18)})
+        found = [self._segment(offset) for offset in offsets]
+        segments = [segment for segment in found if segment is not None]
+        self._newest = segments[-1] if segments else Segment(self.path, 0, 0)
+        return segments
 
     def read(self, offset: int, most: int) -> Piece:
-        """Return at most so many bytes from the first place at or after `offset` that is kept; none at the end."""
+        """Return at most so many bytes from the first place at or after `offset` that is kept; none at the end.
+
+        Raises:
+            OSError: A file is there and cannot be read.
+        """
         piece = Piece(offset, b"")
         for segment in self._from(offset):
             if segment.offset > piece.stop:
@@ -73,60 +87,51 @@ class AttemptLog:
                     # A piece has no holes: what lies behind this one comes with the next read.
                     break
                 piece = Piece(segment.offset, b"")
-            piece = Piece(piece.offset, piece.data + _bytes_of(segment, piece.stop, most - len(piece.data)))
+            data = _bytes_of(segment, piece.stop, most - len(piece.data))
+            piece = Piece(piece.offset, piece.data + data)
             if len(piece.data) >= most:
                 break
-        return piece
+        return piece if piece.data else Piece(offset, b"")
 
-    def tail(self, most: int) -> bytes:
-        """Return the newest bytes, at most so many."""
-        return self.read(max(0, self.size - most), most).data
+    def tail(self, most: int, *, since: int = 0) -> bytes:
+        """Return the newest bytes, at most so many, and none from before a place."""
+        return self.read(max(since, self.size - most), most).data
 
     def _from(self, offset: int) -> Iterator[Segment]:
-        newest = self._newest_segment()
-        if offset >= newest.offset:
-            # As it is for whoever follows a log: no listing.
-            yield newest
+        newest = self._look_at_newest()
+        # Whoever follows a log reads its newest segment, and needs no listing.
+        segments = [newest] if offset >= newest.offset else self.segments()
+        yield from (segment for segment in segments if segment.stop > offset)
+
+    def _look_at_newest(self) -> Segment:
+        """Return the last file of the log, which is mostly the same as before, or the one that begins at its end."""
+        before = self._newest
+        newest = self._segment(before.offset)
+        while newest and newest.size and (after := self._segment(newest.stop)):
+            newest = after
+        if newest and newest != before:
+            self._newest = newest
         else:
-            yield from (segment for segment in self.segments() if segment.stop > offset)
+            # Nothing new there. Where the disk was full, or segments went by between two looks, it may be elsewhere.
+            self._listing.now()
+        return self._newest
 
-    def _newest_segment(self) -> Segment:
-        """Return the last file of the log; listed only where following the chain of offsets does not find it."""
-        known = self._look(self._newest.path, self._newest.offset) if self._newest else None
-        if known is None or not known.path.exists():
-            head = self._look(self.path, 0)
-            listed = self._list() if self._is_full(head) else []
-            known = listed[-1] if listed else head
-        while known.size and (after := self._after(known)).exists():
-            known = self._look(after, known.stop)
-        # A head is looked at anew each time: it may be put aside or not be there yet.
-        self._newest = known if known.offset else None
-        return known
-
-    def _is_full(self, head: Segment) -> bool:
-        return head.size >= self._head_bytes or (head.size > 0 and self._after(head).exists())
-
-    def _after(self, segment: Segment) -> Path:
-        return self.path.with_name(f"{self.path.name}.{segment.stop}")
-
-    def _list(self) -> list[Segment]:
-        prefix = f"{self.path.name}."
-        try:
-            with os.scandir(self.path.parent) as entries:
-                names = [entry.name for entry in entries if entry.name.startswith(prefix)]
-        except OSError:
-            return []
-        offsets = (name.removeprefix(prefix) for name in names)
-        # 18 digits are an exabyte; more is no offset, and `int` refuses thousands of them.
-        known = sorted(int(text) for text in offsets if text.isascii() and text.isdigit() and len(text) <= 18)
-        return [self._look(self.path.with_name(f"{prefix}{offset}"), offset) for offset in known if offset]
-
-    @staticmethod
-    def _look(path: Path, offset: int) -> Segment:
+    def _segment(self, offset: int) -> Segment | None:
+        path = self.path.with_name(f"{self.path.name}.{offset}") if offset else self.path
         try:
             return Segment(path, offset, path.stat().st_size)
-        except OSError:
-            return Segment(path, offset, 0)
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise
+
+    def _names_in_folder(self) -> list[str]:
+        try:
+            return os.listdir(self.path.parent)
+        except OSError as error:
+            if error.errno in _GONE:
+                return []
+            raise
 
 
 def _bytes_of(segment: Segment, offset: int, most: int) -> bytes:
@@ -135,5 +140,7 @@ def _bytes_of(segment: Segment, offset: int, most: int) -> bytes:
         with segment.path.open("rb") as file:
             file.seek(offset - segment.offset)
             return file.read(most)
-    except OSError:
-        return b""
+    except OSError as error:
+        if error.errno in _GONE:
+            return b""
+        raise

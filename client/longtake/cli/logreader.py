@@ -1,14 +1,20 @@
 """Reading the logs of a job's tries, also while they grow."""
 
+import os
 import re
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from longtake.attemptlog import AttemptLog
+from longtake.cli.loglines import LogLines
 from longtake.cli.terminal import clean, say
+from longtake.cli.words import size
+from longtake.plaintext import Redactor
 
-# `000007.<attempt>.log` and `film.<attempt>.log`, as workers name them.
-_LOG_NAME = re.compile(r"(\d{6,}|film)\.(.+)\.log", re.ASCII)
+# `000007.<attempt>.log` and `film.<attempt>.log`, as workers name them; `.<offset>` behind that in segments.
+_LOG_NAME = re.compile(r"((?:\d{6,}|film)\..+?\.log)(?:\.\d+)?", re.ASCII)
 
 
 class LogReader:
@@ -17,74 +23,114 @@ class LogReader:
     Args:
         folder: The job's logs.
         chunk: The only chunk to print; all of them and the film when None.
+        attempt: The only try of that chunk to print, counted from 1; all of them when None.
     """
 
-    def __init__(self, folder: Path, chunk: int | None = None) -> None:
+    def __init__(self, folder: Path, chunk: int | None = None, attempt: int | None = None) -> None:
         self._folder = folder
-        self._pattern = "*.log" if chunk is None else f"{chunk:06}.*.log"
-        self._logs: dict[Path, _Log] = {}
+        self._chunk = chunk
+        self._attempt = attempt
+        self._names: dict[str, list[str]] = {}
+        self._logs: dict[str, _Log] = {}
         self._tries: dict[str, int] = {}
         self._named: _Log | None = None
 
     @property
     def count(self) -> int:
-        """How many logs were found."""
+        """How many logs were found that are to be printed."""
+        return len(self._wanted())
+
+    @property
+    def tries(self) -> int:
+        """How many tries have a log, printed or not."""
         return len(self._logs)
 
     def print_new(self, *, to_the_end: bool = False) -> None:
         """Print what was added since the last time; a line that is not complete yet only `to_the_end`."""
         self._find()
-        for log in sorted(self._logs.values(), key=lambda log: log.place):
-            if to_the_end and not log.begun:
+        for log in self._wanted():
+            if to_the_end and not log.lines.begun:
                 # A try that printed nothing is worth knowing of.
                 self._name(log)
-            for line in log.read(to_the_end=to_the_end):
-                self._name(log)
-                print(line, flush=True)
+            self._print(log, to_the_end)
+
+    def _print(self, log: "_Log", to_the_end: bool) -> None:
+        try:
+            for left_out, lines in log.lines.new(to_the_end=to_the_end):
+                if lines or left_out:
+                    self._name(log)
+                if left_out:
+                    say(f"... {size(left_out)} are left out here: it printed more than is kept")
+                text = "".join(f"{log.shown(line)}\n" for line in lines)
+                sys.stdout.write(text)
+                sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            say(f"{log.name} cannot be read ({error.strerror})")
+
+    def _wanted(self) -> "list[_Log]":
+        wanted = [log for log in self._logs.values() if self._attempt in (None, log.number)]
+        return sorted(wanted, key=lambda log: log.place)
 
     def _find(self) -> None:
-        new = [path for path in self._folder.glob(self._pattern) if path not in self._logs]
-        for path in sorted(new, key=lambda path: path.stat().st_mtime):
-            if match := _LOG_NAME.fullmatch(path.name):
-                what = "film" if match[1] == "film" else f"chunk {int(match[1])}"
-                self._tries[what] = number = self._tries.get(what, 0) + 1
-                order = (what == "film", 0 if what == "film" else int(match[1]), number)
-                self._logs[path] = _Log(path, f"{what}, try {number}", order)
+        """List the folder once for all logs: there may be 100,000."""
+        begins = "" if self._chunk is None else f"{self._chunk:06}."
+        self._names = {}
+        heads = []
+        for entry in _entries(self._folder):
+            if entry.name.startswith(begins) and (match := _LOG_NAME.fullmatch(entry.name)):
+                self._names.setdefault(match[1], []).append(entry.name)
+                if entry.name == match[1] and entry.name not in self._logs:
+                    heads.append((_written_at(entry), entry.name))
+        for _, name in sorted(heads):
+            key = name.partition(".")[0]
+            self._tries[key] = number = self._tries.get(key, 0) + 1
+            log = AttemptLog(self._folder / name, partial(self._names_of, name))
+            self._logs[name] = _Log(key, number, name, log)
+
+    def _names_of(self, head: str) -> list[str]:
+        return self._names.get(head, [])
 
     def _name(self, log: "_Log") -> None:
         if log is not self._named:
             self._named = log
-            say(f"==> {log.name} ({log.path.name})")
+            say(f"==> {log.what}, try {log.number} ({log.name})")
 
 
-@dataclass(eq=False)
 class _Log:
-    """The log of one try, and how far it was printed."""
+    """The log of one try."""
 
-    path: Path
-    name: str
-    place: tuple[bool, int, int]
-    _offset: int = field(default=0, init=False)
+    def __init__(self, key: str, number: int, name: str, log: AttemptLog) -> None:
+        film = key == "film"
+        self.name = name
+        self.number = number
+        self.what = "film" if film else f"chunk {int(key)}"
+        self.place = (film, 0 if film else int(key), number)
+        self.lines = LogLines(log)
+        self._redactor = Redactor()
 
-    @property
-    def begun(self) -> bool:
-        """Whether any of it was read."""
-        return self._offset > 0
-
-    def read(self, *, to_the_end: bool) -> Iterator[str]:
-        """Yield the lines that were added."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                for line in file:
-                    if not line.endswith(b"\n") and not to_the_end:
-                        break
-                    self._offset += len(line)
-                    yield readable(line.decode(errors="replace"))
-        except OSError as error:
-            say(f"{self.path} cannot be read ({error.strerror})")
+    def shown(self, line: bytes) -> str:
+        """Return a line as it may be shown."""
+        return self._redactor.mask(readable(line.decode(errors="replace")))
 
 
 def readable(line: str) -> str:
     """Return a line as a terminal would have left it: of one that was drawn over and over, the last drawing."""
     return clean(line.rstrip("\r\n").rpartition("\r")[2])
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except FileNotFoundError:
+        # Nothing was rendered yet.
+        return
+
+
+def _written_at(entry: os.DirEntry[str]) -> float:
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -10,7 +10,7 @@ from longtake.cli.jobs import JobId
 from longtake.cli.logreader import LogReader
 from longtake.cli.session import run
 from longtake.client import RenderClient
-from longtake.errors import LongtakeError
+from longtake.errors import BadJobError, LongtakeError
 from longtake.outputs import BOOKKEEPING_FOLDER
 from longtake.status import JobStatus
 
@@ -21,29 +21,45 @@ def logs(
     context: typer.Context,
     id: JobId,
     chunk: Annotated[int | None, typer.Option("--chunk", min=0, help="Only this chunk.", show_default=False)] = None,
+    attempt: Annotated[
+        int | None,
+        typer.Option("--attempt", min=1, help="Only this try of the chunk, counted from 1.", show_default=False),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as more is printed, until the job ends.")] = False,
 ) -> None:
     """Print what renderers wrote, try by try, from the job's store.
 
-    The store must be visible on this host. Names of tries go to stderr.
+    The store must be visible on this host. Names of tries go to stderr, and how much is left out where one printed
+    so much that only its beginning and its end are kept.
 
-    Example: longtake logs film-1a2b3c4d --chunk 7
+    Example: longtake logs film-1a2b3c4d --chunk 7 --attempt 2
     """
+    if attempt is not None and chunk is None:
+        raise BadJobError(f"--attempt: counts the tries of one chunk; name it, as in --chunk 7 --attempt {attempt}")
 
-    async def work(farm: RenderClient) -> int:
+    async def work(farm: RenderClient) -> LogReader:
         job = farm.job(id)
         status = await job.status()
-        reader = LogReader(_folder(status), chunk)
+        reader = LogReader(_folder(status), chunk, attempt)
         while follow and not status.state.ended:
             reader.print_new()
             await asyncio.sleep(_LOOK_SECONDS)
             status = await job.status()
         reader.print_new(to_the_end=True)
-        return reader.count
+        return reader
 
-    if run(context, work) == 0:
+    reader = run(context, work)
+    if reader.count == 0:
+        raise LongtakeError(_nothing(id, chunk, attempt, reader.tries))
+
+
+def _nothing(id: str, chunk: int | None, attempt: int | None, tries: int) -> str:
+    """Return the sentence on why nothing was printed."""
+    if attempt is None or tries == 0:
         which = id if chunk is None else f"chunk {chunk} of {id}"
-        raise LongtakeError(f"there is no log of {which}; it has not begun, or needed no rendering")
+        return f"there is no log of {which}; it has not begun, or needed no rendering"
+    known = "try 1 only" if tries == 1 else f"tries 1 to {tries}"
+    return f"there is no log of try {attempt} of chunk {chunk} of {id}; there is one of {known}"
 
 
 def _folder(status: JobStatus) -> Path:
