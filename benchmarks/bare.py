@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from renders import Beacon, renderer
+from beacon import Beacon, beacon_renderer
 
 
 class BareRender:
@@ -15,7 +15,7 @@ class BareRender:
 
     def __init__(self, folder: Path) -> None:
         self.beacon = Beacon(folder / f"{os.urandom(6).hex()}.txt")
-        self._process = subprocess.Popen(renderer(str(self.beacon.path)), start_new_session=True)
+        self._process = subprocess.Popen(beacon_renderer(str(self.beacon.path)), start_new_session=True)
         self.beacon.until_ready()
 
     def signal(self, number: signal.Signals) -> float:

@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from beacon import Beacon, beacon_renderer, until
 from processes import WorkerProcess, worker_process
 from processtable import descendants, still_there
-from renders import Beacon, renderer, until
 
 from longtake import (
     FrameRange,
@@ -115,7 +115,7 @@ class FarmRuns:
         job = RenderJobSpec(
             name="lifecycle",
             frames=FrameRange(count=chunks, per_chunk=1),
-            command=(*renderer(f"{folder}/{{chunk}}/"), "{output}"),
+            command=(*beacon_renderer(f"{folder}/{{chunk}}/"), "{output}"),
             chunk_output="out/{chunk:06}.txt",
             base_dir=str(self._store),
             if_exists="replace",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from processtable import look
 
-TREES = Path(__file__).parents[1] / "tests" / "support" / "trees.py"
+TREES = Path(__file__).with_name("trees.py")
 
 _PATIENCE_SECONDS = 60.0
 
@@ -15,7 +15,7 @@ _PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.001
 
 
-def renderer(output: str) -> tuple[str, ...]:
+def beacon_renderer(output: str) -> tuple[str, ...]:
     """Return the command of a renderer that writes its beacon to a file."""
     return (sys.executable, "-S", "-E", str(TREES), "traps", output, "240")
 

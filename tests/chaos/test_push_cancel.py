@@ -1,0 +1,67 @@
+"""A server that pushes cancels: the renderer hears of it before the next heartbeat would have asked."""
+
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from beacon import Beacon, beacon_renderer
+from farm import Farm, eventually, serving, until_state, worker_settings
+from figures import Figures
+from processtable import carrying
+from push_server import push_server
+
+import worker
+from longtake import FrameRange, JobState, RenderClient, Timeouts
+from longtake.connection import connect
+
+pytestmark = [pytest.mark.integration, pytest.mark.chaos]
+
+RUNS = 30
+PROMISE_SECONDS = 0.150
+
+
+# Building the server takes 4 minutes, once.
+@pytest.mark.timeout(900)
+async def test_a_pushed_cancel_is_heard_at_once(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So seldom that a heartbeat cannot be what brings the cancel: only the push is left.
+    monkeypatch.setattr(worker, "_HEARTBEAT_THROTTLE", timedelta(seconds=7))
+    notices: list[float] = []
+    gone: list[float] = []
+    async with push_server(tmp_path) as address:
+        client = await connect(address=address)
+        farm = Farm(address, "push", client, RenderClient(client, task_queue="push"), store)
+        attributes = await worker.register_search_attributes(client)
+        async with serving(client, worker_settings("push", store, slots=4), search_attributes=attributes):
+            for _ in range(RUNS):
+                notice, end = await cancelled(farm, tmp_path / "beacons")
+                notices.append(notice)
+                gone.append(end)
+    with capsys.disabled():
+        print(f"\npushed cancel to notice {Figures.of(notices)} (promised: p99 {PROMISE_SECONDS:g} s)")
+        print(f"pushed cancel to no process left {Figures.of(gone)}")
+    assert Figures.of(notices).p99 < PROMISE_SECONDS
+
+
+async def cancelled(farm: Farm, beacons: Path) -> tuple[float, float]:
+    """Return the seconds from the client's call to the TERM at the renderer, and to no process of the job."""
+    folder = beacons / uuid.uuid4().hex[:12]
+    job = await farm.submit(
+        farm.job(
+            frames=FrameRange(count=1, per_chunk=1),
+            command=(*beacon_renderer(f"{folder}/"), "{output}"),
+            timeouts=Timeouts(grace_seconds=2),
+        )
+    )
+    await eventually(lambda: any(path.read_text() for path in folder.glob("*.txt")), "the renderer begins")
+    (beacon,) = (Beacon(path) for path in folder.glob("*.txt"))
+    assert carrying(job.id)
+    began = time.monotonic()
+    await job.cancel()
+    await eventually(lambda: not carrying(job.id), "the renderer ends")
+    gone = time.monotonic()
+    await until_state(job, JobState.CANCELLED)
+    return beacon.term() - began, gone - began
