@@ -5,21 +5,27 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from activities.backends.backend import Backend, RenderTask
-from activities.checking import Proof, check_chunk
+from activities.backends.backend import Backend, RenderTask, RenderWatcher
+from activities.checking import OutputWatch, Proof, check_chunk
 from activities.failures import AttemptError
+from activities.finished_frames import FinishedFrames
+from activities.frame_runs import FrameRuns
 from activities.processes.environment import render_environment
 from activities.processes.programs import Programs
+from activities.processes.usage import Usage
+from activities.run_watcher import RunWatcher
 from activities.stores.job_folder import OpenJob, chunk_key
+from activities.stores.kept_frames import KeptFrames
 from activities.stores.publish import discard_attempt, finish_claim, publish, published_file
 from activities.stores.records import Sidecar
 from activities.threads import in_thread
-from longtake.outputs import OutputKind, kind_of
+from longtake.outputs import OutputKind
 from longtake.planning import Chunk
+from longtake.policies import ProgressSpec, ResumeUnit
 
 
 @dataclass(frozen=True)
@@ -64,65 +70,130 @@ class ChunkAttempt:
         self._key = chunk_key(chunk.index)
         self._folder = job.folder
         self._dir = self._folder.attempt_dir(self._key, name)
+        self._targets = [job.target(path) for path in chunk.outputs()]
+        self._kept = KeptFrames(self._folder, self._key)
+        self._runs: FrameRuns | None = None
+        self._used = Usage()
         self.log = self._folder.log_path(self._key, name)
 
     async def published(self) -> Sidecar | None:
         """Return the sidecar if the chunk is finished, by whomever; finishes what a dead winner began to publish."""
         return await in_thread(partial(finish_claim, self._folder, self._key))
 
-    async def run(self, progress: Callable[[int], None]) -> Sidecar:
+    async def run(self, watcher: RenderWatcher) -> Sidecar:
         """Render, check and publish the chunk; return the sidecar that stands.
 
-        A cancel stops the processes first and leaves nothing but the log behind.
+        Finished frames of an image sequence are kept whatever happens, and none that is kept is rendered again.
+        A cancel stops the processes first and leaves nothing else behind but the log.
+
+        Args:
+            watcher: Hears how far the chunk is, frames that were kept before included.
 
         Raises:
             AttemptError: This try has failed.
         """
-        began = asyncio.get_running_loop().time()
         try:
-            made = await in_thread(self._prepare)
-            await self._host.backend.render(self._task(self._chunk.command_template), progress)
-            stop = threading.Event()
-            await in_thread(partial(self._collect_in_place, made))
-            files = list(made)
-            proof = await in_thread(partial(check_chunk, self._chunk, files, self._job.job.rate, stop), stop)
-            if self._job.job.check is not None:
-                await self._host.backend.render(self._task(self._job.job.check), lambda _: None)
-            seconds = asyncio.get_running_loop().time() - began
-            return await in_thread(partial(self._publish, made, proof, seconds))
-        except OSError as error:
+            return await self._run(watcher)
+        except (AttemptError, OSError) as error:
+            if (standing := await self.published()) is not None:
+                # Another attempt was quicker, and has cleared this one's files away.
+                return standing
+            if isinstance(error, AttemptError):
+                raise
             # A full disk, a share that went away: not the renderer's fault, and still a try that made nothing.
             raise AttemptError(f"{error.filename or self._dir}: {error.strerror or error}") from error
         finally:
-            discard_attempt(self._folder, self._key, self._name)
+            await in_thread(self._clean_up)
 
-    def _prepare(self) -> dict[Path, Path]:
-        """Make the attempt's place; return its files and where each will be published."""
-        self._dir.mkdir(parents=True, exist_ok=True)
-        made = {}
-        for path in self._chunk.outputs():
-            mine = self._dir / self._relative(path)
-            mine.parent.mkdir(parents=True, exist_ok=True)
-            made[mine] = self._job.target(path)
-            if self._chunk.writes_in_place:
-                made[mine].parent.mkdir(parents=True, exist_ok=True)
-                if made[mine].exists():
-                    # Left by an attempt that was killed: nobody has published, or this attempt would not run.
-                    self._folder.set_aside(made[mine], f"{self._key}.{made[mine].name}")
+    async def _run(self, watcher: RenderWatcher) -> Sidecar:
+        began = asyncio.get_running_loop().time()
+        in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
+        made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
+        stop = threading.Event()
+        proof = await in_thread(partial(check_chunk, self._chunk, made, self._job.job.rate, stop), stop)
+        await self._judge(made, watcher)
+        seconds = asyncio.get_running_loop().time() - began
+        return await in_thread(partial(self._publish, made, proof, seconds))
+
+    async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
+        keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
+
+        def task(part: Chunk, place: Path, finished: FinishedFrames) -> RenderTask:
+            return self._task(part, place, counted_dir=place, is_whole=finished.are_all)
+
+        names = [self._relative(target) for target in self._targets]
+        kept = self._kept if keeps else None
+        self._runs = FrameRuns(self._host.backend, self._chunk, self._dir, names, kept, task)
+        try:
+            await self._runs.render(watcher)
+        finally:
+            self._used = self._runs.used
+        return self._runs.files
+
+    async def _render_whole(self, watcher: RenderWatcher) -> list[Path]:
+        made = await in_thread(self._prepare)
+        written = self._targets if self._chunk.writes_in_place else made
+        watch = None
+        if self._chunk.kind is not OutputKind.FRAMES:
+            watch = OutputWatch(self._chunk, written[0], self._job.job.rate).is_whole
+        task = self._task(self._chunk, self._dir, is_whole=watch)
+        run = RunWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
+        self._used = await self._host.backend.render(task, run)
+        await in_thread(partial(self._collect_in_place, made))
         return made
 
-    def _relative(self, path: str) -> Path:
+    async def _judge(self, made: list[Path], watcher: RenderWatcher) -> None:
+        """Run the job's own check, which may refuse what is whole."""
+        if self._job.job.check is None:
+            return
+        place = self._dir if self._runs is None else self._runs.together
+        task = replace(self._task(self._chunk, place, self._job.job.check), start=0, stop=0, progress=ProgressSpec())
+        run = RunWatcher(watcher, before=self._chunk.count, count=0, used=self._used)
+        try:
+            self._used += await self._host.backend.render(task, run)
+        except AttemptError:
+            # Kept, these frames would be refused again and again.
+            self._runs = None
+            await in_thread(self._kept.remove)
+            raise
+
+    def _clean_up(self) -> None:
+        if self._runs is not None and self._folder.sidecar(self._key) is None:
+            self._runs.keep()
+        discard_attempt(self._folder, self._key, self._name)
+
+    def _prepare(self) -> list[Path]:
+        """Make the attempt's place; return the files in it."""
+        made = [self._dir / self._relative(target) for target in self._targets]
+        self._dir.mkdir(parents=True, exist_ok=True)
+        for mine, target in zip(made, self._targets, strict=True):
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            if self._chunk.writes_in_place:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():
+                    # Left by an attempt that was killed: nobody has published, or this attempt would not run.
+                    self._folder.set_aside(target, f"{self._key}.{target.name}")
+        return made
+
+    def _relative(self, target: Path) -> Path:
         """Return an output's path inside the attempt's place: the job's own, unless that leads out of the store."""
-        target = self._job.target(path)
         base = self._folder.base_dir
         return target.relative_to(base) if target.is_relative_to(base) else Path(target.name)
 
-    def _task(self, command: tuple[str, ...]) -> RenderTask:
+    def _task(
+        self,
+        chunk: Chunk,
+        place: Path,
+        command: tuple[str, ...] | None = None,
+        *,
+        counted_dir: Path | None = None,
+        is_whole: Callable[[], bool] | None = None,
+    ) -> RenderTask:
+        """Return what renders these frames of the chunk into a folder, or another command that reads them there."""
         job = self._job.job
-        output = self._dir / self._relative(self._chunk.output_pattern())
-        expanded = self._chunk.command(command, output=str(output), output_dir=str(output.parent))
-        tag = attempt_tag(self._job, chunk=str(self._chunk.index), attempt=self._name)
-        frames = kind_of(self._chunk.output_template) is OutputKind.FRAMES
+        output = place / self._relative(self._job.target(chunk.output_pattern()))
+        expanded = chunk.command(command or chunk.command_template, output=str(output), output_dir=str(output.parent))
+        tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self._name)
         return RenderTask(
             command=self._host.programs.resolve(expanded, base_dir=self._folder.base_dir, field="command"),
             cwd=self._folder.base_dir,
@@ -132,18 +203,23 @@ class ChunkAttempt:
             timeouts=job.timeouts,
             retry=job.retry,
             program=Path(expanded[0]).name,
-            counted_dir=self._dir if frames else None,
+            start=chunk.start,
+            stop=chunk.stop,
+            progress=job.progress,
+            counted_dir=counted_dir,
+            is_whole=is_whole,
+            proof_is_weak=chunk.kind is OutputKind.FILE,
         )
 
-    def _collect_in_place(self, made: Mapping[Path, Path]) -> None:
+    def _collect_in_place(self, made: list[Path]) -> None:
         """Bring home what a command wrote under its final name, before anyone can take it for published."""
         if not self._chunk.writes_in_place:
             return
-        for mine, target in made.items():
+        for mine, target in zip(made, self._targets, strict=True):
             if target.exists():
                 os.replace(target, mine)
 
-    def _publish(self, made: Mapping[Path, Path], proof: Proof, seconds: float) -> Sidecar:
+    def _publish(self, made: list[Path], proof: Proof, seconds: float) -> Sidecar:
         return publish(
             self._folder,
             Sidecar(
@@ -152,11 +228,13 @@ class ChunkAttempt:
                 attempt=self._name,
                 host=self._host.name,
                 frames=proof.frames,
-                files=tuple(published_file(mine, target) for mine, target in made.items()),
+                files=tuple(map(published_file, made, self._targets)),
                 video=proof.video,
                 width=proof.width,
                 height=proof.height,
                 render_seconds=round(seconds, 3),
+                cpu_seconds=round(self._used.cpu_seconds, 3),
+                peak_memory_bytes=self._used.peak_memory_bytes,
                 log=str(self.log),
             ),
         )

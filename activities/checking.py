@@ -10,7 +10,8 @@ from activities.failures import AttemptError
 from activities.media.errors import MediaError
 from activities.media.images import check_sequence
 from activities.media.video import VideoFacts, inspect_video
-from longtake.outputs import OutputKind, kind_of
+from activities.stores.kept_frames import Signature, signature_of
+from longtake.outputs import OutputKind
 from longtake.planning import Chunk
 
 
@@ -30,7 +31,39 @@ def check_chunk(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading
     Raises:
         AttemptError: A file is missing, empty, truncated, too short or of another rate.
     """
-    return _CHECKS[kind_of(chunk.output_template)](chunk, files, rate, stop)
+    return _CHECKS[chunk.kind](chunk, files, rate, stop)
+
+
+class OutputWatch:
+    """Tells whether the one output of a command that still runs is there and proven.
+
+    A file is opened only when it was not written to between two looks, and once for each state of it.
+    """
+
+    def __init__(self, chunk: Chunk, file: Path, rate: Fraction) -> None:
+        self._chunk = chunk
+        self._file = file
+        self._rate = rate
+        self._seen: Signature | None = None
+        self._verdict: bool | None = None
+
+    def is_whole(self) -> bool:
+        """Look again; blocking."""
+        try:
+            signature = signature_of(self._file.stat())
+        except OSError:
+            self._seen = None
+            return False
+        if signature != self._seen:
+            self._seen, self._verdict = signature, None
+            return False
+        if self._verdict is None:
+            try:
+                check_chunk(self._chunk, [self._file], self._rate, threading.Event())
+                self._verdict = True
+            except (AttemptError, OSError):
+                self._verdict = False
+        return self._verdict
 
 
 def _check_video(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
