@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from activities.backends.backend import Backend, RenderTask, RenderWatcher
-from activities.checking import OutputWatch, Proof, check_chunk
+from activities.checking import OutputProof, Proof, check_chunk
 from activities.failures import AttemptError
 from activities.finished_frames import FinishedFrames
 from activities.frame_runs import FrameRuns
@@ -119,7 +119,8 @@ class ChunkAttempt:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
 
         def task(part: Chunk, place: Path, finished: FinishedFrames) -> RenderTask:
-            return self._task(part, place, counted_dir=place, is_whole=finished.are_all)
+            files = tuple(place / self._relative(self._job.target(path)) for path in part.outputs())
+            return self._task(part, place, counted_dir=place, outputs=files, is_whole=finished.are_all)
 
         names = [self._relative(target) for target in self._targets]
         kept = self._kept if keeps else None
@@ -133,10 +134,12 @@ class ChunkAttempt:
     async def _render_whole(self, watcher: RenderWatcher) -> list[Path]:
         made = await in_thread(self._prepare)
         written = self._targets if self._chunk.writes_in_place else made
-        watch = None
-        if self._chunk.kind is not OutputKind.FRAMES:
-            watch = OutputWatch(self._chunk, written[0], self._job.job.rate).is_whole
-        task = self._task(self._chunk, self._dir, is_whole=watch)
+        proof: Callable[[], bool]
+        if self._chunk.kind is OutputKind.FRAMES:
+            proof = FinishedFrames(dict(enumerate(written))).are_all
+        else:
+            proof = OutputProof(self._chunk, written[0], self._job.job.rate).holds
+        task = self._task(self._chunk, self._dir, outputs=tuple(written), is_whole=proof)
         run = RunWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
         self._used = await self._host.backend.render(task, run)
         await in_thread(partial(self._collect_in_place, made))
@@ -187,6 +190,7 @@ class ChunkAttempt:
         command: tuple[str, ...] | None = None,
         *,
         counted_dir: Path | None = None,
+        outputs: tuple[Path, ...] = (),
         is_whole: Callable[[], bool] | None = None,
     ) -> RenderTask:
         """Return what renders these frames of the chunk into a folder, or another command that reads them there."""
@@ -208,6 +212,7 @@ class ChunkAttempt:
             progress=job.progress,
             counted_dir=counted_dir,
             is_whole=is_whole,
+            outputs=outputs,
             proof_is_weak=chunk.kind is OutputKind.FILE,
         )
 

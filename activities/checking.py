@@ -34,36 +34,31 @@ def check_chunk(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading
     return _CHECKS[chunk.kind](chunk, files, rate, stop)
 
 
-class OutputWatch:
-    """Tells whether the one output of a command that still runs is there and proven.
-
-    A file is opened only when it was not written to between two looks, and once for each state of it.
-    """
+class OutputProof:
+    """Tells whether the one output of a command that still runs is proven; each state of it is read once."""
 
     def __init__(self, chunk: Chunk, file: Path, rate: Fraction) -> None:
         self._chunk = chunk
         self._file = file
         self._rate = rate
-        self._seen: Signature | None = None
-        self._verdict: bool | None = None
+        self._state: Signature | None = None
+        self._holds = False
 
-    def is_whole(self) -> bool:
-        """Look again; blocking."""
-        try:
-            signature = signature_of(self._file.stat())
-        except OSError:
-            self._seen = None
-            return False
-        if signature != self._seen:
-            self._seen, self._verdict = signature, None
-            return False
-        if self._verdict is None:
+    def holds(self) -> bool:
+        """Look again; blocking.
+
+        Raises:
+            OSError: The file is not there any more.
+        """
+        state = signature_of(self._file.stat())
+        if state != self._state:
             try:
                 check_chunk(self._chunk, [self._file], self._rate, threading.Event())
-                self._verdict = True
-            except (AttemptError, OSError):
-                self._verdict = False
-        return self._verdict
+                self._holds = True
+            except AttemptError:
+                self._holds = False
+            self._state = state
+        return self._holds
 
 
 def _check_video(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
