@@ -5,86 +5,19 @@ import json
 import os
 import pty
 import signal
-import sys
 import uuid
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
-from farm import Farm, until, until_state
+from commandline import Cli, command_line, ended, until_line
+from farm import PATIENCE_SECONDS, Farm, until, until_state
 
 from longtake import JobState, Retry
 from longtake.cli.app import main
 from longtake.cli.terminal import clean
 
 pytestmark = pytest.mark.integration
-
-ROOT = Path(__file__).parents[2]
-
-# Long enough for a loaded machine; a hang fails here with what was written until then.
-PATIENCE_SECONDS = 60
-
-
-@dataclass
-class Ran:
-    """How a call of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Cli:
-    """Calls `python -m longtake` for a farm, in processes of their own."""
-
-    def __init__(self, farm: Farm) -> None:
-        self.farm = farm
-        self.running: list[Process] = []
-
-    async def start(self, *arguments: str, **streams: Any) -> Process:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("TEMPORAL_", "LONGTAKE_"))}
-        environment |= {"PYTHONPATH": str(ROOT / "client"), "COLUMNS": "100", "LINES": "30", "TERM": "xterm"}
-        where = ("--address", self.farm.address, "--task-queue", self.farm.task_queue)
-        streams = {"stdout": PIPE, "stderr": PIPE} | streams
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "longtake", *arguments, *where, env=environment, stdin=asyncio.subprocess.DEVNULL,
-            **streams,
-        )  # fmt: skip
-        self.running.append(process)
-        return process
-
-    async def __call__(self, *arguments: str) -> Ran:
-        return await ended(await self.start(*arguments))
-
-    def job_file(self, **fields: Any) -> str:
-        """Write a job file as a person would: no contract version in it."""
-        document = self.farm.job(**fields).to_wire()
-        del document["contract"]
-        path = self.farm.store.parent / "job.json"
-        path.write_text(json.dumps(document))
-        return str(path)
-
-
-async def ended(process: Process) -> Ran:
-    out, err = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
-    assert process.returncode is not None
-    return Ran(process.returncode, (out or b"").decode(), (err or b"").decode())
-
-
-async def until_line(process: Process, words: str) -> None:
-    """Return when the process has written a line with these words to stderr."""
-    assert process.stderr is not None
-    seen = []
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while line := (await process.stderr.readline()).decode():
-            if words in line:
-                return
-            seen.append(line)
-    raise AssertionError(f"ended without {words!r}: {seen}")
 
 
 def new_id() -> str:
@@ -93,12 +26,8 @@ def new_id() -> str:
 
 @pytest_asyncio.fixture
 async def cli(farm: Farm) -> AsyncIterator[Cli]:
-    cli = Cli(farm)
-    yield cli
-    for process in cli.running:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
+    async with command_line(farm) as cli:
+        yield cli
 
 
 async def test_submit_prints_the_id_alone_and_watch_ends_as_the_job_does(cli: Cli) -> None:
@@ -149,7 +78,8 @@ async def test_status_json_has_the_documented_fields(cli: Cli) -> None:
     status = json.loads((await cli("status", job_id, "--json")).out)
 
     documented = """id name state phase progress total_chunks completed_chunks failed_chunks skipped_chunks
-        running_chunks total_frames completed_frames error created_at updated_at result metrics"""
+        running_chunks total_frames completed_frames error created_at updated_at result metrics frozen_chunks
+        left_out_chunks"""
     assert set(documented.split()) <= set(status)
     assert {"output", "sha256", "frames", "duration_seconds"} <= set(status["result"])
     assert "render_seconds" in status["metrics"]
@@ -204,6 +134,7 @@ async def test_retry_of_a_completed_job_is_told_so_and_of_a_running_one_refused(
     assert of_done.code == 0
     assert "there is nothing to retry" in of_done.err
     assert of_busy.code == 2
+    assert of_busy.err == f"longtake: {busy}: no chunk has failed; there is nothing to retry\n"
     assert of_done.out == of_busy.out == ""
 
 
@@ -254,9 +185,17 @@ async def test_watch_draws_what_runs_on_a_terminal(cli: Cli) -> None:
     assert "\x1b[?25h" in drawn, "the cursor is shown again"
 
 
-@pytest.mark.parametrize("command", ["status", "watch", "pause", "resume", "cancel", "retry", "logs"])
-def test_a_job_that_is_not_there_exits_4(server: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--address", server, command, "nobody"]) == 4
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",), ("watch",), ("pause",), ("resume",), ("cancel",), ("retry",), ("logs",),
+        ("skip", "--chunk", "3"), ("retry", "--chunk", "3"),
+    ],
+)  # fmt: skip
+def test_a_job_that_is_not_there_exits_4(
+    server: str, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--address", server, *command, "nobody"]) == 4
     written = capsys.readouterr()
     assert written.out == ""
     assert written.err.startswith("longtake: there is no job nobody")
