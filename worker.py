@@ -26,13 +26,16 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 import devserver
 from activities.attempt import Host
 from activities.backends.local import LocalBackend
-from activities.control import JobControl
 from activities.drain import DrainActivities
+from activities.hosts import OtherHosts, worker_identity
 from activities.plan import PlanActivities
 from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
+from activities.processes.supervisor import Supervisor
+from activities.processes.sweep import sweep_leftovers
 from activities.render import RenderActivities
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
+from activities.watch import JobWatches
 from longtake.connection import connect
 from longtake.errors import LongtakeError
 from longtake.names import SEARCH_ATTRIBUTES, local_queue
@@ -53,15 +56,20 @@ _DEV_ADDRESS = "127.0.0.1:7233"
 _ORCHESTRATION_SLOTS = 20
 
 
-def build_workers(client: Client, settings: WorkerSettings, *, search_attributes: bool) -> list[Worker]:
-    """Return the workers of this process, one a queue, ready to run."""
+def build_workers(
+    client: Client, settings: WorkerSettings, supervisor: Supervisor, *, search_attributes: bool
+) -> list[Worker]:
+    """Return the workers of this process, one a queue, ready to run; the supervisor must outlive them."""
     programs = Programs(settings.allowed_commands, find_ffmpeg())
     tools = settings.tools_dir or devserver.cache_dir() / "tools"
     offer_ffmpeg(programs.ffmpeg, tools)
-    host = Host(LocalBackend(), programs, dict(os.environ), settings.pass_env, tools)
+    host = Host(LocalBackend(supervisor), programs, dict(os.environ), settings.pass_env, tools, settings.host)
+    watches = JobWatches(client, settings.contact_seconds)
+    others = OtherHosts(client, local_queue(settings.task_queue), settings.host)
+    identity = worker_identity(os.getpid(), settings.host)
     plan = PlanActivities(settings.roots, programs, search_attributes=search_attributes)
-    stitch, drain = StitchActivities(host), DrainActivities(client)
-    render = RenderActivities(host, JobControl(client))
+    stitch, drain = StitchActivities(host, watches), DrainActivities(client)
+    render = RenderActivities(host, watches, others)
     orchestration = Worker(
         client,
         task_queue=settings.task_queue,
@@ -71,6 +79,7 @@ def build_workers(client: Client, settings: WorkerSettings, *, search_attributes
         max_concurrent_activities=_ORCHESTRATION_SLOTS,
         max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        identity=identity,
         build_id=_BUILD_ID,
     )
     rendering = Worker(
@@ -80,6 +89,7 @@ def build_workers(client: Client, settings: WorkerSettings, *, search_attributes
         max_concurrent_activities=settings.slots,
         max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        identity=identity,
         build_id=_BUILD_ID,
     )
     return [orchestration, rendering]
@@ -115,6 +125,8 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    if swept := await asyncio.to_thread(sweep_leftovers):
+        _say(f"ended {len(swept)} processes that a killed worker had left behind: {', '.join(map(str, swept))}")
     async with AsyncExitStack() as stack:
         if dev:
             server = await devserver.start_dev_server(
@@ -128,7 +140,8 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
             address = server.address
         client = await connect(address=address, runtime=Runtime(telemetry=TelemetryConfig()))
         attributes = await register_search_attributes(client)
-        for worker in build_workers(client, settings, search_attributes=attributes):
+        supervisor = await stack.enter_async_context(Supervisor())
+        for worker in build_workers(client, settings, supervisor, search_attributes=attributes):
             await stack.enter_async_context(worker)
         _announce(client, settings, dev=dev)
         await stopping.wait()

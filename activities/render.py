@@ -54,7 +54,8 @@ class RenderActivities:
                 await span.render(watch)
         except NextTry as error:
             _log.warning("job %s: %s; next try in %g s", order.ref.id, error, error.wait_seconds)
-            wait = timedelta(seconds=error.wait_seconds)
+            # A delay of zero would mean none was given, and the waits for lost workers would apply.
+            wait = max(timedelta(seconds=error.wait_seconds), timedelta(milliseconds=1))
             raise ApplicationError(str(error), type=error.type, next_retry_delay=wait) from error
         except AttemptLostError as error:
             raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_AFTER_A_LOSS) from error

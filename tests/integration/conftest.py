@@ -2,16 +2,14 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest_asyncio
-from farm import Farm, worker_settings
+from farm import Farm, serving, worker_settings
 from temporalio.client import Client
 
 from longtake import RenderClient
 from longtake.connection import connect
-from worker import build_workers
 
 
 @pytest_asyncio.fixture
@@ -24,7 +22,5 @@ async def farm(client: Client, server: str, store: Path) -> AsyncIterator[Farm]:
     """Workers with four slots that serve this test alone."""
     task_queue = f"test-{uuid.uuid4().hex[:12]}"
     settings = worker_settings(task_queue, store, slots=4)
-    async with AsyncExitStack() as stack:
-        for worker in build_workers(client, settings, search_attributes=True):
-            await stack.enter_async_context(worker)
+    async with serving(client, settings):
         yield Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)

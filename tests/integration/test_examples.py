@@ -10,14 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 import typer
 import yaml
-from farm import Farm, worker_settings
+from farm import Farm, serving, worker_settings
 from films import frame_digests
 from temporalio.client import Client
 
@@ -26,7 +25,6 @@ from longtake import JobState, JobStatus, RenderJobSpec, load_job
 from longtake.cli.app import app
 from longtake.names import DEFAULT_TASK_QUEUE
 from longtake.planning import ChunkPlan
-from worker import build_workers
 
 pytestmark = pytest.mark.integration
 
@@ -129,9 +127,7 @@ async def test_the_blender_job_plans_and_renders_where_blender_is(farm: Farm) ->
 @pytest_asyncio.fixture
 async def workers_on_the_default_queue(client: Client, store: Path) -> AsyncIterator[None]:
     settings = worker_settings(DEFAULT_TASK_QUEUE, store, slots=2)
-    async with AsyncExitStack() as stack:
-        for worker in build_workers(client, settings, search_attributes=True):
-            await stack.enter_async_context(worker)
+    async with serving(client, settings):
         yield
 
 

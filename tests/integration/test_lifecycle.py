@@ -12,16 +12,8 @@ from longtake import FrameRange, JobCancelledError, JobEndedError, JobHandle, Jo
 pytestmark = pytest.mark.integration
 
 
-async def started(farm: Farm, *, chunks: int = 6, running: int = 2, **fields: object) -> JobHandle:
-    """Return a job whose first chunks run and wait for the gate."""
-    job = farm.job(chunks=chunks, options=("--gate", str(farm.gate)), max_parallel=running, **fields)
-    handle = await farm.submit(job)
-    await farm.ledger.until_started(running)
-    return handle
-
-
 async def test_pause_lets_running_chunks_finish_and_starts_no_other(farm: Farm) -> None:
-    job = await started(farm)
+    job = await farm.started()
 
     status = await job.pause()
     assert status.state is JobState.RUNNING
@@ -36,7 +28,7 @@ async def test_pause_lets_running_chunks_finish_and_starts_no_other(farm: Farm) 
 
 
 async def test_resume_renders_only_what_is_missing(farm: Farm) -> None:
-    job = await started(farm)
+    job = await farm.started()
     await job.pause()
     farm.open_gate()
     await until_state(job, JobState.PAUSED)
@@ -51,7 +43,7 @@ async def test_resume_renders_only_what_is_missing(farm: Farm) -> None:
 
 
 async def test_resume_takes_back_a_pause_that_is_still_draining(farm: Farm) -> None:
-    job = await started(farm)
+    job = await farm.started()
     await job.pause()
     await until(job, lambda status: status.phase is JobPhase.PAUSING)
 
@@ -66,7 +58,7 @@ async def test_resume_takes_back_a_pause_that_is_still_draining(farm: Farm) -> N
 
 async def test_pause_does_not_wait_for_chunks_that_stand_in_a_queue(farm: Farm) -> None:
     # Four slots, eight chunks handed out: four of them cannot begin before the gate opens.
-    job = await started(farm, chunks=12, running=4)
+    job = await farm.started(chunks=12, running=4)
     await job.set_max_parallel(8)
     await until(job, lambda status: len(status.running) == 8)
 
@@ -124,7 +116,7 @@ async def test_failed_tries_inside_a_span_are_counted_across_a_pause(farm: Farm)
 
 
 async def test_pause_and_resume_are_idempotent(farm: Farm) -> None:
-    job = await started(farm)
+    job = await farm.started()
     await job.resume()
     for _ in range(3):
         await job.pause()
@@ -150,7 +142,7 @@ async def test_a_job_paused_before_it_was_planned_renders_nothing(farm: Farm) ->
 
 
 async def test_cancel_leaves_no_process_within_a_second(farm: Farm, capsys: pytest.CaptureFixture[str]) -> None:
-    job = await started(farm, chunks=8, running=4)
+    job = await farm.started(chunks=8, running=4)
     pids = farm.ledger.pids
     assert len(pids) == 4
 
@@ -182,7 +174,7 @@ async def test_cancelled_means_dead_for_a_renderer_that_ignores_term(farm: Farm)
 
 
 async def test_a_paused_job_is_cancelled_at_once(farm: Farm) -> None:
-    job = await started(farm)
+    job = await farm.started()
     await job.pause()
     farm.open_gate()
     await until_state(job, JobState.PAUSED)
@@ -194,7 +186,7 @@ async def test_a_paused_job_is_cancelled_at_once(farm: Farm) -> None:
 
 
 async def test_a_draining_job_can_be_cancelled(farm: Farm) -> None:
-    job = await started(farm)
+    job = await farm.started()
     await job.pause()
     await until(job, lambda status: status.phase is JobPhase.PAUSING)
 
@@ -205,7 +197,7 @@ async def test_a_draining_job_can_be_cancelled(farm: Farm) -> None:
 
 
 async def test_a_cancelled_job_leaves_nothing_half_made(farm: Farm) -> None:
-    job = await started(farm)
+    job = await farm.started()
     await job.cancel(wait=True)
 
     folder = farm.store / ".longtake" / job.id
@@ -216,7 +208,7 @@ async def test_a_cancelled_job_leaves_nothing_half_made(farm: Farm) -> None:
 async def ended(farm: Farm, state: JobState) -> JobHandle:
     """Return a job that ended so."""
     if state is JobState.CANCELLED:
-        job = await started(farm, chunks=1, running=1)
+        job = await farm.started(chunks=1, running=1)
         await job.cancel()
     else:
         options = ("--exit", "3") if state is JobState.FAILED else ()
@@ -252,7 +244,7 @@ async def test_cancel_as_the_last_chunk_ends_gives_one_consistent_end(farm: Farm
     for delay in (0.0, 0.02, 0.05, 0.1, 0.2, 0.3):
         farm.close_gate()
         farm.ledger.path.unlink(missing_ok=True)
-        job = await started(farm, chunks=1, running=1, chunk_output=f"race{delay}/{{chunk}}.txt")
+        job = await farm.started(chunks=1, running=1, chunk_output=f"race{delay}/{{chunk}}.txt")
         farm.open_gate()
         await asyncio.sleep(delay)
         try:
@@ -306,7 +298,7 @@ async def test_a_cancel_aborts_the_stitch(farm: Farm) -> None:
 
 
 async def test_a_job_fits_more_chunks_at_once_when_told_so(farm: Farm) -> None:
-    job = await started(farm, chunks=6, running=1)
+    job = await farm.started(chunks=6, running=1)
     assert await job.set_max_parallel(3) == 3
     await farm.ledger.until_started(3)
     farm.open_gate()
@@ -340,7 +332,7 @@ async def test_only_ended_jobs_are_retried(farm: Farm) -> None:
 
 
 async def test_the_status_tells_what_runs(farm: Farm) -> None:
-    job = await started(farm, frames=FrameRange(first=10, count=20, per_chunk=5))
+    job = await farm.started(frames=FrameRange(first=10, count=20, per_chunk=5))
     status = await until(job, lambda status: [chunk.frames for chunk in status.running] == [5, 5])
 
     assert {chunk.chunk for chunk in status.running} == {0, 1}

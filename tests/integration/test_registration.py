@@ -1,13 +1,13 @@
 """Every activity is offered on the queue that it is sent to; a worker refuses what it is not told."""
 
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from farm import Farm, worker_settings
+from farm import Farm, serving, worker_settings
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.processes.supervisor import Supervisor
 from activities.settings import WorkerSettings
 from longtake import JobState, RenderClient
 from longtake.errors import LongtakeError
@@ -32,7 +32,8 @@ def offered(workers: list[Worker]) -> dict[str, str]:
 
 
 async def test_each_activity_is_offered_on_the_queue_it_is_sent_to(client: Client, store: Path) -> None:
-    workers = build_workers(client, worker_settings("farm-7", store, slots=1), search_attributes=True)
+    settings = worker_settings("farm-7", store, slots=1)
+    workers = build_workers(client, settings, Supervisor(), search_attributes=True)
 
     assert offered(workers) == SENT_TO
 
@@ -60,9 +61,7 @@ async def test_a_namespace_without_search_attributes_renders_all_the_same(
     client: Client, server: str, store: Path
 ) -> None:
     settings = worker_settings("without-attributes", store, slots=2)
-    async with AsyncExitStack() as stack:
-        for worker in build_workers(client, settings, search_attributes=False):
-            await stack.enter_async_context(worker)
+    async with serving(client, settings, search_attributes=False):
         farm = Farm(server, settings.task_queue, client, RenderClient(client, task_queue=settings.task_queue), store)
         status = await farm.run(farm.job(chunks=2))
 

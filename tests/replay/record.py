@@ -17,13 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
-from farm import Farm, until, until_state, worker_settings  # noqa: E402
+from farm import Farm, serving, until, until_state, worker_settings  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
 from longtake.connection import connect  # noqa: E402
 from longtake.policies import FailurePolicy  # noqa: E402
-from worker import build_workers  # noqa: E402
+from longtake.requests import PauseMode  # noqa: E402
+from longtake.status import JobPhase  # noqa: E402
 
 HISTORIES = Path(__file__).with_name("histories")
 
@@ -88,13 +89,54 @@ async def failed_after_two_passes(farm: Farm) -> JobHandle:
     return handle
 
 
+async def stopped_and_resumed(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, waiting(farm)))
+    await until(handle, lambda status: status.running_chunks == 2)
+    await handle.pause(mode=PauseMode.NOW, wait=True)
+    farm.open_gate()
+    await handle.resume()
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
+async def frozen_and_thawed(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, waiting(farm)))
+    await until(handle, lambda status: status.running_chunks == 2)
+    await handle.pause(mode=PauseMode.FREEZE, wait=True)
+    farm.open_gate()
+    await handle.resume()
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
+async def held_and_skipped(farm: Farm) -> JobHandle:
+    fields = {"on_chunk_failure": FailurePolicy.HOLD, "retry": Retry(attempts=1)}
+    handle = await farm.submit(job(farm, '[ "$1" != 3 ] || exit 7; echo "$1" > "$2"', **fields))
+    await until_state(handle, JobState.PAUSED)
+    await handle.retry_failed()
+    await until(handle, lambda status: status.phase is JobPhase.HOLDING)
+    await handle.skip_chunks([(3, 4)])
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
 async def refused(farm: Farm) -> JobHandle:
     handle = await farm.submit(job(farm, "exit 0", base_dir="/nowhere"))
     await until_state(handle, JobState.FAILED)
     return handle
 
 
-RECORDED = (completed, paused_and_resumed, cancelled, failed, failed_after_two_passes, refused)
+RECORDED = (
+    completed,
+    paused_and_resumed,
+    stopped_and_resumed,
+    frozen_and_thawed,
+    held_and_skipped,
+    cancelled,
+    failed,
+    failed_after_two_passes,
+    refused,
+)
 
 
 async def record() -> None:
@@ -111,8 +153,7 @@ async def record() -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.stop)
         client = await connect(address=address)
-        for worker in build_workers(client, worker_settings("longtake", base, slots=4), search_attributes=True):
-            await stack.enter_async_context(worker)
+        await stack.enter_async_context(serving(client, worker_settings("longtake", base, slots=4)))
         for story in RECORDED:
             store = base / story.__name__ / "store"
             store.mkdir(parents=True)

@@ -3,7 +3,8 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import psutil
 from temporalio.client import Client
 
+from activities.processes.supervisor import Supervisor
 from activities.settings import WorkerSettings
 from longtake import FrameRange, JobHandle, JobState, JobStatus, RenderClient, RenderJobSpec, Retry, Timeouts
+from worker import build_workers
 
 RENDERER = Path(__file__).with_name("renderer.py")
 
@@ -22,6 +25,16 @@ PATIENCE_SECONDS = 60.0
 
 def worker_settings(task_queue: str, root: Path, *, slots: int) -> WorkerSettings:
     return WorkerSettings(task_queue=task_queue, roots=(root.resolve(),), slots=slots, shutdown_grace_seconds=0)
+
+
+@asynccontextmanager
+async def serving(client: Client, settings: WorkerSettings, *, search_attributes: bool = True) -> AsyncIterator[None]:
+    """Run workers in this process."""
+    async with AsyncExitStack() as stack:
+        supervisor = await stack.enter_async_context(Supervisor())
+        for worker in build_workers(client, settings, supervisor, search_attributes=search_attributes):
+            await stack.enter_async_context(worker)
+        yield
 
 
 def alive(pid: int) -> bool:
@@ -112,6 +125,13 @@ class Farm:
 
     async def submit(self, job: RenderJobSpec) -> JobHandle:
         return await self.render.submit(job, id=f"job-{uuid.uuid4().hex[:12]}")
+
+    async def started(self, *, chunks: int = 6, running: int = 2, **fields: Any) -> JobHandle:
+        """Return a job whose first chunks run and wait for the gate."""
+        options = ("--gate", str(self.gate), *fields.pop("options", ()))
+        job = await self.submit(self.job(chunks=chunks, options=options, max_parallel=running, **fields))
+        await self.ledger.until_started(running)
+        return job
 
     async def run(self, job: RenderJobSpec) -> JobStatus:
         """Submit a job and return how it ended."""

@@ -1,0 +1,174 @@
+"""What a job makes of failures: hold, retry and skip of single chunks, limits, another host."""
+
+import uuid
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+from farm import Farm, alive, eventually, until, until_state
+from processes import worker_process
+from temporalio.client import Client
+
+from longtake import BadJobError, JobPhase, JobState, RenderClient, Retry
+from longtake.policies import FailurePolicy, FailureRule, Verdict
+
+pytestmark = pytest.mark.integration
+
+
+async def test_a_failed_chunk_holds_the_job_until_somebody_resumes_it(farm: Farm) -> None:
+    options = ("--fail-times", "1", "--only", "1")
+    job = await farm.submit(farm.job(chunks=3, options=options, max_parallel=1, on_chunk_failure=FailurePolicy.HOLD))
+
+    status = await until_state(job, JobState.PAUSED)
+    assert status.phase is JobPhase.HOLDING
+    assert "chunk 1 failed after 1 try" in (status.error or "")
+    assert "exited with code 7" in (status.error or "")
+    assert status.failed_chunks == 1
+    assert farm.ledger.started == [0, 1], "nothing else was begun"
+    await job.resume()
+
+    status = await until_state(job, JobState.COMPLETED)
+    assert farm.ledger.started == [0, 1, 1, 2]
+    assert status.error is None
+    assert status.failures == ()
+
+
+async def test_a_chunk_that_fails_again_holds_the_job_again(farm: Farm) -> None:
+    options = ("--fail-times", "2", "--only", "0")
+    job = await farm.submit(farm.job(chunks=2, options=options, on_chunk_failure=FailurePolicy.HOLD))
+    for tries in (1, 2):
+        await eventually(lambda tries=tries: farm.ledger.started.count(0) == tries, "chunk 0 is tried")  # type: ignore[misc]
+        await until(job, lambda status: status.phase is JobPhase.HOLDING)
+        await job.resume()
+    status = await until_state(job, JobState.COMPLETED)
+    assert status.failed_chunks == 0
+
+
+async def test_a_holding_job_can_be_paused_and_cancelled(farm: Farm) -> None:
+    job = await farm.submit(farm.job(chunks=2, options=("--exit", "3"), on_chunk_failure=FailurePolicy.HOLD))
+    await until(job, lambda status: status.phase is JobPhase.HOLDING)
+
+    await job.pause()
+    status = await until(job, lambda status: status.phase is not JobPhase.HOLDING)
+    assert status.state is JobState.PAUSED
+    status = await job.cancel(wait=True)
+
+    assert status.state is JobState.CANCELLED
+
+
+async def test_a_job_that_goes_on_takes_single_chunks_up_again(farm: Farm) -> None:
+    options = ("--fail-times", "1", "--only", "0", "--only", "5")
+    gate = ("--gate", str(farm.gate))
+    spec = farm.job(chunks=6, options=options, max_parallel=1, on_chunk_failure=FailurePolicy.CONTINUE)
+    last = {"command": (*spec.command, *gate)} if spec.command else {}
+    job = await farm.submit(spec.model_copy(update=last))
+    await farm.ledger.until_started(1)
+    with pytest.raises(BadJobError, match="no chunk has failed; there is nothing to retry"):
+        await job.retry_failed()
+    farm.open_gate()
+    await until(job, lambda status: status.failed_chunks >= 1 or status.state.ended)
+    with pytest.raises(BadJobError, match="chunks 1 have neither failed nor been skipped"):
+        await job.retry_failed([(1, 2)])
+    assert await job.retry_failed([(0, 1)]) == 1
+
+    status = await until(job, lambda status: status.state.ended)
+    assert status.state is JobState.FAILED
+    assert "chunk 5" in (status.error or "")
+    assert farm.ledger.started.count(0) == 2
+
+
+async def test_skipped_chunks_are_not_rendered_and_a_film_needs_consent(farm: Farm) -> None:
+    film = {"merge_command": ("cp", "/dev/null", "{output}"), "output": "all.bin"}
+    job = await farm.started(chunks=4, running=1, **film)
+    with pytest.raises(BadJobError, match="the film would have gaps; skip with allow_gaps"):
+        await job.skip_chunks([(2, 3)])
+    with pytest.raises(BadJobError, match="chunks 4-8 are not among the job's 4"):
+        await job.skip_chunks([(2, 9)])
+    assert await job.skip_chunks([(2, 4)], allow_gaps=True) == 2
+    status = await until(job, lambda status: status.left_out_chunks == 2)
+    assert status.completed_chunks == 0
+
+    assert await job.retry_failed([(3, 4)]) == 1, "and one is wanted after all"
+    farm.open_gate()
+    await until(job, lambda status: status.completed_chunks == 3)
+    assert farm.ledger.started == [0, 1, 3]
+
+
+async def test_skipping_a_running_chunk_stops_it(farm: Farm) -> None:
+    job = await farm.started(chunks=3, running=1)
+    (pid,) = farm.ledger.pids
+
+    assert await job.skip_chunks([(0, 1)]) == 1
+    await eventually(lambda: not alive(pid), "the skipped chunk stops")
+    farm.open_gate()
+
+    status = await until_state(job, JobState.COMPLETED)
+    assert status.completed_chunks == 2
+    assert status.left_out_chunks == 1
+    assert status.result is not None
+    assert status.result.missing_chunks == ((0, 1),)
+
+
+@pytest.mark.parametrize(("limit", "tried"), [(1, 2), ("25%", 3)])
+async def test_a_job_with_more_failures_than_it_may_have_fails(farm: Farm, limit: int | str, tried: int) -> None:
+    job = farm.job(
+        chunks=8,
+        options=("--exit", "3"),
+        max_parallel=1,
+        on_chunk_failure=FailurePolicy.CONTINUE,
+        max_failed_chunks=limit,
+    )
+    status = await farm.run(job)
+
+    assert status.state is JobState.FAILED
+    assert len(farm.ledger.started) == tried
+    assert f"{tried} chunks failed" in (status.error or "")
+
+
+async def test_a_chunk_that_failed_twice_on_a_host_goes_to_another(client: Client, server: str, store: Path) -> None:
+    task_queue = f"test-{uuid.uuid4().hex[:12]}"
+    farm = Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+    tries = store.parent / "tries"
+    # Nothing works on the host `sick`.
+    script = f'echo "$MARK $1" >> {tries}; [ "$MARK" = sound ] || exit 9; echo "$1" > "$2"'
+    job = farm.job(
+        chunks=6,
+        command=("sh", "-c", script, "sh", "{chunk}", "{output}"),
+        retry=Retry(attempts=4, initial_seconds=0, same_host=2),
+    )
+
+    def host(name: str) -> AbstractAsyncContextManager[object]:
+        return worker_process(server, task_queue, store, LONGTAKE_HOST=name, MARK=name, LONGTAKE_PASS_ENV="MARK")
+
+    async with host("sick"), host("sound"):
+        status = await farm.run(job)
+
+    assert status.state is JobState.COMPLETED, status.error
+    lines = tries.read_text().split("\n")
+    assert max(lines.count(f"sick {chunk}") for chunk in range(6)) <= 2
+
+
+async def test_a_host_that_is_alone_tries_to_the_end(farm: Farm) -> None:
+    retry = Retry(attempts=4, initial_seconds=0, same_host=1)
+    status = await farm.run(farm.job(chunks=1, options=("--fail-times", "3"), retry=retry))
+
+    assert status.state is JobState.COMPLETED
+    assert len(farm.ledger.started) == 4
+
+
+async def test_a_rule_decides_what_becomes_of_a_failure(farm: Farm) -> None:
+    rules = (
+        FailureRule(exit_codes=(3,), pattern="license", then=Verdict.RETRY, wait_seconds=0),
+        FailureRule(exit_codes=(3,), then=Verdict.GIVE_UP),
+    )
+    # The first try says so, the second one does not.
+    options = ("--exit", "3", "--say", "no license")
+    job = farm.job(chunks=1, options=options, retry=Retry(attempts=3, initial_seconds=600, rules=rules))
+    status = await farm.run(job)
+    assert status.state is JobState.FAILED
+    assert len(farm.ledger.started) == 3, "600 s would have passed between tries that no rule knows"
+
+    farm.ledger.path.unlink()
+    job = farm.job(chunks=1, options=("--exit", "3"), retry=Retry(attempts=3, rules=rules), chunk_output="b/{chunk}")
+    assert (await farm.run(job)).state is JobState.FAILED
+    assert len(farm.ledger.started) == 1

@@ -1,0 +1,178 @@
+"""Pausing at once and freezing, with every way on from there."""
+
+import psutil
+import pytest
+from farm import Farm, alive, eventually, until, until_state
+
+from longtake import JobHandle, JobPhase, JobState
+from longtake.requests import PauseMode
+
+pytestmark = pytest.mark.integration
+
+
+def standing(pid: int) -> bool:
+    """Tell whether a process is stopped where it was."""
+    return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+
+
+async def test_now_stops_what_runs_and_a_resume_renders_it_again(farm: Farm) -> None:
+    job = await farm.started()
+
+    status = await job.pause(mode=PauseMode.NOW, wait=True)
+
+    assert status.state is JobState.PAUSED
+    assert not any(map(alive, farm.ledger.pids))
+    assert status.failed_chunks == status.completed_chunks == 0
+    farm.open_gate()
+    await job.resume()
+    status = await until_state(job, JobState.COMPLETED)
+    assert sorted(farm.ledger.started) == [0, 0, 1, 1, 2, 3, 4, 5]
+    assert status.completed_chunks == 6
+
+
+async def test_now_hardens_a_drain(farm: Farm) -> None:
+    job = await farm.started()
+    await job.pause()
+    await until(job, lambda status: status.phase is JobPhase.PAUSING)
+
+    await job.pause(mode=PauseMode.NOW, wait=True)
+
+    assert not any(map(alive, farm.ledger.pids))
+    assert farm.ledger.ended == []
+
+
+async def test_now_loses_no_chunk_that_a_span_has_published(farm: Farm) -> None:
+    """Short chunks share an activity: those before the one that is stopped count, in the status and for ever."""
+    job = await farm.started(chunks=60, running=1, options=("--only", "25"))
+    await eventually(lambda: 25 in farm.ledger.started, "chunk 25 runs")
+    await until(job, lambda status: any(chunk.chunk == 25 for chunk in status.running))
+
+    status = await job.pause(mode=PauseMode.NOW, wait=True)
+
+    assert status.completed_chunks == 25 == len(farm.sidecars(job.id))
+    before = farm.sidecars(job.id)
+    farm.open_gate()
+    await job.resume()
+    await until_state(job, JobState.COMPLETED)
+    assert sorted(farm.ledger.started) == sorted([*range(60), 25])
+    assert farm.sidecars(job.id).items() >= before.items()
+
+
+async def test_now_aborts_the_stitch_and_a_resume_makes_the_film(farm: Farm) -> None:
+    merging = farm.store.parent / "merging"
+    source = farm.store / "merge.py"
+    source.write_text(
+        f"import os, sys, time\nopen({str(merging)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+        f"while not os.path.exists({str(farm.gate)!r}): time.sleep(0.01)\nopen(sys.argv[1], 'w').write('joined')\n"
+    )
+    job = await farm.submit(farm.job(chunks=2, merge_command=("python3", str(source), "{output}"), output="all.txt"))
+    await eventually(lambda: merging.exists() and merging.read_text().endswith("\n"), "the merge begins")
+
+    await job.pause(mode=PauseMode.NOW, wait=True)
+    assert not any(alive(int(pid)) for pid in merging.read_text().split())
+    farm.open_gate()
+    await job.resume()
+
+    await until_state(job, JobState.COMPLETED)
+    assert (farm.store / "all.txt").read_text() == "joined"
+    assert len(merging.read_text().split()) == 2
+    assert len(farm.ledger.started) == 2
+
+
+async def frozen(farm: Farm) -> JobHandle:
+    """Return a job whose two running renders are frozen."""
+    job = await farm.started(options=("--child",))
+    await job.pause(mode=PauseMode.FREEZE, wait=True)
+    return job
+
+
+async def test_freeze_stops_processes_where_they_stand_and_a_resume_lets_them_go_on(farm: Farm) -> None:
+    job = await frozen(farm)
+    status = await job.status()
+
+    children = [int(line[2]) for line in farm.ledger.lines("child")]
+    assert status.state is JobState.PAUSED
+    assert status.frozen_chunks == 2
+    assert all(chunk.frozen for chunk in status.running)
+    assert len(status.running) == 2
+    assert all(standing(pid) for pid in (*farm.ledger.pids, *children))
+    farm.open_gate()
+    await job.resume()
+    status = await until_state(job, JobState.COMPLETED)
+    assert sorted(farm.ledger.started) == [0, 1, 2, 3, 4, 5], "the same processes went on"
+    assert status.frozen_chunks == 0
+
+
+async def test_a_frozen_job_can_be_cancelled(farm: Farm) -> None:
+    job = await frozen(farm)
+
+    status = await job.cancel(wait=True)
+
+    assert status.state is JobState.CANCELLED
+    assert not any(map(alive, farm.ledger.pids))
+
+
+async def test_now_ends_what_was_frozen(farm: Farm) -> None:
+    job = await frozen(farm)
+
+    await job.pause(mode=PauseMode.NOW)
+    await until(job, lambda status: status.state is JobState.PAUSED and not status.frozen_chunks)
+
+    assert not any(map(alive, farm.ledger.pids))
+
+
+async def test_a_drain_does_not_thaw_what_is_frozen(farm: Farm) -> None:
+    job = await frozen(farm)
+
+    await job.pause()
+
+    status = await job.status()
+    assert status.frozen_chunks == 2
+    assert all(standing(pid) for pid in farm.ledger.pids)
+
+
+async def test_frozen_renders_stay_frozen_through_a_resume_that_is_taken_back_at_once(farm: Farm) -> None:
+    job = await frozen(farm)
+    for _ in range(3):
+        await job.resume()
+        await job.pause(mode=PauseMode.FREEZE, wait=True)
+        assert all(standing(pid) for pid in farm.ledger.pids)
+
+    farm.open_gate()
+    await job.resume()
+    await until_state(job, JobState.COMPLETED)
+    assert sorted(farm.ledger.started) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("mode", [PauseMode.NOW, PauseMode.FREEZE])
+async def test_a_job_that_waits_for_a_worker_pauses_at_once_in_every_mode(farm: Farm, mode: PauseMode) -> None:
+    job = await farm.submit(farm.job(chunks=8, options=("--gate", str(farm.gate)), max_parallel=8))
+    # Four slots render, four spans wait in the queue.
+    await farm.ledger.until_started(4)
+
+    status = await job.pause(mode=mode, wait=True)
+
+    assert status.state is JobState.PAUSED
+    assert status.frozen_chunks == (4 if mode is PauseMode.FREEZE else 0)
+    farm.open_gate()
+    await job.resume()
+    status = await until_state(job, JobState.COMPLETED)
+    assert status.completed_chunks == 8
+
+
+async def test_a_hundred_pauses_followed_by_resumes_leave_state_and_work_agreed(farm: Farm) -> None:
+    job = await farm.started(chunks=8, running=4)
+    modes = list(PauseMode)
+    for number in range(100):
+        await job.pause(mode=modes[number % 3] if number % 10 == 0 else PauseMode.DRAIN)
+        await job.resume()
+    status = await until(job, lambda status: status.phase is JobPhase.RENDERING and status.running_chunks == 4)
+    assert status.state is JobState.RUNNING
+    await eventually(lambda: sum(map(alive, farm.ledger.pids)) == 4, "four renders run")
+
+    farm.open_gate()
+    status = await until_state(job, JobState.COMPLETED)
+
+    assert status.completed_chunks == 8
+    assert sorted(set(farm.ledger.ended)) == list(range(8))
+    assert len(farm.ledger.ended) == 8, "nothing was finished twice"
