@@ -1,0 +1,301 @@
+"""Frames of unfinished chunks: kept while they are whole, set aside when they are not, and never taken on trust."""
+
+import errno
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import Damage, damage, png
+
+from activities.finished_frames import FinishedFrames
+from activities.stores.job_folder import JobFolder, chunk_key
+from activities.stores.kept_frames import KeptFrames
+from activities.stores.publish import finish_claim, publish, published_file
+from activities.stores.records import Sidecar
+from activities.stores.standing import revoke
+
+KEY = chunk_key(3)
+FRAMES = 8
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> JobFolder:
+    return job_folder(tmp_path)
+
+
+def job_folder(base_dir: Path) -> JobFolder:
+    folder = JobFolder(base_dir, "job")
+    for name in ("chunks", "claims"):
+        (folder.path / name).mkdir(parents=True)
+    return folder
+
+
+def rendered(folder: JobFolder, frames: Iterable[int], attempt: str = "a-1", size: int = 8) -> Path:
+    """Write whole frames into the place of an attempt; return it."""
+    place = folder.attempt_dir(KEY, attempt)
+    place.mkdir(parents=True, exist_ok=True)
+    for frame in frames:
+        (place / f"{frame}.png").write_bytes(png(frame, size=size))
+    return place
+
+
+def keep(folder: JobFolder, frames: Iterable[int], attempt: str = "a-1", size: int = 8) -> KeptFrames:
+    place = rendered(folder, frames, attempt, size)
+    kept = KeptFrames(folder, KEY)
+    kept.keep(attempt, FinishedFrames({frame: place / f"{frame}.png" for frame in range(FRAMES)}).take())
+    return kept
+
+
+def aside(folder: JobFolder) -> list[bytes]:
+    place = folder.path / "aside"
+    return sorted(path.read_bytes() for path in place.iterdir()) if place.exists() else []
+
+
+def states(paths: Iterable[Path]) -> dict[Path, tuple[bytes, int, int]]:
+    return {path: (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    kept_frames=st.sets(st.integers(0, FRAMES - 1)),
+    ways=st.dictionaries(st.integers(0, FRAMES - 1), st.sampled_from(Damage)),
+    strangers=st.sets(st.integers(0, FRAMES - 1)),
+)
+def test_exactly_what_is_damaged_is_rendered_again(
+    kept_frames: set[int], ways: dict[int, Damage], strangers: set[int]
+) -> None:
+    with TemporaryDirectory() as base:
+        folder = job_folder(Path(base))
+        kept = keep(folder, kept_frames)
+        # The attempt's own files are gone with it.
+        shutil.rmtree(folder.attempts_dir(KEY))
+        files = kept.verified()
+        assert files.keys() == kept_frames
+        bad = [damage(files[frame], how) for frame, how in ways.items() if frame in files]
+        sound = {frame for frame in kept_frames if frame not in ways}
+        before = states(files[frame] for frame in sound)
+        for frame in strangers:
+            kept.path.mkdir(parents=True, exist_ok=True)
+            (kept.path / f"{frame:06}.png").write_bytes(png(frame))
+
+        again = kept.verified()
+
+        assert again.keys() == sound
+        assert states(again.values()) == before
+        assert aside(folder) == sorted(bad + [png(frame) for frame in strangers])
+        assert kept.verified() == again
+
+
+def test_frames_are_links_until_the_attempts_files_are_gone(folder: JobFolder) -> None:
+    kept = keep(folder, range(FRAMES))
+
+    for frame, path in kept.verified().items():
+        assert path.samefile(folder.attempt_dir(KEY, "a-1") / f"{frame}.png")
+
+
+def test_frames_are_copied_where_no_link_can_be_had(folder: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def refusing(source: Path, target: Path) -> None:
+        if str(target).endswith(".png"):
+            raise OSError(errno.EPERM, "no links here")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", refusing)
+    files = keep(folder, range(FRAMES)).verified()
+
+    assert {frame: path.read_bytes() for frame, path in files.items()} == {n: png(n) for n in range(FRAMES)}
+
+
+def test_a_crash_between_the_record_and_the_files_leaves_nothing_unknown(
+    folder: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, left = os.link, [4]
+
+    def dying(source: Path, target: Path) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        link(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", dying)
+        with pytest.raises(KeyboardInterrupt):
+            keep(folder, range(FRAMES))
+
+    assert KeptFrames(folder, KEY).verified().keys() == {0, 1, 2}
+    assert aside(folder) == []
+    assert keep(folder, range(FRAMES), "a-2").verified().keys() == set(range(FRAMES))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"frames": [{"frame": 0, "file": "../../../etc/passwd"}]}'])
+def test_a_record_that_cannot_be_read_is_none(folder: JobFolder, content: bytes) -> None:
+    kept = keep(folder, {0, 1})
+    (record,) = kept.path.glob("*.json")
+    record.write_bytes(content)
+
+    assert kept.verified() == {}
+    assert aside(folder) == sorted([content, png(0), png(1)])
+
+
+def test_a_frame_of_another_size_than_most_is_set_aside(folder: JobFolder) -> None:
+    keep(folder, {0, 1}, "a-1", size=9)
+    kept = keep(folder, {2, 3, 4}, "a-2")
+
+    assert kept.verified().keys() == {2, 3, 4}
+    assert aside(folder) == [png(0, size=9), png(1, size=9)]
+
+
+def test_of_two_files_of_a_frame_a_whole_one_is_taken(folder: JobFolder) -> None:
+    first = keep(folder, {5}).verified()[5]
+    kept = keep(folder, {5}, "a-2")
+    damage(first, Damage.TRUNCATED)
+
+    assert kept.verified()[5].read_bytes() == png(5)
+
+
+def test_attempts_that_keep_at_the_same_time_do_not_disturb_each_other(folder: JobFolder) -> None:
+    barrier = threading.Barrier(4)
+
+    def work(attempt: str) -> None:
+        barrier.wait()
+        for frame in range(FRAMES):
+            keep(folder, {frame}, attempt).verified()
+
+    threads = [threading.Thread(target=work, args=(f"a-{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert KeptFrames(folder, KEY).verified().keys() == set(range(FRAMES))
+    assert aside(folder) == []
+
+
+def test_a_frame_that_is_written_to_while_it_is_looked_at_is_not_kept(folder: JobFolder) -> None:
+    place = rendered(folder, {0, 1})
+    found = FinishedFrames({frame: place / f"{frame}.png" for frame in (0, 1)}).take()
+    (place / "1.png").write_bytes(png(1) + b"more")
+    kept = KeptFrames(folder, KEY)
+    kept.keep("a-1", found)
+
+    assert kept.verified().keys() == {0}
+
+
+def test_a_png_counts_only_when_its_last_byte_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "0.png"
+    looks = FinishedFrames({0: path})
+    whole = png(0)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert looks.take(writer_is_done=True) == []
+    assert not looks.are_all()
+
+    path.write_bytes(whole)
+
+    assert looks.are_all()
+    assert [found.path for found in looks.take()] == [path]
+    assert looks.take() == []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    now = [0.0]
+
+    def forward(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return forward
+
+
+def test_a_picture_without_an_end_mark_counts_when_it_rests(
+    tmp_path: Path, ffmpeg: str, clock: Callable[[float], None]
+) -> None:
+    path = tmp_path / "0.bmp"
+    picture = [ffmpeg, "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=16x16", "-frames:v", "1"]
+    subprocess.run([*picture, str(path)], check=True)
+    looks = FinishedFrames({0: path})
+
+    assert not looks.are_all()
+    clock(1.9)
+    os.utime(path)
+    assert not looks.are_all()
+    clock(1.9)
+    assert not looks.are_all()
+    clock(0.2)
+    assert looks.are_all()
+
+
+def test_a_file_of_an_unknown_kind_counts_only_when_the_next_one_is_begun(
+    tmp_path: Path, clock: Callable[[float], None]
+) -> None:
+    files = {number: tmp_path / f"{number}.raw" for number in range(3)}
+    looks = FinishedFrames(files)
+    for number in (0, 1):
+        files[number].write_bytes(b"lines")
+        os.utime(files[number], ns=(number, number + 1))
+
+    assert [found.frame for found in looks.take()] == [0]
+    clock(60)
+    assert looks.take() == []
+    assert [found.frame for found in looks.take(writer_is_done=True)] == [1]
+
+
+def published(folder: JobFolder) -> Sidecar:
+    place = rendered(folder, range(FRAMES))
+    files = tuple(
+        published_file(place / f"{frame}.png", folder.base_dir / "out" / f"{frame}.png") for frame in range(FRAMES)
+    )
+    return publish(folder, Sidecar(key=KEY, digest="d", attempt="a-1", frames=FRAMES, files=files, width=8, height=8))
+
+
+def test_publishing_ends_the_keeping(folder: JobFolder) -> None:
+    keep(folder, range(FRAMES))
+    published(folder)
+
+    assert not folder.frames_dir(KEY).exists()
+    keep(folder, {0}, "late")
+    assert finish_claim(folder, KEY) is not None
+    assert not folder.frames_dir(KEY).exists()
+
+
+@settings(deadline=None, max_examples=40)
+@given(ways=st.dictionaries(st.integers(0, FRAMES - 1), st.sampled_from([*Damage, None]), min_size=1))
+def test_of_a_damaged_chunk_the_sound_frames_are_kept(ways: dict[int, Damage | None]) -> None:
+    with TemporaryDirectory() as base:
+        folder = job_folder(Path(base))
+        published(folder)
+        for frame, how in ways.items():
+            path = folder.base_dir / "out" / f"{frame}.png"
+            if how is None:
+                path.unlink()
+            else:
+                damage(path, how)
+
+        revoke(folder, KEY)
+
+        files = KeptFrames(folder, KEY).verified()
+        assert files.keys() == set(range(FRAMES)) - ways.keys()
+        assert all(path.read_bytes() == png(frame) for frame, path in files.items())
+        assert folder.sidecar(KEY) is None
+        assert list((folder.base_dir / "out").iterdir()) == []
+
+
+def test_a_film_or_video_that_is_taken_back_keeps_no_frames(folder: JobFolder) -> None:
+    place = rendered(folder, {0})
+    file = published_file(place / "0.png", folder.base_dir / "film.mp4")
+    publish(folder, Sidecar(key="film", digest="d", attempt="a-1", frames=1, files=(file,), width=8, height=8))
+
+    revoke(folder, "film")
+
+    assert not folder.frames_dir("film").exists()
+    assert aside(folder) != []
