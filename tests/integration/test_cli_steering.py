@@ -10,7 +10,7 @@ from farm import Farm, alive, until, until_state
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import PauseActivityRequest, UnpauseActivityRequest
 
-from longtake import JobPhase, JobState
+from longtake import BadJobError, JobEndedError, JobPhase, JobState
 
 pytestmark = pytest.mark.integration
 
@@ -170,3 +170,17 @@ async def test_an_activity_paused_in_temporal_waits_and_says_how_to_unpause_it(c
     assert chunk.error.startswith("paused in Temporal by ann@desk (disk full); unpause it in the Temporal UI, or with")
     assert f"--workflow-id {job.id} --activity-id {pending.activity_id}`" in shown.out
     assert end.state is JobState.COMPLETED
+
+
+async def test_python_retries_what_failed_of_jobs_that_hold_and_that_have_ended(farm: Farm) -> None:
+    job_id = await holding(farm, "--fail-times", "1", "--only", "1")
+    with pytest.raises(BadJobError, match="neither failed nor been skipped"):
+        await farm.render.retry(job_id, chunks=[(0, 1)])
+    job = await farm.render.retry(job_id, chunks=[(1, 2)])
+    await until_state(job, JobState.COMPLETED)
+
+    ended = await farm.run(farm.job(chunk_output="b/{chunk}.txt", options=("--exit", "3")))
+    with pytest.raises(BadJobError, match=r"^chunks: .* is failed, and started again it renders all that is missing"):
+        await farm.render.retry(ended.id, chunks=[(0, 1)])
+    with pytest.raises(JobEndedError, match="is failed and cannot retry single chunks any more; `longtake retry"):
+        await farm.render.job(ended.id).retry_failed()
