@@ -32,7 +32,7 @@ class Ending:
         if self.stopped_for:
             return f"{program} {self.stopped_for}"
         if self.code == -signal.SIGKILL:
-            peak = f" at {in_bytes(usage.peak_memory_bytes)} of it" if usage.peak_memory_bytes else ""
+            peak = f" (this render had up to {in_bytes(usage.peak_memory_bytes)})" if usage.peak_memory_bytes else ""
             how = f"was ended by a SIGKILL that Longtake did not send; the system may have run out of memory{peak}"
         elif self.code is None:
             how = "made its outputs"

@@ -25,9 +25,8 @@ _log = logging.getLogger(__name__)
 # Why a program cannot be started now, and may be later: the host is short of something.
 _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.ENOSPC, errno.EIO})
 
-# Pauses before a process that outlived SIGKILL is killed again: its disk or driver may take hours to answer.
-_FIRST_PAUSE_SECONDS = 1.0
-_LAST_PAUSE_SECONDS = 60.0
+# The disk or driver that a process sleeps for may take hours to answer.
+_LONGEST_PAUSE_SECONDS = 60.0
 
 
 class LocalBackend:
@@ -35,10 +34,12 @@ class LocalBackend:
 
     Args:
         renderers: Starts them; see `Supervisor`.
+        first_pause_seconds: How long to wait before processes that outlived SIGKILL are killed again.
     """
 
-    def __init__(self, renderers: Renderers) -> None:
+    def __init__(self, renderers: Renderers, *, first_pause_seconds: float = 1.0) -> None:
         self._renderers = renderers
+        self._first_pause_seconds = first_pause_seconds
 
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the command to a successful end; see `Backend.render`."""
@@ -55,7 +56,7 @@ class LocalBackend:
             has_ended = ending is not None and ending.code is not None
             # What a renderer that has ended left running would write on after its chunk counts.
             grace = 0.0 if has_ended else min(task.timeouts.grace_seconds, watcher.most_grace_seconds)
-            await to_its_end(_leave_nothing(renderer, grace, guard, watcher))
+            await to_its_end(self._leave_nothing(renderer, grace, guard, watcher))
         await asyncio.to_thread(_raise_if_failed, ending, task, renderer.usage)
         return renderer.usage
 
@@ -68,6 +69,24 @@ class LocalBackend:
         except SupervisorError as error:
             raise AttemptError(f"{task.name} cannot be started: {error}", another_host=True) from error
 
+    async def _leave_nothing(
+        self, renderer: Renderer, grace_seconds: float, guard: RenderGuard, watcher: RenderWatcher
+    ) -> None:
+        """Return when no process of the render is left, however long that takes: the slot stays taken meanwhile."""
+        pause = self._first_pause_seconds
+        while True:
+            try:
+                return await renderer.stop(grace_seconds)
+            except KeeperLostError:
+                # Which ends its render, too.
+                return
+            except ProcessSurvivedError as error:
+                _log.error("%s; its slot stays taken until they are gone", error)
+                watcher.progress(replace(guard.progress, message=f"cannot be stopped: {error}"))
+            grace_seconds = 0
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
 
 async def _until_it_may_run(watcher: RenderWatcher) -> None:
     """Start nothing while the job stands frozen."""
@@ -75,23 +94,6 @@ async def _until_it_may_run(watcher: RenderWatcher) -> None:
         watcher.frozen(order)
         await asyncio.sleep(LOOK_SECONDS)
     watcher.frozen(0)
-
-
-async def _leave_nothing(renderer: Renderer, grace_seconds: float, guard: RenderGuard, watcher: RenderWatcher) -> None:
-    """Return when no process of the render is left, however long that takes: the slot stays taken meanwhile."""
-    pause = _FIRST_PAUSE_SECONDS
-    while True:
-        try:
-            return await renderer.stop(grace_seconds)
-        except KeeperLostError:
-            # Which ends its render, too.
-            return
-        except ProcessSurvivedError as error:
-            _log.error("%s; its slot stays taken until they are gone", error)
-            watcher.progress(replace(guard.progress, message=f"cannot be stopped: {error}"))
-        grace_seconds = 0
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 
 
 def _raise_if_failed(ending: Ending, task: RenderTask, usage: Usage) -> None:
