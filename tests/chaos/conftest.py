@@ -1,10 +1,11 @@
 """Farms whose workers are processes of their own: the tests start, cut and kill them."""
 
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
-from farm import Farm
+from farm import Farm, serving, worker_settings
 
 from longtake import RenderClient
 from longtake.connection import connect
@@ -16,3 +17,10 @@ async def bare(server: str, store: Path) -> Farm:
     client = await connect(address=server)
     task_queue = f"test-{uuid.uuid4().hex[:12]}"
     return Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+
+
+@pytest_asyncio.fixture
+async def farm(bare: Farm) -> AsyncIterator[Farm]:
+    """A farm with workers of four slots in this process."""
+    async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=4)):
+        yield bare
