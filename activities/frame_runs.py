@@ -146,6 +146,7 @@ class FrameRuns:
             await to_the_end(_end_of(keeping))
         self._runs[-1] = (finished, True)
         await in_thread(partial(self._take_over, files))
+        watcher.progress(Progress(frames_done=len(self._there), usage=self.used))
 
     def _has_other_names(self, gap: Range) -> bool:
         """Tell whether the command that rendered a gap wrote files, and none of those it was asked for."""
