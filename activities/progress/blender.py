@@ -49,7 +49,7 @@ class BlenderFormat:
         stem = PurePath(path.replace("\\", "/")).stem
         numbers = [int(number) for number in _NUMBER.findall(stem)]
         # `shot-0012.png` is frame 12 as a rule, and frame -12 where that is the one being rendered.
-        if self._frame in numbers or -(self._frame or 0) in numbers:
+        if self._frame is not None and {self._frame, -self._frame} & {*numbers}:
             return self._frame
         return abs(numbers[-1]) if numbers else None
 

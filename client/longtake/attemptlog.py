@@ -56,7 +56,7 @@ class AttemptLog:
         self.path = path
         self._names = names or self._names_in_folder
         self._listing = Paced(self.segments, share=_LISTING_SHARE_OF_A_CORE)
-        self._newest = Segment(path, 0, 0)
+        self._newest: Segment | None = None
 
     @property
     def size(self) -> int:
@@ -71,7 +71,7 @@ class AttemptLog:
         offsets = sorted({0, *(int(text) for text in texts if text.isascii() and text.isdigit() and len(text) <= 18)})
         found = [self._segment(offset) for offset in offsets]
         segments = [segment for segment in found if segment is not None]
-        self._newest = segments[-1] if segments else Segment(self.path, 0, 0)
+        self._newest = segments[-1] if segments else None
         return segments
 
     def read(self, offset: int, most: int) -> Piece:
@@ -106,15 +106,15 @@ class AttemptLog:
     def _look_at_newest(self) -> Segment:
         """Return the last file of the log, which is mostly the same as before, or the one that begins at its end."""
         before = self._newest
-        newest = self._segment(before.offset)
+        newest = self._segment(before.offset) if before else None
         while newest and newest.size and (after := self._segment(newest.stop)):
             newest = after
         if newest and newest != before:
             self._newest = newest
         else:
-            # Nothing new there. Where the disk was full, or segments went by between two looks, it may be elsewhere.
+            # Nothing new there. Where the disk was full, or segments went by between two looks, it is elsewhere.
             self._listing.now()
-        return self._newest
+        return self._newest or Segment(self.path, 0, 0)
 
     def _segment(self, offset: int) -> Segment | None:
         path = self.path.with_name(f"{self.path.name}.{offset}") if offset else self.path

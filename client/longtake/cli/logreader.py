@@ -9,9 +9,9 @@ from pathlib import Path
 
 from longtake.attemptlog import AttemptLog
 from longtake.cli.loglines import LogLines
-from longtake.cli.terminal import clean, say
+from longtake.cli.terminal import say
 from longtake.cli.words import size
-from longtake.plaintext import Redactor
+from longtake.plaintext import Redactor, plain
 
 # `000007.<attempt>.log` and `film.<attempt>.log`, as workers name them; `.<offset>` behind that in segments.
 _LOG_NAME = re.compile(r"((?:\d{6,}|film)\..+?\.log)(?:\.\d+)?", re.ASCII)
@@ -117,7 +117,7 @@ class _Log:
 
 def readable(line: str) -> str:
     """Return a line as a terminal would have left it: of one that was drawn over and over, the last drawing."""
-    return clean(line.rstrip("\r\n").rpartition("\r")[2])
+    return plain(line.rstrip("\r\n").rpartition("\r")[2])
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -1,0 +1,168 @@
+"""`longtake logs`: tries, segments, lines of any length, and nothing that rules a terminal."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from activities.processes.bounded_log import SEGMENT_BYTES, BoundedLog
+from longtake.cli.app import main
+from longtake.cli.logreader import LogReader
+
+Captured = pytest.CaptureFixture[str]
+
+
+def tries(folder: Path, *printed: str, chunk: int = 7) -> list[Path]:
+    """The logs of a chunk's tries, one after the other."""
+    paths = [folder / f"{chunk:06}.ab12-chunk-{chunk}.{number}-1.log" for number in range(1, len(printed) + 1)]
+    for age, (path, text) in enumerate(zip(paths, printed, strict=True)):
+        path.write_text(text)
+        os.utime(path, (1000 + age, 1000 + age))
+    return paths
+
+
+def test_head_and_segments_are_printed_with_what_is_left_out_between_them(tmp_path: Path, capsys: Captured) -> None:
+    (head,) = tries(tmp_path, "one\ntw")
+    head.with_name(f"{head.name}.6").write_text("o\nthree\nfo")
+    head.with_name(f"{head.name}.5000016").write_text("rgotten\nlast")
+    LogReader(tmp_path).print_new(to_the_end=True)
+
+    written = capsys.readouterr()
+    assert written.out.splitlines() == ["one", "two", "three", "fo", "rgotten", "last"]
+    assert written.err.splitlines() == [
+        f"==> chunk 7, try 1 ({head.name})",
+        "... 4.8 MiB are left out here: it printed more than is kept",
+    ]
+
+
+def test_following_goes_on_across_segments(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "000003.a-chunk-3.1-1.log"
+    log, reader = BoundedLog(str(path)), LogReader(tmp_path, 3)
+    log.begin()
+    line = b"x" * 1023 + b"\n"
+    printed = 0
+    for number in range(7):
+        log.write(memoryview(line * (SEGMENT_BYTES // len(line) // 2) + b"end of part %d\n" % number))
+        reader.print_new()
+        printed += capsys.readouterr().out.count("end of part")
+
+    assert len(list(tmp_path.iterdir())) == 4 - 1
+    assert printed == 7
+
+
+def test_following_does_not_print_a_line_before_it_is_complete(tmp_path: Path, capsys: Captured) -> None:
+    (head,) = tries(tmp_path, "one\ntw")
+    reader = LogReader(tmp_path)
+    reader.print_new()
+    assert capsys.readouterr().out == "one\n"
+    head.with_name(f"{head.name}.6").write_text("o\nthr")
+    reader.print_new()
+    assert capsys.readouterr().out == "two\n"
+    reader.print_new(to_the_end=True)
+
+    assert capsys.readouterr().out == "thr\n"
+
+
+def test_one_try_of_a_chunk_is_printed_alone(tmp_path: Path, capsys: Captured) -> None:
+    tries(tmp_path, "first\n", "second\n", "third\n")
+    tries(tmp_path, "another\n", chunk=8)
+    reader = LogReader(tmp_path, 7, 2)
+    reader.print_new(to_the_end=True)
+
+    assert capsys.readouterr().out == "second\n"
+    assert (reader.count, reader.tries) == (1, 3)
+
+
+def test_a_try_that_is_not_there_prints_nothing_and_the_others_are_known(tmp_path: Path, capsys: Captured) -> None:
+    tries(tmp_path, "first\n", "second\n")
+    reader = LogReader(tmp_path, 7, 5)
+    reader.print_new(to_the_end=True)
+
+    assert capsys.readouterr() == ("", "")
+    assert (reader.count, reader.tries) == (0, 2)
+
+
+def test_a_chunk_of_seven_digits_is_not_taken_for_one_of_six(tmp_path: Path, capsys: Captured) -> None:
+    tries(tmp_path, "seven digits\n", chunk=1_000_000)
+    tries(tmp_path, "six digits\n", chunk=100_000)
+    LogReader(tmp_path, 100_000).print_new(to_the_end=True)
+
+    assert capsys.readouterr().out == "six digits\n"
+
+
+def test_an_attempt_without_its_chunk_is_a_matter_of_usage(capsys: Captured) -> None:
+    assert main(["logs", "film-1", "--attempt", "2"]) == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err == ("longtake: --attempt: counts the tries of one chunk; name it, as in --chunk 7 --attempt 2\n")
+
+
+def test_nothing_that_is_printed_rules_the_terminal(tmp_path: Path, capsys: Captured) -> None:
+    every = "".join(map(chr, range(256))).replace("\n", "")
+    tries(
+        tmp_path,
+        f"{every}\n\x1b[2J\x1b]0;title\x07\x1b[31mred\x1b[0m\x9b5A\n\x1b[3{'1' * 70_000}m\n\x1b]0;{'x' * 70_000}\x07\n",
+    )
+    LogReader(tmp_path).print_new(to_the_end=True)
+
+    out = capsys.readouterr().out
+    assert "red" in out
+    assert all(letter in "\n\t" or letter.isprintable() or letter == "\xad" or letter == "\xa0" for letter in out)
+
+
+def test_redacted_values_are_masked(tmp_path: Path, capsys: Captured) -> None:
+    tries(tmp_path, "openjd_redacted_env: KEY=hunter22\nusing hunter22\n")
+    LogReader(tmp_path).print_new(to_the_end=True)
+
+    assert capsys.readouterr().out == "openjd_redacted_env: KEY=********\nusing ********\n"
+
+
+def test_a_file_that_cannot_be_read_is_told_and_the_others_are_printed(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "000001.a.log").mkdir()
+    tries(tmp_path, "fine\n")
+    LogReader(tmp_path).print_new(to_the_end=True)
+
+    written = capsys.readouterr()
+    assert written.out == "fine\n"
+    assert "000001.a.log cannot be read (Is a directory)" in written.err
+
+
+def test_logs_that_vanish_or_never_were(tmp_path: Path, capsys: Captured) -> None:
+    LogReader(tmp_path / "none").print_new(to_the_end=True)
+    (head,) = tries(tmp_path, "one\n")
+    reader = LogReader(tmp_path)
+    reader.print_new()
+    head.unlink()
+    reader.print_new(to_the_end=True)
+
+    assert capsys.readouterr().out == "one\n"
+
+
+# Prints a log and tells by how much the process has grown for it, in KiB.
+PRINT = """
+import resource, sys
+from pathlib import Path
+from longtake.cli.logreader import LogReader
+reader = LogReader(Path(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+reader.print_new(to_the_end=True)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "line", [b"a line like any other\n", b"x" * 1_000_000 + b"\n", b"\x00\xff\x1b[" * 64, b"frame=1\r"]
+)
+def test_50_mb_are_printed_in_little_memory(tmp_path: Path, line: bytes) -> None:
+    with (tmp_path / "000000.a.log").open("wb") as file:
+        for _ in range(50):
+            file.write((line * (1_000_000 // len(line) + 1))[:1_000_000])
+    ran = subprocess.run(
+        [sys.executable, "-c", PRINT, str(tmp_path)], capture_output=True, check=True, timeout=120, text=True
+    )
+
+    assert int(ran.stderr.splitlines()[-1]) < 10_000
+    assert len(ran.stdout) > 500
+    assert max(map(len, ran.stdout.split("\n"))) <= 64 * 1024
