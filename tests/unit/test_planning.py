@@ -136,3 +136,36 @@ def test_what_stands_in_a_path_is_not_expanded_again() -> None:
 )
 def test_a_command_that_names_its_output_itself_is_known(command: tuple[str, ...], in_place: bool) -> None:
     assert chunk_of("x.mov", *command).writes_in_place is in_place
+
+
+def frames_chunk(*command: str, output: str = "{start}/f_{frame:04}.png") -> Chunk:
+    return Chunk(index=2, start=20, stop=30, output_template=output, command_template=("render", *command))
+
+
+@pytest.mark.parametrize(
+    ("chunk", "divisible"),
+    [
+        (frames_chunk("{output}", "{start}", "{count}"), True),
+        (frames_chunk("{output_dir}", "from={start:04}", "to={last}"), True),
+        (frames_chunk("{output}", "{start}", "{stop}"), True),
+        (frames_chunk("{output}", "{chunk}", "{count}"), False),
+        (frames_chunk("{output}", "{start}"), False),
+        (frames_chunk("{output}", "{{start}}", "{count}"), False),
+        (frames_chunk("out.png", "{start}", "{count}"), False),
+        (frames_chunk("{output}", "{start}", "{count}", output="{chunk}.mp4"), False),
+    ],
+)
+def test_a_chunk_is_divisible_when_its_command_is_told_which_frames(chunk: Chunk, divisible: bool) -> None:
+    assert chunk.is_divisible is divisible
+
+
+def test_a_part_renders_its_own_frames_into_the_files_of_the_whole() -> None:
+    whole = frames_chunk("{output}", "{chunk}", "{start}", "{last}", "{count}")
+    part = whole.part(24, 27)
+
+    assert part.command(part.command_template, output="o", output_dir="d") == ("render", "o", "2", "24", "26", "3")
+    assert part.outputs() == whole.outputs()[4:7] == ("20/f_0024.png", "20/f_0025.png", "20/f_0026.png")
+    assert part.output_pattern() == whole.output_pattern()
+    assert part.part(25, 26).outputs() == ("20/f_0025.png",)
+    with pytest.raises(ValueError, match="no part of"):
+        whole.part(29, 31)
