@@ -68,18 +68,17 @@ async def test_a_cut_worker_stops_its_renders_and_one_attempt_wins(
     bare: Farm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     signed = Signed(bare)
-    contact = {"LONGTAKE_CONTACT_SECONDS": str(CONTACT_SECONDS), "LONGTAKE_SHUTDOWN_GRACE_SECONDS": "0"}
-    async with Proxy(bare.address) as proxy, worker_process(proxy.address, bare.task_queue, bare.store, **contact):
+    contact = str(CONTACT_SECONDS)
+    async with (
+        Proxy(bare.address) as proxy,
+        worker_process(proxy.address, bare.task_queue, bare.store, LONGTAKE_CONTACT_SECONDS=contact),
+    ):
         job = await bare.submit(signed.spec(2))
-        await eventually(
-            lambda: bool(signed.pids(0) and signed.pids(1)), "both chunks run on the worker behind the proxy"
-        )
+        await eventually(lambda: bool(signed.pids(0) and signed.pids(1)), "the worker behind the proxy has both chunks")
         async with worker_process(bare.address, bare.task_queue, bare.store):
             proxy.cut()
             cut = time.monotonic()
-            await eventually(
-                lambda: len(signed.pids(0)) + len(signed.pids(1)) == 4, "the other worker gets both chunks"
-            )
+            await eventually(lambda: len(signed.pids(0) + signed.pids(1)) == 4, "the other worker gets both chunks")
             given = time.monotonic() - cut
             (first, other), (mine, theirs) = signed.pids(0), signed.pids(1)
             assert all(map(alive, (first, other, mine, theirs))), "the two attempts of each chunk never ran at once"

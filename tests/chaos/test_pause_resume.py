@@ -1,6 +1,10 @@
 """Pause and resume with nothing between: state and work agree each time, and nothing is rendered twice or lost."""
 
+import asyncio
+import os
+import secrets
 import time
+from random import Random
 
 import pytest
 from farm import Farm, eventually, until, until_state
@@ -20,17 +24,21 @@ def work(job: JobHandle) -> tuple[int, int]:
     return sum(one is not None and one.living for one in seen), sum(one is not None and one.stopped for one in seen)
 
 
-async def hurried(farm: Farm, mode: PauseMode, times: int) -> JobHandle:
-    """Pause and resume a job again and again; each time it must run, by its own word and by its processes."""
+async def waiting(farm: Farm) -> JobHandle:
+    """Return a job whose first renders run and wait for the gate."""
     job = await farm.submit(farm.job(chunks=6, options=("--gate", str(farm.gate)), max_parallel=RUNNING))
     await farm.ledger.until_started(RUNNING)
-    for _ in range(times):
-        await job.pause(mode=mode)
-        await job.resume()
-        status = await until(job, lambda status: status.state is JobState.RUNNING and status.running_chunks == RUNNING)
-        assert status.phase is JobPhase.RENDERING
-        await eventually(lambda: work(job) == (RUNNING, 0), f"{RUNNING} renderers run")
     return job
+
+
+async def hurried(job: JobHandle, mode: PauseMode, gap_seconds: float = 0) -> None:
+    """Pause and resume a job; it must run then, by its own word and by its processes."""
+    await job.pause(mode=mode)
+    await asyncio.sleep(gap_seconds)
+    await job.resume()
+    status = await until(job, lambda status: status.state is JobState.RUNNING and status.running_chunks == RUNNING)
+    assert status.phase is JobPhase.RENDERING
+    await eventually(lambda: work(job) == (RUNNING, 0), f"{RUNNING} renderers run")
 
 
 @pytest.mark.timeout(300)
@@ -39,11 +47,30 @@ async def test_state_and_work_agree_after_each_of_a_hundred_hurried_pauses(
     mode: PauseMode, times: int, farm: Farm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began = time.monotonic()
-    job = await hurried(farm, mode, times)
+    job = await waiting(farm)
+    for _ in range(times):
+        await hurried(job, mode)
     with capsys.disabled():
         print(f"\n{times} hurried pauses ({mode}): {(time.monotonic() - began) / times * 1000:.0f} ms each", end="")
     if mode is not PauseMode.NOW:
         assert sorted(farm.ledger.started) == [0, 1], "a render was ended or begun by a pause that was taken back"
+    farm.open_gate()
+    status = await until_state(job, JobState.COMPLETED)
+    assert status.completed_chunks == 6
+    assert sorted(farm.ledger.ended) == list(range(6)), "a chunk was lost, or rendered to its end twice"
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+async def test_state_and_work_agree_after_pauses_of_any_length(farm: Farm, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = int(os.environ.get("LONGTAKE_CHAOS_SEED") or secrets.randbits(32))
+    with capsys.disabled():
+        print(f"\nLONGTAKE_CHAOS_SEED={seed}")
+    random = Random(seed)
+    job = await waiting(farm)
+    for _ in range(100):
+        # Workers look at the job once a second: shorter, and longer than that.
+        await hurried(job, random.choice(list(PauseMode)), random.uniform(0, 1.5))
     farm.open_gate()
     status = await until_state(job, JobState.COMPLETED)
     assert status.completed_chunks == 6
