@@ -8,6 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from longtake.job import RenderJobSpec
     from longtake.names import MEMO_CONTROL, MEMO_DIGEST, MEMO_FREEZE, MEMO_STATUS, NAME, PROGRESS, STATE, Control
     from longtake.ranges import shown
+    from longtake.requests import PauseMode
     from longtake.status import JobPhase, JobState, JobStatus, RenderJobResult
     from longtake.work import JobPlan
 
@@ -61,7 +62,14 @@ class StatusBoard:
             self._write()
 
     def show(
-        self, state: JobState, phase: JobPhase, control: Control, *, freeze: int = 0, error: str | None = None
+        self,
+        state: JobState,
+        phase: JobPhase,
+        control: Control,
+        *,
+        mode: PauseMode | None = None,
+        freeze: int = 0,
+        error: str | None = None,
     ) -> None:
         """Show a change of state, and tell workers what the job wants; nothing happens when it is shown already.
 
@@ -69,22 +77,32 @@ class StatusBoard:
             state: What users see.
             phase: The same, finer.
             control: What workers must do.
+            mode: The pause in force, if there is one.
             freeze: Number of the freeze, where they must freeze.
             error: What holds the job up.
         """
-        shown = (self.status.state, self.status.phase, self._control, self._freeze, self.status.error)
-        if (state, phase, control, freeze, error) == shown:
+        status = self.status
+        shown = (status.state, status.phase, self._control, status.pause_mode, self._freeze, status.error)
+        if (state, phase, control, mode, freeze, error) == shown:
             return
         self._count_time(running=state is JobState.RUNNING and phase is JobPhase.RENDERING)
         self._control, self._freeze = control, freeze
-        self._set(state=state, phase=phase, error=error)
+        self._set(state=state, phase=phase, pause_mode=mode, error=error)
         self._write()
 
     def end(self, state: JobState, *, error: str | None = None, result: RenderJobResult | None = None) -> None:
         """Show how the job ended."""
         self._count_time(running=False)
         progress = 100.0 if state is JobState.COMPLETED else self.status.progress
-        self._set(state=state, phase=JobPhase.ENDED, error=error, result=result, progress=progress, running_chunks=0)
+        self._set(
+            state=state,
+            phase=JobPhase.ENDED,
+            pause_mode=None,
+            error=error,
+            result=result,
+            progress=progress,
+            running_chunks=0,
+        )
         self._control = Control.STOP
         self._write()
 

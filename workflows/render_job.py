@@ -185,7 +185,8 @@ class RenderJob:
                 _leave_if_cancelled()
                 if self._orders.pause_mode is PauseMode.NOW and not aborted:
                     aborted = step.cancel()
-                self._board.show(state, JobPhase.PAUSING if self._orders.paused else phase, self._orders.control)
+                now = JobPhase.PAUSING if self._orders.paused else phase
+                self._board.show(state, now, self._orders.control, mode=self._orders.pause_mode)
                 await self._until_woken()
             _leave_if_cancelled()
             if not aborted or not _was_cancelled(step):
@@ -195,7 +196,7 @@ class RenderJob:
     async def _rest_while_paused(self, phase: JobPhase) -> None:
         while self._orders.paused:
             _leave_if_cancelled()
-            self._board.show(JobState.PAUSED, phase, self._orders.control)
+            self._board.show(JobState.PAUSED, phase, self._orders.control, mode=self._orders.pause_mode)
             await self._until_woken()
         _leave_if_cancelled()
 
@@ -222,7 +223,8 @@ class RenderJob:
             state, phase = JobState.RUNNING, JobPhase.PAUSING
         control = Control.DRAIN if holding else self._orders.control
         error = why_failed(spans) if spans.holding else None
-        self._board.show(state, phase, control, freeze=self._orders.freeze, error=error)
+        orders = self._orders
+        self._board.show(state, phase, control, mode=orders.pause_mode, freeze=orders.freeze, error=error)
 
     def _count(self, job: RenderJobSpec, plan: JobPlan) -> None:
         self._board.counted(**counts(job, plan, self._rendering))

@@ -29,7 +29,7 @@ def check_retry(request: RetryFailed, spans: SpanRunner | None) -> None:
     if not request.chunks and not chunks.failed:
         raise ValueError("no chunk has failed; there is nothing to retry")
     there = RangeSet((*chunks.failed, *chunks.left_out))
-    _check_within(request.chunks, there, "have neither failed nor been skipped; only such chunks can be retried")
+    _check_within(request.chunks, there, "neither failed nor skipped; only such chunks can be retried")
 
 
 def check_skip(request: SkipChunks, spans: SpanRunner | None) -> None:
@@ -40,11 +40,11 @@ def check_skip(request: SkipChunks, spans: SpanRunner | None) -> None:
     """
     running = check_rendering(spans)
     chunks = running.scheduler
-    _check_within(request.chunks, RangeSet([(0, chunks.chunk_count)]), f"are not among the job's {chunks.chunk_count}")
+    _check_within(request.chunks, RangeSet([(0, chunks.chunk_count)]), f"not among the job's {chunks.chunk_count}")
     unfinished = RangeSet(chunks.done).gaps(0, chunks.chunk_count)
-    _check_within(request.chunks, unfinished, "are finished already; only others can be skipped")
+    _check_within(request.chunks, unfinished, "finished already; only others can be skipped")
     if running.makes_film and not (request.allow_gaps or running.allow_gaps):
-        raise ValueError("the film would have gaps; skip with allow_gaps if that is what you want")
+        raise ValueError("the film would have gaps; say that it may (allow_gaps, or `longtake skip --allow-gaps`)")
 
 
 def _check_within(asked: tuple[tuple[int, int], ...], there: RangeSet, problem: str) -> None:
@@ -52,4 +52,7 @@ def _check_within(asked: tuple[tuple[int, int], ...], there: RangeSet, problem: 
         if start >= stop:
             raise ValueError(f"chunks: [{start}, {stop}) is empty; give the first chunk and the one after the last")
         if lacking := there.gaps(start, stop).ranges:
-            raise ValueError(f"chunks {shown(lacking)} {problem}")
+            one = sum(high - low for low, high in lacking) == 1
+            raise ValueError(
+                f"chunk {shown(lacking)} is {problem}" if one else f"chunks {shown(lacking)} are {problem}"
+            )

@@ -17,13 +17,16 @@ from longtake.errors import (
 from longtake.handle import JobHandle
 from longtake.job import ChunkSpec, FrameRange, RenderJobSpec
 from longtake.jobfile import load_job
-from longtake.policies import Retry, Timeouts
+from longtake.policies import FailurePolicy, FailureRule, ProgressSpec, ResumeUnit, Retry, Timeouts, Verdict
+from longtake.requests import PauseMode
 from longtake.status import ChunkFailure, JobPhase, JobState, JobStatus, RenderJobResult, RunningChunk
 
 __all__ = [
     "BadJobError",
     "ChunkFailure",
     "ChunkSpec",
+    "FailurePolicy",
+    "FailureRule",
     "FrameRange",
     "JobCancelledError",
     "JobEndedError",
@@ -36,11 +39,15 @@ __all__ = [
     "LongtakeError",
     "NoSuchJobError",
     "NotReachableError",
+    "PauseMode",
+    "ProgressSpec",
     "RenderClient",
     "RenderJobResult",
     "RenderJobSpec",
+    "ResumeUnit",
     "Retry",
     "RunningChunk",
     "Timeouts",
+    "Verdict",
     "load_job",
 ]

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from longtake.contract import Contract
+from longtake.requests import PauseMode
 
 
 class JobState(StrEnum):
@@ -92,6 +93,7 @@ class JobStatus(Contract):
     name: str = ""
     state: JobState = JobState.PENDING
     phase: JobPhase = JobPhase.PLANNING
+    pause_mode: PauseMode | None = Field(default=None, description="the pause in force; None when there is none")
     progress: float = Field(default=0.0, ge=0, le=100, description="per cent of frames; 100 when completed only")
     total_chunks: int = 0
     completed_chunks: int = 0

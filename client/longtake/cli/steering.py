@@ -100,7 +100,11 @@ def brought_about(status: JobStatus, mode: PauseMode) -> str:
         return ending(status)
     running = plural(status.running_chunks, "chunk")
     if status.phase is JobPhase.PAUSING:
-        still = f": {running} {_before_the_pause(mode, status.running_chunks)}" if status.running_chunks else ""
+        still = (
+            f": {running} {_before_the_pause(status.pause_mode or mode, status.running_chunks)}"
+            if status.running_chunks
+            else ""
+        )
         return f"{status.id} is pausing{still}"
     if told := advice(status):
         return f"{status.id} holds: {told}"

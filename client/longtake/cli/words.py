@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from longtake.cli.chunks import as_words
 from longtake.ranges import RangeSet, shown
+from longtake.requests import PauseMode
 from longtake.status import JobPhase, JobState, JobStatus, RenderJobResult
 
 STATE_STYLES = {
@@ -54,6 +55,8 @@ def standing(status: JobStatus) -> str:
     state, phase = f"{status.state}", f"{status.phase}".replace("_", " ")
     if status.state.ended or (status.state is JobState.PAUSED and status.phase is not JobPhase.HOLDING):
         return state
+    if status.phase is JobPhase.PAUSING and status.pause_mode not in (None, PauseMode.DRAIN):
+        phase += f" ({status.pause_mode})"
     return f"{state}, {phase}"
 
 
