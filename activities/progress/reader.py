@@ -1,7 +1,7 @@
 """How far one command is, read from its log and its files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from activities.progress.filecount import FileCount
@@ -59,7 +59,9 @@ class ProgressReader:
         self._own = OwnPatterns(spec.patterns, spec.fatal_patterns)
         self._splitter = LineSplitter()
         self._redactor = Redactor()
-        self._reading = Reading()
+        self._frames_done = 0
+        self._message = ""
+        self._fatal: str | None = None
         # How much was printed so far, by earlier commands too.
         self.printed_bytes = since
 
@@ -80,7 +82,7 @@ class ProgressReader:
         self._follow(lines)
         if self._files is not None:
             self._take(Sign(done=self._files.finished()))
-        return self._reading
+        return Reading(self._frames_done, short_line(self._message, LONGEST_MESSAGE), self._fatal)
 
     def _new_lines(self) -> tuple[list[bytes], list[bytes]]:
         """Return the lines that are only searched for failures, and the newest ones."""
@@ -112,9 +114,14 @@ class ProgressReader:
             self._fail(self._own.first_fatal([text_of(line) for line in lines]))
 
     def _follow(self, lines: Sequence[bytes]) -> None:
-        for line in lines:
-            if any(word in line for word in self._words):
-                self._take_line(line)
+        # Most output has no word of any format, or of one: looking for all of them line by line took 12 ms of 64 KiB.
+        together = b"\n".join(lines)
+        words = [word for word in self._words if word in together]
+        for line in lines if words else ():
+            for word in words:
+                if word in line:
+                    self._take_line(line)
+                    break
         if self._own.progress or self._own.fatal:
             texts = [text_of(line) for line in lines]
             for sign in self._own.signs(texts):
@@ -133,19 +140,19 @@ class ProgressReader:
     def _take(self, sign: Sign) -> None:
         """Move on by what a line says; never back, and never past the end."""
         frames = self._stop - self._start
-        says = [self._reading.frames_done]
+        says = 0
         if sign.done is not None:
-            says.append(sign.done)
+            says = sign.done
         if sign.share is not None:
-            says.append(int(sign.share * frames))
+            says = max(says, int(sign.share * frames))
         # Numbers outside of the range belong to a renderer that counts otherwise: they say nothing.
         if sign.begun is not None and self._start <= sign.begun < self._stop:
-            says.append(sign.begun - self._start)
+            says = max(says, sign.begun - self._start)
         if sign.finished is not None and self._start <= sign.finished < self._stop:
-            says.append(sign.finished + 1 - self._start)
-        message = short_line(sign.message, LONGEST_MESSAGE) or self._reading.message
-        self._reading = replace(self._reading, frames_done=max(0, min(max(says), frames)), message=message)
+            says = max(says, sign.finished + 1 - self._start)
+        self._frames_done = max(self._frames_done, min(says, frames))
+        self._message = sign.message or self._message
 
     def _fail(self, line: str | None) -> None:
-        if line is not None and self._reading.fatal is None:
-            self._reading = replace(self._reading, fatal=short_line(self._redactor.mask(line), _LONGEST_FATAL))
+        if line is not None and self._fatal is None:
+            self._fatal = short_line(self._redactor.mask(line), _LONGEST_FATAL)
