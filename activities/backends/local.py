@@ -11,12 +11,12 @@ from activities.backends.following import LOOK_SECONDS
 from activities.backends.guard import RenderGuard
 from activities.backends.logsearch import LogSearch
 from activities.backends.renderer import Renderer, Renderers
-from activities.backends.tasks import to_its_end
 from activities.backends.verdict import Decision, decide
 from activities.failures import AttemptError, AttemptLostError
 from activities.processes.errors import KeeperLostError, ProcessSurvivedError, SupervisorError
 from activities.processes.usage import Usage
 from activities.progress.ending import log_tail, telling_lines
+from activities.threads import to_the_end
 from longtake.attemptlog import AttemptLog
 from longtake.policies import Verdict
 
@@ -56,7 +56,7 @@ class LocalBackend:
             has_ended = ending is not None and ending.code is not None
             # What a renderer that has ended left running would write on after its chunk counts.
             grace = 0.0 if has_ended else min(task.timeouts.grace_seconds, watcher.most_grace_seconds)
-            await to_its_end(self._leave_nothing(renderer, grace, guard, watcher))
+            await to_the_end(self._leave_nothing(renderer, grace, guard, watcher))
         await asyncio.to_thread(_raise_if_failed, ending, task, renderer.usage)
         return renderer.usage
 
