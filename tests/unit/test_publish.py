@@ -168,6 +168,27 @@ def test_a_crash_while_foreign_files_are_set_aside_loses_neither(
     assert not folder.attempts_dir(KEY).exists()
 
 
+def test_two_that_finish_one_claim_do_not_set_each_others_files_aside(
+    folder: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    winner = made(folder, "a")
+    bad = bad_files(folder, winner)
+    set_aside = JobFolder.set_aside
+
+    def late(self: JobFolder, path: Path, name: str) -> Path:
+        # The other one comes in between, and even clears the attempt away.
+        monkeypatch.setattr(JobFolder, "set_aside", set_aside)
+        finish_claim(folder, KEY)
+        return set_aside(self, path, name)
+
+    monkeypatch.setattr(JobFolder, "set_aside", late)
+    sidecar = publish(folder, winner)
+
+    assert is_intact(sidecar)
+    assert makers(folder) == {"a"}
+    assert aside(folder) == sorted(bad.values())
+
+
 def test_a_file_that_another_job_has_published_is_never_touched(folder: JobFolder) -> None:
     other = JobFolder(folder.base_dir, "other")
     for name in ("chunks", "claims"):
