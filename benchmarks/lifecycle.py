@@ -26,7 +26,9 @@ from longtake import RenderClient  # noqa: E402
 from longtake.connection import connect  # noqa: E402
 
 # A killed worker's chunks wait for the server's heartbeat timeout of 10 s: these runs are the long ones.
-_RUNS_PER_KILL = 8
+_RUNS_PER_KILL = 10
+
+_TABLE_COLUMNS = 110
 
 
 async def measure(folder: Path, runs: int, say: Console) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
@@ -57,7 +59,7 @@ async def measure(folder: Path, runs: int, say: Console) -> tuple[dict[str, list
 def table(found: Mapping[str, Figures], yardstick: Mapping[str, Figures]) -> Table:
     """Return the figures, in milliseconds, with what the bare loop took."""
     shown = Table(title="milliseconds")
-    shown.add_column("step")
+    shown.add_column("step", no_wrap=True)
     for name in ("n", "p50", "p90", "p99", "max", "bare p50", "bare p99", "ratio of p50"):
         shown.add_column(name, justify="right")
     for step, figures in found.items():
@@ -87,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds, bare_seconds = asyncio.run(measure(Path(folder).resolve(), given.runs, say))
     found = {step: Figures.of(times) for step, times in seconds.items()}
     yardstick = {step: Figures.of(times) for step, times in bare_seconds.items()}
-    Console().print(table(found, yardstick))
+    # Wide enough also where the output goes to a file.
+    Console(width=max(Console().width, _TABLE_COLUMNS)).print(table(found, yardstick))
     out.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
