@@ -100,8 +100,8 @@ class Keeper:
             return False
         self._tree = ProcessTree(self._table, os.getpid(), tag=request["tag"], group=self._group)
         self._tree.session = self._renderer
-        self._pump.start()
         self._line.say({"started": self._renderer})
+        self._pump.start()
         return True
 
     def _obey(self, order: Message) -> None:
@@ -135,7 +135,7 @@ class Keeper:
             self._kill_at = min(self._kill_at, time.monotonic() + grace_seconds)
 
     def _begin_kill(self) -> None:
-        if self._phase is not Phase.KILLING:
+        if self._phase not in (Phase.KILLING, Phase.GONE):
             self._turn_to(Phase.KILLING)
             self._answer(Phase.FROZEN)
             self._give_up_at = time.monotonic() + self._kill_seconds
@@ -158,7 +158,7 @@ class Keeper:
             self._line.say({"usage": self._meter.sample()}, droppable=True)
         if self._phase is Phase.FREEZING:
             self._freeze()
-        elif self._phase is Phase.TERMINATING and (now >= self._kill_at or self._is_empty(childless)):
+        elif self._phase is Phase.TERMINATING and (now >= self._kill_at or self._looks_empty(childless)):
             self._begin_kill()
         if self._phase is Phase.KILLING:
             self._kill(now, childless)
@@ -187,12 +187,15 @@ class Keeper:
         if self._give_up_at == math.inf:
             self._pause = _SURVIVOR_PAUSE
 
+    def _looks_empty(self, childless: bool) -> bool:
+        # Without a child there is no descendant either, because orphans come here.
+        return childless if self._table.exact else not self._tree.members()
+
     def _is_empty(self, childless: bool) -> bool:
-        # Without a child there is no descendant either, because orphans come here; then all that can be left is what
-        # someone else started for the render.
-        if self._table.exact and not childless:
+        if not self._looks_empty(childless):
             return False
-        return not any(self._tree.members() for _ in range(PROOF_LOOKS))
+        look = self._tree.strangers if self._table.exact else self._tree.members
+        return not any(look() for _ in range(PROOF_LOOKS))
 
     def _reap(self) -> bool:
         """Bury the dead; return whether no child is left."""
@@ -208,7 +211,7 @@ class Keeper:
 
     def _tell_exit(self, now: float) -> bool:
         """Return whether there is nothing to tell, or it is told: not before what was printed is in the log."""
-        if self._code is None or self._code_told:
+        if self._code is None or self._code_told or not self._loyal:
             return True
         if self._mark is None:
             self._mark = self._pump.mark()

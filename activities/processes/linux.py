@@ -33,8 +33,11 @@ class LinuxTable:
     def call_itself(self, name: str) -> None:
         _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
+    def pids(self) -> list[int]:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
     def scan(self) -> dict[int, Entry]:
-        entries = (self.entry(int(name)) for name in os.listdir("/proc") if name.isdigit())
+        entries = map(self.entry, self.pids())
         return {entry.pid: entry for entry in entries if entry is not None}
 
     def below(self, root: int) -> list[Entry]:

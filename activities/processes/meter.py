@@ -1,8 +1,12 @@
 """What the processes below a keeper use of their host."""
 
 import os
+import sys
 
 from activities.processes.process_table import ProcessTable
+
+# macOS counts in bytes what Linux counts in kibibytes.
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 class Meter:
@@ -34,8 +38,7 @@ class Meter:
         if pid == 0:
             return None
         self._ended_cpu += used.ru_utime + used.ru_stime
-        if self._table.exact:
-            self._peak_memory = max(self._peak_memory, used.ru_maxrss * 1024)
+        self._peak_memory = max(self._peak_memory, used.ru_maxrss * _MAXRSS_BYTES)
         return pid, os.waitstatus_to_exitcode(status)
 
     def sample(self) -> list[float]:

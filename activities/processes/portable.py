@@ -26,8 +26,11 @@ class PortableTable:
     def call_itself(self, name: str) -> None:
         """Do nothing: a name is a convenience."""
 
+    def pids(self) -> list[int]:
+        return psutil.pids()
+
     def scan(self) -> dict[int, Entry]:
-        entries = (self.entry(pid) for pid in psutil.pids())
+        entries = map(self.entry, self.pids())
         return {entry.pid: entry for entry in entries if entry is not None}
 
     def below(self, root: int) -> list[Entry]:

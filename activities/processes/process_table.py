@@ -46,6 +46,10 @@ class ProcessTable(Protocol):
         """Give the calling process a name for process lists."""
         ...
 
+    def pids(self) -> list[int]:
+        """Return the pid of every process that can be seen."""
+        ...
+
     def scan(self) -> dict[int, Entry]:
         """Return every process that can be seen."""
         ...

@@ -47,7 +47,7 @@ class Supervisor:
         self, *, kill_seconds: float = KILL_SECONDS, control_groups: bool = True, exact: bool = HAS_EXACT_TREES
     ) -> None:
         self._kill_seconds = kill_seconds
-        self._exact = exact
+        self.exact = exact
         self._mark = str(WorkerMark.own())
         self.group_prefix = group_prefix(self._mark) if control_groups and exact else None
         self._numbers = itertools.count(1)
@@ -100,7 +100,8 @@ class Supervisor:
             cwd: Where it runs.
             env: All that it sees of the environment, beside the worker's mark; the tag should be in it.
             log: Where its output is appended, see `BoundedLog`.
-            tag: Variables of `env` by which its processes are found where all else fails.
+            tag: Variables of `env` that no other render has: what carries them is ended with this one, also where all
+                else fails to find it.
 
         Raises:
             OSError: The program cannot be executed, or the folder cannot be entered.
@@ -128,7 +129,7 @@ class Supervisor:
                 line.forget(number)
                 continue
             self._renders.add(render)
-            render.when_gone(functools.partial(self._renders.discard, render))
+            render.when_gone(functools.partial(self._forget, render, line, number))
             group_path = group.path if group else None
             render.send({**request, "kill_seconds": self._kill_seconds, "group": group_path})
             match await asyncio.shield(render.beginning):
@@ -138,6 +139,10 @@ class Supervisor:
                     raise OSError(code, os.strerror(code), culprit)
             await render.stop(0)
         raise SupervisorError("the supervisor of renders dies as soon as it is started; standard error may say why")
+
+    def _forget(self, render: RenderProcess, line: SupervisorLine, number: int) -> None:
+        self._renders.discard(render)
+        line.forget(number)
 
     async def _connect(self, render: RenderProcess, line: SupervisorLine, number: int) -> None:
         ours, theirs = socket.socketpair()
@@ -154,7 +159,7 @@ class Supervisor:
             if self._line is None or self._line.is_lost:
                 if self._line is not None:
                     _log.warning("the supervisor of renders, process %d, was killed: starting another", self._line.pid)
-                self._line = await SupervisorLine.start(exact=self._exact)
+                self._line = await SupervisorLine.start(exact=self.exact)
             return self._line
 
     async def _bury(
@@ -163,7 +168,7 @@ class Supervisor:
         """End what is left of a render whose keeper was killed."""
         await line.buried(number)
         # What the supervisor cannot have found: it was killed as well, or someone else started it for the render.
-        tree = ProcessTree(process_table(exact=self._exact), None, tag=tag, group=group)
+        tree = ProcessTree(process_table(exact=self.exact), None, tag=tag, group=group)
         # No event tells of the death of a process that is nobody's child.
         while await asyncio.to_thread(tree.kill_all_seen):  # noqa: ASYNC110
             await asyncio.sleep(_BURIAL_PAUSE_SECONDS)

@@ -81,6 +81,10 @@ class SupervisorLine:
             except BlockingIOError:
                 # So many are asked for at once that it has not come round to the others.
                 await asyncio.sleep(0.001)
+            except OSError:
+                # Known here before the loop has come round to the end of the socket.
+                self.close()
+                raise
 
     async def buried(self, number: int) -> None:
         """Return when the supervisor has nothing of a render any more, or is dead itself."""
@@ -94,14 +98,15 @@ class SupervisorLine:
 
     async def end(self) -> int:
         """Have the supervisor end, and return its exit code."""
-        if not self._lost.done():
-            self._lose()
+        self.close()
         return await self._process.wait()
 
     def close(self) -> None:
         """Have the supervisor end, without waiting for it."""
         if not self._lost.done():
-            self._lose()
+            asyncio.get_running_loop().remove_reader(self._control.fileno())
+            self._control.close()
+            self._lost.set_result(None)
 
     def _receive(self) -> None:
         try:
@@ -111,11 +116,6 @@ class SupervisorLine:
         except OSError:
             data = b""
         if len(data) < NUMBER.size:
-            self._lose()
+            self.close()
         elif (burial := self._buried.get(NUMBER.unpack(data)[0])) and not burial.done():
             burial.set_result(None)
-
-    def _lose(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._control.fileno())
-        self._control.close()
-        self._lost.set_result(None)

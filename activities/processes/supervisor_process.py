@@ -42,7 +42,7 @@ class SupervisorProcess:
         self._inbox = SignalInbox(*_HELD_BACK)
         self._keepers: dict[int, int] = {}
         self._orphans = ProcessTree(table, os.getpid(), tag={}, spared=lambda: frozenset(self._keepers))
-        self._buried: list[int] = []
+        self._dying: list[int] = []
         self._ending = False
         self._kill_keepers_at = math.inf
         self._pause = _FIRST_PAUSE
@@ -94,7 +94,7 @@ class SupervisorProcess:
             pid = os.fork()
         except OSError:
             # Too many processes: the worker sees its socket close.
-            self._buried.append(number)
+            self._dying.append(number)
         else:
             if pid == 0:
                 self._become_keeper(descriptor)
@@ -119,18 +119,22 @@ class SupervisorProcess:
     def _bury(self) -> bool:
         """Reap the dead and kill orphans; return whether none is left."""
         with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG)[0]) != 0:
-                if ended in self._keepers:
-                    self._buried.append(self._keepers.pop(ended))
-        if not self._buried:
+            while True:
+                ended, status = os.waitpid(-1, os.WNOHANG)
+                if ended == 0:
+                    break
+                # One that ends as it should has proven before that nothing is left.
+                if (number := self._keepers.pop(ended, None)) is not None and status != 0:
+                    self._dying.append(number)
+        if not self._dying:
             return True
         if self._orphans.kill_all_seen():
             self._pause = min(self._pause * 1.5, _LAST_PAUSE)
             return False
         with contextlib.suppress(OSError):
-            for number in self._buried:
+            for number in self._dying:
                 self._control.send(NUMBER.pack(number))
-        self._buried.clear()
+        self._dying.clear()
         return True
 
     def _signal_keepers(self, number: signal.Signals) -> None:

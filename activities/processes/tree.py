@@ -47,19 +47,20 @@ class ProcessTree:
         # The renderer's process group: followed where parents do not lead to all.
         self.session: int | None = None
 
-    def members(self) -> list[Entry]:
-        """Return the living processes of the tree."""
+    def members(self, *, by_tag: bool = True) -> list[Entry]:
+        """Return the living processes of the tree; where parents lead to all, the dear look for tags can be left."""
         table = self._table.scan()
         found: dict[int, Entry] = {}
         if self._root is not None:
             found |= {entry.pid: entry for entry in descendants(table, self._root, self._spared())}
-        if self._group is not None:
-            found |= {pid: table[pid] for pid in self._group.pids() if pid in table}
-        for pid, entry in table.items():
-            if pid not in found and (self._carries_tag(pid) or self._is_in_session(entry)):
-                found[pid] = entry
-        found.pop(self._root or 0, None)
-        return [entry for entry in found.values() if entry.lives]
+        if not self._table.exact:
+            found |= {entry.pid: entry for entry in table.values() if entry.group == self.session}
+        strangers = self._strangers(set(table) - set(found)) if by_tag or not self._table.exact else []
+        return [entry for entry in [*found.values(), *strangers] if entry.lives and entry.pid != self._root]
+
+    def strangers(self) -> list[Entry]:
+        """Return the living members of the tree that are so by tag or cgroup; all of them, where no child is left."""
+        return [entry for entry in self._strangers(set(self._table.pids())) if entry.lives]
 
     def terminate(self) -> None:
         """Ask every member to end, also a stopped one."""
@@ -67,7 +68,8 @@ class ProcessTree:
         asked: set[int] = set()
         for _ in range(_TERM_LOOKS):
             # What a member starts in answer to the signal, to clean up, is left alone.
-            new = [entry for entry in self.members() if entry.pid not in asked and entry.started <= begun]
+            members = self.members(by_tag=False)
+            new = [entry for entry in members if entry.pid not in asked and entry.started <= begun]
             # The signal is there before a stopped process is continued: it does nothing else any more.
             for number in (signal.SIGTERM, signal.SIGCONT):
                 for entry in new:
@@ -108,8 +110,8 @@ class ProcessTree:
         """Kill every member; return whether there was one, in two looks."""
         return any(self.kill() for _ in range(PROOF_LOOKS))
 
-    def _carries_tag(self, pid: int) -> bool:
-        return bool(self._marks) and self._marks.issubset(self._table.environment(pid))
-
-    def _is_in_session(self, entry: Entry) -> bool:
-        return not self._table.exact and entry.group == self.session
+    def _strangers(self, pids: set[int]) -> list[Entry]:
+        found = {pid for pid in pids if self._marks and self._marks.issubset(self._table.environment(pid))}
+        if self._group is not None:
+            found |= pids & set(self._group.pids())
+        return [entry for pid in found if (entry := self._table.entry(pid))]

@@ -1,7 +1,9 @@
 """An independent look at /proc: which processes of a render are left, and how those of a worker are doing."""
 
+import asyncio
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -28,8 +30,8 @@ def state_of(pid: int) -> str:
         return "X"
 
 
-def children_of(parent: int) -> dict[int, str]:
-    """Return the names of the living children of a process, by pid."""
+def children_of(parent: int, *, zombies: bool = False) -> dict[int, str]:
+    """Return the names of the living children of a process, by pid; or of the dead as well."""
     found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -38,7 +40,7 @@ def children_of(parent: int) -> dict[int, str]:
             except OSError:
                 continue
             state, ppid = rest.split()[:2]
-            if int(ppid) == parent and state not in "ZX":
+            if int(ppid) == parent and (zombies or state not in "ZX"):
                 found[int(folder.name)] = name.partition("(")[2]
     return found
 
@@ -57,14 +59,21 @@ def memory_bytes(pid: int, kind: str = "Pss") -> int:
     raise AssertionError(f"process {pid} has no {kind}")
 
 
-def wait_for(condition: object, what: str, seconds: float = 20.0) -> float:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> float:
     """Return the seconds until the condition holds; fail when that takes too long."""
-    assert callable(condition)
     begun = time.monotonic()
     while not condition():
         assert time.monotonic() - begun < seconds, f"{what}: not within {seconds:g} s"
         time.sleep(0.005)
     return time.monotonic() - begun
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    """Return when the condition holds; fail when that takes too long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        await asyncio.sleep(0.01)
 
 
 def kill_quietly(*pids: int) -> None:

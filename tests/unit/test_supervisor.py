@@ -1,0 +1,269 @@
+"""Starting renders: what they see of the world, what cannot be started, and that starting leaks nothing."""
+
+import ast
+import asyncio
+import errno
+import os
+import re
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from survivors import children_of, state_of, survivors, wait_for
+
+from activities.processes.errors import SupervisorError
+from activities.processes.render_process import RenderProcess
+from activities.processes.supervisor import Supervisor
+from activities.processes.worker_mark import WORKER_VARIABLE, WorkerMark
+
+TAG = {"LONGTAKE_ATTEMPT": f"spawns-{os.getpid()}"}
+ENVIRONMENT = {"PATH": os.environ["PATH"], **TAG}
+
+
+@pytest_asyncio.fixture
+async def supervisor() -> AsyncIterator[Supervisor]:
+    async with Supervisor() as supervisor:
+        yield supervisor
+    assert survivors(TAG) == []
+
+
+async def spawn(
+    supervisor: Supervisor, folder: Path, *command: str, env: Mapping[str, str] = ENVIRONMENT, log: str = "log"
+) -> RenderProcess:
+    # A stop ends all that carries the tag: renders that run side by side must differ in it.
+    tag = {"LONGTAKE_TEST_SPAWN": uuid.uuid4().hex}
+    return await supervisor.spawn(command, cwd=folder, env={**env, **tag}, log=folder / log, tag=tag)
+
+
+async def printed(supervisor: Supervisor, folder: Path, *command: str, env: Mapping[str, str] = ENVIRONMENT) -> str:
+    """Return what a program prints."""
+    process = await spawn(supervisor, folder, *command, env=env)
+    try:
+        assert await process.wait() == 0, (folder / "log").read_text()
+    finally:
+        await process.stop(0)
+    return (folder / "log").read_text()
+
+
+def shown(pid: int, name: str) -> bytes:
+    return Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+async def test_a_render_sees_the_environment_it_is_given_and_the_mark_of_its_worker(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    environment = {"PATH": os.environ["PATH"], "NAME": "Ünïcödé\udcff", "EMPTY": "", **TAG}
+
+    text = await printed(
+        supervisor, tmp_path, sys.executable, "-c", "import os; print(ascii(dict(os.environ)))", env=environment
+    )
+
+    seen = ast.literal_eval(text)
+    del seen["LONGTAKE_TEST_SPAWN"]
+    assert {name: seen.pop(name) for name in environment} == environment
+    assert WorkerMark.parse(seen.pop(WORKER_VARIABLE)) == WorkerMark.own()
+    assert seen.keys() <= {"LC_CTYPE"}
+
+
+async def test_nothing_secret_of_the_worker_is_visible_in_any_process_that_it_starts(
+    monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
+    monkeypatch.setenv("TEMPORAL_API_KEY", "hush-hush")
+    process = await spawn(supervisor, tmp_path, "sleep", "300")
+    assert supervisor.pid is not None
+    (keeper,) = children_of(supervisor.pid)
+
+    for pid in (supervisor.pid, keeper, process.pid):
+        environment = shown(pid, "environ")
+        assert environment
+        assert b"hush" not in environment
+        assert b"AWS" not in environment
+        assert b"hush" not in shown(pid, "cmdline")
+    await process.stop(0)
+
+
+async def test_a_render_stands_alone(supervisor: Supervisor, tmp_path: Path) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        text = await printed(
+            supervisor,
+            tmp_path,
+            sys.executable,
+            "-S",
+            "-c",
+            "import os, signal, sys\n"
+            "print(os.getsid(0) == os.getpid() == os.getpgid(0), sys.stdin.read() == '', os.getcwd())\n"
+            "print(sorted(map(int, os.listdir('/proc/self/fd')))[:3], len(os.listdir('/proc/self/fd')))\n"
+            "status = open('/proc/self/status').read()\n"
+            "print([line for line in status.splitlines() if line[:6] in ('SigBlk', 'SigIgn')])\n",
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+
+    alone, descriptors, signals = text.splitlines()
+    assert alone == f"True True {tmp_path}"
+    # The fourth is that of the folder which is being listed.
+    assert descriptors == "[0, 1, 2] 4"
+    # Python itself ignores SIGPIPE and SIGXFSZ.
+    assert signals == "['SigBlk:\\t0000000000000000', 'SigIgn:\\t0000000001001000']"
+
+
+@pytest.mark.parametrize(
+    ("command", "folder", "number"),
+    [
+        (["/no/such/program"], ".", errno.ENOENT),
+        (["no-such-program"], ".", errno.ENOENT),
+        (["./not-executable"], ".", errno.EACCES),
+        (["./no-interpreter"], ".", errno.ENOENT),
+        (["./nonsense"], ".", errno.ENOEXEC),
+        (["/tmp"], ".", errno.EACCES),
+        (["sleep", "1"], "no/such/folder", errno.ENOENT),
+        (["sleep", "\0"], ".", errno.EINVAL),
+        (["sleep", *["x" * 100_000] * 30], ".", errno.E2BIG),
+    ],
+    ids=[
+        "missing",
+        "not on PATH",
+        "not executable",
+        "no interpreter",
+        "no program",
+        "a folder",
+        "no cwd",
+        "null",
+        "big",
+    ],
+)
+async def test_what_cannot_be_executed_is_an_error_of_the_system(
+    supervisor: Supervisor, tmp_path: Path, command: list[str], folder: str, number: int
+) -> None:
+    (tmp_path / "not-executable").write_text("#!/bin/sh\n")
+    for name, text in (("no-interpreter", "#!/no/such/interpreter\n"), ("nonsense", "\x01\x02\x03")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))) as caught:
+        await supervisor.spawn(command, cwd=tmp_path / folder, env=ENVIRONMENT, log=tmp_path / "log", tag=TAG)
+
+    assert caught.value.errno == number
+    assert caught.value.strerror == os.strerror(number)
+    assert caught.value.filename == (str(tmp_path / folder) if folder != "." else command[0])
+
+
+async def test_exit_codes_and_signals_are_told_apart(supervisor: Supervisor, tmp_path: Path) -> None:
+    codes = []
+    for script in ("exit 0", "exit 7", "exit 255", "kill -TERM $$", "kill -SEGV $$"):
+        process = await spawn(supervisor, tmp_path, "sh", "-c", script)
+        codes.append(await process.wait())
+        await process.stop(0)
+
+    assert codes == [0, 7, 255, -signal.SIGTERM, -signal.SIGSEGV]
+
+
+async def test_the_fork_of_a_keeper_survives_that_the_interrupt_key_is_pressed(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    process = await spawn(supervisor, tmp_path, "sleep", "300")
+    assert supervisor.pid is not None
+    ours = [supervisor.pid, *children_of(supervisor.pid)]
+
+    for pid in ours:
+        os.kill(pid, signal.SIGINT)
+    await process.freeze()
+
+    assert [os.getsid(pid) for pid in ours] == ours
+    assert state_of(process.pid) == "T"
+    await process.stop(0)
+
+
+async def test_thirty_renders_start_at_once(supervisor: Supervisor, tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(30)]
+    for folder in folders:
+        folder.mkdir()
+
+    texts = await asyncio.gather(*(printed(supervisor, folder, "sh", "-c", "pwd") for folder in folders))
+
+    assert texts == [f"{folder}\n" for folder in folders]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 30, 100])
+async def test_a_cancel_at_any_moment_of_a_start_leaves_nothing(
+    supervisor: Supervisor, tmp_path: Path, turns: int
+) -> None:
+    starting = asyncio.ensure_future(spawn(supervisor, tmp_path, "sleep", "300"))
+    for _ in range(turns):
+        await asyncio.sleep(0.0002)
+    starting.cancel()
+
+    try:
+        process = await starting
+    except asyncio.CancelledError:
+        assert survivors(TAG) == []
+    else:
+        # It had been started before.
+        await process.stop(0)
+
+
+async def test_two_cancels_leave_nothing_either(tmp_path: Path) -> None:
+    async with Supervisor() as supervisor:
+        starts = [asyncio.ensure_future(spawn(supervisor, tmp_path, "sleep", "300")) for _ in range(10)]
+        for _ in range(2):
+            await asyncio.sleep(0.002)
+            for start in starts:
+                start.cancel()
+        await asyncio.gather(*starts, return_exceptions=True)
+
+    assert survivors(TAG) == []
+
+
+async def test_two_hundred_renders_leave_no_descriptor_and_no_zombie(supervisor: Supervisor, tmp_path: Path) -> None:
+    async def batch(count: int) -> None:
+        for _ in range(count // 10):
+            await asyncio.gather(*(printed(supervisor, tmp_path, "true") for _ in range(10)))
+            with pytest.raises(FileNotFoundError):
+                await spawn(supervisor, tmp_path, "/no/such/program")
+
+    def descriptors() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{supervisor.pid}/fd"))
+
+    await batch(20)
+    assert supervisor.pid is not None
+    own = supervisor.pid
+    before = descriptors()
+    await batch(200)
+
+    wait_for(lambda: not children_of(own, zombies=True), "the end of all keepers")
+    assert descriptors() == before
+
+
+async def test_a_supervisor_that_cannot_be_started_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, supervisor: Supervisor
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+
+    with pytest.raises(SupervisorError, match=r"cannot be started: .*No such file or directory"):
+        await spawn(supervisor, tmp_path, "true")
+    assert supervisor.pid is None
+
+
+async def test_a_supervisor_that_dies_at_once_is_tried_again_a_few_times(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, supervisor: Supervisor
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+
+    with pytest.raises(SupervisorError, match="dies as soon as it is started"):
+        await asyncio.wait_for(spawn(supervisor, tmp_path, "true"), 20)
+
+
+async def test_nothing_is_started_before_it_is_needed() -> None:
+    async with Supervisor() as supervisor:
+        assert supervisor.pid is None
+        await supervisor.start()
+        pid = supervisor.pid
+        assert pid is not None
+        assert state_of(pid) not in "ZX"
+    assert state_of(pid) in "ZX"

@@ -1,0 +1,213 @@
+"""Whatever of ours is killed, no render outlives its worker: each tree hides from groups, sessions and tags."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from render_trees import HIDDEN, HiddenWorker, noted
+from survivors import children_of, kill_quietly, state_of, survivors, until, wait_for
+
+from activities.processes.errors import KeeperLostError
+from activities.processes.render_process import RenderProcess
+from activities.processes.supervisor import Supervisor
+from activities.processes.sweep import sweep_leftovers
+
+
+def tag(name: str = "tree") -> dict[str, str]:
+    return {"LONGTAKE_ATTEMPT": f"deaths-{os.getpid()}-{name}"}
+
+
+@pytest_asyncio.fixture
+async def supervisor() -> AsyncIterator[Supervisor]:
+    # Without cgroups, so that each test shows what the walk alone reaches.
+    async with Supervisor(control_groups=False) as supervisor:
+        yield supervisor
+
+
+async def hidden(supervisor: Supervisor, folder: Path, name: str = "tree") -> tuple[RenderProcess, list[int]]:
+    """Start a hidden tree; return it with its pids."""
+    log, file = folder / f"{name}.log", folder / f"{name}.pids"
+    process = await supervisor.spawn(
+        (sys.executable, "-S", "-c", HIDDEN, str(file)),
+        cwd=folder,
+        env={**os.environ, **tag(name)},
+        log=log,
+        tag=tag(name),
+    )
+    await until(lambda: log.exists() and b"ready" in log.read_bytes(), "the tree")
+    return process, noted(file)
+
+
+def keepers(supervisor: int) -> list[int]:
+    return [pid for pid, name in children_of(supervisor).items() if name == "longtake-keeper"]
+
+
+def living(*pids: int) -> list[int]:
+    return survivors({"no": "tag"}, *pids)
+
+
+def gone(pids: list[int]) -> Callable[[], bool]:
+    return lambda: not living(*pids)
+
+
+async def test_a_stop_reaches_a_child_that_hides(supervisor: Supervisor, tmp_path: Path) -> None:
+    process, pids = await hidden(supervisor, tmp_path)
+
+    begun = time.monotonic()
+    await process.stop(0.2)
+    took = time.monotonic() - begun
+
+    assert len(pids) == 3
+    assert survivors(tag(), *pids) == []
+    assert await process.wait() == -signal.SIGKILL
+    print(f"a hidden tree with a grace of 0.2 s: proof after {took * 1000:.0f} ms")
+
+
+async def test_a_killed_worker_takes_all_of_its_renders_along(tmp_path: Path) -> None:
+    async with HiddenWorker(tmp_path) as worker:
+        ours = [worker.supervisor, *keepers(worker.supervisor)]
+        pids = worker.renders
+        assert len(ours) == 3
+        assert len(pids) == 6
+
+        os.kill(worker.pid, signal.SIGKILL)
+        took = wait_for(gone([*pids, *ours]), "renders of a killed worker", 10)
+
+    print(f"SIGKILL of a worker to the end of its renders: {took * 1000:.0f} ms")
+    assert survivors(worker.tag) == []
+
+
+async def test_a_killed_worker_and_supervisor_leave_nothing(tmp_path: Path) -> None:
+    async with HiddenWorker(tmp_path) as worker:
+        ours, pids = keepers(worker.supervisor), worker.renders
+
+        os.kill(worker.supervisor, signal.SIGKILL)
+        os.kill(worker.pid, signal.SIGKILL)
+        took = wait_for(gone([*pids, *ours]), "renders without worker and supervisor", 10)
+
+    print(f"SIGKILL of worker and supervisor to the end of its renders: {took * 1000:.0f} ms")
+
+
+@pytest.mark.parametrize("control_groups", [False, True], ids=["by tag", "by cgroup"])
+async def test_the_sweep_ends_what_is_left_when_all_of_ours_is_killed(tmp_path: Path, control_groups: bool) -> None:
+    if control_groups and Supervisor().group_prefix is None:
+        pytest.skip("this host lets nobody make cgroups")
+    async with HiddenWorker(tmp_path, control_groups=control_groups) as worker, HiddenWorker(tmp_path) as other:
+        pids = worker.renders
+        ours = [worker.pid, worker.supervisor, *keepers(worker.supervisor)]
+        # Stopped first, so that none of them can do anything about the others.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in ours:
+                os.kill(pid, number)
+        wait_for(gone(ours), "all of ours", 10)
+        left = survivors(worker.tag, *pids)
+        # The renderers themselves die with their keepers; what they started does not.
+        assert left
+
+        swept = sweep_leftovers()
+
+        try:
+            # One whose environment is empty is seen by its cgroup only.
+            unseen = {pid for pid in left if not control_groups and pid not in survivors(worker.tag)} - set(swept)
+            assert set(left) - set(swept) <= unseen
+            assert survivors(worker.tag) == []
+            assert control_groups <= (not survivors(worker.tag, *pids))
+            assert len(survivors(other.tag, *other.renders)) == 6
+        finally:
+            kill_quietly(*pids)
+
+
+async def test_renders_go_on_without_their_supervisor_and_the_next_gets_another(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    first, pids = await hidden(supervisor, tmp_path, "first")
+    lost = supervisor.pid
+    assert lost is not None
+    os.kill(lost, signal.SIGKILL)
+    wait_for(lambda: state_of(lost) in "ZX", "the supervisor")
+
+    second, others = await hidden(supervisor, tmp_path, "second")
+
+    assert supervisor.pid not in (None, lost)
+    assert len(living(*pids)) == 3
+    await first.stop(0)
+    assert living(*pids) == []
+    await second.stop(0)
+    assert survivors(tag("first"), *pids, *others) == []
+
+
+async def test_a_killed_keeper_is_an_error_of_its_own_and_leaves_nothing(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    process, pids = await hidden(supervisor, tmp_path)
+    other, others = await hidden(supervisor, tmp_path, "other")
+    assert supervisor.pid is not None
+    (keeper,) = [pid for pid in keepers(supervisor.pid) if process.pid in children_of(pid)]
+
+    begun = time.monotonic()
+    os.kill(keeper, signal.SIGKILL)
+    with pytest.raises(KeeperLostError):
+        await asyncio.wait_for(process.wait(), 20)
+
+    print(f"SIGKILL of a keeper to the proof that its render is gone: {(time.monotonic() - begun) * 1000:.0f} ms")
+    assert living(*pids) == []
+    await process.stop(5)
+    await process.freeze()
+    assert len(living(*others)) == 3
+    await other.stop(0)
+
+
+async def test_a_killed_keeper_and_supervisor_leave_nothing_that_carries_the_tag(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    process, pids = await hidden(supervisor, tmp_path)
+    assert supervisor.pid is not None
+    ours = [supervisor.pid, *keepers(supervisor.pid)]
+    try:
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in ours:
+                os.kill(pid, number)
+        with pytest.raises(KeeperLostError):
+            await asyncio.wait_for(process.wait(), 20)
+
+        assert survivors(tag()) == []
+    finally:
+        kill_quietly(*pids)
+
+
+async def test_a_supervisor_that_is_told_to_end_ends_its_renders_first(supervisor: Supervisor, tmp_path: Path) -> None:
+    process, pids = await hidden(supervisor, tmp_path)
+    told = supervisor.pid
+    assert told is not None
+
+    os.kill(told, signal.SIGTERM)
+    with pytest.raises(KeeperLostError):
+        await asyncio.wait_for(process.wait(), 20)
+
+    assert survivors(tag(), *pids) == []
+    wait_for(lambda: state_of(told) in "ZX", "the supervisor")
+
+
+async def test_a_stopped_keeper_cannot_keep_a_render_alive(tmp_path: Path) -> None:
+    async with HiddenWorker(tmp_path, renders=1) as worker:
+        (keeper,), pids = keepers(worker.supervisor), worker.renders
+        os.kill(keeper, signal.SIGSTOP)
+
+        os.kill(worker.pid, signal.SIGKILL)
+
+        wait_for(gone([*pids, keeper, worker.supervisor]), "a render whose keeper stands still", 20)
+
+
+async def test_the_end_of_a_supervisor_leaves_nothing(tmp_path: Path) -> None:
+    async with Supervisor() as supervisor:
+        trees = [await hidden(supervisor, tmp_path, f"{index}") for index in range(3)]
+        ours = [supervisor.pid or 0, *keepers(supervisor.pid or 0)]
+
+    assert survivors(tag(), *ours, *(pid for _, pids in trees for pid in pids)) == []
+    assert all(process.is_gone for process, _ in trees)
