@@ -102,6 +102,7 @@ class StatusBoard:
             result=result,
             progress=progress,
             running_chunks=0,
+            frozen_chunks=0,
         )
         self._control = Control.STOP
         self._write()

@@ -58,7 +58,7 @@ async def test_a_failed_chunk_is_retried_alone(cli: Cli) -> None:
 
     assert not_failed.code == unknown.code == 2
     assert not_failed.err.startswith(f"longtake: {job_id}: ")
-    assert "neither failed nor been skipped; only such chunks can be retried" in not_failed.err
+    assert "neither failed nor skipped; only such chunks can be retried" in not_failed.err
     assert not_failed.out == unknown.out == ""
     assert (one.code, one.out, one.err) == (0, f"{job_id}\n", f"{job_id} takes up 1 chunk again\n")
     assert [failure.chunk for failure in still.failures] == [2]
@@ -174,7 +174,7 @@ async def test_an_activity_paused_in_temporal_waits_and_says_how_to_unpause_it(c
 
 async def test_python_retries_what_failed_of_jobs_that_hold_and_that_have_ended(farm: Farm) -> None:
     job_id = await holding(farm, "--fail-times", "1", "--only", "1")
-    with pytest.raises(BadJobError, match="neither failed nor been skipped"):
+    with pytest.raises(BadJobError, match="neither failed nor skipped"):
         await farm.render.retry(job_id, chunks=[(0, 1)])
     job = await farm.render.retry(job_id, chunks=[(1, 2)])
     await until_state(job, JobState.COMPLETED)
