@@ -66,10 +66,10 @@ class Supervisor:
                 await asyncio.wait(self._tasks)
             await asyncio.gather(*(self._end(render) for render in list(self._renders)))
             if self._line is not None:
-                async with asyncio.timeout(self._kill_seconds):
+                async with asyncio.timeout(KILL_SECONDS):
                     await self._line.end()
         except TimeoutError:
-            _log.error("the supervisor of renders, process %s, does not end", self.pid)
+            _log.error("the supervisor of renders does not end: some of them outlive SIGKILL")
         finally:
             # Each sees its socket closed, and ends what it has: whatever goes wrong here, nothing stays.
             for render in self._renders:
@@ -135,7 +135,7 @@ class Supervisor:
             match await asyncio.shield(render.beginning):
                 case {"started": _}:
                     return render
-                case {"failed": [int(code), str(culprit)]}:
+                case {"failed": [int(code), culprit]}:
                     raise OSError(code, os.strerror(code), culprit)
             await render.stop(0)
         raise SupervisorError("the supervisor of renders dies as soon as it is started; standard error may say why")
@@ -159,6 +159,11 @@ class Supervisor:
             if self._line is None or self._line.is_lost:
                 if self._line is not None:
                     _log.warning("the supervisor of renders, process %d, was killed: starting another", self._line.pid)
+                elif not self.exact:
+                    _log.warning(
+                        "this system has no subreaper: renders are found by process group and environment only, so "
+                        "one that leaves both is not"
+                    )
                 self._line = await SupervisorLine.start(exact=self.exact)
             return self._line
 

@@ -53,7 +53,9 @@ class SupervisorProcess:
             idle = self._bury()
             if self._ending and idle and not self._keepers:
                 return
-            self._wait(None if idle and not self._ending else self._pause)
+            # With nothing to kill, the end of a keeper is what wakes it.
+            calm = _LAST_PAUSE if self._ending else None
+            self._wait(calm if idle else self._pause)
             if time.monotonic() >= self._kill_keepers_at:
                 self._signal_keepers(signal.SIGKILL)
 

@@ -267,3 +267,27 @@ async def test_nothing_is_started_before_it_is_needed() -> None:
         assert pid is not None
         assert state_of(pid) not in "ZX"
     assert state_of(pid) in "ZX"
+
+
+async def test_a_render_has_a_cgroup_while_it_lasts(supervisor: Supervisor, tmp_path: Path) -> None:
+    if supervisor.group_prefix is None:
+        pytest.skip("this host lets nobody make cgroups")
+    process = await spawn(supervisor, tmp_path, "sleep", "300")
+    home = Path(supervisor.group_prefix)
+
+    (group,) = home.parent.glob(f"{home.name}*")
+    members = (group / "cgroup.procs").read_text().split()
+    await process.stop(5)
+
+    assert members == [str(process.pid)]
+    assert list(home.parent.glob(f"{home.name}*")) == []
+
+
+async def test_a_host_without_what_makes_trees_exact_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Supervisor(exact=False) as supervisor:
+        for _ in range(2):
+            await printed(supervisor, tmp_path, "true")
+
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["this system has no subreaper"]
