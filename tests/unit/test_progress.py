@@ -260,6 +260,7 @@ def test_a_count_of_something_else_is_a_share_of_the_frames(tmp_path: Path) -> N
         "Video: 24 fps, 640x360, 12 frames dropped\n",
         "[libx264 @ 0x55] frame I:1     Avg QP:29.50  size:   447\n",
         "keyframe=12\n",
+        "Rendered 3/64 Tiles\n",
         "Not Rendered 5/10\n",
         "frame=99999999999999999999999\n",
         "Fra:" + "9" * 10_000 + "\n",
@@ -313,6 +314,15 @@ def test_a_renderer_that_prints_without_end_is_read_from_its_newest_words(tmp_pa
 
     assert log.prints(b"frame=1\n" + b"x" * 5_000_000 + b"\nframe=77\n").frames_done == 77
     assert log.reader.printed_bytes == 5_000_018
+
+
+def test_what_is_left_out_does_not_make_a_line_of_its_two_ends(tmp_path: Path) -> None:
+    log = printer(tmp_path)
+    log.prints("openjd_fail: ")
+    # The newest 64 KiB are read, and 1 MiB before them is searched; it begins with what looks like a line's end.
+    searched = b"its end\n" + b"at work\n" * ((1024 + 64) * 1024 // 8 - 1)
+
+    assert log.prints(b"x" * 5000 + searched) == Reading()
 
 
 def test_lines_longer_than_any_are_cut_and_the_next_one_is_read(tmp_path: Path) -> None:
