@@ -104,11 +104,15 @@ class Acceptance:
     def _check_outputs(self, opened: OpenJob) -> list[Callable[[], object]]:
         """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
         settle: list[Callable[[], object]] = []
+        goes_on = self.folder.job_file.exists()
         for key, field, path in _outputs(opened):
             self._roots.check(path, field)
             if path.is_dir():
                 raise BadJobError(f"{field}: {path} is a folder; choose another name")
             if not path.exists() or self._is_ours(key):
+                continue
+            if goes_on and maker_of(path, self._base) is None:
+                # The place was this job's before the file came there: publishing moves strangers aside.
                 continue
             if self.job.if_exists is IfExists.REPLACE:
                 settle.append(partial(self.folder.set_aside, path, f"replaced.{path.name}"))

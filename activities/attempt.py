@@ -127,16 +127,22 @@ class ChunkAttempt:
         self._runs = FrameRuns(self._host.backend, self._chunk, self._dir, names, kept, task)
         try:
             await self._runs.render(watcher)
-        finally:
-            self._used = self._runs.used
+        except AttemptError as error:
+            if error.suspect:
+                await self._keep_nothing()
+            raise
+        self._used = self._runs.used
         return self._runs.files
 
     async def _render_whole(self, watcher: RenderWatcher) -> list[Path]:
         made = await in_thread(self._prepare)
         written = self._targets if self._chunk.writes_in_place else made
-        proof: Callable[[], bool]
+        proof: Callable[[], bool] | None
         if self._chunk.kind is OutputKind.FRAMES:
             proof = FinishedFrames(dict(enumerate(written))).are_all
+        elif self._chunk.kind is OutputKind.FILE and self._job.job.check is None:
+            # Half a file is there and not empty, too: only the end of its renderer tells.
+            proof = None
         else:
             proof = OutputProof(self._chunk, written[0], self._job.job.rate).holds
         task = self._task(self._chunk, self._dir, outputs=tuple(written), is_whole=proof)
@@ -156,9 +162,12 @@ class ChunkAttempt:
             self._used += await self._host.backend.render(task, run)
         except AttemptError:
             # Kept, these frames would be refused again and again.
-            self._runs = None
-            await in_thread(self._kept.remove)
+            await self._keep_nothing()
             raise
+
+    async def _keep_nothing(self) -> None:
+        self._runs = None
+        await in_thread(self._kept.remove)
 
     def _clean_up(self) -> None:
         if self._runs is not None and self._folder.sidecar(self._key) is None:

@@ -9,15 +9,23 @@ class AttemptError(Exception):
         fatal: Whether another try is pointless.
         wait_seconds: How long to wait before the next one, where a rule of the job says so.
         another_host: Whether the next one should be made on another host.
+        suspect: Whether what it said of itself makes even sound outputs worthless.
     """
 
     def __init__(
-        self, sentence: str, *, fatal: bool = False, wait_seconds: float | None = None, another_host: bool = False
+        self,
+        sentence: str,
+        *,
+        fatal: bool = False,
+        wait_seconds: float | None = None,
+        another_host: bool = False,
+        suspect: bool = False,
     ) -> None:
         super().__init__(sentence)
         self.fatal = fatal
         self.wait_seconds = wait_seconds
         self.another_host = another_host
+        self.suspect = suspect
 
 
 class AttemptLostError(Exception):

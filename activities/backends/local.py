@@ -106,6 +106,7 @@ def _raise_if_failed(ending: Ending, task: RenderTask, usage: Usage) -> None:
         fatal=decision.then is Verdict.GIVE_UP,
         wait_seconds=decision.wait_seconds,
         another_host=decision.then is Verdict.ANOTHER_HOST,
+        suspect=decision.by_words or ending.reading.fatal is not None,
     )
 
 

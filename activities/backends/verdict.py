@@ -15,11 +15,13 @@ class Decision:
         then: What comes next.
         why: The rule that says so, for the error; empty when none does.
         wait_seconds: How long to wait before the next try; None: as retries do.
+        by_words: Whether something that was printed decided.
     """
 
     then: Verdict = Verdict.RETRY
     why: str = ""
     wait_seconds: float | None = None
+    by_words: bool = False
 
 
 def decide(ending: Ending, retry: Retry, printed: Callable[[str], bool]) -> Decision | None:
@@ -32,14 +34,15 @@ def decide(ending: Ending, retry: Retry, printed: Callable[[str], bool]) -> Deci
     """
     for index, rule in enumerate(retry.rules):
         if _can_decide(rule, ending) and (rule.pattern is None or printed(rule.pattern)):
-            return Decision(rule.then, f"retry.rules[{index}]: {rule.then}", rule.wait_seconds)
+            why = f"retry.rules[{index}]: {rule.then}"
+            return Decision(rule.then, why, rule.wait_seconds, by_words=rule.pattern is not None)
     if not ending.has_failed:
         return None
     if _has_code(ending, retry.fatal_exit_codes):
         return Decision(Verdict.GIVE_UP, "fatal_exit_codes")
     for pattern in retry.fatal_patterns:
         if printed(pattern):
-            return Decision(Verdict.GIVE_UP, f"fatal_patterns: {pattern}")
+            return Decision(Verdict.GIVE_UP, f"fatal_patterns: {pattern}", by_words=True)
     return Decision()
 
 

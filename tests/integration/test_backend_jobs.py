@@ -1,5 +1,7 @@
 """Whole jobs of renderers that hang: those that had finished count, the others fail with the evidence."""
 
+from typing import Any
+
 import pytest
 from farm import Farm
 from films import PICTURE
@@ -13,7 +15,7 @@ FFMPEG = f"ffmpeg -nostdin -v error -f lavfi -i {PICTURE}"
 LINGERS = Timeouts(linger_seconds=2, grace_seconds=1)
 
 
-def hanging(farm: Farm, command: str, chunk_output: str, timeouts: Timeouts = LINGERS) -> RenderJobSpec:
+def hanging(farm: Farm, command: str, chunk_output: str, timeouts: Timeouts = LINGERS, **fields: Any) -> RenderJobSpec:
     """A job of one chunk of five frames whose renderer does not exit."""
     return farm.job(
         frames=FrameRange(count=5, per_chunk=5),
@@ -21,6 +23,7 @@ def hanging(farm: Farm, command: str, chunk_output: str, timeouts: Timeouts = LI
         command=("sh", "-c", f"{command}; sleep 600", "sh", "{output}"),
         chunk_output=chunk_output,
         timeouts=timeouts,
+        **fields,
     )
 
 
@@ -31,15 +34,25 @@ def hanging(farm: Farm, command: str, chunk_output: str, timeouts: Timeouts = LI
         (f'{FFMPEG} -frames:v 5 -c:v libx264 "$1"', "chunks/{chunk:06}.mkv"),
         (f'{FFMPEG} -frames:v 5 -start_number 0 "$1"', "frames/f_{frame:06}.png"),
         (f'{FFMPEG} -frames:v 5 -start_number 0 "$1"', "frames/f_{frame:06}.jpg"),
-        ('echo all of it > "$1"', "out/{chunk:06}.txt"),
     ],
-    ids=["mp4", "mkv", "png", "jpg", "file"],
+    ids=["mp4", "mkv", "png", "jpg"],
 )
 async def test_a_renderer_that_never_exits_holds_no_job_up(farm: Farm, command: str, chunk_output: str) -> None:
     status = await farm.run(hanging(farm, command, chunk_output))
 
     assert status.state is JobState.COMPLETED, status.error
     assert status.completed_chunks == 1
+
+
+async def test_a_file_counts_before_its_renderer_ends_only_where_a_check_can_tell(farm: Farm) -> None:
+    timeouts = Timeouts(linger_seconds=1, stall_seconds=4, grace_seconds=1)
+    write, checked = 'echo half of it > "$1"', ("grep", "-q", "half", "{output}")
+    judged = await farm.run(hanging(farm, write, "judged/{chunk:06}.txt", timeouts, check=checked))
+    unjudged = await farm.run(hanging(farm, write, "unjudged/{chunk:06}.txt", timeouts))
+
+    assert judged.state is JobState.COMPLETED, judged.error
+    assert unjudged.state is JobState.FAILED
+    assert "stood still for timeouts.stall_seconds, 4 s" in (unjudged.error or "")
 
 
 async def test_a_film_that_is_not_whole_does_not_count_because_its_renderer_hangs(farm: Farm) -> None:

@@ -24,7 +24,7 @@ from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
 from activities.stores.kept_frames import KeptFrames
 from activities.stores.standing import revoke
 from longtake import FrameRange, RenderJobSpec, Timeouts
-from longtake.policies import ResumeUnit
+from longtake.policies import ResumeUnit, Retry
 from longtake.work import JobRef
 
 pytestmark = pytest.mark.integration
@@ -173,6 +173,18 @@ async def test_a_chunk_that_fails_in_the_middle_keeps_what_it_has(sequence: Sequ
 
     assert sequence.parts == [(FIRST, COUNT), (115, 9)]
     assert sequence.rendered == dict.fromkeys(ALL, 1)
+    assert sequence.is_perfect()
+
+
+async def test_frames_of_a_renderer_that_says_they_are_worthless_are_not_kept(sequence: Sequence) -> None:
+    retry = Retry(fatal_patterns=("textures are missing",))
+    with pytest.raises(AttemptError, match="fatal_patterns"):
+        await sequence.run("--fail-at", "115", "--say", "textures are missing", retry=retry)
+    assert not sequence.folder.frames_dir(KEY).exists()
+
+    await sequence.run("--fail-at", "115")
+
+    assert sequence.parts == [(FIRST, COUNT), (FIRST, COUNT)]
     assert sequence.is_perfect()
 
 

@@ -102,3 +102,21 @@ async def test_bad_frames_are_rendered_again_after_a_pause_and_no_others(farm: F
     assert outputs(farm) == PERFECT
     aside = (farm.store / ".longtake" / job.id / "aside").iterdir()
     assert sorted(path.read_bytes() for path in aside) == sorted(bad.values())
+
+
+async def test_a_retry_moves_strangers_aside_and_renders_what_is_missing(farm: Farm) -> None:
+    job = await farm.submit(sequence_job(farm))
+    await until_waiting(farm)
+    await until(job, lambda status: status.completed_chunks == 2)
+    await job.cancel(wait=True)
+    stranger = farm.store / "frames" / "f_000025.png"
+    stranger.write_bytes(b"")
+    farm.open_gate()
+
+    await farm.render.retry(job.id)
+    await until_state(job, JobState.COMPLETED)
+
+    assert rendered(farm) == dict.fromkeys(range(FRAMES), 1)
+    assert outputs(farm) == PERFECT
+    (aside,) = (farm.store / ".longtake" / job.id / "aside").iterdir()
+    assert aside.read_bytes() == b""

@@ -89,7 +89,7 @@ def test_the_first_rule_that_fits_decides() -> None:
     )
 
     assert decide(FAILED, retry, lambda pattern: True) == Decision(
-        Verdict.ANOTHER_HOST, "retry.rules[1]: another_host", 7
+        Verdict.ANOTHER_HOST, "retry.rules[1]: another_host", 7, by_words=True
     )
 
 
