@@ -1,0 +1,69 @@
+"""Renderers that print without end, or never listen: the worker's memory, the disk and the job do not care."""
+
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from farm import Farm
+from processes import WorkerProcess, worker_process
+from temporalio.client import Client
+
+from longtake import JobState, RenderClient, Timeouts
+from longtake.attemptlog import AttemptLog
+
+pytestmark = pytest.mark.integration
+
+MIB = 1024 * 1024
+# Head and two segments of 4 MiB, and what is being written.
+LARGEST_LOG = 16 * MIB
+
+LOUD = {
+    "a gigabyte": "for _ in range(1024): out.write(b'frame=1 fps=2 everything is fine\\n' * (MIB // 35))",
+    "lines of a megabyte": "for _ in range(64): out.write(b'x' * MIB + b'\\n')",
+    "one endless line": "for _ in range(256): out.write(b'.' * MIB)",
+    "binary": "import os\nfor _ in range(64): out.write(os.urandom(MIB))",
+    "escape sequences": "for _ in range(64): out.write(b'\\x1b[2J\\x1b[1;31m\\rframe' * (MIB // 16))",
+    "standard error": "import os\nfor _ in range(64): os.write(2, b'warning: again\\n' * (MIB // 15))",
+    "a reader of stdin": "assert sys.stdin.read() == ''",
+    "nothing": "pass",
+}
+
+MAKES = "open(sys.argv[1], 'w').write('made')"
+
+
+def peak_bytes(worker: WorkerProcess) -> int:
+    """Return the most memory that the worker has ever had."""
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+async def test_output_of_any_kind_and_amount_leaves_the_worker_small(client: Client, server: str, store: Path) -> None:
+    task_queue = f"test-{uuid.uuid4().hex[:12]}"
+    farm = Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+    script = store.parent / "loud.py"
+
+    async def run(number: int, said: str) -> None:
+        script.write_text(f"import sys\nMIB = {MIB}\nout = sys.stdout.buffer\n{said}\nout.flush()\n{MAKES}\n")
+        command = (sys.executable, "-S", "-E", str(script), "{output}")
+        job = await farm.submit(
+            farm.job(chunks=1, command=command, chunk_output=f"{number}/{{chunk}}.txt", timeouts=Timeouts())
+        )
+        await job.result()
+        assert (await job.status()).state is JobState.COMPLETED
+        (log,) = (store / ".longtake" / job.id / "logs").glob("*.log")
+        assert sum(path.stat().st_size for path in log.parent.iterdir()) < LARGEST_LOG
+        if said == LOUD["a gigabyte"]:
+            assert AttemptLog(log).size > 1_000_000_000
+
+    async with worker_process(server, task_queue, store) as worker:
+        # What a worker needs for its first jobs is no growth.
+        for number in range(3):
+            await run(number, LOUD["nothing"])
+        before = peak_bytes(worker)
+        for number, said in enumerate(LOUD.values(), start=3):
+            await run(number, said)
+        grown = peak_bytes(worker) - before
+
+    print(f"\nworker's memory after {len(LOUD)} loud renderers: {grown / MIB:+.1f} MiB")
+    assert grown < 20 * MIB

@@ -1,0 +1,55 @@
+"""What a worker knows and renders must not: nowhere in a render, its logs, the job's errors or its history."""
+
+import uuid
+from pathlib import Path
+
+import pytest
+from farm import Farm
+from processes import worker_process
+from temporalio.client import Client
+
+from longtake import JobState, RenderClient
+
+pytestmark = pytest.mark.integration
+
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIA-the-first-secret",
+    "AWS_SECRET_ACCESS_KEY": "the-second-secret",
+    "AWS_SESSION_TOKEN": "the-third-secret",
+    "TEMPORAL_GRPC_META_AUTHORIZATION": "the-fourth-secret",
+    "DATABASE_URL": "postgres://user:the-fifth-secret@host",
+}
+
+# All that a render can see of those above it: its own environment, and that of its parents up to the supervisor.
+LOOK_AROUND = """
+env
+pid=$PPID
+while [ "$pid" -gt 1 ] && tr '\\0' ' ' < /proc/$pid/cmdline | grep -q -v 'worker.py'; do
+  tr '\\0' '\\n' < /proc/$pid/environ
+  echo "looked at $pid"
+  pid=$(cut -d' ' -f4 /proc/$pid/stat)
+done
+exit 3
+"""
+
+
+async def test_no_secret_of_the_worker_leaves_it(client: Client, server: str, store: Path) -> None:
+    task_queue = f"test-{uuid.uuid4().hex[:12]}"
+    farm = Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+    async with worker_process(server, task_queue, store, slots=2, **SECRETS) as worker:
+        job = await farm.submit(farm.job(chunks=1, command=("sh", "-c", LOOK_AROUND, "sh", "{output}")))
+        with pytest.raises(Exception, match="exited with code 3") as failure:
+            await job.result()
+
+    status = await job.status()
+    assert status.state is JobState.FAILED
+    history = (await client.get_workflow_handle(job.id).fetch_history()).to_json()
+    logs = "".join(path.read_text() for path in (store / ".longtake" / job.id / "logs").iterdir())
+    assert "LONGTAKE_ATTEMPT=" in logs
+    assert logs.count("looked at") >= 2, "keeper and supervisor"
+    for name, secret in SECRETS.items():
+        for place in (logs, history, worker.log, f"{failure.value}", status.model_dump_json()):
+            assert secret not in place, name
+            assert name not in place
+    kept = [path for path in (store / ".longtake").rglob("*") if path.is_file()]
+    assert not [path for path in kept for secret in SECRETS.values() if secret in path.read_text(errors="replace")]
