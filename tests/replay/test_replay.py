@@ -26,8 +26,11 @@ def test_every_way_a_job_can_end_is_recorded() -> None:
         "completed",
         "failed",
         "failed_after_two_passes",
+        "frozen_and_thawed",
+        "held_and_skipped",
         "paused_and_resumed",
         "refused",
+        "stopped_and_resumed",
     }
 
 
