@@ -316,11 +316,12 @@ def test_a_renderer_that_prints_without_end_is_read_from_its_newest_words(tmp_pa
     assert log.reader.printed_bytes == 5_000_018
 
 
-def test_what_is_left_out_does_not_make_a_line_of_its_two_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [b"its end.......\n", b"openjd_fail: a\n"])
+def test_what_stands_beside_left_out_output_is_no_whole_line(tmp_path: Path, cut: bytes) -> None:
     log = printer(tmp_path)
     log.prints("openjd_fail: ")
-    # The newest 64 KiB are read, and 1 MiB before them is searched; it begins with what looks like a line's end.
-    searched = b"its end\n" + b"at work\n" * ((1024 + 64) * 1024 // 8 - 1)
+    # The newest 64 KiB are read, and 1 MiB before them is searched; that begins inside of a line.
+    searched = cut + b"." + b"at work\n" * ((1024 + 64) * 1024 // 8 - 2)
 
     assert log.prints(b"x" * 5000 + searched) == Reading()
 

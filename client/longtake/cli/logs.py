@@ -29,8 +29,8 @@ def logs(
 ) -> None:
     """Print what renderers wrote, try by try, from the job's store.
 
-    The store must be visible on this host. Names of tries go to stderr, and how much is left out where one printed
-    so much that only its beginning and its end are kept.
+    The store must be visible on this host. Of a try that prints very much, beginning and end are kept.
+    Names of tries go to stderr, and how much is left out.
 
     Example: longtake logs film-1a2b3c4d --chunk 7 --attempt 2
     """
