@@ -57,7 +57,7 @@ class LocalBackend:
             # What a renderer that has ended left running would write on after its chunk counts.
             grace = 0.0 if has_ended else min(task.timeouts.grace_seconds, watcher.most_grace_seconds)
             await to_the_end(self._leave_nothing(renderer, grace, guard, watcher))
-        await asyncio.to_thread(_raise_if_failed, ending, task, renderer.usage)
+        await asyncio.to_thread(_raise_if_failed, ending, task, renderer.usage, printed_before)
         return renderer.usage
 
     async def _spawn(self, task: RenderTask) -> Renderer:
@@ -96,13 +96,13 @@ async def _until_it_may_run(watcher: RenderWatcher) -> None:
     watcher.frozen(0)
 
 
-def _raise_if_failed(ending: Ending, task: RenderTask, usage: Usage) -> None:
-    """Judge how a render ended; blocking."""
-    decision = decide(ending, task.retry, LogSearch(log_tail(task.log)).has)
+def _raise_if_failed(ending: Ending, task: RenderTask, usage: Usage, printed_before: int) -> None:
+    """Judge how a render ended, by what it printed itself; blocking."""
+    decision = decide(ending, task.retry, LogSearch(log_tail(task.log, since=printed_before)).has)
     if decision is None or decision.then is Verdict.ACCEPT:
         return
     raise AttemptError(
-        _sentence(ending, decision, task, usage),
+        _sentence(ending, decision, task, usage, printed_before),
         fatal=decision.then is Verdict.GIVE_UP,
         wait_seconds=decision.wait_seconds,
         another_host=decision.then is Verdict.ANOTHER_HOST,
@@ -110,8 +110,8 @@ def _raise_if_failed(ending: Ending, task: RenderTask, usage: Usage) -> None:
     )
 
 
-def _sentence(ending: Ending, decision: Decision, task: RenderTask, usage: Usage) -> str:
+def _sentence(ending: Ending, decision: Decision, task: RenderTask, usage: Usage, printed_before: int) -> str:
     why = f" ({decision.why})" if decision.why else ""
-    said = ending.reading.fatal or telling_lines(task.log)
+    said = ending.reading.fatal or telling_lines(task.log, since=printed_before)
     link = "; it said last: " if ending.stopped_for else ": "
     return f"{ending.told_of(task.name, usage)}{why}{link + said if said else ', and printed nothing'}"
