@@ -24,10 +24,9 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import devserver
-from activities.attempt import Host
+from activities.attempts.host import Host
 from activities.backends.local import LocalBackend
 from activities.drain import DrainActivities
-from activities.hosts import OtherHosts, worker_identity
 from activities.plan import PlanActivities
 from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
 from activities.processes.supervisor import Supervisor
@@ -35,7 +34,8 @@ from activities.processes.sweep import sweep_leftovers
 from activities.render import RenderActivities
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
-from activities.watch import JobWatches
+from activities.watching.job_watch import JobWatches
+from activities.watching.other_hosts import OtherHosts, worker_identity
 from longtake.connection import connect
 from longtake.errors import LongtakeError
 from longtake.names import SEARCH_ATTRIBUTES, local_queue

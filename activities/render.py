@@ -7,13 +7,13 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.attempt import Host
+from activities.attempts.host import Host
+from activities.attempts.span import NextTry, Span
 from activities.beating import beating
-from activities.failures import AttemptLostError, StoreNotSharedError
-from activities.hosts import OtherHosts
-from activities.span import NextTry, Span
-from activities.stores.job_folder import OpenJob
-from activities.watch import JobWatches
+from activities.edge import open_job
+from activities.failures import AttemptLostError
+from activities.watching.job_watch import JobWatches
+from activities.watching.other_hosts import OtherHosts
 from longtake.errors import ErrorType
 from longtake.work import Heartbeat, SpanOrder, SpanReport
 
@@ -44,10 +44,7 @@ class RenderActivities:
             ApplicationError: `AttemptFailed`, `AnotherHost` and `AttemptLost`, retried; `ChunkFailed` with a
                 `SpanReport`, when tries are used up.
         """
-        try:
-            job = OpenJob.read(order.ref)
-        except StoreNotSharedError as error:
-            raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
+        job = open_job(order.ref)
         span = Span(self._host, self._others, job, order, _last_heartbeat())
         try:
             async with beating(lambda: span.heartbeat), self._watches.watching(parallel=job.job.max_parallel) as watch:

@@ -5,17 +5,18 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.attempt import Host
+from activities.attempts.film_attempt import FilmAttempt
+from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.beating import beating
-from activities.failures import AttemptError, AttemptLostError, RefusedError, StoreNotSharedError
-from activities.film import FilmAttempt
+from activities.edge import attempt_name, open_job
+from activities.failures import AttemptError, AttemptLostError, RefusedError
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.records import Sidecar
 from activities.stores.standing import is_intact, revoke
 from activities.threads import in_thread
-from activities.watch import JobWatches
-from activities.watcher import Watcher
+from activities.watching.job_watch import JobWatches
+from activities.watching.watcher import Watcher
 from longtake.errors import BadJobError, ErrorType
 from longtake.ranges import RangeSet
 from longtake.status import RenderJobResult
@@ -51,17 +52,16 @@ class StitchActivities:
 
         try:
             async with beating(lambda: beat), self._watches.watching(parallel=1) as watch:
-                job = OpenJob.read(order.ref)
+                job = open_job(order.ref)
                 sidecars = await in_thread(partial(_sidecars, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
                 beat = beat.model_copy(update={"frames": frames})
                 made = RenderJobResult(frames=frames)
                 if job.job.output is not None or job.job.merge_command is not None:
-                    name = f"{(info.workflow_run_id or '')[:8]}-stitch-{info.attempt}"
+                    # A stitch that a pause aborts is begun anew, as another activity.
+                    name = attempt_name(f"stitch.{info.activity_id}")
                     made = await FilmAttempt(self._host, job, sidecars, name, Watcher(watch, hear)).run()
                 return made.model_copy(update={"missing_chunks": order.missing})
-        except StoreNotSharedError as error:
-            raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
         except AttemptLostError as error:
             raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
         except (RefusedError, BadJobError) as error:

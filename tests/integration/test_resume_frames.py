@@ -14,7 +14,8 @@ import pytest_asyncio
 from farm import PATIENCE_SECONDS, Ledger, alive, eventually
 from pictures import Damage, damage, png
 
-from activities.attempt import ChunkAttempt, Host
+from activities.attempts.chunk_attempt import ChunkAttempt
+from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.backends.local import LocalBackend
 from activities.failures import AttemptError

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import Damage, damage, png
 
-from activities.finished_frames import FinishedFrames
+from activities.attempts.finished_frames import FinishedFrames
 from activities.stores.job_folder import JobFolder, chunk_key
 from activities.stores.kept_frames import KeptFrames
 from activities.stores.publish import finish_claim, publish, published_file

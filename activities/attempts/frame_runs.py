@@ -8,10 +8,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from activities.attempts.finished_frames import FinishedFrames
+from activities.attempts.run_watcher import RunWatcher
 from activities.backends.backend import Backend, Progress, RenderTask, RenderWatcher
-from activities.finished_frames import FinishedFrames
 from activities.processes.usage import Usage
-from activities.run_watcher import RunWatcher
 from activities.stores.files import lend
 from activities.stores.kept_frames import FinishedFrame, KeptFrames
 from activities.threads import in_thread, to_the_end

@@ -14,7 +14,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.failures import AttemptLostError
-from activities.orders import JobOrders, read_orders
+from activities.watching.job_orders import JobOrders, read_orders
 
 _log = logging.getLogger(__name__)
 

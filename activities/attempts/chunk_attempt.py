@@ -2,22 +2,20 @@
 
 import asyncio
 import os
-import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from activities.backends.backend import Backend, RenderTask, RenderWatcher
-from activities.checking import OutputProof, Proof, check_chunk
+from activities.attempts.checking import OutputProof, Proof, check_chunk
+from activities.attempts.finished_frames import FinishedFrames
+from activities.attempts.frame_runs import FrameRuns
+from activities.attempts.host import Host, attempt_tag
+from activities.attempts.run_watcher import RunWatcher
+from activities.backends.backend import RenderTask, RenderWatcher
 from activities.failures import AttemptError
-from activities.finished_frames import FinishedFrames
-from activities.frame_runs import FrameRuns
-from activities.processes.environment import render_environment
-from activities.processes.programs import Programs
 from activities.processes.usage import Usage
-from activities.run_watcher import RunWatcher
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.kept_frames import KeptFrames
 from activities.stores.publish import discard_attempt, finish_claim, publish, published_file
@@ -26,30 +24,6 @@ from activities.threads import in_thread
 from longtake.outputs import OutputKind
 from longtake.planning import Chunk
 from longtake.policies import ProgressSpec, ResumeUnit
-
-
-@dataclass(frozen=True)
-class Host:
-    """What a worker offers to every attempt."""
-
-    backend: Backend
-    programs: Programs
-    environ: Mapping[str, str]
-    pass_env: Sequence[str] = ()
-    tools_dir: Path | None = None
-    name: str = socket.gethostname()
-
-    def environment(self, job: OpenJob, tag: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of a render, marked with its attempt."""
-        environment = render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
-        if self.tools_dir is not None:
-            environment["PATH"] = os.pathsep.join(filter(None, (environment.get("PATH"), str(self.tools_dir))))
-        return environment
-
-
-def attempt_tag(job: OpenJob, *, chunk: str, attempt: str) -> dict[str, str]:
-    """Return the variables that mark every process of an attempt, wherever it goes."""
-    return {"LONGTAKE_JOB": job.ref.id, "LONGTAKE_CHUNK": chunk, "LONGTAKE_ATTEMPT": attempt}
 
 
 class ChunkAttempt:

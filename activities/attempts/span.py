@@ -4,14 +4,16 @@ import logging
 
 from temporalio import activity
 
-from activities.attempt import ChunkAttempt, Host
+from activities.attempts.chunk_attempt import ChunkAttempt
+from activities.attempts.host import Host
 from activities.backends.backend import Progress
+from activities.edge import attempt_name
 from activities.failures import AttemptError
-from activities.hosts import OtherHosts
 from activities.stores.job_folder import OpenJob
 from activities.stores.records import Sidecar
-from activities.watch import JobWatch
-from activities.watcher import Watcher
+from activities.watching.job_watch import JobWatch
+from activities.watching.other_hosts import OtherHosts
+from activities.watching.watcher import Watcher
 from longtake.errors import BadJobError, ErrorType
 from longtake.names import Control
 from longtake.planning import Chunk
@@ -184,6 +186,5 @@ class Span:
         self.heartbeat = self.heartbeat.model_copy(update=fields)
 
     def _attempt(self, index: int) -> ChunkAttempt:
-        info = activity.info()
-        name = f"{(info.workflow_run_id or '')[:8]}-{info.activity_id}-{info.attempt}"
+        name = attempt_name(activity.info().activity_id)
         return ChunkAttempt(self._host, self._job, self._job.chunks[index], name)

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from activities.attempt import Host, attempt_tag
+from activities.attempts.host import Host, attempt_tag
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.failures import AttemptError, RefusedError
 from activities.media.audio import audio_command, audio_suffix

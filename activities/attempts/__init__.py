@@ -1,0 +1,1 @@
+"""One try of a chunk or a film: rendering, proving, publishing."""
