@@ -30,6 +30,8 @@ async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: fl
         return JobOrders(Control.STOP) if error.status is RPCStatusCode.NOT_FOUND else None
     if description.status is not WorkflowExecutionStatus.RUNNING:
         return JobOrders(Control.STOP)
-    control = Control(await description.memo_value(MEMO_CONTROL, Control.RUN.value, type_hint=str))
+    told = await description.memo_value(MEMO_CONTROL, Control.RUN.value, type_hint=str)
+    # A newer workflow may want what this worker does not know: it begins nothing then.
+    control = Control(told) if told in list(Control) else Control.DRAIN
     freeze = await description.memo_value(MEMO_FREEZE, 0, type_hint=int)
     return JobOrders(control, freeze if control is Control.FREEZE else 0)
