@@ -8,16 +8,14 @@ from random import Random
 
 import pytest
 from crew import GONE_SECONDS, Crew
-from farm import PATIENCE_SECONDS
 from figures import Figures
 from pacedjobs import CHUNKS, FRAMES_PER_CHUNK, Finished, PacedJob
+from patience import ended
 from processtable import carrying
 from restartable import RestartableServer
-from temporalio.service import RPCError
 
-from longtake import JobHandle, JobState, JobStatus, RenderClient
+from longtake import JobState, RenderClient
 from longtake.connection import connect
-from longtake.errors import LongtakeError
 
 pytestmark = pytest.mark.integration
 
@@ -113,21 +111,3 @@ class Crash:
         folder = self._store / name
         folder.mkdir()
         return folder
-
-
-async def ended(job: JobHandle) -> JobStatus:
-    """Return how a job ended; a server that is away for a moment is no answer."""
-    status: JobStatus | None = None
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS * 3):
-            while True:
-                try:
-                    status = await job.status()
-                except (LongtakeError, RPCError):
-                    continue
-                finally:
-                    await asyncio.sleep(0.25)
-                if status.state.ended:
-                    return status
-    except TimeoutError:
-        raise AssertionError(f"the job never ended; last seen: {status}") from None
