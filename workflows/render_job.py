@@ -81,7 +81,7 @@ class RenderJob:
         """Go on with what is missing, failed chunks of a holding job included."""
         self._orders.resume()
         if self._spans is not None and self._spans.holding:
-            self._spans.scheduler.retry()
+            self._spans.retry()
         self._wake()
 
     @workflow.query
@@ -104,7 +104,7 @@ class RenderJob:
     @workflow.update
     def retry_failed(self, request: RetryFailed) -> int:
         """Take up failed chunks again, or skipped ones that are named; return how many."""
-        count = self._rendering.scheduler.retry(request.chunks)
+        count = self._rendering.retry(request.chunks)
         self._wake()
         return count
 

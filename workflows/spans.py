@@ -1,6 +1,6 @@
 """The render activities of one job: starting them, hearing of their ends, taking them back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from longtake.errors import ErrorType
     from longtake.job import RenderJobSpec
     from longtake.policies import FailurePolicy
-    from longtake.ranges import RangeSet
+    from longtake.ranges import Range, RangeSet
     from longtake.requests import PauseMode, SkipChunks
     from longtake.status import ChunkFailure, JobMetrics
     from longtake.work import DrainOrder, DrainReport, Heartbeat, JobPlan, SpanOrder, SpanReport
@@ -37,6 +37,7 @@ class SpanRunner:
             plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts
         )
         self.metrics = JobMetrics()
+        self._held = False
         self.allow_gaps = job.allow_gaps
         self._failures: tuple[ChunkFailure, ...] = ()
         self._job = job
@@ -58,8 +59,13 @@ class SpanRunner:
 
     @property
     def holding(self) -> bool:
-        """Whether failed chunks hold the job until somebody has mended the cause."""
-        return self._job.on_chunk_failure is FailurePolicy.HOLD and self.scheduler.failed_for_good
+        """Whether failed chunks hold the job until somebody has mended the cause.
+
+        Whoever takes single chunks up again lets the job go on; it holds for the others when all else is done.
+        """
+        if self._job.on_chunk_failure is not FailurePolicy.HOLD or not self.scheduler.failed_for_good:
+            return False
+        return self._held or self.scheduler.finished
 
     @property
     def hopeless(self) -> bool:
@@ -122,6 +128,11 @@ class SpanRunner:
         else:
             self._drain_for(orders.freeze)
 
+    def retry(self, chunks: Iterable[Range] = ()) -> int:
+        """Take up failed chunks again, and named ones that were left out; return how many."""
+        self._held = False
+        return self.scheduler.retry(chunks)
+
     def leave_out(self, request: SkipChunks) -> int:
         """Render these chunks no more; return how many that changes."""
         self.allow_gaps = self.allow_gaps or request.allow_gaps
@@ -179,6 +190,7 @@ class SpanRunner:
         self._asked_to_stop.discard(activity_id)
         beat = self._taken_back.pop(activity_id, None)
         report = _report_of(handle, span) or _as_left(span, beat)
+        self._held = self._held or bool(report.failed)
         told = {failure.chunk: failure for failure in (*self.told_failures, *report.failures)}
         self._failures = tuple(told.values())[:MOST_FAILURES]
         self.metrics = self.metrics.model_copy(

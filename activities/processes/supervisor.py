@@ -30,7 +30,6 @@ KILL_SECONDS = 30.0
 # A supervisor or keeper that was killed while a render was starting is no reason not to render.
 _START_TRIES = 3
 
-
 _BURIAL_PAUSE_SECONDS = 0.02
 
 

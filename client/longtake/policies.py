@@ -76,7 +76,7 @@ class Retry(Contract):
 class Timeouts(Contract):
     """Bounds on one try of one chunk."""
 
-    chunk_seconds: Seconds = Field(default=3600, description="longest time one try may take")
+    chunk_seconds: Seconds = Field(default=3600, description="longest time one command of a try may take")
     stall_seconds: Seconds = Field(default=600, description="longest time without progress, CPU time or output")
     grace_seconds: float = Field(default=10, ge=0, le=3600, description="time between TERM and KILL")
     linger_seconds: Seconds = Field(default=60, description="longest life of a renderer whose outputs are whole")

@@ -78,7 +78,7 @@ async def test_a_chunk_is_skipped_and_the_job_completes_without_it(cli: Cli) -> 
     assert done.err.startswith(f"longtake: {job_id}: ")
     assert "finished already; only others can be skipped" in done.err
     assert "not among the job's 4" in unknown.err
-    assert (skipped.code, skipped.out) == (0, f"{job_id} goes on without 1 more chunk; left out now: 1\n")
+    assert (skipped.code, skipped.out) == (0, f"{job_id} leaves out 1 more chunk; left out now: 1\n")
     assert watched.code == 0
     assert watched.out.rstrip().endswith("3 frames in chunks, no film, without chunks 1")
     assert "is completed and cannot skip chunks any more" in late.err

@@ -44,6 +44,23 @@ async def test_a_chunk_that_fails_again_holds_the_job_again(farm: Farm) -> None:
     assert status.failed_chunks == 0
 
 
+async def test_one_of_two_failed_chunks_is_taken_up_alone_and_the_job_holds_for_the_other(farm: Farm) -> None:
+    options = ("--fail-times", "1", "--only", "0", "--only", "1", "--gate", str(farm.gate))
+    job = await farm.submit(farm.job(chunks=4, options=options, max_parallel=2, on_chunk_failure=FailurePolicy.HOLD))
+    await farm.ledger.until_started(2)
+    farm.open_gate()
+    await until(job, lambda status: status.phase is JobPhase.HOLDING and status.failed_chunks == 2)
+
+    assert await job.retry_failed([(1, 2)]) == 1
+    status = await until(job, lambda status: status.phase is JobPhase.HOLDING and status.completed_chunks == 3)
+    assert "chunk 0 failed" in (status.error or "")
+    assert farm.ledger.started.count(0) == 1
+    await job.resume()
+
+    await until_state(job, JobState.COMPLETED)
+    assert sorted(farm.ledger.started) == [0, 0, 1, 1, 2, 3]
+
+
 async def test_a_holding_job_can_be_paused_and_cancelled(farm: Farm) -> None:
     job = await farm.submit(farm.job(chunks=2, options=("--exit", "3"), on_chunk_failure=FailurePolicy.HOLD))
     await until(job, lambda status: status.phase is JobPhase.HOLDING)

@@ -87,6 +87,6 @@ def skip(
     if json:
         answer_json(status)
     elif count:
-        answer(f"{id} goes on without {plural(count, 'more chunk')}; left out now: {status.left_out_chunks:,}")
+        answer(f"{id} leaves out {plural(count, 'more chunk')}; left out now: {status.left_out_chunks:,}")
     else:
         answer(f"{id} goes on without {shown(chunks)} already")
