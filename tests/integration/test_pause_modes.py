@@ -158,21 +158,3 @@ async def test_a_job_that_waits_for_a_worker_pauses_at_once_in_every_mode(farm: 
     await job.resume()
     status = await until_state(job, JobState.COMPLETED)
     assert status.completed_chunks == 8
-
-
-async def test_a_hundred_pauses_followed_by_resumes_leave_state_and_work_agreed(farm: Farm) -> None:
-    job = await farm.started(chunks=8, running=4)
-    modes = list(PauseMode)
-    for number in range(100):
-        await job.pause(mode=modes[number % 3] if number % 10 == 0 else PauseMode.DRAIN)
-        await job.resume()
-    status = await until(job, lambda status: status.phase is JobPhase.RENDERING and status.running_chunks == 4)
-    assert status.state is JobState.RUNNING
-    await eventually(lambda: sum(map(alive, farm.ledger.pids)) == 4, "four renders run")
-
-    farm.open_gate()
-    status = await until_state(job, JobState.COMPLETED)
-
-    assert status.completed_chunks == 8
-    assert sorted(set(farm.ledger.ended)) == list(range(8))
-    assert len(farm.ledger.ended) == 8, "nothing was finished twice"
