@@ -85,10 +85,12 @@ class Crash:
         """Return what was done to whom."""
         finished = sum(len(seen.frames) for moments in self._seen.values() for seen in moments[-1:])
         frames = len(self._jobs) * CHUNKS * FRAMES_PER_CHUNK
+        kept = sum(seen.kept for moments in self._seen.values() for seen in moments)
         started = sum(int(line[3]) for job in self._jobs.values() for line in job.ledger.lines("start"))
         return (
-            f"{len(self._jobs)} jobs completed, killed: {', '.join(self._kills)}; of {frames} frames {finished} were "
-            f"finished at the last kill and 0 of them rendered again, {started - frames} unfinished ones begun again; "
+            f"{len(self._jobs)} jobs completed, killed: {', '.join(self._kills)}; {finished} of {frames} frames done "
+            f"at the last kill, {kept} seen kept in unfinished chunks: 0 of them rendered again; "
+            f"{started - frames} unfinished ones begun again; "
             f"processes outlived a killed worker by {Figures.of(self._crew.outlived_seconds)}"
         )
 

@@ -118,6 +118,29 @@ async def test_a_cut_worker_stops_its_renders_and_one_attempt_wins(
         assert (await ended(await bare.submit(again.spec(1)))).state is JobState.COMPLETED
 
 
+# Of its own accord the SDK cancels after 15 s of silence, and never where the server refuses: the alarm is ours.
+@pytest.mark.parametrize("how", ["silent", pytest.param("refused", marks=pytest.mark.chaos)])
+async def test_a_cut_worker_does_not_wait_for_the_sdk(how: str, bare: Farm, capsys: pytest.CaptureFixture[str]) -> None:
+    signed = Signed(bare)
+    async with (
+        Proxy(bare.address) as proxy,
+        worker_process(proxy.address, bare.task_queue, bare.store, LONGTAKE_CONTACT_SECONDS="5"),
+    ):
+        await bare.submit(signed.spec(2))
+        await eventually(lambda: bool(signed.pids(0) and signed.pids(1)), "both chunks run")
+        began = time.monotonic()
+        if how == "silent":
+            proxy.cut()
+        else:
+            await proxy.refuse()
+        pids = signed.pids(0) + signed.pids(1)
+        await eventually(lambda: not any(map(alive, pids)), "the cut worker ends its renders")
+        seconds = time.monotonic() - began
+    with capsys.disabled():
+        print(f"\n{how} cut, contact 5 s: renders ended after {seconds:.1f} s (promised: 10 s)", end="")
+    assert seconds < 5 + KILLED_SECONDS
+
+
 def check_winners(signed: Signed, farm: Farm, job: JobHandle) -> None:
     """Each published output is wholly that of the attempt in its sidecar."""
     for chunk in (0, 1):

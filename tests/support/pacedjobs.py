@@ -10,8 +10,9 @@ from films import lossless_job
 
 from longtake import FrameRange, RenderJobSpec, Retry, Timeouts
 
-CHUNKS = 7
-FRAMES_PER_CHUNK = 12
+CHUNKS = 5
+# Two seconds: finished frames of a chunk that is not finished are kept once a second.
+FRAMES_PER_CHUNK = 20
 _RATE = 10
 
 # The line is there before the renderer is.
@@ -71,6 +72,8 @@ class Finished:
     starts: int
     sidecars: dict[str, bytes]
     frames: frozenset[int]
+    # How many of the frames were of chunks that were not finished.
+    kept: int
 
     @classmethod
     def of(cls, job: PacedJob, job_id: str) -> "Finished":
@@ -79,12 +82,13 @@ class Finished:
         # First, for what starts while this looks was decided on by what was there before.
         starts = len(job.ledger.lines("start"))
         sidecars = {path.name: path.read_bytes() for path in (folder / "chunks").glob("*.json")}
-        frames = {
+        whole = {
             frame + int(name.removesuffix(".json")) * FRAMES_PER_CHUNK
             for name in sidecars
             for frame in range(FRAMES_PER_CHUNK)
         }
-        return cls(starts, sidecars, frozenset(frames | _kept(folder)))
+        frames = whole | _kept(folder)
+        return cls(starts, sidecars, frozenset(frames), len(frames - whole))
 
     def rendered_again(self, job: PacedJob) -> set[int]:
         """Return the finished frames that a later start was told to render."""
