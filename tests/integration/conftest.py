@@ -4,6 +4,7 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from farm import Farm, serving, worker_settings
 from temporalio.client import Client
@@ -24,3 +25,10 @@ async def farm(client: Client, server: str, store: Path) -> AsyncIterator[Farm]:
     settings = worker_settings(task_queue, store, slots=4)
     async with serving(client, settings):
         yield Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+
+
+@pytest.fixture
+def bare(client: Client, server: str, store: Path) -> Farm:
+    """A farm whose workers the test starts and ends itself."""
+    task_queue = f"test-{uuid.uuid4().hex[:12]}"
+    return Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)

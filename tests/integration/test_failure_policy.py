@@ -1,15 +1,12 @@
 """What a job makes of failures: hold, retry and skip of single chunks, limits, another host."""
 
-import uuid
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
 from farm import Farm, alive, eventually, until, until_state
 from processes import worker_process
-from temporalio.client import Client
 
-from longtake import BadJobError, JobPhase, JobState, RenderClient, Retry
+from longtake import BadJobError, JobPhase, JobState, Retry
 from longtake.policies import FailurePolicy, FailureRule, Verdict
 
 pytestmark = pytest.mark.integration
@@ -142,23 +139,23 @@ async def test_a_job_with_more_failures_than_it_may_have_fails(farm: Farm, limit
     assert f"{tried} chunks failed" in (status.error or "")
 
 
-async def test_a_chunk_that_failed_twice_on_a_host_goes_to_another(client: Client, server: str, store: Path) -> None:
-    task_queue = f"test-{uuid.uuid4().hex[:12]}"
-    farm = Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
-    tries = store.parent / "tries"
+async def test_a_chunk_that_failed_twice_on_a_host_goes_to_another(bare: Farm) -> None:
+    tries = bare.store.parent / "tries"
     # Nothing works on the host `sick`.
     script = f'echo "$MARK $1" >> {tries}; [ "$MARK" = sound ] || exit 9; echo "$1" > "$2"'
-    job = farm.job(
+    job = bare.job(
         chunks=6,
         command=("sh", "-c", script, "sh", "{chunk}", "{output}"),
         retry=Retry(attempts=4, initial_seconds=0, same_host=2),
     )
 
     def host(name: str) -> AbstractAsyncContextManager[object]:
-        return worker_process(server, task_queue, store, LONGTAKE_HOST=name, MARK=name, LONGTAKE_PASS_ENV="MARK")
+        return worker_process(
+            bare.address, bare.task_queue, bare.store, LONGTAKE_HOST=name, MARK=name, LONGTAKE_PASS_ENV="MARK"
+        )
 
     async with host("sick"), host("sound"):
-        status = await farm.run(job)
+        status = await bare.run(job)
 
     assert status.state is JobState.COMPLETED, status.error
     lines = tries.read_text().split("\n")

@@ -1,15 +1,13 @@
 """Renderers that print without end, or never listen: the worker's memory, the disk and the job do not care."""
 
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
 from farm import Farm
 from processes import WorkerProcess, worker_process
-from temporalio.client import Client
 
-from longtake import JobState, RenderClient, Timeouts
+from longtake import JobState, Timeouts
 from longtake.attemptlog import AttemptLog
 
 pytestmark = pytest.mark.integration
@@ -38,25 +36,23 @@ def peak_bytes(worker: WorkerProcess) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-async def test_output_of_any_kind_and_amount_leaves_the_worker_small(client: Client, server: str, store: Path) -> None:
-    task_queue = f"test-{uuid.uuid4().hex[:12]}"
-    farm = Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
-    script = store.parent / "loud.py"
+async def test_output_of_any_kind_and_amount_leaves_the_worker_small(bare: Farm) -> None:
+    script = bare.store.parent / "loud.py"
 
     async def run(number: int, said: str) -> None:
         script.write_text(f"import sys\nMIB = {MIB}\nout = sys.stdout.buffer\n{said}\nout.flush()\n{MAKES}\n")
         command = (sys.executable, "-S", "-E", str(script), "{output}")
-        job = await farm.submit(
-            farm.job(chunks=1, command=command, chunk_output=f"{number}/{{chunk}}.txt", timeouts=Timeouts())
+        job = await bare.submit(
+            bare.job(chunks=1, command=command, chunk_output=f"{number}/{{chunk}}.txt", timeouts=Timeouts())
         )
         await job.result()
         assert (await job.status()).state is JobState.COMPLETED
-        (log,) = (store / ".longtake" / job.id / "logs").glob("*.log")
+        (log,) = (bare.store / ".longtake" / job.id / "logs").glob("*.log")
         assert sum(path.stat().st_size for path in log.parent.iterdir()) < LARGEST_LOG
         if said == LOUD["a gigabyte"]:
             assert AttemptLog(log).size > 1_000_000_000
 
-    async with worker_process(server, task_queue, store) as worker:
+    async with worker_process(bare.address, bare.task_queue, bare.store) as worker:
         # What a worker needs for its first jobs is no growth.
         for number in range(3):
             await run(number, LOUD["nothing"])

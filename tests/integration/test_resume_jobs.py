@@ -2,18 +2,15 @@
 
 import asyncio
 import sys
-import uuid
 from collections import Counter
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from farm import Farm, eventually, until, until_state
 from pictures import Damage, damage, png
 from processes import worker_process
-from temporalio.client import Client
 
-from longtake import FrameRange, JobState, RenderClient, RenderJobSpec
+from longtake import FrameRange, JobState, RenderJobSpec
 from longtake.requests import PauseMode
 
 pytestmark = pytest.mark.integration
@@ -22,13 +19,6 @@ FRAME_RENDERER = Path(__file__).parents[1] / "support" / "frame_renderer.py"
 FRAMES, PER_CHUNK = 60, 20
 # In the second chunk.
 WAITS_AT = 33
-
-
-@pytest_asyncio.fixture
-async def bare(client: Client, server: str, store: Path) -> Farm:
-    """A farm whose workers the test starts and kills itself."""
-    task_queue = f"test-{uuid.uuid4().hex[:12]}"
-    return Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
 
 
 def sequence_job(farm: Farm) -> RenderJobSpec:

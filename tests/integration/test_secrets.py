@@ -1,14 +1,10 @@
 """What a worker knows and renders must not: nowhere in a render, its logs, the job's errors or its history."""
 
-import uuid
-from pathlib import Path
-
 import pytest
 from farm import Farm
 from processes import worker_process
-from temporalio.client import Client
 
-from longtake import JobState, RenderClient
+from longtake import JobState
 
 pytestmark = pytest.mark.integration
 
@@ -33,23 +29,21 @@ exit 3
 """
 
 
-async def test_no_secret_of_the_worker_leaves_it(client: Client, server: str, store: Path) -> None:
-    task_queue = f"test-{uuid.uuid4().hex[:12]}"
-    farm = Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
-    async with worker_process(server, task_queue, store, slots=2, **SECRETS) as worker:
-        job = await farm.submit(farm.job(chunks=1, command=("sh", "-c", LOOK_AROUND, "sh", "{output}")))
+async def test_no_secret_of_the_worker_leaves_it(bare: Farm) -> None:
+    async with worker_process(bare.address, bare.task_queue, bare.store, slots=2, **SECRETS) as worker:
+        job = await bare.submit(bare.job(chunks=1, command=("sh", "-c", LOOK_AROUND, "sh", "{output}")))
         with pytest.raises(Exception, match="exited with code 3") as failure:
             await job.result()
 
     status = await job.status()
     assert status.state is JobState.FAILED
-    history = (await client.get_workflow_handle(job.id).fetch_history()).to_json()
-    logs = "".join(path.read_text() for path in (store / ".longtake" / job.id / "logs").iterdir())
+    history = (await bare.client.get_workflow_handle(job.id).fetch_history()).to_json()
+    logs = "".join(path.read_text() for path in (bare.store / ".longtake" / job.id / "logs").iterdir())
     assert "LONGTAKE_ATTEMPT=" in logs
     assert logs.count("looked at") >= 2, "keeper and supervisor"
     for name, secret in SECRETS.items():
         for place in (logs, history, worker.log, f"{failure.value}", status.model_dump_json()):
             assert secret not in place, name
             assert name not in place
-    kept = [path for path in (store / ".longtake").rglob("*") if path.is_file()]
+    kept = [path for path in (bare.store / ".longtake").rglob("*") if path.is_file()]
     assert not [path for path in kept for secret in SECRETS.values() if secret in path.read_text(errors="replace")]

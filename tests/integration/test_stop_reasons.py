@@ -1,8 +1,6 @@
 """Every reason for which a render is stopped, other than a job's own: each frees the slot and loses nothing."""
 
-import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -10,18 +8,10 @@ from farm import Farm, alive, eventually, until, until_state
 from processes import worker_process
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import PauseActivityRequest, ResetActivityRequest, UnpauseActivityRequest
-from temporalio.client import Client
 
-from longtake import JobHandle, JobState, RenderClient
+from longtake import JobHandle, JobState
 
 pytestmark = pytest.mark.integration
-
-
-@pytest_asyncio.fixture
-async def bare(client: Client, server: str, store: Path) -> Farm:
-    """A farm whose workers the test starts and stops itself."""
-    task_queue = f"test-{uuid.uuid4().hex[:12]}"
-    return Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
 
 
 async def test_a_worker_that_is_told_to_stop_gives_its_chunks_to_others_at_once(bare: Farm) -> None:

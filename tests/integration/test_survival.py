@@ -1,7 +1,6 @@
 """Killed loses nothing: workers and the Temporal server die in the middle of a job, and the job does not."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,20 +9,12 @@ import pytest_asyncio
 from farm import Farm, alive, eventually, until, until_state
 from films import PICTURE, frame_digests, lossless_job
 from processes import worker_process
-from temporalio.client import Client
+from restartable import RestartableServer
 
-import devserver
 from longtake import JobState, RenderClient
 from longtake.connection import connect
 
 pytestmark = pytest.mark.integration
-
-
-@pytest_asyncio.fixture
-async def bare(client: Client, server: str, store: Path) -> Farm:
-    """A farm whose workers the test starts and kills itself."""
-    task_queue = f"test-{uuid.uuid4().hex[:12]}"
-    return Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
 
 
 async def test_a_job_outlives_its_killed_worker(bare: Farm, ffmpeg: str) -> None:
@@ -98,36 +89,14 @@ async def test_jobs_are_paused_and_cancelled_while_no_worker_runs(bare: Farm) ->
 
 
 @pytest_asyncio.fixture
-async def restartable(temporal_program: Path, tmp_path: Path) -> AsyncIterator["Restartable"]:
-    server = Restartable(temporal_program, tmp_path)
+async def restartable(temporal_program: Path, tmp_path: Path) -> AsyncIterator[RestartableServer]:
+    server = RestartableServer(temporal_program, tmp_path)
     await server.start()
     yield server
     await server.stop()
 
 
-class Restartable:
-    """A Temporal server with its state in a file."""
-
-    def __init__(self, program: Path, folder: Path) -> None:
-        self._program = program
-        self._folder = folder
-        self.address = f"127.0.0.1:{devserver.free_port()}"
-
-    async def start(self) -> None:
-        self._server = await devserver.start_dev_server(
-            self._program,
-            database=self._folder / "temporal.db",
-            address=self.address,
-            ui_port=None,
-            log=self._folder / "temporal.log",
-            say=lambda line: None,
-        )
-
-    async def stop(self) -> None:
-        await self._server.stop()
-
-
-async def test_a_job_outlives_a_restart_of_the_temporal_server(restartable: Restartable, store: Path) -> None:
+async def test_a_job_outlives_a_restart_of_the_temporal_server(restartable: RestartableServer, store: Path) -> None:
     client = await connect(address=restartable.address)
     farm = Farm(restartable.address, "restart", client, RenderClient(client, task_queue="restart"), store)
     gate = ("--gate", str(farm.gate), "--only", "4", "--only", "5")
@@ -154,7 +123,7 @@ async def test_a_job_outlives_a_restart_of_the_temporal_server(restartable: Rest
 
 
 async def test_a_film_is_the_same_film_after_a_restart_of_the_temporal_server(
-    restartable: Restartable, store: Path, ffmpeg: str
+    restartable: RestartableServer, store: Path, ffmpeg: str
 ) -> None:
     client = await connect(address=restartable.address)
     farm = Farm(restartable.address, "restart", client, RenderClient(client, task_queue="restart"), store)
