@@ -24,7 +24,9 @@ async def running_chunks(
 ) -> tuple[RunningChunk, ...]:
     """Return the chunks that are rendered, stand frozen, or wait for their next try."""
     renders = [activity for activity in activities if activity.activity_type.name == _RENDERING]
-    return tuple([_chunk(activity, await _last_beat(activity, converter), job_id) for activity in renders])
+    chunks = [_chunk(activity, await _last_beat(activity, converter), job_id) for activity in renders]
+    # Temporal lists activities in no order that would stay.
+    return tuple(sorted(chunks, key=lambda chunk: chunk.chunk))
 
 
 async def _last_beat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat:
