@@ -80,7 +80,7 @@ class RenderJob:
     def resume(self) -> None:
         """Go on with what is missing, failed chunks of a holding job included."""
         self._orders.resume()
-        if self._spans is not None and self._spans.holding:
+        if self._spans is not None and self._spans.holding and not self._spans.closed:
             self._spans.retry()
         self._wake()
 
@@ -148,7 +148,6 @@ class RenderJob:
         while not spans.finished:
             _leave_if_cancelled()
             if spans.hopeless:
-                await self._stop_everything()
                 break
             if self._orders.paused or spans.holding:
                 spans.rest(self._orders)
@@ -159,8 +158,11 @@ class RenderJob:
                 self._count(job, plan)
                 self._board.show(JobState.RUNNING, JobPhase.RENDERING, Control.RUN)
             await self._until_woken()
+        spans.close()
+        if not spans.finished:
+            await self._stop_everything()
         self._count(job, plan)
-        if spans.scheduler.failed and not spans.allow_gaps:
+        if spans.hopeless or (spans.scheduler.failed and not spans.allow_gaps):
             raise ApplicationError(why_failed(spans), type=ErrorType.JOB_FAILED, non_retryable=True)
 
     async def _stitch(self, plan: JobPlan) -> RenderJobResult:

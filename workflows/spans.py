@@ -37,6 +37,7 @@ class SpanRunner:
             plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts
         )
         self.metrics = JobMetrics()
+        self.closed = False
         self._held = False
         self.allow_gaps = job.allow_gaps
         self._failures: tuple[ChunkFailure, ...] = ()
@@ -127,6 +128,10 @@ class SpanRunner:
             self.cancel()
         else:
             self._drain_for(orders.freeze)
+
+    def close(self) -> None:
+        """Take no requests any more: what is rendered is decided."""
+        self.closed = True
 
     def retry(self, chunks: Iterable[Range] = ()) -> int:
         """Take up failed chunks again, and named ones that were left out; return how many."""

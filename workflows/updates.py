@@ -9,13 +9,15 @@ with workflow.unsafe.imports_passed_through():
 
 
 def check_rendering(spans: SpanRunner | None) -> SpanRunner:
-    """Return the spans of a job that has come to render.
+    """Return the spans of a job that renders.
 
     Raises:
-        ValueError: It has not.
+        ValueError: It does not.
     """
     if spans is None:
         raise ValueError("the job is not rendering yet; try again in a moment")
+    if spans.closed:
+        raise ValueError("the job has come to the end of its rendering; `longtake retry` is for when it has ended")
     return spans
 
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from longtake.contract import Contract
 from longtake.ranges import Range
@@ -29,6 +29,12 @@ class PauseRequest(Contract):
     """Argument of the signal `pause`; the signal may also come without one."""
 
     mode: PauseMode = PauseMode.DRAIN
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        # By hand, `--input '"freeze"'` is what one writes first.
+        return {"mode": value} if isinstance(value, str) else value
 
 
 class SetMaxParallel(Contract):

@@ -108,6 +108,18 @@ async def test_skipped_chunks_are_not_rendered_and_a_film_needs_consent(farm: Fa
     assert farm.ledger.started == [0, 1, 3]
 
 
+async def test_a_job_takes_no_requests_about_chunks_when_it_joins_them(farm: Farm) -> None:
+    waits = f"until [ -e {farm.gate} ]; do sleep 0.05; done; echo joined > $1"
+    job = await farm.submit(farm.job(chunks=2, merge_command=("sh", "-c", waits, "sh", "{output}"), output="all.bin"))
+    await until(job, lambda status: status.phase is JobPhase.STITCHING)
+
+    for request in (job.retry_failed(), job.skip_chunks([(0, 1)], allow_gaps=True), job.set_max_parallel(2)):
+        with pytest.raises(BadJobError, match="come to the end of its rendering"):
+            await request
+    farm.open_gate()
+    assert (await until_state(job, JobState.COMPLETED)).completed_chunks == 2
+
+
 async def test_skipping_a_running_chunk_stops_it(farm: Farm) -> None:
     job = await farm.started(chunks=3, running=1)
     (pid,) = farm.ledger.pids
@@ -131,6 +143,7 @@ async def test_a_job_with_more_failures_than_it_may_have_fails(farm: Farm, limit
         max_parallel=1,
         on_chunk_failure=FailurePolicy.CONTINUE,
         max_failed_chunks=limit,
+        allow_gaps=True,
     )
     status = await farm.run(job)
 

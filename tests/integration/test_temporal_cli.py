@@ -8,7 +8,7 @@ import pytest
 from farm import Farm, alive, eventually, until, until_state
 from temporalio.client import WorkflowFailureError
 
-from longtake import BadJobError, JobPhase, JobState, RenderJobSpec
+from longtake import BadJobError, JobPhase, JobState, PauseMode, RenderJobSpec
 from longtake.jobfile import read_job
 
 pytestmark = pytest.mark.integration
@@ -117,6 +117,8 @@ async def test_signals_query_and_cancel_of_the_temporal_cli_steer_a_job(farm: Fa
     await farm.ledger.until_started(4)
     await temporal("workflow", "signal", "--workflow-id", job.id, "--name", "pause", "--input", '{"mode": "drain"}')
     await until(job, lambda status: status.phase is JobPhase.PAUSING)
+    await temporal("workflow", "signal", "--workflow-id", job.id, "--name", "pause", "--input", '"freeze"')
+    await until(job, lambda status: status.pause_mode is PauseMode.FREEZE)
 
     await temporal("workflow", "cancel", "--workflow-id", job.id)
     status = await until_state(job, JobState.CANCELLED)
