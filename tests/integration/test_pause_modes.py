@@ -1,18 +1,12 @@
 """Pausing at once and freezing, with every way on from there."""
 
-import psutil
 import pytest
-from farm import Farm, alive, eventually, until, until_state
+from farm import Farm, alive, eventually, standing, until, until_state
 
 from longtake import JobHandle, JobPhase, JobState
 from longtake.requests import PauseMode
 
 pytestmark = pytest.mark.integration
-
-
-def standing(pid: int) -> bool:
-    """Tell whether a process is stopped where it was."""
-    return psutil.Process(pid).status() == psutil.STATUS_STOPPED
 
 
 async def test_now_stops_what_runs_and_a_resume_renders_it_again(farm: Farm) -> None:

@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from farm import Farm, alive, until
+from farm import Farm, alive, standing, until
 
-from longtake import JobEndedError, JobState, Retry
+from longtake import JobEndedError, JobState, PauseMode, Retry
 from longtake.policies import FailurePolicy
 
 pytestmark = pytest.mark.integration
@@ -28,26 +28,29 @@ async def test_no_order_of_requests_loses_or_repeats_a_chunk(farm: Farm, seed: i
         )
     )
     published: dict[str, bytes] = {}
+    hurries = 0
     cancels = chance.random() < 0.3
     try:
         for _ in range(chance.randint(2, 6)):
             request = chance.choice(["pause", "pause and wait", "resume", "look"])
+            mode = chance.choice(list(PauseMode))
+            hurries += mode is PauseMode.NOW
             if request == "pause and wait":
-                status = await job.pause(wait=True)
+                status = await job.pause(mode=mode, wait=True)
                 if status.state is JobState.PAUSED:
                     # P6: paused means idle.
-                    assert status.running == ()
-                    assert not any(map(alive, farm.ledger.pids)), "a paused job renders"
+                    assert len(status.running) == status.frozen_chunks
+                    assert all(map(standing, filter(alive, farm.ledger.pids))), "a paused job renders"
             elif request == "pause":
-                await job.pause()
+                await job.pause(mode=mode)
             elif request == "resume":
                 await job.resume()
             else:
                 await job.status()
             # P1: what is published stays as it is.
-            now = farm.sidecars(job.id)
-            assert now.items() >= published.items()
-            published = now
+            present = farm.sidecars(job.id)
+            assert present.items() >= published.items()
+            published = present
         if cancels:
             await job.cancel()
         await job.resume()
@@ -59,6 +62,7 @@ async def test_no_order_of_requests_loses_or_repeats_a_chunk(farm: Farm, seed: i
     assert status.state is JobState.COMPLETED or (cancels and status.state is JobState.CANCELLED), status.error
     assert not any(map(alive, farm.ledger.pids))
     assert farm.sidecars(job.id).items() >= published.items()
-    assert len(farm.ledger.ended) == len(set(farm.ledger.ended)) or status.state is JobState.CANCELLED
     if status.state is JobState.COMPLETED:
-        assert sorted(farm.ledger.ended) == list(range(CHUNKS))
+        assert sorted(set(farm.ledger.ended)) == list(range(CHUNKS))
+    # A pause `now` may come between the end of a renderer and the proof of what it made, once a running chunk.
+    assert len(farm.ledger.ended) <= CHUNKS + 4 * hurries

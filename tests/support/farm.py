@@ -45,6 +45,14 @@ def alive(pid: int) -> bool:
         return False
 
 
+def standing(pid: int) -> bool:
+    """Tell whether a process is stopped where it was."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
+
+
 async def eventually(condition: Callable[[], bool], what: str) -> None:
     """Return when the condition holds; fail with `what` after a bounded time."""
     loop = asyncio.get_running_loop()
