@@ -20,7 +20,7 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSe
 from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError
-from temporalio.worker import Worker
+from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import devserver
@@ -52,6 +52,10 @@ _BUILD_ID = f"longtake-{version('longtake')}"
 
 _DEV_ADDRESS = "127.0.0.1:7233"
 
+# A worker that is cut off has asked for work and never hears the answer: each such request costs jobs the 10 s of a
+# workflow task that is lost. With the SDK's five a job was seen to stand for a minute.
+_WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(2)
+
 # Planning and draining hardly work; a stitch reads and writes a whole film.
 _ORCHESTRATION_SLOTS = 20
 
@@ -76,6 +80,7 @@ def build_workers(
         workflows=[RenderJob],
         activities=[plan.plan_job, stitch.stitch_job, drain.find_waiting],
         workflow_runner=SandboxedWorkflowRunner(),
+        workflow_task_poller_behavior=_WORKFLOW_POLLERS,
         max_concurrent_activities=_ORCHESTRATION_SLOTS,
         max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),

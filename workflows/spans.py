@@ -166,11 +166,13 @@ class SpanRunner:
             self._cancel(activity_id)
 
     def _drained(self, handle: workflow.ActivityHandle[DrainReport]) -> None:
+        # Asked for in any case: an exception that nobody has seen is reported as lost.
+        answered = not handle.cancelled() and handle.exception() is None
         # A drain that was taken back may still answer: what waits then belongs to a job that runs.
         if handle is not self._drain:
             return
         self._drain = None
-        if not handle.cancelled() and handle.exception() is None:
+        if answered:
             report = handle.result()
             self._frozen = frozenset(report.frozen)
             for waiting in report.waiting:

@@ -158,8 +158,11 @@ class Keeper:
             self._line.say({"usage": self._meter.sample()}, droppable=True)
         if self._phase is Phase.FREEZING:
             self._freeze()
-        elif self._phase is Phase.TERMINATING and (now >= self._kill_at or self._looks_empty(childless)):
-            self._begin_kill()
+        elif self._phase is Phase.TERMINATING:
+            if now >= self._kill_at or self._looks_empty(childless):
+                self._begin_kill()
+            else:
+                self._tree.insist()
         if self._phase is Phase.KILLING:
             self._kill(now, childless)
         pauses = [self._sample_at - now]

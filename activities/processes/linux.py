@@ -57,8 +57,9 @@ class LinuxTable:
             stat = _read(f"/proc/{pid}/stat")
         except OSError:
             return None
-        # The name before it may hold spaces and parentheses.
-        field = stat[stat.rindex(b")") + 2 :].split()
+        # The name may hold spaces and parentheses.
+        name_end = stat.rindex(b")")
+        field = stat[name_end + 2 :].split()
         return Entry(
             pid=pid,
             parent=int(field[1]),
@@ -67,6 +68,7 @@ class LinuxTable:
             started=int(field[19]),
             cpu_seconds=sum(map(int, field[11:15])) / _TICKS,
             memory_bytes=int(field[21]) * _PAGE,
+            name=stat[stat.index(b"(") + 1 : name_end].decode("utf-8", "replace"),
         )
 
     def environment(self, pid: int) -> list[bytes]:

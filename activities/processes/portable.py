@@ -46,7 +46,8 @@ class PortableTable:
                 with contextlib.suppress(psutil.AccessDenied, psutil.ZombieProcess):
                     cpu = float(sum(process.cpu_times()[:4]))
                     memory = process.memory_info().rss
-                return Entry(pid, process.ppid(), os.getpgid(pid), state, process.create_time(), cpu, memory)
+                parent, group, name = process.ppid(), os.getpgid(pid), process.name()
+                return Entry(pid, parent, group, state, process.create_time(), cpu, memory, name)
         except (psutil.Error, OSError):
             return None
 

@@ -16,6 +16,8 @@ class Entry(NamedTuple):
     # Waited-for children included.
     cpu_seconds: float
     memory_bytes: int
+    # Of its program, cut where the kernel cuts it.
+    name: str = ""
 
     @property
     def lives(self) -> bool:
