@@ -12,7 +12,7 @@ from typing import Self
 
 from farm import PATIENCE_SECONDS
 from processes import WorkerProcess, worker_process
-from processtable import Seen, carrying, descendants, still_there, words
+from processtable import Seen, carrying, children, descendants, still_there, words
 from restartable import RestartableServer
 
 WORKERS = 2
@@ -94,7 +94,7 @@ class Crew:
 
 def supervisors(worker: int) -> list[Seen]:
     """Return the supervisor of a worker, when it has one."""
-    return [seen for seen in descendants(worker) if seen.parent == worker and b"supervisor" in words(seen.pid)]
+    return [seen for seen in children(worker).values() if b"supervisor" in words(seen.pid)]
 
 
 def mark_of(processes: list[Seen]) -> str:

@@ -11,6 +11,7 @@ class Seen:
     """A process at the moment it was looked at; pid and start time together never come back."""
 
     pid: int
+    name: str
     started: int
     parent: int
     state: str
@@ -34,42 +35,71 @@ def look(pid: int) -> Seen | None:
     except OSError:
         return None
     # The name stands in brackets and may hold anything, brackets too.
-    fields = text[text.rindex(")") + 2 :].split()
-    return Seen(pid, int(fields[19]), int(fields[1]), fields[0], int(fields[11]) + int(fields[12]))
+    head, _, tail = text.rpartition(")")
+    fields = tail.split()
+    return Seen(
+        pid=pid,
+        name=head.partition("(")[2],
+        started=int(fields[19]),
+        parent=int(fields[1]),
+        state=fields[0],
+        cpu_ticks=int(fields[11]) + int(fields[12]),
+    )
 
 
-def everyone() -> Iterator[Seen]:
-    """Yield all living processes."""
+def everyone(*, zombies: bool = False) -> Iterator[Seen]:
+    """Yield all living processes; or the dead that nobody has reaped as well."""
     for name in os.listdir("/proc"):
-        if name.isdigit() and (seen := look(int(name))) is not None and seen.living:
+        if name.isdigit() and (seen := look(int(name))) is not None and (zombies or seen.living):
             yield seen
 
 
+def living(*pids: int) -> list[int]:
+    """Return those of the pids that are living processes."""
+    return [pid for pid in pids if (seen := look(pid)) is not None and seen.living]
+
+
+def tagged(tag: dict[str, str]) -> list[Seen]:
+    """Return the living processes that have exactly this variable in their environment."""
+    (mark,) = (f"{name}={value}".encode() for name, value in tag.items())
+    return [seen for seen in everyone() if mark in shown(seen.pid, "environ").split(b"\0")]
+
+
 def carrying(mark: str) -> list[Seen]:
-    """Return the living processes with a text in their environment or their command line."""
+    """Return the living processes with a text anywhere in their environment or their command line.
+
+    Unlike `tagged` this finds renderers that have cleared their environment, and others whose mark only begins alike.
+    """
     return [seen for seen in everyone() if mark.encode() in words(seen.pid)]
 
 
 def words(pid: int) -> bytes:
     """Return the command line and the environment of a process; nothing where they cannot be read."""
-    found = b""
-    for name in ("cmdline", "environ"):
-        try:
-            found += Path(f"/proc/{pid}/{name}").read_bytes() + b"\0"
-        except OSError:
-            continue
-    return found
+    return b"".join(shown(pid, name) + b"\0" for name in ("cmdline", "environ"))
+
+
+def shown(pid: int, name: str) -> bytes:
+    """Return what a file of a process holds; nothing where it cannot be read."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def children(pid: int, *, zombies: bool = False) -> dict[int, Seen]:
+    """Return the living children of a process, by pid; or the dead as well."""
+    return {seen.pid: seen for seen in everyone(zombies=zombies) if seen.parent == pid}
 
 
 def descendants(pid: int) -> list[Seen]:
     """Return the living processes below another, whatever their sessions."""
-    children: dict[int, list[Seen]] = {}
+    families: dict[int, list[Seen]] = {}
     for seen in everyone():
-        children.setdefault(seen.parent, []).append(seen)
+        families.setdefault(seen.parent, []).append(seen)
     found: list[Seen] = []
     waiting = [pid]
     while waiting:
-        below = children.get(waiting.pop(), [])
+        below = families.get(waiting.pop(), [])
         found += below
         waiting += [seen.pid for seen in below]
     return found
@@ -79,3 +109,11 @@ def still_there(seen: Seen) -> bool:
     """Tell whether this very process still lives."""
     now = look(seen.pid)
     return now is not None and now.living and now.started == seen.started
+
+
+def memory_bytes(pid: int, kind: str = "Pss") -> int:
+    """Return what a process takes of memory, its share of what it has in common with others."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(f"{kind}:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"process {pid} has no {kind}")

@@ -1,4 +1,4 @@
-"""Render processes that do what renderers should not, and a worker that has some."""
+"""Render processes that do what renderers should not, as scripts of their own, and a worker that has some."""
 
 import asyncio
 import json
@@ -10,6 +10,40 @@ from pathlib import Path
 from survivors import until
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# Apart from `trees.py` on purpose: those forget their environments, and the portable way finds strays by the tag there.
+SPAWN = """
+import os, subprocess, sys, time, signal
+sleeper = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
+"""
+READY = "print('ready', flush=True)\ntime.sleep(300)\n"
+
+TREES = {
+    "obeys TERM": SPAWN + READY,
+    "ignores TERM": SPAWN + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + READY,
+    "a child in its group": SPAWN + "subprocess.Popen(sleeper)\n" + READY,
+    "a grandchild that leads a session": SPAWN + "subprocess.Popen(sleeper, start_new_session=True)\n" + READY,
+    "forked twice into a session of its own": SPAWN
+    + "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(300)\n    os._exit(0)\n"
+    + READY,
+    "detached from all output": SPAWN
+    + "subprocess.Popen(sleeper, start_new_session=True, stdin=-3, stdout=-3, stderr=-3, cwd='/')\n"
+    + READY,
+    "a child that forks without end": SPAWN
+    + """
+if os.fork() == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        if os.fork() == 0:
+            time.sleep(0.2)
+            os._exit(0)
+        time.sleep(0.01)
+"""
+    + READY,
+    "frozen": SPAWN + "subprocess.Popen(sleeper)\nprint('ready', flush=True)\nos.kill(0, signal.SIGSTOP)\n",
+}
 
 # Ignores TERM, has a child that leads a session, and one that was forked twice, leads a session and forgot its
 # environment: of that one nothing tells but who its parent was. All write their pids into the file that is given.

@@ -1,62 +1,29 @@
-"""An independent look at /proc: which processes of a render are left, and how those of a worker are doing."""
+"""What a test asks about the processes of a render: who is left, how they are, and a wait until that changes."""
 
 import asyncio
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
+
+from processtable import living, look, tagged
 
 
 def survivors(tag: dict[str, str], *pids: int) -> list[int]:
     """Return the living processes that carry the tag, or have one of the pids."""
-    (mark,) = (f"{name}={value}".encode() for name, value in tag.items())
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                dead = state_of(int(folder.name)) in "ZX"
-                if not dead and (int(folder.name) in pids or mark in (folder / "environ").read_bytes().split(b"\0")):
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-    return found
+    return list({*living(*pids), *(seen.pid for seen in tagged(tag))})
 
 
 def state_of(pid: int) -> str:
     """Return the state of a process as a letter; X where there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
-
-
-def children_of(parent: int, *, zombies: bool = False) -> dict[int, str]:
-    """Return the names of the living children of a process, by pid; or of the dead as well."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                name, _, rest = (folder / "stat").read_text(errors="replace").rpartition(")")
-            except OSError:
-                continue
-            state, ppid = rest.split()[:2]
-            if int(ppid) == parent and (zombies or state not in "ZX"):
-                found[int(folder.name)] = name.partition("(")[2]
-    return found
+    seen = look(pid)
+    return seen.state if seen is not None else "X"
 
 
 def cpu_ticks(pid: int) -> int:
     """Return the CPU time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
-
-
-def memory_bytes(pid: int, kind: str = "Pss") -> int:
-    """Return what a process takes of memory, its share of what it has in common with others."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith(f"{kind}:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError(f"process {pid} has no {kind}")
+    seen = look(pid)
+    assert seen is not None, f"there is no process {pid}"
+    return seen.cpu_ticks
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> float:

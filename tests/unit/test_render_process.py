@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from render_trees import READY, SPAWN, TREES
 from survivors import cpu_ticks, kill_quietly, state_of, survivors, until
 
 from activities.processes.errors import ProcessSurvivedError
@@ -18,38 +19,6 @@ from activities.processes.render_process import RenderProcess
 from activities.processes.supervisor import Supervisor
 
 SLEEPER = "import time; time.sleep(300)"
-SPAWN = """
-import os, subprocess, sys, time, signal
-sleeper = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
-"""
-READY = "print('ready', flush=True)\ntime.sleep(300)\n"
-
-TREES = {
-    "obeys TERM": SPAWN + READY,
-    "ignores TERM": SPAWN + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + READY,
-    "a child in its group": SPAWN + "subprocess.Popen(sleeper)\n" + READY,
-    "a grandchild that leads a session": SPAWN + "subprocess.Popen(sleeper, start_new_session=True)\n" + READY,
-    "forked twice into a session of its own": SPAWN
-    + "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(300)\n    os._exit(0)\n"
-    + READY,
-    "detached from all output": SPAWN
-    + "subprocess.Popen(sleeper, start_new_session=True, stdin=-3, stdout=-3, stderr=-3, cwd='/')\n"
-    + READY,
-    "a child that forks without end": SPAWN
-    + """
-if os.fork() == 0:
-    os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
-        if os.fork() == 0:
-            time.sleep(0.2)
-            os._exit(0)
-        time.sleep(0.01)
-"""
-    + READY,
-    "frozen": SPAWN + "subprocess.Popen(sleeper)\nprint('ready', flush=True)\nos.kill(0, signal.SIGSTOP)\n",
-}
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from survivors import children_of, state_of, survivors, wait_for
+from processtable import children
+from survivors import state_of, survivors, wait_for
 
 from activities.processes.errors import SupervisorError
 from activities.processes.render_process import RenderProcess
@@ -76,7 +77,7 @@ async def test_nothing_secret_of_the_worker_is_visible_in_any_process_that_it_st
     monkeypatch.setenv("TEMPORAL_API_KEY", "hush-hush")
     process = await spawn(supervisor, tmp_path, "sleep", "300")
     assert supervisor.pid is not None
-    (keeper,) = children_of(supervisor.pid)
+    (keeper,) = children(supervisor.pid)
 
     for pid in (supervisor.pid, keeper, process.pid):
         environment = shown(pid, "environ")
@@ -172,7 +173,7 @@ async def test_the_fork_of_a_keeper_survives_that_the_interrupt_key_is_pressed(
 ) -> None:
     process = await spawn(supervisor, tmp_path, "sleep", "300")
     assert supervisor.pid is not None
-    ours = [supervisor.pid, *children_of(supervisor.pid)]
+    ours = [supervisor.pid, *children(supervisor.pid)]
 
     for pid in ours:
         os.kill(pid, signal.SIGINT)
@@ -239,7 +240,7 @@ async def test_two_hundred_renders_leave_no_descriptor_and_no_zombie(supervisor:
     before = descriptors()
     await batch(200)
 
-    wait_for(lambda: not children_of(own, zombies=True), "the end of all keepers")
+    wait_for(lambda: not children(own, zombies=True), "the end of all keepers")
     assert descriptors() == before
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from processtable import children, living
 from render_trees import HIDDEN, HiddenWorker, noted
-from survivors import children_of, kill_quietly, state_of, survivors, until, wait_for
+from survivors import kill_quietly, state_of, survivors, until, wait_for
 
 from activities.processes.errors import KeeperLostError
 from activities.processes.render_process import RenderProcess
@@ -45,11 +46,7 @@ async def hidden(supervisor: Supervisor, folder: Path, name: str = "tree") -> tu
 
 
 def keepers(supervisor: int) -> list[int]:
-    return [pid for pid, name in children_of(supervisor).items() if name == "longtake-keeper"]
-
-
-def living(*pids: int) -> list[int]:
-    return survivors({"no": "tag"}, *pids)
+    return [seen.pid for seen in children(supervisor).values() if seen.name == "longtake-keeper"]
 
 
 def gone(pids: list[int]) -> Callable[[], bool]:
@@ -148,7 +145,7 @@ async def test_a_killed_keeper_is_an_error_of_its_own_and_leaves_nothing(
     process, pids = await hidden(supervisor, tmp_path)
     other, others = await hidden(supervisor, tmp_path, "other")
     assert supervisor.pid is not None
-    (keeper,) = [pid for pid in keepers(supervisor.pid) if process.pid in children_of(pid)]
+    (keeper,) = [pid for pid in keepers(supervisor.pid) if process.pid in children(pid)]
 
     begun = time.monotonic()
     os.kill(keeper, signal.SIGKILL)

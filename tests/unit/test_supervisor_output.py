@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from survivors import children_of, memory_bytes, survivors, until
+from processtable import children, living, memory_bytes
+from survivors import until
 
 from activities.processes.bounded_log import SEGMENT_BYTES, BoundedLog
 from activities.processes.render_process import RenderProcess
@@ -93,7 +94,7 @@ os.write(2, b'the end')
 """
     process = await python(supervisor, tmp_path, script)
     assert supervisor.pid is not None
-    (keeper,) = children_of(supervisor.pid)
+    (keeper,) = children(supervisor.pid)
     before = [memory_bytes(pid, "Rss") for pid in (os.getpid(), keeper)]
     most = before
     begun = time.monotonic()
@@ -170,10 +171,10 @@ async def test_a_store_that_hangs_holds_up_neither_the_end_nor_a_stop(supervisor
     await asyncio.wait_for(running.stop(5), 20)
     await asyncio.wait_for(ended.stop(0), 20)
 
-    assert survivors({"no": "tag"}, *pids) == []
+    assert living(*pids) == []
     assert supervisor.pid is not None
     own = supervisor.pid
-    await until(lambda: not children_of(own), "the end of the keepers")
+    await until(lambda: not children(own), "the end of the keepers")
 
 
 async def test_a_later_command_of_an_attempt_appends(supervisor: Supervisor, tmp_path: Path) -> None:
