@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
 def why_failed(spans: SpanRunner) -> str:
     """Return one sentence that names the chunks, and the reason of one of them."""
     chunks = spans.scheduler
-    told = min(spans.told_failures, key=lambda failure: failure.chunk, default=None)
+    told = next(iter(spans.told_failures), None)
     if told is None:
         return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)})"
     tries = "try" if told.attempts == 1 else "tries"

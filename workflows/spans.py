@@ -101,7 +101,8 @@ class SpanRunner:
     @property
     def told_failures(self) -> tuple[ChunkFailure, ...]:
         """The reasons of chunks that stand as failed, as far as they are kept."""
-        return tuple(failure for failure in self._failures if self.scheduler.has_failed(failure.chunk))
+        told = [failure for failure in self._failures if self.scheduler.has_failed(failure.chunk)]
+        return tuple(sorted(told, key=lambda failure: failure.chunk))
 
     def start_next(self) -> None:
         """Start what may run now."""
