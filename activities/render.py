@@ -41,8 +41,8 @@ class RenderActivities:
         is reported all the same.
 
         Raises:
-            ApplicationError: `AttemptFailed`, `AnotherHost` and `AttemptLost`, retried; `ChunkFailed` with a
-                `SpanReport`, when tries are used up.
+            ApplicationError: `AttemptFailed`, `AnotherHost` and `AttemptLost`, retried; `ChunkFailed`, when tries are
+                used up. Each has a `SpanReport` in its details.
         """
         job = open_job(order.ref)
         span = Span(self._host, self._others, job, order, _last_heartbeat())
@@ -53,9 +53,11 @@ class RenderActivities:
             _log.warning("job %s: %s; next try in %g s", order.ref.id, error, error.wait_seconds)
             # A delay of zero would mean none was given, and the waits for lost workers would apply.
             wait = max(timedelta(seconds=error.wait_seconds), timedelta(milliseconds=1))
-            raise ApplicationError(str(error), type=error.type, next_retry_delay=wait) from error
+            raise ApplicationError(str(error), span.report(), type=error.type, next_retry_delay=wait) from error
         except AttemptLostError as error:
-            raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_AFTER_A_LOSS) from error
+            raise ApplicationError(
+                str(error), span.report(), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_AFTER_A_LOSS
+            ) from error
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             # Only a cancel by the workflow takes an answer: paused, reset and released attempts are given out again,

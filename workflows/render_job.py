@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities.plan import PlanActivities
@@ -191,7 +191,8 @@ class RenderJob:
                 self._board.show(state, now, self._orders.control, mode=self._orders.pause_mode)
                 await self._until_woken()
             _leave_if_cancelled()
-            if not aborted or not _was_cancelled(step):
+            # What was told to stop is not retried by Temporal, whatever it ended with: it is begun anew.
+            if not aborted or not (step.cancelled() or step.exception()):
                 return await step
             await self._rest_while_paused(phase)
 
@@ -253,8 +254,3 @@ def _cancelled() -> bool:
 def _leave_if_cancelled() -> None:
     if _cancelled():
         raise asyncio.CancelledError
-
-
-def _was_cancelled(step: workflow.ActivityHandle[Any]) -> bool:
-    error = None if step.cancelled() else step.exception()
-    return step.cancelled() or (error is not None and is_cancelled_exception(error))

@@ -195,9 +195,10 @@ class SpanRunner:
     def _ended(self, activity_id: str, span: Span, handle: workflow.ActivityHandle[SpanReport]) -> None:
         del self._handles[activity_id], self._spans[activity_id]
         self._frozen -= {activity_id}
+        stopped = activity_id in self._asked_to_stop
         self._asked_to_stop.discard(activity_id)
         beat = self._taken_back.pop(activity_id, None)
-        report = _report_of(handle, span) or _as_left(span, beat)
+        report = _report_of(handle, span, stopped=stopped) or _as_left(span, beat)
         self._held = self._held or bool(report.failed)
         told = {failure.chunk: failure for failure in (*self.told_failures, *report.failures)}
         self._failures = tuple(told.values())[:MOST_FAILURES]
@@ -219,7 +220,7 @@ class SpanRunner:
         self._changed()
 
 
-def _report_of(handle: workflow.ActivityHandle[SpanReport], span: Span) -> SpanReport | None:
+def _report_of(handle: workflow.ActivityHandle[SpanReport], span: Span, *, stopped: bool) -> SpanReport | None:
     """Return what a span came to, or None when it was stopped before it could say so."""
     error = None if handle.cancelled() else handle.exception()
     if handle.cancelled() or (error is not None and is_cancelled_exception(error)):
@@ -227,8 +228,12 @@ def _report_of(handle: workflow.ActivityHandle[SpanReport], span: Span) -> SpanR
     if error is None:
         return handle.result()
     cause = error.cause if isinstance(error, ActivityError) and error.cause else error
-    if isinstance(cause, ApplicationError) and cause.type == ErrorType.CHUNK_FAILED and cause.details:
+    # Temporal retries nothing of what it was told to cancel: a try that failed, or a worker that was lost before it
+    # heard of the stop, ends the activity, and means no more than that.
+    if isinstance(cause, ApplicationError) and cause.details and (stopped or cause.type == ErrorType.CHUNK_FAILED):
         return SpanReport.model_validate(cause.details[0])
+    if stopped:
+        return None
     # Workers were lost with it again and again, or it met an error that nobody foresaw.
     reason = ChunkFailure(chunk=span.start, error=f"{cause}"[:800])
     return SpanReport(failed=((span.start, span.stop),), failures=(reason,))

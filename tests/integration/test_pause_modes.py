@@ -1,9 +1,11 @@
 """Pausing at once and freezing, with every way on from there."""
 
-import pytest
-from farm import Farm, alive, eventually, standing, until, until_state
+from datetime import timedelta
 
-from longtake import JobHandle, JobPhase, JobState
+import pytest
+from farm import Farm, alive, eventually, serving, standing, until, until_state, worker_settings
+
+from longtake import JobHandle, JobPhase, JobState, Retry
 from longtake.requests import PauseMode
 
 pytestmark = pytest.mark.integration
@@ -50,6 +52,29 @@ async def test_now_loses_no_chunk_that_a_span_has_published(farm: Farm) -> None:
     await until_state(job, JobState.COMPLETED)
     assert sorted(farm.ledger.started) == sorted([*range(60), 25])
     assert farm.sidecars(job.id).items() >= before.items()
+
+
+async def test_a_try_that_fails_before_it_hears_of_the_stop_is_one_failed_try_and_no_failed_chunk(
+    bare: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporal retries nothing of what it was told to cancel: the failure is all that the job hears."""
+    monkeypatch.setattr("worker._HEARTBEAT_THROTTLE", timedelta(seconds=6))
+    options = ("--fail-times", "1", "--gate", str(bare.gate))
+    retry = Retry(attempts=2, initial_seconds=60)
+    async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=2)):
+        job = await bare.submit(bare.job(chunks=2, options=options, max_parallel=2, retry=retry))
+        await bare.ledger.until_started(2)
+        # The first answer to a heartbeat is through.
+        await until(job, lambda status: len(status.running) == 2)
+        await job.pause(mode=PauseMode.NOW)
+        await until(job, lambda status: status.phase is JobPhase.PAUSING)
+        bare.open_gate()
+        status = await until_state(job, JobState.PAUSED)
+        assert status.failed_chunks == 0
+
+        await job.resume()
+        status = await until_state(job, JobState.COMPLETED)
+        assert bare.ledger.started.count(0) == bare.ledger.started.count(1) == 2
 
 
 async def test_now_aborts_the_stitch_and_a_resume_makes_the_film(farm: Farm) -> None:
