@@ -60,9 +60,9 @@ class Span:
         self._others = others
         self._job = job
         self._order = order
-        self.heartbeat = before or Heartbeat(chunk=order.start, failures=order.failures)
         # What was frozen has died with the attempt that froze it.
-        self._say(frozen=0)
+        before = before or Heartbeat(chunk=order.start, failures=order.failures)
+        self._before = self.heartbeat = before.model_copy(update={"frozen": 0})
         self.gave_up = RangeSet(self.heartbeat.given_up)
         self.reasons = list(self.heartbeat.reasons)
         self._done = RangeSet()
@@ -83,11 +83,10 @@ class Span:
         for index in range(self._order.start, self._order.stop):
             if index in self.gave_up:
                 continue
-            if index != self.heartbeat.chunk:
-                self._begin(index)
             attempt = self._attempt(index)
             sidecar = await attempt.published()
             if sidecar is None:
+                self._turn_to(index)
                 if (await watch.look()).control is not Control.RUN or activity.is_worker_shutdown():
                     return
                 await self._pass_on_if_unfit(index)
@@ -95,7 +94,8 @@ class Span:
             if sidecar is not None:
                 self._done.add(index, index + 1)
                 self._rendered.append(sidecar)
-                self._say(failures=0)
+                if self.heartbeat.chunk == index:
+                    self._say(failures=0)
             elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE:
                 return
 
@@ -165,10 +165,13 @@ class Span:
             )
         self._say(failures=0, given_up=self.gave_up.ranges, reasons=tuple(self.reasons), frozen=0)
 
-    def _begin(self, index: int) -> None:
-        self.heartbeat = Heartbeat(
-            chunk=index, given_up=self.gave_up.ranges, reasons=tuple(self.reasons), host=self._host.name
-        )
+    def _turn_to(self, index: int) -> None:
+        """Speak of another chunk from now on; of the one that the attempt before was at, with its failed tries."""
+        if index == self.heartbeat.chunk:
+            return
+        begun = self._before if index == self._before.chunk else Heartbeat(chunk=index)
+        given_up, reasons = self.gave_up.ranges, tuple(self.reasons)
+        self.heartbeat = begun.model_copy(update={"given_up": given_up, "reasons": reasons, "host": self._host.name})
 
     def _hear(self, progress: Progress) -> None:
         self._say(
