@@ -8,6 +8,8 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 
 from activities.beating import beating
+from longtake.names import RENDER_SPAN
+from longtake.running import last_beat
 from longtake.work import DrainOrder, DrainReport, Heartbeat, WaitingAttempt
 
 # Renders end when they end: asking more often would not make the job idle sooner.
@@ -43,7 +45,7 @@ class DrainActivities:
             while True:
                 description = await handle.describe()
                 pending = description.raw_description.pending_activities
-                renders = [each for each in pending if each.activity_type.name == "render_span"]
+                renders = [each for each in pending if each.activity_type.name == RENDER_SPAN]
                 waiting = [await self._waiting(each) for each in renders if each.state in _WAITING]
                 if waiting:
                     return DrainReport(waiting=tuple(waiting[:_MOST_AT_ONCE]))
@@ -56,8 +58,4 @@ class DrainActivities:
         return WaitingAttempt(activity_id=pending.activity_id, beat=await self._beat(pending))
 
     async def _beat(self, pending: PendingActivityInfo) -> Heartbeat | None:
-        if not pending.HasField("heartbeat_details"):
-            return None
-        beat: Heartbeat
-        (beat,) = await self._client.data_converter.decode(list(pending.heartbeat_details.payloads), [Heartbeat])
-        return beat
+        return await last_beat(pending, self._client.data_converter)

@@ -15,6 +15,7 @@ from activities.failures import AttemptLostError
 from activities.watching.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts
 from longtake.errors import ErrorType
+from longtake.names import RENDER_SPAN
 from longtake.work import Heartbeat, SpanOrder, SpanReport
 
 _log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class RenderActivities:
         self._watches = watches
         self._others = others
 
-    @activity.defn(name="render_span")
+    @activity.defn(name=RENDER_SPAN)
     async def render_span(self, order: SpanOrder) -> SpanReport:
         """Render the chunks of a span one after the other and report which are published.
 

@@ -9,6 +9,8 @@ from temporalio.common import SearchAttributeKey
 from longtake.errors import BadJobError
 
 RENDER_JOB_WORKFLOW = "RenderJob"
+# The activity that renders: clients and drains look for it among those that are pending.
+RENDER_SPAN = "render_span"
 
 DEFAULT_TASK_QUEUE = "longtake"
 

@@ -7,10 +7,9 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.converter import DataConverter
 
+from longtake.names import RENDER_SPAN
 from longtake.status import RunningChunk
 from longtake.work import Heartbeat
-
-_RENDERING = "render_span"
 
 # Somebody paused the activity itself, in Temporal's UI or CLI; its attempt ends as soon as its worker hears of it.
 _PAUSED = (
@@ -23,21 +22,23 @@ async def running_chunks(
     activities: Iterable[PendingActivityInfo], converter: DataConverter, *, job_id: str
 ) -> tuple[RunningChunk, ...]:
     """Return the chunks that are rendered, stand frozen, or wait for their next try."""
-    renders = [activity for activity in activities if activity.activity_type.name == _RENDERING]
-    chunks = [_chunk(activity, await _last_beat(activity, converter), job_id) for activity in renders]
+    renders = [activity for activity in activities if activity.activity_type.name == RENDER_SPAN]
+    chunks = [_chunk(activity, await last_beat(activity, converter), job_id) for activity in renders]
     # Temporal lists activities in no order that would stay.
     return tuple(sorted(chunks, key=lambda chunk: chunk.chunk))
 
 
-async def _last_beat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat:
+async def last_beat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat | None:
+    """Return the last word of a render, if it has said one."""
     if not activity.HasField("heartbeat_details"):
-        return Heartbeat(chunk=_first_chunk(activity.activity_id))
+        return None
     beat: Heartbeat
     (beat,) = await converter.decode(list(activity.heartbeat_details.payloads), [Heartbeat])
     return beat
 
 
-def _chunk(activity: PendingActivityInfo, beat: Heartbeat, job_id: str) -> RunningChunk:
+def _chunk(activity: PendingActivityInfo, beat: Heartbeat | None, job_id: str) -> RunningChunk:
+    beat = beat or Heartbeat(chunk=_first_chunk(activity.activity_id))
     error = _why(activity.last_failure) if activity.HasField("last_failure") else ""
     told = RunningChunk(
         chunk=beat.chunk, frames=beat.frames, attempt=beat.failures + 1, host=beat.host, waiting=True, error=error

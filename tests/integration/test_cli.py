@@ -15,7 +15,7 @@ from farm import PATIENCE_SECONDS, Farm, until, until_state
 
 from longtake import JobState, Retry
 from longtake.cli.app import main
-from longtake.cli.terminal import clean
+from longtake.plaintext import plain
 
 pytestmark = pytest.mark.integration
 
@@ -179,9 +179,9 @@ async def test_watch_draws_what_runs_on_a_terminal(cli: Cli) -> None:
     os.close(screen)
 
     assert ran.code == 0
-    assert "chunk  try" in clean(drawn)
-    assert "0/4 chunks · 4 running" in clean(drawn)
-    assert "running, rendering" in clean(drawn)
+    assert "chunk  try" in plain(drawn)
+    assert "0/4 chunks · 4 running" in plain(drawn)
+    assert "running, rendering" in plain(drawn)
     assert "\x1b[?25h" in drawn, "the cursor is shown again"
 
 

@@ -89,24 +89,22 @@ async def failed_after_two_passes(farm: Farm) -> JobHandle:
     return handle
 
 
-async def stopped_and_resumed(farm: Farm) -> JobHandle:
+async def paused_by(mode: PauseMode, farm: Farm) -> JobHandle:
     handle = await farm.submit(job(farm, waiting(farm)))
     await until(handle, lambda status: status.running_chunks == 2)
-    await handle.pause(mode=PauseMode.NOW, wait=True)
+    await handle.pause(mode=mode, wait=True)
     farm.open_gate()
     await handle.resume()
     await until_state(handle, JobState.COMPLETED)
     return handle
+
+
+async def stopped_and_resumed(farm: Farm) -> JobHandle:
+    return await paused_by(PauseMode.NOW, farm)
 
 
 async def frozen_and_thawed(farm: Farm) -> JobHandle:
-    handle = await farm.submit(job(farm, waiting(farm)))
-    await until(handle, lambda status: status.running_chunks == 2)
-    await handle.pause(mode=PauseMode.FREEZE, wait=True)
-    farm.open_gate()
-    await handle.resume()
-    await until_state(handle, JobState.COMPLETED)
-    return handle
+    return await paused_by(PauseMode.FREEZE, farm)
 
 
 async def held_and_skipped(farm: Farm) -> JobHandle:

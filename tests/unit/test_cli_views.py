@@ -13,11 +13,12 @@ from longtake.cli.logreader import LogReader, readable
 from longtake.cli.pace import Pace
 from longtake.cli.picture import running_table
 from longtake.cli.steering import brought_about
-from longtake.cli.terminal import clean, shortened
+from longtake.cli.terminal import shortened
 from longtake.cli.views import JsonView, LineView, View
 from longtake.cli.watching import follow
 from longtake.cli.words import duration, ending, film, size
 from longtake.errors import NotReachableError
+from longtake.plaintext import plain
 from longtake.requests import PauseMode
 from longtake.status import (
     ChunkFailure,
@@ -270,7 +271,7 @@ async def test_a_look_older_than_the_last_one_does_not_turn_the_clock_back(capsy
     ],
 )
 def test_control_characters_are_taken_out(text: str, left: str) -> None:
-    assert clean(text) == left
+    assert plain(text) == left
 
 
 def test_lines_drawn_over_and_over_are_left_as_drawn_last() -> None:

@@ -10,9 +10,10 @@ from longtake.cli.checks import Check, check_host, check_temporal
 from longtake.cli.exits import ExitCode
 from longtake.cli.jobs import Json
 from longtake.cli.session import run, settings_of
-from longtake.cli.terminal import answer_json, clean, show
+from longtake.cli.terminal import answer_json, show
 from longtake.client import RenderClient
 from longtake.errors import NotReachableError
+from longtake.plaintext import plain
 
 
 def doctor(context: typer.Context, json: Json = False) -> None:
@@ -49,6 +50,6 @@ def _table(checks: list[Check]) -> Table:
     for check in checks:
         style = "green" if check.ok else "red" if check.needed else "yellow"
         word = "ok" if check.ok else "missing" if check.needed else "absent"
-        text = clean(check.found) if check.ok else clean("; ".join(filter(None, (check.found, check.fix))))
+        text = plain(check.found) if check.ok else plain("; ".join(filter(None, (check.found, check.fix))))
         grid.add_row(Text(word, style=style), check.name, text)
     return grid

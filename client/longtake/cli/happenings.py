@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from longtake.cli.terminal import clean, shortened
+from longtake.cli.terminal import shortened
 from longtake.cli.words import advice
+from longtake.plaintext import plain
 from longtake.status import ChunkFailure, JobStatus
 
 # Failed tries told one by one; on a farm where every chunk fails they would hide everything else.
@@ -41,5 +42,5 @@ class Happenings:
 def failure_line(failure: ChunkFailure) -> str:
     """Return the end of a chunk that has used up its tries."""
     tries = "1 try" if failure.attempts == 1 else f"{failure.attempts} tries"
-    where = f" on {clean(failure.host)}" if failure.host else ""
+    where = f" on {plain(failure.host)}" if failure.host else ""
     return f"chunk {failure.chunk} failed for good after {tries}{where}: {shortened(failure.error)}"

@@ -12,9 +12,10 @@ from longtake.cli.jobs import JobId, Json
 from longtake.cli.pace import Pace
 from longtake.cli.picture import running_table
 from longtake.cli.session import run
-from longtake.cli.terminal import answer_json, clean, one_line, say, show, stdout
+from longtake.cli.terminal import answer_json, one_line, say, show, stdout
 from longtake.cli.words import STATE_STYLES, advice, asides, duration, film, moment, size, standing
 from longtake.client import RenderClient
+from longtake.plaintext import plain
 from longtake.status import JobPhase, JobState, JobStatus
 
 # A status is read, not watched: the live view is for long lists.
@@ -73,7 +74,7 @@ def _facts(status: JobStatus) -> Table:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("job", Text(status.id, style="bold"))
-    grid.add_row("name", clean(status.name))
+    grid.add_row("name", plain(status.name))
     grid.add_row("state", Text(standing(status), style=STATE_STYLES[status.state]))
     percent = (
         100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * pace.frames / max(1, status.total_frames))
@@ -92,9 +93,9 @@ def _facts(status: JobStatus) -> Table:
         if when is not None:
             grid.add_row(label, moment(when))
     if status.base_dir:
-        grid.add_row("store", clean(status.base_dir))
+        grid.add_row("store", plain(status.base_dir))
     if status.result:
-        grid.add_row("film", clean(film(status.result)))
+        grid.add_row("film", plain(film(status.result)))
     if status.error:
         grid.add_row("error", Text(one_line(status.error), style="red"))
     if to_do := advice(status):

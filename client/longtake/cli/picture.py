@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from longtake.cli.pace import Pace
-from longtake.cli.terminal import clean, one_line
+from longtake.cli.terminal import one_line
 from longtake.cli.words import STATE_STYLES, asides, duration, plural, size, standing, took
+from longtake.plaintext import plain
 from longtake.status import JobStatus, RunningChunk
 
 # A narrower screen needs its columns for bars, hosts and what went wrong.
@@ -23,7 +24,7 @@ def headline(status: JobStatus) -> RenderableType:
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     grid.add_column(no_wrap=True, justify="right")
-    name = clean(status.name)
+    name = plain(status.name)
     who = Text.assemble((f"{name}  ", "bold"), (status.id, "dim")) if name else Text(status.id, style="bold")
     grid.add_row(who, Text(standing(status), style=f"bold {STATE_STYLES[status.state]}"))
     return grid
@@ -126,7 +127,7 @@ def _note(chunk: RunningChunk, *, whole: bool) -> Text:
     note = Text(no_wrap=not whole, overflow=overflow)
     if chunk.waiting:
         return note.append(error, style="yellow")
-    parts = [(clean(chunk.host), ""), (one_line(chunk.message), "dim"), (error and f"before: {error}", "yellow")]
+    parts = [(plain(chunk.host), ""), (one_line(chunk.message), "dim"), (error and f"before: {error}", "yellow")]
     for index, (words, style) in enumerate(part for part in parts if part[0]):
         note.append("  " if index else "").append(words, style=style)
     return note

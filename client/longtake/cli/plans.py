@@ -8,11 +8,12 @@ from typing import Any
 from rich.table import Table
 
 from longtake.cli.jobs import JobFile, Json, Values, read
-from longtake.cli.terminal import answer_json, clean, show
+from longtake.cli.terminal import answer_json, show
 from longtake.cli.words import plural
 from longtake.errors import BadJobError
 from longtake.job import ChunkSpec, RenderJobSpec
 from longtake.jobfile import read_chunk_list
+from longtake.plaintext import plain
 from longtake.planning import Chunk, ChunkPlan
 
 
@@ -79,8 +80,8 @@ def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row("name", clean(job.name))
-    grid.add_row("folder", clean(facts["base_dir"]))
+    grid.add_row("name", plain(job.name))
+    grid.add_row("folder", plain(facts["base_dir"]))
     rate = f" at {job.fps} a second" if job.fps else ""
     grid.add_row("frames", f"{facts['total_frames']:,}{rate}")
     grid.add_row("chunks", f"{facts['total_chunks']:,}, at most {job.max_parallel:,} at once")
@@ -91,9 +92,9 @@ def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
         outputs = chunk["first_output"]
         outputs += "" if chunk["last_output"] == outputs else f" to {chunk['last_output']}"
         grid.add_row(
-            label, clean(f"{chunk['chunk']}: frames {chunk['start']}-{chunk['stop'] - 1} ({count}), {outputs}")
+            label, plain(f"{chunk['chunk']}: frames {chunk['start']}-{chunk['stop'] - 1} ({count}), {outputs}")
         )
     joined = " (joined by merge_command)" if job.merge_command else ""
-    grid.add_row("film", clean(facts["output"]) + joined if facts["output"] else "none: the chunks stay as they are")
-    grid.add_row("command", clean(shlex.join(facts["command"])))
+    grid.add_row("film", plain(facts["output"]) + joined if facts["output"] else "none: the chunks stay as they are")
+    grid.add_row("command", plain(shlex.join(facts["command"])))
     return grid

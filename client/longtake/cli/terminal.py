@@ -1,30 +1,20 @@
 """What is written where: results to stdout, messages to stderr, and never a control character of others."""
 
 import json
-import re
 import sys
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-# Escape sequences first (CSI, OSC and other strings, two-character ones), then what is left of control characters.
-_CONTROL = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)|\x1b[ -/]*[0-~]?"
-    r"|\x9b[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
-)
+from longtake.plaintext import plain
 
 # Files and pipes have no width: nothing is wrapped or cut for them.
 _PIPE_WIDTH = 100_000
 
 
-def clean(text: str) -> str:
-    """Return a line without escape sequences and control characters, which could rule the terminal; tabs stay."""
-    return _CONTROL.sub("", text)
-
-
 def one_line(text: str) -> str:
     """Return text of any shape as one clean line."""
-    return clean(" ".join(text.split()))
+    return plain(" ".join(text.split()))
 
 
 def shortened(text: str, most: int = 240) -> str:
