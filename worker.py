@@ -36,9 +36,10 @@ from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.watching.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts, worker_identity
+from longtake.backends import BackendKind
 from longtake.connection import connect
 from longtake.errors import LongtakeError
-from longtake.names import SEARCH_ATTRIBUTES, local_queue
+from longtake.names import SEARCH_ATTRIBUTES, render_queue
 from workflows.render_job import RenderJob
 
 _log = logging.getLogger("longtake.worker")
@@ -69,7 +70,7 @@ def build_workers(
     offer_ffmpeg(programs.ffmpeg, tools)
     host = Host(LocalBackend(supervisor), programs, dict(os.environ), settings.pass_env, tools, settings.host)
     watches = JobWatches(client, settings.contact_seconds)
-    others = OtherHosts(client, local_queue(settings.task_queue), settings.host)
+    others = OtherHosts(client, render_queue(settings.task_queue, BackendKind.LOCAL), settings.host)
     identity = worker_identity(os.getpid(), settings.host)
     plan = PlanActivities(settings.roots, programs, search_attributes=search_attributes)
     stitch, drain = StitchActivities(host, watches), DrainActivities(client)
@@ -89,7 +90,7 @@ def build_workers(
     )
     rendering = Worker(
         client,
-        task_queue=local_queue(settings.task_queue),
+        task_queue=render_queue(settings.task_queue, BackendKind.LOCAL),
         activities=[render.render_span],
         max_concurrent_activities=settings.slots,
         max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,

@@ -32,6 +32,19 @@ class AttemptLostError(Exception):
     """A try ended through no fault of its renderer and does not count: what kept it was killed, or Temporal is away."""
 
 
+class ThrottledError(Exception):
+    """A service that renders has no room now; nothing was begun, and the try does not count.
+
+    Args:
+        sentence: What it answered.
+        wait_seconds: How long it asks to wait; None where it does not say.
+    """
+
+    def __init__(self, sentence: str, *, wait_seconds: float | None = None) -> None:
+        super().__init__(sentence)
+        self.wait_seconds = wait_seconds
+
+
 class StoreNotSharedError(Exception):
     """This worker does not see the job's folder: the store is not shared with it."""
 

@@ -8,9 +8,10 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
+    from longtake.backends import BackendKind
     from longtake.errors import ErrorType
     from longtake.job import RenderJobSpec
-    from longtake.names import local_queue
+    from longtake.names import render_queue
 
 # A worker that dies is noticed after this long. Cancels do not wait for it: they come with the answers to
 # heartbeats, which the worker sends four times a second (measured: 37 ms at the median).
@@ -67,7 +68,7 @@ def rendering(job: RenderJobSpec, chunks: int) -> ActivityOptions:
     """
     each = job.timeouts.chunk_seconds + job.timeouts.grace_seconds + CHECK_SECONDS
     return {
-        "task_queue": local_queue(workflow.info().task_queue),
+        "task_queue": render_queue(workflow.info().task_queue, BackendKind.LOCAL),
         "start_to_close_timeout": timedelta(seconds=each * chunks + FREEZE_SECONDS),
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": RetryPolicy(

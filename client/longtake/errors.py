@@ -50,6 +50,8 @@ class ErrorType(StrEnum):
     ANOTHER_HOST = "AnotherHost"
     # Retried and not counted: the worker lost Temporal, or the process that kept the render was killed.
     ATTEMPT_LOST = "AttemptLost"
+    # Retried and not counted: a service that renders has no room or answers that it is busy.
+    THROTTLED = "Throttled"
     # Retried for ever: another worker may see the job's folder.
     STORE_NOT_SHARED = "StoreNotShared"
     # The job ended with chunks missing.

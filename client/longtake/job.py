@@ -4,12 +4,14 @@ import hashlib
 import json
 from enum import StrEnum
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from longtake.backends import Backend, BackendKind, RemoteBackend, kind_of_backend, remote_backend
 from longtake.contract import Contract
 from longtake.fields import Arguments, FailureLimit, Line
+from longtake.inputs import InputBundle
 from longtake.outputs import OutputKind, kind_of
 from longtake.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
 from longtake.rates import Rate
@@ -76,9 +78,17 @@ def _form_of_chunks(value: object) -> str:
     return "file" if isinstance(value, dict | ChunkList) else "list"
 
 
+def _form_of_inputs(value: object) -> str:
+    return "bundle" if isinstance(value, dict | InputBundle) else "list"
+
+
 Chunks = Annotated[
     Annotated[tuple[ChunkSpec, ...], Tag("list")] | Annotated[ChunkList, Tag("file")],
     Discriminator(_form_of_chunks),
+]
+Inputs = Annotated[
+    Annotated[tuple[str, ...], Tag("list")] | Annotated[InputBundle, Tag("bundle")],
+    Discriminator(_form_of_inputs),
 ]
 
 
@@ -97,7 +107,7 @@ class RenderJobSpec(Contract):
     merge_command: Arguments | None = Field(default=None, description="program that joins, instead of Longtake")
     audio: str | None = Field(default=None, description="sound of the whole film")
     check: Arguments | None = Field(default=None, description="command that judges the output of a chunk")
-    backend: Literal["local"] = Field(default="local", description="where chunks are rendered")
+    backend: Backend = Field(default="local", description="where chunks are rendered: local, lambda or cloud_run")
     max_parallel: int = Field(default=8, ge=1, le=500, description="chunks rendering at once, over all workers")
     retry: Retry = Retry()
     on_chunk_failure: FailurePolicy = FailurePolicy.FAIL
@@ -108,6 +118,8 @@ class RenderJobSpec(Contract):
     resume: ResumeUnit = Field(default=ResumeUnit.FRAMES, description="what of an interrupted image sequence is kept")
     env: dict[str, str] = Field(default={}, description="environment of the renders, beside the allow list")
     base_dir: str | None = Field(default=None, description="folder that relative paths start from: the store")
+    store: str | None = Field(default=None, description="s3://bucket/prefix, to publish there and not in base_dir")
+    inputs: Inputs = Field(default=(), description="files and folders that renders read, below base_dir")
     if_exists: IfExists = IfExists.REFUSE
 
     @model_validator(mode="after")
@@ -146,6 +158,16 @@ class RenderJobSpec(Contract):
         return kind_of(first or self.chunk_output or "")
 
     @property
+    def backend_kind(self) -> BackendKind:
+        """Where its chunks are rendered."""
+        return kind_of_backend(self.backend)
+
+    @property
+    def remote(self) -> RemoteBackend | None:
+        """The settings of its remote backend; None where workers render."""
+        return remote_backend(self.backend)
+
+    @property
     def rate(self) -> Fraction:
         """The frame rate as an exact number; jobs that need none count as 1."""
         return Fraction(self.fps or 1)
@@ -163,5 +185,5 @@ class RenderJobSpec(Contract):
 # What decides the outputs. How often to try, how many at once and what to do with failures do not.
 _WORK = {
     "frames", "chunks", "fps", "command", "chunk_output", "output", "encode", "merge_command", "audio", "check",
-    "env", "base_dir",
+    "env", "base_dir", "store", "inputs",
 }  # fmt: skip

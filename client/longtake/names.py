@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from temporalio.common import SearchAttributeKey
 
+from longtake.backends import BackendKind
 from longtake.errors import BadJobError
 
 RENDER_JOB_WORKFLOW = "RenderJob"
@@ -40,9 +41,9 @@ class Control(StrEnum):
     STOP = "stop"
 
 
-def local_queue(task_queue: str) -> str:
-    """Return the queue of the workers that render with local processes."""
-    return f"{task_queue}-local"
+def render_queue(task_queue: str, backend: BackendKind) -> str:
+    """Return the queue of the workers that render by this backend."""
+    return f"{task_queue}-{backend.replace('_', '-')}"
 
 
 def check_job_id(job_id: str) -> str:

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from longtake.backends import BackendKind
 from longtake.contract import Contract
 from longtake.requests import PauseMode
 
@@ -77,6 +78,24 @@ class RenderJobResult(Contract):
     missing_chunks: tuple[tuple[int, int], ...] = Field(default=(), description="ranges left out by `allow_gaps`")
 
 
+class RemoteStop(Contract):
+    """A remote attempt that was told to stop."""
+
+    chunk: int
+    where: str = Field(default="", description="the function or service")
+    confirmed: bool = Field(default=False, description="the agent has said that nothing of it runs any more")
+    seconds: float = Field(default=0, description="time from the order to stop to that word, or to giving up on it")
+    ends_at: datetime | None = Field(default=None, description="when its platform ends it, where it was not confirmed")
+
+
+class RemoteStops(Contract):
+    """What became of the remote attempts that a job told to stop, since it was last begun or resumed."""
+
+    confirmed: int = 0
+    slowest_seconds: float = Field(default=0, description="longest time until a confirmation")
+    unconfirmed: tuple[RemoteStop, ...] = Field(default=(), max_length=20, description="the first that never answered")
+
+
 class JobMetrics(Contract):
     """Sums over a job."""
 
@@ -84,6 +103,8 @@ class JobMetrics(Contract):
     chunk_seconds: float | None = Field(default=None, description="what one chunk took, on average")
     cpu_seconds: float = Field(default=0, description="CPU time of the processes of those attempts")
     peak_memory_bytes: int = Field(default=0, description="most memory that the processes of one attempt had")
+    billed_seconds: float = Field(default=0, description="what remote attempts are billed for, failed ones included")
+    cost_usd: float = Field(default=0, description="what that costs, by the workers' price table")
 
 
 class JobStatus(Contract):
@@ -111,6 +132,8 @@ class JobStatus(Contract):
     metrics: JobMetrics = JobMetrics()
     eta_seconds: float | None = Field(default=None, description="time to go, from measured chunks; None when unknown")
     max_parallel: int = 0
-    base_dir: str | None = Field(default=None, description="the store, as the workers see it")
+    backend: BackendKind = BackendKind.LOCAL
+    base_dir: str | None = Field(default=None, description="the store, as the workers see it: a folder or s3:// URL")
+    remote_stops: RemoteStops = RemoteStops()
     failures: tuple[ChunkFailure, ...] = Field(default=(), description="the first failed chunks, at most 20")
     running: tuple[RunningChunk, ...] = Field(default=(), description="what is rendered now; told by heartbeats")

@@ -8,15 +8,21 @@ from pydantic import Field
 from longtake.contract import Contract
 from longtake.job import RenderJobSpec
 from longtake.ranges import Range
-from longtake.status import ChunkFailure
+from longtake.status import ChunkFailure, RemoteStop
 
 
 class JobRef(Contract):
     """Where the accepted job lies, for activities that read it."""
 
     id: str
-    base_dir: str = Field(description="absolute folder; bookkeeping lies in `.longtake/<id>/` below it")
+    base_dir: str = Field(default="", description="absolute folder; bookkeeping lies in `.longtake/<id>/` below it")
     digest: str = Field(description="identity of the work; a folder with another one is not this job's")
+    store: str = Field(default="", description="URL of the store, where it is not the folder `base_dir`")
+
+    @property
+    def store_url(self) -> str:
+        """Where the job publishes: a folder, or `s3://bucket/prefix`."""
+        return self.store or self.base_dir
 
 
 class PlanOrder(Contract):
@@ -56,6 +62,9 @@ class SpanReport(Contract):
     render_seconds: float = Field(default=0, description="what those took together")
     cpu_seconds: float = Field(default=0, description="CPU time of their processes")
     peak_memory_bytes: int = Field(default=0, description="most memory that one of them had")
+    billed_seconds: float = Field(default=0, description="what remote attempts of these chunks are billed for")
+    cost_usd: float = Field(default=0, description="what that costs")
+    stops: tuple[RemoteStop, ...] = Field(default=(), description="remote attempts that were told to stop")
 
 
 class Heartbeat(Contract):
@@ -70,6 +79,7 @@ class Heartbeat(Contract):
     reasons: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     host: str = ""
     failed_on: tuple[str, ...] = Field(default=(), description="hosts of those failed tries, the latest last")
+    throttled: int = Field(default=0, description="how often the service had no room for it, in a row")
     avoid: tuple[str, ...] = Field(default=(), description="hosts that should not try it again")
     given_back: int = Field(default=0, description="how often such a host passed it on")
     frozen: int = Field(default=0, description="number of the freeze that was carried out; 0 when it runs")

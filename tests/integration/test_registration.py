@@ -10,15 +10,16 @@ from temporalio.worker import Worker
 from activities.processes.supervisor import Supervisor
 from activities.settings import WorkerSettings
 from longtake import JobState, RenderClient
+from longtake.backends import BackendKind
 from longtake.errors import LongtakeError
-from longtake.names import local_queue
+from longtake.names import render_queue
 from worker import build_workers, register_search_attributes
 
 SENT_TO = {
     "plan_job": "farm-7",
     "stitch_job": "farm-7",
     "find_waiting": "farm-7",
-    "render_span": local_queue("farm-7"),
+    "render_span": render_queue("farm-7", BackendKind.LOCAL),
 }
 
 

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "longtake": {"longtake"},
     "activities": {"activities", "longtake"},
     "workflows": {"workflows", "activities", "longtake"},
-    "remote": {"remote", "longtake"},
+    "remote": {"remote", "activities", "longtake"},
     "worker": {"workflows", "activities", "longtake", "devserver"},
     "devserver": {"longtake"},
 }

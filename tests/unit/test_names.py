@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.names import SEARCH_ATTRIBUTES, check_job_id, local_queue, new_job_id
+from longtake.backends import BackendKind
+from longtake.names import SEARCH_ATTRIBUTES, check_job_id, new_job_id, render_queue
 
 
 @pytest.mark.parametrize("job_id", ["a", "0", "film", "film-1.2_3", "Film", "x" * 100, "a..b", "a-"])
@@ -36,7 +37,7 @@ def test_two_new_ids_differ() -> None:
 
 
 def test_local_renders_have_a_queue_of_their_own() -> None:
-    assert local_queue("longtake") == "longtake-local"
+    assert render_queue("longtake", BackendKind.LOCAL) == "longtake-local"
 
 
 def test_search_attributes_are_ours_by_name() -> None:

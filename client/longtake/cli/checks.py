@@ -20,9 +20,10 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from longtake.backends import BackendKind
 from longtake.cli.exits import explained
 from longtake.errors import NotReachableError
-from longtake.names import SEARCH_ATTRIBUTES, local_queue
+from longtake.names import SEARCH_ATTRIBUTES, render_queue
 
 _LEAST_PYTHON = (3, 11)
 
@@ -84,7 +85,7 @@ async def check_temporal(client: Client, task_queue: str) -> list[Check]:
             for queue, kind, what in (
                 (task_queue, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, "workflows"),
                 (task_queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY, "planning and films"),
-                (local_queue(task_queue), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY, "rendering"),
+                (render_queue(task_queue, BackendKind.LOCAL), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY, "rendering"),
             ):
                 checks.append(await _workers(client, queue, kind, what))
     except RPCError as error:

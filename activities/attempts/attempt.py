@@ -1,0 +1,61 @@
+"""What every way to try a chunk offers: here with this host's processes, or by a service elsewhere."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from activities.backends.backend import RenderWatcher
+from activities.stores.job_folder import OpenJob
+from activities.stores.records import Sidecar
+from longtake.planning import Chunk
+from longtake.status import RemoteStop
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a service asks for a chunk, over all of its attempts."""
+
+    seconds: float = 0.0
+    usd: float = 0.0
+
+
+class Attempt(Protocol):
+    """One try of one chunk."""
+
+    @property
+    def log(self) -> str:
+        """Location of what its renderer prints."""
+        ...
+
+    @property
+    def stop(self) -> RemoteStop | None:
+        """What became of the order to stop it, where it ran elsewhere and was told to."""
+        ...
+
+    async def published(self) -> Sidecar | None:
+        """Return the sidecar if the chunk is finished, by whomever; finishes what a dead winner began to publish."""
+        ...
+
+    async def run(self, watcher: RenderWatcher) -> Sidecar:
+        """Render, check and publish the chunk; return the sidecar that stands.
+
+        Finished frames of an image sequence are kept whatever happens, and none that is kept is rendered again.
+        A cancel stops the work first and leaves nothing else behind but the log.
+
+        Args:
+            watcher: Hears how far the chunk is, frames that were kept before included.
+
+        Raises:
+            AttemptError: This try has failed.
+            AttemptLostError: It ended through no fault of its own, and does not count.
+            ThrottledError: The service has no room now; nothing was begun.
+        """
+        ...
+
+    async def bill(self) -> Bill:
+        """Return what all attempts at this chunk are billed for so far."""
+        ...
+
+
+# Return a new try of a chunk of a job; its name is never used twice.
+MakeAttempt = Callable[[OpenJob, Chunk, str], Attempt]

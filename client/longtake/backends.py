@@ -1,0 +1,83 @@
+"""Where chunks are rendered: on workers' own hosts, or by services that are paid by the second."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from longtake.contract import Contract
+
+
+class BackendKind(StrEnum):
+    """The places to render; each has a task queue of its own."""
+
+    LOCAL = "local"
+    LAMBDA = "lambda"
+    CLOUD_RUN = "cloud_run"
+
+
+class RemoteProtocol(StrEnum):
+    """How a remote renderer is spoken to."""
+
+    LONGTAKE = "longtake"
+    HELIOS = "helios"
+
+
+class _Remote(Contract):
+    protocol: RemoteProtocol = Field(default=RemoteProtocol.LONGTAKE, description="longtake, or helios for its workers")
+    job_url: str | None = Field(default=None, description="with helios: http(s) URL of the job.json its workers read")
+    lenient: bool = Field(default=False, description="with helios: also take answers without exit code for success")
+    memory_mb: int = Field(
+        default=2048, ge=128, le=131_072, description="memory of one instance, for estimates of cost"
+    )
+
+
+class LambdaBackend(_Remote):
+    """AWS Lambda: one synchronous invocation renders one chunk."""
+
+    type: Literal["lambda"] = "lambda"
+    function: str | None = Field(default=None, description="name or ARN; default: the first that the worker may call")
+    region: str | None = Field(default=None, description="region of the function; default: the worker's")
+
+
+class CloudRunBackend(_Remote):
+    """Google Cloud Run: one request renders one chunk."""
+
+    type: Literal["cloud_run"] = "cloud_run"
+    url: str | None = Field(default=None, description="the service; default: the first that the worker may call")
+    vcpus: float = Field(default=1, gt=0, le=64, description="vCPUs of one instance, for estimates of cost")
+
+
+RemoteBackend = LambdaBackend | CloudRunBackend
+
+
+def _form(value: object) -> str:
+    if isinstance(value, str):
+        return "name"
+    return str(value.get("type")) if isinstance(value, dict) else str(getattr(value, "type", None))
+
+
+Backend = Annotated[
+    Annotated[Literal["local", "lambda", "cloud_run"], Tag("name")]
+    | Annotated[LambdaBackend, Tag("lambda")]
+    | Annotated[CloudRunBackend, Tag("cloud_run")],
+    Discriminator(_form),
+]
+
+
+def kind_of_backend(backend: Backend) -> BackendKind:
+    """Return where a job's chunks are rendered."""
+    return BackendKind(backend if isinstance(backend, str) else backend.type)
+
+
+def remote_backend(backend: Backend) -> RemoteBackend | None:
+    """Return the settings of a remote backend, also where a job only names it; None for the local one."""
+    match backend:
+        case "local":
+            return None
+        case "lambda":
+            return LambdaBackend()
+        case "cloud_run":
+            return CloudRunBackend()
+        case _:
+            return backend

@@ -1,0 +1,207 @@
+"""A store in a directory, which all hosts that render share."""
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from longtake.stores.store import StoredFile
+
+# No hard link can be had here: another file system, one that knows none, or a file with too many of them.
+_UNLINKABLE = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class DirectoryStore:
+    """A store whose files are files of this host; see `Store`.
+
+    Args:
+        base: The directory.
+    """
+
+    is_local = True
+    parallel = 1
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.url = str(base)
+
+    def locate(self, path: str) -> str:
+        """Return the location of a path as a job names it."""
+        return os.path.normpath(self.base / path)
+
+    def local(self, location: str) -> Path:
+        """Return the file itself."""
+        return Path(location)
+
+    def read(self, location: str) -> bytes:
+        """Return the content of a file."""
+        return Path(location).read_bytes()
+
+    def stat(self, location: str) -> StoredFile | None:
+        """Return what is known of a file, links followed; None where there is none."""
+        try:
+            return _stored(location, os.stat(location))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def files(self, folder: str) -> Iterator[StoredFile]:
+        """Return the files in a folder; hidden ones are still being written."""
+        found = []
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                # Gone again: another worker has cleared it away.
+                with suppress(FileNotFoundError):
+                    if not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False):
+                        found.append(_stored(entry.path, entry.stat()))
+        yield from sorted(found, key=lambda file: file.location)
+
+    def folders(self, folder: str) -> Iterator[str]:
+        """Return the names of the folders in a folder."""
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            yield from sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+
+    def create(self, location: str, content: bytes) -> bool:
+        """Make a file unless there is one."""
+        partial = _write_partial(Path(location), content)
+        try:
+            return _link(partial, Path(location), sync=True)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def replace(self, location: str, content: bytes) -> None:
+        """Write a file, whatever was there."""
+        _write_partial(Path(location), content).replace(location)
+
+    def put(self, file: Path, location: str) -> bool:
+        """Give a file a second name, or a copy where no link can be had."""
+        target = Path(location)
+        if file == target:
+            return True
+        return _link(file, target, sync=False)
+
+    def copy(self, source: str, target: str) -> bool:
+        """Give a file a second name unless that is taken."""
+        return self.put(Path(source), target)
+
+    def bring(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
+        """Return the file itself; who must be sure of its content reads it."""
+        path = Path(location)
+        os.stat(path)
+        return path
+
+    def digest(self, location: str) -> str:
+        """Return the SHA-256 of a file, read in pieces."""
+        return file_digest(Path(location))
+
+    def move(self, source: str, target: str) -> bool:
+        """Give a file another name instead of its own, never over another file."""
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Taken before it is used: another worker may be moving a file to this name.
+            Path(target).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        try:
+            shutil.move(source, target)
+        except FileNotFoundError:
+            os.unlink(target)
+            raise
+        return True
+
+    def remove(self, location: str) -> None:
+        """Remove a file, if it is there."""
+        Path(location).unlink(missing_ok=True)
+
+    def remove_all(self, folder: str) -> None:
+        """Remove a folder with all that is in it."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def sync(self, folders: Iterable[str]) -> None:
+        """Make names survive a power cut, as the files' own fsync does not."""
+        for folder in folders:
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lend(source: Path, target: Path) -> bool:
+    """Give a file a second name, or a copy where no link can be had; return whether the name was free.
+
+    A copy may be torn by a crash: for files that are checked against a digest before they are used.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _UNLINKABLE:
+            raise
+        with source.open("rb") as readable, target.open("xb") as writable:
+            shutil.copyfileobj(readable, writable, 1 << 20)
+    return True
+
+
+def _link(source: Path, target: Path, *, sync: bool) -> bool:
+    """Give a complete file its final name unless that is taken.
+
+    A hard link either appears whole or fails with EEXIST, on local disks and on NFS alike, which a rename, that
+    replaces, does not.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return _copy(source, target)
+    if sync:
+        DirectoryStore(target.parent).sync([str(target.parent)])
+    return True
+
+
+def _copy(source: Path, target: Path) -> bool:
+    """Do the same from another file system: copy beside the target first."""
+    partial = _partial(target)
+    try:
+        shutil.copyfile(source, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        # Its time is how a file that was changed after it was published is told.
+        known = source.stat()
+        os.utime(partial, ns=(known.st_atime_ns, known.st_mtime_ns))
+        return _link(partial, target, sync=False)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_partial(target: Path, content: bytes) -> Path:
+    partial = _partial(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return partial
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
+
+
+def _stored(location: str, status: os.stat_result) -> StoredFile:
+    identity = f"{status.st_dev}:{status.st_ino}"
+    return StoredFile(os.fspath(location), status.st_size, status.st_mtime_ns, identity)
