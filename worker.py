@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,6 +28,7 @@ import devserver
 from activities.attempts.host import Host
 from activities.backends.local import LocalBackend
 from activities.drain import DrainActivities
+from activities.places import Places
 from activities.plan import PlanActivities
 from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
 from activities.processes.supervisor import Supervisor
@@ -34,6 +36,7 @@ from activities.processes.sweep import sweep_leftovers
 from activities.render import RenderActivities
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
+from activities.stores.input_cache import InputCache
 from activities.watching.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts, worker_identity
 from longtake.backends import BackendKind
@@ -68,11 +71,21 @@ def build_workers(
     programs = Programs(settings.allowed_commands, find_ffmpeg())
     tools = settings.tools_dir or devserver.cache_dir() / "tools"
     offer_ffmpeg(programs.ffmpeg, tools)
-    host = Host(LocalBackend(supervisor), programs, dict(os.environ), settings.pass_env, tools, settings.host)
+    host = Host(
+        backend=LocalBackend(supervisor),
+        programs=programs,
+        environ=dict(os.environ),
+        inputs=InputCache(settings.scratch / "inputs", settings.inputs_bytes),
+        scratch=settings.scratch,
+        pass_env=settings.pass_env,
+        tools_dir=tools,
+        name=settings.host,
+    )
     watches = JobWatches(client, settings.contact_seconds)
     others = OtherHosts(client, render_queue(settings.task_queue, BackendKind.LOCAL), settings.host)
     identity = worker_identity(os.getpid(), settings.host)
-    plan = PlanActivities(settings.roots, programs, search_attributes=search_attributes)
+    places = partial(Places, settings.roots, settings.stores)
+    plan = PlanActivities(host, places, search_attributes=search_attributes)
     stitch, drain = StitchActivities(host, watches), DrainActivities(client)
     render = RenderActivities(host, watches, others)
     orchestration = Worker(

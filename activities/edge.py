@@ -3,20 +3,21 @@
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.attempts.host import Host
 from activities.failures import StoreNotSharedError
 from activities.stores.job_folder import OpenJob
 from longtake.errors import ErrorType
 from longtake.work import JobRef
 
 
-def open_job(ref: JobRef) -> OpenJob:
-    """Return an accepted job.
+def open_job(ref: JobRef, host: Host) -> OpenJob:
+    """Return an accepted job; blocking, where its store is elsewhere.
 
     Raises:
         ApplicationError: `StoreNotShared`, retried: its folder is not here, and may be on another worker.
     """
     try:
-        return OpenJob.read(ref)
+        return OpenJob.read(ref, scratch=host.scratch)
     except StoreNotSharedError as error:
         raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
 

@@ -1,15 +1,15 @@
 """Planning: the edge between Temporal and the acceptance of a job."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.accepting import Acceptance
+from activities.attempts.host import Host
 from activities.beating import beating
-from activities.processes.programs import Programs
+from activities.places import Places
 from activities.threads import in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.work import JobPlan, PlanOrder
@@ -19,14 +19,14 @@ class PlanActivities:
     """Accepts jobs for the store that this worker sees.
 
     Args:
-        roots: Folders that jobs may use; the first one is for jobs that name none.
-        programs: Programs that jobs may run.
+        host: What this worker offers.
+        places: Makes what it lets jobs use.
         search_attributes: Whether the namespace has Longtake's search attributes.
     """
 
-    def __init__(self, roots: Sequence[Path], programs: Programs, *, search_attributes: bool) -> None:
-        self._roots = roots
-        self._programs = programs
+    def __init__(self, host: Host, places: Callable[[], Places], *, search_attributes: bool) -> None:
+        self._host = host
+        self._places = places
         self._search_attributes = search_attributes
 
     @activity.defn(name="plan_job")
@@ -45,7 +45,7 @@ class PlanActivities:
                 raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
 
     def _plan(self, order: PlanOrder) -> JobPlan:
-        acceptance = Acceptance(order, self._roots, self._programs)
+        acceptance = Acceptance(order, self._host, self._places())
         opened = acceptance.run()
         done = acceptance.finished(opened)
         return JobPlan(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from datetime import timedelta
+from functools import partial
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -12,6 +13,7 @@ from activities.attempts.span import NextTry, Span
 from activities.beating import beating
 from activities.edge import open_job
 from activities.failures import AttemptLostError
+from activities.threads import in_thread
 from activities.watching.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts
 from longtake.errors import ErrorType
@@ -45,7 +47,7 @@ class RenderActivities:
             ApplicationError: `AttemptFailed`, `AnotherHost` and `AttemptLost`, retried; `ChunkFailed`, when tries are
                 used up. Each has a `SpanReport` in its details.
         """
-        job = open_job(order.ref)
+        job = await in_thread(partial(open_job, order.ref, self._host))
         span = Span(self._host, self._others, job, order, _last_heartbeat())
         try:
             async with beating(lambda: span.heartbeat), self._watches.watching(parallel=job.job.max_parallel) as watch:

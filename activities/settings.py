@@ -5,9 +5,9 @@ import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
@@ -36,6 +36,36 @@ class WorkerSettings(BaseModel):
     contact_seconds: float = Field(
         default=30, ge=1, description="LONGTAKE_CONTACT_SECONDS: renders stop when Temporal is away for longer"
     )
+    scratch: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()).resolve() / f"longtake-{os.getuid()}",
+        description="LONGTAKE_SCRATCH: where this host works for stores that are elsewhere",
+    )
+    stores: tuple[str, ...] = Field(
+        default=(), description="LONGTAKE_STORES: s3://bucket/prefix that jobs may use, split by spaces"
+    )
+    inputs_bytes: int = Field(
+        default=50 * 2**30, ge=0, description="LONGTAKE_INPUTS_BYTES: what fetched inputs may take on this host"
+    )
+    lambda_functions: tuple[str, ...] = Field(
+        default=(), description="LONGTAKE_LAMBDA_FUNCTIONS: names or ARNs that jobs may call; the first is the default"
+    )
+    lambda_slots: int = Field(default=100, ge=1, le=1000, description="LONGTAKE_LAMBDA_SLOTS: chunks on Lambda at once")
+    cloud_run_urls: tuple[str, ...] = Field(
+        default=(), description="LONGTAKE_CLOUD_RUN_URLS: services that jobs may call; the first is the default"
+    )
+    cloud_run_slots: int = Field(
+        default=100, ge=1, le=1000, description="LONGTAKE_CLOUD_RUN_SLOTS: chunks on Cloud Run at once"
+    )
+    service_concurrency: int = Field(
+        default=100, ge=1, le=1000, description="LONGTAKE_SERVICE_CONCURRENCY: calls of one function or service at once"
+    )
+    remote_secret: SecretStr = Field(
+        default=SecretStr(""), description="LONGTAKE_REMOTE_SECRET: what orders to remote agents are signed with"
+    )
+    remote_auth: Literal["hmac", "iam"] = Field(
+        default="hmac", description="LONGTAKE_REMOTE_AUTH: hmac, or iam where the platform alone decides who may call"
+    )
+    prices: str = Field(default="", description="LONGTAKE_PRICES: what services ask, as name=USD, split by spaces")
     # Renders that end within it count; the others are stopped and go to another worker.
     shutdown_grace_seconds: float = Field(default=1, ge=0, description="LONGTAKE_SHUTDOWN_GRACE_SECONDS")
 
@@ -55,17 +85,21 @@ class WorkerSettings(BaseModel):
                 "LONGTAKE_ALLOWED_COMMANDS is not set; name the programs that jobs may run, as in ffmpeg:blender, or "
                 "start with --dev"
             )
-        values = {
-            "task_queue": environ.get("LONGTAKE_TASK_QUEUE") or DEFAULT_TASK_QUEUE,
+        named = {
+            name: text for name in cls.model_fields if (text := environ.get(f"LONGTAKE_{name.upper()}", "").strip())
+        }
+        values: dict[str, object] = {
+            "slots": os.cpu_count() or 1,
+            **named,
             "roots": roots or (Path.cwd(), Path.home(), Path(tempfile.gettempdir()).resolve()),
             "allowed_commands": allowed or None,
-            "slots": slots if slots is not None else environ.get("LONGTAKE_SLOTS") or os.cpu_count() or 1,
             "pass_env": _words(environ.get("LONGTAKE_PASS_ENV", "")),
-            "tools_dir": environ.get("LONGTAKE_TOOLS_DIR") or None,
-            "host": environ.get("LONGTAKE_HOST") or socket.gethostname(),
-            "contact_seconds": environ.get("LONGTAKE_CONTACT_SECONDS") or 30,
-            "shutdown_grace_seconds": environ.get("LONGTAKE_SHUTDOWN_GRACE_SECONDS") or 1,
+            "stores": environ.get("LONGTAKE_STORES", "").split(),
+            "lambda_functions": environ.get("LONGTAKE_LAMBDA_FUNCTIONS", "").split(),
+            "cloud_run_urls": environ.get("LONGTAKE_CLOUD_RUN_URLS", "").split(),
         }
+        if slots is not None:
+            values["slots"] = slots
         try:
             return cls.model_validate(values)
         except ValidationError as error:

@@ -20,6 +20,7 @@ from activities.watching.watcher import Watcher
 from longtake.errors import BadJobError, ErrorType
 from longtake.ranges import RangeSet
 from longtake.status import RenderJobResult
+from longtake.stores.store import each
 from longtake.work import Heartbeat, StitchOrder
 
 # A film that fails this often for no fault of its chunks fails the job.
@@ -52,7 +53,7 @@ class StitchActivities:
 
         try:
             async with beating(lambda: beat), self._watches.watching(parallel=1) as watch:
-                job = open_job(order.ref)
+                job = await in_thread(partial(open_job, order.ref, self._host))
                 sidecars = await in_thread(partial(_sidecars, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
                 beat = beat.model_copy(update={"frames": frames})
@@ -79,18 +80,23 @@ def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
     Raises:
         RefusedError: A chunk was never finished, or its files were damaged since.
     """
+    store = job.folder.store
+    numbers = [n for start, stop in missing.gaps(0, len(job.chunks)).ranges for n in range(start, stop)]
+
+    def look(chunk: int) -> tuple[Sidecar | None, bool]:
+        sidecar = job.folder.sidecar(chunk_key(chunk))
+        return sidecar, sidecar is not None and is_intact(store, sidecar)
+
     found = []
-    for start, stop in missing.gaps(0, len(job.chunks)).ranges:
-        for chunk in range(start, stop):
-            sidecar = job.folder.sidecar(chunk_key(chunk))
-            if sidecar is None or not is_intact(sidecar):
-                path = job.target(job.chunks[chunk].outputs()[0])
-                state = "is not finished" if sidecar is None else "is missing or has another size than was published"
-                revoke(job.folder, chunk_key(chunk))
-                raise RefusedError(
-                    f"no film was made: chunk {chunk} ({path}) {state}; `longtake retry {job.ref.id}` renders it again"
-                )
-            found.append(sidecar)
+    for chunk, (sidecar, intact) in zip(numbers, each(store, look, numbers), strict=True):
+        if sidecar is None or not intact:
+            path = job.target(job.chunks[chunk].outputs()[0])
+            state = "is not finished" if sidecar is None else "is missing or has another size than was published"
+            revoke(job.folder, chunk_key(chunk))
+            raise RefusedError(
+                f"no film was made: chunk {chunk} ({path}) {state}; `longtake retry {job.ref.id}` renders it again"
+            )
+        found.append(sidecar)
     if not found:
         raise RefusedError("no film was made: every chunk failed; `longtake retry` tries them again")
     return found

@@ -4,26 +4,31 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from activities.attempts.attempt import Bill
 from activities.attempts.checking import OutputProof, Proof, check_chunk
 from activities.attempts.finished_frames import FinishedFrames
 from activities.attempts.frame_runs import FrameRuns
 from activities.attempts.host import Host, attempt_tag
+from activities.attempts.log_shipping import shipping_log
 from activities.attempts.run_watcher import RunWatcher
 from activities.backends.backend import RenderTask, RenderWatcher
-from activities.failures import AttemptError
+from activities.failures import AttemptError, AttemptLostError
 from activities.processes.usage import Usage
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.kept_frames import KeptFrames
-from activities.stores.publish import discard_attempt, finish_claim, publish, published_file
+from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
 from activities.stores.records import Sidecar
 from activities.threads import in_thread
 from longtake.outputs import OutputKind
 from longtake.planning import Chunk
 from longtake.policies import ProgressSpec, ResumeUnit
+from longtake.status import RemoteStop
+from longtake.stores.store import StoreError
 
 
 class ChunkAttempt:
@@ -43,12 +48,22 @@ class ChunkAttempt:
         self._name = name
         self._key = chunk_key(chunk.index)
         self._folder = job.folder
-        self._dir = self._folder.attempt_dir(self._key, name)
+        self._store = job.folder.store
+        self._place = job.folder.attempt_dir(self._key, name)
+        self._dir = self._store.local(self._place)
+        self._workdir = self._dir
         self._targets = [job.target(path) for path in chunk.outputs()]
         self._kept = KeptFrames(self._folder, self._key)
         self._runs: FrameRuns | None = None
         self._used = Usage()
         self.log = self._folder.log_path(self._key, name)
+
+    # Nobody but its owner pays for this host, and a cancel ends here only when nothing runs any more.
+    stop: RemoteStop | None = None
+
+    async def bill(self) -> Bill:
+        """Return nothing: hosts of one's own send no bills."""
+        return Bill()
 
     async def published(self) -> Sidecar | None:
         """Return the sidecar if the chunk is finished, by whomever; finishes what a dead winner began to publish."""
@@ -65,17 +80,20 @@ class ChunkAttempt:
 
         Raises:
             AttemptError: This try has failed.
+            AttemptLostError: It ended through no fault of its own, or the store is away.
         """
         try:
-            return await self._run(watcher)
+            with ExitStack() as stack:
+                self._workdir = await in_thread(lambda: stack.enter_context(self._host.inputs.laid_out(self._job)))
+                async with shipping_log(self._store, self.log):
+                    return await self._run(watcher)
         except (AttemptError, OSError) as error:
             if (standing := await self.published()) is not None:
                 # Another attempt was quicker, and has cleared this one's files away.
                 return standing
             if isinstance(error, AttemptError):
                 raise
-            # A full disk, a share that went away: not the renderer's fault, and still a try that made nothing.
-            raise AttemptError(f"{error.filename or self._dir}: {error.strerror or error}") from error
+            raise _of_files(error, self._dir) from error
         finally:
             await in_thread(self._clean_up)
 
@@ -93,10 +111,10 @@ class ChunkAttempt:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
 
         def task(part: Chunk, place: Path, finished: FinishedFrames) -> RenderTask:
-            files = tuple(place / self._relative(self._job.target(path)) for path in part.outputs())
+            files = tuple(place / self._relative(path) for path in part.outputs())
             return self._task(part, place, counted_dir=place, outputs=files, is_whole=finished.are_all)
 
-        names = [self._relative(target) for target in self._targets]
+        names = [self._relative(path) for path in self._chunk.outputs()]
         kept = self._kept if keeps else None
         self._runs = FrameRuns(self._host.backend, self._chunk, self._dir, names, kept, task)
         try:
@@ -110,7 +128,7 @@ class ChunkAttempt:
 
     async def _render_whole(self, watcher: RenderWatcher) -> list[Path]:
         made = await in_thread(self._prepare)
-        written = self._targets if self._chunk.writes_in_place else made
+        written = self._in_place if self._chunk.writes_in_place else made
         proof: Callable[[], bool] | None
         if self._chunk.kind is OutputKind.FRAMES:
             proof = FinishedFrames(dict(enumerate(written))).are_all
@@ -150,21 +168,26 @@ class ChunkAttempt:
 
     def _prepare(self) -> list[Path]:
         """Make the attempt's place; return the files in it."""
-        made = [self._dir / self._relative(target) for target in self._targets]
+        made = [self._dir / self._relative(path) for path in self._chunk.outputs()]
         self._dir.mkdir(parents=True, exist_ok=True)
-        for mine, target in zip(made, self._targets, strict=True):
+        for mine, target in zip(made, self._in_place, strict=True):
             mine.parent.mkdir(parents=True, exist_ok=True)
             if self._chunk.writes_in_place:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():
                     # Left by an attempt that was killed: nobody has published, or this attempt would not run.
-                    self._folder.set_aside(target, f"{self._key}.{target.name}")
+                    self._folder.set_aside(str(target), f"{self._key}.{target.name}")
         return made
 
-    def _relative(self, target: Path) -> Path:
+    @property
+    def _in_place(self) -> list[Path]:
+        """Where a command writes that names its outputs itself: their final places, which are files of this host."""
+        return list(map(Path, self._targets))
+
+    def _relative(self, path: str) -> Path:
         """Return an output's path inside the attempt's place: the job's own, unless that leads out of the store."""
-        base = self._folder.base_dir
-        return target.relative_to(base) if target.is_relative_to(base) else Path(target.name)
+        target, base = self._job.target(path), f"{self._store.url}/"
+        return Path(target.removeprefix(base)) if target.startswith(base) else Path(Path(target).name)
 
     def _task(
         self,
@@ -178,15 +201,15 @@ class ChunkAttempt:
     ) -> RenderTask:
         """Return what renders these frames of the chunk into a folder, or another command that reads them there."""
         job = self._job.job
-        output = place / self._relative(self._job.target(chunk.output_pattern()))
+        output = place / self._relative(chunk.output_pattern())
         expanded = chunk.command(command or chunk.command_template, output=str(output), output_dir=str(output.parent))
         tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self._name)
         return RenderTask(
-            command=self._host.programs.resolve(expanded, base_dir=self._folder.base_dir, field="command"),
-            cwd=self._folder.base_dir,
+            command=self._host.programs.resolve(expanded, base_dir=self._workdir, field="command"),
+            cwd=self._workdir,
             env=self._host.environment(self._job, tag),
             tag=tag,
-            log=self.log,
+            log=self._store.local(self.log),
             timeouts=job.timeouts,
             retry=job.retry,
             program=Path(expanded[0]).name,
@@ -203,7 +226,7 @@ class ChunkAttempt:
         """Bring home what a command wrote under its final name, before anyone can take it for published."""
         if not self._chunk.writes_in_place:
             return
-        for mine, target in zip(made, self._targets, strict=True):
+        for mine, target in zip(made, self._in_place, strict=True):
             if target.exists():
                 os.replace(target, mine)
 
@@ -216,13 +239,20 @@ class ChunkAttempt:
                 attempt=self._name,
                 host=self._host.name,
                 frames=proof.frames,
-                files=tuple(map(published_file, made, self._targets)),
+                files=hand_in(self._folder, made, self._place, self._targets),
                 video=proof.video,
                 width=proof.width,
                 height=proof.height,
                 render_seconds=round(seconds, 3),
                 cpu_seconds=round(self._used.cpu_seconds, 3),
                 peak_memory_bytes=self._used.peak_memory_bytes,
-                log=str(self.log),
+                log=self.log,
             ),
         )
+
+
+def _of_files(error: OSError, place: Path) -> AttemptError | AttemptLostError:
+    """Return what a full disk or a store that went away makes of a try: not the renderer's fault."""
+    if isinstance(error, StoreError):
+        return AttemptLostError(str(error)) if error.passing else AttemptError(str(error))
+    return AttemptError(f"{error.filename or place}: {error.strerror or error}")

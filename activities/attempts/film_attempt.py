@@ -3,11 +3,13 @@
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from activities.attempts.host import Host, attempt_tag
+from activities.attempts.log_shipping import shipping_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.failures import AttemptError, RefusedError
 from activities.media.audio import audio_command, audio_suffix
@@ -18,13 +20,14 @@ from activities.media.facts import VideoFacts
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
 from activities.stores.job_folder import FILM, OpenJob
-from activities.stores.publish import discard_attempt, finish_claim, publish, published_file
-from activities.stores.records import Sidecar
+from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
+from activities.stores.records import PublishedFile, Sidecar
 from activities.stores.standing import revoke
 from activities.threads import in_thread
 from longtake.outputs import FILM_SUFFIXES, OutputKind
 from longtake.placeholders import expand
 from longtake.status import RenderJobResult
+from longtake.stores.store import each
 
 
 class FilmAttempt:
@@ -45,7 +48,10 @@ class FilmAttempt:
         self._name = name
         self._watcher = watcher
         self._stop = threading.Event()
-        self._dir = job.folder.attempt_dir(FILM, name)
+        self._store = job.folder.store
+        self._place = job.folder.attempt_dir(FILM, name)
+        self._dir = self._store.local(self._place)
+        self._workdir = self._dir
         self._frames = sum(sidecar.frames for sidecar in sidecars)
         self.log = job.folder.log_path(FILM, name)
 
@@ -56,16 +62,16 @@ class FilmAttempt:
             AttemptError: This try has failed.
             RefusedError: A chunk is not what was published; the sentence names it.
         """
-        if self._job.job.output is None:
-            # A merge command whose film cannot be told from its words: its exit code is all there is.
-            await self._merge(None)
-            return RenderJobResult(frames=self._frames)
-        standing = await in_thread(partial(finish_claim, self._job.folder, FILM))
+        standing = None
+        if self._job.job.output is not None:
+            standing = await in_thread(partial(finish_claim, self._job.folder, FILM))
         if standing is None:
-            try:
-                standing = await self._make()
-            finally:
-                discard_attempt(self._job.folder, FILM, self._name)
+            with ExitStack() as stack:
+                self._workdir = await in_thread(lambda: stack.enter_context(self._host.inputs.laid_out(self._job)))
+                async with shipping_log(self._store, self.log):
+                    standing = await self._make()
+        if standing is None:
+            return RenderJobResult(frames=self._frames)
         (film,) = standing.files
         return RenderJobResult(
             output=film.path,
@@ -75,10 +81,20 @@ class FilmAttempt:
             duration_seconds=standing.duration_seconds,
         )
 
-    async def _make(self) -> Sidecar:
+    async def _make(self) -> Sidecar | None:
+        if self._job.job.output is None:
+            # A merge command whose film cannot be told from its words: its exit code is all there is.
+            await self._merge(None)
+            return None
+        try:
+            return await self._make_film()
+        finally:
+            await in_thread(partial(discard_attempt, self._job.folder, FILM, self._name))
+
+    async def _make_film(self) -> Sidecar:
         self._dir.mkdir(parents=True, exist_ok=True)
         target = self._job.target(self._job.film_path)
-        film = self._dir / target.name
+        film = self._dir / target.rpartition("/")[2]
         job = self._job.job
         if job.merge_command is not None:
             await self._merge(film)
@@ -90,9 +106,10 @@ class FilmAttempt:
         return await in_thread(partial(self._publish, film, target, facts))
 
     async def _join(self, film: Path) -> None:
+        files = await in_thread(self._bring_chunks)
         chunks = [
-            ChunkFile(Path(sidecar.files[0].path), f"chunk {int(sidecar.key)}", sidecar.frames)
-            for sidecar in self._sidecars
+            ChunkFile(path, f"chunk {int(sidecar.key)}", sidecar.frames)
+            for path, sidecar in zip(files, self._sidecars, strict=True)
         ]
         sound = await self._sound(film) if self._job.job.audio else None
         join = partial(
@@ -102,6 +119,29 @@ class FilmAttempt:
             await in_thread(join, self._stop)
         except MediaError as error:
             self._refuse(error)
+
+    def _bring_chunks(self) -> list[Path]:
+        """Return the published files of all chunks in order, on this host."""
+        files = [file for sidecar in self._sidecars for file in sidecar.files]
+        place = self._dir / "chunks"
+
+        def bring(numbered: tuple[int, PublishedFile]) -> Path:
+            number, file = numbered
+            return self._store.bring(file.path, place / f"{number:09}{Path(file.path).suffix}", sha256=file.sha256)
+
+        return each(self._store, bring, enumerate(files))
+
+    def _lay_out_chunks(self) -> None:
+        """Bring all chunks under the names that the job gives them, for a merge command that knows them by these."""
+        place = self._dir / "merge"
+        files = [file for sidecar in self._sidecars for file in sidecar.files]
+        root = f"{self._store.url}/"
+        each(
+            self._store,
+            lambda file: self._store.bring(file.path, place / file.path.removeprefix(root), sha256=file.sha256),
+            files,
+        )
+        self._workdir = place
 
     def _refuse(self, error: MediaError) -> None:
         """Name the culprit; a damaged chunk is taken back, so that a retry of the job renders it again."""
@@ -134,17 +174,14 @@ class FilmAttempt:
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)
-        number = 0
-        for sidecar in self._sidecars:
-            for file in sidecar.files:
-                os.symlink(file.path, links / f"{number:09}{Path(file.path).suffix}")
-                number += 1
+        for number, path in enumerate(self._bring_chunks()):
+            os.symlink(path, links / f"{number:09}{path.suffix}")
 
     async def _sound(self, film: Path) -> Path:
         """Return the job's audio, encoded once, as long as the film."""
         job = self._job.job
         sound = self._dir / f"sound{audio_suffix(film.suffix)}"
-        source = self._job.target(job.audio or "")
+        source = self._workdir / (job.audio or "")
         await self._run(
             audio_command(
                 self._host.programs.ffmpeg, source, sound, duration=self._frames / job.rate, film_suffix=film.suffix
@@ -153,20 +190,21 @@ class FilmAttempt:
         return sound
 
     async def _merge(self, film: Path | None) -> None:
+        if not self._store.is_local:
+            await in_thread(self._lay_out_chunks)
         words = {"output": str(film)} if film is not None else {}
         command = [expand(part, words) for part in self._job.job.merge_command or ()]
-        programs, base_dir = self._host.programs, self._job.folder.base_dir
-        resolved = programs.resolve(command, base_dir=base_dir, field="merge_command")
+        resolved = self._host.programs.resolve(command, base_dir=self._workdir, field="merge_command")
         await self._run(resolved, Path(command[0]).name)
 
     async def _run(self, command: Sequence[str], program: str = "ffmpeg") -> None:
         tag = attempt_tag(self._job, chunk=FILM, attempt=self._name)
         task = RenderTask(
             command=tuple(command),
-            cwd=self._job.folder.base_dir,
+            cwd=self._workdir,
             env=self._host.environment(self._job, tag),
             tag=tag,
-            log=self.log,
+            log=self._store.local(self.log),
             program=program,
             stop=self._frames,
             # A film may take days to encode; standing still ends it all the same.
@@ -201,7 +239,7 @@ class FilmAttempt:
         except MediaError as error:
             raise AttemptError(f"the film is not what it must be: {error.sentence}") from error
 
-    def _publish(self, film: Path, target: Path, facts: FilmFacts | None) -> Sidecar:
+    def _publish(self, film: Path, target: str, facts: FilmFacts | None) -> Sidecar:
         return publish(
             self._job.folder,
             Sidecar(
@@ -210,10 +248,10 @@ class FilmAttempt:
                 attempt=self._name,
                 host=self._host.name,
                 frames=facts.frames if facts else self._frames,
-                files=(published_file(film, target),),
+                files=hand_in(self._job.folder, [film], self._place, [target]),
                 width=facts.width if facts else None,
                 height=facts.height if facts else None,
                 duration_seconds=facts.duration_seconds if facts else None,
-                log=str(self.log),
+                log=self.log,
             ),
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from activities.backends.backend import Backend
 from activities.processes.environment import render_environment
 from activities.processes.programs import Programs
+from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import OpenJob
 
 
@@ -19,6 +20,9 @@ class Host:
     backend: Backend
     programs: Programs
     environ: Mapping[str, str]
+    inputs: InputCache
+    # Where this host works for stores that are elsewhere.
+    scratch: Path
     pass_env: Sequence[str] = ()
     tools_dir: Path | None = None
     name: str = socket.gethostname()

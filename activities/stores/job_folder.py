@@ -1,15 +1,11 @@
-"""A job's own folder in a directory store: `.longtake/<job>/`."""
+"""A job's own folder in its store: `.longtake/<job>/`."""
 
-import hashlib
-import os
-import shutil
 from functools import lru_cache
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from activities.failures import StoreNotSharedError
-from activities.stores.files import write_new
 from activities.stores.records import Sidecar
 from longtake.errors import BadJobError
 from longtake.job import RenderJobSpec
@@ -18,6 +14,8 @@ from longtake.outputs import BOOKKEEPING_FOLDER
 from longtake.placeholders import expand
 from longtake.planning import ChunkPlan
 from longtake.ranges import RangeSet
+from longtake.stores.opening import open_store
+from longtake.stores.store import Store
 from longtake.work import JobRef
 
 FILM = "film"
@@ -29,7 +27,7 @@ def chunk_key(chunk: int) -> str:
 
 
 class JobFolder:
-    """The files that Longtake keeps about one job.
+    """The files that Longtake keeps about one job; all locations are of its store.
 
     ```
     .longtake/<job>/job.json           the job as accepted
@@ -38,25 +36,31 @@ class JobFolder:
                     claims/<chunk>.json  winners that are being published
                     attempts/<chunk>/<attempt>/  what attempts write
                     frames/<chunk>/    finished frames of chunks that are not finished
+                    remote/<chunk>/    calls of services that render, see `longtake.remote`
                     logs/<chunk>.<attempt>.log
                     aside/             what was taken out of the way
     ```
     """
 
-    def __init__(self, base_dir: Path, job_id: str) -> None:
-        self.base_dir = base_dir
+    def __init__(self, store: Store, job_id: str) -> None:
+        self.store = store
         self.job_id = job_id
-        self.path = base_dir / BOOKKEEPING_FOLDER / job_id
+        self.path = f"{store.url}/{BOOKKEEPING_FOLDER}/{job_id}"
 
     @property
-    def job_file(self) -> Path:
+    def job_file(self) -> str:
         """Where the accepted job stands."""
-        return self.path / "job.json"
+        return f"{self.path}/job.json"
 
     @property
-    def list_file(self) -> Path:
+    def list_file(self) -> str:
         """Where the chunk list stands that came as a file."""
-        return self.path / "list.json"
+        return f"{self.path}/list.json"
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a job of this id was accepted here before."""
+        return self.store.stat(self.job_file) is not None
 
     def check_same(self, job: RenderJobSpec) -> None:
         """Pass when the folder is this job's, or not there yet.
@@ -64,18 +68,16 @@ class JobFolder:
         Raises:
             BadJobError: The folder is another job's.
         """
-        if self.job_file.exists() and self.read_job().digest() != job.digest():
+        if self.is_begun and self.read_job().digest() != job.digest():
             raise BadJobError(
                 f"id: {self.path} belongs to a different job with this id; choose another id or remove that folder"
             )
 
     def create(self, job: RenderJobSpec, chunk_list: bytes | None) -> None:
         """Write the job down; a folder of the same job stays as it is."""
-        for name in ("chunks", "claims", "attempts", "logs"):
-            (self.path / name).mkdir(parents=True, exist_ok=True)
         if chunk_list is not None:
-            write_new(self.list_file, chunk_list)
-        write_new(self.job_file, job.model_dump_json(exclude_defaults=True, indent=2).encode())
+            self.store.create(self.list_file, chunk_list)
+        self.store.create(self.job_file, job.model_dump_json(exclude_defaults=True, indent=2).encode())
         self.check_same(job)
 
     def read_job(self) -> RenderJobSpec:
@@ -84,23 +86,23 @@ class JobFolder:
         Raises:
             FileNotFoundError: It was not accepted here.
         """
-        return RenderJobSpec.model_validate_json(self.job_file.read_bytes())
+        return RenderJobSpec.model_validate_json(self.store.read(self.job_file))
 
-    def sidecar_path(self, key: str) -> Path:
+    def sidecar_path(self, key: str) -> str:
         """Return where the sidecar of a chunk or the film stands."""
-        return self.path / f"{FILM}.json" if key == FILM else self.path / "chunks" / f"{key}.json"
+        return f"{self.path}/{FILM}.json" if key == FILM else f"{self.path}/chunks/{key}.json"
 
-    def claim_path(self, key: str) -> Path:
+    def claim_path(self, key: str) -> str:
         """Return where the winner of a chunk or the film is written down before it is published."""
-        return self.path / "claims" / f"{key}.json"
+        return f"{self.path}/claims/{key}.json"
 
     def sidecar(self, key: str) -> Sidecar | None:
         """Return the sidecar of a chunk or the film, if it is finished."""
-        return read_record(self.sidecar_path(key))
+        return read_record(self.store, self.sidecar_path(key))
 
     def published(self) -> RangeSet:
         """Return the chunks that have sidecars."""
-        names = os.listdir(self.path / "chunks") if (self.path / "chunks").is_dir() else []
+        names = self.store.names(f"{self.path}/chunks")
         done = RangeSet()
         start = stop = 0
         for chunk in sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()):
@@ -111,44 +113,35 @@ class JobFolder:
         done.add(start, stop)
         return done
 
-    def attempt_dir(self, key: str, attempt: str) -> Path:
+    def attempt_dir(self, key: str, attempt: str) -> str:
         """Return the attempt's own place, which the attempt itself makes."""
-        return self.attempts_dir(key) / attempt
+        return f"{self.attempts_dir(key)}/{attempt}"
 
-    def attempts_dir(self, key: str) -> Path:
+    def attempts_dir(self, key: str) -> str:
         """Return where all attempts of a chunk have their places."""
-        return self.path / "attempts" / key
+        return f"{self.path}/attempts/{key}"
 
-    def frames_dir(self, key: str) -> Path:
+    def frames_dir(self, key: str) -> str:
         """Return where the frames of an unfinished chunk are kept."""
-        return self.path / "frames" / key
+        return f"{self.path}/frames/{key}"
 
-    def log_path(self, key: str, attempt: str) -> Path:
+    def remote_dir(self, key: str) -> str:
+        """Return where calls of services that render a chunk are written down."""
+        return f"{self.path}/remote/{key}"
+
+    def log_path(self, key: str, attempt: str) -> str:
         """Return where the attempt's renderer writes what it prints."""
-        return self.path / "logs" / f"{key}.{attempt}.log"
+        return f"{self.path}/logs/{key}.{attempt}.log"
 
-    def set_aside(self, path: Path, name: str) -> Path:
+    def set_aside(self, location: str, name: str) -> str:
         """Move a file out of the way, never over another one; return where it is now.
 
         Raises:
             FileNotFoundError: There is no such file any more.
         """
-        aside = self.path / "aside"
-        aside.mkdir(parents=True, exist_ok=True)
         number = 0
-        while True:
-            target = aside / f"{name}.{number}"
-            try:
-                # Taken before it is used: another attempt may be setting a file of this name aside.
-                target.touch(exist_ok=False)
-                break
-            except FileExistsError:
-                number += 1
-        try:
-            shutil.move(path, target)
-        except FileNotFoundError:
-            target.unlink()
-            raise
+        while not self.store.move(location, target := f"{self.path}/aside/{name}.{number}"):
+            number += 1
         return target
 
 
@@ -169,48 +162,46 @@ class OpenJob:
         self.chunks = ChunkPlan(job, read_chunk_list(chunk_list, "list.json") if chunk_list is not None else ())
 
     @staticmethod
-    def read(ref: JobRef) -> "OpenJob":
+    def read(ref: JobRef, *, scratch: Path) -> "OpenJob":
         """Return an accepted job; read once a worker, because jobs never change.
+
+        Args:
+            ref: Its name on the wire.
+            scratch: Where this host keeps what it works at for stores that are elsewhere.
 
         Raises:
             StoreNotSharedError: The job's folder is not here.
         """
-        return _read(ref)
+        return _read(ref, scratch)
 
     @property
     def film_path(self) -> str:
         """The film's path as the job names it."""
         return expand(self.job.output or "", {})
 
-    def target(self, path: str) -> Path:
-        """Return where a path of the job lies."""
-        return Path(os.path.normpath(self.folder.base_dir / path))
+    def target(self, path: str) -> str:
+        """Return the location of a path as the job names it."""
+        return self.folder.store.locate(path)
 
 
 @lru_cache(maxsize=16)
-def _read(ref: JobRef) -> OpenJob:
-    folder = JobFolder(Path(ref.base_dir), ref.id)
+def _read(ref: JobRef, scratch: Path) -> OpenJob:
+    folder = JobFolder(open_store(ref.store_url, scratch=scratch), ref.id)
     try:
         job = folder.read_job()
-        chunk_list = folder.list_file.read_bytes() if job.chunk_list is not None else None
+        chunk_list = folder.store.read(folder.list_file) if job.chunk_list is not None else None
     except FileNotFoundError as error:
         raise StoreNotSharedError(
-            f"this worker does not see {folder.path}; share {folder.base_dir} with all hosts that render"
+            f"this worker does not see {folder.path}; share {ref.store_url} with all hosts that render"
         ) from error
     if job.digest() != ref.digest:
         raise StoreNotSharedError(f"{folder.path} holds another job than {ref.id}; share one store with all hosts")
     return OpenJob(folder, ref, job, chunk_list)
 
 
-def read_record(path: Path) -> Sidecar | None:
+def read_record(store: Store, location: str) -> Sidecar | None:
     """Return a record, or None where there is none that can be read."""
     try:
-        return Sidecar.model_validate_json(path.read_bytes())
+        return Sidecar.model_validate_json(store.read(location))
     except (FileNotFoundError, ValidationError):
         return None
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

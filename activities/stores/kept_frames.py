@@ -3,7 +3,6 @@
 import logging
 import os
 import secrets
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterable
@@ -15,9 +14,10 @@ from pydantic import ValidationError
 
 from activities.media.errors import MediaError
 from activities.media.images import ImageFacts, check_image
-from activities.stores.files import lend, write_new
-from activities.stores.job_folder import JobFolder, file_digest
+from activities.stores.job_folder import JobFolder
 from activities.stores.records import KeptBatch, KeptFrame
+from longtake.stores.directory import file_digest
+from longtake.stores.store import StoreError, each
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class KeptFrames:
 
     def __init__(self, folder: JobFolder, key: str) -> None:
         self._folder = folder
+        self._store = folder.store
         self._key = key
         self.path = folder.frames_dir(key)
 
@@ -70,12 +71,14 @@ class KeptFrames:
         found = [(frame, record) for frame in frames if (record := _record(frame, attempt, token)) is not None]
         if not found:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
         batch = KeptBatch(frames=tuple(record for _, record in found))
-        write_new(self.path / f"{attempt}.{token}.json", batch.model_dump_json().encode())
-        for frame, record in found:
-            with suppress(FileNotFoundError):
-                lend(frame.path, self.path / record.file)
+        self._store.create(f"{self.path}/{attempt}.{token}.json", batch.model_dump_json().encode())
+        each(self._store, lambda one: self._put(*one), found)
+
+    def _put(self, frame: FinishedFrame, record: KeptFrame) -> None:
+        # Gone: another attempt has published the chunk.
+        with suppress(FileNotFoundError):
+            self._store.put(frame.path, f"{self.path}/{record.file}")
 
     def verified(self, stop: threading.Event | None = None) -> dict[int, Path]:
         """Return the file of each frame that is whole, read from its first byte to its last.
@@ -92,35 +95,49 @@ class KeptFrames:
                 break
             if record.frame in sound or record.file not in names:
                 continue
-            if (problem := _problem(self.path / record.file, record)) is None:
+            if (problem := self._problem(record)) is None:
                 sound[record.frame] = record
             else:
                 self._set_aside(record.file, problem)
-        return {frame: self.path / record.file for frame, record in self._alike(sound).items()}
+        return {frame: self._local(record) for frame, record in self._alike(sound).items()}
 
     def remove(self) -> None:
         """Forget the kept frames: their chunk is finished, or was found wanting as a whole."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._store.remove_all(self.path)
         with suppress(OSError):
-            self.path.parent.rmdir()
+            self._store.local(self.path).parent.rmdir()
 
     def _read(self) -> tuple[list[KeptFrame], set[str]]:
         """Return all records in the order of frames, and the names of all other files."""
         records: list[KeptFrame] = []
         names = set()
-        with suppress(FileNotFoundError), os.scandir(self.path) as entries:
-            for entry in entries:
-                # Hidden ones are records that another attempt is writing.
-                if entry.name.startswith(".") or entry.is_dir(follow_symlinks=False):
-                    continue
-                if not entry.name.endswith(".json"):
-                    names.add(entry.name)
-                    continue
-                try:
-                    records += KeptBatch.model_validate_json(Path(entry.path).read_bytes()).frames
-                except (OSError, ValidationError):
-                    self._set_aside(entry.name, "it is no record")
+        for file in self._store.files(self.path):
+            if not file.name.endswith(".json"):
+                names.add(file.name)
+                continue
+            try:
+                records += KeptBatch.model_validate_json(self._store.read(file.location)).frames
+            except (FileNotFoundError, ValidationError):
+                self._set_aside(file.name, "it is no record")
         return sorted(records, key=lambda record: (record.frame, record.file)), names
+
+    def _local(self, record: KeptFrame) -> Path:
+        return self._store.local(f"{self.path}/{record.file}")
+
+    def _problem(self, record: KeptFrame) -> str | None:
+        """Return what is wrong with a kept file, if anything is."""
+        location = f"{self.path}/{record.file}"
+        try:
+            known = self._store.stat(location)
+            if known is not None and known.size_bytes != record.size_bytes:
+                return f"it has {known.size_bytes} bytes instead of {record.size_bytes}"
+            return _problem(self._store.bring(location, self._local(record), sha256=record.sha256), record)
+        except StoreError as error:
+            if error.passing:
+                raise
+            return error.sentence
+        except OSError as error:
+            return error.strerror or "it cannot be read"
 
     def _alike(self, sound: dict[int, KeptFrame]) -> dict[int, KeptFrame]:
         """Return the frames that have the size and kind of most: hosts may differ, a sequence must not."""
@@ -137,7 +154,7 @@ class KeptFrames:
     def _set_aside(self, name: str, why: str) -> None:
         # Another attempt of this chunk may have done so, or published the chunk.
         with suppress(FileNotFoundError):
-            place = self._folder.set_aside(self.path / name, f"{self._key}.{name}")
+            place = self._folder.set_aside(f"{self.path}/{name}", f"{self._key}.{name}")
             _log.warning("job %s: %s is no kept frame, %s: moved to %s", self._folder.job_id, name, why, place)
 
 
@@ -162,18 +179,13 @@ def _record(frame: FinishedFrame, attempt: str, token: str) -> KeptFrame | None:
 
 
 def _problem(path: Path, record: KeptFrame) -> str | None:
-    """Return what is wrong with a kept file, if anything is."""
+    """Return what is wrong with the content of a kept file, if anything is."""
+    if file_digest(path) != record.sha256:
+        return "its content is another"
     try:
-        size = path.stat().st_size
-        if size != record.size_bytes:
-            return f"it has {size} bytes instead of {record.size_bytes}"
-        if file_digest(path) != record.sha256:
-            return "its content is another"
         facts = check_image(path)
     except MediaError as error:
         return error.problem
-    except OSError as error:
-        return error.strerror or "it cannot be read"
     if (facts.width, facts.height, facts.format) != (record.width, record.height, record.format):
         return "it is another picture than was written down"
     return None

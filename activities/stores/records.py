@@ -11,8 +11,8 @@ from longtake.contract import Contract
 class PublishedFile(Contract):
     """One file that an attempt made and that was published under its final name."""
 
-    path: str = Field(description="final path, absolute")
-    attempt_path: str = Field(description="where the attempt wrote it, absolute; gone once it is published")
+    path: str = Field(description="final location: an absolute path, or an s3:// URL")
+    attempt_path: str = Field(description="location where the attempt wrote it; gone once it is published")
     size_bytes: int
     sha256: str
     modified_ns: int = Field(default=0, description="when it was written; a file of another time is read to be proven")

@@ -86,6 +86,10 @@ class Store(Protocol):
         """Return the files directly in a folder, sorted by name, without those that are still being written."""
         ...
 
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the same files, without looking at each of them."""
+        ...
+
     def folders(self, folder: str) -> Iterator[str]:
         """Return the names of the folders directly in a folder, sorted."""
         ...
