@@ -25,6 +25,7 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import devserver
+from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
 from activities.backends.local import LocalBackend
 from activities.drain import DrainActivities
@@ -87,7 +88,7 @@ def build_workers(
     places = partial(Places, settings.roots, settings.stores)
     plan = PlanActivities(host, places, search_attributes=search_attributes)
     stitch, drain = StitchActivities(host, watches), DrainActivities(client)
-    render = RenderActivities(host, watches, others)
+    render = RenderActivities(host, partial(ChunkAttempt, host), watches, others)
     orchestration = Worker(
         client,
         task_queue=settings.task_queue,

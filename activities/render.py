@@ -8,8 +8,10 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.attempts.attempt import MakeAttempt
 from activities.attempts.host import Host
-from activities.attempts.span import NextTry, Span
+from activities.attempts.next_try import NextTry
+from activities.attempts.span import Span
 from activities.beating import beating
 from activities.edge import open_job
 from activities.failures import AttemptLostError
@@ -27,10 +29,18 @@ _AFTER_A_LOSS = timedelta(seconds=1)
 
 
 class RenderActivities:
-    """Renders chunks on this worker."""
+    """Renders chunks on this worker, or has them rendered elsewhere.
 
-    def __init__(self, host: Host, watches: JobWatches, others: OtherHosts) -> None:
+    Args:
+        host: What this worker offers.
+        make: How a chunk is tried.
+        watches: The jobs that have work here.
+        others: Who could take a chunk that fails here; None where the host makes no difference.
+    """
+
+    def __init__(self, host: Host, make: MakeAttempt, watches: JobWatches, others: OtherHosts | None) -> None:
         self._host = host
+        self._make = make
         self._watches = watches
         self._others = others
 
@@ -40,15 +50,15 @@ class RenderActivities:
 
         Chunks that are published already are not touched. Before each chunk the job is asked whether it still
         wants it. A failed try ends the attempt: the next one goes on at this chunk, after the wait that the job's
-        retry policy says. A cancel stops all processes before it is confirmed, and what was published until then
-        is reported all the same.
+        retry policy says. A cancel stops all processes before it is confirmed, and asks what runs elsewhere to stop;
+        what was published until then, and what became of that order, is reported all the same.
 
         Raises:
-            ApplicationError: `AttemptFailed`, `AnotherHost` and `AttemptLost`, retried; `ChunkFailed`, when tries are
-                used up. Each has a `SpanReport` in its details.
+            ApplicationError: `AttemptFailed`, `AnotherHost`, `Throttled` and `AttemptLost`, retried; `ChunkFailed`,
+                when tries are used up. Each has a `SpanReport` in its details.
         """
         job = await in_thread(partial(open_job, order.ref, self._host))
-        span = Span(self._host, self._others, job, order, _last_heartbeat())
+        span = Span(self._host, self._make, self._others, job, order, _last_heartbeat())
         try:
             async with beating(lambda: span.heartbeat), self._watches.watching(parallel=job.job.max_parallel) as watch:
                 await span.render(watch)

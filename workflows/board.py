@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from longtake.requests import PauseMode
     from longtake.status import JobPhase, JobState, JobStatus, RenderJobResult
     from longtake.work import JobPlan
+    from workflows.totals import Totals
 
 # Progress is written to the history: at most 50 times a job, and never faster than anyone reads lists.
 _PROGRESS_STEP = 2.0
@@ -39,7 +40,8 @@ class StatusBoard:
             total_chunks=job.chunk_count,
             total_frames=frames,
             max_parallel=job.max_parallel,
-            base_dir=job.base_dir,
+            backend=job.backend_kind,
+            base_dir=job.store or job.base_dir,
         )
         workflow.upsert_memo({MEMO_DIGEST: job.digest()})
 
@@ -47,7 +49,7 @@ class StatusBoard:
         """Show what planning found."""
         self._attributes = plan.search_attributes
         done = sum(stop - start for start, stop in plan.done)
-        self._set(total_frames=plan.frame_count, skipped_chunks=done, base_dir=plan.ref.base_dir)
+        self._set(total_frames=plan.frame_count, skipped_chunks=done, base_dir=plan.ref.store_url)
         if self._attributes:
             workflow.upsert_search_attributes([NAME.value_set(self.status.name)])
 
@@ -89,6 +91,11 @@ class StatusBoard:
         self._control, self._freeze = control, freeze
         self._set(state=state, phase=phase, pause_mode=mode, error=error)
         self._write()
+
+    def summed(self, totals: Totals) -> None:
+        """Take in what is known when the last work has stopped; written down with the end."""
+        metrics = totals.metrics.model_copy(update={"chunk_seconds": self.status.metrics.chunk_seconds})
+        self._set(metrics=metrics, remote_stops=totals.stops)
 
     def end(self, state: JobState, *, error: str | None = None, result: RenderJobResult | None = None) -> None:
         """Show how the job ended."""

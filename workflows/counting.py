@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from longtake.job import RenderJobSpec
     from longtake.planning import ChunkPlan
     from longtake.ranges import Range
-    from longtake.status import ChunkFailure, JobMetrics
+    from longtake.status import ChunkFailure, JobMetrics, RemoteStops
     from longtake.work import JobPlan
     from workflows.spans import SpanRunner
 
@@ -25,6 +25,7 @@ class Counts(TypedDict):
     frozen_chunks: int
     failures: tuple[ChunkFailure, ...]
     metrics: JobMetrics
+    remote_stops: RemoteStops
 
 
 def counts(job: RenderJobSpec, plan: JobPlan, spans: SpanRunner) -> Counts:
@@ -38,7 +39,8 @@ def counts(job: RenderJobSpec, plan: JobPlan, spans: SpanRunner) -> Counts:
         "running_chunks": len(chunks.running),
         "frozen_chunks": spans.frozen_count,
         "failures": spans.told_failures,
-        "metrics": spans.metrics.model_copy(update={"chunk_seconds": chunks.mean_seconds}),
+        "metrics": spans.totals.metrics.model_copy(update={"chunk_seconds": chunks.mean_seconds}),
+        "remote_stops": spans.totals.stops,
     }
 
 

@@ -8,7 +8,7 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
-    from longtake.backends import BackendKind
+    from longtake.backends import chunk_limit_seconds
     from longtake.errors import ErrorType
     from longtake.job import RenderJobSpec
     from longtake.names import render_queue
@@ -26,6 +26,9 @@ FREEZE_SECONDS = 60 * 60 * 24 * 30
 
 # A chunk that takes its worker down every time must end some time; render failures are counted apart.
 LOST_WORKERS = 50
+
+# A service without room is asked again about once a minute: more than a day of that, before a chunk counts as failed.
+THROTTLED = 2000
 
 
 class ActivityOptions(TypedDict):
@@ -63,18 +66,19 @@ def orchestration() -> ActivityOptions:
 def rendering(job: RenderJobSpec, chunks: int) -> ActivityOptions:
     """Return options for rendering this many chunks one after the other.
 
-    The waits between tries of a chunk are the worker's to say, with each failure; the policy here speaks for lost
-    workers only.
+    The waits between tries of a chunk, and for services without room, are the worker's to say, with each failure; the
+    policy here speaks for lost workers only.
     """
-    each = job.timeouts.chunk_seconds + job.timeouts.grace_seconds + CHECK_SECONDS
+    each = chunk_limit_seconds(job) + job.timeouts.grace_seconds + CHECK_SECONDS
+    spared = LOST_WORKERS + (THROTTLED if job.remote else 0)
     return {
-        "task_queue": render_queue(workflow.info().task_queue, BackendKind.LOCAL),
+        "task_queue": render_queue(workflow.info().task_queue, job.backend_kind),
         "start_to_close_timeout": timedelta(seconds=each * chunks + FREEZE_SECONDS),
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": RetryPolicy(
             initial_interval=timedelta(seconds=1),
             maximum_interval=timedelta(seconds=30),
-            maximum_attempts=job.retry.attempts * chunks + LOST_WORKERS,
+            maximum_attempts=job.retry.attempts * chunks + spared,
             non_retryable_error_types=[ErrorType.BAD_JOB, ErrorType.CHUNK_FAILED],
         ),
         "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

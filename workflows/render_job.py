@@ -60,6 +60,8 @@ class RenderJob:
         except (asyncio.CancelledError, FailureError) as error:
             if _cancelled():
                 await self._stop_everything()
+                if self._spans is not None:
+                    self._board.summed(self._spans.totals)
                 self._board.end(JobState.CANCELLED)
                 raise asyncio.CancelledError from error
             if isinstance(error, FailureError):
@@ -79,9 +81,9 @@ class RenderJob:
     @workflow.signal
     def resume(self) -> None:
         """Go on with what is missing, failed chunks of a holding job included."""
+        if self._spans is not None:
+            self._spans.resume(paused=self._orders.paused)
         self._orders.resume()
-        if self._spans is not None and self._spans.holding and not self._spans.closed:
-            self._spans.retry()
         self._wake()
 
     @workflow.query

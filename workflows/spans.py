@@ -3,21 +3,21 @@
 from collections.abc import Callable, Iterable
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.drain import DrainActivities
     from activities.render import RenderActivities
-    from longtake.errors import ErrorType
     from longtake.job import RenderJobSpec
     from longtake.policies import FailurePolicy
-    from longtake.ranges import Range, RangeSet
+    from longtake.ranges import Range
     from longtake.requests import PauseMode, SkipChunks
-    from longtake.status import ChunkFailure, JobMetrics
+    from longtake.status import ChunkFailure
     from longtake.work import DrainOrder, DrainReport, Heartbeat, JobPlan, SpanOrder, SpanReport
     from workflows import options
     from workflows.orders import Orders
+    from workflows.reports import report_of
     from workflows.scheduling import Scheduler, Span
+    from workflows.totals import Totals
 
 # A status that lists every failure of a large job would not fit a payload.
 MOST_FAILURES = 20
@@ -36,7 +36,7 @@ class SpanRunner:
         self.scheduler = Scheduler(
             plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts
         )
-        self.metrics = JobMetrics()
+        self.totals = Totals()
         self.closed = False
         self._held = False
         self.allow_gaps = job.allow_gaps
@@ -134,6 +134,13 @@ class SpanRunner:
         """Take no requests any more: what is rendered is decided."""
         self.closed = True
 
+    def resume(self, *, paused: bool) -> None:
+        """Go on after a pause, if there was one, and take up what holds the job."""
+        if paused:
+            self.totals.forget_stops()
+        if self.holding and not self.closed:
+            self.retry()
+
     def retry(self, chunks: Iterable[Range] = ()) -> int:
         """Take up failed chunks again, and named ones that were left out; return how many."""
         self._held = False
@@ -198,17 +205,11 @@ class SpanRunner:
         stopped = activity_id in self._asked_to_stop
         self._asked_to_stop.discard(activity_id)
         beat = self._taken_back.pop(activity_id, None)
-        report = _report_of(handle, span, stopped=stopped) or _as_left(span, beat)
+        report = report_of(handle, span, job=self._job, stopped=stopped, beat=beat)
         self._held = self._held or bool(report.failed)
         told = {failure.chunk: failure for failure in (*self.told_failures, *report.failures)}
         self._failures = tuple(told.values())[:MOST_FAILURES]
-        self.metrics = self.metrics.model_copy(
-            update={
-                "render_seconds": self.metrics.render_seconds + report.render_seconds,
-                "cpu_seconds": round(self.metrics.cpu_seconds + report.cpu_seconds, 3),
-                "peak_memory_bytes": max(self.metrics.peak_memory_bytes, report.peak_memory_bytes),
-            }
-        )
+        self.totals.add(report)
         self.scheduler.report(
             span,
             done=report.done,
@@ -218,35 +219,3 @@ class SpanRunner:
             seconds=report.render_seconds,
         )
         self._changed()
-
-
-def _report_of(handle: workflow.ActivityHandle[SpanReport], span: Span, *, stopped: bool) -> SpanReport | None:
-    """Return what a span came to, or None when it was stopped before it could say so."""
-    error = None if handle.cancelled() else handle.exception()
-    if handle.cancelled() or (error is not None and is_cancelled_exception(error)):
-        return None
-    if error is None:
-        return handle.result()
-    cause = error.cause if isinstance(error, ActivityError) and error.cause else error
-    # Temporal retries nothing of what it was told to cancel: a try that failed, or a worker that was lost before it
-    # heard of the stop, ends the activity, and means no more than that.
-    if isinstance(cause, ApplicationError) and cause.details and (stopped or cause.type == ErrorType.CHUNK_FAILED):
-        return SpanReport.model_validate(cause.details[0])
-    if stopped:
-        return None
-    # Workers were lost with it again and again, or it met an error that nobody foresaw.
-    reason = ChunkFailure(chunk=span.start, error=f"{cause}"[:800])
-    return SpanReport(failed=((span.start, span.stop),), failures=(reason,))
-
-
-def _as_left(span: Span, beat: Heartbeat | None) -> SpanReport:
-    """Return where a span stood that was stopped: its chunks are taken one after the other, so one word tells all."""
-    if beat is None:
-        return SpanReport(left_failures=span.failures)
-    given_up = RangeSet(beat.given_up)
-    return SpanReport(
-        done=given_up.gaps(span.start, beat.chunk).ranges,
-        failed=given_up.ranges,
-        failures=beat.reasons,
-        left_failures=beat.failures,
-    )

@@ -1,11 +1,15 @@
 """Where chunks are rendered: on workers' own hosts, or by services that are paid by the second."""
 
+import math
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
 from longtake.contract import Contract
+
+if TYPE_CHECKING:
+    from longtake.job import RenderJobSpec
 
 
 class BackendKind(StrEnum):
@@ -81,3 +85,21 @@ def remote_backend(backend: Backend) -> RemoteBackend | None:
             return CloudRunBackend()
         case _:
             return backend
+
+
+# How long one call may work at most; a Lambda function lives 900 s and a Cloud Run request 3,600, and the last 30 of
+# them are for publishing.
+LONGEST_CHUNK_SECONDS = {BackendKind.LAMBDA: 870.0, BackendKind.CLOUD_RUN: 3570.0}
+
+
+def chunk_limit_seconds(job: "RenderJobSpec") -> float:
+    """Return how long one try of a chunk may work: what the job says, or less where its backend lives shorter."""
+    return min(job.timeouts.chunk_seconds, LONGEST_CHUNK_SECONDS.get(job.backend_kind, math.inf))
+
+
+def frames_within(limit_seconds: float, *, frames: int, seconds: float) -> int:
+    """Return how many frames a chunk may have to end in time, if this many took so long; at least 1.
+
+    A tenth of the time is left for chunks that are harder than others.
+    """
+    return max(1, int(frames * 0.9 * limit_seconds / seconds)) if seconds > 0 else frames

@@ -91,8 +91,10 @@ class RemoteStop(Contract):
 class RemoteStops(Contract):
     """What became of the remote attempts that a job told to stop, since it was last begun or resumed."""
 
+    where: str = Field(default="", description="the function or service")
     confirmed: int = 0
     slowest_seconds: float = Field(default=0, description="longest time until a confirmation")
+    unconfirmed_count: int = 0
     unconfirmed: tuple[RemoteStop, ...] = Field(default=(), max_length=20, description="the first that never answered")
 
 

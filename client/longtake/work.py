@@ -51,6 +51,14 @@ class SpanOrder(Contract):
     failures: int = Field(default=0, description="tries of the first chunk that failed already in this pass")
 
 
+class ChunkBill(Contract):
+    """What a service asks for all attempts so far at a chunk that is not published."""
+
+    chunk: int
+    seconds: float = 0
+    usd: float = 0
+
+
 class SpanReport(Contract):
     """`render_span` to RenderJob, as its result or in the details of its failure."""
 
@@ -62,8 +70,9 @@ class SpanReport(Contract):
     render_seconds: float = Field(default=0, description="what those took together")
     cpu_seconds: float = Field(default=0, description="CPU time of their processes")
     peak_memory_bytes: int = Field(default=0, description="most memory that one of them had")
-    billed_seconds: float = Field(default=0, description="what remote attempts of these chunks are billed for")
+    billed_seconds: float = Field(default=0, description="what remote attempts of published chunks are billed for")
     cost_usd: float = Field(default=0, description="what that costs")
+    open_bills: tuple[ChunkBill, ...] = Field(default=(), description="of failed and stopped chunks; the latest counts")
     stops: tuple[RemoteStop, ...] = Field(default=(), description="remote attempts that were told to stop")
 
 
@@ -83,6 +92,8 @@ class Heartbeat(Contract):
     avoid: tuple[str, ...] = Field(default=(), description="hosts that should not try it again")
     given_back: int = Field(default=0, description="how often such a host passed it on")
     frozen: int = Field(default=0, description="number of the freeze that was carried out; 0 when it runs")
+    billed_seconds: float = Field(default=0, description="what the span's published chunks are billed for")
+    cost_usd: float = Field(default=0, description="what that costs")
     message: str = Field(default="", max_length=400, description="what the renderer says it is doing")
     cpu_seconds: float = Field(default=0, description="CPU time of its processes so far")
     memory_bytes: int = Field(default=0, description="memory of its processes now")

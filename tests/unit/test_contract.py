@@ -41,6 +41,7 @@ def models() -> list[type[BaseModel]]:
 
 # Fields without a default. A new one would make the messages of older peers unreadable: give it a default instead.
 REQUIRED = {
+    "ChunkBill": {"chunk"},
     "ChunkFailure": {"chunk"},
     "ChunkList": {"path", "sha256", "count"},
     "ChunkSpec": {"start", "count"},
@@ -49,13 +50,16 @@ REQUIRED = {
     "FailureRule": set(),
     "FrameRange": {"count"},
     "Heartbeat": {"chunk"},
+    "InputBundle": {"sha256", "files", "size_bytes"},
     "JobMetrics": set(),
     "JobPlan": {"ref", "chunk_count", "frame_count"},
-    "JobRef": {"id", "base_dir", "digest"},
+    "JobRef": {"id", "digest"},
     "JobStatus": {"id"},
     "PauseRequest": set(),
     "PlanOrder": {"id", "job"},
     "ProgressSpec": set(),
+    "RemoteStop": {"chunk"},
+    "RemoteStops": set(),
     "RenderJobResult": set(),
     "RenderJobSpec": set(),
     "Retry": set(),
@@ -78,8 +82,9 @@ FIRST_JOB = {
     "chunk_output": "c/{chunk}.bin",
 }
 
-# Messages as the first version of Longtake wrote them, the least of each kind.
+# Messages as the first version of Longtake that had them wrote them, the least of each kind.
 FIRST_MESSAGES: dict[str, dict[str, object]] = {
+    "ChunkBill": {"chunk": 3, "seconds": 1.5, "usd": 0.00005},
     "ChunkFailure": {"chunk": 3, "start": 30, "stop": 40, "attempts": 4, "error": "exit code 1"},
     "ChunkList": {"path": "list.json", "sha256": "0" * 64, "count": 9},
     "ChunkSpec": {"start": 0, "count": 10},
@@ -88,6 +93,7 @@ FIRST_MESSAGES: dict[str, dict[str, object]] = {
     "FailureRule": {"exit_codes": [3]},
     "FrameRange": {"count": 10},
     "Heartbeat": {"chunk": 3, "frames": 10, "frames_done": 4, "given_up": [[1, 2]]},
+    "InputBundle": {"sha256": "0" * 64, "files": 2, "size_bytes": 9},
     "JobMetrics": {"render_seconds": 1.5},
     "JobPlan": {"ref": REF, "chunk_count": 2, "frame_count": 10, "done": [[0, 1]]},
     "JobRef": REF,
@@ -98,6 +104,8 @@ FIRST_MESSAGES: dict[str, dict[str, object]] = {
     "PauseRequest": {},
     "PlanOrder": {"id": "film-1", "job": FIRST_JOB},
     "ProgressSpec": {"format": "ffmpeg"},
+    "RemoteStop": {"chunk": 3, "where": "lambda render", "seconds": 10, "ends_at": "2025-01-01T00:00:00Z"},
+    "RemoteStops": {"confirmed": 2, "slowest_seconds": 1.2, "unconfirmed": [{"chunk": 3}]},
     "RenderJobResult": {"output": "/farm/film.mp4", "sha256": "0" * 64, "frames": 10, "duration_seconds": 0.4},
     "RenderJobSpec": FIRST_JOB,
     "Retry": {"attempts": 2},
