@@ -35,6 +35,8 @@ class RenderTask:
     outputs: tuple[Path, ...] = ()
     # Whether `is_whole` proves so little that a renderer at work must not be ended for it.
     proof_is_weak: bool = False
+    # What a Helios worker calls the chunk that this command renders; None for a command that renders none.
+    chunk_id: int | None = None
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ import asyncio
 
 from activities.backends.backend import RenderWatcher
 from activities.backends.clock import RenderClock
+from activities.backends.following import LOOK_SECONDS
 from activities.backends.renderer import Renderer
 from activities.backends.tasks import drop
 
@@ -54,3 +55,11 @@ class Freezing:
         if order != self._told:
             self._told = order
             self._watcher.frozen(order)
+
+
+async def until_it_may_run(watcher: RenderWatcher) -> None:
+    """Return when nothing orders a freeze; until then confirm that nothing runs, for nothing was started."""
+    while order := watcher.freeze_order:
+        watcher.frozen(order)
+        await asyncio.sleep(LOOK_SECONDS)
+    watcher.frozen(0)

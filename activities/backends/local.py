@@ -6,19 +6,15 @@ import logging
 from dataclasses import replace
 
 from activities.backends.backend import RenderTask, RenderWatcher
-from activities.backends.ending import Ending
-from activities.backends.following import LOOK_SECONDS
+from activities.backends.freezing import until_it_may_run
 from activities.backends.guard import RenderGuard
-from activities.backends.logsearch import LogSearch
+from activities.backends.judging import raise_if_failed
 from activities.backends.renderer import Renderer, Renderers
-from activities.backends.verdict import Decision, decide
 from activities.failures import AttemptError, AttemptLostError
 from activities.processes.errors import KeeperLostError, ProcessSurvivedError, SupervisorError
 from activities.processes.usage import Usage
-from activities.progress.ending import log_tail, telling_lines
 from activities.threads import to_the_end
 from longtake.attemptlog import AttemptLog
-from longtake.policies import Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +39,7 @@ class LocalBackend:
 
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the command to a successful end; see `Backend.render`."""
-        await _until_it_may_run(watcher)
+        await until_it_may_run(watcher)
         printed_before = AttemptLog(task.log).size
         renderer = await self._spawn(task)
         guard = RenderGuard(renderer, task, watcher, printed_before)
@@ -57,7 +53,8 @@ class LocalBackend:
             # What a renderer that has ended left running would write on after its chunk counts.
             grace = 0.0 if has_ended else min(task.timeouts.grace_seconds, watcher.most_grace_seconds)
             await to_the_end(self._leave_nothing(renderer, grace, guard, watcher))
-        await asyncio.to_thread(_raise_if_failed, ending, task, renderer.usage, printed_before)
+        told = ending.told_of(task.name, renderer.usage)
+        await asyncio.to_thread(raise_if_failed, ending, told, task, printed_before)
         return renderer.usage
 
     async def _spawn(self, task: RenderTask) -> Renderer:
@@ -86,32 +83,3 @@ class LocalBackend:
             grace_seconds = 0
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-
-
-async def _until_it_may_run(watcher: RenderWatcher) -> None:
-    """Start nothing while the job stands frozen."""
-    while order := watcher.freeze_order:
-        watcher.frozen(order)
-        await asyncio.sleep(LOOK_SECONDS)
-    watcher.frozen(0)
-
-
-def _raise_if_failed(ending: Ending, task: RenderTask, usage: Usage, printed_before: int) -> None:
-    """Judge how a render ended, by what it printed itself; blocking."""
-    decision = decide(ending, task.retry, LogSearch(log_tail(task.log, since=printed_before)).has)
-    if decision is None or decision.then is Verdict.ACCEPT:
-        return
-    raise AttemptError(
-        _sentence(ending, decision, task, usage, printed_before),
-        fatal=decision.then is Verdict.GIVE_UP,
-        wait_seconds=decision.wait_seconds,
-        another_host=decision.then is Verdict.ANOTHER_HOST,
-        suspect=decision.by_words or ending.reading.fatal is not None,
-    )
-
-
-def _sentence(ending: Ending, decision: Decision, task: RenderTask, usage: Usage, printed_before: int) -> str:
-    why = f" ({decision.why})" if decision.why else ""
-    said = ending.reading.fatal or telling_lines(task.log, since=printed_before)
-    link = "; it said last: " if ending.stopped_for else ": "
-    return f"{ending.told_of(task.name, usage)}{why}{link + said if said else ', and printed nothing'}"
