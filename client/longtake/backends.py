@@ -57,12 +57,12 @@ RemoteBackend = LambdaBackend | CloudRunBackend
 
 def _form(value: object) -> str:
     if isinstance(value, str):
-        return "name"
+        return "[name]"
     return str(value.get("type")) if isinstance(value, dict) else str(getattr(value, "type", None))
 
 
 Backend = Annotated[
-    Annotated[Literal["local", "lambda", "cloud_run"], Tag("name")]
+    Annotated[Literal["local", "lambda", "cloud_run"], Tag("[name]")]
     | Annotated[LambdaBackend, Tag("lambda")]
     | Annotated[CloudRunBackend, Tag("cloud_run")],
     Discriminator(_form),

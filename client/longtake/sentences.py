@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 # Tags of unions and markers of dict keys: words of ours and pydantic's, not of the file.
-_NOT_FIELDS = frozenset({"list", "file", "[key]"})
+_NOT_FIELDS = frozenset({"list", "file", "bundle", "lambda", "cloud_run", "[name]", "[key]"})
 
 _EXPECTED = {
     "int_type": "a whole number",

@@ -15,7 +15,9 @@ class JobRef(Contract):
     """Where the accepted job lies, for activities that read it."""
 
     id: str
-    base_dir: str = Field(default="", description="absolute folder; bookkeeping lies in `.longtake/<id>/` below it")
+    base_dir: str = Field(
+        description="absolute folder, or empty for a bucket; bookkeeping lies in `.longtake/<id>/` below it"
+    )
     digest: str = Field(description="identity of the work; a folder with another one is not this job's")
     store: str = Field(default="", description="URL of the store, where it is not the folder `base_dir`")
 

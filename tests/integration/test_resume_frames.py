@@ -21,11 +21,13 @@ from activities.backends.local import LocalBackend
 from activities.failures import AttemptError
 from activities.processes.programs import Programs, find_ffmpeg
 from activities.processes.supervisor import Supervisor
+from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
 from activities.stores.kept_frames import KeptFrames
 from activities.stores.standing import revoke
 from longtake import FrameRange, RenderJobSpec, Timeouts
 from longtake.policies import ResumeUnit, Retry
+from longtake.stores.directory import DirectoryStore
 from longtake.work import JobRef
 
 pytestmark = pytest.mark.integration
@@ -35,6 +37,10 @@ KEY = chunk_key(1)
 # Chunk 1 of a job of 36 frames from 100 on.
 FIRST, COUNT = 112, 12
 ALL = list(range(FIRST, FIRST + COUNT))
+
+
+def is_there(folder: str) -> bool:
+    return Path(folder).exists()
 
 
 class Watcher:
@@ -61,7 +67,7 @@ class Sequence:
         self.store = store
         self.ledger = Ledger(store.parent / "ledger.txt")
         self.gate = store.parent / "gate"
-        self.folder = JobFolder(store, "job")
+        self.folder = JobFolder(DirectoryStore(store), "job")
         self.kept = KeptFrames(self.folder, KEY)
         self.watcher = Watcher()
         self._tries = 0
@@ -82,7 +88,7 @@ class Sequence:
                 **fields,
             }
         )
-        if not self.folder.job_file.exists():
+        if not Path(self.folder.job_file).exists():
             self.folder.create(job, None)
         ref = JobRef(id="job", base_dir=str(self.store), digest=job.digest())
         opened = OpenJob(self.folder, ref, job, None)
@@ -103,7 +109,7 @@ class Sequence:
         with pytest.raises(asyncio.CancelledError):
             await attempt
         assert not any(map(alive, self.ledger.pids))
-        assert not self.folder.attempts_dir(KEY).exists()
+        assert not is_there(self.folder.attempts_dir(KEY))
 
     @property
     def rendered(self) -> Counter[int]:
@@ -123,19 +129,21 @@ class Sequence:
         """Tell whether the output is that of an undisturbed run, and nothing else is left of its making."""
         return (
             self.outputs == {f"f_{frame:06}.png": png(frame) for frame in ALL}
-            and not self.folder.frames_dir(KEY).exists()
-            and not self.folder.attempts_dir(KEY).exists()
+            and not is_there(self.folder.frames_dir(KEY))
+            and not is_there(self.folder.attempts_dir(KEY))
         )
 
     def aside(self) -> list[bytes]:
-        place = self.folder.path / "aside"
+        place = Path(self.folder.path) / "aside"
         return sorted(path.read_bytes() for path in place.iterdir()) if place.exists() else []
 
 
 @pytest_asyncio.fixture
-async def sequence(store: Path) -> AsyncIterator[Sequence]:
+async def sequence(store: Path, tmp_path: Path) -> AsyncIterator[Sequence]:
     async with Supervisor() as supervisor:
-        yield Sequence(Host(LocalBackend(supervisor), Programs(None, find_ffmpeg()), {}), store)
+        scratch = tmp_path / "scratch"
+        inputs = InputCache(scratch / "inputs", 0)
+        yield Sequence(Host(LocalBackend(supervisor), Programs(None, find_ffmpeg()), {}, inputs, scratch), store)
 
 
 async def test_an_undisturbed_sequence_is_one_command(sequence: Sequence) -> None:
@@ -181,7 +189,7 @@ async def test_frames_of_a_renderer_that_says_they_are_worthless_are_not_kept(se
     retry = Retry(fatal_patterns=("textures are missing",))
     with pytest.raises(AttemptError, match="fatal_patterns"):
         await sequence.run("--fail-at", "115", "--say", "textures are missing", retry=retry)
-    assert not sequence.folder.frames_dir(KEY).exists()
+    assert not is_there(sequence.folder.frames_dir(KEY))
 
     await sequence.run("--fail-at", "115")
 
@@ -201,7 +209,7 @@ async def test_frames_are_kept_while_the_command_runs(sequence: Sequence) -> Non
 
 
 async def test_what_a_killed_worker_could_not_keep_is_found_in_its_attempts_folder(sequence: Sequence) -> None:
-    place = sequence.folder.attempt_dir(KEY, "killed") / f"{FIRST}-{FIRST + COUNT}" / "frames" / f"{FIRST:06}"
+    place = Path(sequence.folder.attempt_dir(KEY, "killed")) / f"{FIRST}-{FIRST + COUNT}" / "frames" / f"{FIRST:06}"
     place.mkdir(parents=True)
     for frame in (112, 113, 114, 120):
         (place / f"f_{frame:06}.png").write_bytes(png(frame))
@@ -218,7 +226,7 @@ async def test_a_kept_frame_that_went_bad_is_rendered_again_and_no_other(sequenc
     await sequence.interrupted(122)
     kept = sequence.kept.verified()
     bad = [damage(kept[frame], how) for frame in (0, 4, 5)]
-    (sequence.kept.path / "000011.png").write_bytes(png(123))
+    (Path(sequence.kept.path) / "000011.png").write_bytes(png(123))
 
     await sequence.run()
 
@@ -298,7 +306,7 @@ async def test_frames_that_the_jobs_own_check_refuses_are_not_kept(sequence: Seq
 
 async def test_resume_by_chunk_keeps_nothing(sequence: Sequence) -> None:
     await sequence.interrupted(119, resume=ResumeUnit.CHUNK)
-    assert not sequence.kept.path.exists()
+    assert not is_there(sequence.kept.path)
 
     await sequence.run(resume=ResumeUnit.CHUNK)
 
@@ -341,7 +349,7 @@ async def test_a_second_cancel_cuts_no_cleaning_up_short(sequence: Sequence) -> 
     with pytest.raises(asyncio.CancelledError):
         await attempt
     assert not any(map(alive, sequence.ledger.pids))
-    assert not sequence.folder.attempts_dir(KEY).exists()
+    assert not is_there(sequence.folder.attempts_dir(KEY))
     assert sequence.kept.verified().keys() == set(range(7))
 
 
@@ -359,11 +367,11 @@ async def test_ffmpeg_sequences_are_bit_identical_however_often_they_are_interru
     undisturbed = sequence.outputs
     for path in (sequence.store / "frames" / f"{FIRST:06}").iterdir():
         path.unlink()
-    sequence.folder.sidecar_path(KEY).unlink()
-    sequence.folder.claim_path(KEY).unlink()
+    for record in (sequence.folder.sidecar_path(KEY), sequence.folder.claim_path(KEY)):
+        sequence.folder.store.remove(record)
 
     def kept() -> int:
-        return len(list(sequence.kept.path.glob(f"*.{suffix}")))
+        return len(list(Path(sequence.kept.path).glob(f"*.{suffix}")))
 
     for wanted in (2, 5):
         attempt = asyncio.ensure_future(sequence.attempt(**fields(",realtime")).run(sequence.watcher))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from longtake import job, policies, requests, status, work
+from longtake import backends, inputs, job, policies, remote, requests, status, work
 from longtake.contract import Contract
 from longtake.errors import BadJobError
 from longtake.job import ChunkList, ChunkSpec, FrameRange, IfExists, RenderJobSpec
@@ -32,7 +32,7 @@ def models() -> list[type[BaseModel]]:
     """All models of the modules that hold messages."""
     found = [
         value
-        for module in (job, policies, requests, status, work)
+        for module in (backends, inputs, job, policies, remote, requests, status, work)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, BaseModel) and value is not Contract
     ]
@@ -41,6 +41,19 @@ def models() -> list[type[BaseModel]]:
 
 # Fields without a default. A new one would make the messages of older peers unreadable: give it a default instead.
 REQUIRED = {
+    "CloudRunBackend": set(),
+    "InputBundle": {"sha256", "files", "size_bytes"},
+    "InputFile": {"path", "sha256", "size_bytes"},
+    "InputManifest": {"files"},
+    "LambdaBackend": set(),
+    "RemoteCall": {"attempt", "where", "called_at", "ends_at"},
+    "RemoteOrder": {"ref", "chunk", "attempt", "seconds", "issued_at"},
+    "RemoteProgress": {"beat"},
+    "RemoteResult": {"attempt", "outcome"},
+    "RemoteStop": {"chunk"},
+    "RemoteStops": set(),
+    "SignedOrder": {"order"},
+    "_Remote": set(),
     "ChunkBill": {"chunk"},
     "ChunkFailure": {"chunk"},
     "ChunkList": {"path", "sha256", "count"},
@@ -53,7 +66,7 @@ REQUIRED = {
     "InputBundle": {"sha256", "files", "size_bytes"},
     "JobMetrics": set(),
     "JobPlan": {"ref", "chunk_count", "frame_count"},
-    "JobRef": {"id", "digest"},
+    "JobRef": {"id", "base_dir", "digest"},
     "JobStatus": {"id"},
     "PauseRequest": set(),
     "PlanOrder": {"id", "job"},
@@ -84,6 +97,30 @@ FIRST_JOB = {
 
 # Messages as the first version of Longtake that had them wrote them, the least of each kind.
 FIRST_MESSAGES: dict[str, dict[str, object]] = {
+    "CloudRunBackend": {"type": "cloud_run", "url": "https://render.example", "vcpus": 2},
+    "InputBundle": {"sha256": "a" * 64, "files": 2, "size_bytes": 3},
+    "InputFile": {"path": "scene.blend", "sha256": "a" * 64, "size_bytes": 3},
+    "InputManifest": {"files": [{"path": "scene.blend", "sha256": "a" * 64, "size_bytes": 3}]},
+    "LambdaBackend": {"type": "lambda", "function": "render", "region": "eu-central-1"},
+    "RemoteCall": {
+        "attempt": "a-1",
+        "where": "lambda render",
+        "called_at": "2026-11-23T10:00:00Z",
+        "ends_at": "2026-11-23T10:15:00Z",
+    },
+    "RemoteOrder": {
+        "ref": {"id": "film", "base_dir": "/farm", "digest": "d"},
+        "chunk": 3,
+        "attempt": "a-1",
+        "seconds": 870,
+        "issued_at": 1e9,
+    },
+    "RemoteProgress": {"beat": 4, "frames_done": 7},
+    "RemoteResult": {"attempt": "a-1", "outcome": "published", "billed_seconds": 12.5},
+    "RemoteStop": {"chunk": 3, "where": "lambda render", "confirmed": True, "seconds": 1.2},
+    "RemoteStops": {"confirmed": 1, "slowest_seconds": 1.2},
+    "SignedOrder": {"order": "{}", "signature": "00"},
+    "_Remote": {"protocol": "helios", "job_url": "https://example.com/job.json"},
     "ChunkBill": {"chunk": 3, "seconds": 1.5, "usd": 0.00005},
     "ChunkFailure": {"chunk": 3, "start": 30, "stop": 40, "attempts": 4, "error": "exit code 1"},
     "ChunkList": {"path": "list.json", "sha256": "0" * 64, "count": 9},

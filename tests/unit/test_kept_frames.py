@@ -18,9 +18,10 @@ from pictures import Damage, damage, png
 from activities.attempts.finished_frames import FinishedFrames
 from activities.stores.job_folder import JobFolder, chunk_key
 from activities.stores.kept_frames import KeptFrames
-from activities.stores.publish import finish_claim, publish, published_file
+from activities.stores.publish import finish_claim, hand_in, publish
 from activities.stores.records import Sidecar
 from activities.stores.standing import revoke
+from longtake.stores.directory import DirectoryStore
 
 KEY = chunk_key(3)
 FRAMES = 8
@@ -32,15 +33,15 @@ def folder(tmp_path: Path) -> JobFolder:
 
 
 def job_folder(base_dir: Path) -> JobFolder:
-    folder = JobFolder(base_dir, "job")
+    folder = JobFolder(DirectoryStore(base_dir), "job")
     for name in ("chunks", "claims"):
-        (folder.path / name).mkdir(parents=True)
+        (Path(folder.path) / name).mkdir(parents=True)
     return folder
 
 
 def rendered(folder: JobFolder, frames: Iterable[int], attempt: str = "a-1", size: int = 8) -> Path:
     """Write whole frames into the place of an attempt; return it."""
-    place = folder.attempt_dir(KEY, attempt)
+    place = Path(folder.attempt_dir(KEY, attempt))
     place.mkdir(parents=True, exist_ok=True)
     for frame in frames:
         (place / f"{frame}.png").write_bytes(png(frame, size=size))
@@ -55,7 +56,7 @@ def keep(folder: JobFolder, frames: Iterable[int], attempt: str = "a-1", size: i
 
 
 def aside(folder: JobFolder) -> list[bytes]:
-    place = folder.path / "aside"
+    place = Path(folder.path) / "aside"
     return sorted(path.read_bytes() for path in place.iterdir()) if place.exists() else []
 
 
@@ -83,8 +84,8 @@ def test_exactly_what_is_damaged_is_rendered_again(
         sound = {frame for frame in kept_frames if frame not in ways}
         before = states(files[frame] for frame in sound)
         for frame in strangers:
-            kept.path.mkdir(parents=True, exist_ok=True)
-            (kept.path / f"{frame:06}.png").write_bytes(png(frame))
+            Path(kept.path).mkdir(parents=True, exist_ok=True)
+            (Path(kept.path) / f"{frame:06}.png").write_bytes(png(frame))
 
         again = kept.verified()
 
@@ -98,7 +99,7 @@ def test_frames_are_links_until_the_attempts_files_are_gone(folder: JobFolder) -
     kept = keep(folder, range(FRAMES))
 
     for frame, path in kept.verified().items():
-        assert path.samefile(folder.attempt_dir(KEY, "a-1") / f"{frame}.png")
+        assert path.samefile(Path(folder.attempt_dir(KEY, "a-1")) / f"{frame}.png")
 
 
 def test_frames_are_copied_where_no_link_can_be_had(folder: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +140,7 @@ def test_a_crash_between_the_record_and_the_files_leaves_nothing_unknown(
 @pytest.mark.parametrize("content", [b"", b"{", b'{"frames": [{"frame": 0, "file": "../../../etc/passwd"}]}'])
 def test_a_record_that_cannot_be_read_is_none(folder: JobFolder, content: bytes) -> None:
     kept = keep(folder, {0, 1})
-    (record,) = kept.path.glob("*.json")
+    (record,) = Path(kept.path).glob("*.json")
     record.write_bytes(content)
 
     assert kept.verified() == {}
@@ -252,9 +253,9 @@ def test_a_file_of_an_unknown_kind_counts_only_when_the_next_one_is_begun(
 
 def published(folder: JobFolder) -> Sidecar:
     place = rendered(folder, range(FRAMES))
-    files = tuple(
-        published_file(place / f"{frame}.png", folder.base_dir / "out" / f"{frame}.png") for frame in range(FRAMES)
-    )
+    made = [place / f"{frame}.png" for frame in range(FRAMES)]
+    targets = [folder.store.locate(f"out/{path.name}") for path in made]
+    files = hand_in(folder, made, str(place), targets)
     return publish(folder, Sidecar(key=KEY, digest="d", attempt="a-1", frames=FRAMES, files=files, width=8, height=8))
 
 
@@ -262,10 +263,10 @@ def test_publishing_ends_the_keeping(folder: JobFolder) -> None:
     keep(folder, range(FRAMES))
     published(folder)
 
-    assert not folder.frames_dir(KEY).exists()
+    assert not Path(folder.frames_dir(KEY)).exists()
     keep(folder, {0}, "late")
     assert finish_claim(folder, KEY) is not None
-    assert not folder.frames_dir(KEY).exists()
+    assert not Path(folder.frames_dir(KEY)).exists()
 
 
 @settings(deadline=None, max_examples=40)
@@ -275,7 +276,7 @@ def test_of_a_damaged_chunk_the_sound_frames_are_kept(ways: dict[int, Damage | N
         folder = job_folder(Path(base))
         published(folder)
         for frame, how in ways.items():
-            path = folder.base_dir / "out" / f"{frame}.png"
+            path = Path(folder.store.url) / "out" / f"{frame}.png"
             if how is None:
                 path.unlink()
             else:
@@ -287,15 +288,15 @@ def test_of_a_damaged_chunk_the_sound_frames_are_kept(ways: dict[int, Damage | N
         assert files.keys() == set(range(FRAMES)) - ways.keys()
         assert all(path.read_bytes() == png(frame) for frame, path in files.items())
         assert folder.sidecar(KEY) is None
-        assert list((folder.base_dir / "out").iterdir()) == []
+        assert list((Path(folder.store.url) / "out").iterdir()) == []
 
 
 def test_a_film_or_video_that_is_taken_back_keeps_no_frames(folder: JobFolder) -> None:
     place = rendered(folder, {0})
-    file = published_file(place / "0.png", folder.base_dir / "film.mp4")
-    publish(folder, Sidecar(key="film", digest="d", attempt="a-1", frames=1, files=(file,), width=8, height=8))
+    files = hand_in(folder, [place / "0.png"], str(place), [folder.store.locate("film.mp4")])
+    publish(folder, Sidecar(key="film", digest="d", attempt="a-1", frames=1, files=files, width=8, height=8))
 
     revoke(folder, "film")
 
-    assert not folder.frames_dir("film").exists()
+    assert not Path(folder.frames_dir("film")).exists()
     assert aside(folder) != []

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from activities.failures import AttemptError
-from activities.stores.files import link_new, write_new
 from activities.stores.job_folder import JobFolder, chunk_key
-from activities.stores.publish import discard_attempt, finish_claim, publish, published_file
+from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
 from activities.stores.records import Sidecar
 from activities.stores.standing import is_intact, revoke
+from longtake.stores.directory import DirectoryStore
 
 KEY = chunk_key(7)
 FRAMES = 20
@@ -24,38 +24,38 @@ FRAMES = 20
 
 @pytest.fixture
 def folder(tmp_path: Path) -> JobFolder:
-    folder = JobFolder(tmp_path, "job")
+    folder = JobFolder(DirectoryStore(tmp_path), "job")
     for name in ("chunks", "claims", "attempts", "logs"):
-        (folder.path / name).mkdir(parents=True)
+        (Path(folder.path) / name).mkdir(parents=True)
     return folder
 
 
 def made(folder: JobFolder, attempt: str) -> Sidecar:
     """Return the claim of an attempt that made twenty files with its own name in each."""
-    place = folder.attempt_dir(KEY, attempt)
+    place = Path(folder.attempt_dir(KEY, attempt))
     place.mkdir(parents=True, exist_ok=True)
-    outputs = []
-    for frame in range(FRAMES):
-        path = place / f"{frame}.png"
+    outputs = [place / f"{frame}.png" for frame in range(FRAMES)]
+    for frame, path in enumerate(outputs):
         path.write_text(attempt * (frame + 1))
-        outputs.append(published_file(path, folder.base_dir / "frames" / f"{frame}.png"))
-    return Sidecar(key=KEY, digest="d", attempt=attempt, frames=FRAMES, files=tuple(outputs))
+    targets = [folder.store.locate(f"frames/{path.name}") for path in outputs]
+    files = hand_in(folder, outputs, str(place), targets)
+    return Sidecar(key=KEY, digest="d", attempt=attempt, frames=FRAMES, files=files)
 
 
 def makers(folder: JobFolder) -> set[str]:
     """Return whose work the published files are."""
-    return {path.read_text()[:1] for path in (folder.base_dir / "frames").iterdir()}
+    return {path.read_text()[:1] for path in (Path(folder.store.url) / "frames").iterdir()}
 
 
 def test_the_first_result_wins_and_the_second_takes_it_over(folder: JobFolder) -> None:
     first, second = made(folder, "a"), made(folder, "b")
 
     assert publish(folder, first).attempt == "a"
-    before = folder.sidecar_path(KEY).read_bytes()
+    before = Path(folder.sidecar_path(KEY)).read_bytes()
     assert publish(folder, second).attempt == "a"
 
     assert makers(folder) == {"a"}
-    assert folder.sidecar_path(KEY).read_bytes() == before
+    assert Path(folder.sidecar_path(KEY)).read_bytes() == before
 
 
 def test_attempts_that_publish_at_the_same_moment_never_mix(folder: JobFolder) -> None:
@@ -124,7 +124,7 @@ def bad_files(folder: JobFolder, winner: Sidecar) -> dict[str, bytes]:
     """Put a file of each bad kind where frames must go; return what was put there by whom we do not know."""
     whole = [Path(file.attempt_path).read_bytes() for file in winner.files]
     bad = {"3.png": b"", "7.png": whole[7][:-1], "11.png": whole[12], "12.png": b"x" * len(whole[12])}
-    place = folder.base_dir / "frames"
+    place = Path(folder.store.url) / "frames"
     place.mkdir()
     for name, content in bad.items():
         (place / name).write_bytes(content)
@@ -132,7 +132,7 @@ def bad_files(folder: JobFolder, winner: Sidecar) -> dict[str, bytes]:
 
 
 def aside(folder: JobFolder) -> list[bytes]:
-    return sorted(path.read_bytes() for path in (folder.path / "aside").iterdir())
+    return sorted(path.read_bytes() for path in (Path(folder.path) / "aside").iterdir())
 
 
 def test_a_foreign_file_is_set_aside_and_never_lost(folder: JobFolder, caplog: pytest.LogCaptureFixture) -> None:
@@ -165,7 +165,7 @@ def test_a_crash_while_foreign_files_are_set_aside_loses_neither(
     assert makers(folder) == {standing.attempt}
     assert sorted(content for content in aside(folder) if content) == sorted(filter(None, bad.values()))
     assert finish_claim(folder, KEY) == standing
-    assert not folder.attempts_dir(KEY).exists()
+    assert not Path(folder.attempts_dir(KEY)).exists()
 
 
 def test_two_that_finish_one_claim_do_not_set_each_others_files_aside(
@@ -175,7 +175,7 @@ def test_two_that_finish_one_claim_do_not_set_each_others_files_aside(
     bad = bad_files(folder, winner)
     set_aside = JobFolder.set_aside
 
-    def late(self: JobFolder, path: Path, name: str) -> Path:
+    def late(self: JobFolder, path: str, name: str) -> str:
         # The other one comes in between, and even clears the attempt away.
         monkeypatch.setattr(JobFolder, "set_aside", set_aside)
         finish_claim(folder, KEY)
@@ -184,33 +184,33 @@ def test_two_that_finish_one_claim_do_not_set_each_others_files_aside(
     monkeypatch.setattr(JobFolder, "set_aside", late)
     sidecar = publish(folder, winner)
 
-    assert is_intact(sidecar)
+    assert is_intact(folder.store, sidecar)
     assert makers(folder) == {"a"}
     assert aside(folder) == sorted(bad.values())
 
 
 def test_a_file_that_another_job_has_published_is_never_touched(folder: JobFolder) -> None:
-    other = JobFolder(folder.base_dir, "other")
+    other = JobFolder(folder.store, "other")
     for name in ("chunks", "claims"):
-        (other.path / name).mkdir(parents=True)
+        (Path(other.path) / name).mkdir(parents=True)
     publish(other, made(other, "o"))
-    before = {path: path.read_bytes() for path in (folder.base_dir / "frames").iterdir()}
+    before = {path: path.read_bytes() for path in (Path(folder.store.url) / "frames").iterdir()}
 
     with pytest.raises(AttemptError, match="stands where this job must publish, and job other has made it") as refused:
         publish(folder, made(folder, "a"))
 
     assert refused.value.fatal
-    assert {path: path.read_bytes() for path in (folder.base_dir / "frames").iterdir()} == before
+    assert {path: path.read_bytes() for path in (Path(folder.store.url) / "frames").iterdir()} == before
     assert folder.sidecar(KEY) is None
 
 
 def test_what_another_job_is_about_to_publish_is_its_own(folder: JobFolder) -> None:
-    other = JobFolder(folder.base_dir, "other")
+    other = JobFolder(folder.store, "other")
     for name in ("chunks", "claims"):
-        (other.path / name).mkdir(parents=True)
+        (Path(other.path) / name).mkdir(parents=True)
     claim = made(other, "o")
-    write_new(other.claim_path(KEY), claim.model_dump_json().encode())
-    link_new(Path(claim.files[0].attempt_path), Path(claim.files[0].path))
+    other.store.create(other.claim_path(KEY), claim.model_dump_json().encode())
+    assert other.store.copy(claim.files[0].attempt_path, claim.files[0].path)
 
     with pytest.raises(AttemptError, match="job other has made it"):
         publish(folder, made(folder, "a"))
@@ -218,7 +218,7 @@ def test_what_another_job_is_about_to_publish_is_its_own(folder: JobFolder) -> N
 
 def test_a_winner_that_could_not_be_published_keeps_its_files(folder: JobFolder) -> None:
     winner = made(folder, "a")
-    write_new(folder.claim_path(KEY), winner.model_dump_json().encode())
+    folder.store.create(folder.claim_path(KEY), winner.model_dump_json().encode())
 
     discard_attempt(folder, KEY, "a")
     assert finish_claim(folder, KEY) is not None
@@ -228,7 +228,7 @@ def test_a_winner_that_could_not_be_published_keeps_its_files(folder: JobFolder)
 
 def test_a_claim_whose_files_are_gone_is_no_claim(folder: JobFolder) -> None:
     winner = made(folder, "a")
-    write_new(folder.claim_path(KEY), winner.model_dump_json().encode())
+    folder.store.create(folder.claim_path(KEY), winner.model_dump_json().encode())
     for file in winner.files:
         Path(file.attempt_path).unlink()
 
@@ -238,9 +238,9 @@ def test_a_claim_whose_files_are_gone_is_no_claim(folder: JobFolder) -> None:
 
 def test_damaged_outputs_are_noticed_and_taken_back(folder: JobFolder) -> None:
     sidecar = publish(folder, made(folder, "a"))
-    assert is_intact(sidecar)
+    assert is_intact(folder.store, sidecar)
     Path(sidecar.files[4].path).write_text("cut")
-    assert not is_intact(sidecar)
+    assert not is_intact(folder.store, sidecar)
 
     revoke(folder, KEY)
 
@@ -254,7 +254,7 @@ def test_a_frame_of_the_same_size_and_other_content_is_noticed(folder: JobFolder
     frame = sidecar.files[4]
     Path(frame.path).write_text("z" * frame.size_bytes)
 
-    assert not is_intact(sidecar)
+    assert not is_intact(folder.store, sidecar)
 
 
 def test_files_restored_from_a_backup_are_still_the_published_ones(folder: JobFolder) -> None:
@@ -262,7 +262,7 @@ def test_files_restored_from_a_backup_are_still_the_published_ones(folder: JobFo
     for file in sidecar.files:
         os.utime(file.path, (1, 1))
 
-    assert is_intact(sidecar)
+    assert is_intact(folder.store, sidecar)
 
 
 def test_a_store_on_another_file_system_gets_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +277,6 @@ def test_a_store_on_another_file_system_gets_whole_files(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "link", across)
 
-    assert link_new(source, target)
-    assert not link_new(source, target)
+    assert DirectoryStore(tmp_path).put(source, str(target))
+    assert not DirectoryStore(tmp_path).put(source, str(target))
     assert [path.name for path in target.parent.iterdir()] == ["film.mp4"]

@@ -88,7 +88,13 @@ class DirectoryStore:
         target = Path(location)
         if file == target:
             return True
-        return _link(file, target, sync=False)
+        try:
+            return _link(file, target, sync=False)
+        except OSError as error:
+            if error.errno not in _UNLINKABLE:
+                raise
+            # Torn by a crash it would be found by its digest: whoever hands a file in writes that down first.
+            return lend(file, target)
 
     def copy(self, source: str, target: str) -> bool:
         """Give a file a second name unless that is taken."""
@@ -172,7 +178,7 @@ def _link(source: Path, target: Path, *, sync: bool) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in _UNLINKABLE:
+        if error.errno != errno.EXDEV:
             raise
         return _copy(source, target)
     if sync:
@@ -181,7 +187,7 @@ def _link(source: Path, target: Path, *, sync: bool) -> bool:
 
 
 def _copy(source: Path, target: Path) -> bool:
-    """Do the same where no link can be had: copy beside the target first."""
+    """Do the same from another file system: copy beside the target first."""
     partial = _partial(target)
     try:
         shutil.copyfile(source, partial)
