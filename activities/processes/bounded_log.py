@@ -44,11 +44,17 @@ class BoundedLog:
                     self._open()
                 written = self._append(data)
             except OSError:
-                self._close()
+                self.close()
                 self._end += len(data)
                 self._silent_until = time.monotonic() + _RETRY_SECONDS
                 return
             data = data[written:]
+
+    def close(self) -> None:
+        """Let go of the file; a write opens it again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
     def _append(self, data: memoryview) -> int:
         assert self._file is not None
@@ -60,7 +66,7 @@ class BoundedLog:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self._path}.{self._segments.pop(0)}")
         if self._size >= SEGMENT_BYTES:
-            self._close()
+            self.close()
         return written
 
     def _open(self) -> None:
@@ -86,11 +92,6 @@ class BoundedLog:
         newest = self._segments[-1] if self._segments else 0
         self._end = newest + self._size_of(f"{self._path}.{newest}" if newest else self._path)
         self._resumed = True
-
-    def _close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
 
     @staticmethod
     def _size_of(path: str) -> int:

@@ -1,0 +1,131 @@
+"""Rendering with the workers of Helios, unchanged, through whatever service runs them."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from activities.backends.backend import Progress, RenderTask, RenderWatcher
+from activities.backends.calls import Answer, CallLostError, HeliosResult, Service
+from activities.backends.ending import Ending
+from activities.backends.following import LOOK_SECONDS, Following
+from activities.backends.freezing import until_it_may_run
+from activities.backends.judging import raise_if_failed
+from activities.backends.tasks import drop
+from activities.failures import AttemptError
+from activities.processes.bounded_log import BoundedLog
+from activities.processes.usage import Usage
+from activities.threads import in_thread
+from longtake.attemptlog import AttemptLog
+from longtake.backends import RemoteBackend
+
+# What Node, in which these workers are written, makes of the end by any signal.
+_SOME_SIGNAL = -1
+
+_WORKS_ON = "its Helios worker does not hear of that and may work on"
+
+
+class HeliosWorkers:
+    """Has a Helios worker run the chunk's command as it stands in the job.json that the worker reads.
+
+    Nothing comes back but what the command printed: its outputs lie where the worker's folder is, which the job's
+    store must share. A worker cannot be frozen, and one that is left works on; only a call that has not begun stands
+    still for a freeze.
+
+    Args:
+        service: What runs the workers.
+        settings: The job's backend.
+    """
+
+    def __init__(self, service: Service, settings: RemoteBackend) -> None:
+        self._service = service
+        self._settings = settings
+
+    async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
+        """Run the chunk's command to a successful end; see `Backend.render`.
+
+        A cancel closes the connection and waits for nothing.
+
+        Raises:
+            AttemptError: The command failed, took too long, or nobody knows how it ended.
+            ThrottledError: The service has no room now.
+        """
+        payload = self._payload(task)
+        await until_it_may_run(watcher)
+        printed_before = AttemptLog(task.log).size
+        following = Following(task, printed_before)
+        try:
+            answer = await self._answer(payload, task, watcher, following)
+            result = await in_thread(lambda: self._printed(answer, task))
+            reading = await following.finish()
+        finally:
+            await following.stop()
+        watcher.progress(Progress(reading.frames_done, reading.message))
+        ending = Ending(result.exit_code, reading=reading)
+        await in_thread(lambda: raise_if_failed(ending, self._told(ending, task), task, printed_before))
+        return Usage()
+
+    def _payload(self, task: RenderTask) -> Mapping[str, Any]:
+        if self._settings.job_url is None:
+            sentence = "backend.job_url is missing; give the http(s) URL of the job.json that the Helios workers read"
+            raise AttemptError(sentence, fatal=True)
+        if task.chunk_id is None:
+            # As in `check`: the workers know the commands of their job.json only.
+            sentence = f"{task.name} is no chunk of the job.json, and Helios workers run nothing else; leave it out"
+            raise AttemptError(sentence, fatal=True)
+        return {"jobPath": self._settings.job_url, "chunkIndex": task.chunk_id}
+
+    async def _answer(
+        self, payload: Mapping[str, Any], task: RenderTask, watcher: RenderWatcher, following: Following
+    ) -> Answer:
+        """Call, and tell the watcher meanwhile how many files there are."""
+        call = asyncio.ensure_future(self._service.call(payload))
+        seconds = task.timeouts.chunk_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                while not call.done():
+                    watcher.progress(Progress(following.reading.frames_done, f"called {self._service.where}"))
+                    await asyncio.wait([call], timeout=LOOK_SECONDS)
+            return call.result()
+        except CallLostError as error:
+            sentence = f"{task.name}: {error}; {_WORKS_ON}" if error.begun else f"{task.name}: {error}"
+            # What cannot be reached from here may be from elsewhere.
+            raise AttemptError(sentence, another_host=not error.begun) from error
+        except TimeoutError as error:
+            limit = f"took longer than timeouts.chunk_seconds, {seconds:g} s"
+            sentence = f"{self._program(task)} {limit}; the connection is closed, and {_WORKS_ON}"
+            raise AttemptError(sentence) from error
+        except asyncio.CancelledError:
+            await drop(call)
+            note = f"longtake: stopped; the connection to {self._service.where} is closed, and {_WORKS_ON}"
+            await in_thread(lambda: _append(task, note))
+            raise
+        finally:
+            await drop(call)
+
+    def _printed(self, answer: Answer, task: RenderTask) -> HeliosResult:
+        """Return what the worker says, which is in the log then; blocking."""
+        result = self._service.helios_result_in(answer, lenient=self._settings.lenient)
+        _append(task, result.stdout, result.stderr)
+        if result.answer_was_lost:
+            _append(task, "longtake: the work is done, and its output was too large to come back")
+        return result
+
+    def _told(self, ending: Ending, task: RenderTask) -> str:
+        if ending.code == _SOME_SIGNAL and ending.reading.fatal is None:
+            return f"{self._program(task)} was ended by a signal; the system may have run out of memory"
+        return ending.told_of(self._program(task), Usage())
+
+    def _program(self, task: RenderTask) -> str:
+        return f"{task.name} by {self._service.where}"
+
+
+def _append(task: RenderTask, *texts: str) -> None:
+    """Add to the attempt's log, within its bounds, each text as lines of its own."""
+    log = BoundedLog(str(task.log))
+    log.begin()
+    for text in texts:
+        if text:
+            ended = text if text.endswith("\n") else f"{text}\n"
+            # JSON can hold halves of characters.
+            log.write(memoryview(ended.encode(errors="replace")))
+    log.close()
