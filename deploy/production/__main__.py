@@ -1,0 +1,96 @@
+"""`make production`: a farm on this host until Ctrl-C; what it has done is there when it is started again."""
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import devserver
+from deploy.production.component import ProductionError
+from deploy.production.compose import ComposeError
+from deploy.production.debian import PackageError
+from deploy.production.farm import ProductionFarm
+from deploy.production.settings import Ports, read_variables
+from gobuild import GoBuildError
+
+_HOW = """\
+The farm is up. Submit a job to it from another terminal:
+
+  export TEMPORAL_ADDRESS={address} TEMPORAL_NAMESPACE={namespace}
+  .venv/bin/longtake submit examples/plasma.yaml --set base_dir={films} --watch
+
+Settings: {settings}. Logs: {logs}. Ctrl-C ends everything, workers first; the data stays."""
+
+
+async def run(folder: Path, workers: int) -> None:
+    """Run the farm until SIGINT or SIGTERM.
+
+    Raises:
+        ProductionError: A part did not come up, or a port is taken.
+    """
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    ports = Ports.published(read_variables(folder))
+    for name, port in (("TEMPORAL_PORT", ports.temporal), ("MINIO_PORT", ports.minio)):
+        _expect_free(name, port)
+    farm = ProductionFarm(folder, workers=workers, ports=ports, say=_say)
+    starting = asyncio.create_task(farm.__aenter__())
+    waiting = asyncio.create_task(stopping.wait())
+    await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        _say("Stopped while starting.")
+        starting.cancel()
+        await asyncio.wait((starting,))
+        return
+    await starting
+    try:
+        _say(_HOW.format(
+            address=farm.address,
+            namespace=farm.namespace,
+            films=farm.films,
+            settings=".env" if Path(".env").exists() else f".env.example and {folder / 'secrets.env'}",
+            logs=folder / "logs",
+        ))  # fmt: skip
+        await waiting
+        _say("Ending: the workers first, so that they can give back what they have not finished.")
+    finally:
+        await farm.__aexit__(None, None, None)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the farm; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="make production", description="Runs the services of docker-compose.yml as processes on loopback."
+    )
+    parser.add_argument("--workers", type=int, default=2, help="how many workers; default: 2")
+    parser.add_argument("--folder", type=Path, help="where the data lies; default: .cache/production")
+    given = parser.parse_args(arguments)
+    try:
+        asyncio.run(run((given.folder or devserver.cache_dir() / "production").resolve(), given.workers))
+    except (ProductionError, ComposeError, PackageError, GoBuildError, devserver.TemporalNotFound) as error:
+        print(f"make production: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _expect_free(name: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ProductionError(
+                f"port {port} is taken: end what listens there (`make dev`?), or set {name} in .env"
+            ) from error
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

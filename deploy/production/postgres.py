@@ -1,0 +1,115 @@
+"""PostgreSQL of this host, with a cluster of the farm's own."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from deploy.production.accounts import Account
+from deploy.production.component import Component, run_once
+from deploy.production.debian import libraries, unpack
+
+_DEBIAN = "usr/lib/postgresql"
+
+
+def find_postgres(cache: Path, say: Callable[[str], None]) -> Path:
+    """Return the folder with the programs of PostgreSQL: of PATH, of Debian's place for them, or fetched.
+
+    Raises:
+        PackageError: There is none, and it cannot be fetched.
+    """
+    for program in (shutil.which("postgres"), *_newest_first(Path("/"))):
+        # A link on PATH stands beside the links of others; the programs look for each other where they really are.
+        if program and (folder := Path(program).resolve().parent) and (folder / "initdb").exists():
+            return folder
+    say("PostgreSQL is neither on PATH nor in /usr/lib/postgresql.")
+    root = unpack("postgresql", cache / "postgresql", say)
+    return _newest_first(root)[0].parent
+
+
+def postgres_environment(programs: Path) -> dict[str, str]:
+    """Return what the programs need to find their libraries, where these are not installed."""
+    root = next((above for above in programs.parents if (above / _DEBIAN).is_dir()), Path("/"))
+    found = [] if root == Path("/") else libraries(root)
+    return {"LD_LIBRARY_PATH": os.pathsep.join(map(str, found))} if found else {}
+
+
+def data_folder(folder: Path, account: Account) -> Path:
+    """Return where the cluster lies: in this folder, or in one that the account can reach, the same each time."""
+    if account.reaches(folder):
+        return folder / "postgres"
+    # A checkout in a home folder is closed to other accounts.
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    return Path("/var/tmp") / f"longtake-{name}" / "postgres"
+
+
+async def make_cluster(
+    programs: Path, data: Path, account: Account, environment: Mapping[str, str], log: Path
+) -> None:
+    """Make the files of a new cluster, whose superuser and password are those of the compose file's service.
+
+    Does nothing where they are. An attempt that was interrupted is begun again.
+    """
+    if (data / "made").exists():
+        return
+    shutil.rmtree(data, ignore_errors=True)
+    data.parent.mkdir(parents=True, exist_ok=True)
+    account.own(data)
+    with tempfile.NamedTemporaryFile(dir=data.parent, mode="w") as secret:
+        secret.write(environment["POSTGRES_PASSWORD"])
+        secret.flush()
+        if account.uid >= 0:
+            os.chown(secret.name, account.uid, account.gid)
+        words = ["--pgdata", str(data / "cluster"), "--username", environment["POSTGRES_USER"]]
+        words += [f"--pwfile={secret.name}", "--auth=scram-sha-256", *environment["POSTGRES_INITDB_ARGS"].split()]
+        await run_once("initdb", [str(programs / "initdb"), *words], environment, log, account)
+    (data / "made").touch()
+
+
+def postgres_component(
+    programs: Path,
+    data: Path,
+    account: Account,
+    command: list[str],
+    environment: Mapping[str, str],
+    port: int,
+    log: Path,
+) -> Component:
+    """Return the server of a cluster, on a port of the loopback interface.
+
+    Args:
+        programs: The folder of `find_postgres`.
+        data: The folder of `make_cluster`.
+        account: Who it runs as.
+        command: The compose file's command: the program and its options.
+        environment: All that the process sees.
+        port: Where it listens.
+        log: File for its output.
+    """
+    program, *options = command
+    options += ["-D", str(data / "cluster"), "-c", f"port={port}", "-c", "listen_addresses=127.0.0.1"]
+    # Its socket in the file system would need a folder of its own; everybody comes by TCP.
+    options += ["-c", "unix_socket_directories="]
+
+    async def ready(component: Component) -> bool:
+        return bool(re.search(r"database system is ready to accept connections", component.printed))
+
+    return Component(
+        "postgres",
+        [str(programs / program), *options],
+        environment,
+        log,
+        ready,
+        account=account,
+        # The compose file says so too: end the sessions, and stop.
+        stopping=signal.SIGINT,
+    )
+
+
+def _newest_first(root: Path) -> list[Path]:
+    found = root.glob(f"{_DEBIAN}/*/bin/postgres")
+    return sorted(found, key=lambda path: int(path.parts[-3]) if path.parts[-3].isdigit() else 0, reverse=True)

@@ -1,0 +1,60 @@
+"""The servers and tools that the farm runs: found or built once, and offered under the names of their images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import devserver
+from gobuild import GoProgram
+
+TEMPORAL_VERSION = "v1.32.0"
+
+TEMPORAL_SERVER = GoProgram(
+    name=f"temporal-server-{TEMPORAL_VERSION}",
+    package=f"go.temporal.io/server/cmd/server@{TEMPORAL_VERSION}",
+    minutes=4,
+    go_version="1.26.8",
+)
+# Built from what the server is built from, so it takes seconds after it.
+TEMPORAL_SQL_TOOL = GoProgram(
+    name=f"temporal-sql-tool-{TEMPORAL_VERSION}",
+    package=f"go.temporal.io/server/cmd/tools/sql@{TEMPORAL_VERSION}",
+    minutes=2,
+    go_version="1.26.8",
+)
+# The last revisions of their public sources; fixed ones, so that every farm runs the same.
+MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
+MINIO = GoProgram(
+    name=f"minio-{MINIO_VERSION}", package=f"github.com/minio/minio@{MINIO_VERSION}", minutes=3, go_version="1.24"
+)
+_MC_VERSION = "v0.0.0-20250313080218-cf909e1063a9"
+MINIO_CLIENT = GoProgram(
+    name=f"mc-{_MC_VERSION}", package=f"github.com/minio/mc@{_MC_VERSION}", minutes=2, go_version="1.24"
+)
+
+# What the compose file and the scripts call them.
+_NAMES = {
+    "temporal-server": TEMPORAL_SERVER,
+    "temporal-sql-tool": TEMPORAL_SQL_TOOL,
+    "minio": MINIO,
+    "mc": MINIO_CLIENT,
+}
+
+
+def offer_programs(cache: Path, folder: Path, say: Callable[[str], None]) -> Path:
+    """Return a folder for PATH in which all programs of the farm have the names that they have in their images.
+
+    Builds those that are missing, in up to 11 minutes.
+
+    Raises:
+        GoBuildError: A program cannot be built.
+        TemporalNotFound: There is no `temporal` command.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {name: program.get(cache / "bin", say) for name, program in _NAMES.items()}
+    found["temporal"] = devserver.find_temporal(say)
+    for name, program in found.items():
+        link = folder / name
+        if not link.is_symlink() or link.readlink() != program:
+            link.unlink(missing_ok=True)
+            link.symlink_to(program)
+    return folder
