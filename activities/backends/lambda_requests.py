@@ -76,7 +76,7 @@ class InvokeRequests:
             with self._making:
                 if self._client is None:
                     self._client = self._connected()
-            self._client.invoke(FunctionName=self._function, Payload=payload)
+            self._client.invoke(FunctionName=self._function, InvocationType="RequestResponse", Payload=payload)
         except _Prepared as prepared:
             return _request(prepared.request, payload)
         except (BotoCoreError, ClientError) as error:
@@ -103,9 +103,7 @@ class InvokeRequests:
         where = f"lambda {self._function}"
         match error:
             case NoCredentialsError() | PartialCredentialsError():
-                said = (
-                    "the worker has no AWS credentials; give it a role, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                )
+                said = "the worker has no AWS credentials; give it a role, or access keys by AWS's own variables"
                 return AttemptError(f"{where} cannot be called: {said}", fatal=True)
             case NoRegionError():
                 said = "no region is known; name it in the job's backend, or set AWS_REGION for the worker"
@@ -113,6 +111,13 @@ class InvokeRequests:
             case CredentialRetrievalError() | HTTPClientError():
                 said = "the source of the worker's AWS credentials does not answer; see the worker's AWS settings"
                 return CallLostError(f"{where} cannot be called: {said}", begun=False)
+            case ClientError():
+                # Of the service that gives credentials for a role.
+                code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+                said = f"{where} cannot be called: the worker gets no AWS credentials for its role ({code})"
+                if status == 429 or status >= 500:
+                    return CallLostError(said, begun=False)
+                return AttemptError(f"{said}; see the worker's AWS settings", fatal=True)
             case _:
                 return AttemptError(f"{where} cannot be called as it stands: {error}", fatal=True)
 

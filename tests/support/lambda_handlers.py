@@ -6,7 +6,7 @@ from typing import Any
 
 
 def answer(event: Any, context: Any) -> Any:
-    """Answer what the event says, after so many seconds; or fail as it says."""
+    """Answer what the event says, to the byte if it is `raw`, after so many seconds; or fail as it says."""
     time.sleep(event.get("seconds", 0))
     if "megabytes" in event:
         return "x" * (event["megabytes"] << 20)
@@ -16,7 +16,7 @@ def answer(event: Any, context: Any) -> Any:
         os._exit(event["exit"])
     if "signal" in event:
         os.kill(os.getpid(), event["signal"])
-    return event.get("answer")
+    return event["raw"].encode() if "raw" in event else event.get("answer")
 
 
 def whoami(event: Any, context: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Functions run in `lambda_environment.Environment`. As with AWS, a function goes 
 """
 
 import asyncio
+import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -69,6 +70,7 @@ class LambdaService:
         self.arrivals: list[tuple[float | None, Request]] = []
         self.invocations: list[Invocation] = []
         self._refusals: list[Refusal] = []
+        self._numbers = itertools.count()
 
     @property
     def url(self) -> str:
@@ -115,6 +117,14 @@ class LambdaService:
         async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(lambda: len(self.invocations) >= count)
         return self.invocations
+
+    def begun_of(self, function: str) -> list[Invocation]:
+        """Return the invocations of one function."""
+        return self._functions[function].invocations
+
+    def environments(self, function: str) -> list[Environment]:
+        """Return what executes one function, or has."""
+        return self._functions[function].environments
 
     async def __aenter__(self) -> "LambdaService":
         await self._api.start()
@@ -168,6 +178,7 @@ class LambdaService:
             await asyncio.wait({closed})
         if is_gone:
             return invocation.caller_gone.now()
+        work.result()
         if invocation.error is not None:
             headers["x-amz-function-error"] = invocation.error
         await connection.respond(200, invocation.answer, headers)
@@ -177,7 +188,7 @@ class LambdaService:
         for environment in function.environments:
             if environment.is_usable and environment not in function.running:
                 return environment
-        folder = self._folder / f"{function.name}-{len(function.environments)}"
+        folder = self._folder / f"{function.name}-{next(self._numbers)}"
         shape = (function.handler, function.arn, function.timeout, function.memory_mb)
         environment = Environment(function.name, *shape, folder)
         function.environments.append(environment)
