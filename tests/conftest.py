@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from minio import Minio
+from minio import minio as run_minio
 
 import devserver
 from activities.processes.programs import find_ffmpeg
@@ -44,6 +46,13 @@ async def server(temporal_program: Path, tmp_path_factory: pytest.TempPathFactor
     )
     yield running.address
     await running.stop()
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
+    """A MinIO for the whole session; each test takes a bucket or a prefix of its own."""
+    with run_minio(tmp_path_factory.mktemp("minio")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,0 +1,160 @@
+"""A store in a bucket of S3, MinIO, R2 or another store that speaks S3's protocol."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longtake.errors import BadJobError
+from longtake.stores import s3_listing
+from longtake.stores.s3_calls import PATIENCE, Calls, Patience
+from longtake.stores.s3_connection import connect
+from longtake.stores.s3_copy import copy
+from longtake.stores.s3_download import digest_of, download
+from longtake.stores.s3_keys import Keys
+from longtake.stores.s3_objects import Objects, stored_file
+from longtake.stores.s3_upload import upload, write, write_new
+from longtake.stores.store import StoredFile, StoreError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# As large as a file may be that is sent and read in one piece; at least 5 MiB, which S3 demands of a part.
+PART_BYTES = 16 << 20
+
+
+class S3Store:
+    """A store whose files are the objects below a prefix of a bucket; see `Store`.
+
+    Every object is written with the SHA-256 of its content, which the bucket checks as it comes and keeps with it.
+
+    Args:
+        url: `s3://bucket` or `s3://bucket/prefix`.
+        client: A client that tries nothing again by itself; see `connect`.
+        scratch: Where this host keeps what it works at.
+        renew: Makes a client with fresh credentials, for when the old ones have expired.
+        patience: How long the bucket may be away, busy or slow.
+        part_bytes: Larger files go and come in parts of so much, some at once.
+
+    Raises:
+        ValueError: The URL is no such thing.
+    """
+
+    is_local = False
+    # More make neither MinIO on one disk nor S3 over one network faster, and the GIL has had enough.
+    parallel = 16
+
+    def __init__(
+        self,
+        url: str,
+        client: "S3Client",
+        *,
+        scratch: Path,
+        renew: "Callable[[], S3Client] | None" = None,
+        patience: Patience = PATIENCE,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
+        self._keys = Keys(url, scratch)
+        self._objects = Objects(Calls(client, renew=renew, patience=patience), self._keys)
+        self._part_bytes = part_bytes
+        self.url = self._keys.url
+
+    @classmethod
+    def open(cls, url: str, *, scratch: Path) -> "S3Store":
+        """Return the store at a URL, by the AWS settings of this host; nothing is asked of it yet.
+
+        Raises:
+            BadJobError: The URL names no bucket, or the AWS settings cannot be used.
+        """
+        try:
+            return cls(url, connect(), scratch=scratch, renew=connect)
+        except ValueError as error:
+            raise BadJobError(f"store: {url!r} {error}") from error
+
+    def locate(self, path: str) -> str:
+        """Return the location of a path as a job names it."""
+        return self._keys.locate(path)
+
+    def local(self, location: str) -> Path:
+        """Return the place in the scratch that stands for it."""
+        return self._keys.local(location)
+
+    def read(self, location: str) -> bytes:
+        """Return the content of a small file, proven by its digest."""
+        pieces: dict[int, bytes] = {}
+        found = self._objects.start(location, self._part_bytes, pieces.__setitem__)
+        if found.size_bytes > self._part_bytes:
+            self._objects.read_range(location, found.etag, self._part_bytes, found.size_bytes, pieces.__setitem__)
+        content = b"".join(pieces[offset] for offset in sorted(pieces))
+        if found.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            raise StoreError("it was damaged in the store or on its way here; try again", location, passing=True)
+        return content
+
+    def stat(self, location: str) -> StoredFile | None:
+        """Return what is known of a file; None where there is none."""
+        found = self._objects.find(location)
+        return None if found is None else stored_file(location, found)
+
+    def files(self, folder: str) -> Iterator[StoredFile]:
+        """Return the files in a folder, page by page."""
+        return s3_listing.files(self._objects, folder)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the same files; a listing tells all there is at once."""
+        return [file.name for file in self.files(folder)]
+
+    def folders(self, folder: str) -> Iterator[str]:
+        """Return the names of the folders in a folder."""
+        return s3_listing.folders(self._objects, folder)
+
+    def create(self, location: str, content: bytes) -> bool:
+        """Make a file unless there is one."""
+        return write_new(self._objects, location, lambda: content, hashlib.sha256(content).digest())
+
+    def replace(self, location: str, content: bytes) -> None:
+        """Write a file, whatever was there."""
+        write(self._objects, location, content)
+
+    def put(self, file: Path, location: str, *, sha256: str | None = None) -> bool:
+        """Upload a file unless there is one of that name; its digest, where it is known, spares a reading."""
+        return upload(self._objects, file, location, sha256=sha256, part_bytes=self._part_bytes)
+
+    def copy(self, source: str, target: str) -> bool:
+        """Give a file another name unless that is taken; large ones are copied by the store itself."""
+        return copy(self._objects, source, target)
+
+    def bring(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
+        """Download a file and prove it, by the given digest or the one that the store keeps with it."""
+        download(self._objects, location, into, sha256=sha256, part_bytes=self._part_bytes)
+        return into
+
+    def digest(self, location: str) -> str:
+        """Return the SHA-256 that was checked when the file came, or for files of others, that of all its bytes."""
+        found = self._objects.find(location)
+        if found is not None and found.sha256 is not None:
+            return found.sha256
+        return digest_of(self._objects, location)
+
+    def move(self, source: str, target: str) -> bool:
+        """Give a file another name instead of its own; a crash on the way leaves it with both."""
+        try:
+            if not self.copy(source, target):
+                return False
+        except FileNotFoundError:
+            if self.stat(target) is not None:
+                return False
+            raise
+        self.remove(source)
+        return True
+
+    def remove(self, location: str) -> None:
+        """Remove a file, if it is there."""
+        where = self._objects.where(location)
+        self._objects.calls.call(lambda client: client.delete_object(**where), location)
+
+    def remove_all(self, folder: str) -> None:
+        """Remove a folder with all that is in it, unfinished uploads and this host's scratch for it included."""
+        s3_listing.remove_all(self._objects, folder)
+
+    def sync(self, folders: Iterable[str]) -> None:
+        """Do nothing: what a bucket has answered for survives."""

@@ -1,0 +1,180 @@
+"""Handing files in to a bucket: whole or not at all, and never over a file that stands there."""
+
+import base64
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from longtake.stores.directory import file_digest
+from longtake.stores.s3_calls import Answered
+from longtake.stores.s3_errors import Answer
+from longtake.stores.s3_objects import SHA256, TOKEN, Objects
+from longtake.stores.s3_parts import PartedUpload, ranges_of
+from longtake.stores.store import StoreError
+
+# Read from a disk and given to a connection at once.
+_PIECE_BYTES = 1 << 18
+
+
+class FileSlice:
+    """A part of a file, as a body that is sent: read while it is sent, from its beginning at each try."""
+
+    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+        self._file = file.fileno()
+        self._start = start
+        self._stop = stop
+        self._position = start
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes; more than asked for, because 16 KiB at a time, as asked, take twice the CPU."""
+        wanted = min(_PIECE_BYTES if size else 0, self._stop - self._position)
+        piece = os.pread(self._file, wanted, self._position)
+        if len(piece) < wanted:
+            # The file was cut. What is promised is sent, and refused because its digest is another.
+            piece = piece.ljust(wanted, b"\0")
+        self._position += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to an offset in this part."""
+        base = {os.SEEK_SET: self._start, os.SEEK_CUR: self._position, os.SEEK_END: self._stop}[whence]
+        self._position = base + offset
+        return self.tell()
+
+    def tell(self) -> int:
+        """Return the offset in this part."""
+        return self._position - self._start
+
+    def body(self) -> IO[bytes]:
+        """Return itself as the type that boto3 asks for; it needs no more of it than is here."""
+        return cast("IO[bytes]", self)
+
+    def sha256(self) -> bytes:
+        """Return the digest of this part."""
+        self.seek(0)
+        digest = hashlib.sha256()
+        while piece := self.read():
+            digest.update(piece)
+        self.seek(0)
+        return digest.digest()
+
+
+def write_new(objects: Objects, location: str, body: Callable[[], bytes | IO[bytes]], sha256: bytes) -> bool:
+    """Make an object in one call unless there is one; return whether it was made here.
+
+    Args:
+        objects: The store's.
+        location: The object.
+        body: Makes the content, anew at each try.
+        sha256: Its digest.
+    """
+    token = new_token()
+    where = objects.where(location)
+    metadata = {SHA256: sha256.hex(), TOKEN: token}
+    checksum = encoded(sha256)
+    unsure = False
+    while True:
+        try:
+            objects.calls.call(
+                lambda client: client.put_object(
+                    **where, Body=body(), ChecksumSHA256=checksum, Metadata=metadata, IfNoneMatch="*"
+                ),
+                location,
+                sees={Answer.PRECONDITION},
+            )
+            return True
+        except Answered as error:
+            unsure = unsure or error.unsure
+        if not unsure:
+            return False
+        # An earlier try whose answer was lost may have made what stands there now.
+        if (standing := objects.find(location)) is not None:
+            return standing.token == token
+
+
+def write(objects: Objects, location: str, content: bytes) -> None:
+    """Make an object in one call, whatever was there."""
+    where = objects.where(location)
+    digest = hashlib.sha256(content)
+    metadata = {SHA256: digest.hexdigest(), TOKEN: new_token()}
+    checksum = encoded(digest.digest())
+    objects.calls.call(
+        lambda client: client.put_object(**where, Body=content, ChecksumSHA256=checksum, Metadata=metadata), location
+    )
+
+
+def upload(objects: Objects, file: Path, location: str, *, sha256: str | None, part_bytes: int) -> bool:
+    """Make an object of a local file unless there is one; return whether it was made here.
+
+    Args:
+        objects: The store's.
+        file: The file; it is read while it is sent.
+        location: The object.
+        sha256: Its digest, where it is known; spares a reading of a large file.
+        part_bytes: A file of more is sent in parts of so much, some at once.
+
+    Raises:
+        StoreError: It was written to meanwhile, or the store did not take it; nothing of it is left there.
+    """
+    with file.open("rb") as content:
+        before = _signature(content)
+        size = before[0]
+        try:
+            if size <= part_bytes:
+                digest = FileSlice(content, 0, size).sha256()
+                made = write_new(objects, location, lambda: FileSlice(content, 0, size).body(), digest)
+            else:
+                made = _upload_parts(objects, content, size, location, sha256 or file_digest(file), part_bytes)
+        except StoreError as error:
+            if _signature(content) != before:
+                raise _written_to(file, location) from error
+            raise
+        if made and _signature(content) != before:
+            # Where it was written to after it was read, what stands there is still what its digest says.
+            raise _written_to(file, location)
+        return made
+
+
+def _upload_parts(objects: Objects, content: BinaryIO, size: int, location: str, sha256: str, part_bytes: int) -> bool:
+    parted = PartedUpload(objects, location, sha256, checksums=True)
+
+    def send(part: range, number: int, upload_id: str) -> tuple[str, str | None]:
+        checksum = encoded(FileSlice(content, part.start, part.stop).sha256())
+        answer = objects.calls.call(
+            lambda client: client.upload_part(
+                **parted.where,
+                UploadId=upload_id,
+                PartNumber=number,
+                Body=FileSlice(content, part.start, part.stop).body(),
+                ChecksumSHA256=checksum,
+            ),
+            location,
+        )
+        return answer["ETag"], checksum
+
+    return parted.publish(ranges_of(size, part_bytes), send)
+
+
+def encoded(digest: bytes) -> str:
+    """Return a digest as S3's headers have it."""
+    return base64.b64encode(digest).decode()
+
+
+def new_token() -> str:
+    """Return what tells one write from all others."""
+    return secrets.token_hex(16)
+
+
+def _signature(file: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def _written_to(file: Path, location: str) -> StoreError:
+    return StoreError(f"{file} was written to while it was handed in; let its writer end first", location)

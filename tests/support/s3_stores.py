@@ -1,0 +1,37 @@
+"""Stores in the tests' MinIO."""
+
+import secrets
+from pathlib import Path
+
+import boto3
+from minio import Minio
+
+from longtake.stores.s3 import S3Store
+from longtake.stores.s3_calls import Patience
+from longtake.stores.s3_connection import connect
+
+# The least that S3 takes for a part.
+SMALL_PART_BYTES = 5 << 20
+
+# What passes in a test passes in moments.
+SHORT_PATIENCE = Patience(seconds=5.0, first_seconds=0.02, most_seconds=0.2)
+
+
+def bucket_store(
+    minio: Minio,
+    scratch: Path,
+    *,
+    url: str | None = None,
+    endpoint: str | None = None,
+    patience: Patience = SHORT_PATIENCE,
+    secret_key: str | None = None,
+) -> S3Store:
+    """Return an empty store of its own, or the one at a URL; through another endpoint, where one is given."""
+    url = url or f"s3://{minio.bucket('stores')}/{secrets.token_hex(6)}"
+    session = boto3.Session(
+        aws_access_key_id=minio.access_key,
+        aws_secret_access_key=secret_key or minio.secret_key,
+        region_name="us-east-1",
+    )
+    client = connect(session, endpoint_url=endpoint or minio.url)
+    return S3Store(url, client, scratch=scratch, patience=patience, part_bytes=SMALL_PART_BYTES)
