@@ -1,11 +1,6 @@
 """Temporal 1.32, whose server tells workers of a cancel at once: built once, and run with its state in memory."""
 
 import asyncio
-import fcntl
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,9 +13,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 import devserver
+from deploy.production.programs import TEMPORAL_SERVER
 
-VERSION = "v1.32.0"
-PACKAGE = f"go.temporal.io/server/cmd/server@{VERSION}"
 _START_SECONDS = 60.0
 
 # Off by default; both are needed.
@@ -30,38 +24,10 @@ PUSH = {"frontend.WorkerCommandsEnabled": True, "system.enableCancelActivityWork
 _LIMITS = {"frontend.namespaceRPS": 20_000, "frontend.rps": 20_000, "history.rps": 20_000, "matching.rps": 20_000}
 
 
-def build() -> Path:
-    """Return the server program; builds it into the project's cache, in 4 minutes, if it is not there.
-
-    Raises:
-        TemporalNotFound: There is no Go, or the build failed.
-    """
-    program = devserver.cache_dir() / "bin" / f"temporal-server-{VERSION}"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with (program.parent / ".server-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.access(program, os.X_OK):
-            return program
-        go = shutil.which("go")
-        if go is None:
-            raise devserver.TemporalNotFound(
-                f"There is no Go to build Temporal {VERSION} with, and no release of its command line holds it: "
-                "install Go 1.26.8 or later and put it on PATH."
-            )
-        with tempfile.TemporaryDirectory(prefix=".get-", dir=program.parent) as folder:
-            environment = {**os.environ, "GOBIN": folder}
-            done = subprocess.run([go, "install", PACKAGE], env=environment, capture_output=True, text=True)
-            if done.returncode != 0:
-                why = (done.stderr.strip() or "no output").splitlines()[-1]
-                raise devserver.TemporalNotFound(f"go install {PACKAGE} failed: {why}")
-            # Renamed into place, so that nobody ever runs half a program.
-            return Path(folder, "server").replace(program)
-
-
 @asynccontextmanager
 async def push_server(folder: Path, *, push: bool = True) -> AsyncIterator[str]:
     """Run the server on free ports of the loopback interface; give its address, with the namespace `default`."""
-    program = await asyncio.to_thread(build)
+    program = await asyncio.to_thread(TEMPORAL_SERVER.get, devserver.cache_dir() / "bin")
     address = f"127.0.0.1:{devserver.free_port()}"
     flags = folder / "flags.yaml"
     values = {**_LIMITS, **dict.fromkeys(PUSH, push)}
