@@ -76,6 +76,13 @@ class Connection:
     async def respond_json(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
         await self.respond(status, json.dumps(body).encode(), headers)
 
+    async def break_off(self, status: int, body: bytes, promised_bytes: int) -> None:
+        """Begin an answer and break the connection before the end of it."""
+        self._send(h11.Response(status_code=status, headers=[("content-length", str(promised_bytes))]))
+        self._send(h11.Data(data=body))
+        await self._writer.drain()
+        self.abort()
+
     def abort(self) -> None:
         """Break the connection, as a crash of the server would."""
         self._writer.transport.abort()
