@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
   && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos bench-lifecycle dev lint format record-histories clean servers FORCE
+.PHONY: help setup demo test chaos bench-lifecycle dev production lint format record-histories clean servers FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ bench-lifecycle: servers ## Measure cancel, pause, freeze and kills (4 minutes);
 
 dev: servers ## Run a worker with a Temporal server of its own; Ctrl-C stops both
 	@$(PY) worker.py --dev $(ARGS)
+
+production: servers ## Run a farm like docker-compose.yml's, without containers; ARGS="--workers 3"
+	@$(PY) -m deploy.production $(ARGS)
 
 lint: $(READY) ## Check style and types
 	@$(PY) -m ruff check .

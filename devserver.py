@@ -23,6 +23,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
+from gobuild import GoBuildError, go_install
 from longtake.names import SEARCH_ATTRIBUTES
 
 # The last release that `go install` can build: later ones have a `replace` line in their go.mod.
@@ -137,18 +138,15 @@ def _download(folder: Path, say: Callable[[str], None]) -> Path | None:
 
 
 def _build(folder: Path, say: Callable[[str], None]) -> Path | None:
-    go = shutil.which("go")
-    if go is None:
+    if shutil.which("go") is None:
         say("go is not on PATH.")
         return None
     say("Building the Temporal server with Go: 3 to 5 minutes, once.")
-    environment = {**os.environ, "GOBIN": str(folder)}
-    command = [go, "install", GO_PACKAGE]
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0:
-        say(f"go install {GO_PACKAGE} failed: {(done.stderr.strip() or 'no output').splitlines()[-1]}")
+    try:
+        return go_install(GO_PACKAGE, folder)
+    except GoBuildError as error:
+        say(str(error))
         return None
-    return folder / "temporal"
 
 
 def ending_with_parent(command: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from deploy.production.component import ProductionError
 from deploy.production.compose import ComposeError
 from deploy.production.debian import PackageError
 from deploy.production.farm import ProductionFarm
-from deploy.production.settings import Ports, read_variables
+from deploy.production.settings import ROOT, Ports, read_variables
 from gobuild import GoBuildError
 
 _HOW = """\
@@ -34,6 +34,7 @@ async def run(folder: Path, workers: int) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    settings = ".env" if (ROOT / ".env").exists() else f".env.example and {folder / 'secrets.env'}"
     ports = Ports.published(read_variables(folder))
     for name, port in (("TEMPORAL_PORT", ports.temporal), ("MINIO_PORT", ports.minio)):
         _expect_free(name, port)
@@ -52,7 +53,7 @@ async def run(folder: Path, workers: int) -> None:
             address=farm.address,
             namespace=farm.namespace,
             films=farm.films,
-            settings=".env" if Path(".env").exists() else f".env.example and {folder / 'secrets.env'}",
+            settings=settings,
             logs=folder / "logs",
         ))  # fmt: skip
         await waiting

@@ -142,7 +142,12 @@ async def run_once(
         env=environment,
         cwd="/",
     )
-    printed, _ = await process.communicate()
+    try:
+        printed, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     with log.open("ab") as file:
         file.write(printed)
     if process.returncode != 0:

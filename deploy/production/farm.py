@@ -17,14 +17,17 @@ import devserver
 from deploy.production.accounts import Account
 from deploy.production.component import Component, run_once
 from deploy.production.compose import ComposeFile
-from deploy.production.postgres import data_folder, find_postgres, make_cluster, postgres_component, postgres_environment
+from deploy.production.postgres import Cluster, data_folder, find_postgres, postgres_environment
 from deploy.production.programs import offer_programs
 from deploy.production.settings import ROOT, Ports, free_port, read_variables
 
 # What belongs to another farm must not steer this one.
 _NOT_INHERITED = ("TEMPORAL_", "LONGTAKE_", "AWS_", "POSTGRES_", "SQL_", "MINIO_", "MC_", "PG")
-_TEMPORAL_PORTS = ("FRONTEND_MEMBERSHIP_PORT", "HISTORY_GRPC_PORT", "HISTORY_MEMBERSHIP_PORT", "MATCHING_GRPC_PORT")
-_TEMPORAL_PORTS += ("MATCHING_MEMBERSHIP_PORT", "WORKER_GRPC_PORT", "WORKER_MEMBERSHIP_PORT")
+# What server.yaml lets a farm choose besides the ports of the frontend.
+_TEMPORAL_PORTS = ["FRONTEND_MEMBERSHIP_PORT"]
+_TEMPORAL_PORTS += [
+    f"{service}_{way}_PORT" for service in ("HISTORY", "MATCHING", "WORKER") for way in ("GRPC", "MEMBERSHIP")
+]
 
 
 class ProductionFarm:
@@ -33,6 +36,7 @@ class ProductionFarm:
     Args:
         folder: Where its data lies; a farm on the same folder goes on where the last one ended.
         workers: How many there are.
+        worker_program: What runs as a worker, in place of worker.py.
         ports: Where it listens; free ports unless told.
         worker_settings: More variables for the workers, before those of `.env`.
         say: Told what happens, a line each.
@@ -43,6 +47,7 @@ class ProductionFarm:
         folder: Path,
         *,
         workers: int = 2,
+        worker_program: Path = ROOT / "worker.py",
         ports: Ports | None = None,
         worker_settings: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda line: None,
@@ -60,6 +65,7 @@ class ProductionFarm:
         self.minio: Component
         self.workers: list[Component] = []
         self._count = workers
+        self._worker_program = worker_program
         self._worker_settings = dict(worker_settings or {})
         self._say = say
         self._stack = AsyncExitStack()
@@ -99,11 +105,9 @@ class ProductionFarm:
     async def _start_postgres(self) -> None:
         environment = self._environment("postgres", **postgres_environment(self._postgres))
         data = data_folder(self.folder, self._account)
-        await make_cluster(self._postgres, data, self._account, environment, self._log("initdb"))
-        command = self.compose.command("postgres")
-        self.postgres = postgres_component(
-            self._postgres, data, self._account, command, environment, self.ports.postgres, self._log("postgres")
-        )
+        cluster = Cluster(self._postgres, data, self._account, environment)
+        await cluster.make(self._log("initdb"))
+        self.postgres = cluster.component(self.compose.command("postgres"), self.ports.postgres, self._log("postgres"))
         await self._start(self.postgres)
         self._say(f"PostgreSQL at 127.0.0.1:{self.ports.postgres}, its data in {data}.")
 
@@ -150,7 +154,7 @@ class ProductionFarm:
                 LONGTAKE_SCRATCH=str(self.folder / "scratch" / name),
                 **self._worker_settings,
             )
-            words = [sys.executable, str(ROOT / "worker.py")]
+            words = [sys.executable, str(self._worker_program)]
             patience = float(environment["LONGTAKE_SHUTDOWN_GRACE_SECONDS"]) + 60
             log = self._log(name)
             self.workers.append(Component(name, words, environment, log, ready, stop_seconds=patience))

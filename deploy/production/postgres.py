@@ -2,11 +2,11 @@
 
 import hashlib
 import os
-import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.production.accounts import Account
@@ -47,67 +47,73 @@ def data_folder(folder: Path, account: Account) -> Path:
     return Path("/var/tmp") / f"longtake-{name}" / "postgres"
 
 
-async def make_cluster(
-    programs: Path, data: Path, account: Account, environment: Mapping[str, str], log: Path
-) -> None:
-    """Make the files of a new cluster, whose superuser and password are those of the compose file's service.
-
-    Does nothing where they are. An attempt that was interrupted is begun again.
-    """
-    if (data / "made").exists():
-        return
-    shutil.rmtree(data, ignore_errors=True)
-    data.parent.mkdir(parents=True, exist_ok=True)
-    account.own(data)
-    with tempfile.NamedTemporaryFile(dir=data.parent, mode="w") as secret:
-        secret.write(environment["POSTGRES_PASSWORD"])
-        secret.flush()
-        if account.uid >= 0:
-            os.chown(secret.name, account.uid, account.gid)
-        words = ["--pgdata", str(data / "cluster"), "--username", environment["POSTGRES_USER"]]
-        words += [f"--pwfile={secret.name}", "--auth=scram-sha-256", *environment["POSTGRES_INITDB_ARGS"].split()]
-        await run_once("initdb", [str(programs / "initdb"), *words], environment, log, account)
-    (data / "made").touch()
-
-
-def postgres_component(
-    programs: Path,
-    data: Path,
-    account: Account,
-    command: list[str],
-    environment: Mapping[str, str],
-    port: int,
-    log: Path,
-) -> Component:
-    """Return the server of a cluster, on a port of the loopback interface.
+@dataclass(frozen=True)
+class Cluster:
+    """The files of a PostgreSQL of the farm's own.
 
     Args:
         programs: The folder of `find_postgres`.
-        data: The folder of `make_cluster`.
-        account: Who it runs as.
-        command: The compose file's command: the program and its options.
-        environment: All that the process sees.
-        port: Where it listens.
-        log: File for its output.
+        data: Where the files lie.
+        account: Who runs it.
+        environment: The environment of the compose file's service; all that its processes see.
     """
-    program, *options = command
-    options += ["-D", str(data / "cluster"), "-c", f"port={port}", "-c", "listen_addresses=127.0.0.1"]
-    # Its socket in the file system would need a folder of its own; everybody comes by TCP.
-    options += ["-c", "unix_socket_directories="]
 
-    async def ready(component: Component) -> bool:
-        return bool(re.search(r"database system is ready to accept connections", component.printed))
+    programs: Path
+    data: Path
+    account: Account
+    environment: Mapping[str, str]
 
-    return Component(
-        "postgres",
-        [str(programs / program), *options],
-        environment,
-        log,
-        ready,
-        account=account,
-        # The compose file says so too: end the sessions, and stop.
-        stopping=signal.SIGINT,
-    )
+    async def make(self, log: Path) -> None:
+        """Make the files, with the superuser and the password of the environment; do nothing where they are.
+
+        An attempt that was interrupted is begun again.
+
+        Raises:
+            ProductionError: They cannot be made.
+        """
+        made = self.data / "made"
+        if made.exists():
+            return
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        self.account.own(self.data)
+        with tempfile.NamedTemporaryFile(dir=self.data.parent, mode="w") as secret:
+            secret.write(self.environment["POSTGRES_PASSWORD"])
+            secret.flush()
+            if self.account.uid >= 0:
+                os.chown(secret.name, self.account.uid, self.account.gid)
+            words = ["--pgdata", str(self.data / "cluster"), "--username", self.environment["POSTGRES_USER"]]
+            words += [f"--pwfile={secret.name}", "--auth=scram-sha-256"]
+            words += self.environment["POSTGRES_INITDB_ARGS"].split()
+            await run_once("initdb", [str(self.programs / "initdb"), *words], self.environment, log, self.account)
+        made.touch()
+
+    def component(self, command: Sequence[str], port: int, log: Path) -> Component:
+        """Return the server on these files.
+
+        Args:
+            command: The compose file's command: the program and its options.
+            port: Where it listens on the loopback interface.
+            log: File for its output.
+        """
+        program, *options = command
+        options += ["-D", str(self.data / "cluster"), "-c", f"port={port}", "-c", "listen_addresses=127.0.0.1"]
+        # A socket in the file system would need a folder of its own; everybody comes by TCP.
+        options += ["-c", "unix_socket_directories="]
+
+        async def ready(component: Component) -> bool:
+            return "database system is ready to accept connections" in component.printed
+
+        return Component(
+            "postgres",
+            [str(self.programs / program), *options],
+            self.environment,
+            log,
+            ready,
+            account=self.account,
+            # The compose file says so too: end the sessions, and stop.
+            stopping=signal.SIGINT,
+        )
 
 
 def _newest_first(root: Path) -> list[Path]:

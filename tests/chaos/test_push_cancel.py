@@ -10,9 +10,8 @@ from beacon import Beacon, beacon_renderer
 from farm import Farm, eventually, serving, until_state, worker_settings
 from figures import Figures
 from processtable import carrying
-from push_server import build, push_server
+from push_server import push_server
 
-import devserver
 import worker
 from longtake import FrameRange, JobState, RenderClient, Timeouts
 from longtake.connection import connect
@@ -46,13 +45,6 @@ async def test_a_pushed_cancel_is_heard_at_once(
         print(f"\npushed cancel to notice {Figures.of(notices)} (promised: p99 {PROMISE_SECONDS:g} s)")
         print(f"pushed cancel to no process left {Figures.of(gone)}")
     assert Figures.of(notices).p99 < PROMISE_SECONDS
-
-
-def test_without_go_one_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LONGTAKE_CACHE", str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(devserver.TemporalNotFound, match=r"install Go 1\.26\.8 or later"):
-        build()
 
 
 async def cancelled(farm: Farm, beacons: Path) -> tuple[float, float]:
