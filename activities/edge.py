@@ -7,6 +7,7 @@ from activities.attempts.host import Host
 from activities.failures import StoreNotSharedError
 from activities.stores.job_folder import OpenJob
 from longtake.errors import ErrorType
+from longtake.stores.store import StoreError
 from longtake.work import JobRef
 
 
@@ -14,11 +15,12 @@ def open_job(ref: JobRef, host: Host) -> OpenJob:
     """Return an accepted job; blocking, where its store is elsewhere.
 
     Raises:
-        ApplicationError: `StoreNotShared`, retried: its folder is not here, and may be on another worker.
+        ApplicationError: `StoreNotShared`, retried: its folder is not here, and may be on another worker; or its
+            bucket is away.
     """
     try:
         return OpenJob.read(ref, scratch=host.scratch)
-    except StoreNotSharedError as error:
+    except (StoreNotSharedError, StoreError) as error:
         raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
 
 

@@ -20,6 +20,7 @@ from activities.watching.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts
 from longtake.errors import ErrorType
 from longtake.names import RENDER_SPAN
+from longtake.stores.store import StoreError
 from longtake.work import Heartbeat, SpanOrder, SpanReport
 
 _log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ class RenderActivities:
             ApplicationError: `AttemptFailed`, `AnotherHost`, `Throttled` and `AttemptLost`, retried; `ChunkFailed`,
                 when tries are used up. Each has a `SpanReport` in its details.
         """
-        job = await in_thread(partial(open_job, order.ref, self._host))
+        async with beating(_last_heartbeat):
+            job = await in_thread(partial(open_job, order.ref, self._host))
         span = Span(self._host, self._make, self._others, job, order, _last_heartbeat())
         try:
             async with beating(lambda: span.heartbeat), self._watches.watching(parallel=job.job.max_parallel) as watch:
@@ -67,7 +69,7 @@ class RenderActivities:
             # A delay of zero would mean none was given, and the waits for lost workers would apply.
             wait = max(timedelta(seconds=error.wait_seconds), timedelta(milliseconds=1))
             raise ApplicationError(str(error), span.report(), type=error.type, next_retry_delay=wait) from error
-        except AttemptLostError as error:
+        except (AttemptLostError, StoreError) as error:
             raise ApplicationError(
                 str(error), span.report(), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_AFTER_A_LOSS
             ) from error

@@ -1,10 +1,11 @@
 """One try of one chunk: look, render, check, publish."""
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,9 @@ from activities.attempts.frame_runs import FrameRuns
 from activities.attempts.host import Host, attempt_tag
 from activities.attempts.log_shipping import shipping_log
 from activities.attempts.run_watcher import RunWatcher
-from activities.backends.backend import RenderTask, RenderWatcher
-from activities.failures import AttemptError, AttemptLostError
+from activities.attempts.store_patience import failure_of_files, when_the_store_is_back
+from activities.backends.backend import Progress, RenderTask, RenderWatcher
+from activities.failures import AttemptError
 from activities.processes.usage import Usage
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.kept_frames import KeptFrames
@@ -28,7 +30,8 @@ from longtake.outputs import OutputKind
 from longtake.planning import Chunk
 from longtake.policies import ProgressSpec, ResumeUnit
 from longtake.status import RemoteStop
-from longtake.stores.store import StoreError
+
+_log = logging.getLogger(__name__)
 
 
 class ChunkAttempt:
@@ -53,6 +56,8 @@ class ChunkAttempt:
         self._dir = self._store.local(self._place)
         self._workdir = self._dir
         self._targets = [job.target(path) for path in chunk.outputs()]
+        # Where a command writes that names its outputs itself; only directory stores have such jobs.
+        self._local_targets = list(map(Path, self._targets))
         self._kept = KeptFrames(self._folder, self._key)
         self._runs: FrameRuns | None = None
         self._used = Usage()
@@ -88,12 +93,13 @@ class ChunkAttempt:
                 async with shipping_log(self._store, self.log):
                     return await self._run(watcher)
         except (AttemptError, OSError) as error:
-            if (standing := await self.published()) is not None:
-                # Another attempt was quicker, and has cleared this one's files away.
-                return standing
+            with suppress(OSError):
+                if (standing := await self.published()) is not None:
+                    # Another attempt was quicker, and has cleared this one's files away.
+                    return standing
             if isinstance(error, AttemptError):
                 raise
-            raise _of_files(error, self._dir) from error
+            raise failure_of_files(error, self._dir) from error
         finally:
             await in_thread(self._clean_up)
 
@@ -105,7 +111,11 @@ class ChunkAttempt:
         proof = await in_thread(partial(check_chunk, self._chunk, made, self._job.job.rate, stop), stop)
         await self._judge(made, watcher)
         seconds = asyncio.get_running_loop().time() - began
-        return await in_thread(partial(self._publish, made, proof, seconds))
+        done = Progress(frames_done=self._chunk.count, usage=self._used)
+        return await when_the_store_is_back(
+            partial(self._publish, made, proof, seconds),
+            lambda message: watcher.progress(replace(done, message=message)),
+        )
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
@@ -128,7 +138,7 @@ class ChunkAttempt:
 
     async def _render_whole(self, watcher: RenderWatcher) -> list[Path]:
         made = await in_thread(self._prepare)
-        written = self._in_place if self._chunk.writes_in_place else made
+        written = self._local_targets if self._chunk.writes_in_place else made
         proof: Callable[[], bool] | None
         if self._chunk.kind is OutputKind.FRAMES:
             proof = FinishedFrames(dict(enumerate(written))).are_all
@@ -162,15 +172,19 @@ class ChunkAttempt:
         await in_thread(self._kept.remove)
 
     def _clean_up(self) -> None:
-        if self._runs is not None and self._folder.sidecar(self._key) is None:
-            self._runs.keep()
-        discard_attempt(self._folder, self._key, self._name)
+        try:
+            if self._runs is not None and self._folder.sidecar(self._key) is None:
+                self._runs.keep()
+            discard_attempt(self._folder, self._key, self._name)
+        except OSError as error:
+            # What is left goes with the chunk's other attempts, when it is published.
+            _log.warning("what %s has left cannot be cleared away: %s", self._place, error)
 
     def _prepare(self) -> list[Path]:
         """Make the attempt's place; return the files in it."""
         made = [self._dir / self._relative(path) for path in self._chunk.outputs()]
         self._dir.mkdir(parents=True, exist_ok=True)
-        for mine, target in zip(made, self._in_place, strict=True):
+        for mine, target in zip(made, self._local_targets, strict=True):
             mine.parent.mkdir(parents=True, exist_ok=True)
             if self._chunk.writes_in_place:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -178,11 +192,6 @@ class ChunkAttempt:
                     # Left by an attempt that was killed: nobody has published, or this attempt would not run.
                     self._folder.set_aside(str(target), f"{self._key}.{target.name}")
         return made
-
-    @property
-    def _in_place(self) -> list[Path]:
-        """Where a command writes that names its outputs itself: their final places, which are files of this host."""
-        return list(map(Path, self._targets))
 
     def _relative(self, path: str) -> Path:
         """Return an output's path inside the attempt's place: the job's own, unless that leads out of the store."""
@@ -226,7 +235,7 @@ class ChunkAttempt:
         """Bring home what a command wrote under its final name, before anyone can take it for published."""
         if not self._chunk.writes_in_place:
             return
-        for mine, target in zip(made, self._in_place, strict=True):
+        for mine, target in zip(made, self._local_targets, strict=True):
             if target.exists():
                 os.replace(target, mine)
 
@@ -249,10 +258,3 @@ class ChunkAttempt:
                 log=self.log,
             ),
         )
-
-
-def _of_files(error: OSError, place: Path) -> AttemptError | AttemptLostError:
-    """Return what a full disk or a store that went away makes of a try: not the renderer's fault."""
-    if isinstance(error, StoreError):
-        return AttemptLostError(str(error)) if error.passing else AttemptError(str(error))
-    return AttemptError(f"{error.filename or place}: {error.strerror or error}")

@@ -4,12 +4,15 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+from activities.attempts.bringing import bring_files, lay_out_files
 from activities.attempts.host import Host, attempt_tag
 from activities.attempts.log_shipping import shipping_log
+from activities.attempts.store_patience import when_the_store_is_back
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.failures import AttemptError, RefusedError
 from activities.media.audio import audio_command, audio_suffix
@@ -21,13 +24,12 @@ from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
 from activities.stores.job_folder import FILM, OpenJob
 from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
-from activities.stores.records import PublishedFile, Sidecar
+from activities.stores.records import Sidecar
 from activities.stores.standing import revoke
 from activities.threads import in_thread
 from longtake.outputs import FILM_SUFFIXES, OutputKind
 from longtake.placeholders import expand
 from longtake.status import RenderJobResult
-from longtake.stores.store import each
 
 
 class FilmAttempt:
@@ -103,10 +105,14 @@ class FilmAttempt:
         else:
             await self._join(film)
         facts = await in_thread(partial(self._prove, film), self._stop)
-        return await in_thread(partial(self._publish, film, target, facts))
+        done = Progress(frames_done=self._frames)
+        return await when_the_store_is_back(
+            partial(self._publish, film, target, facts),
+            lambda message: self._watcher.progress(replace(done, message=message)),
+        )
 
     async def _join(self, film: Path) -> None:
-        files = await in_thread(self._bring_chunks)
+        files = await in_thread(partial(bring_files, self._job, self._sidecars, self._dir / "chunks"))
         chunks = [
             ChunkFile(path, f"chunk {int(sidecar.key)}", sidecar.frames)
             for path, sidecar in zip(files, self._sidecars, strict=True)
@@ -119,29 +125,6 @@ class FilmAttempt:
             await in_thread(join, self._stop)
         except MediaError as error:
             self._refuse(error)
-
-    def _bring_chunks(self) -> list[Path]:
-        """Return the published files of all chunks in order, on this host."""
-        files = [file for sidecar in self._sidecars for file in sidecar.files]
-        place = self._dir / "chunks"
-
-        def bring(numbered: tuple[int, PublishedFile]) -> Path:
-            number, file = numbered
-            return self._store.bring(file.path, place / f"{number:09}{Path(file.path).suffix}", sha256=file.sha256)
-
-        return each(self._store, bring, enumerate(files))
-
-    def _lay_out_chunks(self) -> None:
-        """Bring all chunks under the names that the job gives them, for a merge command that knows them by these."""
-        place = self._dir / "merge"
-        files = [file for sidecar in self._sidecars for file in sidecar.files]
-        root = f"{self._store.url}/"
-        each(
-            self._store,
-            lambda file: self._store.bring(file.path, place / file.path.removeprefix(root), sha256=file.sha256),
-            files,
-        )
-        self._workdir = place
 
     def _refuse(self, error: MediaError) -> None:
         """Name the culprit; a damaged chunk is taken back, so that a retry of the job renders it again."""
@@ -174,7 +157,7 @@ class FilmAttempt:
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)
-        for number, path in enumerate(self._bring_chunks()):
+        for number, path in enumerate(bring_files(self._job, self._sidecars, self._dir / "chunks")):
             os.symlink(path, links / f"{number:09}{path.suffix}")
 
     async def _sound(self, film: Path) -> Path:
@@ -191,7 +174,8 @@ class FilmAttempt:
 
     async def _merge(self, film: Path | None) -> None:
         if not self._store.is_local:
-            await in_thread(self._lay_out_chunks)
+            self._workdir = self._dir / "merge"
+            await in_thread(partial(lay_out_files, self._job, self._sidecars, self._workdir))
         words = {"output": str(film)} if film is not None else {}
         command = [expand(part, words) for part in self._job.job.merge_command or ()]
         resolved = self._host.programs.resolve(command, base_dir=self._workdir, field="merge_command")
