@@ -6,9 +6,11 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from certificates import make_certificate
 from farm import eventually
 from figures import Figures
 from lambda_calls import called_service
@@ -69,6 +71,24 @@ async def test_the_service_sees_the_connection_close_at_once(service: LambdaServ
     print(f"cancel to closed connection, seen by the service: {Figures.of(seen)}")
     print(f"cancel to the end of the call: {Figures.of(returned)}")
     assert max(*seen, *returned) < 1
+
+
+async def test_a_connection_by_tls_closes_as_quickly(tmp_path: Path) -> None:
+    """TLS has words for the end of a connection: nobody waits for them."""
+    async with called_service(tmp_path, certificate=make_certificate(tmp_path)) as service:
+        function = LambdaFunction("answer", concurrency=1)
+        assert (await function.call({"answer": 1})).body == b"1"
+        seen = []
+        for count in range(2, 12):
+            call = asyncio.ensure_future(function.call({"seconds": 0.3}))
+            invocation = (await service.begun(count))[-1]
+            await invocation.begun.wait()
+            told = time.monotonic()
+            assert await cancelled(call) is None
+            seen.append(await invocation.caller_gone.wait() - told)
+            await invocation.ended.wait()
+    print(f"cancel to closed connection by TLS: {Figures.of(seen)}")
+    assert max(seen) < 1
 
 
 async def test_a_call_that_is_cancelled_before_it_was_sent_never_reaches_the_service(service: LambdaService) -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from certificates import Certificate
 from lambda_service import LambdaService, lambda_service
 
 
@@ -23,9 +24,12 @@ def aws_environment(**variables: str) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def called_service(folder: Path, *, concurrency: int = 1000) -> AsyncIterator[LambdaService]:
-    """Run the service, with this process set up to call it."""
-    async with lambda_service(folder, concurrency=concurrency) as service:
+async def called_service(
+    folder: Path, *, concurrency: int = 1000, certificate: Certificate | None = None
+) -> AsyncIterator[LambdaService]:
+    """Run the service with one function, `answer`, and this process set up to call it."""
+    async with lambda_service(folder, concurrency=concurrency, certificate=certificate) as service:
         service.add_function("answer", "lambda_handlers.answer", timeout=30)
-        with aws_environment(**service.environ):
+        trusted = {"AWS_CA_BUNDLE": str(certificate.certificate)} if certificate is not None else {}
+        with aws_environment(**service.environ, **trusted):
             yield service

@@ -6,66 +6,42 @@ Functions run in `lambda_environment.Environment`. As with AWS, a function goes 
 import asyncio
 import itertools
 import json
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from aws_signature import SignatureRefused, check_signature
+from certificates import Certificate
 from lambda_environment import LARGEST_BYTES, Environment, Invocation, Moment
+from lambda_functions import Function, Refusal, function_name, throttled
 from loopback_http import Connection, HttpServer, Request
 
 _ACCOUNT = "123456789012"
 
 
-@dataclass(eq=False)
-class Function:
-    """A function that can be invoked by its name or ARN."""
-
-    name: str
-    arn: str
-    handler: str
-    timeout: float
-    memory_mb: int
-    env: Mapping[str, str]
-    # Reserved concurrency: more than these at once are throttled.
-    concurrency: int | None
-    environments: list[Environment] = field(default_factory=list)
-    running: set[Environment] = field(default_factory=set)
-    invocations: list[Invocation] = field(default_factory=list)
-    # Of how many at once it was seen running.
-    most_running: int = 0
-
-    @property
-    def log(self) -> str:
-        """What all its environments printed."""
-        return "\n".join(environment.log for environment in self.environments)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An error of the Invoke API, in AWS's form; status 0 breaks the connection instead."""
-
-    status: int
-    code: str
-    body: Any
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
 class LambdaService:
     """The service of one region; see `lambda_service`."""
 
-    def __init__(self, folder: Path, access_key: str, secret_key: str, region: str, concurrency: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        access_key: str,
+        secret_key: str,
+        region: str,
+        concurrency: int,
+        certificate: Certificate | None,
+    ) -> None:
         self._folder = folder
         self._secrets = {access_key: secret_key}
         self._access_key, self._region, self._concurrency = access_key, region, concurrency
         self._functions: dict[str, Function] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Condition()
-        self._api = HttpServer(self._invoke_api)
+        self._scheme = "http" if certificate is None else "https"
+        self._api = HttpServer(self._invoke_api, tls=_tls(certificate))
         # Requests that arrived whole, whatever came of them, and what was begun.
         self.arrivals: list[tuple[float | None, Request]] = []
         self.invocations: list[Invocation] = []
@@ -75,7 +51,7 @@ class LambdaService:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://{self._api.address}"
+        return f"{self._scheme}://{self._api.address}"
 
     @property
     def environ(self) -> dict[str, str]:
@@ -147,7 +123,7 @@ class LambdaService:
                 return connection.abort()
             headers = {"x-amzn-errortype": refusal.code, "x-amzn-requestid": str(uuid.uuid4()), **refusal.headers}
             return await connection.respond_json(refusal.status, refusal.body, headers)
-        function = self._functions[_function_name(request)]
+        function = self._functions[function_name(request)]
         try:
             payload = json.loads(request.body) if request.body else {}
         except ValueError as error:
@@ -218,9 +194,9 @@ class LambdaService:
             check_signature(request, self._secrets, region=self._region, service="lambda")
         except SignatureRefused as error:
             return Refusal(403, error.code, {"message": str(error)})
-        function = self._functions.get(_function_name(request))
+        function = self._functions.get(function_name(request))
         if request.method != "POST" or function is None:
-            said = f"Function not found: {_function_name(request)}"
+            said = f"Function not found: {function_name(request)}"
             return Refusal(404, "ResourceNotFoundException", {"Type": "User", "Message": said})
         if request.headers.get("x-amz-invocation-type", "RequestResponse") != "RequestResponse":
             said = "only synchronous invocations are served here"
@@ -229,20 +205,18 @@ class LambdaService:
             said = f"Request must be smaller than {LARGEST_BYTES} bytes for the InvokeFunction operation"
             return Refusal(413, "RequestEntityTooLargeException", {"message": said})
         if function.concurrency is not None and len(function.running) >= function.concurrency:
-            return _throttled("ReservedFunctionConcurrentInvocationLimitExceeded")
+            return throttled("ReservedFunctionConcurrentInvocationLimitExceeded")
         if sum(len(each.running) for each in set(self._functions.values())) >= self._concurrency:
-            return _throttled("ConcurrentInvocationLimitExceeded")
+            return throttled("ConcurrentInvocationLimitExceeded")
         return None
 
 
-def _throttled(reason: str) -> Refusal:
-    return Refusal(429, "TooManyRequestsException", {"Type": "User", "Reason": reason, "message": "Rate Exceeded."})
-
-
-def _function_name(request: Request) -> str:
-    """Return the name or ARN that is invoked, decoded."""
-    parts = urlsplit(request.target).path.split("/")
-    return unquote(parts[3]) if len(parts) == 5 and parts[1:3] == ["2015-03-31", "functions"] else request.target
+def _tls(certificate: Certificate | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    return context
 
 
 @asynccontextmanager
@@ -253,6 +227,7 @@ async def lambda_service(
     secret_key: str = "a-secret-of-the-tests",
     region: str = "us-east-1",
     concurrency: int = 1000,
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[LambdaService]:
     """Run the service; give it the keys of the S3 server where a test uses both, for AWS variables are shared.
 
@@ -262,6 +237,7 @@ async def lambda_service(
         secret_key: Its secret.
         region: The region it is in.
         concurrency: Limit of the account: more invocations at once are throttled.
+        certificate: For HTTPS; without one it is HTTP.
     """
-    async with LambdaService(folder / "lambda", access_key, secret_key, region, concurrency) as service:
+    async with LambdaService(folder / "lambda", access_key, secret_key, region, concurrency, certificate) as service:
         yield service

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -101,13 +102,16 @@ class Connection:
 class HttpServer:
     """Listens on a free port of the loopback interface; each connection is served by one task."""
 
-    def __init__(self, answer: Callable[[Connection, Request], Awaitable[None]]) -> None:
+    def __init__(
+        self, answer: Callable[[Connection, Request], Awaitable[None]], *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._answer = answer
+        self._tls = tls
         self._serving: set[asyncio.Task[None]] = set()
         self.address = ""
 
     async def start(self) -> None:
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024)
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024, ssl=self._tls)
         self.address = f"127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:
