@@ -53,10 +53,15 @@ class Acceptance:
         chunk_list = self._read_chunk_list()
         self.folder.check_same(self.job)
         opened = OpenJob(self.folder, self.ref, self.job, chunk_list)
-        with self._host.inputs.laid_out(opened) as workdir:
-            self._check_inputs(workdir)
-            self._check_programs(workdir)
-            self._check_audio(workdir)
+        try:
+            with self._host.inputs.laid_out(opened) as workdir:
+                self._check_inputs(workdir)
+                self._check_programs(workdir)
+                self._check_audio(workdir)
+        except StoreError as error:
+            if error.passing:
+                raise
+            raise BadJobError(f"inputs: {error}") from error
         settle = self._check_outputs(opened)
         self.folder.create(self.job, chunk_list)
         for step in settle:
@@ -84,7 +89,8 @@ class Acceptance:
     def _check_store(self) -> None:
         if not self._store.is_local:
             try:
-                self.folder.is_begun  # noqa: B018 - the answer does not matter yet, only that there is one
+                # A look at one file cannot tell a bucket that is not there from an empty one.
+                self._store.names(self.folder.path)
             except StoreError as error:
                 if error.passing:
                     raise

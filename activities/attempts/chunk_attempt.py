@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -88,10 +88,8 @@ class ChunkAttempt:
             AttemptLostError: It ended through no fault of its own, or the store is away.
         """
         try:
-            with ExitStack() as stack:
-                self._workdir = await in_thread(lambda: stack.enter_context(self._host.inputs.laid_out(self._job)))
-                async with shipping_log(self._store, self.log):
-                    return await self._run(watcher)
+            async with self._host.inputs.in_use(self._job) as self._workdir, shipping_log(self._store, self.log):
+                return await self._run(watcher)
         except (AttemptError, OSError) as error:
             with suppress(OSError):
                 if (standing := await self.published()) is not None:
@@ -229,6 +227,7 @@ class ChunkAttempt:
             is_whole=is_whole,
             outputs=outputs,
             proof_is_weak=chunk.kind is OutputKind.FILE,
+            chunk_id=(chunk.index if chunk.id is None else chunk.id) if command is None else None,
         )
 
     def _collect_in_place(self, made: list[Path]) -> None:
