@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -68,10 +67,8 @@ class FilmAttempt:
         if self._job.job.output is not None:
             standing = await in_thread(partial(finish_claim, self._job.folder, FILM))
         if standing is None:
-            with ExitStack() as stack:
-                self._workdir = await in_thread(lambda: stack.enter_context(self._host.inputs.laid_out(self._job)))
-                async with shipping_log(self._store, self.log):
-                    standing = await self._make()
+            async with self._host.inputs.in_use(self._job) as self._workdir, shipping_log(self._store, self.log):
+                standing = await self._make()
         if standing is None:
             return RenderJobResult(frames=self._frames)
         (film,) = standing.files

@@ -1,7 +1,9 @@
 """RenderClient: starting, watching and steering render jobs from Python."""
 
 import json
+import threading
 from collections.abc import Generator, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -12,12 +14,14 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.connection import connect
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
+from longtake.handing_in import Tell, handed_in, needs_handing_in
 from longtake.handle import JobHandle
 from longtake.job import LARGEST_INLINE_JOB_BYTES, RenderJobSpec
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, new_job_id
 from longtake.ranges import Range
 from longtake.status import JobState, JobStatus
 from longtake.summaries import query_for, status_of
+from longtake.threads import in_thread
 
 
 class RenderClient:
@@ -57,29 +61,33 @@ class RenderClient:
         """The Temporal client underneath."""
         return self._client
 
-    async def submit(self, job: RenderJobSpec, *, id: str | None = None) -> JobHandle:
+    async def submit(self, job: RenderJobSpec, *, id: str | None = None, tell: Tell = lambda _: None) -> JobHandle:
         """Start a job and return its handle; the same job under the same id is started once.
+
+        The inputs of a job whose store is a bucket are handed in to it first, each content once.
 
         Args:
             job: What to render; `base_dir` should be set, for relative paths start from it.
             id: Name of the job; made from the job's name when absent.
+            tell: Hears, from another thread, how far the handing in is.
 
         Raises:
             BadJobError: The id or the job cannot be accepted; nothing was started.
             JobExistsError: The id is taken by a different job.
         """
         job_id = check_job_id(id) if id is not None else new_job_id(job.name)
-        document = job.to_wire()
-        size = len(json.dumps(document))
-        if size > LARGEST_INLINE_JOB_BYTES:
-            raise BadJobError(
-                f"chunks: the list takes {size:,} bytes, and {LARGEST_INLINE_JOB_BYTES:,} can travel; write it to a "
-                "job file and give its path, sha256 and count, or use frames"
-            )
+        _check_size(job)
+        if needs_handing_in(job):
+            stop = threading.Event()
+            job = await in_thread(partial(handed_in, job, tell=tell, stop=stop), stop)
         try:
             # Failed and cancelled jobs are started again by `retry`, which says so; never by a repeated submit.
             await self._start(
-                document, job_id, job.name, WorkflowIDReusePolicy.REJECT_DUPLICATE, memo={MEMO_DIGEST: job.digest()}
+                job.to_wire(),
+                job_id,
+                job.name,
+                WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                memo={MEMO_DIGEST: job.digest()},
             )
         except WorkflowAlreadyStartedError:
             await self._check_same(job_id, job)
@@ -208,3 +216,12 @@ class Connecting:
 
     def __await__(self) -> Generator[Any, None, RenderClient]:
         return self.__aenter__().__await__()
+
+
+def _check_size(job: RenderJobSpec) -> None:
+    size = len(json.dumps(job.to_wire()))
+    if size > LARGEST_INLINE_JOB_BYTES:
+        raise BadJobError(
+            f"chunks: the list takes {size:,} bytes, and {LARGEST_INLINE_JOB_BYTES:,} can travel; write it to a "
+            "job file and give its path, sha256 and count, or use frames"
+        )

@@ -8,6 +8,7 @@ from temporalio.common import SearchAttributeKey
 
 from longtake.backends import BackendKind
 from longtake.errors import BadJobError
+from longtake.inputs import INPUTS
 
 RENDER_JOB_WORKFLOW = "RenderJob"
 # The activity that renders: clients and drains look for it among those that are pending.
@@ -54,6 +55,8 @@ def check_job_id(job_id: str) -> str:
             f"id: {shown!r} is not a job id; use 1 to 100 letters, digits, '.', '_' or '-', starting with a "
             "letter or digit"
         )
+    if job_id.lower() == INPUTS:
+        raise BadJobError(f"id: {job_id!r} is where stores keep the inputs of all jobs; choose another id")
     return job_id
 
 

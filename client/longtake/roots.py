@@ -7,6 +7,7 @@ from pathlib import Path
 from longtake.errors import BadJobError
 from longtake.job import RenderJobSpec
 from longtake.planning import ChunkPlan
+from longtake.stores.opening import is_bucket
 
 
 def roots_from(environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -63,11 +64,17 @@ def check_roots(job: RenderJobSpec, roots: Sequence[Path]) -> None:
 
 def _files(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
     yield "base_dir", "."
-    for field, name in (("output", job.output), ("audio", job.audio)):
+    in_bucket = job.store is not None and is_bucket(job.store)
+    for field, name in (("output", None if in_bucket else job.output), ("audio", job.audio)):
         if name is not None:
             yield field, name
+    if isinstance(job.inputs, tuple):
+        yield from ((f"inputs[{index}]", name) for index, name in enumerate(job.inputs))
     if job.chunk_list is not None:
         yield "chunks.path", job.chunk_list.path
+        return
+    if in_bucket:
+        # Nothing is written here.
         return
     plan = ChunkPlan(job)
     # Chunks of one folder need one look; only a folder named after its chunk makes every one a case of its own.

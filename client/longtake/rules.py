@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from longtake.collisions import check_outputs_differ
+from longtake.inputs import InputBundle, content_path
 from longtake.outputs import FILM_SUFFIXES, OutputKind, check_path, holds_control, kind_of, normal
 from longtake.placeholders import COMMAND_WORDS, PATH_WORDS, used
 from longtake.sentences import quoted
@@ -107,6 +108,8 @@ def _check_paths(job: RenderJobSpec) -> None:
             raise ValueError(f"{field}: {error}") from error
     if job.output is not None:
         used(job.output, field="output", allowed=())
+    if isinstance(job.inputs, InputBundle) and job.store is None:
+        raise ValueError("inputs: are a bundle, which lies in a bucket; name the bucket in store, or list the files")
     if job.base_dir is not None and holds_control(job.base_dir):
         raise ValueError("base_dir: holds a control character such as NUL or a newline; take it out")
     if job.base_dir is not None and not job.base_dir.startswith("/"):
@@ -132,7 +135,7 @@ def _check_paths(job: RenderJobSpec) -> None:
 def _paths(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
     named = {"output": job.output, "chunk_output": job.chunk_output, "audio": job.audio}
     named |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
-    if job.chunk_list is not None:
+    if job.chunk_list is not None and job.chunk_list.path != content_path(job.chunk_list.sha256):
         named["chunks.path"] = job.chunk_list.path
     for field, path in named.items():
         if path is not None:

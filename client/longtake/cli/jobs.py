@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from longtake.cli.exits import code_of_end
+from longtake.cli.handing import HandingInView
 from longtake.cli.session import run
 from longtake.cli.terminal import answer, answer_json, say
 from longtake.cli.views import View, view_for
@@ -53,6 +54,8 @@ def submit(
 ) -> None:
     """Start a job; its id is printed alone on stdout.
 
+    Inputs of a job whose store is a bucket are handed in to it first, each content once.
+
     Example: longtake submit film.yaml --watch --set retry.attempts=2
     """
     if id is not None:
@@ -60,7 +63,12 @@ def submit(
     job = read(file, values)
     if max_parallel is not None:
         job = job.model_copy(update={"max_parallel": max_parallel})
-    launch(context, lambda farm: farm.submit(job, id=id), watch=watch)
+
+    async def begin(farm: RenderClient) -> JobHandle:
+        with HandingInView() as view:
+            return await farm.submit(job, id=id, tell=view.tell)
+
+    launch(context, begin, watch=watch)
 
 
 def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
