@@ -33,4 +33,7 @@ def open_store(url: str, *, scratch: Path) -> Store:
         raise BadJobError(
             f"store: {url} is a bucket, and this needs boto3; `pip install 'longtake[s3]'` brings it"
         ) from error
-    return S3Store.open(url, scratch=scratch)
+    try:
+        return S3Store.open(url, scratch=scratch)
+    except ValueError as error:
+        raise BadJobError(f"store: {url} {error}") from error
