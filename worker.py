@@ -9,12 +9,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -27,6 +29,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 import devserver
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
+from activities.attempts.left_running import is_left_running
+from activities.attempts.remote_host import RemoteHost
 from activities.backends.local import LocalBackend
 from activities.drain import DrainActivities
 from activities.places import Places
@@ -35,6 +39,7 @@ from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.processes.sweep import sweep_leftovers
 from activities.render import RenderActivities
+from activities.services import Services, remote_attempts
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stores.input_cache import InputCache
@@ -64,15 +69,77 @@ _WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(2)
 # Planning and draining hardly work; a stitch reads and writes a whole film.
 _ORCHESTRATION_SLOTS = 20
 
+# Each remote chunk looks into its store once a second, which takes 10 to 50 ms: enough for some hundreds of them.
+_REMOTE_THREADS = 16
+
 
 def build_workers(
     client: Client, settings: WorkerSettings, supervisor: Supervisor, *, search_attributes: bool
 ) -> list[Worker]:
     """Return the workers of this process, one a queue, ready to run; the supervisor must outlive them."""
+    host = _host(settings, supervisor)
+    services = Services(settings)
+    watches = JobWatches(client, settings.contact_seconds)
+    places = partial(Places, settings.roots, settings.stores)
+    plan = PlanActivities(host, places, services.check, search_attributes=search_attributes)
+    stitch, drain = StitchActivities(host, watches), DrainActivities(client)
+    others = OtherHosts(client, render_queue(settings.task_queue, BackendKind.LOCAL), settings.host)
+    local = RenderActivities(host, partial(ChunkAttempt, host), watches, others)
+    workers = [
+        _worker(
+            client,
+            settings,
+            settings.task_queue,
+            [plan.plan_job, stitch.stitch_job, drain.find_waiting],
+            slots=_ORCHESTRATION_SLOTS,
+            workflows=True,
+        ),
+        _worker(
+            client,
+            settings,
+            render_queue(settings.task_queue, BackendKind.LOCAL),
+            [local.render_span],
+            slots=settings.slots,
+        ),
+    ]
+    # Where the host makes no difference, no chunk is passed on to another one.
+    remote = RenderActivities(host, remote_attempts(services, host, _remote_host(client, settings)), watches, None)
+    for kind, slots in services.served():
+        queue = render_queue(settings.task_queue, kind)
+        workers.append(_worker(client, settings, queue, [remote.render_span], slots=slots))
+    return workers
+
+
+def _worker(
+    client: Client,
+    settings: WorkerSettings,
+    task_queue: str,
+    activities: Sequence[Callable[..., Any]],
+    *,
+    slots: int,
+    workflows: bool = False,
+) -> Worker:
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[RenderJob] if workflows else [],
+        activities=activities,
+        workflow_runner=SandboxedWorkflowRunner(),
+        workflow_task_poller_behavior=_WORKFLOW_POLLERS,
+        max_concurrent_activities=slots,
+        max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
+        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        identity=worker_identity(os.getpid(), settings.host),
+        build_id=_BUILD_ID,
+    )
+
+
+def _host(settings: WorkerSettings, supervisor: Supervisor) -> Host:
+    """Return what this worker offers to all attempts."""
     programs = Programs(settings.allowed_commands, find_ffmpeg())
     tools = settings.tools_dir or devserver.cache_dir() / "tools"
     offer_ffmpeg(programs.ffmpeg, tools)
-    host = Host(
+    return Host(
         backend=LocalBackend(supervisor),
         programs=programs,
         environ=dict(os.environ),
@@ -82,37 +149,16 @@ def build_workers(
         tools_dir=tools,
         name=settings.host,
     )
-    watches = JobWatches(client, settings.contact_seconds)
-    others = OtherHosts(client, render_queue(settings.task_queue, BackendKind.LOCAL), settings.host)
-    identity = worker_identity(os.getpid(), settings.host)
-    places = partial(Places, settings.roots, settings.stores)
-    plan = PlanActivities(host, places, search_attributes=search_attributes)
-    stitch, drain = StitchActivities(host, watches), DrainActivities(client)
-    render = RenderActivities(host, partial(ChunkAttempt, host), watches, others)
-    orchestration = Worker(
-        client,
-        task_queue=settings.task_queue,
-        workflows=[RenderJob],
-        activities=[plan.plan_job, stitch.stitch_job, drain.find_waiting],
-        workflow_runner=SandboxedWorkflowRunner(),
-        workflow_task_poller_behavior=_WORKFLOW_POLLERS,
-        max_concurrent_activities=_ORCHESTRATION_SLOTS,
-        max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
-        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
-        identity=identity,
-        build_id=_BUILD_ID,
+
+
+def _remote_host(client: Client, settings: WorkerSettings) -> RemoteHost:
+    """Return what this worker offers to attempts that services make for it."""
+    return RemoteHost(
+        secret=settings.signing_secret,
+        threads=ThreadPoolExecutor(_REMOTE_THREADS, thread_name_prefix="remote-records"),
+        price=lambda backend, result: 0.0,
+        is_left_running=partial(is_left_running, client),
     )
-    rendering = Worker(
-        client,
-        task_queue=render_queue(settings.task_queue, BackendKind.LOCAL),
-        activities=[render.render_span],
-        max_concurrent_activities=settings.slots,
-        max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
-        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
-        identity=identity,
-        build_id=_BUILD_ID,
-    )
-    return [orchestration, rendering]
 
 
 async def register_search_attributes(client: Client) -> bool:

@@ -12,6 +12,7 @@ from activities.beating import beating
 from activities.places import Places
 from activities.threads import in_thread
 from longtake.errors import BadJobError, ErrorType
+from longtake.job import RenderJobSpec
 from longtake.work import JobPlan, PlanOrder
 
 
@@ -21,12 +22,21 @@ class PlanActivities:
     Args:
         host: What this worker offers.
         places: Makes what it lets jobs use.
+        check: Passes a job whose service it may call, or raises `BadJobError`.
         search_attributes: Whether the namespace has Longtake's search attributes.
     """
 
-    def __init__(self, host: Host, places: Callable[[], Places], *, search_attributes: bool) -> None:
+    def __init__(
+        self,
+        host: Host,
+        places: Callable[[], Places],
+        check: Callable[[RenderJobSpec], None],
+        *,
+        search_attributes: bool,
+    ) -> None:
         self._host = host
         self._places = places
+        self._check = check
         self._search_attributes = search_attributes
 
     @activity.defn(name="plan_job")
@@ -45,6 +55,7 @@ class PlanActivities:
                 raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
 
     def _plan(self, order: PlanOrder) -> JobPlan:
+        self._check(order.job)
         acceptance = Acceptance(order, self._host, self._places())
         opened = acceptance.run()
         done = acceptance.finished(opened)

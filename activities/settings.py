@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
@@ -68,6 +68,20 @@ class WorkerSettings(BaseModel):
     prices: str = Field(default="", description="LONGTAKE_PRICES: what services ask, as name=USD, split by spaces")
     # Renders that end within it count; the others are stopped and go to another worker.
     shutdown_grace_seconds: float = Field(default=1, ge=0, description="LONGTAKE_SHUTDOWN_GRACE_SECONDS")
+
+    @property
+    def signing_secret(self) -> SecretStr:
+        """What orders to remote agents are signed with; empty where the platform alone decides who may call."""
+        return self.remote_secret if self.remote_auth == "hmac" else SecretStr("")
+
+    @model_validator(mode="after")
+    def _can_sign(self) -> Self:
+        if (self.lambda_functions or self.cloud_run_urls) and self.remote_auth == "hmac" and not self.remote_secret:
+            raise ValueError(
+                "remote_secret: is not set; give worker and agents one secret, or set LONGTAKE_REMOTE_AUTH=iam where "
+                "the platform alone decides who may call"
+            )
+        return self
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], *, dev: bool, slots: int | None = None) -> Self:

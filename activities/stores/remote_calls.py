@@ -45,6 +45,10 @@ class RemoteCalls:
         """Worker: write down who is about to be called."""
         self._write(call.attempt, _CALL, call)
 
+    def forget(self, attempt: str) -> None:
+        """Worker: take back that anyone was called for an attempt: nothing was begun."""
+        self._store.remove(self._location(attempt, _CALL))
+
     def begin(self, attempt: str) -> bool:
         """Agent: begin an attempt; False when it was begun before, here or on any other instance."""
         return self._store.create(self._location(attempt, _BEGAN), b"{}")

@@ -20,6 +20,8 @@ class Chunk:
     command_template: tuple[str, ...]
     # The frames of the whole chunk, where this is a part of one.
     whole: Range | None = None
+    # What its own pipeline calls it; None where that counts as we do.
+    id: int | None = None
 
     @property
     def count(self) -> int:
@@ -111,6 +113,7 @@ class ChunkPlan:
                 stop=own.start + own.count,
                 output_template=own.output or self._job.chunk_output or "",
                 command_template=own.command or self._job.command or (),
+                id=own.id,
             )
         frames = self._job.frames
         start = frames.first + index * frames.per_chunk

@@ -1,0 +1,31 @@
+"""What the last word of a remote agent means for a try."""
+
+from typing import assert_never
+
+from activities.failures import AttemptError, AttemptLostError
+from longtake.remote import RemoteOutcome, RemoteResult
+from longtake.stores.store import StoreError
+
+
+def failure_of(result: RemoteResult, where: str) -> AttemptError | AttemptLostError:
+    """Return what a try has come to whose chunk is not published."""
+    match result.outcome:
+        case RemoteOutcome.PUBLISHED:
+            return AttemptError(f"{where} says that it has published, and nothing is there; let both use one store")
+        case RemoteOutcome.FAILED | RemoteOutcome.OUT_OF_TIME:
+            return AttemptError(
+                result.error or f"{where} has failed and does not say why",
+                fatal=result.fatal,
+                wait_seconds=result.wait_seconds,
+                another_host=result.another_host,
+            )
+        case RemoteOutcome.STOPPED | RemoteOutcome.LOST:
+            return AttemptLostError(f"{where} has stopped: {result.error or 'it was told to'}")
+    assert_never(result.outcome)
+
+
+def of_store(error: OSError) -> AttemptError | AttemptLostError:
+    """Return what a store that does not do what it must makes of a try."""
+    if isinstance(error, StoreError):
+        return AttemptLostError(str(error)) if error.passing else AttemptError(str(error))
+    return AttemptError(f"{error.filename or 'the store'}: {error.strerror or error}")
