@@ -167,7 +167,7 @@ async def test_cancelled_calls_leave_nothing_behind(service: LambdaService, func
     assert function._turns._value == 8
 
 
-async def test_calls_do_not_wait_for_threads_that_are_busy_with_files(function: LambdaFunction) -> None:
+async def test_signing_does_not_wait_for_threads_that_are_busy_with_files(function: LambdaFunction) -> None:
     loop = asyncio.get_running_loop()
     done = threading.Event()
     busy = [loop.run_in_executor(None, done.wait) for _ in range(64)]

@@ -1,6 +1,7 @@
 """Calls to AWS Lambda over the real wire: what is sent, what comes back, and what each refusal means."""
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,8 +12,10 @@ import pytest_asyncio
 from farm import eventually
 from lambda_calls import aws_environment, called_service
 from lambda_service import LambdaService
+from loopback_http import Connection, HttpServer, Request
 
 from activities.backends.aws_lambda import LambdaFunction
+from activities.backends.calls import Service
 from activities.failures import AttemptError
 from longtake.remote import RemoteOutcome, RemoteResult
 
@@ -33,13 +36,16 @@ def function(service: LambdaService) -> LambdaFunction:
 
 
 async def test_a_function_gets_the_payload_and_its_answer_comes_back(service: LambdaService) -> None:
-    service.add_function("whoami", "lambda_handlers.whoami", memory_mb=1024, timeout=30)
-    function = LambdaFunction("whoami", concurrency=1)
+    whoami = service.add_function("whoami", "lambda_handlers.whoami", memory_mb=1024, timeout=30)
+    function: Service = LambdaFunction("whoami", concurrency=1)
 
     answer = await function.call({"jobPath": "https://example.com/job.json", "chunkIndex": 3})
 
-    (invocation,) = service.begun_of("whoami")
+    (invocation,) = whoami.invocations
     assert answer.status == 200
+    told = json.loads(answer.body)
+    assert (told["arn"], told["memory"], told["id"]) == (whoami.arn, "1024", invocation.id)
+    assert 20_000 < told["remaining_ms"] <= 30_000
     assert invocation.payload == {"jobPath": "https://example.com/job.json", "chunkIndex": 3}
     _, request = service.arrivals[-1]
     assert request.target == "/2015-03-31/functions/whoami/invocations"
@@ -88,15 +94,15 @@ async def test_what_is_no_result_of_an_agent(
 
 
 async def test_a_function_that_takes_too_long_is_ended(service: LambdaService) -> None:
-    service.add_function("brief", "lambda_handlers.answer", timeout=1)
+    brief = service.add_function("brief", "lambda_handlers.answer", timeout=1)
     function = LambdaFunction("brief", concurrency=1)
     answer = await function.call({"seconds": 30})
 
     with pytest.raises(AttemptError, match=r"Task timed out after 1\.00 seconds; give the function a longer timeout"):
         function.result_in(answer)
-    (invocation,) = service.begun_of("brief")
+    (invocation,) = brief.invocations
     assert 1 <= invocation.billed_seconds < 10
-    assert not service.environments("brief")[0].processes()
+    assert not brief.environments[0].processes()
 
 
 @pytest.mark.parametrize("handler", ["no_such_module.handler", "lambda_handlers.no_such_handler"])
@@ -118,6 +124,26 @@ async def test_no_more_calls_than_allowed_are_in_flight(service: LambdaService) 
 
     assert shape.most_running == 3
     assert len(shape.environments) == 3, "idle environments are used again"
+
+
+async def test_a_hundred_calls_in_flight_need_two_threads(service: LambdaService) -> None:
+    """Against a service without processes: it answers when all have come."""
+    all_came = asyncio.Barrier(100)
+
+    async def hold(connection: Connection, _: Request) -> None:
+        await all_came.wait()
+        await connection.respond_json(200, 1)
+
+    server = HttpServer(hold)
+    await server.start()
+    before = threading.active_count()
+    with aws_environment(**{**service.environ, "AWS_ENDPOINT_URL_LAMBDA": f"http://{server.address}"}):
+        function = LambdaFunction("held", concurrency=100)
+        answers = await asyncio.gather(*(function.call({}) for _ in range(100)))
+    await server.close()
+
+    assert {answer.body for answer in answers} == {b"1"}
+    assert threading.active_count() <= before + 2
 
 
 async def test_fifty_calls_leave_nothing_behind(service: LambdaService, function: LambdaFunction) -> None:

@@ -105,6 +105,14 @@ async def test_what_will_never_be_taken_says_what_to_mend(
     assert fix in str(caught.value)
 
 
+async def test_a_request_over_6_mb_is_not_taken(service: LambdaService, function: LambdaFunction) -> None:
+    before = len(service.invocations)
+
+    with pytest.raises(AttemptError, match=r"Request must be smaller than .* and may have 6 MB"):
+        await function.call({"much": "x" * (7 << 20)})
+    assert len(service.invocations) == before
+
+
 @pytest.mark.parametrize(("status", "code"), [(500, "ServiceException"), (500, ""), (504, ""), (410, "EFSIOException")])
 async def test_a_fault_of_the_service_may_have_left_a_function_running(
     service: LambdaService, function: LambdaFunction, status: int, code: str

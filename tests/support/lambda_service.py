@@ -94,14 +94,6 @@ class LambdaService:
             await self._news.wait_for(lambda: len(self.invocations) >= count)
         return self.invocations
 
-    def begun_of(self, function: str) -> list[Invocation]:
-        """Return the invocations of one function."""
-        return self._functions[function].invocations
-
-    def environments(self, function: str) -> list[Environment]:
-        """Return what executes one function, or has."""
-        return self._functions[function].environments
-
     async def __aenter__(self) -> "LambdaService":
         await self._api.start()
         return self
