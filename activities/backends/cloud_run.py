@@ -2,15 +2,15 @@
 
 import asyncio
 import json
-import socket
+import os
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
+import httpcore
 import httpx
 
 from activities.backends.calls import Answer, CallLostError, HeliosResult
-from activities.backends.causes import cause_of
 from activities.backends.cloud_run_answers import (
     MOST_BYTES,
     agent_result,
@@ -18,30 +18,19 @@ from activities.backends.cloud_run_answers import (
     raise_if_not_taken,
     worker_words,
 )
+from activities.backends.http_call import HttpConnection, connect, trusting_the_system
 from activities.backends.id_tokens import IdTokens
 from activities.failures import AttemptError
 from longtake.plaintext import short_line
 
-# A service that is there takes a connection in milliseconds, one in another part of the world in half a second.
-_CONNECT_SECONDS = 15.0
 # The platform ends a request at its limit; the word of that may take a while to come.
 _MARGIN_SECONDS = 30.0
-
-# A render says nothing for an hour, and routers forget silent connections after five to ten minutes.
-_KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-if hasattr(socket, "TCP_KEEPIDLE"):
-    _KEEPALIVE += [
-        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-    ]
 
 
 class CloudRunService:
     """A service of Cloud Run, or anything that speaks like one.
 
-    Each call has a connection of its own, by HTTP/2 where the service offers it: closing it is how an abort is told,
-    and a stream that ends on a shared one would not be.
+    Each call has a connection of its own, by HTTP/2 where the service offers it: closing it is how an abort is told.
 
     Args:
         url: Where to POST, to the letter; also the audience of the identity tokens.
@@ -63,7 +52,7 @@ class CloudRunService:
         self._tokens = tokens
         self._turns = asyncio.Semaphore(concurrency)
         # Made once: reading the certificates of the system takes longer than a call on loopback.
-        self._trust = httpx.create_ssl_context()
+        self._trust = trusting_the_system()
 
     async def call(self, payload: Mapping[str, Any]) -> Answer:
         """Send one JSON object and return the answer; see `Service.call`.
@@ -95,42 +84,29 @@ class CloudRunService:
         headers = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
+        seconds = self.most_seconds + _MARGIN_SECONDS
+        with await self._connected() as connection:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await connection.post(content, headers, most_bytes=MOST_BYTES)
+            except (OSError, httpcore.NetworkError, httpcore.ProtocolError) as error:
+                how = short_line(str(error), 200) or type(error).__name__
+                what = (
+                    f"gave no answer within {seconds:g} s" if isinstance(error, TimeoutError) else f"broke off: {how}"
+                )
+                raise CallLostError(f"{self.where} {what}", begun=True) from error
+
+    async def _connected(self) -> HttpConnection:
         try:
-            async with (
-                asyncio.timeout(self.most_seconds + _MARGIN_SECONDS),
-                self._client() as client,
-                client.stream("POST", self._url, content=content, headers=headers) as response,
-            ):
-                names = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, await _body(response), names)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            if bad := cause_of(error, ssl.SSLCertVerificationError):
-                sentence = f"{self.where}: its certificate is not to be trusted: {bad.verify_message}; check the URL"
-                raise AttemptError(sentence, fatal=True) from error
-            sentence = f"{self.where} cannot be reached: {short_line(str(error), 200) or 'no answer'}"
-            raise CallLostError(sentence, begun=False) from error
-        except httpx.RequestError as error:
-            sentence = f"{self.where}: the connection broke: {short_line(str(error), 200) or type(error).__name__}"
-            raise CallLostError(sentence, begun=True) from error
-        except TimeoutError as error:
-            sentence = f"{self.where} gave no answer within {self.most_seconds + _MARGIN_SECONDS:g} s"
-            raise CallLostError(sentence, begun=True) from error
-
-    def _client(self) -> httpx.AsyncClient:
-        transport = httpx.AsyncHTTPTransport(verify=self._trust, http2=True, retries=0, socket_options=_KEEPALIVE)
-        # How long an answer takes is bounded as a whole, so that no byte now and then stretches it.
-        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
-        return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False)
-
-
-async def _body(response: httpx.Response) -> bytes:
-    """Return the body; of one that is too large, a little more than what is taken of one."""
-    body = bytearray()
-    async for piece in response.aiter_bytes():
-        body += piece
-        if len(body) > MOST_BYTES:
-            break
-    return bytes(body)
+            return await connect(self._url, self._trust)
+        except ssl.SSLCertVerificationError as error:
+            sentence = f"{self.where}: its certificate is not to be trusted: {error.verify_message}; check the URL"
+            raise AttemptError(sentence, fatal=True) from error
+        except OSError as error:
+            # asyncio's own words name an address and no cause.
+            known = error.errno if isinstance(error, ConnectionError) else None
+            reason = os.strerror(known) if known else short_line(error.strerror or str(error), 200)
+            raise CallLostError(f"{self.where} cannot be reached: {reason or 'no answer'}", begun=False) from error
 
 
 def _checked(url: str, *, carries_tokens: bool) -> httpx.URL:
