@@ -1,5 +1,6 @@
 """What tests of every kind share: the real Temporal server, started once."""
 
+import os
 import shutil
 import signal
 import sys
@@ -34,7 +35,10 @@ def ffmpeg() -> str:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def server(temporal_program: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Address of a Temporal server for the whole session."""
+    """Address of a Temporal server for the whole session: one that runs already where LONGTAKE_TEST_SERVER names it."""
+    if given := os.environ.get("LONGTAKE_TEST_SERVER"):
+        yield given
+        return
     folder = tmp_path_factory.mktemp("temporal")
     running = await devserver.start_dev_server(
         temporal_program,

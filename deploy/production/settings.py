@@ -59,10 +59,16 @@ def free_port() -> int:
 def read_variables(folder: Path) -> dict[str, str]:
     """Return what `.env` of the checkout says; without one, `.env.example` with secrets of the farm's own.
 
-    Those are made up once and kept in the farm's folder.
+    Those are made up once and kept in the farm's folder. As with the compose file, what the environment sets comes
+    before either.
     """
-    if (given := ROOT / ".env").exists():
-        return variables_of(given.read_text(encoding="utf-8"))
+    example = variables_of((ROOT / ".env.example").read_text(encoding="utf-8"))
+    given = ROOT / ".env"
+    text = given.read_text(encoding="utf-8") if given.exists() else _own_secrets(folder)
+    return {**example, **variables_of(text), **{name: os.environ[name] for name in example if os.environ.get(name)}}
+
+
+def _own_secrets(folder: Path) -> str:
     kept = folder / "secrets.env"
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,5 +76,4 @@ def read_variables(folder: Path) -> dict[str, str]:
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.writelines(f"{name}={secrets.token_hex(24)}\n" for name in _SECRETS)
         new.replace(kept)
-    example = variables_of((ROOT / ".env.example").read_text(encoding="utf-8"))
-    return {**example, **variables_of(kept.read_text(encoding="utf-8"))}
+    return kept.read_text(encoding="utf-8")

@@ -1,19 +1,16 @@
 """A server that pushes cancels: the renderer hears of it before the next heartbeat would have asked."""
 
-import time
-import uuid
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from beacon import Beacon, beacon_renderer
-from farm import Farm, eventually, serving, until_state, worker_settings
+from farm import Farm, serving, worker_settings
 from figures import Figures
-from processtable import carrying
 from push_server import push_server
+from pushed import cancelled
 
 import worker
-from longtake import FrameRange, JobState, RenderClient, Timeouts
+from longtake import RenderClient
 from longtake.connection import connect
 
 pytestmark = pytest.mark.integration
@@ -45,24 +42,3 @@ async def test_a_pushed_cancel_is_heard_at_once(
         print(f"\npushed cancel to notice {Figures.of(notices)} (promised: p99 {PROMISE_SECONDS:g} s)")
         print(f"pushed cancel to no process left {Figures.of(gone)}")
     assert Figures.of(notices).p99 < PROMISE_SECONDS
-
-
-async def cancelled(farm: Farm, beacons: Path) -> tuple[float, float]:
-    """Return the seconds from the client's call to the TERM at the renderer, and to no process of the job."""
-    folder = beacons / uuid.uuid4().hex[:12]
-    job = await farm.submit(
-        farm.job(
-            frames=FrameRange(count=1, per_chunk=1),
-            command=(*beacon_renderer(f"{folder}/"), "{output}"),
-            timeouts=Timeouts(grace_seconds=2),
-        )
-    )
-    await eventually(lambda: any(path.read_text() for path in folder.glob("*.txt")), "the renderer begins")
-    (beacon,) = (Beacon(path) for path in folder.glob("*.txt"))
-    assert carrying(job.id)
-    began = time.monotonic()
-    await job.cancel()
-    await eventually(lambda: not carrying(job.id), "the renderer ends")
-    gone = time.monotonic()
-    await until_state(job, JobState.CANCELLED)
-    return beacon.term() - began, gone - began

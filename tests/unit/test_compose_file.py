@@ -1,0 +1,189 @@
+"""docker-compose.yml keeps to the specification, publishes nothing by accident, and ends its services gently."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from deploy.production.compose import ComposeError, ComposeFile, variables_of
+from longtake import Timeouts
+from longtake.names import SEARCH_ATTRIBUTES
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((Path(__file__).with_name("compose_spec") / "compose-spec.json").read_text())
+
+SECRETS = dict.fromkeys(("POSTGRES_PASSWORD", "MINIO_ROOT_PASSWORD", "AWS_SECRET_ACCESS_KEY"), "secret")
+
+
+def written() -> dict[str, Any]:
+    """The file as it stands, its variables not filled in."""
+    given: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return given
+
+
+def compose(**variables: str) -> ComposeFile:
+    """The file with no setting but the secrets, unless told."""
+    return ComposeFile(ROOT / "docker-compose.yml", {**SECRETS, **variables}, Path("/volumes"))
+
+
+SERVICES = compose().services
+ONE_SHOT = {name for name, service in SERVICES.items() if service["restart"].startswith("on-failure")}
+LASTING = SERVICES.keys() - ONE_SHOT
+
+
+def seconds(duration: str) -> float:
+    found = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", duration)
+    assert found, duration
+    return 60 * int(found[1] or 0) + int(found[2] or 0)
+
+
+def waits(service: str) -> Iterator[tuple[str, str]]:
+    for other, how in SERVICES[service].get("depends_on", {}).items():
+        yield other, how["condition"]
+
+
+def test_the_file_keeps_to_the_compose_specification() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator(SCHEMA).validate(written())
+
+
+def test_the_schema_finds_what_is_wrong() -> None:
+    given = written()
+    given["services"]["worker"]["replicas"] = 2
+
+    with pytest.raises(jsonschema.ValidationError, match="replicas"):
+        jsonschema.Draft202012Validator(SCHEMA).validate(given)
+
+
+def test_the_farm_is_all_there() -> None:
+    assert {"postgres", "temporal", "temporal-ui", "minio", "worker"} == LASTING
+    assert {"temporal-schema", "temporal-namespace", "minio-bucket"} == ONE_SHOT
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_ports_are_published_on_loopback_unless_told(service: str) -> None:
+    for port in SERVICES[service].get("ports", ()):
+        assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port), port
+
+
+def test_databases_and_workers_are_not_published_at_all() -> None:
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {"temporal", "temporal-ui", "minio"}
+    assert all("network_mode" not in service for service in SERVICES.values())
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_images_are_of_one_version(service: str) -> None:
+    name, _, tag = SERVICES[service]["image"].rpartition(":")
+    assert name
+    assert re.search(r"\d+\.\d+|RELEASE\.\d{4}-", tag), tag
+    assert "latest" not in tag
+
+
+def test_temporal_pushes_cancels() -> None:
+    (version,) = {SERVICES[name]["image"].rpartition(":")[2] for name in ("temporal", "temporal-schema")}
+    assert tuple(map(int, version.split("."))) >= (1, 32)
+    dynamic = yaml.safe_load((ROOT / "deploy" / "temporal" / "dynamicconfig.yaml").read_text())
+    for flag in ("frontend.WorkerCommandsEnabled", "system.enableCancelActivityWorkerCommand"):
+        assert dynamic[flag] == [{"value": True}]
+
+
+@pytest.mark.parametrize("service", sorted(LASTING))
+def test_what_lasts_comes_back_and_tells_how_it_is(service: str) -> None:
+    assert SERVICES[service]["restart"] == "unless-stopped"
+    # The worker's is in its image.
+    image = (ROOT / "deploy" / "Dockerfile").read_text()
+    assert "healthcheck" in SERVICES[service] or (service == "worker" and "\nHEALTHCHECK " in image)
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_no_service_has_more_rights_than_it_needs(service: str) -> None:
+    given = SERVICES[service]
+    assert given["init"] is True
+    assert given["security_opt"] == ["no-new-privileges:true"]
+    assert not given.keys() & {"privileged", "cap_add", "pid", "ipc", "devices", "userns_mode"}
+    assert not any("docker.sock" in volume for volume in given.get("volumes", ()))
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_who_waits_for_a_one_shot_waits_for_its_success(service: str) -> None:
+    for other, condition in waits(service):
+        assert condition == ("service_completed_successfully" if other in ONE_SHOT else "service_healthy"), other
+
+
+def test_workers_start_when_everything_is_set_up() -> None:
+    reached: set[str] = set()
+    waiting = ["worker"]
+    while waiting:
+        new = {other for other, _ in waits(waiting.pop())} - reached
+        waiting += new
+        reached |= new
+
+    assert reached == SERVICES.keys() - {"worker", "temporal-ui"}
+
+
+def test_a_worker_is_given_the_time_it_gives_its_renders() -> None:
+    own = float(compose().environment("worker")["LONGTAKE_SHUTDOWN_GRACE_SECONDS"])
+    # What is ended then has the grace of its job, and its end is told to Temporal.
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) >= own + Timeouts().grace_seconds + 30
+
+
+def test_workers_are_as_many_as_one_likes() -> None:
+    worker = SERVICES["worker"]
+    assert worker["deploy"]["replicas"] >= 2
+    # Either would allow one container only.
+    assert not worker.keys() & {"container_name", "ports"}
+
+
+@pytest.mark.parametrize("secret", sorted(SECRETS))
+def test_without_a_secret_nothing_starts(secret: str) -> None:
+    with pytest.raises(ComposeError, match=rf"^{secret} has no value: see \.env\.example$"):
+        compose(**{secret: ""})
+
+
+def test_no_secret_is_written_down() -> None:
+    for text in (ROOT / "docker-compose.yml", ROOT / ".env.example"):
+        for line in text.read_text().splitlines():
+            if found := re.match(r"\s*(\w*(?:PASSWORD|SECRET|PWD)\w*)\s*[:=]\s*(.*)", line):
+                assert not found[2] or found[2].startswith("${"), line
+
+
+def test_all_that_is_mounted_is_there() -> None:
+    for service in SERVICES:
+        for target, path in compose().mounts(service).items():
+            assert path.exists() or path.is_relative_to("/volumes"), (service, target)
+    for name in ("temporal", "temporal-schema", "temporal-namespace", "minio-bucket"):
+        files = [word for word in compose().command(name) if word.startswith(str(ROOT))]
+        assert files
+        assert all(Path(word).is_file() for word in files), files
+
+
+def test_the_server_is_given_what_its_configuration_asks_for() -> None:
+    text = (ROOT / "deploy" / "temporal" / "server.yaml").read_text()
+    needed = set(re.findall(r'\(?env "(\w+)"', text)) - set(re.findall(r'default "[^"]*" \(env "(\w+)"', text))
+
+    assert needed == {"POSTGRES_SEEDS", "POSTGRES_USER", "POSTGRES_PWD"}
+    assert needed <= compose().environment("temporal").keys()
+
+
+def test_the_namespace_gets_all_search_attributes() -> None:
+    text = (ROOT / "deploy" / "temporal" / "namespace.sh").read_text()
+
+    assert re.findall(r"--name (\w+) --type (\w+)", text) == [
+        (key.name, key.indexed_value_type.name.title()) for key in SEARCH_ATTRIBUTES
+    ]
+
+
+def test_values_are_never_taken_for_yaml() -> None:
+    hostile = compose(LONGTAKE_PASS_ENV="a: [b", POSTGRES_PASSWORD="yes")
+
+    assert hostile.environment("worker")["LONGTAKE_PASS_ENV"] == "a: [b"
+    assert hostile.environment("temporal")["POSTGRES_PWD"] == "yes"
+
+
+def test_an_env_file_is_read_line_by_line() -> None:
+    assert variables_of("# A=1\n\nB=2\n C = x=y \nD=\n") == {"B": "2", "C": "x=y", "D": ""}
