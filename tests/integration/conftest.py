@@ -1,5 +1,6 @@
 """A farm for each test: a queue of its own, workers in this process, and a renderer that does as it is told."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from farm import Farm, serving, worker_settings
+from scripted_agent import Remote
 from temporalio.client import Client
 
 from longtake import RenderClient
@@ -32,3 +34,17 @@ def bare(client: Client, server: str, store: Path) -> Farm:
     """A farm whose workers the test starts and ends itself."""
     task_queue = f"test-{uuid.uuid4().hex[:12]}"
     return Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+
+
+@pytest_asyncio.fixture
+async def remote(store: Path) -> AsyncIterator[Remote]:
+    """A chunk for a service whose agents do as the test tells them."""
+    remote = Remote(store)
+    yield remote
+    await remote.close()
+
+
+@pytest.fixture
+def go() -> asyncio.Event:
+    """Lets those agents come to their end."""
+    return asyncio.Event()

@@ -1,0 +1,174 @@
+"""Stopping remote work: a cancel reaches connection and agent at once, a freeze ends what would be paid for."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from farm import eventually
+from scripted_agent import KEY, Remote, ScriptedAgent
+
+from activities.backends.calls import Answer
+from longtake.remote import RemoteOutcome
+
+pytestmark = pytest.mark.integration
+
+
+async def deaf(agent: ScriptedAgent) -> Answer:
+    """An agent that works on whatever it is told."""
+    agent.begin()
+    while True:
+        agent.beat(1)
+        await asyncio.sleep(0.01)
+
+
+async def test_a_cancel_closes_the_connection_and_waits_for_the_agents_word(remote: Remote, go: asyncio.Event) -> None:
+    remote.service.scripts = [lambda agent: agent.render(go)]
+    trying = remote.attempt("a-1")
+    await eventually(lambda: bool(remote.watcher.heard), "the agent works")
+
+    stop = await trying.cancelled()
+
+    assert stop is not None
+    assert (stop.chunk, stop.where, stop.confirmed, stop.ends_at) == (0, "lambda scripted", True, None)
+    assert 0 < stop.seconds < 1
+    assert remote.service.hung_up == 1
+    result = remote.calls.result("a-1")
+    assert result is not None
+    assert result.outcome is RemoteOutcome.STOPPED
+
+
+async def test_a_stop_that_nobody_confirms_says_when_the_platform_ends_it(remote: Remote) -> None:
+    remote.service.scripts = [deaf]
+    trying = remote.attempt("a-1", stop_seconds=0.3)
+    await eventually(lambda: bool(remote.watcher.heard), "the agent works")
+
+    stop = await trying.cancelled()
+
+    assert stop is not None
+    assert not stop.confirmed
+    assert 0.3 <= stop.seconds < 1
+    assert stop.ends_at is not None
+    assert 890 < (stop.ends_at - datetime.now(UTC)).total_seconds() <= 900
+
+
+async def test_processes_that_were_left_are_no_confirmation(remote: Remote, go: asyncio.Event) -> None:
+    async def script(agent: ScriptedAgent) -> Answer:
+        agent.begin()
+        await agent.work(go)
+        return agent.say(RemoteOutcome.STOPPED, survivors=1)
+
+    remote.service.scripts = [script]
+    trying = remote.attempt("a-1", stop_seconds=0.3)
+    await eventually(lambda: bool(remote.watcher.heard), "the agent works")
+
+    stop = await trying.cancelled()
+
+    assert stop is not None
+    assert not stop.confirmed
+
+
+async def test_somebody_who_has_little_time_waits_no_longer(remote: Remote) -> None:
+    remote.watcher.most_grace_seconds = 0.2
+    remote.service.scripts = [deaf]
+    trying = remote.attempt("a-1", stop_seconds=30)
+    await eventually(lambda: bool(remote.watcher.heard), "the agent works")
+
+    stop = await trying.cancelled()
+
+    assert stop is not None
+    assert stop.seconds < 2
+
+
+async def test_a_cancel_before_the_call_reaches_nobody(remote: Remote) -> None:
+    remote.turns = asyncio.Semaphore(0)
+    trying = remote.attempt("a-1")
+    await eventually(lambda: bool(remote.turns._waiters), "it waits for its turn")
+
+    assert await trying.cancelled() is None
+    assert remote.service.agents == []
+    assert remote.calls.attempts() == []
+    remote.turns.release()
+    assert not remote.turns.locked(), "its turn is not lost"
+
+
+async def test_a_cancel_of_a_joined_agent_stops_that(remote: Remote, go: asyncio.Event) -> None:
+    remote.service.scripts = [lambda agent: agent.render(go)]
+    remote.is_left = True
+    first = remote.attempt("a-1")
+    await eventually(lambda: bool(remote.watcher.heard), "the agent works")
+    await first.cancelled()
+    remote.is_left = False
+    second = remote.attempt("a-2")
+    await eventually(lambda: second.attempt.log == remote.folder.log_path(KEY, "a-1"), "it is joined")
+
+    stop = await second.cancelled()
+
+    assert stop is not None
+    assert stop.confirmed
+    assert remote.calls.is_stopped("a-1")
+
+
+async def test_a_freeze_stops_the_agent_and_another_one_goes_on(remote: Remote, go: asyncio.Event) -> None:
+    remote.service.scripts = [lambda agent: agent.render(go)] * 2
+    trying = remote.attempt("a-1")
+    await eventually(lambda: bool(remote.watcher.heard), "the agent works")
+
+    remote.watcher.freeze_order = 7
+    await eventually(lambda: remote.watcher.frozen_by == [7], "the freeze is confirmed")
+    assert remote.calls.result("a-1") is not None, "not before the agent has stopped"
+    assert remote.service.hung_up == 1
+    assert not remote.turns.locked()
+
+    remote.watcher.freeze_order = 0
+    go.set()
+    assert (await trying.sidecar()).attempt == "a-1.2"
+    assert remote.watcher.frozen_by == [7, 0]
+    assert trying.attempt.log == remote.folder.log_path(KEY, "a-1.2")
+    assert trying.attempt.stop is None
+    assert (await trying.attempt.bill()).seconds == 4.0
+
+
+async def test_a_freeze_is_not_confirmed_while_an_agent_shows_signs_of_life(remote: Remote) -> None:
+    remote.service.scripts = [deaf]
+    trying = remote.attempt("a-1", stop_seconds=0.2, silent_seconds=0.3)
+    await eventually(lambda: bool(remote.watcher.heard), "the agent works")
+    remote.watcher.freeze_order = 7
+    await eventually(lambda: remote.calls.is_stopped("a-1"), "it is told")
+    await asyncio.sleep(0.8)
+    assert remote.watcher.frozen_by == []
+
+    remote.service.work[0].cancel()
+
+    await eventually(lambda: remote.watcher.frozen_by == [7], "it is dead")
+    await trying.cancelled()
+
+
+async def test_what_waits_for_its_turn_stands_frozen_at_once(remote: Remote, go: asyncio.Event) -> None:
+    remote.turns = asyncio.Semaphore(0)
+    remote.service.scripts = [lambda agent: agent.render(go)]
+    trying = remote.attempt("a-1")
+    await eventually(lambda: bool(remote.turns._waiters), "it waits for its turn")
+    remote.watcher.freeze_order = 7
+    await eventually(lambda: remote.watcher.frozen_by == [7], "nothing of it runs")
+    remote.turns.release()
+    await asyncio.sleep(0.1)
+    assert remote.service.agents == []
+
+    remote.watcher.freeze_order = 0
+    go.set()
+    assert (await trying.sidecar()).attempt == "a-1"
+
+
+async def test_a_chunk_that_is_published_as_the_freeze_comes_is_done(remote: Remote, go: asyncio.Event) -> None:
+    async def script(agent: ScriptedAgent) -> Answer:
+        agent.begin()
+        await agent.work(go)
+        agent.publish()
+        return agent.say(RemoteOutcome.PUBLISHED)
+
+    remote.service.scripts = [script]
+    trying = remote.attempt("a-1")
+    await eventually(lambda: bool(remote.watcher.heard), "the agent works")
+    remote.watcher.freeze_order = 7
+
+    assert (await trying.sidecar()).attempt == "a-1"

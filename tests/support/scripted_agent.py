@@ -1,0 +1,213 @@
+"""A service whose agents do as tests tell them: real records in a real store, and no process."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from activities.attempts.remote_attempt import RemoteAttempt
+from activities.attempts.remote_host import Patience, RemoteHost
+from activities.backends.backend import Progress
+from activities.backends.calls import Answer, HeliosResult
+from activities.failures import AttemptError
+from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
+from activities.stores.publish import hand_in, publish
+from activities.stores.records import Sidecar
+from activities.stores.remote_calls import RemoteCalls
+from longtake import FrameRange, RenderJobSpec
+from longtake.backends import LambdaBackend
+from longtake.remote import RemoteOrder, RemoteOutcome, RemoteProgress, RemoteResult, verify
+from longtake.status import RemoteStop
+from longtake.stores.directory import DirectoryStore
+from longtake.work import JobRef
+
+SECRET = "a-secret-of-the-tests"
+KEY = chunk_key(0)
+
+# The proportions of a worker's own patience, a fiftieth of it: an agent here beats every 10 ms.
+HASTE = Patience(look_seconds=0.02, begin_seconds=1.0, silent_seconds=0.4, crashed_seconds=0.1, stop_seconds=1.0)
+BEAT_SECONDS = 0.01
+
+
+class ScriptedAgent:
+    """One agent at one order."""
+
+    def __init__(self, job: OpenJob, order: RemoteOrder) -> None:
+        self.order = order
+        self.name = order.attempt
+        self.calls = RemoteCalls(job.folder, chunk_key(order.chunk))
+        self._job = job
+        self._beat = 0
+
+    def begin(self) -> None:
+        assert self.calls.begin(self.name), f"{self.name} was begun before"
+        self.beat()
+
+    def beat(self, frames: int = 0, **fields: Any) -> None:
+        self._beat += 1
+        self.calls.report(self.name, RemoteProgress(beat=self._beat, frames_done=frames, **fields))
+
+    async def work(self, until: asyncio.Event) -> bool:
+        """Beat until the event, or until it is told to stop; return whether it may go on."""
+        while not until.is_set():
+            if self.calls.is_stopped(self.name):
+                return False
+            self.beat(1)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(until.wait(), BEAT_SECONDS)
+        return True
+
+    async def render(self, until: asyncio.Event) -> Answer:
+        """Do what a good agent does: begin, work, publish or stop, say so."""
+        self.begin()
+        if not await self.work(until):
+            return self.say(RemoteOutcome.STOPPED, error="told to stop")
+        self.publish()
+        return self.say(RemoteOutcome.PUBLISHED)
+
+    def publish(self) -> Sidecar:
+        folder = self._job.folder
+        chunk = self._job.chunks[self.order.chunk]
+        place = Path(folder.attempt_dir(chunk_key(chunk.index), self.name))
+        made = place / chunk.outputs()[0]
+        made.parent.mkdir(parents=True)
+        made.write_text(self.name)
+        targets = [self._job.target(chunk.outputs()[0])]
+        files = hand_in(folder, [made], str(place), targets)
+        key = chunk_key(chunk.index)
+        return publish(folder, Sidecar(key=key, digest="d", attempt=self.name, frames=chunk.count, files=files))
+
+    def say(self, outcome: RemoteOutcome, **fields: Any) -> Answer:
+        """Give the last word, in the store and as the answer."""
+        result = RemoteResult(attempt=self.name, outcome=outcome, **{"billed_seconds": 2.0, **fields})
+        self.calls.finish(result)
+        return Answer(200, result.model_dump_json().encode())
+
+
+Script = Callable[[ScriptedAgent], Awaitable[Answer]]
+
+
+class ScriptedService:
+    """Calls go to these scripts, one after the other; an agent lives on when its caller hangs up."""
+
+    where = "lambda scripted"
+    most_seconds = 900.0
+
+    def __init__(self, job: OpenJob) -> None:
+        self._job = job
+        self.scripts: list[Script] = []
+        self.agents: list[ScriptedAgent] = []
+        self.work: list[asyncio.Future[Answer]] = []
+        self.hung_up = 0
+
+    async def call(self, payload: Mapping[str, Any]) -> Answer:
+        order = verify(json.dumps(payload).encode(), SECRET)
+        agent = ScriptedAgent(self._job, order)
+        assert agent.calls.call(order.attempt) is not None, "the call is written down before it is made"
+        self.agents.append(agent)
+        work = asyncio.ensure_future(self.scripts[len(self.agents) - 1](agent))
+        self.work.append(work)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self.hung_up += 1
+            raise
+
+    def result_in(self, answer: Answer) -> bytes:
+        if answer.status != 200:
+            raise AttemptError(answer.body.decode())
+        return answer.body
+
+    def helios_result_in(self, answer: Answer, *, lenient: bool) -> HeliosResult:
+        raise AssertionError("no Helios worker")
+
+
+class Watcher:
+    """Hears of a chunk, and orders its freezes."""
+
+    most_grace_seconds = 60.0
+
+    def __init__(self) -> None:
+        self.freeze_order = 0
+        self.frozen_by: list[int] = []
+        self.heard: list[Progress] = []
+
+    def frozen(self, order: int) -> None:
+        if order != (self.frozen_by or [0])[-1]:
+            self.frozen_by.append(order)
+
+    def progress(self, progress: Progress) -> None:
+        self.heard.append(progress)
+
+
+class Remote:
+    """A chunk, a service for it, and attempts of workers at it."""
+
+    def __init__(self, store: Path) -> None:
+        spec = RenderJobSpec(
+            frames=FrameRange(count=4, per_chunk=2),
+            command=("render", "{output}"),
+            chunk_output="out/{chunk:06}.txt",
+            backend="lambda",
+            base_dir=str(store),
+        )
+        self.folder = JobFolder(DirectoryStore(store), "job")
+        self.job = OpenJob(self.folder, JobRef(id="job", base_dir=str(store), digest=spec.digest()), spec, None)
+        self.calls = RemoteCalls(self.folder, KEY)
+        self.service = ScriptedService(self.job)
+        self.turns = asyncio.Semaphore(4)
+        self.watcher = Watcher()
+        # What a cancel means to the worker: whether it leaves its agent at work.
+        self.is_left = False
+        self._threads = ThreadPoolExecutor(4)
+
+    def attempt(self, name: str, *, chunk: int = 0, **patience: float) -> "Trying":
+        """Return an attempt at a chunk that has begun."""
+        host = RemoteHost(
+            secret=SecretStr(SECRET),
+            threads=self._threads,
+            price=lambda backend, result: result.billed_seconds / 1000,
+            is_left_running=self._left,
+            patience=replace(HASTE, **patience),
+        )
+        chunks, backend = self.job.chunks, LambdaBackend()
+        attempt = RemoteAttempt(host, backend, self.service, self.turns, self.job, chunks[chunk], name)
+        return Trying(attempt, self.watcher)
+
+    def agent(self, name: str) -> ScriptedAgent:
+        """Return an agent of a call that some other worker has made."""
+        return ScriptedAgent(self.job, RemoteOrder(ref=self.job.ref, chunk=0, attempt=name, seconds=9, issued_at=0))
+
+    async def _left(self) -> bool:
+        return self.is_left
+
+    async def close(self) -> None:
+        """End agents that tests left at work."""
+        for work in self.service.work:
+            work.cancel()
+        await asyncio.gather(*self.service.work, return_exceptions=True)
+        self._threads.shutdown()
+
+
+class Trying:
+    """An attempt that runs beside the test."""
+
+    def __init__(self, attempt: RemoteAttempt, watcher: Watcher) -> None:
+        self.attempt = attempt
+        self.task = asyncio.ensure_future(attempt.run(watcher))
+
+    async def sidecar(self) -> Sidecar:
+        return await asyncio.wait_for(self.task, 30)
+
+    async def cancelled(self) -> RemoteStop | None:
+        """Cancel it; return what became of its agent."""
+        self.task.cancel()
+        await asyncio.wait([self.task], timeout=30)
+        assert self.task.cancelled()
+        return self.attempt.stop
