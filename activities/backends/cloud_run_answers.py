@@ -50,7 +50,8 @@ def raise_if_not_taken(answer: Answer, where: str) -> None:
         raise ThrottledError(said, wait_seconds=_wait_seconds(answer.headers))
     if status == 409 and words is not None:
         raise CallLostError(said, begun=True)
-    if status < 300 or words is not None:
+    if status < 300 or words is not None or len(answer.body) > MOST_BYTES:
+        # Nobody but a worker has so much to say.
         return
     if status < 400:
         place = short_line(answer.headers.get("location", "").partition("?")[0], 200)
@@ -104,7 +105,8 @@ def helios_result(answer: Answer, *, lenient: bool) -> HeliosResult:
         if answer.status == 200 and len(answer.body) > MOST_BYTES:
             # It answers 200 for success only.
             return HeliosResult(0, answer_was_lost=True)
-        return HeliosResult(1, stderr=f"{_status_words(answer.status)}, without a JSON object")
+        what = "too large to be read" if len(answer.body) > MOST_BYTES else "which is no JSON object"
+        return HeliosResult(1, stderr=_status_words(answer.status) + (f", {what}" if answer.body else ""))
     stdout, stderr = _text(document, "stdout", "output"), _text(document, "stderr")
     code = _exit_code(document)
     if code is None and lenient and {"message", "chunkIndex", "output"} <= document.keys():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.backends.calls import Answer, CallLostError, HeliosResult, Service
+from activities.backends.calls import Answer, CallLostError, Service
 from activities.backends.ending import Ending
 from activities.backends.following import LOOK_SECONDS, Following
 from activities.backends.freezing import until_it_may_run
@@ -14,6 +14,7 @@ from activities.backends.tasks import drop
 from activities.failures import AttemptError
 from activities.processes.bounded_log import BoundedLog
 from activities.processes.usage import Usage
+from activities.progress.reader import ProgressReader
 from activities.threads import in_thread
 from longtake.attemptlog import AttemptLog
 from longtake.backends import RemoteBackend
@@ -55,12 +56,10 @@ class HeliosWorkers:
         following = Following(task, printed_before)
         try:
             answer = await self._answer(payload, task, watcher, following)
-            result = await in_thread(lambda: self._printed(answer, task))
-            reading = await following.finish()
         finally:
             await following.stop()
-        watcher.progress(Progress(reading.frames_done, reading.message))
-        ending = Ending(result.exit_code, reading=reading)
+        ending = await in_thread(lambda: self._ending(answer, task, printed_before))
+        watcher.progress(Progress(ending.reading.frames_done, ending.reading.message))
         await in_thread(lambda: raise_if_failed(ending, self._told(ending, task), task, printed_before))
         return Usage()
 
@@ -102,13 +101,20 @@ class HeliosWorkers:
         finally:
             await drop(call)
 
-    def _printed(self, answer: Answer, task: RenderTask) -> HeliosResult:
-        """Return what the worker says, which is in the log then; blocking."""
+    def _ending(self, answer: Answer, task: RenderTask, printed_before: int) -> Ending:
+        """Return how the worker says that the command ended; what it printed is in the log then. Blocking."""
         result = self._service.helios_result_in(answer, lenient=self._settings.lenient)
-        _append(task, result.stdout, result.stderr)
-        if result.answer_was_lost:
-            _append(task, "longtake: the work is done, and its output was too large to come back")
-        return result
+        lost = "longtake: the work is done, and its output was too large to come back" if result.answer_was_lost else ""
+        _append(task, result.stdout, result.stderr, lost)
+        # A new one: whoever has followed the log so far looks but now and then whether it has new files.
+        reader = ProgressReader(
+            *(task.log, task.progress),
+            start=task.start,
+            stop=task.stop,
+            counted_dir=task.counted_dir,
+            since=printed_before,
+        )
+        return Ending(result.exit_code, reading=reader.read(ended=True))
 
     def _told(self, ending: Ending, task: RenderTask) -> str:
         if ending.code == _SOME_SIGNAL and ending.reading.fatal is None:

@@ -13,7 +13,6 @@ from urllib.parse import urlencode
 
 import httpx
 
-from activities.backends.causes import cause_of
 from activities.backends.service_account import token_of_key
 from activities.failures import AttemptError, ThrottledError
 from longtake.plaintext import short_line
@@ -22,6 +21,7 @@ from longtake.plaintext import short_line
 _SPARE_SECONDS = 225.0
 
 _METADATA_SECONDS = 10.0
+_MOST_LAYERS = 12
 _FLAVOR = {"Metadata-Flavor": "Google"}
 _NO_CREDENTIALS = (
     "Cloud Run needs an identity token and this host has no Google credentials; run the worker on Google Cloud with "
@@ -101,10 +101,14 @@ async def _token_of_host(host: str, audience: str) -> str:
     raise AttemptError(f"{said}; give this host a service account with roles/run.invoker", fatal=True)
 
 
-def _is_unknown_name(error: Exception) -> bool:
+def _is_unknown_name(error: BaseException | None) -> bool:
     """Tell whether a name is known not to exist: only Google Cloud knows that of its metadata server."""
-    unknown = cause_of(error, socket.gaierror)
-    return unknown is not None and unknown.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+    # The HTTP client has wrapped the error of the system some times over.
+    for _ in range(_MOST_LAYERS):
+        if isinstance(error, socket.gaierror):
+            return error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+        error = error and (error.__cause__ or error.__context__)
+    return False
 
 
 def _expiry(token: str) -> float:

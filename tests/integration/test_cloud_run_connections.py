@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import psutil
 import pytest
 import pytest_asyncio
 from certificates import Certificate, make_certificate
-from cloud_run_front import CloudRunFront, Deed, cloud_run_front, cloud_run_front_http2
+from cloud_run_front import CloudRunFront, Deed, cloud_run_front, cloud_run_front_tls
 from farm import eventually
 from figures import Figures
 from metadata_server import metadata_server
@@ -31,15 +30,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
-@pytest_asyncio.fixture(params=["HTTP/1.1", "HTTP/2"])
+@pytest_asyncio.fixture(params=["HTTP/1.1", "HTTP/1.1 over TLS", "HTTP/2"])
 async def front(
     request: pytest.FixtureRequest, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[CloudRunFront]:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.certificate))
-    offered = cloud_run_front_http2(certificate) if request.param == "HTTP/2" else cloud_run_front()
+    offered = {
+        "HTTP/1.1": cloud_run_front(),
+        "HTTP/1.1 over TLS": cloud_run_front_tls(certificate, offers=["http/1.1"]),
+        "HTTP/2": cloud_run_front_tls(certificate),
+    }[request.param]
     async with offered as service:
         yield service
-        assert {call.version for call in service.calls} <= {request.param}
+        assert {call.version for call in service.calls} <= {request.param.removesuffix(" over TLS")}
 
 
 def connections_to(front: CloudRunFront) -> int:
@@ -64,7 +67,9 @@ async def test_an_abort_closes_the_connection_at_once(front: CloudRunFront, caps
             await task
 
     with capsys.disabled():
-        print(f"\n{front.calls[0].version}, from the abort to the close that the service sees: {Figures.of(took)}")
+        print(
+            f"\n{front.url.partition(':')[0]} {front.calls[0].version}, from the abort to the close that the service sees: {Figures.of(took)}"
+        )
     assert max(took) < 1
     assert connections_to(front) == 0
 
@@ -170,7 +175,7 @@ async def test_a_certificate_that_nobody_trusts_is_an_error_of_the_settings(
     certificate: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(make_certificate(tmp_path).certificate))
-    async with cloud_run_front_http2(certificate) as front:
+    async with cloud_run_front_tls(certificate) as front:
         with pytest.raises(AttemptError, match=r"its certificate is not to be trusted: .*; check the URL") as no:
             await CloudRunService(front.url, concurrency=1).call({})
 
@@ -184,5 +189,3 @@ async def test_a_service_without_tls_has_begun_nothing(certificate: Certificate)
             await CloudRunService(plain.url.replace("http:", "https:"), concurrency=1).call({})
 
     assert not lost.value.begun
-    assert isinstance(lost.value.__cause__, Exception)
-    assert ssl.HAS_ALPN

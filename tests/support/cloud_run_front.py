@@ -5,7 +5,7 @@ import enum
 import json
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,8 +109,10 @@ _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 @asynccontextmanager
-async def cloud_run_front_http2(certificate: Certificate) -> AsyncIterator[CloudRunFront]:
-    """Run a service that offers HTTP/2 over TLS, as Google does."""
+async def cloud_run_front_tls(
+    certificate: Certificate, offers: Sequence[str] = ("h2", "http/1.1")
+) -> AsyncIterator[CloudRunFront]:
+    """Run a service that offers HTTP/2 over TLS, as Google does, or what it is told to."""
     front = CloudRunFront()
 
     async def app(scope: dict[str, Any], receive: _Receive, send: _Send) -> None:
@@ -139,6 +141,7 @@ async def cloud_run_front_http2(certificate: Certificate) -> AsyncIterator[Cloud
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     config.certfile, config.keyfile = str(certificate.certificate), str(certificate.key)
+    config.alpn_protocols = list(offers)
     config.errorlog, config.graceful_timeout = None, 0.5
     stop = asyncio.Event()
     # Hypercorn spells out every kind of event.

@@ -1,0 +1,174 @@
+"""Chunks that Helios' own workers render: what they are asked, and what becomes of what they say."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from cloud_run_front import CloudRunFront, cloud_run_front
+from helios_tasks import JOB_URL, SETTINGS, Watcher, helios_task
+
+from activities.backends.backend import RenderTask
+from activities.backends.calls import Answer, HeliosResult
+from activities.backends.cloud_run import CloudRunService
+from activities.backends.helios_workers import HeliosWorkers
+from activities.failures import AttemptError
+from activities.processes.usage import Usage
+from longtake.attemptlog import AttemptLog
+from longtake.backends import CloudRunBackend, RemoteProtocol
+from longtake.policies import FailureRule, ProgressSpec, Retry, Verdict
+
+
+@pytest_asyncio.fixture
+async def front() -> AsyncIterator[CloudRunFront]:
+    async with cloud_run_front() as service:
+        yield service
+
+
+@pytest.fixture
+def workers(front: CloudRunFront) -> HeliosWorkers:
+    return HeliosWorkers(CloudRunService(front.url, concurrency=4), SETTINGS)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> RenderTask:
+    return helios_task(tmp_path)
+
+
+async def test_a_chunk_is_asked_for_by_its_id_with_two_keys(
+    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+) -> None:
+    front.reply(200, {"exitCode": 0, "stdout": "Fra:39\n", "stderr": "a warning"})
+
+    assert await workers.render(task, Watcher()) == Usage()
+
+    assert [call.payload for call in front.calls] == [{"jobPath": JOB_URL, "chunkIndex": 3}]
+    assert type(front.calls[0].payload["chunkIndex"]) is int
+    assert task.log.read_text() == "Fra:39\na warning\n"
+
+
+async def test_a_failed_command_is_told_as_a_local_one(
+    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+) -> None:
+    task.log.write_text("Error: of an earlier command\n")
+    front.reply(500, {"exitCode": 3, "stdout": "Fra:31\n", "stderr": "Error: no codec\n"})
+
+    with pytest.raises(AttemptError) as failed:
+        await workers.render(task, Watcher())
+
+    host = front.url.removeprefix("http://")
+    assert str(failed.value) == f"blender by cloud run {host} exited with code 3: Error: no codec"
+    assert not failed.value.fatal
+    assert task.log.read_text() == "Error: of an earlier command\nFra:31\nError: no codec\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"message": "spawn blender ENOENT"}, "exited with code 1: spawn blender ENOENT"),
+        ({"message": "Chunk with ID 3 not found in job spec"}, "exited with code 1: Chunk with ID 3 not found in job"),
+        ({"exitCode": -1, "stdout": "", "stderr": ""}, "was ended by a signal; the system may have run out of memory"),
+        ({"exitCode": 7, "stdout": "", "stderr": ""}, "exited with code 7, and printed nothing"),
+    ],
+)
+async def test_why_a_worker_failed_is_never_lost(
+    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask, body: object, sentence: str
+) -> None:
+    front.reply(500, body)
+
+    with pytest.raises(AttemptError) as failed:
+        await workers.render(task, Watcher())
+    assert sentence in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("retry", "fatal", "another_host", "why"),
+    [
+        (Retry(fatal_exit_codes=(3,)), True, False, "(fatal_exit_codes)"),
+        (Retry(fatal_patterns=("no codec",)), True, False, "(fatal_patterns: no codec)"),
+        (Retry(rules=(FailureRule(exit_codes=(3,), then=Verdict.ANOTHER_HOST),)), False, True, "retry.rules[0]"),
+    ],
+)
+async def test_the_rules_of_the_job_hold_for_remote_commands(
+    front: CloudRunFront,
+    workers: HeliosWorkers,
+    task: RenderTask,
+    retry: Retry,
+    fatal: bool,
+    another_host: bool,
+    why: str,
+) -> None:
+    front.reply(500, {"exitCode": 3, "stdout": "", "stderr": "no codec"})
+
+    with pytest.raises(AttemptError) as failed:
+        await workers.render(replace(task, retry=retry), Watcher())
+
+    assert (failed.value.fatal, failed.value.another_host) == (fatal, another_host)
+    assert why in str(failed.value)
+
+
+async def test_an_exit_code_that_the_job_forgives_is_no_failure(
+    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+) -> None:
+    front.reply(500, {"exitCode": 3, "stdout": "", "stderr": ""})
+    forgiving = Retry(rules=(FailureRule(exit_codes=(3,), then=Verdict.ACCEPT),))
+
+    assert await workers.render(replace(task, retry=forgiving), Watcher()) == Usage()
+
+
+async def test_a_line_that_makes_a_try_fail_does_so_whatever_the_exit_code(
+    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+) -> None:
+    front.reply(200, {"exitCode": 0, "stdout": "missing texture wood.png\n", "stderr": ""})
+    spec = ProgressSpec(fatal_patterns=("missing texture",))
+
+    with pytest.raises(AttemptError, match=r"said that it had failed: missing texture wood\.png") as failed:
+        await workers.render(replace(task, progress=spec), Watcher())
+    assert failed.value.suspect
+
+
+async def test_what_the_workers_cannot_be_asked_is_never_sent(
+    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+) -> None:
+    without_url = HeliosWorkers(
+        CloudRunService(front.url, concurrency=1), CloudRunBackend(protocol=RemoteProtocol.HELIOS)
+    )
+
+    with pytest.raises(AttemptError, match=r"^backend\.job_url is missing; give the http\(s\) URL") as no_url:
+        await without_url.render(task, Watcher())
+    with pytest.raises(AttemptError, match=r"^blender is no chunk of the job\.json") as no_chunk:
+        await workers.render(replace(task, chunk_id=None), Watcher())
+
+    assert no_url.value.fatal
+    assert no_chunk.value.fatal
+    assert not front.calls
+
+
+class LostAnswer(CloudRunService):
+    """Stands for AWS Lambda, where an answer over 6 MiB is an error after the work was done."""
+
+    def helios_result_in(self, answer: Answer, *, lenient: bool) -> HeliosResult:
+        return HeliosResult(0, answer_was_lost=True)
+
+
+async def test_an_answer_that_was_lost_on_the_way_fails_no_finished_work(
+    front: CloudRunFront, task: RenderTask
+) -> None:
+    workers = HeliosWorkers(LostAnswer(front.url, concurrency=1), SETTINGS)
+
+    assert await workers.render(task, Watcher()) == Usage()
+    assert "its output was too large to come back" in task.log.read_text()
+
+
+async def test_half_characters_and_much_output_find_room_in_the_log(
+    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+) -> None:
+    printed = "x" * 99 + "\n"
+    front.reply(200, {"exitCode": 0, "stdout": printed * 300_000, "stderr": "half \ud83d of one"})
+
+    await workers.render(task, Watcher())
+
+    log = AttemptLog(task.log)
+    assert log.tail(100).endswith(b"half ? of one\n")
+    assert sum(segment.size for segment in log.segments()) < 13 * 1024 * 1024
