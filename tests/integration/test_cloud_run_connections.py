@@ -67,9 +67,8 @@ async def test_an_abort_closes_the_connection_at_once(front: CloudRunFront, caps
             await task
 
     with capsys.disabled():
-        print(
-            f"\n{front.url.partition(':')[0]} {front.calls[0].version}, from the abort to the close that the service sees: {Figures.of(took)}"
-        )
+        how = f"{front.url.partition(':')[0]} {front.calls[0].version}"
+        print(f"\n{how}, from the abort to the close that the service sees: {Figures.of(took)}")
     assert max(took) < 1
     assert connections_to(front) == 0
 
