@@ -9,13 +9,13 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import boto3
 import psutil
 import pytest
 import pytest_asyncio
 from botocore.exceptions import ClientError
 from farm import until, until_state
 from figures import Figures
+from mishaps import bucket_of
 from production import jobs_of, production_farm
 from pushed import cancelled
 
@@ -126,14 +126,9 @@ async def test_nobody_but_loopback_reaches_it(production: ProductionFarm) -> Non
 
 
 async def test_workers_hold_the_key_of_their_bucket_alone(production: ProductionFarm) -> None:
-    worker = boto3.session.Session(*_keys(production)).client("s3", endpoint_url=production.s3_endpoint)
+    worker = bucket_of(production)
 
     worker.put_object(Bucket="longtake", Key="films/probe", Body=b"")
     worker.delete_object(Bucket="longtake", Key="films/probe")
     with pytest.raises(ClientError, match="AccessDenied"):
         worker.create_bucket(Bucket="elsewhere")
-
-
-def _keys(production: ProductionFarm) -> tuple[str, str]:
-    given = production.s3_environment()
-    return given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"]
