@@ -2,9 +2,9 @@
 
 import math
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer
 
 from longtake.contract import Contract
 
@@ -34,6 +34,11 @@ class _Remote(Contract):
     memory_mb: int = Field(
         default=2048, ge=128, le=131_072, description="memory of one instance, for estimates of cost"
     )
+
+    @model_serializer(mode="wrap")
+    def _with_type(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Say the type also where defaults are left out: it tells the backends apart."""
+        return {"type": getattr(self, "type", ""), **serialize(self)}
 
 
 class LambdaBackend(_Remote):
