@@ -49,6 +49,7 @@ from longtake.backends import BackendKind
 from longtake.connection import connect
 from longtake.errors import LongtakeError
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
+from longtake.prices import Prices
 from workflows.render_job import RenderJob
 
 _log = logging.getLogger("longtake.worker")
@@ -153,10 +154,11 @@ def _host(settings: WorkerSettings, supervisor: Supervisor) -> Host:
 
 def _remote_host(client: Client, settings: WorkerSettings) -> RemoteHost:
     """Return what this worker offers to attempts that services make for it."""
+    prices = Prices.parse(settings.prices)
     return RemoteHost(
         secret=settings.signing_secret,
         threads=ThreadPoolExecutor(_REMOTE_THREADS, thread_name_prefix="remote-records"),
-        price=lambda backend, result: 0.0,
+        price=lambda backend, result: prices.cost(backend, result.billed_seconds, memory_mb=result.memory_mb),
         is_left_running=partial(is_left_running, client),
     )
 
