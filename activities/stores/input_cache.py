@@ -129,9 +129,9 @@ class InputCache:
 
     def _lay_out(self, store: Store, files: tuple[InputFile, ...], place: Place, stop: threading.Event) -> bool:
         """Give all files their names in a place; return whether any had to be fetched."""
-        for folder in {Path(file.path).parent for file in files}:
+        for folder in {file.path.rpartition("/")[0] for file in files}:
             (place.tree / folder).mkdir(parents=True, exist_ok=True)
-        missing = [file for file in files if not self._contents.lend(file, place.tree / file.path)]
+        missing = [file for file in files if not self._contents.lend(file, f"{place.tree}/{file.path}")]
         if not missing:
             return False
         with locked(self._lock):
@@ -141,7 +141,7 @@ class InputCache:
         return True
 
     def _fetch(self, store: Store, place: Place, stop: threading.Event, file: InputFile) -> None:
-        self._contents.fetch(store, file, place.tree / file.path, work=place.work, stop=stop)
+        self._contents.fetch(store, file, f"{place.tree}/{file.path}", work=place.work, stop=stop)
 
 
 def _read(store: Store, location: str) -> bytes:

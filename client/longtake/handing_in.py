@@ -7,16 +7,21 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from longtake.errors import BadJobError
 from longtake.input_files import LocalInput, find_inputs, path_below
-from longtake.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
+from longtake.inputs import INPUTS_FOLDER, InputBundle, InputFile, InputManifest, content_path, manifest_path
 from longtake.job import ChunkList, RenderJobSpec
 from longtake.stores.opening import is_bucket, open_store
 from longtake.stores.store import Store, StoreError, each
 
 _PIECE_BYTES = 1 << 20
+
+# A listing tells of 1,000 files in the time of two looks at single ones.
+_WORTH_A_GLANCE = 50
+_MOST_LISTED = 50_000
 
 # What tells that nobody has written to a file: its inode, size and time.
 _Signature = tuple[int, int, int]
@@ -107,7 +112,8 @@ class _Delivery:
         self._count(
             done_bytes=manifest.bundle().size_bytes - sum(file.size_bytes for _, file, _ in by_content.values())
         )
-        each(self._store, lambda one: self._send(*one), by_content.values())
+        absent = self._absent(set(by_content))
+        each(self._store, lambda one: self._send(*one, is_absent=one[1].sha256 in absent), by_content.values())
         bundle, content = manifest.bundle(), manifest.to_bytes()
         place = self._store.locate(manifest_path(bundle.sha256))
         if not self._stands(place, bundle.sha256, len(content)):
@@ -132,14 +138,31 @@ class _Delivery:
         known = InputFile(path=local.path, sha256=digest.hexdigest(), size_bytes=size, executable=local.executable)
         return known, before
 
-    def _send(self, local: LocalInput, file: InputFile, read: _Signature) -> None:
-        self._go_on()
+    def _absent(self, contents: set[str]) -> set[str]:
+        """Return contents that are not in the store, as far as a glance tells; the others are looked at one by one."""
+        if len(contents) < _WORTH_A_GLANCE:
+            return set()
+        listing = self._store.files(self._store.locate(INPUTS_FOLDER))
+        names = {file.name for file in islice(listing, _MOST_LISTED)}
+        return contents - names if len(names) < _MOST_LISTED else set()
+
+    def _send(self, local: LocalInput, file: InputFile, read: _Signature, *, is_absent: bool = False) -> None:
         place = self._store.locate(content_path(file.sha256))
-        if self._stands(place, file.sha256, file.size_bytes):
-            self._count(done_bytes=file.size_bytes)
-            return
+        while True:
+            self._go_on()
+            if not is_absent and self._stands(place, file.sha256, file.size_bytes):
+                self._count(done_bytes=file.size_bytes)
+                return
+            if self._put(local, place, file, read):
+                self._count(done_bytes=file.size_bytes, sent_files=1, sent_bytes=file.size_bytes)
+                return
+            # Another client was quicker, by moments.
+            is_absent = False
+
+    def _put(self, local: LocalInput, place: str, file: InputFile, read: _Signature) -> bool:
+        """Return whether a content was sent; False where it stands already."""
         try:
-            self._store.put(local.file, place)
+            made = self._store.put(local.file, place)
         except FileNotFoundError as error:
             raise _changed(local) from error
         except StoreError as error:
@@ -150,7 +173,7 @@ class _Delivery:
         if not _is(local.file, read):
             self._take_back(place, file)
             raise _changed(local)
-        self._count(done_bytes=file.size_bytes, sent_files=1, sent_bytes=file.size_bytes)
+        return made
 
     def _stands(self, place: str, sha256: str, size_bytes: int) -> bool:
         """Tell whether a content is in the store; another one under its name is removed."""

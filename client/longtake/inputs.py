@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import PurePosixPath
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -35,14 +34,14 @@ def check_input_path(path: str) -> None:
     Raises:
         ValueError: What is wrong with it and the fix, without the field's name.
     """
-    if holds_control(path):
+    if not path.isprintable() and holds_control(path):
         raise ValueError(f"{quoted(path)} holds a control character such as NUL or a newline; rename the file")
     if any("\ud800" <= character <= "\udfff" for character in path):
         raise ValueError(f"{quoted(path)} is not UTF-8; rename the file")
     parts = path.split("/")
     if path.startswith("/") or ".." in parts:
         raise ValueError(f"{quoted(path)} leads out of the folder of the inputs; name a file below it")
-    if not path or str(PurePosixPath(path)) != path:
+    if "" in parts or "." in parts:
         raise ValueError(f"{quoted(path)} is no plain path; take out empty names and dots")
     if len(path.encode()) > 1000 or any(len(part.encode()) > 255 for part in parts):
         raise ValueError(f"{quoted(path)} is longer than file systems allow; shorten it")
@@ -74,7 +73,10 @@ class InputManifest(Contract):
             if file.path in paths:
                 raise ValueError(f"{quoted(file.path)} stands twice among the inputs")
             paths.add(file.path)
-            folders.update(map(str, PurePosixPath(file.path).parents))
+            folder = file.path.rpartition("/")[0]
+            while folder and folder not in folders:
+                folders.add(folder)
+                folder = folder.rpartition("/")[0]
         if both := paths & folders:
             raise ValueError(f"{quoted(min(both))} is a file and a folder among the inputs")
         return self

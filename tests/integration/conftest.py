@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from farm import Farm, serving, worker_settings
+from minio import Minio
 from scripted_agent import Remote
 from temporalio.client import Client
 
 from longtake import RenderClient
 from longtake.connection import connect
+from longtake.stores.opening import open_store
+from longtake.stores.store import Store
 
 
 @pytest_asyncio.fixture
@@ -48,3 +51,32 @@ async def remote(store: Path) -> AsyncIterator[Remote]:
 def go() -> asyncio.Event:
     """Lets those agents come to their end."""
     return asyncio.Event()
+
+
+@pytest.fixture
+def bucket(minio: Minio, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty place in a bucket, which this process and those that it starts may use."""
+    for name, value in minio.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{minio.bucket()}/shows/one"
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """Where workers of this test work for buckets."""
+    return tmp_path / "scratch"
+
+
+@pytest.fixture
+def films(bucket: str, tmp_path: Path) -> Store:
+    """The place in the bucket as a store of the test's own."""
+    return open_store(bucket, scratch=tmp_path / "look")
+
+
+@pytest_asyncio.fixture
+async def cloud(client: Client, server: str, store: Path, bucket: str, scratch: Path) -> AsyncIterator[Farm]:
+    """A farm whose jobs may use the bucket."""
+    task_queue = f"test-{uuid.uuid4().hex[:12]}"
+    settings = worker_settings(task_queue, store, slots=4).model_copy(update={"stores": (bucket,), "scratch": scratch})
+    async with serving(client, settings):
+        yield Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)

@@ -49,4 +49,4 @@ def _told(end: HandingIn) -> str:
     all_of_them = f"{plural(end.files, 'input file')} ({size(end.size_bytes)})"
     if end.sent_files == 0:
         return f"{all_of_them} were in the store already"
-    return f"{all_of_them}: {plural(end.sent_files, 'file')} ({size(end.sent_bytes)}) handed in, the rest was there"
+    return f"{all_of_them} are in the store; {end.sent_files:,} of them ({size(end.sent_bytes)}) were sent"
