@@ -1,0 +1,118 @@
+"""Which services jobs may call, and how workers share them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from activities.services import Services
+from activities.settings import WorkerSettings
+from longtake import FrameRange, RenderJobSpec
+from longtake.backends import BackendKind, CloudRunBackend, LambdaBackend, RemoteBackend
+from longtake.errors import BadJobError, LongtakeError
+
+URL = "https://render-abc.a.run.app"
+
+
+def services(**settings: Any) -> Services:
+    told = {"lambda_functions": ("render", "render-big"), "cloud_run_urls": (URL,), "remote_secret": "s", **settings}
+    return Services(WorkerSettings(roots=(Path("/"),), **told))
+
+
+def job(backend: object, **fields: object) -> RenderJobSpec:
+    return RenderJobSpec.model_validate(
+        {
+            "frames": FrameRange(count=4),
+            "command": ("render", "{output}"),
+            "chunk_output": "out/{chunk}.txt",
+            "base_dir": "/films",
+            "backend": backend,
+            **fields,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "where"),
+    [
+        (LambdaBackend(), "lambda render"),
+        (LambdaBackend(function="render-big"), "lambda render-big"),
+        (CloudRunBackend(), "cloud run render-abc.a.run.app"),
+        (CloudRunBackend(url=URL), "cloud run render-abc.a.run.app"),
+    ],
+)
+def test_a_job_gets_the_service_that_it_names_or_the_first(backend: RemoteBackend, where: str) -> None:
+    assert services().find(backend).service.where == where
+
+
+def test_jobs_of_one_service_share_its_turns_and_others_do_not() -> None:
+    shared = services(service_concurrency=3)
+    first = shared.find(LambdaBackend())
+
+    assert shared.find(LambdaBackend(function="render", memory_mb=512)) is first
+    assert shared.find(LambdaBackend(function="render-big")) is not first
+    assert shared.find(LambdaBackend(function="render", region="eu-west-1")) is not first
+    assert first.turns._value == 3
+
+
+@pytest.mark.parametrize(
+    ("backend", "sentence"),
+    [
+        (
+            {"type": "lambda", "function": "other"},
+            "backend.function: other is none that jobs may call here (render, render-big); name one of these, or add "
+            "it to LONGTAKE_LAMBDA_FUNCTIONS of the workers",
+        ),
+        (
+            {"type": "cloud_run", "url": "http://169.254.169.254/"},
+            f"backend.url: http://169.254.169.254/ is none that jobs may call here ({URL}); name one of these, or add "
+            "it to LONGTAKE_CLOUD_RUN_URLS of the workers",
+        ),
+    ],
+)
+def test_a_service_that_the_worker_does_not_know_is_refused_with_the_fix(backend: object, sentence: str) -> None:
+    with pytest.raises(BadJobError) as refused:
+        services().check(job(backend))
+
+    assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize("backend", ["local", "lambda", "cloud_run", {"type": "lambda", "function": "other"}])
+def test_a_worker_without_services_passes_what_others_may_serve(backend: object) -> None:
+    services(lambda_functions=(), cloud_run_urls=()).check(job(backend))
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"backend": {"type": "lambda", "protocol": "helios"}}, "backend.job_url: is missing; "),
+        ({"base_dir": None, "store": "s3://films"}, "store: Helios workers leave their outputs in a shared folder"),
+        ({"check": ("ffprobe", "{output}")}, "check: Helios workers run the commands of their job.json"),
+    ],
+)
+def test_a_job_that_helios_workers_cannot_do_is_refused(fields: dict[str, object], sentence: str) -> None:
+    backend = {"type": "lambda", "protocol": "helios", "job_url": "https://films.example/job.json"}
+
+    with pytest.raises(BadJobError) as refused:
+        services().check(job(**{"backend": backend, **fields}))
+
+    assert str(refused.value).startswith(sentence)
+
+
+def test_a_worker_serves_the_backends_that_it_may_call() -> None:
+    assert services(lambda_slots=7, cloud_run_slots=9).served() == [(BackendKind.LAMBDA, 7), (BackendKind.CLOUD_RUN, 9)]
+    assert services(lambda_functions=()).served() == [(BackendKind.CLOUD_RUN, 100)]
+
+
+@pytest.mark.parametrize("variable", ["LONGTAKE_LAMBDA_FUNCTIONS", "LONGTAKE_CLOUD_RUN_URLS"])
+def test_a_worker_that_calls_services_has_a_secret_or_says_that_it_needs_none(variable: str) -> None:
+    environ = {variable: URL}
+
+    with pytest.raises(LongtakeError, match=r"^LONGTAKE_REMOTE_SECRET is not set; give worker and agents one secret"):
+        WorkerSettings.from_environ(environ, dev=True)
+
+    by_iam = WorkerSettings.from_environ({**environ, "LONGTAKE_REMOTE_AUTH": "iam"}, dev=True)
+    assert not by_iam.signing_secret
+    signed = WorkerSettings.from_environ({**environ, "LONGTAKE_REMOTE_SECRET": "hush"}, dev=True)
+    assert signed.signing_secret.get_secret_value() == "hush"
+    assert "hush" not in repr(signed)
