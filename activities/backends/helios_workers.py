@@ -11,7 +11,7 @@ from activities.backends.following import LOOK_SECONDS, Following
 from activities.backends.freezing import until_it_may_run
 from activities.backends.judging import raise_if_failed
 from activities.backends.tasks import drop
-from activities.failures import AttemptError
+from activities.failures import AttemptError, AttemptLostError
 from activities.processes.bounded_log import BoundedLog
 from activities.processes.usage import Usage
 from activities.progress.reader import ProgressReader
@@ -48,7 +48,8 @@ class HeliosWorkers:
 
         Raises:
             AttemptError: The command failed, took too long, or nobody knows how it ended.
-            ThrottledError: The service has no room now.
+            AttemptLostError: The service was not reached.
+            ThrottledError: It has no room now.
         """
         payload = self._payload(task)
         await until_it_may_run(watcher)
@@ -86,9 +87,9 @@ class HeliosWorkers:
                     await asyncio.wait([call], timeout=LOOK_SECONDS)
             return call.result()
         except CallLostError as error:
-            sentence = f"{task.name}: {error}; {_WORKS_ON}" if error.begun else f"{task.name}: {error}"
-            # What cannot be reached from here may be from elsewhere.
-            raise AttemptError(sentence, another_host=not error.begun) from error
+            if not error.begun:
+                raise AttemptLostError(f"{task.name}: {error}") from error
+            raise AttemptError(f"{task.name}: {error}; {_WORKS_ON}") from error
         except TimeoutError as error:
             limit = f"took longer than timeouts.chunk_seconds, {seconds:g} s"
             sentence = f"{self._program(task)} {limit}; the connection is closed, and {_WORKS_ON}"

@@ -14,7 +14,7 @@ import devserver
 from activities.backends.backend import RenderTask
 from activities.backends.cloud_run import CloudRunService
 from activities.backends.helios_workers import HeliosWorkers
-from activities.failures import AttemptError, ThrottledError
+from activities.failures import AttemptError, AttemptLostError, ThrottledError
 from longtake.policies import Timeouts
 
 
@@ -136,9 +136,8 @@ async def test_a_lost_call_is_a_failed_try(front: CloudRunFront, workers: Helios
     assert (no.value.fatal, no.value.another_host) == (False, False)
 
 
-async def test_a_service_out_of_reach_is_asked_from_another_host(task: RenderTask) -> None:
+async def test_a_service_out_of_reach_costs_no_try(task: RenderTask) -> None:
     away = CloudRunService(f"http://127.0.0.1:{devserver.free_port()}", concurrency=1)
 
-    with pytest.raises(AttemptError, match=r"cannot be reached: Connection refused$") as no:
+    with pytest.raises(AttemptLostError, match=r"cannot be reached: Connection refused$"):
         await HeliosWorkers(away, SETTINGS).render(task, Watcher())
-    assert (no.value.fatal, no.value.another_host) == (False, True)
