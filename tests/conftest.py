@@ -1,19 +1,23 @@
 """What tests of every kind share: the real Temporal server, started once."""
 
 import os
+import secrets
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from minio import Minio
 from minio import minio as run_minio
+from s3_stores import bucket_store
 
 import devserver
 from activities.processes.programs import find_ffmpeg
+from longtake.stores.directory import DirectoryStore
+from longtake.stores.store import Store
 
 
 def pytest_configure() -> None:
@@ -57,6 +61,26 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
     """A MinIO for the whole session; each test takes a bucket or a prefix of its own."""
     with run_minio(tmp_path_factory.mktemp("minio")) as running:
         yield running
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of either kind."""
+    if request.param == "directory":
+        return DirectoryStore(tmp_path / "store")
+    return bucket_store(request.getfixturevalue("minio"), tmp_path / "scratch")
+
+
+@pytest.fixture
+def local_file(tmp_path: Path) -> Callable[[bytes], Path]:
+    """Make a file of this host."""
+
+    def make(content: bytes) -> Path:
+        path = tmp_path / f"made-{secrets.token_hex(4)}"
+        path.write_bytes(content)
+        return path
+
+    return make
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """MinIO, a real S3 server: built once, and run on the loopback interface for as long as tests need it."""
 
 import http.client
+import json
 import secrets
 import shutil
 import subprocess
@@ -51,9 +52,22 @@ class Minio:
 
     def client(self) -> "S3Client":
         """Return a plain client for what tests look at themselves."""
+        return self.session().client("s3", endpoint_url=self.url, config=Config(s3={"addressing_style": "path"}))
+
+    def session(self, *, policy: list[dict[str, object]] | None = None) -> boto3.Session:
+        """Return credentials: those of the administrator, or such that may do what a policy's statements allow."""
+        session = boto3.Session(self.access_key, self.secret_key, region_name="us-east-1")
+        if policy is None:
+            return session
+        answer = session.client("sts", endpoint_url=self.url).assume_role(
+            # MinIO takes any role and gives what the policy allows.
+            RoleArn="arn:aws:iam::123456789012:role/tests",
+            RoleSessionName="tests",
+            Policy=json.dumps({"Version": "2012-10-17", "Statement": policy}),
+        )["Credentials"]
         return boto3.Session(
-            aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key, region_name="us-east-1"
-        ).client("s3", endpoint_url=self.url, config=Config(s3={"addressing_style": "path"}))
+            answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"], region_name="us-east-1"
+        )
 
     def bucket(self, name: str | None = None) -> str:
         """Return a bucket, made if need be: that of this name, or a new one."""

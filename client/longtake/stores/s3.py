@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longtake.errors import BadJobError
 from longtake.stores import s3_listing
 from longtake.stores.s3_calls import PATIENCE, Calls, Patience
 from longtake.stores.s3_connection import connect
@@ -64,12 +63,10 @@ class S3Store:
         """Return the store at a URL, by the AWS settings of this host; nothing is asked of it yet.
 
         Raises:
-            BadJobError: The URL names no bucket, or the AWS settings cannot be used.
+            ValueError: The URL names no bucket, or the AWS settings cannot be used; `is ...; the fix`.
         """
-        try:
-            return cls(url, connect(), scratch=scratch, renew=connect)
-        except ValueError as error:
-            raise BadJobError(f"store: {url!r} {error}") from error
+        Keys(url, scratch)
+        return cls(url, connect(), scratch=scratch, renew=connect)
 
     def locate(self, path: str) -> str:
         """Return the location of a path as a job names it."""

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,8 +24,21 @@ def connect(session: boto3.Session | None = None, *, endpoint_url: str | None = 
     Args:
         session: Other credentials than those of the environment, the profile or the role, which are read anew.
         endpoint_url: Another store than the one that the settings name.
+
+    Raises:
+        ValueError: The settings cannot be used; `is ...; the fix`.
     """
-    session = session or boto3.Session()
+    try:
+        return _client(session or boto3.Session(), endpoint_url)
+    except BotoCoreError as error:
+        # The name of the error alone: its text may quote what is secret.
+        name = type(error).__name__
+        raise ValueError(f"is not to be had with the AWS settings of this host ({name}); mend AWS_PROFILE") from error
+    except ValueError as error:
+        raise ValueError("is at no address; write AWS_ENDPOINT_URL_S3 as http://host:port") from error
+
+
+def _client(session: boto3.Session, endpoint_url: str | None) -> "S3Client":
     # boto3 reads AWS_DEFAULT_REGION only, and Lambda and most other SDKs know the short name.
     region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
     client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=_config("auto"))

@@ -49,14 +49,24 @@ class PartedUpload:
         location: The object.
         sha256: Digest of the whole, where it is known.
         checksums: Whether each part comes with its digest.
+        check: Raises if the object must not appear although all its parts are there.
     """
 
-    def __init__(self, objects: Objects, location: str, sha256: str | None, *, checksums: bool) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        location: str,
+        sha256: str | None,
+        *,
+        checksums: bool,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.where = objects.where(location)
         self._objects = objects
         self._location = location
         self._sha256 = sha256
         self._checksums = checksums
+        self._check = check
 
     def publish(self, parts: Sequence[range], send: SendPart) -> bool:
         """Make the object unless there is one; return whether it was made here.
@@ -70,7 +80,9 @@ class PartedUpload:
             upload_id = self._begin(token)
             made: bool | None = None
             try:
-                made = self._complete(upload_id, _send_all(parts, send, upload_id), token)
+                sent = _send_all(parts, send, upload_id)
+                self._check()
+                made = self._complete(upload_id, sent, token)
             finally:
                 if not made:
                     self._abort(upload_id)

@@ -125,24 +125,33 @@ def upload(objects: Objects, file: Path, location: str, *, sha256: str | None, p
     with file.open("rb") as content:
         before = _signature(content)
         size = before[0]
-        try:
-            if size <= part_bytes:
-                digest = FileSlice(content, 0, size).sha256()
-                made = write_new(objects, location, lambda: FileSlice(content, 0, size).body(), digest)
-            else:
-                made = _upload_parts(objects, content, size, location, sha256 or file_digest(file), part_bytes)
-        except StoreError as error:
+
+        def check() -> None:
             if _signature(content) != before:
-                raise _written_to(file, location) from error
+                raise StoreError(f"{file} was written to while it was handed in; let its writer end first", location)
+
+        try:
+            if size > part_bytes:
+                return _upload_parts(objects, content, size, location, sha256 or file_digest(file), part_bytes, check)
+            digest = FileSlice(content, 0, size).sha256()
+            check()
+            return write_new(objects, location, lambda: FileSlice(content, 0, size).body(), digest)
+        except StoreError:
+            # Which may be why it was refused.
+            check()
             raise
-        if made and _signature(content) != before:
-            # Where it was written to after it was read, what stands there is still what its digest says.
-            raise _written_to(file, location)
-        return made
 
 
-def _upload_parts(objects: Objects, content: BinaryIO, size: int, location: str, sha256: str, part_bytes: int) -> bool:
-    parted = PartedUpload(objects, location, sha256, checksums=True)
+def _upload_parts(
+    objects: Objects,
+    content: BinaryIO,
+    size: int,
+    location: str,
+    sha256: str,
+    part_bytes: int,
+    check: Callable[[], None],
+) -> bool:
+    parted = PartedUpload(objects, location, sha256, checksums=True, check=check)
 
     def send(part: range, number: int, upload_id: str) -> tuple[str, str | None]:
         checksum = encoded(FileSlice(content, part.start, part.stop).sha256())
@@ -174,7 +183,3 @@ def new_token() -> str:
 def _signature(file: BinaryIO) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
-
-
-def _written_to(file: Path, location: str) -> StoreError:
-    return StoreError(f"{file} was written to while it was handed in; let its writer end first", location)

@@ -1,0 +1,195 @@
+"""How fast files go to a bucket, are copied in it and come back, beside `mc`: `make bench-store`."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
+
+import boto3  # noqa: E402
+from memory import Memory  # noqa: E402
+from minio import Minio, minio  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+import devserver  # noqa: E402
+from deploy.production.programs import MINIO_CLIENT  # noqa: E402
+from longtake.stores.s3 import S3Store  # noqa: E402
+from longtake.stores.s3_connection import connect  # noqa: E402
+from longtake.stores.store import each  # noqa: E402
+
+SMALL_BYTES = 20_000
+_MIB = 1 << 20
+
+# What the worker may grow by while it moves files of any size and number.
+MOST_GROWTH_BYTES = 100_000_000
+
+
+class Files:
+    """What is moved, on this disk; nothing of it can be compressed."""
+
+    def __init__(self, folder: Path, small: int, big_bytes: int) -> None:
+        self.folder = folder
+        self.small = [folder / "small" / f"{index % 50:02}" / f"{index:05}.png" for index in range(small)]
+        self.big = [folder / "big" / "film.mov"] if big_bytes else []
+        self.bytes = {"small": small * SMALL_BYTES, "big": big_bytes}
+        block = os.urandom(16 * _MIB)
+        for index, file in enumerate(self.small):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(index.to_bytes(8, "big") + block[index : index + SMALL_BYTES - 8])
+        for file in self.big:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as content:
+                for start in range(0, big_bytes, len(block)):
+                    content.write(start.to_bytes(8, "big") + block[8:][: min(len(block), big_bytes - start) - 8])
+
+    def of(self, kind: str) -> list[Path]:
+        return self.small if kind == "small" else self.big
+
+
+class Ours:
+    """The store, as a worker uses it."""
+
+    name = "longtake"
+
+    def __init__(self, server: Minio, files: Files, into: Path) -> None:
+        session = boto3.Session(server.access_key, server.secret_key, region_name="us-east-1")
+        url = f"s3://{server.bucket('ours')}/job"
+        self._store = S3Store(url, connect(session, endpoint_url=server.url), scratch=into)
+        self._files = files
+        self._into = into
+        # What is made at a first call only is no growth.
+        self._store.create(self._store.locate("first"), b"")
+
+    def up(self, kind: str) -> None:
+        made = each(self._store, lambda file: self._store.put(file, self._where(file, "up")), self._files.of(kind))
+        assert all(made)
+
+    def copy(self, kind: str) -> None:
+        files = self._files.of(kind)
+        assert all(
+            each(self._store, lambda file: self._store.copy(self._where(file, "up"), self._where(file, "copy")), files)
+        )
+
+    def down(self, kind: str) -> None:
+        def bring(file: Path) -> Path:
+            return self._store.bring(self._where(file, "up"), self._into / file.relative_to(self._files.folder))
+
+        each(self._store, bring, self._files.of(kind))
+
+    def clear(self, name: str) -> None:
+        self._store.remove_all(self._store.locate(name))
+
+    def _where(self, file: Path, name: str) -> str:
+        return self._store.locate(f"{name}/{file.relative_to(self._files.folder)}")
+
+
+class Mc:
+    """MinIO's own client: many files, and parts of large ones, at once; it proves nothing and overwrites."""
+
+    name = "mc"
+
+    def __init__(self, server: Minio, files: Files, into: Path) -> None:
+        program = MINIO_CLIENT.get(devserver.cache_dir() / "bin", print)
+        bucket = f"bench/{server.bucket('theirs')}"
+        self._run: Callable[..., None] = lambda *words: _run(
+            [str(program), "--quiet", "--config-dir", str(into / "mc"), *words],
+            {"MC_HOST_bench": server.url.replace("//", f"//{server.access_key}:{server.secret_key}@")},
+        )
+        self._bucket, self._files, self._into = bucket, files, into
+
+    def up(self, kind: str) -> None:
+        self._run("cp", "--recursive", f"{self._files.folder / kind}/", f"{self._bucket}/up/{kind}/")
+
+    def copy(self, kind: str) -> None:
+        self._run("cp", "--recursive", f"{self._bucket}/up/{kind}/", f"{self._bucket}/copy/{kind}/")
+
+    def down(self, kind: str) -> None:
+        self._run("cp", "--recursive", f"{self._bucket}/up/{kind}/", f"{self._into / kind}/")
+
+    def clear(self, name: str) -> None:
+        self._run("rm", "--recursive", "--force", f"{self._bucket}/{name}/")
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> None:
+    subprocess.run(
+        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True
+    )
+
+
+@contextmanager
+def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[step] = time.monotonic() - began
+
+
+def measure(mover: Ours | Mc, kinds: Sequence[str], into: Path, say: Console) -> dict[str, float]:
+    """Return the seconds of each step; what was moved is removed as soon as it was."""
+    seconds: dict[str, float] = {}
+    for kind in kinds:
+        for step in ("up", "copy", "down"):
+            say.print(f"{mover.name}: {kind} {step}")
+            # What one step left to be written is not the next one's to wait for.
+            os.sync()
+            with timed(seconds, f"{kind} {step}"):
+                getattr(mover, step)(kind)
+            if step == "copy":
+                mover.clear("copy")
+        mover.clear("up")
+        shutil.rmtree(into / kind, ignore_errors=True)
+    return seconds
+
+
+def table(ours: dict[str, float], theirs: dict[str, float], files: Files) -> Table:
+    found = Table("step", "files/s or MB/s", "mc", "ratio", title="longtake beside mc (more is faster)")
+    for step, seconds in ours.items():
+        kind = step.split()[0]
+        amount = len(files.small) if kind == "small" else files.bytes["big"] / 1e6
+        rates = [f"{amount / taken:,.0f}" for taken in (seconds, theirs[step])]
+        found.add_row(step, *rates, f"{theirs[step] / seconds:.2f}")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", type=int, default=5_000, help=f"number of files of {SMALL_BYTES:,} bytes")
+    parser.add_argument("--big-bytes", type=int, default=5_000_000_000, help="size of the one large file")
+    asked = parser.parse_args(arguments)
+    say = Console()
+    place = devserver.cache_dir() / "bench"
+    place.mkdir(parents=True, exist_ok=True)
+    # The file itself, its object, a copy of that, and what comes back.
+    needed = 4 * (asked.big_bytes + asked.small * SMALL_BYTES)
+    if shutil.disk_usage(place).free < needed * 1.2:
+        say.print(f"{place} has no room for {needed / 1e9:.0f} GB: free some, or ask for less with --big-bytes.")
+        return 1
+    with tempfile.TemporaryDirectory(prefix="store-", dir=place) as name:
+        folder = Path(name)
+        files = Files(folder / "files", asked.small, asked.big_bytes)
+        kinds = [kind for kind in ("small", "big") if files.of(kind)]
+        with minio(folder / "minio") as server:
+            theirs = measure(Mc(server, files, folder / "back"), kinds, folder / "back", say)
+            ours_mover = Ours(server, files, folder / "back")
+            with Memory() as memory:
+                ours = measure(ours_mover, kinds, folder / "back", say)
+    say.print(table(ours, theirs, files))
+    say.print(f"{asked.small:,} files of {SMALL_BYTES:,} bytes and one of {asked.big_bytes:,}; {os.cpu_count()} CPUs")
+    say.print(f"memory of the process grew by {memory.growth_bytes / 1e6:.0f} MB (promised: below 100 MB)")
+    results = {"longtake_seconds": ours, "mc_seconds": theirs, "growth_bytes": memory.growth_bytes}
+    (place / "store.json").write_text(json.dumps({**results, "machine": platform.platform()}, indent=1))
+    return int(memory.growth_bytes >= MOST_GROWTH_BYTES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Files that change, and disks that fill up, while a bucket is read or written."""
+
+import errno
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from minio import Minio
+from s3_scene import LARGE, SMALL, Scene, s3_scene
+from s3_stores import SMALL_PART_BYTES
+
+from longtake.stores.store import StoreError
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def scene(minio: Minio, tmp_path: Path) -> Iterator[Scene]:
+    with s3_scene(minio, tmp_path) as offered:
+        yield offered
+
+
+@contextmanager
+def tiny_disk(place: Path, size: int) -> Iterator[Path]:
+    """A file system of so many bytes."""
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    assert done.returncode == 0, f"a small disk cannot be mounted: {done.stderr.strip()}; run the tests as root"
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("then", ["changed", "removed"])
+@pytest.mark.parametrize("what", ["bring", "copy"])
+def test_a_file_that_is_changed_in_the_middle_is_noticed(scene: Scene, then: str, what: str) -> None:
+    scene.store.put(scene.made(LARGE), scene.film)
+    direct, other = scene.direct(), scene.folder / "other.mov"
+    other.write_bytes(LARGE[::-1])
+    middle = iter(range(100))
+
+    def change(name: str) -> None:
+        is_one = name.startswith("GET") if what == "bring" else "partNumber" in name
+        # A download's first part tells what is to come.
+        if is_one and next(middle) == (1 if what == "bring" else 0):
+            direct.remove(scene.film)
+            if then == "changed":
+                direct.put(other, scene.film)
+
+    scene.way.before = change
+    ask: dict[str, Callable[[], object]] = {
+        "bring": lambda: scene.store.bring(scene.film, scene.folder / "brought"),
+        "copy": lambda: scene.store.copy(scene.film, scene.copy),
+    }
+    with pytest.raises(StoreError) as raised:
+        ask[what]()
+    assert "changed or removed while it was read" in scene.said(raised.value)
+    assert raised.value.passing
+    assert not (scene.folder / "brought").exists()
+    assert scene.store.stat(scene.copy) is None
+
+
+@pytest.mark.parametrize("how", ["cut", "written"])
+def test_a_file_that_is_written_to_while_it_is_handed_in_is_refused(scene: Scene, how: str) -> None:
+    file = scene.made(LARGE)
+
+    def write(name: str) -> None:
+        if "partNumber=1" in name:
+            with file.open("r+b") as content:
+                content.truncate(SMALL_PART_BYTES) if how == "cut" else content.write(b"another beginning")
+
+    scene.way.before = write
+    with pytest.raises(StoreError) as raised:
+        scene.store.put(file, scene.film)
+    assert "was written to while it was handed in" in scene.said(raised.value)
+    assert scene.store.stat(scene.film) is None
+
+
+def test_a_full_disk_is_said_to_be_before_gigabytes_come(scene: Scene) -> None:
+    scene.store.put(scene.made(LARGE), scene.film)
+    with tiny_disk(scene.folder / "disk", SMALL_PART_BYTES * 2) as disk:
+        with pytest.raises(StoreError) as raised:
+            scene.store.bring(scene.film, disk / "in" / "brought")
+        assert "the disk of this host is full" in scene.said(raised.value)
+        assert raised.value.passing
+        assert list(disk.glob("in/*")) == []
+    assert [call for call in scene.way.calls if call.startswith("GET")] == [f"GET {path(scene.film)}"]
+    assert scene.store.read(scene.film) == LARGE
+
+
+def test_a_disk_that_fills_up_on_the_way_is_noticed(scene: Scene) -> None:
+    scene.store.put(scene.made(LARGE), scene.film)
+    with tiny_disk(scene.folder / "disk", len(LARGE) + (1 << 20)) as disk:
+
+        def fill(name: str) -> None:
+            # Not at the first part, after which the room is looked at.
+            if name.startswith("GET") and sum(call.startswith("GET") for call in scene.way.calls) == 3:
+                (disk / "other").write_bytes(bytes(2 << 20))
+
+        scene.way.before = fill
+        with pytest.raises(StoreError) as raised:
+            scene.store.bring(scene.film, disk / "in" / "brought")
+        assert "the disk of this host is full" in scene.said(raised.value)
+        assert list(disk.glob("in/*")) == []
+
+
+def test_a_full_disk_keeps_the_file_that_was_there(scene: Scene) -> None:
+    scene.store.create(scene.film, SMALL)
+    with tiny_disk(scene.folder / "disk", 16 << 10) as disk:
+        into = disk / "brought"
+        into.write_bytes(b"old")
+        with pytest.raises(StoreError) as raised:
+            scene.store.bring(scene.film, into)
+        assert raised.value.errno != errno.ENOSPC
+        assert into.read_bytes() == b"old"
+
+
+def path(location: str) -> str:
+    return location.removeprefix("s3:/")
