@@ -61,9 +61,9 @@ RemoteBackend = LambdaBackend | CloudRunBackend
 
 
 def _form(value: object) -> str:
-    if isinstance(value, str):
-        return "[name]"
-    return str(value.get("type")) if isinstance(value, dict) else str(getattr(value, "type", None))
+    form = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    # What is no backend at all is told which names there are.
+    return form if form in ("lambda", "cloud_run") else "[name]"
 
 
 Backend = Annotated[

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -136,12 +136,25 @@ def _check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str)
             known = ", ".join(name for name in model.model_fields if name != "contract")
             hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {known}"
             raise BadJobError(f"{where}{plainly(str(key)) or quoted(key)}: is not a key of a job; {hint}")
-        for inner, listed in _models(model.model_fields[key].annotation):
-            if listed != isinstance(value, list):
-                continue
-            for index, item in enumerate(value if listed else [value]):
-                if isinstance(item, dict):
-                    _check_keys(item, inner, f"{where}{key}[{index}]." if listed else f"{where}{key}.")
+        models = [
+            inner for inner, listed in _models(model.model_fields[key].annotation) if listed == isinstance(value, list)
+        ]
+        for index, item in enumerate(value if isinstance(value, list) else [value]):
+            place = f"{where}{key}[{index}]." if isinstance(value, list) else f"{where}{key}."
+            if isinstance(item, dict) and models:
+                _check_keys(item, _meant(item, models, place), place)
+
+
+def _meant(item: Mapping[str, Any], models: Sequence[type[BaseModel]], place: str) -> type[BaseModel]:
+    """Return the model that a section means, where there are several by its `type`."""
+    if len(models) == 1:
+        return models[0]
+    by_type = {model.model_fields["type"].default: model for model in models}
+    given = item.get("type")
+    if not isinstance(given, str) or given not in by_type:
+        state = "is missing" if given is None else f"is {quoted(given)}"
+        raise BadJobError(f"{place}type: {state}; choose {' or '.join(by_type)}")
+    return by_type[given]
 
 
 def _models(annotation: object, *, listed: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:

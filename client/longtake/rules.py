@@ -11,6 +11,7 @@ from longtake.collisions import check_outputs_differ
 from longtake.inputs import InputBundle, content_path
 from longtake.outputs import FILM_SUFFIXES, OutputKind, check_path, holds_control, kind_of, normal
 from longtake.placeholders import COMMAND_WORDS, PATH_WORDS, used
+from longtake.remote_rules import check_elsewhere
 from longtake.sentences import quoted
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def check_job(job: RenderJobSpec) -> None:
     _check_paths(job)
     _check_film(job)
     check_outputs_differ(job)
+    check_elsewhere(job)
     _check_environment(job.env)
 
 

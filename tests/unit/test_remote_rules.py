@@ -1,0 +1,176 @@
+"""Jobs that are rendered or published elsewhere: what cannot work is one sentence with the field and the fix."""
+
+# ruff: noqa: E501  # a table is read by rows
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bad_files import GOOD, HELIOS
+
+from longtake.backends import BackendKind, CloudRunBackend, LambdaBackend, chunk_limit_seconds, frames_within
+from longtake.errors import BadJobError
+from longtake.jobfile import load_job, read_job
+
+S3 = "s3://films/2025"
+LIST: dict[str, Any] = {"frames": None, "chunks": [{"start": 0, "count": 10}]}
+HELIOS_BACKEND = {"type": "lambda", "protocol": "helios", "job_url": "https://files.example.com/job.json"}
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    return {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
+
+
+def backend(type: str = "lambda", **fields: Any) -> dict[str, Any]:
+    return job(backend={"type": type, **fields})
+
+
+def timeouts(seconds: float, **changes: Any) -> dict[str, Any]:
+    return job(timeouts={"chunk_seconds": seconds}, **changes)
+
+
+BAD = [
+    # how long a try may take
+    ("a try longer than a Lambda", timeouts(1200, backend="lambda"), "timeouts.chunk_seconds: 1200 s is longer than a Lambda lives (900 s, 30 of them kept for publishing); set at most 870, and render fewer frames a chunk (frames.per_chunk)"),
+    ("a try of a list longer than a Lambda", timeouts(871, backend={"type": "lambda"}, **LIST), "timeouts.chunk_seconds: 871 s is longer than a Lambda lives (900 s, 30 of them kept for publishing); set at most 870, and render fewer frames a chunk (chunks[...].count)"),
+    ("a try longer than a request", timeouts(7200, backend="cloud_run"), "timeouts.chunk_seconds: 7200 s is longer than a Cloud Run request lives (3600 s, 30 of them kept for publishing); set at most 3570"),
+    # keys of a backend
+    ("a misspelt key of Lambda", backend(functoin="x"), "backend.functoin: is not a key of a job; did you mean function?"),
+    ("a key of Cloud Run for Lambda", backend(url="https://x"), "backend.url: is not a key of a job; "),
+    ("a key of Lambda for Cloud Run", backend("cloud_run", function="x"), "backend.function: is not a key of a job; known here: protocol, job_url"),
+    ("a misspelt key of Cloud Run", backend("cloud_run", vcpu=2), "backend.vcpu: is not a key of a job; did you mean vcpus?"),
+    ("a misspelt type", backend("lamda"), "backend.type: is 'lamda'; choose lambda or cloud_run"),
+    ("a backend of no type", job(backend={"function": "x"}), "backend.type: is missing; choose lambda or cloud_run"),
+    ("a type that is a list", job(backend={"type": ["lambda"]}), "backend.type: is ['lambda']; choose lambda or cloud_run"),
+    ("a local backend with keys", backend("local"), "backend.type: is 'local'; choose lambda or cloud_run"),
+    ("an unknown backend", job(backend="ec2"), "backend: is 'ec2'; choose 'local', 'lambda' or 'cloud_run'"),
+    ("a number for a backend", job(backend=3), "backend: is 3; choose 'local', 'lambda' or 'cloud_run'"),
+    ("a client's backend of another type", {**backend("batch"), "contract": 1}, "backend: is {'type': 'batch'}; choose 'local', 'lambda' or 'cloud_run'"),
+    ("an unknown protocol", backend(protocol="http"), "backend.protocol: is 'http'; choose 'longtake' or 'helios'"),
+    ("too little memory", backend(memory_mb=64), "backend.memory_mb: is 64; make it at least 128"),
+    ("no vCPU", backend("cloud_run", vcpus=0), "backend.vcpus: is 0; make it more than 0"),
+    # where it is
+    ("a function with a slash", backend(function="../x"), "backend.function: '../x' is no function; write its name or its ARN"),
+    ("a function of nothing", backend(function=""), "backend.function: '' is no function"),
+    ("a region with a dot", backend(region="evil.example.com"), "backend.region: 'evil.example.com' is no region; write one as in eu-central-1"),
+    ("a service without a scheme", backend("cloud_run", url="render.example.com"), "backend.url: 'render.example.com' is no absolute URL; write one that starts with https:// or http://"),
+    ("a service of a file", backend("cloud_run", url="file:///etc/passwd"), "backend.url: 'file:///etc/passwd' is no absolute URL"),
+    ("a service without a host", backend("cloud_run", url="https://"), "backend.url: 'https://' is no absolute URL"),
+    ("a service with a broken port", backend("cloud_run", url="https://x:port/"), "backend.url: 'https://x:port/' is no absolute URL"),
+    ("a service with broken brackets", backend("cloud_run", url="https://[::1/"), "backend.url: 'https://[::1/' is no absolute URL"),
+    ("a service with a newline", backend("cloud_run", url="https://x/\n"), "backend.url: 'https://x/\\n' is no absolute URL"),
+    ("a service with a password", backend("cloud_run", url="https://me:pa55word@x/"), "backend.url: holds a user name before the host"),
+    # helios
+    ("helios without a job", backend(protocol="helios"), "backend.job_url: is missing; Helios' workers read their job.json from a URL, so give it here"),
+    ("helios with a path", job(backend={**HELIOS_BACKEND, "job_url": "/films/job.json"}), "backend.job_url: '/films/job.json' is no absolute URL"),
+    ("helios with a bucket", job(backend=HELIOS_BACKEND, store=S3), "store: Helios' workers write to a folder that they share, and never to a bucket; leave store out, or set backend.protocol to longtake"),
+    ("helios with an environment", job(backend=HELIOS_BACKEND, env={"A": "1"}), "env: does not reach Helios' workers"),
+    ("a job URL for our own agent", backend(job_url="https://x/job.json"), "backend.job_url: is for Helios' workers; set backend.protocol to helios, or leave it out"),
+    ("lenience for our own agent", backend("cloud_run", lenient=True), "backend.lenient: is for Helios' workers"),
+    # the store
+    ("a folder for a store", job(store="/films"), "store: '/films' is no bucket; write s3://bucket/prefix, or name a folder in base_dir instead"),
+    ("another scheme", job(store="gs://films"), "store: 'gs://films' is no bucket"),
+    ("a store of nothing", job(store=""), "store: '' is no bucket"),
+    ("a bucket of nothing", job(store="s3:///2025"), "store: '' is no name of a bucket; write s3://bucket/prefix with 3 to 63 small letters"),
+    ("a bucket with capitals", job(store="s3://Films"), "store: 'Films' is no name of a bucket"),
+    ("a bucket of two letters", job(store="s3://ab"), "store: 'ab' is no name of a bucket"),
+    ("a bucket with two dots", job(store="s3://a..b"), "store: 'a..b' is no name of a bucket"),
+    ("a bucket with an underline", job(store="s3://my_films"), "store: 'my_films' is no name of a bucket"),
+    ("a bucket with a newline", job(store="s3://films\n"), "store: 'films\\n' is no name of a bucket"),
+    ("a prefix that leads out", job(store="s3://films/../other"), "store: 's3://films/../other' holds an empty name, . or ..; write the prefix without them"),
+    ("a prefix of dots", job(store="s3://films/./a"), "holds an empty name, . or .."),
+    ("a prefix with an empty name", job(store="s3://films/a//b"), "holds an empty name, . or .."),
+    ("a store with a query", job(store="s3://films/a?versionId=1"), "store: 's3://films/a?versionId=1' has a query; write s3://bucket/prefix and nothing behind it"),
+    ("a store with a fragment", job(store="s3://films/a#b"), "has a query"),
+    ("a prefix with a NUL", job(store="s3://films/a\0"), "store: holds a control character"),
+    ("a prefix of ours", job(store="s3://films/.longtake/x"), "lies in .longtake, which is Longtake's own; choose another"),
+    ("a prefix of 600 bytes", job(store=f"s3://films/{'x/' * 300}"), "store: has a prefix of more than 500 bytes, and keys have 1024 in all; shorten it"),
+    ("a store with a key", job(store="s3://AKIA123:pa55word@films/x"), "store: holds something before an @, and job files are no place for keys; leave it out"),
+    # what cannot reach a bucket
+    ("an absolute film", job(store=S3, output="/films/film.mp4"), "output: '/films/film.mp4' leads out of the store; write a path below it, without / or .."),
+    ("a film above", job(store=S3, output="a/../../film.mp4"), "output: 'a/../../film.mp4' leads out of the store"),
+    ("chunks above", job(store=S3, chunk_output="../{chunk}.mp4"), "chunk_output: '../{chunk}.mp4' leads out of the store"),
+    ("a chunk above", job(store=S3, frames=None, chunks=[{"start": 0, "count": 1, "output": "/x.mp4"}]), "chunks[0].output: '/x.mp4' leads out of the store"),
+    ("a command in place", job(store=S3, command="render {chunk}", **LIST), "command: writes its output in place, and nobody takes it from there to a bucket; put {output} where the renderer is told what to write, or leave store out"),
+    ("one command in place", job(store=S3, frames=None, chunks=[{"start": 0, "count": 1}, {"start": 1, "count": 1, "command": "render {{output}}", "output": "b.mp4"}]), "chunks[1].command: writes its output in place"),
+    ("a merge of no film", job(store=S3, merge_command="join chunks"), "merge_command: makes a film that no output names, and nobody takes it to the bucket; add output, and put {output}"),
+    # inputs
+    ("an input of nothing", job(inputs=[""]), "inputs[0]: is empty; name a file or a folder below base_dir"),
+    ("an input with a newline", job(inputs=["a", "b\nc"]), "inputs[1]: holds a control character such as NUL or a newline; rename the file"),
+    ("an input at home", job(inputs=["~/scene.blend"]), "inputs[0]: '~/scene.blend' starts with ~, which only a shell expands; write the path in full"),
+    ("an input of ours", job(inputs=["x/.longtake/job"]), "inputs[0]: 'x/.longtake/job' lies in .longtake, which is Longtake's own; leave it out"),
+    ("an input twice", job(inputs=["scene", "textures", "a/../scene/"]), "inputs[2]: 'a/../scene/' stands in inputs[0] already; leave it out"),
+    ("inputs as text", job(inputs="scene.blend"), "inputs: is 'scene.blend'; write a list"),
+]  # fmt: skip
+
+GOOD_JOBS = [
+    job(backend="lambda", store=S3),
+    job(backend="cloud_run"),
+    job(backend={"type": "lambda", "function": "arn:aws:lambda:eu-central-1:123456789012:function:render:$LATEST"}),
+    job(backend={"type": "cloud_run", "url": "http://127.0.0.1:8080/render", "vcpus": 0.5}),
+    job(backend=HELIOS_BACKEND, **LIST),
+    timeouts(870, backend="lambda"),
+    timeouts(3600, backend="lambda"),
+    timeouts(3570, backend="cloud_run"),
+    timeouts(7200),
+    job(store="s3://my.films-2025/"),
+    job(store=S3, output="a/../film.mp4", audio="/films/score.wav"),
+    job(store=S3, command="render {output_dir}", **LIST),
+    job(store=S3, inputs=["scene.blend", "textures/", "."]),
+    {**HELIOS, "store": S3},
+    {**HELIOS, "backend": {**HELIOS_BACKEND, "lenient": True}},
+]
+
+
+@pytest.mark.parametrize(("document", "fragment"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+def test_what_cannot_work_is_refused_in_one_sentence(document: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(BadJobError) as refused:
+        read_job(document)
+
+    text = str(refused.value)
+    assert fragment in text
+    assert text.isprintable()
+    assert "; " in text
+    assert len(text) < 300
+    assert "pa55word" not in text
+
+
+@pytest.mark.parametrize("document", GOOD_JOBS, ids=range(len(GOOD_JOBS)))
+def test_what_can_work_is_taken(document: dict[str, Any]) -> None:
+    read = read_job(document)
+
+    assert read_job(read.to_wire()) == read
+
+
+@pytest.mark.parametrize(
+    ("document", "limit"),
+    [
+        (job(backend="lambda"), 870),
+        (timeouts(60, backend="lambda"), 60),
+        (job(backend="cloud_run"), 3570),
+        (job(), 3600),
+        (timeouts(7200), 7200),
+    ],
+)
+def test_a_chunk_may_take_as_long_as_its_backend_lives(document: dict[str, Any], limit: float) -> None:
+    assert chunk_limit_seconds(read_job(document)) == limit
+
+
+def test_a_backend_can_be_set_from_outside(tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(GOOD))
+
+    assert load_job(path, {"backend": "lambda"}).backend_kind is BackendKind.LAMBDA
+    assert load_job(path, {"backend": "lambda"}).remote == LambdaBackend()
+    chosen = {"backend.type": "cloud_run", "backend.vcpus": 4, "store": S3}
+    assert load_job(path, chosen).remote == CloudRunBackend(vcpus=4)
+    with pytest.raises(BadJobError, match=r"^backend\.type: is missing; choose lambda or cloud_run$"):
+        load_job(path, {"backend.function": "render"})
+
+
+@pytest.mark.parametrize(
+    ("frames", "seconds", "fit"), [(50, 1200, 32), (50, 870, 45), (10, 100, 78), (1, 5000, 1), (50, 0, 50)]
+)
+def test_fewer_frames_are_proposed_from_measured_times(frames: int, seconds: float, fit: int) -> None:
+    assert frames_within(870, frames=frames, seconds=seconds) == fit
