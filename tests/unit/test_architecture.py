@@ -16,7 +16,9 @@ MAY_IMPORT = {
     "workflows": {"workflows", "activities", "longtake"},
     "remote": {"remote", "activities", "longtake"},
     "worker": {"workflows", "activities", "longtake", "devserver"},
-    "devserver": {"longtake"},
+    "devserver": {"longtake", "gobuild"},
+    "deploy": {"deploy", "longtake", "devserver", "gobuild"},
+    "gobuild": set(),
 }
 OURS = {*MAY_IMPORT, "client", "tests", "examples", "benchmarks"}
 
@@ -33,9 +35,9 @@ MOST_LINES = 260
 
 def parts() -> dict[str, list[Path]]:
     """The Python files of each part, as far as the part exists."""
-    folders = {"longtake": LONGTAKE} | {name: ROOT / name for name in ("activities", "workflows", "remote")}
+    folders = {"longtake": LONGTAKE} | {name: ROOT / name for name in ("activities", "workflows", "remote", "deploy")}
     found = {name: sorted(folder.rglob("*.py")) for name, folder in folders.items() if folder.is_dir()}
-    return found | {name: [ROOT / f"{name}.py"] for name in ("worker", "devserver")}
+    return found | {name: [ROOT / f"{name}.py"] for name in ("worker", "devserver", "gobuild")}
 
 
 def files() -> list[Path]:
