@@ -1,0 +1,44 @@
+"""Talking to the store beside a render, however busy the render itself keeps the store and the machine."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+# One for what is reported and one for what is looked for: neither waits for the other.
+_THREADS = 2
+
+
+class Aside:
+    """Threads of one call, which no upload of a film can occupy."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aside")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def do(self, work: Callable[[], Result]) -> Result:
+        """Return what blocking work returns; a cancel does not wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def try_within(self, seconds: float, work: Callable[[], object]) -> bool:
+        """Do blocking work in so much time; return whether that went well. A failure is logged and is no more."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.do(work)
+        except TimeoutError:
+            _log.warning("the store does not answer within %.1f s", seconds)
+            return False
+        except OSError as error:
+            _log.warning("the store does not take what it is told: %s", error)
+            return False
+        return True

@@ -1,0 +1,11 @@
+"""Why orders are refused, where more than the sentence counts."""
+
+from longtake.remote import RefusedOrderError
+
+
+class BegunBeforeError(RefusedOrderError):
+    """An order that was begun already, here or on another instance: it was replayed, or delivered twice."""
+
+
+class ForbiddenOrderError(RefusedOrderError):
+    """A good order for a job that this agent must not touch, or does not see."""
