@@ -17,7 +17,7 @@ from activities.backends.id_tokens import IdTokens
 from activities.failures import AttemptLostError
 from activities.settings import WorkerSettings
 from activities.stores.job_folder import OpenJob
-from longtake.backends import BackendKind, CloudRunBackend, LambdaBackend, RemoteBackend, RemoteProtocol
+from longtake.backends import BackendKind, LambdaBackend, RemoteBackend, RemoteProtocol
 from longtake.errors import BadJobError
 from longtake.job import RenderJobSpec
 from longtake.planning import Chunk
@@ -67,8 +67,8 @@ class Services:
             return
         if self._allowed(backend):
             self._name(backend)
-        if backend.protocol is RemoteProtocol.HELIOS:
-            _check_helios(backend, job)
+        if backend.protocol is RemoteProtocol.HELIOS and job.check is not None:
+            raise BadJobError("check: Helios' workers run what their job.json says, and nothing else; leave it out")
 
     def find(self, backend: RemoteBackend) -> SharedService:
         """Return the service of a job.
@@ -140,15 +140,3 @@ def remote_attempts(services: Services, host: Host, remote: RemoteHost) -> MakeA
 def _tokens(url: str) -> IdTokens | None:
     """Return where tokens come from; None for a service of this host, which nobody else can call."""
     return IdTokens() if url.startswith("https://") or any(os.environ.get(name) for name in _GOOGLE) else None
-
-
-def _check_helios(backend: LambdaBackend | CloudRunBackend, job: RenderJobSpec) -> None:
-    if backend.job_url is None:
-        raise BadJobError("backend.job_url: is missing; give the http(s) URL of the job.json that Helios workers read")
-    if job.store is not None:
-        raise BadJobError(
-            "store: Helios workers leave their outputs in a shared folder and publish nothing; use base_dir, where "
-            "their workspaceDir is"
-        )
-    if job.check is not None:
-        raise BadJobError("check: Helios workers run the commands of their job.json and nothing else; leave it out")

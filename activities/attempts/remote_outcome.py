@@ -12,6 +12,9 @@ def failure_of(result: RemoteResult, where: str) -> AttemptError | AttemptLostEr
     match result.outcome:
         case RemoteOutcome.PUBLISHED:
             return AttemptError(f"{where} says that it has published, and nothing is there; let both use one store")
+        case RemoteOutcome.OUT_OF_TIME if not result.fatal:
+            # It has kept frames that the next try need not render: a long chunk takes several calls.
+            return AttemptLostError(f"{where} was out of time: {result.error}")
         case RemoteOutcome.FAILED | RemoteOutcome.OUT_OF_TIME:
             return AttemptError(
                 result.error or f"{where} has failed and does not say why",

@@ -80,18 +80,18 @@ async def test_the_words_of_a_failed_try_come_through(remote: Remote) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "means"),
+    ("end", "means"),
     [
-        (RemoteOutcome.STOPPED, AttemptLostError),
-        (RemoteOutcome.LOST, AttemptLostError),
-        (RemoteOutcome.OUT_OF_TIME, AttemptError),
-        (RemoteOutcome.PUBLISHED, AttemptError),
+        (ending(RemoteOutcome.STOPPED), AttemptLostError),
+        (ending(RemoteOutcome.LOST), AttemptLostError),
+        (ending(RemoteOutcome.OUT_OF_TIME), AttemptLostError),
+        (ending(RemoteOutcome.OUT_OF_TIME, fatal=True), AttemptError),
+        (ending(RemoteOutcome.PUBLISHED), AttemptError),
     ],
+    ids=["stopped", "lost", "out of time with frames kept", "out of time with none", "published elsewhere"],
 )
-async def test_what_ends_without_a_sidecar_is_no_success(
-    remote: Remote, outcome: RemoteOutcome, means: type[Exception]
-) -> None:
-    remote.service.scripts = [ending(outcome, error="so it ended")]
+async def test_what_ends_without_a_sidecar_is_no_success(remote: Remote, end: Script, means: type[Exception]) -> None:
+    remote.service.scripts = [end]
 
     with pytest.raises(means):
         await remote.attempt("a-1").sidecar()
