@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from longtake.cli.endings import ending
 from longtake.cli.logreader import LogReader, readable
 from longtake.cli.pace import Pace
 from longtake.cli.picture import running_table
@@ -16,7 +17,7 @@ from longtake.cli.steering import brought_about
 from longtake.cli.terminal import shortened
 from longtake.cli.views import JsonView, LineView, View
 from longtake.cli.watching import follow
-from longtake.cli.words import duration, ending, film, size
+from longtake.cli.words import duration, film, size
 from longtake.errors import NotReachableError
 from longtake.plaintext import plain
 from longtake.requests import PauseMode

@@ -22,6 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.backends import BackendKind
 from longtake.cli.exits import explained
+from longtake.cli.remotely import PLATFORMS
 from longtake.errors import NotReachableError
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
 
@@ -88,6 +89,15 @@ async def check_temporal(client: Client, task_queue: str) -> list[Check]:
                 (render_queue(task_queue, BackendKind.LOCAL), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY, "rendering"),
             ):
                 checks.append(await _workers(client, queue, kind, what))
+            for backend in (BackendKind.LAMBDA, BackendKind.CLOUD_RUN):
+                # Most farms have none of these.
+                check = await _workers(
+                    client,
+                    render_queue(task_queue, backend),
+                    TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+                    f"rendering on {PLATFORMS[backend]}",
+                )
+                checks += [check] if check.ok else []
     except RPCError as error:
         raise NotReachableError(str(explained(error))) from error
     return checks

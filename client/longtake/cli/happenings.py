@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from longtake.cli.remotely import stopped
 from longtake.cli.terminal import shortened
 from longtake.cli.words import advice
 from longtake.plaintext import plain
-from longtake.status import ChunkFailure, JobStatus
+from longtake.status import ChunkFailure, JobState, JobStatus
 
 # Failed tries told one by one; on a farm where every chunk fails they would hide everything else.
 _MOST_TRIES = 20
@@ -18,6 +19,7 @@ class Happenings:
         self._failed: set[int] = set()
         self._tries: set[tuple[int, int, str]] = set()
         self._advice: str | None = None
+        self._stopped: str | None = None
 
     def news(self, status: JobStatus) -> Iterator[tuple[str, bool]]:
         """Yield a line for each thing that is new, and whether it is for good."""
@@ -37,6 +39,11 @@ class Happenings:
         last, self._advice = self._advice, advice(status)
         if self._advice and self._advice != last:
             yield f"{status.id} holds: {self._advice}", False
+        # Told when all of it is known; how a job ended says the same by itself.
+        if status.state is JobState.PAUSED:
+            before, self._stopped = self._stopped, stopped(status.remote_stops)
+            if self._stopped and self._stopped != before:
+                yield self._stopped, False
 
 
 def failure_line(failure: ChunkFailure) -> str:

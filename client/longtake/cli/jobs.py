@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from longtake.cli.endings import ending
 from longtake.cli.exits import code_of_end
 from longtake.cli.handing import HandingInView
 from longtake.cli.session import run
 from longtake.cli.terminal import answer, answer_json, say
 from longtake.cli.views import View, view_for
 from longtake.cli.watching import follow
-from longtake.cli.words import ending
 from longtake.client import RenderClient
 from longtake.errors import BadJobError
 from longtake.handle import JobHandle

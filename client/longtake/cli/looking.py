@@ -7,10 +7,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from longtake.backends import BackendKind
 from longtake.cli.happenings import failure_line
 from longtake.cli.jobs import JobId, Json
 from longtake.cli.pace import Pace
 from longtake.cli.picture import running_table
+from longtake.cli.remotely import PLATFORMS, billed, stopped
 from longtake.cli.session import run
 from longtake.cli.terminal import answer_json, one_line, say, show, stdout
 from longtake.cli.words import STATE_STYLES, advice, asides, duration, film, moment, size, standing
@@ -35,7 +37,7 @@ def status(context: typer.Context, id: JobId, json: Json = False) -> None:
     if json:
         answer_json(found)
         return
-    show(_facts(found))
+    show(facts(found))
     if found.running and not found.state.ended:
         show("")
         width = stdout().width if sys.stdout.isatty() else None
@@ -67,7 +69,8 @@ def list_(
         show(_jobs(found))
 
 
-def _facts(status: JobStatus) -> Table:
+def facts(status: JobStatus) -> Table:
+    """Return a row for each thing worth knowing of a job."""
     pace = Pace()
     pace.look(status)
     grid = Table.grid(padding=(0, 2))
@@ -89,6 +92,11 @@ def _facts(status: JobStatus) -> Table:
     if status.metrics.cpu_seconds:
         most = f", at most {size(status.metrics.peak_memory_bytes)} a chunk" if status.metrics.peak_memory_bytes else ""
         grid.add_row("used", f"{duration(status.metrics.cpu_seconds)} of CPU time{most}")
+    if status.backend is not BackendKind.LOCAL:
+        grid.add_row("rendered on", PLATFORMS[status.backend])
+    for label, words in (("billed", billed(status)), ("stopped", stopped(status.remote_stops))):
+        if words is not None:
+            grid.add_row(label, words)
     for label, when in (("started", status.created_at), ("changed", status.updated_at)):
         if when is not None:
             grid.add_row(label, moment(when))

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from longtake.cli.pace import Pace
+from longtake.cli.remotely import money
 from longtake.cli.terminal import one_line
 from longtake.cli.words import STATE_STYLES, asides, duration, plural, size, standing, took
 from longtake.plaintext import plain
@@ -49,6 +50,8 @@ def overall(status: JobStatus, pace: Pace) -> Iterator[RenderableType]:
         f"{status.running_chunks:,} running",
     ]
     numbers += asides(status)
+    if status.metrics.cost_usd:
+        numbers.append(money(status.metrics.cost_usd))
     line = Text(" · ".join(numbers), style="dim", no_wrap=True, overflow="ellipsis")
     if status.failed_chunks:
         line.append(f" · {status.failed_chunks:,} failed", style="red")

@@ -3,32 +3,58 @@
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 
+from longtake.cli.costs import remote_facts, remote_rows
 from longtake.cli.jobs import JobFile, Json, Values, read
 from longtake.cli.terminal import answer_json, show
-from longtake.cli.words import plural
-from longtake.errors import BadJobError
+from longtake.cli.words import plural, size
+from longtake.errors import BadJobError, LongtakeError
+from longtake.input_files import measure_inputs
 from longtake.job import ChunkSpec, RenderJobSpec
 from longtake.jobfile import read_chunk_list
 from longtake.plaintext import plain
 from longtake.planning import Chunk, ChunkPlan
+from longtake.prices import Prices
 
 
-def plan(file: JobFile, values: Values = None, json: Json = False) -> None:
-    """Show the chunks of a job file and its first command; nothing is started, no server is needed.
+def plan(
+    file: JobFile,
+    values: Values = None,
+    chunk_seconds: Annotated[
+        float | None,
+        typer.Option("--chunk-seconds", min=0.001, help="What a chunk takes, for an estimate of cost.", metavar="N"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the chunks of a job file, its first command and its cost; nothing is started, no server is needed.
 
-    Example: longtake plan film.yaml
+    Prices are those of LONGTAKE_PRICES, and else of the services' lists.
+
+    Example: longtake plan film.yaml --set backend=lambda --chunk-seconds 90
     """
     job = read(file, values)
     chunks = ChunkPlan(job, _listed(job))
     facts = _facts(job, chunks)
+    if job.remote is not None:
+        facts["remote"] = remote_facts(job, job.remote, chunks, chunk_seconds, _prices())
+    elif chunk_seconds is not None:
+        raise BadJobError("--chunk-seconds: is for what services bill, and this job renders on hosts of your own")
     if json:
         answer_json(facts)
     else:
         show(_table(job, facts))
+
+
+def _prices() -> Prices:
+    try:
+        return Prices.from_environ(os.environ)
+    except LongtakeError as error:
+        # Input of this command, as the job file is.
+        raise BadJobError(str(error)) from error
 
 
 def _listed(job: RenderJobSpec) -> tuple[ChunkSpec, ...]:
@@ -44,10 +70,13 @@ def _listed(job: RenderJobSpec) -> tuple[ChunkSpec, ...]:
 def _facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
     base = job.base_dir or os.getcwd()
     first, last = chunks[0], chunks[len(chunks) - 1]
-    film = None if job.output is None else os.path.normpath(Path(base) / job.output)
+    # In a bucket outputs are keys, and renders write wherever their host works.
+    place = base if job.store is None else ""
+    film = None if job.output is None else os.path.normpath(Path(place) / job.output)
     return {
         "name": job.name,
         "base_dir": base,
+        "store": job.store or base,
         "kind": job.kind.value,
         "fps": job.fps,
         "total_chunks": len(chunks),
@@ -55,9 +84,18 @@ def _facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
         "max_parallel": job.max_parallel,
         "first_chunk": _chunk(first),
         "last_chunk": _chunk(last),
-        "output": film,
-        "command": list(_command(first, base)),
+        "output": film if film is None or job.store is None else f"{job.store.rstrip('/')}/{film}",
+        "inputs": _inputs(job),
+        "command": list(_command(first, place)),
     }
+
+
+def _inputs(job: RenderJobSpec) -> dict[str, int] | None:
+    """Return how much would be handed in to a bucket; None where renders use their inputs in place."""
+    if job.store is None:
+        return None
+    files, size_bytes = measure_inputs(job)
+    return {"files": files, "size_bytes": size_bytes}
 
 
 def _chunk(chunk: Chunk) -> dict[str, Any]:
@@ -82,6 +120,11 @@ def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     grid.add_column(overflow="fold")
     grid.add_row("name", plain(job.name))
     grid.add_row("folder", plain(facts["base_dir"]))
+    if job.store is not None:
+        grid.add_row("store", plain(job.store))
+    if facts["inputs"] and facts["inputs"]["files"]:
+        inputs = f"{plural(facts['inputs']['files'], 'file')} ({size(facts['inputs']['size_bytes'])})"
+        grid.add_row("inputs", f"{inputs}, of which the store gets what it lacks")
     rate = f" at {job.fps} a second" if job.fps else ""
     grid.add_row("frames", f"{facts['total_frames']:,}{rate}")
     grid.add_row("chunks", f"{facts['total_chunks']:,}, at most {job.max_parallel:,} at once")
@@ -97,4 +140,7 @@ def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     joined = " (joined by merge_command)" if job.merge_command else ""
     grid.add_row("film", plain(facts["output"]) + joined if facts["output"] else "none: the chunks stay as they are")
     grid.add_row("command", plain(shlex.join(facts["command"])))
+    if "remote" in facts:
+        for label, words in remote_rows(job, facts["remote"], facts["total_chunks"]):
+            grid.add_row(label, words)
     return grid

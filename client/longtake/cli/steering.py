@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from longtake.cli.endings import ending
 from longtake.cli.exits import ExitCode, code_of_end
 from longtake.cli.jobs import JobId, Json
+from longtake.cli.remotely import stopped
 from longtake.cli.session import run
 from longtake.cli.terminal import answer, answer_json, say
-from longtake.cli.words import advice, ending, plural
+from longtake.cli.words import advice, plural
 from longtake.client import RenderClient
 from longtake.errors import JobEndedError
 from longtake.handle import JobHandle
@@ -110,7 +112,8 @@ def brought_about(status: JobStatus, mode: PauseMode) -> str:
         return f"{status.id} holds: {told}"
     if status.state is JobState.PAUSED:
         frozen = f", {plural(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
-        return f"{status.id} is paused at {status.progress:g} %{frozen}"
+        told = stopped(status.remote_stops)
+        return f"{status.id} is paused at {status.progress:g} %{frozen}" + (f": {told}" if told else "")
     if status.phase is JobPhase.CLEANING_UP:
         return f"{status.id} is being cancelled: {running} to stop"
     return f"{status.id} is {status.state}" + (f", {running} rendering" if status.running_chunks else "")

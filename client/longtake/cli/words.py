@@ -100,14 +100,3 @@ def took(status: JobStatus) -> float:
     if status.created_at is None or status.updated_at is None:
         return 0.0
     return max(0.0, (status.updated_at - status.created_at).total_seconds())
-
-
-def ending(status: JobStatus) -> str:
-    """Return how a job ended, in one line, with what to do about it."""
-    if status.state is JobState.COMPLETED:
-        made = film(status.result) if status.result else "nothing to show"
-        return f"{status.id} completed in {duration(took(status))}: {made}"
-    again = f"`longtake retry {status.id}` renders only what is missing"
-    if status.state is JobState.CANCELLED:
-        return f"{status.id} was cancelled after {duration(took(status))}; {again}"
-    return f"{status.id} failed after {duration(took(status))}: {status.error or 'no reason given'}; {again}"
