@@ -1,11 +1,10 @@
-"""Examples: each job file renders for real, scaled down; what the README shows loads and exists."""
+"""Examples: each job file renders for real, scaled down, and so does the one that the README shows."""
 
 import asyncio
 import importlib.util
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,23 +13,20 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-import typer
 import yaml
 from farm import Farm, serving, worker_settings
 from films import frame_digests
 from temporalio.client import Client
 
-from activities.settings import WorkerSettings
 from longtake import JobState, JobStatus, RenderJobSpec, load_job
-from longtake.cli.app import app
 from longtake.names import DEFAULT_TASK_QUEUE
 from longtake.planning import ChunkPlan
+from longtake.stores.opening import open_store
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-README = (ROOT / "README.md").read_text()
 
 
 def completed(status: JobStatus) -> JobStatus:
@@ -124,6 +120,22 @@ async def test_the_blender_job_plans_and_renders_where_blender_is(farm: Farm) ->
     assert status.result.frames == 3
 
 
+async def test_one_job_makes_the_same_film_in_a_folder_and_in_a_bucket(cloud: Farm, bucket: str, ffmpeg: str) -> None:
+    shutil.copytree(EXAMPLES / "anywhere", cloud.store / "anywhere", ignore=shutil.ignore_patterns("out", ".longtake"))
+    small = {"frames.count": 10, "frames.per_chunk": 4}
+    in_folder = load_job(cloud.store / "anywhere/job.yaml", overrides=small)
+    in_bucket = load_job(EXAMPLES / "anywhere/job.yaml", overrides={**small, "store": bucket})
+
+    films = [completed(await cloud.run(job)).result for job in (in_folder, in_bucket)]
+
+    assert [film and film.frames for film in films] == [10, 10]
+    there = open_store(bucket, scratch=cloud.store)
+    downloaded = there.bring(f"{bucket}/out/anywhere.mp4", cloud.store / "downloaded.mp4")
+    pictures = frame_digests(ffmpeg, "-i", str(downloaded))
+    assert len(set(pictures)) == 10
+    assert pictures == frame_digests(ffmpeg, "-i", str(cloud.store / "anywhere/out/anywhere.mp4"))
+
+
 @pytest_asyncio.fixture
 async def workers_on_the_default_queue(client: Client, store: Path) -> AsyncIterator[None]:
     settings = worker_settings(DEFAULT_TASK_QUEUE, store, slots=2)
@@ -171,18 +183,14 @@ def test_the_demo_puts_all_outputs_into_its_own_folder(tmp_path: Path) -> None:
 def test_each_example_is_listed_with_its_command() -> None:
     listed = (EXAMPLES / "README.md").read_text()
 
-    for name in ("demo.py", "plasma.yaml", "sequence.yaml", "helios/job.json", "blender/job.yaml", "python_api.py"):
+    names = ("demo.py", "plasma.yaml", "sequence.yaml", "helios/job.json", "blender/job.yaml", "anywhere/job.yaml")
+    for name in (*names, "python_api.py"):
         assert f"({name})" in listed
         assert (EXAMPLES / name).is_file()
 
 
-def blocks(language: str) -> list[str]:
-    """Return the code blocks of the README in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
 async def test_the_job_file_in_the_readme_renders(farm: Farm) -> None:
-    (block,) = blocks("yaml")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     (farm.store / "bars.yaml").write_text(block)
 
     status = completed(
@@ -192,44 +200,3 @@ async def test_the_job_file_in_the_readme_renders(farm: Farm) -> None:
     assert status.result is not None
     assert status.result.output == str(farm.store / "bars/bars.mp4")
     assert status.result.frames == 12
-
-
-def test_the_readme_names_every_setting_of_a_worker() -> None:
-    named = set(re.findall(r"^\| `(LONGTAKE_[A-Z_]+)`", README, re.MULTILINE))
-
-    assert named == {f"LONGTAKE_{name.upper()}" for name in WorkerSettings.model_fields} | {"LONGTAKE_CACHE"}
-
-
-def test_the_python_in_the_readme_compiles() -> None:
-    assert blocks("python")
-    for block in blocks("python"):
-        compile(block, "README.md", "exec")
-
-
-def test_the_table_of_commands_in_the_readme_is_the_command_line() -> None:
-    table = set(re.findall(r"^\| `longtake ([a-z]+)", README, re.MULTILINE))
-
-    assert table == set(typer.main.get_group(app).commands)
-
-
-def test_commands_in_the_readme_have_the_options_they_show() -> None:
-    group = typer.main.get_group(app)
-    lines = [shlex.split(line, comments=True) for block in blocks("sh") for line in block.splitlines()]
-    shown = [line[1:] for line in lines if line and line[0] in ("longtake", ".venv/bin/longtake")]
-
-    assert shown
-    for name, *words in shown:
-        known = {option for parameter in group.commands[name].params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known, (name, words)
-
-
-def test_links_in_the_documents_lead_somewhere() -> None:
-    documents = [ROOT / "README.md", EXAMPLES / "README.md", *(ROOT / "docs").rglob("*.md")]
-    broken = [
-        (document.name, target)
-        for document in documents
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
-        if not (document.parent / target).exists()
-    ]
-
-    assert broken == []
