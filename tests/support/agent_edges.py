@@ -1,0 +1,67 @@
+"""Both ways to an agent: AWS's own runtime client with our handler in it, and the app on a real port."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent_jobs import signed
+from agent_process import CloudRunProcess, cloud_run_process
+from lambda_calls import aws_environment
+from lambda_functions import Function
+from lambda_service import lambda_service
+from minio import Minio
+
+from activities.backends.aws_lambda import LambdaFunction
+from activities.backends.calls import Answer, Service
+from activities.backends.cloud_run import CloudRunService
+from longtake.remote import RemoteOrder, RemoteResult
+
+HANDLER = "remote.lambda_handler.handler"
+
+
+@dataclass
+class Edge:
+    """A deployed agent, called as workers call it."""
+
+    name: str
+    service: Service
+    function: Function | None = None
+    app: CloudRunProcess | None = None
+
+    def call(self, order: RemoteOrder) -> "asyncio.Task[Answer]":
+        return asyncio.ensure_future(self.service.call(signed(order)))
+
+    async def render(self, order: RemoteOrder) -> RemoteResult:
+        answer = await asyncio.wait_for(self.call(order), 90)
+        return RemoteResult.model_validate_json(self.service.result_in(answer))
+
+    @property
+    def log(self) -> str:
+        """What the agent printed."""
+        if self.app is not None:
+            return self.app.log
+        assert self.function is not None
+        return self.function.log
+
+
+@asynccontextmanager
+async def cloud_run_edge(folder: Path, environ: Mapping[str, str], minio: Minio | None = None) -> AsyncIterator[Edge]:
+    """Run the app; with what it takes to use the bucket store, where there is one."""
+    async with cloud_run_process(folder, {**(minio.environment if minio else {}), **environ}) as app:
+        yield Edge("cloud run", CloudRunService(app.url, concurrency=16), app=app)
+
+
+@asynccontextmanager
+async def lambda_edge(
+    folder: Path, environ: Mapping[str, str], minio: Minio | None = None, *, timeout: float = 120.0
+) -> AsyncIterator[Edge]:
+    """Deploy the handler as a function."""
+    # AWS's variables are one set for all of its services.
+    access_key, secret_key = (minio.access_key, minio.secret_key) if minio else ("AKIDEXAMPLE", "a-secret-of-the-tests")
+    async with lambda_service(folder, access_key=access_key, secret_key=secret_key) as service:
+        env = {**({"AWS_ENDPOINT_URL_S3": minio.url} if minio else {}), **environ}
+        function = service.add_function("render", HANDLER, timeout=timeout, env=env)
+        with aws_environment(**service.environ):
+            yield Edge("lambda", LambdaFunction("render", concurrency=16), function=function)

@@ -1,0 +1,151 @@
+"""Jobs for agents: written down in a store as a worker does, and ordered with its signature."""
+
+import asyncio
+import json
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from farm import RENDERER, Ledger, eventually
+from processtable import carrying
+
+from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
+from activities.stores.records import Sidecar
+from activities.stores.remote_calls import RemoteCalls
+from longtake import FrameRange, RenderJobSpec, Retry, Timeouts
+from longtake.remote import RemoteOrder, RemoteResult, SignedOrder, sign
+from longtake.stores.store import Store
+from longtake.work import JobRef
+
+SECRET = "a secret that workers and agents share"
+FRAME_RENDERER = Path(__file__).with_name("frame_renderer.py")
+TREES = Path(__file__).with_name("trees.py")
+PYTHON = (sys.executable, "-S", "-E")
+
+
+@dataclass
+class AgentJob:
+    """One accepted job, and what its agents leave."""
+
+    job: OpenJob
+    notes: Path
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.notes / "ledger.txt")
+
+    def order(self, chunk: int = 0, *, attempt: str | None = None, seconds: float = 900, **fields: Any) -> RemoteOrder:
+        attempt = attempt or f"attempt-{uuid.uuid4().hex[:8]}"
+        given = {"ref": self.job.ref, "chunk": chunk, "attempt": attempt, "seconds": seconds, "issued_at": time.time()}
+        return RemoteOrder(**{**given, **fields})
+
+    def calls(self, chunk: int = 0) -> RemoteCalls:
+        return RemoteCalls(self.job.folder, chunk_key(chunk))
+
+    def sidecar(self, chunk: int = 0) -> Sidecar | None:
+        return self.job.folder.sidecar(chunk_key(chunk))
+
+    def log(self, order: RemoteOrder) -> bytes:
+        return self.job.folder.store.read(self.job.folder.log_path(chunk_key(order.chunk), order.attempt))
+
+    def published(self, path: str) -> bytes:
+        return self.job.folder.store.read(self.job.target(path))
+
+    def carriers(self, order: RemoteOrder) -> list[int]:
+        """Return the living processes that know of an attempt in any way."""
+        return [seen.pid for seen in carrying(order.attempt)]
+
+
+@dataclass
+class AgentJobs:
+    """A store in which jobs are accepted."""
+
+    store: Store
+    notes: Path
+    secret: str = SECRET
+    made: list[AgentJob] = field(default_factory=list)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What an agent needs for these jobs."""
+        return {
+            "LONGTAKE_STORES": self.store.url,
+            "LONGTAKE_ALLOWED_COMMANDS": f"{sys.executable}:ffmpeg:sh",
+            "LONGTAKE_REMOTE_SECRET": self.secret,
+            "LONGTAKE_SCRATCH": str(self.notes / "scratch"),
+            "LONGTAKE_MARGIN_SECONDS": "2",
+        }
+
+    def accept(self, **fields: Any) -> AgentJob:
+        """Accept a job."""
+        where = {"base_dir": self.store.url} if self.store.is_local else {"store": self.store.url}
+        spec = RenderJobSpec(
+            **{
+                "frames": FrameRange(count=4, per_chunk=1),
+                "retry": Retry(attempts=1),
+                "timeouts": Timeouts(grace_seconds=0.5),
+                "chunk_output": "out/{chunk:06}.txt",
+                "backend": "lambda",
+                **where,
+                **fields,
+            }
+        )
+        folder = JobFolder(self.store, f"job-{uuid.uuid4().hex[:12]}")
+        folder.create(spec, None)
+        store = "" if self.store.is_local else self.store.url
+        base_dir = self.store.url if self.store.is_local else ""
+        ref = JobRef(id=folder.job_id, base_dir=base_dir, digest=spec.digest(), store=store)
+        notes = self.notes / folder.job_id
+        notes.mkdir(parents=True)
+        self.made.append(AgentJob(OpenJob(folder, ref, spec, None), notes))
+        return self.made[-1]
+
+    def texts(self, *options: str, **fields: Any) -> AgentJob:
+        """Accept a job of small texts, by a renderer that does as the options say; {notes} is a folder for them."""
+        return self._with_notes((*PYTHON, str(RENDERER), "{output}", "--chunk", "{chunk}"), options, fields)
+
+    def images(self, *options: str, frames: int = 20, per_chunk: int = 10, **fields: Any) -> AgentJob:
+        """Accept a job of images."""
+        command = (*PYTHON, str(FRAME_RENDERER), "{output}", "--start", "{start}", "--count", "{count}")
+        named = {"frames": FrameRange(count=frames, per_chunk=per_chunk), "chunk_output": "img/{frame:05}.png"}
+        return self._with_notes(command, options, {**named, **fields})
+
+    def trees(self, kind: str, **fields: Any) -> AgentJob:
+        """Accept a job whose renderer is a tree of processes that is hard to end; each says `ready` in its output."""
+        return self.accept(command=(*PYTHON, str(TREES), kind, "{output}", "120"), **fields)
+
+    def _with_notes(self, command: tuple[str, ...], options: tuple[str, ...], fields: Mapping[str, Any]) -> AgentJob:
+        notes = self.notes / f"notes-{uuid.uuid4().hex[:8]}"
+        notes.mkdir(parents=True)
+        given = ("--ledger", str(notes / "ledger.txt"), *(option.replace("NOTES", str(notes)) for option in options))
+        made = self.accept(command=(*command, *given), **fields)
+        made.notes = notes
+        return made
+
+
+def signed(order: RemoteOrder, secret: str = SECRET) -> dict[str, Any]:
+    """Return an order as a worker sends it."""
+    return sign(order, secret).model_dump()
+
+
+def signed_text(text: str) -> dict[str, Any]:
+    """Return whatever text with the signature of an order."""
+    order = RemoteOrder(ref=JobRef(id="x", base_dir="/", digest="x"), chunk=0, attempt="x", seconds=1, issued_at=time.time())
+    return SignedOrder(order=text, signature=sign(order, SECRET).signature).model_dump()
+
+
+async def last_word(job: AgentJob, order: RemoteOrder) -> RemoteResult:
+    """Return the last word that lies in the store, when it has come."""
+    calls = job.calls(order.chunk)
+    await eventually(lambda: calls.result(order.attempt) is not None, "the agent gives its last word")
+    result = await asyncio.to_thread(calls.result, order.attempt)
+    assert result is not None
+    return result
+
+
+def document(body: bytes) -> Any:
+    return json.loads(body)
