@@ -1,0 +1,52 @@
+"""Whole jobs on Lambda and Cloud Run: the same file and the same film as on one's own hosts, in folders and buckets."""
+
+import asyncio
+import json
+import secrets
+from pathlib import Path
+
+import pytest
+from farm import Farm, serving
+from films import frame_digests, lossless_job
+from minio import Minio
+from remote_farm import services
+
+from longtake import JobState, load_job
+from longtake.backends import BackendKind
+from longtake.stores.opening import open_store
+
+pytestmark = pytest.mark.integration
+
+FRAMES = 40
+
+
+@pytest.fixture
+def job_file(bare: Farm) -> Path:
+    """The one job file of these tests: it names neither a backend nor a store."""
+    job = lossless_job(bare.store, frames=FRAMES, per_chunk=10)
+    path = bare.store / "film.json"
+    path.write_text(
+        json.dumps({key: value for key, value in job.to_wire().items() if key not in ("base_dir", "contract")})
+    )
+    return path
+
+
+@pytest.mark.parametrize("kind", list(BackendKind))
+@pytest.mark.parametrize("where", ["directory", "bucket"])
+async def test_one_job_file_makes_one_film_on_every_backend_and_in_every_store(
+    bare: Farm, job_file: Path, ffmpeg: str, tmp_path: Path, minio: Minio, kind: BackendKind, where: str
+) -> None:
+    url = f"s3://{minio.bucket()}/{secrets.token_hex(4)}" if where == "bucket" else str(bare.store)
+    chosen = {"backend": kind.value, **({"store": url} if where == "bucket" else {})}
+    async with services(kind, (url,), tmp_path, minio=minio) as running, serving(bare.client, running.settings(bare)):
+        status = await bare.run(load_job(job_file, chosen))
+        assert status.state is JobState.COMPLETED, status.error
+        films = open_store(url, scratch=tmp_path / "look")
+        film = await asyncio.to_thread(films.bring, f"{url}/film.mp4", tmp_path / "film.mp4")
+
+    made = await asyncio.to_thread(frame_digests, ffmpeg, "-i", str(film))
+    source = ("-f", "lavfi", "-i", "testsrc2=s=96x64:r=30000/1001", "-frames:v", str(FRAMES), "-pix_fmt", "yuv420p")
+    assert made == await asyncio.to_thread(frame_digests, ffmpeg, *source)
+    assert status.completed_chunks == FRAMES / 10
+    assert (status.metrics.billed_seconds > 0) is (kind is not BackendKind.LOCAL)
+    assert (status.metrics.cost_usd > 0) is (kind is not BackendKind.LOCAL)
