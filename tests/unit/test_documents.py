@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -20,7 +21,7 @@ REMOTE = ROOT / "docs/remote.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "deploy/README.md", ROOT / "examples/README.md"]
 
 # What may stand before the key that a snippet shows, so that it is a job.
-_JOB = {
+_JOB: dict[str, Any] = {
     "frames": {"count": 2},
     "command": ["render", "{output}"],
     "chunk_output": "c/{chunk}.bin",
@@ -89,7 +90,9 @@ def test_keys_of_jobs_that_are_shown_are_known(page: Path) -> None:
 
     assert shown
     for block in shown:
-        read_job(_JOB | load(block.replace("...", "x")))
+        keys = load(block.replace("...", "x"))
+        assert isinstance(keys, dict)
+        read_job({**_JOB, **keys})
 
 
 @pytest.mark.parametrize("page", [REMOTE, ROOT / "docs/stores.md"], ids=lambda page: page.name)
