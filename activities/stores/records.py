@@ -5,17 +5,14 @@ from datetime import datetime
 from pydantic import Field
 
 from activities.media.video import VideoFacts
+from longtake import publications
 from longtake.contract import Contract
 
 
-class PublishedFile(Contract):
+class PublishedFile(publications.PublishedFile):
     """One file that an attempt made and that was published under its final name."""
 
-    path: str = Field(description="final location: an absolute path, or an s3:// URL")
     attempt_path: str = Field(description="location where the attempt wrote it; gone once it is published")
-    size_bytes: int
-    sha256: str
-    modified_ns: int = Field(default=0, description="when it was written; a file of another time is read to be proven")
 
 
 class KeptFrame(Contract):

@@ -10,9 +10,11 @@ from longtake.errors import (
     JobEndedError,
     JobExistsError,
     JobFailedError,
+    JobNotEndedError,
     LongtakeError,
     NoSuchJobError,
     NotReachableError,
+    StoreUnusableError,
 )
 from longtake.handle import JobHandle
 from longtake.job import ChunkSpec, FrameRange, RenderJobSpec
@@ -33,6 +35,7 @@ __all__ = [
     "JobExistsError",
     "JobFailedError",
     "JobHandle",
+    "JobNotEndedError",
     "JobPhase",
     "JobState",
     "JobStatus",
@@ -47,6 +50,7 @@ __all__ = [
     "ResumeUnit",
     "Retry",
     "RunningChunk",
+    "StoreUnusableError",
     "Timeouts",
     "Verdict",
     "load_job",

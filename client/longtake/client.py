@@ -73,6 +73,7 @@ class RenderClient:
 
         Raises:
             BadJobError: The id or the job cannot be accepted; nothing was started.
+            StoreUnusableError: Its inputs cannot be handed in to its store; nothing was started.
             JobExistsError: The id is taken by a different job.
         """
         job_id = check_job_id(id) if id is not None else new_job_id(job.name)

@@ -27,6 +27,14 @@ class NotReachableError(LongtakeError):
     """Temporal, or a worker that must answer, cannot be reached."""
 
 
+class JobNotEndedError(LongtakeError):
+    """The job has not ended, and what was asked for is for jobs that have."""
+
+
+class StoreUnusableError(LongtakeError):
+    """The store of a job cannot be used from this host, or not now."""
+
+
 class JobFailedError(LongtakeError):
     """The job whose result was awaited has failed."""
 

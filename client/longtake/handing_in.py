@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,8 +13,9 @@ from longtake.errors import BadJobError
 from longtake.input_files import LocalInput, find_inputs, path_below
 from longtake.inputs import INPUTS_FOLDER, InputBundle, InputFile, InputManifest, content_path, manifest_path
 from longtake.job import ChunkList, RenderJobSpec
-from longtake.stores.opening import is_bucket, open_store
+from longtake.stores.opening import is_bucket
 from longtake.stores.store import Store, StoreError, each
+from longtake.transfer import store_of
 
 _PIECE_BYTES = 1 << 20
 
@@ -68,25 +68,24 @@ def handed_in(job: RenderJobSpec, *, tell: Tell = lambda _: None, stop: threadin
         stop: Ends it between two files when it is set.
 
     Raises:
-        BadJobError: An input cannot be handed in, or the store does not take it; nothing half-made is left there.
+        BadJobError: An input cannot be handed in; nothing half-made is left in the store.
+        StoreUnusableError: The store cannot be reached or does not take it.
     """
     if not needs_handing_in(job) or job.store is None:
         return job
-    with tempfile.TemporaryDirectory(prefix="longtake-") as scratch:
-        try:
-            return _Delivery(job, open_store(job.store, scratch=Path(scratch)), tell, stop).job()
-        except StoreError as error:
-            raise BadJobError(f"store: {error}") from error
+    stop = stop or threading.Event()
+    with store_of(job.store, stop) as store:
+        return _Delivery(job, store, tell, stop).job()
 
 
 class _Delivery:
     """The way of one job's inputs to its store."""
 
-    def __init__(self, job: RenderJobSpec, store: Store, tell: Tell, stop: threading.Event | None) -> None:
+    def __init__(self, job: RenderJobSpec, store: Store, tell: Tell, stop: threading.Event) -> None:
         self._job = job
         self._store = store
         self._tell = tell
-        self._stop = stop or threading.Event()
+        self._stop = stop
         self._lock = threading.Lock()
         self._now = HandingIn(0, 0)
 

@@ -31,6 +31,7 @@ from longtake.ranges import Range
 from longtake.requests import PauseMode, PauseRequest, RetryFailed, SetMaxParallel, SkipChunks
 from longtake.running import running_chunks
 from longtake.status import JobState, JobStatus, RenderJobResult, RunningChunk
+from longtake.stored import StoredJob
 from longtake.summaries import status_of
 from longtake.updates import request_number
 
@@ -47,6 +48,11 @@ class JobHandle:
         self.id = job_id
         self._client = client
         self._workflow = client.get_workflow_handle(job_id)
+
+    @property
+    def stored(self) -> StoredJob:
+        """What it has published, to be fetched or deleted."""
+        return StoredJob(self)
 
     async def status(self) -> JobStatus:
         """Return where the job stands, with the chunks that run now."""

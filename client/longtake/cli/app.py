@@ -11,8 +11,10 @@ import typer
 from temporalio.service import RPCError
 from typer.core import TyperGroup
 
+from longtake.cli.deleting import delete
 from longtake.cli.doctor import doctor
 from longtake.cli.exits import ExitCode, code_of, explained
+from longtake.cli.fetching import fetch
 from longtake.cli.jobs import submit, watch
 from longtake.cli.logs import logs
 from longtake.cli.looking import list_, status
@@ -56,6 +58,7 @@ for _panel, _commands in {
     "Render": (plan, submit, watch),
     "Steer": (pause, resume, cancel, retry, skip),
     "Look": (status, list_, logs, doctor),
+    "Files": (fetch, delete),
 }.items():
     for _command in _commands:
         app.command(name=_command.__name__.strip("_"), rich_help_panel=_panel)(_command)

@@ -8,9 +8,11 @@ from longtake.errors import (
     BadJobError,
     JobCancelledError,
     JobExistsError,
+    JobNotEndedError,
     LongtakeError,
     NoSuchJobError,
     NotReachableError,
+    StoreUnusableError,
 )
 from longtake.status import JobState
 
@@ -33,6 +35,8 @@ _BY_ERROR: dict[type[LongtakeError], ExitCode] = {
     JobCancelledError: ExitCode.CANCELLED,
     NoSuchJobError: ExitCode.NO_SUCH_JOB,
     NotReachableError: ExitCode.NOT_REACHABLE,
+    StoreUnusableError: ExitCode.USAGE,
+    JobNotEndedError: ExitCode.USAGE,
 }
 
 _BY_STATE = {JobState.FAILED: ExitCode.FAILED, JobState.CANCELLED: ExitCode.CANCELLED}

@@ -14,7 +14,7 @@ from longtake.cli.words import size
 from longtake.plaintext import Redactor, plain
 
 # `000007.<attempt>.log` and `film.<attempt>.log`, as workers name them; `.<offset>` behind that in segments.
-_LOG_NAME = re.compile(r"((?:\d{6,}|film)\..+?\.log)(?:\.\d+)?", re.ASCII)
+LOG_NAME = re.compile(r"((?:\d{6,}|film)\..+?\.log)(?:\.\d+)?", re.ASCII)
 
 
 class LogReader:
@@ -79,7 +79,7 @@ class LogReader:
         self._names = {}
         heads = []
         for entry in _entries(self._folder):
-            if entry.name.startswith(begins) and (match := _LOG_NAME.fullmatch(entry.name)):
+            if entry.name.startswith(begins) and (match := LOG_NAME.fullmatch(entry.name)):
                 self._names.setdefault(match[1], []).append(entry.name)
                 if entry.name == match[1] and entry.name not in self._logs:
                     heads.append((_written_at(entry), entry.name))

@@ -1,18 +1,18 @@
 """`logs`: what the renderers of a job printed."""
 
 import asyncio
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from longtake.cli.jobs import JobId
+from longtake.cli.logmirror import log_folder
 from longtake.cli.logreader import LogReader
 from longtake.cli.session import run
 from longtake.client import RenderClient
 from longtake.errors import BadJobError, LongtakeError
-from longtake.outputs import BOOKKEEPING_FOLDER
-from longtake.status import JobStatus
+from longtake.threads import in_thread
 
 _LOOK_SECONDS = 0.5
 
@@ -29,8 +29,8 @@ def logs(
 ) -> None:
     """Print what renderers wrote, try by try, from the job's store.
 
-    The store must be visible on this host. Of a try that prints very much, beginning and end are kept.
-    Names of tries go to stderr, and how much is left out.
+    A bucket is read from anywhere; a folder must be visible on this host. Of a try that prints very much, beginning
+    and end are kept. Names of tries go to stderr, and how much is left out.
 
     Example: longtake logs film-1a2b3c4d --chunk 7 --attempt 2
     """
@@ -40,13 +40,16 @@ def logs(
     async def work(farm: RenderClient) -> LogReader:
         job = farm.job(id)
         status = await job.status()
-        reader = LogReader(_folder(status), chunk, attempt)
-        while follow and not status.state.ended:
-            reader.print_new()
-            await asyncio.sleep(_LOOK_SECONDS)
-            status = await job.status()
-        reader.print_new(to_the_end=True)
-        return reader
+        with log_folder(status.base_dir, id, chunk) as folder:
+            reader = LogReader(folder.path, chunk, attempt)
+            while follow and not status.state.ended:
+                await in_thread(folder.sync)
+                reader.print_new()
+                await asyncio.sleep(_LOOK_SECONDS)
+                status = await job.status()
+            await in_thread(partial(folder.sync, now=True))
+            reader.print_new(to_the_end=True)
+            return reader
 
     reader = run(context, work)
     if reader.count == 0:
@@ -60,21 +63,3 @@ def _nothing(id: str, chunk: int | None, attempt: int | None, tries: int) -> str
         return f"there is no log of {which}; it has not begun, or needed no rendering"
     known = "try 1 only" if tries == 1 else f"tries 1 to {tries}"
     return f"there is no log of try {attempt} of chunk {chunk} of {id}; there is one of {known}"
-
-
-def _folder(status: JobStatus) -> Path:
-    """Return where the job's logs lie, if that can be seen from here.
-
-    Raises:
-        LongtakeError: It cannot.
-    """
-    if status.base_dir is None:
-        raise LongtakeError(
-            f"{status.id} has no store yet: no worker has planned it; `longtake doctor` shows the workers"
-        )
-    folder = Path(status.base_dir) / BOOKKEEPING_FOLDER / status.id
-    if not folder.is_dir():
-        raise LongtakeError(
-            f"{folder} is not visible on this host; run `longtake logs {status.id}` where the job's store is mounted"
-        )
-    return folder / "logs"

@@ -1,5 +1,6 @@
 """From what a job calls its store to the store itself."""
 
+import threading
 from pathlib import Path
 
 from longtake.errors import BadJobError
@@ -12,12 +13,16 @@ def is_bucket(url: str) -> bool:
     return url.startswith("s3://")
 
 
-def open_store(url: str, *, scratch: Path) -> Store:
+def open_store(
+    url: str, *, scratch: Path, patience_seconds: float | None = None, stop: threading.Event | None = None
+) -> Store:
     """Return the store.
 
     Args:
         url: An absolute directory, or `s3://bucket/prefix`.
         scratch: Where this host keeps what it works at for stores that are elsewhere.
+        patience_seconds: How long such a store may be away, where that is not as long as for workers.
+        stop: Ends what is under way with such a store, soon, when it is set.
 
     Raises:
         BadJobError: It is neither, or what it takes is not installed.
@@ -34,6 +39,6 @@ def open_store(url: str, *, scratch: Path) -> Store:
             f"store: {url} is a bucket, and this needs boto3; `pip install 'longtake[s3]'` brings it"
         ) from error
     try:
-        return S3Store.open(url, scratch=scratch)
+        return S3Store.open(url, scratch=scratch, patience_seconds=patience_seconds, stop=stop)
     except ValueError as error:
         raise BadJobError(f"store: {url} {error}") from error

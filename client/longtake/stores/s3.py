@@ -1,7 +1,9 @@
 """A store in a bucket of S3, MinIO, R2 or another store that speaks S3's protocol."""
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +36,7 @@ class S3Store:
         renew: Makes a client with fresh credentials, for when the old ones have expired.
         patience: How long the bucket may be away, busy or slow.
         part_bytes: Larger files go and come in parts of so much, some at once.
+        stop: Ends what is under way, soon, when it is set.
 
     Raises:
         ValueError: The URL is no such thing.
@@ -52,21 +55,31 @@ class S3Store:
         renew: "Callable[[], S3Client] | None" = None,
         patience: Patience = PATIENCE,
         part_bytes: int = PART_BYTES,
+        stop: threading.Event | None = None,
     ) -> None:
         self._keys = Keys(url, scratch)
-        self._objects = Objects(Calls(client, renew=renew, patience=patience), self._keys)
+        self._objects = Objects(Calls(client, renew=renew, patience=patience, stop=stop), self._keys)
         self._part_bytes = part_bytes
         self.url = self._keys.url
 
     @classmethod
-    def open(cls, url: str, *, scratch: Path) -> "S3Store":
+    def open(
+        cls, url: str, *, scratch: Path, patience_seconds: float | None = None, stop: threading.Event | None = None
+    ) -> "S3Store":
         """Return the store at a URL, by the AWS settings of this host; nothing is asked of it yet.
+
+        Args:
+            url: `s3://bucket` or `s3://bucket/prefix`.
+            scratch: Where this host keeps what it works at.
+            patience_seconds: How long the bucket may be away, where that is not as long as for workers.
+            stop: Ends what is under way, soon, when it is set.
 
         Raises:
             ValueError: The URL names no bucket, or the AWS settings cannot be used; `is ...; the fix`.
         """
         Keys(url, scratch)
-        return cls(url, connect(), scratch=scratch, renew=connect)
+        patience = PATIENCE if patience_seconds is None else replace(PATIENCE, seconds=patience_seconds)
+        return cls(url, connect(), scratch=scratch, renew=connect, patience=patience, stop=stop)
 
     def locate(self, path: str) -> str:
         """Return the location of a path as a job names it."""

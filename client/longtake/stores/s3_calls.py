@@ -71,11 +71,18 @@ class Calls:
         client: A client that tries nothing again by itself.
         renew: Makes a client with fresh credentials; None where there can be none.
         patience: How long the store may be away.
+        stop: Lets all calls fail that have not begun when it is set, but those that clean up.
     """
 
     def __init__(
-        self, client: "S3Client", *, renew: "Callable[[], S3Client] | None" = None, patience: Patience = PATIENCE
+        self,
+        client: "S3Client",
+        *,
+        renew: "Callable[[], S3Client] | None" = None,
+        patience: Patience = PATIENCE,
+        stop: threading.Event | None = None,
     ) -> None:
+        self._stop = stop or threading.Event()
         self._client = client
         self._renew = renew
         self._patience = patience
@@ -107,6 +114,8 @@ class Calls:
         deadline = 0.0
         renewed = False
         while True:
+            if self._stop.is_set() and patience is self._patience:
+                raise failed(Trouble("was interrupted before it was done", passing=True), location)
             client = self._client
             try:
                 return ask(client)
@@ -128,7 +137,7 @@ class Calls:
             if not trouble.again or hopeless or time.monotonic() + pause > deadline:
                 raise failed(trouble, location) from fault
             _log.info("%s: %s; try %d failed", location, trouble.sentence, failures)
-            time.sleep(pause)
+            self._stop.wait(pause)
 
     def _renews(self, fault: Exception, used: "S3Client") -> bool:
         """Take fresh credentials once the old ones have expired; return whether that may help."""
