@@ -8,13 +8,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 import devserver
 from deploy.production.programs import MINIO
@@ -74,7 +75,10 @@ class Minio:
         name = name or f"test-{secrets.token_hex(6)}"
         with self._lock:
             if name not in self._made:
-                self.client().create_bucket(Bucket=name)
+                client = self.client()
+                # boto3 asks again when an answer is late, and then it is there.
+                with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                    client.create_bucket(Bucket=name)
                 self._made.add(name)
         return name
 
@@ -115,7 +119,7 @@ def minio(folder: Path, *, port: int | None = None, access_key: str = "", secret
         )
     server.pid = process.pid
     try:
-        _until_ready(address, process, log)
+        _until_ready(server, process, log)
         yield server
     finally:
         process.kill()
@@ -124,21 +128,25 @@ def minio(folder: Path, *, port: int | None = None, access_key: str = "", secret
             shutil.rmtree(data, ignore_errors=True)
 
 
-def _until_ready(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _until_ready(server: Minio, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while not _is_ready(address):
+    while not _is_ready(server):
         end = log.read_text(errors="replace")[-2000:]
         assert process.poll() is None, f"MinIO ended: {end}"
-        assert time.monotonic() < deadline, f"MinIO did not come up at {address}: {end}"
+        assert time.monotonic() < deadline, f"MinIO did not come up at {server.url}: {end}"
         time.sleep(0.05)
 
 
-def _is_ready(address: str) -> bool:
-    connection = http.client.HTTPConnection(address, timeout=2)
+def _is_ready(server: Minio) -> bool:
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=2)
     try:
         connection.request("GET", "/minio/health/ready")
-        return connection.getresponse().status == 200
-    except OSError:
+        if connection.getresponse().status != 200:
+            return False
+        # It is healthy a moment before it knows its accounts.
+        server.client().list_buckets()
+    except (OSError, BotoCoreError, ClientError):
         return False
     finally:
         connection.close()
+    return True
