@@ -1,0 +1,250 @@
+"""One attempt at a span: waits for services without room, bills, and what became of orders to stop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.attempts.attempt import Bill
+from activities.attempts.host import Host
+from activities.attempts.next_try import NextTry, seconds_until_room
+from activities.attempts.span import Span
+from activities.backends.backend import Progress, RenderTask, RenderWatcher
+from activities.failures import AttemptError, ThrottledError
+from activities.processes.programs import Programs
+from activities.processes.usage import Usage
+from activities.stores.input_cache import InputCache
+from activities.stores.job_folder import JobFolder, OpenJob
+from activities.stores.records import Sidecar
+from activities.watching.job_orders import JobOrders
+from activities.watching.job_watch import JobWatch
+from longtake.errors import ErrorType
+from longtake.job import FrameRange, RenderJobSpec
+from longtake.planning import Chunk
+from longtake.policies import FailurePolicy, Retry
+from longtake.status import RemoteStop
+from longtake.stores.opening import open_store
+from longtake.work import ChunkBill, Heartbeat, JobRef, SpanOrder, SpanReport
+
+# What an attempt does when it is run: it returns when the chunk is published.
+Script = Callable[[RenderWatcher], Awaitable[None]]
+
+DONE = Sidecar(key="000000", digest="", attempt="a", frames=1, files=(), render_seconds=2)
+
+
+class NoBackend:
+    """Nothing is rendered here."""
+
+    async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
+        raise AssertionError("a service renders")
+
+
+class Service:
+    """Attempts that do as they are told, one script a run; each run is billed with 10 s and 0.5 USD."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.scripts = list(scripts)
+        self.runs: dict[int, int] = {}
+        self.published: set[int] = set()
+        self.stop: RemoteStop | None = None
+        self.bills_are_away = False
+
+    def make(self, job: OpenJob, chunk: Chunk, name: str) -> "Scripted":
+        return Scripted(self, chunk.index)
+
+
+class Scripted:
+    """One try of one chunk."""
+
+    log = "s3://films/.longtake/job/logs/000000.a.log"
+
+    def __init__(self, service: Service, chunk: int) -> None:
+        self._service = service
+        self._chunk = chunk
+
+    @property
+    def stop(self) -> RemoteStop | None:
+        return self._service.stop
+
+    async def published(self) -> Sidecar | None:
+        return DONE if self._chunk in self._service.published else None
+
+    async def run(self, watcher: RenderWatcher) -> Sidecar:
+        runs = self._service.runs
+        runs[self._chunk] = runs.get(self._chunk, 0) + 1
+        await self._service.scripts.pop(0)(watcher)
+        self._service.published.add(self._chunk)
+        return DONE
+
+    async def bill(self) -> Bill:
+        if self._service.bills_are_away:
+            raise OSError("the store is away")
+        runs = self._service.runs.get(self._chunk, 0)
+        return Bill(seconds=10.0 * runs, usd=0.5 * runs)
+
+
+async def publishes(watcher: RenderWatcher) -> None:
+    watcher.progress(Progress(frames_done=1))
+
+
+async def fails(watcher: RenderWatcher) -> None:
+    raise AttemptError("exited with code 1")
+
+
+async def has_no_room(watcher: RenderWatcher) -> None:
+    raise ThrottledError("lambda render: Rate Exceeded")
+
+
+class Scene:
+    """A job of three chunks for a service."""
+
+    def __init__(self, store: Path, service: Service, **fields: object) -> None:
+        job = RenderJobSpec.model_validate(
+            {
+                "frames": FrameRange(count=3, per_chunk=1),
+                "command": ("render", "{output}"),
+                "chunk_output": "{chunk}.txt",
+                "backend": "lambda",
+                "retry": Retry(attempts=1),
+                **fields,
+            }
+        )
+        url = str(store)
+        ref = JobRef(id="job-1", base_dir=url, digest=job.digest())
+        self.job = OpenJob(JobFolder(open_store(url, scratch=store), "job-1"), ref, job, None)
+        self.service = service
+        self.host = Host(NoBackend(), Programs(None, "ffmpeg"), {}, InputCache(store, 0), store, name="node-1")
+
+    def span(self, before: Heartbeat | None = None) -> Span:
+        order = SpanOrder(ref=self.job.ref, start=0, stop=3)
+        return Span(self.host, self.service.make, None, self.job, order, before)
+
+    async def render(self, span: Span) -> None:
+        async def ask(seconds: float) -> JobOrders:
+            return JobOrders()
+
+        async def work() -> None:
+            await span.render(JobWatch(ask, contact_seconds=30))
+
+        await ActivityEnvironment().run(work)
+
+
+async def test_a_service_without_room_costs_no_try_and_is_asked_again_later(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Service(has_no_room, has_no_room, publishes, publishes, publishes))
+    before: Heartbeat | None = None
+    for throttled in (1, 2):
+        span = scene.span(before)
+        with pytest.raises(NextTry, match=r"^chunk 0 waits: lambda render: Rate Exceeded$") as waits:
+            await scene.render(span)
+        assert waits.value.type is ErrorType.THROTTLED
+        assert 2 ** (throttled - 1) / 2 <= waits.value.wait_seconds <= 2 ** (throttled - 1)
+        before = span.heartbeat
+        assert (before.throttled, before.failures, before.chunk) == (throttled, 0, 0)
+
+    last = scene.span(before)
+    await scene.render(last)
+
+    assert last.report().done == ((0, 3),)
+    assert last.heartbeat.throttled == 0
+
+
+async def test_the_first_progress_ends_the_count(tmp_path: Path) -> None:
+    async def works_and_has_no_room(watcher: RenderWatcher) -> None:
+        watcher.progress(Progress(frames_done=1))
+        raise ThrottledError("busy")
+
+    scene = Scene(tmp_path, Service(works_and_has_no_room))
+    span = scene.span(Heartbeat(chunk=0, throttled=12))
+    with pytest.raises(NextTry) as waits:
+        await scene.render(span)
+
+    assert span.heartbeat.throttled == 1
+    assert waits.value.wait_seconds <= 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "throttled", "least", "most"),
+    [(None, 0, 0.5, 1), (None, 3, 4, 8), (None, 100_000, 30, 60), (7, 5, 7, 8.4), (0, 0, 0, 0), (1e9, 0, 3600, 4320)],
+)
+def test_waits_grow_and_never_fall_short_of_what_is_asked(
+    asked: float | None, throttled: int, least: float, most: float
+) -> None:
+    waits = [seconds_until_room(ThrottledError("busy", wait_seconds=asked), throttled) for _ in range(100)]
+
+    assert least <= min(waits) <= max(waits) <= most
+    assert len(set(waits)) > 1 or asked == 0, "not all chunks come back at once"
+
+
+async def test_each_published_chunk_is_billed_once_over_all_its_tries(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Service(publishes, fails, publishes, publishes), retry=Retry(attempts=2, initial_seconds=0))
+    first = scene.span()
+    with pytest.raises(NextTry):
+        await scene.render(first)
+    assert (first.heartbeat.billed_seconds, first.heartbeat.cost_usd) == (10, 0.5)
+
+    second = scene.span(first.heartbeat)
+    await scene.render(second)
+
+    report = second.report()
+    assert report.done == ((0, 3),)
+    assert (report.billed_seconds, report.cost_usd, report.open_bills) == (40, 2, ())
+    assert (second.heartbeat.billed_seconds, second.heartbeat.cost_usd) == (40, 2)
+
+
+async def test_chunks_that_are_given_up_leave_their_bills_open(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Service(fails, publishes, fails), on_chunk_failure=FailurePolicy.CONTINUE)
+    span = scene.span()
+    await scene.render(span)
+
+    report = span.report()
+    assert report.failed == ((0, 1), (2, 3))
+    assert (report.billed_seconds, report.cost_usd) == (10, 0.5)
+    assert report.open_bills == (ChunkBill(chunk=0, seconds=10, usd=0.5), ChunkBill(chunk=2, seconds=10, usd=0.5))
+
+    later = scene.span(span.heartbeat)
+    await scene.render(later)
+    assert later.report().open_bills == report.open_bills, "the attempt before could not report them"
+
+
+async def test_a_bill_that_cannot_be_read_costs_no_chunk(tmp_path: Path) -> None:
+    service = Service(publishes, publishes, publishes)
+    service.bills_are_away = True
+    scene = Scene(tmp_path, service)
+    span = scene.span()
+    await scene.render(span)
+
+    assert span.report().done == ((0, 3),)
+    assert span.report().billed_seconds == 0
+
+
+async def test_a_cancel_reports_what_became_of_it_and_what_was_paid(tmp_path: Path) -> None:
+    runs = asyncio.Event()
+
+    async def never_ends(watcher: RenderWatcher) -> None:
+        runs.set()
+        await asyncio.Event().wait()
+
+    service = Service(never_ends)
+    service.stop = RemoteStop(chunk=0, where="lambda render", confirmed=True, seconds=1.2)
+    scene = Scene(tmp_path, service)
+    span = scene.span()
+    trying = asyncio.create_task(scene.render(span))
+    await runs.wait()
+    assert not span.has_news
+
+    trying.cancel()
+    await asyncio.wait([trying])
+
+    assert trying.cancelled()
+    assert span.has_news
+    assert span.report() == SpanReport(stops=(service.stop,), open_bills=(ChunkBill(chunk=0, seconds=10, usd=0.5),))
+
+
+async def test_where_the_host_makes_no_difference_no_chunk_is_passed_on(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Service(publishes, publishes, publishes))
+    span = scene.span(Heartbeat(chunk=0, failures=2, avoid=("node-1",)))
+    await scene.render(span)
+
+    assert span.report().done == ((0, 3),)
