@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
   && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos bench-lifecycle dev production lint format record-histories clean servers FORCE
+.PHONY: help setup demo test chaos bench-lifecycle bench-store dev production lint format record-histories clean servers FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ chaos: servers ## Kill, cut and cancel for 25 minutes, and print the figures; AR
 
 bench-lifecycle: servers ## Measure cancel, pause, freeze and kills (4 minutes); ARGS="--runs N"
 	@$(PY) benchmarks/lifecycle.py $(ARGS)
+
+bench-store: $(READY) ## Measure a bucket beside mc, with 5,000 small files and one of 5 GB; ARGS="--small N"
+	@$(PY) benchmarks/store.py $(ARGS)
 
 dev: servers ## Run a worker with a Temporal server of its own; Ctrl-C stops both
 	@$(PY) worker.py --dev $(ARGS)

@@ -18,11 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
-from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
@@ -39,16 +36,18 @@ from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.processes.sweep import sweep_leftovers
 from activities.render import RenderActivities
+from activities.search_attributes import register_search_attributes
 from activities.services import Services, remote_attempts
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stores.input_cache import InputCache
+from activities.stores.scratch import clear_scratch
 from activities.watching.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts, worker_identity
 from longtake.backends import BackendKind
 from longtake.connection import connect
 from longtake.errors import LongtakeError
-from longtake.names import SEARCH_ATTRIBUTES, render_queue
+from longtake.names import render_queue
 from longtake.prices import Prices
 from workflows.render_job import RenderJob
 
@@ -69,6 +68,9 @@ _WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(2)
 
 # Planning and draining hardly work; a stitch reads and writes a whole film.
 _ORCHESTRATION_SLOTS = 20
+
+# Hashing, checking and publishing of all chunks that render here, and looking up names.
+_THREADS = 64
 
 # Each remote chunk looks into its store once a second, which takes 10 to 50 ms: enough for some hundreds of them.
 _REMOTE_THREADS = 16
@@ -163,31 +165,6 @@ def _remote_host(client: Client, settings: WorkerSettings) -> RemoteHost:
     )
 
 
-async def register_search_attributes(client: Client) -> bool:
-    """Return whether the namespace has Longtake's search attributes, adding those it lacks where that is allowed."""
-    try:
-        listed = await client.operator_service.list_search_attributes(
-            ListSearchAttributesRequest(namespace=client.namespace)
-        )
-        lacking = {
-            key.name: IndexedValueType.ValueType(key.indexed_value_type)
-            for key in SEARCH_ATTRIBUTES
-            if key.name not in listed.custom_attributes
-        }
-        if lacking:
-            await client.operator_service.add_search_attributes(
-                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=lacking)
-            )
-    except RPCError as error:
-        _log.warning(
-            "jobs will not show in lists by state: search attributes %s cannot be registered (%s)",
-            ", ".join(key.name for key in SEARCH_ATTRIBUTES),
-            error.message,
-        )
-        return False
-    return True
-
-
 async def run(settings: WorkerSettings, *, dev: bool, address: str | None, database: Path, ui_port: int) -> None:
     """Serve until SIGINT or SIGTERM; then let renders end within the grace, stop the rest, and return."""
     stopping = asyncio.Event()
@@ -195,6 +172,9 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     if swept := await asyncio.to_thread(sweep_leftovers):
         _say(f"ended {len(swept)} processes that a killed worker had left behind: {', '.join(map(str, swept))}")
+    await asyncio.to_thread(clear_scratch, settings.scratch)
+    # Python's own six threads of a small host would let file work delay looking up the hosts of services.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="worker"))
     async with AsyncExitStack() as stack:
         if dev:
             server = await devserver.start_dev_server(
@@ -232,6 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # The SDK prints a stack for each failed or cancelled activity; those of ours say in one line what happened.
     logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
+    # Where it found its credentials, once for each client.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     try:
         settings = WorkerSettings.from_environ(os.environ, dev=given.dev, slots=given.slots)
         database = given.database or devserver.cache_dir() / "dev" / "temporal.db"

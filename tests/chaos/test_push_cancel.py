@@ -10,6 +10,7 @@ from push_server import push_server
 from pushed import cancelled
 
 import worker
+from activities.search_attributes import register_search_attributes
 from longtake import RenderClient
 from longtake.connection import connect
 
@@ -32,7 +33,7 @@ async def test_a_pushed_cancel_is_heard_at_once(
     async with push_server(tmp_path) as address:
         client = await connect(address=address)
         farm = Farm(address, "push", client, RenderClient(client, task_queue="push"), store)
-        attributes = await worker.register_search_attributes(client)
+        attributes = await register_search_attributes(client)
         async with serving(client, worker_settings("push", store, slots=4), search_attributes=attributes):
             for _ in range(RUNS):
                 notice, end = await cancelled(farm, tmp_path / "beacons")
