@@ -51,8 +51,6 @@ from longtake.names import render_queue
 from longtake.prices import Prices
 from workflows.render_job import RenderJob
 
-_log = logging.getLogger("longtake.worker")
-
 # A cancel reaches a running activity with the answer to a heartbeat, at most this long after it was asked for.
 # Measured on server 1.29: 37 ms at the median, 155 ms at most.
 _HEARTBEAT_THROTTLE = timedelta(seconds=0.25)
