@@ -2,14 +2,16 @@
 
 import errno
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from minio import Minio
+from s3_faults import Spoil
 from s3_scene import LARGE, SMALL, Scene, s3_scene
-from s3_stores import SMALL_PART_BYTES
+from s3_stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.stores.store import StoreError
 
@@ -121,3 +123,16 @@ def test_a_full_disk_keeps_the_file_that_was_there(scene: Scene) -> None:
 
 def path(location: str) -> str:
     return location.removeprefix("s3:/")
+
+
+def test_a_stop_ends_an_upload_and_leaves_nothing(scene: Scene) -> None:
+    stop = threading.Event()
+    store = bucket_store(scene.minio, scene.folder, url=scene.store.url, endpoint=scene.way.url, stop=stop)
+    scene.way.before = lambda name: stop.set() if "partNumber=1" in name else None
+    # What takes away what was begun is done after the stop, and tried again too.
+    abort = scene.way.spoil(Spoil.ERROR, "DELETE .*uploadId", times=2)
+    with pytest.raises(StoreError) as raised:
+        store.put(scene.made(LARGE), scene.film)
+    assert "interrupted" in scene.said(raised.value)
+    assert abort.met == 2
+    assert scene.store.stat(scene.film) is None

@@ -1,6 +1,7 @@
 """Stores in the tests' MinIO."""
 
 import secrets
+import threading
 from pathlib import Path
 
 import boto3
@@ -26,10 +27,11 @@ def bucket_store(
     patience: Patience = SHORT_PATIENCE,
     secret_key: str | None = None,
     session: boto3.Session | None = None,
+    stop: threading.Event | None = None,
 ) -> S3Store:
     """Return an empty store of its own, or the one at a URL; through another endpoint, where one is given."""
     url = url or f"s3://{minio.bucket('stores')}/{secrets.token_hex(6)}"
     if secret_key is not None:
         session = boto3.Session(minio.access_key, secret_key, region_name="us-east-1")
     client = connect(session or minio.session(), endpoint_url=endpoint or minio.url)
-    return S3Store(url, client, scratch=scratch, patience=patience, part_bytes=SMALL_PART_BYTES)
+    return S3Store(url, client, scratch=scratch, patience=patience, part_bytes=SMALL_PART_BYTES, stop=stop)

@@ -49,6 +49,9 @@ class Patience:
 
 PATIENCE = Patience()
 
+# What is left behind costs a little money and hides nothing; work is not kept waiting for it.
+_TIDYING = Patience(seconds=10.0)
+
 
 class Answered(Exception):
     """The store gave an answer that its caller asked to see.
@@ -94,7 +97,7 @@ class Calls:
         location: str,
         *,
         sees: Collection[Answer] = frozenset(),
-        patience: Patience | None = None,
+        tidying: bool = False,
     ) -> Result:
         """Return what the store answers.
 
@@ -102,19 +105,19 @@ class Calls:
             ask: Asks once; what it asks for must do no harm when it is done twice.
             location: What it is about, for errors.
             sees: Answers that are raised as `Answered`.
-            patience: How long the store may be away, where this call is not as important as others.
+            tidying: It takes away what was begun: done after a stop too, and given up soon.
 
         Raises:
             Answered: It is one of those.
             FileNotFoundError: There is no such file.
             StoreError: The store refuses, or was away for longer than patience lasts.
         """
-        patience = patience or self._patience
+        patience = _TIDYING if tidying else self._patience
         failures = 0
         deadline = 0.0
         renewed = False
         while True:
-            if self._stop.is_set() and patience is self._patience:
+            if self._stop.is_set() and not tidying:
                 raise failed(Trouble("was interrupted before it was done", passing=True), location)
             client = self._client
             try:
@@ -137,7 +140,8 @@ class Calls:
             if not trouble.again or hopeless or time.monotonic() + pause > deadline:
                 raise failed(trouble, location) from fault
             _log.info("%s: %s; try %d failed", location, trouble.sentence, failures)
-            self._stop.wait(pause)
+            # A stop that has come does not make those hurry who tidy up after it.
+            time.sleep(pause) if tidying else self._stop.wait(pause)
 
     def _renews(self, fault: Exception, used: "S3Client") -> bool:
         """Take fresh credentials once the old ones have expired; return whether that may help."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from longtake.stores.s3_calls import Answered, Patience
+from longtake.stores.s3_calls import Answered
 from longtake.stores.s3_errors import Answer
 from longtake.stores.s3_objects import SHA256, TOKEN, Objects
 from longtake.stores.store import StoreError
@@ -25,9 +25,6 @@ _MIB = 1 << 20
 
 # Others that complete the same name in the same moment make S3 refuse both; each time one of them is done.
 _STARTS = 5
-
-# An upload that cannot be aborted costs money and hides nothing: its store is away, and work is not kept waiting.
-_ABORT_PATIENCE = Patience(seconds=10.0)
 
 
 # Sends one part, by its number in an upload; returns its tag and checksum.
@@ -127,7 +124,7 @@ class PartedUpload:
                 lambda client: client.abort_multipart_upload(**self.where, UploadId=upload_id),
                 self._location,
                 sees={Answer.NO_UPLOAD},
-                patience=_ABORT_PATIENCE,
+                tidying=True,
             )
         except Answered:
             pass
