@@ -1,8 +1,8 @@
 """Both ways to an agent: AWS's own runtime client with our handler in it, and the app on a real port."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,9 @@ class Edge:
         return asyncio.ensure_future(self.service.call(signed(order)))
 
     async def render(self, order: RemoteOrder) -> RemoteResult:
-        answer = await asyncio.wait_for(self.call(order), 90)
+        return self.result(await asyncio.wait_for(self.call(order), 90))
+
+    def result(self, answer: Answer) -> RemoteResult:
         return RemoteResult.model_validate_json(self.service.result_in(answer))
 
     @property
@@ -65,3 +67,9 @@ async def lambda_edge(
         function = service.add_function("render", HANDLER, timeout=timeout, env=env)
         with aws_environment(**service.environ):
             yield Edge("lambda", LambdaFunction("render", concurrency=16), function=function)
+
+
+EDGES: dict[str, Callable[..., AbstractAsyncContextManager[Edge]]] = {
+    "cloud run": cloud_run_edge,
+    "lambda": lambda_edge,
+}

@@ -52,12 +52,30 @@ class AgentJob:
     def log(self, order: RemoteOrder) -> bytes:
         return self.job.folder.store.read(self.job.folder.log_path(chunk_key(order.chunk), order.attempt))
 
-    def published(self, path: str) -> bytes:
-        return self.job.folder.store.read(self.job.target(path))
+    def published(self, chunk: int = 0) -> bytes:
+        """Return what stands where the job wants the first file of a chunk."""
+        return self.job.folder.store.read(self.job.target(self.job.chunks[chunk].outputs()[0]))
 
-    def carriers(self, order: RemoteOrder) -> list[int]:
-        """Return the living processes that know of an attempt in any way."""
-        return [seen.pid for seen in carrying(order.attempt)]
+    def everything(self) -> dict[str, int]:
+        """Return all files that are in the job's folder, with their sizes."""
+        store = self.job.folder.store
+        found: dict[str, int] = {}
+        folders = [self.job.folder.path]
+        while folders:
+            folder = folders.pop()
+            found |= {file.location: file.size_bytes for file in store.files(folder)}
+            folders += [f"{folder}/{name}" for name in store.folders(folder)]
+        return found
+
+    def kept(self, chunk: int = 0) -> list[str]:
+        """Return the kept frames of a chunk."""
+        names = self.job.folder.store.names(self.job.folder.frames_dir(chunk_key(chunk)))
+        return [name for name in names if not name.endswith(".json")]
+
+
+def carriers(order: RemoteOrder) -> list[int]:
+    """Return the living processes that know of an attempt in any way."""
+    return [seen.pid for seen in carrying(order.attempt)]
 
 
 @dataclass
@@ -83,18 +101,20 @@ class AgentJobs:
     def accept(self, **fields: Any) -> AgentJob:
         """Accept a job."""
         where = {"base_dir": self.store.url} if self.store.is_local else {"store": self.store.url}
+        # Jobs of one store may not publish over each other.
+        name = f"job-{uuid.uuid4().hex[:12]}"
         spec = RenderJobSpec(
             **{
                 "frames": FrameRange(count=4, per_chunk=1),
                 "retry": Retry(attempts=1),
                 "timeouts": Timeouts(grace_seconds=0.5),
-                "chunk_output": "out/{chunk:06}.txt",
+                "chunk_output": f"{name}/{{chunk:06}}.txt",
                 "backend": "lambda",
                 **where,
                 **fields,
             }
         )
-        folder = JobFolder(self.store, f"job-{uuid.uuid4().hex[:12]}")
+        folder = JobFolder(self.store, name)
         folder.create(spec, None)
         store = "" if self.store.is_local else self.store.url
         base_dir = self.store.url if self.store.is_local else ""
@@ -111,12 +131,25 @@ class AgentJobs:
     def images(self, *options: str, frames: int = 20, per_chunk: int = 10, **fields: Any) -> AgentJob:
         """Accept a job of images."""
         command = (*PYTHON, str(FRAME_RENDERER), "{output}", "--start", "{start}", "--count", "{count}")
-        named = {"frames": FrameRange(count=frames, per_chunk=per_chunk), "chunk_output": "img/{frame:05}.png"}
+        named = {
+            "frames": FrameRange(count=frames, per_chunk=per_chunk),
+            "chunk_output": f"{uuid.uuid4().hex}/{{frame:05}}.png",
+        }
         return self._with_notes(command, options, {**named, **fields})
 
     def trees(self, kind: str, **fields: Any) -> AgentJob:
         """Accept a job whose renderer is a tree of processes that is hard to end; each says `ready` in its output."""
         return self.accept(command=(*PYTHON, str(TREES), kind, "{output}", "120"), **fields)
+
+    async def until_tree_stands(self, job: AgentJob, order: RemoteOrder, voices: int = 1) -> None:
+        """Return when so many processes of a tree have said in its output that they are there."""
+        place = job.job.folder.attempt_dir(chunk_key(order.chunk), order.attempt)
+        folder = Path(place) if self.store.is_local else self.notes / "scratch" / place.removeprefix("s3://")
+
+        def stands() -> bool:
+            return sum(path.read_text().count("ready") for path in folder.rglob("*.txt")) >= voices
+
+        await eventually(stands, f"the tree of {order.attempt} stands")
 
     def _with_notes(self, command: tuple[str, ...], options: tuple[str, ...], fields: Mapping[str, Any]) -> AgentJob:
         notes = self.notes / f"notes-{uuid.uuid4().hex[:8]}"
@@ -134,7 +167,9 @@ def signed(order: RemoteOrder, secret: str = SECRET) -> dict[str, Any]:
 
 def signed_text(text: str) -> dict[str, Any]:
     """Return whatever text with the signature of an order."""
-    order = RemoteOrder(ref=JobRef(id="x", base_dir="/", digest="x"), chunk=0, attempt="x", seconds=1, issued_at=time.time())
+    order = RemoteOrder(
+        ref=JobRef(id="x", base_dir="/", digest="x"), chunk=0, attempt="x", seconds=1, issued_at=time.time()
+    )
     return SignedOrder(order=text, signature=sign(order, SECRET).signature).model_dump()
 
 
