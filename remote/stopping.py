@@ -14,7 +14,8 @@ from remote.call import Call
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
+# With the grace of those who ignore SIGTERM and the kill, what is told to stop is gone within two seconds.
+_LOOK_SECONDS = 0.5
 
 # Who hangs up to stop a render says so in the store at the same moment.
 _HURRIED_LOOK_SECONDS = 0.1
