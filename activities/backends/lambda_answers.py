@@ -44,12 +44,23 @@ def agents_result(where: str, answer: Answer) -> bytes:
     try:
         RemoteResult.model_validate_json(answer.body)
     except ValidationError as error:
+        if refused := _refused(answer.body):
+            raise AttemptError(f"{where} refused the order: {short_line(refused, 600)}", fatal=True) from error
         beginning = short_line(_text(answer.body[:200]), 200)
         said = (
             f"{where} is no agent of Longtake, or of another version: it answered {beginning!r}; deploy remote/ there"
         )
         raise AttemptError(said, fatal=True) from error
     return answer.body
+
+
+def _refused(body: bytes) -> str:
+    """Return why our agent does not carry out an order; empty where it says no such thing."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    return _first(fields, "refused") if isinstance(fields, dict) else ""
 
 
 def helios_result(answer: Answer, *, lenient: bool) -> HeliosResult:
@@ -113,6 +124,15 @@ def _exit_code(value: object) -> int | None:
 
 def _first(body: Mapping[str, Any], *names: str) -> str:
     return next((value for name in names if isinstance(value := body.get(name), str) and value), "")
+
+
+def _refusal(body: bytes) -> str:
+    """Return why our agent does not carry out an order; empty when it says something else."""
+    try:
+        fields = json.loads(body)
+    except ValueError:
+        return ""
+    return _first(fields, "refused") if isinstance(fields, dict) else ""
 
 
 def _function_error(body: bytes) -> tuple[str, str]:

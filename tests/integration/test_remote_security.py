@@ -1,0 +1,310 @@
+"""What agents refuse, and that nothing is written or run for it; what they never let out."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from agent_edges import EDGES, Edge, cloud_run_edge, lambda_edge
+from agent_jobs import SECRET, AgentJobs, signed, signed_text
+from minio import Minio
+from s3_stores import bucket_store
+
+from activities.backends.calls import Answer, CallLostError
+from activities.failures import AttemptError
+from longtake.remote import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome, RemoteResult
+from longtake.stores.directory import DirectoryStore
+from longtake.stores.store import Store
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest.fixture(scope="module", params=["directory", "bucket"])
+def jobs(request: pytest.FixtureRequest, minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> AgentJobs:
+    folder = tmp_path_factory.mktemp("jobs")
+    store: Store = DirectoryStore(folder / "store")
+    if request.param == "bucket":
+        store = bucket_store(minio, folder / "worker-scratch")
+    return AgentJobs(store, folder / "notes")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=EDGES)
+async def edge(
+    request: pytest.FixtureRequest, jobs: AgentJobs, minio: Minio, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Edge]:
+    async with EDGES[request.param](tmp_path_factory.mktemp("edge"), jobs.environ, minio) as edge:
+        yield edge
+
+
+async def refused(edge: Edge, payload: dict[str, Any]) -> str:
+    """Return why a request was refused; the worker must understand that it was."""
+    try:
+        answer = await edge.service.call(payload)
+    except CallLostError as error:
+        return str(error) if "409" in str(error) else f"lost: {error}"
+    with pytest.raises(AttemptError) as caught:
+        edge.service.result_in(answer)
+    assert caught.value.fatal
+    assert "refused the order" in str(caught.value)
+    return str(caught.value)
+
+
+def tampered(payload: dict[str, Any]) -> dict[str, Any]:
+    return {**payload, "order": payload["order"].replace('"chunk":0', '"chunk":1')}
+
+
+FORGERIES: dict[str, tuple[Callable[[RemoteOrder], dict[str, Any]], str]] = {
+    "unsigned": (lambda order: signed(order, ""), "not signed"),
+    "another secret": (lambda order: signed(order, "another"), "not signed"),
+    "tampered": (lambda order: tampered(signed(order)), "not signed"),
+    "signature of another order": (lambda order: signed_text(order.model_dump_json()), "not signed"),
+    "of yesterday": (lambda order: signed(order.model_copy(update={"issued_at": time.time() - 86_400})), "stale"),
+    "of tomorrow": (lambda order: signed(order.model_copy(update={"issued_at": time.time() + 86_400})), "stale"),
+    "no order": (lambda order: {"order": {"chunk": 0}}, "no order"),
+    "oversized": (lambda order: {**signed(order), "padding": "x" * LARGEST_ORDER_BYTES}, "bytes"),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+async def test_what_no_worker_has_signed_is_refused_and_leaves_nothing(jobs: AgentJobs, edge: Edge, name: str) -> None:
+    forge, why = FORGERIES[name]
+    job = jobs.texts()
+    order = job.order()
+    before = job.everything()
+
+    assert why in await refused(edge, forge(order))
+
+    assert job.everything() == before
+    assert job.ledger.started == []
+
+
+async def test_an_order_runs_once_whoever_sends_it_again(jobs: AgentJobs, edge: Edge) -> None:
+    job = jobs.texts("--exit", "3")
+    payload = signed(order := job.order())
+    first = RemoteResult.model_validate_json(edge.service.result_in(await edge.service.call(payload)))
+    assert first.outcome is RemoteOutcome.FAILED
+    before = job.everything()
+
+    assert "begun before" in await refused(edge, payload)
+
+    assert job.ledger.started == [0]
+    assert job.everything() == before
+    assert job.calls().result(order.attempt) == first
+
+
+async def test_an_order_is_not_begun_by_two_at_the_same_moment(jobs: AgentJobs, edge: Edge) -> None:
+    job = jobs.texts("--seconds", "0.5")
+    payload = signed(job.order())
+
+    answers = await asyncio.gather(*(edge.service.call(payload) for _ in range(4)), return_exceptions=True)
+
+    results = [outcome for answer in answers if (outcome := outcome_of(edge, answer)) is not None]
+    assert results == [RemoteOutcome.PUBLISHED]
+    assert job.ledger.started == [0]
+
+
+def outcome_of(edge: Edge, answer: Answer | BaseException) -> RemoteOutcome | None:
+    if isinstance(answer, BaseException):
+        assert isinstance(answer, CallLostError), answer
+        return None
+    try:
+        return edge.result(answer).outcome
+    except AttemptError:
+        return None
+
+
+async def test_an_order_is_refused_after_a_restart_too(jobs: AgentJobs, minio: Minio, tmp_path: Path) -> None:
+    job = jobs.texts()
+    payload = signed(job.order())
+    for attempt in range(3):
+        make = lambda_edge if attempt == 2 else cloud_run_edge
+        async with make(tmp_path, jobs.environ, minio) as edge:
+            if attempt == 0:
+                assert (await edge.service.call(payload)).status == 200
+            else:
+                assert "begun before" in await refused(edge, payload)
+    assert job.ledger.started == [0]
+
+
+async def test_a_job_that_is_not_the_signed_one_is_refused(jobs: AgentJobs, edge: Edge) -> None:
+    job = jobs.texts()
+    folder = job.job.folder
+    other = job.job.job.model_copy(update={"command": ("sh", "-c", "touch owned; touch {output}")})
+    jobs.store.replace(folder.job_file, other.model_dump_json().encode())
+    before = job.everything()
+
+    assert "another job" in await refused(edge, signed(job.order()))
+    assert job.everything() == before
+
+
+def places(jobs: AgentJobs, elsewhere: Path) -> dict[str, str]:
+    """Return stores that are not the agent's."""
+    url = jobs.store.url
+    return {
+        "another folder": str(elsewhere),
+        "up from its folder": f"{url}/../elsewhere",
+        "the root": "/",
+        "a longer name": f"{url}-of-others",
+        "a metadata server": "http://169.254.169.254/latest",
+        "a file URL": "file:///etc",
+        "another bucket": "s3://somebody-elses/films",
+        "a relative path": "store",
+        "a way out of a prefix": f"{url}/../../secret",
+        "nothing": "",
+    }
+
+
+@pytest.mark.parametrize("name", places(AgentJobs(DirectoryStore(Path("/")), Path()), Path()))
+async def test_stores_outside_the_settings_are_not_even_asked(
+    jobs: AgentJobs, edge: Edge, tmp_path: Path, name: str
+) -> None:
+    job = jobs.texts()
+    url = places(jobs, tmp_path)[name]
+    if name == "another folder":
+        await asyncio.to_thread(
+            DirectoryStore(tmp_path).replace, f"{tmp_path}/.longtake/{job.job.ref.id}/job.json", b""
+        )
+    where = {"base_dir": "", "store": url} if "://" in url else {"base_dir": url, "store": ""}
+    order = job.order(ref=job.job.ref.model_copy(update=where))
+
+    why = await refused(edge, signed(order))
+
+    assert "LONGTAKE_STORES" in why or "is neither a folder" in why or ".." in why, why
+    assert job.ledger.started == []
+    assert not (tmp_path / ".longtake" / job.job.ref.id / "remote").exists()
+
+
+async def test_a_link_does_not_lead_out_of_the_stores(tmp_path: Path) -> None:
+    jobs = AgentJobs(DirectoryStore(tmp_path / "store"), tmp_path / "notes")
+    others = AgentJobs(DirectoryStore(tmp_path / "others"), tmp_path / "notes-of-others")
+    job = others.texts()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "link").symlink_to(tmp_path / "others")
+    async with cloud_run_edge(tmp_path, jobs.environ) as edge:
+        order = job.order(ref=job.job.ref.model_copy(update={"base_dir": str(tmp_path / "store" / "link")}))
+
+        assert "LONGTAKE_STORES" in await refused(edge, signed(order))
+    assert job.ledger.started == []
+
+
+BAD_NAMES: dict[str, dict[str, Any]] = {
+    "a job id with a way up": {"id": "../../elsewhere"},
+    "a job id that is a path": {"id": "a/b"},
+    "a hidden job id": {"id": ".."},
+}
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+async def test_job_ids_are_names_and_no_paths(jobs: AgentJobs, edge: Edge, name: str) -> None:
+    job = jobs.texts()
+    order = job.order(ref=job.job.ref.model_copy(update=BAD_NAMES[name]))
+
+    assert "id:" in await refused(edge, signed(order))
+
+
+@pytest.mark.parametrize("attempt", [".", "..", "..."])
+async def test_attempts_are_names_and_no_paths(jobs: AgentJobs, edge: Edge, attempt: str) -> None:
+    job = jobs.texts()
+    before = job.everything()
+
+    assert "order" in await refused(edge, signed(job.order(attempt=attempt)))
+    assert job.everything() == before
+
+
+async def test_a_chunk_that_the_job_does_not_have_is_refused(jobs: AgentJobs, edge: Edge) -> None:
+    job = jobs.texts()
+
+    assert "no chunk 99" in await refused(edge, signed(job.order(99)))
+
+
+@pytest.mark.parametrize(
+    "output", ["../../escaped-{chunk}.txt", "/tmp/escaped-{chunk}.txt", "a/../../escaped-{chunk}.txt"]
+)
+async def test_outputs_stay_in_the_stores(jobs: AgentJobs, edge: Edge, output: str) -> None:
+    """The worker's planning would refuse it; the agent does not rely on that."""
+    job = jobs.texts()
+    spec = job.job.job.model_copy(update={"chunk_output": output})
+    jobs.store.replace(job.job.folder.job_file, spec.model_dump_json(exclude_defaults=True).encode())
+    ref = job.job.ref.model_copy(update={"digest": spec.digest()})
+    before = job.everything()
+
+    why = await refused(edge, signed(job.order(ref=ref)))
+
+    # Jobs of buckets that say such a thing cannot even be read.
+    assert ("chunk_output" if jobs.store.is_local else "not one that this agent knows") in why
+    assert job.everything() == before
+    assert job.ledger.started == []
+
+
+async def test_nothing_secret_gets_out(jobs: AgentJobs, edge: Edge, minio: Minio) -> None:
+    """Neither to renders, nor into answers, records, logs."""
+    job = jobs.accept(command=("sh", "-c", "env > {output}; env; cat /proc/$PPID/environ; exit 0"))
+    failing = jobs.accept(command=("sh", "-c", "env; cat {output}"))
+    orders = [job.order(), failing.order()]
+    answers = [await edge.service.call(signed(order)) for order in orders]
+    answers += [await edge.service.call({**signed(job.order()), "signature": "00" * 32})]
+    for each in (job, failing):
+        for location in each.everything():
+            assert_holds_no_secret(jobs.store.read(location), minio, location)
+    for answer in answers:
+        assert_holds_no_secret(answer.body, minio, "an answer")
+    assert_holds_no_secret(edge.log.encode(), minio, "the agent's log")
+    assert b"LONGTAKE_ATTEMPT" in job.published()
+
+
+def assert_holds_no_secret(content: bytes, minio: Minio, what: str) -> None:
+    for secret in (SECRET, minio.secret_key, minio.access_key, "LONGTAKE_REMOTE_SECRET", "AWS_SECRET_ACCESS_KEY"):
+        assert secret.encode() not in content, what
+
+
+async def test_with_iam_alone_orders_need_no_signature(tmp_path: Path) -> None:
+    jobs = AgentJobs(DirectoryStore(tmp_path / "store"), tmp_path / "notes")
+    environ = {**jobs.environ, "LONGTAKE_REMOTE_AUTH": "iam", "LONGTAKE_REMOTE_SECRET": ""}
+    async with cloud_run_edge(tmp_path, environ) as edge:
+        job = jobs.texts()
+        payload = signed(job.order(), "")
+
+        assert edge.result(await edge.service.call(payload)).outcome is RemoteOutcome.PUBLISHED
+        assert "begun before" in await refused(edge, payload)
+
+
+async def test_a_body_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    jobs = AgentJobs(DirectoryStore(tmp_path / "store"), tmp_path / "notes")
+    async with cloud_run_edge(tmp_path, jobs.environ) as edge:
+        assert edge.app is not None
+        port = edge.app.port
+        announced = await asyncio.to_thread(_send, port, "Content-Length: 10000000000", b"")
+        chunked, sent = await asyncio.to_thread(_flood, port)
+
+    assert announced.startswith(b"HTTP/1.1 413 ")
+    assert chunked.startswith(b"HTTP/1.1 413 ")
+    # Buffers of two sockets and of the server lie between.
+    assert sent < 32 << 20
+
+
+def _send(port: int, header: str, body: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode() + body)
+        return connection.recv(1 << 16)
+
+
+def _flood(port: int) -> tuple[bytes, int]:
+    """Send a body in pieces until the other side has had enough; return its answer and how much that was."""
+    piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    sent = 0
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while sent < 64 << 20:
+                connection.sendall(piece)
+                sent += len(piece)
+        except ConnectionError:
+            pass
+        try:
+            return connection.recv(1 << 16), sent
+        except ConnectionError:
+            return b"", sent
