@@ -1,0 +1,114 @@
+"""`longtake logs` of jobs in a bucket: whole, by chunk and try, and while they grow."""
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from commandline import Cli, command_line, ended, until_line
+from farm import Farm, until
+
+from longtake import Retry
+from longtake.cli.logmirror import LogMirror
+from longtake.stores.store import Store, StoredFile
+
+pytestmark = pytest.mark.integration
+
+
+@pytest_asyncio.fixture
+async def cli(cloud: Farm) -> AsyncIterator[Cli]:
+    async with command_line(cloud) as cli:
+        yield cli
+
+
+async def test_all_tries_and_one_of_them(cli: Cli, bucket: str) -> None:
+    options = ("--fail-times", "1", "--only", "1", "--say", "hello")
+    retry = Retry(attempts=2, initial_seconds=0.01)
+    job = cli.farm.job(chunks=2, options=options, retry=retry, store=bucket, base_dir=None)
+    job_id = (await cli.farm.run(job)).id
+
+    whole = await cli("logs", job_id)
+    first = await cli("logs", job_id, "--chunk", "1", "--attempt", "1")
+    none = await cli("logs", job_id, "--chunk", "7")
+
+    assert whole.code == 0, whole.err
+    assert whole.out == "hello\nhello\ntry 1 goes wrong\nhello\n"
+    assert [line.split(" (")[0] for line in whole.err.splitlines()] == [
+        "==> chunk 0, try 1", "==> chunk 1, try 1", "==> chunk 1, try 2"
+    ]  # fmt: skip
+    assert (first.code, first.out) == (0, "hello\ntry 1 goes wrong\n")
+    assert (none.code, none.out) == (1, "")
+    assert "there is no log of chunk 7" in none.err
+
+
+async def test_a_log_is_followed_while_it_grows(cli: Cli, bucket: str) -> None:
+    program = (
+        "import os, sys, time; print('begun', flush=True); end = time.monotonic() + 100\n"
+        "while not os.path.exists(sys.argv[2]) and time.monotonic() < end: time.sleep(0.01)\n"
+        "print('done', flush=True); open(sys.argv[1], 'w').write('x')"
+    )
+    command = (sys.executable, "-c", program, "{output}", str(cli.farm.gate))
+    job = await cli.farm.submit(cli.farm.job(chunks=1, command=command, store=bucket, base_dir=None))
+    await until(job, lambda status: status.running_chunks == 1)
+    following = await cli.start("logs", job.id, "--follow")
+    await until_line(following, "==> chunk 0, try 1")
+    assert following.stdout is not None
+    seen = (await following.stdout.readline()).decode()
+    cli.farm.open_gate()
+    ran = await ended(following)
+
+    assert seen == "begun\n"
+    assert (ran.code, ran.out) == (0, "done\n"), ran.err
+
+
+async def test_a_renderer_that_printed_more_than_is_kept(cli: Cli, bucket: str) -> None:
+    noise = "import os; [os.write(1, b'%07d\\n' % n * 1024) for n in range(3000)]"
+    command = ("python3", "-c", f"{noise}; open('{{output}}', 'w').write('x')")
+    job_id = (await cli.farm.run(cli.farm.job(chunks=1, command=command, store=bucket, base_dir=None))).id
+
+    ran = await cli("logs", job_id)
+
+    lines = ran.out.split()
+    assert ran.code == 0
+    assert (lines[0], lines[-1]) == ("0000000", "0002999")
+    assert lines == sorted(lines)
+    assert "MiB are left out here" in ran.err
+
+
+class Counted:
+    """The bucket, with the names of all files that are brought from it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.parallel = 1
+        self.brought: list[str] = []
+
+    def files(self, folder: str) -> list[StoredFile]:
+        return list(self._store.files(folder))
+
+    def bring(self, location: str, into: Path) -> Path:
+        self.brought.append(location.rpartition("/")[2])
+        return self._store.bring(location, into)
+
+
+def test_only_what_has_changed_is_brought_again(films: Store, tmp_path: Path) -> None:
+    folder = films.locate(".longtake/job/logs")
+    for name in ("000000.a.log", "000001.b.log", "000001.b.log.4096", "../evil.log", "notes.txt"):
+        films.replace(f"{folder}/{name.replace('../', '')}", name.encode())
+    place = tmp_path / "mirror"
+    place.mkdir()
+    store = Counted(films)
+    mirror = LogMirror(store, folder, place, chunk=1)  # type: ignore[arg-type]
+    mirror.sync()
+    first, store.brought = sorted(store.brought), []
+    mirror.sync(now=True)
+    unchanged = list(store.brought)
+    films.replace(f"{folder}/000001.b.log.4096", b"longer than before")
+    films.remove(f"{folder}/000001.b.log")
+    mirror.sync(now=True)
+
+    assert first == ["000001.b.log", "000001.b.log.4096"]
+    assert unchanged == []
+    assert store.brought == ["000001.b.log.4096"]
+    assert [path.name for path in place.iterdir()] == ["000001.b.log.4096"]
