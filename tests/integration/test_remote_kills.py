@@ -8,6 +8,7 @@ import pytest
 from farm import Farm, eventually, until_state
 from patience import ended
 from processes import WorkerProcess, worker_process
+from proxy import Proxy
 from remote_farm import Services, services
 
 from longtake import JobHandle, JobState, Retry
@@ -86,3 +87,29 @@ async def test_a_worker_that_is_told_to_end_leaves_its_agents_to_the_next_one(
 
     assert status.completed_chunks == 2
     assert sorted(bare.ledger.started) == [0, 1]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", REMOTE)
+async def test_a_worker_that_is_cut_off_leaves_its_agents_to_the_one_that_takes_over(
+    bare: Farm, tmp_path: Path, kind: BackendKind
+) -> None:
+    async with services(kind, (str(bare.store),), tmp_path) as running, Proxy(bare.address) as proxy:
+        environment = {**running.environment, "LONGTAKE_CONTACT_SECONDS": "3"}
+        async with worker_process(proxy.address, bare.task_queue, bare.store, slots=2, **environment) as cut:
+            options = ("--gate", str(bare.gate))
+            job = await bare.submit(bare.job(chunks=2, options=options, backend=kind.value, retry=Retry(attempts=1)))
+            await bare.ledger.until_started(2)
+            async with worker(bare, running):
+                proxy.cut()
+                await eventually(lambda: cut.log.count("stopping a render") == 2, "the cut worker gives up its chunks")
+                await eventually(lambda: len(records(bare, job, ".joined.json")) == 2, "they are joined")
+                assert records(bare, job, ".stop.json") == []
+                # Each poll that a cut worker has left swallows a task for 10 s.
+                await proxy.heal()
+                bare.open_gate()
+                status = await ended(job)
+
+    assert status.state is JobState.COMPLETED, status.error
+    assert sorted(bare.ledger.started) == [0, 1]
+    assert len(records(bare, job, ".call.json")) == 2

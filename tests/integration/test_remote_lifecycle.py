@@ -183,3 +183,18 @@ async def test_a_service_that_workers_may_not_call_is_refused_when_the_job_is_pl
     assert status.state is JobState.FAILED
     assert status.error is not None
     assert "backend.function: other is none that jobs may call here (longtake-render)" in status.error
+
+
+@pytest.mark.parametrize("kind", REMOTE)
+async def test_an_agent_with_another_secret_refuses_and_says_so_and_is_not_asked_again(
+    bare: Farm, serve: Serve, kind: BackendKind
+) -> None:
+    async with serve(kind, LONGTAKE_REMOTE_SECRET="of another farm"):
+        status = await bare.run(gated(bare, kind, chunks=1, retry=Retry(attempts=3)))
+
+    assert status.state is JobState.FAILED
+    (failure,) = status.failures
+    assert failure.error.endswith("refused the order: the order is not signed with the secret of this agent")
+    assert failure.attempts == 1
+    assert bare.ledger.started == []
+    assert list((bare.store / ".longtake").glob("*/remote/*/*.began.json")) == []
