@@ -1,0 +1,180 @@
+"""The cache of inputs on a host: fetched once, and damaged by nobody for others."""
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import secrets
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from handed_inputs import SCENE, HandIn, found_in, job_of
+from minio import Minio
+from s3_stores import bucket_store
+
+from activities.stores.file_locks import locked
+from activities.stores.input_cache import InputCache
+from activities.stores.job_folder import JobFolder, OpenJob
+from longtake import RenderJobSpec
+from longtake.inputs import InputManifest, manifest_path
+from longtake.stores.opening import open_store
+from longtake.stores.store import StoreError
+from longtake.work import JobRef
+
+LIMIT = 10**9
+
+
+@pytest.fixture
+def hand_in(minio: Minio, tmp_path: Path) -> HandIn:
+    return HandIn(bucket_store(minio, tmp_path / "scratch"))
+
+
+def test_inputs_are_laid_out_as_they_were_handed_in(hand_in: HandIn, tmp_path: Path) -> None:
+    handed = hand_in(SCENE, executable="run.sh")
+    cache = InputCache(tmp_path / "cache", LIMIT)
+    with cache.laid_out(handed.job) as tree:
+        assert found_in(tree) == SCENE
+        modes = {str(path.relative_to(tree)): stat.S_IMODE(path.stat().st_mode) for path in tree.rglob("*.*")}
+
+    assert modes == {"scene/a.txt": 0o444, "scene/deep/b.txt": 0o444, "twin.txt": 0o444, "run.sh": 0o555}
+    assert not tree.exists()
+    assert list((tmp_path / "cache" / "uses").iterdir()) == []
+
+
+def test_a_job_without_inputs_runs_in_an_empty_folder_of_its_own(hand_in: HandIn, tmp_path: Path) -> None:
+    handed = hand_in({})
+    spec = handed.job.job.model_copy(update={"inputs": ()})
+    job = OpenJob(handed.job.folder, handed.job.ref, spec, None)
+    cache = InputCache(tmp_path / "cache", LIMIT)
+    with cache.laid_out(job) as one, cache.laid_out(job) as other:
+        assert one != other
+        assert list(one.iterdir()) == list(other.iterdir()) == []
+
+
+def test_what_one_render_does_in_its_folder_no_other_sees(hand_in: HandIn, tmp_path: Path) -> None:
+    handed = hand_in(SCENE)
+    cache = InputCache(tmp_path / "cache", LIMIT)
+    with cache.laid_out(handed.job) as one, cache.laid_out(handed.job) as other:
+        (one / "scene" / "new.txt").write_text("new")
+        (one / "scene" / "a.txt").unlink()
+        (one / "twin.txt").rename(one / "renamed.txt")
+        (one / "closed").mkdir(mode=0o500)
+        assert found_in(other) == SCENE
+    with cache.laid_out(handed.job) as tree:
+        assert found_in(tree) == SCENE
+
+
+@pytest.mark.parametrize("same_size", [False, True])
+def test_an_input_that_a_render_has_overwritten_is_fetched_anew(
+    hand_in: HandIn, tmp_path: Path, same_size: bool
+) -> None:
+    handed = hand_in(SCENE)
+    cache = InputCache(tmp_path / "cache", LIMIT)
+    with cache.laid_out(handed.job) as tree:
+        victim = tree / "scene" / "deep" / "b.txt"
+        victim.chmod(0o644)
+        victim.write_bytes(b"x" * (1000 if same_size else 10))
+    with cache.laid_out(handed.job) as tree:
+        assert found_in(tree) == SCENE
+        assert stat.S_IMODE((tree / "scene" / "deep" / "b.txt").stat().st_mode) == 0o444
+
+
+def _use(url: str, cache: str, job: str, barrier: "multiprocessing.Barrier", told: "multiprocessing.Queue") -> None:  # type: ignore[type-arg,valid-type]
+    store = open_store(url, scratch=Path(cache).parent / "scratch")
+    spec = RenderJobSpec.model_validate_json(job)
+    opened = OpenJob(JobFolder(store, "job"), JobRef(id="job", base_dir="", digest="", store=url), spec, None)
+    barrier.wait(60)  # type: ignore[attr-defined]
+    with InputCache(Path(cache), LIMIT).laid_out(opened) as tree:
+        seen = {
+            path: [hashlib.sha256(content).hexdigest(), os.stat(tree / path).st_ino]
+            for path, content in found_in(tree).items()
+        }
+        # All still have theirs when the inodes are compared.
+        barrier.wait(60)  # type: ignore[attr-defined]
+    told.put(json.dumps(seen))
+
+
+def test_processes_that_come_at_once_fetch_each_content_once(
+    hand_in: HandIn, tmp_path: Path, minio: Minio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in minio.environment.items():
+        monkeypatch.setenv(name, value)
+    files = {f"d{n % 7}/{n}.bin": secrets.token_bytes(5000) for n in range(100)} | {"big.bin": os.urandom(8 << 20)}
+    handed = hand_in(files)
+    context = multiprocessing.get_context("spawn")
+    barrier, told = context.Barrier(4), context.Queue()
+    arguments = (handed.store.url, str(tmp_path / "cache"), handed.job.job.model_dump_json(), barrier, told)
+    processes = [context.Process(target=_use, args=arguments) for _ in range(4)]
+    for process in processes:
+        process.start()
+    seen = [json.loads(told.get(timeout=120)) for _ in processes]
+    for process in processes:
+        process.join(60)
+
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert {path: digest for path, (digest, _) in seen[0].items()} == {
+        path: hashlib.sha256(content).hexdigest() for path, content in files.items()
+    }
+    # One inode for each content: whoever fetches makes one of its own.
+    assert seen[0] == seen[1] == seen[2] == seen[3]
+    assert list((tmp_path / "cache" / "uses").iterdir()) == list((tmp_path / "cache" / "locks").iterdir()) == []
+
+
+def test_disks_that_know_no_links_get_copies(hand_in: HandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed = hand_in(SCENE, executable="run.sh")
+    cache = InputCache(tmp_path / "cache", LIMIT)
+
+    def refuse(source: str, target: str) -> None:
+        if not os.path.exists(source):
+            raise FileNotFoundError(errno.ENOENT, "gone", source)
+        raise OSError(errno.EPERM, "no links here", target)
+
+    monkeypatch.setattr(os, "link", refuse)
+    for _ in range(2):
+        with cache.laid_out(handed.job) as tree:
+            assert found_in(tree) == SCENE
+            assert stat.S_IMODE((tree / "run.sh").stat().st_mode) == 0o555
+            (tree / "twin.txt").chmod(0o644)
+            (tree / "twin.txt").write_bytes(b"damaged, and nobody else's")
+
+
+def test_a_stop_ends_the_wait_for_another_process(hand_in: HandIn, tmp_path: Path) -> None:
+    handed = hand_in({"a.bin": b"a"})
+    cache, stop = InputCache(tmp_path / "cache", LIMIT), threading.Event()
+    (digest,) = [hashlib.sha256(content).hexdigest() for content in handed.files.values()]
+    threading.Timer(0.2, stop.set).start()
+    began = time.monotonic()
+    with (
+        locked(tmp_path / "cache" / "locks" / digest),
+        pytest.raises(StoreError, match="told to stop"),
+        cache.laid_out(handed.job, stop),
+    ):
+        raise AssertionError("it was stopped")
+
+    assert time.monotonic() - began < 30
+
+
+def test_five_thousand_inputs_are_laid_out_in_a_moment(hand_in: HandIn, tmp_path: Path) -> None:
+    handed = hand_in({"one.bin": b"one"})
+    (only,) = InputManifest.model_validate_json(
+        handed.store.read(handed.store.locate(manifest_path(handed.job.job.inputs.sha256)))  # type: ignore[union-attr]
+    ).files
+    files = tuple(only.model_copy(update={"path": f"scene/d{n % 50}/{n}.bin"}) for n in range(5000))
+    job = job_of(handed.store, InputManifest(files=files))
+    cache = InputCache(tmp_path / "cache", LIMIT)
+    with cache.laid_out(handed.job):
+        pass
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        with cache.laid_out(job) as tree:
+            pass
+        seconds.append(time.monotonic() - began)
+        assert not tree.exists()
+
+    # 0.15 s on a quiet machine.
+    assert min(seconds) < 3
