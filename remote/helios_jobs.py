@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from http.client import HTTPException
+from http.client import HTTPException, responses
 from typing import Any, TypeGuard
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector
 
@@ -78,7 +78,7 @@ def _fetch(url: str) -> bytes:
     try:
         with _opener().open(url, timeout=_READ_SECONDS) as response:
             if not 200 <= response.status < 300:
-                raise HeliosError(f"Failed to fetch job spec: {response.reason}")
+                raise HeliosError(f"Failed to fetch job spec: {response.reason or responses.get(response.status)}")
             content = bytearray()
             while piece := response.read1(_PIECE_BYTES):
                 content += piece
