@@ -40,6 +40,7 @@ from activities.search_attributes import register_search_attributes
 from activities.services import Services, remote_attempts
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
+from activities.stop_agents import StopActivities
 from activities.stores.input_cache import InputCache
 from activities.stores.scratch import clear_scratch
 from activities.watching.job_watch import JobWatches
@@ -83,7 +84,8 @@ def build_workers(
     watches = JobWatches(client, settings.contact_seconds)
     places = partial(Places, settings.roots, settings.stores)
     plan = PlanActivities(host, places, services.check, search_attributes=search_attributes)
-    stitch, drain = StitchActivities(host, watches), DrainActivities(client)
+    remote_host = _remote_host(client, settings)
+    stitch, drain, stop = StitchActivities(host, watches), DrainActivities(client), StopActivities(host, remote_host)
     others = OtherHosts(client, render_queue(settings.task_queue, BackendKind.LOCAL), settings.host)
     local = RenderActivities(host, partial(ChunkAttempt, host), watches, others)
     workers = [
@@ -91,7 +93,7 @@ def build_workers(
             client,
             settings,
             settings.task_queue,
-            [plan.plan_job, stitch.stitch_job, drain.find_waiting],
+            [plan.plan_job, stitch.stitch_job, drain.find_waiting, stop.stop_agents],
             slots=_ORCHESTRATION_SLOTS,
             workflows=True,
         ),
@@ -104,7 +106,7 @@ def build_workers(
         ),
     ]
     # Where the host makes no difference, no chunk is passed on to another one.
-    remote = RenderActivities(host, remote_attempts(services, host, _remote_host(client, settings)), watches, None)
+    remote = RenderActivities(host, remote_attempts(services, host, remote_host), watches, None)
     for kind, slots in services.served():
         queue = render_queue(settings.task_queue, kind)
         workers.append(_worker(client, settings, queue, [remote.render_span], slots=slots))

@@ -1,17 +1,12 @@
 """What a span came to, told from how its activity ended."""
 
-from collections.abc import Sequence
-from datetime import timedelta
-
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from longtake.backends import chunk_limit_seconds
     from longtake.errors import ErrorType
-    from longtake.job import RenderJobSpec
     from longtake.ranges import RangeSet
-    from longtake.status import ChunkFailure, RemoteStop
+    from longtake.status import ChunkFailure
     from longtake.work import Heartbeat, SpanReport
     from workflows.scheduling import Span
 
@@ -20,7 +15,6 @@ def report_of(
     handle: workflow.ActivityHandle[SpanReport],
     span: Span,
     *,
-    job: RenderJobSpec,
     stopped: bool,
     beat: Heartbeat | None,
 ) -> SpanReport:
@@ -29,7 +23,6 @@ def report_of(
     Args:
         handle: Of its activity, which has ended.
         span: As it was handed out.
-        job: Its job.
         stopped: Whether the activity was told to stop.
         beat: Its last word, where it was taken back while no worker had it.
     """
@@ -44,10 +37,7 @@ def report_of(
     if isinstance(cause, ApplicationError) and cause.details and (stopped or cause.type == ErrorType.CHUNK_FAILED):
         return SpanReport.model_validate(cause.details[0])
     if stopped:
-        left = _as_left(span, beat)
-        if job.remote is not None and isinstance(cause, TimeoutError):
-            return left.model_copy(update={"stops": (_unheard(span, job, cause.last_heartbeat_details),)})
-        return left
+        return _as_left(span, beat)
     # Workers were lost with it again and again, or it met an error that nobody foresaw.
     reason = ChunkFailure(chunk=span.start, error=f"{cause}"[:800])
     return SpanReport(failed=((span.start, span.stop),), failures=(reason,))
@@ -66,9 +56,3 @@ def _as_left(span: Span, beat: Heartbeat | None) -> SpanReport:
         billed_seconds=beat.billed_seconds,
         cost_usd=beat.cost_usd,
     )
-
-
-def _unheard(span: Span, job: RenderJobSpec, beats: Sequence[object]) -> RemoteStop:
-    """Return the stop of a chunk whose worker died before it could pass the order on: its call may run to its limit."""
-    chunk = Heartbeat.model_validate(beats[0]).chunk if beats else span.start
-    return RemoteStop(chunk=chunk, ends_at=workflow.now() + timedelta(seconds=chunk_limit_seconds(job)))

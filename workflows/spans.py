@@ -1,6 +1,6 @@
 """The render activities of one job: starting them, hearing of their ends, taking them back."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from temporalio import workflow
 
@@ -11,9 +11,10 @@ with workflow.unsafe.imports_passed_through():
     from longtake.policies import FailurePolicy
     from longtake.ranges import Range
     from longtake.requests import PauseMode, SkipChunks
-    from longtake.status import ChunkFailure
+    from longtake.status import ChunkFailure, RemoteStop
     from longtake.work import DrainOrder, DrainReport, Heartbeat, JobPlan, SpanOrder, SpanReport
     from workflows import options
+    from workflows.leftovers import Leftovers
     from workflows.orders import Orders
     from workflows.reports import report_of
     from workflows.scheduling import Scheduler, Span
@@ -52,6 +53,7 @@ class SpanRunner:
         self._asked_to_stop: set[str] = set()
         self._drained_for = 0
         self._started = 0
+        self._leftovers = Leftovers(plan.ref, self._heard_of_stops)
 
     @property
     def finished(self) -> bool:
@@ -85,13 +87,13 @@ class SpanRunner:
 
     @property
     def idle(self) -> bool:
-        """Whether no attempt of the job runs or can begin."""
-        return not self._handles
+        """Whether no attempt of the job runs or can begin, here or elsewhere."""
+        return not self._handles and self._leftovers.idle
 
     @property
     def resting(self) -> bool:
         """Whether nothing of the job renders: what has not ended stands frozen."""
-        return self._handles.keys() <= self._frozen
+        return self._handles.keys() <= self._frozen and self._leftovers.idle
 
     @property
     def frozen_count(self) -> int:
@@ -138,6 +140,7 @@ class SpanRunner:
         """Go on after a pause, if there was one, and take up what holds the job."""
         if paused:
             self.totals.forget_stops()
+            self._leftovers.forget()
         if self.holding and not self.closed:
             self.retry()
 
@@ -160,7 +163,7 @@ class SpanRunner:
         """Take back what waits in a queue or for its next try; what runs goes on to its end, or is frozen."""
         if self._drain is not None and freeze != self._drained_for:
             self._end_drain()
-        if not self.resting and self._drain is None:
+        if self._handles and not self.resting and self._drain is None:
             self._drained_for = freeze
             self._drain = workflow.start_activity_method(
                 DrainActivities.find_waiting, DrainOrder(ref=self._plan.ref, freeze=freeze), **options.orchestration()
@@ -194,6 +197,10 @@ class SpanRunner:
             self._asked_to_stop.add(activity_id)
             self._handles[activity_id].cancel()
 
+    def _heard_of_stops(self, stops: Sequence[RemoteStop]) -> None:
+        self.totals.add(SpanReport(stops=tuple(stops)))
+        self._changed()
+
     def _end_drain(self) -> None:
         if self._drain is not None:
             drain, self._drain = self._drain, None
@@ -205,7 +212,9 @@ class SpanRunner:
         stopped = activity_id in self._asked_to_stop
         self._asked_to_stop.discard(activity_id)
         beat = self._taken_back.pop(activity_id, None)
-        report = report_of(handle, span, job=self._job, stopped=stopped, beat=beat)
+        report = report_of(handle, span, stopped=stopped, beat=beat)
+        if self._job.remote is not None and (handle.cancelled() or handle.exception() is not None):
+            self._leftovers.add(span.start, span.stop)
         self._held = self._held or bool(report.failed)
         told = {failure.chunk: failure for failure in (*self.told_failures, *report.failures)}
         self._failures = tuple(told.values())[:MOST_FAILURES]

@@ -126,15 +126,6 @@ def _first(body: Mapping[str, Any], *names: str) -> str:
     return next((value for name in names if isinstance(value := body.get(name), str) and value), "")
 
 
-def _refusal(body: bytes) -> str:
-    """Return why our agent does not carry out an order; empty when it says something else."""
-    try:
-        fields = json.loads(body)
-    except ValueError:
-        return ""
-    return _first(fields, "refused") if isinstance(fields, dict) else ""
-
-
 def _function_error(body: bytes) -> tuple[str, str]:
     """Return type and message of a function error; the message is the raw payload where it holds none."""
     try:

@@ -78,7 +78,7 @@ class KeptFrames:
     def _put(self, frame: FinishedFrame, record: KeptFrame) -> None:
         # Gone: another attempt has published the chunk.
         with suppress(FileNotFoundError):
-            self._store.put(frame.path, f"{self.path}/{record.file}")
+            self._store.put(frame.path, f"{self.path}/{record.file}", sha256=record.sha256)
 
     def verified(self, stop: threading.Event | None = None) -> dict[int, Path]:
         """Return the file of each frame that is whole, read from its first byte to its last.

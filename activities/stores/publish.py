@@ -48,7 +48,7 @@ def _hand_in(store: Store, place: str, made: Path, target: str) -> PublishedFile
     before = made.stat()
     digest = file_digest(made)
     handed_in = f"{place}/{made.relative_to(store.local(place))}"
-    store.put(made, handed_in)
+    store.put(made, handed_in, sha256=digest)
     if signature_of(made.stat()) != signature_of(before):
         raise AttemptError(f"{made.name} was written to while it was read to be published")
     return PublishedFile(

@@ -123,6 +123,19 @@ class DrainReport(Contract):
     frozen: tuple[str, ...] = Field(default=(), description="activity ids of attempts that stand frozen")
 
 
+class StopAgentsOrder(Contract):
+    """RenderJob to `stop_agents`: end what workers that were lost have left at work elsewhere."""
+
+    ref: JobRef
+    chunks: tuple[Range, ...] = Field(description="chunks whose activities have ended without a word of their agents")
+
+
+class StopAgentsReport(Contract):
+    """`stop_agents` to RenderJob."""
+
+    stops: tuple[RemoteStop, ...] = Field(default=(), description="what became of each agent that may have worked")
+
+
 class StitchOrder(Contract):
     """RenderJob to `stitch_job`: prove all outputs and make the film."""
 

@@ -20,6 +20,7 @@ SENT_TO = {
     "plan_job": "farm-7",
     "stitch_job": "farm-7",
     "find_waiting": "farm-7",
+    "stop_agents": "farm-7",
     "render_span": render_queue("farm-7", BackendKind.LOCAL),
 }
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,14 +20,17 @@ from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import RenderWatcher
 from activities.failures import AttemptError, ThrottledError
-from activities.stores.job_folder import OpenJob
+from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
 from activities.stores.records import Sidecar
+from activities.stores.remote_calls import RemoteCalls
 from longtake import JobState, JobStatus, Retry
 from longtake.backends import BackendKind
 from longtake.names import RENDER_SPAN, render_queue
 from longtake.planning import Chunk
+from longtake.remote import RemoteCall
 from longtake.requests import PauseMode
 from longtake.status import RemoteStop
+from longtake.stores.opening import open_store
 from longtake.work import SpanOrder, SpanReport
 
 pytestmark = pytest.mark.integration
@@ -191,20 +195,27 @@ async def test_doctor_shows_who_serves_lambda(bare: Farm, service: Service) -> N
 
 
 class HangsUnheard:
-    """A worker that is lost as it works: it has taken the chunk and is never heard of again."""
+    """A worker that is lost as it works: it has called an agent, and is never heard of again."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path) -> None:
         self.begun = asyncio.Event()
+        self._scratch = scratch
 
     @activity.defn(name=RENDER_SPAN)
     async def render_span(self, order: SpanOrder) -> SpanReport:
+        folder = JobFolder(open_store(order.ref.store_url, scratch=self._scratch), order.ref.id)
+        now = datetime.now(UTC)
+        call = RemoteCall(attempt="a-1", where=WHERE, called_at=now, ends_at=now + timedelta(seconds=870))
+        RemoteCalls(folder, chunk_key(order.start)).write_call(call)
         self.begun.set()
         await asyncio.Event().wait()
         raise AssertionError
 
 
-async def test_a_stop_that_no_worker_could_pass_on_is_no_confirmed_one(farm: Farm) -> None:
-    lost = HangsUnheard()
+async def test_an_agent_that_a_lost_worker_has_called_is_told_to_stop_and_may_not_answer(
+    farm: Farm, tmp_path: Path
+) -> None:
+    lost = HangsUnheard(tmp_path)
     queue = render_queue(farm.task_queue, BackendKind.LAMBDA)
     async with Worker(farm.client, task_queue=queue, activities=[lost.render_span]):
         job = await farm.submit(farm.job(chunks=1, backend="lambda"))
@@ -215,6 +226,6 @@ async def test_a_stop_that_no_worker_could_pass_on_is_no_confirmed_one(farm: Far
     assert status.remote_stops.confirmed == 0
     assert status.remote_stops.unconfirmed_count == 1
     (stop,) = status.remote_stops.unconfirmed
-    assert stop.chunk == 0
+    assert (stop.chunk, stop.where) == (0, WHERE)
     assert stop.ends_at is not None
     assert timedelta(seconds=800) < stop.ends_at - datetime.now(UTC) <= timedelta(seconds=870)

@@ -83,7 +83,7 @@ class DirectoryStore:
         """Write a file, whatever was there."""
         _write_partial(Path(location), content).replace(location)
 
-    def put(self, file: Path, location: str) -> bool:
+    def put(self, file: Path, location: str, *, sha256: str | None = None) -> bool:
         """Give a file a second name, or a copy where no link can be had."""
         target = Path(location)
         if file == target:

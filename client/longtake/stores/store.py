@@ -102,10 +102,15 @@ class Store(Protocol):
         """Write a small file, whatever was there; readers see the old content or the new one."""
         ...
 
-    def put(self, file: Path, location: str) -> bool:
+    def put(self, file: Path, location: str, *, sha256: str | None = None) -> bool:
         """Hand in a complete local file unless there is one of that name; return whether the name was free.
 
         What is handed in to the place where it lies already is left as it is.
+
+        Args:
+            file: The file.
+            location: Its name there.
+            sha256: Its digest, where it is known: a store that keeps one need not read the file for it.
         """
         ...
 

@@ -1,0 +1,63 @@
+"""Stopping agents that nobody waits for: the edge between Temporal and what lost workers have left elsewhere."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from temporalio import activity
+
+from activities.attempts.host import Host
+from activities.attempts.remote_host import RemoteHost
+from activities.attempts.remote_records import RemoteRecords
+from activities.attempts.remote_stop import stop_remote
+from activities.beating import beating
+from activities.edge import open_job
+from activities.stores.job_folder import OpenJob, chunk_key
+from activities.threads import in_thread
+from longtake.backends import chunk_limit_seconds
+from longtake.ranges import RangeSet
+from longtake.status import RemoteStop
+from longtake.work import StopAgentsOrder, StopAgentsReport
+
+_log = logging.getLogger(__name__)
+
+
+class StopActivities:
+    """Ends what was begun for a job elsewhere and is in nobody's hands any more."""
+
+    def __init__(self, host: Host, remote: RemoteHost) -> None:
+        self._host = host
+        self._remote = remote
+
+    @activity.defn(name="stop_agents")
+    async def stop_agents(self, order: StopAgentsOrder) -> StopAgentsReport:
+        """Order agents of these chunks that may still work to stop, and return what became of each.
+
+        A worker that dies leaves its agents to the next attempt. Where the job wants none, nobody would tell them.
+        Safe to repeat: an agent that has given its last word is not asked again.
+        """
+        async with beating():
+            job = await in_thread(partial(open_job, order.ref, self._host))
+            stops = await asyncio.gather(*(self._stop(job, chunk) for chunk in RangeSet(order.chunks)))
+        return StopAgentsReport(stops=tuple(stop for found in stops for stop in found))
+
+    async def _stop(self, job: OpenJob, chunk: int) -> list[RemoteStop]:
+        records = RemoteRecords(self._remote, job.folder, chunk_key(chunk))
+        seconds = self._remote.patience.stop_seconds
+        try:
+            return [
+                await stop_remote(
+                    self._remote,
+                    records.calls,
+                    call,
+                    chunk=chunk,
+                    reason="its worker was lost, and its job wants no more of it",
+                    most_seconds=seconds,
+                )
+                for call in await records.left_behind()
+            ]
+        except OSError as error:
+            _log.warning("job %s: chunk %d: its agents cannot be told to stop: %s", job.ref.id, chunk, error)
+            limit = timedelta(seconds=chunk_limit_seconds(job.job))
+            return [RemoteStop(chunk=chunk, ends_at=datetime.now(UTC) + limit)]
