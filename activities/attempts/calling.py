@@ -36,6 +36,7 @@ class Calling:
         self.call = call
         # Whether an agent may be at work by this call, as far as anyone knows.
         self.is_open = True
+        self.is_sent = False
         self._connection: asyncio.Task[Answer] | None = None
 
     async def last_word(self, ref: JobRef, chunk: int, watcher: RenderWatcher) -> RemoteResult | None:
@@ -46,13 +47,16 @@ class Calling:
             AttemptLostError: The service was not reached.
             ThrottledError: It has no room.
         """
-        self._connection = asyncio.create_task(self._service.call(self._order(ref, chunk)))
+        self._connection = asyncio.create_task(self._service.call(self._order(ref, chunk), sending=self._note_sent))
         signs = AgentSigns(self._host, self._records.calls, self.call, watcher)
         result = await signs.last_word(self._connection)
         if result is None and self._connection.done():
             result = await self._answered(self._connection, signs)
         self.is_open = result is None
         return result
+
+    def _note_sent(self) -> None:
+        self.is_sent = True
 
     def hang_up(self) -> None:
         """Close the connection at once; nothing is awaited."""
@@ -75,11 +79,11 @@ class Calling:
         try:
             answer = connection.result()
         except (AttemptError, ThrottledError):
-            await self._take_back()
+            await self.take_back()
             raise
         except CallLostError as error:
             if not error.begun:
-                await self._take_back()
+                await self.take_back()
                 raise AttemptLostError(str(error)) from error
             failure = AttemptError(str(error))
         else:
@@ -101,6 +105,7 @@ class Calling:
             raise failure
         return result
 
-    async def _take_back(self) -> None:
+    async def take_back(self) -> None:
+        """Forget that anyone was called: nothing was begun, and nothing will be."""
         self.is_open = False
         await self._records.forget(self.call)

@@ -179,7 +179,7 @@ class RemoteAttempt:
         if self._calling is not None:
             # Before anything is awaited: the store may be slow.
             self._calling.hang_up()
-        if (call := self._at_work) is None:
+        if (call := self._at_work) is None or await self._was_never_sent():
             return
         if await self._host.is_left_running():
             # Its connection ends with this worker, and that alone must not end it.
@@ -195,9 +195,18 @@ class RemoteAttempt:
             return self._joined
         return self._calling.call if self._calling is not None and self._calling.is_open else None
 
+    async def _was_never_sent(self) -> bool:
+        """Tell whether nothing of the call has left this worker; then nobody has to be told, nor waited for."""
+        if self._calling is None or self._calling.is_sent:
+            return False
+        await self._calling.take_back()
+        return True
+
     async def _stop(self, call: RemoteCall, reason: str, seconds: float) -> RemoteStop:
         if self._calling is not None:
             self._calling.hang_up()
+            if await self._was_never_sent():
+                return RemoteStop(chunk=self._chunk.index, where=call.where, confirmed=True)
         calls, chunk = self._records.calls, self._chunk.index
         return await stop_remote(self._host, calls, call, chunk=chunk, reason=reason, most_seconds=seconds)
 

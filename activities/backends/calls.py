@@ -1,6 +1,6 @@
 """Calling a service that renders: one call, one chunk."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -39,6 +39,10 @@ class HeliosResult:
     answer_was_lost: bool = False
 
 
+def unheard() -> None:
+    """Hear of a call that nobody asks about."""
+
+
 class Service(Protocol):
     """One function or service that renders."""
 
@@ -47,11 +51,15 @@ class Service(Protocol):
     # How long it lets one call work.
     most_seconds: float
 
-    async def call(self, payload: Mapping[str, Any]) -> Answer:
+    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> Answer:
         """Send one JSON object and return the answer, whatever its status, but for those below.
 
         Calls beyond what the worker lets this service have at once wait for their turn. Nothing is ever sent twice.
         A cancel closes the connection at once; one that comes before anything was sent sends nothing.
+
+        Args:
+            payload: The object.
+            sending: Called right before the first byte leaves: until then nobody can have begun anything.
 
         Raises:
             ThrottledError: The service has no room now, or is briefly out of order, and began nothing.

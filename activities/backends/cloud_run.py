@@ -2,15 +2,12 @@
 
 import asyncio
 import json
-import os
-import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import httpcore
 import httpx
 
-from activities.backends.calls import Answer, CallLostError, HeliosResult
+from activities.backends.calls import Answer, HeliosResult, unheard
 from activities.backends.cloud_run_answers import (
     MOST_BYTES,
     agent_result,
@@ -18,10 +15,8 @@ from activities.backends.cloud_run_answers import (
     raise_if_not_taken,
     worker_words,
 )
-from activities.backends.http_call import HttpConnection, connect, trusting_the_system
+from activities.backends.http_call import Route, post_once, trusting_the_system
 from activities.backends.id_tokens import IdTokens
-from activities.failures import AttemptError
-from longtake.plaintext import short_line
 
 # The platform ends a request at its limit; the word of that may take a while to come.
 _MARGIN_SECONDS = 30.0
@@ -52,9 +47,9 @@ class CloudRunService:
         self._tokens = tokens
         self._turns = asyncio.Semaphore(concurrency)
         # Made once: reading the certificates of the system takes longer than a call on loopback.
-        self._trust = trusting_the_system()
+        self._route = Route(self.where, trusting_the_system())
 
-    async def call(self, payload: Mapping[str, Any]) -> Answer:
+    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> Answer:
         """Send one JSON object and return the answer; see `Service.call`.
 
         Only a request whose token was refused is sent again, once, with a new one.
@@ -62,10 +57,10 @@ class CloudRunService:
         content = json.dumps(payload, separators=(",", ":")).encode()
         async with self._turns:
             token = await self._token()
-            answer = await self._post(content, token)
+            answer = await self._post(content, token, sending)
             refused = bool(token) and answer.status == 401 and worker_words(answer) is None
             if refused and (renewed := await self._token(refused=token)) != token:
-                answer = await self._post(content, renewed)
+                answer = await self._post(content, renewed, sending)
         raise_if_not_taken(answer, self.where)
         return answer
 
@@ -80,33 +75,19 @@ class CloudRunService:
     async def _token(self, *, refused: str = "") -> str:
         return "" if self._tokens is None else await self._tokens.token(self._audience, refused=refused)
 
-    async def _post(self, content: bytes, token: str) -> Answer:
+    async def _post(self, content: bytes, token: str, sending: Callable[[], None]) -> Answer:
         headers = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        seconds = self.most_seconds + _MARGIN_SECONDS
-        with await self._connected() as connection:
-            try:
-                async with asyncio.timeout(seconds):
-                    return await connection.post(content, headers, most_bytes=MOST_BYTES)
-            except (OSError, httpcore.NetworkError, httpcore.ProtocolError) as error:
-                how = short_line(str(error), 200) or type(error).__name__
-                what = (
-                    f"gave no answer within {seconds:g} s" if isinstance(error, TimeoutError) else f"broke off: {how}"
-                )
-                raise CallLostError(f"{self.where} {what}", begun=True) from error
-
-    async def _connected(self) -> HttpConnection:
-        try:
-            return await connect(self._url, self._trust)
-        except ssl.SSLCertVerificationError as error:
-            sentence = f"{self.where}: its certificate is not to be trusted: {error.verify_message}; check the URL"
-            raise AttemptError(sentence, fatal=True) from error
-        except OSError as error:
-            # asyncio's own words name an address and no cause.
-            known = error.errno if isinstance(error, ConnectionError) else None
-            reason = os.strerror(known) if known else short_line(error.strerror or str(error), 200)
-            raise CallLostError(f"{self.where} cannot be reached: {reason or 'no answer'}", begun=False) from error
+        return await post_once(
+            self._route,
+            self._url,
+            content,
+            headers,
+            most_seconds=self.most_seconds + _MARGIN_SECONDS,
+            most_bytes=MOST_BYTES,
+            sending=sending,
+        )
 
 
 def _checked(url: str, *, carries_tokens: bool) -> httpx.URL:

@@ -2,16 +2,21 @@
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import httpcore
 import httpx
 
-from activities.backends.calls import Answer
+from activities.backends.calls import Answer, CallLostError
+from activities.backends.proxy_tunnel import tunnel
+from activities.failures import AttemptError
+from longtake.plaintext import short_line
 
 # At DEBUG it writes down each header of HTTP/2, and one of them is the token.
 logging.getLogger("hpack").setLevel(logging.INFO)
@@ -30,19 +35,92 @@ def trusting_the_system() -> ssl.SSLContext:
     return context
 
 
-async def connect(url: httpx.URL, trust: ssl.SSLContext) -> "HttpConnection":
-    """Return a connection to where this URL leads; sends no request.
+@dataclass(frozen=True)
+class Route:
+    """How to reach a service.
+
+    Args:
+        where: What people call it.
+        trust: What checks its certificate.
+        trust_fix: What to do about one that is not to be trusted.
+        proxy: URL of the HTTP proxy that leads to it; None where nothing is between.
+    """
+
+    where: str
+    trust: ssl.SSLContext
+    trust_fix: str = "check the URL"
+    proxy: httpx.URL | None = None
+
+
+async def post_once(
+    route: Route,
+    url: httpx.URL,
+    content: bytes,
+    headers: Mapping[str, str],
+    *,
+    most_seconds: float,
+    most_bytes: int,
+    sending: Callable[[], None],
+) -> Answer:
+    """Send one request on a connection of its own, and return the answer; a cancel closes the connection at once.
 
     Clients that share connections close none when one of the requests on it is cancelled, and lose track of one whose
     TLS handshake is.
 
+    Args:
+        route: How to reach the service.
+        url: Where to POST.
+        content: The body.
+        headers: All but those that HTTP itself needs.
+        most_seconds: How long the answer may take.
+        most_bytes: How much of its body to read; of a larger one a little more than this is returned.
+        sending: Called right before the first byte of the request leaves.
+
     Raises:
-        OSError: There is no connection to be had, or no trust in the certificate.
+        AttemptError: The certificate of the service is not to be trusted.
+        CallLostError: There is no connection to be had, or it broke.
     """
+    with await _connected(route, url) as connection:
+        sending()
+        try:
+            async with asyncio.timeout(most_seconds):
+                return await connection.post(content, headers, most_bytes=most_bytes)
+        except (OSError, httpcore.NetworkError, httpcore.ProtocolError) as error:
+            how = short_line(str(error), 200) or type(error).__name__
+            if isinstance(error, TimeoutError):
+                raise CallLostError(f"{route.where} gave no answer within {most_seconds:g} s", begun=True) from error
+            raise CallLostError(f"the connection to {route.where} broke: {how}", begun=True) from error
+
+
+async def _connected(route: Route, url: httpx.URL) -> "HttpConnection":
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            return HttpConnection(url, await _open(route, url))
+    except ssl.SSLCertVerificationError as error:
+        said = f"its certificate is not to be trusted: {error.verify_message}; {route.trust_fix}"
+        raise AttemptError(f"{route.where}: {said}", fatal=True) from error
+    except OSError as error:
+        # asyncio's own words name an address and no cause.
+        known = error.errno if isinstance(error, ConnectionError) else None
+        reason = os.strerror(known) if known else short_line(error.strerror or str(error), 200)
+        through = f" through the proxy {route.proxy.host}" if route.proxy else ""
+        said = f"{route.where} cannot be reached at {url.scheme}://{url.netloc.decode()}{through}"
+        raise CallLostError(f"{said}: {reason or 'no answer'}", begun=False) from error
+
+
+async def _open(route: Route, url: httpx.URL) -> "_Stream":
     port = url.port or (443 if url.scheme == "https" else 80)
-    async with asyncio.timeout(_CONNECT_SECONDS):
-        reader, writer = await asyncio.open_connection(url.host, port, ssl=trust if url.scheme == "https" else None)
-    return HttpConnection(url, _Stream(reader, writer))
+    trust = route.trust if url.scheme == "https" else None
+    if route.proxy is None:
+        return _Stream(*await asyncio.open_connection(url.host, port, ssl=trust))
+    reader, writer = await tunnel(route.proxy, url.host, port)
+    if trust is not None:
+        try:
+            await writer.start_tls(trust, server_hostname=url.host)
+        except BaseException:
+            writer.transport.abort()
+            raise
+    return _Stream(reader, writer)
 
 
 class HttpConnection:

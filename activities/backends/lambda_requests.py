@@ -1,8 +1,10 @@
 """Requests that invoke a function: prepared and signed by boto3, which is kept from sending them."""
 
-import socket
+import os
 import ssl
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,17 +25,17 @@ from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from activities.backends.calls import CallLostError
+from activities.backends.http_call import Route
 from activities.failures import AttemptError
 
-# Chunks last minutes, and AWS's NAT gateways forget connections that were silent for 350 s. A host that is gone
-# without a word is noticed after two minutes.
-_KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-if hasattr(socket, "TCP_KEEPIDLE"):
-    _KEEPALIVE += [
-        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-    ]
+
+@dataclass(frozen=True)
+class SignedRequest:
+    """One request, ready to be sent."""
+
+    url: httpx.URL
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class _Prepared(Exception):
@@ -62,10 +64,9 @@ class InvokeRequests:
         # Made by the first call, in its thread: reading AWS's models and the CA certificates takes 0.2 s.
         self._making = threading.Lock()
         self._client: Any = None
-        self._tls: ssl.SSLContext | bool = True
-        self._proxy: str | None = None
+        self._route: Route | None = None
 
-    def make(self, payload: bytes) -> httpx.Request:
+    def make(self, payload: bytes) -> SignedRequest:
         """Return the signed request with this payload; blocking, for as long as credentials take to come.
 
         Raises:
@@ -84,19 +85,28 @@ class InvokeRequests:
             raise self._refused(error) from None
         raise AssertionError("boto3 has sent the request itself")
 
-    def transport(self) -> httpx.AsyncHTTPTransport:
-        """Return what sends one request that was made here."""
-        return httpx.AsyncHTTPTransport(verify=self._tls, proxy=self._proxy, socket_options=_KEEPALIVE, trust_env=False)
+    @property
+    def route(self) -> Route:
+        """How to send what was made here."""
+        assert self._route is not None, "the first request tells"
+        return self._route
 
     def _connected(self) -> Any:
         settings = Session()
-        session = boto3.Session(botocore_session=settings, region_name=self._region)
+        # boto3 itself knows the first of the two only, and Lambda, ECS and most tools set the second.
+        region = self._region or os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
+        session = boto3.Session(botocore_session=settings, region_name=region)
         client = session.client("lambda", config=Config(retries={"total_max_attempts": 1, "mode": "standard"}))
         client.meta.events.register("before-send.lambda.Invoke", _give_away)
         # As boto3's own connections: through the same proxies, and with the same CA bundle.
         endpoint = client.meta.endpoint_url
-        self._proxy = get_environ_proxies(endpoint).get(urlsplit(endpoint).scheme)
-        self._tls = ssl.create_default_context(cafile=settings.get_config_variable("ca_bundle"))
+        proxy = get_environ_proxies(endpoint).get(urlsplit(endpoint).scheme)
+        self._route = Route(
+            f"lambda {self._function}",
+            ssl.create_default_context(cafile=settings.get_config_variable("ca_bundle")),
+            "check AWS_CA_BUNDLE and the endpoint",
+            httpx.URL(proxy if "://" in proxy else f"http://{proxy}") if proxy else None,
+        )
         return client
 
     def _refused(self, error: BotoCoreError | ClientError) -> AttemptError | CallLostError:
@@ -126,8 +136,11 @@ def _give_away(request: AWSPreparedRequest, **_: Any) -> None:
     raise _Prepared(request)
 
 
-def _request(prepared: AWSPreparedRequest, payload: bytes) -> httpx.Request:
+def _request(prepared: AWSPreparedRequest, payload: bytes) -> SignedRequest:
     headers = {
-        name: value.decode() if isinstance(value, bytes) else str(value) for name, value in prepared.headers.items()
+        name: value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in prepared.headers.items()
+        # HTTP itself says them again.
+        if name.lower() not in ("host", "content-length")
     }
-    return httpx.Request(prepared.method or "POST", prepared.url or "", headers=headers, content=payload)
+    return SignedRequest(httpx.URL(prepared.url or ""), headers, payload)

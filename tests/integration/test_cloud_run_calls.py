@@ -96,7 +96,7 @@ async def test_an_order_that_the_agent_refuses_is_not_sent_again(front: CloudRun
 async def test_a_service_that_cannot_be_reached_has_begun_nothing() -> None:
     service = CloudRunService(f"http://127.0.0.1:{devserver.free_port()}", concurrency=1)
 
-    with pytest.raises(CallLostError, match="cannot be reached: Connection refused") as lost:
+    with pytest.raises(CallLostError, match=r"cannot be reached at http:.*: Connection refused") as lost:
         await service.call(PAYLOAD)
 
     assert not lost.value.begun
@@ -108,7 +108,7 @@ async def test_a_broken_connection_leaves_open_whether_the_worker_works(
 ) -> None:
     front.script.append(deed)
 
-    with pytest.raises(CallLostError, match=" broke off: ") as lost:
+    with pytest.raises(CallLostError, match=r"the connection to cloud run .* broke: ") as lost:
         await service.call(PAYLOAD)
 
     assert lost.value.begun

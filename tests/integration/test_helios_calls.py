@@ -130,7 +130,7 @@ async def test_a_lost_call_is_a_failed_try(front: CloudRunFront, workers: Helios
     front.script.append(Deed.BREAK)
 
     with pytest.raises(
-        AttemptError, match=r"blender: cloud run .* broke off: .*; its Helios worker .* may work on"
+        AttemptError, match=r"blender: the connection to cloud run .* broke: .*; its Helios worker .* may work on"
     ) as no:
         await workers.render(task, Watcher())
     assert (no.value.fatal, no.value.another_host) == (False, False)
@@ -139,5 +139,5 @@ async def test_a_lost_call_is_a_failed_try(front: CloudRunFront, workers: Helios
 async def test_a_service_out_of_reach_costs_no_try(task: RenderTask) -> None:
     away = CloudRunService(f"http://127.0.0.1:{devserver.free_port()}", concurrency=1)
 
-    with pytest.raises(AttemptLostError, match=r"cannot be reached: Connection refused$"):
+    with pytest.raises(AttemptLostError, match=r"cannot be reached at http:.*: Connection refused$"):
         await HeliosWorkers(away, SETTINGS).render(task, Watcher())

@@ -51,6 +51,19 @@ async def test_a_stop_that_nobody_confirms_says_when_the_platform_ends_it(remote
     assert 890 < (stop.ends_at - datetime.now(UTC)).total_seconds() <= 900
 
 
+async def test_a_call_of_which_nothing_was_sent_needs_no_stop(remote: Remote) -> None:
+    remote.service.unreachable = True
+    trying = remote.attempt("a-1", stop_seconds=30)
+    await remote.service.reached_for.wait()
+    assert remote.calls.attempts() == ["a-1"]
+
+    stop = await trying.cancelled()
+
+    assert stop is None
+    assert remote.calls.attempts() == []
+    assert not remote.calls.is_stopped("a-1")
+
+
 async def test_processes_that_were_left_are_no_confirmation(remote: Remote, go: asyncio.Event) -> None:
     async def script(agent: ScriptedAgent) -> Answer:
         agent.begin()

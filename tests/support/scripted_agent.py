@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from activities.attempts.remote_attempt import RemoteAttempt
 from activities.attempts.remote_host import Patience, RemoteHost
 from activities.backends.backend import Progress
-from activities.backends.calls import Answer, HeliosResult
+from activities.backends.calls import Answer, HeliosResult, unheard
 from activities.failures import AttemptError
 from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
 from activities.stores.publish import hand_in, publish
@@ -105,8 +105,15 @@ class ScriptedService:
         self.agents: list[ScriptedAgent] = []
         self.work: list[asyncio.Future[Answer]] = []
         self.hung_up = 0
+        # Whether calls never get as far as the service.
+        self.unreachable = False
+        self.reached_for = asyncio.Event()
 
-    async def call(self, payload: Mapping[str, Any]) -> Answer:
+    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> Answer:
+        if self.unreachable:
+            self.reached_for.set()
+            await asyncio.Event().wait()
+        sending()
         order = verify(json.dumps(payload).encode(), SECRET)
         agent = ScriptedAgent(self._job, order)
         assert agent.calls.call(order.attempt) is not None, "the call is written down before it is made"
