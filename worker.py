@@ -42,7 +42,7 @@ from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stop_agents import StopActivities
 from activities.stores.input_cache import InputCache
-from activities.stores.scratch import clear_scratch
+from activities.stores.scratch import INPUTS_FOLDER, clear_scratch
 from activities.watching.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts, worker_identity
 from longtake.backends import BackendKind
@@ -146,7 +146,7 @@ def _host(settings: WorkerSettings, supervisor: Supervisor) -> Host:
         backend=LocalBackend(supervisor),
         programs=programs,
         environ=dict(os.environ),
-        inputs=InputCache(settings.scratch / "inputs", settings.inputs_bytes),
+        inputs=InputCache(settings.scratch / INPUTS_FOLDER, settings.inputs_bytes),
         scratch=settings.scratch,
         pass_env=settings.pass_env,
         tools_dir=tools,

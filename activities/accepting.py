@@ -53,15 +53,9 @@ class Acceptance:
         chunk_list = self._read_chunk_list()
         self.folder.check_same(self.job)
         opened = OpenJob(self.folder, self.ref, self.job, chunk_list)
-        try:
-            with self._host.inputs.laid_out(opened) as workdir:
-                self._check_inputs(workdir)
-                self._check_programs(workdir)
-                self._check_audio(workdir)
-        except StoreError as error:
-            if error.passing:
-                raise
-            raise BadJobError(f"inputs: {error}") from error
+        self._check_handed_in()
+        if self._needs_inputs:
+            self._check_with_inputs(opened)
         settle = self._check_outputs(opened)
         self.folder.create(self.job, chunk_list)
         for step in settle:
@@ -81,6 +75,23 @@ class Acceptance:
             else:
                 revoke(self.folder, chunk_key(chunk))
         return done.ranges
+
+    @property
+    def _needs_inputs(self) -> bool:
+        """Whether this worker has to look into them: what agents render they fetch themselves."""
+        job = self.job
+        return self._store.is_local or job.remote is None or bool(job.audio or job.merge_command)
+
+    def _check_with_inputs(self, opened: OpenJob) -> None:
+        try:
+            with self._host.inputs.laid_out(opened) as workdir:
+                self._check_inputs(workdir)
+                self._check_programs(workdir)
+                self._check_audio(workdir)
+        except StoreError as error:
+            if error.passing:
+                raise
+            raise BadJobError(f"inputs: {error}") from error
 
     def _is_intact(self, chunk: int) -> bool:
         sidecar = self.folder.sidecar(chunk_key(chunk))
@@ -118,15 +129,17 @@ class Acceptance:
             raise BadJobError(f"chunks.sha256: {place} is not the file it was; submit the job again")
         return raw
 
+    def _check_handed_in(self) -> None:
+        if not self._store.is_local and not isinstance(self.job.inputs, InputBundle) and self.job.inputs:
+            raise BadJobError(
+                f"inputs[0]: {self.job.inputs[0]} was not handed in to {self._store.url}; submit the job with "
+                "`longtake submit`, which does so"
+            )
+
     def _check_inputs(self, workdir: Path) -> None:
         if isinstance(self.job.inputs, InputBundle):
             return
         for index, name in enumerate(self.job.inputs):
-            if not self._store.is_local:
-                raise BadJobError(
-                    f"inputs[{index}]: {name} was not handed in to {self._store.url}; submit the job with "
-                    "`longtake submit`, which does so"
-                )
             path = workdir / name
             self._places.check(path, f"inputs[{index}]")
             if not path.exists():

@@ -10,9 +10,9 @@ from activities.accepting import Acceptance
 from activities.attempts.host import Host
 from activities.beating import beating
 from activities.places import Places
-from activities.threads import in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.job import RenderJobSpec
+from longtake.threads import in_thread
 from longtake.work import JobPlan, PlanOrder
 
 

@@ -15,12 +15,12 @@ from activities.attempts.span import Span
 from activities.beating import beating
 from activities.edge import open_job
 from activities.failures import AttemptLostError
-from activities.threads import in_thread
 from activities.watching.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts
 from longtake.errors import ErrorType
 from longtake.names import RENDER_SPAN
 from longtake.stores.store import StoreError
+from longtake.threads import in_thread
 from longtake.work import Heartbeat, SpanOrder, SpanReport
 
 _log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from activities.failures import AttemptError, AttemptLostError, RefusedError
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.records import Sidecar
 from activities.stores.standing import is_intact, revoke
-from activities.threads import in_thread
 from activities.watching.job_watch import JobWatches
 from activities.watching.watcher import Watcher
 from longtake.errors import BadJobError, ErrorType
 from longtake.ranges import RangeSet
 from longtake.status import RenderJobResult
 from longtake.stores.store import each
+from longtake.threads import in_thread
 from longtake.work import Heartbeat, StitchOrder
 
 # A film that fails this often for no fault of its chunks fails the job.

@@ -14,10 +14,10 @@ from activities.attempts.remote_stop import stop_remote
 from activities.beating import beating
 from activities.edge import open_job
 from activities.stores.job_folder import OpenJob, chunk_key
-from activities.threads import in_thread
 from longtake.backends import chunk_limit_seconds
 from longtake.ranges import RangeSet
 from longtake.status import RemoteStop
+from longtake.threads import in_thread
 from longtake.work import StopAgentsOrder, StopAgentsReport
 
 _log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from activities.backends.local import LocalBackend
 from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
+from activities.stores.scratch import INPUTS_FOLDER
 from remote.settings import AgentSettings
 
 
@@ -19,7 +20,7 @@ def agent_host(settings: AgentSettings, supervisor: Supervisor) -> Host:
         backend=LocalBackend(supervisor),
         programs=programs,
         environ=dict(os.environ),
-        inputs=InputCache(settings.scratch / "inputs", settings.inputs_bytes),
+        inputs=InputCache(settings.scratch / INPUTS_FOLDER, settings.inputs_bytes),
         scratch=settings.scratch,
         pass_env=settings.pass_env,
         tools_dir=tools,

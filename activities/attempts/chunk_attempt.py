@@ -25,11 +25,11 @@ from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.kept_frames import KeptFrames
 from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
 from activities.stores.records import Sidecar
-from activities.threads import in_thread
 from longtake.outputs import OutputKind
 from longtake.planning import Chunk
 from longtake.policies import ProgressSpec, ResumeUnit
 from longtake.status import RemoteStop
+from longtake.threads import in_thread
 
 _log = logging.getLogger(__name__)
 

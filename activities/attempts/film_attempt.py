@@ -25,10 +25,10 @@ from activities.stores.job_folder import FILM, OpenJob
 from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
 from activities.stores.records import Sidecar
 from activities.stores.standing import revoke
-from activities.threads import in_thread
 from longtake.outputs import FILM_SUFFIXES, OutputKind
 from longtake.placeholders import expand
 from longtake.status import RenderJobResult
+from longtake.threads import in_thread
 
 
 class FilmAttempt:
@@ -171,7 +171,7 @@ class FilmAttempt:
 
     async def _merge(self, film: Path | None) -> None:
         if not self._store.is_local:
-            self._workdir = self._dir / "merge"
+            # Beside the job's inputs, in a folder of this attempt's own.
             await in_thread(partial(lay_out_files, self._job, self._sidecars, self._workdir))
         words = {"output": str(film)} if film is not None else {}
         command = [expand(part, words) for part in self._job.job.merge_command or ()]

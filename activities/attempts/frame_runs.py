@@ -13,10 +13,10 @@ from activities.attempts.run_watcher import RunWatcher
 from activities.backends.backend import Backend, Progress, RenderTask, RenderWatcher
 from activities.processes.usage import Usage
 from activities.stores.kept_frames import FinishedFrame, KeptFrames
-from activities.threads import in_thread, to_the_end
 from longtake.planning import Chunk
 from longtake.ranges import Range, RangeSet, shown
 from longtake.stores.directory import lend
+from longtake.threads import in_thread, to_the_end
 
 _log = logging.getLogger(__name__)
 

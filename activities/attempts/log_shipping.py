@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from activities.threads import in_thread, to_the_end
 from longtake.attemptlog import AttemptLog
 from longtake.stores.store import Store
+from longtake.threads import in_thread, to_the_end
 
 _log = logging.getLogger(__name__)
 

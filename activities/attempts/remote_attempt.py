@@ -16,11 +16,11 @@ from activities.backends.freezing import until_it_may_run
 from activities.failures import AttemptError
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.records import Sidecar
-from activities.threads import to_the_end
 from longtake.backends import RemoteBackend
 from longtake.planning import Chunk
 from longtake.remote import RemoteCall, RemoteOutcome, RemoteResult
 from longtake.status import RemoteStop
+from longtake.threads import to_the_end
 
 
 class RemoteAttempt:

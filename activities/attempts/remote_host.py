@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from activities.threads import to_the_end
 from longtake.backends import RemoteBackend
 from longtake.remote import RemoteResult
+from longtake.threads import to_the_end
 
 Result = TypeVar("Result")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from activities.failures import AttemptError, AttemptLostError
-from activities.threads import in_thread
 from longtake.stores.store import StoreError
+from longtake.threads import in_thread
 
 Result = TypeVar("Result")
 

@@ -15,9 +15,9 @@ from activities.failures import AttemptError, AttemptLostError
 from activities.processes.bounded_log import BoundedLog
 from activities.processes.usage import Usage
 from activities.progress.reader import ProgressReader
-from activities.threads import in_thread
 from longtake.attemptlog import AttemptLog
 from longtake.backends import RemoteBackend
+from longtake.threads import in_thread
 
 # What Node, in which these workers are written, makes of the end by any signal.
 _SOME_SIGNAL = -1

@@ -13,8 +13,8 @@ from activities.backends.renderer import Renderer, Renderers
 from activities.failures import AttemptError, AttemptLostError
 from activities.processes.errors import KeeperLostError, ProcessSurvivedError, SupervisorError
 from activities.processes.usage import Usage
-from activities.threads import to_the_end
 from longtake.attemptlog import AttemptLog
+from longtake.threads import to_the_end
 
 _log = logging.getLogger(__name__)
 

@@ -11,6 +11,9 @@ from longtake.outputs import BOOKKEEPING_FOLDER
 
 _log = logging.getLogger(__name__)
 
+# Where the cache of inputs lies in the scratch folder.
+INPUTS_FOLDER = "inputs"
+
 # A render may write nothing for days, and another worker of this host may be at it.
 _OLD_SECONDS = 14 * 24 * 3600.0
 
@@ -33,8 +36,9 @@ def clear_scratch(scratch: Path, *, older_than_seconds: float = _OLD_SECONDS) ->
 
 
 def _leftovers(scratch: Path) -> Iterator[Path]:
-    """Return the folders of attempts, and the logs."""
-    for bookkeeping in scratch.rglob(BOOKKEEPING_FOLDER):
+    """Return the folders of attempts, and the logs; fetched inputs are their cache's own business."""
+    buckets = (place for place in scratch.glob("*") if place.name != INPUTS_FOLDER)
+    for bookkeeping in (found for bucket in buckets for found in bucket.rglob(BOOKKEEPING_FOLDER)):
         yield from bookkeeping.glob("*/attempts/*/*")
         yield from bookkeeping.glob("*/frames/*")
         yield from bookkeeping.glob("*/logs/*")

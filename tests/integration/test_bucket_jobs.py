@@ -3,21 +3,17 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
-import pytest_asyncio
 from farm import Farm, alive, eventually, serving, until, until_state, worker_settings
-from minio import Minio
 from pictures import png
 from temporalio.client import Client
 
 from longtake import FrameRange, JobState, PauseMode, RenderClient, RenderJobSpec, Retry
 from longtake.job import IfExists
-from longtake.stores.opening import open_store
 from longtake.stores.store import Store
 
 pytestmark = pytest.mark.integration
@@ -27,34 +23,6 @@ PICK = ("-vf", "trim=start_frame={start},setpts=PTS-STARTPTS", "-frames:v", "{co
 VIDEO = (*FFMPEG, *PICK, "-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "{output}")
 IMAGES = (*FFMPEG, *PICK, "-start_number", "{start}", "{output}")
 FRAME_RENDERER = Path(__file__).parents[1] / "support" / "frame_renderer.py"
-
-
-@pytest.fixture
-def bucket(minio: Minio, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URL of an empty place in a bucket, which this process may use."""
-    for name, value in minio.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{minio.bucket()}/shows/one"
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    return tmp_path / "scratch"
-
-
-@pytest.fixture
-def films(bucket: str, tmp_path: Path) -> Store:
-    """The same place as a store of the test's own."""
-    return open_store(bucket, scratch=tmp_path / "look")
-
-
-@pytest_asyncio.fixture
-async def cloud(client: Client, server: str, store: Path, bucket: str, scratch: Path) -> AsyncIterator[Farm]:
-    """A farm whose jobs may use the bucket."""
-    task_queue = f"test-{uuid.uuid4().hex[:12]}"
-    settings = worker_settings(task_queue, store, slots=4).model_copy(update={"stores": (bucket,), "scratch": scratch})
-    async with serving(client, settings):
-        yield Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
 
 
 def job(bucket: str, **fields: Any) -> RenderJobSpec:
@@ -213,3 +181,25 @@ async def test_two_jobs_of_one_bucket_do_not_touch_each_other(cloud: Farm, bucke
 
     assert [status.state for status in ended] == [JobState.COMPLETED] * 2
     assert names(films, "a") == names(films, "b") == [f"f_{number:06}.png" for number in range(6)]
+
+
+async def test_a_merge_command_finds_chunks_and_inputs_by_name(
+    cloud: Farm, bucket: str, films: Store
+) -> None:
+    script = cloud.store / "join.sh"
+    script.write_text('#!/bin/sh\nset -e\ncat out/000000.txt out/000001.txt > "$1"\n')
+    script.chmod(0o755)
+    write = ("sh", "-c", "echo chunk {chunk} > {output}")
+    fields = {"command": write, "chunk_output": "out/{chunk:06}.txt", "fps": None, "base_dir": str(cloud.store)}
+    wanted = job(
+        bucket,
+        frames=FrameRange(count=2, per_chunk=1),
+        output="joined.txt",
+        merge_command=("./join.sh", "{output}"),
+        inputs=("join.sh",),
+        **fields,
+    )
+    status = await cloud.run(wanted)
+
+    assert status.state is JobState.COMPLETED, status.error
+    assert films.read(f"{bucket}/joined.txt") == b"chunk 0\nchunk 1\n"
