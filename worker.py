@@ -25,14 +25,12 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import devserver
 from activities.attempts.chunk_attempt import ChunkAttempt
-from activities.attempts.host import Host
 from activities.attempts.left_running import is_left_running
+from activities.attempts.own_host import own_host
 from activities.attempts.remote_host import RemoteHost
-from activities.backends.local import LocalBackend
 from activities.drain import DrainActivities
 from activities.places import Places
 from activities.plan import PlanActivities
-from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.processes.sweep import sweep_leftovers
 from activities.render import RenderActivities
@@ -41,8 +39,7 @@ from activities.services import Services, remote_attempts
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stop_agents import StopActivities
-from activities.stores.input_cache import InputCache
-from activities.stores.scratch import INPUTS_FOLDER, clear_scratch
+from activities.stores.scratch import clear_scratch
 from activities.watching.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts, worker_identity
 from longtake.backends import BackendKind
@@ -79,7 +76,7 @@ def build_workers(
     client: Client, settings: WorkerSettings, supervisor: Supervisor, *, search_attributes: bool
 ) -> list[Worker]:
     """Return the workers of this process, one a queue, ready to run; the supervisor must outlive them."""
-    host = _host(settings, supervisor)
+    host = own_host(settings, supervisor, tools=settings.tools_dir or devserver.cache_dir() / "tools")
     services = Services(settings)
     watches = JobWatches(client, settings.contact_seconds)
     places = partial(Places, settings.roots, settings.stores)
@@ -134,23 +131,6 @@ def _worker(
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
         identity=worker_identity(os.getpid(), settings.host),
         build_id=_BUILD_ID,
-    )
-
-
-def _host(settings: WorkerSettings, supervisor: Supervisor) -> Host:
-    """Return what this worker offers to all attempts."""
-    programs = Programs(settings.allowed_commands, find_ffmpeg())
-    tools = settings.tools_dir or devserver.cache_dir() / "tools"
-    offer_ffmpeg(programs.ffmpeg, tools)
-    return Host(
-        backend=LocalBackend(supervisor),
-        programs=programs,
-        environ=dict(os.environ),
-        inputs=InputCache(settings.scratch / INPUTS_FOLDER, settings.inputs_bytes),
-        scratch=settings.scratch,
-        pass_env=settings.pass_env,
-        tools_dir=tools,
-        name=settings.host,
     )
 
 

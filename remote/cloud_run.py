@@ -11,12 +11,12 @@ from typing import Any
 
 import uvicorn
 
+from activities.attempts.own_host import own_host
 from activities.processes.supervisor import Supervisor
 from activities.processes.sweep import sweep_leftovers
 from longtake.errors import LongtakeError
 from longtake.remote import LARGEST_ORDER_BYTES, RefusedOrderError, verify
 from remote.agent import RenderAgent
-from remote.agent_host import agent_host
 from remote.call import Call
 from remote.helios import HeliosWorker
 from remote.helios_answers import cloud_run_answer
@@ -82,7 +82,7 @@ class CloudRunApp:
             return await send({"type": "lifespan.startup.failed", "message": str(error)})
         await asyncio.to_thread(sweep_leftovers)
         async with Supervisor() as supervisor:
-            host = agent_host(settings, supervisor)
+            host = own_host(settings, supervisor, tools=settings.tools)
             agent, helios = RenderAgent(settings, host), HeliosWorker(settings, host, supervisor)
             self._renderers = _Renderers(settings, secret, agent, helios)
             await send({"type": "lifespan.startup.complete"})

@@ -8,11 +8,11 @@ import time
 from functools import cache
 from typing import Any, Protocol
 
+from activities.attempts.own_host import own_host
 from activities.processes.supervisor import Supervisor
 from longtake.errors import LongtakeError
 from longtake.remote import RefusedOrderError, verify
 from remote.agent import RenderAgent
-from remote.agent_host import agent_host
 from remote.call import Call
 from remote.helios import HeliosWorker
 from remote.helios_answers import lambda_answer
@@ -55,13 +55,13 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
 async def _order(event: Any, settings: AgentSettings, secret: str, call: Call) -> dict[str, Any]:
     order = verify(_bytes(event), secret)
     async with Supervisor() as supervisor:
-        result = await RenderAgent(settings, agent_host(settings, supervisor)).render(order, call)
+        result = await RenderAgent(settings, own_host(settings, supervisor, tools=settings.tools)).render(order, call)
     return result.model_dump(mode="json")
 
 
 async def _helios(event: Any, settings: AgentSettings, call: Call) -> dict[str, Any]:
     async with Supervisor() as supervisor:
-        worker = HeliosWorker(settings, agent_host(settings, supervisor), supervisor)
+        worker = HeliosWorker(settings, own_host(settings, supervisor, tools=settings.tools), supervisor)
         return await lambda_answer(worker, event, call)
 
 

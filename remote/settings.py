@@ -70,6 +70,11 @@ class AgentSettings(BaseModel):
     )
 
     @property
+    def tools(self) -> Path:
+        """The folder that is added to the PATH of renders."""
+        return self.tools_dir or self.scratch / "tools"
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """The folders that jobs may use, links resolved."""
         return tuple(Path(os.path.realpath(store)) for store in self.stores if not is_bucket(store))
