@@ -11,10 +11,10 @@ from activities.failures import AttemptError, AttemptLostError
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.records import Sidecar
 from activities.stores.remote_calls import RemoteCalls
-from activities.threads import in_thread, to_the_end
 from longtake.errors import BadJobError
 from longtake.planning import Chunk
 from longtake.remote import RemoteOutcome
+from longtake.threads import in_thread, to_the_end
 from remote.aside import Aside
 from remote.call import Call
 from remote.last_word import LastWord
@@ -79,18 +79,21 @@ class RenderCall:
         except (AttemptError, AttemptLostError, BadJobError) as error:
             return LastWord.of_failure(error, reporting.frames_done)
         finally:
-            kept = await in_thread(self._kept_files) - kept_before
+            kept = await in_thread(self._kept_files)
+            new = kept - kept_before
             await in_thread(self._clear_scratch)
         if stopped is None or await self._is_published():
             return LastWord(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
+        # What was finished in the last moment has been kept, and not been told.
+        done = min(self._chunk.count, max(reporting.frames_done, len(kept)))
         if stopped is Stop.OUT_OF_TIME:
             seconds = asyncio.get_running_loop().time() - began
             used = TimeUsed(self._ends_at - self._call.arrived, self._call.seconds, seconds, reporting.frames_made)
-            said = too_large(self._job.job, self._chunk, used, kept=bool(kept))
-            # Where nothing is kept, the next attempt would come as far and no further.
-            return LastWord(RemoteOutcome.OUT_OF_TIME, said, fatal=not kept, frames_done=reporting.frames_done)
+            said = too_large(self._job.job, self._chunk, used, kept=bool(new))
+            # Where nothing new is kept, the next attempt would come as far and no further.
+            return LastWord(RemoteOutcome.OUT_OF_TIME, said, fatal=not new, frames_done=done)
         outcome = RemoteOutcome.LOST if stopped is Stop.GOING_DOWN else RemoteOutcome.STOPPED
-        return LastWord(outcome, stopped.value, frames_done=reporting.frames_done)
+        return LastWord(outcome, stopped.value, frames_done=done)
 
     async def _known_before(self, aside: Aside) -> LastWord | None:
         """Return the last word where nothing has to be rendered for it."""
@@ -144,9 +147,10 @@ class RenderCall:
 
     def _kept_files(self) -> set[str]:
         try:
-            return set(self._job.folder.store.names(self._kept_dir))
+            names = self._job.folder.store.names(self._kept_dir)
         except OSError:
             return set()
+        return {name for name in names if not name.endswith(".json")}
 
     def _clear_scratch(self) -> None:
         """Leave nothing on a small disk that the next call on this instance, for another chunk, does not need."""

@@ -1,8 +1,6 @@
 """What ends a remote render early: orders to stop, callers that hang up, deadlines, instances that go down."""
 
 import asyncio
-import re
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from agent_edges import EDGES, Edge, cloud_run_edge, lambda_edge
+from agent_edges import EDGES, Edge, cloud_run_edge
 from agent_jobs import AgentJob, AgentJobs, carriers, last_word
 from farm import eventually
 from figures import Figures
 from minio import Minio
-from proxy import Proxy
 from s3_stores import bucket_store
 
 from longtake.remote import RemoteOrder, RemoteOutcome
@@ -150,127 +147,3 @@ async def test_a_joined_render_can_be_stopped(local: AgentJobs, tmp_path: Path) 
         job.calls().order_stop(order.attempt, "cancelled")
 
         assert (await last_word(job, order)).outcome is RemoteOutcome.STOPPED
-
-
-@asynccontextmanager
-async def short_lived(name: str, local: AgentJobs, folder: Path) -> AsyncIterator[Edge]:
-    """Deploy an agent whose calls end after 8 s, of which it keeps 3."""
-    environ = {**local.environ, "LONGTAKE_MARGIN_SECONDS": "3"}
-    if name == "lambda":
-        async with lambda_edge(folder, environ, timeout=8) as edge:
-            yield edge
-    else:
-        async with cloud_run_edge(folder, {**environ, "LONGTAKE_DEADLINE_SECONDS": "8"}) as edge:
-            yield edge
-
-
-@pytest.mark.parametrize("name", EDGES)
-async def test_a_chunk_that_is_too_large_is_told_how_small_it_should_be(
-    local: AgentJobs, tmp_path: Path, name: str
-) -> None:
-    async with short_lived(name, local, tmp_path) as edge:
-        job = local.images("--gate", "NOTES/gate", "--gate-at", "5")
-        result = await edge.render(order := job.order())
-
-        assert (result.outcome, result.fatal, result.survivors) == (RemoteOutcome.OUT_OF_TIME, False, 0)
-        told = re.fullmatch(
-            r"chunk 0 rendered 5 of 10 frames in (\d) s; this function ends after 8 s: set frames.per_chunk to at most "
-            r"(\d); the finished frames are kept",
-            result.error,
-        )
-        assert told, result.error
-        assert int(told[2]) <= 5
-        assert result.billed_seconds < 8
-        assert len(job.kept()) == 5
-        assert carriers(order) == []
-        (job.notes / "gate").touch()
-        assert (await edge.render(job.order())).outcome is RemoteOutcome.PUBLISHED
-
-
-async def test_a_chunk_that_keeps_nothing_and_is_too_large_fails_for_good(local: AgentJobs, tmp_path: Path) -> None:
-    async with short_lived("cloud run", local, tmp_path) as edge:
-        job = local.texts("--gate", "NOTES/gate", "--ignore-term", "--child")
-        result = await edge.render(order := job.order())
-
-        assert (result.outcome, result.fatal, result.survivors) == (RemoteOutcome.OUT_OF_TIME, True, 0)
-        assert "longer timeout" in result.error
-        assert carriers(order) == []
-
-
-async def test_an_agent_without_time_to_render_says_so(local: AgentJobs, tmp_path: Path) -> None:
-    environ = {**local.environ, "LONGTAKE_MARGIN_SECONDS": "30"}
-    async with lambda_edge(tmp_path, environ, timeout=20) as edge:
-        job = local.texts()
-        result = await edge.render(job.order())
-
-        assert (result.outcome, result.fatal) == (RemoteOutcome.FAILED, True)
-        assert "LONGTAKE_MARGIN_SECONDS" in result.error
-        assert job.ledger.started == []
-
-
-async def test_a_worker_may_give_less_time_than_the_platform(local: AgentJobs, tmp_path: Path) -> None:
-    async with cloud_run_edge(tmp_path, local.environ) as edge:
-        job = local.images("--gate", "NOTES/gate", "--gate-at", "5")
-
-        result = await edge.render(job.order(seconds=3))
-
-        assert (result.outcome, result.fatal) == (RemoteOutcome.OUT_OF_TIME, False)
-        assert result.billed_seconds < 5
-
-
-async def test_an_instance_that_goes_down_stops_its_renders_and_says_so(local: AgentJobs, tmp_path: Path) -> None:
-    async with cloud_run_edge(tmp_path, local.environ) as edge:
-        assert edge.app is not None
-        stubborn, images = local.trees("ignores"), local.images("--gate", "NOTES/gate", "--gate-at", "5")
-        orders = (stubborn.order(), images.order())
-        calls = [edge.call(order) for order in orders]
-        await local.until_tree_stands(stubborn, orders[0])
-        await eventually(lambda: bool(images.ledger.lines("waiting")), "five frames are rendered")
-
-        began = time.monotonic()
-        edge.app.terminate()
-        results = [edge.result(await call) for call in calls]
-        code = await edge.app.wait()
-
-        assert time.monotonic() - began < 10
-        assert code in (0, -signal.SIGTERM)
-        assert {result.outcome for result in results} == {RemoteOutcome.LOST}
-        assert "takes this instance down" in results[0].error
-        assert len(images.kept()) == 5
-        assert [await last_word(stubborn, orders[0]), await last_word(images, orders[1])] == results
-        assert not any(carriers(order) for order in orders)
-
-
-async def test_an_instance_that_is_killed_leaves_no_process(local: AgentJobs, tmp_path: Path) -> None:
-    async with cloud_run_edge(tmp_path, local.environ) as edge:
-        assert edge.app is not None
-        job = local.trees("setsid")
-        order = job.order()
-        call = edge.call(order)
-        await local.until_tree_stands(job, order, 2)
-
-        edge.app.kill()
-
-        await eventually(lambda: not carriers(order), "the tree is gone")
-        await asyncio.wait([call])
-        assert job.calls().result(order.attempt) is None
-
-
-async def test_a_store_that_is_away_for_a_while_costs_no_render(minio: Minio, tmp_path: Path) -> None:
-    jobs = AgentJobs(bucket_store(minio, tmp_path / "worker-scratch"), tmp_path / "notes")
-    async with Proxy(minio.url.removeprefix("http://")) as proxy:
-        environ = {**minio.environment, **jobs.environ, "AWS_ENDPOINT_URL_S3": f"http://{proxy.address}"}
-        async with cloud_run_edge(tmp_path, environ) as edge:
-            job = jobs.texts("--gate", "NOTES/gate")
-            order, calls = job.order(), job.calls()
-            call = edge.call(order)
-            await job.ledger.until_started(1)
-            await proxy.refuse()
-            (job.notes / "gate").touch()
-            await eventually(lambda: bool(job.ledger.ended), "the render ends while the store is away")
-            await eventually(lambda: edge.log.count(f"{order.attempt}.") > 3, "looks and beats of the agent fail")
-            assert job.sidecar() is None
-            await proxy.heal()
-
-            assert edge.result(await call).outcome is RemoteOutcome.PUBLISHED
-            assert calls.result(order.attempt) is not None

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pytest
 from agent_jobs import signed
 from agent_process import CloudRunProcess, cloud_run_process
 from lambda_calls import aws_environment
@@ -14,8 +16,9 @@ from lambda_service import lambda_service
 from minio import Minio
 
 from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import Answer, Service
+from activities.backends.calls import Answer, CallLostError, Service
 from activities.backends.cloud_run import CloudRunService
+from activities.failures import AttemptError
 from longtake.remote import RemoteOrder, RemoteResult
 
 HANDLER = "remote.lambda_handler.handler"
@@ -73,3 +76,16 @@ EDGES: dict[str, Callable[..., AbstractAsyncContextManager[Edge]]] = {
     "cloud run": cloud_run_edge,
     "lambda": lambda_edge,
 }
+
+
+async def refused(edge: Edge, payload: dict[str, Any]) -> str:
+    """Return why a request was refused; the worker must understand that it was."""
+    try:
+        answer = await edge.service.call(payload)
+    except CallLostError as error:
+        return str(error) if "409" in str(error) else f"lost: {error}"
+    with pytest.raises(AttemptError) as caught:
+        edge.service.result_in(answer)
+    assert caught.value.fatal
+    assert "refused the order" in str(caught.value)
+    return str(caught.value)
