@@ -8,9 +8,9 @@ from activities.attempts.host import Host, attempt_tag
 from activities.attempts.remote_outcome import of_store
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.remote_calls import RemoteCalls
-from activities.threads import in_thread
 from longtake.planning import Chunk
 from longtake.remote import RemoteOrder, RemoteResult
+from longtake.threads import in_thread
 from remote.admission import Admission
 from remote.aside import Aside
 from remote.call import Call

@@ -15,9 +15,9 @@ from activities.processes.environment import render_environment
 from activities.processes.errors import KeeperLostError, ProcessSurvivedError, SupervisorError
 from activities.processes.render_process import RenderProcess
 from activities.processes.supervisor import Supervisor
-from activities.threads import in_thread, to_the_end
 from longtake.attemptlog import AttemptLog
 from longtake.errors import BadJobError
+from longtake.threads import in_thread, to_the_end
 from remote.call import Call
 from remote.helios_jobs import HeliosError, HeliosForbiddenError, chunk_command
 from remote.settings import AgentSettings

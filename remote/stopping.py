@@ -8,7 +8,7 @@ from enum import Enum
 from functools import partial
 
 from activities.stores.remote_calls import RemoteCalls
-from activities.threads import to_the_end
+from longtake.threads import to_the_end
 from remote.aside import Aside
 from remote.call import Call
 
