@@ -183,9 +183,7 @@ async def test_two_jobs_of_one_bucket_do_not_touch_each_other(cloud: Farm, bucke
     assert names(films, "a") == names(films, "b") == [f"f_{number:06}.png" for number in range(6)]
 
 
-async def test_a_merge_command_finds_chunks_and_inputs_by_name(
-    cloud: Farm, bucket: str, films: Store
-) -> None:
+async def test_a_merge_command_finds_chunks_and_inputs_by_name(cloud: Farm, bucket: str, films: Store) -> None:
     script = cloud.store / "join.sh"
     script.write_text('#!/bin/sh\nset -e\ncat out/000000.txt out/000001.txt > "$1"\n')
     script.chmod(0o755)
