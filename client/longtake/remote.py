@@ -38,7 +38,9 @@ class RemoteOrder(Contract):
 
     ref: JobRef
     chunk: int = Field(ge=0)
-    attempt: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$", description="name of the attempt, never used twice")
+    attempt: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$", description="name of the attempt, never used twice"
+    )
     seconds: float = Field(gt=0, description="longest time the agent may work; its platform's limit may be shorter")
     issued_at: float = Field(description="seconds since 1970")
 
