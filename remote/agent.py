@@ -5,7 +5,7 @@ import os
 from functools import partial
 
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.remote_outcome import of_store
+from activities.attempts.store_patience import failure_of_files
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.remote_calls import RemoteCalls
 from longtake.planning import Chunk
@@ -56,7 +56,7 @@ class RenderAgent:
             calls = RemoteCalls(job.folder, chunk_key(chunk.index))
             begun = await in_thread(partial(calls.begin, order.attempt))
         except OSError as error:
-            return self._result(order, call, LastWord.of_failure(of_store(error)))
+            return self._result(order, call, LastWord.of_failure(failure_of_files(error)))
         if not begun:
             raise BegunBeforeError(f"the attempt {order.attempt} was begun before")
         _log.info("job %s: chunk %d is begun as %s", order.ref.id, order.chunk, order.attempt)
@@ -76,7 +76,7 @@ class RenderAgent:
             rendering = RenderCall(self._settings, self._host, job, chunk, calls, order.attempt, call, order.seconds)
             return await rendering.carry_out(aside)
         except OSError as error:
-            return LastWord.of_failure(of_store(error))
+            return LastWord.of_failure(failure_of_files(error))
         except Exception as error:
             # The boundary of the agent: whatever broke, a worker waits for a word.
             _log.exception("job %s: chunk %d broke the agent", order.ref.id, order.chunk)

@@ -6,10 +6,11 @@ from activities.attempts.agent_signs import AgentSigns
 from activities.attempts.attempt import Bill
 from activities.attempts.calling import Calling
 from activities.attempts.remote_host import RemoteHost
-from activities.attempts.remote_outcome import failure_of, of_store
+from activities.attempts.remote_outcome import failure_of
 from activities.attempts.remote_records import RemoteRecords
 from activities.attempts.remote_stop import stop_remote
 from activities.attempts.remote_turns import turn
+from activities.attempts.store_patience import failure_of_files
 from activities.backends.backend import RenderWatcher
 from activities.backends.calls import Service
 from activities.backends.freezing import until_it_may_run
@@ -107,7 +108,7 @@ class RemoteAttempt:
             await to_the_end(self._leave(watcher))
             raise
         except OSError as error:
-            raise of_store(error) from error
+            raise failure_of_files(error) from error
         finally:
             await self._close()
 

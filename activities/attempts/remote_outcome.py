@@ -4,7 +4,6 @@ from typing import assert_never
 
 from activities.failures import AttemptError, AttemptLostError
 from longtake.remote import RemoteOutcome, RemoteResult
-from longtake.stores.store import StoreError
 
 
 def failure_of(result: RemoteResult, where: str) -> AttemptError | AttemptLostError:
@@ -25,10 +24,3 @@ def failure_of(result: RemoteResult, where: str) -> AttemptError | AttemptLostEr
         case RemoteOutcome.STOPPED | RemoteOutcome.LOST:
             return AttemptLostError(f"{where} has stopped: {result.error or 'it was told to'}")
     assert_never(result.outcome)
-
-
-def of_store(error: OSError) -> AttemptError | AttemptLostError:
-    """Return what a store that does not do what it must makes of a try."""
-    if isinstance(error, StoreError):
-        return AttemptLostError(str(error)) if error.passing else AttemptError(str(error))
-    return AttemptError(f"{error.filename or 'the store'}: {error.strerror or error}")

@@ -47,7 +47,7 @@ async def when_the_store_is_back(
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-def failure_of_files(error: OSError, place: Path) -> AttemptError | AttemptLostError:
+def failure_of_files(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
     """Return what a full disk or a store that went away makes of a try: not the renderer's fault."""
     if isinstance(error, StoreError):
         return AttemptLostError(str(error)) if error.passing else AttemptError(str(error))

@@ -4,7 +4,7 @@
 .longtake/<job>/remote/<chunk>/<attempt>.call.json      worker: this is being called; written before the call
                                         .began.json     agent: begun; made once, so that no order runs twice
                                         .progress.json  agent: replaced about once a second while it works
-                                        .stop.json      worker: stop; the agent looks once a second
+                                        .stop.json      worker: stop; the agent looks twice a second
                                         .joined.json    worker: another attempt waits for this one now
                                         .result.json    agent: its last word
 ```
