@@ -34,8 +34,6 @@ class Admission:
             RefusedOrderError: The order leads elsewhere, or its job is not the one that was signed.
             OSError: The store is away.
         """
-        if not order.attempt.strip("."):
-            raise RefusedOrderError("the order names no attempt; use one version on both sides")
         try:
             check_job_id(order.ref.id)
             self._check_store(order.ref.store_url)

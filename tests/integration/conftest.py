@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from agent_edges import EDGES, Edge
+from agent_jobs import AgentJobs
 from farm import Farm, serving, worker_settings
 from minio import Minio
+from s3_stores import bucket_store
 from scripted_agent import Remote
 from temporalio.client import Client
 
 from longtake import RenderClient
 from longtake.connection import connect
+from longtake.stores.directory import DirectoryStore
 from longtake.stores.opening import open_store
 from longtake.stores.store import Store
 
@@ -80,3 +84,22 @@ async def cloud(client: Client, server: str, store: Path, bucket: str, scratch: 
     settings = worker_settings(task_queue, store, slots=4).model_copy(update={"stores": (bucket,), "scratch": scratch})
     async with serving(client, settings):
         yield Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+
+
+@pytest.fixture(scope="module", params=["directory", "bucket"])
+def jobs(request: pytest.FixtureRequest, minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> AgentJobs:
+    """Jobs for render agents, in each kind of store."""
+    folder = tmp_path_factory.mktemp("jobs")
+    store: Store = DirectoryStore(folder / "store")
+    if request.param == "bucket":
+        store = bucket_store(minio, folder / "worker-scratch")
+    return AgentJobs(store, folder / "notes")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=EDGES)
+async def edge(
+    request: pytest.FixtureRequest, jobs: AgentJobs, minio: Minio, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Edge]:
+    """An agent that renders them, behind each edge."""
+    async with EDGES[request.param](tmp_path_factory.mktemp("edge"), jobs.environ, minio) as edge:
+        yield edge

@@ -3,41 +3,18 @@
 import hashlib
 import os
 import signal
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
-from agent_edges import EDGES, Edge
+from agent_edges import Edge
 from agent_jobs import AgentJobs, carriers, last_word
 from farm import eventually
-from minio import Minio
 from processtable import look
-from s3_stores import bucket_store
 
 from longtake import FailureRule, Retry, Verdict
 from longtake.inputs import InputFile, InputManifest, content_path, manifest_path
 from longtake.remote import RemoteOutcome
-from longtake.stores.directory import DirectoryStore
-from longtake.stores.store import Store
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest.fixture(scope="module", params=["directory", "bucket"])
-def jobs(request: pytest.FixtureRequest, minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> AgentJobs:
-    folder = tmp_path_factory.mktemp("jobs")
-    store: Store = DirectoryStore(folder / "store")
-    if request.param == "bucket":
-        store = bucket_store(minio, folder / "worker-scratch")
-    return AgentJobs(store, folder / "notes")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=EDGES)
-async def edge(
-    request: pytest.FixtureRequest, jobs: AgentJobs, minio: Minio, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Edge]:
-    async with EDGES[request.param](tmp_path_factory.mktemp("edge"), jobs.environ, minio) as edge:
-        yield edge
 
 
 async def test_an_order_is_rendered_checked_and_published_where_the_job_wants_it(jobs: AgentJobs, edge: Edge) -> None:

@@ -7,17 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from agent_edges import EDGES, Edge, cloud_run_edge
+from agent_edges import Edge, cloud_run_edge
 from agent_jobs import AgentJob, AgentJobs, carriers, last_word
 from farm import eventually
 from figures import Figures
-from minio import Minio
-from s3_stores import bucket_store
 
 from longtake.remote import RemoteOrder, RemoteOutcome
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.store import Store
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -29,23 +25,6 @@ TREES = {"obeys": 1, "setsid": 2, "daemon": 2, "ignores": 1, "detached": 1}
 
 # The first look is at most a second after the order; who ignores TERM has half a second more.
 PROMISE_SECONDS = 2.0
-
-
-@pytest.fixture(scope="module", params=["directory", "bucket"])
-def jobs(request: pytest.FixtureRequest, minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> AgentJobs:
-    folder = tmp_path_factory.mktemp("jobs")
-    store: Store = DirectoryStore(folder / "store")
-    if request.param == "bucket":
-        store = bucket_store(minio, folder / "worker-scratch")
-    return AgentJobs(store, folder / "notes")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=EDGES)
-async def edge(
-    request: pytest.FixtureRequest, jobs: AgentJobs, minio: Minio, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Edge]:
-    async with EDGES[request.param](tmp_path_factory.mktemp("edge"), jobs.environ, minio) as edge:
-        yield edge
 
 
 @pytest.fixture

@@ -1,38 +1,16 @@
 """Where orders may lead: into the stores of the agent, by names, and never out of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from agent_edges import EDGES, Edge, cloud_run_edge, refused
+from agent_edges import Edge, cloud_run_edge, refused
 from agent_jobs import AgentJobs, signed
-from minio import Minio
-from s3_stores import bucket_store
 
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.store import Store
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest.fixture(scope="module", params=["directory", "bucket"])
-def jobs(request: pytest.FixtureRequest, minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> AgentJobs:
-    folder = tmp_path_factory.mktemp("jobs")
-    store: Store = DirectoryStore(folder / "store")
-    if request.param == "bucket":
-        store = bucket_store(minio, folder / "worker-scratch")
-    return AgentJobs(store, folder / "notes")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=EDGES)
-async def edge(
-    request: pytest.FixtureRequest, jobs: AgentJobs, minio: Minio, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Edge]:
-    async with EDGES[request.param](tmp_path_factory.mktemp("edge"), jobs.environ, minio) as edge:
-        yield edge
 
 
 def places(jobs: AgentJobs, elsewhere: Path) -> dict[str, str]:
@@ -105,7 +83,7 @@ async def test_attempts_are_names_and_no_paths(jobs: AgentJobs, edge: Edge, atte
     job = jobs.texts()
     before = job.everything()
 
-    assert "order" in await refused(edge, signed(job.order(attempt=attempt)))
+    assert "order" in await refused(edge, signed(job.order().model_copy(update={"attempt": attempt})))
     assert job.everything() == before
 
 

@@ -3,41 +3,21 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from agent_edges import EDGES, Edge, cloud_run_edge, lambda_edge, refused
+from agent_edges import Edge, cloud_run_edge, lambda_edge, refused
 from agent_jobs import SECRET, AgentJobs, signed, signed_text
 from minio import Minio
-from s3_stores import bucket_store
 
 from activities.backends.calls import Answer, CallLostError
 from activities.failures import AttemptError
 from longtake.remote import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome, RemoteResult
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.store import Store
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest.fixture(scope="module", params=["directory", "bucket"])
-def jobs(request: pytest.FixtureRequest, minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> AgentJobs:
-    folder = tmp_path_factory.mktemp("jobs")
-    store: Store = DirectoryStore(folder / "store")
-    if request.param == "bucket":
-        store = bucket_store(minio, folder / "worker-scratch")
-    return AgentJobs(store, folder / "notes")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=EDGES)
-async def edge(
-    request: pytest.FixtureRequest, jobs: AgentJobs, minio: Minio, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Edge]:
-    async with EDGES[request.param](tmp_path_factory.mktemp("edge"), jobs.environ, minio) as edge:
-        yield edge
 
 
 def tampered(payload: dict[str, Any]) -> dict[str, Any]:
