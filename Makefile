@@ -25,6 +25,7 @@ demo: servers ## Render a film on this machine, with failures on the way
 
 test: $(READY) ## Run all tests; ARGS="-k word" narrows them
 	@$(PY) devserver.py --install || echo "Going on without it: the tests that need it say so."
+	@$(PY) -m deploy.production --install || echo "Going on without it: the tests that need it say so."
 	@$(PY) -m pytest $(ARGS)
 
 # One after the other and with their output shown: what they print are measurements.

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import devserver
+from deploy.production.accounts import Account
 from deploy.production.component import ProductionError
 from deploy.production.compose import ComposeError
 from deploy.production.debian import PackageError
 from deploy.production.farm import ProductionFarm
+from deploy.production.postgres import find_postgres
+from deploy.production.programs import install_programs
 from deploy.production.settings import ROOT, Ports, read_variables
 from gobuild import GoBuildError
 
@@ -23,6 +26,18 @@ The farm is up. Submit a job to it from another terminal:
   .venv/bin/longtake submit examples/plasma.yaml --set base_dir={films} --watch
 
 Settings: {settings}. Logs: {logs}. Ctrl-C ends everything, workers first; the data stays."""
+
+
+def install() -> None:
+    """Bring all programs of the farm, so that no test has to wait for a build.
+
+    Raises:
+        GoBuildError: A program cannot be built.
+        PackageError: PostgreSQL is not here, and cannot be had.
+    """
+    cache = devserver.cache_dir()
+    install_programs(cache, _say)
+    find_postgres(Account.for_database().place_for(cache), _say)
 
 
 async def run(folder: Path, workers: int) -> None:
@@ -69,8 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workers", type=int, default=2, help="how many workers; default: 2")
     parser.add_argument("--folder", type=Path, help="where the data lies; default: .cache/production")
+    parser.add_argument("--install", action="store_true", help="only build and fetch what is missing, for the tests")
     given = parser.parse_args(arguments)
     try:
+        if given.install:
+            install()
+            return 0
         asyncio.run(run((given.folder or devserver.cache_dir() / "production").resolve(), given.workers))
     except (ProductionError, ComposeError, PackageError, GoBuildError, devserver.TemporalNotFound) as error:
         print(f"make production: {error}", file=sys.stderr)

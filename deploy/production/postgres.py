@@ -27,8 +27,8 @@ def find_postgres(folder: Path, say: Callable[[str], None]) -> Path:
     """
     for program in (shutil.which("postgres"), *_newest_first(Path("/"))):
         # A link on PATH stands beside the links of others; the programs look for each other where they really are.
-        if program and (folder := Path(program).resolve().parent) and (folder / "initdb").exists():
-            return folder
+        if program and (place := Path(program).resolve().parent) and (place / "initdb").exists():
+            return place
     say("PostgreSQL is neither on PATH nor in /usr/lib/postgresql.")
     root = unpack("postgresql", folder / "postgresql", say)
     return _newest_first(root)[0].parent

@@ -40,8 +40,8 @@ _NAMES = {
 }
 
 
-def offer_programs(cache: Path, folder: Path, say: Callable[[str], None]) -> Path:
-    """Return a folder for PATH in which all programs of the farm have the names that they have in their images.
+def install_programs(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
+    """Return all programs of the farm by the names that they have in their images.
 
     Builds those that are missing, in up to 11 minutes.
 
@@ -49,10 +49,14 @@ def offer_programs(cache: Path, folder: Path, say: Callable[[str], None]) -> Pat
         GoBuildError: A program cannot be built.
         TemporalNotFound: There is no `temporal` command.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     found = {name: program.get(cache / "bin", say) for name, program in _NAMES.items()}
-    found["temporal"] = devserver.find_temporal(say)
-    for name, program in found.items():
+    return {**found, "temporal": devserver.find_temporal(say)}
+
+
+def offer_programs(cache: Path, folder: Path, say: Callable[[str], None]) -> Path:
+    """Return a folder for PATH in which the programs of `install_programs` have those names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, program in install_programs(cache, say).items():
         link = folder / name
         if not link.is_symlink() or link.readlink() != program:
             link.unlink(missing_ok=True)
