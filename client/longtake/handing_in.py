@@ -73,9 +73,18 @@ def handed_in(job: RenderJobSpec, *, tell: Tell = lambda _: None, stop: threadin
     """
     if not needs_handing_in(job) or job.store is None:
         return job
+    if not _names_files(job):
+        # Whoever only starts such a job needs no access to its bucket.
+        return job.model_copy(update={"base_dir": None})
     stop = stop or threading.Event()
     with store_of(job.store, stop) as store:
         return _Delivery(job, store, tell, stop).job()
+
+
+def _names_files(job: RenderJobSpec) -> bool:
+    """Tell whether a job names files of this host."""
+    handed_in_before = isinstance(job.inputs, InputBundle)
+    return job.chunk_list is not None or (not handed_in_before and bool(job.inputs or job.audio))
 
 
 class _Delivery:

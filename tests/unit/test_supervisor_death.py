@@ -112,7 +112,9 @@ async def test_the_sweep_ends_what_is_left_when_all_of_ours_is_killed(tmp_path: 
         try:
             # One whose environment is empty is seen by its cgroup only.
             unseen = {pid for pid in left if not control_groups and pid not in survivors(worker.tag)} - set(swept)
-            assert set(left) - set(swept) <= unseen
+            # A renderer may still be dying when it is looked for.
+            missed = {pid for pid in set(left) - set(swept) if state_of(pid) not in "ZX"}
+            assert missed <= unseen
             assert survivors(worker.tag) == []
             assert control_groups <= (not survivors(worker.tag, *pids))
             assert len(survivors(other.tag, *other.renders)) == 6
