@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from activities.attempts.own_host import own_host
+from activities.backends.tasks import end_of
 from activities.processes.supervisor import Supervisor
 from activities.processes.sweep import sweep_leftovers
 from longtake.errors import LongtakeError
@@ -120,7 +121,7 @@ async def _watched(renderers: _Renderers, body: bytes, receive: Receive, call: C
         return reply.status, reply.body
     finally:
         watching.cancel()
-        await asyncio.wait([watching])
+        await end_of(watching)
 
 
 async def _carry_out(renderers: _Renderers, body: bytes, call: Call) -> tuple[int, object]:

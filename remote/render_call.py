@@ -7,9 +7,9 @@ from functools import partial
 
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
+from activities.backends.tasks import end_of
 from activities.failures import AttemptError, AttemptLostError
 from activities.stores.job_folder import OpenJob, chunk_key
-from activities.stores.records import Sidecar
 from activities.stores.remote_calls import RemoteCalls
 from longtake.errors import BadJobError
 from longtake.planning import Chunk
@@ -130,9 +130,9 @@ class RenderCall:
             await asyncio.wait([work])
         finally:
             work.cancel()
-            await to_the_end(_end_of(work))
+            await to_the_end(end_of(work))
             reports.cancel()
-            await to_the_end(_end_of(reports))
+            await to_the_end(end_of(reports))
         if not work.cancelled():
             work.result()
             return None
@@ -157,7 +157,3 @@ class RenderCall:
         store = self._job.folder.store
         if not store.is_local:
             shutil.rmtree(store.local(self._kept_dir), ignore_errors=True)
-
-
-async def _end_of(task: "asyncio.Task[Sidecar] | asyncio.Task[None]") -> None:
-    await asyncio.wait([task])

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from functools import partial
 
+from activities.backends.tasks import end_of
 from activities.stores.remote_calls import RemoteCalls
 from longtake.threads import to_the_end
 from remote.aside import Aside
@@ -76,7 +77,7 @@ class Stopping:
         finally:
             for wait in reasons:
                 wait.cancel()
-            await to_the_end(_end_of(reasons.keys()))
+            await to_the_end(end_of(*reasons))
 
     async def _ordered(self) -> None:
         hurried_until: float | None = None
@@ -120,10 +121,6 @@ async def _until(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-
-
-async def _end_of(tasks: Collection["asyncio.Task[None]"]) -> None:
-    await asyncio.wait(tasks)
 
 
 def _now() -> float:

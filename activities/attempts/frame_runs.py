@@ -11,6 +11,7 @@ from pathlib import Path
 from activities.attempts.finished_frames import FinishedFrames
 from activities.attempts.run_watcher import RunWatcher
 from activities.backends.backend import Backend, Progress, RenderTask, RenderWatcher
+from activities.backends.tasks import end_of
 from activities.processes.usage import Usage
 from activities.stores.kept_frames import FinishedFrame, KeptFrames
 from longtake.planning import Chunk
@@ -143,7 +144,7 @@ class FrameRuns:
             self.used += await self._backend.render(self._make_task(part, place, finished), run)
         finally:
             keeping.cancel()
-            await to_the_end(_end_of(keeping))
+            await to_the_end(end_of(keeping))
         self._runs[-1] = (finished, True)
         await in_thread(partial(self._take_over, files))
         watcher.progress(Progress(frames_done=len(self._there), usage=self.used))
@@ -176,7 +177,3 @@ class FrameRuns:
     def _make_folders(self, place: Path) -> None:
         for folder in {(place / name).parent for name in self._names}:
             folder.mkdir(parents=True, exist_ok=True)
-
-
-async def _end_of(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from activities.backends.tasks import end_of
 from longtake.attemptlog import AttemptLog
 from longtake.stores.store import Store
 from longtake.threads import in_thread, to_the_end
@@ -29,7 +30,7 @@ async def shipping_log(store: Store, location: str) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        await to_the_end(_end_of(task))
+        await to_the_end(end_of(task))
         await in_thread(partial(shipment.send, is_last=True))
 
 
@@ -65,7 +66,3 @@ class _Shipment:
         except OSError as error:
             # A store that is away is noticed where it matters: when the chunk is published.
             _log.warning("%s cannot be sent to the store: %s", path, error)
-
-
-async def _end_of(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])
