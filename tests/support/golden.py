@@ -8,7 +8,8 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from pydantic import BaseModel, TypeAdapter
 from temporalio import activity, workflow
@@ -16,6 +17,9 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# More than any command writes.
+_LARGEST_ANSWER_BYTES = 1 << 20
 
 # Measurements, which differ from run to run, and sizes of films, which differ from ffmpeg to ffmpeg.
 _MEASURED = frozenset(
@@ -29,12 +33,16 @@ _REPLACED = (
     (r"\b[0-9a-f]{8}-(chunk|stitch)", r"<run>-\1"),
     (r"\b\d+@\S+", "<worker>"),
     (r"\b\d+(\.\d+)? (s|min|h|ms)\b( \d+ s\b)?", "<duration>"),
+    (r"\b\d+:\d\d(:\d\d)?\b", "<duration>"),
+    (r"\bsha256 [0-9a-f]{12}\b", "sha256 <digest>"),
+    # Columns are as wide as what stands in them.
+    (r"(?<=\S) {3,}", "  "),
     (r"\b\d[\d.,]* (bytes|[kKMG]i?B)\b", "<size>"),
     (r"\$\d+(\.\d+)?", "$<sum>"),
 )
 
-# Runs calls of the command line one after the other in one process: a start takes longer than most of them.
-_CALL_ALL = """
+# Calls the command line as often as it is told to in one process: a start takes longer than most calls.
+_CALL_EACH = """
 import json, os, sys, tempfile
 from longtake.__main__ import main
 
@@ -58,7 +66,8 @@ def call(arguments):
         file.close()
     return [code, *texts]
 
-print(json.dumps([call(arguments) for arguments in json.load(sys.stdin)]))
+for line in sys.stdin:
+    print(json.dumps(call(json.loads(line))), flush=True)
 """
 
 
@@ -81,7 +90,8 @@ class Normal:
         return text
 
     def lines(self, text: str) -> list[str]:
-        return self.text(text).splitlines()
+        # A renderer may be too quick for its CPU time to be seen.
+        return [line.rstrip() for line in self.text(text).splitlines() if not line.startswith("used ")]
 
     def message(self, value: Any, key: str = "") -> Any:
         """Return a JSON value with its keys in their order."""
@@ -108,30 +118,61 @@ class Calls:
         self._address = address
         self._normal = normal
         self.answers: dict[str, Any] = {}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("TEMPORAL_", "LONGTAKE_"))}
+        environment |= {
+            "COLUMNS": "100",
+            "LANG": "C.UTF-8",
+            "LINES": "30",
+            "NO_COLOR": "1",
+            # No ffmpeg or Blender that a machine may have.
+            "PATH": str(self._folder / "bin"),
+            "PYTHONPATH": str(ROOT / "client"),
+            "TEMPORAL_ADDRESS": self._address,
+            "TERM": "dumb",
+            "TZ": "UTC",
+        }
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _CALL_EACH),
+            cwd=self._folder,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LARGEST_ANSWER_BYTES,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            # It may hang in a call.
+            if self._process.returncode is None:
+                self._process.kill()
+            await self._process.communicate()
 
     async def __call__(self, *lines: str, last_line_only: bool = False) -> None:
-        """Call it with each of these lines, of which a `;` ends the remark why this call is made.
+        """Call it with each of these lines, one after the other.
 
         Args:
-            lines: As one would type them after `longtake`.
+            lines: As one would type them after `longtake`; behind a `;` stands why this call is made.
             last_line_only: How often a job is looked at on the way does not matter.
         """
-        calls = [line.partition(";")[0].split() for line in lines]
-        import time; t=time.monotonic()
-        for line, (code, out, err) in zip(lines, await self._call(calls), strict=True):
-            print(line, code); messages = self._normal.lines(err)
+        for line in lines:
+            code, out, err = await self._call(line.partition(";")[0].split())
+            messages = self._normal.lines(err)
             self.answers[line] = {
                 "exit": code,
                 "stdout": self._result(out, last_line_only=last_line_only),
                 "stderr": messages[-1:] if last_line_only else messages,
             }
 
-        print("TIME", time.monotonic()-t, len(lines), lines[0])
-
     async def texts(self, *lines: str) -> dict[str, list[str]]:
         """Return what calls print that say nothing but how Longtake is called."""
-        answers = await self._call([line.split() for line in lines])
-        return {line: out.splitlines() for line, (_, out, _) in zip(lines, answers, strict=True)}
+        answers = {line: await self._call(line.split()) for line in lines}
+        return {line: [shown.rstrip() for shown in out.splitlines()] for line, (_, out, _) in answers.items()}
 
     def _result(self, out: str, *, last_line_only: bool) -> Any:
         try:
@@ -145,28 +186,16 @@ class Calls:
         form = "JSON line" if out == json.dumps(document) + "\n" and "\n" in json.dumps(document, indent=2) else form
         return {"last of JSON lines" if last_line_only else form: self._normal.message(document)}
 
-    async def _call(self, calls: Sequence[Sequence[str]]) -> list[tuple[int, str, str]]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("TEMPORAL_", "LONGTAKE_"))}
-        environment |= {
-            "COLUMNS": "100",
-            "LANG": "C.UTF-8",
-            "LINES": "30",
-            "NO_COLOR": "1",
-            # No ffmpeg or Blender that a machine may have.
-            "PATH": str(self._folder / "bin"),
-            "PYTHONPATH": str(ROOT / "client"),
-            "TEMPORAL_ADDRESS": self._address,
-            "TERM": "dumb",
-        }
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _CALL_ALL),
-            cwd=self._folder,
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        out, _ = await process.communicate(json.dumps(calls).encode())
-        return [(code, stdout, stderr) for code, stdout, stderr in json.loads(out)]
+    async def _call(self, arguments: Sequence[str]) -> tuple[int, str, str]:
+        """Return the exit code, and what was written to stdout and stderr."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(arguments).encode() + b"\n")
+        answer = await self._process.stdout.readline()
+        assert answer, f"the process that calls `longtake {' '.join(arguments)}` has ended"
+        code, out, err = json.loads(answer)
+        return code, out, err
 
 
 def messages(history: WorkflowHistory, normal: Normal) -> list[Any]:
