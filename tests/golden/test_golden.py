@@ -144,8 +144,8 @@ class Scene:
         )
         self.found["help"] = await self.offline.texts("--help", *(f"{command} --help" for command in COMMANDS))
 
-    async def take_nothing(self) -> None:
-        """Call about jobs that are not there, while none is."""
+    async def take_first(self) -> None:
+        """Call about jobs that are not there, while none is; and submit the first."""
         await self.jobs(
             "list --json; nothing is there",
             "list; nothing is there",
@@ -154,6 +154,9 @@ class Scene:
             *(f"{command} unknown" for command in ABOUT_A_JOB),
             "status unknown --json",
         )
+        # The list is in the order of their starts.
+        self.write("pending.json", name="pending")
+        await self.pending("submit pending.json --id pending --task-queue nobody")
 
     async def take_jobs(self) -> None:
         """Call every command about jobs of every state."""
@@ -164,9 +167,7 @@ class Scene:
 
     async def take_pending(self) -> None:
         """Call about a job without workers; each call waits for a while whether there is one."""
-        self.write("pending.json", name="pending")
         await self.pending(
-            "submit pending.json --id pending --task-queue nobody",
             "status pending --json",
             "status pending",
             "logs pending",
@@ -285,13 +286,13 @@ class Scene:
         )
 
     async def _until_running(self) -> None:
-        """Return when both renderers run and have said so."""
+        """Return when both renderers run and have been measured."""
         await self.status(
             "waiting",
             lambda status: (
                 status.phase == "rendering"
                 and len(status.running) == 2
-                and all(chunk.host and not chunk.frozen and not chunk.waiting for chunk in status.running)
+                and all(one.cpu_seconds and one.memory_bytes and not one.frozen for one in status.running)
             ),
         )
 
@@ -358,7 +359,7 @@ async def now(temporal_program: Path, tmp_path_factory: pytest.TempPathFactory) 
         scene = Scene(farm, running, base)
         for calls in (scene.offline, scene.jobs, scene.pending):
             await stack.enter_async_context(calls)
-        await scene.take_nothing()
+        await scene.take_first()
         await asyncio.gather(scene.take_offline(), scene.take_jobs(), scene.take_pending())
         await scene.take_all_jobs()
         await scene.take_messages()
