@@ -63,6 +63,9 @@ class JobHandle:
         # Where no worker answers, what the job wrote down last is the best there is.
         with suppress(RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
             status = await self._workflow.query("status", result_type=JobStatus, rpc_timeout=_QUERY_TIMEOUT)
+        if status.state.ended:
+            # What ran in the description has ended since.
+            return status
         if status.state is JobState.PAUSED:
             # What ran in the description has ended or was frozen before the job called itself paused.
             frozen = await self._running(await self._describe()) if status.frozen_chunks else ()

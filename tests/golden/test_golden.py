@@ -39,8 +39,8 @@ pytestmark = pytest.mark.integration
 
 FOLDER = Path(__file__).parent
 FILES = ("help", "offline", "jobs", "pending", "messages", "contract", "store")
-COMMANDS = "plan submit watch pause resume cancel retry skip status list logs doctor fetch delete".split()
-ABOUT_A_JOB = "watch pause resume cancel retry status logs fetch".split()
+ABOUT_A_JOB = ("watch", "pause", "resume", "cancel", "retry", "status", "logs", "fetch")
+COMMANDS = ("plan", "submit", "list", "doctor", "skip", "delete", *ABOUT_A_JOB)
 
 # Their messages do not depend on how fast anything is.
 STEADY = ("film", "frames", "failing", "holding", "refused", "service")
@@ -154,7 +154,6 @@ class Scene:
             *(f"{command} unknown" for command in ABOUT_A_JOB),
             "status unknown --json",
         )
-        # The list is in the order of their starts.
         self.write("pending.json", name="pending")
         await self.pending("submit pending.json --id pending --task-queue nobody")
 
@@ -174,7 +173,6 @@ class Scene:
             "delete pending --yes",
             "cancel pending --json",
         )
-        await self.farm.client.get_workflow_handle("pending").terminate()
 
     async def _of_a_film(self) -> None:
         self.write("film.json", **self.film(), name="film")
@@ -272,10 +270,13 @@ class Scene:
 
     async def take_all_jobs(self) -> None:
         """Call about all jobs, which have ended."""
+        # The list is in the order of their ends.
+        await self.farm.client.get_workflow_handle("pending").terminate()
         names = {"film", "frames", "failing", "refused", "holding", "waiting", "pending", "service"}
+        ended: set[str] = set()
         async with asyncio.timeout(60):
-            while {job.id for job in await self.farm.render.list() if job.state.ended} != names:
-                await asyncio.sleep(0.1)
+            while ended != names:
+                ended = {job.id for job in await self.farm.render.list() if job.state.ended}
         await self.jobs(
             "list --json",
             "list",
@@ -310,9 +311,7 @@ class Scene:
         for id in STEADY:
             handle = self.farm.client.get_workflow_handle(id)
             found[id] = messages(await handle.fetch_history(), self.normal)
-        steered = messages(
-            await self.farm.client.get_workflow_handle("waiting").fetch_history(), self.normal
-        )
+        steered = messages(await self.farm.client.get_workflow_handle("waiting").fetch_history(), self.normal)
         found["waiting"] = [one for one in steered if "Signaled" in one["event"] or "Update" in one["event"]]
         described = await self.farm.client.get_workflow_handle("failing").describe()
         found["memo of failing"] = self.normal.message(dict(sorted((await described.memo()).items())))

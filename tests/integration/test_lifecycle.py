@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from farm import Farm, alive, eventually, until, until_state
+from temporalio.client import WorkflowExecutionDescription
 
 from longtake import FrameRange, JobCancelledError, JobEndedError, JobHandle, JobPhase, JobState, Retry
 
@@ -40,6 +41,30 @@ async def test_resume_renders_only_what_is_missing(farm: Farm) -> None:
     assert status.completed_chunks == 6
     assert sorted(farm.ledger.started) == [0, 1, 2, 3, 4, 5]
     assert farm.sidecars(job.id).items() >= before.items()
+
+
+class DescribedTooEarly(JobHandle):
+    """A handle whose job ends between the two questions of a look at it."""
+
+    farm: Farm
+
+    async def _describe(self) -> WorkflowExecutionDescription:
+        description = await super()._describe()
+        self.farm.open_gate()
+        await self.farm.client.get_workflow_handle(self.id).result()
+        return description
+
+
+async def test_a_job_that_ends_while_it_is_looked_at_shows_no_running_chunks(farm: Farm) -> None:
+    job = await farm.started(chunks=2)
+    await until(job, lambda status: status.running_chunks == 2)
+    late = DescribedTooEarly(farm.client, job.id)
+    late.farm = farm
+
+    status = await late.status()
+
+    assert status.state is JobState.COMPLETED
+    assert (status.running_chunks, status.running) == (0, ())
 
 
 async def test_resume_takes_back_a_pause_that_is_still_draining(farm: Farm) -> None:

@@ -37,9 +37,10 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
 from farm import Farm, eventually, until, until_state  # noqa: E402
+from lambda_service import LambdaService  # noqa: E402
 from minio import Minio, minio  # noqa: E402
 from processes import worker_process  # noqa: E402
-from remote_farm import Services, services  # noqa: E402
+from remote_farm import services  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
@@ -118,10 +119,10 @@ class Recording:
             await self.completed("film", RenderJobSpec(**film_job(), base_dir=str(STORE)))
             handle = await self.render.submit(RenderJobSpec(**texts_job(), base_dir=str(STORE)), id="texts")
             await until_state(handle, JobState.FAILED)
-        await self.interrupted("frames", RenderJobSpec(**frames_job("frames"), base_dir=str(STORE)))
+        await self.interrupted("frames", RenderJobSpec(**frames_job("frames"), base_dir=str(STORE)), {})
         async with services(BackendKind.LAMBDA, (str(STORE),), RECORDED_BASE / "lambda") as running:
             job = RenderJobSpec(**frames_job("service"), base_dir=str(STORE), backend="lambda")
-            await self.interrupted("service", job, running)
+            await self.interrupted("service", job, running.environment, running.service)
 
     async def bucket(self) -> None:
         project = RECORDED_BASE / "project"
@@ -133,32 +134,28 @@ class Recording:
         }
         os.environ.update(self.minio.environment)
         where = {"base_dir": str(project), "store": RECORDED_BUCKET}
-        async with worker_process(self.address, "longtake", STORE, **environment):
-            await self.completed("film", RenderJobSpec(**film_job(), **where), id="bucket-film")
+        async with worker_process(self.address, "longtake", STORE, slots=2, **environment):
+            await self.completed("bucket-film", RenderJobSpec(**film_job(), **where))
         job = RenderJobSpec(**frames_job("frames"), **where)
-        await self.interrupted("frames", job, id="bucket-frames", **environment)
+        await self.interrupted("bucket-frames", job, environment)
 
-    async def completed(self, name: str, job: RenderJobSpec, *, id: str = "") -> None:
-        handle = await self.render.submit(job, id=id or name)
+    async def completed(self, id: str, job: RenderJobSpec) -> None:
+        handle = await self.render.submit(job, id=id)
         await until_state(handle, JobState.COMPLETED)
 
     async def interrupted(
-        self, name: str, job: RenderJobSpec, running: Services | None = None, *, id: str = "", **environment: str
+        self, id: str, job: RenderJobSpec, environment: dict[str, str], service: LambdaService | None = None
     ) -> None:
-        """Kill the worker when all that comes before the frame that waits is kept."""
-        if running is not None:
-            environment |= running.environment
-        async with worker_process(self.address, "longtake", STORE, **environment) as worker:
-            handle = await self.render.submit(job, id=id or name)
+        """Kill the worker, and the service, when all that comes before the frame that waits is kept."""
+        async with worker_process(self.address, "longtake", STORE, slots=2, **environment) as worker:
+            handle = await self.render.submit(job, id=id)
             await until(handle, lambda status: status.completed_chunks == 1)
             kept = self.kept(job, handle)
             await eventually(lambda: kept() == WAITS_IN % 4, "the frames before it are kept")
             worker.kill()
             await worker.wait()
-        if running is not None and running.service is not None:
-            for function in running.service._functions.values():
-                for environ in function.environments:
-                    await environ.close()
+        if service is not None:
+            await service.__aexit__()
         await eventually(lambda: not rendering(), "the renderers end with their worker")
         await self.farm.client.get_workflow_handle(handle.id).terminate()
 

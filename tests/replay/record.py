@@ -1,7 +1,7 @@
 """Records the histories that replay tests run against: real jobs on a real server, by `make record-histories`.
 
 Record anew only after a change that is meant to break old jobs, and say so in the changelog: what stands here is what
-is running in the field.
+is running in the field. Names of histories as arguments record only those.
 """
 
 import asyncio
@@ -11,16 +11,19 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
-from farm import Farm, serving, until, until_state, worker_settings  # noqa: E402
+from farm import Farm, serving, until, until_state  # noqa: E402
+from remote_farm import services  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
+from longtake.backends import BackendKind  # noqa: E402
 from longtake.connection import connect  # noqa: E402
 from longtake.policies import FailurePolicy  # noqa: E402
 from longtake.requests import PauseMode  # noqa: E402
@@ -118,6 +121,16 @@ async def held_and_skipped(farm: Farm) -> JobHandle:
     return handle
 
 
+async def stopped_and_resumed_on_lambda(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, waiting(farm), backend="lambda"))
+    await until(handle, lambda status: [chunk.memory_bytes > 0 for chunk in status.running] == [True, True])
+    await handle.pause(mode=PauseMode.NOW, wait=True)
+    farm.open_gate()
+    await handle.resume()
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
 async def refused(farm: Farm) -> JobHandle:
     handle = await farm.submit(job(farm, "exit 0", base_dir="/nowhere"))
     await until_state(handle, JobState.FAILED)
@@ -129,6 +142,7 @@ RECORDED = (
     paused_and_resumed,
     stopped_and_resumed,
     frozen_and_thawed,
+    stopped_and_resumed_on_lambda,
     held_and_skipped,
     cancelled,
     failed,
@@ -137,8 +151,8 @@ RECORDED = (
 )
 
 
-async def record() -> None:
-    """Run each job and write its history."""
+async def record(names: Collection[str]) -> None:
+    """Run each job, or those of these names, and write its history."""
     # A path of its own for each run would change every line of every history.
     base = Path(tempfile.gettempdir()) / "longtake-recording"
     shutil.rmtree(base, ignore_errors=True)
@@ -151,8 +165,12 @@ async def record() -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.stop)
         client = await connect(address=address)
-        await stack.enter_async_context(serving(client, worker_settings("longtake", base, slots=4)))
+        running = await stack.enter_async_context(services(BackendKind.LAMBDA, (str(base),), base))
+        everywhere = Farm(address, "longtake", client, RenderClient(client), base)
+        await stack.enter_async_context(serving(client, running.settings(everywhere)))
         for story in RECORDED:
+            if names and story.__name__ not in names:
+                continue
             store = base / story.__name__ / "store"
             store.mkdir(parents=True)
             farm = Farm(address, "longtake", client, RenderClient(client), store)
@@ -178,4 +196,4 @@ def _without_host(text: str) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(record())
+    asyncio.run(record(sys.argv[1:]))

@@ -34,6 +34,7 @@ def test_every_way_a_job_can_end_is_recorded() -> None:
         "paused_and_resumed",
         "refused",
         "stopped_and_resumed",
+        "stopped_and_resumed_on_lambda",
     }
 
 

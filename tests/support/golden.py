@@ -23,8 +23,11 @@ _LARGEST_ANSWER_BYTES = 1 << 20
 
 # Measurements, which differ from run to run, and sizes of films, which differ from ffmpeg to ffmpeg.
 _MEASURED = frozenset(
-    "billed_seconds chunk_seconds cost_usd cpu_seconds duration_seconds eta_seconds io_bytes issued_at memory_bytes "
-    "modified_ns peak_memory_bytes progress_beat render_seconds size_bytes slowest_seconds usd beat".split()
+    {
+        *("billed_seconds", "chunk_seconds", "cpu_seconds", "duration_seconds", "eta_seconds", "render_seconds"),
+        *("issued_at", "slowest_seconds", "modified_ns", "cost_usd", "usd", "beat"),
+        *("io_bytes", "memory_bytes", "peak_memory_bytes", "size_bytes"),
+    }
 )
 
 _REPLACED = (
@@ -326,4 +329,7 @@ def records(store: Path, normal: Normal) -> dict[str, Any]:
         if path.is_file():
             name = normal.text(str(path.relative_to(store)))
             found[name] = normal.message(json.loads(path.read_text())) if path.suffix == ".json" else "<content>"
+            if name.endswith(".progress.json"):
+                # What an agent says once a second; the last time it may be done or not.
+                found[name] |= {"frames_done": "<number>"}
     return dict(sorted(found.items()))

@@ -1,4 +1,4 @@
-"""Stores that earlier versions wrote, laid out where a test may use them; `tests/old_stores/record.py` recorded them."""
+"""Stores that earlier versions wrote, as `tests/old_stores/record.py` recorded them, put where a test may use them."""
 
 import hashlib
 import json
