@@ -259,10 +259,9 @@ def _update(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _memo(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a memo; of a status in it the keys, because how often it is written depends on time."""
+    """Return a memo; of a status in it only that it is there, because how often it is written depends on time."""
     fields = (told.get("upsertedMemo") or told.get("memo") or {}).get("fields", {})
-    values = {name: payload(one) for name, one in fields.items()}
-    return {name: sorted(value) if isinstance(value, dict) else value for name, value in sorted(values.items())}
+    return {name: "<status>" if name == "status" else payload(one) for name, one in sorted(fields.items())}
 
 
 def names_and_messages(workers: Iterable[Worker]) -> dict[str, Any]:
