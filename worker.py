@@ -24,27 +24,27 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import devserver
+from activities.allowed_stores import Places
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.left_running import is_left_running
 from activities.attempts.own_host import own_host
 from activities.attempts.remote_host import RemoteHost
 from activities.drain import DrainActivities
-from activities.places import Places
+from activities.job_watch import JobWatches
 from activities.plan import PlanActivities
+from activities.processes.orphans import sweep_leftovers
 from activities.processes.supervisor import Supervisor
-from activities.processes.sweep import sweep_leftovers
+from activities.remote.services import Services, remote_attempts
 from activities.render import RenderActivities
 from activities.search_attributes import register_search_attributes
-from activities.services import Services, remote_attempts
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stop_agents import StopActivities
 from activities.stores.scratch import clear_scratch
-from activities.watching.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts, worker_identity
-from longtake.backends import BackendKind
 from longtake.connection import connect
 from longtake.errors import LongtakeError
+from longtake.models.backends import BackendKind
 from longtake.names import render_queue
 from longtake.prices import Prices
 from workflows.render_job import RenderJob

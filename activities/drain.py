@@ -7,10 +7,10 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 
-from activities.beating import beating
+from activities.activity_context import beating
+from longtake.describe import last_beat
+from longtake.models.messages import DrainOrder, DrainReport, Heartbeat, WaitingAttempt
 from longtake.names import RENDER_SPAN
-from longtake.running import last_beat
-from longtake.work import DrainOrder, DrainReport, Heartbeat, WaitingAttempt
 
 # Renders end when they end: asking more often would not make the job idle sooner.
 _ASK_SECONDS = 0.5

@@ -4,11 +4,11 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.attempts.host import Host
-from activities.failures import StoreNotSharedError
+from activities.errors import StoreNotSharedError
 from activities.stores.job_folder import OpenJob
 from longtake.errors import ErrorType
+from longtake.models.messages import JobRef
 from longtake.stores.store import StoreError
-from longtake.work import JobRef
 
 
 def open_job(ref: JobRef, host: Host) -> OpenJob:

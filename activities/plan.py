@@ -6,14 +6,14 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.accepting import Acceptance
+from activities.acceptance import Acceptance
+from activities.activity_context import beating
+from activities.allowed_stores import Places
 from activities.attempts.host import Host
-from activities.beating import beating
-from activities.places import Places
+from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, ErrorType
-from longtake.job import RenderJobSpec
-from longtake.threads import in_thread
-from longtake.work import JobPlan, PlanOrder
+from longtake.models.job import RenderJobSpec
+from longtake.models.messages import JobPlan, PlanOrder
 
 
 class PlanActivities:

@@ -8,20 +8,20 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.activity_context import beating
 from activities.attempts.attempt import MakeAttempt
 from activities.attempts.host import Host
 from activities.attempts.next_try import NextTry
-from activities.attempts.span import Span
-from activities.beating import beating
+from activities.attempts.span_attempt import Span
 from activities.edge import open_job
-from activities.failures import AttemptLostError
-from activities.watching.job_watch import JobWatches
+from activities.errors import AttemptLostError
+from activities.job_watch import JobWatches
 from activities.watching.other_hosts import OtherHosts
+from longtake.concurrency import in_thread
 from longtake.errors import ErrorType
+from longtake.models.messages import Heartbeat, SpanOrder, SpanReport
 from longtake.names import RENDER_SPAN
 from longtake.stores.store import StoreError
-from longtake.threads import in_thread
-from longtake.work import Heartbeat, SpanOrder, SpanReport
 
 _log = logging.getLogger(__name__)
 

@@ -5,23 +5,23 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.activity_context import beating
 from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
-from activities.beating import beating
 from activities.edge import attempt_name, open_job
-from activities.failures import AttemptError, AttemptLostError, RefusedError
+from activities.errors import AttemptError, AttemptLostError, RefusedError
+from activities.job_watch import JobWatches
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.records import Sidecar
 from activities.stores.standing import is_intact, revoke
-from activities.watching.job_watch import JobWatches
 from activities.watching.watcher import Watcher
+from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, ErrorType
+from longtake.models.messages import Heartbeat, StitchOrder
+from longtake.models.status import RenderJobResult
 from longtake.ranges import RangeSet
-from longtake.status import RenderJobResult
 from longtake.stores.store import each
-from longtake.threads import in_thread
-from longtake.work import Heartbeat, StitchOrder
 
 # A film that fails this often for no fault of its chunks fails the job.
 _MOST_TRIES = 3

@@ -7,18 +7,18 @@ from functools import partial
 
 from temporalio import activity
 
+from activities.activity_context import beating
 from activities.attempts.host import Host
 from activities.attempts.remote_host import RemoteHost
 from activities.attempts.remote_records import RemoteRecords
 from activities.attempts.remote_stop import stop_remote
-from activities.beating import beating
 from activities.edge import open_job
 from activities.stores.job_folder import OpenJob, chunk_key
-from longtake.backends import chunk_limit_seconds
+from longtake.concurrency import in_thread
+from longtake.models.backends import chunk_limit_seconds
+from longtake.models.messages import StopAgentsOrder, StopAgentsReport
+from longtake.models.status import RemoteStop
 from longtake.ranges import RangeSet
-from longtake.status import RemoteStop
-from longtake.threads import in_thread
-from longtake.work import StopAgentsOrder, StopAgentsReport
 
 _log = logging.getLogger(__name__)
 

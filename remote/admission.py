@@ -4,17 +4,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from activities.failures import StoreNotSharedError
-from activities.places import Places
+from activities.allowed_stores import Places
+from activities.errors import StoreNotSharedError
+from activities.remote.protocol import RefusedOrderError, RemoteOrder
 from activities.stores.job_folder import OpenJob
+from agent.settings import AgentSettings
+from longtake.allowed_paths import Roots
+from longtake.chunks import Chunk
 from longtake.errors import BadJobError
 from longtake.names import check_job_id
-from longtake.planning import Chunk
-from longtake.remote import RefusedOrderError, RemoteOrder
-from longtake.roots import Roots
-from longtake.stores.opening import is_bucket
+from longtake.stores.factory import is_bucket
 from remote.refusals import ForbiddenOrderError
-from remote.settings import AgentSettings
 
 
 class Admission:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agent.helios import Ended, HeliosWorker
 from longtake.plaintext import short_line
 from remote.call import Call
-from remote.helios import Ended, HeliosWorker
 from remote.helios_jobs import HeliosError, HeliosForbiddenError, is_number
 
 _log = logging.getLogger(__name__)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Self
 
-from activities.failures import AttemptError, AttemptLostError
+from activities.errors import AttemptError, AttemptLostError
+from activities.remote.protocol import RemoteOutcome
 from longtake.plaintext import plain
-from longtake.remote import RemoteOutcome
 
 # Of `RemoteResult.error`.
 _LONGEST_ERROR = 4000

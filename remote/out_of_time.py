@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from longtake.backends import frames_within
-from longtake.job import RenderJobSpec
-from longtake.planning import Chunk
+from longtake.chunks import Chunk
+from longtake.models.backends import frames_within
+from longtake.models.job import RenderJobSpec
 
 
 @dataclass(frozen=True)

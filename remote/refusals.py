@@ -1,6 +1,6 @@
 """Why orders are refused, where more than the sentence counts."""
 
-from longtake.remote import RefusedOrderError
+from activities.remote.protocol import RefusedOrderError
 
 
 class BegunBeforeError(RefusedOrderError):

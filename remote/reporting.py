@@ -6,12 +6,12 @@ import math
 from functools import partial
 
 from activities.backends.backend import Progress
-from activities.stores.remote_calls import RemoteCalls
+from activities.remote.call_records import RemoteCalls
+from activities.remote.protocol import RemoteProgress
+from agent.call import Aside
+from agent.lifecycle import Stop
 from longtake.plaintext import short_line
-from longtake.remote import RemoteProgress
-from remote.aside import Aside
 from remote.call import Call
-from remote.stopping import Stop
 
 _log = logging.getLogger(__name__)
 

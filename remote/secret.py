@@ -3,8 +3,8 @@
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from agent.settings import AgentSettings
 from longtake.errors import LongtakeError
-from remote.settings import AgentSettings
 
 
 def shared_secret(settings: AgentSettings) -> str:

@@ -6,11 +6,11 @@ from typing import TypedDict
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from longtake.job import RenderJobSpec
-    from longtake.planning import ChunkPlan
+    from longtake.chunks import ChunkPlan
+    from longtake.models.job import RenderJobSpec
+    from longtake.models.messages import JobPlan
+    from longtake.models.status import ChunkFailure, JobMetrics, RemoteStops
     from longtake.ranges import Range
-    from longtake.status import ChunkFailure, JobMetrics, RemoteStops
-    from longtake.work import JobPlan
     from workflows.spans import SpanRunner
 
 

@@ -6,9 +6,9 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.stop_agents import StopActivities
+    from longtake.models.messages import JobRef, StopAgentsOrder, StopAgentsReport
+    from longtake.models.status import RemoteStop
     from longtake.ranges import RangeSet
-    from longtake.status import RemoteStop
-    from longtake.work import JobRef, StopAgentsOrder, StopAgentsReport
     from workflows import options
 
 # Each is a look into the store, and an order that is waited for.

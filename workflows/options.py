@@ -8,9 +8,9 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
-    from longtake.backends import chunk_limit_seconds
     from longtake.errors import ErrorType
-    from longtake.job import RenderJobSpec
+    from longtake.models.backends import chunk_limit_seconds
+    from longtake.models.job import RenderJobSpec
     from longtake.names import render_queue
 
 # A worker that dies is noticed after this long. Cancels do not wait for it: they come with the answers to

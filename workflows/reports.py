@@ -5,9 +5,9 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from longtake.errors import ErrorType
+    from longtake.models.messages import Heartbeat, SpanReport
+    from longtake.models.status import ChunkFailure
     from longtake.ranges import RangeSet
-    from longtake.status import ChunkFailure
-    from longtake.work import Heartbeat, SpanReport
     from workflows.scheduling import Span
 
 

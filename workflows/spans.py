@@ -7,12 +7,12 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.drain import DrainActivities
     from activities.render import RenderActivities
-    from longtake.job import RenderJobSpec
-    from longtake.policies import FailurePolicy
+    from longtake.models.job import RenderJobSpec
+    from longtake.models.messages import DrainOrder, DrainReport, Heartbeat, JobPlan, SpanOrder, SpanReport
+    from longtake.models.policies import FailurePolicy
+    from longtake.models.status import ChunkFailure, RemoteStop
     from longtake.ranges import Range
     from longtake.requests import PauseMode, SkipChunks
-    from longtake.status import ChunkFailure, RemoteStop
-    from longtake.work import DrainOrder, DrainReport, Heartbeat, JobPlan, SpanOrder, SpanReport
     from workflows import options
     from workflows.leftovers import Leftovers
     from workflows.orders import Orders

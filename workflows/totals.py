@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from longtake.status import JobMetrics, RemoteStop, RemoteStops
-from longtake.work import ChunkBill, SpanReport
+from longtake.models.messages import ChunkBill, SpanReport
+from longtake.models.status import JobMetrics, RemoteStop, RemoteStops
 
 # A status that lists every one would not fit a payload.
 MOST_STOPS = 20

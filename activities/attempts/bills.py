@@ -3,7 +3,7 @@
 import logging
 
 from activities.attempts.attempt import Attempt, Bill
-from longtake.work import ChunkBill
+from longtake.models.messages import ChunkBill
 
 _log = logging.getLogger(__name__)
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from activities.attempts.agent_signs import AgentSigns
 from activities.attempts.remote_host import RemoteHost
 from activities.attempts.remote_records import RemoteRecords
 from activities.backends.backend import RenderWatcher
-from activities.backends.calls import Answer, CallLostError, Service
 from activities.backends.tasks import drop
-from activities.failures import AttemptError, AttemptLostError, ThrottledError
-from longtake.remote import RemoteCall, RemoteOrder, RemoteResult, sign
-from longtake.work import JobRef
+from activities.errors import AttemptError, AttemptLostError, ThrottledError
+from activities.remote.agent_monitor import AgentSigns
+from activities.remote.protocol import RemoteCall, RemoteOrder, RemoteResult, sign
+from activities.remote.service import Answer, CallLostError, Service
+from longtake.models.messages import JobRef
 
 
 class Calling:

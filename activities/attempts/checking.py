@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from activities.failures import AttemptError
+from activities.errors import AttemptError
 from activities.media.errors import MediaError
 from activities.media.images import check_sequence
 from activities.media.video import VideoFacts, inspect_video
 from activities.stores.kept_frames import Signature, signature_of
-from longtake.outputs import OutputKind
-from longtake.planning import Chunk
+from longtake.chunks import Chunk
+from longtake.paths import OutputKind
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,23 @@ from pathlib import Path
 from activities.attempts.attempt import Bill
 from activities.attempts.checking import OutputProof, Proof, check_chunk
 from activities.attempts.finished_frames import FinishedFrames
-from activities.attempts.frame_runs import FrameRuns
+from activities.attempts.frame_sequence import FrameRuns
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.log_shipping import shipping_log
 from activities.attempts.run_watcher import RunWatcher
+from activities.attempts.store_io import shipping_log
 from activities.attempts.store_patience import failure_of_files, when_the_store_is_back
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.failures import AttemptError
+from activities.errors import AttemptError
 from activities.processes.usage import Usage
 from activities.stores.job_folder import OpenJob, chunk_key
 from activities.stores.kept_frames import KeptFrames
 from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
 from activities.stores.records import Sidecar
-from longtake.outputs import OutputKind
-from longtake.planning import Chunk
-from longtake.policies import ProgressSpec, ResumeUnit
-from longtake.status import RemoteStop
-from longtake.threads import in_thread
+from longtake.chunks import Chunk
+from longtake.concurrency import in_thread
+from longtake.models.policies import ProgressSpec, ResumeUnit
+from longtake.models.status import RemoteStop
+from longtake.paths import OutputKind
 
 _log = logging.getLogger(__name__)
 

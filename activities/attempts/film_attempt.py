@@ -10,10 +10,10 @@ from pathlib import Path
 
 from activities.attempts.bringing import bring_files, lay_out_files
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.log_shipping import shipping_log
+from activities.attempts.store_io import shipping_log
 from activities.attempts.store_patience import when_the_store_is_back
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.failures import AttemptError, RefusedError
+from activities.errors import AttemptError, RefusedError
 from activities.media.audio import audio_command, audio_suffix
 from activities.media.chunk import ChunkFile
 from activities.media.encode import encode_command, image_pattern
@@ -25,10 +25,10 @@ from activities.stores.job_folder import FILM, OpenJob
 from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
 from activities.stores.records import Sidecar
 from activities.stores.standing import revoke
-from longtake.outputs import FILM_SUFFIXES, OutputKind
-from longtake.placeholders import expand
-from longtake.status import RenderJobResult
-from longtake.threads import in_thread
+from longtake.concurrency import in_thread
+from longtake.models.status import RenderJobResult
+from longtake.paths import FILM_SUFFIXES, OutputKind
+from longtake.templates import expand
 
 
 class FilmAttempt:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
-from activities.backends.calls import Service
-from activities.backends.helios_workers import HeliosWorkers
 from activities.processes.programs import Programs
+from activities.remote.helios import HeliosWorkers
+from activities.remote.service import Service
 from activities.stores.job_folder import OpenJob
-from longtake.backends import RemoteBackend
-from longtake.placeholders import escape
-from longtake.planning import Chunk
+from longtake.chunks import Chunk
+from longtake.models.backends import RemoteBackend
+from longtake.templates import escape
 
 
 def helios_attempt(

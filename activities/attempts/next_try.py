@@ -2,7 +2,7 @@
 
 import random
 
-from activities.failures import ThrottledError
+from activities.errors import ThrottledError
 from longtake.errors import ErrorType
 
 # A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that.

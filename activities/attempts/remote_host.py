@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from longtake.backends import RemoteBackend
-from longtake.remote import RemoteResult
-from longtake.threads import to_the_end
+from activities.remote.protocol import RemoteResult
+from longtake.concurrency import to_the_end
+from longtake.models.backends import RemoteBackend
 
 Result = TypeVar("Result")
 

@@ -2,8 +2,8 @@
 
 from typing import assert_never
 
-from activities.failures import AttemptError, AttemptLostError
-from longtake.remote import RemoteOutcome, RemoteResult
+from activities.errors import AttemptError, AttemptLostError
+from activities.remote.protocol import RemoteOutcome, RemoteResult
 
 
 def failure_of(result: RemoteResult, where: str) -> AttemptError | AttemptLostError:

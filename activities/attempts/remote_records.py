@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from activities.attempts.remote_host import RemoteHost
+from activities.remote.call_records import RemoteCalls
+from activities.remote.protocol import RemoteCall, RemoteOutcome, RemoteResult
 from activities.stores.job_folder import JobFolder
 from activities.stores.publish import finish_claim
 from activities.stores.records import Sidecar
-from activities.stores.remote_calls import RemoteCalls
-from longtake.remote import RemoteCall, RemoteOutcome, RemoteResult
 
 # Agents keep what they are told and say in records of a few kilobytes.
 _LONGEST_REASON = 400

@@ -5,9 +5,9 @@ from contextlib import suppress
 from functools import partial
 
 from activities.attempts.remote_host import RemoteHost
-from activities.stores.remote_calls import RemoteCalls
-from longtake.remote import RemoteCall
-from longtake.status import RemoteStop
+from activities.remote.call_records import RemoteCalls
+from activities.remote.protocol import RemoteCall
+from longtake.models.status import RemoteStop
 
 # Somebody waits for the word of a stop, and it is for seconds only.
 _LOOK_SECONDS = 0.1

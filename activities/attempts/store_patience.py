@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from activities.failures import AttemptError, AttemptLostError
+from activities.errors import AttemptError, AttemptLostError
+from longtake.concurrency import in_thread
 from longtake.stores.store import StoreError
-from longtake.threads import in_thread
 
 Result = TypeVar("Result")
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from activities.backends.calls import Answer, HeliosResult, unheard
-from activities.backends.http_call import post_once
 from activities.backends.lambda_answers import agents_result, helios_result
 from activities.backends.lambda_refusals import refusal
-from activities.backends.lambda_requests import InvokeRequests
+from activities.remote.aws_lambda import InvokeRequests
+from activities.remote.http_client import post_once
+from activities.remote.service import Answer, HeliosResult, unheard
 
 # The longest a function may be allowed to run:
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from activities.processes.usage import Usage
-from longtake.policies import ProgressSpec, Retry, Timeouts
+from longtake.models.policies import ProgressSpec, Retry, Timeouts
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,10 @@ from typing import Any
 
 import httpx
 
-from activities.backends.calls import Answer, HeliosResult, unheard
-from activities.backends.cloud_run_answers import (
-    MOST_BYTES,
-    agent_result,
-    helios_result,
-    raise_if_not_taken,
-    worker_words,
-)
-from activities.backends.http_call import Route, post_once, trusting_the_system
-from activities.backends.id_tokens import IdTokens
+from activities.remote.cloud_run import MOST_BYTES, agent_result, helios_result, raise_if_not_taken, worker_words
+from activities.remote.google_auth import IdTokens
+from activities.remote.http_client import Route, post_once, trusting_the_system
+from activities.remote.service import Answer, HeliosResult, unheard
 
 # The platform ends a request at its limit; the word of that may take a while to come.
 _MARGIN_SECONDS = 30.0

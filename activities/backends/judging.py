@@ -1,12 +1,12 @@
 """Judging how a command ended, by the rules of its job and by what it printed itself."""
 
 from activities.backends.backend import RenderTask
-from activities.backends.ending import Ending
+from activities.backends.exit_status import Ending
 from activities.backends.logsearch import LogSearch
 from activities.backends.verdict import Decision, decide
-from activities.failures import AttemptError
-from activities.progress.ending import log_tail, telling_lines
-from longtake.policies import Verdict
+from activities.errors import AttemptError
+from activities.progress.log_errors import log_tail, telling_lines
+from longtake.models.policies import Verdict
 
 
 def raise_if_failed(ending: Ending, told: str, task: RenderTask, printed_before: int) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from activities.backends.calls import Answer, HeliosResult
-from activities.failures import AttemptError
+from activities.errors import AttemptError
+from activities.remote.protocol import RemoteResult
+from activities.remote.service import Answer, HeliosResult
 from longtake.plaintext import short_line
-from longtake.remote import RemoteResult
 
 # A function that cannot even be loaded stays so until it is deployed again; what the agent refuses it refuses again.
 _FATAL = frozenset({

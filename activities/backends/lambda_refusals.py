@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from activities.backends.calls import Answer, CallLostError
-from activities.failures import AttemptError, ThrottledError
+from activities.errors import AttemptError, ThrottledError
+from activities.remote.service import Answer, CallLostError
 from longtake.plaintext import short_line
 
 # Codes: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html#API_Invoke_Errors and CommonErrors.

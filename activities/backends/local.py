@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from activities.backends.backend import RenderTask, RenderWatcher
 from activities.backends.freezing import until_it_may_run
-from activities.backends.guard import RenderGuard
 from activities.backends.judging import raise_if_failed
+from activities.backends.render_monitor import RenderGuard
 from activities.backends.renderer import Renderer, Renderers
-from activities.failures import AttemptError, AttemptLostError
+from activities.errors import AttemptError, AttemptLostError
 from activities.processes.errors import KeeperLostError, ProcessSurvivedError, SupervisorError
 from activities.processes.usage import Usage
-from longtake.attemptlog import AttemptLog
-from longtake.threads import to_the_end
+from longtake.attempt_log import AttemptLog
+from longtake.concurrency import to_the_end
 
 _log = logging.getLogger(__name__)
 

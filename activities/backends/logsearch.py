@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from activities.progress import matcher
+from activities.progress import pattern_matcher
 
 
 class LogSearch:
@@ -23,7 +23,7 @@ class LogSearch:
         request = json.dumps({"pattern": pattern, "lines": self._lines})
         # -I and -S: started in 15 ms, and nothing of the environment reaches it. It bounds its own CPU time.
         answer = subprocess.run(
-            [sys.executable, "-I", "-S", matcher.__file__],
+            [sys.executable, "-I", "-S", pattern_matcher.__file__],
             input=request.encode() + b"\n",
             env={},
             stdout=subprocess.PIPE,

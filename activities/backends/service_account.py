@@ -9,7 +9,7 @@ from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.auth.transport import Request, Response
 from google.oauth2.service_account import IDTokenCredentials
 
-from activities.failures import AttemptError, ThrottledError
+from activities.errors import AttemptError, ThrottledError
 from longtake.plaintext import short_line
 
 # Google answers in a tenth of a second; nobody waits for this thread.

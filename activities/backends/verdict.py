@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from activities.backends.ending import Ending
-from longtake.policies import FailureRule, Retry, Verdict
+from activities.backends.exit_status import Ending
+from longtake.models.policies import FailureRule, Retry, Verdict
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from activities.media.audio import SoundSpan
+from activities.media.containers import check_structure
 from activities.media.errors import DamagedOutput, JoinStopped, MismatchedOutput
 from activities.media.facts import VideoFacts
 from activities.media.parameters import parameters_sha256
 from activities.media.source import open_media, video_stream
-from activities.media.structure import check_structure
 from activities.media.timeline import Timeline
 from activities.media.transport import tail_is_complete
 

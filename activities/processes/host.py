@@ -2,7 +2,7 @@
 
 import sys
 
-from activities.processes.linux import LinuxTable
+from activities.processes.linux_table import LinuxTable
 from activities.processes.process_table import ProcessTable
 
 HAS_EXACT_TREES = sys.platform == "linux"
@@ -17,6 +17,6 @@ def process_table(*, exact: bool = HAS_EXACT_TREES) -> ProcessTable:
     if exact:
         return LinuxTable()
     # psutil would cost the supervisor, and so each keeper, more than all the rest of it.
-    from activities.processes.portable import PortableTable  # noqa: PLC0415
+    from activities.processes.psutil_table import PortableTable  # noqa: PLC0415
 
     return PortableTable()

@@ -8,15 +8,15 @@ import signal
 import socket
 import time
 
-from activities.processes.bounded_log import BoundedLog
+from activities.processes.child import BoundedLog
 from activities.processes.control_group import ControlGroup
+from activities.processes.ipc import SignalInbox
 from activities.processes.keeper_line import KeeperLine
 from activities.processes.launch import launch
 from activities.processes.meter import Meter
 from activities.processes.process_table import ProcessTable
+from activities.processes.process_tree import PROOF_LOOKS, ProcessTree
 from activities.processes.pump import OutputPump
-from activities.processes.signal_inbox import SignalInbox
-from activities.processes.tree import PROOF_LOOKS, ProcessTree
 from activities.processes.wire import Message
 
 _SAMPLE_SECONDS = 1.0

@@ -4,7 +4,7 @@ import contextlib
 import select
 import socket
 
-from activities.processes.signal_inbox import SignalInbox
+from activities.processes.ipc import SignalInbox
 from activities.processes.wire import Message, Messages, encode
 
 # How long the last words may take when the worker is slow to read.

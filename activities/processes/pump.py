@@ -8,7 +8,7 @@ import struct
 import termios
 import threading
 
-from activities.processes.bounded_log import BoundedLog
+from activities.processes.child import BoundedLog
 
 # A renderer that prints fast waits less often with a larger pipe; users may have 64 MiB of them in all.
 _PIPE_BYTES = 256 * 1024

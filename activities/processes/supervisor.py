@@ -14,9 +14,9 @@ from typing import Any, Self, TypeVar
 from activities.processes.control_group import ControlGroup, group_prefix
 from activities.processes.errors import ProcessSurvivedError, SupervisorError
 from activities.processes.host import HAS_EXACT_TREES, process_table
+from activities.processes.process_tree import ProcessTree
 from activities.processes.render_process import RenderProcess
 from activities.processes.supervisor_line import SupervisorLine
-from activities.processes.tree import ProcessTree
 from activities.processes.wire import Message
 from activities.processes.worker_mark import WORKER_VARIABLE, WorkerMark
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from activities.processes.errors import SupervisorError
-from activities.processes.supervisor_process import NUMBER
+from activities.processes.supervisor_main import NUMBER
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +40,7 @@ class SupervisorLine:
         environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *options, "-s", "-P", "-m", "activities.processes.supervisor_process"),
+                *(sys.executable, *options, "-s", "-P", "-m", "activities.processes.supervisor_main"),
                 *(str(theirs.fileno()), "exact" if exact else "portable"),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,

@@ -7,7 +7,7 @@ from activities.progress.counted import HeliosFormat, RemotionFormat
 from activities.progress.ffmpeg import FfmpegFormat
 from activities.progress.openjd import OpenJdFormat
 from activities.progress.sign import Format
-from longtake.policies import ProgressFormat
+from longtake.models.policies import ProgressFormat
 
 # In the order in which `auto` asks them; the first that knows a line has it.
 _KNOWN: dict[ProgressFormat, Callable[[], Format]] = {

@@ -7,11 +7,11 @@ from pathlib import Path
 from activities.progress.filecount import FileCount
 from activities.progress.formats import formats_of
 from activities.progress.lines import LineSplitter, text_of
-from activities.progress.ownpatterns import OwnPatterns
+from activities.progress.patterns import OwnPatterns
 from activities.progress.sign import LONGEST_MESSAGE, Sign
-from longtake.attemptlog import AttemptLog
+from longtake.attempt_log import AttemptLog
+from longtake.models.policies import ProgressSpec
 from longtake.plaintext import Redactor, short_line
-from longtake.policies import ProgressSpec
 
 # More than this in one look is a renderer that prints without end: its newest words say where it is.
 _LOOK_BYTES = 64 * 1024

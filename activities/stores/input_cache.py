@@ -13,11 +13,11 @@ from activities.stores.file_locks import locked
 from activities.stores.input_contents import InputContents
 from activities.stores.input_places import InputPlaces, Place
 from activities.stores.job_folder import OpenJob
-from longtake.inputs import InputBundle, InputFile, InputManifest, manifest_path
-from longtake.sentences import sentence
+from longtake.concurrency import in_thread
+from longtake.models.inputs import InputBundle, InputFile, InputManifest, manifest_path
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store, StoreError, each
-from longtake.threads import in_thread
+from longtake.text import sentence
 
 # The longest list that `MOST_INPUTS` paths make, and far below what would trouble a host.
 _LARGEST_MANIFEST_BYTES = 256 * 2**20

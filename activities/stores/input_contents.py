@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from activities.stores.file_locks import locked
-from longtake.inputs import InputFile, InputManifest, content_path
+from longtake.models.inputs import InputFile, InputManifest, content_path
 from longtake.stores.store import Store, StoreError
 
 _log = logging.getLogger(__name__)

@@ -5,18 +5,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from activities.failures import StoreNotSharedError
+from activities.errors import StoreNotSharedError
 from activities.stores.records import Sidecar
+from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
-from longtake.job import RenderJobSpec
-from longtake.jobfile import read_chunk_list
-from longtake.outputs import BOOKKEEPING_FOLDER
-from longtake.placeholders import expand
-from longtake.planning import ChunkPlan
+from longtake.jobfile.loader import read_chunk_list
+from longtake.models.job import RenderJobSpec
+from longtake.models.messages import JobRef
+from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.ranges import RangeSet
-from longtake.stores.opening import open_store
+from longtake.stores.factory import open_store
 from longtake.stores.store import Store
-from longtake.work import JobRef
+from longtake.templates import expand
 
 FILM = "film"
 
@@ -36,7 +36,7 @@ class JobFolder:
                     claims/<chunk>.json  winners that are being published
                     attempts/<chunk>/<attempt>/  what attempts write
                     frames/<chunk>/    finished frames of chunks that are not finished
-                    remote/<chunk>/    calls of services that render, see `longtake.remote`
+                    remote/<chunk>/    calls of services that render, see `activities.remote.protocol`
                     logs/<chunk>.<attempt>.log
                     aside/             what was taken out of the way
     ```

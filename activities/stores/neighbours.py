@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from activities.stores.job_folder import FILM, JobFolder, chunk_key, read_record
-from longtake.outputs import BOOKKEEPING_FOLDER
+from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.store import Store
 
 

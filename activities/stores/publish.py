@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from activities.failures import AttemptError
+from activities.errors import AttemptError
 from activities.stores.job_folder import JobFolder, read_record
 from activities.stores.kept_frames import KeptFrames, signature_of
 from activities.stores.neighbours import makers_of

@@ -5,11 +5,11 @@ from datetime import datetime
 from pydantic import Field
 
 from activities.media.video import VideoFacts
-from longtake import publications
 from longtake.contract import Contract
+from longtake.stores import job_records
 
 
-class PublishedFile(publications.PublishedFile):
+class PublishedFile(job_records.PublishedFile):
     """One file that an attempt made and that was published under its final name."""
 
     attempt_path: str = Field(description="location where the attempt wrote it; gone once it is published")

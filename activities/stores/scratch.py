@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from longtake.outputs import BOOKKEEPING_FOLDER
+from longtake.paths import BOOKKEEPING_FOLDER
 
 _log = logging.getLogger(__name__)
 

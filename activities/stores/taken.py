@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from activities.places import Places
+from activities.allowed_stores import Places
 from activities.stores.job_folder import FILM, OpenJob, chunk_key
 from longtake.errors import BadJobError
 

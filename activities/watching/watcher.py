@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from activities.backends.backend import Progress
-from activities.watching.job_watch import JobWatch
+from activities.job_watch import JobWatch
 
 # Somebody else renders the same already: what obeys SIGTERM may clean up, the rest must go.
 _GRACE_WHEN_CUT_OFF = 2.0

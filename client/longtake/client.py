@@ -12,16 +12,16 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from longtake.concurrency import in_thread
 from longtake.connection import connect
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
-from longtake.handing_in import Tell, handed_in, needs_handing_in
 from longtake.handle import JobHandle
-from longtake.job import LARGEST_INLINE_JOB_BYTES, RenderJobSpec
+from longtake.models.job import LARGEST_INLINE_JOB_BYTES, RenderJobSpec
+from longtake.models.status import JobState, JobStatus
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, new_job_id
 from longtake.ranges import Range
-from longtake.status import JobState, JobStatus
 from longtake.summaries import query_for, status_of
-from longtake.threads import in_thread
+from longtake.transfer.upload_inputs import Tell, handed_in, needs_handing_in
 
 
 class RenderClient:

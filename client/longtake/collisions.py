@@ -6,12 +6,12 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from longtake.outputs import OutputKind, normal
-from longtake.placeholders import chunk_words, expand, printf_pattern, reader
-from longtake.sentences import quoted
+from longtake.paths import OutputKind, normal
+from longtake.templates import chunk_words, expand, printf_pattern, reader
+from longtake.text import quoted
 
 if TYPE_CHECKING:
-    from longtake.job import RenderJobSpec
+    from longtake.models.job import RenderJobSpec
 
 _FIX = "give each output a path of its own"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from longtake.errors import BadJobError
-from longtake.sentences import plainly
+from longtake.text import plainly
 
 # A million Helios chunks are some 300 MB; a file beyond that is no job file.
 LARGEST_FILE_BYTES = 512 * 1024 * 1024
@@ -81,7 +81,7 @@ def _json(text: str) -> object:
 
 def _yaml(text: str) -> object:
     try:
-        from longtake.yamltext import load  # noqa: PLC0415  # an extra: services that pass models need no YAML
+        from longtake.jobfile.safe_yaml import load  # noqa: PLC0415  # an extra: services that pass models need no YAML
     except ImportError as error:
         raise BadJobError("PyYAML is not installed; install longtake[cli], or write the job as JSON") from error
     try:

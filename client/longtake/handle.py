@@ -19,6 +19,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
+from longtake.describe import running_chunks
 from longtake.errors import (
     JobCancelledError,
     JobEndedError,
@@ -27,12 +28,11 @@ from longtake.errors import (
     NoSuchJobError,
     NotReachableError,
 )
+from longtake.models.status import JobState, JobStatus, RenderJobResult, RunningChunk
 from longtake.ranges import Range
 from longtake.requests import PauseMode, PauseRequest, RetryFailed, SetMaxParallel, SkipChunks
-from longtake.running import running_chunks
-from longtake.status import JobState, JobStatus, RenderJobResult, RunningChunk
-from longtake.stored import StoredJob
 from longtake.summaries import status_of
+from longtake.transfer.stored_job import StoredJob
 from longtake.updates import request_number
 
 # A query needs a worker; without one the job's own last words serve.

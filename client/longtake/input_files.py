@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longtake.errors import BadJobError
-from longtake.inputs import MOST_INPUTS, InputBundle, check_input_path
-from longtake.job import RenderJobSpec
-from longtake.outputs import BOOKKEEPING_FOLDER
-from longtake.sentences import plainly
+from longtake.models.inputs import MOST_INPUTS, InputBundle, check_input_path
+from longtake.models.job import RenderJobSpec
+from longtake.paths import BOOKKEEPING_FOLDER
+from longtake.text import plainly
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from longtake.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRunBackend, LambdaBackend, RemoteProtocol
-from longtake.outputs import BOOKKEEPING_FOLDER, holds_control, normal
-from longtake.policies import Timeouts
-from longtake.sentences import quoted
+from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRunBackend, LambdaBackend, RemoteProtocol
+from longtake.models.policies import Timeouts
+from longtake.paths import BOOKKEEPING_FOLDER, holds_control, normal
+from longtake.text import quoted
 
 if TYPE_CHECKING:
-    from longtake.job import RenderJobSpec
+    from longtake.models.job import RenderJobSpec
 
 _SCHEME = "s3://"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)

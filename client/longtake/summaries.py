@@ -2,8 +2,8 @@
 
 from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
 
+from longtake.models.status import JobPhase, JobState, JobStatus
 from longtake.names import MEMO_STATUS, RENDER_JOB_WORKFLOW, STATE
-from longtake.status import JobPhase, JobState, JobStatus
 
 _ENDED = {
     WorkflowExecutionStatus.COMPLETED: JobState.COMPLETED,

@@ -14,7 +14,7 @@ from agent_jobs import AgentJobs, signed
 from agent_process import CloudRunProcess, cloud_run_process
 
 import devserver
-from longtake.remote import RemoteOutcome, RemoteResult
+from activities.remote.protocol import RemoteOutcome, RemoteResult
 from longtake.stores.directory import DirectoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
@@ -133,7 +133,7 @@ async def test_settings_that_do_not_do_are_told_in_one_sentence(
             pass
 
     assert "has ended" in str(caught.value)
-    assert printed(tmp_path).startswith(f"remote.cloud_run: {said}")
+    assert printed(tmp_path).startswith(f"agent.cloud_run: {said}")
     assert len(printed(tmp_path).splitlines()) == 1
 
 

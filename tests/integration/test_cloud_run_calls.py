@@ -12,10 +12,10 @@ from metadata_server import MetadataServer, metadata_server
 from proxy import Proxy
 
 import devserver
-from activities.backends.calls import CallLostError
 from activities.backends.cloud_run import CloudRunService
-from activities.backends.id_tokens import IdTokens
-from activities.failures import AttemptError
+from activities.errors import AttemptError
+from activities.remote.google_auth import IdTokens
+from activities.remote.service import CallLostError
 
 PAYLOAD = {"jobPath": "http://files/job.json", "chunkIndex": 7}
 

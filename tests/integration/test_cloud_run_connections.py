@@ -16,10 +16,10 @@ from farm import eventually
 from figures import Figures
 from metadata_server import metadata_server
 
-from activities.backends.calls import Answer, CallLostError
 from activities.backends.cloud_run import CloudRunService
-from activities.backends.id_tokens import IdTokens
-from activities.failures import AttemptError
+from activities.errors import AttemptError
+from activities.remote.google_auth import IdTokens
+from activities.remote.service import Answer, CallLostError
 
 RUNS = 30
 RACES = 50

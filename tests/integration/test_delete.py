@@ -11,11 +11,11 @@ from minio import Minio
 from stored_jobs import Place
 
 from longtake import BadJobError, JobNotEndedError, JobState
-from longtake.deleting import delete_job
-from longtake.handing_in import handed_in
-from longtake.job import IfExists
-from longtake.stored import StoredJob
-from longtake.transfer import Transfer
+from longtake.models.job import IfExists
+from longtake.transfer.delete import delete_job
+from longtake.transfer.progress import Transfer
+from longtake.transfer.stored_job import StoredJob
+from longtake.transfer.upload_inputs import handed_in
 
 pytestmark = pytest.mark.integration
 

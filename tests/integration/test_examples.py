@@ -19,9 +19,9 @@ from films import frame_digests
 from temporalio.client import Client
 
 from longtake import JobState, JobStatus, RenderJobSpec, load_job
+from longtake.chunks import ChunkPlan
 from longtake.names import DEFAULT_TASK_QUEUE
-from longtake.planning import ChunkPlan
-from longtake.stores.opening import open_store
+from longtake.stores.factory import open_store
 
 pytestmark = pytest.mark.integration
 

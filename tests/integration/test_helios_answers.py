@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 from cloud_run_front import CloudRunFront, cloud_run_front
 
-from activities.backends import cloud_run_answers
-from activities.backends.calls import Answer, CallLostError, HeliosResult
 from activities.backends.cloud_run import CloudRunService
-from activities.failures import AttemptError
+from activities.errors import AttemptError
+from activities.remote import cloud_run
+from activities.remote.service import Answer, CallLostError, HeliosResult
 
 PAYLOAD = {"jobPath": "http://files/job.json", "chunkIndex": 0}
 TEMPLATE = {"message": "Render complete", "chunkIndex": 0, "output": "frame=10\n"}
@@ -131,7 +131,7 @@ async def test_an_answer_too_large_to_be_read_fails_no_finished_work(
     front: CloudRunFront, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("activities.backends.cloud_run.MOST_BYTES", 100_000)
-    monkeypatch.setattr(cloud_run_answers, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(cloud_run, "MOST_BYTES", 100_000)
     large = {"stdout": "x" * 5_000_000, "stderr": ""}
 
     assert await answered(front, 200, {"exitCode": 0, **large}) == HeliosResult(0, answer_was_lost=True)

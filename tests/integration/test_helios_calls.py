@@ -13,9 +13,9 @@ from helios_tasks import SETTINGS, Watcher, helios_task
 import devserver
 from activities.backends.backend import RenderTask
 from activities.backends.cloud_run import CloudRunService
-from activities.backends.helios_workers import HeliosWorkers
-from activities.failures import AttemptError, AttemptLostError, ThrottledError
-from longtake.policies import Timeouts
+from activities.errors import AttemptError, AttemptLostError, ThrottledError
+from activities.remote.helios import HeliosWorkers
+from longtake.models.policies import Timeouts
 
 
 @pytest_asyncio.fixture

@@ -10,8 +10,8 @@ from lambda_calls import called_service
 from lambda_service import LambdaService
 
 from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import Answer, CallLostError, HeliosResult
-from activities.failures import ThrottledError
+from activities.errors import ThrottledError
+from activities.remote.service import Answer, CallLostError, HeliosResult
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

@@ -10,14 +10,14 @@ from cloud_run_front import CloudRunFront, cloud_run_front
 from helios_tasks import JOB_URL, SETTINGS, Watcher, helios_task
 
 from activities.backends.backend import RenderTask
-from activities.backends.calls import Answer, HeliosResult
 from activities.backends.cloud_run import CloudRunService
-from activities.backends.helios_workers import HeliosWorkers
-from activities.failures import AttemptError
+from activities.errors import AttemptError
 from activities.processes.usage import Usage
-from longtake.attemptlog import AttemptLog
-from longtake.backends import CloudRunBackend, RemoteProtocol
-from longtake.policies import FailureRule, ProgressSpec, Retry, Verdict
+from activities.remote.helios import HeliosWorkers
+from activities.remote.service import Answer, HeliosResult
+from longtake.attempt_log import AttemptLog
+from longtake.models.backends import CloudRunBackend, RemoteProtocol
+from longtake.models.policies import FailureRule, ProgressSpec, Retry, Verdict
 
 
 @pytest_asyncio.fixture

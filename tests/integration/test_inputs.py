@@ -11,10 +11,10 @@ from projects import Project, contents
 
 from longtake import ChunkSpec, FrameRange, JobState, RenderJobSpec, load_job
 from longtake.errors import JobExistsError
-from longtake.handing_in import HandingIn, handed_in
 from longtake.input_files import measure_inputs
-from longtake.inputs import InputBundle, content_path
+from longtake.models.inputs import InputBundle, content_path
 from longtake.stores.store import Store
+from longtake.transfer.upload_inputs import HandingIn, handed_in
 
 pytestmark = pytest.mark.integration
 

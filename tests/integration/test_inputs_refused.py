@@ -11,9 +11,9 @@ from minio import Minio
 from projects import Project, contents
 
 from longtake import BadJobError, JobState
-from longtake.handing_in import HandingIn, handed_in
-from longtake.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
+from longtake.models.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
 from longtake.stores.store import Store
+from longtake.transfer.upload_inputs import HandingIn, handed_in
 
 pytestmark = pytest.mark.integration
 

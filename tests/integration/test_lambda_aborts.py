@@ -17,7 +17,7 @@ from lambda_calls import called_service
 from lambda_service import LambdaService
 
 from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import Answer
+from activities.remote.service import Answer
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

@@ -15,9 +15,9 @@ from lambda_service import LambdaService
 from loopback_http import Connection, HttpServer, Request
 
 from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import Service
-from activities.failures import AttemptError
-from longtake.remote import RemoteOutcome, RemoteResult
+from activities.errors import AttemptError
+from activities.remote.protocol import RemoteOutcome, RemoteResult
+from activities.remote.service import Service
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

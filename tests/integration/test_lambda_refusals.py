@@ -12,8 +12,8 @@ from lambda_service import LambdaService
 
 import devserver
 from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import CallLostError
-from activities.failures import AttemptError, ThrottledError
+from activities.errors import AttemptError, ThrottledError
+from activities.remote.service import CallLostError
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

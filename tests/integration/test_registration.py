@@ -11,8 +11,8 @@ from activities.processes.supervisor import Supervisor
 from activities.search_attributes import register_search_attributes
 from activities.settings import WorkerSettings
 from longtake import JobState, RenderClient
-from longtake.backends import BackendKind
 from longtake.errors import LongtakeError
+from longtake.models.backends import BackendKind
 from longtake.names import render_queue
 from worker import build_workers
 

@@ -18,19 +18,19 @@ from pydantic import SecretStr
 from remote_farm import FUNCTION, SECRET, Services, services
 from scripted_agent import Watcher
 
-from activities.attempts.remote_attempt import RemoteAttempt
 from activities.attempts.remote_host import RemoteHost
 from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import Service
 from activities.backends.cloud_run import CloudRunService
+from activities.remote.attempt import RemoteAttempt
+from activities.remote.call_records import RemoteCalls
+from activities.remote.protocol import RemoteOutcome
+from activities.remote.service import Service
 from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
 from activities.stores.records import Sidecar
-from activities.stores.remote_calls import RemoteCalls
 from longtake import FrameRange, RenderJobSpec, Timeouts
-from longtake.backends import BackendKind, CloudRunBackend, LambdaBackend
-from longtake.remote import RemoteOutcome
+from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend
+from longtake.models.messages import JobRef
 from longtake.stores.directory import DirectoryStore
-from longtake.work import JobRef
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

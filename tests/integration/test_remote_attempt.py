@@ -9,9 +9,9 @@ import pytest
 from farm import eventually
 from scripted_agent import KEY, Remote, Script, ScriptedAgent
 
-from activities.backends.calls import Answer, CallLostError
-from activities.failures import AttemptError, AttemptLostError, ThrottledError
-from longtake.remote import RemoteOutcome
+from activities.errors import AttemptError, AttemptLostError, ThrottledError
+from activities.remote.protocol import RemoteOutcome
+from activities.remote.service import Answer, CallLostError
 
 pytestmark = pytest.mark.integration
 

@@ -8,9 +8,9 @@ import pytest
 from farm import eventually
 from scripted_agent import KEY, Remote, ScriptedAgent
 
-from activities.backends.calls import Answer
-from activities.failures import AttemptError
-from longtake.remote import RemoteCall, RemoteOutcome
+from activities.errors import AttemptError
+from activities.remote.protocol import RemoteCall, RemoteOutcome
+from activities.remote.service import Answer
 
 pytestmark = pytest.mark.integration
 

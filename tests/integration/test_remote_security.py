@@ -12,9 +12,9 @@ from agent_edges import Edge, cloud_run_edge, lambda_edge, refused
 from agent_jobs import SECRET, AgentJobs, signed, signed_text
 from minio import Minio
 
-from activities.backends.calls import Answer, CallLostError
-from activities.failures import AttemptError
-from longtake.remote import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome, RemoteResult
+from activities.errors import AttemptError
+from activities.remote.protocol import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome, RemoteResult
+from activities.remote.service import Answer, CallLostError
 from longtake.stores.directory import DirectoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]

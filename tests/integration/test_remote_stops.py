@@ -7,8 +7,8 @@ import pytest
 from farm import eventually
 from scripted_agent import KEY, Remote, ScriptedAgent
 
-from activities.backends.calls import Answer
-from longtake.remote import RemoteOutcome
+from activities.remote.protocol import RemoteOutcome
+from activities.remote.service import Answer
 
 pytestmark = pytest.mark.integration
 

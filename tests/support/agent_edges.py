@@ -16,12 +16,12 @@ from lambda_service import lambda_service
 from minio import Minio
 
 from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import Answer, CallLostError, Service
 from activities.backends.cloud_run import CloudRunService
-from activities.failures import AttemptError
-from longtake.remote import RemoteOrder, RemoteResult
+from activities.errors import AttemptError
+from activities.remote.protocol import RemoteOrder, RemoteResult
+from activities.remote.service import Answer, CallLostError, Service
 
-HANDLER = "remote.lambda_handler.handler"
+HANDLER = "agent.lambda_handler.handler"
 
 
 @dataclass

@@ -13,13 +13,13 @@ from typing import Any
 from farm import RENDERER, Ledger, eventually
 from processtable import carrying
 
+from activities.remote.call_records import RemoteCalls
+from activities.remote.protocol import RemoteOrder, RemoteResult, SignedOrder, sign
 from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
 from activities.stores.records import Sidecar
-from activities.stores.remote_calls import RemoteCalls
 from longtake import FrameRange, RenderJobSpec, Retry, Timeouts
-from longtake.remote import RemoteOrder, RemoteResult, SignedOrder, sign
+from longtake.models.messages import JobRef
 from longtake.stores.store import Store
-from longtake.work import JobRef
 
 SECRET = "a secret that workers and agents share"
 FRAME_RENDERER = Path(__file__).with_name("frame_renderer.py")

@@ -11,21 +11,21 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from activities.attempts.remote_attempt import RemoteAttempt
 from activities.attempts.remote_host import Patience, RemoteHost
 from activities.backends.backend import Progress
-from activities.backends.calls import Answer, HeliosResult, unheard
-from activities.failures import AttemptError
+from activities.errors import AttemptError
+from activities.remote.attempt import RemoteAttempt
+from activities.remote.call_records import RemoteCalls
+from activities.remote.protocol import RemoteOrder, RemoteOutcome, RemoteProgress, RemoteResult, verify
+from activities.remote.service import Answer, HeliosResult, unheard
 from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
 from activities.stores.publish import hand_in, publish
 from activities.stores.records import Sidecar
-from activities.stores.remote_calls import RemoteCalls
 from longtake import FrameRange, RenderJobSpec
-from longtake.backends import LambdaBackend
-from longtake.remote import RemoteOrder, RemoteOutcome, RemoteProgress, RemoteResult, verify
-from longtake.status import RemoteStop
+from longtake.models.backends import LambdaBackend
+from longtake.models.messages import JobRef
+from longtake.models.status import RemoteStop
 from longtake.stores.directory import DirectoryStore
-from longtake.work import JobRef
 
 SECRET = "a-secret-of-the-tests"
 KEY = chunk_key(0)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from remote.settings import AgentSettings
+from agent.settings import AgentSettings
 
 ROOT = Path(__file__).parents[2]
-IMAGES = {"aws": "remote.lambda_handler", "gcp": "remote.cloud_run"}
+IMAGES = {"aws": "agent.lambda_handler", "gcp": "agent.cloud_run"}
 EXTRAS = {"aws": "lambda", "gcp": "cloud-run"}
 
 # Which permission each call of boto3 takes: https://docs.aws.amazon.com/service-authorization/latest/reference/
@@ -102,7 +102,7 @@ def test_an_image_holds_all_that_the_agent_imports(cloud: str, tmp_path: Path) -
 
     # In a folder and with a path of its own: the checkout must not help out.
     done = subprocess.run(
-        [sys.executable, "-P", "-c", f"import {IMAGES[cloud]}, activities.processes.supervisor_process"],
+        [sys.executable, "-P", "-c", f"import {IMAGES[cloud]}, activities.processes.supervisor_main"],
         cwd=tmp_path,
         env={"PYTHONPATH": f"{tmp_path}:{ROOT / 'client'}", "PATH": "/usr/bin:/bin"},
         capture_output=True,

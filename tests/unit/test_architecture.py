@@ -116,7 +116,7 @@ def test_nothing_but_the_reader_of_yaml_texts_imports_it_at_once() -> None:
         for path in parts()["longtake"]
         if "cli" not in path.parts
         for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ImportFrom) and node.module == "longtake.yamltext"
+        if isinstance(node, ast.ImportFrom) and node.module == "longtake.jobfile.safe_yaml"
     ]
 
     assert eager == []

@@ -11,10 +11,10 @@ import pytest
 
 from activities.backends.backend import Progress, RenderTask
 from activities.backends.local import LocalBackend
-from activities.failures import AttemptError, AttemptLostError
+from activities.errors import AttemptError, AttemptLostError
 from activities.processes.errors import KeeperLostError, ProcessSurvivedError, SupervisorError
 from activities.processes.usage import Usage
-from longtake.policies import Timeouts
+from longtake.models.policies import Timeouts
 
 BOUND_SECONDS = 20
 

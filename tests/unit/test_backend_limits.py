@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from activities.backends.clock import RenderClock
-from activities.backends.linger import Linger, Sight, look_at_outputs
 from activities.backends.movement import Movement
+from activities.backends.stall_detection import Linger, Sight, look_at_outputs
 from activities.processes.usage import Usage
 
 

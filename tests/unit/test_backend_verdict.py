@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from activities.backends.ending import Ending, course, in_bytes
+from activities.backends.exit_status import Ending, course, in_bytes
 from activities.backends.logsearch import LogSearch
 from activities.backends.movement import Movement
 from activities.backends.verdict import Decision, decide
 from activities.processes.usage import Usage
 from activities.progress.reader import Reading
-from longtake.policies import FailureRule, Retry, Verdict
+from longtake.models.policies import FailureRule, Retry, Verdict
 
 FAILED = Ending(1)
 FINE = Ending(0)

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from longtake.backends import BackendKind
 from longtake.cli.app import main
+from longtake.cli.control import brought_about
 from longtake.cli.endings import ending
-from longtake.cli.looking import facts
 from longtake.cli.remotely import money, stopped
-from longtake.cli.steering import brought_about
+from longtake.cli.status import facts
 from longtake.cli.views import LineView
+from longtake.models.backends import BackendKind
+from longtake.models.status import JobMetrics, JobPhase, JobState, JobStatus, RemoteStop, RemoteStops, RenderJobResult
 from longtake.requests import PauseMode
-from longtake.status import JobMetrics, JobPhase, JobState, JobStatus, RemoteStop, RemoteStops, RenderJobResult
 
 Captured = pytest.CaptureFixture[str]
 

@@ -9,26 +9,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from longtake.cli.control import brought_about
 from longtake.cli.endings import ending
+from longtake.cli.formatting import duration, film, size
 from longtake.cli.logreader import LogReader, readable
 from longtake.cli.pace import Pace
 from longtake.cli.picture import running_table
-from longtake.cli.steering import brought_about
 from longtake.cli.terminal import shortened
 from longtake.cli.views import JsonView, LineView, View
 from longtake.cli.watching import follow
-from longtake.cli.words import duration, film, size
 from longtake.errors import NotReachableError
+from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RenderJobResult, RunningChunk
 from longtake.plaintext import plain
 from longtake.requests import PauseMode
-from longtake.status import (
-    ChunkFailure,
-    JobPhase,
-    JobState,
-    JobStatus,
-    RenderJobResult,
-    RunningChunk,
-)
 
 Captured = pytest.CaptureFixture[str]
 

@@ -9,11 +9,11 @@ import pytest
 import typer
 
 from activities.settings import WorkerSettings
+from agent.settings import AgentSettings
 from longtake.cli.app import app
-from longtake.jobfile import read_job
+from longtake.jobfile.loader import read_job
+from longtake.jobfile.safe_yaml import load
 from longtake.prices import Prices
-from longtake.yamltext import load
-from remote.settings import AgentSettings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

@@ -3,8 +3,8 @@
 import pytest
 
 from longtake import FrameRange, RenderJobSpec
-from longtake.handing_in import handed_in
-from longtake.inputs import InputBundle
+from longtake.models.inputs import InputBundle
+from longtake.transfer.upload_inputs import handed_in
 
 
 @pytest.mark.parametrize("inputs", [(), InputBundle(sha256="a" * 64, files=1, size_bytes=3)])

@@ -11,8 +11,8 @@ import pytest_asyncio
 from metadata_server import MetadataServer, claims_of, metadata_server
 
 import devserver
-from activities.backends.id_tokens import IdTokens
-from activities.failures import AttemptError, ThrottledError
+from activities.errors import AttemptError, ThrottledError
+from activities.remote.google_auth import IdTokens
 
 AUDIENCE = "https://render-abc.a.run.app"
 

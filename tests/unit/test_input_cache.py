@@ -20,10 +20,10 @@ from activities.stores.file_locks import locked
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob
 from longtake import RenderJobSpec
-from longtake.inputs import InputManifest, manifest_path
-from longtake.stores.opening import open_store
+from longtake.models.inputs import InputManifest, manifest_path
+from longtake.models.messages import JobRef
+from longtake.stores.factory import open_store
 from longtake.stores.store import StoreError
-from longtake.work import JobRef
 
 LIMIT = 10**9
 

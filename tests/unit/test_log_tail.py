@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.processes.bounded_log import SEGMENT_BYTES, BoundedLog
-from activities.progress.ending import log_tail, telling_lines
+from activities.processes.child import SEGMENT_BYTES, BoundedLog
+from activities.progress.log_errors import log_tail, telling_lines
 
 FFMPEG_PROGRESS = (
     "frame=0\nfps=0.00\nstream_0_0_q=0.0\nbitrate=  -0.0kbits/s\ntotal_size=0\nout_time_us=N/A\nout_time=N/A\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.processes.bounded_log import SEGMENT_BYTES, BoundedLog
-from longtake.attemptlog import AttemptLog
+from activities.processes.child import SEGMENT_BYTES, BoundedLog
+from longtake.attempt_log import AttemptLog
 from longtake.cli.app import main
 from longtake.cli.loglines import LogLines
 from longtake.cli.logreader import LogReader

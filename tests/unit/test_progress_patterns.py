@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from activities.progress.ownpatterns import OwnPatterns
+from activities.progress.patterns import OwnPatterns
 from activities.progress.reader import ProgressReader, Reading
-from longtake.policies import ProgressFormat, ProgressSpec
+from longtake.models.policies import ProgressFormat, ProgressSpec
 
 
 def read(folder: Path, printed: str, *patterns: str, fatal: tuple[str, ...] = ()) -> Reading:

@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.progress.ending import log_tail, telling_lines
 from activities.progress.lines import LONGEST_LINE_BYTES, LineSplitter, text_of
+from activities.progress.log_errors import log_tail, telling_lines
 from activities.progress.reader import ProgressReader, Reading
-from longtake.policies import ProgressSpec
+from longtake.models.policies import ProgressSpec
 
 PRINTED = Path(__file__).parent / "printed"
 

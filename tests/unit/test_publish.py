@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from activities.failures import AttemptError
+from activities.errors import AttemptError
 from activities.stores.job_folder import JobFolder, chunk_key
 from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
 from activities.stores.records import Sidecar

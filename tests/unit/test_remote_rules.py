@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from bad_files import GOOD, HELIOS
 
-from longtake.backends import BackendKind, CloudRunBackend, LambdaBackend, chunk_limit_seconds, frames_within
 from longtake.errors import BadJobError
-from longtake.jobfile import load_job, read_job
+from longtake.jobfile.loader import load_job, read_job
+from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend, chunk_limit_seconds, frames_within
 
 S3 = "s3://films/2025"
 LIST: dict[str, Any] = {"frames": None, "chunks": [{"start": 0, "count": 10}]}

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from activities.failures import AttemptError, AttemptLostError
+from activities.errors import AttemptError, AttemptLostError
+from activities.remote.protocol import RemoteOutcome, RemoteResult
+from agent.helios import MOST_BYTES, text_of
+from agent.settings import AgentSettings
 from longtake import BadJobError, ChunkSpec, FrameRange, RenderJobSpec
+from longtake.chunks import Chunk, ChunkPlan
 from longtake.errors import LongtakeError
-from longtake.planning import Chunk, ChunkPlan
-from longtake.remote import RemoteOutcome, RemoteResult
-from remote.helios import MOST_BYTES, text_of
 from remote.helios_answers import request_in
 from remote.instance import count_tagged, memory_mb
 from remote.last_word import LastWord
 from remote.out_of_time import TimeUsed, too_large
-from remote.settings import AgentSettings
 from remote.url_prefix import begins_with
 
 GOOD = {

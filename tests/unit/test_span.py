@@ -10,23 +10,23 @@ from temporalio.testing import ActivityEnvironment
 from activities.attempts.attempt import Bill
 from activities.attempts.host import Host
 from activities.attempts.next_try import NextTry, seconds_until_room
-from activities.attempts.span import Span
+from activities.attempts.span_attempt import Span
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.failures import AttemptError, ThrottledError
+from activities.errors import AttemptError, ThrottledError
+from activities.job_watch import JobWatch
 from activities.processes.programs import Programs
 from activities.processes.usage import Usage
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob
 from activities.stores.records import Sidecar
 from activities.watching.job_orders import JobOrders
-from activities.watching.job_watch import JobWatch
+from longtake.chunks import Chunk
 from longtake.errors import ErrorType
-from longtake.job import FrameRange, RenderJobSpec
-from longtake.planning import Chunk
-from longtake.policies import FailurePolicy, Retry
-from longtake.status import RemoteStop
-from longtake.stores.opening import open_store
-from longtake.work import ChunkBill, Heartbeat, JobRef, SpanOrder, SpanReport
+from longtake.models.job import FrameRange, RenderJobSpec
+from longtake.models.messages import ChunkBill, Heartbeat, JobRef, SpanOrder, SpanReport
+from longtake.models.policies import FailurePolicy, Retry
+from longtake.models.status import RemoteStop
+from longtake.stores.factory import open_store
 
 # What an attempt does when it is run: it returns when the chunk is published.
 Script = Callable[[RenderWatcher], Awaitable[None]]

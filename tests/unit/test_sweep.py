@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from survivors import survivors
 
-from activities.processes.sweep import sweep_leftovers
+from activities.processes.orphans import sweep_leftovers
 from activities.processes.worker_mark import WORKER_VARIABLE, WorkerMark
 
 

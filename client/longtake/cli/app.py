@@ -11,17 +11,17 @@ import typer
 from temporalio.service import RPCError
 from typer.core import TyperGroup
 
-from longtake.cli.deleting import delete
+from longtake.cli.control import cancel, pause, resume
 from longtake.cli.doctor import doctor
 from longtake.cli.exits import ExitCode, code_of, explained
 from longtake.cli.fetching import fetch
-from longtake.cli.jobs import submit, watch
+from longtake.cli.files import delete
 from longtake.cli.logs import logs
-from longtake.cli.looking import list_, status
 from longtake.cli.mending import retry, skip
-from longtake.cli.plans import plan
+from longtake.cli.plan import plan
 from longtake.cli.session import Settings
-from longtake.cli.steering import cancel, pause, resume
+from longtake.cli.status import list_, status
+from longtake.cli.submit import submit, watch
 from longtake.cli.terminal import say
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE

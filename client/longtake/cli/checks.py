@@ -20,10 +20,10 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.backends import BackendKind
 from longtake.cli.exits import explained
 from longtake.cli.remotely import PLATFORMS
 from longtake.errors import NotReachableError
+from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
 
 _LEAST_PYTHON = (3, 11)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from longtake.errors import BadJobError
-from longtake.job import MOST_CHUNKS
+from longtake.models.job import MOST_CHUNKS
 from longtake.ranges import Range, RangeSet
 
 _PART = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)

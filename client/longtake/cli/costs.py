@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from longtake.backends import CloudRunBackend, RemoteBackend, chunk_limit_seconds, frames_within
+from longtake.chunks import ChunkPlan
+from longtake.cli.formatting import duration, plural
 from longtake.cli.remotely import money, place
-from longtake.cli.words import duration, plural
-from longtake.job import RenderJobSpec
-from longtake.planning import ChunkPlan
+from longtake.models.backends import CloudRunBackend, RemoteBackend, chunk_limit_seconds, frames_within
+from longtake.models.job import RenderJobSpec
 from longtake.prices import Prices
 
 

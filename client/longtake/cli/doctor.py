@@ -8,8 +8,8 @@ from rich.text import Text
 
 from longtake.cli.checks import Check, check_host, check_temporal
 from longtake.cli.exits import ExitCode
-from longtake.cli.jobs import Json
 from longtake.cli.session import run, settings_of
+from longtake.cli.submit import Json
 from longtake.cli.terminal import answer_json, show
 from longtake.client import RenderClient
 from longtake.errors import NotReachableError

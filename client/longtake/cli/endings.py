@@ -1,8 +1,8 @@
 """How a job ended, in one line."""
 
+from longtake.cli.formatting import duration, film, took
 from longtake.cli.remotely import billed, stopped
-from longtake.cli.words import duration, film, took
-from longtake.status import JobState, JobStatus
+from longtake.models.status import JobState, JobStatus
 
 
 def ending(status: JobStatus) -> str:

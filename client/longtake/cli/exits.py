@@ -14,7 +14,7 @@ from longtake.errors import (
     NotReachableError,
     StoreUnusableError,
 )
-from longtake.status import JobState
+from longtake.models.status import JobState
 
 
 class ExitCode(IntEnum):

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from longtake.cli.exits import ExitCode
-from longtake.cli.jobs import JobId
+from longtake.cli.formatting import plural, size
 from longtake.cli.session import run
+from longtake.cli.submit import JobId
 from longtake.cli.terminal import answer, say
 from longtake.cli.transfer import TransferView
-from longtake.cli.words import plural, size
 from longtake.client import RenderClient
-from longtake.fetching import Fetched
-from longtake.stored import StoredJob
+from longtake.transfer.fetch import Fetched
+from longtake.transfer.stored_job import StoredJob
 
 Store = Annotated[
     str | None,

@@ -6,10 +6,10 @@ from typing import Self
 
 from rich.progress import Progress, TaskID
 
+from longtake.cli.formatting import plural, size
 from longtake.cli.terminal import say, stderr
 from longtake.cli.transfer import transfer_bar
-from longtake.cli.words import plural, size
-from longtake.handing_in import HandingIn
+from longtake.transfer.upload_inputs import HandingIn
 
 
 class HandingInView:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from longtake.cli.formatting import advice
 from longtake.cli.remotely import stopped
 from longtake.cli.terminal import shortened
-from longtake.cli.words import advice
+from longtake.models.status import ChunkFailure, JobState, JobStatus
 from longtake.plaintext import plain
-from longtake.status import ChunkFailure, JobState, JobStatus
 
 # Failed tries told one by one; on a farm where every chunk fails they would hide everything else.
 _MOST_TRIES = 20

@@ -11,7 +11,7 @@ from longtake.cli.happenings import Happenings
 from longtake.cli.pace import Pace
 from longtake.cli.picture import headline, overall, running_table
 from longtake.cli.terminal import one_line
-from longtake.status import JobStatus
+from longtake.models.status import JobStatus
 
 # More rows than this are no picture any more.
 _MOST_ROWS = 20

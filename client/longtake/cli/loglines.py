@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from longtake.attemptlog import AttemptLog
+from longtake.attempt_log import AttemptLog
 
 # Read at a time; what is held in memory is a few times as much, however long a log or a line is.
 _PIECE_BYTES = 256 * 1024

@@ -8,11 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from longtake.cli.logreader import LOG_NAME
-from longtake.outputs import BOOKKEEPING_FOLDER
-from longtake.stored import visible
-from longtake.stores.opening import is_bucket
+from longtake.paths import BOOKKEEPING_FOLDER
+from longtake.stores.factory import is_bucket
 from longtake.stores.store import Store, StoredFile, each
-from longtake.transfer import store_of
+from longtake.transfer.progress import store_of
+from longtake.transfer.stored_job import visible
 
 # Workers send what has grown every few seconds; more looks would show nothing new and cost money.
 _SYNC_SECONDS = 2.0

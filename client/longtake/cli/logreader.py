@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from longtake.attemptlog import AttemptLog
+from longtake.attempt_log import AttemptLog
+from longtake.cli.formatting import size
 from longtake.cli.loglines import LogLines
 from longtake.cli.terminal import say
-from longtake.cli.words import size
 from longtake.plaintext import Redactor, plain
 
 # `000007.<attempt>.log` and `film.<attempt>.log`, as workers name them; `.<offset>` behind that in segments.

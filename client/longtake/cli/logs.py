@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.jobs import JobId
 from longtake.cli.logmirror import log_folder
 from longtake.cli.logreader import LogReader
 from longtake.cli.session import run
+from longtake.cli.submit import JobId
 from longtake.client import RenderClient
+from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, LongtakeError
-from longtake.threads import in_thread
 
 _LOOK_SECONDS = 0.5
 

@@ -5,15 +5,15 @@ from typing import Annotated
 import typer
 
 from longtake.cli.chunks import chunk_ranges
-from longtake.cli.jobs import JobId, Json, launch
+from longtake.cli.formatting import plural
 from longtake.cli.session import run
+from longtake.cli.submit import JobId, Json, launch
 from longtake.cli.terminal import answer, answer_json, say
-from longtake.cli.words import plural
 from longtake.client import RenderClient
 from longtake.errors import BadJobError, JobEndedError
 from longtake.handle import JobHandle
+from longtake.models.status import JobStatus
 from longtake.ranges import shown
-from longtake.status import JobStatus
 
 
 def retry(

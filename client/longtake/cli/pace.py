@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from longtake.status import JobState, JobStatus
+from longtake.models.status import JobState, JobStatus
 
 # Long enough to smooth over renderers that report every few seconds.
 _WINDOW_SECONDS = 60.0

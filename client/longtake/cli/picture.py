@@ -7,12 +7,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from longtake.cli.formatting import STATE_STYLES, asides, duration, plural, size, standing, took
 from longtake.cli.pace import Pace
 from longtake.cli.remotely import money
 from longtake.cli.terminal import one_line
-from longtake.cli.words import STATE_STYLES, asides, duration, plural, size, standing, took
+from longtake.models.status import JobStatus, RunningChunk
 from longtake.plaintext import plain
-from longtake.status import JobStatus, RunningChunk
 
 # A narrower screen needs its columns for bars, hosts and what went wrong.
 _WIDE = 90

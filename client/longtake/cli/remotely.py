@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from longtake.backends import BackendKind, RemoteBackend
-from longtake.cli.words import duration, plural
+from longtake.cli.formatting import duration, plural
+from longtake.models.backends import BackendKind, RemoteBackend
+from longtake.models.status import JobStatus, RemoteStop, RemoteStops
 from longtake.plaintext import plain
-from longtake.status import JobStatus, RemoteStop, RemoteStops
 
 PLATFORMS = {BackendKind.LOCAL: "hosts of your own", BackendKind.LAMBDA: "Lambda", BackendKind.CLOUD_RUN: "Cloud Run"}
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from longtake.cli.terminal import stderr
-from longtake.transfer import Transfer
+from longtake.transfer.progress import Transfer
 
 
 def transfer_bar(console: Console) -> Progress:

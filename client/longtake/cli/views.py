@@ -3,11 +3,11 @@
 from types import TracebackType
 from typing import Protocol, Self
 
+from longtake.cli.formatting import asides, duration, plural, standing
 from longtake.cli.happenings import Happenings
 from longtake.cli.live import LiveView
 from longtake.cli.terminal import answer_json_line, say, stderr
-from longtake.cli.words import asides, duration, plural, standing
-from longtake.status import JobStatus
+from longtake.models.status import JobStatus
 
 # A line each 5 %: a log of a job that takes days stays readable.
 _STEP_PERCENT = 5

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from longtake.cli.views import View
 from longtake.errors import NotReachableError
-from longtake.status import JobState, JobStatus
+from longtake.models.status import JobState, JobStatus
 
 # A terminal is looked at this often; a look costs the server some 2 ms.
 _LOOK_SECONDS = 0.5

@@ -14,7 +14,7 @@ from longtake.stores.s3_copy import copy
 from longtake.stores.s3_download import digest_of, download
 from longtake.stores.s3_keys import Keys
 from longtake.stores.s3_objects import Objects, stored_file
-from longtake.stores.s3_upload import upload, write, write_new
+from longtake.stores.s3_transfer import upload, write, write_new
 from longtake.stores.store import StoredFile, StoreError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from longtake.sentences import plainly
+from longtake.text import plainly
 
 # What a call to a store raises when the store, or the way to it, is at fault.
 StoreFault = (BotoCoreError, ClientError, HTTPError)

@@ -1,0 +1,204 @@
+"""Accepting a job on a worker: what only the host can know of its paths, programs and neighbours."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from activities.allowed_stores import Places
+from activities.attempts.host import Host
+from activities.media.audio import inspect_audio
+from activities.media.errors import MediaError
+from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
+from activities.stores.neighbours import maker_of, reusable
+from activities.stores.standing import is_intact, revoke
+from activities.stores.taken import outputs_in_the_way
+from longtake.errors import BadJobError
+from longtake.models.inputs import InputBundle
+from longtake.models.job import IfExists
+from longtake.models.messages import JobRef, PlanOrder
+from longtake.ranges import Range, RangeSet
+from longtake.stores.factory import open_store
+from longtake.stores.store import StoreError, each
+
+
+class Acceptance:
+    """Checks one job and writes it down; nothing is written before all checks have passed.
+
+    Args:
+        order: The job.
+        host: What this worker offers.
+        places: What it lets jobs use.
+    """
+
+    def __init__(self, order: PlanOrder, host: Host, places: Places) -> None:
+        self._host = host
+        self._places = places
+        url = places.store_of(order.job)
+        self._store = open_store(url, scratch=host.scratch)
+        base_dir = url if self._store.is_local else None
+        self.job = order.job.model_copy(update={"base_dir": base_dir})
+        self.folder = JobFolder(self._store, order.id)
+        bucket = "" if self._store.is_local else url
+        self.ref = JobRef(id=order.id, base_dir=base_dir or "", store=bucket, digest=self.job.digest())
+
+    def run(self) -> OpenJob:
+        """Return the accepted job.
+
+        Raises:
+            BadJobError: One sentence that names the field and the fix.
+        """
+        self._check_store()
+        chunk_list = self._read_chunk_list()
+        self.folder.check_same(self.job)
+        opened = OpenJob(self.folder, self.ref, self.job, chunk_list)
+        self._check_handed_in()
+        if self._needs_inputs:
+            self._check_with_inputs(opened)
+        settle = self._check_outputs(opened)
+        self.folder.create(self.job, chunk_list)
+        for step in settle:
+            step()
+        return opened
+
+    def finished(self, opened: OpenJob) -> tuple[Range, ...]:
+        """Return the chunks that need no rendering.
+
+        A chunk whose files were damaged or removed since is taken back.
+        """
+        published = [chunk for chunk in self.folder.published() if chunk < len(opened.chunks)]
+        done = RangeSet()
+        for chunk, intact in zip(published, each(self._store, self._is_intact, published), strict=True):
+            if intact:
+                done.add(chunk, chunk + 1)
+            else:
+                revoke(self.folder, chunk_key(chunk))
+        return done.ranges
+
+    @property
+    def _needs_inputs(self) -> bool:
+        """Whether this worker has to look into them: what agents render they fetch themselves."""
+        job = self.job
+        return self._store.is_local or job.remote is None or bool(job.audio or job.merge_command)
+
+    def _check_with_inputs(self, opened: OpenJob) -> None:
+        try:
+            with self._host.inputs.laid_out(opened) as workdir:
+                self._check_inputs(workdir)
+                self._check_programs(workdir)
+                self._check_audio(workdir)
+        except StoreError as error:
+            if error.passing:
+                raise
+            raise BadJobError(f"inputs: {error}") from error
+
+    def _is_intact(self, chunk: int) -> bool:
+        sidecar = self.folder.sidecar(chunk_key(chunk))
+        return sidecar is not None and is_intact(self._store, sidecar)
+
+    def _check_store(self) -> None:
+        if not self._store.is_local:
+            try:
+                # A look at one file cannot tell a bucket that is not there from an empty one.
+                self._store.names(self.folder.path)
+            except StoreError as error:
+                if error.passing:
+                    raise
+                raise BadJobError(f"store: {error}") from error
+            return
+        base = Path(self._store.url)
+        self._places.check(base, "base_dir")
+        if not base.is_dir():
+            raise BadJobError(f"base_dir: there is no folder {base} on this worker; make it, or share it")
+        if not os.access(base, os.W_OK | os.X_OK):
+            raise BadJobError(f"base_dir: {base} may not be written by the worker; change its permissions")
+
+    def _read_chunk_list(self) -> bytes | None:
+        if self.job.chunk_list is None:
+            return None
+        place = self._store.locate(self.job.chunk_list.path)
+        if self._store.is_local:
+            self._places.check(Path(place), "chunks.path")
+        stored = self.folder.list_file
+        try:
+            raw = self._store.read(stored if self._store.stat(stored) else place)
+        except OSError as error:
+            raise BadJobError(f"chunks.path: {place} cannot be read ({error.strerror}); put it there") from error
+        if hashlib.sha256(raw).hexdigest() != self.job.chunk_list.sha256:
+            raise BadJobError(f"chunks.sha256: {place} is not the file it was; submit the job again")
+        return raw
+
+    def _check_handed_in(self) -> None:
+        if not self._store.is_local and not isinstance(self.job.inputs, InputBundle) and self.job.inputs:
+            raise BadJobError(
+                f"inputs[0]: {self.job.inputs[0]} was not handed in to {self._store.url}; submit the job with "
+                "`longtake submit`, which does so"
+            )
+
+    def _check_inputs(self, workdir: Path) -> None:
+        if isinstance(self.job.inputs, InputBundle):
+            return
+        for index, name in enumerate(self.job.inputs):
+            path = workdir / name
+            self._places.check(path, f"inputs[{index}]")
+            if not path.exists():
+                raise BadJobError(f"inputs[{index}]: there is no {path}; put it there or leave it out")
+
+    def _check_programs(self, workdir: Path) -> None:
+        if self.job.remote is not None:
+            # The agent has programs of its own, and looks at them before it begins.
+            commands = {"merge_command": self.job.merge_command}
+        else:
+            commands = {"command": self.job.command, "merge_command": self.job.merge_command, "check": self.job.check}
+            commands |= {f"chunks[{i}].command": chunk.command for i, chunk in enumerate(self.job.inline_chunks)}
+        for field, command in commands.items():
+            if command is not None:
+                self._host.programs.resolve(command, base_dir=workdir, field=field)
+
+    def _check_audio(self, workdir: Path) -> None:
+        if self.job.audio is None:
+            return
+        path = workdir / self.job.audio
+        if self._store.is_local:
+            self._places.check(path, "audio")
+        try:
+            inspect_audio(path)
+        except MediaError as error:
+            raise BadJobError(f"audio: {error.sentence}; name a file with sound") from error
+
+    def _check_outputs(self, opened: OpenJob) -> list[Callable[[], object]]:
+        """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
+        settle: list[Callable[[], object]] = []
+        goes_on = self.folder.is_begun
+        for key, field, location in outputs_in_the_way(opened, self._places):
+            if self._is_ours(key):
+                continue
+            if goes_on and maker_of(location, self._store) is None:
+                # The place was this job's before the file came there: publishing moves strangers aside.
+                continue
+            name = location.rpartition("/")[2]
+            if self.job.if_exists is IfExists.REPLACE:
+                settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
+            elif self.job.if_exists is IfExists.REUSE and (proven := reusable(self.folder, key, self.ref.digest)):
+                settle.append(partial(self._store.copy, proven, self.folder.sidecar_path(key)))
+            else:
+                raise BadJobError(self._why_refused(location, field))
+        return settle
+
+    def _why_refused(self, location: str, field: str) -> str:
+        maker = maker_of(location, self._store)
+        by = f", made by job {maker}" if maker else ""
+        if self.job.if_exists is IfExists.REUSE:
+            return (
+                f"if_exists: {location} is there already{by}, and is no proven output of this very work; choose "
+                f"another {field}, remove the file, or set if_exists to replace"
+            )
+        return (
+            f"if_exists: {location} is there already{by}; choose another {field}, remove the file, or set if_exists "
+            "to reuse or replace"
+        )
+
+    def _is_ours(self, key: str) -> bool:
+        stat = self._store.stat
+        return stat(self.folder.sidecar_path(key)) is not None or stat(self.folder.claim_path(key)) is not None

@@ -1,0 +1,179 @@
+"""Rendering an image sequence: only what is missing of it, and keeping each frame when it is finished."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from activities.attempts.finished_frames import FinishedFrames
+from activities.attempts.run_watcher import RunWatcher
+from activities.backends.backend import Backend, Progress, RenderTask, RenderWatcher
+from activities.backends.tasks import end_of
+from activities.processes.usage import Usage
+from activities.stores.kept_frames import FinishedFrame, KeptFrames
+from longtake.chunks import Chunk
+from longtake.concurrency import in_thread, to_the_end
+from longtake.ranges import Range, RangeSet, shown
+from longtake.stores.directory import lend
+
+_log = logging.getLogger(__name__)
+
+# Often enough that a kill costs a second of work, seldom enough to cost nothing beside it.
+_KEEP_SECONDS = 1.0
+
+# The folder of an attempt where its frames come together; its commands write beside it, each in a place of its own,
+# so that none of them can write into what another one has finished.
+_TOGETHER = "whole"
+
+# Return the task that renders a part of the chunk below this folder.
+MakeTask = Callable[[Chunk, Path, FinishedFrames], RenderTask]
+
+
+class FrameRuns:
+    """The commands that render one chunk of images, as many as it has gaps.
+
+    Args:
+        backend: Where they run.
+        chunk: The chunk.
+        place: The attempt's own folder.
+        names: Path of each frame below a folder, in order.
+        kept: The frames of this chunk that are kept, by all attempts; None where only the whole chunk counts.
+        make_task: What makes a command of a part.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        chunk: Chunk,
+        place: Path,
+        names: list[Path],
+        kept: KeptFrames | None,
+        make_task: MakeTask,
+    ) -> None:
+        self._backend = backend
+        self._chunk = chunk
+        self._place = place
+        self._names = names
+        self._kept = kept
+        self._make_task = make_task
+        self._runs: list[tuple[FinishedFrames, bool]] = []
+        self._there = RangeSet()
+        self.used = Usage()
+
+    @property
+    def together(self) -> Path:
+        """The folder below which all frames are when they are rendered."""
+        return self._place / _TOGETHER
+
+    @property
+    def files(self) -> list[Path]:
+        """All frames there, in order."""
+        return [self.together / name for name in self._names]
+
+    async def render(self, watcher: RenderWatcher) -> None:
+        """Render what is missing, each gap with a command of its own.
+
+        Raises:
+            AttemptError: A command has failed.
+        """
+        stop = threading.Event()
+        await in_thread(partial(self._begin, stop), stop)
+        everything = (self._chunk.start, self._chunk.stop)
+        gaps = self._there.gaps(*everything).ranges
+        watcher.progress(Progress(frames_done=len(self._there)))
+        for gap in gaps:
+            await self._render_part(gap, watcher)
+        if gaps != (everything,) and any(map(self._has_other_names, gaps)):
+            # It numbers its files in a way of its own: only those of the whole chunk get the names that are asked for.
+            _log.warning("%s: the command cannot render frames %s alone; rendering all", self._place, shown(gaps))
+            await self._render_part(everything, watcher)
+
+    def keep(self) -> None:
+        """Keep what is finished, also of a command that was ended in the middle; blocking, and never fails."""
+        for finished, ended_well in self._runs:
+            self._keep(finished, writer_is_done=ended_well)
+
+    def _begin(self, stop: threading.Event) -> None:
+        """Take over what earlier attempts have finished."""
+        self._make_folders(self.together)
+        if self._kept is None:
+            return
+        there = self._kept.verified(stop)
+        if len(there) < self._chunk.count:
+            there = self._salvaged(set(there)) | there
+        self._take_over(there)
+
+    def _salvaged(self, kept: set[int]) -> dict[int, Path]:
+        """Keep what attempts have finished that could not say so any more; their files stay where they are."""
+        found: dict[int, FinishedFrame] = {}
+        for folder in self._other_places():
+            files = {frame: folder / name for frame, name in enumerate(self._names)}
+            found |= {frame.frame: frame for frame in FinishedFrames(files).take() if frame.frame not in kept}
+        if self._kept is not None:
+            self._kept.keep(self._place.name, found.values())
+        return {number: frame.path for number, frame in found.items()}
+
+    def _other_places(self) -> Iterator[Path]:
+        """Return the folders in which commands of other attempts have written, or still do."""
+        for attempt in sorted(self._place.parent.iterdir()):
+            if attempt != self._place and attempt.is_dir():
+                yield from (folder for folder in sorted(attempt.iterdir()) if folder.is_dir())
+
+    def _take_over(self, frames: Mapping[int, Path]) -> None:
+        files = self.files
+        for frame, path in frames.items():
+            # Gone, where another attempt has published the chunk meanwhile, or where the renderer never wrote it.
+            with suppress(FileNotFoundError, IndexError):
+                lend(path, files[frame])
+                self._there.add(self._chunk.start + frame, self._chunk.start + frame + 1)
+
+    async def _render_part(self, frames: Range, watcher: RenderWatcher) -> None:
+        start, stop = frames
+        part = self._chunk.part(start, stop)
+        place = self._part_place(frames)
+        files = {number - self._chunk.start: place / self._name(number) for number in range(start, stop)}
+        finished = FinishedFrames(files)
+        await in_thread(partial(self._make_folders, place))
+        run = RunWatcher(watcher, before=len(self._there), count=part.count, used=self.used)
+        self._runs.append((finished, False))
+        keeping = asyncio.ensure_future(self._keep_on(finished))
+        try:
+            self.used += await self._backend.render(self._make_task(part, place, finished), run)
+        finally:
+            keeping.cancel()
+            await to_the_end(end_of(keeping))
+        self._runs[-1] = (finished, True)
+        await in_thread(partial(self._take_over, files))
+        watcher.progress(Progress(frames_done=len(self._there), usage=self.used))
+
+    def _has_other_names(self, gap: Range) -> bool:
+        """Tell whether the command that rendered a gap wrote files, and none of those it was asked for."""
+        place = self._part_place(gap)
+        return not self._there.within(*gap) and any(path.is_file() for path in place.rglob("*"))
+
+    def _part_place(self, frames: Range) -> Path:
+        return self._place / f"{frames[0]}-{frames[1]}"
+
+    async def _keep_on(self, finished: FinishedFrames) -> None:
+        while self._kept is not None:
+            await asyncio.sleep(_KEEP_SECONDS)
+            await in_thread(partial(self._keep, finished, writer_is_done=False))
+
+    def _keep(self, finished: FinishedFrames, *, writer_is_done: bool) -> None:
+        if self._kept is None:
+            return
+        try:
+            self._kept.keep(self._place.name, finished.take(writer_is_done=writer_is_done))
+        except OSError as error:
+            # A full disk ends the render itself, if it matters; what is not kept is rendered again.
+            _log.warning("%s: finished frames cannot be kept: %s", self._place, error)
+
+    def _name(self, number: int) -> Path:
+        return self._names[number - self._chunk.start]
+
+    def _make_folders(self, place: Path) -> None:
+        for folder in {(place / name).parent for name in self._names}:
+            folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,68 @@
+"""Logs of attempts whose store is elsewhere: there within seconds, and whole at the end."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from activities.backends.tasks import end_of
+from longtake.attempt_log import AttemptLog
+from longtake.concurrency import in_thread, to_the_end
+from longtake.stores.store import Store
+
+_log = logging.getLogger(__name__)
+
+# A segment that grows is sent whole each time, and holds 4 MiB at most.
+_SHIP_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def shipping_log(store: Store, location: str) -> AsyncIterator[None]:
+    """Make room for a log on this host; send it to the store while the block runs and, whole, at its end."""
+    store.local(location).parent.mkdir(parents=True, exist_ok=True)
+    if store.is_local:
+        yield
+        return
+    shipment = _Shipment(store, location)
+    task = asyncio.create_task(shipment.go_on())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await to_the_end(end_of(task))
+        await in_thread(partial(shipment.send, is_last=True))
+
+
+class _Shipment:
+    """What was sent of one log."""
+
+    def __init__(self, store: Store, location: str) -> None:
+        self._store = store
+        self._location = location
+        self._sent: dict[str, int] = {}
+
+    async def go_on(self) -> None:
+        while True:
+            await asyncio.sleep(_SHIP_SECONDS)
+            await in_thread(self.send)
+
+    def send(self, *, is_last: bool = False) -> None:
+        """Send each file of the log that has grown, and take back those whose bytes are no longer kept."""
+        folder = self._location.rpartition("/")[0]
+        path = self._store.local(self._location)
+        try:
+            found = {segment.path.name: segment for segment in AttemptLog(path).segments()}
+            for name, segment in found.items():
+                if self._sent.get(name) != segment.size:
+                    self._store.replace(f"{folder}/{name}", segment.path.read_bytes()[: segment.size])
+                    self._sent[name] = segment.size
+            for name in set(self._sent) - set(found):
+                self._store.remove(f"{folder}/{name}")
+                del self._sent[name]
+            if is_last:
+                for segment in found.values():
+                    segment.path.unlink(missing_ok=True)
+        except OSError as error:
+            # A store that is away is noticed where it matters: when the chunk is published.
+            _log.warning("%s cannot be sent to the store: %s", path, error)

@@ -1,0 +1,219 @@
+"""One try of one chunk by a service: called, followed through the store, joined and stopped there."""
+
+import asyncio
+
+from activities.attempts.attempt import Bill
+from activities.attempts.calling import Calling
+from activities.attempts.remote_host import RemoteHost
+from activities.attempts.remote_outcome import failure_of
+from activities.attempts.remote_records import RemoteRecords
+from activities.attempts.remote_stop import stop_remote
+from activities.attempts.remote_turns import turn
+from activities.attempts.store_patience import failure_of_files
+from activities.backends.backend import RenderWatcher
+from activities.backends.freezing import until_it_may_run
+from activities.errors import AttemptError
+from activities.remote.agent_monitor import AgentSigns
+from activities.remote.protocol import RemoteCall, RemoteOutcome, RemoteResult
+from activities.remote.service import Service
+from activities.stores.job_folder import OpenJob, chunk_key
+from activities.stores.records import Sidecar
+from longtake.chunks import Chunk
+from longtake.concurrency import to_the_end
+from longtake.models.backends import RemoteBackend
+from longtake.models.status import RemoteStop
+
+
+class RemoteAttempt:
+    """Has a service render one chunk, and pays for it once: work that a lost worker has left is joined.
+
+    Whoever calls says so in the store first. The next attempt finds that, and waits for an agent that still lives
+    instead of calling another one.
+
+    A freeze stops the agent, since a service bills what stands still; frames that are finished are kept, and the
+    attempt calls again when the freeze is over.
+
+    Args:
+        host: What this worker offers.
+        backend: The job's own settings of the service.
+        service: The service.
+        turns: How many calls it may have at once.
+        job: The chunk's job.
+        chunk: The chunk.
+        name: Name of the attempt, never used twice.
+    """
+
+    def __init__(
+        self,
+        host: RemoteHost,
+        backend: RemoteBackend,
+        service: Service,
+        turns: asyncio.Semaphore,
+        job: OpenJob,
+        chunk: Chunk,
+        name: str,
+    ) -> None:
+        self._host = host
+        self._backend = backend
+        self._service = service
+        self._turns = turns
+        self._job = job
+        self._chunk = chunk
+        self._name = name
+        self._key = chunk_key(chunk.index)
+        self._records = RemoteRecords(host, job.folder, self._key)
+        # How often this attempt has called: after each freeze there is another agent, with a name of its own.
+        self._called = 0
+        self._calling: Calling | None = None
+        # An agent that another attempt has called, and that this one waits for.
+        self._joined: RemoteCall | None = None
+        self._followed = name
+        self.stop: RemoteStop | None = None
+
+    @property
+    def log(self) -> str:
+        """Location of what its renderer prints: the agent sends it there."""
+        return self._job.folder.log_path(self._key, self._followed)
+
+    async def published(self) -> Sidecar | None:
+        """Return the sidecar if the chunk is finished, by whomever; finishes what a dead winner began to publish."""
+        return await self._records.published()
+
+    async def bill(self) -> Bill:
+        """Return what all attempts at this chunk are billed for, by the last words of their agents."""
+        results = await self._records.results()
+        usd = sum(self._host.price(self._backend, result) for result in results)
+        return Bill(sum(result.billed_seconds for result in results), usd)
+
+    async def run(self, watcher: RenderWatcher) -> Sidecar:
+        """Have the chunk rendered, checked and published; return the sidecar that stands.
+
+        A cancel closes the connection and tells the agent to stop, both at once, and waits a bounded time for its
+        word; `stop` says what became of that. Where only this worker ends or has lost Temporal, the agent is left at
+        work for the next attempt to join.
+
+        Args:
+            watcher: Hears how far the chunk is; its freezes are confirmed when the agent has stopped.
+
+        Raises:
+            AttemptError: This try has failed.
+            AttemptLostError: It ended through no fault of its own, or the store is away.
+            ThrottledError: The service has no room now; nothing was begun.
+        """
+        try:
+            while (sidecar := await self._run(watcher)) is None:
+                await self._stand_still(watcher)
+            return sidecar
+        except asyncio.CancelledError:
+            await to_the_end(self._leave(watcher))
+            raise
+        except OSError as error:
+            raise failure_of_files(error) from error
+        finally:
+            await self._close()
+
+    async def _run(self, watcher: RenderWatcher) -> Sidecar | None:
+        """Return the sidecar; None when a freeze is ordered."""
+        if (standing := await self.published()) is not None:
+            return standing
+        for call in await self._records.left_behind():
+            sidecar = await self._join(call, watcher)
+            if sidecar is not None or self._joined is not None:
+                return sidecar
+        async with turn(self._turns, watcher):
+            try:
+                result = await self._call(watcher)
+            except AttemptError:
+                if (standing := await self.published()) is None:
+                    raise
+                return standing
+        return None if result is None else await self._outcome(result)
+
+    async def _join(self, call: RemoteCall, watcher: RenderWatcher) -> Sidecar | None:
+        """Wait for an agent that somebody else has called.
+
+        Returns:
+            None when nothing is to be had from it, or when a freeze is ordered: then it is still the current one.
+        """
+        self._joined = call
+        self._followed = call.attempt
+        await self._records.join(call)
+        signs = AgentSigns(self._host, self._records.calls, call, watcher)
+        result = await signs.last_word()
+        if result is None and watcher.freeze_order:
+            return None
+        if result is None:
+            await self._records.bury(call, signs.lived_seconds, "it gives no sign of life any more")
+        self._joined = None
+        if result is None or result.outcome in (RemoteOutcome.STOPPED, RemoteOutcome.LOST):
+            return await self.published()
+        return await self._outcome(result)
+
+    async def _call(self, watcher: RenderWatcher) -> RemoteResult | None:
+        """Call the service and return the agent's last word; None when a freeze is ordered."""
+        self._called += 1
+        name = self._name if self._called == 1 else f"{self._name}.{self._called}"
+        call = await self._records.announce(name, self._service.where, self._service.most_seconds)
+        self._followed = name
+        self._calling = Calling(self._host, self._service, self._records, call)
+        return await self._calling.last_word(self._job.ref, self._chunk.index, watcher)
+
+    async def _outcome(self, result: RemoteResult) -> Sidecar:
+        """Return the sidecar of an agent that has published, or raise what became of the try."""
+        if (sidecar := await self.published()) is not None:
+            return sidecar
+        raise failure_of(result, self._service.where)
+
+    async def _stand_still(self, watcher: RenderWatcher) -> None:
+        """Stop what runs, and return when the freeze is over; it is confirmed when nothing runs any more."""
+        if (call := self._at_work) is not None:
+            stop = await self._stop(call, "its job is frozen", self._host.patience.stop_seconds)
+            if not stop.confirmed:
+                await AgentSigns(self._host, self._records.calls, call, watcher).last_word(heeds_freeze=False)
+            await self._close()
+            if await self.published() is not None:
+                return
+        await until_it_may_run(watcher)
+
+    async def _leave(self, watcher: RenderWatcher) -> None:
+        """Stop what runs, or leave it to the next attempt."""
+        if self._calling is not None:
+            # Before anything is awaited: the store may be slow.
+            self._calling.hang_up()
+        if (call := self._at_work) is None or await self._was_never_sent():
+            return
+        if await self._host.is_left_running():
+            # Its connection ends with this worker, and that alone must not end it.
+            await self._records.join(call)
+            return
+        seconds = min(self._host.patience.stop_seconds, watcher.most_grace_seconds)
+        self.stop = await self._stop(call, "its job or this try was stopped", seconds)
+
+    @property
+    def _at_work(self) -> RemoteCall | None:
+        """The call by which an agent may be at work for this attempt."""
+        if self._joined is not None:
+            return self._joined
+        return self._calling.call if self._calling is not None and self._calling.is_open else None
+
+    async def _was_never_sent(self) -> bool:
+        """Tell whether nothing of the call has left this worker; then nobody has to be told, nor waited for."""
+        if self._calling is None or self._calling.is_sent:
+            return False
+        await self._calling.take_back()
+        return True
+
+    async def _stop(self, call: RemoteCall, reason: str, seconds: float) -> RemoteStop:
+        if self._calling is not None:
+            self._calling.hang_up()
+            if await self._was_never_sent():
+                return RemoteStop(chunk=self._chunk.index, where=call.where, confirmed=True)
+        calls, chunk = self._records.calls, self._chunk.index
+        return await stop_remote(self._host, calls, call, chunk=chunk, reason=reason, most_seconds=seconds)
+
+    async def _close(self) -> None:
+        """Forget what ran; it runs no more."""
+        self._joined = None
+        if self._calling is not None:
+            await self._calling.end()
+            self._calling = None

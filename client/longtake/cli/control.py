@@ -1,0 +1,129 @@
+"""`pause`, `resume` and `cancel`: each may be repeated, and each says what it brought about."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from longtake.cli.endings import ending
+from longtake.cli.exits import ExitCode, code_of_end
+from longtake.cli.formatting import advice, plural
+from longtake.cli.remotely import stopped
+from longtake.cli.session import run
+from longtake.cli.submit import JobId, Json
+from longtake.cli.terminal import answer, answer_json, say
+from longtake.client import RenderClient
+from longtake.errors import JobEndedError
+from longtake.handle import JobHandle
+from longtake.models.status import JobPhase, JobState, JobStatus
+from longtake.requests import PauseMode
+
+Wait = Annotated[bool, typer.Option("--wait", help="Return only when it has come about.")]
+
+
+def pause(
+    context: typer.Context,
+    id: JobId,
+    mode: Annotated[
+        PauseMode,
+        typer.Option("--mode", help="What becomes of the chunks that run; of two pauses the harder one holds."),
+    ] = PauseMode.DRAIN,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Start no further chunk until the job is resumed; the mode says what becomes of those that run.
+
+    drain: they finish first, so nothing is rendered twice, and the pause takes as long as they do.
+
+    freeze: their processes stand still at once and later go on where they stood; they keep slots and memory.
+
+    now: their processes end at once; whole frames are kept, and the rest of the chunk is rendered again.
+
+    Example: longtake pause film-1a2b3c4d --mode freeze --wait
+    """
+    end = _steer(context, id, lambda job: job.pause(mode=mode, wait=wait), wait=wait, json=json, mode=mode)
+    raise typer.Exit(code_of_end(end.state) if wait else ExitCode.FINE)
+
+
+def resume(context: typer.Context, id: JobId, wait: Wait = False, json: Json = False) -> None:
+    """Let a paused job go on with what is missing, and one that holds try its failed chunks again.
+
+    Example: longtake resume film-1a2b3c4d
+    """
+    end = _steer(context, id, lambda job: job.resume(wait=wait), wait=wait, json=json)
+    raise typer.Exit(code_of_end(end.state) if wait else ExitCode.FINE)
+
+
+def cancel(context: typer.Context, id: JobId, wait: Wait = False, json: Json = False) -> None:
+    """End a job; it counts as cancelled when none of its processes is left.
+
+    Finished chunks stay, and `longtake retry` goes on from them.
+
+    Example: longtake cancel film-1a2b3c4d --wait
+    """
+    _steer(context, id, lambda job: job.cancel(wait=wait), wait=wait, json=json)
+
+
+def _steer(
+    context: typer.Context,
+    id: str,
+    request: Callable[[JobHandle], Awaitable[JobStatus]],
+    *,
+    wait: bool,
+    json: bool,
+    mode: PauseMode = PauseMode.DRAIN,
+) -> JobStatus:
+    async def work(farm: RenderClient) -> JobStatus:
+        job = farm.job(id)
+        try:
+            return await request(job)
+        except JobEndedError as error:
+            # Asked twice or a moment too late: nothing to do is not a failure.
+            say(str(error))
+            return await job.status()
+
+    status = run(context, work, interrupted=lambda: _left(id, wait=wait))
+    if json:
+        answer_json(status)
+    else:
+        answer(brought_about(status, mode))
+    return status
+
+
+def _left(id: str, *, wait: bool) -> str:
+    return (
+        f"no longer waiting; {id} was asked and does as it was told: `longtake watch {id}`" if wait else "interrupted"
+    )
+
+
+def brought_about(status: JobStatus, mode: PauseMode) -> str:
+    """Return where a request has brought a job, in one line; the mode is that of the pause asked for."""
+    if status.state.ended:
+        return ending(status)
+    running = plural(status.running_chunks, "chunk")
+    if status.phase is JobPhase.PAUSING:
+        still = (
+            f": {running} {_before_the_pause(status.pause_mode or mode, status.running_chunks)}"
+            if status.running_chunks
+            else ""
+        )
+        return f"{status.id} is pausing{still}"
+    if told := advice(status):
+        return f"{status.id} holds: {told}"
+    if status.state is JobState.PAUSED:
+        frozen = f", {plural(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
+        told = stopped(status.remote_stops)
+        return f"{status.id} is paused at {status.progress:g} %{frozen}" + (f": {told}" if told else "")
+    if status.phase is JobPhase.CLEANING_UP:
+        return f"{status.id} is being cancelled: {running} to stop"
+    return f"{status.id} is {status.state}" + (f", {running} rendering" if status.running_chunks else "")
+
+
+def _before_the_pause(mode: PauseMode, count: int) -> str:
+    match mode:
+        case PauseMode.DRAIN:
+            return "finishes first" if count == 1 else "finish first"
+        case PauseMode.FREEZE:
+            return "to freeze"
+        case PauseMode.NOW:
+            return "to stop"

@@ -1,0 +1,140 @@
+"""`submit` and `watch`: starting jobs and following them to their end."""
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from longtake.allowed_paths import check_roots, roots_from
+from longtake.cli.endings import ending
+from longtake.cli.exits import code_of_end
+from longtake.cli.handing import HandingInView
+from longtake.cli.session import run
+from longtake.cli.terminal import answer, answer_json, say
+from longtake.cli.views import View, view_for
+from longtake.cli.watching import follow
+from longtake.client import RenderClient
+from longtake.errors import BadJobError
+from longtake.handle import JobHandle
+from longtake.jobfile.loader import load_job
+from longtake.models.job import RenderJobSpec
+from longtake.models.status import JobStatus
+from longtake.names import check_job_id
+
+JobFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Job file: YAML, JSON, or Helios' job.json.", show_default=False)
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Job id, as `longtake list` shows it.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
+Values = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a value of the job file; dots reach inside: retry.attempts=2.",
+        show_default=False,
+    ),
+]
+
+
+def submit(
+    context: typer.Context,
+    file: JobFile,
+    id: Annotated[str | None, typer.Option("--id", help="Name the job; the same id starts a job once.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow it to its end; the exit code says how it ended.")
+    ] = False,
+    max_parallel: Annotated[
+        int | None, typer.Option("--max-parallel", min=1, max=500, help="Chunks rendered at once.")
+    ] = None,
+    values: Values = None,
+) -> None:
+    """Start a job; its id is printed alone on stdout.
+
+    Inputs of a job whose store is a bucket are handed in to it first, each content once.
+
+    Example: longtake submit film.yaml --watch --set retry.attempts=2
+    """
+    if id is not None:
+        check_job_id(id)
+    job = read(file, values)
+    if max_parallel is not None:
+        job = job.model_copy(update={"max_parallel": max_parallel})
+
+    async def begin(farm: RenderClient) -> JobHandle:
+        with HandingInView() as view:
+            return await farm.submit(job, id=id, tell=view.tell)
+
+    launch(context, begin, watch=watch)
+
+
+def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
+    """Follow a job to its end; Ctrl-C leaves it running.
+
+    The exit code says how it ended: 0 completed, 1 failed, 3 cancelled.
+
+    Example: longtake watch film-1a2b3c4d
+    """
+
+    async def work(farm: RenderClient) -> JobStatus:
+        return await follow(farm.job(id), view_for(json=json))
+
+    end = run(context, work, interrupted=lambda: detached(id))
+    if not json:
+        answer(ending(end))
+    raise typer.Exit(code_of_end(end.state))
+
+
+def read(file: Path, values: list[str] | None) -> RenderJobSpec:
+    """Return the job of a file with the values of `--set`, if its files lie where jobs may write."""
+    job = load_job(file, overrides=dict(_override(value) for value in values or ()))
+    check_roots(job, roots_from(os.environ))
+    return job
+
+
+def detached(id: str) -> str:
+    """Return what to say when somebody stops looking at a job."""
+    return f"no longer watching; {id} goes on: `longtake watch {id}` shows it again, `longtake cancel {id}` ends it"
+
+
+def launch(
+    context: typer.Context,
+    begin: Callable[[RenderClient], Awaitable[JobHandle]],
+    *,
+    watch: bool,
+    json: bool = False,
+) -> None:
+    """Start a job, print its id or as JSON where it stands, and follow it if that is asked for."""
+    started: list[str] = []
+    view: View = view_for(json=json)
+
+    async def work(farm: RenderClient) -> JobStatus | None:
+        job = await begin(farm)
+        started.append(job.id)
+        if not json:
+            answer(job.id)
+        elif not watch:
+            answer_json(await job.status())
+        return await follow(job, view) if watch else None
+
+    def interrupted() -> str:
+        return detached(started[0]) if started else "interrupted; `longtake list` shows whether the job was started"
+
+    end = run(context, work, interrupted=interrupted)
+    if end is not None:
+        if not json:
+            say(ending(end))
+        raise typer.Exit(code_of_end(end.state))
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise BadJobError(f"--set: {text!r} is not KEY=VALUE; write it as in --set retry.attempts=2")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadJobError(f"--set: {text!r} holds no value that YAML can read; quote the value") from error
