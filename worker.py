@@ -18,36 +18,64 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
+from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import devserver
 from activities.allowed_stores import Places
 from activities.attempts.chunk_attempt import ChunkAttempt
-from activities.attempts.left_running import is_left_running
-from activities.attempts.own_host import own_host
-from activities.attempts.remote_host import RemoteHost
+from activities.attempts.host import own_host
 from activities.drain import DrainActivities
-from activities.job_watch import JobWatches
+from activities.job_watch import JobWatches, OtherHosts, worker_identity
 from activities.plan import PlanActivities
 from activities.processes.orphans import sweep_leftovers
 from activities.processes.supervisor import Supervisor
+from activities.remote.call_records import RemoteHost, is_left_running
 from activities.remote.services import Services, remote_attempts
 from activities.render import RenderActivities
-from activities.search_attributes import register_search_attributes
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stop_agents import StopActivities
 from activities.stores.scratch import clear_scratch
-from activities.watching.other_hosts import OtherHosts, worker_identity
-from longtake.connection import connect
+from longtake.client import connect
 from longtake.errors import LongtakeError
 from longtake.models.backends import BackendKind
-from longtake.names import render_queue
+from longtake.names import SEARCH_ATTRIBUTES, render_queue
 from longtake.prices import Prices
 from workflows.render_job import RenderJob
+
+_log = logging.getLogger(__name__)
+
+
+async def register_search_attributes(client: Client) -> bool:
+    """Return whether the namespace has Longtake's search attributes, adding those it lacks where that is allowed."""
+    try:
+        listed = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace)
+        )
+        lacking = {
+            key.name: IndexedValueType.ValueType(key.indexed_value_type)
+            for key in SEARCH_ATTRIBUTES
+            if key.name not in listed.custom_attributes
+        }
+        if lacking:
+            await client.operator_service.add_search_attributes(
+                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=lacking)
+            )
+    except RPCError as error:
+        _log.warning(
+            "jobs will not show in lists by state: search attributes %s cannot be registered (%s)",
+            ", ".join(key.name for key in SEARCH_ATTRIBUTES),
+            error.message,
+        )
+        return False
+    return True
+
 
 # A cancel reaches a running activity with the answer to a heartbeat, at most this long after it was asked for.
 # Measured on server 1.29: 37 ms at the median, 155 ms at most.

@@ -6,15 +6,51 @@ this worker is cut off. The SDK does not tell the last: its own timer is set bac
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from temporalio import activity
-from temporalio.client import Client
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 
+from activities.backends.backend import Progress
 from activities.errors import AttemptLostError
-from activities.watching.job_orders import JobOrders, read_orders
+from longtake.names import MEMO_CONTROL, MEMO_FREEZE, Control
+
+
+@dataclass(frozen=True)
+class JobOrders:
+    """What a job wants: whether work may begin, and the number of the freeze that is in force."""
+
+    control: Control = Control.RUN
+    freeze: int = 0
+
+
+async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: float) -> JobOrders | None:
+    """Return what a job wants now; None when Temporal does not answer within these seconds."""
+    handle = client.get_workflow_handle(workflow_id, run_id=run_id)
+    try:
+        # Around the call and not given to it: the SDK would try again on its own, beyond any bound that matters here.
+        async with asyncio.timeout(seconds):
+            description = await handle.describe()
+    except TimeoutError:
+        return None
+    except RPCError as error:
+        return JobOrders(Control.STOP) if error.status is RPCStatusCode.NOT_FOUND else None
+    if description.status is not WorkflowExecutionStatus.RUNNING:
+        return JobOrders(Control.STOP)
+    told = await description.memo_value(MEMO_CONTROL, Control.RUN.value, type_hint=str)
+    # A newer workflow may want what this worker does not know: it begins nothing then.
+    control = Control(told) if told in list(Control) else Control.DRAIN
+    freeze = await description.memo_value(MEMO_FREEZE, 0, type_hint=int)
+    return JobOrders(control, freeze if control is Control.FREEZE else 0)
+
 
 _log = logging.getLogger(__name__)
 
@@ -135,3 +171,77 @@ class JobWatches:
                 _, looking = self._watches.pop(key)
                 del self._users[key]
                 looking.cancel()
+
+
+# Somebody else renders the same already: what obeys SIGTERM may clean up, the rest must go.
+_GRACE_WHEN_CUT_OFF = 2.0
+
+
+class Watcher:
+    """Passes progress on, and orders back; see `RenderWatcher`.
+
+    Args:
+        watch: The job.
+        hear: Called with how far the render is.
+        hear_frozen: Called with the number of a freeze that was carried out; None where nothing can be frozen.
+    """
+
+    def __init__(
+        self, watch: JobWatch, hear: Callable[[Progress], None], hear_frozen: Callable[[int], None] | None = None
+    ) -> None:
+        self._watch = watch
+        self._hear = hear
+        self._hear_frozen = hear_frozen
+
+    @property
+    def freeze_order(self) -> int:
+        """Number of the freeze that the render must obey now; 0 when it may run."""
+        return self._watch.orders.freeze if self._hear_frozen else 0
+
+    @property
+    def most_grace_seconds(self) -> float:
+        """How long the end of the render may take at most."""
+        return _GRACE_WHEN_CUT_OFF if self._watch.is_cut_off() else math.inf
+
+    def frozen(self, order: int) -> None:
+        """Hear that no process of the render runs, by this order; or with 0, that they run again."""
+        if self._hear_frozen:
+            self._hear_frozen(order)
+
+    def progress(self, progress: Progress) -> None:
+        """Hear how far the render is."""
+        self._hear(progress)
+
+
+def worker_identity(pid: int, host: str) -> str:
+    """Return how a worker is called in Temporal, with its host in it."""
+    return f"{pid}@{host}"
+
+
+class OtherHosts:
+    """Asks Temporal who else serves a queue.
+
+    Args:
+        client: Connection to Temporal.
+        task_queue: The queue of renders.
+        host: This host.
+    """
+
+    def __init__(self, client: Client, task_queue: str, host: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self._host = host
+
+    async def exist(self) -> bool:
+        """Return whether a worker on another host has asked for work in the last minutes."""
+        request = DescribeTaskQueueRequest(
+            namespace=self._client.namespace,
+            task_queue=TaskQueue(name=self._task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+        try:
+            answer = await self._client.workflow_service.describe_task_queue(request)
+        except RPCError as error:
+            _log.warning("cannot ask who else renders: %s", error.message)
+            return False
+        return any(poller.identity.partition("@")[2] != self._host for poller in answer.pollers)

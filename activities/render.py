@@ -8,15 +8,12 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.activity_context import beating
+from activities.activity_context import beating, open_job
 from activities.attempts.attempt import MakeAttempt
 from activities.attempts.host import Host
-from activities.attempts.next_try import NextTry
-from activities.attempts.span_attempt import Span
-from activities.edge import open_job
+from activities.attempts.span_attempt import NextTry, Span
 from activities.errors import AttemptLostError
-from activities.job_watch import JobWatches
-from activities.watching.other_hosts import OtherHosts
+from activities.job_watch import JobWatches, OtherHosts
 from longtake.concurrency import in_thread
 from longtake.errors import ErrorType
 from longtake.models.messages import Heartbeat, SpanOrder, SpanReport

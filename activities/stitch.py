@@ -5,17 +5,14 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.activity_context import beating
+from activities.activity_context import attempt_name, beating, open_job
 from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
-from activities.edge import attempt_name, open_job
 from activities.errors import AttemptError, AttemptLostError, RefusedError
-from activities.job_watch import JobWatches
-from activities.stores.job_folder import OpenJob, chunk_key
-from activities.stores.records import Sidecar
-from activities.stores.standing import is_intact, revoke
-from activities.watching.watcher import Watcher
+from activities.job_watch import JobWatches, Watcher
+from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
+from activities.stores.publish import is_intact, revoke
 from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.messages import Heartbeat, StitchOrder

@@ -7,12 +7,10 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.activity_context import beating
+from activities.activity_context import beating, open_job
 from activities.attempts.host import Host
-from activities.attempts.remote_host import RemoteHost
-from activities.attempts.remote_records import RemoteRecords
-from activities.attempts.remote_stop import stop_remote
-from activities.edge import open_job
+from activities.remote.agent_monitor import stop_remote
+from activities.remote.call_records import RemoteHost, RemoteRecords
 from activities.stores.job_folder import OpenJob, chunk_key
 from longtake.concurrency import in_thread
 from longtake.models.backends import chunk_limit_seconds

@@ -2,23 +2,126 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
+from pydantic import ValidationError
+
+from activities.allowed_stores import Places
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.store_patience import failure_of_files
+from activities.attempts.store_io import failure_of_files
+from activities.errors import StoreNotSharedError
+from activities.processes.linux_table import process_table
 from activities.remote.call_records import RemoteCalls
-from activities.remote.protocol import RemoteOrder, RemoteResult
+from activities.remote.protocol import RefusedOrderError, RemoteOrder, RemoteResult
 from activities.stores.job_folder import OpenJob, chunk_key
-from agent.call import Aside
-from agent.render_call import RenderCall
+from agent.call import Aside, BegunBeforeError, Call, ForbiddenOrderError
+from agent.render_call import LastWord, RenderCall
 from agent.settings import AgentSettings
+from longtake.allowed_paths import Roots
 from longtake.chunks import Chunk
 from longtake.concurrency import in_thread
-from remote.admission import Admission
-from remote.call import Call
-from remote.instance import count_tagged, memory_mb
-from remote.last_word import LastWord
-from remote.refusals import BegunBeforeError
+from longtake.errors import BadJobError
+from longtake.names import check_job_id
+from longtake.stores.factory import is_bucket
+
+
+class Admission:
+    """Opens what an order means; nothing is written, and only the stores of the settings are asked.
+
+    Args:
+        settings: What the agent may do.
+    """
+
+    def __init__(self, settings: AgentSettings) -> None:
+        self._settings = settings
+
+    def open(self, order: RemoteOrder) -> tuple[OpenJob, Chunk]:
+        """Return the job and the chunk of an order; blocking.
+
+        Raises:
+            RefusedOrderError: The order leads elsewhere, or its job is not the one that was signed.
+            OSError: The store is away.
+        """
+        try:
+            check_job_id(order.ref.id)
+            self._check_store(order.ref.store_url)
+            job = OpenJob.read(order.ref, scratch=self._settings.scratch)
+        except (BadJobError, StoreNotSharedError) as error:
+            raise ForbiddenOrderError(str(error)) from error
+        except ValidationError as error:
+            raise RefusedOrderError(
+                "the job is not one that this agent knows; use one version on both sides"
+            ) from error
+        try:
+            chunk = job.chunks[order.chunk]
+        except IndexError as error:
+            raise RefusedOrderError(f"the job has no chunk {order.chunk}") from error
+        self._check_outputs(job, chunk)
+        return job, chunk
+
+    def _check_store(self, url: str) -> None:
+        if is_bucket(url):
+            Places((), self._settings.buckets).check_store(url)
+        elif not url.startswith("/") or not self._holds(Path(url)):
+            raise ForbiddenOrderError(f"store: {url!r} is not one that this agent may use; add it to LONGTAKE_STORES")
+
+    def _check_outputs(self, job: OpenJob, chunk: Chunk) -> None:
+        """Pass a chunk whose files end up in a store that the agent may use, links followed."""
+        is_local = job.folder.store.is_local
+        roots = Roots(self._settings.folders)
+        for path in chunk.outputs():
+            try:
+                target = job.target(path)
+                if is_local:
+                    roots.check(Path(target), "chunk_output")
+            except BadJobError as error:
+                problem = f"chunk_output: {path} leads out of the stores that this agent may use"
+                raise ForbiddenOrderError(f"{problem}; add that folder to LONGTAKE_STORES") from error
+            except ValueError as error:
+                raise ForbiddenOrderError(f"chunk_output: {error}") from error
+
+    def _holds(self, folder: Path) -> bool:
+        try:
+            Roots(self._settings.folders).check(folder, "store")
+        except BadJobError:
+            return False
+        return True
+
+
+# Of cgroups version 2 and version 1.
+_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+
+# Version 1 writes a number close to 2**63 for no limit.
+_NO_LIMIT_BYTES = 1 << 50
+
+
+def memory_mb(environ: Mapping[str, str], groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory of the instance in MiB; 0 where nobody says."""
+    told = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    if told.isdigit():
+        return int(told)
+    for name in _LIMITS:
+        try:
+            limit = (groups / name).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit() and int(limit) < _NO_LIMIT_BYTES:
+            return int(limit) >> 20
+    return 0
+
+
+def count_tagged(tag: Mapping[str, str]) -> int:
+    """Return how many living processes carry all variables of a tag; blocking.
+
+    A look of its own at all processes: whoever ended the render is not asked whether that went well.
+    """
+    table = process_table()
+    marks = {f"{name}={value}".encode() for name, value in tag.items()}
+    found = [pid for pid in table.pids() if marks.issubset(table.environment(pid))]
+    return sum((entry := table.entry(pid)) is not None and entry.lives for pid in found)
+
 
 _log = logging.getLogger(__name__)
 

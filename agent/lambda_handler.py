@@ -8,16 +8,14 @@ import time
 from functools import cache
 from typing import Any, Protocol
 
-from activities.attempts.own_host import own_host
+from activities.attempts.host import own_host
 from activities.processes.supervisor import Supervisor
 from activities.remote.protocol import RefusedOrderError, verify
 from agent.agent import RenderAgent
-from agent.helios import HeliosWorker
-from agent.settings import AgentSettings
+from agent.call import Call
+from agent.helios import HeliosWorker, lambda_answer
+from agent.settings import AgentSettings, shared_secret
 from longtake.errors import LongtakeError
-from remote.call import Call
-from remote.helios_answers import lambda_answer
-from remote.secret import shared_secret
 
 _log = logging.getLogger(__name__)
 

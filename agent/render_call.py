@@ -3,25 +3,94 @@
 import asyncio
 import logging
 import shutil
+from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
-from activities.backends.tasks import end_of
 from activities.errors import AttemptError, AttemptLostError
 from activities.remote.call_records import RemoteCalls
 from activities.remote.protocol import RemoteOutcome
 from activities.stores.job_folder import OpenJob, chunk_key
-from agent.call import Aside
-from agent.lifecycle import Stop, Stopping
+from agent.call import Aside, Call
+from agent.lifecycle import Reporting, Stop, Stopping
 from agent.settings import AgentSettings
 from longtake.chunks import Chunk
-from longtake.concurrency import in_thread, to_the_end
+from longtake.concurrency import end_of, in_thread, to_the_end
 from longtake.errors import BadJobError
-from remote.call import Call
-from remote.last_word import LastWord
-from remote.out_of_time import TimeUsed, too_large
-from remote.reporting import Reporting
+from longtake.models.backends import frames_within
+from longtake.models.job import RenderJobSpec
+from longtake.text import plain
+
+# Of `RemoteResult.error`.
+_LONGEST_ERROR = 4000
+
+
+@dataclass(frozen=True)
+class LastWord:
+    """An outcome, with what a worker needs to know of a failure."""
+
+    outcome: RemoteOutcome
+    error: str = ""
+    fatal: bool = False
+    wait_seconds: float | None = None
+    another_host: bool = False
+    frames_done: int = 0
+
+    @classmethod
+    def of_failure(cls, error: Exception, frames_done: int = 0) -> Self:
+        """Return what a failed or lost try, a job that cannot run here, or an agent's own mistake comes to."""
+        said = _cut(str(error))
+        match error:
+            case AttemptLostError():
+                return cls(RemoteOutcome.LOST, said, frames_done=frames_done)
+            case AttemptError():
+                return cls(RemoteOutcome.FAILED, said, error.fatal, error.wait_seconds, error.another_host, frames_done)
+        # The job asks for what no agent of these settings gives.
+        return cls(RemoteOutcome.FAILED, said, fatal=True, frames_done=frames_done)
+
+
+def _cut(text: str) -> str:
+    """Return a text without what would rule a terminal, cut in its middle."""
+    lines = "\n".join(map(plain, text.split("\n")))
+    half = _LONGEST_ERROR // 2 - 5
+    return lines if len(lines) <= _LONGEST_ERROR else f"{lines[:half]} ... {lines[-half:]}"
+
+
+@dataclass(frozen=True)
+class TimeUsed:
+    """What a call had and what it did with it."""
+
+    # What it could render for, and what the platform gives it in all.
+    work_seconds: float
+    call_seconds: float
+    # How long it rendered, and how many frames it made meanwhile.
+    seconds: float
+    frames: int
+
+
+def too_large(job: RenderJobSpec, chunk: Chunk, used: TimeUsed, *, kept: bool) -> str:
+    """Return the sentence that says how far a chunk came, and what to change."""
+    course = (
+        f"chunk {chunk.index} rendered {used.frames} of {chunk.count} frames in {used.seconds:.0f} s; this function "
+        f"ends after {used.call_seconds:.0f} s"
+    )
+    if used.frames:
+        most = min(chunk.count - 1, frames_within(used.work_seconds, frames=used.frames, seconds=used.seconds))
+        fix = _fix(job, max(1, most))
+    elif chunk.count > 1:
+        fix = _fix(job, max(1, chunk.count // 2))
+    else:
+        fix = "give it a longer timeout or more memory, or render this job on workers of your own"
+    return f"{course}: {fix}" + ("; the finished frames are kept" if kept else "")
+
+
+def _fix(job: RenderJobSpec, most: int) -> str:
+    if job.frames is not None:
+        return f"set frames.per_chunk to at most {most}"
+    return f"give each chunk at most {most} frames"
+
 
 _log = logging.getLogger(__name__)
 

@@ -1,19 +1,67 @@
 """What an agent is allowed and told to do: `LONGTAKE_*`, read once, here."""
 
 import os
+import re
 import shutil
 import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from longtake.errors import LongtakeError
 from longtake.stores.factory import is_bucket
 from longtake.text import sentence
-from remote.url_prefix import UrlPrefix
+
+# What servers and proxies read in different ways: a path that is written otherwise than it is meant.
+_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]|%2e|%2f|%5c|%00|//|/\.{1,2}(/|$)", re.IGNORECASE)
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def begins_with(url: str, prefix: str) -> bool:
+    """Tell whether a URL lies at or below a prefix, and can be read in one way only.
+
+    The host is compared as a whole, and the path by its folders: neither `https://good.example.evil` nor
+    `/jobs-of-others` passes for `https://good.example` or `/jobs`.
+    """
+    allowed, found = _parts(prefix), _parts(url)
+    if allowed is None or found is None or _address(found) != _address(allowed):
+        return False
+    folder = allowed.path.rstrip("/")
+    return found.path == folder or found.path.startswith(f"{folder}/")
+
+
+def _parts(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        is_plain = parts.scheme in _PORTS and bool(parts.hostname) and "@" not in parts.netloc and not parts.fragment
+        # Raises where the port is none.
+        known = is_plain and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return None
+    if not known or not url.isascii() or _AMBIGUOUS.search(url.partition("?")[0].partition("://")[2]):
+        return None
+    return None if re.search(r"[\x00-\x20\x7f\\]", parts.query) else parts
+
+
+def _address(parts: SplitResult) -> tuple[str, str, int]:
+    return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or _PORTS[parts.scheme]
+
+
+def _checked(prefix: str) -> str:
+    parts = _parts(prefix)
+    if parts is None or parts.query:
+        raise ValueError("is no plain URL; write the beginning of URLs, as in https://host/folder/")
+    return prefix
+
+
+UrlPrefix = Annotated[str, AfterValidator(_checked)]
 
 
 class AgentSettings(BaseModel):
@@ -135,3 +183,29 @@ def _platform(environ: Mapping[str, str]) -> str:
     if service := environ.get("K_SERVICE"):
         return f"cloud run {service}"
     return ""
+
+
+def shared_secret(settings: AgentSettings) -> str:
+    """Return what orders must be signed with; empty where the platform alone decides who may call. Blocking.
+
+    Raises:
+        LongtakeError: AWS Secrets Manager does not give it.
+    """
+    if settings.remote_auth == "iam":
+        return ""
+    if settings.remote_secret or not settings.remote_secret_arn:
+        return settings.remote_secret.get_secret_value()
+    try:
+        # With a full ARN its region is known.
+        region = next(iter(settings.remote_secret_arn.split(":")[3:4]), None)
+        client = boto3.client("secretsmanager", region_name=region or None)
+        secret = str(client.get_secret_value(SecretId=settings.remote_secret_arn).get("SecretString", "")).strip()
+    except (BotoCoreError, ClientError) as error:
+        why = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        raise LongtakeError(
+            f"LONGTAKE_REMOTE_SECRET_ARN: Secrets Manager does not give the secret ({why}); allow the role of this "
+            "function secretsmanager:GetSecretValue on it"
+        ) from error
+    if not secret:
+        raise LongtakeError("LONGTAKE_REMOTE_SECRET_ARN: that secret holds no text; store one of 32 random bytes there")
+    return secret

@@ -24,8 +24,10 @@ from rich.table import Table  # noqa: E402
 
 import devserver  # noqa: E402
 from deploy.production.programs import MINIO_CLIENT  # noqa: E402
-from longtake.stores.s3 import S3Store  # noqa: E402
-from longtake.stores.s3_connection import connect  # noqa: E402
+from longtake.stores.s3 import (
+    S3Store,
+    connect,
+)
 from longtake.stores.store import each  # noqa: E402
 
 SMALL_BYTES = 20_000

@@ -16,17 +16,23 @@ with workflow.unsafe.imports_passed_through():
     from longtake.jobfile.loader import read_job
     from longtake.models.job import RenderJobSpec
     from longtake.models.messages import JobPlan, PlanOrder, StitchOrder
-    from longtake.models.status import JobPhase, JobState, JobStatus, RenderJobResult
+    from longtake.models.status import (
+        JobPhase,
+        JobState,
+        JobStatus,
+        PauseMode,
+        PauseRequest,
+        RenderJobResult,
+        RetryFailed,
+        SetMaxParallel,
+        SkipChunks,
+    )
     from longtake.names import RENDER_JOB_WORKFLOW, Control, check_job_id
     from longtake.ranges import RangeSet
-    from longtake.requests import PauseMode, PauseRequest, RetryFailed, SetMaxParallel, SkipChunks
     from workflows import options
-    from workflows.counting import counts
-    from workflows.failing import failure_of, why_failed
-    from workflows.orders import Orders
-    from workflows.spans import SpanRunner
-    from workflows.status_board import StatusBoard
-    from workflows.updates import check_rendering, check_retry, check_skip
+    from workflows.scheduling import Orders
+    from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
+    from workflows.status_board import StatusBoard, counts, failure_of, why_failed
 
 
 Result = TypeVar("Result")

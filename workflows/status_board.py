@@ -1,17 +1,31 @@
 """What a job shows of itself: the answer to `status`, its memo, its search attributes, its page in the Temporal UI."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import TypedDict
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
+    from longtake.chunks import ChunkPlan
+    from longtake.errors import ErrorType
     from longtake.models.job import RenderJobSpec
     from longtake.models.messages import JobPlan
-    from longtake.models.status import JobPhase, JobState, JobStatus, RenderJobResult
+    from longtake.models.status import (
+        ChunkFailure,
+        JobMetrics,
+        JobPhase,
+        JobState,
+        JobStatus,
+        PauseMode,
+        RemoteStops,
+        RenderJobResult,
+    )
     from longtake.names import MEMO_CONTROL, MEMO_DIGEST, MEMO_FREEZE, MEMO_STATUS, NAME, PROGRESS, STATE, Control
-    from longtake.ranges import shown
-    from longtake.requests import PauseMode
-    from workflows.totals import Totals
+    from longtake.ranges import Range, shown
+    from workflows.scheduling import Totals
+    from workflows.spans import SpanRunner
 
 
 # Progress is written to the history: at most 50 times a job, and never faster than anyone reads lists.
@@ -165,3 +179,62 @@ def _page(status: JobStatus) -> str:
     if status.failures:
         lines.append("- failed chunks: " + shown((failure.chunk, failure.chunk + 1) for failure in status.failures))
     return "\n".join(lines)
+
+
+class Counts(TypedDict):
+    """The fields of a status that count."""
+
+    completed_chunks: int
+    completed_frames: int
+    failed_chunks: int
+    left_out_chunks: int
+    running_chunks: int
+    frozen_chunks: int
+    failures: tuple[ChunkFailure, ...]
+    metrics: JobMetrics
+    remote_stops: RemoteStops
+
+
+def counts(job: RenderJobSpec, plan: JobPlan, spans: SpanRunner) -> Counts:
+    """Return how far the rendering is."""
+    chunks = spans.scheduler
+    return {
+        "completed_chunks": chunks.done_count,
+        "completed_frames": _frames_done(job, plan, chunks.done),
+        "failed_chunks": chunks.failed_count,
+        "left_out_chunks": chunks.left_out_count,
+        "running_chunks": len(chunks.running),
+        "frozen_chunks": spans.frozen_count,
+        "failures": spans.told_failures,
+        "metrics": spans.totals.metrics.model_copy(update={"chunk_seconds": chunks.mean_seconds}),
+        "remote_stops": spans.totals.stops,
+    }
+
+
+def _frames_done(job: RenderJobSpec, plan: JobPlan, done: Sequence[Range]) -> int:
+    """Return the frames of these chunks: exact, but for lists in files, where chunks count as equally long."""
+    if job.chunk_list is None:
+        return ChunkPlan(job).frames_in(done)
+    chunks = sum(stop - start for start, stop in done)
+    return plan.frame_count * chunks // plan.chunk_count
+
+
+def why_failed(spans: SpanRunner) -> str:
+    """Return one sentence that names the chunks, and the reason of one of them."""
+    chunks = spans.scheduler
+    told = next(iter(spans.told_failures), None)
+    if told is None:
+        return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)})"
+    tries = "try" if told.attempts == 1 else "tries"
+    reason = f"chunk {told.chunk} failed after {told.attempts} {tries}: {told.error}"
+    if chunks.failed_count == 1:
+        return reason
+    return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)}); {reason}"
+
+
+def failure_of(error: FailureError) -> ApplicationError:
+    """Return the error that ends the job: the sentence of an activity's, not "Activity task failed"."""
+    cause = error.cause if isinstance(error, ActivityError) and error.cause else error
+    if isinstance(cause, ApplicationError):
+        return ApplicationError(cause.message, type=cause.type, non_retryable=True)
+    return ApplicationError(f"{cause}", type=ErrorType.JOB_FAILED, non_retryable=True)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from activities.backends.backend import RenderWatcher
-from activities.stores.job_folder import OpenJob
-from activities.stores.records import Sidecar
+from activities.stores.job_folder import OpenJob, Sidecar
 from longtake.chunks import Chunk
 from longtake.models.status import RemoteStop
 

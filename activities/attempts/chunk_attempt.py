@@ -6,30 +6,107 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from activities.attempts.attempt import Bill
-from activities.attempts.checking import OutputProof, Proof, check_chunk
-from activities.attempts.finished_frames import FinishedFrames
-from activities.attempts.frame_sequence import FrameRuns
+from activities.attempts.frame_sequence import FinishedFrames, FrameRuns, RunWatcher
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.run_watcher import RunWatcher
-from activities.attempts.store_io import shipping_log
-from activities.attempts.store_patience import failure_of_files, when_the_store_is_back
+from activities.attempts.store_io import failure_of_files, shipping_log, when_the_store_is_back
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
+from activities.media.facts import MediaError, VideoFacts
+from activities.media.images import check_sequence
+from activities.media.video import inspect_video
 from activities.processes.usage import Usage
-from activities.stores.job_folder import OpenJob, chunk_key
-from activities.stores.kept_frames import KeptFrames
+from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
+from activities.stores.kept_frames import KeptFrames, Signature, signature_of
 from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
-from activities.stores.records import Sidecar
 from longtake.chunks import Chunk
 from longtake.concurrency import in_thread
 from longtake.models.policies import ProgressSpec, ResumeUnit
 from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found in a chunk's outputs."""
+
+    frames: int
+    video: VideoFacts | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+def check_chunk(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+    """Return the proof that these files are all that the chunk had to make, whole and of the right length.
+
+    Raises:
+        AttemptError: A file is missing, empty, truncated, too short or of another rate.
+    """
+    return _CHECKS[chunk.kind](chunk, files, rate, stop)
+
+
+class OutputProof:
+    """Tells whether the one output of a command that still runs is proven; each state of it is read once."""
+
+    def __init__(self, chunk: Chunk, file: Path, rate: Fraction) -> None:
+        self._chunk = chunk
+        self._file = file
+        self._rate = rate
+        self._state: Signature | None = None
+        self._holds = False
+
+    def holds(self) -> bool:
+        """Look again; blocking.
+
+        Raises:
+            OSError: The file is not there any more.
+        """
+        state = signature_of(self._file.stat())
+        if state != self._state:
+            try:
+                check_chunk(self._chunk, [self._file], self._rate, threading.Event())
+                self._holds = True
+            except AttemptError:
+                self._holds = False
+            self._state = state
+        return self._holds
+
+
+def _check_video(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+    try:
+        facts = inspect_video(files[0], fps=rate, frames=chunk.count, stop=stop)
+    except MediaError as error:
+        raise AttemptError(error.sentence) from error
+    return Proof(frames=facts.frames, video=facts, width=facts.width, height=facts.height)
+
+
+def _check_frames(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+    try:
+        facts = check_sequence(files, stop=stop)
+    except MediaError as error:
+        raise AttemptError(error.sentence) from error
+    return Proof(frames=len(files), width=facts.width, height=facts.height)
+
+
+def _check_file(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+    (file,) = files
+    if not file.is_file():
+        raise AttemptError(f"{file.name} is missing: the renderer ended well and wrote nothing")
+    if file.stat().st_size == 0:
+        raise AttemptError(f"{file.name} is empty: the renderer ended well and wrote nothing into it")
+    return Proof(frames=chunk.count)
+
+
+_CHECKS: dict[OutputKind, Callable[[Chunk, list[Path], Fraction, threading.Event], Proof]] = {
+    OutputKind.VIDEO: _check_video,
+    OutputKind.FRAMES: _check_frames,
+    OutputKind.FILE: _check_file,
+}
 
 _log = logging.getLogger(__name__)
 

@@ -8,27 +8,53 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from activities.attempts.bringing import bring_files, lay_out_files
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.store_io import shipping_log
-from activities.attempts.store_patience import when_the_store_is_back
+from activities.attempts.store_io import shipping_log, when_the_store_is_back
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
 from activities.media.audio import audio_command, audio_suffix
-from activities.media.chunk import ChunkFile
-from activities.media.encode import encode_command, image_pattern
-from activities.media.errors import DamagedOutput, MediaError
-from activities.media.facts import VideoFacts
+from activities.media.facts import ChunkFile, DamagedOutput, MediaError, VideoFacts
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
-from activities.stores.job_folder import FILM, OpenJob
-from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
-from activities.stores.records import Sidecar
-from activities.stores.standing import revoke
+from activities.media.writer import encode_command, image_pattern
+from activities.stores.job_folder import FILM, OpenJob, PublishedFile, Sidecar
+from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish, revoke
 from longtake.concurrency import in_thread
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
+from longtake.stores.store import each
 from longtake.templates import expand
+
+
+def bring_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> list[Path]:
+    """Return the files of all chunks in order; of a bucket they are fetched into the place, and proven.
+
+    Raises:
+        StoreError: A file is not what was published.
+    """
+    store = job.folder.store
+
+    def bring(numbered: tuple[int, PublishedFile]) -> Path:
+        number, file = numbered
+        return store.bring(file.path, place / f"{number:09}{Path(file.path).suffix}", sha256=file.sha256)
+
+    return each(store, bring, enumerate(_files(sidecars)))
+
+
+def lay_out_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> None:
+    """Bring all files of a bucket under the names that the job gives them, for a merge command that knows these."""
+    store = job.folder.store
+    root = f"{store.url}/"
+
+    def bring(file: PublishedFile) -> Path:
+        return store.bring(file.path, place / file.path.removeprefix(root), sha256=file.sha256)
+
+    place.mkdir(parents=True, exist_ok=True)
+    each(store, bring, _files(sidecars))
+
+
+def _files(sidecars: Sequence[Sidecar]) -> list[PublishedFile]:
+    return [file for sidecar in sidecars for file in sidecar.files]
 
 
 class FilmAttempt:

@@ -2,30 +2,99 @@
 
 import asyncio
 import logging
+import random
 
 from temporalio import activity
 
-from activities.attempts.attempt import Attempt, MakeAttempt
-from activities.attempts.bills import SpanBills
+from activities.activity_context import attempt_name
+from activities.attempts.attempt import Attempt, Bill, MakeAttempt
 from activities.attempts.host import Host
-from activities.attempts.next_try import NextTry, seconds_until_room
 from activities.backends.backend import Progress
-from activities.edge import attempt_name
 from activities.errors import AttemptError, ThrottledError
-from activities.job_watch import JobWatch
-from activities.stores.job_folder import OpenJob
-from activities.stores.records import Sidecar
-from activities.watching.other_hosts import OtherHosts
-from activities.watching.watcher import Watcher
+from activities.job_watch import JobWatch, OtherHosts, Watcher
+from activities.stores.job_folder import OpenJob, Sidecar
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError, ErrorType
-from longtake.models.messages import Heartbeat, SpanOrder, SpanReport
+from longtake.models.messages import ChunkBill, Heartbeat, SpanOrder, SpanReport
 from longtake.models.policies import FailurePolicy
 from longtake.models.status import ChunkFailure, RemoteStop
 from longtake.names import Control
 from longtake.ranges import RangeSet
 
 _log = logging.getLogger(__name__)
+
+# In a report: a span where more chunks than this fail is one of a huge job where nothing works.
+_MOST_OPEN = 100
+
+
+class SpanBills:
+    """Bills of published chunks, summed, and of chunks that are not published, one by one.
+
+    A bill is over all attempts at a chunk, so that it counts once however often the chunk is tried; that of a chunk
+    that is not published grows with later attempts, and whoever adds bills up takes the latest.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.usd = 0.0
+        self._open: dict[int, ChunkBill] = {}
+
+    @property
+    def open(self) -> tuple[ChunkBill, ...]:
+        """The bills of chunks that failed or were stopped."""
+        return tuple(self._open.values())
+
+    async def settle(self, chunk: int, attempt: Attempt) -> None:
+        """Take in the bill of a chunk that is published."""
+        bill = await _bill(chunk, attempt)
+        self._open.pop(chunk, None)
+        self.seconds += bill.seconds
+        self.usd += bill.usd
+
+    async def leave_open(self, chunk: int, attempt: Attempt) -> None:
+        """Take in the bill of a chunk that failed for good or was stopped."""
+        bill = await _bill(chunk, attempt)
+        if bill != Bill() and (chunk in self._open or len(self._open) < _MOST_OPEN):
+            self._open[chunk] = ChunkBill(chunk=chunk, seconds=round(bill.seconds, 3), usd=round(bill.usd, 9))
+
+
+async def _bill(chunk: int, attempt: Attempt) -> Bill:
+    try:
+        return await attempt.bill()
+    except OSError as error:
+        # A sum that lacks a chunk is better than a chunk that is rendered and does not count.
+        _log.warning("chunk %d: what it cost cannot be read (%s)", chunk, error)
+        return Bill()
+
+
+# A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that.
+_FIRST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 60.0
+_LONGEST_ASKED_SECONDS = 3600.0
+
+
+class NextTry(Exception):
+    """This try is over, and another one is due."""
+
+    def __init__(self, sentence: str, type: ErrorType, wait_seconds: float) -> None:
+        super().__init__(sentence)
+        self.type = type
+        self.wait_seconds = wait_seconds
+
+
+def seconds_until_room(error: ThrottledError, throttled: int) -> float:
+    """Return how long to wait before a service without room is called again.
+
+    Args:
+        error: What it answered.
+        throttled: How often it had no room in a row, before this time.
+    """
+    if error.wait_seconds is not None:
+        # Never earlier than it asks, and not all chunks at once.
+        return min(error.wait_seconds, _LONGEST_ASKED_SECONDS) * random.uniform(1, 1.2)
+    # The exponent is bounded: a service may be full for days.
+    return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(throttled, 16)) * random.uniform(0.5, 1)
+
 
 # Reasons kept of a span's failed chunks: they travel in heartbeats, four times a second.
 _MOST_REASONS = 3

@@ -5,14 +5,11 @@ import errno
 import logging
 from dataclasses import replace
 
-from activities.backends.backend import RenderTask, RenderWatcher
-from activities.backends.freezing import until_it_may_run
-from activities.backends.judging import raise_if_failed
-from activities.backends.render_monitor import RenderGuard
-from activities.backends.renderer import Renderer, Renderers
+from activities.backends.backend import Renderer, Renderers, RenderTask, RenderWatcher
+from activities.backends.exit_status import raise_if_failed
+from activities.backends.render_monitor import RenderGuard, until_it_may_run
 from activities.errors import AttemptError, AttemptLostError
-from activities.processes.errors import KeeperLostError, ProcessSurvivedError, SupervisorError
-from activities.processes.usage import Usage
+from activities.processes.usage import KeeperLostError, ProcessSurvivedError, SupervisorError, Usage
 from longtake.attempt_log import AttemptLog
 from longtake.concurrency import to_the_end
 

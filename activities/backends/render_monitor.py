@@ -2,16 +2,155 @@
 
 import asyncio
 import logging
+import threading
+from collections.abc import Callable
 
-from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.backends.clock import RenderClock
+from activities.backends.backend import Progress, Renderer, RenderTask, RenderWatcher
 from activities.backends.exit_status import Ending, course
-from activities.backends.following import LOOK_SECONDS, Following
-from activities.backends.freezing import Freezing
-from activities.backends.movement import Movement
-from activities.backends.renderer import Renderer
-from activities.backends.stall_detection import Linger, Sight, look_at_outputs
-from activities.backends.tasks import drop
+from activities.backends.stall_detection import Linger, Movement, Sight, look_at_outputs
+from activities.progress.reader import ProgressReader, Reading
+from longtake.concurrency import drop
+
+# Progress is looked at as often as heartbeats go out.
+LOOK_SECONDS = 0.25
+
+
+class Following:
+    """Keeps the newest reading of one render at hand.
+
+    Read in a thread: a job's own patterns may take half a second of CPU time, and a share that hangs holds whoever
+    reads from it, while limits and freeze orders must be kept.
+
+    Args:
+        task: What is rendered.
+        printed_before: Bytes in its log that other commands of the same attempt have printed.
+    """
+
+    def __init__(self, task: RenderTask, printed_before: int) -> None:
+        self._reader = ProgressReader(
+            task.log, task.progress, start=task.start, stop=task.stop, counted_dir=task.counted_dir
+        )
+        self._reader.printed_bytes = printed_before
+        self._reader_lock = threading.Lock()
+        self.reading = Reading()
+        self._reads = asyncio.create_task(self._keep_reading())
+
+    @property
+    def signs(self) -> object:
+        """Changes with each piece of progress or output."""
+        return self.reading.frames_done, self._reader.printed_bytes
+
+    async def finish(self) -> Reading:
+        """Return the last reading, of all that was printed."""
+        await self.stop()
+        self.reading = await asyncio.to_thread(self._read, ended=True)
+        return self.reading
+
+    async def stop(self) -> None:
+        """Read no more."""
+        await drop(self._reads)
+
+    async def _keep_reading(self) -> None:
+        while True:
+            self.reading = await asyncio.to_thread(self._read)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _read(self, *, ended: bool = False) -> Reading:
+        # A read that was cancelled goes on in its thread, beside the last one.
+        with self._reader_lock:
+            return self._reader.read(ended=ended)
+
+
+class RenderClock:
+    """Seconds in which a render could work: it stands still while the render is frozen.
+
+    Every limit on a render is counted by this clock, so that no freeze uses up any of them.
+
+    Args:
+        time: A clock that never goes back, such as the event loop's.
+    """
+
+    def __init__(self, time: Callable[[], float]) -> None:
+        self._time = time
+        self._began = time()
+        self._held_at: float | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the clock stands still."""
+        return self._held_at is not None
+
+    def now(self) -> float:
+        """Return the seconds since the render began, without those it was frozen."""
+        return (self._time() if self._held_at is None else self._held_at) - self._began
+
+    def hold(self) -> None:
+        """Stand still."""
+        if self._held_at is None:
+            self._held_at = self._time()
+
+    def go_on(self) -> None:
+        """Go on from where it stood."""
+        if self._held_at is not None:
+            self._began += self._time() - self._held_at
+            self._held_at = None
+
+
+class Freezing:
+    """Freezes and thaws a render as its watcher orders; an order counts for as long as it stands.
+
+    Args:
+        renderer: The render.
+        clock: Its clock, which is held from before the first process stops until after the last one goes on.
+        watcher: Who orders, and is told when the order is carried out.
+    """
+
+    def __init__(self, renderer: Renderer, clock: RenderClock, watcher: RenderWatcher) -> None:
+        self._renderer = renderer
+        self._clock = clock
+        self._watcher = watcher
+        self._freezing: asyncio.Task[None] | None = None
+        self._told = 0
+
+    @property
+    def under_way(self) -> list[asyncio.Task[None]]:
+        """A freeze that is not complete yet, to be waited for; none otherwise."""
+        return [self._freezing] if self._freezing is not None and not self._freezing.done() else []
+
+    async def obey(self) -> None:
+        """Do the next step to what is ordered now; never waits for processes to stand still."""
+        order = self._watcher.freeze_order
+        if order and self._freezing is None:
+            self._clock.hold()
+            self._freezing = asyncio.create_task(self._renderer.freeze())
+        elif not order and self._freezing is not None:
+            await self.forget()
+            await self._renderer.thaw()
+            self._clock.go_on()
+            self._tell(0)
+        if order and self._freezing is not None and self._freezing.done():
+            self._freezing.result()
+            self._tell(order)
+
+    async def forget(self) -> None:
+        """Wait no longer for a freeze, complete or not."""
+        if self._freezing is not None:
+            freezing, self._freezing = self._freezing, None
+            await drop(freezing)
+
+    def _tell(self, order: int) -> None:
+        if order != self._told:
+            self._told = order
+            self._watcher.frozen(order)
+
+
+async def until_it_may_run(watcher: RenderWatcher) -> None:
+    """Return when nothing orders a freeze; until then confirm that nothing runs, for nothing was started."""
+    while order := watcher.freeze_order:
+        watcher.frozen(order)
+        await asyncio.sleep(LOOK_SECONDS)
+    watcher.frozen(0)
+
 
 _log = logging.getLogger(__name__)
 

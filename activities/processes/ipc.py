@@ -1,9 +1,11 @@
 """Signals as something that a loop can wait for."""
 
 import contextlib
+import json
 import os
 import signal
 from types import FrameType
+from typing import Any
 
 
 class SignalInbox:
@@ -39,3 +41,27 @@ class SignalInbox:
 
 def _keep(number: int, frame: FrameType | None) -> None:
     """Do nothing: the wakeup descriptor has it already."""
+
+
+Message = dict[str, Any]
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as it travels."""
+    return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+class Messages:
+    """Puts messages together from what arrives."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Return the messages that are complete with this."""
+        self._rest += data
+        if b"\n" not in data:
+            return []
+        *lines, rest = self._rest.split(b"\n")
+        self._rest = rest
+        return [json.loads(line) for line in lines]

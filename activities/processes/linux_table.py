@@ -5,9 +5,10 @@ import ctypes
 import errno
 import os
 import signal
+import sys
 import time
 
-from activities.processes.process_table import Entry, descendants
+from activities.processes.process_table import Entry, ProcessTable, descendants
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -130,3 +131,20 @@ def _children(pid: int) -> list[int]:
             with contextlib.suppress(OSError):
                 found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
     return found
+
+
+HAS_EXACT_TREES = sys.platform == "linux"
+
+
+def process_table(*, exact: bool = HAS_EXACT_TREES) -> ProcessTable:
+    """Return the processes of this host.
+
+    Args:
+        exact: As Linux shows them; else as psutil does everywhere.
+    """
+    if exact:
+        return LinuxTable()
+    # psutil would cost the supervisor, and so each keeper, more than all the rest of it.
+    from activities.processes.psutil_table import PortableTable  # noqa: PLC0415
+
+    return PortableTable()

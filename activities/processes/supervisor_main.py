@@ -15,9 +15,9 @@ import sys
 import time
 import traceback
 
-from activities.processes.host import process_table
 from activities.processes.ipc import SignalInbox
 from activities.processes.keeper import Keeper
+from activities.processes.linux_table import process_table
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import ProcessTree
 

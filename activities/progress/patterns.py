@@ -9,8 +9,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 
 from activities.progress import pattern_matcher
-from activities.progress.openjd import percent
-from activities.progress.sign import Sign, share_of
+from activities.progress.formats import Sign, percent, share_of
 
 # What is searched of one line. Together with the matcher's limit on CPU time this bounds what a pattern can cost:
 # one that runs away costs the limit once, and is not asked again.
@@ -106,3 +105,29 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             except OSError:
                 # What it was sent last it never read.
                 continue
+
+
+class LogSearch:
+    """Searches one text for patterns; each costs a bounded time, because `re` itself cannot be interrupted.
+
+    Args:
+        text: The end of a log. A pattern is looked for in each line, so that `^` and `$` are those of the line, and
+            then in all of it, so that it may span lines.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._lines = [*text.splitlines(), text]
+
+    def has(self, pattern: str) -> bool:
+        """Tell whether the text holds the pattern; one that takes too long is taken for not found. Blocking."""
+        request = json.dumps({"pattern": pattern, "lines": self._lines})
+        # -I and -S: started in 15 ms, and nothing of the environment reaches it. It bounds its own CPU time.
+        answer = subprocess.run(
+            [sys.executable, "-I", "-S", pattern_matcher.__file__],
+            input=request.encode() + b"\n",
+            env={},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        return bool(answer.stdout and json.loads(answer.stdout))

@@ -1,17 +1,56 @@
 """How far one command is, read from its log and its files."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.progress.filecount import FileCount
-from activities.progress.formats import formats_of
-from activities.progress.lines import LineSplitter, text_of
+from activities.progress.formats import LONGEST_MESSAGE, Sign, formats_of
+from activities.progress.log_errors import LineSplitter, text_of
 from activities.progress.patterns import OwnPatterns
-from activities.progress.sign import LONGEST_MESSAGE, Sign
 from longtake.attempt_log import AttemptLog
+from longtake.concurrency import Paced
 from longtake.models.policies import ProgressSpec
-from longtake.plaintext import Redactor, short_line
+from longtake.text import Redactor, short_line
+
+# Counting 100,000 files takes some 50 ms, as often as progress is asked for a fifth of a core.
+_SHARE_OF_A_CORE = 0.02
+
+
+class FileCount:
+    """Counts the files in a folder and below; the newest is taken to be still in the making.
+
+    Args:
+        folder: Where finished files appear; it may not be there yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._counting = Paced(lambda: _files_in(str(folder)), share=_SHARE_OF_A_CORE)
+        self._counted = 0
+
+    def finished(self) -> int:
+        """Return how many files are finished; of a large folder, as of a few seconds ago."""
+        counted = self._counting.now()
+        self._counted = self._counted if counted is None else counted
+        return max(0, self._counted - 1)
+
+
+def _files_in(root: str) -> int:
+    """Count without looking into the files: what kind an entry is comes with the listing."""
+    count, folders = 0, [root]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        count += 1
+        except OSError:
+            # Not there yet, or taken away by the renderer.
+            continue
+    return count
+
 
 # More than this in one look is a renderer that prints without end: its newest words say where it is.
 _LOOK_BYTES = 64 * 1024

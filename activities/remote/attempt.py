@@ -1,27 +1,175 @@
 """One try of one chunk by a service: called, followed through the store, joined and stopped there."""
 
 import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Literal, assert_never
+
+from pydantic import ValidationError
 
 from activities.attempts.attempt import Bill
-from activities.attempts.calling import Calling
-from activities.attempts.remote_host import RemoteHost
-from activities.attempts.remote_outcome import failure_of
-from activities.attempts.remote_records import RemoteRecords
-from activities.attempts.remote_stop import stop_remote
-from activities.attempts.remote_turns import turn
-from activities.attempts.store_patience import failure_of_files
+from activities.attempts.store_io import failure_of_files
 from activities.backends.backend import RenderWatcher
-from activities.backends.freezing import until_it_may_run
-from activities.errors import AttemptError
-from activities.remote.agent_monitor import AgentSigns
-from activities.remote.protocol import RemoteCall, RemoteOutcome, RemoteResult
-from activities.remote.service import Service
-from activities.stores.job_folder import OpenJob, chunk_key
-from activities.stores.records import Sidecar
+from activities.backends.render_monitor import LOOK_SECONDS, until_it_may_run
+from activities.errors import AttemptError, AttemptLostError, ThrottledError
+from activities.remote.agent_monitor import AgentSigns, stop_remote
+from activities.remote.call_records import RemoteHost, RemoteRecords
+from activities.remote.protocol import RemoteCall, RemoteOrder, RemoteOutcome, RemoteResult, sign
+from activities.remote.service import Answer, CallLostError, Service
+from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
 from longtake.chunks import Chunk
-from longtake.concurrency import to_the_end
+from longtake.concurrency import drop, to_the_end
 from longtake.models.backends import RemoteBackend
+from longtake.models.messages import JobRef
 from longtake.models.status import RemoteStop
+
+
+class Calling:
+    """One call of a service.
+
+    Args:
+        host: What this worker offers.
+        service: The service.
+        records: What is written down about the chunk.
+        call: This call, which has been announced.
+    """
+
+    def __init__(self, host: RemoteHost, service: Service, records: RemoteRecords, call: RemoteCall) -> None:
+        self._host = host
+        self._service = service
+        self._records = records
+        self.call = call
+        # Whether an agent may be at work by this call, as far as anyone knows.
+        self.is_open = True
+        self.is_sent = False
+        self._connection: asyncio.Task[Answer] | None = None
+
+    async def last_word(self, ref: JobRef, chunk: int, watcher: RenderWatcher) -> RemoteResult | None:
+        """Send the signed order and return the agent's last word; None when a freeze is ordered.
+
+        Raises:
+            AttemptError: The agent is gone without one, or such a call will never be taken.
+            AttemptLostError: The service was not reached.
+            ThrottledError: It has no room.
+        """
+        self._connection = asyncio.create_task(self._service.call(self._order(ref, chunk), sending=self._note_sent))
+        signs = AgentSigns(self._host, self._records.calls, self.call, watcher)
+        result = await signs.last_word(self._connection)
+        if result is None and self._connection.done():
+            result = await self._answered(self._connection, signs)
+        self.is_open = result is None
+        return result
+
+    def _note_sent(self) -> None:
+        self.is_sent = True
+
+    def hang_up(self) -> None:
+        """Close the connection at once; nothing is awaited."""
+        if self._connection is not None:
+            self._connection.cancel()
+
+    async def end(self) -> None:
+        """Return when the connection is closed."""
+        if self._connection is not None:
+            await drop(self._connection)
+
+    def _order(self, ref: JobRef, chunk: int) -> Mapping[str, Any]:
+        seconds = self._service.most_seconds
+        order = RemoteOrder(ref=ref, chunk=chunk, attempt=self.call.attempt, seconds=seconds, issued_at=time.time())
+        return sign(order, self._host.secret.get_secret_value()).model_dump()
+
+    async def _answered(self, connection: asyncio.Task[Answer], signs: AgentSigns) -> RemoteResult | None:
+        """Return the last word of an agent whose call is over: what it answered, or what it leaves in the store."""
+        patience = self._host.patience
+        try:
+            answer = connection.result()
+        except (AttemptError, ThrottledError):
+            await self.take_back()
+            raise
+        except CallLostError as error:
+            if not error.begun:
+                await self.take_back()
+                raise AttemptLostError(str(error)) from error
+            failure = AttemptError(str(error))
+        else:
+            try:
+                return RemoteResult.model_validate_json(self._service.result_in(answer))
+            except AttemptError as error:
+                failure = error
+            except ValidationError:
+                where = self.call.where
+                failure = AttemptError(f"{where} gave an answer of another version; use one version on both sides")
+            patience = replace(patience, begin_seconds=0, silent_seconds=patience.crashed_seconds)
+        worked = signs.called_seconds
+        # What has begun may live on although its call is over.
+        await self._records.join(self.call)
+        result = await signs.last_word(patience=patience)
+        if result is None and not signs.must_freeze:
+            self.is_open = False
+            await self._records.bury(self.call, worked if signs.has_begun else 0.0, str(failure))
+            raise failure
+        return result
+
+    async def take_back(self) -> None:
+        """Forget that anyone was called: nothing was begun, and nothing will be."""
+        self.is_open = False
+        await self._records.forget(self.call)
+
+
+@asynccontextmanager
+async def turn(turns: asyncio.Semaphore, watcher: RenderWatcher) -> AsyncIterator[None]:
+    """Enter the block when it is this attempt's turn and no freeze is ordered; freezes are confirmed until then."""
+    while True:
+        await until_it_may_run(watcher)
+        if await _is_taken(turns, watcher):
+            break
+    try:
+        yield
+    finally:
+        turns.release()
+
+
+async def _is_taken(turns: asyncio.Semaphore, watcher: RenderWatcher) -> bool:
+    """Return whether a turn was taken; False when a freeze is ordered before."""
+    waiting = asyncio.ensure_future(turns.acquire())
+    try:
+        while not watcher.freeze_order:
+            if (await asyncio.wait([waiting], timeout=LOOK_SECONDS))[0]:
+                return True
+    except asyncio.CancelledError:
+        await _give_back(waiting, turns)
+        raise
+    await _give_back(waiting, turns)
+    return False
+
+
+async def _give_back(waiting: asyncio.Future[Literal[True]], turns: asyncio.Semaphore) -> None:
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    if not waiting.cancelled():
+        turns.release()
+
+
+def failure_of(result: RemoteResult, where: str) -> AttemptError | AttemptLostError:
+    """Return what a try has come to whose chunk is not published."""
+    match result.outcome:
+        case RemoteOutcome.PUBLISHED:
+            return AttemptError(f"{where} says that it has published, and nothing is there; let both use one store")
+        case RemoteOutcome.OUT_OF_TIME if not result.fatal:
+            # It has kept frames that the next try need not render: a long chunk takes several calls.
+            return AttemptLostError(f"{where} was out of time: {result.error}")
+        case RemoteOutcome.FAILED | RemoteOutcome.OUT_OF_TIME:
+            return AttemptError(
+                result.error or f"{where} has failed and does not say why",
+                fatal=result.fatal,
+                wait_seconds=result.wait_seconds,
+                another_host=result.another_host,
+            )
+        case RemoteOutcome.STOPPED | RemoteOutcome.LOST:
+            return AttemptLostError(f"{where} has stopped: {result.error or 'it was told to'}")
+    assert_never(result.outcome)
 
 
 class RemoteAttempt:

@@ -1,23 +1,28 @@
 """Rendering with the workers of Helios, unchanged, through whatever service runs them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from activities.attempts.chunk_attempt import ChunkAttempt
+from activities.attempts.host import Host
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.backends.exit_status import Ending
-from activities.backends.following import LOOK_SECONDS, Following
-from activities.backends.freezing import until_it_may_run
-from activities.backends.judging import raise_if_failed
-from activities.backends.tasks import drop
+from activities.backends.exit_status import Ending, raise_if_failed
+from activities.backends.render_monitor import LOOK_SECONDS, Following, until_it_may_run
 from activities.errors import AttemptError, AttemptLostError
 from activities.processes.child import BoundedLog
+from activities.processes.programs import Programs
 from activities.processes.usage import Usage
 from activities.progress.reader import ProgressReader
 from activities.remote.service import Answer, CallLostError, Service
+from activities.stores.job_folder import OpenJob
 from longtake.attempt_log import AttemptLog
-from longtake.concurrency import in_thread
+from longtake.chunks import Chunk
+from longtake.concurrency import drop, in_thread
 from longtake.models.backends import RemoteBackend
+from longtake.templates import escape
 
 # What Node, in which these workers are written, makes of the end by any signal.
 _SOME_SIGNAL = -1
@@ -136,3 +141,35 @@ def _append(task: RenderTask, *texts: str) -> None:
             # JSON can hold halves of characters.
             log.write(memoryview(ended.encode(errors="replace")))
     log.close()
+
+
+def helios_attempt(
+    host: Host, service: Service, backend: RemoteBackend, job: OpenJob, chunk: Chunk, name: str
+) -> ChunkAttempt:
+    """Return a try that a Helios worker renders and this worker checks and publishes.
+
+    Args:
+        host: What this worker offers.
+        service: What runs the Helios workers.
+        backend: The job's own settings of it.
+        job: The chunk's job.
+        chunk: The chunk.
+        name: Name of the attempt, never used twice.
+    """
+    elsewhere = replace(host, backend=HeliosWorkers(service, backend), programs=_ProgramsElsewhere(None, ""))
+    return ChunkAttempt(elsewhere, job, _in_place(job, chunk), name)
+
+
+def _in_place(job: OpenJob, chunk: Chunk) -> Chunk:
+    """Return the chunk with a command that names its output itself: the worker knows no place of an attempt."""
+    target = job.target(chunk.output_pattern())
+    command = chunk.command(chunk.command_template, output=target, output_dir=str(Path(target).parent))
+    return replace(chunk, command_template=tuple(map(escape, command)))
+
+
+class _ProgramsElsewhere(Programs):
+    """Programs of other hosts, which are theirs to find and to allow."""
+
+    def resolve(self, command: Sequence[str], *, base_dir: Path, field: str) -> tuple[str, ...]:
+        """Return the command as it is."""
+        return tuple(command)

@@ -18,8 +18,8 @@ from enum import StrEnum
 
 from pydantic import Field, ValidationError
 
-from longtake.contract import Contract
 from longtake.errors import LongtakeError
+from longtake.models.fields import Contract
 from longtake.models.messages import JobRef
 
 # An order is a few hundred bytes; what is larger was not written by a worker.

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from activities.attempts.attempt import Attempt, MakeAttempt
-from activities.attempts.helios_attempt import helios_attempt
 from activities.attempts.host import Host
-from activities.attempts.remote_host import RemoteHost
-from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.cloud_run import CloudRunService
 from activities.errors import AttemptLostError
 from activities.remote.attempt import RemoteAttempt
+from activities.remote.aws_lambda import LambdaFunction
+from activities.remote.call_records import RemoteHost
+from activities.remote.cloud_run import CloudRunService
 from activities.remote.google_auth import IdTokens
+from activities.remote.helios import helios_attempt
 from activities.remote.service import Service
 from activities.settings import WorkerSettings
 from activities.stores.job_folder import OpenJob

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from activities.media.errors import MediaError
+from activities.media.facts import MediaError
 from activities.media.images import ImageFacts, check_image
-from activities.stores.job_folder import JobFolder
-from activities.stores.records import KeptBatch, KeptFrame
+from activities.stores.job_folder import JobFolder, KeptBatch, KeptFrame
 from longtake.stores.directory import file_digest
 from longtake.stores.store import StoreError, each
 

@@ -20,8 +20,7 @@ from longtake.handle import JobHandle
 from longtake.jobfile.loader import load_job
 from longtake.models.job import ChunkSpec, FrameRange, RenderJobSpec
 from longtake.models.policies import FailurePolicy, FailureRule, ProgressSpec, ResumeUnit, Retry, Timeouts, Verdict
-from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RenderJobResult, RunningChunk
-from longtake.requests import PauseMode
+from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, PauseMode, RenderJobResult, RunningChunk
 
 __all__ = [
     "BadJobError",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.paced import Paced
+from longtake.concurrency import Paced
 
 # A job's folder of logs may hold 100,000 files, and logs are looked at several times a second.
 _LISTING_SHARE_OF_A_CORE = 0.005

@@ -1,9 +1,42 @@
-"""Blocking work beside the event loop, with a cancel that waits for it."""
+"""Looks that cost more the more there is to see, kept cheap."""
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+# Below this it is not worth waiting: a few looks a second cost nothing.
+_CHEAP_SECONDS = 0.001
+
+
+class Paced(Generic[T]):
+    """Looks no more often than a share of one core allows.
+
+    Args:
+        look: What is done.
+        share: Of one core.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, look: Callable[[], T], *, share: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._look = look
+        self._share = share
+        self._clock = clock
+        self._due = float("-inf")
+
+    def now(self) -> T | None:
+        """Return what is seen now; None where it is too early for another look."""
+        began = self._clock()
+        if began < self._due:
+            return None
+        seen = self._look()
+        took = self._clock() - began
+        self._due = began + took / self._share if took > _CHEAP_SECONDS else began
+        return seen
+
 
 Result = TypeVar("Result")
 
@@ -33,3 +66,18 @@ async def to_the_end(work: Coroutine[Any, Any, Result], stop: threading.Event | 
         # Retrieved, so that asyncio does not report it as lost: the cancel is what counts.
         task.exception()
     raise cancel
+
+
+async def end_of(*tasks: asyncio.Future[Any]) -> None:
+    """Return when all of these have ended, however; what they came to is for others to ask."""
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+async def drop(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and wait for its end, whatever that is; a cancel of the caller's own comes through."""
+    task.cancel()
+    await end_of(task)
+    if not task.cancelled():
+        # Retrieved, so that asyncio does not report it as lost.
+        task.exception()

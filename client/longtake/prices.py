@@ -7,9 +7,9 @@ from typing import Self
 
 from pydantic import Field
 
-from longtake.contract import Contract
 from longtake.errors import LongtakeError
 from longtake.models.backends import CloudRunBackend, LambdaBackend, RemoteBackend
+from longtake.models.fields import Contract
 from longtake.text import plainly, quoted
 
 VARIABLE = "LONGTAKE_PRICES"

@@ -10,9 +10,9 @@ from push_server import push_server
 from pushed import cancelled
 
 import worker
-from activities.search_attributes import register_search_attributes
 from longtake import RenderClient
-from longtake.connection import connect
+from longtake.client import connect
+from worker import register_search_attributes
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,7 @@ from survivors import cpu_ticks, kill_quietly, state_of, survivors
 from activities.backends.backend import Progress, RenderTask
 from activities.backends.local import LocalBackend
 from activities.errors import AttemptError, AttemptLostError
-from activities.media.errors import MediaError
+from activities.media.facts import MediaError
 from activities.media.video import inspect_video
 from activities.processes.supervisor import Supervisor
 from activities.processes.usage import Usage

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 from cloud_run_front import CloudRunFront, cloud_run_front
 
-from activities.backends.cloud_run import CloudRunService
 from activities.errors import AttemptError, ThrottledError
+from activities.remote.cloud_run import CloudRunService
 from activities.remote.protocol import RemoteOutcome, RemoteResult
 from activities.remote.service import CallLostError
 

@@ -16,8 +16,8 @@ from farm import eventually
 from figures import Figures
 from metadata_server import metadata_server
 
-from activities.backends.cloud_run import CloudRunService
 from activities.errors import AttemptError
+from activities.remote.cloud_run import CloudRunService
 from activities.remote.google_auth import IdTokens
 from activities.remote.service import Answer, CallLostError
 

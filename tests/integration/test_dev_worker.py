@@ -14,7 +14,7 @@ from processes import ROOT
 
 import devserver
 from longtake import JobState, RenderClient
-from longtake.connection import connect
+from longtake.client import connect
 
 pytestmark = pytest.mark.integration
 

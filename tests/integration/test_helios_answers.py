@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from cloud_run_front import CloudRunFront, cloud_run_front
 
-from activities.backends.cloud_run import CloudRunService
 from activities.errors import AttemptError
 from activities.remote import cloud_run
+from activities.remote.cloud_run import CloudRunService
 from activities.remote.service import Answer, CallLostError, HeliosResult
 
 PAYLOAD = {"jobPath": "http://files/job.json", "chunkIndex": 0}
@@ -130,7 +130,7 @@ async def test_lenient_takes_the_template_of_helios_for_success_and_nothing_else
 async def test_an_answer_too_large_to_be_read_fails_no_finished_work(
     front: CloudRunFront, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.backends.cloud_run.MOST_BYTES", 100_000)
+    monkeypatch.setattr("activities.remote.cloud_run.MOST_BYTES", 100_000)
     monkeypatch.setattr(cloud_run, "MOST_BYTES", 100_000)
     large = {"stdout": "x" * 5_000_000, "stderr": ""}
 

@@ -12,8 +12,8 @@ from helios_tasks import SETTINGS, Watcher, helios_task
 
 import devserver
 from activities.backends.backend import RenderTask
-from activities.backends.cloud_run import CloudRunService
 from activities.errors import AttemptError, AttemptLostError, ThrottledError
+from activities.remote.cloud_run import CloudRunService
 from activities.remote.helios import HeliosWorkers
 from longtake.models.policies import Timeouts
 

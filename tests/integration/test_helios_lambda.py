@@ -9,8 +9,8 @@ import pytest_asyncio
 from lambda_calls import called_service
 from lambda_service import LambdaService
 
-from activities.backends.aws_lambda import LambdaFunction
 from activities.errors import ThrottledError
+from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.service import Answer, CallLostError, HeliosResult
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]

@@ -10,9 +10,9 @@ from cloud_run_front import CloudRunFront, cloud_run_front
 from helios_tasks import JOB_URL, SETTINGS, Watcher, helios_task
 
 from activities.backends.backend import RenderTask
-from activities.backends.cloud_run import CloudRunService
 from activities.errors import AttemptError
 from activities.processes.usage import Usage
+from activities.remote.cloud_run import CloudRunService
 from activities.remote.helios import HeliosWorkers
 from activities.remote.service import Answer, HeliosResult
 from longtake.attempt_log import AttemptLog

@@ -11,10 +11,9 @@ from projects import Project, contents
 
 from longtake import ChunkSpec, FrameRange, JobState, RenderJobSpec, load_job
 from longtake.errors import JobExistsError
-from longtake.input_files import measure_inputs
 from longtake.models.inputs import InputBundle, content_path
 from longtake.stores.store import Store
-from longtake.transfer.upload_inputs import HandingIn, handed_in
+from longtake.transfer.upload_inputs import HandingIn, handed_in, measure_inputs
 
 pytestmark = pytest.mark.integration
 

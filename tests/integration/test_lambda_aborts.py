@@ -16,7 +16,7 @@ from figures import Figures
 from lambda_calls import called_service
 from lambda_service import LambdaService
 
-from activities.backends.aws_lambda import LambdaFunction
+from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.service import Answer
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]

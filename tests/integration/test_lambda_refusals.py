@@ -11,8 +11,8 @@ from lambda_calls import aws_environment, called_service
 from lambda_service import LambdaService
 
 import devserver
-from activities.backends.aws_lambda import LambdaFunction
 from activities.errors import AttemptError, ThrottledError
+from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.service import CallLostError
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]

@@ -18,15 +18,13 @@ from pydantic import SecretStr
 from remote_farm import FUNCTION, SECRET, Services, services
 from scripted_agent import Watcher
 
-from activities.attempts.remote_host import RemoteHost
-from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.cloud_run import CloudRunService
 from activities.remote.attempt import RemoteAttempt
-from activities.remote.call_records import RemoteCalls
+from activities.remote.aws_lambda import LambdaFunction
+from activities.remote.call_records import RemoteCalls, RemoteHost
+from activities.remote.cloud_run import CloudRunService
 from activities.remote.protocol import RemoteOutcome
 from activities.remote.service import Service
-from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
-from activities.stores.records import Sidecar
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
 from longtake import FrameRange, RenderJobSpec, Timeouts
 from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend
 from longtake.models.messages import JobRef

@@ -22,15 +22,13 @@ from activities.backends.backend import RenderWatcher
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.call_records import RemoteCalls
 from activities.remote.protocol import RemoteCall
-from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
-from activities.stores.records import Sidecar
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
 from longtake import JobState, JobStatus, Retry
 from longtake.chunks import Chunk
 from longtake.models.backends import BackendKind
 from longtake.models.messages import SpanOrder, SpanReport
-from longtake.models.status import RemoteStop
+from longtake.models.status import PauseMode, RemoteStop
 from longtake.names import RENDER_SPAN, render_queue
-from longtake.requests import PauseMode
 from longtake.stores.factory import open_store
 
 pytestmark = pytest.mark.integration

@@ -14,7 +14,7 @@ from remote_farm import Services, services
 
 from longtake import FrameRange, JobState, RenderJobSpec, Retry
 from longtake.models.backends import BackendKind
-from longtake.requests import PauseMode
+from longtake.models.status import PauseMode
 
 pytestmark = pytest.mark.integration
 

@@ -24,7 +24,7 @@ from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
 from activities.stores.kept_frames import KeptFrames
-from activities.stores.standing import revoke
+from activities.stores.publish import revoke
 from longtake import FrameRange, RenderJobSpec, Timeouts
 from longtake.models.messages import JobRef
 from longtake.models.policies import ResumeUnit, Retry

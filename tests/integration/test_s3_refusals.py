@@ -16,8 +16,7 @@ from s3_stores import SMALL_PART_BYTES, bucket_store
 import devserver
 from longtake.errors import BadJobError
 from longtake.stores.factory import open_store
-from longtake.stores.s3 import S3Store
-from longtake.stores.s3_connection import connect
+from longtake.stores.s3 import S3Store, connect
 from longtake.stores.store import StoreError
 
 pytestmark = pytest.mark.integration

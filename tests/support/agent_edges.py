@@ -15,9 +15,9 @@ from lambda_functions import Function
 from lambda_service import lambda_service
 from minio import Minio
 
-from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.cloud_run import CloudRunService
 from activities.errors import AttemptError
+from activities.remote.aws_lambda import LambdaFunction
+from activities.remote.cloud_run import CloudRunService
 from activities.remote.protocol import RemoteOrder, RemoteResult
 from activities.remote.service import Answer, CallLostError, Service
 

@@ -15,8 +15,7 @@ from processtable import carrying
 
 from activities.remote.call_records import RemoteCalls
 from activities.remote.protocol import RemoteOrder, RemoteResult, SignedOrder, sign
-from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
-from activities.stores.records import Sidecar
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
 from longtake import FrameRange, RenderJobSpec, Retry, Timeouts
 from longtake.models.messages import JobRef
 from longtake.stores.store import Store

@@ -7,9 +7,8 @@ from pathlib import Path
 import boto3
 from minio import Minio
 
-from longtake.stores.s3 import S3Store
+from longtake.stores.s3 import S3Store, connect
 from longtake.stores.s3_calls import Patience
-from longtake.stores.s3_connection import connect
 
 # The least that S3 takes for a part.
 SMALL_PART_BYTES = 5 << 20

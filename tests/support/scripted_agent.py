@@ -11,16 +11,14 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from activities.attempts.remote_host import Patience, RemoteHost
 from activities.backends.backend import Progress
 from activities.errors import AttemptError
 from activities.remote.attempt import RemoteAttempt
-from activities.remote.call_records import RemoteCalls
+from activities.remote.call_records import Patience, RemoteCalls, RemoteHost
 from activities.remote.protocol import RemoteOrder, RemoteOutcome, RemoteProgress, RemoteResult, verify
 from activities.remote.service import Answer, HeliosResult, unheard
-from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
 from activities.stores.publish import hand_in, publish
-from activities.stores.records import Sidecar
 from longtake import FrameRange, RenderJobSpec
 from longtake.models.backends import LambdaBackend
 from longtake.models.messages import JobRef

@@ -12,8 +12,7 @@ import pytest
 from activities.backends.backend import Progress, RenderTask
 from activities.backends.local import LocalBackend
 from activities.errors import AttemptError, AttemptLostError
-from activities.processes.errors import KeeperLostError, ProcessSurvivedError, SupervisorError
-from activities.processes.usage import Usage
+from activities.processes.usage import KeeperLostError, ProcessSurvivedError, SupervisorError, Usage
 from longtake.models.policies import Timeouts
 
 BOUND_SECONDS = 20

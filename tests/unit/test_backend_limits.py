@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.backends.clock import RenderClock
-from activities.backends.movement import Movement
-from activities.backends.stall_detection import Linger, Sight, look_at_outputs
+from activities.backends.render_monitor import RenderClock
+from activities.backends.stall_detection import Linger, Movement, Sight, look_at_outputs
 from activities.processes.usage import Usage
 
 

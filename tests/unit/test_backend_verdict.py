@@ -6,11 +6,10 @@ import time
 
 import pytest
 
-from activities.backends.exit_status import Ending, course, in_bytes
-from activities.backends.logsearch import LogSearch
-from activities.backends.movement import Movement
-from activities.backends.verdict import Decision, decide
+from activities.backends.exit_status import Decision, Ending, course, decide, in_bytes
+from activities.backends.stall_detection import Movement
 from activities.processes.usage import Usage
+from activities.progress.patterns import LogSearch
 from activities.progress.reader import Reading
 from longtake.models.policies import FailureRule, Retry, Verdict
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from bad_files import BAD_FILES, GOOD, GOOD_YAML, HELIOS, BadFile, chunk
 
-from longtake import documents
 from longtake.errors import BadJobError
+from longtake.jobfile import loader
 from longtake.jobfile.loader import load_job, read_job
 from longtake.models.job import MOST_CHUNKS
 from longtake.names import check_job_id
@@ -130,7 +130,7 @@ def test_a_device_is_no_job_file() -> None:
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "huge.json"
     with path.open("wb") as file:
-        file.truncate(documents.LARGEST_FILE_BYTES + 1)
+        file.truncate(loader.LARGEST_FILE_BYTES + 1)
 
     assert refusal(path).endswith("huge.json: has 512 MiB, and a job file at most 512; use frames instead of a list")
 

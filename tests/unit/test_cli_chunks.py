@@ -2,7 +2,7 @@
 
 import pytest
 
-from longtake.cli.chunks import as_words, chunk_ranges
+from longtake.cli.formatting import as_words, chunk_ranges
 from longtake.errors import BadJobError
 from longtake.ranges import Range, RangeSet, shown
 

@@ -11,13 +11,20 @@ from rich.console import Console
 
 from longtake.cli.app import main
 from longtake.cli.control import brought_about
-from longtake.cli.endings import ending
-from longtake.cli.remotely import money, stopped
+from longtake.cli.formatting import ending, money, stopped
 from longtake.cli.status import facts
 from longtake.cli.views import LineView
 from longtake.models.backends import BackendKind
-from longtake.models.status import JobMetrics, JobPhase, JobState, JobStatus, RemoteStop, RemoteStops, RenderJobResult
-from longtake.requests import PauseMode
+from longtake.models.status import (
+    JobMetrics,
+    JobPhase,
+    JobState,
+    JobStatus,
+    PauseMode,
+    RemoteStop,
+    RemoteStops,
+    RenderJobResult,
+)
 
 Captured = pytest.CaptureFixture[str]
 

@@ -10,18 +10,14 @@ import pytest
 from rich.console import Console
 
 from longtake.cli.control import brought_about
-from longtake.cli.endings import ending
-from longtake.cli.formatting import duration, film, size
-from longtake.cli.logreader import LogReader, readable
-from longtake.cli.pace import Pace
-from longtake.cli.picture import running_table
+from longtake.cli.formatting import duration, ending, film, size
+from longtake.cli.logs import LogReader, readable
+from longtake.cli.submit import follow
 from longtake.cli.terminal import shortened
-from longtake.cli.views import JsonView, LineView, View
-from longtake.cli.watching import follow
+from longtake.cli.views import JsonView, LineView, Pace, View, running_table
 from longtake.errors import NotReachableError
-from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RenderJobResult, RunningChunk
-from longtake.plaintext import plain
-from longtake.requests import PauseMode
+from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, PauseMode, RenderJobResult, RunningChunk
+from longtake.text import plain
 
 Captured = pytest.CaptureFixture[str]
 

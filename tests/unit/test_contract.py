@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from activities.remote import protocol
-from longtake import requests
-from longtake.contract import Contract
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job
 from longtake.models import backends, inputs, job, messages, policies, status
+from longtake.models.fields import Contract
 from longtake.models.job import ChunkList, ChunkSpec, FrameRange, IfExists, RenderJobSpec
 from longtake.models.policies import FailurePolicy, Retry, Timeouts
 
@@ -34,7 +33,7 @@ def models() -> list[type[BaseModel]]:
     """All models of the modules that hold messages."""
     found = [
         value
-        for module in (backends, inputs, job, policies, protocol, requests, status, messages)
+        for module in (backends, inputs, job, policies, protocol, status, status, messages)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, BaseModel) and value is not Contract
     ]

@@ -16,9 +16,9 @@ from handed_inputs import SCENE, HandIn, found_in, job_of
 from minio import Minio
 from s3_stores import bucket_store
 
-from activities.stores.file_locks import locked
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob
+from activities.stores.scratch import locked
 from longtake import RenderJobSpec
 from longtake.models.inputs import InputManifest, manifest_path
 from longtake.models.messages import JobRef

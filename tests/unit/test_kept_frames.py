@@ -15,12 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import Damage, damage, png
 
-from activities.attempts.finished_frames import FinishedFrames
-from activities.stores.job_folder import JobFolder, chunk_key
+from activities.attempts.frame_sequence import FinishedFrames
+from activities.stores.job_folder import JobFolder, Sidecar, chunk_key
 from activities.stores.kept_frames import KeptFrames
-from activities.stores.publish import finish_claim, hand_in, publish
-from activities.stores.records import Sidecar
-from activities.stores.standing import revoke
+from activities.stores.publish import finish_claim, hand_in, publish, revoke
 from longtake.stores.directory import DirectoryStore
 
 KEY = chunk_key(3)

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.models.status import PauseMode
 from longtake.names import Control
-from longtake.requests import PauseMode
-from workflows.orders import Orders
-from workflows.scheduling import Scheduler
+from workflows.scheduling import Orders, Scheduler
 
 DRAIN, FREEZE, NOW = PauseMode.DRAIN, PauseMode.FREEZE, PauseMode.NOW
 

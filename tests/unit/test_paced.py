@@ -1,4 +1,4 @@
-from longtake.paced import Paced
+from longtake.concurrency import Paced
 
 
 class Clock:

@@ -7,8 +7,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.progress.lines import LONGEST_LINE_BYTES, LineSplitter, text_of
-from activities.progress.log_errors import log_tail, telling_lines
+from activities.progress.log_errors import LONGEST_LINE_BYTES, LineSplitter, log_tail, telling_lines, text_of
 from activities.progress.reader import ProgressReader, Reading
 from longtake.models.policies import ProgressSpec
 

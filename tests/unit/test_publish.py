@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 
 from activities.errors import AttemptError
-from activities.stores.job_folder import JobFolder, chunk_key
-from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
-from activities.stores.records import Sidecar
-from activities.stores.standing import is_intact, revoke
+from activities.stores.job_folder import JobFolder, Sidecar, chunk_key
+from activities.stores.publish import discard_attempt, finish_claim, hand_in, is_intact, publish, revoke
 from longtake.stores.directory import DirectoryStore
 
 KEY = chunk_key(7)

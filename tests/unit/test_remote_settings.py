@@ -8,16 +8,13 @@ from pydantic import SecretStr
 
 from activities.errors import AttemptError, AttemptLostError
 from activities.remote.protocol import RemoteOutcome, RemoteResult
-from agent.helios import MOST_BYTES, text_of
-from agent.settings import AgentSettings
+from agent.agent import count_tagged, memory_mb
+from agent.helios import MOST_BYTES, request_in, text_of
+from agent.render_call import LastWord, TimeUsed, too_large
+from agent.settings import AgentSettings, begins_with
 from longtake import BadJobError, ChunkSpec, FrameRange, RenderJobSpec
 from longtake.chunks import Chunk, ChunkPlan
 from longtake.errors import LongtakeError
-from remote.helios_answers import request_in
-from remote.instance import count_tagged, memory_mb
-from remote.last_word import LastWord
-from remote.out_of_time import TimeUsed, too_large
-from remote.url_prefix import begins_with
 
 GOOD = {
     "LONGTAKE_STORES": "s3://films/shows /mnt/films",

@@ -9,17 +9,14 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.attempts.attempt import Bill
 from activities.attempts.host import Host
-from activities.attempts.next_try import NextTry, seconds_until_room
-from activities.attempts.span_attempt import Span
+from activities.attempts.span_attempt import NextTry, Span, seconds_until_room
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, ThrottledError
-from activities.job_watch import JobWatch
+from activities.job_watch import JobOrders, JobWatch
 from activities.processes.programs import Programs
 from activities.processes.usage import Usage
 from activities.stores.input_cache import InputCache
-from activities.stores.job_folder import JobFolder, OpenJob
-from activities.stores.records import Sidecar
-from activities.watching.job_orders import JobOrders
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake.chunks import Chunk
 from longtake.errors import ErrorType
 from longtake.models.job import FrameRange, RenderJobSpec

@@ -11,15 +11,12 @@ import typer
 from temporalio.service import RPCError
 from typer.core import TyperGroup
 
-from longtake.cli.control import cancel, pause, resume
+from longtake.cli.control import cancel, pause, resume, retry, skip
 from longtake.cli.doctor import doctor
-from longtake.cli.exits import ExitCode, code_of, explained
-from longtake.cli.fetching import fetch
-from longtake.cli.files import delete
+from longtake.cli.files import delete, fetch
 from longtake.cli.logs import logs
-from longtake.cli.mending import retry, skip
 from longtake.cli.plan import plan
-from longtake.cli.session import Settings
+from longtake.cli.session import ExitCode, Settings, code_of, explained
 from longtake.cli.status import list_, status
 from longtake.cli.submit import submit, watch
 from longtake.cli.terminal import say

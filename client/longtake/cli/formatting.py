@@ -1,12 +1,43 @@
 """Numbers and times as people read them."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from longtake.cli.chunks import as_words
-from longtake.models.status import JobPhase, JobState, JobStatus, RenderJobResult
-from longtake.ranges import RangeSet, shown
-from longtake.requests import PauseMode
+from longtake.errors import BadJobError
+from longtake.models.backends import BackendKind, RemoteBackend
+from longtake.models.job import MOST_CHUNKS
+from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode, RemoteStop, RemoteStops, RenderJobResult
+from longtake.ranges import Range, RangeSet, shown
+from longtake.text import plain
+
+_PART = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
+
+
+def chunk_ranges(words: Iterable[str]) -> tuple[Range, ...]:
+    """Return the chunks that words such as `3`, `3-7` and `3, 7-9` name, both ends of a range included.
+
+    Raises:
+        BadJobError: A word is no chunk.
+    """
+    named = RangeSet()
+    for word in words:
+        for part in word.split(","):
+            found = _PART.fullmatch(part.strip())
+            first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+            if not found or last >= MOST_CHUNKS:
+                raise BadJobError(f"--chunk: {word!r} is no chunk; write its number, as in --chunk 3 or --chunk 3-7")
+            if last < first:
+                raise BadJobError(f"--chunk: {word!r} ends before it begins; write --chunk {last}-{first}")
+            named.add(first, last + 1)
+    return named.ranges
+
+
+def as_words(chunks: Iterable[Range], most: int = 5) -> str:
+    """Return the first of these chunks as `--chunk` takes them."""
+    parts = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in chunks]
+    return ",".join(parts[:most])
+
 
 STATE_STYLES = {
     JobState.PENDING: "yellow",
@@ -100,3 +131,75 @@ def took(status: JobStatus) -> float:
     if status.created_at is None or status.updated_at is None:
         return 0.0
     return max(0.0, (status.updated_at - status.created_at).total_seconds())
+
+
+PLATFORMS = {BackendKind.LOCAL: "hosts of your own", BackendKind.LAMBDA: "Lambda", BackendKind.CLOUD_RUN: "Cloud Run"}
+
+
+def place(backend: RemoteBackend) -> str:
+    """Return where a job is rendered: `Lambda, function render in eu-central-1`."""
+    platform = PLATFORMS[BackendKind(backend.type)]
+    if backend.type == "lambda":
+        found = f"function {backend.function}" if backend.function else "the first function that its workers may call"
+        found += f" in {backend.region}" if backend.region else ""
+    else:
+        found = backend.url or "the first service that its workers may call"
+    return f"{platform}, {plain(found)}"
+
+
+def money(usd: float) -> str:
+    """Return an amount as people read it: `12.30 USD`, `0.042 USD`, `under 0.001 USD`."""
+    if 0 < usd < 0.001:
+        return "under 0.001 USD"
+    return f"{usd:,.2f} USD" if usd >= 1 or usd == 0 else f"{usd:.3f} USD"
+
+
+def billed(status: JobStatus) -> str | None:
+    """Return what a job is billed for so far; None where nothing sends bills."""
+    metrics = status.metrics
+    if not (metrics.billed_seconds or metrics.cost_usd):
+        return None
+    return f"{duration(metrics.billed_seconds)} of {PLATFORMS[status.backend]}, {money(metrics.cost_usd)}"
+
+
+def stopped(stops: RemoteStops, *, now: datetime | None = None) -> str | None:
+    """Return what became of the chunks that were told to stop elsewhere; None where none was."""
+    parts = []
+    if stops.confirmed:
+        where = f" on {plain(stops.where)}" if stops.where else ""
+        parts.append(
+            f"{plural(stops.confirmed, 'chunk')} stopped{where}, confirmed after {stops.slowest_seconds:.1f} s"
+        )
+    if stops.unconfirmed_count:
+        waited = max((stop.seconds for stop in stops.unconfirmed), default=0.0)
+        within = f" within {waited:.0f} s" if waited else ""
+        ends = _ends(stops.unconfirmed, stops.unconfirmed_count == 1, now or datetime.now(UTC))
+        parts.append(f"{plural(stops.unconfirmed_count, 'chunk')} asked to stop, not confirmed{within}; {ends}")
+    return "; ".join(parts) or None
+
+
+def _ends(stops: tuple[RemoteStop, ...], one: bool, now: datetime) -> str:
+    latest = max((stop.ends_at for stop in stops if stop.ends_at is not None), default=None)
+    who, itself, its = ("it", "itself", "its") if one else ("they", "themselves", "their")
+    if latest is None:
+        return f"{who} {'ends' if one else 'end'} by {itself} at {its} deadline"
+    day = "%H:%M:%S" if latest.astimezone(UTC).date() == now.astimezone(UTC).date() else "%Y-%m-%d %H:%M:%S"
+    moment = f"{latest.astimezone(UTC):{day}} UTC"
+    if latest <= now:
+        return f"{who} ended by {itself} by {its} deadline of {moment} at the latest"
+    return f"{who} {'ends' if one else 'end'} by {itself} at {its} deadline of {moment} at the latest"
+
+
+def ending(status: JobStatus) -> str:
+    """Return how a job ended, with what to do about it."""
+    took_time = duration(took(status))
+    if status.state is JobState.COMPLETED:
+        made = film(status.result) if status.result else "nothing to show"
+        bill = billed(status)
+        return f"{status.id} completed in {took_time}: {made}" + (f"; billed {bill}" if bill else "")
+    again = f"`longtake retry {status.id}` renders only what is missing"
+    told = stopped(status.remote_stops)
+    if status.state is JobState.CANCELLED:
+        return f"{status.id} was cancelled after {took_time}" + (f": {told}" if told else "") + f"; {again}"
+    reason = status.error or "no reason given"
+    return f"{status.id} failed after {took_time}: {reason}" + (f"; {told}" if told else "") + f"; {again}"

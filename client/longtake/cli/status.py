@@ -7,18 +7,27 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from longtake.cli.formatting import STATE_STYLES, advice, asides, duration, film, moment, size, standing
-from longtake.cli.happenings import failure_line
-from longtake.cli.pace import Pace
-from longtake.cli.picture import running_table
-from longtake.cli.remotely import PLATFORMS, billed, stopped
+from longtake.cli.formatting import (
+    PLATFORMS,
+    STATE_STYLES,
+    advice,
+    asides,
+    billed,
+    duration,
+    film,
+    moment,
+    size,
+    standing,
+    stopped,
+)
 from longtake.cli.session import run
 from longtake.cli.submit import JobId, Json
 from longtake.cli.terminal import answer_json, one_line, say, show, stdout
+from longtake.cli.views import Pace, failure_line, running_table
 from longtake.client import RenderClient
 from longtake.models.backends import BackendKind
 from longtake.models.status import JobPhase, JobState, JobStatus
-from longtake.plaintext import plain
+from longtake.text import plain
 
 # A status is read, not watched: the live view is for long lists.
 _MOST_ROWS = 20

@@ -1,28 +1,84 @@
 """`submit` and `watch`: starting jobs and following them to their end."""
 
+import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 import yaml
 
 from longtake.allowed_paths import check_roots, roots_from
-from longtake.cli.endings import ending
-from longtake.cli.exits import code_of_end
-from longtake.cli.handing import HandingInView
-from longtake.cli.session import run
-from longtake.cli.terminal import answer, answer_json, say
+from longtake.cli.formatting import ending
+from longtake.cli.session import code_of_end, run
+from longtake.cli.terminal import HandingInView, answer, answer_json, say
 from longtake.cli.views import View, view_for
-from longtake.cli.watching import follow
 from longtake.client import RenderClient
-from longtake.errors import BadJobError
+from longtake.errors import BadJobError, NotReachableError
 from longtake.handle import JobHandle
 from longtake.jobfile.loader import load_job
 from longtake.models.job import RenderJobSpec
-from longtake.models.status import JobStatus
+from longtake.models.status import JobState, JobStatus
 from longtake.names import check_job_id
+
+# A terminal is looked at this often; a look costs the server some 2 ms.
+_LOOK_SECONDS = 0.5
+
+# A server that is restarted or moved is back sooner; then somebody must look.
+_PATIENCE_SECONDS = 600.0
+
+# A worker that is there takes a job within a second.
+_PICKUP_SECONDS = 5.0
+
+
+class Watched(Protocol):
+    """What is needed of a `JobHandle`."""
+
+    id: str
+
+    async def status(self) -> JobStatus:
+        """Return where the job stands."""
+
+
+async def follow(job: Watched, view: View, *, interval_seconds: float = _LOOK_SECONDS) -> JobStatus:
+    """Show the job until it ends; return how it ended.
+
+    Raises:
+        NoSuchJobError: There is no such job.
+        NotReachableError: Temporal did not answer the first look, or for ten minutes.
+    """
+    last: JobStatus | None = None
+    answered, hinted, began = time.monotonic(), False, time.monotonic()
+    with view:
+        while True:
+            try:
+                last = _newer(last, await job.status())
+            except NotReachableError as error:
+                if last is None or time.monotonic() - answered > _PATIENCE_SECONDS:
+                    raise
+                view.note(f"no answer ({error}); the job is safe, and I keep asking")
+            else:
+                answered = time.monotonic()
+                view.show(last)
+                if last.state.ended:
+                    return last
+                if last.state is JobState.PENDING and not hinted and answered - began > _PICKUP_SECONDS:
+                    hinted = True
+                    view.note(f"no worker has planned {job.id} yet; `longtake doctor` shows which workers run")
+            await asyncio.sleep(interval_seconds)
+
+
+def _newer(last: JobStatus | None, now: JobStatus) -> JobStatus:
+    """Return the younger of two looks: without a worker a job shows what it wrote down a while ago."""
+    if last is None or last.updated_at is None or now.updated_at is None or now.state.ended:
+        return now
+    if now.created_at != last.created_at or now.updated_at >= last.updated_at:
+        return now
+    present = {"running": now.running, "running_chunks": now.running_chunks, "frozen_chunks": now.frozen_chunks}
+    return last.model_copy(update=present)
+
 
 JobFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Job file: YAML, JSON, or Helios' job.json.", show_default=False)

@@ -11,11 +11,10 @@ from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import Any
 
-from longtake.commands import split_command
 from longtake.errors import BadJobError
+from longtake.models.fields import ntsc_rate
 from longtake.paths import VIDEO_SUFFIXES, normal
-from longtake.rates import ntsc_rate
-from longtake.templates import escape
+from longtake.templates import escape, split_command
 from longtake.text import quoted
 
 

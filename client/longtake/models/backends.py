@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer
 
-from longtake.contract import Contract
+from longtake.models.fields import Contract
 
 if TYPE_CHECKING:
     from longtake.models.job import RenderJobSpec

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from longtake.contract import Contract
+from longtake.models.fields import Contract
 from longtake.paths import BOOKKEEPING_FOLDER, holds_control
 from longtake.text import quoted
 

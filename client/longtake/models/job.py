@@ -8,14 +8,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from longtake.contract import Contract
 from longtake.models.backends import Backend, BackendKind, RemoteBackend, kind_of_backend, remote_backend
-from longtake.models.fields import Arguments, FailureLimit, Line
+from longtake.models.fields import Arguments, Contract, FailureLimit, Line, Rate
 from longtake.models.inputs import InputBundle
 from longtake.models.job_rules import LARGEST_FRAME, check_job
 from longtake.models.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
 from longtake.paths import OutputKind, kind_of
-from longtake.rates import Rate
 
 CONTRACT_VERSION = 1
 

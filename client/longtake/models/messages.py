@@ -5,7 +5,7 @@ Each stays far below 1 KiB whatever the size of the job: activities read the job
 
 from pydantic import Field
 
-from longtake.contract import Contract
+from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
 from longtake.models.status import ChunkFailure, RemoteStop
 from longtake.ranges import Range

@@ -6,8 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from longtake.contract import Contract
-from longtake.models.fields import ExitCode, Pattern, Seconds
+from longtake.models.fields import Contract, ExitCode, Pattern, Seconds
 from longtake.text import quoted
 
 

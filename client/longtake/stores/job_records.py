@@ -8,9 +8,9 @@ from itertools import chain, islice
 from pydantic import Field, ValidationError
 
 from longtake.chunks import ChunkPlan
-from longtake.contract import Contract
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_chunk_list
+from longtake.models.fields import Contract
 from longtake.models.inputs import INPUTS, check_input_path
 from longtake.models.job import ChunkSpec, RenderJobSpec
 from longtake.names import check_job_id

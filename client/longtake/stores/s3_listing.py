@@ -4,8 +4,7 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from longtake.stores.s3_calls import Answered, failed
-from longtake.stores.s3_errors import Answer, refused
+from longtake.stores.s3_calls import Answer, Answered, failed, refused
 from longtake.stores.s3_objects import Objects, modified_ns
 from longtake.stores.store import StoredFile
 
