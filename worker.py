@@ -27,9 +27,9 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import devserver
-from activities.allowed_stores import Places
+from activities.allowed_stores import AllowedStores
 from activities.attempts.chunk_attempt import ChunkAttempt
-from activities.attempts.host import own_host
+from activities.attempts.host import build_host
 from activities.drain import DrainActivities
 from activities.job_watch import JobWatches, OtherHosts, worker_identity
 from activities.plan import PlanActivities
@@ -104,10 +104,10 @@ def build_workers(
     client: Client, settings: WorkerSettings, supervisor: Supervisor, *, search_attributes: bool
 ) -> list[Worker]:
     """Return the workers of this process, one a queue, ready to run; the supervisor must outlive them."""
-    host = own_host(settings, supervisor, tools=settings.tools_dir or devserver.cache_dir() / "tools")
+    host = build_host(settings, supervisor, tools=settings.tools_dir or devserver.cache_dir() / "tools")
     services = Services(settings)
     watches = JobWatches(client, settings.contact_seconds)
-    places = partial(Places, settings.roots, settings.stores)
+    places = partial(AllowedStores, settings.roots, settings.stores)
     plan = PlanActivities(host, places, services.check, search_attributes=search_attributes)
     remote_host = _remote_host(client, settings)
     stitch, drain, stop = StitchActivities(host, watches), DrainActivities(client), StopActivities(host, remote_host)

@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from activities.allowed_stores import Places
+from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
 from activities.media.facts import MediaError
 from activities.stores.job_folder import FILM, JobFolder, OpenJob, chunk_key
-from activities.stores.publish import is_intact, maker_of, reusable, revoke
+from activities.stores.publish import find_publisher, find_reusable, is_intact, revoke
 from longtake.errors import BadJobError
 from longtake.models.inputs import InputBundle
 from longtake.models.job import IfExists
 from longtake.models.messages import JobRef, PlanOrder
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import open_store
-from longtake.stores.store import StoreError, each
+from longtake.stores.store import StoreError, map_parallel
 
 
-def outputs_in_the_way(job: OpenJob, places: Places) -> Iterator[tuple[str, str, str]]:
+def find_conflicting_outputs(job: OpenJob, places: AllowedStores) -> Iterator[tuple[str, str, str]]:
     """Return each output that stands already: its key, the field that names it, and where it is.
 
     Raises:
@@ -30,7 +30,7 @@ def outputs_in_the_way(job: OpenJob, places: Places) -> Iterator[tuple[str, str,
     return _in_directory(job, places) if job.folder.store.is_local else _in_bucket(job)
 
 
-def _in_directory(job: OpenJob, places: Places) -> Iterator[tuple[str, str, str]]:
+def _in_directory(job: OpenJob, places: AllowedStores) -> Iterator[tuple[str, str, str]]:
     looked_at: dict[Path, bool] = {}
     for key, field, location in _outputs(job):
         path = Path(location)
@@ -91,7 +91,7 @@ class Acceptance:
         places: What it lets jobs use.
     """
 
-    def __init__(self, order: PlanOrder, host: Host, places: Places) -> None:
+    def __init__(self, order: PlanOrder, host: Host, places: AllowedStores) -> None:
         self._host = host
         self._places = places
         url = places.store_of(order.job)
@@ -128,7 +128,7 @@ class Acceptance:
         """
         published = [chunk for chunk in self.folder.published() if chunk < len(opened.chunks)]
         done = RangeSet()
-        for chunk, intact in zip(published, each(self._store, self._is_intact, published), strict=True):
+        for chunk, intact in zip(published, map_parallel(self._store, self._is_intact, published), strict=True):
             if intact:
                 done.add(chunk, chunk + 1)
             else:
@@ -230,23 +230,23 @@ class Acceptance:
         """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
         settle: list[Callable[[], object]] = []
         goes_on = self.folder.is_begun
-        for key, field, location in outputs_in_the_way(opened, self._places):
+        for key, field, location in find_conflicting_outputs(opened, self._places):
             if self._is_ours(key):
                 continue
-            if goes_on and maker_of(location, self._store) is None:
+            if goes_on and find_publisher(location, self._store) is None:
                 # The place was this job's before the file came there: publishing moves strangers aside.
                 continue
             name = location.rpartition("/")[2]
             if self.job.if_exists is IfExists.REPLACE:
                 settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
-            elif self.job.if_exists is IfExists.REUSE and (proven := reusable(self.folder, key, self.ref.digest)):
+            elif self.job.if_exists is IfExists.REUSE and (proven := find_reusable(self.folder, key, self.ref.digest)):
                 settle.append(partial(self._store.copy, proven, self.folder.sidecar_path(key)))
             else:
                 raise BadJobError(self._why_refused(location, field))
         return settle
 
     def _why_refused(self, location: str, field: str) -> str:
-        maker = maker_of(location, self._store)
+        maker = find_publisher(location, self._store)
         by = f", made by job {maker}" if maker else ""
         if self.job.if_exists is IfExists.REUSE:
             return (

@@ -21,7 +21,7 @@ _BEAT_SECONDS = 0.2
 
 
 @asynccontextmanager
-async def beating(details: Callable[[], Contract | None] = lambda: None) -> AsyncIterator[None]:
+async def send_heartbeats(details: Callable[[], Contract | None] = lambda: None) -> AsyncIterator[None]:
     """Beat until the block is left; a cancel of the activity arrives inside it as `CancelledError`.
 
     Args:

@@ -9,7 +9,7 @@ from longtake.models.job import RenderJobSpec
 from longtake.stores.factory import is_bucket
 
 
-class Places:
+class AllowedStores:
     """Refuses what lies elsewhere; made anew for each job, because links change.
 
     Args:

@@ -177,7 +177,7 @@ class JobWatches:
 _GRACE_WHEN_CUT_OFF = 2.0
 
 
-class Watcher:
+class JobRenderWatcher:
     """Passes progress on, and orders back; see `RenderWatcher`.
 
     Args:

@@ -7,8 +7,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.acceptance import Acceptance
-from activities.activity_context import beating
-from activities.allowed_stores import Places
+from activities.activity_context import send_heartbeats
+from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, ErrorType
@@ -29,7 +29,7 @@ class PlanActivities:
     def __init__(
         self,
         host: Host,
-        places: Callable[[], Places],
+        places: Callable[[], AllowedStores],
         check: Callable[[RenderJobSpec], None],
         *,
         search_attributes: bool,
@@ -48,7 +48,7 @@ class PlanActivities:
         Raises:
             ApplicationError: `BadJob`, never retried: what is wrong, and nothing was written.
         """
-        async with beating():
+        async with send_heartbeats():
             try:
                 return await in_thread(partial(self._plan, order))
             except BadJobError as error:

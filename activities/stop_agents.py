@@ -7,10 +7,10 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.activity_context import beating, open_job
+from activities.activity_context import open_job, send_heartbeats
 from activities.attempts.host import Host
-from activities.remote.agent_monitor import stop_remote
-from activities.remote.call_records import RemoteHost, RemoteRecords
+from activities.remote.agent_monitor import stop_agent
+from activities.remote.call_records import ChunkCallRecords, RemoteHost
 from activities.stores.job_folder import OpenJob, chunk_key
 from longtake.concurrency import in_thread
 from longtake.models.backends import chunk_limit_seconds
@@ -35,17 +35,17 @@ class StopActivities:
         A worker that dies leaves its agents to the next attempt. Where the job wants none, nobody would tell them.
         Safe to repeat: an agent that has given its last word is not asked again.
         """
-        async with beating():
+        async with send_heartbeats():
             job = await in_thread(partial(open_job, order.ref, self._host))
             stops = await asyncio.gather(*(self._stop(job, chunk) for chunk in RangeSet(order.chunks)))
         return StopAgentsReport(stops=tuple(stop for found in stops for stop in found))
 
     async def _stop(self, job: OpenJob, chunk: int) -> list[RemoteStop]:
-        records = RemoteRecords(self._remote, job.folder, chunk_key(chunk))
+        records = ChunkCallRecords(self._remote, job.folder, chunk_key(chunk))
         seconds = self._remote.patience.stop_seconds
         try:
             return [
-                await stop_remote(
+                await stop_agent(
                     self._remote,
                     records.calls,
                     call,

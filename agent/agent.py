@@ -8,16 +8,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from activities.allowed_stores import Places
+from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.store_io import failure_of_files
+from activities.attempts.store_io import storage_failure
 from activities.errors import StoreNotSharedError
 from activities.processes.linux_table import process_table
-from activities.remote.call_records import RemoteCalls
+from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RefusedOrderError, RemoteOrder, RemoteResult
 from activities.stores.job_folder import OpenJob, chunk_key
-from agent.call import Aside, BegunBeforeError, Call, ForbiddenOrderError
-from agent.render_call import LastWord, RenderCall
+from agent.call import Aside, BegunBeforeError, ForbiddenOrderError, Invocation
+from agent.render_call import AgentResult, ChunkRunner
 from agent.settings import AgentSettings
 from longtake.allowed_paths import Roots
 from longtake.chunks import Chunk
@@ -63,7 +63,7 @@ class Admission:
 
     def _check_store(self, url: str) -> None:
         if is_bucket(url):
-            Places((), self._settings.buckets).check_store(url)
+            AllowedStores((), self._settings.buckets).check_store(url)
         elif not url.startswith("/") or not self._holds(Path(url)):
             raise ForbiddenOrderError(f"store: {url!r} is not one that this agent may use; add it to LONGTAKE_STORES")
 
@@ -145,7 +145,7 @@ class RenderAgent:
         self._admission = Admission(settings)
         self._memory_mb = memory_mb(os.environ)
 
-    async def render(self, order: RemoteOrder, call: Call) -> RemoteResult:
+    async def render(self, order: RemoteOrder, call: Invocation) -> RemoteResult:
         """Carry out a verified order, and return the last word on it, which lies in the store as well.
 
         Nothing of it runs any more then: told to stop, at its deadline, when it is orphaned or when the instance
@@ -156,10 +156,10 @@ class RenderAgent:
         """
         try:
             job, chunk = await in_thread(partial(self._admission.open, order))
-            calls = RemoteCalls(job.folder, chunk_key(chunk.index))
+            calls = CallRecords(job.folder, chunk_key(chunk.index))
             begun = await in_thread(partial(calls.begin, order.attempt))
         except OSError as error:
-            return self._result(order, call, LastWord.of_failure(failure_of_files(error)))
+            return self._result(order, call, AgentResult.of_failure(storage_failure(error)))
         if not begun:
             raise BegunBeforeError(f"the attempt {order.attempt} was begun before")
         _log.info("job %s: chunk %d is begun as %s", order.ref.id, order.chunk, order.attempt)
@@ -173,20 +173,20 @@ class RenderAgent:
         return result
 
     async def _carry_out(
-        self, order: RemoteOrder, job: OpenJob, chunk: Chunk, calls: RemoteCalls, call: Call, aside: Aside
-    ) -> LastWord:
+        self, order: RemoteOrder, job: OpenJob, chunk: Chunk, calls: CallRecords, call: Invocation, aside: Aside
+    ) -> AgentResult:
         try:
-            rendering = RenderCall(self._settings, self._host, job, chunk, calls, order.attempt, call, order.seconds)
+            rendering = ChunkRunner(self._settings, self._host, job, chunk, calls, order.attempt, call, order.seconds)
             return await rendering.carry_out(aside)
         except OSError as error:
-            return LastWord.of_failure(failure_of_files(error))
+            return AgentResult.of_failure(storage_failure(error))
         except Exception as error:
             # The boundary of the agent: whatever broke, a worker waits for a word.
             _log.exception("job %s: chunk %d broke the agent", order.ref.id, order.chunk)
             said = f"the agent failed at this chunk ({type(error).__name__}); its own log says more"
-            return LastWord.of_failure(RuntimeError(said))
+            return AgentResult.of_failure(RuntimeError(said))
 
-    def _result(self, order: RemoteOrder, call: Call, word: LastWord, *, survivors: int = 0) -> RemoteResult:
+    def _result(self, order: RemoteOrder, call: Invocation, word: AgentResult, *, survivors: int = 0) -> RemoteResult:
         return RemoteResult(
             attempt=order.attempt,
             outcome=word.outcome,

@@ -48,7 +48,7 @@ class Aside:
 
 
 @dataclass(frozen=True)
-class Call:
+class Invocation:
     """When a call came, when it must be over, and what else ends it; times are those of the monotonic clock."""
 
     arrived: float

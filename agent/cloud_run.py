@@ -13,15 +13,15 @@ from typing import Any
 
 import uvicorn
 
-from activities.attempts.host import own_host
+from activities.attempts.host import build_host
 from activities.processes.orphans import sweep_leftovers
 from activities.processes.supervisor import Supervisor
 from activities.remote.protocol import LARGEST_ORDER_BYTES, RefusedOrderError, verify
 from agent.agent import RenderAgent
-from agent.call import BegunBeforeError, Call, ForbiddenOrderError
+from agent.call import BegunBeforeError, ForbiddenOrderError, Invocation
 from agent.helios import HeliosWorker, cloud_run_answer
 from agent.settings import AgentSettings, shared_secret
-from longtake.concurrency import end_of
+from longtake.concurrency import wait_all
 from longtake.errors import LongtakeError
 
 Scope = Mapping[str, Any]
@@ -151,7 +151,7 @@ class CloudRunApp:
             return await send({"type": "lifespan.startup.failed", "message": str(error)})
         await asyncio.to_thread(sweep_leftovers)
         async with Supervisor() as supervisor:
-            host = own_host(settings, supervisor, tools=settings.tools)
+            host = build_host(settings, supervisor, tools=settings.tools)
             agent, helios = RenderAgent(settings, host), HeliosWorker(settings, host, supervisor)
             self._renderers = _Renderers(settings, secret, agent, helios)
             await send({"type": "lifespan.startup.complete"})
@@ -166,7 +166,7 @@ class CloudRunApp:
             return await respond(send, 405, {"message": "Method Not Allowed"}, {"allow": "POST"})
         assert self._renderers is not None
         deadline = arrived + self._renderers.settings.deadline_seconds
-        call = Call(arrived, deadline, going_down=self._going_down)
+        call = Invocation(arrived, deadline, going_down=self._going_down)
         try:
             body = await read_body(scope, receive, LARGEST_ORDER_BYTES)
             status, document = await _watched(self._renderers, body, receive, call)
@@ -178,7 +178,7 @@ class CloudRunApp:
         await respond(send, status, document)
 
 
-async def _watched(renderers: _Renderers, body: bytes, receive: Receive, call: Call) -> tuple[int, object]:
+async def _watched(renderers: _Renderers, body: bytes, receive: Receive, call: Invocation) -> tuple[int, object]:
     """Return status and document of an answer, while the caller is watched."""
     document = json_in(body)
     watching = asyncio.create_task(until_disconnected(receive, call.disconnected))
@@ -189,10 +189,10 @@ async def _watched(renderers: _Renderers, body: bytes, receive: Receive, call: C
         return reply.status, reply.body
     finally:
         watching.cancel()
-        await end_of(watching)
+        await wait_all(watching)
 
 
-async def _carry_out(renderers: _Renderers, body: bytes, call: Call) -> tuple[int, object]:
+async def _carry_out(renderers: _Renderers, body: bytes, call: Invocation) -> tuple[int, object]:
     try:
         result = await renderers.agent.render(verify(body, renderers.secret), call)
     except RefusedOrderError as error:

@@ -20,10 +20,10 @@ from activities.attempts.host import Host
 from activities.processes.programs import render_environment
 from activities.processes.supervisor import RenderProcess, Supervisor
 from activities.processes.usage import KeeperLostError, ProcessSurvivedError, SupervisorError
-from agent.call import Call
-from agent.settings import AgentSettings, begins_with
+from agent.call import Invocation
+from agent.settings import AgentSettings, is_url_below
 from longtake.attempt_log import AttemptLog
-from longtake.concurrency import in_thread, to_the_end
+from longtake.concurrency import in_thread, shield_until_done
 from longtake.errors import BadJobError
 from longtake.templates import split_command
 from longtake.text import short_line
@@ -54,7 +54,7 @@ def chunk_command(url: str, chunk: float, allowed: Sequence[str]) -> tuple[str, 
         raise HeliosForbiddenError(
             "this agent renders no Helios jobs; set LONGTAKE_HELIOS_JOBS to what the URLs of their job.json begin with"
         )
-    if not any(begins_with(url, prefix) for prefix in allowed):
+    if not any(is_url_below(url, prefix) for prefix in allowed):
         raise HeliosForbiddenError("jobPath is none that this agent may read; add its folder to LONGTAKE_HELIOS_JOBS")
     return _command(_document(_fetch(url)), chunk)
 
@@ -171,7 +171,7 @@ _APART = ("/bin/sh", "-c", 'exec "$@" 2>"$0"')
 
 
 @dataclass(frozen=True)
-class Ended:
+class HeliosExit:
     """How a command ended and the end of what it printed; a signal is -1, as Node has it."""
 
     code: int
@@ -193,7 +193,7 @@ class HeliosWorker:
         self._host = host
         self._supervisor = supervisor
 
-    async def render(self, job_url: str, chunk: float, call: Call) -> Ended:
+    async def render(self, job_url: str, chunk: float, call: Invocation) -> HeliosExit:
         """Run the command of a chunk to its end; it is stopped when the caller hangs up, and in time.
 
         Raises:
@@ -222,7 +222,9 @@ class HeliosWorker:
                 raise HeliosError(f"spawn {name} ENOENT") from error
             raise HeliosForbiddenError(str(error)) from error
 
-    async def _run(self, command: tuple[str, ...], workspace: Path, place: Path, token: str, call: Call) -> Ended:
+    async def _run(
+        self, command: tuple[str, ...], workspace: Path, place: Path, token: str, call: Invocation
+    ) -> HeliosExit:
         tag = {"LONGTAKE_ATTEMPT": f"helios-{token}"}
         environment = render_environment(self._host.environ, {}, tag=tag, also=self._host.pass_env)
         log = place / "stdout.log"
@@ -232,9 +234,9 @@ class HeliosWorker:
             async with _ended_whatever_happens(renderer):
                 code = await self._until_its_end(renderer, call)
             stdout = await in_thread(partial(AttemptLog(log).tail, MOST_BYTES))
-            return Ended(code if code >= 0 else -1, text_of(stdout), text_of(stderr.tail()))
+            return HeliosExit(code if code >= 0 else -1, decode_tail(stdout), decode_tail(stderr.tail()))
 
-    async def _until_its_end(self, renderer: RenderProcess, call: Call) -> int:
+    async def _until_its_end(self, renderer: RenderProcess, call: Invocation) -> int:
         """Return the exit code.
 
         Raises:
@@ -271,7 +273,7 @@ async def _ended_whatever_happens(renderer: RenderProcess) -> AsyncIterator[None
         grace = 0.0
     finally:
         try:
-            await to_the_end(renderer.stop(grace))
+            await shield_until_done(renderer.stop(grace))
         except KeeperLostError:
             # Which ended its render, too.
             pass
@@ -279,7 +281,7 @@ async def _ended_whatever_happens(renderer: RenderProcess) -> AsyncIterator[None
             _log.error("%s", error)
 
 
-def text_of(output: bytes, most_bytes: int = MOST_BYTES) -> str:
+def decode_tail(output: bytes, most_bytes: int = MOST_BYTES) -> str:
     """Return the end of an output as text; a character that was cut at the beginning is left out."""
     tail = output[-most_bytes:]
     if len(tail) == most_bytes:
@@ -303,7 +305,7 @@ class HeliosRequest:
 
 
 @dataclass(frozen=True)
-class Reply:
+class HeliosReply:
     """A status and a JSON object."""
 
     status: int
@@ -320,41 +322,41 @@ def request_in(document: Any) -> HeliosRequest | None:
     return HeliosRequest(path, index)
 
 
-async def lambda_answer(worker: HeliosWorker, event: Any, call: Call) -> dict[str, Any]:
+async def lambda_answer(worker: HeliosWorker, event: Any, call: Invocation) -> dict[str, Any]:
     """Return what a Lambda handler answers to a Helios client; never raises."""
     if not isinstance(event, dict | list):
-        reply = Reply(400, {"message": "Invalid payload: must be an object"})
+        reply = HeliosReply(400, {"message": "Invalid payload: must be an object"})
     elif (request := request_in(event)) is None:
-        reply = Reply(400, {"message": "Invalid payload: missing jobPath or chunkIndex"})
+        reply = HeliosReply(400, {"message": "Invalid payload: missing jobPath or chunkIndex"})
     else:
         reply = await _reply(worker, request, call, _as_lambda)
     return {"statusCode": reply.status, "body": json.dumps(reply.body)}
 
 
-async def cloud_run_answer(worker: HeliosWorker, document: Any, call: Call) -> Reply:
+async def cloud_run_answer(worker: HeliosWorker, document: Any, call: Invocation) -> HeliosReply:
     """Return what a Cloud Run service answers to a Helios client; never raises."""
     if (request := request_in(document)) is None:
-        return Reply(400, {"message": "Missing jobPath or chunkIndex"})
+        return HeliosReply(400, {"message": "Missing jobPath or chunkIndex"})
     return await _reply(worker, request, call, _as_cloud_run)
 
 
 async def _reply(
-    worker: HeliosWorker, request: HeliosRequest, call: Call, answer: Callable[[Ended], dict[str, Any]]
-) -> Reply:
+    worker: HeliosWorker, request: HeliosRequest, call: Invocation, answer: Callable[[HeliosExit], dict[str, Any]]
+) -> HeliosReply:
     try:
         ended = await worker.render(request.job_path, request.chunk_index, call)
     except HeliosForbiddenError as error:
-        return Reply(403, {"message": str(error)})
+        return HeliosReply(403, {"message": str(error)})
     except HeliosError as error:
-        return Reply(500, {"message": str(error)})
+        return HeliosReply(500, {"message": str(error)})
     except Exception as error:
         # The boundary to clients, which wait for a word whatever broke.
         _log.exception("a Helios chunk broke the agent")
-        return Reply(500, {"message": f"the agent failed at this chunk ({type(error).__name__})"})
-    return Reply(200 if ended.code == 0 else 500, _bounded(ended, answer))
+        return HeliosReply(500, {"message": f"the agent failed at this chunk ({type(error).__name__})"})
+    return HeliosReply(200 if ended.code == 0 else 500, _bounded(ended, answer))
 
 
-def _as_lambda(ended: Ended) -> dict[str, Any]:
+def _as_lambda(ended: HeliosExit) -> dict[str, Any]:
     body: dict[str, Any] = {"exitCode": ended.code, "output": ended.stdout, "stderr": ended.stderr}
     if ended.code != 0:
         # The only field that Helios' own client shows.
@@ -363,11 +365,11 @@ def _as_lambda(ended: Ended) -> dict[str, Any]:
     return body
 
 
-def _as_cloud_run(ended: Ended) -> dict[str, Any]:
+def _as_cloud_run(ended: HeliosExit) -> dict[str, Any]:
     return {"exitCode": ended.code, "stdout": ended.stdout, "stderr": ended.stderr}
 
 
-def _bounded(ended: Ended, answer: Callable[[Ended], dict[str, Any]]) -> dict[str, Any]:
+def _bounded(ended: HeliosExit, answer: Callable[[HeliosExit], dict[str, Any]]) -> dict[str, Any]:
     """Return an answer that gets through: control characters take seven times their size in JSON within JSON."""
     while len(json.dumps(json.dumps(body := answer(ended)))) > _LARGEST_ANSWER_BYTES:
         ended = replace(ended, stdout=_half(ended.stdout), stderr=_half(ended.stderr))

@@ -8,11 +8,11 @@ import time
 from functools import cache
 from typing import Any, Protocol
 
-from activities.attempts.host import own_host
+from activities.attempts.host import build_host
 from activities.processes.supervisor import Supervisor
 from activities.remote.protocol import RefusedOrderError, verify
 from agent.agent import RenderAgent
-from agent.call import Call
+from agent.call import Invocation
 from agent.helios import HeliosWorker, lambda_answer
 from agent.settings import AgentSettings, shared_secret
 from longtake.errors import LongtakeError
@@ -37,7 +37,7 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
         A `RemoteResult`; `{"refused": why}` for an order that is not carried out; or what a Helios client expects.
     """
     arrived = time.monotonic()
-    call = Call(arrived, arrived + context.get_remaining_time_in_millis() / 1000)
+    call = Invocation(arrived, arrived + context.get_remaining_time_in_millis() / 1000)
     # The runtime client shows warnings only.
     logging.getLogger().setLevel(logging.INFO)
     is_order = isinstance(event, dict) and "order" in event
@@ -50,16 +50,16 @@ def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
         return {"refused": str(error)} if is_order else _failed(str(error))
 
 
-async def _order(event: Any, settings: AgentSettings, secret: str, call: Call) -> dict[str, Any]:
+async def _order(event: Any, settings: AgentSettings, secret: str, call: Invocation) -> dict[str, Any]:
     order = verify(_bytes(event), secret)
     async with Supervisor() as supervisor:
-        result = await RenderAgent(settings, own_host(settings, supervisor, tools=settings.tools)).render(order, call)
+        result = await RenderAgent(settings, build_host(settings, supervisor, tools=settings.tools)).render(order, call)
     return result.model_dump(mode="json")
 
 
-async def _helios(event: Any, settings: AgentSettings, call: Call) -> dict[str, Any]:
+async def _helios(event: Any, settings: AgentSettings, call: Invocation) -> dict[str, Any]:
     async with Supervisor() as supervisor:
-        worker = HeliosWorker(settings, own_host(settings, supervisor, tools=settings.tools), supervisor)
+        worker = HeliosWorker(settings, build_host(settings, supervisor, tools=settings.tools), supervisor)
         return await lambda_answer(worker, event, call)
 
 

@@ -9,10 +9,10 @@ from enum import Enum
 from functools import partial
 
 from activities.backends.backend import Progress
-from activities.remote.call_records import RemoteCalls
+from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteProgress
-from agent.call import Aside, Call
-from longtake.concurrency import end_of, to_the_end
+from agent.call import Aside, Invocation
+from longtake.concurrency import shield_until_done, wait_all
 from longtake.text import short_line
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Stop(Enum):
     GOING_DOWN = "the platform takes this instance down"
 
 
-class Stopping:
+class StopMonitor:
     """Waits for the first reason to stop one render.
 
     A store that is away for a while stops nothing: orders to stop are heard when it is back, or at the deadline.
@@ -53,7 +53,7 @@ class Stopping:
     """
 
     def __init__(
-        self, aside: Aside, calls: RemoteCalls, attempt: str, call: Call, *, ends_at: float, orphan_seconds: float
+        self, aside: Aside, calls: CallRecords, attempt: str, call: Invocation, *, ends_at: float, orphan_seconds: float
     ) -> None:
         self._aside = aside
         self._calls = calls
@@ -79,7 +79,7 @@ class Stopping:
         finally:
             for wait in reasons:
                 wait.cancel()
-            await to_the_end(end_of(*reasons))
+            await shield_until_done(wait_all(*reasons))
 
     async def _ordered(self) -> None:
         hurried_until: float | None = None
@@ -137,7 +137,7 @@ _LONGEST_MESSAGE = 400
 _GRACE_SECONDS = {Stop.ORDERED: 7.0, Stop.ORPHANED: math.inf, Stop.OUT_OF_TIME: math.inf, Stop.GOING_DOWN: 4.0}
 
 
-class Reporting:
+class ProgressReporter:
     """Hears of one render as its `RenderWatcher`, and passes on what it hears.
 
     A store that is away costs beats and nothing else.
@@ -153,7 +153,9 @@ class Reporting:
     # Services bill what stands still: workers stop what is to be frozen.
     freeze_order = 0
 
-    def __init__(self, aside: Aside, calls: RemoteCalls, attempt: str, call: Call, *, save_seconds: float) -> None:
+    def __init__(
+        self, aside: Aside, calls: CallRecords, attempt: str, call: Invocation, *, save_seconds: float
+    ) -> None:
         self._aside = aside
         self._calls = calls
         self._attempt = attempt

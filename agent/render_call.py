@@ -10,14 +10,14 @@ from typing import Self
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
 from activities.errors import AttemptError, AttemptLostError
-from activities.remote.call_records import RemoteCalls
+from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteOutcome
 from activities.stores.job_folder import OpenJob, chunk_key
-from agent.call import Aside, Call
-from agent.lifecycle import Reporting, Stop, Stopping
+from agent.call import Aside, Invocation
+from agent.lifecycle import ProgressReporter, Stop, StopMonitor
 from agent.settings import AgentSettings
 from longtake.chunks import Chunk
-from longtake.concurrency import end_of, in_thread, to_the_end
+from longtake.concurrency import in_thread, shield_until_done, wait_all
 from longtake.errors import BadJobError
 from longtake.models.backends import frames_within
 from longtake.models.job import RenderJobSpec
@@ -28,7 +28,7 @@ _LONGEST_ERROR = 4000
 
 
 @dataclass(frozen=True)
-class LastWord:
+class AgentResult:
     """An outcome, with what a worker needs to know of a failure."""
 
     outcome: RemoteOutcome
@@ -70,7 +70,7 @@ class TimeUsed:
     frames: int
 
 
-def too_large(job: RenderJobSpec, chunk: Chunk, used: TimeUsed, *, kept: bool) -> str:
+def chunk_too_large(job: RenderJobSpec, chunk: Chunk, used: TimeUsed, *, kept: bool) -> str:
     """Return the sentence that says how far a chunk came, and what to change."""
     course = (
         f"chunk {chunk.index} rendered {used.frames} of {chunk.count} frames in {used.seconds:.0f} s; this function "
@@ -95,7 +95,7 @@ def _fix(job: RenderJobSpec, most: int) -> str:
 _log = logging.getLogger(__name__)
 
 
-class RenderCall:
+class ChunkRunner:
     """Renders one chunk by the rules of a worker, and stops in time.
 
     Args:
@@ -115,9 +115,9 @@ class RenderCall:
         host: Host,
         job: OpenJob,
         chunk: Chunk,
-        calls: RemoteCalls,
+        calls: CallRecords,
         attempt: str,
-        call: Call,
+        call: Invocation,
         seconds: float,
     ) -> None:
         self._settings = settings
@@ -130,7 +130,7 @@ class RenderCall:
         self._ends_at = min(call.deadline - settings.margin_seconds, call.arrived + seconds)
         self._kept_dir = job.folder.frames_dir(chunk_key(chunk.index))
 
-    async def carry_out(self, aside: Aside) -> LastWord:
+    async def carry_out(self, aside: Aside) -> AgentResult:
         """Return what it came to; every way out leaves no process behind.
 
         Raises:
@@ -138,7 +138,7 @@ class RenderCall:
         """
         if (known := await self._known_before(aside)) is not None:
             return known
-        reporting = Reporting(
+        reporting = ProgressReporter(
             aside, self._calls, self._name, self._call, save_seconds=self._settings.margin_seconds / 2
         )
         kept_before = await in_thread(self._kept_files)
@@ -146,41 +146,41 @@ class RenderCall:
         try:
             stopped = await self._render(aside, reporting)
         except (AttemptError, AttemptLostError, BadJobError) as error:
-            return LastWord.of_failure(error, reporting.frames_done)
+            return AgentResult.of_failure(error, reporting.frames_done)
         finally:
             kept = await in_thread(self._kept_files)
             new = kept - kept_before
             await in_thread(self._clear_scratch)
         if stopped is None or await self._is_published():
-            return LastWord(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
+            return AgentResult(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
         # What was finished in the last moment has been kept, and not been told.
         done = min(self._chunk.count, max(reporting.frames_done, len(kept)))
         if stopped is Stop.OUT_OF_TIME:
             seconds = asyncio.get_running_loop().time() - began
             used = TimeUsed(self._ends_at - self._call.arrived, self._call.seconds, seconds, reporting.frames_made)
-            said = too_large(self._job.job, self._chunk, used, kept=bool(new))
+            said = chunk_too_large(self._job.job, self._chunk, used, kept=bool(new))
             # Where nothing new is kept, the next attempt would come as far and no further.
-            return LastWord(RemoteOutcome.OUT_OF_TIME, said, fatal=not new, frames_done=done)
+            return AgentResult(RemoteOutcome.OUT_OF_TIME, said, fatal=not new, frames_done=done)
         outcome = RemoteOutcome.LOST if stopped is Stop.GOING_DOWN else RemoteOutcome.STOPPED
-        return LastWord(outcome, stopped.value, frames_done=done)
+        return AgentResult(outcome, stopped.value, frames_done=done)
 
-    async def _known_before(self, aside: Aside) -> LastWord | None:
+    async def _known_before(self, aside: Aside) -> AgentResult | None:
         """Return the last word where nothing has to be rendered for it."""
         if self._ends_at <= asyncio.get_running_loop().time():
             said = (
                 f"this function ends after {self._call.seconds:.0f} s, and LONGTAKE_MARGIN_SECONDS keeps "
                 f"{self._settings.margin_seconds:g} s of them; give it a longer timeout"
             )
-            return LastWord(RemoteOutcome.FAILED, said, fatal=True)
+            return AgentResult(RemoteOutcome.FAILED, said, fatal=True)
         if await self._attempt.published() is not None:
-            return LastWord(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
+            return AgentResult(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
         if await aside.do(partial(self._calls.is_stopped, self._name)):
-            return LastWord(RemoteOutcome.STOPPED, "it was told to stop before it began")
+            return AgentResult(RemoteOutcome.STOPPED, "it was told to stop before it began")
         return None
 
-    async def _render(self, aside: Aside, reporting: Reporting) -> Stop | None:
+    async def _render(self, aside: Aside, reporting: ProgressReporter) -> Stop | None:
         """Return why the attempt was stopped; None when the chunk is published."""
-        stopping = Stopping(
+        stopping = StopMonitor(
             aside,
             self._calls,
             self._name,
@@ -199,9 +199,9 @@ class RenderCall:
             await asyncio.wait([work])
         finally:
             work.cancel()
-            await to_the_end(end_of(work))
+            await shield_until_done(wait_all(work))
             reports.cancel()
-            await to_the_end(end_of(reports))
+            await shield_until_done(wait_all(reports))
         if not work.cancelled():
             work.result()
             return None

@@ -24,7 +24,7 @@ _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]|%2e|%2f|%5c|%00|//|/\.{1,2}(/|$)", r
 _PORTS = {"http": 80, "https": 443}
 
 
-def begins_with(url: str, prefix: str) -> bool:
+def is_url_below(url: str, prefix: str) -> bool:
     """Tell whether a URL lies at or below a prefix, and can be read in one way only.
 
     The host is compared as a whole, and the path by its folders: neither `https://good.example.evil` nor

@@ -30,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
     from longtake.names import RENDER_JOB_WORKFLOW, Control, check_job_id
     from longtake.ranges import RangeSet
     from workflows import options
-    from workflows.scheduling import Orders
+    from workflows.scheduling import PauseOrders
     from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
     from workflows.status_board import StatusBoard, counts, failure_of, why_failed
 
@@ -49,7 +49,7 @@ class RenderJob:
     @workflow.init
     def __init__(self, document: RawValue) -> None:
         self._board = StatusBoard()
-        self._orders = Orders()
+        self._orders = PauseOrders()
         self._woken = False
         self._spans: SpanRunner | None = None
         self._step: workflow.ActivityHandle[Any] | None = None

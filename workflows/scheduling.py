@@ -280,7 +280,7 @@ def _with_stops(stops: RemoteStops, more: Iterable[RemoteStop]) -> RemoteStops:
     )
 
 
-class Orders:
+class PauseOrders:
     """The pause in force, if there is one; requests may come at any time, in any order and twice."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.scheduling import Span
 
     pass  # MOVED
-    from workflows.scheduling import Orders
+    from workflows.scheduling import PauseOrders
 
     pass  # MOVED
     from longtake.models.status import RetryFailed
@@ -39,7 +39,7 @@ with workflow.unsafe.imports_passed_through():
     pass  # MOVED
 
 
-def report_of(
+def span_report(
     handle: workflow.ActivityHandle[SpanReport],
     span: Span,
     *,
@@ -90,7 +90,7 @@ def _as_left(span: Span, beat: Heartbeat | None) -> SpanReport:
 _MOST_AT_ONCE = 500
 
 
-class Leftovers:
+class LostAgents:
     """Looks after chunks whose activities ended without a word of their agents, one activity at a time.
 
     Args:
@@ -174,7 +174,7 @@ class SpanRunner:
         self._asked_to_stop: set[str] = set()
         self._drained_for = 0
         self._started = 0
-        self._leftovers = Leftovers(plan.ref, self._heard_of_stops)
+        self._leftovers = LostAgents(plan.ref, self._heard_of_stops)
 
     @property
     def finished(self) -> bool:
@@ -246,7 +246,7 @@ class SpanRunner:
             self._spans[activity_id] = span
             handle.add_done_callback(lambda done, span=span, key=activity_id: self._ended(key, span, done))  # type: ignore[misc]
 
-    def rest(self, orders: Orders) -> None:
+    def rest(self, orders: PauseOrders) -> None:
         """Come to rest as the pause in force says; `resting` tells when."""
         if orders.pause_mode is PauseMode.NOW:
             self.cancel()
@@ -333,7 +333,7 @@ class SpanRunner:
         stopped = activity_id in self._asked_to_stop
         self._asked_to_stop.discard(activity_id)
         beat = self._taken_back.pop(activity_id, None)
-        report = report_of(handle, span, stopped=stopped, beat=beat)
+        report = span_report(handle, span, stopped=stopped, beat=beat)
         if self._job.remote is not None and (handle.cancelled() or handle.exception() is not None):
             self._leftovers.add(span.start, span.stop)
         self._held = self._held or bool(report.failed)

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from activities.attempts.attempt import Bill
-from activities.attempts.frame_sequence import FinishedFrames, FrameRuns, RunWatcher
+from activities.attempts.frame_sequence import CommandWatcher, FinishedFrameScanner, SequenceRender
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.store_io import failure_of_files, shipping_log, when_the_store_is_back
+from activities.attempts.store_io import retry_while_store_is_away, ship_log, storage_failure
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
 from activities.media.facts import MediaError, VideoFacts
@@ -23,7 +23,7 @@ from activities.media.video import inspect_video
 from activities.processes.usage import Usage
 from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
 from activities.stores.kept_frames import KeptFrames, Signature, signature_of
-from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
+from activities.stores.publish import discard_attempt, finish_claim, publish, stage_files
 from longtake.chunks import Chunk
 from longtake.concurrency import in_thread
 from longtake.models.policies import ProgressSpec, ResumeUnit
@@ -136,7 +136,7 @@ class ChunkAttempt:
         # Where a command writes that names its outputs itself; only directory stores have such jobs.
         self._local_targets = list(map(Path, self._targets))
         self._kept = KeptFrames(self._folder, self._key)
-        self._runs: FrameRuns | None = None
+        self._runs: SequenceRender | None = None
         self._used = Usage()
         self.log = self._folder.log_path(self._key, name)
 
@@ -165,7 +165,7 @@ class ChunkAttempt:
             AttemptLostError: It ended through no fault of its own, or the store is away.
         """
         try:
-            async with self._host.inputs.in_use(self._job) as self._workdir, shipping_log(self._store, self.log):
+            async with self._host.inputs.in_use(self._job) as self._workdir, ship_log(self._store, self.log):
                 return await self._run(watcher)
         except (AttemptError, OSError) as error:
             with suppress(OSError):
@@ -174,7 +174,7 @@ class ChunkAttempt:
                     return standing
             if isinstance(error, AttemptError):
                 raise
-            raise failure_of_files(error, self._dir) from error
+            raise storage_failure(error, self._dir) from error
         finally:
             await in_thread(self._clean_up)
 
@@ -187,7 +187,7 @@ class ChunkAttempt:
         await self._judge(made, watcher)
         seconds = asyncio.get_running_loop().time() - began
         done = Progress(frames_done=self._chunk.count, usage=self._used)
-        return await when_the_store_is_back(
+        return await retry_while_store_is_away(
             partial(self._publish, made, proof, seconds),
             lambda message: watcher.progress(replace(done, message=message)),
         )
@@ -195,13 +195,13 @@ class ChunkAttempt:
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
 
-        def task(part: Chunk, place: Path, finished: FinishedFrames) -> RenderTask:
+        def task(part: Chunk, place: Path, finished: FinishedFrameScanner) -> RenderTask:
             files = tuple(place / self._relative(path) for path in part.outputs())
             return self._task(part, place, counted_dir=place, outputs=files, is_whole=finished.are_all)
 
         names = [self._relative(path) for path in self._chunk.outputs()]
         kept = self._kept if keeps else None
-        self._runs = FrameRuns(self._host.backend, self._chunk, self._dir, names, kept, task)
+        self._runs = SequenceRender(self._host.backend, self._chunk, self._dir, names, kept, task)
         try:
             await self._runs.render(watcher)
         except AttemptError as error:
@@ -216,14 +216,14 @@ class ChunkAttempt:
         written = self._local_targets if self._chunk.writes_in_place else made
         proof: Callable[[], bool] | None
         if self._chunk.kind is OutputKind.FRAMES:
-            proof = FinishedFrames(dict(enumerate(written))).are_all
+            proof = FinishedFrameScanner(dict(enumerate(written))).are_all
         elif self._chunk.kind is OutputKind.FILE and self._job.job.check is None:
             # Half a file is there and not empty, too: only the end of its renderer tells.
             proof = None
         else:
             proof = OutputProof(self._chunk, written[0], self._job.job.rate).holds
         task = self._task(self._chunk, self._dir, outputs=tuple(written), is_whole=proof)
-        run = RunWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
+        run = CommandWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
         self._used = await self._host.backend.render(task, run)
         await in_thread(partial(self._collect_in_place, made))
         return made
@@ -234,7 +234,7 @@ class ChunkAttempt:
             return
         place = self._dir if self._runs is None else self._runs.together
         task = replace(self._task(self._chunk, place, self._job.job.check), start=0, stop=0, progress=ProgressSpec())
-        run = RunWatcher(watcher, before=self._chunk.count, count=0, used=self._used)
+        run = CommandWatcher(watcher, before=self._chunk.count, count=0, used=self._used)
         try:
             self._used += await self._host.backend.render(task, run)
         except AttemptError:
@@ -324,7 +324,7 @@ class ChunkAttempt:
                 attempt=self._name,
                 host=self._host.name,
                 frames=proof.frames,
-                files=hand_in(self._folder, made, self._place, self._targets),
+                files=stage_files(self._folder, made, self._place, self._targets),
                 video=proof.video,
                 width=proof.width,
                 height=proof.height,

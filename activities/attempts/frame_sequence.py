@@ -17,7 +17,7 @@ from activities.media.images import ImageFacts, check_image
 from activities.processes.usage import Usage
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, signature_of
 from longtake.chunks import Chunk
-from longtake.concurrency import end_of, in_thread, to_the_end
+from longtake.concurrency import in_thread, shield_until_done, wait_all
 from longtake.ranges import Range, RangeSet, shown
 from longtake.stores.directory import lend
 
@@ -28,7 +28,7 @@ _TELL_THEIR_END = frozenset({"PNG", "JPEG", "OpenEXR", "TIFF"})
 _REST_SECONDS = 2.0
 
 
-class FinishedFrames:
+class FinishedFrameScanner:
     """Looks at the files of one render again and again; may be called from several threads.
 
     A file whose rendering is under way never counts. Files that were found finished, or found damaged and not
@@ -123,7 +123,7 @@ class FinishedFrames:
         return facts.width > 0 and now - since >= _REST_SECONDS
 
 
-class RunWatcher:
+class CommandWatcher:
     """Passes on what one command of an attempt does, with what was done before it; see `RenderWatcher`.
 
     Args:
@@ -169,10 +169,10 @@ _KEEP_SECONDS = 1.0
 _TOGETHER = "whole"
 
 # Return the task that renders a part of the chunk below this folder.
-MakeTask = Callable[[Chunk, Path, FinishedFrames], RenderTask]
+MakeTask = Callable[[Chunk, Path, FinishedFrameScanner], RenderTask]
 
 
-class FrameRuns:
+class SequenceRender:
     """The commands that render one chunk of images, as many as it has gaps.
 
     Args:
@@ -199,7 +199,7 @@ class FrameRuns:
         self._names = names
         self._kept = kept
         self._make_task = make_task
-        self._runs: list[tuple[FinishedFrames, bool]] = []
+        self._runs: list[tuple[FinishedFrameScanner, bool]] = []
         self._there = RangeSet()
         self.used = Usage()
 
@@ -251,7 +251,7 @@ class FrameRuns:
         found: dict[int, FinishedFrame] = {}
         for folder in self._other_places():
             files = {frame: folder / name for frame, name in enumerate(self._names)}
-            found |= {frame.frame: frame for frame in FinishedFrames(files).take() if frame.frame not in kept}
+            found |= {frame.frame: frame for frame in FinishedFrameScanner(files).take() if frame.frame not in kept}
         if self._kept is not None:
             self._kept.keep(self._place.name, found.values())
         return {number: frame.path for number, frame in found.items()}
@@ -275,16 +275,16 @@ class FrameRuns:
         part = self._chunk.part(start, stop)
         place = self._part_place(frames)
         files = {number - self._chunk.start: place / self._name(number) for number in range(start, stop)}
-        finished = FinishedFrames(files)
+        finished = FinishedFrameScanner(files)
         await in_thread(partial(self._make_folders, place))
-        run = RunWatcher(watcher, before=len(self._there), count=part.count, used=self.used)
+        run = CommandWatcher(watcher, before=len(self._there), count=part.count, used=self.used)
         self._runs.append((finished, False))
         keeping = asyncio.ensure_future(self._keep_on(finished))
         try:
             self.used += await self._backend.render(self._make_task(part, place, finished), run)
         finally:
             keeping.cancel()
-            await to_the_end(end_of(keeping))
+            await shield_until_done(wait_all(keeping))
         self._runs[-1] = (finished, True)
         await in_thread(partial(self._take_over, files))
         watcher.progress(Progress(frames_done=len(self._there), usage=self.used))
@@ -297,12 +297,12 @@ class FrameRuns:
     def _part_place(self, frames: Range) -> Path:
         return self._place / f"{frames[0]}-{frames[1]}"
 
-    async def _keep_on(self, finished: FinishedFrames) -> None:
+    async def _keep_on(self, finished: FinishedFrameScanner) -> None:
         while self._kept is not None:
             await asyncio.sleep(_KEEP_SECONDS)
             await in_thread(partial(self._keep, finished, writer_is_done=False))
 
-    def _keep(self, finished: FinishedFrames, *, writer_is_done: bool) -> None:
+    def _keep(self, finished: FinishedFrameScanner, *, writer_is_done: bool) -> None:
         if self._kept is None:
             return
         try:

@@ -72,7 +72,7 @@ class HostSettings(Protocol):
         ...
 
 
-def own_host(settings: HostSettings, supervisor: Supervisor, *, tools: Path) -> Host:
+def build_host(settings: HostSettings, supervisor: Supervisor, *, tools: Path) -> Host:
     """Return what this host offers to all attempts; the supervisor must outlive them.
 
     Args:

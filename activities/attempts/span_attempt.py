@@ -11,7 +11,7 @@ from activities.attempts.attempt import Attempt, Bill, MakeAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, ThrottledError
-from activities.job_watch import JobWatch, OtherHosts, Watcher
+from activities.job_watch import JobRenderWatcher, JobWatch, OtherHosts
 from activities.stores.job_folder import OpenJob, Sidecar
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError, ErrorType
@@ -73,7 +73,7 @@ _LONGEST_WAIT_SECONDS = 60.0
 _LONGEST_ASKED_SECONDS = 3600.0
 
 
-class NextTry(Exception):
+class RetryDue(Exception):
     """This try is over, and another one is due."""
 
     def __init__(self, sentence: str, type: ErrorType, wait_seconds: float) -> None:
@@ -82,7 +82,7 @@ class NextTry(Exception):
         self.wait_seconds = wait_seconds
 
 
-def seconds_until_room(error: ThrottledError, throttled: int) -> float:
+def throttle_delay_seconds(error: ThrottledError, throttled: int) -> float:
     """Return how long to wait before a service without room is called again.
 
     Args:
@@ -105,7 +105,7 @@ _LONGEST_PASS_SECONDS = 15.0
 _MOST_HOSTS = 16
 
 
-class Span:
+class SpanAttempt:
     """One attempt at a span.
 
     Args:
@@ -198,7 +198,7 @@ class Span:
         """Return the sidecar, or None when the chunk has used up its tries."""
         self._say(frames=chunk.count, frames_done=0, attempt=self.heartbeat.failures + 1, host=self._host.name)
         try:
-            return await attempt.run(Watcher(watch, self._hear, self._hear_frozen))
+            return await attempt.run(JobRenderWatcher(watch, self._hear, self._hear_frozen))
         except asyncio.CancelledError:
             if attempt.stop is not None:
                 self._stops.append(attempt.stop)
@@ -208,7 +208,7 @@ class Span:
             throttled = self.heartbeat.throttled
             self._say(throttled=throttled + 1)
             sentence = f"chunk {chunk.index} waits: {error}"
-            raise NextTry(sentence, ErrorType.THROTTLED, seconds_until_room(error, throttled)) from error
+            raise RetryDue(sentence, ErrorType.THROTTLED, throttle_delay_seconds(error, throttled)) from error
         except (AttemptError, BadJobError) as error:
             failures = self.heartbeat.failures + 1
             sentence = f"chunk {chunk.index} (frames {chunk.start}-{chunk.stop - 1}): {error}"
@@ -216,7 +216,7 @@ class Span:
             if isinstance(error, AttemptError) and not error.fatal and failures < retry.attempts:
                 self._count_failure(failures, error)
                 wait = retry.delay_seconds(failures) if error.wait_seconds is None else error.wait_seconds
-                raise NextTry(sentence, ErrorType.ATTEMPT_FAILED, wait) from error
+                raise RetryDue(sentence, ErrorType.ATTEMPT_FAILED, wait) from error
             _log.error("job %s: %s; that was its last try", self._order.ref.id, sentence)
             self._give_up(chunk, failures, f"{error}", attempt)
             await self._bills.leave_open(chunk.index, attempt)
@@ -238,7 +238,7 @@ class Span:
         if not await self._others.exist():
             return
         self._say(given_back=beat.given_back + 1)
-        raise NextTry(
+        raise RetryDue(
             f"chunk {index} has failed on {self._host.name} before and is left to another host",
             ErrorType.ANOTHER_HOST,
             min(_LONGEST_PASS_SECONDS, 0.5 * 2**beat.given_back),

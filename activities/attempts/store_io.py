@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from activities.errors import AttemptError, AttemptLostError
 from longtake.attempt_log import AttemptLog
-from longtake.concurrency import end_of, in_thread, to_the_end
+from longtake.concurrency import in_thread, shield_until_done, wait_all
 from longtake.stores.store import Store, StoreError
 
 _log = logging.getLogger(__name__)
@@ -20,23 +20,23 @@ _SHIP_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def shipping_log(store: Store, location: str) -> AsyncIterator[None]:
+async def ship_log(store: Store, location: str) -> AsyncIterator[None]:
     """Make room for a log on this host; send it to the store while the block runs and, whole, at its end."""
     store.local(location).parent.mkdir(parents=True, exist_ok=True)
     if store.is_local:
         yield
         return
-    shipment = _Shipment(store, location)
+    shipment = _LogUpload(store, location)
     task = asyncio.create_task(shipment.go_on())
     try:
         yield
     finally:
         task.cancel()
-        await to_the_end(end_of(task))
+        await shield_until_done(wait_all(task))
         await in_thread(partial(shipment.send, is_last=True))
 
 
-class _Shipment:
+class _LogUpload:
     """What was sent of one log."""
 
     def __init__(self, store: Store, location: str) -> None:
@@ -78,7 +78,7 @@ _LONGEST_SECONDS = 20 * 60.0
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
-async def when_the_store_is_back(
+async def retry_while_store_is_away(
     work: Callable[[], Result], tell: Callable[[str], None], *, longest_seconds: float = _LONGEST_SECONDS
 ) -> Result:
     """Return what the work makes; while the store is away it is done again and again.
@@ -105,7 +105,7 @@ async def when_the_store_is_back(
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-def failure_of_files(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
+def storage_failure(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
     """Return what a full disk or a store that went away makes of a try: not the renderer's fault."""
     if isinstance(error, StoreError):
         return AttemptLostError(str(error)) if error.passing else AttemptError(str(error))

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from activities.backends.backend import RenderTask
-from activities.backends.stall_detection import Movement
+from activities.backends.stall_detection import StallDetector
 from activities.errors import AttemptError
 from activities.processes.usage import Usage
-from activities.progress.log_errors import log_tail, telling_lines
-from activities.progress.patterns import LogSearch
+from activities.progress.log_errors import error_lines, log_tail
+from activities.progress.patterns import LogPatternSearch
 from activities.progress.reader import Reading
 from longtake.models.policies import FailureRule, Retry, Verdict
 
 
 @dataclass(frozen=True)
-class Ending:
+class ExitStatus:
     """The end of one render.
 
     Args:
@@ -49,7 +49,7 @@ class Ending:
         return f"{program} {how}" if self.reading.fatal is None else f"{program} {how}, and said that it had failed"
 
 
-def course(reading: Reading, frames: int, movement: Movement, usage: Usage, now: float) -> str:
+def describe_progress(reading: Reading, frames: int, movement: StallDetector, usage: Usage, now: float) -> str:
     """Return what is known of a render that is stopped, as evidence for an error.
 
     Args:
@@ -100,7 +100,7 @@ class Decision:
     by_words: bool = False
 
 
-def decide(ending: Ending, retry: Retry, printed: Callable[[str], bool]) -> Decision | None:
+def decide(ending: ExitStatus, retry: Retry, printed: Callable[[str], bool]) -> Decision | None:
     """Return what the job makes of this end; None when nothing has failed.
 
     Args:
@@ -122,7 +122,7 @@ def decide(ending: Ending, retry: Retry, printed: Callable[[str], bool]) -> Deci
     return Decision()
 
 
-def _can_decide(rule: FailureRule, ending: Ending) -> bool:
+def _can_decide(rule: FailureRule, ending: ExitStatus) -> bool:
     """Tell whether a rule is for this way to end, its pattern aside."""
     if rule.then is Verdict.ACCEPT and (ending.stopped_for or ending.reading.fatal is not None):
         # An exit code can be forgiven; a render that was cut short, or says itself that it failed, cannot.
@@ -130,14 +130,14 @@ def _can_decide(rule: FailureRule, ending: Ending) -> bool:
     return _has_code(ending, rule.exit_codes) if rule.exit_codes else ending.has_failed
 
 
-def _has_code(ending: Ending, codes: tuple[int, ...]) -> bool:
+def _has_code(ending: ExitStatus, codes: tuple[int, ...]) -> bool:
     if ending.code is None:
         return False
     # Shells, and so people, know the end by signal 9 as 137.
     return ending.code in codes or (ending.code < 0 and 128 - ending.code in codes)
 
 
-def raise_if_failed(ending: Ending, told: str, task: RenderTask, printed_before: int) -> None:
+def raise_if_failed(ending: ExitStatus, told: str, task: RenderTask, printed_before: int) -> None:
     """Return if the command has done its work, or its job forgives how it ended; blocking.
 
     Args:
@@ -149,7 +149,7 @@ def raise_if_failed(ending: Ending, told: str, task: RenderTask, printed_before:
     Raises:
         AttemptError: It has failed. The sentence has the lines of its log that matter.
     """
-    decision = decide(ending, task.retry, LogSearch(log_tail(task.log, since=printed_before)).has)
+    decision = decide(ending, task.retry, LogPatternSearch(log_tail(task.log, since=printed_before)).has)
     if decision is None or decision.then is Verdict.ACCEPT:
         return
     raise AttemptError(
@@ -161,8 +161,8 @@ def raise_if_failed(ending: Ending, told: str, task: RenderTask, printed_before:
     )
 
 
-def _sentence(ending: Ending, told: str, decision: Decision, task: RenderTask, printed_before: int) -> str:
+def _sentence(ending: ExitStatus, told: str, decision: Decision, task: RenderTask, printed_before: int) -> str:
     why = f" ({decision.why})" if decision.why else ""
-    said = ending.reading.fatal or telling_lines(task.log, since=printed_before)
+    said = ending.reading.fatal or error_lines(task.log, since=printed_before)
     link = "; it said last: " if ending.stopped_for else ": "
     return f"{told}{why}{link + said if said else ', and printed nothing'}"

@@ -6,16 +6,16 @@ import threading
 from collections.abc import Callable
 
 from activities.backends.backend import Progress, Renderer, RenderTask, RenderWatcher
-from activities.backends.exit_status import Ending, course
-from activities.backends.stall_detection import Linger, Movement, Sight, look_at_outputs
+from activities.backends.exit_status import ExitStatus, describe_progress
+from activities.backends.stall_detection import LingerDetector, OutputsSeen, StallDetector, inspect_outputs
 from activities.progress.reader import ProgressReader, Reading
-from longtake.concurrency import drop
+from longtake.concurrency import cancel_and_wait
 
 # Progress is looked at as often as heartbeats go out.
 LOOK_SECONDS = 0.25
 
 
-class Following:
+class ProgressFollower:
     """Keeps the newest reading of one render at hand.
 
     Read in a thread: a job's own patterns may take half a second of CPU time, and a share that hangs holds whoever
@@ -48,7 +48,7 @@ class Following:
 
     async def stop(self) -> None:
         """Read no more."""
-        await drop(self._reads)
+        await cancel_and_wait(self._reads)
 
     async def _keep_reading(self) -> None:
         while True:
@@ -96,7 +96,7 @@ class RenderClock:
             self._held_at = None
 
 
-class Freezing:
+class FreezeController:
     """Freezes and thaws a render as its watcher orders; an order counts for as long as it stands.
 
     Args:
@@ -136,7 +136,7 @@ class Freezing:
         """Wait no longer for a freeze, complete or not."""
         if self._freezing is not None:
             freezing, self._freezing = self._freezing, None
-            await drop(freezing)
+            await cancel_and_wait(freezing)
 
     def _tell(self, order: int) -> None:
         if order != self._told:
@@ -144,7 +144,7 @@ class Freezing:
             self._watcher.frozen(order)
 
 
-async def until_it_may_run(watcher: RenderWatcher) -> None:
+async def wait_while_frozen(watcher: RenderWatcher) -> None:
     """Return when nothing orders a freeze; until then confirm that nothing runs, for nothing was started."""
     while order := watcher.freeze_order:
         watcher.frozen(order)
@@ -155,7 +155,7 @@ async def until_it_may_run(watcher: RenderWatcher) -> None:
 _log = logging.getLogger(__name__)
 
 
-class RenderGuard:
+class RenderMonitor:
     """Looks at one render several times a second: its limits, its orders, its outputs.
 
     Args:
@@ -171,12 +171,12 @@ class RenderGuard:
         self._watcher = watcher
         self._timeouts = task.timeouts
         self._clock = RenderClock(asyncio.get_running_loop().time)
-        self._freezing = Freezing(renderer, self._clock, watcher)
-        self._following = Following(task, printed_before)
-        self._movement = Movement(task.timeouts.stall_seconds)
-        self._rest = Movement(task.timeouts.linger_seconds)
-        self._linger = Linger(task.timeouts.linger_seconds)
-        self._sight: tuple[float, asyncio.Task[Sight]] | None = None
+        self._freezing = FreezeController(renderer, self._clock, watcher)
+        self._following = ProgressFollower(task, printed_before)
+        self._movement = StallDetector(task.timeouts.stall_seconds)
+        self._rest = StallDetector(task.timeouts.linger_seconds)
+        self._linger = LingerDetector(task.timeouts.linger_seconds)
+        self._sight: tuple[float, asyncio.Task[OutputsSeen]] | None = None
 
     @property
     def progress(self) -> Progress:
@@ -184,7 +184,7 @@ class RenderGuard:
         reading = self._following.reading
         return Progress(reading.frames_done, reading.message, self._renderer.usage)
 
-    async def until_its_end(self) -> Ending:
+    async def until_its_end(self) -> ExitStatus:
         """Return when the renderer has ended, or must be stopped."""
         exit_code = asyncio.ensure_future(self._renderer.wait())
         try:
@@ -198,16 +198,16 @@ class RenderGuard:
                     timeout=self._pause(),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-            ending = Ending(exit_code.result(), reading=await self._following.finish())
+            ending = ExitStatus(exit_code.result(), reading=await self._following.finish())
             self._watcher.progress(self.progress)
             return ending
         finally:
             await self._freezing.forget()
             await self._following.stop()
-            await drop(exit_code)
+            await cancel_and_wait(exit_code)
             if self._sight is not None:
                 # Its thread reads on, of files that nobody needs any more.
-                await drop(self._sight[1])
+                await cancel_and_wait(self._sight[1])
 
     def _look(self) -> None:
         self._watcher.progress(self.progress)
@@ -219,7 +219,7 @@ class RenderGuard:
             return LOOK_SECONDS
         return max(0.0, min(LOOK_SECONDS, self._timeouts.chunk_seconds - self._clock.now()))
 
-    def _reached_limit(self) -> Ending | None:
+    def _reached_limit(self) -> ExitStatus | None:
         """Return how the render ends if it must be stopped now."""
         now = self._clock.now()
         outlived = self._has_outlived_its_outputs(now)
@@ -228,15 +228,15 @@ class RenderGuard:
             return None
         reading = self._following.reading
         frames = self._task.stop - self._task.start
-        evidence = course(reading, frames, self._movement, self._renderer.usage, now)
+        evidence = describe_progress(reading, frames, self._movement, self._renderer.usage, now)
         if outlived or (self._linger.whole_at is not None and not self._task.proof_is_weak):
             whole = now - (self._linger.whole_at or now)
             _log.warning(
                 "%s has made its outputs %.1f s ago and does not end, so it is stopped, and they count: %s",
                 *(self._task.name, whole, evidence),
             )
-            return Ending(reading=reading)
-        return Ending(stopped_for=f"{limit}: {evidence}", reading=reading)
+            return ExitStatus(reading=reading)
+        return ExitStatus(stopped_for=f"{limit}: {evidence}", reading=reading)
 
     def _broken_limit(self, now: float) -> str:
         if now >= self._timeouts.chunk_seconds:
@@ -252,7 +252,7 @@ class RenderGuard:
         if self._sight is None:
             all_done = 0 < task.stop - task.start <= self._following.reading.frames_done
             if self._linger.is_due(now, all_done=all_done):
-                looking = asyncio.to_thread(look_at_outputs, task.outputs, task.is_whole, self._linger.state)
+                looking = asyncio.to_thread(inspect_outputs, task.outputs, task.is_whole, self._linger.state)
                 self._sight = now, asyncio.create_task(looking)
             return False
         began, look = self._sight

@@ -18,7 +18,7 @@ State = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Sight:
+class OutputsSeen:
     """What one look at the outputs showed.
 
     Args:
@@ -34,16 +34,16 @@ class Sight:
     seconds: float
 
 
-def look_at_outputs(outputs: Sequence[Path], is_whole: Callable[[], bool], before: State | None) -> Sight:
+def inspect_outputs(outputs: Sequence[Path], is_whole: Callable[[], bool], before: State | None) -> OutputsSeen:
     """Look, and ask for the proof if all outputs are there and are what they were before; blocking."""
     began = monotonic()
     state = _state(outputs)
     tried = state is not None and state == before
     whole = tried and _asked(is_whole)
-    return Sight(state, tried, whole, monotonic() - began)
+    return OutputsSeen(state, tried, whole, monotonic() - began)
 
 
-class Linger:
+class LingerDetector:
     """Decides when to look at the outputs, and when a renderer has outlived them.
 
     Args:
@@ -71,7 +71,7 @@ class Linger:
             self._next_at = now
         return now >= self._next_at
 
-    def has_outlived(self, began: float, now: float, sight: Sight) -> bool:
+    def has_outlived(self, began: float, now: float, sight: OutputsSeen) -> bool:
         """Take in a look, from `began` to `now`; return whether the outputs are done and the renderer is not."""
         self.state = sight.state
         if not sight.whole:
@@ -126,7 +126,7 @@ _IDLE_IO_BYTES = 32 * 1024
 _SAMPLE_SECONDS = 1.0
 
 
-class Movement:
+class StallDetector:
     """What a render does, look by look: progress, output, CPU time and I/O of all its processes.
 
     CPU time and I/O count when more of them comes together within the window than an idle program has in all of it:

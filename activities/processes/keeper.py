@@ -19,7 +19,7 @@ from activities.processes.process_tree import PROOF_LOOKS, ControlGroup, Process
 _LAST_WORDS_SECONDS = 5.0
 
 
-class KeeperLine:
+class KeeperChannel:
     """Hears orders and signals, and says what happens, without ever waiting for a worker that does not read."""
 
     def __init__(self, channel: socket.socket, inbox: SignalInbox) -> None:
@@ -91,7 +91,7 @@ class KeeperLine:
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
-class Meter:
+class UsageMeter:
     """Sums up CPU time, bytes and memory of all children, living and ended."""
 
     def __init__(self, table: ProcessTable) -> None:
@@ -164,8 +164,8 @@ class Keeper:
 
     def __init__(self, channel: socket.socket, table: ProcessTable) -> None:
         self._table = table
-        self._line = KeeperLine(channel, SignalInbox(signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP))
-        self._meter = Meter(table)
+        self._line = KeeperChannel(channel, SignalInbox(signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP))
+        self._meter = UsageMeter(table)
         self._phase = Phase.RUNNING
         self._pause = _FIRST_PAUSE
         self._orders: dict[Phase, list[int]] = {Phase.FROZEN: [], Phase.GONE: []}

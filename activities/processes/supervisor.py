@@ -25,7 +25,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _PASSED = ("PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
-class SupervisorLine:
+class SupervisorChannel:
     """Asks for keepers, and hears of renders that are wholly gone."""
 
     def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
@@ -313,7 +313,7 @@ class Supervisor:
         self._mark = str(WorkerMark.own())
         self.group_prefix = group_prefix(self._mark) if control_groups and exact else None
         self._numbers = itertools.count(1)
-        self._line: SupervisorLine | None = None
+        self._line: SupervisorChannel | None = None
         self._starting = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._renders: set[RenderProcess] = set()
@@ -402,11 +402,11 @@ class Supervisor:
             await render.stop(0)
         raise SupervisorError("the supervisor of renders dies as soon as it is started; standard error may say why")
 
-    def _forget(self, render: RenderProcess, line: SupervisorLine, number: int) -> None:
+    def _forget(self, render: RenderProcess, line: SupervisorChannel, number: int) -> None:
         self._renders.discard(render)
         line.forget(number)
 
-    async def _connect(self, render: RenderProcess, line: SupervisorLine, number: int) -> None:
+    async def _connect(self, render: RenderProcess, line: SupervisorChannel, number: int) -> None:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -416,7 +416,7 @@ class Supervisor:
             ours.close()
             raise
 
-    async def _connected(self) -> SupervisorLine:
+    async def _connected(self) -> SupervisorChannel:
         async with self._starting:
             if self._line is None or self._line.is_lost:
                 if self._line is not None:
@@ -426,11 +426,11 @@ class Supervisor:
                         "this system has no subreaper: renders are found by process group and environment only, so "
                         "one that leaves both is not"
                     )
-                self._line = await SupervisorLine.start(exact=self.exact)
+                self._line = await SupervisorChannel.start(exact=self.exact)
             return self._line
 
     async def _bury(
-        self, line: SupervisorLine, number: int, tag: Mapping[str, str], group: ControlGroup | None
+        self, line: SupervisorChannel, number: int, tag: Mapping[str, str], group: ControlGroup | None
     ) -> None:
         """End what is left of a render whose keeper was killed."""
         await line.buried(number)

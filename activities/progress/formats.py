@@ -14,7 +14,7 @@ LONGEST_MESSAGE = 200
 
 
 @dataclass(frozen=True)
-class Sign:
+class ProgressUpdate:
     """What one line tells; most tell one thing only."""
 
     # Frames of this command that are done.
@@ -39,7 +39,7 @@ class Format(Protocol):
         """Bytes of which some are in every line that `read` makes something of: looking for them is cheaper."""
         ...
 
-    def read(self, line: str) -> Sign | None:
+    def read(self, line: str) -> ProgressUpdate | None:
         """Return what a line tells; None where it is not of this format."""
         ...
 
@@ -73,18 +73,18 @@ class BlenderFormat:
     def __init__(self) -> None:
         self._frame: int | None = None
 
-    def read(self, line: str) -> Sign | None:
+    def read(self, line: str) -> ProgressUpdate | None:
         prefix = _PREFIX.match(line)
         rest = line[prefix.end() :] if prefix else line
         if match := _BLENDER_FRAME.match(rest):
             self._frame = int(match[1])
-            return Sign(begun=self._frame, message=_doing(self._frame, rest))
+            return ProgressUpdate(begun=self._frame, message=_doing(self._frame, rest))
         if match := _APPENDED.match(rest):
-            return Sign(finished=int(match[1]))
+            return ProgressUpdate(finished=int(match[1]))
         if match := _SAVED.match(rest):
-            return Sign(finished=self._frame_of(match[1] or match[2] or ""))
+            return ProgressUpdate(finished=self._frame_of(match[1] or match[2] or ""))
         if _TIME.match(rest) and self._frame is not None:
-            return Sign(finished=self._frame)
+            return ProgressUpdate(finished=self._frame)
         return None
 
     def _frame_of(self, path: str) -> int | None:
@@ -121,11 +121,11 @@ class FfmpegFormat:
 
     words = (b"frame=", b"speed=")
 
-    def read(self, line: str) -> Sign | None:
+    def read(self, line: str) -> ProgressUpdate | None:
         frame, speed = _FFMPEG_FRAME.match(line), _SPEED.match(line)
         if frame is None and speed is None:
             return None
-        return Sign(
+        return ProgressUpdate(
             done=int(frame[1]) if frame else None,
             message=f"speed {speed[1]}x" if speed else "",
         )
@@ -141,14 +141,14 @@ class OpenJdFormat:
 
     words = (b"openjd_progress: ", b"openjd_status: ", b"openjd_fail: ")
 
-    def read(self, line: str) -> Sign | None:
+    def read(self, line: str) -> ProgressUpdate | None:
         match = _DIRECTIVE.fullmatch(line)
         if match is None:
             return None
         if match[1] == "progress":
             share = percent(match[2])
-            return None if share is None else Sign(share=share)
-        return Sign(fatal=True) if match[1] == "fail" else Sign(message=match[2])
+            return None if share is None else ProgressUpdate(share=share)
+        return ProgressUpdate(fatal=True) if match[1] == "fail" else ProgressUpdate(message=match[2])
 
 
 def percent(text: str) -> Fraction | None:
@@ -171,12 +171,12 @@ class _CountFormat:
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern
 
-    def read(self, line: str) -> Sign | None:
+    def read(self, line: str) -> ProgressUpdate | None:
         match = self._pattern.match(line)
         if match is None:
             return None
         done, total = int(match[1]), int(match[2])
-        return Sign(share=share_of(done, total), message=f"rendered {done} of {total}")
+        return ProgressUpdate(share=share_of(done, total), message=f"rendered {done} of {total}")
 
 
 class RemotionFormat(_CountFormat):

@@ -72,7 +72,7 @@ _SECRET = re.compile(rb"openjd_redacted_env:[^\r\n]*")
 _SCANNED_BYTES = 1024 * 1024
 
 
-def telling_lines(log: Path, *, lines: int = 3, most: int = 600, since: int = 0) -> str:
+def error_lines(log: Path, *, lines: int = 3, most: int = 600, since: int = 0) -> str:
     """Return the last lines that matter, as one line of plain text, for an error; empty where nothing was printed.
 
     Lines that look like errors matter most; else the last ones that are no progress; else the last ones.

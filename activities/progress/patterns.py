@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 
 from activities.progress import pattern_matcher
-from activities.progress.formats import Sign, percent, share_of
+from activities.progress.formats import ProgressUpdate, percent, share_of
 
 # What is searched of one line. Together with the matcher's limit on CPU time this bounds what a pattern can cost:
 # one that runs away costs the limit once, and is not asked again.
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 Match = tuple[int, dict[str, str]]
 
 
-class OwnPatterns:
+class UserPatterns:
     """Searches lines for a job's patterns, in a process of its own that lives as long as this object.
 
     Args:
@@ -35,11 +35,11 @@ class OwnPatterns:
         self.fatal = list(fatal)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def signs(self, lines: Sequence[str]) -> Iterator[Sign]:
+    def signs(self, lines: Sequence[str]) -> Iterator[ProgressUpdate]:
         """Yield what the lines say, pattern by pattern."""
         for pattern in tuple(self.progress):
             for _, groups in self._matches(pattern, lines):
-                yield sign_of(groups)
+                yield update_from_groups(groups)
 
     def first_fatal(self, lines: Sequence[str]) -> str | None:
         """Return the first line that makes the try fail, if there is one."""
@@ -84,14 +84,14 @@ class OwnPatterns:
             self._process = None
 
 
-def sign_of(groups: dict[str, str]) -> Sign:
+def update_from_groups(groups: dict[str, str]) -> ProgressUpdate:
     """Return what the named groups of a match say; groups that are no numbers say nothing."""
     numbers = {name: int(text) for name, text in groups.items() if _NUMBER.fullmatch(text)}
     done, total = numbers.get("done"), numbers.get("total")
     share = percent(groups.get("percent", ""))
     if share is None and done is not None and total is not None and done >= 0:
         share, done = share_of(done, total), None
-    return Sign(done=done, share=share, begun=numbers.get("frame"))
+    return ProgressUpdate(done=done, share=share, begun=numbers.get("frame"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -107,7 +107,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 continue
 
 
-class LogSearch:
+class LogPatternSearch:
     """Searches one text for patterns; each costs a bounded time, because `re` itself cannot be interrupted.
 
     Args:

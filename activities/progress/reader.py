@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.progress.formats import LONGEST_MESSAGE, Sign, formats_of
+from activities.progress.formats import LONGEST_MESSAGE, ProgressUpdate, formats_of
 from activities.progress.log_errors import LineSplitter, text_of
-from activities.progress.patterns import OwnPatterns
+from activities.progress.patterns import UserPatterns
 from longtake.attempt_log import AttemptLog
-from longtake.concurrency import Paced
+from longtake.concurrency import Throttle
 from longtake.models.policies import ProgressSpec
 from longtake.text import Redactor, short_line
 
@@ -17,7 +17,7 @@ from longtake.text import Redactor, short_line
 _SHARE_OF_A_CORE = 0.02
 
 
-class FileCount:
+class FileCounter:
     """Counts the files in a folder and below; the newest is taken to be still in the making.
 
     Args:
@@ -25,7 +25,7 @@ class FileCount:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._counting = Paced(lambda: _files_in(str(folder)), share=_SHARE_OF_A_CORE)
+        self._counting = Throttle(lambda: _files_in(str(folder)), share=_SHARE_OF_A_CORE)
         self._counted = 0
 
     def finished(self) -> int:
@@ -91,11 +91,11 @@ class ProgressReader:
         self._log = AttemptLog(log)
         self._start = start
         self._stop = stop
-        self._files = FileCount(counted_dir) if counted_dir else None
+        self._files = FileCounter(counted_dir) if counted_dir else None
         self._formats = formats_of(spec.format)
         # What is asked for secrets is asked in every format: renderers are started by scripts.
         self._words = (*{word for known in self._formats for word in known.words}, b"openjd_redacted_env:")
-        self._own = OwnPatterns(spec.patterns, spec.fatal_patterns)
+        self._own = UserPatterns(spec.patterns, spec.fatal_patterns)
         self._splitter = LineSplitter()
         self._redactor = Redactor()
         self._frames_done = 0
@@ -120,7 +120,7 @@ class ProgressReader:
         self._search(searched)
         self._follow(lines)
         if self._files is not None:
-            self._take(Sign(done=self._files.finished()))
+            self._take(ProgressUpdate(done=self._files.finished()))
         return Reading(self._frames_done, short_line(self._message, LONGEST_MESSAGE), self._fatal)
 
     def _new_lines(self) -> tuple[list[bytes], list[bytes]]:
@@ -176,7 +176,7 @@ class ProgressReader:
                     self._fail(text)
                 return
 
-    def _take(self, sign: Sign) -> None:
+    def _take(self, sign: ProgressUpdate) -> None:
         """Move on by what a line says; never back, and never past the end."""
         frames = self._stop - self._start
         says = 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from activities.backends.backend import Progress, RenderWatcher
 from activities.processes.usage import Usage
-from activities.remote.call_records import Patience, RemoteCalls, RemoteHost
+from activities.remote.call_records import AgentTimeouts, CallRecords, RemoteHost
 from activities.remote.protocol import RemoteCall, RemoteProgress, RemoteResult
 from longtake.models.status import RemoteStop
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.25
 
 
-class AgentSigns:
+class AgentMonitor:
     """Follows one agent, and passes on to the watcher how far it is.
 
     Hosts' clocks need not agree: an agent lives while its beat changes, by the clock of this host.
@@ -32,7 +32,7 @@ class AgentSigns:
         watcher: Who hears how far it is, and may order a freeze.
     """
 
-    def __init__(self, host: RemoteHost, calls: RemoteCalls, call: RemoteCall, watcher: RenderWatcher) -> None:
+    def __init__(self, host: RemoteHost, calls: CallRecords, call: RemoteCall, watcher: RenderWatcher) -> None:
         self._host = host
         self._calls = calls
         self._attempt = call.attempt
@@ -63,7 +63,11 @@ class AgentSigns:
         return 0.0 if self._seen_at is None else max(0.0, self._seen_at - self._called_at)
 
     async def last_word(
-        self, call: asyncio.Future[Any] | None = None, *, patience: Patience | None = None, heeds_freeze: bool = True
+        self,
+        call: asyncio.Future[Any] | None = None,
+        *,
+        patience: AgentTimeouts | None = None,
+        heeds_freeze: bool = True,
     ) -> RemoteResult | None:
         """Return the agent's last word; None when a freeze is ordered, the call is over, or the agent is gone.
 
@@ -88,7 +92,7 @@ class AgentSigns:
                 return None
         return None
 
-    def _is_gone(self, patience: Patience) -> bool:
+    def _is_gone(self, patience: AgentTimeouts) -> bool:
         if self._seen_at is None:
             return _now() - self._called_at > patience.begin_seconds
         return _now() - self._seen_at > patience.silent_seconds
@@ -136,8 +140,8 @@ def _now() -> float:
 _LOOK_SECONDS = 0.1
 
 
-async def stop_remote(
-    host: RemoteHost, calls: RemoteCalls, call: RemoteCall, *, chunk: int, reason: str, most_seconds: float
+async def stop_agent(
+    host: RemoteHost, calls: CallRecords, call: RemoteCall, *, chunk: int, reason: str, most_seconds: float
 ) -> RemoteStop:
     """Order an attempt to stop and return what became of that; a store that is away confirms nothing.
 
@@ -166,7 +170,7 @@ async def stop_remote(
     )
 
 
-async def _until_over(host: RemoteHost, calls: RemoteCalls, attempt: str) -> None:
+async def _until_over(host: RemoteHost, calls: CallRecords, attempt: str) -> None:
     """Return when an agent has said that nothing of it runs any more."""
     while True:
         with suppress(OSError):

@@ -10,23 +10,23 @@ from typing import Any, Literal, assert_never
 from pydantic import ValidationError
 
 from activities.attempts.attempt import Bill
-from activities.attempts.store_io import failure_of_files
+from activities.attempts.store_io import storage_failure
 from activities.backends.backend import RenderWatcher
-from activities.backends.render_monitor import LOOK_SECONDS, until_it_may_run
+from activities.backends.render_monitor import LOOK_SECONDS, wait_while_frozen
 from activities.errors import AttemptError, AttemptLostError, ThrottledError
-from activities.remote.agent_monitor import AgentSigns, stop_remote
-from activities.remote.call_records import RemoteHost, RemoteRecords
+from activities.remote.agent_monitor import AgentMonitor, stop_agent
+from activities.remote.call_records import ChunkCallRecords, RemoteHost
 from activities.remote.protocol import RemoteCall, RemoteOrder, RemoteOutcome, RemoteResult, sign
-from activities.remote.service import Answer, CallLostError, Service
+from activities.remote.service import CallLostError, Service, ServiceAnswer
 from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
 from longtake.chunks import Chunk
-from longtake.concurrency import drop, to_the_end
+from longtake.concurrency import cancel_and_wait, shield_until_done
 from longtake.models.backends import RemoteBackend
 from longtake.models.messages import JobRef
 from longtake.models.status import RemoteStop
 
 
-class Calling:
+class ServiceCall:
     """One call of a service.
 
     Args:
@@ -36,7 +36,7 @@ class Calling:
         call: This call, which has been announced.
     """
 
-    def __init__(self, host: RemoteHost, service: Service, records: RemoteRecords, call: RemoteCall) -> None:
+    def __init__(self, host: RemoteHost, service: Service, records: ChunkCallRecords, call: RemoteCall) -> None:
         self._host = host
         self._service = service
         self._records = records
@@ -44,7 +44,7 @@ class Calling:
         # Whether an agent may be at work by this call, as far as anyone knows.
         self.is_open = True
         self.is_sent = False
-        self._connection: asyncio.Task[Answer] | None = None
+        self._connection: asyncio.Task[ServiceAnswer] | None = None
 
     async def last_word(self, ref: JobRef, chunk: int, watcher: RenderWatcher) -> RemoteResult | None:
         """Send the signed order and return the agent's last word; None when a freeze is ordered.
@@ -55,7 +55,7 @@ class Calling:
             ThrottledError: It has no room.
         """
         self._connection = asyncio.create_task(self._service.call(self._order(ref, chunk), sending=self._note_sent))
-        signs = AgentSigns(self._host, self._records.calls, self.call, watcher)
+        signs = AgentMonitor(self._host, self._records.calls, self.call, watcher)
         result = await signs.last_word(self._connection)
         if result is None and self._connection.done():
             result = await self._answered(self._connection, signs)
@@ -73,14 +73,14 @@ class Calling:
     async def end(self) -> None:
         """Return when the connection is closed."""
         if self._connection is not None:
-            await drop(self._connection)
+            await cancel_and_wait(self._connection)
 
     def _order(self, ref: JobRef, chunk: int) -> Mapping[str, Any]:
         seconds = self._service.most_seconds
         order = RemoteOrder(ref=ref, chunk=chunk, attempt=self.call.attempt, seconds=seconds, issued_at=time.time())
         return sign(order, self._host.secret.get_secret_value()).model_dump()
 
-    async def _answered(self, connection: asyncio.Task[Answer], signs: AgentSigns) -> RemoteResult | None:
+    async def _answered(self, connection: asyncio.Task[ServiceAnswer], signs: AgentMonitor) -> RemoteResult | None:
         """Return the last word of an agent whose call is over: what it answered, or what it leaves in the store."""
         patience = self._host.patience
         try:
@@ -119,10 +119,10 @@ class Calling:
 
 
 @asynccontextmanager
-async def turn(turns: asyncio.Semaphore, watcher: RenderWatcher) -> AsyncIterator[None]:
+async def acquire_slot(turns: asyncio.Semaphore, watcher: RenderWatcher) -> AsyncIterator[None]:
     """Enter the block when it is this attempt's turn and no freeze is ordered; freezes are confirmed until then."""
     while True:
-        await until_it_may_run(watcher)
+        await wait_while_frozen(watcher)
         if await _is_taken(turns, watcher):
             break
     try:
@@ -152,7 +152,7 @@ async def _give_back(waiting: asyncio.Future[Literal[True]], turns: asyncio.Sema
         turns.release()
 
 
-def failure_of(result: RemoteResult, where: str) -> AttemptError | AttemptLostError:
+def error_of_result(result: RemoteResult, where: str) -> AttemptError | AttemptLostError:
     """Return what a try has come to whose chunk is not published."""
     match result.outcome:
         case RemoteOutcome.PUBLISHED:
@@ -209,10 +209,10 @@ class RemoteAttempt:
         self._chunk = chunk
         self._name = name
         self._key = chunk_key(chunk.index)
-        self._records = RemoteRecords(host, job.folder, self._key)
+        self._records = ChunkCallRecords(host, job.folder, self._key)
         # How often this attempt has called: after each freeze there is another agent, with a name of its own.
         self._called = 0
-        self._calling: Calling | None = None
+        self._calling: ServiceCall | None = None
         # An agent that another attempt has called, and that this one waits for.
         self._joined: RemoteCall | None = None
         self._followed = name
@@ -253,10 +253,10 @@ class RemoteAttempt:
                 await self._stand_still(watcher)
             return sidecar
         except asyncio.CancelledError:
-            await to_the_end(self._leave(watcher))
+            await shield_until_done(self._leave(watcher))
             raise
         except OSError as error:
-            raise failure_of_files(error) from error
+            raise storage_failure(error) from error
         finally:
             await self._close()
 
@@ -268,7 +268,7 @@ class RemoteAttempt:
             sidecar = await self._join(call, watcher)
             if sidecar is not None or self._joined is not None:
                 return sidecar
-        async with turn(self._turns, watcher):
+        async with acquire_slot(self._turns, watcher):
             try:
                 result = await self._call(watcher)
             except AttemptError:
@@ -286,7 +286,7 @@ class RemoteAttempt:
         self._joined = call
         self._followed = call.attempt
         await self._records.join(call)
-        signs = AgentSigns(self._host, self._records.calls, call, watcher)
+        signs = AgentMonitor(self._host, self._records.calls, call, watcher)
         result = await signs.last_word()
         if result is None and watcher.freeze_order:
             return None
@@ -303,25 +303,25 @@ class RemoteAttempt:
         name = self._name if self._called == 1 else f"{self._name}.{self._called}"
         call = await self._records.announce(name, self._service.where, self._service.most_seconds)
         self._followed = name
-        self._calling = Calling(self._host, self._service, self._records, call)
+        self._calling = ServiceCall(self._host, self._service, self._records, call)
         return await self._calling.last_word(self._job.ref, self._chunk.index, watcher)
 
     async def _outcome(self, result: RemoteResult) -> Sidecar:
         """Return the sidecar of an agent that has published, or raise what became of the try."""
         if (sidecar := await self.published()) is not None:
             return sidecar
-        raise failure_of(result, self._service.where)
+        raise error_of_result(result, self._service.where)
 
     async def _stand_still(self, watcher: RenderWatcher) -> None:
         """Stop what runs, and return when the freeze is over; it is confirmed when nothing runs any more."""
         if (call := self._at_work) is not None:
             stop = await self._stop(call, "its job is frozen", self._host.patience.stop_seconds)
             if not stop.confirmed:
-                await AgentSigns(self._host, self._records.calls, call, watcher).last_word(heeds_freeze=False)
+                await AgentMonitor(self._host, self._records.calls, call, watcher).last_word(heeds_freeze=False)
             await self._close()
             if await self.published() is not None:
                 return
-        await until_it_may_run(watcher)
+        await wait_while_frozen(watcher)
 
     async def _leave(self, watcher: RenderWatcher) -> None:
         """Stop what runs, or leave it to the next attempt."""
@@ -357,7 +357,7 @@ class RemoteAttempt:
             if await self._was_never_sent():
                 return RemoteStop(chunk=self._chunk.index, where=call.where, confirmed=True)
         calls, chunk = self._records.calls, self._chunk.index
-        return await stop_remote(self._host, calls, call, chunk=chunk, reason=reason, most_seconds=seconds)
+        return await stop_agent(self._host, calls, call, chunk=chunk, reason=reason, most_seconds=seconds)
 
     async def _close(self) -> None:
         """Forget what ran; it runs no more."""

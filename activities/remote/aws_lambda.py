@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.http_client import Route, post_once
 from activities.remote.protocol import RemoteResult
-from activities.remote.service import Answer, CallLostError, HeliosResult, unheard
+from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, unheard
 from longtake.text import short_line
 
 
@@ -170,7 +170,7 @@ _TOO_LARGE = "Function.ResponseSizeTooLarge"
 _LONGEST_REASON = 2000
 
 
-def agents_result(where: str, answer: Answer) -> bytes:
+def parse_agent_result(where: str, answer: ServiceAnswer) -> bytes:
     """Return the JSON of the `RemoteResult` in an answer.
 
     Raises:
@@ -202,7 +202,7 @@ def _refused(body: bytes) -> str:
     return _first(fields, "refused") if isinstance(fields, dict) else ""
 
 
-def helios_result(answer: Answer, *, lenient: bool) -> HeliosResult:
+def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
     """Return what a Helios worker says in an answer.
 
     Where Helios' own adapter loses the exit code and stderr of its worker, or takes an answer without an exit code
@@ -335,7 +335,7 @@ _CREDENTIALS = {
 _LONGEST_MESSAGE = 400
 
 
-def refusal(where: str, answer: Answer) -> AttemptError | ThrottledError | CallLostError:
+def invoke_error(where: str, answer: ServiceAnswer) -> AttemptError | ThrottledError | CallLostError:
     """Return the error that this answer of the Invoke API stands for.
 
     Nobody says of a 500 (`ServiceException`) or of an unknown 5xx whether the function was begun: it counts as a
@@ -358,7 +358,7 @@ def refusal(where: str, answer: Answer) -> AttemptError | ThrottledError | CallL
     return AttemptError(f"{where} refuses the call: {said}; check its name, region and endpoint", fatal=True)
 
 
-def _read(answer: Answer) -> tuple[str, str, str]:
+def _read(answer: ServiceAnswer) -> tuple[str, str, str]:
     """Return code, message and reason, by the rules of AWS's restJson1 protocol; empty where there is none."""
     try:
         body: Any = json.loads(answer.body)
@@ -372,7 +372,7 @@ def _read(answer: Answer) -> tuple[str, str, str]:
     return plain, short_line(str(message), _LONGEST_MESSAGE), str(fields.get("Reason") or "")
 
 
-def _wait_seconds(answer: Answer) -> float | None:
+def _wait_seconds(answer: ServiceAnswer) -> float | None:
     """Return what `Retry-After` asks for; Lambda writes it in seconds."""
     text = answer.headers.get("retry-after", "")
     return float(text) if text.isdecimal() else None
@@ -409,7 +409,7 @@ class LambdaFunction:
         self._turns = asyncio.Semaphore(concurrency)
         self._signing = ThreadPoolExecutor(_SIGNING_THREADS, thread_name_prefix="lambda-signing")
 
-    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> Answer:
+    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> ServiceAnswer:
         """Invoke the function once and return its answer, a function error included; see `Service.call`."""
         body = json.dumps(payload, allow_nan=False).encode()
         async with self._turns:
@@ -425,13 +425,13 @@ class LambdaFunction:
                 sending=sending,
             )
         if not 200 <= answer.status < 300:
-            raise refusal(self.where, answer)
+            raise invoke_error(self.where, answer)
         return answer
 
-    def result_in(self, answer: Answer) -> bytes:
+    def result_in(self, answer: ServiceAnswer) -> bytes:
         """Return the JSON of our agent's result; see `Service.result_in`."""
-        return agents_result(self.where, answer)
+        return parse_agent_result(self.where, answer)
 
-    def helios_result_in(self, answer: Answer, *, lenient: bool) -> HeliosResult:
+    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
         """Return what a Helios worker says; see `Service.helios_result_in`."""
-        return helios_result(answer, lenient=lenient)
+        return parse_helios_result(answer, lenient=lenient)

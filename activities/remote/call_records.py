@@ -17,11 +17,11 @@ from activities.job_watch import read_orders
 from activities.remote.protocol import RemoteCall, RemoteOutcome, RemoteProgress, RemoteResult
 from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.publish import finish_claim
-from longtake.concurrency import to_the_end
+from longtake.concurrency import shield_until_done
 from longtake.models.backends import RemoteBackend
 from longtake.models.fields import Contract
 from longtake.names import Control
-from longtake.stores.store import each
+from longtake.stores.store import map_parallel
 
 _Record = TypeVar("_Record", bound=Contract)
 
@@ -35,7 +35,7 @@ _CALL, _BEGAN, _PROGRESS, _STOP, _JOINED, _RESULT = (
 )
 
 
-class RemoteCalls:
+class CallRecords:
     """The calls of services that render one chunk; all methods block, and raise `OSError` while the store is away.
 
     Args:
@@ -105,7 +105,7 @@ class RemoteCalls:
 
     def results(self) -> list[RemoteResult]:
         """Return the last words on all attempts, sorted by their names."""
-        found = each(self._store, self.result, self._with(_RESULT))
+        found = map_parallel(self._store, self.result, self._with(_RESULT))
         return [result for result in found if result is not None]
 
     def _with(self, ending: str) -> list[str]:
@@ -138,7 +138,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Patience:
+class AgentTimeouts:
     """How long a worker waits for what an agent writes to the store."""
 
     # Agents say about once a second that they live.
@@ -165,7 +165,7 @@ class RemoteHost:
     price: Callable[[RemoteBackend, RemoteResult], float]
     # Whether the cancel that has just come ends this worker's part only, and another attempt will want the work.
     is_left_running: Callable[[], Awaitable[bool]]
-    patience: Patience = field(default_factory=Patience)
+    patience: AgentTimeouts = field(default_factory=AgentTimeouts)
 
     async def read(self, look: Callable[[], Result]) -> Result:
         """Return what a blocking look at the store returns; a cancel does not wait for it."""
@@ -173,7 +173,7 @@ class RemoteHost:
 
     async def write(self, work: Callable[[], Result]) -> Result:
         """Return what blocking work in the store returns; a cancel is raised when it has ended."""
-        return await to_the_end(self.read(work))
+        return await shield_until_done(self.read(work))
 
     async def write_within(self, seconds: float, work: Callable[[], object]) -> None:
         """Begin blocking work in the store and wait this long for it at most; it goes on, and errors are its own."""
@@ -192,7 +192,7 @@ def _quietly(work: Callable[[], object]) -> None:
 _LONGEST_REASON = 400
 
 
-class RemoteRecords:
+class ChunkCallRecords:
     """The records of one chunk; methods raise `OSError` while the store is away.
 
     Args:
@@ -205,7 +205,7 @@ class RemoteRecords:
         self._host = host
         self._folder = folder
         self._key = key
-        self.calls = RemoteCalls(folder, key)
+        self.calls = CallRecords(folder, key)
 
     async def published(self) -> Sidecar | None:
         """Return the sidecar if the chunk is finished, by whomever; finishes what a dead winner began to publish."""

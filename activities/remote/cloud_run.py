@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.google_auth import IdTokens
-from activities.remote.http_client import Route, post_once, trusting_the_system
+from activities.remote.http_client import Route, post_once, system_ssl_context
 from activities.remote.protocol import RemoteResult
-from activities.remote.service import Answer, CallLostError, HeliosResult, unheard
+from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, unheard
 from longtake.text import short_line
 
 # Cloud Run itself lets 32 MiB pass where a service does not stream. What is larger is read no further.
@@ -39,7 +39,7 @@ _FIXES = {
 _NO_INSTANCE = re.compile(rb"no available instance|rate exceeded", re.IGNORECASE)
 
 
-def raise_if_not_taken(answer: Answer, where: str) -> None:
+def raise_if_not_taken(answer: ServiceAnswer, where: str) -> None:
     """Raise unless this is an answer of the worker itself, or one that only the worker's protocol can judge.
 
     Raises:
@@ -68,7 +68,7 @@ def raise_if_not_taken(answer: Answer, where: str) -> None:
     raise CallLostError(f"{said}, from the platform and not from the worker", begun=True)
 
 
-def worker_words(answer: Answer) -> str | None:
+def worker_words(answer: ServiceAnswer) -> str | None:
     """Return why a worker, ours or Helios', says that it failed; None where it was not a worker that answered.
 
     Google's own errors are pages, plain text, or JSON whose `error` is an object.
@@ -79,7 +79,7 @@ def worker_words(answer: Answer) -> str | None:
     return short_line(_text(document, "error", "message"), 600)
 
 
-def agent_result(answer: Answer, where: str) -> bytes:
+def parse_agent_result(answer: ServiceAnswer, where: str) -> bytes:
     """Return the JSON of the `RemoteResult` in this answer.
 
     Raises:
@@ -97,7 +97,7 @@ def agent_result(answer: Answer, where: str) -> bytes:
     return answer.body
 
 
-def helios_result(answer: Answer, *, lenient: bool) -> HeliosResult:
+def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
     """Return what a Helios worker says in this answer; one that says nothing has failed.
 
     Args:
@@ -208,9 +208,9 @@ class CloudRunService:
         self._tokens = tokens
         self._turns = asyncio.Semaphore(concurrency)
         # Made once: reading the certificates of the system takes longer than a call on loopback.
-        self._route = Route(self.where, trusting_the_system())
+        self._route = Route(self.where, system_ssl_context())
 
-    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> Answer:
+    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> ServiceAnswer:
         """Send one JSON object and return the answer; see `Service.call`.
 
         Only a request whose token was refused is sent again, once, with a new one.
@@ -225,18 +225,18 @@ class CloudRunService:
         raise_if_not_taken(answer, self.where)
         return answer
 
-    def result_in(self, answer: Answer) -> bytes:
+    def result_in(self, answer: ServiceAnswer) -> bytes:
         """Return the JSON of the `RemoteResult` that our own agent answered; see `Service.result_in`."""
-        return agent_result(answer, self.where)
+        return parse_agent_result(answer, self.where)
 
-    def helios_result_in(self, answer: Answer, *, lenient: bool) -> HeliosResult:
+    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
         """Return what a Helios worker says in this answer; see `Service.helios_result_in`."""
-        return helios_result(answer, lenient=lenient)
+        return parse_helios_result(answer, lenient=lenient)
 
     async def _token(self, *, refused: str = "") -> str:
         return "" if self._tokens is None else await self._tokens.token(self._audience, refused=refused)
 
-    async def _post(self, content: bytes, token: str, sending: Callable[[], None]) -> Answer:
+    async def _post(self, content: bytes, token: str, sending: Callable[[], None]) -> ServiceAnswer:
         headers = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
         if token:
             headers["Authorization"] = f"Bearer {token}"

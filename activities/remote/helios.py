@@ -9,18 +9,18 @@ from typing import Any
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.backends.exit_status import Ending, raise_if_failed
-from activities.backends.render_monitor import LOOK_SECONDS, Following, until_it_may_run
+from activities.backends.exit_status import ExitStatus, raise_if_failed
+from activities.backends.render_monitor import LOOK_SECONDS, ProgressFollower, wait_while_frozen
 from activities.errors import AttemptError, AttemptLostError
 from activities.processes.child import BoundedLog
 from activities.processes.programs import Programs
 from activities.processes.usage import Usage
 from activities.progress.reader import ProgressReader
-from activities.remote.service import Answer, CallLostError, Service
+from activities.remote.service import CallLostError, Service, ServiceAnswer
 from activities.stores.job_folder import OpenJob
 from longtake.attempt_log import AttemptLog
 from longtake.chunks import Chunk
-from longtake.concurrency import drop, in_thread
+from longtake.concurrency import cancel_and_wait, in_thread
 from longtake.models.backends import RemoteBackend
 from longtake.templates import escape
 
@@ -30,7 +30,7 @@ _SOME_SIGNAL = -1
 _WORKS_ON = "its Helios worker does not hear of that and may work on"
 
 
-class HeliosWorkers:
+class HeliosBackend:
     """Has a Helios worker run the chunk's command as it stands in the job.json that the worker reads.
 
     Nothing comes back but what the command printed: its outputs lie where the worker's folder is, which the job's
@@ -57,9 +57,9 @@ class HeliosWorkers:
             ThrottledError: It has no room now.
         """
         payload = self._payload(task)
-        await until_it_may_run(watcher)
+        await wait_while_frozen(watcher)
         printed_before = AttemptLog(task.log).size
-        following = Following(task, printed_before)
+        following = ProgressFollower(task, printed_before)
         try:
             answer = await self._answer(payload, task, watcher, following)
         finally:
@@ -80,8 +80,8 @@ class HeliosWorkers:
         return {"jobPath": self._settings.job_url, "chunkIndex": task.chunk_id}
 
     async def _answer(
-        self, payload: Mapping[str, Any], task: RenderTask, watcher: RenderWatcher, following: Following
-    ) -> Answer:
+        self, payload: Mapping[str, Any], task: RenderTask, watcher: RenderWatcher, following: ProgressFollower
+    ) -> ServiceAnswer:
         """Call, and tell the watcher meanwhile how many files there are."""
         call = asyncio.ensure_future(self._service.call(payload))
         seconds = task.timeouts.chunk_seconds
@@ -100,14 +100,14 @@ class HeliosWorkers:
             sentence = f"{self._program(task)} {limit}; the connection is closed, and {_WORKS_ON}"
             raise AttemptError(sentence) from error
         except asyncio.CancelledError:
-            await drop(call)
+            await cancel_and_wait(call)
             note = f"longtake: stopped; the connection to {self._service.where} is closed, and {_WORKS_ON}"
             await in_thread(lambda: _append(task, note))
             raise
         finally:
-            await drop(call)
+            await cancel_and_wait(call)
 
-    def _ending(self, answer: Answer, task: RenderTask, printed_before: int) -> Ending:
+    def _ending(self, answer: ServiceAnswer, task: RenderTask, printed_before: int) -> ExitStatus:
         """Return how the worker says that the command ended; what it printed is in the log then. Blocking."""
         result = self._service.helios_result_in(answer, lenient=self._settings.lenient)
         lost = "longtake: the work is done, and its output was too large to come back" if result.answer_was_lost else ""
@@ -120,9 +120,9 @@ class HeliosWorkers:
             counted_dir=task.counted_dir,
             since=printed_before,
         )
-        return Ending(result.exit_code, reading=reader.read(ended=True))
+        return ExitStatus(result.exit_code, reading=reader.read(ended=True))
 
-    def _told(self, ending: Ending, task: RenderTask) -> str:
+    def _told(self, ending: ExitStatus, task: RenderTask) -> str:
         if ending.code == _SOME_SIGNAL and ending.reading.fatal is None:
             return f"{self._program(task)} was ended by a signal; the system may have run out of memory"
         return ending.told_of(self._program(task), Usage())
@@ -156,7 +156,7 @@ def helios_attempt(
         chunk: The chunk.
         name: Name of the attempt, never used twice.
     """
-    elsewhere = replace(host, backend=HeliosWorkers(service, backend), programs=_ProgramsElsewhere(None, ""))
+    elsewhere = replace(host, backend=HeliosBackend(service, backend), programs=_ProgramsElsewhere(None, ""))
     return ChunkAttempt(elsewhere, job, _in_place(job, chunk), name)
 
 

@@ -15,14 +15,14 @@ import httpcore
 import httpx
 
 from activities.errors import AttemptError
-from activities.remote.service import Answer, CallLostError
+from activities.remote.service import CallLostError, ServiceAnswer
 from longtake.text import short_line
 
 # A status line and a few headers; more comes from no proxy.
 _LONGEST_ANSWER = 16_384
 
 
-async def tunnel(proxy: httpx.URL, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def open_tunnel(proxy: httpx.URL, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Return a connection on which the proxy passes all bytes on to that host.
 
     Raises:
@@ -62,7 +62,7 @@ _CONNECT_SECONDS = 15.0
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
-def trusting_the_system() -> ssl.SSLContext:
+def system_ssl_context() -> ssl.SSLContext:
     """Return what checks the certificates of services, and offers them HTTP/2; blocking for some milliseconds."""
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -95,7 +95,7 @@ async def post_once(
     most_seconds: float,
     most_bytes: int,
     sending: Callable[[], None],
-) -> Answer:
+) -> ServiceAnswer:
     """Send one request on a connection of its own, and return the answer; a cancel closes the connection at once.
 
     Clients that share connections close none when one of the requests on it is cancelled, and lose track of one whose
@@ -147,7 +147,7 @@ async def _open(route: Route, url: httpx.URL) -> "_Stream":
     trust = route.trust if url.scheme == "https" else None
     if route.proxy is None:
         return _Stream(*await asyncio.open_connection(url.host, port, ssl=trust))
-    reader, writer = await tunnel(route.proxy, url.host, port)
+    reader, writer = await open_tunnel(route.proxy, url.host, port)
     if trust is not None:
         try:
             await writer.start_tls(trust, server_hostname=url.host)
@@ -182,7 +182,7 @@ class HttpConnection:
         # At once and without a farewell: this is how a service hears of an abort.
         self._stream.abort()
 
-    async def post(self, content: bytes, headers: Mapping[str, str], *, most_bytes: int) -> Answer:
+    async def post(self, content: bytes, headers: Mapping[str, str], *, most_bytes: int) -> ServiceAnswer:
         """Send the request, once, and return the answer; redirects are answers, too.
 
         Args:
@@ -206,7 +206,7 @@ class HttpConnection:
             if len(body) > most_bytes:
                 break
         names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-        return Answer(response.status, bytes(body), names)
+        return ServiceAnswer(response.status, bytes(body), names)
 
 
 class _Stream(httpcore.AsyncNetworkStream):

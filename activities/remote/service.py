@@ -19,7 +19,7 @@ class CallLostError(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServiceAnswer:
     """What a service answered to one call."""
 
     status: int
@@ -51,7 +51,7 @@ class Service(Protocol):
     # How long it lets one call work.
     most_seconds: float
 
-    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> Answer:
+    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> ServiceAnswer:
         """Send one JSON object and return the answer, whatever its status, but for those below.
 
         Calls beyond what the worker lets this service have at once wait for their turn. Nothing is ever sent twice.
@@ -68,7 +68,7 @@ class Service(Protocol):
         """
         ...
 
-    def result_in(self, answer: Answer) -> bytes:
+    def result_in(self, answer: ServiceAnswer) -> bytes:
         """Return the JSON of the `RemoteResult` that our own agent answered.
 
         Raises:
@@ -76,7 +76,7 @@ class Service(Protocol):
         """
         ...
 
-    def helios_result_in(self, answer: Answer, *, lenient: bool) -> HeliosResult:
+    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
         """Return what a Helios worker says in this answer.
 
         Args:

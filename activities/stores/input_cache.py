@@ -15,11 +15,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from activities.stores.job_folder import OpenJob
-from activities.stores.scratch import hold, locked
+from activities.stores.scratch import file_lock, lock_folder
 from longtake.concurrency import in_thread
 from longtake.models.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.store import Store, StoreError, each
+from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.text import sentence
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class InputContents:
         """
         name = _name(file)
         try:
-            with locked(self._locks / name, stop):
+            with file_lock(self._locks / name, stop):
                 if stop.is_set():
                     raise InterruptedError("told to stop before it began")
                 if not self.lend(file, target):
@@ -187,7 +187,7 @@ def _dress(path: StrPath, file: InputFile) -> None:
     os.utime(path, ns=(_MODIFIED_NS, _MODIFIED_NS))
 
 
-class Place:
+class AttemptFolder:
     """The folder of one attempt.
 
     Args:
@@ -210,7 +210,7 @@ class Place:
         os.close(self._descriptor)
 
 
-class InputPlaces:
+class AttemptFolders:
     """The folders of all attempts on this host.
 
     Args:
@@ -220,19 +220,19 @@ class InputPlaces:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def take(self) -> Place:
+    def take(self) -> AttemptFolder:
         """Return a new one; not beside a `sweep`, which would take it for one that was left."""
         folder = self._folder / secrets.token_hex(8)
         folder.mkdir(parents=True)
-        descriptor = hold(folder)
+        descriptor = lock_folder(folder)
         assert descriptor is not None, "nobody else knows of a folder that was made just now"
-        return Place(folder, descriptor)
+        return AttemptFolder(folder, descriptor)
 
     def sweep(self) -> None:
         """Remove those whose processes have died."""
         with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
             for entry in entries:
-                if (descriptor := hold(Path(entry.path))) is not None:
+                if (descriptor := lock_folder(Path(entry.path))) is not None:
                     _remove(Path(entry.path))
                     os.close(descriptor)
 
@@ -279,7 +279,7 @@ class InputCache:
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self._manifests = folder / "manifests"
         self._lock = folder / "lock"
-        self._places = InputPlaces(folder / "uses")
+        self._places = AttemptFolders(folder / "uses")
         self._contents = InputContents(folder, self._manifests, limit_bytes)
         self._swept = False
 
@@ -324,12 +324,12 @@ class InputCache:
                     raise StoreError(why, str(error.filename or place.tree), passing=True) from error
             yield place.tree
         if fetched:
-            with locked(self._lock):
+            with file_lock(self._lock):
                 self._contents.make_room()
 
     @contextmanager
-    def _place(self) -> Iterator[Place]:
-        with locked(self._lock):
+    def _place(self) -> Iterator[AttemptFolder]:
+        with file_lock(self._lock):
             if not self._swept:
                 self._places.sweep()
                 self._swept = True
@@ -358,20 +358,20 @@ class InputCache:
             problem = f"is no list of inputs ({sentence(error)}); hand them in by `longtake submit`"
             raise StoreError(problem, location) from error
 
-    def _lay_out(self, store: Store, files: tuple[InputFile, ...], place: Place, stop: threading.Event) -> bool:
+    def _lay_out(self, store: Store, files: tuple[InputFile, ...], place: AttemptFolder, stop: threading.Event) -> bool:
         """Give all files their names in a place; return whether any had to be fetched."""
         for folder in {file.path.rpartition("/")[0] for file in files}:
             (place.tree / folder).mkdir(parents=True, exist_ok=True)
         missing = [file for file in files if not self._contents.lend(file, f"{place.tree}/{file.path}")]
         if not missing:
             return False
-        with locked(self._lock):
+        with file_lock(self._lock):
             self._places.sweep()
             self._contents.make_room({file.sha256: file.size_bytes for file in missing})
-        each(store, partial(self._fetch, store, place, stop), missing)
+        map_parallel(store, partial(self._fetch, store, place, stop), missing)
         return True
 
-    def _fetch(self, store: Store, place: Place, stop: threading.Event, file: InputFile) -> None:
+    def _fetch(self, store: Store, place: AttemptFolder, stop: threading.Event, file: InputFile) -> None:
         self._contents.fetch(store, file, f"{place.tree}/{file.path}", work=place.work, stop=stop)
 
 

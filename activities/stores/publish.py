@@ -23,7 +23,7 @@ from activities.stores.job_folder import FILM, JobFolder, PublishedFile, Sidecar
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, signature_of
 from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.directory import file_digest
-from longtake.stores.store import Store, each
+from longtake.stores.store import Store, map_parallel
 
 
 def is_intact(store: Store, sidecar: Sidecar) -> bool:
@@ -32,7 +32,7 @@ def is_intact(store: Store, sidecar: Sidecar) -> bool:
     A file of the right size and time, or for whose digest the store vouches, is believed; one of another time,
     restored or exchanged, is read to be sure.
     """
-    return all(each(store, lambda file: _is_intact(store, file), sidecar.files))
+    return all(map_parallel(store, lambda file: _is_intact(store, file), sidecar.files))
 
 
 def revoke(folder: JobFolder, key: str) -> None:
@@ -83,12 +83,12 @@ def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[Fini
     return sound
 
 
-def maker_of(location: str, store: Store) -> str | None:
+def find_publisher(location: str, store: Store) -> str | None:
     """Return the job in this store that published a file, if one did."""
-    return makers_of([location], store).get(location)
+    return find_publishers([location], store).get(location)
 
 
-def makers_of(locations: Collection[str], store: Store, *, but: str | None = None) -> dict[str, str]:
+def find_publishers(locations: Collection[str], store: Store, *, but: str | None = None) -> dict[str, str]:
     """Return which of these files a job in this store has published, or is publishing, and which job that is.
 
     Args:
@@ -109,7 +109,7 @@ def makers_of(locations: Collection[str], store: Store, *, but: str | None = Non
     return makers
 
 
-def reusable(folder: JobFolder, key: str, digest: str) -> str | None:
+def find_reusable(folder: JobFolder, key: str, digest: str) -> str | None:
     """Return another job's sidecar of the same chunk of the same work, if its files are still what it published."""
     store = folder.store
     for other in _folders(store):
@@ -139,7 +139,7 @@ def _folders(store: Store) -> Iterator[JobFolder]:
 _log = logging.getLogger(__name__)
 
 
-def hand_in(folder: JobFolder, made: list[Path], place: str, targets: list[str]) -> tuple[PublishedFile, ...]:
+def stage_files(folder: JobFolder, made: list[Path], place: str, targets: list[str]) -> tuple[PublishedFile, ...]:
     """Put an attempt's files into its own place in the store and return what is to be known of them.
 
     Args:
@@ -152,10 +152,10 @@ def hand_in(folder: JobFolder, made: list[Path], place: str, targets: list[str])
         AttemptError: Somebody writes to one although its renderer has ended.
     """
     files = zip(made, targets, strict=True)
-    return tuple(each(folder.store, lambda file: _hand_in(folder.store, place, *file), files))
+    return tuple(map_parallel(folder.store, lambda file: _stage_file(folder.store, place, *file), files))
 
 
-def _hand_in(store: Store, place: str, made: Path, target: str) -> PublishedFile:
+def _stage_file(store: Store, place: str, made: Path, target: str) -> PublishedFile:
     with made.open("rb") as file:
         os.fsync(file.fileno())
     before = made.stat()
@@ -227,7 +227,7 @@ def _place_all(folder: JobFolder, claim: Sidecar) -> bool:
     """Give the winner's files their final names; False when one is neither there nor to be had."""
     store = folder.store
     strangers = []
-    for file, placed in zip(claim.files, each(store, partial(_place, store), claim.files), strict=True):
+    for file, placed in zip(claim.files, map_parallel(store, partial(_place, store), claim.files), strict=True):
         if not placed:
             if store.stat(file.attempt_path) is None:
                 return False
@@ -263,7 +263,7 @@ def _is_ours(store: Store, location: str, file: PublishedFile) -> bool:
 
 def _check_nobodys(folder: JobFolder, strangers: list[PublishedFile]) -> None:
     """Pass when none of these files is the work of another job."""
-    makers = makers_of([file.path for file in strangers], folder.store, but=folder.job_id)
+    makers = find_publishers([file.path for file in strangers], folder.store, but=folder.job_id)
     for location, job in makers.items():
         raise AttemptError(
             f"{location} stands where this job must publish, and job {job} has made it; move it away, then retry the "

@@ -65,7 +65,7 @@ _LOOK_SECONDS = 0.05
 
 
 @contextmanager
-def locked(path: Path, stop: threading.Event | None = None) -> Iterator[None]:
+def file_lock(path: Path, stop: threading.Event | None = None) -> Iterator[None]:
     """Hold a lock while the block runs; its file is there only while somebody has it or waits for it.
 
     Args:
@@ -87,7 +87,7 @@ def locked(path: Path, stop: threading.Event | None = None) -> Iterator[None]:
         os.close(descriptor)
 
 
-def hold(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """Return a descriptor that holds a lock on a folder until it is closed; None where another holds it."""
     with suppress(FileNotFoundError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

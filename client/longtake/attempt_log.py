@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.concurrency import Paced
+from longtake.concurrency import Throttle
 
 # A job's folder of logs may hold 100,000 files, and logs are looked at several times a second.
 _LISTING_SHARE_OF_A_CORE = 0.005
@@ -55,7 +55,7 @@ class AttemptLog:
     def __init__(self, path: Path, names: Callable[[], Iterable[str]] | None = None) -> None:
         self.path = path
         self._names = names or self._names_in_folder
-        self._listing = Paced(self.segments, share=_LISTING_SHARE_OF_A_CORE)
+        self._listing = Throttle(self.segments, share=_LISTING_SHARE_OF_A_CORE)
         self._newest: Segment | None = None
 
     @property

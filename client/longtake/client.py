@@ -28,7 +28,7 @@ from longtake.models.job import LARGEST_INLINE_JOB_BYTES, RenderJobSpec
 from longtake.models.status import JobState, JobStatus
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, new_job_id
 from longtake.ranges import Range
-from longtake.transfer.upload_inputs import Tell, handed_in, needs_handing_in
+from longtake.transfer.upload_inputs import OnUploadProgress, needs_upload, upload_inputs
 
 # Long enough for a server that is just starting, short enough for a person who mistyped the address.
 CONNECT_SECONDS = 10.0
@@ -126,7 +126,9 @@ class RenderClient:
         """The Temporal client underneath."""
         return self._client
 
-    async def submit(self, job: RenderJobSpec, *, id: str | None = None, tell: Tell = lambda _: None) -> JobHandle:
+    async def submit(
+        self, job: RenderJobSpec, *, id: str | None = None, tell: OnUploadProgress = lambda _: None
+    ) -> JobHandle:
         """Start a job and return its handle; the same job under the same id is started once.
 
         The inputs of a job whose store is a bucket are handed in to it first, each content once.
@@ -143,9 +145,9 @@ class RenderClient:
         """
         job_id = check_job_id(id) if id is not None else new_job_id(job.name)
         _check_size(job)
-        if needs_handing_in(job):
+        if needs_upload(job):
             stop = threading.Event()
-            job = await in_thread(partial(handed_in, job, tell=tell, stop=stop), stop)
+            job = await in_thread(partial(upload_inputs, job, tell=tell, stop=stop), stop)
         try:
             # Failed and cancelled jobs are started again by `retry`, which says so; never by a repeated submit.
             await self._start(

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _CHEAP_SECONDS = 0.001
 
 
-class Paced(Generic[T]):
+class Throttle(Generic[T]):
     """Looks no more often than a share of one core allows.
 
     Args:
@@ -46,10 +46,10 @@ async def in_thread(function: Callable[[], Result], stop: threading.Event | None
 
     `asyncio.to_thread` alone would leave the thread writing files for an attempt that counts as ended.
     """
-    return await to_the_end(asyncio.to_thread(function), stop)
+    return await shield_until_done(asyncio.to_thread(function), stop)
 
 
-async def to_the_end(work: Coroutine[Any, Any, Result], stop: threading.Event | None = None) -> Result:
+async def shield_until_done(work: Coroutine[Any, Any, Result], stop: threading.Event | None = None) -> Result:
     """Return what the work returns; a cancel, and any more of them, sets `stop` and is raised when it has ended."""
     task = asyncio.ensure_future(work)
     cancel: asyncio.CancelledError | None = None
@@ -68,16 +68,16 @@ async def to_the_end(work: Coroutine[Any, Any, Result], stop: threading.Event | 
     raise cancel
 
 
-async def end_of(*tasks: asyncio.Future[Any]) -> None:
+async def wait_all(*tasks: asyncio.Future[Any]) -> None:
     """Return when all of these have ended, however; what they came to is for others to ask."""
     if tasks:
         await asyncio.wait(tasks)
 
 
-async def drop(task: asyncio.Future[Any]) -> None:
+async def cancel_and_wait(task: asyncio.Future[Any]) -> None:
     """Cancel a task and wait for its end, whatever that is; a cancel of the caller's own comes through."""
     task.cancel()
-    await end_of(task)
+    await wait_all(task)
     if not task.cancelled():
         # Retrieved, so that asyncio does not report it as lost.
         task.exception()

@@ -24,12 +24,12 @@ async def running_chunks(
 ) -> tuple[RunningChunk, ...]:
     """Return the chunks that are rendered, stand frozen, or wait for their next try."""
     renders = [activity for activity in activities if activity.activity_type.name == RENDER_SPAN]
-    chunks = [_chunk(activity, await last_beat(activity, converter), job_id) for activity in renders]
+    chunks = [_chunk(activity, await last_heartbeat(activity, converter), job_id) for activity in renders]
     # Temporal lists activities in no order that would stay.
     return tuple(sorted(chunks, key=lambda chunk: chunk.chunk))
 
 
-async def last_beat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat | None:
+async def last_heartbeat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat | None:
     """Return the last word of a render, if it has said one."""
     if not activity.HasField("heartbeat_details"):
         return None

@@ -13,7 +13,7 @@ from cloud_run_front import CloudRunFront, cloud_run_front
 from activities.errors import AttemptError
 from activities.remote import cloud_run
 from activities.remote.cloud_run import CloudRunService
-from activities.remote.service import Answer, CallLostError, HeliosResult
+from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer
 
 PAYLOAD = {"jobPath": "http://files/job.json", "chunkIndex": 0}
 TEMPLATE = {"message": "Render complete", "chunkIndex": 0, "output": "frame=10\n"}
@@ -142,6 +142,6 @@ async def test_an_answer_too_large_to_be_read_fails_no_finished_work(
 def test_an_answer_alone_says_what_helios_client_would_say() -> None:
     service = CloudRunService("http://127.0.0.1:1", concurrency=1)
 
-    result = service.helios_result_in(Answer(404, b""), lenient=False)
+    result = service.helios_result_in(ServiceAnswer(404, b""), lenient=False)
 
     assert result == HeliosResult(1, "", "HTTP 404: Not Found")

@@ -20,7 +20,7 @@ from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import RenderWatcher
 from activities.errors import AttemptError, ThrottledError
-from activities.remote.call_records import RemoteCalls
+from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteCall
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
 from longtake import JobState, JobStatus, Retry
@@ -204,7 +204,7 @@ class HangsUnheard:
         folder = JobFolder(open_store(order.ref.store_url, scratch=self._scratch), order.ref.id)
         now = datetime.now(UTC)
         call = RemoteCall(attempt="a-1", where=WHERE, called_at=now, ends_at=now + timedelta(seconds=870))
-        RemoteCalls(folder, chunk_key(order.start)).write_call(call)
+        CallRecords(folder, chunk_key(order.start)).write_call(call)
         self.begun.set()
         await asyncio.Event().wait()
         raise AssertionError

@@ -13,7 +13,7 @@ from typing import Any
 from farm import RENDERER, Ledger, eventually
 from processtable import carrying
 
-from activities.remote.call_records import RemoteCalls
+from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteOrder, RemoteResult, SignedOrder, sign
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
 from longtake import FrameRange, RenderJobSpec, Retry, Timeouts
@@ -42,8 +42,8 @@ class AgentJob:
         given = {"ref": self.job.ref, "chunk": chunk, "attempt": attempt, "seconds": seconds, "issued_at": time.time()}
         return RemoteOrder(**{**given, **fields})
 
-    def calls(self, chunk: int = 0) -> RemoteCalls:
-        return RemoteCalls(self.job.folder, chunk_key(chunk))
+    def calls(self, chunk: int = 0) -> CallRecords:
+        return CallRecords(self.job.folder, chunk_key(chunk))
 
     def sidecar(self, chunk: int = 0) -> Sidecar | None:
         return self.job.folder.sidecar(chunk_key(chunk))

@@ -18,7 +18,7 @@ from s3_stores import bucket_store
 
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob
-from activities.stores.scratch import locked
+from activities.stores.scratch import file_lock
 from longtake import RenderJobSpec
 from longtake.models.inputs import InputManifest, manifest_path
 from longtake.models.messages import JobRef
@@ -149,7 +149,7 @@ def test_a_stop_ends_the_wait_for_another_process(hand_in: HandIn, tmp_path: Pat
     threading.Timer(0.2, stop.set).start()
     began = time.monotonic()
     with (
-        locked(tmp_path / "cache" / "locks" / digest),
+        file_lock(tmp_path / "cache" / "locks" / digest),
         pytest.raises(StoreError, match="told to stop"),
         cache.laid_out(handed.job, stop),
     ):

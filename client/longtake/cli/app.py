@@ -16,7 +16,7 @@ from longtake.cli.doctor import doctor
 from longtake.cli.files import delete, fetch
 from longtake.cli.logs import logs
 from longtake.cli.plan import plan
-from longtake.cli.session import ExitCode, Settings, code_of, explained
+from longtake.cli.session import ExitCode, Settings, exit_code_of_error, explain_error
 from longtake.cli.status import list_, status
 from longtake.cli.submit import submit, watch
 from longtake.cli.terminal import say
@@ -109,11 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except (LongtakeError, RPCError) as error:
-        known = explained(error) if isinstance(error, RPCError) else error
+        known = explain_error(error) if isinstance(error, RPCError) else error
         if debug:
             traceback.print_exc()
         say(f"longtake: {known}")
-        return code_of(known)
+        return exit_code_of_error(known)
     except Exception as error:
         if debug:
             traceback.print_exc()

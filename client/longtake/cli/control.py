@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.formatting import advice, chunk_ranges, ending, plural, stopped
-from longtake.cli.session import ExitCode, code_of_end, run
+from longtake.cli.formatting import describe_advice, describe_end, describe_stops, parse_chunks, plural
+from longtake.cli.session import ExitCode, exit_code_of_state, run
 from longtake.cli.submit import JobId, Json, launch
 from longtake.cli.terminal import answer, answer_json, say
 from longtake.client import RenderClient
@@ -39,7 +39,7 @@ def pause(
     Example: longtake pause film-1a2b3c4d --mode freeze --wait
     """
     end = _steer(context, id, lambda job: job.pause(mode=mode, wait=wait), wait=wait, json=json, mode=mode)
-    raise typer.Exit(code_of_end(end.state) if wait else ExitCode.FINE)
+    raise typer.Exit(exit_code_of_state(end.state) if wait else ExitCode.FINE)
 
 
 def resume(context: typer.Context, id: JobId, wait: Wait = False, json: Json = False) -> None:
@@ -48,7 +48,7 @@ def resume(context: typer.Context, id: JobId, wait: Wait = False, json: Json = F
     Example: longtake resume film-1a2b3c4d
     """
     end = _steer(context, id, lambda job: job.resume(wait=wait), wait=wait, json=json)
-    raise typer.Exit(code_of_end(end.state) if wait else ExitCode.FINE)
+    raise typer.Exit(exit_code_of_state(end.state) if wait else ExitCode.FINE)
 
 
 def cancel(context: typer.Context, id: JobId, wait: Wait = False, json: Json = False) -> None:
@@ -83,7 +83,7 @@ def _steer(
     if json:
         answer_json(status)
     else:
-        answer(brought_about(status, mode))
+        answer(describe_effect(status, mode))
     return status
 
 
@@ -93,10 +93,10 @@ def _left(id: str, *, wait: bool) -> str:
     )
 
 
-def brought_about(status: JobStatus, mode: PauseMode) -> str:
+def describe_effect(status: JobStatus, mode: PauseMode) -> str:
     """Return where a request has brought a job, in one line; the mode is that of the pause asked for."""
     if status.state.ended:
-        return ending(status)
+        return describe_end(status)
     running = plural(status.running_chunks, "chunk")
     if status.phase is JobPhase.PAUSING:
         still = (
@@ -105,11 +105,11 @@ def brought_about(status: JobStatus, mode: PauseMode) -> str:
             else ""
         )
         return f"{status.id} is pausing{still}"
-    if told := advice(status):
+    if told := describe_advice(status):
         return f"{status.id} holds: {told}"
     if status.state is JobState.PAUSED:
         frozen = f", {plural(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
-        told = stopped(status.remote_stops)
+        told = describe_stops(status.remote_stops)
         return f"{status.id} is paused at {status.progress:g} %{frozen}" + (f": {told}" if told else "")
     if status.phase is JobPhase.CLEANING_UP:
         return f"{status.id} is being cancelled: {running} to stop"
@@ -147,7 +147,7 @@ def retry(
 
     Example: longtake retry film-1a2b3c4d --watch
     """
-    chunks = chunk_ranges(chunk or ())
+    chunks = parse_chunks(chunk or ())
 
     async def begin(farm: RenderClient) -> JobHandle:
         job = farm.job(id)
@@ -183,7 +183,7 @@ def skip(
 
     Example: longtake skip film-1a2b3c4d --chunk 3 --chunk 7-9 --allow-gaps
     """
-    chunks = chunk_ranges(chunk)
+    chunks = parse_chunks(chunk)
 
     async def work(farm: RenderClient) -> tuple[int, JobStatus]:
         job = farm.job(id)

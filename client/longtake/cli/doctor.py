@@ -24,7 +24,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.cli.formatting import PLATFORMS
-from longtake.cli.session import ExitCode, explained, run, settings_of
+from longtake.cli.session import ExitCode, explain_error, run, settings_of
 from longtake.cli.submit import Json
 from longtake.cli.terminal import answer_json, show
 from longtake.client import RenderClient
@@ -106,7 +106,7 @@ async def check_temporal(client: Client, task_queue: str) -> list[Check]:
                 )
                 checks += [check] if check.ok else []
     except RPCError as error:
-        raise NotReachableError(str(explained(error))) from error
+        raise NotReachableError(str(explain_error(error))) from error
     return checks
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.formatting import plural, size
+from longtake.cli.formatting import format_bytes, plural
 from longtake.cli.session import ExitCode, run
 from longtake.cli.submit import JobId
 from longtake.cli.terminal import TransferView, answer, one_line, say
@@ -16,7 +16,7 @@ from longtake.transfer.delete import Deleted
 from longtake.transfer.fetch import Fetched
 from longtake.transfer.stored_job import StoredJob
 
-Store = Annotated[
+StoreOption = Annotated[
     str | None,
     typer.Option(
         "--store",
@@ -40,7 +40,7 @@ def fetch(
     film_only: Annotated[bool, typer.Option("--film-only", help="Nothing but the film.")] = False,
     logs: Annotated[bool, typer.Option("--logs/--no-logs", help="The logs too, into logs/.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace other files that stand in the way.")] = False,
-    store: Store = None,
+    store: StoreOption = None,
 ) -> None:
     """Bring home what a job has made, from its bucket or folder; each file is proven by its digest.
 
@@ -56,9 +56,11 @@ def fetch(
             return await stored.fetch(into, film_only=film_only, logs=logs, force=force, tell=view.tell)
 
     found = run(context, work, interrupted=lambda: "interrupted; the same command fetches the rest")
-    news = f"{found.new_files:,} of them new ({size(found.new_bytes)})" if found.new_files else "nothing was new"
+    news = (
+        f"{found.new_files:,} of them new ({format_bytes(found.new_bytes)})" if found.new_files else "nothing was new"
+    )
     if found.files:
-        answer(f"{plural(found.files, 'file')} ({size(found.size_bytes)}) in {into}; {news}")
+        answer(f"{plural(found.files, 'file')} ({format_bytes(found.size_bytes)}) in {into}; {news}")
     for sentence in found.lost[:_MOST_NAMED]:
         say(sentence)
     if found.lost:
@@ -70,7 +72,7 @@ def delete(
     context: typer.Context,
     id: JobId,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    store: Store = None,
+    store: StoreOption = None,
 ) -> None:
     """Remove what an ended job has written: its outputs that still are what it published, its logs and records.
 
@@ -111,6 +113,6 @@ def _tell(id: str, where: str, end: Deleted) -> None:
     if not end.files and not end.records:
         answer(f"nothing of {id} is left in {where} to be deleted")
         return
-    records = f"{plural(end.records, 'file')} of logs and records ({size(end.record_bytes)})"
-    answer(f"deleted {plural(end.files, 'output')} ({size(end.size_bytes)}) and {records} from {where}")
+    records = f"{plural(end.records, 'file')} of logs and records ({format_bytes(end.record_bytes)})"
+    answer(f"deleted {plural(end.files, 'output')} ({format_bytes(end.size_bytes)}) and {records} from {where}")
     say(f"the history of {id} stays in Temporal until its retention ends, and inputs stay for other jobs")

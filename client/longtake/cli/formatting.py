@@ -14,7 +14,7 @@ from longtake.text import plain
 _PART = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
 
 
-def chunk_ranges(words: Iterable[str]) -> tuple[Range, ...]:
+def parse_chunks(words: Iterable[str]) -> tuple[Range, ...]:
     """Return the chunks that words such as `3`, `3-7` and `3, 7-9` name, both ends of a range included.
 
     Raises:
@@ -33,7 +33,7 @@ def chunk_ranges(words: Iterable[str]) -> tuple[Range, ...]:
     return named.ranges
 
 
-def as_words(chunks: Iterable[Range], most: int = 5) -> str:
+def format_chunks(chunks: Iterable[Range], most: int = 5) -> str:
     """Return the first of these chunks as `--chunk` takes them."""
     parts = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in chunks]
     return ",".join(parts[:most])
@@ -49,7 +49,7 @@ STATE_STYLES = {
 }
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a span of time: `0:07`, `12:30`, `3:05:00`, `2 d 4 h`."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
@@ -59,10 +59,10 @@ def duration(seconds: float) -> str:
     return (f"{hours}:" if hours else "") + f"{minutes}:{rest % 60:02}"
 
 
-def moment(when: datetime) -> str:
+def format_time(when: datetime) -> str:
     """Return a point in time of this host's clock, and how long ago it was."""
     ago = (datetime.now(UTC) - when).total_seconds()
-    return f"{when.astimezone():%Y-%m-%d %H:%M:%S} ({duration(ago)} ago)"
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S} ({format_duration(ago)} ago)"
 
 
 def plural(count: int, noun: str) -> str:
@@ -70,7 +70,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Return a number of bytes in three digits or so: `812 MiB`, `1.2 GiB`."""
     amount, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
@@ -81,7 +81,7 @@ def size(count: int) -> str:
     return f"{amount:.0f} {unit}" if amount >= 9.95 or unit == "B" else f"{amount:.1f} {unit}"
 
 
-def standing(status: JobStatus) -> str:
+def state_text(status: JobStatus) -> str:
     """Return state and phase: `running, rendering`, `paused, holding`; other phases of rest are not worth a word."""
     state, phase = f"{status.state}", f"{status.phase}".replace("_", " ")
     if status.state.ended or (status.state is JobState.PAUSED and status.phase is not JobPhase.HOLDING):
@@ -91,7 +91,7 @@ def standing(status: JobStatus) -> str:
     return f"{state}, {phase}"
 
 
-def asides(status: JobStatus) -> Iterator[str]:
+def unusual_counts(status: JobStatus) -> Iterator[str]:
     """Yield the counts of chunks that most jobs have none of, as in `2 frozen`; failed ones apart."""
     for count, word in (
         (status.frozen_chunks, "frozen"),
@@ -102,18 +102,18 @@ def asides(status: JobStatus) -> Iterator[str]:
             yield f"{count:,} {word}"
 
 
-def advice(status: JobStatus) -> str | None:
+def describe_advice(status: JobStatus) -> str | None:
     """Return what somebody must do for the job to go on; None when it needs nobody."""
     if status.phase is not JobPhase.HOLDING or status.state.ended:
         return None
     failed = RangeSet((failure.chunk, failure.chunk + 1) for failure in status.failures)
     return (
         f"mend the cause, then `longtake resume {status.id}`; or go on without: "
-        f"`longtake skip {status.id} --chunk {as_words(failed.ranges) or 'N'} --allow-gaps`"
+        f"`longtake skip {status.id} --chunk {format_chunks(failed.ranges) or 'N'} --allow-gaps`"
     )
 
 
-def film(result: RenderJobResult) -> str:
+def describe_film(result: RenderJobResult) -> str:
     """Return what a job made: its film, or how many frames it has in chunks, and what it lacks."""
     facts = [plural(result.frames, "frame")]
     lacks = f", without chunks {shown(result.missing_chunks)}" if result.missing_chunks else ""
@@ -126,7 +126,7 @@ def film(result: RenderJobResult) -> str:
     return f"{result.output} ({', '.join(facts)}){lacks}"
 
 
-def took(status: JobStatus) -> float:
+def elapsed_seconds(status: JobStatus) -> float:
     """Return the seconds from the start of a job to its last change."""
     if status.created_at is None or status.updated_at is None:
         return 0.0
@@ -136,7 +136,7 @@ def took(status: JobStatus) -> float:
 PLATFORMS = {BackendKind.LOCAL: "hosts of your own", BackendKind.LAMBDA: "Lambda", BackendKind.CLOUD_RUN: "Cloud Run"}
 
 
-def place(backend: RemoteBackend) -> str:
+def describe_place(backend: RemoteBackend) -> str:
     """Return where a job is rendered: `Lambda, function render in eu-central-1`."""
     platform = PLATFORMS[BackendKind(backend.type)]
     if backend.type == "lambda":
@@ -147,22 +147,22 @@ def place(backend: RemoteBackend) -> str:
     return f"{platform}, {plain(found)}"
 
 
-def money(usd: float) -> str:
+def format_usd(usd: float) -> str:
     """Return an amount as people read it: `12.30 USD`, `0.042 USD`, `under 0.001 USD`."""
     if 0 < usd < 0.001:
         return "under 0.001 USD"
     return f"{usd:,.2f} USD" if usd >= 1 or usd == 0 else f"{usd:.3f} USD"
 
 
-def billed(status: JobStatus) -> str | None:
+def format_bill(status: JobStatus) -> str | None:
     """Return what a job is billed for so far; None where nothing sends bills."""
     metrics = status.metrics
     if not (metrics.billed_seconds or metrics.cost_usd):
         return None
-    return f"{duration(metrics.billed_seconds)} of {PLATFORMS[status.backend]}, {money(metrics.cost_usd)}"
+    return f"{format_duration(metrics.billed_seconds)} of {PLATFORMS[status.backend]}, {format_usd(metrics.cost_usd)}"
 
 
-def stopped(stops: RemoteStops, *, now: datetime | None = None) -> str | None:
+def describe_stops(stops: RemoteStops, *, now: datetime | None = None) -> str | None:
     """Return what became of the chunks that were told to stop elsewhere; None where none was."""
     parts = []
     if stops.confirmed:
@@ -190,15 +190,15 @@ def _ends(stops: tuple[RemoteStop, ...], one: bool, now: datetime) -> str:
     return f"{who} {'ends' if one else 'end'} by {itself} at {its} deadline of {moment} at the latest"
 
 
-def ending(status: JobStatus) -> str:
+def describe_end(status: JobStatus) -> str:
     """Return how a job ended, with what to do about it."""
-    took_time = duration(took(status))
+    took_time = format_duration(elapsed_seconds(status))
     if status.state is JobState.COMPLETED:
-        made = film(status.result) if status.result else "nothing to show"
-        bill = billed(status)
+        made = describe_film(status.result) if status.result else "nothing to show"
+        bill = format_bill(status)
         return f"{status.id} completed in {took_time}: {made}" + (f"; billed {bill}" if bill else "")
     again = f"`longtake retry {status.id}` renders only what is missing"
-    told = stopped(status.remote_stops)
+    told = describe_stops(status.remote_stops)
     if status.state is JobState.CANCELLED:
         return f"{status.id} was cancelled after {took_time}" + (f": {told}" if told else "") + f"; {again}"
     reason = status.error or "no reason given"

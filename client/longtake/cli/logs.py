@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from longtake.attempt_log import AttemptLog
-from longtake.cli.formatting import size
+from longtake.cli.formatting import format_bytes
 from longtake.cli.session import run
 from longtake.cli.submit import JobId
 from longtake.cli.terminal import say
@@ -24,7 +24,7 @@ from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, LongtakeError
 from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.factory import is_bucket
-from longtake.stores.store import Store, StoredFile, each
+from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.text import Redactor, plain
 from longtake.transfer.progress import store_of
 from longtake.transfer.stored_job import visible
@@ -139,7 +139,7 @@ class LogReader:
                 if lines or left_out:
                     self._name(log)
                 if left_out:
-                    say(f"... {size(left_out)} are left out here: it printed more than is kept")
+                    say(f"... {format_bytes(left_out)} are left out here: it printed more than is kept")
                 text = "".join(f"{log.shown(line)}\n" for line in lines)
                 sys.stdout.write(text)
                 sys.stdout.flush()
@@ -253,7 +253,7 @@ class LogMirror(LogFolder):
             return
         there = {file.name: file for file in self._store.files(self._folder) if self._is_wanted(file)}
         changed = [file for file in there.values() if self._here.get(file.name) != (file.size_bytes, file.modified_ns)]
-        each(self._store, self._bring, changed)
+        map_parallel(self._store, self._bring, changed)
         for name in set(self._here) - set(there):
             (self.path / name).unlink(missing_ok=True)
             del self._here[name]

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from longtake.chunks import Chunk, ChunkPlan
-from longtake.cli.formatting import duration, money, place, plural, size
+from longtake.cli.formatting import describe_place, format_bytes, format_duration, format_usd, plural
 from longtake.cli.submit import JobFile, Json, Values, read
 from longtake.cli.terminal import answer_json, show
 from longtake.errors import BadJobError, LongtakeError
@@ -37,7 +37,7 @@ def remote_facts(
     limit, count = chunk_limit_seconds(job), len(chunks)
     facts: dict[str, Any] = {
         "backend": backend.type,
-        "where": place(backend),
+        "where": describe_place(backend),
         "protocol": backend.protocol.value,
         "memory_mb": backend.memory_mb,
         "chunk_limit_seconds": limit,
@@ -60,16 +60,16 @@ def remote_rows(job: RenderJobSpec, facts: Mapping[str, Any], total_chunks: int)
     vcpus = f", {facts['vcpus']:g} vCPU" if "vcpus" in facts else ""
     helios = ", Helios' workers" if facts["protocol"] == "helios" else ""
     yield "rendered on", f"{facts['where']}{helios} ({facts['memory_mb']:,} MB{vcpus})"
-    yield "time limit", f"{duration(facts['chunk_limit_seconds'])} a chunk"
+    yield "time limit", f"{format_duration(facts['chunk_limit_seconds'])} a chunk"
     tries = job.retry.attempts
     again = f"; each of up to {tries} tries of a chunk is billed" if tries > 1 else ""
     chunks = plural(total_chunks, "chunk")
     if "estimated_usd" in facts:
         each = f"{facts['chunk_seconds']:g} s each"
-        yield "cost", f"about {money(facts['estimated_usd'])}: {chunks} of {each}{again}"
+        yield "cost", f"about {format_usd(facts['estimated_usd'])}: {chunks} of {each}{again}"
     if "fitting_frames" in facts:
         yield "too long", _too_long(job, facts)
-    yield "cost at most", f"{money(facts['most_usd'])}: {chunks} to their time limit{again}"
+    yield "cost at most", f"{format_usd(facts['most_usd'])}: {chunks} to their time limit{again}"
     yield "prices", facts["prices_from"]
 
 
@@ -189,7 +189,7 @@ def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     if job.store is not None:
         grid.add_row("store", plain(job.store))
     if facts["inputs"] and facts["inputs"]["files"]:
-        inputs = f"{plural(facts['inputs']['files'], 'file')} ({size(facts['inputs']['size_bytes'])})"
+        inputs = f"{plural(facts['inputs']['files'], 'file')} ({format_bytes(facts['inputs']['size_bytes'])})"
         grid.add_row("inputs", f"{inputs}, of which the store gets what it lacks")
     rate = f" at {job.fps} a second" if job.fps else ""
     grid.add_row("frames", f"{facts['total_frames']:,}{rate}")

@@ -62,17 +62,17 @@ _REFUSALS = {
 }
 
 
-def code_of(error: LongtakeError) -> ExitCode:
+def exit_code_of_error(error: LongtakeError) -> ExitCode:
     """Return the exit code for an error; those without one of their own are failures."""
     return next((code for kind, code in _BY_ERROR.items() if isinstance(error, kind)), ExitCode.FAILED)
 
 
-def code_of_end(state: JobState) -> ExitCode:
+def exit_code_of_state(state: JobState) -> ExitCode:
     """Return the exit code for how a job ended."""
     return _BY_STATE.get(state, ExitCode.FINE)
 
 
-def explained(error: RPCError) -> LongtakeError:
+def explain_error(error: RPCError) -> LongtakeError:
     """Return Temporal's own error as a sentence with a fix."""
     if error.status in _REFUSALS:
         return NotReachableError(f"Temporal does not serve this request ({error.message}); `longtake doctor` says more")

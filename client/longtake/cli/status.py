@@ -10,20 +10,20 @@ from rich.text import Text
 from longtake.cli.formatting import (
     PLATFORMS,
     STATE_STYLES,
-    advice,
-    asides,
-    billed,
-    duration,
-    film,
-    moment,
-    size,
-    standing,
-    stopped,
+    describe_advice,
+    describe_film,
+    describe_stops,
+    format_bill,
+    format_bytes,
+    format_duration,
+    format_time,
+    state_text,
+    unusual_counts,
 )
 from longtake.cli.session import run
 from longtake.cli.submit import JobId, Json
 from longtake.cli.terminal import answer_json, one_line, say, show, stdout
-from longtake.cli.views import Pace, failure_line, running_table
+from longtake.cli.views import SpeedEstimate, failure_line, running_table
 from longtake.client import RenderClient
 from longtake.models.backends import BackendKind
 from longtake.models.status import JobPhase, JobState, JobStatus
@@ -80,42 +80,46 @@ def list_(
 
 def facts(status: JobStatus) -> Table:
     """Return a row for each thing worth knowing of a job."""
-    pace = Pace()
+    pace = SpeedEstimate()
     pace.look(status)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("job", Text(status.id, style="bold"))
     grid.add_row("name", plain(status.name))
-    grid.add_row("state", Text(standing(status), style=STATE_STYLES[status.state]))
+    grid.add_row("state", Text(state_text(status), style=STATE_STYLES[status.state]))
     percent = (
         100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * pace.frames / max(1, status.total_frames))
     )
     grid.add_row("progress", f"{percent:.1f} %, {pace.frames:,} of {status.total_frames:,} frames")
     counts = [f"{status.completed_chunks:,} of {status.total_chunks:,} done", f"{status.running_chunks:,} running"]
     counts += [f"{status.failed_chunks:,} failed"] if status.failed_chunks else []
-    counts += asides(status)
+    counts += unusual_counts(status)
     grid.add_row("chunks", f"{', '.join(counts)} (at most {status.max_parallel:,} at once)")
     if pace.eta_seconds is not None:
-        grid.add_row("to go", duration(pace.eta_seconds))
+        grid.add_row("to go", format_duration(pace.eta_seconds))
     if status.metrics.cpu_seconds:
-        most = f", at most {size(status.metrics.peak_memory_bytes)} a chunk" if status.metrics.peak_memory_bytes else ""
-        grid.add_row("used", f"{duration(status.metrics.cpu_seconds)} of CPU time{most}")
+        most = (
+            f", at most {format_bytes(status.metrics.peak_memory_bytes)} a chunk"
+            if status.metrics.peak_memory_bytes
+            else ""
+        )
+        grid.add_row("used", f"{format_duration(status.metrics.cpu_seconds)} of CPU time{most}")
     if status.backend is not BackendKind.LOCAL:
         grid.add_row("rendered on", PLATFORMS[status.backend])
-    for label, words in (("billed", billed(status)), ("stopped", stopped(status.remote_stops))):
+    for label, words in (("billed", format_bill(status)), ("stopped", describe_stops(status.remote_stops))):
         if words is not None:
             grid.add_row(label, words)
     for label, when in (("started", status.created_at), ("changed", status.updated_at)):
         if when is not None:
-            grid.add_row(label, moment(when))
+            grid.add_row(label, format_time(when))
     if status.base_dir:
         grid.add_row("store", plain(status.base_dir))
     if status.result:
-        grid.add_row("film", plain(film(status.result)))
+        grid.add_row("film", plain(describe_film(status.result)))
     if status.error:
         grid.add_row("error", Text(one_line(status.error), style="red"))
-    if to_do := advice(status):
+    if to_do := describe_advice(status):
         grid.add_row("to do", Text(to_do, style="yellow"))
     return grid
 
@@ -145,4 +149,4 @@ def _jobs(found: list[JobStatus]) -> Table:
 def _word(job: JobStatus) -> str:
     """Return the state as `--state` takes it, with the phases that somebody may want to act on."""
     acting = job.phase in (JobPhase.PAUSING, JobPhase.HOLDING, JobPhase.CLEANING_UP)
-    return standing(job) if acting else job.state.value
+    return state_text(job) if acting else job.state.value

@@ -11,9 +11,9 @@ import typer
 import yaml
 
 from longtake.allowed_paths import check_roots, roots_from
-from longtake.cli.formatting import ending
-from longtake.cli.session import code_of_end, run
-from longtake.cli.terminal import HandingInView, answer, answer_json, say
+from longtake.cli.formatting import describe_end
+from longtake.cli.session import exit_code_of_state, run
+from longtake.cli.terminal import UploadView, answer, answer_json, say
 from longtake.cli.views import View, view_for
 from longtake.client import RenderClient
 from longtake.errors import BadJobError, NotReachableError
@@ -121,7 +121,7 @@ def submit(
         job = job.model_copy(update={"max_parallel": max_parallel})
 
     async def begin(farm: RenderClient) -> JobHandle:
-        with HandingInView() as view:
+        with UploadView() as view:
             return await farm.submit(job, id=id, tell=view.tell)
 
     launch(context, begin, watch=watch)
@@ -140,8 +140,8 @@ def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
 
     end = run(context, work, interrupted=lambda: detached(id))
     if not json:
-        answer(ending(end))
-    raise typer.Exit(code_of_end(end.state))
+        answer(describe_end(end))
+    raise typer.Exit(exit_code_of_state(end.state))
 
 
 def read(file: Path, values: list[str] | None) -> RenderJobSpec:
@@ -182,8 +182,8 @@ def launch(
     end = run(context, work, interrupted=interrupted)
     if end is not None:
         if not json:
-            say(ending(end))
-        raise typer.Exit(code_of_end(end.state))
+            say(describe_end(end))
+        raise typer.Exit(exit_code_of_state(end.state))
 
 
 def _override(text: str) -> tuple[str, Any]:

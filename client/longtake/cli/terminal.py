@@ -18,10 +18,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from longtake.cli.formatting import plural, size
+from longtake.cli.formatting import format_bytes, plural
 from longtake.text import plain
-from longtake.transfer.progress import Transfer
-from longtake.transfer.upload_inputs import HandingIn
+from longtake.transfer.progress import TransferProgress
+from longtake.transfer.upload_inputs import UploadProgress
 
 # Files and pipes have no width: nothing is wrapped or cut for them.
 _PIPE_WIDTH = 100_000
@@ -123,21 +123,21 @@ class TransferView:
     ) -> None:
         self._bar.stop()
 
-    def tell(self, now: Transfer) -> None:
+    def tell(self, now: TransferProgress) -> None:
         """Take in how far it is, from any thread."""
         with self._lock:
             files = f"{self._doing} {now.done_files:,} of {now.files:,} files"
             self._bar.update(self._task, description=files, total=now.size_bytes or None, completed=now.done_bytes)
 
 
-class HandingInView:
+class UploadView:
     """Shows how far the handing in is; entered before it begins and left when it has ended."""
 
     def __init__(self) -> None:
         self._bar: Progress = transfer_bar(stderr())
         self._lock = threading.Lock()
         self._task: TaskID | None = None
-        self._last: HandingIn | None = None
+        self._last: UploadProgress | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -150,7 +150,7 @@ class HandingInView:
         if kind is None and self._last is not None:
             say(_told(self._last))
 
-    def tell(self, now: HandingIn) -> None:
+    def tell(self, now: UploadProgress) -> None:
         """Take in how far it is, from any thread."""
         with self._lock:
             self._last = now
@@ -163,8 +163,8 @@ class HandingInView:
             self._bar.update(self._task, completed=now.read_bytes + now.done_bytes)
 
 
-def _told(end: HandingIn) -> str:
-    all_of_them = f"{plural(end.files, 'input file')} ({size(end.size_bytes)})"
+def _told(end: UploadProgress) -> str:
+    all_of_them = f"{plural(end.files, 'input file')} ({format_bytes(end.size_bytes)})"
     if end.sent_files == 0:
         return f"{all_of_them} were in the store already"
-    return f"{all_of_them} are in the store; {end.sent_files:,} of them ({size(end.sent_bytes)}) were sent"
+    return f"{all_of_them} are in the store; {end.sent_files:,} of them ({format_bytes(end.sent_bytes)}) were sent"

@@ -12,7 +12,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from longtake.cli.formatting import STATE_STYLES, advice, asides, duration, money, plural, size, standing, stopped, took
+from longtake.cli.formatting import (
+    STATE_STYLES,
+    describe_advice,
+    describe_stops,
+    elapsed_seconds,
+    format_bytes,
+    format_duration,
+    format_usd,
+    plural,
+    state_text,
+    unusual_counts,
+)
 from longtake.cli.terminal import answer_json_line, one_line, say, shortened, stderr
 from longtake.models.status import ChunkFailure, JobState, JobStatus, RunningChunk
 from longtake.text import plain
@@ -21,7 +32,7 @@ from longtake.text import plain
 _MOST_TRIES = 20
 
 
-class Happenings:
+class JobEvents:
     """Remembers what was told of one job."""
 
     def __init__(self) -> None:
@@ -45,12 +56,12 @@ class Happenings:
                 quiet = len(self._tries) > _MOST_TRIES
                 error = chunk.error if chunk.error.startswith("chunk ") else f"chunk {chunk.chunk}: {chunk.error}"
                 yield "more tries go wrong; `longtake logs` has them all" if quiet else shortened(error), False
-        last, self._advice = self._advice, advice(status)
+        last, self._advice = self._advice, describe_advice(status)
         if self._advice and self._advice != last:
             yield f"{status.id} holds: {self._advice}", False
         # Told when all of it is known; how a job ended says the same by itself.
         if status.state is JobState.PAUSED:
-            before, self._stopped = self._stopped, stopped(status.remote_stops)
+            before, self._stopped = self._stopped, describe_stops(status.remote_stops)
             if self._stopped and self._stopped != before:
                 yield self._stopped, False
 
@@ -69,7 +80,7 @@ _WINDOW_SECONDS = 60.0
 _LEAST_SECONDS = 3.0
 
 
-class Pace:
+class SpeedEstimate:
     """Counts frames, those of unfinished chunks included, and estimates the time to go.
 
     Args:
@@ -123,11 +134,11 @@ def headline(status: JobStatus) -> RenderableType:
     grid.add_column(no_wrap=True, justify="right")
     name = plain(status.name)
     who = Text.assemble((f"{name}  ", "bold"), (status.id, "dim")) if name else Text(status.id, style="bold")
-    grid.add_row(who, Text(standing(status), style=f"bold {STATE_STYLES[status.state]}"))
+    grid.add_row(who, Text(state_text(status), style=f"bold {STATE_STYLES[status.state]}"))
     return grid
 
 
-def overall(status: JobStatus, pace: Pace) -> Iterator[RenderableType]:
+def overall(status: JobStatus, pace: SpeedEstimate) -> Iterator[RenderableType]:
     """Yield the bar over the whole job and the line of numbers below it."""
     total = max(1, status.total_frames)
     percent = 100.0 if status.progress >= 100 else min(99.0, 100 * pace.frames / total)
@@ -145,16 +156,16 @@ def overall(status: JobStatus, pace: Pace) -> Iterator[RenderableType]:
         f"{status.completed_chunks:,}/{status.total_chunks:,} chunks",
         f"{status.running_chunks:,} running",
     ]
-    numbers += asides(status)
+    numbers += unusual_counts(status)
     if status.metrics.cost_usd:
-        numbers.append(money(status.metrics.cost_usd))
+        numbers.append(format_usd(status.metrics.cost_usd))
     line = Text(" · ".join(numbers), style="dim", no_wrap=True, overflow="ellipsis")
     if status.failed_chunks:
         line.append(f" · {status.failed_chunks:,} failed", style="red")
     if pace.eta_seconds is not None:
-        line.append(" · ").append(f"{duration(pace.eta_seconds)} to go", style="bold not dim")
+        line.append(" · ").append(f"{format_duration(pace.eta_seconds)} to go", style="bold not dim")
     elif status.state.ended:
-        line.append(f" · {duration(took(status))}")
+        line.append(f" · {format_duration(elapsed_seconds(status))}")
     yield line
 
 
@@ -174,7 +185,7 @@ def running_table(running: Sequence[RunningChunk], most: int, *, width: int | No
     shown = told if len(told) <= most and len(told) == len(running) else told[: max(1, most - 1)]
     for chunk in shown:
         known = chunk.cpu_seconds or chunk.memory_bytes
-        usage = (duration(chunk.cpu_seconds), size(chunk.memory_bytes)) if known else ("", "")
+        usage = (format_duration(chunk.cpu_seconds), format_bytes(chunk.memory_bytes)) if known else ("", "")
         table.add_row(
             f"{chunk.chunk}",
             f"{chunk.attempt}",
@@ -245,8 +256,8 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status: JobStatus | None = None
-        self._pace = Pace()
-        self._happenings = Happenings()
+        self._pace = SpeedEstimate()
+        self._happenings = JobEvents()
         self._noted = ""
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
 
@@ -341,13 +352,13 @@ class LineView(_WrittenView):
         super().__init__()
         self._standing = ""
         self._step = 0
-        self._happenings = Happenings()
+        self._happenings = JobEvents()
 
     def show(self, status: JobStatus) -> None:
         self._noted = ""
         for line, _ in self._happenings.news(status):
             say(line)
-        now, step = standing(status), int(status.progress // _STEP_PERCENT)
+        now, step = state_text(status), int(status.progress // _STEP_PERCENT)
         if now != self._standing or step > self._step:
             self._standing, self._step = now, step
             say(f"{status.id} {now}: {self._progress(status)}")
@@ -357,9 +368,9 @@ class LineView(_WrittenView):
         parts.append(f"{status.completed_chunks:,} of {plural(status.total_chunks, 'chunk')}")
         if status.failed_chunks:
             parts.append(f"{status.failed_chunks:,} failed")
-        parts += asides(status)
+        parts += unusual_counts(status)
         if status.eta_seconds:
-            parts.append(f"{duration(status.eta_seconds)} to go")
+            parts.append(f"{format_duration(status.eta_seconds)} to go")
         return ", ".join(parts)
 
 

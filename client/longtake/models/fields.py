@@ -53,7 +53,7 @@ def _as_limit(value: object) -> object:
 Arguments = Annotated[tuple[str, ...], BeforeValidator(_as_arguments)]
 Pattern = Annotated[str, AfterValidator(_as_pattern)]
 # Minus the signal that ended the renderer, as `subprocess` tells it, or what it exited with.
-ExitCode = Annotated[int, Field(ge=-64, le=255)]
+ProgramExitCode = Annotated[int, Field(ge=-64, le=255)]
 FailureLimit = Annotated[int | str, BeforeValidator(_as_limit)]
 Line = Annotated[str, AfterValidator(_as_line)]
 Seconds = Annotated[float, Field(gt=0, le=60 * 60 * 24 * 365)]

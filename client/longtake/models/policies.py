@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from longtake.models.fields import Contract, ExitCode, Pattern, Seconds
+from longtake.models.fields import Contract, Pattern, ProgramExitCode, Seconds
 from longtake.text import quoted
 
 
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 class FailureRule(Contract):
     """What becomes of tries that end in a certain way; the first rule that fits decides."""
 
-    exit_codes: tuple[ExitCode, ...] = Field(
+    exit_codes: tuple[ProgramExitCode, ...] = Field(
         default=(), max_length=256, description="exit codes it is for, minus the signal; none: any but 0"
     )
     pattern: Pattern | None = Field(default=None, description="regular expression on the end of the log")

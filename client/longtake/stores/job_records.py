@@ -15,7 +15,7 @@ from longtake.models.inputs import INPUTS, check_input_path
 from longtake.models.job import ChunkSpec, RenderJobSpec
 from longtake.names import check_job_id
 from longtake.paths import BOOKKEEPING_FOLDER
-from longtake.stores.store import Store, each
+from longtake.stores.store import Store, map_parallel
 from longtake.templates import expand
 
 # Records that are read at once, and kept in memory until they are dealt with.
@@ -126,7 +126,7 @@ class JobRecords:
     def _records(self, found: Iterable[tuple[str, str]]) -> Iterator[Record]:
         rest = iter(found)
         while batch := list(islice(rest, _BATCH)):
-            yield from each(self.store, self._record, batch)
+            yield from map_parallel(self.store, self._record, batch)
 
     def _record(self, found: tuple[str, str]) -> Record:
         key, location = found

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from longtake.stores import s3_listing
-from longtake.stores.s3_calls import PATIENCE, Calls, Patience
+from longtake.stores.s3_calls import RETRY_POLICY, RetryPolicy, S3Retrier
 from longtake.stores.s3_objects import Keys, Objects, stored_file
 from longtake.stores.s3_transfer import copy, digest_of, download, upload, write, write_new
 from longtake.stores.store import StoredFile, StoreError
@@ -117,12 +117,12 @@ class S3Store:
         *,
         scratch: Path,
         renew: "Callable[[], S3Client] | None" = None,
-        patience: Patience = PATIENCE,
+        patience: RetryPolicy = RETRY_POLICY,
         part_bytes: int = PART_BYTES,
         stop: threading.Event | None = None,
     ) -> None:
         self._keys = Keys(url, scratch)
-        self._objects = Objects(Calls(client, renew=renew, patience=patience, stop=stop), self._keys)
+        self._objects = Objects(S3Retrier(client, renew=renew, patience=patience, stop=stop), self._keys)
         self._part_bytes = part_bytes
         self.url = self._keys.url
 
@@ -142,7 +142,7 @@ class S3Store:
             ValueError: The URL names no bucket, or the AWS settings cannot be used; `is ...; the fix`.
         """
         Keys(url, scratch)
-        patience = PATIENCE if patience_seconds is None else replace(PATIENCE, seconds=patience_seconds)
+        patience = RETRY_POLICY if patience_seconds is None else replace(RETRY_POLICY, seconds=patience_seconds)
         return cls(url, connect(), scratch=scratch, renew=connect, patience=patience, stop=stop)
 
     def locate(self, path: str) -> str:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 StoreFault = (BotoCoreError, ClientError, HTTPError)
 
 
-class Answer(StrEnum):
+class S3Answer(StrEnum):
     """Answers that the one who asked may have to deal with."""
 
     MISSING = "missing"
@@ -50,7 +50,7 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True)
-class Trouble:
+class S3Problem:
     """What is to be made of a failed call.
 
     Args:
@@ -65,22 +65,22 @@ class Trouble:
 
 
 _ANSWERS = {
-    "404": Answer.MISSING,
-    "NoSuchKey": Answer.MISSING,
-    "412": Answer.PRECONDITION,
-    "PreconditionFailed": Answer.PRECONDITION,
-    "ConditionalRequestConflict": Answer.CONFLICT,
-    "OperationAborted": Answer.CONFLICT,
-    "NoSuchUpload": Answer.NO_UPLOAD,
-    "InvalidRange": Answer.RANGE,
-    "416": Answer.RANGE,
-    "BadDigest": Answer.DIGEST,
-    "XAmzContentChecksumMismatch": Answer.DIGEST,
-    "XAmzContentSHA256Mismatch": Answer.DIGEST,
-    "IncompleteBody": Answer.DIGEST,
-    "ExpiredToken": Answer.EXPIRED,
-    "ExpiredTokenException": Answer.EXPIRED,
-    "TokenRefreshRequired": Answer.EXPIRED,
+    "404": S3Answer.MISSING,
+    "NoSuchKey": S3Answer.MISSING,
+    "412": S3Answer.PRECONDITION,
+    "PreconditionFailed": S3Answer.PRECONDITION,
+    "ConditionalRequestConflict": S3Answer.CONFLICT,
+    "OperationAborted": S3Answer.CONFLICT,
+    "NoSuchUpload": S3Answer.NO_UPLOAD,
+    "InvalidRange": S3Answer.RANGE,
+    "416": S3Answer.RANGE,
+    "BadDigest": S3Answer.DIGEST,
+    "XAmzContentChecksumMismatch": S3Answer.DIGEST,
+    "XAmzContentSHA256Mismatch": S3Answer.DIGEST,
+    "IncompleteBody": S3Answer.DIGEST,
+    "ExpiredToken": S3Answer.EXPIRED,
+    "ExpiredTokenException": S3Answer.EXPIRED,
+    "TokenRefreshRequired": S3Answer.EXPIRED,
 }
 
 # Busy, slow or in the middle of something, beside all answers from 500 up.
@@ -117,7 +117,7 @@ _FULL = frozenset({"XMinioStorageFull", "507", "QuotaExceeded", "XMinioAdminBuck
 _DENIED = frozenset({"AccessDenied", "403", "AllAccessDisabled", "AccountProblem"})
 
 
-def answer_of(error: Exception) -> Answer | None:
+def answer_of(error: Exception) -> S3Answer | None:
     """Return which answer this is; None for a silence, and for what nobody but a person can deal with."""
     return _ANSWERS.get(code_of(error)) if isinstance(error, ClientError) else None
 
@@ -127,19 +127,19 @@ def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code") or status_of(error))
 
 
-def trouble_of(error: Exception) -> Trouble:
+def problem_of(error: Exception) -> S3Problem:
     """Return what is to be made of what a call raised."""
     if isinstance(error, ClientError):
         message = str(error.response.get("Error", {}).get("Message") or "no reason given")
         return refused(error.operation_name, code_of(error), message, status_of(error))
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
-        return Trouble(f"this host has no AWS credentials for the store; {_CREDENTIALS}")
+        return S3Problem(f"this host has no AWS credentials for the store; {_CREDENTIALS}")
     if isinstance(error, ParamValidationError):
-        return Trouble("the store cannot be asked for this name; shorten or simplify it")
+        return S3Problem("the store cannot be asked for this name; shorten or simplify it")
     if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return Trouble("this host does not trust the store's certificate; name its authority's file in AWS_CA_BUNDLE")
+        return S3Problem("this host does not trust the store's certificate; name its authority's file in AWS_CA_BUNDLE")
     # The name of the error alone: its text may quote the URL, and that a password.
-    return Trouble(
+    return S3Problem(
         f"the store does not answer ({type(error).__name__}); it is tried again later, and AWS_ENDPOINT_URL_S3 says "
         "where it is, if it is not AWS's",
         passing=True,
@@ -147,14 +147,14 @@ def trouble_of(error: Exception) -> Trouble:
     )
 
 
-def no_room(error: OSError, folder: object) -> Trouble | None:
+def no_room(error: OSError, folder: object) -> S3Problem | None:
     """Return what to say of a disk of this host that is full; None where something else is wrong with it."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return None
-    return Trouble(f"the disk of this host is full: {folder} has no room for it; free some", passing=True)
+    return S3Problem(f"the disk of this host is full: {folder} has no room for it; free some", passing=True)
 
 
-def refused(operation: str, code: str, message: str = "no reason given", status: int = 0) -> Trouble:
+def refused(operation: str, code: str, message: str = "no reason given", status: int = 0) -> S3Problem:
     """Return what is to be made of a refusal.
 
     Args:
@@ -164,30 +164,30 @@ def refused(operation: str, code: str, message: str = "no reason given", status:
         status: The HTTP status, where there is one.
     """
     if code in _FULL:
-        return Trouble("the store is full; make room in it", passing=True)
+        return S3Problem("the store is full; make room in it", passing=True)
     if code in _BUSY or (status >= 500 and code not in _SENTENCES):
-        return Trouble(
+        return S3Problem(
             f"the store is busy or in trouble ({code} to each {operation}); it is tried again later",
             passing=True,
             again=True,
         )
     if code in _DENIED:
         permission = _PERMISSIONS.get(operation, f"s3:{operation}")
-        return Trouble(f"the store denies it; allow {permission} to the credentials that this host uses")
+        return S3Problem(f"the store denies it; allow {permission} to the credentials that this host uses")
     match _ANSWERS.get(code):
-        case Answer.CONFLICT:
-            return Trouble("others write to this name all the time; try again", passing=True, again=True)
-        case Answer.DIGEST:
+        case S3Answer.CONFLICT:
+            return S3Problem("others write to this name all the time; try again", passing=True, again=True)
+        case S3Answer.DIGEST:
             sentence = "it does not arrive at the store as it leaves this host; check the network between, and its file"
-            return Trouble(sentence, passing=True, again=True)
-        case Answer.EXPIRED:
-            return Trouble(f"the AWS credentials of this host have expired; {_CREDENTIALS}")
-        case Answer.MISSING | Answer.NO_UPLOAD | Answer.PRECONDITION:
-            return Trouble("another program has changed or removed it meanwhile; try again", passing=True)
+            return S3Problem(sentence, passing=True, again=True)
+        case S3Answer.EXPIRED:
+            return S3Problem(f"the AWS credentials of this host have expired; {_CREDENTIALS}")
+        case S3Answer.MISSING | S3Answer.NO_UPLOAD | S3Answer.PRECONDITION:
+            return S3Problem("another program has changed or removed it meanwhile; try again", passing=True)
     if code in _SENTENCES:
-        return Trouble(_SENTENCES[code])
+        return S3Problem(_SENTENCES[code])
     said = plainly(message, 200).rstrip(".")
-    return Trouble(f"the store refuses {operation} ({plainly(code)}: {said}); mend that, then try again")
+    return S3Problem(f"the store refuses {operation} ({plainly(code)}: {said}); mend that, then try again")
 
 
 def status_of(error: ClientError) -> int:
@@ -204,7 +204,7 @@ _DIGEST_TRIES = 4
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a store may be away, counted from the first failure of a call.
 
     Args:
@@ -224,10 +224,10 @@ class Patience:
         return longest * random.uniform(0.5, 1.0)
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 # What is left behind costs a little money and hides nothing; work is not kept waiting for it.
-_TIDYING = Patience(seconds=10.0)
+_TIDYING = RetryPolicy(seconds=10.0)
 
 
 class Answered(Exception):
@@ -238,13 +238,13 @@ class Answered(Exception):
         unsure: Whether an earlier try failed so that it may have been carried out all the same.
     """
 
-    def __init__(self, answer: Answer, *, unsure: bool) -> None:
+    def __init__(self, answer: S3Answer, *, unsure: bool) -> None:
         super().__init__(answer)
         self.answer = answer
         self.unsure = unsure
 
 
-class Calls:
+class S3Retrier:
     """Asks a store; safe to use from many threads.
 
     Args:
@@ -259,7 +259,7 @@ class Calls:
         client: "S3Client",
         *,
         renew: "Callable[[], S3Client] | None" = None,
-        patience: Patience = PATIENCE,
+        patience: RetryPolicy = RETRY_POLICY,
         stop: threading.Event | None = None,
     ) -> None:
         self._stop = stop or threading.Event()
@@ -273,7 +273,7 @@ class Calls:
         ask: "Callable[[S3Client], Result]",
         location: str,
         *,
-        sees: Collection[Answer] = frozenset(),
+        sees: Collection[S3Answer] = frozenset(),
         tidying: bool = False,
     ) -> Result:
         """Return what the store answers.
@@ -295,7 +295,7 @@ class Calls:
         renewed = False
         while True:
             if self._stop.is_set() and not tidying:
-                raise failed(Trouble("was interrupted before it was done", passing=True), location)
+                raise failed(S3Problem("was interrupted before it was done", passing=True), location)
             client = self._client
             try:
                 return ask(client)
@@ -304,16 +304,16 @@ class Calls:
             answer = answer_of(fault)
             if answer is not None and answer in sees:
                 raise Answered(answer, unsure=failures > 0) from fault
-            if answer is Answer.MISSING:
+            if answer is S3Answer.MISSING:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location) from None
             if not renewed and self._renews(fault, client):
                 renewed = True
                 continue
-            trouble = trouble_of(self._in_words(fault, location))
+            trouble = problem_of(self._in_words(fault, location))
             failures += 1
             deadline = deadline or time.monotonic() + patience.seconds
             pause = patience.pause(failures)
-            hopeless = answer is Answer.DIGEST and failures >= _DIGEST_TRIES
+            hopeless = answer is S3Answer.DIGEST and failures >= _DIGEST_TRIES
             if not trouble.again or hopeless or time.monotonic() + pause > deadline:
                 raise failed(trouble, location) from fault
             _log.info("%s: %s; try %d failed", location, trouble.sentence, failures)
@@ -323,7 +323,7 @@ class Calls:
     def _renews(self, fault: Exception, used: "S3Client") -> bool:
         """Take fresh credentials once the old ones have expired; return whether that may help."""
         # A HEAD has no text that tells an expired token (400) from anything else.
-        expired = answer_of(fault) is Answer.EXPIRED or (
+        expired = answer_of(fault) is S3Answer.EXPIRED or (
             isinstance(fault, ClientError) and fault.operation_name == "HeadObject" and status_of(fault) == 400
         )
         if not expired or self._renew is None:
@@ -345,6 +345,6 @@ class Calls:
         return fault
 
 
-def failed(trouble: Trouble, location: str) -> StoreError:
+def failed(trouble: S3Problem, location: str) -> StoreError:
     """Return the error that is raised for it."""
     return StoreError(trouble.sentence, location, passing=trouble.passing)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from longtake.stores.s3_calls import Answer, Answered, Calls
+from longtake.stores.s3_calls import Answered, S3Answer, S3Retrier
 from longtake.stores.store import StoredFile, StoreError
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class StoredObject:
 class Objects:
     """Reads the objects of a store."""
 
-    calls: Calls
+    calls: S3Retrier
     keys: Keys
 
     def where(self, location: str) -> Where:
@@ -205,9 +205,9 @@ class Objects:
             return found
 
         try:
-            return self.calls.call(ask, location, sees={Answer.RANGE, Answer.PRECONDITION})
+            return self.calls.call(ask, location, sees={S3Answer.RANGE, S3Answer.PRECONDITION})
         except Answered as error:
-            if error.answer is Answer.PRECONDITION:
+            if error.answer is S3Answer.PRECONDITION:
                 raise changed(location) from error
         empty = self.find(location)
         if empty is None:
@@ -237,7 +237,7 @@ class Objects:
                     position += len(piece)
 
         try:
-            self.calls.call(ask, location, sees={Answer.PRECONDITION})
+            self.calls.call(ask, location, sees={S3Answer.PRECONDITION})
         except (Answered, FileNotFoundError) as error:
             raise changed(location) from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from longtake.stores.directory import file_digest
-from longtake.stores.s3_calls import Answer, Answered, failed, no_room
+from longtake.stores.s3_calls import Answered, S3Answer, failed, no_room
 from longtake.stores.s3_objects import SHA256, TOKEN, Objects, StoredObject, changed
 from longtake.stores.store import StoreError
 
@@ -115,7 +115,7 @@ class PartedUpload:
                     **self.where, UploadId=upload_id, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
                 ),
                 self._location,
-                sees={Answer.PRECONDITION, Answer.CONFLICT, Answer.NO_UPLOAD},
+                sees={S3Answer.PRECONDITION, S3Answer.CONFLICT, S3Answer.NO_UPLOAD},
             )
             return True
         except Answered:
@@ -128,7 +128,7 @@ class PartedUpload:
             self._objects.calls.call(
                 lambda client: client.abort_multipart_upload(**self.where, UploadId=upload_id),
                 self._location,
-                sees={Answer.NO_UPLOAD},
+                sees={S3Answer.NO_UPLOAD},
                 tidying=True,
             )
         except Answered:
@@ -228,7 +228,7 @@ def write_new(objects: Objects, location: str, body: Callable[[], bytes | IO[byt
                     **where, Body=body(), ChecksumSHA256=checksum, Metadata=metadata, IfNoneMatch="*"
                 ),
                 location,
-                sees={Answer.PRECONDITION},
+                sees={S3Answer.PRECONDITION},
             )
             return True
         except Answered as error:
@@ -473,7 +473,7 @@ def _copy_parts(objects: Objects, source: str, target: str, found: StoredObject)
                     CopySourceIfMatch=found.etag,
                 ),
                 target,
-                sees={Answer.PRECONDITION},
+                sees={S3Answer.PRECONDITION},
             )
         except (Answered, FileNotFoundError) as error:
             raise changed(source) from error

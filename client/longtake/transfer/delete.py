@@ -9,8 +9,8 @@ from pathlib import Path
 
 from longtake.models.job import RenderJobSpec
 from longtake.stores.job_records import JobRecords, PublishedFile, Record, is_plain, neighbours, path_in_store
-from longtake.stores.store import Store, StoredFile, each
-from longtake.transfer.progress import Counter, Tell, store_of
+from longtake.stores.store import Store, StoredFile, map_parallel
+from longtake.transfer.progress import OnProgress, ProgressCounter, store_of
 
 # What stood in a job's way is here: files of others, and damaged ones that nobody has looked at yet.
 ASIDE = "aside"
@@ -45,7 +45,7 @@ def delete_job(
     job_id: str,
     *,
     job: RenderJobSpec | None = None,
-    tell: Tell = lambda _: None,
+    tell: OnProgress = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Deleted:
     """Remove the files that a job has published, then its bookkeeping; it must have ended. Blocking.
@@ -66,13 +66,13 @@ def delete_job(
         StoreUnusableError: Something could not be looked at or removed; its record is still there.
     """
     with store_of(url, stop) as store:
-        return _Deletion(JobRecords(store, job_id), job, Counter(tell, stop)).run()
+        return _Deletion(JobRecords(store, job_id), job, ProgressCounter(tell, stop)).run()
 
 
 class _Deletion:
     """One call of `delete_job`."""
 
-    def __init__(self, records: JobRecords, job: RenderJobSpec | None, counter: Counter) -> None:
+    def __init__(self, records: JobRecords, job: RenderJobSpec | None, counter: ProgressCounter) -> None:
         self._records = records
         self._store = records.store
         self._job = job
@@ -84,7 +84,7 @@ class _Deletion:
         files = self._believed(published)
         self._counter.add(files=len(files), size_bytes=sum(file.size_bytes for file in files.values()))
         makers = _makers(self._store, self._records.job_id, frozenset(files))
-        gone = each(self._store, lambda file: self._remove(file, makers.get(file.path)), files.values())
+        gone = map_parallel(self._store, lambda file: self._remove(file, makers.get(file.path)), files.values())
         if self._store.is_local:
             _remove_emptied(Path(self._store.url), {os.path.dirname(file.path) for file in files.values()})
         count, size = self._remove_bookkeeping()

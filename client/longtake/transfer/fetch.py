@@ -16,8 +16,8 @@ from longtake.errors import BadJobError, LongtakeError
 from longtake.models.job import RenderJobSpec
 from longtake.stores.directory import DirectoryStore, file_digest
 from longtake.stores.job_records import JobRecords, PublishedFile, is_plain, path_in_store
-from longtake.stores.store import Store, StoreError, each
-from longtake.transfer.progress import Counter, Tell, store_of
+from longtake.stores.store import Store, StoreError, map_parallel
+from longtake.transfer.progress import OnProgress, ProgressCounter, store_of
 
 # Folders of files that are not whole yet.
 _COMING = ".longtake-fetch-"
@@ -26,7 +26,7 @@ _PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Arrival:
+class Download:
     """A file of a store and its place here.
 
     Args:
@@ -63,7 +63,7 @@ class Arrival:
 
 
 @contextmanager
-def arrivals(folder: Path) -> Iterator[Path]:
+def download_folder(folder: Path) -> Iterator[Path]:
     """Make the folder, and in it one for files that are not whole yet, which is gone at the end.
 
     Raises:
@@ -81,7 +81,7 @@ def arrivals(folder: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def bring(store: Store, arrival: Arrival, place: Path, *, force: bool) -> None:
+def download_file(store: Store, arrival: Download, place: Path, *, force: bool) -> None:
     """Bring a file to its place, proven by its digest.
 
     Args:
@@ -109,12 +109,12 @@ def bring(store: Store, arrival: Arrival, place: Path, *, force: bool) -> None:
         if force or arrival.sha256 is None:
             coming.replace(arrival.target)
         elif not DirectoryStore(place).put(coming, str(arrival.target)):
-            raise in_the_way(arrival.target)
+            raise conflict_error(arrival.target)
     except OSError as error:
         raise BadJobError(f"{arrival.target} cannot be written ({error.strerror}); name another folder") from error
 
 
-def in_the_way(target: Path, *, others: int = 0) -> BadJobError:
+def conflict_error(target: Path, *, others: int = 0) -> BadJobError:
     """Return the error for what stands where files must come."""
     more = f", and {others:,} more like it" if others else ""
     return BadJobError(
@@ -182,7 +182,7 @@ def fetch_job(
     film_only: bool = False,
     logs: bool = True,
     force: bool = False,
-    tell: Tell = lambda _: None,
+    tell: OnProgress = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Fetched:
     """Bring film, frames, chunk files and logs of a job into a folder, each proven by its digest. Blocking.
@@ -207,7 +207,7 @@ def fetch_job(
         StoreUnusableError: The store cannot be read from here.
         LongtakeError: There is nothing to fetch.
     """
-    counter = Counter(tell, stop)
+    counter = ProgressCounter(tell, stop)
     with store_of(url, stop) as store:
         fetch = _Fetch(JobRecords(store, job_id), into, job, counter, force=force)
         wanted = list(fetch.films() if film_only else fetch.all(logs=logs))
@@ -231,7 +231,7 @@ class _Fetch:
     """One call of `fetch_job`."""
 
     def __init__(
-        self, records: JobRecords, into: Path, job: RenderJobSpec | None, counter: Counter, *, force: bool
+        self, records: JobRecords, into: Path, job: RenderJobSpec | None, counter: ProgressCounter, *, force: bool
     ) -> None:
         self._force = force
         self._records = records
@@ -243,14 +243,14 @@ class _Fetch:
         self.film: Path | None = None
         self.lost: list[str] = []
 
-    def films(self) -> Iterator[Arrival]:
+    def films(self) -> Iterator[Download]:
         record = self._records.film()
         for file in record.files if record else ():
             if (wanted := self._wanted(file)) is not None:
                 self.film = wanted.target
                 yield wanted
 
-    def all(self, *, logs: bool) -> Iterator[Arrival]:
+    def all(self, *, logs: bool) -> Iterator[Download]:
         for record in self._records.finished():
             if record.publication is None:
                 self.lost.append(f"{record.location} is no record that can be read")
@@ -261,12 +261,12 @@ class _Fetch:
                     yield wanted
         if logs:
             for log in self._store.files(f"{self._records.folder}/{LOGS}"):
-                yield Arrival(log.location, self._into / LOGS / log.name, log.size_bytes, None, log.modified_ns)
+                yield Download(log.location, self._into / LOGS / log.name, log.size_bytes, None, log.modified_ns)
 
-    def missing(self, wanted: list[Arrival]) -> list[Arrival]:
+    def missing(self, wanted: list[Download]) -> list[Download]:
         """Return what is not here; what is here already is counted as done."""
         missing, blocked = [], []
-        for file, is_here in zip(wanted, each(self._store, self._is_here, wanted), strict=True):
+        for file, is_here in zip(wanted, map_parallel(self._store, self._is_here, wanted), strict=True):
             if is_here:
                 self._counter.add(done_files=1, done_bytes=file.size_bytes)
                 continue
@@ -274,16 +274,16 @@ class _Fetch:
             if file.is_blocked:
                 blocked.append(file.target)
         if blocked and not self._force:
-            raise in_the_way(blocked[0], others=len(blocked) - 1)
+            raise conflict_error(blocked[0], others=len(blocked) - 1)
         return missing
 
-    def bring(self, missing: list[Arrival]) -> list[Arrival]:
+    def bring(self, missing: list[Download]) -> list[Download]:
         """Return those that could be had."""
-        with arrivals(self._into) as place:
-            brought = each(self._store, partial(self._bring, place), missing)
+        with download_folder(self._into) as place:
+            brought = map_parallel(self._store, partial(self._bring, place), missing)
         return [file for file, is_here in zip(missing, brought, strict=True) if is_here]
 
-    def _wanted(self, file: PublishedFile) -> Arrival | None:
+    def _wanted(self, file: PublishedFile) -> Download | None:
         inside = path_in_store(self._store, file.path)
         if inside is None and is_plain(file.path) and self._is_named(file.path):
             inside = file.path.lstrip("/")
@@ -291,7 +291,7 @@ class _Fetch:
         if target is None or not self._is_inside(target):
             self.lost.append(f"{file.path} leads out of the folder; fetch it by hand if it is yours")
             return None
-        return Arrival(file.path, target, file.size_bytes, file.sha256)
+        return Download(file.path, target, file.size_bytes, file.sha256)
 
     def _is_named(self, location: str) -> bool:
         if self._trusted is None:
@@ -302,15 +302,15 @@ class _Fetch:
         """Tell whether a place is below the folder also when links that stand there are followed."""
         return Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(self._into))
 
-    def _is_here(self, file: Arrival) -> bool:
+    def _is_here(self, file: Download) -> bool:
         self._counter.add()
         return file.is_here
 
-    def _bring(self, place: Path, file: Arrival) -> bool:
+    def _bring(self, place: Path, file: Download) -> bool:
         """Return whether a file could be had."""
         self._counter.add()
         try:
-            bring(self._store, file, place, force=self._force)
+            download_file(self._store, file, place, force=self._force)
         except FileNotFoundError:
             # A log whose bytes are no longer kept is no loss.
             if file.sha256 is not None:
@@ -325,5 +325,5 @@ class _Fetch:
         return True
 
 
-def _bytes(files: list[Arrival]) -> int:
+def _bytes(files: list[Download]) -> int:
     return sum(file.size_bytes for file in files)

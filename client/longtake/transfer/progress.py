@@ -17,7 +17,7 @@ _FIRST_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Transfer:
+class TransferProgress:
     """How far the work is.
 
     Args:
@@ -33,10 +33,10 @@ class Transfer:
     done_bytes: int = 0
 
 
-Tell = Callable[[Transfer], None]
+OnProgress = Callable[[TransferProgress], None]
 
 
-class Counter:
+class ProgressCounter:
     """Counts, in many threads, and tells one at a time.
 
     Args:
@@ -44,18 +44,18 @@ class Counter:
         stop: Ends the work between two files when it is set.
     """
 
-    def __init__(self, tell: Tell, stop: threading.Event | None) -> None:
+    def __init__(self, tell: OnProgress, stop: threading.Event | None) -> None:
         self._tell = tell
         self._stop = stop or threading.Event()
         self._lock = threading.Lock()
-        self._now = Transfer()
+        self._now = TransferProgress()
 
     def add(self, **more: int) -> None:
         """Count more of anything; raises where the work is to end."""
         if self._stop.is_set():
             raise StoreUnusableError("interrupted; the same command goes on where this one ended")
         with self._lock:
-            self._now = Transfer(**{name: value + more.get(name, 0) for name, value in vars(self._now).items()})
+            self._now = TransferProgress(**{name: value + more.get(name, 0) for name, value in vars(self._now).items()})
             self._tell(self._now)
 
 

@@ -14,7 +14,7 @@ from longtake.models.status import JobStatus
 from longtake.stores.factory import is_bucket
 from longtake.transfer.delete import Deleted, delete_job
 from longtake.transfer.fetch import Fetched, fetch_job
-from longtake.transfer.progress import Tell
+from longtake.transfer.progress import OnProgress
 
 
 class Job(Protocol):
@@ -50,7 +50,7 @@ class StoredJob:
         film_only: bool = False,
         logs: bool = True,
         force: bool = False,
-        tell: Tell = lambda _: None,
+        tell: OnProgress = lambda _: None,
     ) -> Fetched:
         """Bring film, frames, chunk files and logs into a folder, as `longtake fetch` does.
 
@@ -87,7 +87,7 @@ class StoredJob:
             return None
         return visible(self._url(status), self._job.id)
 
-    async def delete(self, *, tell: Tell = lambda _: None) -> Deleted:
+    async def delete(self, *, tell: OnProgress = lambda _: None) -> Deleted:
         """Remove the job's files from its store, as `longtake delete` does; its history stays in Temporal.
 
         Raises:

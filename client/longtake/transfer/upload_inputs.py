@@ -24,7 +24,7 @@ from longtake.models.inputs import (
 from longtake.models.job import ChunkList, RenderJobSpec
 from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.factory import is_bucket
-from longtake.stores.store import Store, StoreError, each
+from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.text import plainly
 from longtake.transfer.progress import store_of
 
@@ -173,7 +173,7 @@ _Signature = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class HandingIn:
+class UploadProgress:
     """How far the handing in of a job's inputs is.
 
     Args:
@@ -193,15 +193,17 @@ class HandingIn:
     sent_bytes: int = 0
 
 
-Tell = Callable[[HandingIn], None]
+OnUploadProgress = Callable[[UploadProgress], None]
 
 
-def needs_handing_in(job: RenderJobSpec) -> bool:
+def needs_upload(job: RenderJobSpec) -> bool:
     """Tell whether what renders of this job read must be in a bucket before it is started."""
     return job.store is not None and is_bucket(job.store)
 
 
-def handed_in(job: RenderJobSpec, *, tell: Tell = lambda _: None, stop: threading.Event | None = None) -> RenderJobSpec:
+def upload_inputs(
+    job: RenderJobSpec, *, tell: OnUploadProgress = lambda _: None, stop: threading.Event | None = None
+) -> RenderJobSpec:
     """Return the job as it is started: its inputs are in its bucket, and it names nothing of this host any more.
 
     What is in the bucket already is not sent again, so that the same files make the same job. Blocking. A job whose
@@ -216,14 +218,14 @@ def handed_in(job: RenderJobSpec, *, tell: Tell = lambda _: None, stop: threadin
         BadJobError: An input cannot be handed in; nothing half-made is left in the store.
         StoreUnusableError: The store cannot be reached or does not take it.
     """
-    if not needs_handing_in(job) or job.store is None:
+    if not needs_upload(job) or job.store is None:
         return job
     if not _names_files(job):
         # Whoever only starts such a job needs no access to its bucket.
         return job.model_copy(update={"base_dir": None})
     stop = stop or threading.Event()
     with store_of(job.store, stop) as store:
-        return _Delivery(job, store, tell, stop).job()
+        return _InputUpload(job, store, tell, stop).job()
 
 
 def _names_files(job: RenderJobSpec) -> bool:
@@ -232,16 +234,16 @@ def _names_files(job: RenderJobSpec) -> bool:
     return job.chunk_list is not None or (not handed_in_before and bool(job.inputs or job.audio))
 
 
-class _Delivery:
+class _InputUpload:
     """The way of one job's inputs to its store."""
 
-    def __init__(self, job: RenderJobSpec, store: Store, tell: Tell, stop: threading.Event) -> None:
+    def __init__(self, job: RenderJobSpec, store: Store, tell: OnUploadProgress, stop: threading.Event) -> None:
         self._job = job
         self._store = store
         self._tell = tell
         self._stop = stop
         self._lock = threading.Lock()
-        self._now = HandingIn(0, 0)
+        self._now = UploadProgress(0, 0)
 
     def job(self) -> RenderJobSpec:
         changes: dict[str, object] = {"base_dir": None}
@@ -259,14 +261,14 @@ class _Delivery:
         if not found:
             return ()
         self._count(files=len(found), size_bytes=sum(file.size_bytes for file in found))
-        read = each(self._store, self._read, found)
+        read = map_parallel(self._store, self._read, found)
         manifest = InputManifest(files=tuple(file for file, _ in read))
         by_content = {file.sha256: (local, file, sign) for local, (file, sign) in zip(found, read, strict=True)}
         self._count(
             done_bytes=manifest.bundle().size_bytes - sum(file.size_bytes for _, file, _ in by_content.values())
         )
         absent = self._absent(set(by_content))
-        each(self._store, lambda one: self._send(*one, is_absent=one[1].sha256 in absent), by_content.values())
+        map_parallel(self._store, lambda one: self._send(*one, is_absent=one[1].sha256 in absent), by_content.values())
         bundle, content = manifest.bundle(), manifest.to_bytes()
         place = self._store.locate(manifest_path(bundle.sha256))
         if not self._stands(place, bundle.sha256, len(content)):
@@ -365,7 +367,7 @@ class _Delivery:
 
     def _count(self, **more: int) -> None:
         with self._lock:
-            self._now = HandingIn(**{name: value + more.get(name, 0) for name, value in vars(self._now).items()})
+            self._now = UploadProgress(**{name: value + more.get(name, 0) for name, value in vars(self._now).items()})
             self._tell(self._now)
 
 
