@@ -14,7 +14,7 @@ from activities.stores.job_folder import FILM, JobFolder, OpenJob, chunk_key
 from activities.stores.publish import find_publisher, find_reusable, is_intact, revoke
 from longtake.errors import BadJobError
 from longtake.models.inputs import InputBundle
-from longtake.models.job import IfExists
+from longtake.models.job_fields import IfExists
 from longtake.models.messages import JobRef, PlanOrder
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import open_store

@@ -13,7 +13,6 @@ from activities.remote.agent_monitor import stop_agent
 from activities.remote.call_records import ChunkCallRecords, RemoteHost
 from activities.stores.job_folder import OpenJob, chunk_key
 from longtake.concurrency import in_thread
-from longtake.models.backends import chunk_limit_seconds
 from longtake.models.messages import StopAgentsOrder, StopAgentsReport
 from longtake.models.status import RemoteStop
 from longtake.ranges import RangeSet
@@ -57,5 +56,5 @@ class StopActivities:
             ]
         except OSError as error:
             _log.warning("job %s: chunk %d: its agents cannot be told to stop: %s", job.ref.id, chunk, error)
-            limit = timedelta(seconds=chunk_limit_seconds(job.job))
+            limit = timedelta(seconds=job.job.chunk_limit_seconds)
             return [RemoteStop(chunk=chunk, ends_at=datetime.now(UTC) + limit)]

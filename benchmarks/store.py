@@ -24,10 +24,7 @@ from rich.table import Table  # noqa: E402
 
 import devserver  # noqa: E402
 from deploy.production.programs import MINIO_CLIENT  # noqa: E402
-from longtake.stores.s3 import (
-    S3Store,
-    connect,
-)
+from longtake.stores.s3 import S3Store, connect  # noqa: E402
 from longtake.stores.store import map_parallel  # noqa: E402
 
 SMALL_BYTES = 20_000

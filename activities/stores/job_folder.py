@@ -22,7 +22,7 @@ from longtake.stores.store import Store
 from longtake.templates import expand
 
 
-class PublishedFile(job_records.PublishedFile):
+class PublishedFile(job_records.FileRecord):
     """One file that an attempt made and that was published under its final name."""
 
     attempt_path: str = Field(description="location where the attempt wrote it; gone once it is published")

@@ -18,7 +18,8 @@ from longtake.errors import (
 )
 from longtake.handle import JobHandle
 from longtake.jobfile.loader import load_job
-from longtake.models.job import ChunkSpec, FrameRange, RenderJobSpec
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import ChunkSpec, FrameRange
 from longtake.models.policies import FailurePolicy, FailureRule, ProgressSpec, ResumeUnit, Retry, Timeouts, Verdict
 from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, PauseMode, RenderJobResult, RunningChunk
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from longtake.models.job import ChunkSpec, RenderJobSpec
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import ChunkSpec
 from longtake.paths import OutputKind, kind_of
 from longtake.ranges import Range
 from longtake.templates import COMMAND_WORDS, chunk_words, expand, printf_pattern, used

@@ -24,7 +24,8 @@ from longtake.concurrency import in_thread
 from longtake.describe import query_for, status_of
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
-from longtake.models.job import LARGEST_INLINE_JOB_BYTES, RenderJobSpec
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
 from longtake.models.status import JobState, JobStatus
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, new_job_id
 from longtake.ranges import Range

@@ -11,7 +11,7 @@ from minio import Minio
 from stored_jobs import Place
 
 from longtake import BadJobError, JobNotEndedError, JobState
-from longtake.models.job import IfExists
+from longtake.models.job_fields import IfExists
 from longtake.transfer.delete import delete_job
 from longtake.transfer.progress import TransferProgress
 from longtake.transfer.stored_job import StoredJob

@@ -23,10 +23,7 @@ import devserver  # noqa: E402  # the checkout's root is not on the path of a sc
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
 from longtake.client import connect  # noqa: E402
 from longtake.models.policies import FailurePolicy  # noqa: E402
-from longtake.models.status import (
-    JobPhase,
-    PauseMode,
-)
+from longtake.models.status import JobPhase, PauseMode  # noqa: E402
 
 HISTORIES = Path(__file__).with_name("histories")
 

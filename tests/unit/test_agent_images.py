@@ -39,7 +39,7 @@ OF_THE_PLATFORM = {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 STORES = sorted((ROOT / "client" / "longtake" / "stores").glob("s3*.py"))
 CODE = {
-    "agent-policy.json": [*STORES, ROOT / "remote" / "secret.py"],
+    "agent-policy.json": [*STORES, ROOT / "agent" / "secret.py"],
     "worker-policy.json": [*STORES, *sorted((ROOT / "activities" / "backends").glob("lambda*.py"))],
 }
 
@@ -111,7 +111,7 @@ def test_an_image_holds_all_that_the_agent_imports(cloud: str, tmp_path: Path) -
     )
 
     assert done.returncode == 0, done.stderr
-    assert sorted(folders) == ["activities", "remote"]
+    assert sorted(folders) == ["activities", "agent"]
 
 
 @pytest.mark.parametrize("cloud", IMAGES)

@@ -14,7 +14,8 @@ from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job
 from longtake.models import backends, inputs, job, messages, policies, status
 from longtake.models.fields import Contract
-from longtake.models.job import ChunkList, ChunkSpec, FrameRange, IfExists, RenderJobSpec
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import ChunkList, ChunkSpec, FrameRange, IfExists
 from longtake.models.policies import FailurePolicy, Retry, Timeouts
 
 FILM = RenderJobSpec(

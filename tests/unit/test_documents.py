@@ -108,7 +108,7 @@ def test_errors_that_are_explained_are_those_that_are_told(page: Path) -> None:
 
 
 def _sources() -> list[Path]:
-    folders = ("activities", "remote", "client/longtake")
+    folders = ("activities", "agent", "client/longtake")
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 

@@ -11,7 +11,8 @@ from bad_files import GOOD, GOOD_YAML
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import load_job, read_chunk_list, read_job
-from longtake.models.job import LARGEST_INLINE_JOB_BYTES, ChunkSpec, RenderJobSpec
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, ChunkSpec
 from longtake.models.policies import FailurePolicy, ProgressFormat, ResumeUnit, Verdict
 
 MANY = 3_000

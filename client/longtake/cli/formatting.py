@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from longtake.errors import BadJobError
 from longtake.models.backends import BackendKind, RemoteBackend
-from longtake.models.job import MOST_CHUNKS
+from longtake.models.job_fields import MOST_CHUNKS
 from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode, RemoteStop, RemoteStops, RenderJobResult
 from longtake.ranges import Range, RangeSet, shown
 from longtake.text import plain

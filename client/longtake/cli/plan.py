@@ -15,8 +15,9 @@ from longtake.cli.submit import JobFile, Json, Values, read
 from longtake.cli.terminal import answer_json, show
 from longtake.errors import BadJobError, LongtakeError
 from longtake.jobfile.loader import read_chunk_list
-from longtake.models.backends import CloudRunBackend, RemoteBackend, chunk_limit_seconds, frames_within
-from longtake.models.job import ChunkSpec, RenderJobSpec
+from longtake.models.backends import CloudRunBackend, RemoteBackend, frames_within
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import ChunkSpec
 from longtake.prices import Prices
 from longtake.text import plain
 from longtake.transfer.upload_inputs import measure_inputs
@@ -34,7 +35,7 @@ def remote_facts(
         chunk_seconds: What a chunk takes on average, if somebody has measured it.
         prices: The price table.
     """
-    limit, count = chunk_limit_seconds(job), len(chunks)
+    limit, count = job.chunk_limit_seconds, len(chunks)
     facts: dict[str, Any] = {
         "backend": backend.type,
         "where": describe_place(backend),

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from longtake.errors import BadJobError
 from longtake.jobfile.helios import from_helios, is_helios
-from longtake.models.job import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkList, ChunkSpec, RenderJobSpec
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkList, ChunkSpec
 from longtake.text import plainly, quoted, sentence, unfit
 
 # A million Helios chunks are some 300 MB; a file beyond that is no job file.

@@ -1,15 +1,11 @@
 """Where chunks are rendered: on workers' own hosts, or by services that are paid by the second."""
 
-import math
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer
 
 from longtake.models.fields import Contract
-
-if TYPE_CHECKING:
-    from longtake.models.job import RenderJobSpec
 
 
 class BackendKind(StrEnum):
@@ -95,11 +91,6 @@ def remote_backend(backend: Backend) -> RemoteBackend | None:
 # How long one call may work at most; a Lambda function lives 900 s and a Cloud Run request 3,600, and the last 30 of
 # them are for publishing.
 LONGEST_CHUNK_SECONDS = {BackendKind.LAMBDA: 870.0, BackendKind.CLOUD_RUN: 3570.0}
-
-
-def chunk_limit_seconds(job: "RenderJobSpec") -> float:
-    """Return how long one try of a chunk may work: what the job says, or less where its backend lives shorter."""
-    return min(job.timeouts.chunk_seconds, LONGEST_CHUNK_SECONDS.get(job.backend_kind, math.inf))
 
 
 def frames_within(limit_seconds: float, *, frames: int, seconds: float) -> int:

@@ -1,24 +1,18 @@
 """The rules that join the fields of a job: each broken one is a sentence with the fix in it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRunBackend, LambdaBackend, RemoteProtocol
 from longtake.models.inputs import InputBundle, content_path
+from longtake.models.job_fields import LARGEST_FRAME, JobFields
 from longtake.models.policies import Timeouts
 from longtake.paths import BOOKKEEPING_FOLDER, FILM_SUFFIXES, OutputKind, check_path, holds_control, kind_of, normal
 from longtake.templates import COMMAND_WORDS, PATH_WORDS, chunk_words, expand, printf_pattern, reader, used
 from longtake.text import quoted
-
-if TYPE_CHECKING:
-    from longtake.models.job import RenderJobSpec
-
 
 _SCHEME = "s3://"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
@@ -29,7 +23,7 @@ _REGION = re.compile(r"[a-z0-9-]{1,40}", re.ASCII)
 _LIVES = {BackendKind.LAMBDA: ("a Lambda", 900), BackendKind.CLOUD_RUN: ("a Cloud Run request", 3600)}
 
 
-def check_elsewhere(job: RenderJobSpec) -> None:
+def check_elsewhere(job: JobFields) -> None:
     """Pass a job whose backend, store and inputs fit together.
 
     Raises:
@@ -44,7 +38,7 @@ def check_elsewhere(job: RenderJobSpec) -> None:
     _check_inputs(job)
 
 
-def _check_limit(job: RenderJobSpec) -> None:
+def _check_limit(job: JobFields) -> None:
     longest, seconds = LONGEST_CHUNK_SECONDS.get(job.backend_kind), job.timeouts.chunk_seconds
     # The default is an hour, for hosts of one's own; elsewhere it means as long as may be.
     if longest is None or seconds <= longest or seconds == Timeouts().chunk_seconds:
@@ -57,7 +51,7 @@ def _check_limit(job: RenderJobSpec) -> None:
     )
 
 
-def _check_backend(job: RenderJobSpec) -> None:
+def _check_backend(job: JobFields) -> None:
     match job.remote:
         case LambdaBackend(function=function, region=region):
             if function is not None and not _FUNCTION.fullmatch(function):
@@ -84,7 +78,7 @@ def _check_url(field: str, url: str) -> None:
         )
 
 
-def _check_helios(job: RenderJobSpec) -> None:
+def _check_helios(job: JobFields) -> None:
     backend = job.remote
     if backend is None:
         return
@@ -136,7 +130,7 @@ def _check_store(store: str) -> None:
         raise ValueError("store: has a prefix of more than 500 bytes, and keys have 1024 in all; shorten it")
 
 
-def _check_what_reaches_a_bucket(job: RenderJobSpec) -> None:
+def _check_what_reaches_a_bucket(job: JobFields) -> None:
     """Pass outputs that keys can name, and commands that write where their outputs are taken from."""
     outputs = {"output": job.output, "chunk_output": job.chunk_output}
     outputs |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
@@ -156,7 +150,7 @@ def _check_what_reaches_a_bucket(job: RenderJobSpec) -> None:
         )
 
 
-def _chunk_commands(job: RenderJobSpec) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _chunk_commands(job: JobFields) -> Iterator[tuple[str, tuple[str, ...]]]:
     if job.command is not None:
         yield "command", job.command
     for index, chunk in enumerate(job.inline_chunks):
@@ -164,7 +158,7 @@ def _chunk_commands(job: RenderJobSpec) -> Iterator[tuple[str, tuple[str, ...]]]
             yield f"chunks[{index}].command", chunk.command
 
 
-def _check_inputs(job: RenderJobSpec) -> None:
+def _check_inputs(job: JobFields) -> None:
     if not isinstance(job.inputs, tuple):
         return
     seen: dict[str, int] = {}
@@ -189,7 +183,7 @@ def _check_inputs(job: RenderJobSpec) -> None:
 _FIX = "give each output a path of its own"
 
 
-def check_outputs_differ(job: RenderJobSpec) -> None:
+def check_outputs_differ(job: JobFields) -> None:
     """Pass a job whose chunks, film and sound are different files, however their paths are spelled.
 
     Raises:
@@ -212,18 +206,18 @@ def check_outputs_differ(job: RenderJobSpec) -> None:
             _take(taken, job, f"chunks[{index}].output", expand(chunk.output or job.chunk_output or "", words))
 
 
-def _take(taken: dict[str, str], job: RenderJobSpec, field: str, path: str) -> None:
+def _take(taken: dict[str, str], job: JobFields, field: str, path: str) -> None:
     where = _absolute(job, path)
     if where in taken:
         raise ValueError(f"{field}: {quoted(path)} is also {taken[where]}; {_FIX}")
     taken[where] = field
 
 
-def _absolute(job: RenderJobSpec, path: str) -> str:
+def _absolute(job: JobFields, path: str) -> str:
     return normal(str(PurePosixPath(job.base_dir or "") / path))
 
 
-def _chunk_that_writes(job: RenderJobSpec, where: str) -> int | None:
+def _chunk_that_writes(job: JobFields, where: str) -> int | None:
     """Return the chunk that the template leads to this path, told by the numbers in the path."""
     frames = job.frames
     assert frames is not None  # lists are compared one by one
@@ -243,7 +237,7 @@ def _chunk_that_writes(job: RenderJobSpec, where: str) -> int | None:
     return None
 
 
-def _check_frames_of_list(job: RenderJobSpec) -> None:
+def _check_frames_of_list(job: JobFields) -> None:
     """Compare image sequences by their patterns: a list may have far more frames than chunks."""
     written: dict[str, list[tuple[int, int, int]]] = {}
     for index, chunk in enumerate(job.inline_chunks):
@@ -260,11 +254,7 @@ def _check_frames_of_list(job: RenderJobSpec) -> None:
                 )
 
 
-# ffmpeg, printf patterns and most renderers count frames in a signed 32-bit number.
-LARGEST_FRAME = 2**31 - 1
-
-
-def check_job(job: RenderJobSpec) -> None:
+def check_job(job: JobFields) -> None:
     """Pass a job whose fields fit together.
 
     Raises:
@@ -281,7 +271,7 @@ def check_job(job: RenderJobSpec) -> None:
     _check_environment(job.env)
 
 
-def _check_work(job: RenderJobSpec) -> None:
+def _check_work(job: JobFields) -> None:
     if job.frames is None and job.chunks is None:
         raise ValueError("frames: is missing; give frames to cut into chunks, or an explicit list of chunks")
     if job.frames is not None and job.chunks is not None:
@@ -302,7 +292,7 @@ def _check_work(job: RenderJobSpec) -> None:
             raise ValueError(f"chunks[{index}]: its frames end beyond {LARGEST_FRAME}; lower start or count")
 
 
-def _check_failure_limit(job: RenderJobSpec) -> None:
+def _check_failure_limit(job: JobFields) -> None:
     if job.max_failed_chunks is not None and job.on_chunk_failure != "continue":
         raise ValueError(
             "max_failed_chunks: is for jobs that go on after a failed chunk; set on_chunk_failure to continue, or "
@@ -310,13 +300,13 @@ def _check_failure_limit(job: RenderJobSpec) -> None:
         )
 
 
-def _check_rate(job: RenderJobSpec) -> None:
+def _check_rate(job: JobFields) -> None:
     needs_rate = job.kind is OutputKind.VIDEO or (job.output is not None and job.merge_command is None)
     if job.fps is None and needs_rate:
         raise ValueError('fps: is missing; write the frame rate, as in 30 or "30000/1001"')
 
 
-def _check_commands(job: RenderJobSpec) -> None:
+def _check_commands(job: JobFields) -> None:
     for field, arguments, words in _all_commands(job):
         if not arguments or not arguments[0].strip():
             raise ValueError(f"{field}: is empty; write the program and its arguments")
@@ -333,7 +323,7 @@ def _check_commands(job: RenderJobSpec) -> None:
             )
 
 
-def _all_commands(job: RenderJobSpec) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+def _all_commands(job: JobFields) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     if job.command is not None:
         yield "command", job.command, COMMAND_WORDS
     if job.merge_command is not None:
@@ -345,7 +335,7 @@ def _all_commands(job: RenderJobSpec) -> Iterator[tuple[str, tuple[str, ...], tu
             yield f"chunks[{index}].command", chunk.command, COMMAND_WORDS
 
 
-def _check_paths(job: RenderJobSpec) -> None:
+def _check_paths(job: JobFields) -> None:
     for field, path in _paths(job):
         try:
             check_path(path)
@@ -377,7 +367,7 @@ def _check_paths(job: RenderJobSpec) -> None:
                 )
 
 
-def _paths(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
+def _paths(job: JobFields) -> Iterator[tuple[str, str]]:
     named = {"output": job.output, "chunk_output": job.chunk_output, "audio": job.audio}
     named |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
     if job.chunk_list is not None and job.chunk_list.path != content_path(job.chunk_list.sha256):
@@ -387,7 +377,7 @@ def _paths(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
             yield field, path
 
 
-def _check_film(job: RenderJobSpec) -> None:
+def _check_film(job: JobFields) -> None:
     if job.merge_command is not None:
         _check_merge(job)
     elif job.output is None:
@@ -398,7 +388,7 @@ def _check_film(job: RenderJobSpec) -> None:
         _check_join(job, job.output)
 
 
-def _check_merge(job: RenderJobSpec) -> None:
+def _check_merge(job: JobFields) -> None:
     """Pass a job whose own program makes the film, of whatever kind, and nothing else would have a say in it."""
     for field, value in (("audio", job.audio), ("encode", job.encode)):
         if value:
@@ -412,7 +402,7 @@ def _check_merge(job: RenderJobSpec) -> None:
         raise ValueError("merge_command: has no {output}; put it where the program is told what to write")
 
 
-def _check_join(job: RenderJobSpec, output: str) -> None:
+def _check_join(job: JobFields, output: str) -> None:
     suffix = PurePosixPath(output).suffix.lower()
     if suffix not in FILM_SUFFIXES:
         raise ValueError(f"output: {quoted(output)} is no film; end it in one of {', '.join(sorted(FILM_SUFFIXES))}")

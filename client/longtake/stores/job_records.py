@@ -12,7 +12,8 @@ from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_chunk_list
 from longtake.models.fields import Contract
 from longtake.models.inputs import INPUTS, check_input_path
-from longtake.models.job import ChunkSpec, RenderJobSpec
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import ChunkSpec
 from longtake.names import check_job_id
 from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.store import Store, map_parallel
@@ -22,7 +23,7 @@ from longtake.templates import expand
 _BATCH = 500
 
 
-class PublishedFile(Contract):
+class FileRecord(Contract):
     """One file that was published under its final name."""
 
     path: str = Field(description="final location: an absolute path, or an s3:// URL")
@@ -34,7 +35,7 @@ class PublishedFile(Contract):
 class Publication(Contract):
     """What everybody needs to know of a chunk, or of the film, that is finished; workers know more."""
 
-    files: tuple[PublishedFile, ...] = ()
+    files: tuple[FileRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Record:
     publication: Publication | None
 
     @property
-    def files(self) -> tuple[PublishedFile, ...]:
+    def files(self) -> tuple[FileRecord, ...]:
         """The published files."""
         return self.publication.files if self.publication else ()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longtake.models.job import RenderJobSpec
-from longtake.stores.job_records import JobRecords, PublishedFile, Record, is_plain, neighbours, path_in_store
+from longtake.stores.job_records import FileRecord, JobRecords, Record, is_plain, neighbours, path_in_store
 from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.transfer.progress import OnProgress, ProgressCounter, store_of
 
@@ -98,9 +98,9 @@ class _Deletion:
             aside=aside if self._store.names(aside) else None,
         )
 
-    def _believed(self, records: Iterable[Record]) -> dict[str, PublishedFile]:
+    def _believed(self, records: Iterable[Record]) -> dict[str, FileRecord]:
         """Return the files that may be removed if they are what the records say."""
-        believed: dict[str, PublishedFile] = {}
+        believed: dict[str, FileRecord] = {}
         trusted: frozenset[str] | None = None
         for record in records:
             if record.publication is None:
@@ -115,7 +115,7 @@ class _Deletion:
                 believed[file.path] = file
         return believed
 
-    def _remove(self, file: PublishedFile, maker: str | None) -> int | None:
+    def _remove(self, file: FileRecord, maker: str | None) -> int | None:
         """Return how many bytes a file had that was removed; None where none was."""
         self._counter.add()
         there = self._store.stat(file.path)
@@ -152,7 +152,7 @@ class _Deletion:
         return count, size
 
 
-def _is_it(store: Store, there: StoredFile, file: PublishedFile) -> bool:
+def _is_it(store: Store, there: StoredFile, file: FileRecord) -> bool:
     if there.size_bytes != file.size_bytes:
         return False
     if there.sha256 is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from longtake.errors import BadJobError, LongtakeError
 from longtake.models.job import RenderJobSpec
 from longtake.stores.directory import DirectoryStore, file_digest
-from longtake.stores.job_records import JobRecords, PublishedFile, is_plain, path_in_store
+from longtake.stores.job_records import FileRecord, JobRecords, is_plain, path_in_store
 from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.transfer.progress import OnProgress, ProgressCounter, store_of
 
@@ -283,7 +283,7 @@ class _Fetch:
             brought = map_parallel(self._store, partial(self._bring, place), missing)
         return [file for file, is_here in zip(missing, brought, strict=True) if is_here]
 
-    def _wanted(self, file: PublishedFile) -> Download | None:
+    def _wanted(self, file: FileRecord) -> Download | None:
         inside = path_in_store(self._store, file.path)
         if inside is None and is_plain(file.path) and self._is_named(file.path):
             inside = file.path.lstrip("/")

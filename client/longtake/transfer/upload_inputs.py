@@ -21,7 +21,8 @@ from longtake.models.inputs import (
     content_path,
     manifest_path,
 )
-from longtake.models.job import ChunkList, RenderJobSpec
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import ChunkList
 from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.factory import is_bucket
 from longtake.stores.store import Store, StoreError, map_parallel
