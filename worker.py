@@ -209,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="worker.py",
         description="Runs Longtake jobs: plans, renders on this host, joins.",
-        epilog="Settings come from LONGTAKE_* and TEMPORAL_* variables; see README.md.",
+        epilog="Settings come from LONGTAKE_* and TEMPORAL_* variables; see docs/workers.md.",
     )
     parser.add_argument("--dev", action="store_true", help="bring a Temporal server of its own; allow all programs")
     parser.add_argument("--address", help="Temporal server, host:port; default: TEMPORAL_ADDRESS or localhost:7233")

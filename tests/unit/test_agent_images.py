@@ -134,12 +134,3 @@ def test_the_notes_name_settings_that_there_are(cloud: str) -> None:
 
     assert set(re.findall(r"LONGTAKE_[A-Z_]+", text)) <= known
     assert ":latest" not in text
-
-
-def test_every_setting_of_an_agent_is_described_somewhere() -> None:
-    text = "".join((ROOT / "deploy" / cloud / "README.md").read_text() for cloud in IMAGES)
-    # Names of things, which have good defaults.
-    left_out = {"tools_dir", "host"}
-
-    for name in AgentSettings.model_fields.keys() - left_out:
-        assert f"`LONGTAKE_{name.upper()}`" in text, name
