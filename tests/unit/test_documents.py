@@ -24,7 +24,8 @@ from longtake.cli.doctor import Check
 from longtake.cli.session import ExitCode
 from longtake.jobfile.loader import read_job
 from longtake.jobfile.safe_yaml import load
-from longtake.models.job import IfExists, RenderJobSpec
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import IfExists
 from longtake.models.policies import PROGRESS_GROUPS, FailurePolicy, ProgressFormat, Verdict
 from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode
 from longtake.paths import FILM_SUFFIXES, VIDEO_SUFFIXES, OutputKind
