@@ -203,12 +203,12 @@ class JobRenderWatcher:
         """How long the end of the render may take at most."""
         return _GRACE_WHEN_CUT_OFF if self._watch.is_cut_off() else math.inf
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         """Hear that no process of the render runs, by this order; or with 0, that they run again."""
         if self._hear_frozen:
             self._hear_frozen(order)
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """Hear how far the render is."""
         self._hear(progress)
 

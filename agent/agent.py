@@ -119,8 +119,8 @@ def count_tagged(tag: Mapping[str, str]) -> int:
     """
     table = process_table()
     marks = {f"{name}={value}".encode() for name, value in tag.items()}
-    found = [pid for pid in table.pids() if marks.issubset(table.environment(pid))]
-    return sum((entry := table.entry(pid)) is not None and entry.lives for pid in found)
+    found = [pid for pid in table.pids() if marks.issubset(table.read_environment(pid))]
+    return sum((entry := table.find(pid)) is not None and entry.is_alive for pid in found)
 
 
 _log = logging.getLogger(__name__)

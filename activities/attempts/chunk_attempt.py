@@ -20,7 +20,7 @@ from activities.errors import AttemptError
 from activities.media.facts import MediaError, VideoFacts
 from activities.media.images import check_sequence
 from activities.media.video import inspect_video
-from activities.processes.usage import Usage
+from activities.processes.render_process import Usage
 from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
 from activities.stores.kept_frames import KeptFrames, Signature, signature_of
 from activities.stores.publish import discard_attempt, finish_claim, publish, stage_files
@@ -189,7 +189,7 @@ class ChunkAttempt:
         done = Progress(frames_done=self._chunk.count, usage=self._used)
         return await retry_while_store_is_away(
             partial(self._publish, made, proof, seconds),
-            lambda message: watcher.progress(replace(done, message=message)),
+            lambda message: watcher.on_progress(replace(done, message=message)),
         )
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:

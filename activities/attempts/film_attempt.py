@@ -12,11 +12,11 @@ from activities.attempts.host import Host, attempt_tag
 from activities.attempts.store_io import retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
-from activities.media.audio import audio_command, audio_suffix
+from activities.media.audio import build_audio_command, find_audio_suffix
 from activities.media.facts import ChunkFile, DamagedOutput, MediaError, VideoFacts
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
-from activities.media.writer import encode_command, image_pattern
+from activities.media.writer import build_encode_command, build_image_pattern
 from activities.stores.job_folder import FILM, OpenJob, PublishedFile, Sidecar
 from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files
 from longtake.concurrency import in_thread
@@ -131,7 +131,7 @@ class FilmAttempt:
         done = Progress(frames_done=self._frames)
         return await retry_while_store_is_away(
             partial(self._publish, film, target, facts),
-            lambda message: self._watcher.progress(replace(done, message=message)),
+            lambda message: self._watcher.on_progress(replace(done, message=message)),
         )
 
     async def _join(self, film: Path) -> None:
@@ -164,11 +164,11 @@ class FilmAttempt:
         links = self._dir / "frames"
         first = Path(self._sidecars[0].files[0].path)
         await in_thread(partial(self._link_frames, links))
-        pattern = image_pattern(f"{links}/", 9, first.suffix)
+        pattern = build_image_pattern(f"{links}/", 9, first.suffix)
         picture = film if not self._job.job.audio else film.with_name(f"picture{film.suffix}")
         ffmpeg = self._host.programs.ffmpeg
         await self._run(
-            encode_command(ffmpeg, pattern, 0, self._frames, self._job.job.rate, self._job.job.encode, picture)
+            build_encode_command(ffmpeg, pattern, 0, self._frames, self._job.job.rate, self._job.job.encode, picture)
         )
         if self._job.job.audio:
             sound = await self._sound(film)
@@ -186,10 +186,10 @@ class FilmAttempt:
     async def _sound(self, film: Path) -> Path:
         """Return the job's audio, encoded once, as long as the film."""
         job = self._job.job
-        sound = self._dir / f"sound{audio_suffix(film.suffix)}"
+        sound = self._dir / f"sound{find_audio_suffix(film.suffix)}"
         source = self._workdir / (job.audio or "")
         await self._run(
-            audio_command(
+            build_audio_command(
                 self._host.programs.ffmpeg, source, sound, duration=self._frames / job.rate, film_suffix=film.suffix
             )
         )
@@ -220,7 +220,7 @@ class FilmAttempt:
         await self._host.backend.render(task, self._watcher)
 
     def _tell(self, frames: int) -> None:
-        self._watcher.progress(Progress(frames_done=frames))
+        self._watcher.on_progress(Progress(frames_done=frames))
 
     def _prove(self, film: Path) -> FilmFacts | None:
         """Return what was found in the film; None where a merge command makes something else than a film."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from activities.backends.backend import Backend, Progress, RenderTask, RenderWatcher
 from activities.media.facts import DamagedOutput
 from activities.media.images import ImageFacts, check_image
-from activities.processes.usage import Usage
+from activities.processes.render_process import Usage
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, signature_of
 from longtake.chunks import Chunk
 from longtake.concurrency import in_thread, shield_until_done, wait_all
@@ -149,14 +149,14 @@ class CommandWatcher:
         """How long the end of the command may take at most."""
         return self._watcher.most_grace_seconds
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         """Hear that no process of the command runs, by this order; or with 0, that they run again."""
-        self._watcher.frozen(order)
+        self._watcher.on_frozen(order)
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """Hear how far the command is."""
         done = self._before + min(progress.frames_done, self._count)
-        self._watcher.progress(replace(progress, frames_done=done, usage=self._used + progress.usage))
+        self._watcher.on_progress(replace(progress, frames_done=done, usage=self._used + progress.usage))
 
 
 _log = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ class SequenceRender:
         await in_thread(partial(self._begin, stop), stop)
         everything = (self._chunk.start, self._chunk.stop)
         gaps = self._there.gaps(*everything).ranges
-        watcher.progress(Progress(frames_done=len(self._there)))
+        watcher.on_progress(Progress(frames_done=len(self._there)))
         for gap in gaps:
             await self._render_part(gap, watcher)
         if gaps != (everything,) and any(map(self._has_other_names, gaps)):
@@ -287,7 +287,7 @@ class SequenceRender:
             await shield_until_done(wait_all(keeping))
         self._runs[-1] = (finished, True)
         await in_thread(partial(self._take_over, files))
-        watcher.progress(Progress(frames_done=len(self._there), usage=self.used))
+        watcher.on_progress(Progress(frames_done=len(self._there), usage=self.used))
 
     def _has_other_names(self, gap: Range) -> bool:
         """Tell whether the command that rendered a gap wrote files, and none of those it was asked for."""

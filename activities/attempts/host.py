@@ -9,7 +9,7 @@ from typing import Protocol
 
 from activities.backends.backend import Backend
 from activities.backends.local import LocalBackend
-from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg, render_environment
+from activities.processes.programs import Programs, build_render_environment, find_ffmpeg, link_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import OpenJob
@@ -32,7 +32,7 @@ class Host:
 
     def environment(self, job: OpenJob, tag: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of a render, marked with its attempt."""
-        environment = render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
+        environment = build_render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
         if self.tools_dir is not None:
             environment["PATH"] = os.pathsep.join(filter(None, (environment.get("PATH"), str(self.tools_dir))))
         return environment
@@ -81,7 +81,7 @@ def build_host(settings: HostSettings, supervisor: Supervisor, *, tools: Path) -
         tools: Folder that is added to the PATH of renders; ffmpeg is put there.
     """
     programs = Programs(settings.allowed_commands, find_ffmpeg())
-    offer_ffmpeg(programs.ffmpeg, tools)
+    link_ffmpeg(programs.ffmpeg, tools)
     return Host(
         backend=LocalBackend(supervisor),
         programs=programs,

@@ -39,12 +39,12 @@ class AudioFacts(BaseModel):
     duration: Fraction
 
 
-def audio_suffix(film_suffix: str) -> str:
-    """Returns the extension of the file `audio_command` makes for a film of that extension."""
+def find_audio_suffix(film_suffix: str) -> str:
+    """Returns the extension of the file `build_audio_command` makes for a film of that extension."""
     return _CODINGS[film_suffix.lower()][0]
 
 
-def audio_command(ffmpeg: str, source: Path, target: Path, *, duration: Fraction, film_suffix: str) -> list[str]:
+def build_audio_command(ffmpeg: str, source: Path, target: Path, *, duration: Fraction, film_suffix: str) -> list[str]:
     """Returns the ffmpeg command that encodes a score to exactly the film's length.
 
     A shorter score is followed by silence, a longer one is cut, one that begins late keeps its delay.
@@ -52,7 +52,7 @@ def audio_command(ffmpeg: str, source: Path, target: Path, *, duration: Fraction
     Args:
         ffmpeg: The program.
         source: Anything with an audio stream; the first one counts.
-        target: Where to write; its extension should be `audio_suffix(film_suffix)`.
+        target: Where to write; its extension should be `find_audio_suffix(film_suffix)`.
         duration: The film's length in seconds.
         film_suffix: The film's extension, such as ".mp4", which decides the codec.
     """
@@ -67,7 +67,7 @@ def audio_command(ffmpeg: str, source: Path, target: Path, *, duration: Fraction
     ]
 
 
-def audio_stream(container: InputContainer, name: str) -> AudioStream:
+def find_audio_stream(container: InputContainer, name: str) -> AudioStream:
     """Returns the first audio stream of an open file."""
     if not container.streams.audio:
         raise DamagedOutput(name, "holds no audio stream")
@@ -104,7 +104,7 @@ def inspect_audio(path: Path) -> AudioFacts:
     """
     check_structure(path)
     with open_media(path) as container:
-        stream = audio_stream(container, path.name)
+        stream = find_audio_stream(container, path.name)
         span = SoundSpan()
         span.add_all(container.demux(stream))
         if span.begin is None:

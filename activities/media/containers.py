@@ -86,7 +86,7 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         raise DamagedOutput(path.name, f"is not a readable {kind[1:]} file: {error.strerror}") from error
 
 
-def video_stream(container: InputContainer, name: str) -> VideoStream:
+def find_video_stream(container: InputContainer, name: str) -> VideoStream:
     """Returns the one video stream; cover pictures do not count as one."""
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
@@ -221,7 +221,7 @@ _PACKET_BYTES = 188
 _TIME_CODE_BYTES = 4
 
 
-def tail_is_complete(path: Path, pid: int) -> bool:
+def has_complete_tail(path: Path, pid: int) -> bool:
     """Tells whether the last picture of stream `pid` is certainly whole.
 
     A writer fills up the last packet of a picture with stuffing, so a last packet without stuffing is cut

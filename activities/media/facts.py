@@ -30,7 +30,7 @@ class VideoFacts(BaseModel):
     starts_clean: bool = Field(True, description="The first stored frame is a key frame, shown first.")
     audio: str = Field("", description="Codec, rate and channels of the first audio stream, if any.")
 
-    def mismatch(self, other: "VideoFacts") -> str | None:
+    def find_mismatch(self, other: "VideoFacts") -> str | None:
         """Tells in words why this file cannot follow `other` in one stream, or nothing when it can."""
         if (self.width, self.height) != (other.width, other.height):
             size, wanted = f"{self.width}x{self.height}", f"{other.width}x{other.height}"
@@ -66,7 +66,7 @@ class MediaError(Exception):
         self.sentence = f"{subject} {problem}"
         super().__init__(self.sentence)
 
-    def about(self, subject: str, chunk: int) -> Self:
+    def for_chunk(self, subject: str, chunk: int) -> Self:
         """Returns the same refusal told of `subject`, the chunk at position `chunk` of a join."""
         return type(self)(subject, self.problem, chunk=chunk)
 
@@ -99,11 +99,11 @@ class ChunkFile:
 
 
 @contextmanager
-def told_of(chunk: ChunkFile, index: int) -> Iterator[None]:
+def name_chunk_in_errors(chunk: ChunkFile, index: int) -> Iterator[None]:
     """Makes refusals of the chunk's file speak of the chunk, and leaves those of other files alone."""
     try:
         yield
     except MediaError as error:
         if error.subject != chunk.path.name:
             raise
-        raise error.about(f"{chunk.name} ({chunk.path})", index) from error
+        raise error.for_chunk(f"{chunk.name} ({chunk.path})", index) from error

@@ -60,7 +60,7 @@ def verify_film(
         JoinStopped: `stop` was set.
     """
     reading = read_video(path, fps=fps, frames=frames, stop=stop, with_sound=True, slack_seconds=slack_seconds)
-    problem = like and reading.facts.mismatch(like)
+    problem = like and reading.facts.find_mismatch(like)
     if problem:
         raise MismatchedOutput(path.name, problem)
     frame = 1 / fps + slack_seconds

@@ -295,7 +295,7 @@ def _levels(side: int, rounds_up: bool) -> list[int]:
     return sides
 
 
-def check_decodes(path: Path) -> tuple[int, int]:
+def check_by_decoding(path: Path) -> tuple[int, int]:
     """Returns width and height of a picture that was decoded, or zeros where libav knows no decoder.
 
     Raises:
@@ -390,7 +390,7 @@ def check_image(path: Path) -> ImageFacts:
         file.seek(0)
         try:
             check = _CHECKS.get(kind)
-            width, height = check(file, size_bytes) if check is not None else check_decodes(path)
+            width, height = check(file, size_bytes) if check is not None else check_by_decoding(path)
         except ValueError as error:
             raise DamagedOutput(path.name, str(error)) from error
         except (struct.error, IndexError, OverflowError) as error:

@@ -33,7 +33,7 @@ _TRANSPORT_DELAY_MICROSECONDS = "700000"
 _BUFFER_BYTES = 1 << 20
 
 
-def track_timescale(fps: Fraction) -> int:
+def compute_timescale(fps: Fraction) -> int:
     """Returns ticks a second of which a whole number makes one frame, so that no time needs rounding."""
     return fps.numerator * -(-_SMALLEST_TIMESCALE // fps.numerator)
 
@@ -78,7 +78,7 @@ class FilmWriter:
             raise MismatchedOutput(path.name, f"cannot be joined: films end in {', '.join(MUXERS)}")
         self._path = path
         self._reorder_frames = reorder_frames
-        self._timescale = track_timescale(fps)
+        self._timescale = compute_timescale(fps)
         self._frame_ticks = int(self._timescale / fps)
         self._target = _Target(path)
         self._container = av.open(
@@ -141,7 +141,7 @@ class FilmWriter:
         packet.duration = self._frame_ticks
         self.write(packet)
 
-    def begin(self) -> None:
+    def write_header(self) -> None:
         """Writes the head of the film, after all streams were declared."""
         try:
             self._container.start_encoding()
@@ -149,11 +149,11 @@ class FilmWriter:
             held = " with ".join(stream.codec_context.codec.canonical_name for stream in self._container.streams)
             raise MismatchedOutput(self._path.name, f"cannot hold {held}: {error.strerror}") from error
 
-    def frame_of(self, seconds: Fraction) -> int:
+    def find_frame(self, seconds: Fraction) -> int:
         """Returns the number of the frame shown at a time that is on the grid but for rounding."""
         return round(seconds * self._fps)
 
-    def seconds_of(self, stored: int) -> float:
+    def find_decode_seconds(self, stored: int) -> float:
         """Returns when the picture stored as number `stored` is decoded."""
         return (stored - self._reorder_frames) * self._frame_ticks / self._timescale
 
@@ -200,7 +200,7 @@ _DEFAULTS = {
 }
 
 
-def image_pattern(before: str, digits: int, after: str) -> str:
+def build_image_pattern(before: str, digits: int, after: str) -> str:
     """Returns the pattern by which ffmpeg finds pictures named `before`, frame number, `after`.
 
     Args:
@@ -211,7 +211,7 @@ def image_pattern(before: str, digits: int, after: str) -> str:
     return f"{before.replace('%', '%%')}%0{digits}d{after.replace('%', '%%')}"
 
 
-def encode_command(
+def build_encode_command(
     ffmpeg: str,
     pattern: str,
     first: int,
@@ -227,7 +227,7 @@ def encode_command(
 
     Args:
         ffmpeg: The program.
-        pattern: A pattern made by `image_pattern`.
+        pattern: A pattern made by `build_image_pattern`.
         first: The number of the first picture.
         frames: How many pictures there are.
         fps: The exact rate of the film.
@@ -237,7 +237,7 @@ def encode_command(
     suffix = target.suffix.lower()
     timing = []
     if suffix in (".mp4", ".m4v", ".mov"):
-        scale = str(track_timescale(fps))
+        scale = str(compute_timescale(fps))
         timing = ["-video_track_timescale", scale, "-movie_timescale", scale, "-movflags", "+faststart"]
     rate = f"{fps.numerator}/{fps.denominator}"
     return [

@@ -52,10 +52,10 @@ class Watcher:
     def __init__(self) -> None:
         self.heard = [Progress()]
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         pass
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self.heard.append(progress)
 
 

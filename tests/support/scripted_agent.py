@@ -143,11 +143,11 @@ class Watcher:
         self.frozen_by: list[int] = []
         self.heard: list[Progress] = []
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         if order != (self.frozen_by or [0])[-1]:
             self.frozen_by.append(order)
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self.heard.append(progress)
 
 

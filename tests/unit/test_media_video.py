@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.media.containers import tail_is_complete
+from activities.media.containers import has_complete_tail
 from activities.media.facts import DamagedOutput, JoinStopped, MediaError, MismatchedOutput
 from activities.media.video import inspect_video
 
@@ -84,7 +84,7 @@ def test_a_transport_stream_cut_between_packets_is_refused_at_every_packet(rende
     for cut in range(188, len(data) - 4 * 188, 188):
         cut_file.write_bytes(data[:-cut])
         assert isinstance(refusal(cut_file), DamagedOutput)
-        inside_a_frame += not tail_is_complete(cut_file, 256)
+        inside_a_frame += not has_complete_tail(cut_file, 256)
     assert inside_a_frame > 12
 
 

@@ -14,7 +14,7 @@ from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, ThrottledError
 from activities.job_watch import JobOrders, JobWatch
 from activities.processes.programs import Programs
-from activities.processes.usage import Usage
+from activities.processes.render_process import Usage
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake.chunks import Chunk
@@ -84,7 +84,7 @@ class Scripted:
 
 
 async def publishes(watcher: RenderWatcher) -> None:
-    watcher.progress(Progress(frames_done=1))
+    watcher.on_progress(Progress(frames_done=1))
 
 
 async def fails(watcher: RenderWatcher) -> None:
@@ -150,7 +150,7 @@ async def test_a_service_without_room_costs_no_try_and_is_asked_again_later(tmp_
 
 async def test_the_first_progress_ends_the_count(tmp_path: Path) -> None:
     async def works_and_has_no_room(watcher: RenderWatcher) -> None:
-        watcher.progress(Progress(frames_done=1))
+        watcher.on_progress(Progress(frames_done=1))
         raise ThrottledError("busy")
 
     scene = Scene(tmp_path, Service(works_and_has_no_room))
