@@ -110,7 +110,7 @@ class SupervisorChannel:
             self._gone.pop(number, None)
 
     def forget(self, number: int) -> None:
-        """Take it that nobody will ask for the gone of a render."""
+        """Drop the record of a render that needs no `wait_until_gone` any more."""
         self._gone.pop(number, None)
 
     async def end(self) -> int:

@@ -134,7 +134,7 @@ class HeliosBackend:
 def _append(task: RenderTask, *texts: str) -> None:
     """Add to the attempt's log, within its bounds, each text as lines of its own."""
     log = BoundedLog(str(task.log))
-    log.begin()
+    log.create()
     for text in texts:
         if text:
             ended = text if text.endswith("\n") else f"{text}\n"

@@ -215,9 +215,9 @@ def test_the_proof_is_asked_for_when_files_have_come_to_rest(tmp_path: Path) -> 
     os.utime(outputs[0], (5, 5))
     touched = inspect_outputs(outputs, is_whole, grown.state)
 
-    assert [nothing.state, begun.tried, grown.tried, touched.tried, asked] == [None, False, False, False, []]
+    assert [nothing.state, begun.was_checked, grown.was_checked, touched.was_checked, asked] == [None, False, False, False, []]
     rested = inspect_outputs(outputs, is_whole, touched.state)
-    assert rested.whole
+    assert rested.is_whole
     assert asked == [True]
 
 
@@ -225,11 +225,11 @@ def test_a_file_that_goes_while_it_is_proven_is_no_failure(tmp_path: Path) -> No
     def is_whole() -> bool:
         raise FileNotFoundError(tmp_path)
 
-    assert not inspect_outputs((), is_whole, ()).whole
+    assert not inspect_outputs((), is_whole, ()).is_whole
 
 
 def test_a_proof_that_cannot_be_made_is_no_proof() -> None:
     sight = inspect_outputs((), lambda: False, ())
 
-    assert sight.tried
-    assert not sight.whole
+    assert sight.was_checked
+    assert not sight.is_whole

@@ -105,7 +105,7 @@ def test_long_lines_keep_their_beginning_and_their_end(tmp_path: Path) -> None:
 def test_the_end_of_a_log_in_segments_is_its_newest_one(tmp_path: Path) -> None:
     log = tmp_path / "log"
     written = BoundedLog(str(log))
-    written.begin()
+    written.create()
     for _ in range(5):
         written.write(memoryview(b"x" * (SEGMENT_BYTES - 1) + b"\n"))
     written.write(memoryview(b"Error: no codec\n"))
