@@ -10,14 +10,15 @@ from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
 from activities.media.facts import MediaError
-from activities.stores.job_folder import FILM, JobFolder, OpenJob, chunk_key
-from activities.stores.publish import find_publisher, find_reusable, is_intact, revoke
+from activities.stores.job_folder import JobFolder, OpenJob
+from activities.stores.publish import find_reusable, is_intact, revoke
 from longtake.errors import BadJobError
 from longtake.models.inputs import InputBundle
 from longtake.models.job_fields import IfExists
 from longtake.models.messages import JobRef, PlanOrder
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import open_store
+from longtake.stores.job_records import FILM, chunk_key, find_publishers
 from longtake.stores.store import StoreError, map_parallel
 
 
@@ -126,7 +127,7 @@ class Acceptance:
 
         A chunk whose files were damaged or removed since is taken back.
         """
-        published = [chunk for chunk in self.folder.published() if chunk < len(opened.chunks)]
+        published = [chunk for chunk in self.folder.finished_chunks() if chunk < len(opened.chunks)]
         done = RangeSet()
         for chunk, intact in zip(published, map_parallel(self._store, self._is_intact, published), strict=True):
             if intact:
@@ -229,11 +230,11 @@ class Acceptance:
     def _check_outputs(self, opened: OpenJob) -> list[Callable[[], object]]:
         """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
         settle: list[Callable[[], object]] = []
-        goes_on = self.folder.is_begun
+        goes_on = self.folder.is_accepted
         for key, field, location in find_conflicting_outputs(opened, self._places):
             if self._is_ours(key):
                 continue
-            if goes_on and find_publisher(location, self._store) is None:
+            if goes_on and not find_publishers([location], self._store):
                 # The place was this job's before the file came there: publishing moves strangers aside.
                 continue
             name = location.rpartition("/")[2]
@@ -246,7 +247,7 @@ class Acceptance:
         return settle
 
     def _why_refused(self, location: str, field: str) -> str:
-        maker = find_publisher(location, self._store)
+        maker = find_publishers([location], self._store).get(location)
         by = f", made by job {maker}" if maker else ""
         if self.job.if_exists is IfExists.REUSE:
             return (

@@ -11,13 +11,14 @@ from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, RefusedError
 from activities.job_watch import JobRenderWatcher, JobWatches
-from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
+from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import is_intact, revoke
 from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.messages import Heartbeat, StitchOrder
 from longtake.models.status import RenderJobResult
 from longtake.ranges import RangeSet
+from longtake.stores.job_records import chunk_key
 from longtake.stores.store import map_parallel
 
 # A film that fails this often for no fault of its chunks fails the job.

@@ -11,11 +11,12 @@ from activities.activity_context import open_job, send_heartbeats
 from activities.attempts.host import Host
 from activities.remote.agent_monitor import stop_agent
 from activities.remote.call_records import ChunkCallRecords, RemoteHost
-from activities.stores.job_folder import OpenJob, chunk_key
+from activities.stores.job_folder import OpenJob
 from longtake.concurrency import in_thread
 from longtake.models.messages import StopAgentsOrder, StopAgentsReport
 from longtake.models.status import RemoteStop
 from longtake.ranges import RangeSet
+from longtake.stores.job_records import chunk_key
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from activities.errors import StoreNotSharedError
 from activities.processes.linux_table import process_table
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RefusedOrderError, RemoteOrder, RemoteResult
-from activities.stores.job_folder import OpenJob, chunk_key
+from activities.stores.job_folder import OpenJob
 from agent.call import Aside, BegunBeforeError, ForbiddenOrderError, Invocation
 from agent.render_call import AgentResult, ChunkRunner
 from agent.settings import AgentSettings
@@ -25,6 +25,7 @@ from longtake.concurrency import in_thread
 from longtake.errors import BadJobError
 from longtake.names import check_job_id
 from longtake.stores.factory import is_bucket
+from longtake.stores.job_records import chunk_key
 
 
 class Admission:

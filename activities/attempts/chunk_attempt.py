@@ -21,7 +21,7 @@ from activities.media.facts import MediaError, VideoFacts
 from activities.media.images import check_sequence
 from activities.media.video import inspect_video
 from activities.processes.usage import Usage
-from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
+from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.kept_frames import KeptFrames, Signature, signature_of
 from activities.stores.publish import discard_attempt, finish_claim, publish, stage_files
 from longtake.chunks import Chunk
@@ -29,6 +29,7 @@ from longtake.concurrency import in_thread
 from longtake.models.policies import ProgressSpec, ResumeUnit
 from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
+from longtake.stores.job_records import chunk_key
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from activities.media.facts import ChunkFile, DamagedOutput, MediaError, VideoFa
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
 from activities.media.writer import encode_command, image_pattern
-from activities.stores.job_folder import FILM, OpenJob, PublishedFile, Sidecar
+from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files
 from longtake.concurrency import in_thread
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
+from longtake.stores.job_records import FILM, PublishedFile
 from longtake.stores.store import map_parallel
 from longtake.templates import expand
 

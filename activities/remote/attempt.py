@@ -18,12 +18,13 @@ from activities.remote.agent_monitor import AgentMonitor, stop_agent
 from activities.remote.call_records import ChunkCallRecords, RemoteHost
 from activities.remote.protocol import RemoteCall, RemoteOrder, RemoteOutcome, RemoteResult, sign
 from activities.remote.service import CallLostError, Service, ServiceAnswer
-from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
+from activities.stores.job_folder import OpenJob, Sidecar
 from longtake.chunks import Chunk
 from longtake.concurrency import cancel_and_wait, shield_until_done
 from longtake.models.backends import RemoteBackend
 from longtake.models.messages import JobRef
 from longtake.models.status import RemoteStop
+from longtake.stores.job_records import chunk_key
 
 
 class ServiceCall:

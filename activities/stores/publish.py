@@ -10,7 +10,6 @@ steps costs nothing and never mixes two attempts, also when a chunk has many fil
 
 import logging
 import os
-from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -19,11 +18,11 @@ from pathlib import Path
 from activities.errors import AttemptError
 from activities.media.facts import MediaError
 from activities.media.images import check_image
-from activities.stores.job_folder import FILM, JobFolder, PublishedFile, Sidecar, chunk_key, read_record
+from activities.stores.job_folder import JobFolder, Sidecar, read_sidecar
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, signature_of
-from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.directory import file_digest
-from longtake.stores.store import Store, map_parallel
+from longtake.stores.job_records import FILM, PublishedFile, find_publishers, is_as_published, list_jobs
+from longtake.stores.store import Store, StoreError, map_parallel
 
 
 def is_intact(store: Store, sidecar: Sidecar) -> bool:
@@ -60,13 +59,15 @@ def revoke(folder: JobFolder, key: str) -> None:
 
 def _is_intact(store: Store, file: PublishedFile) -> bool:
     there = store.stat(file.path)
-    if there is None or there.size_bytes != file.size_bytes:
+    if there is None:
         return False
-    if there.sha256 is not None:
-        return there.sha256 == file.sha256
-    with suppress(OSError):
-        return file.modified_ns in (0, there.modified_ns) or store.digest(file.path) == file.sha256
-    return False
+    try:
+        return is_as_published(store, there, file)
+    except StoreError:
+        raise
+    except OSError:
+        # A disk that cannot read the file any more has damaged it.
+        return False
 
 
 def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[FinishedFrame]:
@@ -83,57 +84,16 @@ def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[Fini
     return sound
 
 
-def find_publisher(location: str, store: Store) -> str | None:
-    """Return the job in this store that published a file, if one did."""
-    return find_publishers([location], store).get(location)
-
-
-def find_publishers(locations: Collection[str], store: Store, *, but: str | None = None) -> dict[str, str]:
-    """Return which of these files a job in this store has published, or is publishing, and which job that is.
-
-    Args:
-        locations: The files.
-        store: The store.
-        but: A job that is not asked.
-    """
-    wanted = set(locations)
-    makers: dict[str, str] = {}
-    for folder in _folders(store):
-        if folder.job_id == but:
-            continue
-        for record_path in _records(folder):
-            record = read_record(store, record_path)
-            for file in record.files if record is not None else ():
-                if file.path in wanted:
-                    makers.setdefault(file.path, folder.job_id)
-    return makers
-
-
 def find_reusable(folder: JobFolder, key: str, digest: str) -> str | None:
     """Return another job's sidecar of the same chunk of the same work, if its files are still what it published."""
     store = folder.store
-    for other in _folders(store):
-        sidecar = other.sidecar(key) if other.job_id != folder.job_id else None
+    for other in list_jobs(store, but=folder.job_id):
+        sidecar = read_sidecar(store, other.sidecar_path(key))
         if sidecar is None or sidecar.digest != digest:
             continue
         if all(store.stat(file.path) and store.digest(file.path) == file.sha256 for file in sidecar.files):
             return other.sidecar_path(key)
     return None
-
-
-def _records(folder: JobFolder) -> Iterator[str]:
-    """Return the sidecars of a job, and the claims that have none yet."""
-    done = set(map(chunk_key, folder.published()))
-    if folder.store.stat(folder.sidecar_path(FILM)):
-        done.add(FILM)
-    yield from map(folder.sidecar_path, sorted(done))
-    claimed = {name.removesuffix(".json") for name in folder.store.names(f"{folder.path}/claims")}
-    yield from map(folder.claim_path, sorted(claimed - done))
-
-
-def _folders(store: Store) -> Iterator[JobFolder]:
-    for name in store.folders(f"{store.url}/{BOOKKEEPING_FOLDER}"):
-        yield JobFolder(store, name)
 
 
 _log = logging.getLogger(__name__)
@@ -194,7 +154,7 @@ def finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
             # Left by a crash right after the sidecar was written, or by an attempt that lost.
             _clear(folder, key)
         return sidecar
-    claim = read_record(folder.store, folder.claim_path(key))
+    claim = read_sidecar(folder.store, folder.claim_path(key))
     if claim is None:
         return None
     if not _place_all(folder, claim):
@@ -208,7 +168,7 @@ def finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
 
 def discard_attempt(folder: JobFolder, key: str, attempt: str) -> None:
     """Remove what an attempt wrote, unless it has won and waits to be published."""
-    claim = read_record(folder.store, folder.claim_path(key))
+    claim = read_sidecar(folder.store, folder.claim_path(key))
     if claim is not None and claim.attempt == attempt and folder.sidecar(key) is None:
         return
     place = folder.attempt_dir(key, attempt)
@@ -255,10 +215,7 @@ def _is_ours(store: Store, location: str, file: PublishedFile) -> bool:
     # Quicker than reading it, while the attempt's name is still there.
     if there.identity is not None and (mine := store.stat(file.attempt_path)) and mine.identity == there.identity:
         return True
-    try:
-        return store.digest(location) == file.sha256
-    except FileNotFoundError:
-        return False
+    return is_as_published(store, there, file, believe_time=False)
 
 
 def _check_nobodys(folder: JobFolder, strangers: list[PublishedFile]) -> None:

@@ -22,13 +22,14 @@ from activities.errors import AttemptError
 from activities.processes.programs import Programs, find_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
-from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
+from activities.stores.job_folder import JobFolder, OpenJob
 from activities.stores.kept_frames import KeptFrames
 from activities.stores.publish import revoke
 from longtake import FrameRange, RenderJobSpec, Timeouts
 from longtake.models.messages import JobRef
 from longtake.models.policies import ResumeUnit, Retry
 from longtake.stores.directory import DirectoryStore
+from longtake.stores.job_records import chunk_key
 
 pytestmark = pytest.mark.integration
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from pictures import Damage, damage, png
 
 from activities.attempts.frame_sequence import FinishedFrameScanner
-from activities.stores.job_folder import JobFolder, Sidecar, chunk_key
+from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.kept_frames import KeptFrames
 from activities.stores.publish import finish_claim, publish, revoke, stage_files
 from longtake.stores.directory import DirectoryStore
+from longtake.stores.job_records import chunk_key
 
 KEY = chunk_key(3)
 FRAMES = 8
