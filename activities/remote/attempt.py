@@ -10,7 +10,7 @@ from typing import Any, Literal, assert_never
 from pydantic import ValidationError
 
 from activities.attempts.attempt import Bill
-from activities.attempts.store_io import storage_failure
+from activities.attempts.store_io import attempt_failure
 from activities.backends.backend import RenderWatcher
 from activities.backends.render_monitor import LOOK_SECONDS, wait_while_frozen
 from activities.errors import AttemptError, AttemptLostError, ThrottledError
@@ -257,7 +257,7 @@ class RemoteAttempt:
             await shield_until_done(self._leave(watcher))
             raise
         except OSError as error:
-            raise storage_failure(error) from error
+            raise attempt_failure(error) from error
         finally:
             await self._close()
 

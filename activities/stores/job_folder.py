@@ -1,4 +1,4 @@
-"""A job's own folder in its store: `.longtake/<job>/`."""
+"""The folder of a job as workers use it: accept the job, read sidecars, set files aside. Layout: `JobRecords`."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -41,7 +41,7 @@ class KeptBatch(Contract):
 
 
 class Sidecar(Contract):
-    """The proof that a chunk, or the film, is finished; once it stands, the work is never done again."""
+    """The record of a finished chunk or film; while it is there, the work is never done again."""
 
     key: str = Field(description="number of the chunk, or `film`")
     digest: str = Field(description="identity of the job's work")
@@ -68,7 +68,7 @@ class JobFolder(JobRecords):
         """Whether a job of this id was accepted here before."""
         return self.store.stat(self.job_file) is not None
 
-    def check_same(self, job: RenderJobSpec) -> None:
+    def check_same_job(self, job: RenderJobSpec) -> None:
         """Refuse a job whose id belongs to another job of the store.
 
         Raises:
@@ -88,7 +88,7 @@ class JobFolder(JobRecords):
         if chunk_list is not None:
             self.store.create(self.list_file, chunk_list)
         self.store.create(self.job_file, job.model_dump_json(exclude_defaults=True, indent=2).encode())
-        self.check_same(job)
+        self.check_same_job(job)
 
     def read_job(self) -> RenderJobSpec:
         """Return the job as it was accepted.
@@ -128,11 +128,11 @@ class JobFolder(JobRecords):
 
 
 class OpenJob:
-    """A job with its chunks and its folder, as activities use it.
+    """An accepted job with its chunks and its folder.
 
     Args:
-        folder: Its folder.
-        ref: Its name on the wire.
+        folder: The folder of the job.
+        ref: Name of the job on the wire.
         job: The job as accepted.
         chunk_list: The bytes of its chunk list, when that is a file.
     """
@@ -145,14 +145,14 @@ class OpenJob:
 
     @staticmethod
     def read(ref: JobRef, *, scratch: Path) -> "OpenJob":
-        """Return an accepted job; read once a worker, because jobs never change.
+        """Read an accepted job, once a worker, because jobs never change.
 
         Args:
-            ref: Its name on the wire.
-            scratch: Where this host keeps what it works at for stores that are elsewhere.
+            ref: Name of the job on the wire.
+            scratch: Folder where this host works for buckets.
 
         Raises:
-            StoreNotSharedError: The job's folder is not here.
+            StoreNotSharedError: This worker does not see the job's folder.
         """
         return _read(ref, scratch)
 
