@@ -1,4 +1,4 @@
-"""Making the film of a job: joining chunks, encoding image files, or running the job's own merge command."""
+"""One attempt at the film of a job: join chunks, encode image files, or run the job's own merge command."""
 
 import os
 import threading
@@ -17,20 +17,21 @@ from activities.media.facts import ChunkFile, DamagedOutput, MediaError, VideoFa
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
 from activities.media.writer import build_encode_command, build_image_pattern
-from activities.stores.job_folder import FILM, OpenJob, PublishedFile, Sidecar
+from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files
 from longtake.concurrency import in_thread
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
+from longtake.stores.job_records import FILM, PublishedFile
 from longtake.stores.store import map_parallel
 from longtake.templates import expand
 
 
 def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> list[Path]:
-    """Return the files of all chunks in order; of a bucket they are fetched into the place, and proven.
+    """Return the files of all chunks in order; files of a bucket are downloaded into a folder, and proven.
 
     Raises:
-        StoreError: A file is not what was published.
+        StoreError: A file has another content than was published.
     """
     store = job.folder.store
 
@@ -41,8 +42,8 @@ def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) ->
     return map_parallel(store, bring, enumerate(_files(sidecars)))
 
 
-def lay_out_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> None:
-    """Bring all files of a bucket under the names that the job gives them, for a merge command that knows these."""
+def download_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> None:
+    """Download all files of a bucket under the names that the job gives them, for its merge command."""
     store = job.folder.store
     root = f"{store.url}/"
 
@@ -58,14 +59,14 @@ def _files(sidecars: Sequence[Sidecar]) -> list[PublishedFile]:
 
 
 class FilmAttempt:
-    """One try of proving all chunks and making the film.
+    """One attempt at the film of a job.
 
     Args:
-        host: What this worker offers.
+        host: The host that makes the film.
         job: The job.
         sidecars: The sidecars of the chunks that belong in the film, in order.
         name: Name of the attempt, never used twice.
-        watcher: Hears how far it is.
+        watcher: Called with the progress.
     """
 
     def __init__(self, host: Host, job: OpenJob, sidecars: list[Sidecar], name: str, watcher: RenderWatcher) -> None:
@@ -83,17 +84,17 @@ class FilmAttempt:
         self.log = job.folder.log_path(FILM, name)
 
     async def run(self) -> RenderJobResult:
-        """Return the published film; it is made once, whatever happens meanwhile.
+        """Make and publish the film, unless it is published already, and return the result of the job.
 
         Raises:
             AttemptError: This try has failed.
-            RefusedError: A chunk is not what was published; the sentence names it.
+            RefusedError: A chunk is damaged; the sentence names it.
         """
         standing = None
         if self._job.job.output is not None:
             standing = await in_thread(partial(finish_claim, self._job.folder, FILM))
         if standing is None:
-            async with self._host.inputs.in_use(self._job) as self._workdir, ship_log(self._store, self.log):
+            async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
                 standing = await self._make()
         if standing is None:
             return RenderJobResult(frames=self._frames)
@@ -142,7 +143,7 @@ class FilmAttempt:
         ]
         sound = await self._sound(film) if self._job.job.audio else None
         join = partial(
-            join_video, chunks, film, fps=self._job.job.rate, audio=sound, progress=self._tell, stop=self._stop
+            join_video, chunks, film, fps=self._job.job.rate, audio=sound, progress=self._on_frames, stop=self._stop
         )
         try:
             await in_thread(join, self._stop)
@@ -174,7 +175,7 @@ class FilmAttempt:
             sound = await self._sound(film)
             whole = [ChunkFile(picture, "the picture", self._frames)]
             join = partial(
-                join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._tell, stop=self._stop
+                join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._on_frames, stop=self._stop
             )
             await in_thread(join, self._stop)
 
@@ -198,7 +199,7 @@ class FilmAttempt:
     async def _merge(self, film: Path | None) -> None:
         if not self._store.is_local:
             # Beside the job's inputs, in a folder of this attempt's own.
-            await in_thread(partial(lay_out_chunk_files, self._job, self._sidecars, self._workdir))
+            await in_thread(partial(download_chunk_files, self._job, self._sidecars, self._workdir))
         words = {"output": str(film)} if film is not None else {}
         command = [expand(part, words) for part in self._job.job.merge_command or ()]
         resolved = self._host.programs.resolve(command, base_dir=self._workdir, field="merge_command")
@@ -219,7 +220,7 @@ class FilmAttempt:
         )
         await self._host.backend.render(task, self._watcher)
 
-    def _tell(self, frames: int) -> None:
+    def _on_frames(self, frames: int) -> None:
         self._watcher.on_progress(Progress(frames_done=frames))
 
     def _prove(self, film: Path) -> FilmFacts | None:

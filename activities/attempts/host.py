@@ -1,4 +1,4 @@
-"""The host that an attempt runs on."""
+"""The host of an attempt: its backend, programs, environment and folders."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from activities.stores.scratch import INPUTS_FOLDER
 
 @dataclass(frozen=True)
 class Host:
-    """What a worker offers to every attempt."""
+    """The backend, programs and folders of a host, shared by all of its attempts."""
 
     backend: Backend
     programs: Programs
@@ -31,7 +31,7 @@ class Host:
     name: str = socket.gethostname()
 
     def environment(self, job: OpenJob, tag: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of a render, marked with its attempt."""
+        """Return the environment of a render, with the tag of its attempt."""
         environment = build_render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
         if self.tools_dir is not None:
             environment["PATH"] = os.pathsep.join(filter(None, (environment.get("PATH"), str(self.tools_dir))))
@@ -39,12 +39,12 @@ class Host:
 
 
 def attempt_tag(job: OpenJob, *, chunk: str, attempt: str) -> dict[str, str]:
-    """Return the variables that mark every process of an attempt, wherever it goes."""
+    """Return the variables that mark every process of an attempt."""
     return {"LONGTAKE_JOB": job.ref.id, "LONGTAKE_CHUNK": chunk, "LONGTAKE_ATTEMPT": attempt}
 
 
 class HostSettings(Protocol):
-    """What settings say of a host, whoever renders there."""
+    """The settings of a host that workers and agents have in common."""
 
     @property
     def allowed_commands(self) -> Sequence[str] | None:
@@ -73,10 +73,10 @@ class HostSettings(Protocol):
 
 
 def build_host(settings: HostSettings, supervisor: Supervisor, *, tools: Path) -> Host:
-    """Return what this host offers to all attempts; the supervisor must outlive them.
+    """Make the host of all attempts of this process; the supervisor must outlive them.
 
     Args:
-        settings: What is said of it.
+        settings: Settings of a worker or an agent.
         supervisor: Starts renders.
         tools: Folder that is added to the PATH of renders; ffmpeg is put there.
     """

@@ -1,4 +1,4 @@
-"""Soundtracks: encoded once over the whole film, so that no join can be heard."""
+"""Sound of films: encoding a soundtrack once over the whole film, so that no join is heard; checking sound files."""
 
 import os
 from collections.abc import Iterable
@@ -40,12 +40,12 @@ class AudioFacts(BaseModel):
 
 
 def find_audio_suffix(film_suffix: str) -> str:
-    """Returns the extension of the file `build_audio_command` makes for a film of that extension."""
+    """Find the extension of the file that `build_audio_command` makes for a film."""
     return _CODINGS[film_suffix.lower()][0]
 
 
 def build_audio_command(ffmpeg: str, source: Path, target: Path, *, duration: Fraction, film_suffix: str) -> list[str]:
-    """Returns the ffmpeg command that encodes a score to exactly the film's length.
+    """Build the ffmpeg command that encodes a score to exactly the film's length.
 
     A shorter score is followed by silence, a longer one is cut, one that begins late keeps its delay.
 
@@ -68,7 +68,7 @@ def build_audio_command(ffmpeg: str, source: Path, target: Path, *, duration: Fr
 
 
 def find_audio_stream(container: InputContainer, name: str) -> AudioStream:
-    """Returns the first audio stream of an open file."""
+    """Find the first audio stream of an open file."""
     if not container.streams.audio:
         raise DamagedOutput(name, "holds no audio stream")
     return container.streams.audio[0]
@@ -97,7 +97,7 @@ class SoundSpan:
 
 
 def inspect_audio(path: Path) -> AudioFacts:
-    """Returns the facts of a sound file once every packet of its first audio stream was read.
+    """Read every packet of the first audio stream of a file, and return the facts of its sound.
 
     Raises:
         DamagedOutput: Missing, empty, cut, unreadable, or without sound.

@@ -1,4 +1,4 @@
-"""What must be equal for video files to be joined."""
+"""What is known of a video file, what must be equal for files to be joined, and the errors of all media checks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ class VideoFacts(BaseModel):
     audio: str = Field("", description="Codec, rate and channels of the first audio stream, if any.")
 
     def find_mismatch(self, other: "VideoFacts") -> str | None:
-        """Tells in words why this file cannot follow `other` in one stream, or nothing when it can."""
+        """Find why this file cannot follow `other` in one stream; None when it can."""
         if (self.width, self.height) != (other.width, other.height):
             size, wanted = f"{self.width}x{self.height}", f"{other.width}x{other.height}"
             return f"has another size: {size} instead of {wanted}"
@@ -67,7 +67,7 @@ class MediaError(Exception):
         super().__init__(self.sentence)
 
     def for_chunk(self, subject: str, chunk: int) -> Self:
-        """Returns the same refusal told of `subject`, the chunk at position `chunk` of a join."""
+        """Make the same error about `subject`, the chunk at position `chunk` of a join."""
         return type(self)(subject, self.problem, chunk=chunk)
 
 
@@ -85,7 +85,7 @@ class JoinStopped(Exception):
 
 @dataclass(frozen=True)
 class ChunkFile:
-    """One piece of the film as the join is given it.
+    """One chunk of a film, as the join takes it.
 
     Attributes:
         path: The file, which is only read.
@@ -100,7 +100,7 @@ class ChunkFile:
 
 @contextmanager
 def name_chunk_in_errors(chunk: ChunkFile, index: int) -> Iterator[None]:
-    """Makes refusals of the chunk's file speak of the chunk, and leaves those of other files alone."""
+    """Name the chunk in errors about its file, and leave errors about other files alone."""
     try:
         yield
     except MediaError as error:

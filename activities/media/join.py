@@ -1,4 +1,4 @@
-"""Joining the chunks of a film without touching a single encoded picture."""
+"""Joining the chunks of a film packet by packet, without decoding, and their sound with them."""
 
 import re
 import threading
@@ -40,12 +40,12 @@ class Soundtrack:
         self._next: AnyPacket | None = None
 
     def attach(self, film: FilmWriter) -> None:
-        """Declares its stream, after the video's and before the first packet."""
+        """Declare the stream of the sound, after the video's and before the first packet."""
         if self._source is not None:
             self._stream, self._packets = self._source(film)
 
     def write_until(self, film: FilmWriter, seconds: float | None) -> None:
-        """Writes what begins up to that time of the film, or all that is left."""
+        """Write the packets that begin up to a time of the film, or all that are left."""
         if self._stream is None:
             return
         while (packet := self._next or next(self._packets, None)) is not None:
@@ -60,7 +60,7 @@ class Soundtrack:
 
 @contextmanager
 def open_soundtrack(path: Path) -> Iterator[Soundtrack]:
-    """Copies a soundtrack that is already in its final codec and length."""
+    """Copy a soundtrack that is already in its final codec and length."""
     with open_media(path) as container:
         score = find_audio_stream(container, path.name)
 
@@ -84,7 +84,7 @@ _AAC_RATES = frozenset({8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 6
 
 
 def join_chunk_sound(chunks: Sequence[ChunkFile], film_suffix: str, fps: Fraction) -> Soundtrack:
-    """Joins the PCM of all chunks: copied where the container takes it, else encoded once over the film.
+    """Join the PCM of all chunks: copied where the container takes it, else encoded once over the film.
 
     Each chunk fills exactly the samples of its frames: sound that ends early is followed by silence, and the
     few samples a renderer may write too many are cut.
@@ -124,7 +124,7 @@ class _JoinedPcm:
         self._silence = _SILENT_BYTE.get(self._codec, b"\x00")
 
     def packets(self) -> Iterator[AnyPacket]:
-        """Yields all samples of the film, timed by counting them."""
+        """Yield all samples of the film, timed by counting them."""
         position = 0
         for data in self._data():
             # Copied in: PyAV 17.0.0 lets a packet made from bytes point to memory that is freed too early.
@@ -138,7 +138,7 @@ class _JoinedPcm:
             yield packet
 
     def encoded(self, encoder: AudioStream) -> Iterator[AnyPacket]:
-        """Yields the same samples as one encode."""
+        """Yield the same samples as one encode."""
         decoder = av.CodecContext.create(self._codec, "r")
         assert isinstance(decoder, AudioCodecContext)
         decoder.sample_rate = self.rate
@@ -201,7 +201,7 @@ def join_video(
     progress: Callable[[int], None],
     stop: threading.Event,
 ) -> VideoFacts:
-    """Writes the film of all chunks to `target`, each frame at exactly its place, and syncs it to disk.
+    """Join all chunks to a film at `target`, each frame at exactly its place, and sync it to disk.
 
     Nothing is decoded, so each frame equals the chunk's. The times come from counting frames, so no rounding
     adds up over any number of chunks. Every chunk is inspected before the first byte is written. One chunk is

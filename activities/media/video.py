@@ -1,4 +1,4 @@
-"""Proof that a video file is whole."""
+"""Checking that a video file is whole: container, frame times, codec parameters, and the last frames decoded."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ _MILLISECOND = Fraction(1, 1000)
 
 
 def format_rate(rate: Fraction) -> str:
-    """Writes a frame rate the way people say it: 25, 29.97, 23.976."""
+    """Format a frame rate for people: 25, 29.97, 23.976."""
     return f"{float(rate):.3f}".rstrip("0").rstrip(".")
 
 
@@ -40,7 +40,7 @@ class Timeline:
     first_dts: int | None = None
 
     def find_grid_problem(self, fps: Fraction, slack_seconds: Fraction = Fraction(0)) -> str | None:
-        """Tells in words how the frames miss the grid of `fps`, or nothing when each lies on it.
+        """Find how the frames miss the grid of `fps`; None when each lies on it.
 
         A frame may be off by the rounding of its own container and no more, so 29.97 and 30 are told apart
         from the second frame on; films that others joined may be given some slack.
@@ -77,12 +77,12 @@ class Timeline:
         return f"is unevenly timed: frame {index} is shown at {real_seconds:.4f} s instead of {seconds:.4f} s"
 
     def list_frame_indices(self, fps: Fraction) -> list[int]:
-        """Returns the number of each frame in display order, in the order they are stored."""
+        """List the number of each frame in display order, in storage order."""
         first = min(self.pts)
         return [round((pts - first) * self.time_base * fps) for pts in self.pts]
 
     def count_reorder_frames(self, fps: Fraction) -> int:
-        """Returns by how many frames decoding must run ahead of showing, so that no frame comes too late."""
+        """Count by how many frames decoding must run ahead of display, so that no frame comes too late."""
         needed = max(place - index for place, index in enumerate(self.list_frame_indices(fps)))
         # An encoder may ask for more than it used; its players were promised that much.
         promised = round((self.pts[0] - self.first_dts) * self.time_base * fps) if self.first_dts is not None else 0
@@ -96,7 +96,7 @@ _START_CODE = re.compile(b"\x00\x00\x00?\x01")
 
 
 def hash_parameters(codec: str, extradata: bytes | None) -> str:
-    """Returns a digest which is equal for streams that one decoder set-up can play one after the other.
+    """Hash codec parameters: equal for streams that one decoder set-up can play one after the other.
 
     The parameter sets of h264 and hevc count one by one: mp4 and transport streams wrap them differently,
     and x265 adds a comment that names the machine's number of threads.
@@ -116,7 +116,7 @@ def _is_parameter_set(codec: str, unit: bytes) -> bool:
 
 
 def _avcc_units(data: bytes) -> Iterator[bytes]:
-    """Reads AVCDecoderConfigurationRecord, ISO 14496-15 section 5.3.3."""
+    """Read AVCDecoderConfigurationRecord, ISO 14496-15 section 5.3.3."""
     position = 5
     for mask in (0x1F, 0xFF):
         count = data[position] & mask if position < len(data) else 0
@@ -128,7 +128,7 @@ def _avcc_units(data: bytes) -> Iterator[bytes]:
 
 
 def _hvcc_units(data: bytes) -> Iterator[bytes]:
-    """Reads HEVCDecoderConfigurationRecord, ISO 14496-15 section 8.3.3."""
+    """Read HEVCDecoderConfigurationRecord, ISO 14496-15 section 8.3.3."""
     position = 23
     for _ in range(data[22] if len(data) > 22 else 0):
         count = int.from_bytes(data[position + 1 : position + 3], "big")
@@ -168,7 +168,7 @@ def read_video(
     with_sound: bool = False,
     slack_seconds: Fraction = Fraction(0),
 ) -> VideoReading:
-    """Does what `inspect_video` promises and keeps what a finished film is judged by besides."""
+    """Check a video file as `inspect_video` does, and return also what a finished film is verified by."""
     proven = check_structure(path)
     with open_media(path) as container:
         stream = find_video_stream(container, path.name)
@@ -260,7 +260,7 @@ def _describe(
 
 
 def _colour_range(context: VideoCodecContext) -> str:
-    """Names the range of the samples; containers differ in whether they spell out the usual one."""
+    """Name the range of the samples; containers differ in whether they spell out the usual one."""
     if context.color_range == ColorRange.UNSPECIFIED:
         pixels = context.format
         full = pixels is not None and (pixels.is_rgb or pixels.name.startswith("yuvj"))
@@ -274,7 +274,7 @@ def _describe_sound(stream: AudioStream) -> str:
 
 
 def _decode_tail(path: Path) -> None:
-    """Decodes from the last key frame on, and refuses what a decoder has to guess."""
+    """Decode from the last key frame on, and refuses what a decoder has to guess."""
     with open_media(path) as container:
         stream = find_video_stream(container, path.name)
         starts = [packet.dts for packet in container.demux(stream) if packet.is_keyframe]
@@ -299,7 +299,7 @@ __all__ = ["VideoFacts", "inspect_video"]
 def inspect_video(
     path: Path, *, fps: Fraction, frames: int | None = None, stop: threading.Event | None = None
 ) -> VideoFacts:
-    """Returns the facts of a video file once every packet of it was read and found right.
+    """Check every packet of a video file, and return the facts of the file.
 
     A file cut at any byte is refused, except where the cut leaves a whole, shorter file (a transport stream
     cut exactly between two frames): there `frames` tells.

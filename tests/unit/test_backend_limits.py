@@ -215,7 +215,13 @@ def test_the_proof_is_asked_for_when_files_have_come_to_rest(tmp_path: Path) -> 
     os.utime(outputs[0], (5, 5))
     touched = inspect_outputs(outputs, is_whole, grown.state)
 
-    assert [nothing.state, begun.was_checked, grown.was_checked, touched.was_checked, asked] == [None, False, False, False, []]
+    assert [nothing.state, begun.was_checked, grown.was_checked, touched.was_checked, asked] == [
+        None,
+        False,
+        False,
+        False,
+        [],
+    ]
     rested = inspect_outputs(outputs, is_whole, touched.state)
     assert rested.is_whole
     assert asked == [True]
