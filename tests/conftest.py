@@ -19,7 +19,6 @@ import devserver
 from activities.processes.programs import find_ffmpeg
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store
-from ports import find_free_port
 
 # Tests wait more than they work: three to a core keep two cores busy.
 WORKERS_PER_CORE = 3
