@@ -16,9 +16,9 @@ from scripted_agent import Remote
 from temporalio.client import Client
 
 from longtake import RenderClient
-from longtake.connection import connect
+from longtake.client import connect
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.opening import open_store
+from longtake.stores.factory import open_store
 from longtake.stores.store import Store
 
 

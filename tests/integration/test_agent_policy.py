@@ -12,7 +12,7 @@ from farm import eventually
 from minio import Minio
 from s3_stores import bucket_store
 
-from longtake.remote import RemoteOutcome
+from activities.remote.protocol import RemoteOutcome
 from longtake.stores.s3 import S3Store
 from longtake.stores.store import StoreError
 

@@ -13,7 +13,7 @@ from farm import Farm, alive, eventually, until, until_state
 from processes import ROOT
 
 from longtake import JobState, RenderClient
-from longtake.connection import connect
+from longtake.client import connect
 from ports import find_free_port
 
 pytestmark = pytest.mark.integration

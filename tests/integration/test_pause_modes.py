@@ -6,7 +6,7 @@ import pytest
 from farm import Farm, alive, eventually, serving, standing, until, until_state, worker_settings
 
 from longtake import JobHandle, JobPhase, JobState, Retry
-from longtake.requests import PauseMode
+from longtake.models.status import PauseMode
 
 pytestmark = pytest.mark.integration
 

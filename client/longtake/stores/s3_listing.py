@@ -4,8 +4,7 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from longtake.stores.s3_calls import Answered, failed
-from longtake.stores.s3_errors import Answer, refused
+from longtake.stores.s3_calls import Answered, S3Answer, failed, refused
 from longtake.stores.s3_objects import Objects, modified_ns
 from longtake.stores.store import StoredFile
 
@@ -90,7 +89,7 @@ def _abort_uploads(objects: Objects, folder: str, prefix: str) -> None:
                     Bucket=objects.keys.bucket, Key=key, UploadId=upload_id
                 ),
                 folder,
-                sees={Answer.NO_UPLOAD},
+                sees={S3Answer.NO_UPLOAD},
             )
         except Answered:
             # Its own end came first.
