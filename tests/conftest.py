@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from minio import Minio
-from minio import minio as run_minio
+from s3_server import S3Server, run_s3_server
 from s3_stores import bucket_store
 
 import devserver
@@ -57,9 +56,9 @@ async def server(temporal_program: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
-    """A MinIO for the whole session; each test takes a bucket or a prefix of its own."""
-    with run_minio(tmp_path_factory.mktemp("minio")) as running:
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server for the whole session; each test takes a bucket or a prefix of its own."""
+    with run_s3_server(tmp_path_factory.mktemp("s3-server")) as running:
         yield running
 
 
@@ -68,7 +67,7 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """An empty store of either kind."""
     if request.param == "directory":
         return DirectoryStore(tmp_path / "store")
-    return bucket_store(request.getfixturevalue("minio"), tmp_path / "scratch")
+    return bucket_store(request.getfixturevalue("s3_server"), tmp_path / "scratch")
 
 
 @pytest.fixture

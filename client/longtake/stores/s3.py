@@ -13,8 +13,8 @@ from longtake.stores.s3_connection import connect
 from longtake.stores.s3_copy import copy
 from longtake.stores.s3_download import digest_of, download
 from longtake.stores.s3_keys import Keys
-from longtake.stores.s3_objects import Objects, stored_file
-from longtake.stores.s3_upload import upload, write, write_new
+from longtake.stores.s3_objects import Objects, stored_file, write, write_new
+from longtake.stores.s3_upload import upload
 from longtake.stores.store import StoredFile, StoreError
 
 if TYPE_CHECKING:

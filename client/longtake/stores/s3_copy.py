@@ -4,9 +4,8 @@ import hashlib
 
 from longtake.stores.s3_calls import Answered
 from longtake.stores.s3_errors import Answer
-from longtake.stores.s3_objects import Objects, StoredObject, changed
+from longtake.stores.s3_objects import Objects, StoredObject, changed, write_new
 from longtake.stores.s3_parts import PartedUpload, ranges_of
-from longtake.stores.s3_upload import write_new
 from longtake.stores.store import StoreError
 
 # CopyObject would be one call, but MinIO ignores its `If-None-Match` and overwrites. What is small is read and

@@ -1,10 +1,13 @@
-"""Objects of a bucket: what is known of them, and reading them."""
+"""Objects of a bucket: what is known of them, reading them, and making them in one call."""
 
+import base64
+import hashlib
+import secrets
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from longtake.stores.s3_calls import Answered, Calls
 from longtake.stores.s3_errors import Answer
@@ -131,6 +134,60 @@ class Objects:
             self.calls.call(ask, location, sees={Answer.PRECONDITION})
         except (Answered, FileNotFoundError) as error:
             raise changed(location) from error
+
+
+def write_new(objects: Objects, location: str, body: Callable[[], bytes | IO[bytes]], sha256: bytes) -> bool:
+    """Make an object in one call unless there is one; return whether it was made here.
+
+    Args:
+        objects: The store's.
+        location: The object.
+        body: Makes the content, anew at each try.
+        sha256: Its digest.
+    """
+    token = new_token()
+    where = objects.where(location)
+    metadata = {SHA256: sha256.hex(), TOKEN: token}
+    checksum = encoded(sha256)
+    unsure = False
+    while True:
+        try:
+            objects.calls.call(
+                lambda client: client.put_object(
+                    **where, Body=body(), ChecksumSHA256=checksum, Metadata=metadata, IfNoneMatch="*"
+                ),
+                location,
+                sees={Answer.PRECONDITION},
+            )
+            return True
+        except Answered as error:
+            unsure = unsure or error.unsure
+        if not unsure:
+            return False
+        # An earlier try whose answer was lost may have made what stands there now.
+        if (standing := objects.find(location)) is not None:
+            return standing.token == token
+
+
+def write(objects: Objects, location: str, content: bytes) -> None:
+    """Make an object in one call, whatever was there."""
+    where = objects.where(location)
+    digest = hashlib.sha256(content)
+    metadata = {SHA256: digest.hexdigest(), TOKEN: new_token()}
+    checksum = encoded(digest.digest())
+    objects.calls.call(
+        lambda client: client.put_object(**where, Body=content, ChecksumSHA256=checksum, Metadata=metadata), location
+    )
+
+
+def encoded(digest: bytes) -> str:
+    """Return a digest as S3's headers have it."""
+    return base64.b64encode(digest).decode()
+
+
+def new_token() -> str:
+    """Return what tells one write from all others."""
+    return secrets.token_hex(16)
 
 
 def changed(location: str) -> StoreError:

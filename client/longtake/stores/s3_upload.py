@@ -1,17 +1,13 @@
 """Handing files in to a bucket: whole or not at all, and never over a file that stands there."""
 
-import base64
 import hashlib
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from longtake.stores.directory import file_digest
-from longtake.stores.s3_calls import Answered
-from longtake.stores.s3_errors import Answer
-from longtake.stores.s3_objects import SHA256, TOKEN, Objects
+from longtake.stores.s3_objects import Objects, encoded, write_new
 from longtake.stores.s3_parts import PartedUpload, ranges_of
 from longtake.stores.store import StoreError
 
@@ -63,50 +59,6 @@ class FileSlice:
             digest.update(piece)
         self.seek(0)
         return digest.digest()
-
-
-def write_new(objects: Objects, location: str, body: Callable[[], bytes | IO[bytes]], sha256: bytes) -> bool:
-    """Make an object in one call unless there is one; return whether it was made here.
-
-    Args:
-        objects: The store's.
-        location: The object.
-        body: Makes the content, anew at each try.
-        sha256: Its digest.
-    """
-    token = new_token()
-    where = objects.where(location)
-    metadata = {SHA256: sha256.hex(), TOKEN: token}
-    checksum = encoded(sha256)
-    unsure = False
-    while True:
-        try:
-            objects.calls.call(
-                lambda client: client.put_object(
-                    **where, Body=body(), ChecksumSHA256=checksum, Metadata=metadata, IfNoneMatch="*"
-                ),
-                location,
-                sees={Answer.PRECONDITION},
-            )
-            return True
-        except Answered as error:
-            unsure = unsure or error.unsure
-        if not unsure:
-            return False
-        # An earlier try whose answer was lost may have made what stands there now.
-        if (standing := objects.find(location)) is not None:
-            return standing.token == token
-
-
-def write(objects: Objects, location: str, content: bytes) -> None:
-    """Make an object in one call, whatever was there."""
-    where = objects.where(location)
-    digest = hashlib.sha256(content)
-    metadata = {SHA256: digest.hexdigest(), TOKEN: new_token()}
-    checksum = encoded(digest.digest())
-    objects.calls.call(
-        lambda client: client.put_object(**where, Body=content, ChecksumSHA256=checksum, Metadata=metadata), location
-    )
 
 
 def upload(objects: Objects, file: Path, location: str, *, sha256: str | None, part_bytes: int) -> bool:
@@ -168,16 +120,6 @@ def _upload_parts(
         return answer["ETag"], checksum
 
     return parted.publish(ranges_of(size, part_bytes), send)
-
-
-def encoded(digest: bytes) -> str:
-    """Return a digest as S3's headers have it."""
-    return base64.b64encode(digest).decode()
-
-
-def new_token() -> str:
-    """Return what tells one write from all others."""
-    return secrets.token_hex(16)
 
 
 def _signature(file: BinaryIO) -> tuple[int, int]:
