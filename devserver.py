@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import imageio_ffmpeg
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
@@ -264,12 +264,9 @@ async def _start(command: Sequence[str], ports: _Ports, namespace: str, log: Pat
         lock.truncate(0)
         lock.write(ports.address)
         lock.flush()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    # A new file: a server that still runs keeps the old one.
-    log.unlink(missing_ok=True)
     # A profile for a real cluster must not steer the development server.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
-    with log.open("wb") as out:
+    with _open_log(log) as out:
         # A session of its own: Ctrl-C goes to the worker, which needs the server while it shuts down.
         process = await asyncio.create_subprocess_exec(
             *end_with_parent(command),
@@ -292,10 +289,21 @@ async def _start(command: Sequence[str], ports: _Ports, namespace: str, log: Pat
         await server.stop()
         raise
     await server.stop()
+    raise _failure_of(server, log)
+
+
+def _open_log(log: Path) -> BinaryIO:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # A new file: a server that still runs keeps the old one.
+    log.unlink(missing_ok=True)
+    return log.open("wb")
+
+
+def _failure_of(server: DevServer, log: Path) -> DevServerError:
     printed = log.read_text(errors="replace")
     last = "\n".join(printed.splitlines()[-5:])
     kind = _PortConflictError if is_port_conflict(printed) else DevServerError
-    raise kind(f"No Temporal server came up at {server.address}; {log} ends:\n{last}")
+    return kind(f"No Temporal server came up at {server.address}; {log} ends:\n{last}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

