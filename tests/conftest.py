@@ -58,7 +58,10 @@ async def server(temporal_program: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An S3 server for the whole session; each test takes a bucket or a prefix of its own."""
+    """An S3 server for the whole session, or the one LONGTAKE_TEST_S3 names; each test takes a place of its own."""
+    if given := os.environ.get("LONGTAKE_TEST_S3"):
+        yield S3Server(given, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+        return
     with run_s3_server(tmp_path_factory.mktemp("s3-server")) as running:
         yield running
 

@@ -53,6 +53,9 @@ class Keys:
         inside = posixpath.normpath(path)
         if inside.startswith(("/", "../", _SCHEME.replace("//", "/"))) or inside == "..":
             raise ValueError(f"leads out of {self.url}; write a path below it, without a / before it")
+        if "\\" in inside:
+            # SeaweedFS takes it for a slash, so that a\b and a/b would be one file.
+            raise ValueError(f"{inside!r} holds a backslash, which not every service tells from /; write another character")
         location = self.url if inside == "." else f"{self.url}/{inside}"
         self.folder(location)
         return location
