@@ -168,7 +168,9 @@ def test_a_copy_never_goes_over_an_object(place: Place) -> None:
     place.put("film", b"first")
     place.put("other", b"second")
     with pytest.raises(ClientError) as raised:
-        place.client.copy_object(**place.where("film"), CopySource=place.where("other"), IfNoneMatch="*")
+        place.client.copy_object(
+            **place.where("film"), CopySource={"Bucket": place.bucket, "Key": place.key("other")}, IfNoneMatch="*"
+        )
     assert status_of(raised) == 412
     assert place.content("film") == b"first"
 
