@@ -7,10 +7,10 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 
-from activities.beating import beating
+from activities.activity_context import send_heartbeats
+from longtake.describe import last_heartbeat
+from longtake.models.messages import DrainOrder, DrainReport, Heartbeat, WaitingAttempt
 from longtake.names import RENDER_SPAN
-from longtake.running import last_beat
-from longtake.work import DrainOrder, DrainReport, Heartbeat, WaitingAttempt
 
 # Renders end when they end: asking more often would not make the job idle sooner.
 _ASK_SECONDS = 0.5
@@ -41,7 +41,7 @@ class DrainActivities:
         """
         info = activity.info()
         handle = self._client.get_workflow_handle(order.ref.id, run_id=info.workflow_run_id)
-        async with beating():
+        async with send_heartbeats():
             while True:
                 description = await handle.describe()
                 pending = description.raw_description.pending_activities
@@ -58,4 +58,4 @@ class DrainActivities:
         return WaitingAttempt(activity_id=pending.activity_id, beat=await self._beat(pending))
 
     async def _beat(self, pending: PendingActivityInfo) -> Heartbeat | None:
-        return await last_beat(pending, self._client.data_converter)
+        return await last_heartbeat(pending, self._client.data_converter)

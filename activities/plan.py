@@ -6,14 +6,14 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.accepting import Acceptance
+from activities.acceptance import Acceptance
+from activities.activity_context import send_heartbeats
+from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
-from activities.beating import beating
-from activities.places import Places
+from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, ErrorType
-from longtake.job import RenderJobSpec
-from longtake.threads import in_thread
-from longtake.work import JobPlan, PlanOrder
+from longtake.models.job import RenderJobSpec
+from longtake.models.messages import JobPlan, PlanOrder
 
 
 class PlanActivities:
@@ -29,7 +29,7 @@ class PlanActivities:
     def __init__(
         self,
         host: Host,
-        places: Callable[[], Places],
+        places: Callable[[], AllowedStores],
         check: Callable[[RenderJobSpec], None],
         *,
         search_attributes: bool,
@@ -48,7 +48,7 @@ class PlanActivities:
         Raises:
             ApplicationError: `BadJob`, never retried: what is wrong, and nothing was written.
         """
-        async with beating():
+        async with send_heartbeats():
             try:
                 return await in_thread(partial(self._plan, order))
             except BadJobError as error:

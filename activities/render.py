@@ -8,20 +8,17 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.activity_context import open_job, send_heartbeats
 from activities.attempts.attempt import MakeAttempt
 from activities.attempts.host import Host
-from activities.attempts.next_try import NextTry
-from activities.attempts.span import Span
-from activities.beating import beating
-from activities.edge import open_job
-from activities.failures import AttemptLostError
-from activities.watching.job_watch import JobWatches
-from activities.watching.other_hosts import OtherHosts
+from activities.attempts.span_attempt import RetryDue, SpanAttempt
+from activities.errors import AttemptLostError
+from activities.job_watch import JobWatches, OtherHosts
+from longtake.concurrency import in_thread
 from longtake.errors import ErrorType
+from longtake.models.messages import Heartbeat, SpanOrder, SpanReport
 from longtake.names import RENDER_SPAN
 from longtake.stores.store import StoreError
-from longtake.threads import in_thread
-from longtake.work import Heartbeat, SpanOrder, SpanReport
 
 _log = logging.getLogger(__name__)
 
@@ -58,13 +55,16 @@ class RenderActivities:
             ApplicationError: `AttemptFailed`, `AnotherHost`, `Throttled` and `AttemptLost`, retried; `ChunkFailed`,
                 when tries are used up. Each has a `SpanReport` in its details.
         """
-        async with beating(_last_heartbeat):
+        async with send_heartbeats(_last_heartbeat):
             job = await in_thread(partial(open_job, order.ref, self._host))
-        span = Span(self._host, self._make, self._others, job, order, _last_heartbeat())
+        span = SpanAttempt(self._host, self._make, self._others, job, order, _last_heartbeat())
         try:
-            async with beating(lambda: span.heartbeat), self._watches.watching(parallel=job.job.max_parallel) as watch:
+            async with (
+                send_heartbeats(lambda: span.heartbeat),
+                self._watches.watching(parallel=job.job.max_parallel) as watch,
+            ):
                 await span.render(watch)
-        except NextTry as error:
+        except RetryDue as error:
             _log.warning("job %s: %s; next try in %g s", order.ref.id, error, error.wait_seconds)
             # A delay of zero would mean none was given, and the waits for lost workers would apply.
             wait = max(timedelta(seconds=error.wait_seconds), timedelta(milliseconds=1))

@@ -9,10 +9,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from longtake.allowed_paths import roots_from
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
-from longtake.roots import roots_from
-from longtake.sentences import sentence
+from longtake.text import sentence
 
 
 class WorkerSettings(BaseModel):

@@ -24,9 +24,8 @@ from s3_server import S3Server, minio  # noqa: E402  # the checkout's root is no
 
 import devserver  # noqa: E402
 from deploy.production.programs import MINIO_CLIENT  # noqa: E402
-from longtake.stores.s3 import S3Store  # noqa: E402
-from longtake.stores.s3_connection import connect  # noqa: E402
-from longtake.stores.store import each  # noqa: E402
+from longtake.stores.s3 import S3Store, connect  # noqa: E402
+from longtake.stores.store import map_parallel  # noqa: E402
 
 SMALL_BYTES = 20_000
 _MIB = 1 << 20
@@ -72,20 +71,24 @@ class Ours:
         self._store.create(self._store.locate("first"), b"")
 
     def up(self, kind: str) -> None:
-        made = each(self._store, lambda file: self._store.put(file, self._where(file, "up")), self._files.of(kind))
+        made = map_parallel(
+            self._store, lambda file: self._store.put(file, self._where(file, "up")), self._files.of(kind)
+        )
         assert all(made)
 
     def copy(self, kind: str) -> None:
         files = self._files.of(kind)
         assert all(
-            each(self._store, lambda file: self._store.copy(self._where(file, "up"), self._where(file, "copy")), files)
+            map_parallel(
+                self._store, lambda file: self._store.copy(self._where(file, "up"), self._where(file, "copy")), files
+            )
         )
 
     def down(self, kind: str) -> None:
         def bring(file: Path) -> Path:
             return self._store.bring(self._where(file, "up"), self._into / file.relative_to(self._files.folder))
 
-        each(self._store, bring, self._files.of(kind))
+        map_parallel(self._store, bring, self._files.of(kind))
 
     def clear(self, name: str) -> None:
         self._store.remove_all(self._store.locate(name))

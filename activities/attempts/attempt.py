@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from activities.backends.backend import RenderWatcher
-from activities.stores.job_folder import OpenJob
-from activities.stores.records import Sidecar
-from longtake.planning import Chunk
-from longtake.status import RemoteStop
+from activities.stores.job_folder import OpenJob, Sidecar
+from longtake.chunks import Chunk
+from longtake.models.status import RemoteStop
 
 
 @dataclass(frozen=True)

@@ -8,27 +8,53 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from activities.attempts.bringing import bring_files, lay_out_files
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.log_shipping import shipping_log
-from activities.attempts.store_patience import when_the_store_is_back
+from activities.attempts.store_io import retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.failures import AttemptError, RefusedError
+from activities.errors import AttemptError, RefusedError
 from activities.media.audio import audio_command, audio_suffix
-from activities.media.chunk import ChunkFile
-from activities.media.encode import encode_command, image_pattern
-from activities.media.errors import DamagedOutput, MediaError
-from activities.media.facts import VideoFacts
+from activities.media.facts import ChunkFile, DamagedOutput, MediaError, VideoFacts
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
-from activities.stores.job_folder import FILM, OpenJob
-from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
-from activities.stores.records import Sidecar
-from activities.stores.standing import revoke
-from longtake.outputs import FILM_SUFFIXES, OutputKind
-from longtake.placeholders import expand
-from longtake.status import RenderJobResult
-from longtake.threads import in_thread
+from activities.media.writer import encode_command, image_pattern
+from activities.stores.job_folder import FILM, OpenJob, PublishedFile, Sidecar
+from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files
+from longtake.concurrency import in_thread
+from longtake.models.status import RenderJobResult
+from longtake.paths import FILM_SUFFIXES, OutputKind
+from longtake.stores.store import map_parallel
+from longtake.templates import expand
+
+
+def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> list[Path]:
+    """Return the files of all chunks in order; of a bucket they are fetched into the place, and proven.
+
+    Raises:
+        StoreError: A file is not what was published.
+    """
+    store = job.folder.store
+
+    def bring(numbered: tuple[int, PublishedFile]) -> Path:
+        number, file = numbered
+        return store.bring(file.path, place / f"{number:09}{Path(file.path).suffix}", sha256=file.sha256)
+
+    return map_parallel(store, bring, enumerate(_files(sidecars)))
+
+
+def lay_out_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> None:
+    """Bring all files of a bucket under the names that the job gives them, for a merge command that knows these."""
+    store = job.folder.store
+    root = f"{store.url}/"
+
+    def bring(file: PublishedFile) -> Path:
+        return store.bring(file.path, place / file.path.removeprefix(root), sha256=file.sha256)
+
+    place.mkdir(parents=True, exist_ok=True)
+    map_parallel(store, bring, _files(sidecars))
+
+
+def _files(sidecars: Sequence[Sidecar]) -> list[PublishedFile]:
+    return [file for sidecar in sidecars for file in sidecar.files]
 
 
 class FilmAttempt:
@@ -67,7 +93,7 @@ class FilmAttempt:
         if self._job.job.output is not None:
             standing = await in_thread(partial(finish_claim, self._job.folder, FILM))
         if standing is None:
-            async with self._host.inputs.in_use(self._job) as self._workdir, shipping_log(self._store, self.log):
+            async with self._host.inputs.in_use(self._job) as self._workdir, ship_log(self._store, self.log):
                 standing = await self._make()
         if standing is None:
             return RenderJobResult(frames=self._frames)
@@ -103,13 +129,13 @@ class FilmAttempt:
             await self._join(film)
         facts = await in_thread(partial(self._prove, film), self._stop)
         done = Progress(frames_done=self._frames)
-        return await when_the_store_is_back(
+        return await retry_while_store_is_away(
             partial(self._publish, film, target, facts),
             lambda message: self._watcher.progress(replace(done, message=message)),
         )
 
     async def _join(self, film: Path) -> None:
-        files = await in_thread(partial(bring_files, self._job, self._sidecars, self._dir / "chunks"))
+        files = await in_thread(partial(fetch_chunk_files, self._job, self._sidecars, self._dir / "chunks"))
         chunks = [
             ChunkFile(path, f"chunk {int(sidecar.key)}", sidecar.frames)
             for path, sidecar in zip(files, self._sidecars, strict=True)
@@ -154,7 +180,7 @@ class FilmAttempt:
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)
-        for number, path in enumerate(bring_files(self._job, self._sidecars, self._dir / "chunks")):
+        for number, path in enumerate(fetch_chunk_files(self._job, self._sidecars, self._dir / "chunks")):
             os.symlink(path, links / f"{number:09}{path.suffix}")
 
     async def _sound(self, film: Path) -> Path:
@@ -172,7 +198,7 @@ class FilmAttempt:
     async def _merge(self, film: Path | None) -> None:
         if not self._store.is_local:
             # Beside the job's inputs, in a folder of this attempt's own.
-            await in_thread(partial(lay_out_files, self._job, self._sidecars, self._workdir))
+            await in_thread(partial(lay_out_chunk_files, self._job, self._sidecars, self._workdir))
         words = {"output": str(film)} if film is not None else {}
         command = [expand(part, words) for part in self._job.job.merge_command or ()]
         resolved = self._host.programs.resolve(command, base_dir=self._workdir, field="merge_command")
@@ -229,7 +255,7 @@ class FilmAttempt:
                 attempt=self._name,
                 host=self._host.name,
                 frames=facts.frames if facts else self._frames,
-                files=hand_in(self._job.folder, [film], self._place, [target]),
+                files=stage_files(self._job.folder, [film], self._place, [target]),
                 width=facts.width if facts else None,
                 height=facts.height if facts else None,
                 duration_seconds=facts.duration_seconds if facts else None,

@@ -5,12 +5,15 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from activities.backends.backend import Backend
-from activities.processes.environment import render_environment
-from activities.processes.programs import Programs
+from activities.backends.local import LocalBackend
+from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg, render_environment
+from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import OpenJob
+from activities.stores.scratch import INPUTS_FOLDER
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,54 @@ class Host:
 def attempt_tag(job: OpenJob, *, chunk: str, attempt: str) -> dict[str, str]:
     """Return the variables that mark every process of an attempt, wherever it goes."""
     return {"LONGTAKE_JOB": job.ref.id, "LONGTAKE_CHUNK": chunk, "LONGTAKE_ATTEMPT": attempt}
+
+
+class HostSettings(Protocol):
+    """What settings say of a host, whoever renders there."""
+
+    @property
+    def allowed_commands(self) -> Sequence[str] | None:
+        """Programs that jobs may run; None allows all."""
+        ...
+
+    @property
+    def pass_env(self) -> Sequence[str]:
+        """More variables that renders see."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """Where the host works for stores that are elsewhere."""
+        ...
+
+    @property
+    def inputs_bytes(self) -> int:
+        """What fetched inputs may take."""
+        ...
+
+    @property
+    def host(self) -> str:
+        """What the host is called."""
+        ...
+
+
+def build_host(settings: HostSettings, supervisor: Supervisor, *, tools: Path) -> Host:
+    """Return what this host offers to all attempts; the supervisor must outlive them.
+
+    Args:
+        settings: What is said of it.
+        supervisor: Starts renders.
+        tools: Folder that is added to the PATH of renders; ffmpeg is put there.
+    """
+    programs = Programs(settings.allowed_commands, find_ffmpeg())
+    offer_ffmpeg(programs.ffmpeg, tools)
+    return Host(
+        backend=LocalBackend(supervisor),
+        programs=programs,
+        environ=dict(os.environ),
+        inputs=InputCache(settings.scratch / INPUTS_FOLDER, settings.inputs_bytes),
+        scratch=settings.scratch,
+        pass_env=settings.pass_env,
+        tools_dir=tools,
+        name=settings.host,
+    )

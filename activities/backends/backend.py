@@ -1,12 +1,12 @@
 """What every place to render offers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from activities.processes.usage import Usage
-from longtake.policies import ProgressSpec, Retry, Timeouts
+from longtake.models.policies import ProgressSpec, Retry, Timeouts
 
 
 @dataclass(frozen=True)
@@ -87,5 +87,44 @@ class Backend(Protocol):
         Raises:
             AttemptError: It failed, took too long, or stood still.
             AttemptLostError: It ended through no fault of its own, and the try does not count.
+        """
+        ...
+
+
+class Renderer(Protocol):
+    """One running render with all that it has started."""
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used so far, at most a second old; the total after its end."""
+        ...
+
+    async def wait(self) -> int:
+        """Return the exit code of the renderer itself; minus the signal if one ended it."""
+        ...
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Return when no process is left."""
+        ...
+
+    async def freeze(self) -> None:
+        """Return when every process stands still."""
+        ...
+
+    async def thaw(self) -> None:
+        """Let all of them go on."""
+        ...
+
+
+class Renderers(Protocol):
+    """Whoever starts renders."""
+
+    async def spawn(
+        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str]
+    ) -> Renderer:
+        """Return the started render.
+
+        Raises:
+            OSError: The program cannot be executed.
         """
         ...

@@ -5,16 +5,13 @@ import errno
 import logging
 from dataclasses import replace
 
-from activities.backends.backend import RenderTask, RenderWatcher
-from activities.backends.freezing import until_it_may_run
-from activities.backends.guard import RenderGuard
-from activities.backends.judging import raise_if_failed
-from activities.backends.renderer import Renderer, Renderers
-from activities.failures import AttemptError, AttemptLostError
-from activities.processes.errors import KeeperLostError, ProcessSurvivedError, SupervisorError
-from activities.processes.usage import Usage
-from longtake.attemptlog import AttemptLog
-from longtake.threads import to_the_end
+from activities.backends.backend import Renderer, Renderers, RenderTask, RenderWatcher
+from activities.backends.exit_status import raise_if_failed
+from activities.backends.render_monitor import RenderMonitor, wait_while_frozen
+from activities.errors import AttemptError, AttemptLostError
+from activities.processes.usage import KeeperLostError, ProcessSurvivedError, SupervisorError, Usage
+from longtake.attempt_log import AttemptLog
+from longtake.concurrency import shield_until_done
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +36,10 @@ class LocalBackend:
 
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the command to a successful end; see `Backend.render`."""
-        await until_it_may_run(watcher)
+        await wait_while_frozen(watcher)
         printed_before = AttemptLog(task.log).size
         renderer = await self._spawn(task)
-        guard = RenderGuard(renderer, task, watcher, printed_before)
+        guard = RenderMonitor(renderer, task, watcher, printed_before)
         ending = None
         try:
             ending = await guard.until_its_end()
@@ -52,7 +49,7 @@ class LocalBackend:
             has_ended = ending is not None and ending.code is not None
             # What a renderer that has ended left running would write on after its chunk counts.
             grace = 0.0 if has_ended else min(task.timeouts.grace_seconds, watcher.most_grace_seconds)
-            await to_the_end(self._leave_nothing(renderer, grace, guard, watcher))
+            await shield_until_done(self._leave_nothing(renderer, grace, guard, watcher))
         told = ending.told_of(task.name, renderer.usage)
         await asyncio.to_thread(raise_if_failed, ending, told, task, printed_before)
         return renderer.usage
@@ -67,7 +64,7 @@ class LocalBackend:
             raise AttemptError(f"{task.name} cannot be started: {error}", another_host=True) from error
 
     async def _leave_nothing(
-        self, renderer: Renderer, grace_seconds: float, guard: RenderGuard, watcher: RenderWatcher
+        self, renderer: Renderer, grace_seconds: float, guard: RenderMonitor, watcher: RenderWatcher
     ) -> None:
         """Return when no process of the render is left, however long that takes: the slot stays taken meanwhile."""
         pause = self._first_pause_seconds

@@ -9,9 +9,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from pydantic import BaseModel, ConfigDict
 
-from activities.media.errors import DamagedOutput
-from activities.media.source import AnyPacket, open_media
-from activities.media.structure import check_structure
+from activities.media.containers import AnyPacket, check_structure, open_media
+from activities.media.facts import DamagedOutput
 
 # The rate all three codecs take and video players expect.
 SAMPLE_RATE = 48000

@@ -1,5 +1,11 @@
 """What must be equal for video files to be joined."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -48,3 +54,56 @@ _COMPARED = {
     "colour_primaries": "set of colour primaries",
     "colour_transfer": "colour transfer",
 }
+
+
+class MediaError(Exception):
+    """A file is not what it must be; `sentence` says which file and what is wrong with it."""
+
+    def __init__(self, subject: str, problem: str, *, chunk: int | None = None) -> None:
+        self.subject = subject
+        self.problem = problem
+        self.chunk = chunk
+        self.sentence = f"{subject} {problem}"
+        super().__init__(self.sentence)
+
+    def about(self, subject: str, chunk: int) -> Self:
+        """Returns the same refusal told of `subject`, the chunk at position `chunk` of a join."""
+        return type(self)(subject, self.problem, chunk=chunk)
+
+
+class DamagedOutput(MediaError):
+    """The file is missing, empty, cut short, unreadable or of the wrong length: rendering again helps."""
+
+
+class MismatchedOutput(MediaError):
+    """The file is sound but differs in size, rate or codec settings: only a changed render helps."""
+
+
+class JoinStopped(Exception):
+    """Reading or joining ended early because its caller set the stop event."""
+
+
+@dataclass(frozen=True)
+class ChunkFile:
+    """One piece of the film as the join is given it.
+
+    Attributes:
+        path: The file, which is only read.
+        name: What people call the chunk, as "chunk 3".
+        frames: How many frames it must hold.
+    """
+
+    path: Path
+    name: str
+    frames: int
+
+
+@contextmanager
+def told_of(chunk: ChunkFile, index: int) -> Iterator[None]:
+    """Makes refusals of the chunk's file speak of the chunk, and leaves those of other files alone."""
+    try:
+        yield
+    except MediaError as error:
+        if error.subject != chunk.path.name:
+            raise
+        raise error.about(f"{chunk.name} ({chunk.path})", index) from error

@@ -7,10 +7,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from activities.media.audio import SoundSpan
-from activities.media.errors import DamagedOutput, MismatchedOutput
-from activities.media.facts import VideoFacts
-from activities.media.reading import read_video
-from activities.media.source import READERS
+from activities.media.containers import READERS
+from activities.media.facts import DamagedOutput, MismatchedOutput, VideoFacts
+from activities.media.video import read_video
 
 # Matroska's clock; every other container is finer.
 _CLOCK = Fraction(1, 1000)

@@ -4,20 +4,137 @@ import contextlib
 import enum
 import math
 import os
+import select
 import signal
 import socket
+import sys
 import time
 
-from activities.processes.bounded_log import BoundedLog
-from activities.processes.control_group import ControlGroup
-from activities.processes.keeper_line import KeeperLine
-from activities.processes.launch import launch
-from activities.processes.meter import Meter
+from activities.processes.child import BoundedLog, OutputPump, launch
+from activities.processes.ipc import Message, Messages, SignalInbox, encode
 from activities.processes.process_table import ProcessTable
-from activities.processes.pump import OutputPump
-from activities.processes.signal_inbox import SignalInbox
-from activities.processes.tree import PROOF_LOOKS, ProcessTree
-from activities.processes.wire import Message
+from activities.processes.process_tree import PROOF_LOOKS, ControlGroup, ProcessTree
+
+# How long the last words may take when the worker is slow to read.
+_LAST_WORDS_SECONDS = 5.0
+
+
+class KeeperChannel:
+    """Hears orders and signals, and says what happens, without ever waiting for a worker that does not read."""
+
+    def __init__(self, channel: socket.socket, inbox: SignalInbox) -> None:
+        self._channel = channel
+        self._inbox = inbox
+        self._messages = Messages()
+        self._pending = bytearray()
+        self.is_open = True
+
+    def first(self) -> Message | None:
+        """Return what the worker wants at first, or None when it has gone."""
+        while data := self._channel.recv(1 << 20):
+            if messages := self._messages.feed(data):
+                self._channel.setblocking(False)
+                return messages[0]
+        return None
+
+    def wait(self, seconds: float) -> tuple[list[Message], set[int]]:
+        """Return the orders and signals that come, after the time at the latest."""
+        poll = select.poll()
+        poll.register(self._inbox.fileno(), select.POLLIN)
+        if self.is_open:
+            poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._pending else 0))
+        ready = dict(poll.poll(max(0.0, seconds) * 1000))
+        signals = self._inbox.take() if self._inbox.fileno() in ready else set()
+        if self._channel.fileno() not in ready:
+            return [], signals
+        self._flush()
+        return self._receive(), signals
+
+    def say(self, message: Message, *, droppable: bool = False) -> None:
+        """Send a message as soon as that can be; or, when others wait already, not at all."""
+        if not self.is_open or (droppable and self._pending):
+            return
+        self._pending += encode(message)
+        self._flush()
+
+    def close(self) -> None:
+        """Send what is left, and say that there will be no more."""
+        with contextlib.suppress(OSError):
+            self._channel.settimeout(_LAST_WORDS_SECONDS)
+            self._channel.sendall(self._pending)
+        # Told, not only closed: a thread that waits for a hanging store may keep this process from ending.
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+
+    def _receive(self) -> list[Message]:
+        try:
+            data = self._channel.recv(1 << 16)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        self.is_open = self.is_open and bool(data)
+        return self._messages.feed(data)
+
+    def _flush(self) -> None:
+        try:
+            while self._pending:
+                del self._pending[: self._channel.send(self._pending)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._pending.clear()
+            self.is_open = False
+
+
+# macOS counts in bytes what Linux counts in kibibytes.
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+
+
+class UsageMeter:
+    """Sums up CPU time, bytes and memory of all children, living and ended."""
+
+    def __init__(self, table: ProcessTable) -> None:
+        self._table = table
+        self._ended_cpu = 0.0
+        self._ended_io = 0
+        self._cpu = self._seen_cpu = 0.0
+        self._io = self._seen_io = 0
+        self._peak_memory = 0
+
+    def reap(self) -> tuple[int, int] | None:
+        """Bury one dead child; return its pid and exit code, or None when none is dead.
+
+        Raises:
+            ChildProcessError: There are no children at all.
+        """
+        pid = -1
+        if self._table.exact:
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if dead is None:
+                return None
+            pid = dead.si_pid
+            # Gone with the zombie.
+            self._ended_io += self._table.io_bytes(pid)
+        pid, status, used = os.wait4(pid, os.WNOHANG)
+        if pid == 0:
+            return None
+        self._ended_cpu += used.ru_utime + used.ru_stime
+        self._peak_memory = max(self._peak_memory, used.ru_maxrss * _MAXRSS_BYTES)
+        return pid, os.waitstatus_to_exitcode(status)
+
+    def sample(self) -> list[float]:
+        """Return the fields of `Usage`."""
+        living = self._table.below(os.getpid())
+        memory = sum(entry.memory_bytes for entry in living)
+        self._peak_memory = max(self._peak_memory, memory)
+        # Grows only: what a child used that nobody waited for is lost to the host, and not taken back here.
+        cpu = self._ended_cpu + sum(entry.cpu_seconds for entry in living)
+        self._cpu, self._seen_cpu = self._cpu + max(0.0, cpu - self._seen_cpu), cpu
+        io = self._ended_io + sum(self._table.io_bytes(entry.pid) for entry in living)
+        self._io, self._seen_io = self._io + max(0, io - self._seen_io), io
+        return [round(self._cpu, 6), self._io, memory, self._peak_memory, len(living)]
+
 
 _SAMPLE_SECONDS = 1.0
 
@@ -47,8 +164,8 @@ class Keeper:
 
     def __init__(self, channel: socket.socket, table: ProcessTable) -> None:
         self._table = table
-        self._line = KeeperLine(channel, SignalInbox(signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP))
-        self._meter = Meter(table)
+        self._line = KeeperChannel(channel, SignalInbox(signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP))
+        self._meter = UsageMeter(table)
         self._phase = Phase.RUNNING
         self._pause = _FIRST_PAUSE
         self._orders: dict[Phase, list[int]] = {Phase.FROZEN: [], Phase.GONE: []}

@@ -7,18 +7,281 @@ import itertools
 import logging
 import os
 import socket
-from collections.abc import Coroutine, Mapping, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from activities.processes.control_group import ControlGroup, group_prefix
-from activities.processes.errors import ProcessSurvivedError, SupervisorError
-from activities.processes.host import HAS_EXACT_TREES, process_table
-from activities.processes.render_process import RenderProcess
-from activities.processes.supervisor_line import SupervisorLine
-from activities.processes.tree import ProcessTree
-from activities.processes.wire import Message
-from activities.processes.worker_mark import WORKER_VARIABLE, WorkerMark
+from activities.processes.ipc import Message, Messages, encode
+from activities.processes.linux_table import HAS_EXACT_TREES, process_table
+from activities.processes.orphans import WORKER_VARIABLE, WorkerMark
+from activities.processes.process_tree import ControlGroup, ProcessTree, group_prefix
+from activities.processes.supervisor_main import NUMBER
+from activities.processes.usage import KeeperLostError, ProcessSurvivedError, SupervisorError, Usage
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+# Without these some Python installations do not start; nothing else of the worker's is any business of the supervisor.
+_PASSED = ("PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+class SupervisorChannel:
+    """Asks for keepers, and hears of renders that are wholly gone."""
+
+    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
+        self._process = process
+        self._control = control
+        self._control.setblocking(False)
+        self._buried: dict[int, asyncio.Future[None]] = {}
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(control.fileno(), self._receive)
+
+    @classmethod
+    async def start(cls, *, exact: bool) -> Self:
+        """Start a supervisor.
+
+        Raises:
+            SupervisorError: That is not possible.
+        """
+        ours, theirs = socket.socketpair()
+        # Without site-packages the process, and each fork of it, is smaller by a third. Only psutil needs them.
+        options = ("-S",) if exact else ()
+        environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, *options, "-s", "-P", "-m", "activities.processes.supervisor_main"),
+                *(str(theirs.fileno()), "exact" if exact else "portable"),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+                env={**environment, "PYTHONPATH": str(_ROOT)},
+            )
+        except BaseException as error:
+            ours.close()
+            if isinstance(error, OSError):
+                raise SupervisorError(f"the supervisor of renders cannot be started: {error}") from error
+            raise
+        finally:
+            theirs.close()
+        return cls(process, ours)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the supervisor is dead."""
+        return self._lost.done()
+
+    async def keep(self, number: int, channel: socket.socket) -> None:
+        """Ask for a keeper that talks through this socket; whether it comes is seen there.
+
+        Raises:
+            OSError: The supervisor is dead.
+        """
+        self._buried[number] = asyncio.get_running_loop().create_future()
+        while True:
+            try:
+                socket.send_fds(self._control, [NUMBER.pack(number)], [channel.fileno()])
+                return
+            except BlockingIOError:
+                # So many are asked for at once that it has not come round to the others.
+                await asyncio.sleep(0.001)
+            except OSError:
+                # Known here before the loop has come round to the end of the socket.
+                self.close()
+                raise
+
+    async def buried(self, number: int) -> None:
+        """Return when the supervisor has nothing of a render any more, or is dead itself."""
+        if (burial := self._buried.get(number)) is not None:
+            await asyncio.wait([burial, self._lost], return_when=asyncio.FIRST_COMPLETED)
+            self._buried.pop(number, None)
+
+    def forget(self, number: int) -> None:
+        """Take it that nobody will ask for the burial of a render."""
+        self._buried.pop(number, None)
+
+    async def end(self) -> int:
+        """Have the supervisor end, and return its exit code."""
+        self.close()
+        return await self._process.wait()
+
+    def close(self) -> None:
+        """Have the supervisor end, without waiting for it."""
+        if not self._lost.done():
+            asyncio.get_running_loop().remove_reader(self._control.fileno())
+            self._control.close()
+            self._lost.set_result(None)
+
+    def _receive(self) -> None:
+        try:
+            data = self._control.recv(NUMBER.size)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if len(data) < NUMBER.size:
+            self.close()
+        elif (burial := self._buried.get(NUMBER.unpack(data)[0])) and not burial.done():
+            burial.set_result(None)
+
+
+class RenderProcess(asyncio.Protocol):
+    """A renderer in a session of its own, with stdin closed and its output going to a bounded log.
+
+    Made by `Supervisor.spawn`. It is the worker's end of the line to the render's keeper; closing that ends the
+    render.
+
+    Args:
+        bury: Ends what is left of a render whose keeper was killed; returns when nothing is.
+        kill_seconds: How long processes may outlive SIGKILL before that is an error.
+    """
+
+    def __init__(self, bury: Callable[[], Awaitable[None]], kill_seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._bury = bury
+        self._kill_seconds = kill_seconds
+        self._numbers = itertools.count(1)
+        self._messages = Messages()
+        self._transport: asyncio.Transport | None = None
+        self._usage = Usage()
+        self._burial: asyncio.Task[None] | None = None
+        # The keeper's first word; None when it was killed before it had one.
+        self.beginning: asyncio.Future[Message | None] = loop.create_future()
+        # None when the keeper was killed before it could tell.
+        self._exit: asyncio.Future[int | None] = loop.create_future()
+        self._gone: asyncio.Future[None] = loop.create_future()
+        self._answers: dict[int, asyncio.Future[Message]] = {}
+
+    @property
+    def pid(self) -> int:
+        """Process id of the renderer itself."""
+        beginning = self.beginning.result()
+        assert beginning is not None
+        return int(beginning["started"])
+
+    @property
+    def usage(self) -> Usage:
+        """What the tree uses: at most a second ago while it runs, in all after its end."""
+        return self._usage
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is proven that no process of the render is left."""
+        return self._gone.done()
+
+    def when_gone(self, do: Callable[[], object]) -> None:
+        """Have something done when no process of the render is left."""
+        self._gone.add_done_callback(lambda _: do())
+
+    async def wait(self) -> int:
+        """Return the exit code when the renderer itself has ended, minus the signal if one ended it.
+
+        What it printed is in the log by then. What it left running runs on until `stop`.
+
+        Raises:
+            KeeperLostError: The keeper was killed; nothing of the render is left.
+        """
+        code = await asyncio.shield(self._exit)
+        if code is None:
+            raise KeeperLostError("the process that kept the render was killed, and the render with it")
+        return code
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Return when no process of the tree is left: TERM, then KILL after the grace.
+
+        May be called again at any time, also with less grace; a cancelled call goes on without its caller.
+
+        Raises:
+            ProcessSurvivedError: Some outlive the KILL. They are killed as soon as that is possible.
+        """
+        answer = await self._order("stop", grace_seconds=grace_seconds)
+        if survivors := answer.get("survivors"):
+            raise ProcessSurvivedError(survivors, self._kill_seconds)
+
+    async def freeze(self) -> None:
+        """Return when no process of the tree runs: each is stopped where it stands, or dead."""
+        await self._order("freeze")
+
+    async def thaw(self) -> None:
+        """Return when all processes of the tree were told to go on."""
+        await self._order("thaw")
+
+    def close(self) -> None:
+        """Give the render up: its keeper kills it when it sees this end closed."""
+        if self._transport is not None:
+            self._transport.close()
+
+    async def _order(self, do: str, **words: object) -> Message:
+        number = next(self._numbers)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        if self.is_gone:
+            return {}
+        self._answers[number] = answer
+        try:
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.write(encode({"id": number, "do": do, **words}))
+            return await answer
+        finally:
+            self._answers.pop(number, None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def send(self, message: Message) -> None:
+        """Tell the keeper what to start."""
+        assert self._transport is not None
+        self._transport.write(encode(message))
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._messages.feed(data):
+            self._hear(message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.is_gone:
+            return
+        if not self.beginning.done():
+            self.beginning.set_result(None)
+        self._burial = asyncio.get_running_loop().create_task(self._be_buried())
+
+    def _hear(self, message: Message) -> None:
+        match message:
+            case {"usage": [cpu, io, memory, peak, processes]}:
+                self._usage = Usage(cpu, io, memory, peak, processes)
+            case {"started": _}:
+                self.beginning.set_result(message)
+            case {"failed": _}:
+                self.beginning.set_result(message)
+                self._end(None)
+            case {"exited": code}:
+                if not self._exit.done():
+                    self._exit.set_result(code)
+            case {"stopped": _}:
+                self._end(None)
+            case {"id": number}:
+                if (answer := self._answers.get(number)) and not answer.done():
+                    answer.set_result(message)
+
+    async def _be_buried(self) -> None:
+        await self._bury()
+        self._end(None)
+
+    def _end(self, code: int | None) -> None:
+        if not self._gone.done():
+            self._gone.set_result(None)
+        if not self._exit.done():
+            self._exit.set_result(code)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result({})
+        if self._transport is not None:
+            self._transport.close()
+
 
 _T = TypeVar("_T")
 
@@ -50,7 +313,7 @@ class Supervisor:
         self._mark = str(WorkerMark.own())
         self.group_prefix = group_prefix(self._mark) if control_groups and exact else None
         self._numbers = itertools.count(1)
-        self._line: SupervisorLine | None = None
+        self._line: SupervisorChannel | None = None
         self._starting = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._renders: set[RenderProcess] = set()
@@ -139,11 +402,11 @@ class Supervisor:
             await render.stop(0)
         raise SupervisorError("the supervisor of renders dies as soon as it is started; standard error may say why")
 
-    def _forget(self, render: RenderProcess, line: SupervisorLine, number: int) -> None:
+    def _forget(self, render: RenderProcess, line: SupervisorChannel, number: int) -> None:
         self._renders.discard(render)
         line.forget(number)
 
-    async def _connect(self, render: RenderProcess, line: SupervisorLine, number: int) -> None:
+    async def _connect(self, render: RenderProcess, line: SupervisorChannel, number: int) -> None:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -153,7 +416,7 @@ class Supervisor:
             ours.close()
             raise
 
-    async def _connected(self) -> SupervisorLine:
+    async def _connected(self) -> SupervisorChannel:
         async with self._starting:
             if self._line is None or self._line.is_lost:
                 if self._line is not None:
@@ -163,11 +426,11 @@ class Supervisor:
                         "this system has no subreaper: renders are found by process group and environment only, so "
                         "one that leaves both is not"
                     )
-                self._line = await SupervisorLine.start(exact=self.exact)
+                self._line = await SupervisorChannel.start(exact=self.exact)
             return self._line
 
     async def _bury(
-        self, line: SupervisorLine, number: int, tag: Mapping[str, str], group: ControlGroup | None
+        self, line: SupervisorChannel, number: int, tag: Mapping[str, str], group: ControlGroup | None
     ) -> None:
         """End what is left of a render whose keeper was killed."""
         await line.buried(number)

@@ -1,5 +1,6 @@
 """What a process tree uses of its host."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -22,3 +23,19 @@ class Usage:
             peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
             processes=other.processes,
         )
+
+
+class ProcessSurvivedError(Exception):
+    """Processes are still there long after SIGKILL: they sleep uninterruptibly, until a disk or driver answers."""
+
+    def __init__(self, pids: Sequence[int], seconds: float) -> None:
+        self.pids = tuple(pids)
+        super().__init__(f"processes {', '.join(map(str, pids))} are still there {seconds:g} s after SIGKILL")
+
+
+class KeeperLostError(Exception):
+    """The process that kept a render was killed; every process of the render is dead by now."""
+
+
+class SupervisorError(Exception):
+    """The process that starts renders cannot be started."""

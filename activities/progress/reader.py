@@ -1,17 +1,56 @@
 """How far one command is, read from its log and its files."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.progress.filecount import FileCount
-from activities.progress.formats import formats_of
-from activities.progress.lines import LineSplitter, text_of
-from activities.progress.ownpatterns import OwnPatterns
-from activities.progress.sign import LONGEST_MESSAGE, Sign
-from longtake.attemptlog import AttemptLog
-from longtake.plaintext import Redactor, short_line
-from longtake.policies import ProgressSpec
+from activities.progress.formats import LONGEST_MESSAGE, ProgressUpdate, formats_of
+from activities.progress.log_errors import LineSplitter, text_of
+from activities.progress.patterns import UserPatterns
+from longtake.attempt_log import AttemptLog
+from longtake.concurrency import Throttle
+from longtake.models.policies import ProgressSpec
+from longtake.text import Redactor, short_line
+
+# Counting 100,000 files takes some 50 ms, as often as progress is asked for a fifth of a core.
+_SHARE_OF_A_CORE = 0.02
+
+
+class FileCounter:
+    """Counts the files in a folder and below; the newest is taken to be still in the making.
+
+    Args:
+        folder: Where finished files appear; it may not be there yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._counting = Throttle(lambda: _files_in(str(folder)), share=_SHARE_OF_A_CORE)
+        self._counted = 0
+
+    def finished(self) -> int:
+        """Return how many files are finished; of a large folder, as of a few seconds ago."""
+        counted = self._counting.now()
+        self._counted = self._counted if counted is None else counted
+        return max(0, self._counted - 1)
+
+
+def _files_in(root: str) -> int:
+    """Count without looking into the files: what kind an entry is comes with the listing."""
+    count, folders = 0, [root]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        count += 1
+        except OSError:
+            # Not there yet, or taken away by the renderer.
+            continue
+    return count
+
 
 # More than this in one look is a renderer that prints without end: its newest words say where it is.
 _LOOK_BYTES = 64 * 1024
@@ -52,11 +91,11 @@ class ProgressReader:
         self._log = AttemptLog(log)
         self._start = start
         self._stop = stop
-        self._files = FileCount(counted_dir) if counted_dir else None
+        self._files = FileCounter(counted_dir) if counted_dir else None
         self._formats = formats_of(spec.format)
         # What is asked for secrets is asked in every format: renderers are started by scripts.
         self._words = (*{word for known in self._formats for word in known.words}, b"openjd_redacted_env:")
-        self._own = OwnPatterns(spec.patterns, spec.fatal_patterns)
+        self._own = UserPatterns(spec.patterns, spec.fatal_patterns)
         self._splitter = LineSplitter()
         self._redactor = Redactor()
         self._frames_done = 0
@@ -81,7 +120,7 @@ class ProgressReader:
         self._search(searched)
         self._follow(lines)
         if self._files is not None:
-            self._take(Sign(done=self._files.finished()))
+            self._take(ProgressUpdate(done=self._files.finished()))
         return Reading(self._frames_done, short_line(self._message, LONGEST_MESSAGE), self._fatal)
 
     def _new_lines(self) -> tuple[list[bytes], list[bytes]]:
@@ -137,7 +176,7 @@ class ProgressReader:
                     self._fail(text)
                 return
 
-    def _take(self, sign: Sign) -> None:
+    def _take(self, sign: ProgressUpdate) -> None:
         """Move on by what a line says; never back, and never past the end."""
         frames = self._stop - self._start
         says = 0

@@ -1,22 +1,71 @@
 """A job's own folder in its store: `.longtake/<job>/`."""
 
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from activities.failures import StoreNotSharedError
-from activities.stores.records import Sidecar
+from activities.errors import StoreNotSharedError
+from activities.media.facts import VideoFacts
+from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
-from longtake.job import RenderJobSpec
-from longtake.jobfile import read_chunk_list
-from longtake.outputs import BOOKKEEPING_FOLDER
-from longtake.placeholders import expand
-from longtake.planning import ChunkPlan
+from longtake.jobfile.loader import read_chunk_list
+from longtake.models.fields import Contract
+from longtake.models.job import RenderJobSpec
+from longtake.models.messages import JobRef
+from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.ranges import RangeSet
-from longtake.stores.opening import open_store
+from longtake.stores import job_records
+from longtake.stores.factory import open_store
 from longtake.stores.store import Store
-from longtake.work import JobRef
+from longtake.templates import expand
+
+
+class PublishedFile(job_records.FileRecord):
+    """One file that an attempt made and that was published under its final name."""
+
+    attempt_path: str = Field(description="location where the attempt wrote it; gone once it is published")
+
+
+class KeptFrame(Contract):
+    """One finished frame of a chunk that is not finished."""
+
+    frame: int = Field(ge=0, description="which frame of the chunk it is, counted from 0")
+    file: str = Field(pattern=r"^[0-9][^/]*$", description="name of its file, beside this record")
+    attempt: str = Field(description="name of the attempt that made it")
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+    format: str
+
+
+class KeptBatch(Contract):
+    """Frames that were verified together; written before their files appear, so that a file without one is foreign."""
+
+    frames: tuple[KeptFrame, ...]
+
+
+class Sidecar(Contract):
+    """The proof that a chunk, or the film, is finished; once it stands, the work is never done again."""
+
+    key: str = Field(description="number of the chunk, or `film`")
+    digest: str = Field(description="identity of the job's work")
+    attempt: str = Field(description="name of the attempt that made it")
+    host: str = ""
+    frames: int = 0
+    files: tuple[PublishedFile, ...]
+    video: VideoFacts | None = Field(default=None, description="stream parameters that chunks must share")
+    width: int | None = None
+    height: int | None = None
+    duration_seconds: float | None = Field(default=None, description="of the film")
+    render_seconds: float = 0
+    cpu_seconds: float = Field(default=0, description="CPU time of the attempt's processes")
+    peak_memory_bytes: int = Field(default=0, description="most memory that they had at once")
+    log: str = Field(default="", description="path of the attempt's log")
+    published_at: datetime | None = None
+
 
 FILM = "film"
 
@@ -36,7 +85,7 @@ class JobFolder:
                     claims/<chunk>.json  winners that are being published
                     attempts/<chunk>/<attempt>/  what attempts write
                     frames/<chunk>/    finished frames of chunks that are not finished
-                    remote/<chunk>/    calls of services that render, see `longtake.remote`
+                    remote/<chunk>/    calls of services that render, see `activities.remote.protocol`
                     logs/<chunk>.<attempt>.log
                     aside/             what was taken out of the way
     ```

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from activities.media.errors import MediaError
+from activities.media.facts import MediaError
 from activities.media.images import ImageFacts, check_image
-from activities.stores.job_folder import JobFolder
-from activities.stores.records import KeptBatch, KeptFrame
+from activities.stores.job_folder import JobFolder, KeptBatch, KeptFrame
 from longtake.stores.directory import file_digest
-from longtake.stores.store import StoreError, each
+from longtake.stores.store import StoreError, map_parallel
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class KeptFrames:
             return
         batch = KeptBatch(frames=tuple(record for _, record in found))
         self._store.create(f"{self.path}/{attempt}.{token}.json", batch.model_dump_json().encode())
-        each(self._store, lambda one: self._put(*one), found)
+        map_parallel(self._store, lambda one: self._put(*one), found)
 
     def _put(self, frame: FinishedFrame, record: KeptFrame) -> None:
         # Gone: another attempt has published the chunk.

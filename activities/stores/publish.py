@@ -10,23 +10,136 @@ steps costs nothing and never mixes two attempts, also when a chunk has many fil
 
 import logging
 import os
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from activities.failures import AttemptError
-from activities.stores.job_folder import JobFolder, read_record
-from activities.stores.kept_frames import KeptFrames, signature_of
-from activities.stores.neighbours import makers_of
-from activities.stores.records import PublishedFile, Sidecar
+from activities.errors import AttemptError
+from activities.media.facts import MediaError
+from activities.media.images import check_image
+from activities.stores.job_folder import FILM, JobFolder, PublishedFile, Sidecar, chunk_key, read_record
+from activities.stores.kept_frames import FinishedFrame, KeptFrames, signature_of
+from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.directory import file_digest
-from longtake.stores.store import Store, each
+from longtake.stores.store import Store, map_parallel
+
+
+def is_intact(store: Store, sidecar: Sidecar) -> bool:
+    """Tell whether the published files are still there as they were published.
+
+    A file of the right size and time, or for whose digest the store vouches, is believed; one of another time,
+    restored or exchanged, is read to be sure.
+    """
+    return all(map_parallel(store, lambda file: _is_intact(store, file), sidecar.files))
+
+
+def revoke(folder: JobFolder, key: str) -> None:
+    """Take back a finished chunk whose files were damaged afterwards, so that what is damaged is rendered again.
+
+    Of an image sequence all sound frames are kept, so that a later attempt renders only the others.
+    """
+    sidecar = folder.sidecar(key)
+    if sidecar is None:
+        return
+    brought = folder.attempt_dir(key, "revoked")
+    sound = _sound_frames(folder, sidecar, folder.store.local(brought))
+    KeptFrames(folder, key).keep(sidecar.attempt, sound)
+    folder.store.remove_all(brought)
+    kept = {frame.frame for frame in sound}
+    for frame, file in enumerate(sidecar.files):
+        with suppress(FileNotFoundError):
+            if frame in kept:
+                folder.store.remove(file.path)
+            else:
+                folder.set_aside(file.path, f"{key}.{file.path.rpartition('/')[2]}")
+    folder.set_aside(folder.sidecar_path(key), f"{key}.json")
+    folder.store.remove(folder.claim_path(key))
+
+
+def _is_intact(store: Store, file: PublishedFile) -> bool:
+    there = store.stat(file.path)
+    if there is None or there.size_bytes != file.size_bytes:
+        return False
+    if there.sha256 is not None:
+        return there.sha256 == file.sha256
+    with suppress(OSError):
+        return file.modified_ns in (0, there.modified_ns) or store.digest(file.path) == file.sha256
+    return False
+
+
+def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[FinishedFrame]:
+    """Return the files of an image sequence that still are what was published."""
+    if sidecar.key == FILM or sidecar.video is not None or sidecar.width is None:
+        return []
+    sound = []
+    for frame, file in enumerate(sidecar.files):
+        with suppress(OSError, MediaError):
+            path = folder.store.bring(file.path, place / Path(file.path).name, sha256=file.sha256)
+            before = signature_of(path.stat())
+            if file_digest(path) == file.sha256:
+                sound.append(FinishedFrame(frame, path, check_image(path), before))
+    return sound
+
+
+def find_publisher(location: str, store: Store) -> str | None:
+    """Return the job in this store that published a file, if one did."""
+    return find_publishers([location], store).get(location)
+
+
+def find_publishers(locations: Collection[str], store: Store, *, but: str | None = None) -> dict[str, str]:
+    """Return which of these files a job in this store has published, or is publishing, and which job that is.
+
+    Args:
+        locations: The files.
+        store: The store.
+        but: A job that is not asked.
+    """
+    wanted = set(locations)
+    makers: dict[str, str] = {}
+    for folder in _folders(store):
+        if folder.job_id == but:
+            continue
+        for record_path in _records(folder):
+            record = read_record(store, record_path)
+            for file in record.files if record is not None else ():
+                if file.path in wanted:
+                    makers.setdefault(file.path, folder.job_id)
+    return makers
+
+
+def find_reusable(folder: JobFolder, key: str, digest: str) -> str | None:
+    """Return another job's sidecar of the same chunk of the same work, if its files are still what it published."""
+    store = folder.store
+    for other in _folders(store):
+        sidecar = other.sidecar(key) if other.job_id != folder.job_id else None
+        if sidecar is None or sidecar.digest != digest:
+            continue
+        if all(store.stat(file.path) and store.digest(file.path) == file.sha256 for file in sidecar.files):
+            return other.sidecar_path(key)
+    return None
+
+
+def _records(folder: JobFolder) -> Iterator[str]:
+    """Return the sidecars of a job, and the claims that have none yet."""
+    done = set(map(chunk_key, folder.published()))
+    if folder.store.stat(folder.sidecar_path(FILM)):
+        done.add(FILM)
+    yield from map(folder.sidecar_path, sorted(done))
+    claimed = {name.removesuffix(".json") for name in folder.store.names(f"{folder.path}/claims")}
+    yield from map(folder.claim_path, sorted(claimed - done))
+
+
+def _folders(store: Store) -> Iterator[JobFolder]:
+    for name in store.folders(f"{store.url}/{BOOKKEEPING_FOLDER}"):
+        yield JobFolder(store, name)
+
 
 _log = logging.getLogger(__name__)
 
 
-def hand_in(folder: JobFolder, made: list[Path], place: str, targets: list[str]) -> tuple[PublishedFile, ...]:
+def stage_files(folder: JobFolder, made: list[Path], place: str, targets: list[str]) -> tuple[PublishedFile, ...]:
     """Put an attempt's files into its own place in the store and return what is to be known of them.
 
     Args:
@@ -39,10 +152,10 @@ def hand_in(folder: JobFolder, made: list[Path], place: str, targets: list[str])
         AttemptError: Somebody writes to one although its renderer has ended.
     """
     files = zip(made, targets, strict=True)
-    return tuple(each(folder.store, lambda file: _hand_in(folder.store, place, *file), files))
+    return tuple(map_parallel(folder.store, lambda file: _stage_file(folder.store, place, *file), files))
 
 
-def _hand_in(store: Store, place: str, made: Path, target: str) -> PublishedFile:
+def _stage_file(store: Store, place: str, made: Path, target: str) -> PublishedFile:
     with made.open("rb") as file:
         os.fsync(file.fileno())
     before = made.stat()
@@ -114,7 +227,7 @@ def _place_all(folder: JobFolder, claim: Sidecar) -> bool:
     """Give the winner's files their final names; False when one is neither there nor to be had."""
     store = folder.store
     strangers = []
-    for file, placed in zip(claim.files, each(store, partial(_place, store), claim.files), strict=True):
+    for file, placed in zip(claim.files, map_parallel(store, partial(_place, store), claim.files), strict=True):
         if not placed:
             if store.stat(file.attempt_path) is None:
                 return False
@@ -150,7 +263,7 @@ def _is_ours(store: Store, location: str, file: PublishedFile) -> bool:
 
 def _check_nobodys(folder: JobFolder, strangers: list[PublishedFile]) -> None:
     """Pass when none of these files is the work of another job."""
-    makers = makers_of([file.path for file in strangers], folder.store, but=folder.job_id)
+    makers = find_publishers([file.path for file in strangers], folder.store, but=folder.job_id)
     for location, job in makers.items():
         raise AttemptError(
             f"{location} stands where this job must publish, and job {job} has made it; move it away, then retry the "

@@ -1,13 +1,16 @@
 """What killed workers have left where this host works for buckets."""
 
+import fcntl
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from longtake.outputs import BOOKKEEPING_FOLDER
+from longtake.paths import BOOKKEEPING_FOLDER
 
 _log = logging.getLogger(__name__)
 
@@ -55,3 +58,57 @@ def _written_at(path: Path) -> float:
                 # Somebody is at work there.
                 return time.time()
     return newest or path.lstat().st_mtime
+
+
+# Between two looks at a lock that another has: it may be fetching gigabytes, and nobody says when it has done.
+_LOOK_SECONDS = 0.05
+
+
+@contextmanager
+def file_lock(path: Path, stop: threading.Event | None = None) -> Iterator[None]:
+    """Hold a lock while the block runs; its file is there only while somebody has it or waits for it.
+
+    Args:
+        path: The file.
+        stop: Ends the wait for the lock when it is set.
+
+    Raises:
+        InterruptedError: The wait was ended.
+    """
+    stop = stop or threading.Event()
+    while (descriptor := _try(path)) is None:
+        if stop.wait(_LOOK_SECONDS):
+            raise InterruptedError(f"told to stop while waiting for {path}")
+    try:
+        yield
+    finally:
+        # Removed while it is held: who has opened it meanwhile finds that it is not the file of this name any more.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def lock_folder(folder: Path) -> int | None:
+    """Return a descriptor that holds a lock on a folder until it is closed; None where another holds it."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+    return None
+
+
+def _try(path: Path) -> int | None:
+    """Return a descriptor that holds the lock, or None where another has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None

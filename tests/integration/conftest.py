@@ -15,11 +15,13 @@ from s3_stores import bucket_store
 from scripted_agent import Remote
 from temporalio.client import Client
 
+import devserver
 from longtake import RenderClient
-from longtake.connection import connect
+from longtake.client import connect
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.opening import open_store
+from longtake.stores.factory import open_store
 from longtake.stores.store import Store
+from ports import find_free_port
 
 
 @pytest_asyncio.fixture
@@ -41,6 +43,29 @@ def bare(client: Client, server: str, store: Path) -> Farm:
     """A farm whose workers the test starts and ends itself."""
     task_queue = f"test-{uuid.uuid4().hex[:12]}"
     return Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server_without_push(temporal_program: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Address of a server that leaves cancels to heartbeats, as those before 1.32 do."""
+    running = await devserver.start_dev_server(
+        temporal_program,
+        database=None,
+        address=f"127.0.0.1:{find_free_port()}",
+        ui_port=None,
+        push_cancels=False,
+        log=tmp_path_factory.mktemp("without-push") / "temporal.log",
+        say=lambda line: None,
+    )
+    yield running.address
+    await running.stop()
+
+
+@pytest_asyncio.fixture
+async def bare_without_push(server_without_push: str, store: Path) -> Farm:
+    """A farm on that server, whose workers the test starts and ends itself."""
+    client, task_queue = await connect(address=server_without_push), f"test-{uuid.uuid4().hex[:12]}"
+    return Farm(server_without_push, task_queue, client, RenderClient(client, task_queue=task_queue), store)
 
 
 @pytest_asyncio.fixture

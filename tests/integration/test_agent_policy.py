@@ -12,7 +12,7 @@ from farm import eventually
 from s3_server import S3Server
 from s3_stores import bucket_store
 
-from longtake.remote import RemoteOutcome
+from activities.remote.protocol import RemoteOutcome
 from longtake.stores.s3 import S3Store
 from longtake.stores.store import StoreError
 

@@ -18,12 +18,12 @@ from survivors import cpu_ticks, kill_quietly, state_of, survivors
 
 from activities.backends.backend import Progress, RenderTask
 from activities.backends.local import LocalBackend
-from activities.failures import AttemptError, AttemptLostError
-from activities.media.errors import MediaError
+from activities.errors import AttemptError, AttemptLostError
+from activities.media.facts import MediaError
 from activities.media.video import inspect_video
 from activities.processes.supervisor import Supervisor
 from activities.processes.usage import Usage
-from longtake.policies import FailureRule, ProgressSpec, Retry, Timeouts, Verdict
+from longtake.models.policies import FailureRule, ProgressSpec, Retry, Timeouts, Verdict
 
 # Longer than anything here takes on a machine that is busy with other things.
 BOUND_SECONDS = 60

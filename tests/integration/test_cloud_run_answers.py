@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 from cloud_run_front import CloudRunFront, cloud_run_front
 
-from activities.backends.calls import CallLostError
-from activities.backends.cloud_run import CloudRunService
-from activities.failures import AttemptError, ThrottledError
-from longtake.remote import RemoteOutcome, RemoteResult
+from activities.errors import AttemptError, ThrottledError
+from activities.remote.cloud_run import CloudRunService
+from activities.remote.protocol import RemoteOutcome, RemoteResult
+from activities.remote.service import CallLostError
 
 PAYLOAD = {"order": "{}", "signature": ""}
 

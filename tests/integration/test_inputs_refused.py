@@ -11,9 +11,9 @@ from projects import Project, contents
 from s3_server import S3Server
 
 from longtake import BadJobError, JobState
-from longtake.handing_in import HandingIn, handed_in
-from longtake.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
+from longtake.models.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
 from longtake.stores.store import Store
+from longtake.transfer.upload_inputs import UploadProgress, upload_inputs
 
 pytestmark = pytest.mark.integration
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_handed_in_is_one_sentence(
     (project.base / "latin" / os.fsdecode(b"\xe4.txt")).touch()
 
     with pytest.raises(BadJobError) as refused:
-        handed_in(project.job(inputs=inputs))
+        upload_inputs(project.job(inputs=inputs))
 
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -86,9 +86,9 @@ def test_what_cannot_be_handed_in_is_one_sentence(
 def test_a_file_that_changes_while_it_is_handed_in_is_refused(project: Project, films: Store) -> None:
     large = project.base / "scene" / "large.bin"
     large.write_bytes(os.urandom(20 << 20))
-    meddled: list[HandingIn] = []
+    meddled: list[UploadProgress] = []
 
-    def meddle(now: HandingIn) -> None:
+    def meddle(now: UploadProgress) -> None:
         # All are read, and nothing is sent yet.
         if now.read_bytes == now.size_bytes and not meddled:
             meddled.append(now)
@@ -97,18 +97,18 @@ def test_a_file_that_changes_while_it_is_handed_in_is_refused(project: Project, 
                 file.write(b"other content")
 
     with pytest.raises(BadJobError, match=r"scene/large\.bin was written to while it was handed in"):
-        handed_in(project.job(), tell=meddle)
+        upload_inputs(project.job(), tell=meddle)
 
     assert meddled
     assert not [name for name in contents(films) if films.digest(films.locate(content_path(name))) != name]
 
 
 def test_a_wrong_content_in_the_store_is_mended_by_the_next_hand_in(project: Project, films: Store) -> None:
-    handed_in(project.job())
+    upload_inputs(project.job())
     (one, *_) = contents(films)
     films.replace(films.locate(content_path(one)), b"x")
 
-    handed_in(project.job())
+    upload_inputs(project.job())
 
     assert films.digest(films.locate(content_path(one))) == one
 
@@ -140,7 +140,7 @@ async def test_a_bundle_that_was_never_handed_in_is_one_sentence(cloud: Farm, pr
 
 
 async def test_a_content_that_was_exchanged_is_refused(cloud: Farm, project: Project, films: Store) -> None:
-    sent = handed_in(project.job())
+    sent = upload_inputs(project.job())
     for name in contents(films):
         films.replace(films.locate(content_path(name)), b"x" * films.stat(films.locate(content_path(name))).size_bytes)  # type: ignore[union-attr]
 

@@ -10,9 +10,9 @@ from certificates import make_certificate
 from lambda_calls import aws_environment, called_service
 from lambda_service import LambdaService
 
-from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import CallLostError
-from activities.failures import AttemptError, ThrottledError
+from activities.errors import AttemptError, ThrottledError
+from activities.remote.aws_lambda import LambdaFunction
+from activities.remote.service import CallLostError
 from ports import find_free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]

@@ -15,8 +15,8 @@ from proxy import Proxy
 from s3_server import S3Server
 from s3_stores import bucket_store
 
-from activities.backends.calls import CallLostError
-from longtake.remote import RemoteOutcome
+from activities.remote.protocol import RemoteOutcome
+from activities.remote.service import CallLostError
 from longtake.stores.directory import DirectoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]

@@ -12,8 +12,8 @@ from remote_farm import services
 from s3_server import S3Server
 
 from longtake import JobState, load_job
-from longtake.backends import BackendKind
-from longtake.stores.opening import open_store
+from longtake.models.backends import BackendKind
+from longtake.stores.factory import open_store
 
 pytestmark = pytest.mark.integration
 

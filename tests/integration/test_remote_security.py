@@ -12,9 +12,9 @@ from agent_edges import Edge, cloud_run_edge, lambda_edge, refused
 from agent_jobs import SECRET, AgentJobs, signed, signed_text
 from s3_server import S3Server
 
-from activities.backends.calls import Answer, CallLostError
-from activities.failures import AttemptError
-from longtake.remote import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome, RemoteResult
+from activities.errors import AttemptError
+from activities.remote.protocol import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome, RemoteResult
+from activities.remote.service import CallLostError, ServiceAnswer
 from longtake.stores.directory import DirectoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
@@ -74,7 +74,7 @@ async def test_an_order_is_not_begun_by_two_at_the_same_moment(jobs: AgentJobs, 
     assert job.ledger.started == [0]
 
 
-def outcome_of(edge: Edge, answer: Answer | BaseException) -> RemoteOutcome | None:
+def outcome_of(edge: Edge, answer: ServiceAnswer | BaseException) -> RemoteOutcome | None:
     if isinstance(answer, BaseException):
         assert isinstance(answer, CallLostError), answer
         return None

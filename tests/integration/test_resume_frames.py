@@ -18,17 +18,17 @@ from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.backends.local import LocalBackend
-from activities.failures import AttemptError
+from activities.errors import AttemptError
 from activities.processes.programs import Programs, find_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
 from activities.stores.kept_frames import KeptFrames
-from activities.stores.standing import revoke
+from activities.stores.publish import revoke
 from longtake import FrameRange, RenderJobSpec, Timeouts
-from longtake.policies import ResumeUnit, Retry
+from longtake.models.messages import JobRef
+from longtake.models.policies import ResumeUnit, Retry
 from longtake.stores.directory import DirectoryStore
-from longtake.work import JobRef
 
 pytestmark = pytest.mark.integration
 

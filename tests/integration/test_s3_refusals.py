@@ -14,9 +14,8 @@ from s3_server import S3Server
 from s3_stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.errors import BadJobError
-from longtake.stores.opening import open_store
-from longtake.stores.s3 import S3Store
-from longtake.stores.s3_connection import connect
+from longtake.stores.factory import open_store
+from longtake.stores.s3 import S3Store, connect
 from longtake.stores.store import StoreError
 from ports import find_free_port
 

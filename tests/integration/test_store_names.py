@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.store import Store, each
+from longtake.stores.store import Store, map_parallel
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,7 @@ def test_a_listing_and_a_look_tell_the_same(any_store: Store) -> None:
 
 def test_folders_of_more_files_than_a_page_are_listed_and_removed_whole(any_store: Store) -> None:
     paths = [f"many/{index:04}.txt" for index in range(1050)] + [f"many/in/{index:04}/x" for index in range(30)]
-    assert all(each(any_store, lambda path: any_store.create(any_store.locate(path), b"x"), paths))
+    assert all(map_parallel(any_store, lambda path: any_store.create(any_store.locate(path), b"x"), paths))
     folder = any_store.locate("many")
     any_store.create(any_store.locate("many.txt"), b"a neighbour")
     assert any_store.names(folder) == [f"{index:04}.txt" for index in range(1050)]

@@ -13,7 +13,7 @@ from s3_server import S3Server
 from s3_stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.store import Store, StoredFile, each
+from longtake.stores.store import Store, StoredFile, map_parallel
 
 pytestmark = pytest.mark.integration
 
@@ -197,7 +197,9 @@ def test_a_store_inside_a_store_sees_its_own_files_only(any_store: Store, tmp_pa
 
 
 def test_work_goes_on_as_many_at_once_as_the_store_likes(any_store: Store) -> None:
-    made = each(any_store, lambda index: any_store.create(any_store.locate(f"each/{index % 40}"), b"x"), range(80))
+    made = map_parallel(
+        any_store, lambda index: any_store.create(any_store.locate(f"each/{index % 40}"), b"x"), range(80)
+    )
     assert made.count(True) == 40
     any_store.sync([any_store.locate("each")])
 

@@ -15,13 +15,13 @@ from lambda_functions import Function
 from lambda_service import lambda_service
 from s3_server import S3Server
 
-from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import Answer, CallLostError, Service
-from activities.backends.cloud_run import CloudRunService
-from activities.failures import AttemptError
-from longtake.remote import RemoteOrder, RemoteResult
+from activities.errors import AttemptError
+from activities.remote.aws_lambda import LambdaFunction
+from activities.remote.cloud_run import CloudRunService
+from activities.remote.protocol import RemoteOrder, RemoteResult
+from activities.remote.service import CallLostError, Service, ServiceAnswer
 
-HANDLER = "remote.lambda_handler.handler"
+HANDLER = "agent.lambda_handler.handler"
 
 
 @dataclass
@@ -33,13 +33,13 @@ class Edge:
     function: Function | None = None
     app: CloudRunProcess | None = None
 
-    def call(self, order: RemoteOrder) -> "asyncio.Task[Answer]":
+    def call(self, order: RemoteOrder) -> "asyncio.Task[ServiceAnswer]":
         return asyncio.ensure_future(self.service.call(signed(order)))
 
     async def render(self, order: RemoteOrder) -> RemoteResult:
         return self.result(await asyncio.wait_for(self.call(order), 90))
 
-    def result(self, answer: Answer) -> RemoteResult:
+    def result(self, answer: ServiceAnswer) -> RemoteResult:
         return RemoteResult.model_validate_json(self.service.result_in(answer))
 
     @property

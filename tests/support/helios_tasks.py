@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from activities.backends.backend import Progress, RenderTask
-from longtake.backends import CloudRunBackend, RemoteProtocol
-from longtake.policies import Timeouts
+from longtake.models.backends import CloudRunBackend, RemoteProtocol
+from longtake.models.policies import Timeouts
 
 JOB_URL = "https://files.example/job.json"
 SETTINGS = CloudRunBackend(protocol=RemoteProtocol.HELIOS, job_url=JOB_URL)

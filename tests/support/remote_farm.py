@@ -19,7 +19,7 @@ from s3_server import S3Server
 
 import devserver
 from activities.settings import WorkerSettings
-from longtake.backends import BackendKind
+from longtake.models.backends import BackendKind
 from ports import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ async def services(
             running.service = await stack.enter_async_context(service)
             running.aws |= running.service.environ
             running.function = running.service.add_function(
-                FUNCTION, "remote.lambda_handler.handler", timeout=timeout, env=environment, concurrency=concurrency
+                FUNCTION, "agent.lambda_handler.handler", timeout=timeout, env=environment, concurrency=concurrency
             )
         elif kind is BackendKind.CLOUD_RUN:
             running.url = await stack.enter_async_context(_cloud_run_app(folder, environment))
@@ -120,7 +120,7 @@ async def _cloud_run_app(folder: Path, environment: Mapping[str, str]) -> AsyncI
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *devserver.end_with_parent([sys.executable, "-m", "remote.cloud_run"]),
+            *devserver.end_with_parent([sys.executable, "-m", "agent.cloud_run"]),
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],

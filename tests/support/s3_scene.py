@@ -12,7 +12,7 @@ from s3_server import S3Server
 from s3_stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.stores.s3 import S3Store
-from longtake.stores.s3_calls import Patience
+from longtake.stores.s3_calls import RetryPolicy
 from longtake.stores.store import StoreError
 
 # A file in one piece, and one in four parts.
@@ -21,7 +21,7 @@ LARGE = os.urandom(3 * SMALL_PART_BYTES + 777)
 CONTENTS = {"small": SMALL, "large": LARGE}
 
 # A test that waits for it to run out does not wait long.
-LITTLE_PATIENCE = Patience(seconds=0.3, first_seconds=0.02, most_seconds=0.1)
+LITTLE_PATIENCE = RetryPolicy(seconds=0.3, first_seconds=0.02, most_seconds=0.1)
 
 
 @dataclass

@@ -7,15 +7,14 @@ from pathlib import Path
 import boto3
 from s3_server import S3Server
 
-from longtake.stores.s3 import S3Store
-from longtake.stores.s3_calls import Patience
-from longtake.stores.s3_connection import connect
+from longtake.stores.s3 import S3Store, connect
+from longtake.stores.s3_calls import RetryPolicy
 
 # The least that S3 takes for a part.
 SMALL_PART_BYTES = 5 << 20
 
 # What passes in a test passes in moments.
-SHORT_PATIENCE = Patience(seconds=5.0, first_seconds=0.02, most_seconds=0.2)
+SHORT_PATIENCE = RetryPolicy(seconds=5.0, first_seconds=0.02, most_seconds=0.2)
 
 
 def bucket_store(
@@ -24,7 +23,7 @@ def bucket_store(
     *,
     url: str | None = None,
     endpoint: str | None = None,
-    patience: Patience = SHORT_PATIENCE,
+    patience: RetryPolicy = SHORT_PATIENCE,
     secret_key: str | None = None,
     session: boto3.Session | None = None,
     stop: threading.Event | None = None,

@@ -12,7 +12,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 
 from longtake import JobHandle, JobState, NoSuchJobError, RenderJobSpec
-from longtake.stores.opening import open_store
+from longtake.stores.factory import open_store
 from longtake.stores.store import Store
 
 MERGE = ("sh", "-c", 'cat out/*.txt > "$1"', "sh", "{output}")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.processes.bounded_log import SEGMENT_BYTES, BoundedLog
-from longtake.attemptlog import AttemptLog, Piece
+from activities.processes.child import SEGMENT_BYTES, BoundedLog
+from longtake.attempt_log import AttemptLog, Piece
 
 NAME = "000007.ab12-chunk-7.1-1.log"
 

@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 from metadata_server import MetadataServer, claims_of, metadata_server
 
-from activities.backends.id_tokens import IdTokens
-from activities.failures import AttemptError, ThrottledError
+from activities.errors import AttemptError, ThrottledError
+from activities.remote.google_auth import IdTokens
 from ports import find_free_port
 
 AUDIENCE = "https://render-abc.a.run.app"

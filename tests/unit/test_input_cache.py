@@ -16,14 +16,14 @@ from handed_inputs import SCENE, HandIn, found_in, job_of
 from s3_server import S3Server
 from s3_stores import bucket_store
 
-from activities.stores.file_locks import locked
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob
+from activities.stores.scratch import file_lock
 from longtake import RenderJobSpec
-from longtake.inputs import InputManifest, manifest_path
-from longtake.stores.opening import open_store
+from longtake.models.inputs import InputManifest, manifest_path
+from longtake.models.messages import JobRef
+from longtake.stores.factory import open_store
 from longtake.stores.store import StoreError
-from longtake.work import JobRef
 
 LIMIT = 10**9
 
@@ -149,7 +149,7 @@ def test_a_stop_ends_the_wait_for_another_process(hand_in: HandIn, tmp_path: Pat
     threading.Timer(0.2, stop.set).start()
     began = time.monotonic()
     with (
-        locked(tmp_path / "cache" / "locks" / digest),
+        file_lock(tmp_path / "cache" / "locks" / digest),
         pytest.raises(StoreError, match="told to stop"),
         cache.laid_out(handed.job, stop),
     ):

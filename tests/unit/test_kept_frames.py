@@ -15,12 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import Damage, damage, png
 
-from activities.attempts.finished_frames import FinishedFrames
-from activities.stores.job_folder import JobFolder, chunk_key
+from activities.attempts.frame_sequence import FinishedFrameScanner
+from activities.stores.job_folder import JobFolder, Sidecar, chunk_key
 from activities.stores.kept_frames import KeptFrames
-from activities.stores.publish import finish_claim, hand_in, publish
-from activities.stores.records import Sidecar
-from activities.stores.standing import revoke
+from activities.stores.publish import finish_claim, publish, revoke, stage_files
 from longtake.stores.directory import DirectoryStore
 
 KEY = chunk_key(3)
@@ -51,7 +49,7 @@ def rendered(folder: JobFolder, frames: Iterable[int], attempt: str = "a-1", siz
 def keep(folder: JobFolder, frames: Iterable[int], attempt: str = "a-1", size: int = 8) -> KeptFrames:
     place = rendered(folder, frames, attempt, size)
     kept = KeptFrames(folder, KEY)
-    kept.keep(attempt, FinishedFrames({frame: place / f"{frame}.png" for frame in range(FRAMES)}).take())
+    kept.keep(attempt, FinishedFrameScanner({frame: place / f"{frame}.png" for frame in range(FRAMES)}).take())
     return kept
 
 
@@ -183,7 +181,7 @@ def test_attempts_that_keep_at_the_same_time_do_not_disturb_each_other(folder: J
 
 def test_a_frame_that_is_written_to_while_it_is_looked_at_is_not_kept(folder: JobFolder) -> None:
     place = rendered(folder, {0, 1})
-    found = FinishedFrames({frame: place / f"{frame}.png" for frame in (0, 1)}).take()
+    found = FinishedFrameScanner({frame: place / f"{frame}.png" for frame in (0, 1)}).take()
     (place / "1.png").write_bytes(png(1) + b"more")
     kept = KeptFrames(folder, KEY)
     kept.keep("a-1", found)
@@ -193,7 +191,7 @@ def test_a_frame_that_is_written_to_while_it_is_looked_at_is_not_kept(folder: Jo
 
 def test_a_png_counts_only_when_its_last_byte_is_there(tmp_path: Path) -> None:
     path = tmp_path / "0.png"
-    looks = FinishedFrames({0: path})
+    looks = FinishedFrameScanner({0: path})
     whole = png(0)
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -224,7 +222,7 @@ def test_a_picture_without_an_end_mark_counts_when_it_rests(
     path = tmp_path / "0.bmp"
     picture = [ffmpeg, "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=16x16", "-frames:v", "1"]
     subprocess.run([*picture, str(path)], check=True)
-    looks = FinishedFrames({0: path})
+    looks = FinishedFrameScanner({0: path})
 
     assert not looks.are_all()
     clock(1.9)
@@ -240,7 +238,7 @@ def test_a_file_of_an_unknown_kind_counts_only_when_the_next_one_is_begun(
     tmp_path: Path, clock: Callable[[float], None]
 ) -> None:
     files = {number: tmp_path / f"{number}.raw" for number in range(3)}
-    looks = FinishedFrames(files)
+    looks = FinishedFrameScanner(files)
     for number in (0, 1):
         files[number].write_bytes(b"lines")
         os.utime(files[number], ns=(number, number + 1))
@@ -255,7 +253,7 @@ def published(folder: JobFolder) -> Sidecar:
     place = rendered(folder, range(FRAMES))
     made = [place / f"{frame}.png" for frame in range(FRAMES)]
     targets = [folder.store.locate(f"out/{path.name}") for path in made]
-    files = hand_in(folder, made, str(place), targets)
+    files = stage_files(folder, made, str(place), targets)
     return publish(folder, Sidecar(key=KEY, digest="d", attempt="a-1", frames=FRAMES, files=files, width=8, height=8))
 
 
@@ -293,7 +291,7 @@ def test_of_a_damaged_chunk_the_sound_frames_are_kept(ways: dict[int, Damage | N
 
 def test_a_film_or_video_that_is_taken_back_keeps_no_frames(folder: JobFolder) -> None:
     place = rendered(folder, {0})
-    files = hand_in(folder, [place / "0.png"], str(place), [folder.store.locate("film.mp4")])
+    files = stage_files(folder, [place / "0.png"], str(place), [folder.store.locate("film.mp4")])
     publish(folder, Sidecar(key="film", digest="d", attempt="a-1", frames=1, files=files, width=8, height=8))
 
     revoke(folder, "film")

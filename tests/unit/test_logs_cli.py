@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from activities.processes.bounded_log import SEGMENT_BYTES, BoundedLog
-from longtake.attemptlog import AttemptLog
+from activities.processes.child import SEGMENT_BYTES, BoundedLog
+from longtake.attempt_log import AttemptLog
 from longtake.cli.app import main
-from longtake.cli.loglines import LogLines
-from longtake.cli.logreader import LogReader
+from longtake.cli.logs import LogLines, LogReader
 
 Captured = pytest.CaptureFixture[str]
 
@@ -163,7 +162,7 @@ def test_logs_that_vanish_or_never_were(tmp_path: Path, capsys: Captured) -> Non
 PRINT = """
 import sys
 from pathlib import Path
-from longtake.cli.logreader import LogReader
+from longtake.cli.logs import LogReader
 
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from activities.media.audio import audio_command, audio_suffix, inspect_audio
-from activities.media.errors import DamagedOutput, MediaError, MismatchedOutput
+from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput
 from activities.media.film import verify_film
-from activities.media.join import ChunkFile, join_video
+from activities.media.join import join_video
 
 Render = Callable[..., Path]
 AddSound = Callable[..., Path]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from activities.media.encode import encode_command, image_pattern
-from activities.media.errors import DamagedOutput, MediaError, MismatchedOutput
+from activities.media.facts import DamagedOutput, MediaError, MismatchedOutput
 from activities.media.film import verify_film
 from activities.media.video import inspect_video
+from activities.media.writer import encode_command, image_pattern
 
 Render = Callable[..., Path]
 FrameHashes = Callable[[Path], list[str]]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.media.errors import DamagedOutput, JoinStopped, MediaError, MismatchedOutput
-from activities.media.transport import tail_is_complete
+from activities.media.containers import tail_is_complete
+from activities.media.facts import DamagedOutput, JoinStopped, MediaError, MismatchedOutput
 from activities.media.video import inspect_video
 
 Render = Callable[..., Path]

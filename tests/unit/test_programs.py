@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.processes.environment import render_environment
-from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg
+from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg, render_environment
 from longtake.errors import BadJobError
 
 

@@ -7,10 +7,9 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.progress.ending import log_tail, telling_lines
-from activities.progress.lines import LONGEST_LINE_BYTES, LineSplitter, text_of
+from activities.progress.log_errors import LONGEST_LINE_BYTES, LineSplitter, error_lines, log_tail, text_of
 from activities.progress.reader import ProgressReader, Reading
-from longtake.policies import ProgressSpec
+from longtake.models.policies import ProgressSpec
 
 PRINTED = Path(__file__).parent / "printed"
 
@@ -86,7 +85,7 @@ def test_the_end_of_any_log_can_be_told(data: bytes) -> None:
     with TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         log.write_bytes(data)
-        told = telling_lines(log)
+        told = error_lines(log)
 
         assert len(told) <= 600
         assert _is_plain(told)

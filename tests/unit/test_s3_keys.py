@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.stores.s3_keys import Keys
-from longtake.stores.s3_parts import ranges_of
+from longtake.stores.s3_objects import Keys
+from longtake.stores.s3_transfer import ranges_of
 
 SCRATCH = Path("/scratch")
 URL = "s3://bucket/shows/one"

@@ -16,10 +16,9 @@ import pytest_asyncio
 from processtable import children
 from survivors import state_of, survivors, wait_for
 
-from activities.processes.errors import SupervisorError
-from activities.processes.render_process import RenderProcess
-from activities.processes.supervisor import Supervisor
-from activities.processes.worker_mark import WORKER_VARIABLE, WorkerMark
+from activities.processes.orphans import WORKER_VARIABLE, WorkerMark
+from activities.processes.supervisor import RenderProcess, Supervisor
+from activities.processes.usage import SupervisorError
 
 TAG = {"LONGTAKE_ATTEMPT": f"spawns-{os.getpid()}"}
 ENVIRONMENT = {"PATH": os.environ["PATH"], **TAG}

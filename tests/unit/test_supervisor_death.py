@@ -14,10 +14,9 @@ from processtable import children, living
 from render_trees import HIDDEN, HiddenWorker, noted
 from survivors import kill_quietly, state_of, survivors, until, wait_for
 
-from activities.processes.errors import KeeperLostError
-from activities.processes.render_process import RenderProcess
-from activities.processes.supervisor import Supervisor
-from activities.processes.sweep import sweep_leftovers
+from activities.processes.orphans import sweep_leftovers
+from activities.processes.supervisor import RenderProcess, Supervisor
+from activities.processes.usage import KeeperLostError
 
 
 def tag(name: str = "tree") -> dict[str, str]:

@@ -15,9 +15,8 @@ import pytest_asyncio
 from processtable import children, living, memory_bytes
 from survivors import until
 
-from activities.processes.bounded_log import SEGMENT_BYTES, BoundedLog
-from activities.processes.render_process import RenderProcess
-from activities.processes.supervisor import Supervisor
+from activities.processes.child import SEGMENT_BYTES, BoundedLog
+from activities.processes.supervisor import RenderProcess, Supervisor
 
 # What worker and keeper may grow by while a renderer prints.
 MOST_GROWTH = 20_000_000

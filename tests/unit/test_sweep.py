@@ -10,8 +10,7 @@ from contextlib import contextmanager
 import pytest
 from survivors import survivors
 
-from activities.processes.sweep import sweep_leftovers
-from activities.processes.worker_mark import WORKER_VARIABLE, WorkerMark
+from activities.processes.orphans import WORKER_VARIABLE, WorkerMark, sweep_leftovers
 
 
 @contextmanager

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from longtake.stores.s3_calls import Answered, failed
-from longtake.stores.s3_errors import Answer, refused
+from longtake.stores.s3_calls import Answered, S3Answer, failed, refused
 from longtake.stores.s3_objects import Objects, modified_ns
 from longtake.stores.store import StoredFile
 
@@ -104,7 +103,7 @@ def _abort_uploads(objects: Objects, folder: str, prefix: str) -> None:
                     Bucket=objects.keys.bucket, Key=key, UploadId=upload_id
                 ),
                 folder,
-                sees={Answer.NO_UPLOAD},
+                sees={S3Answer.NO_UPLOAD},
             )
         except Answered:
             # Its own end came first.

@@ -1,0 +1,1 @@
+"""Render chunks by services elsewhere: calling them, following their agents, and stopping these."""
