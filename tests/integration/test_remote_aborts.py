@@ -24,11 +24,12 @@ from activities.remote.call_records import CallRecords, RemoteHost
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.protocol import RemoteOutcome
 from activities.remote.service import Service
-from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake import FrameRange, RenderJobSpec, Timeouts
 from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend
 from longtake.models.messages import JobRef
 from longtake.stores.directory import DirectoryStore
+from longtake.stores.job_records import chunk_key
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
