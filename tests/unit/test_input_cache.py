@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from handed_inputs import SCENE, HandIn, found_in, job_of
-from minio import Minio
+from s3_server import S3Server
 from s3_stores import bucket_store
 
 from activities.stores.input_cache import InputCache
@@ -29,8 +29,8 @@ LIMIT = 10**9
 
 
 @pytest.fixture
-def hand_in(minio: Minio, tmp_path: Path) -> HandIn:
-    return HandIn(bucket_store(minio, tmp_path / "scratch"))
+def hand_in(s3_server: S3Server, tmp_path: Path) -> HandIn:
+    return HandIn(bucket_store(s3_server, tmp_path / "scratch"))
 
 
 def test_inputs_are_laid_out_as_they_were_handed_in(hand_in: HandIn, tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def _use(url: str, cache: str, job: str, barrier: "multiprocessing.Barrier", tol
 
 
 def test_processes_that_come_at_once_fetch_each_content_once(
-    hand_in: HandIn, tmp_path: Path, minio: Minio, monkeypatch: pytest.MonkeyPatch
+    hand_in: HandIn, tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in minio.environment.items():
+    for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     files = {f"d{n % 7}/{n}.bin": secrets.token_bytes(5000) for n in range(100)} | {"big.bin": os.urandom(8 << 20)}
     handed = hand_in(files)

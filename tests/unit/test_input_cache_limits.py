@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from handed_inputs import SCENE, HandIn, bytes_in, found_in
-from minio import Minio
+from s3_server import S3Server
 from s3_stores import bucket_store
 
 from activities.stores.input_cache import InputCache
@@ -19,8 +19,8 @@ LIMIT = 10**9
 
 
 @pytest.fixture
-def hand_in(minio: Minio, tmp_path: Path) -> HandIn:
-    return HandIn(bucket_store(minio, tmp_path / "scratch"))
+def hand_in(s3_server: S3Server, tmp_path: Path) -> HandIn:
+    return HandIn(bucket_store(s3_server, tmp_path / "scratch"))
 
 
 def test_what_was_not_used_for_longest_goes_first(hand_in: HandIn, tmp_path: Path) -> None:
