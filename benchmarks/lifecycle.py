@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ports import find_free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
@@ -23,7 +25,7 @@ from rich.table import Table  # noqa: E402
 
 import devserver  # noqa: E402
 from longtake import RenderClient  # noqa: E402
-from longtake.connection import connect  # noqa: E402
+from longtake.client import connect  # noqa: E402
 
 # A killed worker's chunks wait for the server's heartbeat timeout of 10 s: these runs are the long ones.
 _RUNS_PER_KILL = 10
@@ -36,7 +38,7 @@ async def measure(folder: Path, runs: int, say: Console) -> tuple[dict[str, list
     server = await devserver.start_dev_server(
         await asyncio.to_thread(devserver.find_temporal, say.print),
         database=None,
-        address=f"127.0.0.1:{devserver.free_port()}",
+        address=f"127.0.0.1:{find_free_port()}",
         ui_port=None,
         log=folder / "temporal.log",
         say=say.print,

@@ -11,11 +11,11 @@ from cloud_run_front import CloudRunFront, Deed, cloud_run_front
 from metadata_server import MetadataServer, metadata_server
 from proxy import Proxy
 
-import devserver
-from activities.backends.calls import CallLostError
-from activities.backends.cloud_run import CloudRunService
-from activities.backends.id_tokens import IdTokens
-from activities.failures import AttemptError
+from activities.errors import AttemptError
+from activities.remote.cloud_run import CloudRunService
+from activities.remote.google_auth import IdTokens
+from activities.remote.service import CallLostError
+from ports import find_free_port
 
 PAYLOAD = {"jobPath": "http://files/job.json", "chunkIndex": 7}
 
@@ -94,7 +94,7 @@ async def test_an_order_that_the_agent_refuses_is_not_sent_again(front: CloudRun
 
 
 async def test_a_service_that_cannot_be_reached_has_begun_nothing() -> None:
-    service = CloudRunService(f"http://127.0.0.1:{devserver.free_port()}", concurrency=1)
+    service = CloudRunService(f"http://127.0.0.1:{find_free_port()}", concurrency=1)
 
     with pytest.raises(CallLostError, match=r"cannot be reached at http:.*: Connection refused") as lost:
         await service.call(PAYLOAD)
@@ -118,7 +118,7 @@ async def test_a_broken_connection_leaves_open_whether_the_worker_works(
 async def test_a_service_that_never_answers_is_left_at_its_limit(
     front: CloudRunFront, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.backends.cloud_run._MARGIN_SECONDS", 0.2)
+    monkeypatch.setattr("activities.remote.cloud_run._MARGIN_SECONDS", 0.2)
     front.otherwise = Deed.HOLD
 
     with pytest.raises(CallLostError, match=r"gave no answer within 0\.3 s") as lost:
@@ -129,7 +129,7 @@ async def test_a_service_that_never_answers_is_left_at_its_limit(
 
 
 async def test_a_cut_cable_is_noticed_at_the_limit(front: CloudRunFront, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities.backends.cloud_run._MARGIN_SECONDS", 0.2)
+    monkeypatch.setattr("activities.remote.cloud_run._MARGIN_SECONDS", 0.2)
     async with Proxy(front.url.removeprefix("http://")) as way:
         way.cut()
         with pytest.raises(CallLostError) as lost:

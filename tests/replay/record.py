@@ -15,6 +15,8 @@ from collections.abc import Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from ports import find_free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
@@ -23,11 +25,10 @@ from remote_farm import services  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
-from longtake.backends import BackendKind  # noqa: E402
-from longtake.connection import connect  # noqa: E402
-from longtake.policies import FailurePolicy  # noqa: E402
-from longtake.requests import PauseMode  # noqa: E402
-from longtake.status import JobPhase  # noqa: E402
+from longtake.client import connect  # noqa: E402
+from longtake.models.backends import BackendKind  # noqa: E402
+from longtake.models.policies import FailurePolicy  # noqa: E402
+from longtake.models.status import JobPhase, PauseMode  # noqa: E402
 
 HISTORIES = Path(__file__).with_name("histories")
 
@@ -157,7 +158,7 @@ async def record(names: Collection[str]) -> None:
     base = Path(tempfile.gettempdir()) / "longtake-recording"
     shutil.rmtree(base, ignore_errors=True)
     program = await asyncio.to_thread(devserver.find_temporal, print)
-    address = f"127.0.0.1:{devserver.free_port()}"
+    address = f"127.0.0.1:{find_free_port()}"
     base.mkdir()
     server = await devserver.start_dev_server(
         program, database=None, address=address, ui_port=None, log=base / "temporal.log", say=print

@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import devserver
+from ports import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class CloudRunProcess:
-    """A `python -m remote.cloud_run` that takes requests at `url`."""
+    """A `python -m agent.cloud_run` that takes requests at `url`."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, log: Path) -> None:
         self._process = process
@@ -47,11 +48,11 @@ async def cloud_run_process(
     folder: Path, environ: Mapping[str, str], *, port: int | None = None
 ) -> AsyncIterator[CloudRunProcess]:
     """Run the app until the block ends; nothing but these variables is in its environment."""
-    port = port or devserver.free_port()
+    port = port or find_free_port()
     log = folder / f"cloud-run-{os.urandom(4).hex()}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *devserver.ending_with_parent([sys.executable, "-m", "remote.cloud_run"]),
+            *devserver.end_with_parent([sys.executable, "-m", "agent.cloud_run"]),
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],

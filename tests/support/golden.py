@@ -102,6 +102,9 @@ class Normal:
             return {self.text(name): self.message(item, name) for name, item in value.items()}
         if isinstance(value, list):
             return [self.message(item) for item in value]
+        if key == "found":
+            # What `doctor` finds: versions, and where they are installed.
+            value = re.sub(r"\bn?\d+\.\d+[\w.+-]*", "<version>", re.sub(r"\([^)]*\)", "(<details>)", self.text(value)))
         if key in _MEASURED and isinstance(value, int | float):
             return "<number>"
         return self.text(value) if isinstance(value, str) else value
