@@ -33,7 +33,7 @@ from activities.attempts.host import build_host
 from activities.drain import DrainActivities
 from activities.job_watch import JobWatches, OtherHosts, worker_identity
 from activities.plan import PlanActivities
-from activities.processes.orphans import sweep_leftovers
+from activities.processes.orphans import kill_orphans
 from activities.processes.supervisor import Supervisor
 from activities.remote.call_records import RemoteHost, is_left_running
 from activities.remote.services import Services, remote_attempts
@@ -177,7 +177,7 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    if swept := await asyncio.to_thread(sweep_leftovers):
+    if swept := await asyncio.to_thread(kill_orphans):
         _say(f"ended {len(swept)} processes that a killed worker had left behind: {', '.join(map(str, swept))}")
     await asyncio.to_thread(clear_scratch, settings.scratch)
     # Python's own six threads of a small host would let file work delay looking up the hosts of services.
