@@ -15,8 +15,8 @@ from processtable import carrying
 from production import open_folder
 
 import devserver
-from deploy.production.settings import free_port
 from longtake.client import connect
+from ports import find_free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +32,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def ports() -> dict[str, str]:
-    return {name: str(free_port()) for name in ("TEMPORAL_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT")}
+    return {name: str(find_free_port()) for name in ("TEMPORAL_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT")}
 
 
 @asynccontextmanager

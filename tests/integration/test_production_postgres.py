@@ -8,14 +8,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from deploy.production.debian import PackageError, unpack
 
 import devserver
-from deploy.production.accounts import Account
-from deploy.production.component import ProductionError, run_once
-from deploy.production.debian import PackageError, unpack
+from deploy.production.component import Account, ProductionError, run_once
+from deploy.production.compose import ROOT
 from deploy.production.postgres import Cluster, find_postgres, postgres_environment
 from deploy.production.programs import TEMPORAL_SQL_TOOL
-from deploy.production.settings import ROOT, free_port
+from ports import find_free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.farm]
 
@@ -60,7 +60,7 @@ async def make_database(port: int, password: str, log: Path) -> None:
 
 
 async def test_it_is_there_again_after_a_kill(cluster: Cluster, account: Account, tmp_path: Path) -> None:
-    port = free_port()
+    port = find_free_port()
     server = cluster.component(COMMAND, port, tmp_path / "postgres.log")
     await server.start()
     try:
@@ -81,7 +81,7 @@ async def test_it_is_there_again_after_a_kill(cluster: Cluster, account: Account
 
 
 async def test_a_wrong_password_is_refused(cluster: Cluster, tmp_path: Path) -> None:
-    port = free_port()
+    port = find_free_port()
     server = cluster.component(COMMAND, port, tmp_path / "postgres.log")
     await server.start()
     try:
@@ -93,7 +93,7 @@ async def test_a_wrong_password_is_refused(cluster: Cluster, tmp_path: Path) -> 
 
 
 async def test_what_does_not_come_up_says_why(cluster: Cluster, tmp_path: Path) -> None:
-    server = cluster.component([*COMMAND, "-c", "shared_buffers=none"], free_port(), tmp_path / "postgres.log")
+    server = cluster.component([*COMMAND, "-c", "shared_buffers=none"], find_free_port(), tmp_path / "postgres.log")
 
     with pytest.raises(ProductionError, match=r"^postgres did not come up; .*postgres\.log ends:\n.*shared_buffers"):
         await server.start()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from farm import Farm
 
+from deploy.production.compose import ROOT
 from deploy.production.farm import ProductionFarm
-from deploy.production.settings import ROOT
 from longtake import RenderClient
 from longtake.client import connect
 
