@@ -15,7 +15,7 @@ from deploy.production.component import Account, Component, ProductionError, run
 from deploy.production.compose import ROOT, ComposeFile, Ports, read_variables
 from deploy.production.postgres import Cluster, find_postgres
 from deploy.production.programs import offer_programs
-from deploy.production.s3_server import can_list_buckets, find_internal_ports
+from deploy.production.s3_server import INTERNAL_PORTS, can_list_buckets, find_internal_ports, remove_sockets
 from ports import find_free_port, is_port_conflict
 
 # What belongs to another farm must not steer this one.
@@ -146,12 +146,10 @@ class ProductionFarm:
 
     async def _start_s3(self) -> None:
         def make() -> Component:
-            environment = self._environment(
-                "s3",
-                S3_BIND="127.0.0.1",
-                S3_LISTEN_PORT=str(self.ports.s3),
-                S3_INTERNAL_PORT=str(find_internal_ports()),
-            )
+            inside = find_internal_ports()
+            listen = {"S3_BIND": "127.0.0.1", "S3_LISTEN_PORT": str(self.ports.s3), "S3_INTERNAL_PORT": str(inside)}
+            environment = self._environment("s3", **listen)
+            self._stack.callback(remove_sockets, {self.ports.s3, *range(inside, inside + INTERNAL_PORTS)})
             keys = environment["S3_ADMIN_ACCESS_KEY"], environment["S3_ADMIN_SECRET_KEY"]
 
             async def ready(component: Component) -> bool:

@@ -7,6 +7,7 @@ boto3 is: in the image of a worker, and in a checkout.
 import os
 import sys
 import time
+from contextlib import suppress
 
 import boto3
 from botocore.config import Config
@@ -25,10 +26,8 @@ def make_bucket(endpoint: str, admin: tuple[str, str], worker: tuple[str, str]) 
         boto3.Session(*keys, region_name="us-east-1").client("s3", endpoint_url=endpoint, config=config)
         for keys in (admin, worker)
     )
-    try:
+    with suppress(for_admin.exceptions.BucketAlreadyOwnedByYou, for_admin.exceptions.BucketAlreadyExists):
         for_admin.create_bucket(Bucket=BUCKET)
-    except (for_admin.exceptions.BucketAlreadyOwnedByYou, for_admin.exceptions.BucketAlreadyExists):
-        pass
     probe = f".longtake-probe-{os.urandom(8).hex()}"
     for_worker.put_object(Bucket=BUCKET, Key=probe, Body=b"")
     for_worker.delete_object(Bucket=BUCKET, Key=probe)

@@ -17,7 +17,13 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deploy.production.s3_server import can_list_buckets, find_internal_ports, find_seaweedfs
+from deploy.production.s3_server import (
+    INTERNAL_PORTS,
+    can_list_buckets,
+    find_internal_ports,
+    find_seaweedfs,
+    remove_sockets,
+)
 from devserver import end_with_parent
 from ports import find_free_port, is_port_conflict
 
@@ -131,7 +137,7 @@ def run_s3_server(
     access_key, secret_key = access_key or secrets.token_hex(8), secret_key or secrets.token_hex(16)
     for _ in range(_STARTS):
         server = S3Server(f"http://127.0.0.1:{port or find_free_port()}", access_key, secret_key)
-        process, inside = _start(server, folder, roles)
+        process, ports = _start(server, folder, roles)
         try:
             if _is_ready_in_time(server, process):
                 yield server
@@ -139,9 +145,7 @@ def run_s3_server(
         finally:
             process.kill()
             process.wait()
-            for socket in Path("/tmp").glob("seaweedfs-*.sock"):
-                if any(socket.stem.endswith(f"-{number}") for number in inside):
-                    socket.unlink(missing_ok=True)
+            remove_sockets(ports)
             if port is None:
                 shutil.rmtree(folder / "data", ignore_errors=True)
         end = (folder / "s3-server.log").read_text(errors="replace")[-2000:]
@@ -174,7 +178,7 @@ def _start(server: S3Server, folder: Path, roles: Path) -> tuple["subprocess.Pop
             cwd=folder,
         )
     server.pid = process.pid
-    return process, {url.port or 0, *range(inside, inside + 7)}
+    return process, {url.port or 0, *range(inside, inside + INTERNAL_PORTS)}
 
 
 def _is_ready_in_time(server: S3Server, process: "subprocess.Popen[bytes]") -> bool:
