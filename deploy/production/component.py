@@ -16,7 +16,10 @@ from typing import Self
 import psutil
 
 from devserver import end_with_parent
+from ports import is_port_conflict
 
+# Starts of a server whose port another process takes between its choice and its use.
+_STARTS = 5
 # Long enough for a server that mends its files after a crash on a busy machine.
 _START_SECONDS = 90.0
 
@@ -192,6 +195,29 @@ class Component:
         _, left = await asyncio.to_thread(psutil.wait_procs, children, timeout=self._stop_seconds)
         if left:
             raise ProductionError(f"{len(left)} processes outlived {self.name}: {left}")
+
+
+async def start_component(make: Callable[[], Component], on_port_conflict: Callable[[Component], None]) -> Component:
+    """Start a component and return it; make another where one of its ports was taken before it listened there.
+
+    Args:
+        make: Makes the component, with ports that are free.
+        on_port_conflict: Called with the component that has ended for want of a port, before the next is made.
+
+    Raises:
+        ProductionError: It did not come up.
+    """
+    for starts_left in reversed(range(_STARTS)):
+        component = make()
+        try:
+            await component.start()
+        except ProductionError:
+            if not starts_left or not is_port_conflict(component.printed):
+                raise
+            on_port_conflict(component)
+        else:
+            break
+    return component
 
 
 async def run_once(

@@ -11,17 +11,15 @@ from types import TracebackType
 from typing import Self
 
 import devserver
-from deploy.production.component import Account, Component, ProductionError, run_once
+from deploy.production.component import Account, Component, run_once, start_component
 from deploy.production.compose import ROOT, ComposeFile, Ports, read_variables
 from deploy.production.postgres import Cluster, find_postgres
 from deploy.production.programs import offer_programs
 from deploy.production.s3_server import INTERNAL_PORTS, can_list_buckets, find_internal_ports, remove_sockets
-from ports import find_free_port, is_port_conflict
+from ports import find_free_port
 
 # What belongs to another farm must not steer this one.
 _NOT_INHERITED = ("TEMPORAL_", "LONGTAKE_", "AWS_", "POSTGRES_", "SQL_", "S3_", "WEED_", "PG")
-# Starts of a server whose port another process takes between its choice and its use.
-_STARTS = 5
 # What server.yaml lets a farm choose besides the ports of the frontend.
 _TEMPORAL_PORTS = ["FRONTEND_MEMBERSHIP_PORT"]
 _TEMPORAL_PORTS += [
@@ -190,28 +188,19 @@ class ProductionFarm:
         await asyncio.gather(*(worker.stop() for worker in self.workers))
 
     async def _start(self, make: Callable[[], Component], *ports: str) -> Component:
-        """Start a component, and again on other ports where another process was quicker to take one.
-
-        Args:
-            make: Makes the component with the ports that are to be tried.
-            ports: Which of the farm's it listens on.
+        """Start a component, and again where another process takes one of its ports, of which `ports` are the farm's.
 
         Raises:
             ProductionError: It did not come up.
             PortTakenError: A port that the user has named is taken.
         """
-        for starts_left in reversed(range(_STARTS)):
-            component = make()
-            self._stack.push_async_callback(component.stop)
-            try:
-                await component.start()
-            except ProductionError:
-                if not starts_left or not is_port_conflict(component.printed):
-                    raise
-                self._say(f"Another process took a port of {component.name}: starting it again.")
-                self.ports = self.ports.without_taken(ports, self._say)
-            else:
-                break
+
+        def renew_ports(component: Component) -> None:
+            self._say(f"Another process took a port of {component.name}: starting it again.")
+            self.ports = self.ports.without_taken(ports, self._say)
+
+        component = await start_component(make, renew_ports)
+        self._stack.push_async_callback(component.stop)
         return component
 
     async def _once(self, service: str, **settings: str) -> None:
