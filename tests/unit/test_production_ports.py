@@ -13,7 +13,10 @@ from deploy.production.component import Component, ProductionError, start_compon
 from deploy.production.compose import Ports
 from ports import PortTakenError, find_free_port
 
-LISTEN = "import socket, sys, time; socket.create_server(('127.0.0.1', int(sys.argv[1]))); print('up', flush=True); time.sleep(60)"
+LISTEN = (
+    "import socket, sys, time; socket.create_server(('127.0.0.1', int(sys.argv[1]))); print('up', flush=True); "
+    "time.sleep(60)"
+)
 
 
 @pytest.fixture
@@ -58,7 +61,8 @@ def server(port: int, log: Path) -> Component:
 
 
 async def test_a_server_that_loses_its_port_is_started_on_another(taken: int, tmp_path: Path) -> None:
-    ports, lost = iter([taken, taken, find_free_port()]), []
+    ports = iter([taken, taken, find_free_port()])
+    lost: list[Component] = []
 
     started = await start_component(lambda: server(next(ports), tmp_path / "log"), lost.append)
 

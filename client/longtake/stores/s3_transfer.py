@@ -490,7 +490,7 @@ def _prove(found: StoredObject, digest: str, wanted: str | None, location: str) 
 # is small is read and written, which is two calls; a copy in parts is six.
 _SMALL_BYTES = 1 << 20
 
-# A call that is answered within the client's time limit where the server reads and writes every byte, as SeaweedFS does.
+# A call that is answered within the client's time limit where the server reads and writes every byte (SeaweedFS).
 _PART_BYTES = 64 << 20
 
 
