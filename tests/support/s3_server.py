@@ -36,6 +36,8 @@ _START_SECONDS = 60.0
 _STARTS = 5
 # Every bucket takes seven volumes, so that hundreds of buckets need many small ones.
 _VOLUMES = ["-volume.max=5000", "-master.volumeSizeLimitMB=64"]
+# The key of the workers is told from the administrator's, so that four values tell all of a server.
+_WORKER = "worker"
 # A role that everybody with a key may take and that may do everything: what a session may do is up to its own policy.
 _ROLE = "arn:aws:iam::123456789012:role/tests"
 _ROLES = {
@@ -107,6 +109,10 @@ class S3Server:
             answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"], region_name="us-east-1"
         )
 
+    def worker_session(self) -> boto3.Session:
+        """Return the credentials that workers have in the box: those for its bucket `longtake`."""
+        return boto3.Session(_WORKER, _WORKER + self.secret_key, region_name="us-east-1")
+
     def bucket(self, name: str | None = None) -> str:
         """Return a bucket, made if need be: that of this name, or a new one."""
         name = name or f"test-{secrets.token_hex(6)}"
@@ -161,8 +167,8 @@ def _start(server: S3Server, folder: Path, roles: Path) -> tuple["subprocess.Pop
         "PATH": f"{find_seaweedfs().parent}:/usr/bin:/bin",
         "S3_ADMIN_ACCESS_KEY": server.access_key,
         "S3_ADMIN_SECRET_KEY": server.secret_key,
-        "AWS_ACCESS_KEY_ID": "worker",
-        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
+        "AWS_ACCESS_KEY_ID": _WORKER,
+        "AWS_SECRET_ACCESS_KEY": _WORKER + server.secret_key,
         "S3_DATA": str(folder / "data"),
         "S3_BIND": str(url.hostname),
         "S3_LISTEN_PORT": str(url.port),
