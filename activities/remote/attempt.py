@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Literal, assert_never
 
-from pydantic import ValidationError
-
 from activities.attempts.attempt import Bill
 from activities.attempts.store_io import attempt_failure
 from activities.backends.backend import RenderWatcher
@@ -96,12 +94,9 @@ class ServiceCall:
             failure = AttemptError(str(error))
         else:
             try:
-                return RemoteResult.model_validate_json(self._service.result_in(answer))
+                return self._service.result_in(answer)
             except AttemptError as error:
                 failure = error
-            except ValidationError:
-                where = self.call.where
-                failure = AttemptError(f"{where} gave an answer of another version; use one version on both sides")
             patience = replace(patience, begin_seconds=0, silent_seconds=patience.crashed_seconds)
         worked = signs.called_seconds
         # What has begun may live on although its call is over.

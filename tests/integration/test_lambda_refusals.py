@@ -29,15 +29,18 @@ def function(service: LambdaService) -> LambdaFunction:
     return LambdaFunction("answer", concurrency=8)
 
 
-async def test_throttled_calls_say_how_long_to_wait(service: LambdaService, function: LambdaFunction) -> None:
-    headers = {"Retry-After": "7"}
+@pytest.mark.parametrize(("retry_after", "wait_seconds"), [("7", 7), ("99999999", 600), ("soon", None)])
+async def test_throttled_calls_say_how_long_to_wait(
+    service: LambdaService, function: LambdaFunction, retry_after: str, wait_seconds: float | None
+) -> None:
+    headers = {"Retry-After": retry_after}
     service.refuse_next(429, "TooManyRequestsException", "Rate Exceeded.", headers, Reason="CallerRateLimitExceeded")
     before = len(service.arrivals), len(service.invocations)
 
     with pytest.raises(ThrottledError, match=r"Rate Exceeded\. \(CallerRateLimitExceeded\)") as caught:
         await function.call({"answer": 1})
 
-    assert caught.value.wait_seconds == 7
+    assert caught.value.wait_seconds == wait_seconds
     assert (len(service.arrivals), len(service.invocations)) == (before[0] + 1, before[1]), "sent once"
 
 

@@ -13,7 +13,7 @@ from agent_jobs import SECRET, AgentJobs, signed, signed_text
 from s3_server import S3Server
 
 from activities.errors import AttemptError
-from activities.remote.protocol import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome, RemoteResult
+from activities.remote.protocol import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome
 from activities.remote.service import CallLostError, ServiceAnswer
 from longtake.stores.directory import DirectoryStore
 
@@ -52,7 +52,7 @@ async def test_what_no_worker_has_signed_is_refused_and_leaves_nothing(jobs: Age
 async def test_an_order_runs_once_whoever_sends_it_again(jobs: AgentJobs, edge: Edge) -> None:
     job = jobs.texts("--exit", "3")
     payload = signed(order := job.order())
-    first = RemoteResult.model_validate_json(edge.service.result_in(await edge.service.call(payload)))
+    first = edge.service.result_in(await edge.service.call(payload))
     assert first.outcome is RemoteOutcome.FAILED
     before = job.everything()
 

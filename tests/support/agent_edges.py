@@ -40,7 +40,7 @@ class Edge:
         return self.result(await asyncio.wait_for(self.call(order), 90))
 
     def result(self, answer: ServiceAnswer) -> RemoteResult:
-        return RemoteResult.model_validate_json(self.service.result_in(answer))
+        return self.service.result_in(answer)
 
     @property
     def log(self) -> str:

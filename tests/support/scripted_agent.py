@@ -125,10 +125,10 @@ class ScriptedService:
             self.hung_up += 1
             raise
 
-    def result_in(self, answer: ServiceAnswer) -> bytes:
+    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
         if answer.status != 200:
             raise AttemptError(answer.body.decode())
-        return answer.body
+        return RemoteResult.model_validate_json(answer.body)
 
     def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
         raise AssertionError("no Helios worker")
