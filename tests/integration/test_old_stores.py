@@ -11,13 +11,13 @@ from commandline import Ran, command_line
 from farm import Farm, serving, until
 from films import frame_digests
 from kept_files import everything
-from minio import Minio
+from longtake.backends import BackendKind
 from old_stores import FOLDER, VERSIONS, OldStore, job_files, recorded
 from remote_farm import services
+from s3_server import S3Server
 from stored_jobs import here
 
 from longtake import JobHandle, JobState, JobStatus, RenderJobSpec
-from longtake.backends import BackendKind
 
 pytestmark = pytest.mark.integration
 
@@ -27,10 +27,10 @@ FRAMES_SCRIPT = FOLDER / "scripts" / "frames.sh"
 class Old:
     """An old store, and a farm of this version that may use it."""
 
-    def __init__(self, farm: Farm, store: OldStore, minio: Minio, tmp_path: Path) -> None:
+    def __init__(self, farm: Farm, store: OldStore, s3_server: S3Server, tmp_path: Path) -> None:
         self.farm = farm
         self.store = store
-        self._minio = minio
+        self._s3_server = s3_server
         self._tmp_path = tmp_path
         self._prefix = "bucket-" if store.url.startswith("s3://") else ""
 
@@ -42,7 +42,9 @@ class Old:
 
     def files(self) -> dict[str, bytes]:
         """Return all files that are in the store now."""
-        return {path: content for path, content in everything(self.store.url, self._minio).items() if path[-1] != "/"}
+        return {
+            path: content for path, content in everything(self.store.url, self._s3_server).items() if path[-1] != "/"
+        }
 
     def made_by(self, job: str) -> set[str]:
         return self.store.of(self.name(job))
@@ -73,11 +75,17 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["directory", "bucket"])
 def old(
-    request: pytest.FixtureRequest, version: str, cloud: Farm, bucket: str, store: Path, minio: Minio, tmp_path: Path
+    request: pytest.FixtureRequest,
+    version: str,
+    cloud: Farm,
+    bucket: str,
+    store: Path,
+    s3_server: S3Server,
+    tmp_path: Path,
 ) -> Old:
     found = OldStore.moved(version, bucket if request.param == "bucket" else str(store), store.parent)
-    found.write(minio, version)
-    return Old(cloud, found, minio, tmp_path)
+    found.write(s3_server, version)
+    return Old(cloud, found, s3_server, tmp_path)
 
 
 @pytest.fixture
@@ -128,11 +136,11 @@ async def test_an_interrupted_sequence_renders_what_is_missing_and_nothing_else(
 
 
 async def test_a_damaged_frame_of_a_proven_chunk_is_rendered_again_alone(
-    old: Old, undisturbed: dict[int, bytes], minio: Minio, version: str
+    old: Old, undisturbed: dict[int, bytes], s3_server: S3Server, version: str
 ) -> None:
     damaged = undisturbed[2][:-1] + b"\0"
     old.store.files["frames/f_0002.bmp"] = damaged
-    old.store.write(minio, version)
+    old.store.write(s3_server, version)
 
     await old.go_on("frames")
 
@@ -163,9 +171,11 @@ async def test_a_completed_film_is_taken_over_as_it_is(old: Old, who: str) -> No
     assert (await handle.result()).output == f"{old.store.url}/film.mp4"
 
 
-async def test_a_winner_that_was_not_published_to_the_end_is_published_now(old: Old, minio: Minio, version: str) -> None:
+async def test_a_winner_that_was_not_published_to_the_end_is_published_now(
+    old: Old, s3_server: S3Server, version: str
+) -> None:
     sidecar, output = f".longtake/{old.id('film')}/chunks/000001.json", "film/000001.mp4"
-    remove(old.store, sidecar, minio)
+    remove(old.store, sidecar, s3_server)
 
     await old.go_on("film")
 
@@ -206,11 +216,11 @@ async def test_a_deleted_job_is_gone_and_nothing_else(old: Old, job: str) -> Non
 
 
 async def test_a_failed_job_is_mended_and_its_old_logs_are_read(
-    version: str, farm: Farm, store: Path, minio: Minio, tmp_path: Path
+    version: str, farm: Farm, store: Path, s3_server: S3Server, tmp_path: Path
 ) -> None:
     found = OldStore.moved(version, str(store), store.parent)
-    found.write(minio, version)
-    old = Old(farm, found, minio, tmp_path)
+    found.write(s3_server, version)
+    old = Old(farm, found, s3_server, tmp_path)
 
     _, status = await old.go_on("texts")
 
@@ -224,11 +234,11 @@ async def test_a_failed_job_is_mended_and_its_old_logs_are_read(
 
 
 async def test_a_chunk_that_a_lost_function_has_begun_goes_on_where_it_was(
-    version: str, bare: Farm, store: Path, minio: Minio, tmp_path: Path, undisturbed: dict[int, bytes]
+    version: str, bare: Farm, store: Path, s3_server: S3Server, tmp_path: Path, undisturbed: dict[int, bytes]
 ) -> None:
     found = OldStore.moved(version, str(store), store.parent)
-    found.write(minio, version)
-    old = Old(bare, found, minio, tmp_path)
+    found.write(s3_server, version)
+    old = Old(bare, found, s3_server, tmp_path)
     kind = BackendKind.LAMBDA
 
     async with services(kind, (str(store),), tmp_path) as running, serving(bare.client, running.settings(bare)):
@@ -240,11 +250,11 @@ async def test_a_chunk_that_a_lost_function_has_begun_goes_on_where_it_was(
     assert status.metrics.billed_seconds > 0
 
 
-def remove(store: OldStore, path: str, minio: Minio) -> None:
+def remove(store: OldStore, path: str, s3_server: S3Server) -> None:
     """Take a file out of a store."""
     bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
     remover: Callable[[], object] = (
-        (lambda: minio.client().delete_object(Bucket=bucket, Key=f"{prefix}/{path}"))
+        (lambda: s3_server.client().delete_object(Bucket=bucket, Key=f"{prefix}/{path}"))
         if store.url.startswith("s3://")
         else (Path(store.url) / path).unlink
     )

@@ -37,15 +37,15 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
 from farm import Farm, eventually, until, until_state  # noqa: E402
-from minio import Minio, minio  # noqa: E402
-from processes import worker_process  # noqa: E402
-from remote_farm import Services, services  # noqa: E402
-
-import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
-from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
 from longtake.backends import BackendKind  # noqa: E402
 from longtake.connection import connect  # noqa: E402
 from longtake.job import ChunkList  # noqa: E402
+from processes import worker_process  # noqa: E402
+from remote_farm import Services, services  # noqa: E402
+from s3_server import S3Server, run_s3_server  # noqa: E402
+
+import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
+from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
 
 RECORDED_BASE = Path("/tmp/longtake-recording")
 RECORDED_BUCKET = "s3://longtake-recording/shows/one"
@@ -105,11 +105,11 @@ def texts_job() -> dict[str, object]:
 class Recording:
     """A farm whose workers are processes, and the store that they write."""
 
-    def __init__(self, address: str, render: RenderClient, farm: Farm, minio: Minio) -> None:
+    def __init__(self, address: str, render: RenderClient, farm: Farm, s3_server: S3Server) -> None:
         self.address = address
         self.render = render
         self.farm = farm
-        self.minio = minio
+        self.s3_server = s3_server
 
     async def directory(self) -> None:
         for script in SCRIPTS.iterdir():
@@ -129,9 +129,9 @@ class Recording:
         environment = {
             "LONGTAKE_STORES": RECORDED_BUCKET,
             "LONGTAKE_SCRATCH": str(RECORDED_BASE / "scratch"),
-            **self.minio.environment,
+            **self.s3_server.environment,
         }
-        os.environ.update(self.minio.environment)
+        os.environ.update(self.s3_server.environment)
         where = {"base_dir": str(project), "store": RECORDED_BUCKET}
         async with worker_process(self.address, "longtake", STORE, **environment):
             await self.completed("film", RenderJobSpec(**film_job(), **where), id="bucket-film")
@@ -172,7 +172,7 @@ class Recording:
     def objects(self) -> dict[str, dict[str, str]]:
         """Return the metadata of all objects below `RECORDED_BUCKET`, by their keys below it."""
         bucket, _, prefix = RECORDED_BUCKET.removeprefix("s3://").partition("/")
-        client = self.minio.client()
+        client = self.s3_server.client()
         keys = [one["Key"] for one in client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", [])]
         found = {key: client.head_object(Bucket=bucket, Key=key)["Metadata"] for key in sorted(keys)}
         # Servers spell these names in their own ways.
@@ -183,7 +183,7 @@ class Recording:
 
     def content(self, key: str) -> bytes:
         bucket, _, prefix = RECORDED_BUCKET.removeprefix("s3://").partition("/")
-        return self.minio.client().get_object(Bucket=bucket, Key=f"{prefix}/{key}")["Body"].read()
+        return self.s3_server.client().get_object(Bucket=bucket, Key=f"{prefix}/{key}")["Body"].read()
 
 
 def rendering() -> bool:
@@ -213,7 +213,7 @@ async def record(into: Path) -> None:
         stack.push_async_callback(server.stop)
         client = await connect(address=address)
         render = RenderClient(client)
-        buckets = stack.enter_context(minio(RECORDED_BASE / "minio"))
+        buckets = stack.enter_context(run_s3_server(RECORDED_BASE / "s3-server"))
         buckets.bucket(RECORDED_BUCKET.removeprefix("s3://").partition("/")[0])
         recording = Recording(address, render, Farm(address, "longtake", client, render, STORE), buckets)
         await recording.directory()

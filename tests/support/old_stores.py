@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from minio import Minio
+from s3_server import S3Server
 
 from longtake import RenderJobSpec
 
@@ -64,7 +64,7 @@ class OldStore:
             moved[new] = _long_ago(_replaced(content, texts)) if is_record else content
         return OldStore(url, ids, moved, base / "go")
 
-    def write(self, minio: Minio, version: str) -> None:
+    def write(self, s3_server: S3Server, version: str) -> None:
         """Put all files where they belong."""
         if not self.url.startswith("s3://"):
             for path, content in self.files.items():
@@ -74,7 +74,7 @@ class OldStore:
             return
         metadata = json.loads((FOLDER / version / "bucket" / "metadata.json").read_text())
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
-        client = minio.client()
+        client = s3_server.client()
         for (path, content), known in zip(self.files.items(), metadata.values(), strict=True):
             known["longtake-sha256"] = hashlib.sha256(content).hexdigest()
             client.put_object(Bucket=bucket, Key=f"{prefix}/{path}", Body=content, Metadata=known)
