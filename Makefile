@@ -42,7 +42,7 @@ chaos: $(READY) ## Kill, cut and cancel for 25 minutes, and print the figures; A
 bench-lifecycle: $(READY) ## Measure cancel, pause, freeze and kills (4 minutes); ARGS="--runs N"
 	@$(PY) benchmarks/lifecycle.py $(ARGS)
 
-bench-store: $(READY) ## Measure a bucket beside mc, with 5,000 small files and one of 5 GB; ARGS="--small N"
+bench-store: $(READY) ## Measure a bucket beside boto3, with 5,000 small files and one of 5 GB; ARGS="--small N"
 	@$(PY) benchmarks/store.py $(ARGS)
 
 dev: $(DEMO) ## Run a worker with a Temporal server of its own; Ctrl-C stops both

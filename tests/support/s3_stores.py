@@ -1,4 +1,4 @@
-"""Stores in the tests' MinIO."""
+"""Stores in the tests' S3 server."""
 
 import secrets
 import threading

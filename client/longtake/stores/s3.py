@@ -1,4 +1,4 @@
-"""A store in a bucket of S3, MinIO, R2 or another store that speaks S3's protocol."""
+"""A store in a bucket of S3, SeaweedFS, R2 or another store that speaks S3's protocol."""
 
 import hashlib
 import os
@@ -56,7 +56,7 @@ def _client(session: boto3.Session, endpoint_url: str | None) -> "S3Client":
     client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=_config("auto"))
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     if not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        # MinIO and the like have no host name for each bucket.
+        # SeaweedFS and the like have no host name for each bucket.
         client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=_config("path"))
     client.meta.events.register_last("before-call.s3", _expect_nothing)
     return client
@@ -107,7 +107,7 @@ class S3Store:
     """
 
     is_local = False
-    # More make neither MinIO on one disk nor S3 over one network faster, and the GIL has had enough.
+    # More make neither SeaweedFS on one disk nor S3 over one network faster, and the GIL has had enough.
     parallel = 16
 
     def __init__(
