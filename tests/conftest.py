@@ -1,29 +1,63 @@
-"""What tests of every kind share: the real Temporal server, started once."""
+"""What tests of every kind share: how they are spread over processes, and the real servers, started once."""
 
 import os
 import secrets
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import pytest_asyncio
 from minio import Minio
-from minio import minio as run_minio
 from s3_stores import bucket_store
+from shared_servers import SharedServers, ask
 
 import devserver
 from activities.processes.programs import find_ffmpeg
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store
 
+# Tests wait more than they work: three to a core keep two cores busy.
+WORKERS_PER_CORE = 3
+
+_SERVERS = pytest.StashKey[SharedServers]()
+
 
 def pytest_configure() -> None:
     """Let Ctrl-C be tested where a shell started the suite in the background, with SIGINT ignored for it and all."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes share the tests; 0, which is this one, where one file is named or output is shown."""
+    one_file = len(config.args) == 1 and Path(config.args[0].partition("::")[0]).suffix == ".py"
+    if one_file or config.option.capture == "no":
+        return 0
+    return WORKERS_PER_CORE * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a pytest worker where to ask for servers."""
+    node.workerinput["servers_port"] = _servers_port(node.config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the servers."""
+    if servers := config.stash.get(_SERVERS, None):
+        servers.stop()
+
+
+def _servers_port(config: pytest.Config) -> int:
+    """Return where to ask for servers."""
+    if hasattr(config, "workerinput"):
+        return int(config.workerinput["servers_port"])
+    if _SERVERS not in config.stash:
+        config.stash[_SERVERS] = SharedServers()
+    return config.stash[_SERVERS].port
 
 
 @pytest.fixture(scope="session")
@@ -33,34 +67,21 @@ def temporal_program() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ffmpeg() -> str:
-    return find_ffmpeg()
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def server(temporal_program: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+def server(request: pytest.FixtureRequest) -> str:
     """Address of a Temporal server for the whole session: one that runs already where LONGTAKE_TEST_SERVER names it."""
-    if given := os.environ.get("LONGTAKE_TEST_SERVER"):
-        yield given
-        return
-    folder = tmp_path_factory.mktemp("temporal")
-    running = await devserver.start_dev_server(
-        temporal_program,
-        database=None,
-        address=f"127.0.0.1:{devserver.free_port()}",
-        ui_port=None,
-        log=folder / "temporal.log",
-        say=lambda line: None,
-    )
-    yield running.address
-    await running.stop()
+    given = os.environ.get("LONGTAKE_TEST_SERVER")
+    return given or str(ask(_servers_port(request.config), "temporal")["address"])
 
 
 @pytest.fixture(scope="session")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
+def minio(request: pytest.FixtureRequest) -> Minio:
     """A MinIO for the whole session; each test takes a bucket or a prefix of its own."""
-    with run_minio(tmp_path_factory.mktemp("minio")) as running:
-        yield running
+    return Minio(**ask(_servers_port(request.config), "s3"))
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> str:
+    return find_ffmpeg()
 
 
 @pytest.fixture(params=["directory", "bucket"])
