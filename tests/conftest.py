@@ -1,11 +1,12 @@
 """What tests of every kind share: how they are spread over processes, and the real servers, started once."""
 
+import fcntl
 import os
 import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a pytest worker where to ask for servers."""
-    node.workerinput["servers_port"] = _servers_port(node.config)
+    """Tell a pytest worker what it shares with the others."""
+    node.workerinput["shared_folder"] = str(_shared_folder(node.config))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -51,13 +52,38 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         servers.stop()
 
 
-def _servers_port(config: pytest.Config) -> int:
-    """Return where to ask for servers."""
+def _shared_folder(config: pytest.Config) -> Path:
+    """Return the folder of the session, through which servers are asked for."""
     if hasattr(config, "workerinput"):
-        return int(config.workerinput["servers_port"])
+        return Path(config.workerinput["shared_folder"])
     if _SERVERS not in config.stash:
         config.stash[_SERVERS] = SharedServers()
-    return config.stash[_SERVERS].port
+    return config.stash[_SERVERS].folder
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests that run alone at the end, where few others wait for them."""
+    items.sort(key=_is_timed)
+
+
+# First of all, so that the limit of the test does not count the wait.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test that is marked `timed` while no other runs."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    folder = _shared_folder(item.config)
+    with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
+        # Who waits for the room to be empty holds the door, so that nobody comes in meanwhile.
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if _is_timed(item) else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        return (yield)
+
+
+def _is_timed(item: pytest.Item) -> bool:
+    return item.get_closest_marker("timed") is not None
 
 
 @pytest.fixture(scope="session")
@@ -70,13 +96,13 @@ def temporal_program() -> Path:
 def server(request: pytest.FixtureRequest) -> str:
     """Address of a Temporal server for the whole session: one that runs already where LONGTAKE_TEST_SERVER names it."""
     given = os.environ.get("LONGTAKE_TEST_SERVER")
-    return given or str(ask(_servers_port(request.config), "temporal")["address"])
+    return given or str(ask(_shared_folder(request.config), "temporal")["address"])
 
 
 @pytest.fixture(scope="session")
 def minio(request: pytest.FixtureRequest) -> Minio:
     """A MinIO for the whole session; each test takes a bucket or a prefix of its own."""
-    return Minio(**ask(_servers_port(request.config), "s3"))
+    return Minio(**ask(_shared_folder(request.config), "s3"))
 
 
 @pytest.fixture(scope="session")

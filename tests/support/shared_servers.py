@@ -9,6 +9,7 @@ reaches pytest alone.
 import asyncio
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -28,19 +29,25 @@ ROOT = Path(__file__).resolve().parents[2]
 # A server that is built first takes minutes; a test may wait 180 s.
 _ANSWER_SECONDS = 150.0
 _STOP_SECONDS = 30.0
+_SOCKET = "servers"
 
 Answer = dict[str, Any]
 
 
 class SharedServers:
-    """The process that holds the servers of a test session, as pytest sees it."""
+    """The process that holds the servers of a test session, as pytest sees it.
+
+    Attributes:
+        folder: What the pytest workers of the session share; removed at its end.
+    """
 
     def __init__(self) -> None:
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = listener.getsockname()[1]
-        with listener:
+        self.folder = Path(tempfile.mkdtemp(prefix="longtake-tests-"))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.folder / _SOCKET))
+            listener.listen()
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(listener.fileno())],
+                [sys.executable, __file__, str(self.folder), str(listener.fileno())],
                 pass_fds=(listener.fileno(),),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client")))},
                 stdin=subprocess.PIPE,
@@ -55,9 +62,11 @@ class SharedServers:
             self._process.kill()
 
 
-def ask(port: int, name: str) -> Answer:
+def ask(folder: Path, name: str) -> Answer:
     """Return the facts about a server, `temporal` or `s3`, when it answers; start it if need be."""
-    with socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_SECONDS) as connection:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_ANSWER_SECONDS)
+        connection.connect(str(folder / _SOCKET))
         connection.sendall(f"{name}\n".encode())
         with connection.makefile() as lines:
             answer: Answer = json.loads(lines.readline() or '{"error": "the process that starts it has ended"}')
@@ -110,16 +119,16 @@ class _Servers:
         return {name: getattr(server, name) for name in ("url", "access_key", "secret_key", "pid")}
 
 
-async def _serve(listener: socket.socket) -> None:
+async def _serve(folder: Path, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     end = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(end), sys.stdin)
-    with tempfile.TemporaryDirectory(prefix="longtake-servers-") as folder:
-        async with AsyncExitStack() as stack:
-            servers = _Servers(stack, Path(folder))
-            await asyncio.start_server(servers.answer, sock=listener)
-            await end.read()
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        servers = _Servers(stack, folder)
+        await asyncio.start_unix_server(servers.answer, sock=listener)
+        await end.read()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))
+    asyncio.run(_serve(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))))
