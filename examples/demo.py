@@ -16,6 +16,8 @@ from pathlib import Path
 import av
 import psutil
 
+from ports import find_free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -189,7 +191,7 @@ async def worker(queue: str) -> AsyncIterator[tuple[str, str | None]]:
     with LOG.open("wb") as log:
         # A session of its own: Ctrl-C comes to the demo, which needs the worker to end the job.
         process = await asyncio.create_subprocess_exec(
-            *devserver.ending_with_parent(command),
+            *devserver.end_with_parent(command),
             cwd=ROOT,
             env={**os.environ, "LONGTAKE_TASK_QUEUE": queue},
             stdin=subprocess.DEVNULL,
@@ -217,11 +219,11 @@ async def addresses() -> tuple[str, str | None, bool]:
     """Returns where the Temporal server is or shall be, its UI, and whether it runs already."""
     address, ui = f"127.0.0.1:{SERVER_PORT}", f"http://127.0.0.1:{UI_PORT}"
     if is_free(SERVER_PORT):
-        return address, ui if is_free(UI_PORT) else f"http://127.0.0.1:{devserver.free_port()}", False
+        return address, ui if is_free(UI_PORT) else f"http://127.0.0.1:{find_free_port()}", False
     with suppress(LongtakeError):
         await RenderClient.connect(address=address)
         return address, None if is_free(UI_PORT) else ui, True
-    return f"127.0.0.1:{devserver.free_port()}", f"http://127.0.0.1:{devserver.free_port()}", False
+    return f"127.0.0.1:{find_free_port()}", f"http://127.0.0.1:{find_free_port()}", False
 
 
 def is_free(port: int) -> bool:

@@ -12,9 +12,9 @@ import pytest
 from farm import Farm, alive, eventually, until, until_state
 from processes import ROOT
 
-import devserver
 from longtake import JobState, RenderClient
 from longtake.connection import connect
+from ports import find_free_port
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +32,7 @@ async def dev_worker(temporal: Path, folder: Path, address: str) -> AsyncIterato
     }
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(ROOT / "worker.py"), *words, "--ui-port", str(devserver.free_port())),
+            *(sys.executable, str(ROOT / "worker.py"), *words, "--ui-port", str(find_free_port())),
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
@@ -53,7 +53,7 @@ async def dev_worker(temporal: Path, folder: Path, address: str) -> AsyncIterato
 async def test_a_dev_worker_stops_clean_and_its_jobs_go_on_when_it_is_back(
     temporal_program: Path, store: Path, number: signal.Signals
 ) -> None:
-    folder, address = store.parent, f"127.0.0.1:{devserver.free_port()}"
+    folder, address = store.parent, f"127.0.0.1:{find_free_port()}"
     async with dev_worker(temporal_program, folder, address) as worker:
         client = await connect(address=address)
         farm = Farm(address, "longtake", client, RenderClient(client), store)

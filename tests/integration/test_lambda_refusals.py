@@ -10,10 +10,10 @@ from certificates import make_certificate
 from lambda_calls import aws_environment, called_service
 from lambda_service import LambdaService
 
-import devserver
 from activities.backends.aws_lambda import LambdaFunction
 from activities.backends.calls import CallLostError
 from activities.failures import AttemptError, ThrottledError
+from ports import find_free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -137,7 +137,7 @@ async def test_a_connection_that_breaks_may_have_begun_the_function(
 
 
 async def test_a_service_that_is_not_there_has_begun_nothing(service: LambdaService) -> None:
-    url = f"http://127.0.0.1:{devserver.free_port()}"
+    url = f"http://127.0.0.1:{find_free_port()}"
     told = f"lambda answer cannot be reached at {url}"
     with (
         aws_environment(**{**service.environ, "AWS_ENDPOINT_URL_LAMBDA": url}),

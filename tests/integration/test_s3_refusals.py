@@ -13,12 +13,12 @@ from s3_faults import Spoil
 from s3_scene import LARGE, LITTLE_PATIENCE, SMALL, Scene, s3_scene
 from s3_stores import SMALL_PART_BYTES, bucket_store
 
-import devserver
 from longtake.errors import BadJobError
 from longtake.stores.opening import open_store
 from longtake.stores.s3 import S3Store
 from longtake.stores.s3_connection import connect
 from longtake.stores.store import StoreError
+from ports import find_free_port
 
 pytestmark = pytest.mark.integration
 
@@ -181,7 +181,7 @@ def test_a_host_without_credentials_is_told_what_to_do(
 
 
 def test_a_store_that_is_away_is_waited_for_and_said_to_be(scene: Scene) -> None:
-    url = f"http://127.0.0.1:{devserver.free_port()}"
+    url = f"http://127.0.0.1:{find_free_port()}"
     store = bucket_store(scene.minio, scene.folder, url=scene.store.url, endpoint=url, patience=LITTLE_PATIENCE)
     for ask in asks(store, scene.folder):
         with pytest.raises(StoreError) as raised:

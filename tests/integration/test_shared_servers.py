@@ -47,6 +47,11 @@ def folder(session: "subprocess.Popen[str]") -> Path:
     return Path(session.stdout.readline().strip())
 
 
+def is_gone(folder: Path) -> bool:
+    """Tell whether neither a process of the session nor its folder is there."""
+    return not carrying(str(folder)) and not folder.exists()
+
+
 async def test_all_who_ask_get_one_server_and_it_ends_with_a_killed_session(
     session: "subprocess.Popen[str]", folder: Path
 ) -> None:
@@ -58,7 +63,7 @@ async def test_all_who_ask_get_one_server_and_it_ends_with_a_killed_session(
 
     session.kill()
 
-    await eventually(lambda: not carrying(str(folder)) and not folder.exists(), "all of the session is gone")
+    await eventually(lambda: is_gone(folder), "all of the session is gone")
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(*address.split(":"))
 
@@ -70,10 +75,9 @@ async def test_a_session_that_ends_leaves_nothing(session: "subprocess.Popen[str
     session.communicate("", timeout=60)
 
     assert session.returncode == 0
-    assert not carrying(str(folder))
-    assert not folder.exists()
+    assert is_gone(folder)
 
 
-def test_a_server_that_cannot_be_had_is_a_failure_with_its_reason(session: "subprocess.Popen[str]", folder: Path) -> None:
+def test_a_server_that_cannot_be_had_fails_the_test(session: "subprocess.Popen[str]", folder: Path) -> None:
     with pytest.raises(AssertionError, match="There is no mainframe server for the tests"):
         ask(folder, "mainframe")

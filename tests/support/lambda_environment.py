@@ -114,7 +114,7 @@ class Environment:
         await self._api.start()
         with (self._folder / "log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *devserver.ending_with_parent([sys.executable, "-m", "awslambdaric", self._handler]),
+                *devserver.end_with_parent([sys.executable, "-m", "awslambdaric", self._handler]),
                 cwd=ROOT,
                 env={
                     "PATH": os.environ["PATH"],

@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 import devserver
 from deploy.production.programs import MINIO
+from ports import find_free_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -92,7 +93,7 @@ def minio(folder: Path, *, port: int | None = None, access_key: str = "", secret
     Call it from the main thread: on Linux the server gets SIGTERM when the thread that started it ends.
     """
     program = MINIO.get(devserver.cache_dir() / "bin")
-    address = f"127.0.0.1:{port or devserver.free_port()}"
+    address = f"127.0.0.1:{port or find_free_port()}"
     # Not those words that MinIO takes for its own defaults, and different in each run: nothing may rely on them.
     server = Minio(f"http://{address}", access_key or secrets.token_hex(8), secret_key or secrets.token_hex(16))
     data, log = folder / "data", folder / "minio.log"
@@ -110,7 +111,7 @@ def minio(folder: Path, *, port: int | None = None, access_key: str = "", secret
     command = [str(program), "server", "--quiet", "--address", address, str(data)]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            devserver.ending_with_parent(command),
+            devserver.end_with_parent(command),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

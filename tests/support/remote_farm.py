@@ -20,6 +20,7 @@ from pydantic import SecretStr
 import devserver
 from activities.settings import WorkerSettings
 from longtake.backends import BackendKind
+from ports import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "what workers and agents of the tests share"
@@ -113,11 +114,11 @@ async def services(
 @asynccontextmanager
 async def _cloud_run_app(folder: Path, environment: Mapping[str, str]) -> AsyncIterator[str]:
     """Run the app on a port of its own; yields its URL."""
-    port, log = devserver.free_port(), folder / "cloud-run.log"
+    port, log = find_free_port(), folder / "cloud-run.log"
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *devserver.ending_with_parent([sys.executable, "-m", "remote.cloud_run"]),
+            *devserver.end_with_parent([sys.executable, "-m", "remote.cloud_run"]),
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],

@@ -23,6 +23,7 @@ from typing import Any
 from minio import minio
 
 import devserver
+from ports import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,7 +106,7 @@ class _Servers:
         server = await devserver.start_dev_server(
             await asyncio.to_thread(devserver.find_temporal, lambda line: None),
             database=None,
-            address=f"127.0.0.1:{devserver.free_port()}",
+            address=f"127.0.0.1:{find_free_port()}",
             ui_port=None,
             log=self._folder / "temporal.log",
             say=lambda line: None,

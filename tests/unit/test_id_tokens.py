@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from metadata_server import MetadataServer, claims_of, metadata_server
 
-import devserver
 from activities.backends.id_tokens import IdTokens
 from activities.failures import AttemptError, ThrottledError
+from ports import find_free_port
 
 AUDIENCE = "https://render-abc.a.run.app"
 
@@ -95,7 +95,7 @@ async def test_a_cancel_does_not_wait_for_the_fetch_and_the_next_one_asks_anew(
 
 async def test_a_metadata_server_that_is_away_costs_no_try() -> None:
     with pytest.raises(ThrottledError, match="gives no identity token: All connection attempts failed"):
-        await IdTokens({"GCE_METADATA_HOST": f"127.0.0.1:{devserver.free_port()}"}).token(AUDIENCE)
+        await IdTokens({"GCE_METADATA_HOST": f"127.0.0.1:{find_free_port()}"}).token(AUDIENCE)
 
 
 async def test_a_metadata_server_that_is_busy_costs_no_try(google: MetadataServer, tokens: IdTokens) -> None:
@@ -168,7 +168,7 @@ async def test_a_key_that_google_refuses_is_not_tried_again(google: MetadataServ
 
 
 async def test_google_that_cannot_be_reached_costs_no_try(google: MetadataServer) -> None:
-    key_file = google.key_file(token_uri=f"http://127.0.0.1:{devserver.free_port()}/token")
+    key_file = google.key_file(token_uri=f"http://127.0.0.1:{find_free_port()}/token")
 
     with pytest.raises(ThrottledError, match="Google gives no identity token now: ConnectError"):
         await by_key(key_file).token(AUDIENCE)

