@@ -22,6 +22,12 @@ from longtake.stores.opening import open_store
 from longtake.stores.store import Store
 
 
+@pytest.fixture(params=[3, pytest.param(30, marks=pytest.mark.chaos)])
+def runs(request: pytest.FixtureRequest) -> int:
+    """How often a test does what it measures: a few times in the suite, for its promise, and thirty in `make chaos`."""
+    return int(request.param)
+
+
 @pytest_asyncio.fixture
 async def client(server: str) -> Client:
     return await connect(address=server)

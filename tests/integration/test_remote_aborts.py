@@ -34,7 +34,6 @@ from longtake.work import JobRef
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
-RUNS = 30
 RACES = 20
 
 
@@ -153,12 +152,15 @@ async def abort(scene: Scene, job: OpenJob, ledger: Ledger, chunk: int) -> tuple
     return closed, gone, attempt.stop.seconds
 
 
-async def test_a_cancel_closes_the_connection_at_once_and_ends_the_tree_within_two_seconds(scene: Scene) -> None:
+@pytest.mark.timed
+async def test_a_cancel_closes_the_connection_at_once_and_ends_the_tree_within_two_seconds(
+    scene: Scene, runs: int
+) -> None:
     job, ledger = scene.job("--gate", str(scene.folder / "never"))
 
-    runs = [await abort(scene, job, ledger, chunk) for chunk in range(RUNS)]
+    seconds = [await abort(scene, job, ledger, chunk) for chunk in range(runs)]
 
-    closed, gone, confirmed = (Figures.of(times) for times in zip(*runs, strict=True))
+    closed, gone, confirmed = (Figures.of(times) for times in zip(*seconds, strict=True))
     print(f"\n{scene.kind}: from the worker's notice to the connection closed at the service: {closed}")
     print(f"{scene.kind}: to no process left: {gone}")
     print(f"{scene.kind}: to the confirmation: {confirmed}")
