@@ -38,9 +38,9 @@ ATTRIBUTE_TYPES = {key.name: key.indexed_value_type.name.title() for key in SEAR
 # WAL without a sync per commit survives a killed process and spares the one connection the disk.
 _PRAGMAS = ["journal_mode=wal", "synchronous=1"]
 # The server sends cancels to workers only with both, and they are off by default.
-_DYNAMIC_CONFIG = ["frontend.WorkerCommandsEnabled=true", "system.enableCancelActivityWorkerCommand=true"]
+_PUSH = ("frontend.WorkerCommandsEnabled", "system.enableCancelActivityWorkerCommand")
 # One partition spares a hop on one node; the limits are sized for shared clusters and throttle a burst of chunks.
-_DYNAMIC_CONFIG += [f"matching.numTaskqueue{way}Partitions=1" for way in ("Read", "Write")]
+_DYNAMIC_CONFIG = [f"matching.numTaskqueue{way}Partitions=1" for way in ("Read", "Write")]
 _DYNAMIC_CONFIG += [f"{service}.rps=20000" for service in ("frontend", "history", "matching")]
 _DYNAMIC_CONFIG += ["frontend.namespaceRPS=20000"]
 _START_SECONDS = 30.0
@@ -129,6 +129,7 @@ async def start_dev_server(
     ui_port: int | None,
     namespace: str = "default",
     search_attributes: Mapping[str, str] = ATTRIBUTE_TYPES,
+    push_cancels: bool = True,
     log: Path | None = None,
     say: Callable[[str], None],
 ) -> DevServer:
@@ -145,6 +146,8 @@ async def start_dev_server(
         ui_port: Port of its UI; 0 is `DEFAULT_UI_PORT`, or another if that is taken; None is no UI.
         namespace: A namespace of the server.
         search_attributes: Names and types of what lists can ask for.
+        push_cancels: Send cancels to workers at once; without it, workers hear of them with their next heartbeat, as
+            from servers before 1.32.
         log: File that the server writes its log to; `.cache/dev/temporal.log` unless told.
         say: Told what happens, a line each.
 
@@ -166,7 +169,7 @@ async def start_dev_server(
                     raise DevServerError(f"The server at {running} uses {database}: name another --database.")
                 return _use(running, say)
             ports = _choose_ports(wanted, ui_port, is_address_named=address is not None, say=say)
-            command = _command(program, ports, database, namespace, search_attributes)
+            command = _command(program, ports, database, namespace, search_attributes, push_cancels=push_cancels)
             try:
                 server = await _start(command, ports, namespace, log, lock)
             except _PortConflictError:
@@ -241,13 +244,20 @@ def _choose_ports(wanted: str, ui_port: int | None, *, is_address_named: bool, s
 
 
 def _command(
-    program: Path, ports: _Ports, database: Path | None, namespace: str, search_attributes: Mapping[str, str]
+    program: Path,
+    ports: _Ports,
+    database: Path | None,
+    namespace: str,
+    search_attributes: Mapping[str, str],
+    *,
+    push_cancels: bool,
 ) -> list[str]:
     words = [str(program), "server", "start-dev", f"--ip={ports.host}", f"--port={ports.frontend}"]
     # Ports that the server picks by itself are among those of outgoing connections, and lost to one at times.
     words += [f"--{use}-port={find_free_port(ports.host)}" for use in ("http", "metrics")]
     words += ["--headless" if ports.ui is None else f"--ui-port={ports.ui}", "--log-level=warn"]
     words += [f"--namespace={namespace}", *(f"--dynamic-config-value={value}" for value in _DYNAMIC_CONFIG)]
+    words += [f"--dynamic-config-value={name}={'true' if push_cancels else 'false'}" for name in _PUSH]
     words += [f"--search-attribute={name}={kind}" for name, kind in search_attributes.items()]
     if database is not None:
         words += [f"--db-filename={database}", *(f"--sqlite-pragma={pragma}" for pragma in _PRAGMAS)]

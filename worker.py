@@ -18,40 +18,68 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
+from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import devserver
+from activities.allowed_stores import AllowedStores
 from activities.attempts.chunk_attempt import ChunkAttempt
-from activities.attempts.left_running import is_left_running
-from activities.attempts.own_host import own_host
-from activities.attempts.remote_host import RemoteHost
+from activities.attempts.host import build_host
 from activities.drain import DrainActivities
-from activities.places import Places
+from activities.job_watch import JobWatches, OtherHosts, worker_identity
 from activities.plan import PlanActivities
+from activities.processes.orphans import kill_orphans
 from activities.processes.supervisor import Supervisor
-from activities.processes.sweep import sweep_leftovers
+from activities.remote.call_records import RemoteHost, is_left_running
+from activities.remote.services import Services, remote_attempts
 from activities.render import RenderActivities
-from activities.search_attributes import register_search_attributes
-from activities.services import Services, remote_attempts
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stop_agents import StopActivities
 from activities.stores.scratch import clear_scratch
-from activities.watching.job_watch import JobWatches
-from activities.watching.other_hosts import OtherHosts, worker_identity
-from longtake.backends import BackendKind
-from longtake.connection import connect
+from longtake.client import connect
 from longtake.errors import LongtakeError
-from longtake.names import render_queue
+from longtake.models.backends import BackendKind
+from longtake.names import SEARCH_ATTRIBUTES, render_queue
 from longtake.prices import Prices
 from ports import PortTakenError
 from workflows.render_job import RenderJob
 
-# A cancel reaches a running activity with the answer to a heartbeat, at most this long after it was asked for.
-# Measured on server 1.29: 37 ms at the median, 155 ms at most.
+_log = logging.getLogger(__name__)
+
+
+async def register_search_attributes(client: Client) -> bool:
+    """Return whether the namespace has Longtake's search attributes, adding those it lacks where that is allowed."""
+    try:
+        listed = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace)
+        )
+        lacking = {
+            key.name: IndexedValueType.ValueType(key.indexed_value_type)
+            for key in SEARCH_ATTRIBUTES
+            if key.name not in listed.custom_attributes
+        }
+        if lacking:
+            await client.operator_service.add_search_attributes(
+                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=lacking)
+            )
+    except RPCError as error:
+        _log.warning(
+            "jobs will not show in lists by state: search attributes %s cannot be registered (%s)",
+            ", ".join(key.name for key in SEARCH_ATTRIBUTES),
+            error.message,
+        )
+        return False
+    return True
+
+
+# Without a server that pushes cancels, one reaches a running activity with the answer to a heartbeat, at most this long
+# after it was asked for. Measured on server 1.29: 37 ms at the median, 155 ms at most.
 _HEARTBEAT_THROTTLE = timedelta(seconds=0.25)
 
 # Without one the SDK hashes the bytecode of every loaded module at start.
@@ -75,10 +103,10 @@ def build_workers(
     client: Client, settings: WorkerSettings, supervisor: Supervisor, *, search_attributes: bool
 ) -> list[Worker]:
     """Return the workers of this process, one a queue, ready to run; the supervisor must outlive them."""
-    host = own_host(settings, supervisor, tools=settings.tools_dir or devserver.cache_dir() / "tools")
+    host = build_host(settings, supervisor, tools=settings.tools_dir or devserver.cache_dir() / "tools")
     services = Services(settings)
     watches = JobWatches(client, settings.contact_seconds)
-    places = partial(Places, settings.roots, settings.stores)
+    places = partial(AllowedStores, settings.roots, settings.stores)
     plan = PlanActivities(host, places, services.check, search_attributes=search_attributes)
     remote_host = _remote_host(client, settings)
     stitch, drain, stop = StitchActivities(host, watches), DrainActivities(client), StopActivities(host, remote_host)
@@ -149,7 +177,7 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    if swept := await asyncio.to_thread(sweep_leftovers):
+    if swept := await asyncio.to_thread(kill_orphans):
         _say(f"ended {len(swept)} processes that a killed worker had left behind: {', '.join(map(str, swept))}")
     await asyncio.to_thread(clear_scratch, settings.scratch)
     # Python's own six threads of a small host would let file work delay looking up the hosts of services.
@@ -182,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="worker.py",
         description="Runs Longtake jobs: plans, renders on this host, joins.",
-        epilog="Settings come from LONGTAKE_* and TEMPORAL_* variables; see README.md.",
+        epilog="Settings come from LONGTAKE_* and TEMPORAL_* variables; see docs/workers.md.",
     )
     parser.add_argument("--dev", action="store_true", help="bring a Temporal server of its own; allow all programs")
     parser.add_argument(

@@ -1,34 +1,32 @@
-"""Stitching: the edge between Temporal and the making of a film."""
+"""The activity `stitch_job`: prove all chunks of a job and make its film."""
 
 from functools import partial
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.activity_context import attempt_name, open_job, send_heartbeats
 from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
-from activities.beating import beating
-from activities.edge import attempt_name, open_job
-from activities.failures import AttemptError, AttemptLostError, RefusedError
-from activities.stores.job_folder import OpenJob, chunk_key
-from activities.stores.records import Sidecar
-from activities.stores.standing import is_intact, revoke
-from activities.watching.job_watch import JobWatches
-from activities.watching.watcher import Watcher
+from activities.errors import AttemptError, AttemptLostError, RefusedError
+from activities.job_watch import JobRenderWatcher, JobWatches
+from activities.stores.job_folder import OpenJob, Sidecar
+from activities.stores.publish import is_intact, revoke
+from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, ErrorType
+from longtake.models.messages import Heartbeat, StitchOrder
+from longtake.models.status import RenderJobResult
 from longtake.ranges import RangeSet
-from longtake.status import RenderJobResult
-from longtake.stores.store import each
-from longtake.threads import in_thread
-from longtake.work import Heartbeat, StitchOrder
+from longtake.stores.job_records import chunk_key
+from longtake.stores.store import map_parallel
 
 # A film that fails this often for no fault of its chunks fails the job.
 _MOST_TRIES = 3
 
 
 class StitchActivities:
-    """Proves that all outputs are there and makes the film."""
+    """The activity that proves all outputs of a job and makes its film."""
 
     def __init__(self, host: Host, watches: JobWatches) -> None:
         self._host = host
@@ -36,9 +34,9 @@ class StitchActivities:
 
     @activity.defn(name="stitch_job")
     async def stitch_job(self, order: StitchOrder) -> RenderJobResult:
-        """Return what the job has made, proven.
+        """Prove the outputs of all chunks, make the film and return the job's result.
 
-        Every chunk's files are looked at before anything is joined; a job without a film ends with that proof.
+        The files of all chunks are checked before anything is joined; a job without a film ends with that proof.
         Safe to repeat: a published film stands.
 
         Raises:
@@ -47,13 +45,13 @@ class StitchActivities:
         info = activity.info()
         beat = Heartbeat(chunk=0)
 
-        def hear(progress: Progress) -> None:
+        def on_progress(progress: Progress) -> None:
             nonlocal beat
             beat = beat.model_copy(update={"frames_done": progress.frames_done, "message": progress.message[:400]})
 
         try:
-            async with beating(lambda: beat), self._watches.watching(parallel=1) as watch:
-                job = await in_thread(partial(open_job, order.ref, self._host))
+            async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
+                job = await in_thread(partial(open_job, order.ref, self._host.scratch))
                 sidecars = await in_thread(partial(_sidecars, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
                 beat = beat.model_copy(update={"frames": frames})
@@ -61,7 +59,9 @@ class StitchActivities:
                 if job.job.output is not None or job.job.merge_command is not None:
                     # A stitch that a pause aborts is begun anew, as another activity.
                     name = attempt_name(f"stitch.{info.activity_id}")
-                    made = await FilmAttempt(self._host, job, sidecars, name, Watcher(watch, hear)).run()
+                    made = await FilmAttempt(
+                        self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
+                    ).run()
                 return made.model_copy(update={"missing_chunks": order.missing})
         except AttemptLostError as error:
             raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
@@ -88,7 +88,7 @@ def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
         return sidecar, sidecar is not None and is_intact(store, sidecar)
 
     found = []
-    for chunk, (sidecar, intact) in zip(numbers, each(store, look, numbers), strict=True):
+    for chunk, (sidecar, intact) in zip(numbers, map_parallel(store, look, numbers), strict=True):
         if sidecar is None or not intact:
             path = job.target(job.chunks[chunk].outputs()[0])
             state = "is not finished" if sidecar is None else "is missing or has another size than was published"

@@ -1,4 +1,4 @@
-"""Stopping agents that nobody waits for: the edge between Temporal and what lost workers have left elsewhere."""
+"""The activity `stop_agents`: stop remote agents whose workers were lost."""
 
 import asyncio
 import logging
@@ -7,24 +7,22 @@ from functools import partial
 
 from temporalio import activity
 
+from activities.activity_context import open_job, send_heartbeats
 from activities.attempts.host import Host
-from activities.attempts.remote_host import RemoteHost
-from activities.attempts.remote_records import RemoteRecords
-from activities.attempts.remote_stop import stop_remote
-from activities.beating import beating
-from activities.edge import open_job
-from activities.stores.job_folder import OpenJob, chunk_key
-from longtake.backends import chunk_limit_seconds
+from activities.remote.agent_monitor import stop_agent
+from activities.remote.call_records import ChunkCallRecords, RemoteHost
+from activities.stores.job_folder import OpenJob
+from longtake.concurrency import in_thread
+from longtake.models.messages import StopAgentsOrder, StopAgentsReport
+from longtake.models.status import RemoteStop
 from longtake.ranges import RangeSet
-from longtake.status import RemoteStop
-from longtake.threads import in_thread
-from longtake.work import StopAgentsOrder, StopAgentsReport
+from longtake.stores.job_records import chunk_key
 
 _log = logging.getLogger(__name__)
 
 
 class StopActivities:
-    """Ends what was begun for a job elsewhere and is in nobody's hands any more."""
+    """The activity that stops remote agents whose workers were lost."""
 
     def __init__(self, host: Host, remote: RemoteHost) -> None:
         self._host = host
@@ -32,22 +30,22 @@ class StopActivities:
 
     @activity.defn(name="stop_agents")
     async def stop_agents(self, order: StopAgentsOrder) -> StopAgentsReport:
-        """Order agents of these chunks that may still work to stop, and return what became of each.
+        """Stop the agents of these chunks that may still work, and return the outcome for each.
 
-        A worker that dies leaves its agents to the next attempt. Where the job wants none, nobody would tell them.
-        Safe to repeat: an agent that has given its last word is not asked again.
+        A worker that dies leaves its agents to the next attempt. Without another attempt they would work on.
+        Safe to repeat: an agent that has written its result is not asked again.
         """
-        async with beating():
-            job = await in_thread(partial(open_job, order.ref, self._host))
+        async with send_heartbeats():
+            job = await in_thread(partial(open_job, order.ref, self._host.scratch))
             stops = await asyncio.gather(*(self._stop(job, chunk) for chunk in RangeSet(order.chunks)))
         return StopAgentsReport(stops=tuple(stop for found in stops for stop in found))
 
     async def _stop(self, job: OpenJob, chunk: int) -> list[RemoteStop]:
-        records = RemoteRecords(self._remote, job.folder, chunk_key(chunk))
+        records = ChunkCallRecords(self._remote, job.folder, chunk_key(chunk))
         seconds = self._remote.patience.stop_seconds
         try:
             return [
-                await stop_remote(
+                await stop_agent(
                     self._remote,
                     records.calls,
                     call,
@@ -59,5 +57,5 @@ class StopActivities:
             ]
         except OSError as error:
             _log.warning("job %s: chunk %d: its agents cannot be told to stop: %s", job.ref.id, chunk, error)
-            limit = timedelta(seconds=chunk_limit_seconds(job.job))
+            limit = timedelta(seconds=job.job.chunk_limit_seconds)
             return [RemoteStop(chunk=chunk, ends_at=datetime.now(UTC) + limit)]

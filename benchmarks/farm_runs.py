@@ -20,7 +20,7 @@ from longtake import (
     RenderJobSpec,
     Timeouts,
 )
-from longtake.requests import PauseMode
+from longtake.models.status import PauseMode
 
 # Chunks that run when their worker is killed: each is one measurement.
 _KILLED_CHUNKS = 4

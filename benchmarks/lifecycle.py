@@ -25,7 +25,7 @@ from rich.table import Table  # noqa: E402
 
 import devserver  # noqa: E402
 from longtake import RenderClient  # noqa: E402
-from longtake.connection import connect  # noqa: E402
+from longtake.client import connect  # noqa: E402
 
 # A killed worker's chunks wait for the server's heartbeat timeout of 10 s: these runs are the long ones.
 _RUNS_PER_KILL = 10

@@ -18,15 +18,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
 import boto3  # noqa: E402
 from memory import Memory  # noqa: E402
-from minio import Minio, minio  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
+from s3_server import S3Server, run_s3_server  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 
 import devserver  # noqa: E402
 from deploy.production.programs import MINIO_CLIENT  # noqa: E402
-from longtake.stores.s3 import S3Store  # noqa: E402
-from longtake.stores.s3_connection import connect  # noqa: E402
-from longtake.stores.store import each  # noqa: E402
+from longtake.stores.s3 import S3Store, connect  # noqa: E402
+from longtake.stores.store import map_parallel  # noqa: E402
 
 SMALL_BYTES = 20_000
 _MIB = 1 << 20
@@ -62,7 +61,7 @@ class Ours:
 
     name = "longtake"
 
-    def __init__(self, server: Minio, files: Files, into: Path) -> None:
+    def __init__(self, server: S3Server, files: Files, into: Path) -> None:
         session = boto3.Session(server.access_key, server.secret_key, region_name="us-east-1")
         url = f"s3://{server.bucket('ours')}/job"
         self._store = S3Store(url, connect(session, endpoint_url=server.url), scratch=into)
@@ -72,20 +71,24 @@ class Ours:
         self._store.create(self._store.locate("first"), b"")
 
     def up(self, kind: str) -> None:
-        made = each(self._store, lambda file: self._store.put(file, self._where(file, "up")), self._files.of(kind))
+        made = map_parallel(
+            self._store, lambda file: self._store.put(file, self._where(file, "up")), self._files.of(kind)
+        )
         assert all(made)
 
     def copy(self, kind: str) -> None:
         files = self._files.of(kind)
         assert all(
-            each(self._store, lambda file: self._store.copy(self._where(file, "up"), self._where(file, "copy")), files)
+            map_parallel(
+                self._store, lambda file: self._store.copy(self._where(file, "up"), self._where(file, "copy")), files
+            )
         )
 
     def down(self, kind: str) -> None:
         def bring(file: Path) -> Path:
             return self._store.bring(self._where(file, "up"), self._into / file.relative_to(self._files.folder))
 
-        each(self._store, bring, self._files.of(kind))
+        map_parallel(self._store, bring, self._files.of(kind))
 
     def clear(self, name: str) -> None:
         self._store.remove_all(self._store.locate(name))
@@ -99,7 +102,7 @@ class Mc:
 
     name = "mc"
 
-    def __init__(self, server: Minio, files: Files, into: Path) -> None:
+    def __init__(self, server: S3Server, files: Files, into: Path) -> None:
         program = MINIO_CLIENT.get(devserver.cache_dir() / "bin", print)
         bucket = f"bench/{server.bucket('theirs')}"
         self._run: Callable[..., None] = lambda *words: _run(
@@ -184,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         files = Files(folder / "files", asked.small, asked.big_bytes)
         kinds = [kind for kind in ("small", "big") if files.of(kind)]
-        with minio(folder / "minio") as server:
+        with run_s3_server(folder / "s3-server") as server:
             back = folder / "back"
             movers: list[Ours | Mc] = [Mc(server, files, back), Ours(server, files, back)]
             with Memory() as memory:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from minio import Minio
+from s3_server import S3Server
 from s3_stores import bucket_store
 from shared_servers import SharedServers, ask
 
@@ -100,9 +100,11 @@ def server(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def minio(request: pytest.FixtureRequest) -> Minio:
-    """A MinIO for the whole session; each test takes a bucket or a prefix of its own."""
-    return Minio(**ask(_shared_folder(request.config), "s3"))
+def s3_server(request: pytest.FixtureRequest) -> S3Server:
+    """An S3 server for the whole session, or the one LONGTAKE_TEST_S3 names; each test takes a place of its own."""
+    if given := os.environ.get("LONGTAKE_TEST_S3"):
+        return S3Server(given, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+    return S3Server(**ask(_shared_folder(request.config), "s3"))
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +117,7 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """An empty store of either kind."""
     if request.param == "directory":
         return DirectoryStore(tmp_path / "store")
-    return bucket_store(request.getfixturevalue("minio"), tmp_path / "scratch")
+    return bucket_store(request.getfixturevalue("s3_server"), tmp_path / "scratch")
 
 
 @pytest.fixture

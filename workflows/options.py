@@ -8,9 +8,8 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
-    from longtake.backends import chunk_limit_seconds
     from longtake.errors import ErrorType
-    from longtake.job import RenderJobSpec
+    from longtake.models.job import RenderJobSpec
     from longtake.names import render_queue
 
 # A worker that dies is noticed after this long. Cancels do not wait for it: they come with the answers to
@@ -69,7 +68,7 @@ def rendering(job: RenderJobSpec, chunks: int) -> ActivityOptions:
     The waits between tries of a chunk, and for services without room, are the worker's to say, with each failure; the
     policy here speaks for lost workers only.
     """
-    each = chunk_limit_seconds(job) + job.timeouts.grace_seconds + CHECK_SECONDS
+    each = job.chunk_limit_seconds + job.timeouts.grace_seconds + CHECK_SECONDS
     spared = LOST_WORKERS + (THROTTLED if job.remote else 0)
     return {
         "task_queue": render_queue(workflow.info().task_queue, job.backend_kind),

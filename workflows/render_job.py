@@ -13,20 +13,26 @@ with workflow.unsafe.imports_passed_through():
     from activities.plan import PlanActivities
     from activities.stitch import StitchActivities
     from longtake.errors import BadJobError, ErrorType
-    from longtake.job import RenderJobSpec
-    from longtake.jobfile import read_job
+    from longtake.jobfile.loader import read_job
+    from longtake.models.job import RenderJobSpec
+    from longtake.models.messages import JobPlan, PlanOrder, StitchOrder
+    from longtake.models.status import (
+        JobPhase,
+        JobState,
+        JobStatus,
+        PauseMode,
+        PauseRequest,
+        RenderJobResult,
+        RetryFailed,
+        SetMaxParallel,
+        SkipChunks,
+    )
     from longtake.names import RENDER_JOB_WORKFLOW, Control, check_job_id
     from longtake.ranges import RangeSet
-    from longtake.requests import PauseMode, PauseRequest, RetryFailed, SetMaxParallel, SkipChunks
-    from longtake.status import JobPhase, JobState, JobStatus, RenderJobResult
-    from longtake.work import JobPlan, PlanOrder, StitchOrder
     from workflows import options
-    from workflows.board import StatusBoard
-    from workflows.counting import counts
-    from workflows.failing import failure_of, why_failed
-    from workflows.orders import Orders
-    from workflows.spans import SpanRunner
-    from workflows.updates import check_rendering, check_retry, check_skip
+    from workflows.scheduling import PauseOrders
+    from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
+    from workflows.status_board import StatusBoard, counts, failure_of, why_failed
 
 
 Result = TypeVar("Result")
@@ -43,7 +49,7 @@ class RenderJob:
     @workflow.init
     def __init__(self, document: RawValue) -> None:
         self._board = StatusBoard()
-        self._orders = Orders()
+        self._orders = PauseOrders()
         self._woken = False
         self._spans: SpanRunner | None = None
         self._step: workflow.ActivityHandle[Any] | None = None

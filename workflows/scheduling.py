@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from longtake.models.messages import ChunkBill, SpanReport
+from longtake.models.status import JobMetrics, PauseMode, RemoteStop, RemoteStops
+from longtake.names import Control
 from longtake.ranges import Range, RangeSet
 
 # Keeps a job's history below 4,000 events whatever its size: a span costs 3 events and at most one workflow task
@@ -213,3 +216,100 @@ class Scheduler:
         # Towards the end spans shrink, so that the last worker does not work alone.
         share = -(-len(self._pending) // (2 * self.limit))
         return max(self._least_size(), min(short, share))
+
+
+# A status that lists every one would not fit a payload.
+MOST_STOPS = 20
+
+
+class Totals:
+    """Adds up the reports of a job's spans."""
+
+    def __init__(self) -> None:
+        self.stops = RemoteStops()
+        self._sums = JobMetrics()
+        self._open: dict[int, ChunkBill] = {}
+
+    @property
+    def metrics(self) -> JobMetrics:
+        """The sums; of chunks that are not published, each with its latest bill."""
+        seconds = sum(bill.seconds for bill in self._open.values())
+        usd = sum(bill.usd for bill in self._open.values())
+        return self._sums.model_copy(
+            update={
+                "billed_seconds": round(self._sums.billed_seconds + seconds, 3),
+                "cost_usd": round(self._sums.cost_usd + usd, 9),
+            }
+        )
+
+    def add(self, report: SpanReport) -> None:
+        """Take in what a span came to."""
+        sums = self._sums
+        self._sums = sums.model_copy(
+            update={
+                "render_seconds": sums.render_seconds + report.render_seconds,
+                "cpu_seconds": round(sums.cpu_seconds + report.cpu_seconds, 3),
+                "peak_memory_bytes": max(sums.peak_memory_bytes, report.peak_memory_bytes),
+                "billed_seconds": sums.billed_seconds + report.billed_seconds,
+                "cost_usd": sums.cost_usd + report.cost_usd,
+            }
+        )
+        if self._open:
+            # The bill of a chunk that is published holds what was open of it.
+            for chunk in [chunk for chunk in self._open if any(start <= chunk < stop for start, stop in report.done)]:
+                del self._open[chunk]
+        self._open |= {bill.chunk: bill for bill in report.open_bills}
+        if report.stops:
+            self.stops = _with_stops(self.stops, report.stops)
+
+    def forget_stops(self) -> None:
+        """Begin anew: the job goes on, and what it stopped before is history."""
+        self.stops = RemoteStops()
+
+
+def _with_stops(stops: RemoteStops, more: Iterable[RemoteStop]) -> RemoteStops:
+    more = tuple(more)
+    silent = tuple(stop for stop in more if not stop.confirmed)
+    heard = [stop.seconds for stop in more if stop.confirmed]
+    return RemoteStops(
+        where=next((stop.where for stop in more if stop.where), stops.where),
+        confirmed=stops.confirmed + len(heard),
+        slowest_seconds=round(max([stops.slowest_seconds, *heard]), 3),
+        unconfirmed_count=stops.unconfirmed_count + len(silent),
+        unconfirmed=(*stops.unconfirmed, *silent)[:MOST_STOPS],
+    )
+
+
+class PauseOrders:
+    """The pause in force, if there is one; requests may come at any time, in any order and twice."""
+
+    def __init__(self) -> None:
+        self.pause_mode: PauseMode | None = None
+        self._freezes = 0
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing new may start."""
+        return self.pause_mode is not None
+
+    @property
+    def freeze(self) -> int:
+        """Number of the freeze in force, by which answers to an earlier one are told apart; 0 when there is none."""
+        return self._freezes if self.pause_mode is PauseMode.FREEZE else 0
+
+    @property
+    def control(self) -> Control:
+        """What workers are told."""
+        if self.pause_mode is None:
+            return Control.RUN
+        return Control.FREEZE if self.freeze else Control.DRAIN
+
+    def pause(self, mode: PauseMode) -> None:
+        """Pause, or harden the pause in force; a softer request changes nothing."""
+        if self.pause_mode is None or mode.is_harder_than(self.pause_mode):
+            self.pause_mode = mode
+            self._freezes += mode is PauseMode.FREEZE
+
+    def resume(self) -> None:
+        """Take back the pause."""
+        self.pause_mode = None

@@ -3,22 +3,143 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.drain import DrainActivities
     from activities.render import RenderActivities
-    from longtake.job import RenderJobSpec
-    from longtake.policies import FailurePolicy
-    from longtake.ranges import Range
-    from longtake.requests import PauseMode, SkipChunks
-    from longtake.status import ChunkFailure, RemoteStop
-    from longtake.work import DrainOrder, DrainReport, Heartbeat, JobPlan, SpanOrder, SpanReport
+    from activities.stop_agents import StopActivities
+    from longtake.errors import ErrorType
+    from longtake.models.job import RenderJobSpec
+    from longtake.models.messages import (
+        DrainOrder,
+        DrainReport,
+        Heartbeat,
+        JobPlan,
+        JobRef,
+        SpanOrder,
+        SpanReport,
+        StopAgentsOrder,
+        StopAgentsReport,
+    )
+    from longtake.models.policies import FailurePolicy
+    from longtake.models.status import ChunkFailure, PauseMode, RemoteStop, SkipChunks
+    from longtake.ranges import Range, RangeSet
     from workflows import options
-    from workflows.leftovers import Leftovers
-    from workflows.orders import Orders
-    from workflows.reports import report_of
-    from workflows.scheduling import Scheduler, Span
-    from workflows.totals import Totals
+    from workflows.scheduling import Span
+
+    pass  # MOVED
+    from workflows.scheduling import PauseOrders
+
+    pass  # MOVED
+    from longtake.models.status import RetryFailed
+    from longtake.ranges import shown
+    from workflows.scheduling import Scheduler, Totals
+
+    pass  # MOVED
+
+
+def span_report(
+    handle: workflow.ActivityHandle[SpanReport],
+    span: Span,
+    *,
+    stopped: bool,
+    beat: Heartbeat | None,
+) -> SpanReport:
+    """Return what a span came to.
+
+    Args:
+        handle: Of its activity, which has ended.
+        span: As it was handed out.
+        stopped: Whether the activity was told to stop.
+        beat: Its last word, where it was taken back while no worker had it.
+    """
+    error = None if handle.cancelled() else handle.exception()
+    if handle.cancelled() or (error is not None and is_cancelled_exception(error)):
+        return _as_left(span, beat)
+    if error is None:
+        return handle.result()
+    cause = error.cause if isinstance(error, ActivityError) and error.cause else error
+    # Temporal retries nothing of what it was told to cancel: a try that failed, or a worker that was lost before it
+    # heard of the stop, ends the activity, and means no more than that.
+    if isinstance(cause, ApplicationError) and cause.details and (stopped or cause.type == ErrorType.CHUNK_FAILED):
+        return SpanReport.model_validate(cause.details[0])
+    if stopped:
+        return _as_left(span, beat)
+    # Workers were lost with it again and again, or it met an error that nobody foresaw.
+    reason = ChunkFailure(chunk=span.start, error=f"{cause}"[:800])
+    return SpanReport(failed=((span.start, span.stop),), failures=(reason,))
+
+
+def _as_left(span: Span, beat: Heartbeat | None) -> SpanReport:
+    """Return where a span stood that was stopped: its chunks are taken one after the other, so one word tells all."""
+    if beat is None:
+        return SpanReport(left_failures=span.failures)
+    given_up = RangeSet(beat.given_up)
+    return SpanReport(
+        done=given_up.gaps(span.start, beat.chunk).ranges,
+        failed=given_up.ranges,
+        failures=beat.reasons,
+        left_failures=beat.failures,
+        billed_seconds=beat.billed_seconds,
+        cost_usd=beat.cost_usd,
+    )
+
+
+# Each is a look into the store, and an order that is waited for.
+_MOST_AT_ONCE = 500
+
+
+class LostAgents:
+    """Looks after chunks whose activities ended without a word of their agents, one activity at a time.
+
+    Args:
+        ref: The job.
+        heard: Called with what became of agents that were told to stop.
+    """
+
+    def __init__(self, ref: JobRef, heard: Callable[[Sequence[RemoteStop]], None]) -> None:
+        self._ref = ref
+        self._heard = heard
+        self._unsure = RangeSet()
+        self._looking: workflow.ActivityHandle[StopAgentsReport] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to be looked after."""
+        return self._looking is None and not self._unsure
+
+    def add(self, start: int, stop: int) -> None:
+        """Look after the chunks `[start, stop)`: their agents are told to stop, if there are any."""
+        self._unsure.add(start, stop)
+        self._look()
+
+    def forget(self) -> None:
+        """Leave all of them to the attempts that come next, which join what is at work."""
+        self._unsure = RangeSet()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _look(self) -> None:
+        if self._looking is not None or not self._unsure:
+            return
+        chunks = RangeSet()
+        while self._unsure and len(chunks) < _MOST_AT_ONCE:
+            chunks.add(*self._unsure.take(_MOST_AT_ONCE - len(chunks)))
+        self._looking = workflow.start_activity_method(
+            StopActivities.stop_agents,
+            StopAgentsOrder(ref=self._ref, chunks=chunks.ranges),
+            **options.orchestration(),
+        )
+        self._looking.add_done_callback(self._looked)
+
+    def _looked(self, handle: workflow.ActivityHandle[StopAgentsReport]) -> None:
+        self._looking = None
+        # Asked for in any case: an exception that nobody has seen is reported as lost.
+        answered = not handle.cancelled() and handle.exception() is None
+        self._look()
+        self._heard(handle.result().stops if answered else ())
+
 
 # A status that lists every failure of a large job would not fit a payload.
 MOST_FAILURES = 20
@@ -53,7 +174,7 @@ class SpanRunner:
         self._asked_to_stop: set[str] = set()
         self._drained_for = 0
         self._started = 0
-        self._leftovers = Leftovers(plan.ref, self._heard_of_stops)
+        self._leftovers = LostAgents(plan.ref, self._heard_of_stops)
 
     @property
     def finished(self) -> bool:
@@ -125,7 +246,7 @@ class SpanRunner:
             self._spans[activity_id] = span
             handle.add_done_callback(lambda done, span=span, key=activity_id: self._ended(key, span, done))  # type: ignore[misc]
 
-    def rest(self, orders: Orders) -> None:
+    def rest(self, orders: PauseOrders) -> None:
         """Come to rest as the pause in force says; `resting` tells when."""
         if orders.pause_mode is PauseMode.NOW:
             self.cancel()
@@ -212,7 +333,7 @@ class SpanRunner:
         stopped = activity_id in self._asked_to_stop
         self._asked_to_stop.discard(activity_id)
         beat = self._taken_back.pop(activity_id, None)
-        report = report_of(handle, span, stopped=stopped, beat=beat)
+        report = span_report(handle, span, stopped=stopped, beat=beat)
         if self._job.remote is not None and (handle.cancelled() or handle.exception() is not None):
             self._leftovers.add(span.start, span.stop)
         self._held = self._held or bool(report.failed)
@@ -228,3 +349,55 @@ class SpanRunner:
             seconds=report.render_seconds,
         )
         self._changed()
+
+
+def check_rendering(spans: SpanRunner | None) -> SpanRunner:
+    """Return the spans of a job that renders.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if spans is None:
+        raise ValueError("the job is not rendering yet; try again in a moment")
+    if spans.closed:
+        raise ValueError("the job has come to the end of its rendering; `longtake retry` is for when it has ended")
+    return spans
+
+
+def check_retry(request: RetryFailed, spans: SpanRunner | None) -> None:
+    """Pass when all chunks that are named can be taken up again.
+
+    Raises:
+        ValueError: One cannot, or no chunk has failed.
+    """
+    chunks = check_rendering(spans).scheduler
+    if not request.chunks and not chunks.failed:
+        raise ValueError("no chunk has failed; there is nothing to retry")
+    there = RangeSet((*chunks.failed, *chunks.left_out))
+    _check_within(request.chunks, there, "neither failed nor skipped; only such chunks can be retried")
+
+
+def check_skip(request: SkipChunks, spans: SpanRunner | None) -> None:
+    """Pass when all chunks that are named can be left out.
+
+    Raises:
+        ValueError: One is published or not of this job, or the film must not have gaps.
+    """
+    running = check_rendering(spans)
+    chunks = running.scheduler
+    _check_within(request.chunks, RangeSet([(0, chunks.chunk_count)]), f"not among the job's {chunks.chunk_count}")
+    unfinished = RangeSet(chunks.done).gaps(0, chunks.chunk_count)
+    _check_within(request.chunks, unfinished, "finished already; only others can be skipped")
+    if running.makes_film and not (request.allow_gaps or running.allow_gaps):
+        raise ValueError("the film would have gaps; say that it may (allow_gaps, or `longtake skip --allow-gaps`)")
+
+
+def _check_within(asked: tuple[tuple[int, int], ...], there: RangeSet, problem: str) -> None:
+    for start, stop in asked:
+        if start >= stop:
+            raise ValueError(f"chunks: [{start}, {stop}) is empty; give the first chunk and the one after the last")
+        if lacking := there.gaps(start, stop).ranges:
+            one = sum(high - low for low, high in lacking) == 1
+            raise ValueError(
+                f"chunk {shown(lacking)} is {problem}" if one else f"chunks {shown(lacking)} are {problem}"
+            )

@@ -1,4 +1,4 @@
-"""One try of one chunk: look, render, check, publish."""
+"""One attempt at one chunk on this host: render, check and publish."""
 
 import asyncio
 import logging
@@ -6,39 +6,117 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from activities.attempts.attempt import Bill
-from activities.attempts.checking import OutputProof, Proof, check_chunk
-from activities.attempts.finished_frames import FinishedFrames
-from activities.attempts.frame_runs import FrameRuns
+from activities.attempts.frame_sequence import CommandWatcher, FinishedFrameScanner, SequenceRender
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.log_shipping import shipping_log
-from activities.attempts.run_watcher import RunWatcher
-from activities.attempts.store_patience import failure_of_files, when_the_store_is_back
+from activities.attempts.store_io import attempt_failure, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.failures import AttemptError
-from activities.processes.usage import Usage
-from activities.stores.job_folder import OpenJob, chunk_key
-from activities.stores.kept_frames import KeptFrames
-from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
-from activities.stores.records import Sidecar
-from longtake.outputs import OutputKind
-from longtake.planning import Chunk
-from longtake.policies import ProgressSpec, ResumeUnit
-from longtake.status import RemoteStop
-from longtake.threads import in_thread
+from activities.errors import AttemptError
+from activities.media.facts import MediaError, VideoFacts
+from activities.media.images import check_sequence
+from activities.media.video import inspect_video
+from activities.processes.render_process import Usage
+from activities.stores.job_folder import OpenJob, Sidecar
+from activities.stores.kept_frames import KeptFrames, Signature, file_signature
+from activities.stores.publish import discard_attempt, finish_claim, publish, stage_files
+from longtake.chunks import Chunk
+from longtake.concurrency import in_thread
+from longtake.models.policies import ProgressSpec, ResumeUnit
+from longtake.models.status import RemoteStop
+from longtake.paths import OutputKind
+from longtake.stores.job_records import chunk_key
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The facts found in a chunk's outputs by their check."""
+
+    frames: int
+    video: VideoFacts | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+def check_chunk(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+    """Check that the files of a chunk are whole and of the right length, and return what was found.
+
+    Raises:
+        AttemptError: A file is missing, empty, truncated, too short or of another rate.
+    """
+    return _CHECKS[chunk.kind](chunk, files, rate, stop)
+
+
+class OutputCheck:
+    """The check of the one output of a command that still runs; each state of the file is read once."""
+
+    def __init__(self, chunk: Chunk, file: Path, rate: Fraction) -> None:
+        self._chunk = chunk
+        self._file = file
+        self._rate = rate
+        self._state: Signature | None = None
+        self._is_proven = False
+
+    def is_proven(self) -> bool:
+        """Check the file again if it has changed, and tell whether it is whole; blocking.
+
+        Raises:
+            OSError: The file is gone.
+        """
+        state = file_signature(self._file.stat())
+        if state != self._state:
+            try:
+                check_chunk(self._chunk, [self._file], self._rate, threading.Event())
+                self._is_proven = True
+            except AttemptError:
+                self._is_proven = False
+            self._state = state
+        return self._is_proven
+
+
+def _check_video(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+    try:
+        facts = inspect_video(files[0], fps=rate, frames=chunk.count, stop=stop)
+    except MediaError as error:
+        raise AttemptError(error.sentence) from error
+    return Proof(frames=facts.frames, video=facts, width=facts.width, height=facts.height)
+
+
+def _check_frames(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+    try:
+        facts = check_sequence(files, stop=stop)
+    except MediaError as error:
+        raise AttemptError(error.sentence) from error
+    return Proof(frames=len(files), width=facts.width, height=facts.height)
+
+
+def _check_file(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+    (file,) = files
+    if not file.is_file():
+        raise AttemptError(f"{file.name} is missing: the renderer ended well and wrote nothing")
+    if file.stat().st_size == 0:
+        raise AttemptError(f"{file.name} is empty: the renderer ended well and wrote nothing into it")
+    return Proof(frames=chunk.count)
+
+
+_CHECKS: dict[OutputKind, Callable[[Chunk, list[Path], Fraction, threading.Event], Proof]] = {
+    OutputKind.VIDEO: _check_video,
+    OutputKind.FRAMES: _check_frames,
+    OutputKind.FILE: _check_file,
+}
 
 _log = logging.getLogger(__name__)
 
 
 class ChunkAttempt:
-    """Renders one chunk in a place of its own and publishes what it proved.
+    """One attempt at a chunk by processes of this host, in a folder of its own.
 
     Args:
-        host: What this worker offers.
+        host: The host that renders.
         job: The chunk's job.
         chunk: The chunk.
         name: Name of the attempt, never used twice.
@@ -59,7 +137,7 @@ class ChunkAttempt:
         # Where a command writes that names its outputs itself; only directory stores have such jobs.
         self._local_targets = list(map(Path, self._targets))
         self._kept = KeptFrames(self._folder, self._key)
-        self._runs: FrameRuns | None = None
+        self._runs: SequenceRender | None = None
         self._used = Usage()
         self.log = self._folder.log_path(self._key, name)
 
@@ -67,7 +145,7 @@ class ChunkAttempt:
     stop: RemoteStop | None = None
 
     async def bill(self) -> Bill:
-        """Return nothing: hosts of one's own send no bills."""
+        """Return an empty bill: hosts of one's own send none."""
         return Bill()
 
     async def published(self) -> Sidecar | None:
@@ -81,14 +159,14 @@ class ChunkAttempt:
         A cancel stops the processes first and leaves nothing else behind but the log.
 
         Args:
-            watcher: Hears how far the chunk is, frames that were kept before included.
+            watcher: Called with the progress of the chunk, frames that were kept before included.
 
         Raises:
             AttemptError: This try has failed.
-            AttemptLostError: It ended through no fault of its own, or the store is away.
+            AttemptLostError: The try ended through no fault of its own, or the store is away.
         """
         try:
-            async with self._host.inputs.in_use(self._job) as self._workdir, shipping_log(self._store, self.log):
+            async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
                 return await self._run(watcher)
         except (AttemptError, OSError) as error:
             with suppress(OSError):
@@ -97,7 +175,7 @@ class ChunkAttempt:
                     return standing
             if isinstance(error, AttemptError):
                 raise
-            raise failure_of_files(error, self._dir) from error
+            raise attempt_failure(error, self._dir) from error
         finally:
             await in_thread(self._clean_up)
 
@@ -107,29 +185,29 @@ class ChunkAttempt:
         made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
         stop = threading.Event()
         proof = await in_thread(partial(check_chunk, self._chunk, made, self._job.job.rate, stop), stop)
-        await self._judge(made, watcher)
+        await self._run_own_check(made, watcher)
         seconds = asyncio.get_running_loop().time() - began
         done = Progress(frames_done=self._chunk.count, usage=self._used)
-        return await when_the_store_is_back(
+        return await retry_while_store_is_away(
             partial(self._publish, made, proof, seconds),
-            lambda message: watcher.progress(replace(done, message=message)),
+            lambda message: watcher.on_progress(replace(done, message=message)),
         )
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
 
-        def task(part: Chunk, place: Path, finished: FinishedFrames) -> RenderTask:
+        def task(part: Chunk, place: Path, finished: FinishedFrameScanner) -> RenderTask:
             files = tuple(place / self._relative(path) for path in part.outputs())
-            return self._task(part, place, counted_dir=place, outputs=files, is_whole=finished.are_all)
+            return self._task(part, place, counted_dir=place, outputs=files, is_whole=finished.is_complete)
 
         names = [self._relative(path) for path in self._chunk.outputs()]
         kept = self._kept if keeps else None
-        self._runs = FrameRuns(self._host.backend, self._chunk, self._dir, names, kept, task)
+        self._runs = SequenceRender(self._host.backend, self._chunk, self._dir, names, kept, task)
         try:
             await self._runs.render(watcher)
         except AttemptError as error:
             if error.suspect:
-                await self._keep_nothing()
+                await self._forget_kept_frames()
             raise
         self._used = self._runs.used
         return self._runs.files
@@ -139,33 +217,33 @@ class ChunkAttempt:
         written = self._local_targets if self._chunk.writes_in_place else made
         proof: Callable[[], bool] | None
         if self._chunk.kind is OutputKind.FRAMES:
-            proof = FinishedFrames(dict(enumerate(written))).are_all
+            proof = FinishedFrameScanner(dict(enumerate(written))).is_complete
         elif self._chunk.kind is OutputKind.FILE and self._job.job.check is None:
             # Half a file is there and not empty, too: only the end of its renderer tells.
             proof = None
         else:
-            proof = OutputProof(self._chunk, written[0], self._job.job.rate).holds
+            proof = OutputCheck(self._chunk, written[0], self._job.job.rate).is_proven
         task = self._task(self._chunk, self._dir, outputs=tuple(written), is_whole=proof)
-        run = RunWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
+        run = CommandWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
         self._used = await self._host.backend.render(task, run)
         await in_thread(partial(self._collect_in_place, made))
         return made
 
-    async def _judge(self, made: list[Path], watcher: RenderWatcher) -> None:
+    async def _run_own_check(self, made: list[Path], watcher: RenderWatcher) -> None:
         """Run the job's own check, which may refuse what is whole."""
         if self._job.job.check is None:
             return
-        place = self._dir if self._runs is None else self._runs.together
+        place = self._dir if self._runs is None else self._runs.whole_dir
         task = replace(self._task(self._chunk, place, self._job.job.check), start=0, stop=0, progress=ProgressSpec())
-        run = RunWatcher(watcher, before=self._chunk.count, count=0, used=self._used)
+        run = CommandWatcher(watcher, before=self._chunk.count, count=0, used=self._used)
         try:
             self._used += await self._host.backend.render(task, run)
         except AttemptError:
             # Kept, these frames would be refused again and again.
-            await self._keep_nothing()
+            await self._forget_kept_frames()
             raise
 
-    async def _keep_nothing(self) -> None:
+    async def _forget_kept_frames(self) -> None:
         self._runs = None
         await in_thread(self._kept.remove)
 
@@ -247,7 +325,7 @@ class ChunkAttempt:
                 attempt=self._name,
                 host=self._host.name,
                 frames=proof.frames,
-                files=hand_in(self._folder, made, self._place, self._targets),
+                files=stage_files(self._folder, made, self._place, self._targets),
                 video=proof.video,
                 width=proof.width,
                 height=proof.height,

@@ -1,4 +1,10 @@
-"""What must be equal for video files to be joined."""
+"""What is known of a video file, what must be equal for files to be joined, and the errors of all media checks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,8 +30,8 @@ class VideoFacts(BaseModel):
     starts_clean: bool = Field(True, description="The first stored frame is a key frame, shown first.")
     audio: str = Field("", description="Codec, rate and channels of the first audio stream, if any.")
 
-    def mismatch(self, other: "VideoFacts") -> str | None:
-        """Tells in words why this file cannot follow `other` in one stream, or nothing when it can."""
+    def find_mismatch(self, other: "VideoFacts") -> str | None:
+        """Find why this file cannot follow `other` in one stream; None when it can."""
         if (self.width, self.height) != (other.width, other.height):
             size, wanted = f"{self.width}x{self.height}", f"{other.width}x{other.height}"
             return f"has another size: {size} instead of {wanted}"
@@ -48,3 +54,56 @@ _COMPARED = {
     "colour_primaries": "set of colour primaries",
     "colour_transfer": "colour transfer",
 }
+
+
+class MediaError(Exception):
+    """A file is not what it must be; `sentence` says which file and what is wrong with it."""
+
+    def __init__(self, subject: str, problem: str, *, chunk: int | None = None) -> None:
+        self.subject = subject
+        self.problem = problem
+        self.chunk = chunk
+        self.sentence = f"{subject} {problem}"
+        super().__init__(self.sentence)
+
+    def for_chunk(self, subject: str, chunk: int) -> Self:
+        """Make the same error about `subject`, the chunk at position `chunk` of a join."""
+        return type(self)(subject, self.problem, chunk=chunk)
+
+
+class DamagedOutput(MediaError):
+    """The file is missing, empty, cut short, unreadable or of the wrong length: rendering again helps."""
+
+
+class MismatchedOutput(MediaError):
+    """The file is sound but differs in size, rate or codec settings: only a changed render helps."""
+
+
+class JoinStopped(Exception):
+    """Reading or joining ended early because its caller set the stop event."""
+
+
+@dataclass(frozen=True)
+class ChunkFile:
+    """One chunk of a film, as the join takes it.
+
+    Attributes:
+        path: The file, which is only read.
+        name: What people call the chunk, as "chunk 3".
+        frames: How many frames it must hold.
+    """
+
+    path: Path
+    name: str
+    frames: int
+
+
+@contextmanager
+def name_chunk_in_errors(chunk: ChunkFile, index: int) -> Iterator[None]:
+    """Name the chunk in errors about its file, and leave errors about other files alone."""
+    try:
+        yield
+    except MediaError as error:
+        if error.subject != chunk.path.name:
+            raise
+        raise error.for_chunk(f"{chunk.name} ({chunk.path})", index) from error

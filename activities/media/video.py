@@ -1,11 +1,297 @@
-"""Proof that a video file is whole."""
+"""Checking that a video file is whole: container, frame times, codec parameters, and the last frames decoded."""
 
+import hashlib
+import re
+import struct
 import threading
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from activities.media.facts import VideoFacts
-from activities.media.reading import read_video
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
+
+from activities.media.audio import SoundSpan
+from activities.media.containers import check_structure, find_video_stream, has_complete_tail, open_media
+from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput, VideoFacts
+
+# Matroska, WebM and FLV store whole milliseconds, and files made from them keep that rounding.
+_MILLISECOND = Fraction(1, 1000)
+
+
+def format_rate(rate: Fraction) -> str:
+    """Format a frame rate for people: 25, 29.97, 23.976."""
+    return f"{float(rate):.3f}".rstrip("0").rstrip(".")
+
+
+@dataclass
+class Timeline:
+    """Presentation times of all frames of one stream, in the order they are stored."""
+
+    time_base: Fraction
+    pts: "array[int]" = field(default_factory=lambda: array("q"))
+    first_dts: int | None = None
+
+    def find_grid_problem(self, fps: Fraction, slack_seconds: Fraction = Fraction(0)) -> str | None:
+        """Find how the frames miss the grid of `fps`; None when each lies on it.
+
+        A frame may be off by the rounding of its own container and no more, so 29.97 and 30 are told apart
+        from the second frame on; films that others joined may be given some slack.
+        """
+        shown = sorted(self.pts)
+        allowed = self._rounding(shown) + slack_seconds
+        for index, pts in enumerate(shown):
+            if abs((pts - shown[0]) * self.time_base - index / fps) > allowed:
+                return self._describe(shown, index, fps, allowed)
+        return None
+
+    def _rounding(self, shown: "array[int] | list[int]") -> Fraction:
+        tick = self.time_base
+        if tick >= _MILLISECOND:
+            return tick if tick == _MILLISECOND else _MILLISECOND
+        for pts in shown:
+            seconds = (pts - shown[0]) * tick
+            if abs(seconds - round(seconds * 1000) * _MILLISECOND) > tick:
+                return tick
+        return _MILLISECOND + tick
+
+    def _describe(self, shown: list[int], index: int, fps: Fraction, allowed: Fraction) -> str:
+        span = (shown[-1] - shown[0]) * self.time_base
+        if span > 0:
+            real = (len(shown) - 1) / span
+            steady = all(
+                abs((pts - shown[0]) * self.time_base - k / real) <= allowed + self.time_base
+                for k, pts in enumerate(shown)
+            )
+            if steady and format_rate(real) != format_rate(fps):
+                return f"runs at {format_rate(real)} frames a second instead of {format_rate(fps)}"
+        real_seconds = float((shown[index] - shown[0]) * self.time_base)
+        seconds = float(index / fps)
+        return f"is unevenly timed: frame {index} is shown at {real_seconds:.4f} s instead of {seconds:.4f} s"
+
+    def list_frame_indices(self, fps: Fraction) -> list[int]:
+        """List the number of each frame in display order, in storage order."""
+        first = min(self.pts)
+        return [round((pts - first) * self.time_base * fps) for pts in self.pts]
+
+    def count_reorder_frames(self, fps: Fraction) -> int:
+        """Count by how many frames decoding must run ahead of display, so that no frame comes too late."""
+        needed = max(place - index for place, index in enumerate(self.list_frame_indices(fps)))
+        # An encoder may ask for more than it used; its players were promised that much.
+        promised = round((self.pts[0] - self.first_dts) * self.time_base * fps) if self.first_dts is not None else 0
+        return max(needed, promised)
+
+
+# These carry all they need in every frame; what a container keeps beside them is its own business.
+_SELF_CONTAINED = frozenset({"prores", "mjpeg", "vp8", "vp9", "png", "dnxhd", "rawvideo", "v210", "gif"})
+_HEVC_PARAMETER_SETS = frozenset({32, 33, 34})
+_START_CODE = re.compile(b"\x00\x00\x00?\x01")
+
+
+def hash_parameters(codec: str, extradata: bytes | None) -> str:
+    """Hash codec parameters: equal for streams that one decoder set-up can play one after the other.
+
+    The parameter sets of h264 and hevc count one by one: mp4 and transport streams wrap them differently,
+    and x265 adds a comment that names the machine's number of threads.
+    """
+    data = extradata or b""
+    if codec in _SELF_CONTAINED:
+        data = b""
+    elif codec in ("h264", "hevc") and data:
+        units = _START_CODE.split(data) if data[0] == 0 else list(_UNWRAP[codec](data))
+        kept = (unit.rstrip(b"\x00") for unit in units if unit and _is_parameter_set(codec, unit))
+        data = b"".join(struct.pack(">I", len(unit)) + unit for unit in kept)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _is_parameter_set(codec: str, unit: bytes) -> bool:
+    return codec == "h264" or (unit[0] >> 1) & 0x3F in _HEVC_PARAMETER_SETS
+
+
+def _avcc_units(data: bytes) -> Iterator[bytes]:
+    """Read AVCDecoderConfigurationRecord, ISO 14496-15 section 5.3.3."""
+    position = 5
+    for mask in (0x1F, 0xFF):
+        count = data[position] & mask if position < len(data) else 0
+        position += 1
+        for _ in range(count):
+            length = int.from_bytes(data[position : position + 2], "big")
+            yield data[position + 2 : position + 2 + length]
+            position += 2 + length
+
+
+def _hvcc_units(data: bytes) -> Iterator[bytes]:
+    """Read HEVCDecoderConfigurationRecord, ISO 14496-15 section 8.3.3."""
+    position = 23
+    for _ in range(data[22] if len(data) > 22 else 0):
+        count = int.from_bytes(data[position + 1 : position + 3], "big")
+        position += 3
+        for _ in range(count):
+            length = int.from_bytes(data[position : position + 2], "big")
+            yield data[position + 2 : position + 2 + length]
+            position += 2 + length
+
+
+_UNWRAP = {"h264": _avcc_units, "hevc": _hvcc_units}
+
+
+@dataclass(frozen=True)
+class VideoReading:
+    """All that one pass over a video file has found.
+
+    Attributes:
+        facts: The facts of its pictures.
+        begin: When the first picture is shown, in seconds of the file's own clock.
+        sound: From when to when the first audio stream is heard, if it was asked for and exists.
+        duration_seconds: How long the container says that it lasts; zero when it says nothing.
+    """
+
+    facts: VideoFacts
+    begin: Fraction
+    sound: SoundSpan | None
+    duration_seconds: float
+
+
+def read_video(
+    path: Path,
+    *,
+    fps: Fraction,
+    frames: int | None = None,
+    stop: threading.Event | None = None,
+    with_sound: bool = False,
+    slack_seconds: Fraction = Fraction(0),
+) -> VideoReading:
+    """Check a video file as `inspect_video` does, and return also what a finished film is verified by."""
+    proven = check_structure(path)
+    with open_media(path) as container:
+        stream = find_video_stream(container, path.name)
+        sound = SoundSpan() if with_sound and container.streams.audio else None
+        timeline, key_first = _read_timeline(container, stream, path.name, stop, sound)
+        _check_count(path.name, len(timeline.pts), frames)
+        if container.format.name == "mpegts":
+            proven = has_complete_tail(path, stream.id)
+        if not proven:
+            _decode_tail(path)
+        problem = timeline.find_grid_problem(fps, slack_seconds)
+        if problem is not None:
+            raise MismatchedOutput(path.name, problem)
+        return VideoReading(
+            facts=_describe(container, stream, timeline, key_first, fps),
+            begin=min(timeline.pts) * timeline.time_base,
+            sound=sound,
+            duration_seconds=(container.duration or 0) / av.time_base,
+        )
+
+
+def _read_timeline(
+    container: InputContainer,
+    stream: VideoStream,
+    name: str,
+    stop: threading.Event | None,
+    sound: SoundSpan | None,
+) -> tuple[Timeline, bool]:
+    timeline = Timeline(stream.time_base or Fraction(1, 1000))
+    key_first = False
+    latest_dts: int | None = None
+    streams: list[Stream] = [stream, container.streams.audio[0]] if sound is not None else [stream]
+    for packet in container.demux(*streams):
+        if stop is not None and stop.is_set():
+            raise JoinStopped(name)
+        if packet.size == 0:
+            continue
+        if packet.stream_index != stream.index:
+            if sound is not None:
+                sound.add(packet)
+            continue
+        number = len(timeline.pts)
+        if packet.is_corrupt:
+            raise DamagedOutput(name, f"is damaged at its frame {number}")
+        if packet.is_discard:
+            raise MismatchedOutput(name, "hides some of its frames by an edit list, so it cannot be joined")
+        if packet.pts is None:
+            raise MismatchedOutput(name, f"does not say when its frame {number} is shown")
+        if packet.dts is not None:
+            if latest_dts is not None and packet.dts <= latest_dts:
+                raise DamagedOutput(name, f"stores its frame {number} out of order")
+            latest_dts = packet.dts
+        if number == 0:
+            key_first, timeline.first_dts = packet.is_keyframe, packet.dts
+        timeline.pts.append(packet.pts)
+    return timeline, key_first
+
+
+def _check_count(name: str, count: int, frames: int | None) -> None:
+    if count == 0:
+        raise DamagedOutput(name, "holds no frames")
+    if frames is not None and count != frames:
+        raise DamagedOutput(name, f"holds {count} frame{'s' if count > 1 else ''} instead of {frames}")
+
+
+def _describe(
+    container: InputContainer, stream: VideoStream, timeline: Timeline, key_first: bool, fps: Fraction
+) -> VideoFacts:
+    context = stream.codec_context
+    aspect = context.sample_aspect_ratio or Fraction(1)
+    sound = container.streams.audio[0] if container.streams.audio else None
+    return VideoFacts(
+        frames=len(timeline.pts),
+        codec=context.codec.canonical_name,
+        profile=context.profile or "",
+        width=context.width,
+        height=context.height,
+        pixel_format=context.pix_fmt or "",
+        sample_aspect_ratio=f"{aspect.numerator}:{aspect.denominator}",
+        colour_range=_colour_range(context),
+        colour_space=str(int(context.colorspace)),
+        colour_primaries=str(int(context.color_primaries)),
+        colour_transfer=str(int(context.color_trc)),
+        extradata_sha256=hash_parameters(context.codec.canonical_name, context.extradata),
+        reorder_frames=timeline.count_reorder_frames(fps),
+        starts_clean=key_first and timeline.pts[0] == min(timeline.pts),
+        audio=_describe_sound(sound) if sound else "",
+    )
+
+
+def _colour_range(context: VideoCodecContext) -> str:
+    """Name the range of the samples; containers differ in whether they spell out the usual one."""
+    if context.color_range == ColorRange.UNSPECIFIED:
+        pixels = context.format
+        full = pixels is not None and (pixels.is_rgb or pixels.name.startswith("yuvj"))
+        return "full" if full else "limited"
+    return "full" if context.color_range == ColorRange.JPEG else "limited"
+
+
+def _describe_sound(stream: AudioStream) -> str:
+    context = stream.codec_context
+    return f"{context.name} {context.sample_rate} Hz {context.channels} channels"
+
+
+def _decode_tail(path: Path) -> None:
+    """Decode from the last key frame on, and refuses what a decoder has to guess."""
+    with open_media(path) as container:
+        stream = find_video_stream(container, path.name)
+        starts = [packet.dts for packet in container.demux(stream) if packet.is_keyframe]
+    last = starts[-1] if starts else None
+    with open_media(path) as container:
+        stream = find_video_stream(container, path.name)
+        stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
+        for packet in container.demux(stream):
+            if last is not None and packet.dts is not None and packet.dts < last:
+                continue
+            try:
+                whole = not any(frame.is_corrupt for frame in stream.decode(packet))
+            except av.error.InvalidDataError:
+                whole = False
+            if not whole:
+                raise DamagedOutput(path.name, "is cut short inside its last frame")
+
 
 __all__ = ["VideoFacts", "inspect_video"]
 
@@ -13,7 +299,7 @@ __all__ = ["VideoFacts", "inspect_video"]
 def inspect_video(
     path: Path, *, fps: Fraction, frames: int | None = None, stop: threading.Event | None = None
 ) -> VideoFacts:
-    """Returns the facts of a video file once every packet of it was read and found right.
+    """Check every packet of a video file, and return the facts of the file.
 
     A file cut at any byte is refused, except where the cut leaves a whole, shorter file (a transport stream
     cut exactly between two frames): there `frames` tells.

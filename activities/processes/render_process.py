@@ -1,37 +1,71 @@
-"""One render process with all that it starts, as the worker sees it: watched, frozen and ended together."""
+"""One render as its worker sees it: the worker's end of the socket to the render's keeper."""
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
-from activities.processes.errors import KeeperLostError, ProcessSurvivedError
-from activities.processes.usage import Usage
-from activities.processes.wire import Message, Messages, encode
+from activities.processes.ipc import Message, MessageDecoder, encode_message
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU time and I/O of a process tree since its start, and its memory now.
+
+    Ended processes are included where the host counts them (Linux).
+    """
+
+    cpu_seconds: float = 0.0
+    io_bytes: int = 0
+    memory_bytes: int = 0
+    peak_memory_bytes: int = 0
+    processes: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Add the usage of a later run: times and bytes summed, memory and processes those of the later one."""
+        return Usage(
+            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
+            io_bytes=self.io_bytes + other.io_bytes,
+            memory_bytes=other.memory_bytes,
+            peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
+            processes=other.processes,
+        )
+
+
+class ProcessSurvivedError(Exception):
+    """Processes have survived SIGKILL: they are in uninterruptible sleep until a disk or driver answers."""
+
+    def __init__(self, pids: Sequence[int], seconds: float) -> None:
+        self.pids = tuple(pids)
+        super().__init__(f"processes {', '.join(map(str, pids))} are still there {seconds:g} s after SIGKILL")
+
+
+class KeeperLostError(Exception):
+    """The keeper of a render was killed; every process of the render is dead by now."""
 
 
 class RenderProcess(asyncio.Protocol):
     """A renderer in a session of its own, with stdin closed and its output going to a bounded log.
 
-    Made by `Supervisor.spawn`. It is the worker's end of the line to the render's keeper; closing that ends the
-    render.
+    Made by `Supervisor.spawn`. Closing the socket to the keeper ends the render.
 
     Args:
-        bury: Ends what is left of a render whose keeper was killed; returns when nothing is.
+        finish_lost: Kills the processes of a render whose keeper was killed; returns when none is left.
         kill_seconds: How long processes may outlive SIGKILL before that is an error.
     """
 
-    def __init__(self, bury: Callable[[], Awaitable[None]], kill_seconds: float) -> None:
+    def __init__(self, finish_lost: Callable[[], Awaitable[None]], kill_seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        self._bury = bury
+        self._finish_lost = finish_lost
         self._kill_seconds = kill_seconds
         self._numbers = itertools.count(1)
-        self._messages = Messages()
+        self._messages = MessageDecoder()
         self._transport: asyncio.Transport | None = None
         self._usage = Usage()
-        self._burial: asyncio.Task[None] | None = None
-        # The keeper's first word; None when it was killed before it had one.
-        self.beginning: asyncio.Future[Message | None] = loop.create_future()
-        # None when the keeper was killed before it could tell.
+        self._finishing: asyncio.Task[None] | None = None
+        # The keeper's first message; None when the keeper was killed before it sent one.
+        self.started: asyncio.Future[Message | None] = loop.create_future()
+        # None when the keeper was killed before it could report the exit code.
         self._exit: asyncio.Future[int | None] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._answers: dict[int, asyncio.Future[Message]] = {}
@@ -39,28 +73,28 @@ class RenderProcess(asyncio.Protocol):
     @property
     def pid(self) -> int:
         """Process id of the renderer itself."""
-        beginning = self.beginning.result()
-        assert beginning is not None
-        return int(beginning["started"])
+        message = self.started.result()
+        assert message is not None
+        return int(message["started"])
 
     @property
     def usage(self) -> Usage:
-        """What the tree uses: at most a second ago while it runs, in all after its end."""
+        """Usage of the process tree: at most a second old while the render runs, the total after its end."""
         return self._usage
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is proven that no process of the render is left."""
+        """Whether no process of the render is left, which the keeper has proven."""
         return self._gone.done()
 
-    def when_gone(self, do: Callable[[], object]) -> None:
-        """Have something done when no process of the render is left."""
-        self._gone.add_done_callback(lambda _: do())
+    def add_gone_callback(self, on_gone: Callable[[], object]) -> None:
+        """Call `on_gone` when no process of the render is left."""
+        self._gone.add_done_callback(lambda _: on_gone())
 
     async def wait(self) -> int:
-        """Return the exit code when the renderer itself has ended, minus the signal if one ended it.
+        """Wait for the end of the renderer itself and return its exit code, or minus the number of the signal.
 
-        What it printed is in the log by then. What it left running runs on until `stop`.
+        What the renderer printed is in the log by then. Processes it left behind run on until `stop`.
 
         Raises:
             KeeperLostError: The keeper was killed; nothing of the render is left.
@@ -71,31 +105,31 @@ class RenderProcess(asyncio.Protocol):
         return code
 
     async def stop(self, grace_seconds: float) -> None:
-        """Return when no process of the tree is left: TERM, then KILL after the grace.
+        """Stop the process tree, with SIGTERM and after the grace with SIGKILL, and wait until none of it is left.
 
-        May be called again at any time, also with less grace; a cancelled call goes on without its caller.
+        May be called again at any time, also with less grace. A cancelled call leaves the stop in progress.
 
         Raises:
-            ProcessSurvivedError: Some outlive the KILL. They are killed as soon as that is possible.
+            ProcessSurvivedError: Some processes outlive SIGKILL. They are killed as soon as that is possible.
         """
         answer = await self._order("stop", grace_seconds=grace_seconds)
         if survivors := answer.get("survivors"):
             raise ProcessSurvivedError(survivors, self._kill_seconds)
 
     async def freeze(self) -> None:
-        """Return when no process of the tree runs: each is stopped where it stands, or dead."""
+        """Stop every process of the tree with SIGSTOP and wait until none runs."""
         await self._order("freeze")
 
     async def thaw(self) -> None:
-        """Return when all processes of the tree were told to go on."""
+        """Continue every process of the tree with SIGCONT."""
         await self._order("thaw")
 
     def close(self) -> None:
-        """Give the render up: its keeper kills it when it sees this end closed."""
+        """Close the socket to the keeper, which then kills the render; do not wait for that."""
         if self._transport is not None:
             self._transport.close()
 
-    async def _order(self, do: str, **words: object) -> Message:
+    async def _order(self, do: str, **fields: object) -> Message:
         number = next(self._numbers)
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         if self.is_gone:
@@ -103,7 +137,7 @@ class RenderProcess(asyncio.Protocol):
         self._answers[number] = answer
         try:
             if self._transport is not None and not self._transport.is_closing():
-                self._transport.write(encode({"id": number, "do": do, **words}))
+                self._transport.write(encode_message({"id": number, "do": do, **fields}))
             return await answer
         finally:
             self._answers.pop(number, None)
@@ -113,29 +147,29 @@ class RenderProcess(asyncio.Protocol):
         self._transport = transport
 
     def send(self, message: Message) -> None:
-        """Tell the keeper what to start."""
+        """Send the keeper the request of what to start."""
         assert self._transport is not None
-        self._transport.write(encode(message))
+        self._transport.write(encode_message(message))
 
     def data_received(self, data: bytes) -> None:
         for message in self._messages.feed(data):
-            self._hear(message)
+            self._handle(message)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.is_gone:
             return
-        if not self.beginning.done():
-            self.beginning.set_result(None)
-        self._burial = asyncio.get_running_loop().create_task(self._be_buried())
+        if not self.started.done():
+            self.started.set_result(None)
+        self._finishing = asyncio.get_running_loop().create_task(self._finish_and_end())
 
-    def _hear(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         match message:
             case {"usage": [cpu, io, memory, peak, processes]}:
                 self._usage = Usage(cpu, io, memory, peak, processes)
             case {"started": _}:
-                self.beginning.set_result(message)
+                self.started.set_result(message)
             case {"failed": _}:
-                self.beginning.set_result(message)
+                self.started.set_result(message)
                 self._end(None)
             case {"exited": code}:
                 if not self._exit.done():
@@ -146,8 +180,8 @@ class RenderProcess(asyncio.Protocol):
                 if (answer := self._answers.get(number)) and not answer.done():
                     answer.set_result(message)
 
-    async def _be_buried(self) -> None:
-        await self._bury()
+    async def _finish_and_end(self) -> None:
+        await self._finish_lost()
         self._end(None)
 
     def _end(self, code: int | None) -> None:

@@ -1,13 +1,16 @@
-"""What killed workers have left where this host works for buckets."""
+"""Scratch folder of a host that works for buckets: removal of old files, and file locks."""
 
+import fcntl
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from longtake.outputs import BOOKKEEPING_FOLDER
+from longtake.paths import BOOKKEEPING_FOLDER
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +22,7 @@ _OLD_SECONDS = 14 * 24 * 3600.0
 
 
 def clear_scratch(scratch: Path, *, older_than_seconds: float = _OLD_SECONDS) -> int:
-    """Remove what was not written to for so long; return how many folders of attempts and files of logs that were.
+    """Remove old folders of attempts and old logs of buckets; return how many were removed.
 
     Younger ones stay: the next attempt at their chunk on this host takes finished frames from them.
     """
@@ -36,7 +39,7 @@ def clear_scratch(scratch: Path, *, older_than_seconds: float = _OLD_SECONDS) ->
 
 
 def _leftovers(scratch: Path) -> Iterator[Path]:
-    """Return the folders of attempts, and the logs; fetched inputs are their cache's own business."""
+    """Yield the folders of attempts and the logs; the cache of inputs removes its own files."""
     buckets = (place for place in scratch.glob("*") if place.name != INPUTS_FOLDER)
     for bookkeeping in (found for bucket in buckets for found in bucket.rglob(BOOKKEEPING_FOLDER)):
         yield from bookkeeping.glob("*/attempts/*/*")
@@ -55,3 +58,57 @@ def _written_at(path: Path) -> float:
                 # Somebody is at work there.
                 return time.time()
     return newest or path.lstat().st_mtime
+
+
+# Between two looks at a lock that another has: it may be fetching gigabytes, and nobody says when it has done.
+_LOOK_SECONDS = 0.05
+
+
+@contextmanager
+def file_lock(path: Path, stop: threading.Event | None = None) -> Iterator[None]:
+    """Hold a lock while the block runs; its file is there only while somebody has it or waits for it.
+
+    Args:
+        path: The file.
+        stop: Ends the wait for the lock when it is set.
+
+    Raises:
+        InterruptedError: `stop` was set.
+    """
+    stop = stop or threading.Event()
+    while (descriptor := _try(path)) is None:
+        if stop.wait(_LOOK_SECONDS):
+            raise InterruptedError(f"told to stop while waiting for {path}")
+    try:
+        yield
+    finally:
+        # Removed while it is held: who has opened it meanwhile finds that it is not the file of this name any more.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def lock_folder(folder: Path) -> int | None:
+    """Lock a folder; return a descriptor that holds the lock until it is closed, or None where another holds it."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+    return None
+
+
+def _try(path: Path) -> int | None:
+    """Return a descriptor that holds the lock, or None where another has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None

@@ -17,11 +17,11 @@ from longtake.errors import (
     StoreUnusableError,
 )
 from longtake.handle import JobHandle
-from longtake.job import ChunkSpec, FrameRange, RenderJobSpec
-from longtake.jobfile import load_job
-from longtake.policies import FailurePolicy, FailureRule, ProgressSpec, ResumeUnit, Retry, Timeouts, Verdict
-from longtake.requests import PauseMode
-from longtake.status import ChunkFailure, JobPhase, JobState, JobStatus, RenderJobResult, RunningChunk
+from longtake.jobfile.loader import load_job
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import ChunkSpec, FrameRange
+from longtake.models.policies import FailurePolicy, FailureRule, ProgressSpec, ResumeUnit, Retry, Timeouts, Verdict
+from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, PauseMode, RenderJobResult, RunningChunk
 
 __all__ = [
     "BadJobError",

@@ -1,27 +1,93 @@
 """RenderClient: starting, watching and steering render jobs from Python."""
 
+import asyncio
+import atexit
 import json
 import threading
+import time
 from collections.abc import Generator, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
 
+import temporalio.client
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter
+from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.connection import connect
+from longtake.concurrency import in_thread
+from longtake.describe import query_for, status_of
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
-from longtake.handing_in import Tell, handed_in, needs_handing_in
 from longtake.handle import JobHandle
-from longtake.job import LARGEST_INLINE_JOB_BYTES, RenderJobSpec
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
+from longtake.models.status import JobState, JobStatus
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, new_job_id
 from longtake.ranges import Range
-from longtake.status import JobState, JobStatus
-from longtake.summaries import query_for, status_of
-from longtake.threads import in_thread
+from longtake.transfer.upload_inputs import OnUploadProgress, needs_upload, upload_inputs
+
+# Long enough for a server that is just starting, short enough for a person who mistyped the address.
+CONNECT_SECONDS = 10.0
+
+# An interpreter that ends within a millisecond of the last answer aborts, because a thread of the SDK still returns
+# from it (sdk-python issue 300; measured: 5 of 12 exits without this, 0 of 36 with).
+atexit.register(time.sleep, 0.02)
+
+
+def data_converter() -> DataConverter:
+    """Return how payloads are written: the same on clients, workers and in replays."""
+    return pydantic_data_converter
+
+
+async def connect(
+    *,
+    address: str | None = None,
+    namespace: str | None = None,
+    profile: str | None = None,
+    runtime: Runtime | None = None,
+    timeout_seconds: float = CONNECT_SECONDS,
+) -> temporalio.client.Client:
+    """Return a connected Temporal client.
+
+    What is not given comes from `temporal.toml` profiles and `TEMPORAL_*` variables, as for the Temporal CLI, and
+    is localhost:7233 and `default` where those are silent.
+
+    Raises:
+        NotReachableError: No Temporal server answered in time.
+    """
+    options: dict[str, Any] = {"target_host": "localhost:7233"}
+    options |= _configured(profile)
+    options |= {key: value for key, value in (("target_host", address), ("namespace", namespace)) if value}
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            return await temporalio.client.Client.connect(**options, data_converter=data_converter(), runtime=runtime)
+    except (RuntimeError, TimeoutError) as error:
+        raise NotReachableError(
+            f"no Temporal server answers at {options['target_host']} ({_reason(error)}); start one with `make dev`, or "
+            "set TEMPORAL_ADDRESS"
+        ) from error
+
+
+def _configured(profile: str | None) -> Mapping[str, Any]:
+    try:
+        return ClientConfig.load_client_connect_config(profile=profile)
+    except (RuntimeError, ValueError) as error:
+        raise NotReachableError(f"Temporal's configuration cannot be read: {error}; mend temporal.toml") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the SDK's nested error as people know it."""
+    text = f"{error}"
+    known = {"ConnectionRefused": "connection refused", "dns error": "no such host", "Unauthenticated": "not let in"}
+    for mark, words in known.items():
+        if mark in text:
+            return words
+    return "it did not answer in time" if isinstance(error, TimeoutError) else text.split("\n")[0][:120]
 
 
 class RenderClient:
@@ -61,7 +127,9 @@ class RenderClient:
         """The Temporal client underneath."""
         return self._client
 
-    async def submit(self, job: RenderJobSpec, *, id: str | None = None, tell: Tell = lambda _: None) -> JobHandle:
+    async def submit(
+        self, job: RenderJobSpec, *, id: str | None = None, tell: OnUploadProgress = lambda _: None
+    ) -> JobHandle:
         """Start a job and return its handle; the same job under the same id is started once.
 
         The inputs of a job whose store is a bucket are handed in to it first, each content once.
@@ -78,9 +146,9 @@ class RenderClient:
         """
         job_id = check_job_id(id) if id is not None else new_job_id(job.name)
         _check_size(job)
-        if needs_handing_in(job):
+        if needs_upload(job):
             stop = threading.Event()
-            job = await in_thread(partial(handed_in, job, tell=tell, stop=stop), stop)
+            job = await in_thread(partial(upload_inputs, job, tell=tell, stop=stop), stop)
         try:
             # Failed and cancelled jobs are started again by `retry`, which says so; never by a repeated submit.
             await self._start(

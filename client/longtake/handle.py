@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
@@ -15,11 +15,15 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowQueryFailedError,
     WorkflowQueryRejectedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
+from longtake.describe import running_chunks, status_of
 from longtake.errors import (
+    BadJobError,
     JobCancelledError,
     JobEndedError,
     JobFailedError,
@@ -27,13 +31,69 @@ from longtake.errors import (
     NoSuchJobError,
     NotReachableError,
 )
+from longtake.models.status import (
+    JobState,
+    JobStatus,
+    PauseMode,
+    PauseRequest,
+    RenderJobResult,
+    RetryFailed,
+    RunningChunk,
+    SetMaxParallel,
+    SkipChunks,
+)
 from longtake.ranges import Range
-from longtake.requests import PauseMode, PauseRequest, RetryFailed, SetMaxParallel, SkipChunks
-from longtake.running import running_chunks
-from longtake.status import JobState, JobStatus, RenderJobResult, RunningChunk
-from longtake.stored import StoredJob
-from longtake.summaries import status_of
-from longtake.updates import request_number
+from longtake.transfer.stored_job import StoredJob
+
+# An update needs a worker; one that replays a long history first answers well within this.
+_PATIENCE_SECONDS = 30.0
+
+
+class Updated(Protocol):
+    """What is needed of a `WorkflowHandle`."""
+
+    @property
+    def id(self) -> str:
+        """Id of the job."""
+
+    async def execute_update(self, update: str, arg: object, *, result_type: type) -> Any:
+        """Return the answer of the job's handler."""
+
+
+async def request_number(
+    workflow: Updated, name: str, request: object, *, patience_seconds: float = _PATIENCE_SECONDS
+) -> int:
+    """Return the number that the job answers with.
+
+    Raises:
+        BadJobError: The job refuses the request; nothing was changed.
+        NotReachableError: No worker answers for the job.
+        RPCError: Temporal refuses the request: there is no such job, or it has ended.
+    """
+    try:
+        async with asyncio.timeout(patience_seconds):
+            return await _answer(workflow, name, request)
+    except TimeoutError as error:
+        raise NotReachableError(
+            f"no worker answers for {workflow.id}; `longtake doctor` shows which workers run, and then ask again"
+        ) from error
+    except WorkflowUpdateFailedError as error:
+        cause = error.cause
+        raise BadJobError(
+            f"{workflow.id}: {cause.message if isinstance(cause, ApplicationError) else cause}"
+        ) from error
+
+
+async def _answer(workflow: Updated, name: str, request: object) -> int:
+    try:
+        answer: int = await workflow.execute_update(name, request, result_type=int)
+    except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+        # The SDK makes an error of a cancel, by which neither a timeout nor a Ctrl-C would know it again.
+        if isinstance(error.__cause__, asyncio.CancelledError):
+            raise error.__cause__ from None
+        raise TimeoutError from error
+    return answer
+
 
 # A query needs a worker; without one the job's own last words serve.
 _QUERY_TIMEOUT = timedelta(seconds=3)

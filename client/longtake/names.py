@@ -6,9 +6,9 @@ from enum import StrEnum
 
 from temporalio.common import SearchAttributeKey
 
-from longtake.backends import BackendKind
 from longtake.errors import BadJobError
-from longtake.inputs import INPUTS
+from longtake.models.backends import BackendKind
+from longtake.models.inputs import INPUTS
 
 RENDER_JOB_WORKFLOW = "RenderJob"
 # The activity that renders: clients and drains look for it among those that are pending.

@@ -7,10 +7,10 @@ from typing import Self
 
 from pydantic import Field
 
-from longtake.backends import CloudRunBackend, LambdaBackend, RemoteBackend
-from longtake.contract import Contract
 from longtake.errors import LongtakeError
-from longtake.sentences import plainly, quoted
+from longtake.models.backends import CloudRunBackend, LambdaBackend, RemoteBackend
+from longtake.models.fields import Contract
+from longtake.text import plainly, quoted
 
 VARIABLE = "LONGTAKE_PRICES"
 

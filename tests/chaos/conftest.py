@@ -8,7 +8,7 @@ import pytest_asyncio
 from farm import Farm, serving, worker_settings
 
 from longtake import RenderClient
-from longtake.connection import connect
+from longtake.client import connect
 
 
 @pytest_asyncio.fixture

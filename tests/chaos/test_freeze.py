@@ -12,7 +12,7 @@ from processtable import Seen, carrying, look, still_there
 from treejobs import KINDS, PROGRAMS
 
 from longtake import FrameRange, JobHandle, JobState, RenderJobSpec
-from longtake.requests import PauseMode
+from longtake.models.status import PauseMode
 
 pytestmark = pytest.mark.integration
 

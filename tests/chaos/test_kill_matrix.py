@@ -15,7 +15,7 @@ from processtable import carrying
 from restartable import RestartableServer
 
 from longtake import JobState, RenderClient
-from longtake.connection import connect
+from longtake.client import connect
 
 pytestmark = pytest.mark.integration
 

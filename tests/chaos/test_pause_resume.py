@@ -11,7 +11,7 @@ from farm import Farm, eventually, until, until_state
 from processtable import carrying, look
 
 from longtake import JobHandle, JobPhase, JobState
-from longtake.requests import PauseMode
+from longtake.models.status import PauseMode
 
 pytestmark = pytest.mark.integration
 

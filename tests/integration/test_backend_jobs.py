@@ -7,7 +7,7 @@ from farm import Farm
 from films import PICTURE
 
 from longtake import FrameRange, JobState, RenderJobSpec
-from longtake.policies import FailureRule, Retry, Timeouts, Verdict
+from longtake.models.policies import FailureRule, Retry, Timeouts, Verdict
 
 pytestmark = pytest.mark.integration
 

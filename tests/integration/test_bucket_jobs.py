@@ -13,7 +13,7 @@ from pictures import png
 from temporalio.client import Client
 
 from longtake import FrameRange, JobState, PauseMode, RenderClient, RenderJobSpec, Retry
-from longtake.job import IfExists
+from longtake.models.job_fields import IfExists
 from longtake.stores.store import Store
 
 pytestmark = pytest.mark.integration

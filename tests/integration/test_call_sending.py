@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 import pytest
 from lambda_calls import aws_environment
 
-from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import CallLostError, Service
-from activities.backends.cloud_run import CloudRunService
+from activities.remote.aws_lambda import LambdaFunction
+from activities.remote.cloud_run import CloudRunService
+from activities.remote.service import CallLostError, Service
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,7 @@ from farm import PATIENCE_SECONDS, Farm, until, until_state
 
 from longtake import JobState, Retry
 from longtake.cli.app import main
-from longtake.plaintext import plain
+from longtake.text import plain
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from agent_jobs import AgentJobs, signed
 from agent_process import CloudRunProcess, cloud_run_process
 
-from longtake.remote import RemoteOutcome, RemoteResult
+from activities.remote.protocol import RemoteOutcome, RemoteResult
 from longtake.stores.directory import DirectoryStore
 from ports import find_free_port
 
@@ -133,7 +133,7 @@ async def test_settings_that_do_not_do_are_told_in_one_sentence(
             pass
 
     assert "has ended" in str(caught.value)
-    assert printed(tmp_path).startswith(f"remote.cloud_run: {said}")
+    assert printed(tmp_path).startswith(f"agent.cloud_run: {said}")
     assert len(printed(tmp_path).splitlines()) == 1
 
 

@@ -11,10 +11,10 @@ from cloud_run_front import CloudRunFront, Deed, cloud_run_front
 from metadata_server import MetadataServer, metadata_server
 from proxy import Proxy
 
-from activities.backends.calls import CallLostError
-from activities.backends.cloud_run import CloudRunService
-from activities.backends.id_tokens import IdTokens
-from activities.failures import AttemptError
+from activities.errors import AttemptError
+from activities.remote.cloud_run import CloudRunService
+from activities.remote.google_auth import IdTokens
+from activities.remote.service import CallLostError
 from ports import find_free_port
 
 PAYLOAD = {"jobPath": "http://files/job.json", "chunkIndex": 7}
@@ -118,7 +118,7 @@ async def test_a_broken_connection_leaves_open_whether_the_worker_works(
 async def test_a_service_that_never_answers_is_left_at_its_limit(
     front: CloudRunFront, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.backends.cloud_run._MARGIN_SECONDS", 0.2)
+    monkeypatch.setattr("activities.remote.cloud_run._MARGIN_SECONDS", 0.2)
     front.otherwise = Deed.HOLD
 
     with pytest.raises(CallLostError, match=r"gave no answer within 0\.3 s") as lost:
@@ -129,7 +129,7 @@ async def test_a_service_that_never_answers_is_left_at_its_limit(
 
 
 async def test_a_cut_cable_is_noticed_at_the_limit(front: CloudRunFront, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities.backends.cloud_run._MARGIN_SECONDS", 0.2)
+    monkeypatch.setattr("activities.remote.cloud_run._MARGIN_SECONDS", 0.2)
     async with Proxy(front.url.removeprefix("http://")) as way:
         way.cut()
         with pytest.raises(CallLostError) as lost:

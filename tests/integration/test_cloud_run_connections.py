@@ -16,10 +16,10 @@ from farm import eventually
 from figures import Figures
 from metadata_server import metadata_server
 
-from activities.backends.calls import Answer, CallLostError
-from activities.backends.cloud_run import CloudRunService
-from activities.backends.id_tokens import IdTokens
-from activities.failures import AttemptError
+from activities.errors import AttemptError
+from activities.remote.cloud_run import CloudRunService
+from activities.remote.google_auth import IdTokens
+from activities.remote.service import CallLostError, ServiceAnswer
 
 RACES = 50
 
@@ -111,7 +111,7 @@ async def test_a_call_that_is_aborted_before_it_was_sent_never_arrives(front: Cl
     assert [call.payload["chunkIndex"] for call in front.calls] == [3]
 
 
-async def turns_of_the_loop(task: "asyncio.Task[Answer]", most: float = float("inf")) -> int:
+async def turns_of_the_loop(task: "asyncio.Task[ServiceAnswer]", most: float = float("inf")) -> int:
     """Let the task go on for so many turns of the event loop, or to its end; return how many it took."""
     turns = 0
     while not task.done() and turns < most:

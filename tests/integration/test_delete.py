@@ -7,22 +7,24 @@ from pathlib import Path
 import pytest
 from commandline import command_line
 from farm import Farm, until
-from minio import Minio
+from s3_server import S3Server
 from stored_jobs import Place
 
 from longtake import BadJobError, JobNotEndedError, JobState
-from longtake.deleting import delete_job
-from longtake.handing_in import handed_in
-from longtake.job import IfExists
-from longtake.stored import StoredJob
-from longtake.transfer import Transfer
+from longtake.models.job_fields import IfExists
+from longtake.transfer.delete import delete_job
+from longtake.transfer.progress import TransferProgress
+from longtake.transfer.stored_job import StoredJob
+from longtake.transfer.upload_inputs import upload_inputs
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, cloud: Farm, bucket: str, store: Path, minio: Minio, tmp_path: Path) -> Place:
-    return Place(cloud, bucket if request.param == "bucket" else str(store), minio, tmp_path / "look-here")
+def place(
+    request: pytest.FixtureRequest, cloud: Farm, bucket: str, store: Path, s3_server: S3Server, tmp_path: Path
+) -> Place:
+    return Place(cloud, bucket if request.param == "bucket" else str(store), s3_server, tmp_path / "look-here")
 
 
 async def test_a_deleted_job_leaves_the_store_as_it_was(place: Place, tmp_path: Path) -> None:
@@ -32,7 +34,7 @@ async def test_a_deleted_job_leaves_the_store_as_it_was(place: Place, tmp_path: 
     neighbour = await place.completed(chunk_output="other/{chunk}.txt", output=None, merge_command=None)
     fields = {"inputs": ("scene.txt",), "base_dir": str(tmp_path / "project")} if place.url.startswith("s3://") else {}
     spec = place.job(**fields)
-    handed_in(spec)
+    upload_inputs(spec)
     before = place.files()
     handle = await place.complete(spec)
     assert len(place.files()) > len(before) + 10
@@ -103,9 +105,9 @@ class Cut(Exception):
 async def test_a_delete_that_was_cut_off_anywhere_is_finished_by_the_next(place: Place) -> None:
     handle = await place.completed()
     for step in range(100):
-        looks: list[Transfer] = []
+        looks: list[TransferProgress] = []
 
-        def tell(now: Transfer, looks: list[Transfer] = looks, step: int = step) -> None:
+        def tell(now: TransferProgress, looks: list[TransferProgress] = looks, step: int = step) -> None:
             looks.append(now)
             if len(looks) > step:
                 raise Cut

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from farm import Farm, alive, eventually, until, until_state
 from processes import ROOT
 
 from longtake import JobState, RenderClient
-from longtake.connection import connect
+from longtake.client import connect
 from ports import find_free_port
 
 pytestmark = pytest.mark.integration
@@ -47,6 +48,25 @@ async def dev_worker(temporal: Path, folder: Path, address: str) -> AsyncIterato
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def test_a_named_port_that_is_taken_ends_it_with_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", find_free_port())) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(ROOT / "worker.py"), "--dev", "--address", address),
+            *("--database", str(tmp_path / "dev.db")),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, printed = await process.communicate()
+
+    assert process.returncode == 2
+    assert (
+        printed.decode()
+        .splitlines()[-1]
+        .startswith(f"worker.py: port {address.rpartition(':')[2]} of --address is taken by process {os.getpid()} (")
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

@@ -1,4 +1,4 @@
-"""Examples: each job file renders for real, scaled down, and so does the one that the README shows."""
+"""Examples: each job file renders for real, scaled down, and so do those that the documents begin with."""
 
 import asyncio
 import importlib.util
@@ -19,9 +19,9 @@ from films import frame_digests
 from temporalio.client import Client
 
 from longtake import JobState, JobStatus, RenderJobSpec, load_job
+from longtake.chunks import ChunkPlan
 from longtake.names import DEFAULT_TASK_QUEUE
-from longtake.planning import ChunkPlan
-from longtake.stores.opening import open_store
+from longtake.stores.factory import open_store
 
 pytestmark = pytest.mark.integration
 
@@ -189,8 +189,9 @@ def test_each_example_is_listed_with_its_command() -> None:
         assert (EXAMPLES / name).is_file()
 
 
-async def test_the_job_file_in_the_readme_renders(farm: Farm) -> None:
-    (block,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/job-file.md"])
+async def test_the_job_file_that_a_page_begins_with_renders(page: str, farm: Farm) -> None:
+    block, *_ = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
     (farm.store / "bars.yaml").write_text(block)
 
     status = completed(

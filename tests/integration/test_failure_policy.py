@@ -7,7 +7,7 @@ from farm import Farm, alive, eventually, until, until_state
 from processes import worker_process
 
 from longtake import BadJobError, JobPhase, JobState, Retry
-from longtake.policies import FailurePolicy, FailureRule, Verdict
+from longtake.models.policies import FailurePolicy, FailureRule, Verdict
 
 pytestmark = pytest.mark.integration
 

@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 from cloud_run_front import CloudRunFront, cloud_run_front
 
-from activities.backends import cloud_run_answers
-from activities.backends.calls import Answer, CallLostError, HeliosResult
-from activities.backends.cloud_run import CloudRunService
-from activities.failures import AttemptError
+from activities.errors import AttemptError
+from activities.remote import cloud_run
+from activities.remote.cloud_run import CloudRunService
+from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer
 
 PAYLOAD = {"jobPath": "http://files/job.json", "chunkIndex": 0}
 TEMPLATE = {"message": "Render complete", "chunkIndex": 0, "output": "frame=10\n"}
@@ -130,8 +130,8 @@ async def test_lenient_takes_the_template_of_helios_for_success_and_nothing_else
 async def test_an_answer_too_large_to_be_read_fails_no_finished_work(
     front: CloudRunFront, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.backends.cloud_run.MOST_BYTES", 100_000)
-    monkeypatch.setattr(cloud_run_answers, "MOST_BYTES", 100_000)
+    monkeypatch.setattr("activities.remote.cloud_run.MOST_BYTES", 100_000)
+    monkeypatch.setattr(cloud_run, "MOST_BYTES", 100_000)
     large = {"stdout": "x" * 5_000_000, "stderr": ""}
 
     assert await answered(front, 200, {"exitCode": 0, **large}) == HeliosResult(0, answer_was_lost=True)
@@ -142,6 +142,6 @@ async def test_an_answer_too_large_to_be_read_fails_no_finished_work(
 def test_an_answer_alone_says_what_helios_client_would_say() -> None:
     service = CloudRunService("http://127.0.0.1:1", concurrency=1)
 
-    result = service.helios_result_in(Answer(404, b""), lenient=False)
+    result = service.helios_result_in(ServiceAnswer(404, b""), lenient=False)
 
     assert result == HeliosResult(1, "", "HTTP 404: Not Found")

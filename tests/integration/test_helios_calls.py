@@ -11,10 +11,10 @@ from cloud_run_front import CloudRunFront, Deed, cloud_run_front
 from helios_tasks import SETTINGS, Watcher, helios_task
 
 from activities.backends.backend import RenderTask
-from activities.backends.cloud_run import CloudRunService
-from activities.backends.helios_workers import HeliosWorkers
-from activities.failures import AttemptError, AttemptLostError, ThrottledError
-from longtake.policies import Timeouts
+from activities.errors import AttemptError, AttemptLostError, ThrottledError
+from activities.remote.cloud_run import CloudRunService
+from activities.remote.helios import HeliosBackend
+from longtake.models.policies import Timeouts
 from ports import find_free_port
 
 
@@ -25,8 +25,8 @@ async def front() -> AsyncIterator[CloudRunFront]:
 
 
 @pytest.fixture
-def workers(front: CloudRunFront) -> HeliosWorkers:
-    return HeliosWorkers(CloudRunService(front.url, concurrency=4), SETTINGS)
+def workers(front: CloudRunFront) -> HeliosBackend:
+    return HeliosBackend(CloudRunService(front.url, concurrency=4), SETTINGS)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def task(tmp_path: Path) -> RenderTask:
 
 
 async def test_files_that_appear_in_the_shared_folder_are_progress(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask, tmp_path: Path
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask, tmp_path: Path
 ) -> None:
     front.otherwise = Deed.HOLD
     folder = tmp_path / "frames"
@@ -53,7 +53,7 @@ async def test_files_that_appear_in_the_shared_folder_are_progress(
 
 
 async def test_a_cancel_closes_the_connection_and_says_what_goes_on(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask
 ) -> None:
     front.otherwise = Deed.HOLD
     render = asyncio.create_task(workers.render(task, Watcher()))
@@ -68,7 +68,7 @@ async def test_a_cancel_closes_the_connection_and_says_what_goes_on(
     assert len(front.calls) == 1
 
 
-async def test_the_chunk_timeout_bounds_a_call(front: CloudRunFront, workers: HeliosWorkers, task: RenderTask) -> None:
+async def test_the_chunk_timeout_bounds_a_call(front: CloudRunFront, workers: HeliosBackend, task: RenderTask) -> None:
     front.otherwise = Deed.HOLD
 
     with pytest.raises(AttemptError, match=r"took longer than timeouts\.chunk_seconds, 0\.3 s; .* may work on") as late:
@@ -79,7 +79,7 @@ async def test_the_chunk_timeout_bounds_a_call(front: CloudRunFront, workers: He
 
 
 async def test_nothing_is_called_while_the_job_stands_frozen(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask
 ) -> None:
     watcher = Watcher()
     watcher.freeze_order = 5
@@ -97,7 +97,7 @@ async def test_nothing_is_called_while_the_job_stands_frozen(
 
 
 async def test_a_call_that_is_under_way_never_claims_to_be_frozen(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask
 ) -> None:
     front.otherwise = Deed.HOLD
     watcher = Watcher()
@@ -117,7 +117,7 @@ async def test_a_call_that_is_under_way_never_claims_to_be_frozen(
 
 
 async def test_a_service_without_room_costs_no_try(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask
 ) -> None:
     front.reply(429, b"Rate exceeded.", {"retry-after": "3"})
 
@@ -126,7 +126,7 @@ async def test_a_service_without_room_costs_no_try(
     assert full.value.wait_seconds == 3
 
 
-async def test_a_lost_call_is_a_failed_try(front: CloudRunFront, workers: HeliosWorkers, task: RenderTask) -> None:
+async def test_a_lost_call_is_a_failed_try(front: CloudRunFront, workers: HeliosBackend, task: RenderTask) -> None:
     front.script.append(Deed.BREAK)
 
     with pytest.raises(
@@ -140,4 +140,4 @@ async def test_a_service_out_of_reach_costs_no_try(task: RenderTask) -> None:
     away = CloudRunService(f"http://127.0.0.1:{find_free_port()}", concurrency=1)
 
     with pytest.raises(AttemptLostError, match=r"cannot be reached at http:.*: Connection refused$"):
-        await HeliosWorkers(away, SETTINGS).render(task, Watcher())
+        await HeliosBackend(away, SETTINGS).render(task, Watcher())

@@ -12,7 +12,7 @@ from helios_worker import helios_server, job_server
 from lambda_calls import called_service
 
 from longtake import JobState, RenderJobSpec
-from longtake.helios import from_helios
+from longtake.jobfile.helios import from_helios
 
 pytestmark = pytest.mark.integration
 

@@ -9,9 +9,9 @@ import pytest_asyncio
 from lambda_calls import called_service
 from lambda_service import LambdaService
 
-from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import Answer, CallLostError, HeliosResult
-from activities.failures import ThrottledError
+from activities.errors import ThrottledError
+from activities.remote.aws_lambda import LambdaFunction
+from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -58,6 +58,7 @@ HANDLERS = [
     (worker(500, exitCode=0, output="", stderr=""), HeliosResult(1, "", NON_200)),
     (worker(500, exitCode=4, error="disk full"), HeliosResult(4, "", "disk full")),
     (worker(200, exitCode=3, output="x", stderr="no codec"), HeliosResult(3, "x", "no codec")),
+    (worker(200, exitCode=0.5, message="", chunkIndex=0, output="x"), HeliosResult(1, "x", "")),
     (worker(200, exitCode=0, stdout="as stdout"), HeliosResult(0, "as stdout", "")),
     ({"statusCode": 200, "body": {"exitCode": 0, "output": "as object"}}, HeliosResult(0, "as object", "")),
     ({"statusCode": 502, "body": {"exitCode": 7.0, "stderr": "as object"}}, HeliosResult(7, "", "as object")),
@@ -136,7 +137,7 @@ async def test_a_handler_that_crashes_has_failed(
 async def test_a_runtime_of_another_language_may_fail_without_a_message(
     function: LambdaFunction, body: bytes, words: str
 ) -> None:
-    result = function.helios_result_in(Answer(200, body, {"x-amz-function-error": "Unhandled"}), lenient=True)
+    result = function.helios_result_in(ServiceAnswer(200, body, {"x-amz-function-error": "Unhandled"}), lenient=True)
 
     assert (result.exit_code, result.stderr) == (1, f"Lambda execution failed: {words}")
 

@@ -10,14 +10,14 @@ from cloud_run_front import CloudRunFront, cloud_run_front
 from helios_tasks import JOB_URL, SETTINGS, Watcher, helios_task
 
 from activities.backends.backend import RenderTask
-from activities.backends.calls import Answer, HeliosResult
-from activities.backends.cloud_run import CloudRunService
-from activities.backends.helios_workers import HeliosWorkers
-from activities.failures import AttemptError
-from activities.processes.usage import Usage
-from longtake.attemptlog import AttemptLog
-from longtake.backends import CloudRunBackend, RemoteProtocol
-from longtake.policies import FailureRule, ProgressSpec, Retry, Verdict
+from activities.errors import AttemptError
+from activities.processes.render_process import Usage
+from activities.remote.cloud_run import CloudRunService
+from activities.remote.helios import HeliosBackend
+from activities.remote.service import HeliosResult, ServiceAnswer
+from longtake.attempt_log import AttemptLog
+from longtake.models.backends import CloudRunBackend, RemoteProtocol
+from longtake.models.policies import FailureRule, ProgressSpec, Retry, Verdict
 
 
 @pytest_asyncio.fixture
@@ -27,8 +27,8 @@ async def front() -> AsyncIterator[CloudRunFront]:
 
 
 @pytest.fixture
-def workers(front: CloudRunFront) -> HeliosWorkers:
-    return HeliosWorkers(CloudRunService(front.url, concurrency=4), SETTINGS)
+def workers(front: CloudRunFront) -> HeliosBackend:
+    return HeliosBackend(CloudRunService(front.url, concurrency=4), SETTINGS)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def task(tmp_path: Path) -> RenderTask:
 
 
 async def test_a_chunk_is_asked_for_by_its_id_with_two_keys(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask
 ) -> None:
     front.reply(200, {"exitCode": 0, "stdout": "Fra:39\n", "stderr": "a warning"})
 
@@ -49,7 +49,7 @@ async def test_a_chunk_is_asked_for_by_its_id_with_two_keys(
 
 
 async def test_a_failed_command_is_told_as_a_local_one(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask
 ) -> None:
     task.log.write_text("Error: of an earlier command\n")
     front.reply(500, {"exitCode": 3, "stdout": "Fra:31\n", "stderr": "Error: no codec\n"})
@@ -73,7 +73,7 @@ async def test_a_failed_command_is_told_as_a_local_one(
     ],
 )
 async def test_why_a_worker_failed_is_never_lost(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask, body: object, sentence: str
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask, body: object, sentence: str
 ) -> None:
     front.reply(500, body)
 
@@ -92,7 +92,7 @@ async def test_why_a_worker_failed_is_never_lost(
 )
 async def test_the_rules_of_the_job_hold_for_remote_commands(
     front: CloudRunFront,
-    workers: HeliosWorkers,
+    workers: HeliosBackend,
     task: RenderTask,
     retry: Retry,
     fatal: bool,
@@ -109,7 +109,7 @@ async def test_the_rules_of_the_job_hold_for_remote_commands(
 
 
 async def test_an_exit_code_that_the_job_forgives_is_no_failure(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask
 ) -> None:
     front.reply(500, {"exitCode": 3, "stdout": "", "stderr": ""})
     forgiving = Retry(rules=(FailureRule(exit_codes=(3,), then=Verdict.ACCEPT),))
@@ -118,7 +118,7 @@ async def test_an_exit_code_that_the_job_forgives_is_no_failure(
 
 
 async def test_a_line_that_makes_a_try_fail_does_so_whatever_the_exit_code(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask
 ) -> None:
     front.reply(200, {"exitCode": 0, "stdout": "missing texture wood.png\n", "stderr": ""})
     spec = ProgressSpec(fatal_patterns=("missing texture",))
@@ -129,9 +129,9 @@ async def test_a_line_that_makes_a_try_fail_does_so_whatever_the_exit_code(
 
 
 async def test_what_the_workers_cannot_be_asked_is_never_sent(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask
 ) -> None:
-    without_url = HeliosWorkers(
+    without_url = HeliosBackend(
         CloudRunService(front.url, concurrency=1), CloudRunBackend(protocol=RemoteProtocol.HELIOS)
     )
 
@@ -148,21 +148,21 @@ async def test_what_the_workers_cannot_be_asked_is_never_sent(
 class LostAnswer(CloudRunService):
     """Stands for AWS Lambda, where an answer over 6 MiB is an error after the work was done."""
 
-    def helios_result_in(self, answer: Answer, *, lenient: bool) -> HeliosResult:
+    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
         return HeliosResult(0, answer_was_lost=True)
 
 
 async def test_an_answer_that_was_lost_on_the_way_fails_no_finished_work(
     front: CloudRunFront, task: RenderTask
 ) -> None:
-    workers = HeliosWorkers(LostAnswer(front.url, concurrency=1), SETTINGS)
+    workers = HeliosBackend(LostAnswer(front.url, concurrency=1), SETTINGS)
 
     assert await workers.render(task, Watcher()) == Usage()
     assert "its output was too large to come back" in task.log.read_text()
 
 
 async def test_half_characters_and_much_output_find_room_in_the_log(
-    front: CloudRunFront, workers: HeliosWorkers, task: RenderTask
+    front: CloudRunFront, workers: HeliosBackend, task: RenderTask
 ) -> None:
     printed = "x" * 99 + "\n"
     front.reply(200, {"exitCode": 0, "stdout": printed * 300_000, "stderr": "half \ud83d of one"})

@@ -11,10 +11,9 @@ from projects import Project, contents
 
 from longtake import ChunkSpec, FrameRange, JobState, RenderJobSpec, load_job
 from longtake.errors import JobExistsError
-from longtake.handing_in import HandingIn, handed_in
-from longtake.input_files import measure_inputs
-from longtake.inputs import InputBundle, content_path
+from longtake.models.inputs import InputBundle, content_path
 from longtake.stores.store import Store
+from longtake.transfer.upload_inputs import UploadProgress, measure_inputs, upload_inputs
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +56,7 @@ async def test_a_program_among_the_inputs_runs(cloud: Farm, project: Project, fi
 
 
 async def test_the_same_files_are_sent_once_and_make_the_same_job(cloud: Farm, project: Project) -> None:
-    told: list[HandingIn] = []
+    told: list[UploadProgress] = []
     first = await cloud.render.submit(project.job(), id="same", tell=told.append)
     assert (told[-1].files, told[-1].sent_files) == (5, 4)
     again = await cloud.render.submit(project.job(), id="same", tell=told.append)
@@ -71,7 +70,7 @@ async def test_the_same_files_are_sent_once_and_make_the_same_job(cloud: Farm, p
 
 
 async def test_a_job_on_the_wire_may_carry_a_bundle(cloud: Farm, project: Project) -> None:
-    sent = handed_in(project.job())
+    sent = upload_inputs(project.job())
     assert isinstance(sent.inputs, InputBundle)
     assert sent.base_dir is None
     received = RenderJobSpec.model_validate_json(json.dumps(sent.to_wire()))
@@ -88,7 +87,7 @@ async def test_sound_travels_with_the_inputs(cloud: Farm, project: Project) -> N
     frames = FrameRange(count=50, per_chunk=25)
     wanted = project.job(inputs=(), audio=str(project.base / "sound" / "score.wav"), frames=frames, **fields)
 
-    assert handed_in(wanted).audio == "sound/score.wav"
+    assert upload_inputs(wanted).audio == "sound/score.wav"
     status = await cloud.run(wanted)
     assert status.state is JobState.COMPLETED, status.error
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from commandline import command_line, ended
 from farm import Farm, eventually
-from minio import Minio
 from projects import Project, contents
+from s3_server import S3Server
 
 from longtake import BadJobError, JobState
-from longtake.handing_in import HandingIn, handed_in
-from longtake.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
+from longtake.models.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
 from longtake.stores.store import Store
+from longtake.transfer.upload_inputs import UploadProgress, upload_inputs
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +24,7 @@ def project(bucket: str, tmp_path: Path) -> Project:
 
 
 async def test_credentials_that_are_missing_or_wrong_are_one_sentence(
-    cloud: Farm, project: Project, monkeypatch: pytest.MonkeyPatch, minio: Minio
+    cloud: Farm, project: Project, monkeypatch: pytest.MonkeyPatch, s3_server: S3Server
 ) -> None:
     file = project.job_file()
     ended = []
@@ -42,7 +42,7 @@ async def test_credentials_that_are_missing_or_wrong_are_one_sentence(
     assert "no AWS credentials" in ended[0].err
     assert "secret key does not belong" in ended[1].err
     assert "there is no such bucket" in ended[2].err
-    assert not any(minio.secret_key in ran.err or "not-the-secret" in ran.err for ran in ended)
+    assert not any(s3_server.secret_key in ran.err or "not-the-secret" in ran.err for ran in ended)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_cannot_be_handed_in_is_one_sentence(
     (project.base / "latin" / os.fsdecode(b"\xe4.txt")).touch()
 
     with pytest.raises(BadJobError) as refused:
-        handed_in(project.job(inputs=inputs))
+        upload_inputs(project.job(inputs=inputs))
 
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -86,9 +86,9 @@ def test_what_cannot_be_handed_in_is_one_sentence(
 def test_a_file_that_changes_while_it_is_handed_in_is_refused(project: Project, films: Store) -> None:
     large = project.base / "scene" / "large.bin"
     large.write_bytes(os.urandom(20 << 20))
-    meddled: list[HandingIn] = []
+    meddled: list[UploadProgress] = []
 
-    def meddle(now: HandingIn) -> None:
+    def meddle(now: UploadProgress) -> None:
         # All are read, and nothing is sent yet.
         if now.read_bytes == now.size_bytes and not meddled:
             meddled.append(now)
@@ -97,18 +97,18 @@ def test_a_file_that_changes_while_it_is_handed_in_is_refused(project: Project, 
                 file.write(b"other content")
 
     with pytest.raises(BadJobError, match=r"scene/large\.bin was written to while it was handed in"):
-        handed_in(project.job(), tell=meddle)
+        upload_inputs(project.job(), tell=meddle)
 
     assert meddled
     assert not [name for name in contents(films) if films.digest(films.locate(content_path(name))) != name]
 
 
 def test_a_wrong_content_in_the_store_is_mended_by_the_next_hand_in(project: Project, films: Store) -> None:
-    handed_in(project.job())
+    upload_inputs(project.job())
     (one, *_) = contents(films)
     films.replace(films.locate(content_path(one)), b"x")
 
-    handed_in(project.job())
+    upload_inputs(project.job())
 
     assert films.digest(films.locate(content_path(one))) == one
 
@@ -140,7 +140,7 @@ async def test_a_bundle_that_was_never_handed_in_is_one_sentence(cloud: Farm, pr
 
 
 async def test_a_content_that_was_exchanged_is_refused(cloud: Farm, project: Project, films: Store) -> None:
-    sent = handed_in(project.job())
+    sent = upload_inputs(project.job())
     for name in contents(films):
         films.replace(films.locate(content_path(name)), b"x" * films.stat(films.locate(content_path(name))).size_bytes)  # type: ignore[union-attr]
 
@@ -156,12 +156,12 @@ def test_a_bundle_needs_a_bucket(project: Project) -> None:
 
 
 async def test_ctrl_c_ends_an_upload_soon_and_leaves_nothing(
-    cloud: Farm, project: Project, films: Store, minio: Minio
+    cloud: Farm, project: Project, films: Store, s3_server: S3Server
 ) -> None:
     with (project.base / "scene" / "large.bin").open("wb") as large:
         large.truncate(400 << 20)
     bucket = project.store.removeprefix("s3://").partition("/")[0]
-    client = minio.client()
+    client = s3_server.client()
     async with command_line(cloud) as cli:
         process = await cli.start("submit", project.job_file())
         await eventually(lambda: bool(client.list_multipart_uploads(Bucket=bucket).get("Uploads")), "it is sent")

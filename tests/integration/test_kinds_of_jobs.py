@@ -11,7 +11,7 @@ import pytest
 from farm import Farm
 
 from longtake import ChunkSpec, FrameRange, JobState, RenderJobSpec, load_job
-from longtake.job import IfExists
+from longtake.models.job_fields import IfExists
 
 pytestmark = pytest.mark.integration
 

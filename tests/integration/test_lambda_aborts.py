@@ -16,8 +16,8 @@ from figures import Figures
 from lambda_calls import called_service
 from lambda_service import LambdaService
 
-from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import Answer
+from activities.remote.aws_lambda import LambdaFunction
+from activities.remote.service import ServiceAnswer
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -39,7 +39,7 @@ async def function(service: LambdaService) -> LambdaFunction:
     return function
 
 
-async def cancelled(call: "asyncio.Task[Answer]") -> Answer | None:
+async def cancelled(call: "asyncio.Task[ServiceAnswer]") -> ServiceAnswer | None:
     """Cancel a call and return what came of it: an answer, or nothing."""
     call.cancel()
     try:

@@ -12,7 +12,7 @@ from agent_jobs import AgentJobs, carriers, signed
 from farm import eventually
 from loopback_http import Connection, HttpServer, Request
 
-from longtake.remote import RemoteOutcome
+from activities.remote.protocol import RemoteOutcome
 from longtake.stores.directory import DirectoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]

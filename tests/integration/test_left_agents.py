@@ -8,7 +8,7 @@ from processes import worker_process
 from remote_farm import services
 
 from longtake import JobHandle, JobState, PauseMode, Retry
-from longtake.backends import BackendKind
+from longtake.models.backends import BackendKind
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,7 @@ from commandline import Cli, command_line, ended, until_line
 from farm import Farm, until
 
 from longtake import Retry
-from longtake.cli.logmirror import LogMirror
+from longtake.cli.logs import LogMirror
 from longtake.stores.store import Store, StoredFile
 
 pytestmark = pytest.mark.integration

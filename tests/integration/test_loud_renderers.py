@@ -8,7 +8,7 @@ from farm import Farm
 from processes import WorkerProcess, worker_process
 
 from longtake import JobState, Timeouts
-from longtake.attemptlog import AttemptLog
+from longtake.attempt_log import AttemptLog
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from production import open_folder
 
 import devserver
 from deploy.production.settings import free_port
-from longtake.connection import connect
+from longtake.client import connect
 
 ROOT = Path(__file__).parents[2]
 

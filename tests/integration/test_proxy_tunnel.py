@@ -10,8 +10,8 @@ import pytest
 from certificates import make_certificate
 from lambda_calls import called_service
 
-from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import CallLostError
+from activities.remote.aws_lambda import LambdaFunction
+from activities.remote.service import CallLostError
 
 pytestmark = pytest.mark.integration
 

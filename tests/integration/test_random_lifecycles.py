@@ -6,7 +6,7 @@ import pytest
 from farm import Farm, alive, standing, until
 
 from longtake import JobEndedError, JobState, PauseMode, Retry
-from longtake.policies import FailurePolicy
+from longtake.models.policies import FailurePolicy
 
 pytestmark = pytest.mark.integration
 

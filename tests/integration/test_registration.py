@@ -8,13 +8,12 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.processes.supervisor import Supervisor
-from activities.search_attributes import register_search_attributes
 from activities.settings import WorkerSettings
 from longtake import JobState, RenderClient
-from longtake.backends import BackendKind
 from longtake.errors import LongtakeError
+from longtake.models.backends import BackendKind
 from longtake.names import render_queue
-from worker import build_workers
+from worker import build_workers, register_search_attributes
 
 SENT_TO = {
     "plan_job": "farm-7",

@@ -18,19 +18,18 @@ from pydantic import SecretStr
 from remote_farm import FUNCTION, SECRET, Services, services
 from scripted_agent import Watcher
 
-from activities.attempts.remote_attempt import RemoteAttempt
-from activities.attempts.remote_host import RemoteHost
-from activities.backends.aws_lambda import LambdaFunction
-from activities.backends.calls import Service
-from activities.backends.cloud_run import CloudRunService
-from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
-from activities.stores.records import Sidecar
-from activities.stores.remote_calls import RemoteCalls
+from activities.remote.attempt import RemoteAttempt
+from activities.remote.aws_lambda import LambdaFunction
+from activities.remote.call_records import CallRecords, RemoteHost
+from activities.remote.cloud_run import CloudRunService
+from activities.remote.protocol import RemoteOutcome
+from activities.remote.service import Service
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake import FrameRange, RenderJobSpec, Timeouts
-from longtake.backends import BackendKind, CloudRunBackend, LambdaBackend
-from longtake.remote import RemoteOutcome
+from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend
+from longtake.models.messages import JobRef
 from longtake.stores.directory import DirectoryStore
-from longtake.work import JobRef
+from longtake.stores.job_records import chunk_key
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -181,7 +180,7 @@ async def race(scene: Scene, job: OpenJob, ledger: Ledger, chunk: int, seconds: 
     await asyncio.wait([trying])
 
     key = chunk_key(chunk)
-    sidecar, result = job.folder.sidecar(key), RemoteCalls(job.folder, key).result(f"a-{chunk}")
+    sidecar, result = job.folder.sidecar(key), CallRecords(job.folder, key).result(f"a-{chunk}")
     assert result is not None, "the agent has said its last word"
     assert (result.outcome is RemoteOutcome.PUBLISHED) is (sidecar is not None)
     assert result.outcome in (RemoteOutcome.PUBLISHED, RemoteOutcome.STOPPED)
@@ -213,5 +212,5 @@ async def test_a_chunk_that_is_cancelled_before_its_turn_never_reaches_the_servi
 
     assert attempt.stop is None
     assert scene.reached() == before
-    assert RemoteCalls(job.folder, chunk_key(0)).attempts() == []
+    assert CallRecords(job.folder, chunk_key(0)).attempts() == []
     assert ledger.pids == []

@@ -10,9 +10,9 @@ from agent_jobs import AgentJobs, carriers, last_word
 from farm import eventually
 from processtable import look
 
+from activities.remote.protocol import RemoteOutcome
 from longtake import FailureRule, Retry, Verdict
-from longtake.inputs import InputFile, InputManifest, content_path, manifest_path
-from longtake.remote import RemoteOutcome
+from longtake.models.inputs import InputFile, InputManifest, content_path, manifest_path
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

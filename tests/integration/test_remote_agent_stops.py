@@ -12,7 +12,7 @@ from agent_jobs import AgentJob, AgentJobs, carriers, last_word
 from farm import eventually
 from figures import Figures
 
-from longtake.remote import RemoteOrder, RemoteOutcome
+from activities.remote.protocol import RemoteOrder, RemoteOutcome
 from longtake.stores.directory import DirectoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]

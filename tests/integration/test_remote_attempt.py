@@ -9,37 +9,37 @@ import pytest
 from farm import eventually
 from scripted_agent import KEY, Remote, Script, ScriptedAgent
 
-from activities.backends.calls import Answer, CallLostError
-from activities.failures import AttemptError, AttemptLostError, ThrottledError
-from longtake.remote import RemoteOutcome
+from activities.errors import AttemptError, AttemptLostError, ThrottledError
+from activities.remote.protocol import RemoteOutcome
+from activities.remote.service import CallLostError, ServiceAnswer
 
 pytestmark = pytest.mark.integration
 
 
 def ending(outcome: RemoteOutcome, **fields: object) -> Script:
-    async def script(agent: ScriptedAgent) -> Answer:
+    async def script(agent: ScriptedAgent) -> ServiceAnswer:
         agent.begin()
         return agent.say(outcome, **fields)
 
     return script
 
 
-def then(work: Script, end: Callable[[], Answer]) -> Script:
+def then(work: Script, end: Callable[[], ServiceAnswer]) -> Script:
     """Return a script whose answer gets lost on the way."""
 
-    async def script(agent: ScriptedAgent) -> Answer:
+    async def script(agent: ScriptedAgent) -> ServiceAnswer:
         await work(agent)
         return end()
 
     return script
 
 
-def broken() -> Answer:
+def broken() -> ServiceAnswer:
     raise CallLostError("the connection broke", begun=True)
 
 
-def crashed() -> Answer:
-    return Answer(500, b"the function has crashed")
+def crashed() -> ServiceAnswer:
+    return ServiceAnswer(500, b"the function has crashed")
 
 
 async def test_a_published_chunk_calls_nobody(remote: Remote, go: asyncio.Event) -> None:
@@ -99,7 +99,7 @@ async def test_what_ends_without_a_sidecar_is_no_success(remote: Remote, end: Sc
 
 @pytest.mark.parametrize("end", [broken, crashed], ids=["connection lost", "unusable answer"])
 async def test_published_work_counts_whatever_became_of_the_answer(
-    remote: Remote, go: asyncio.Event, end: Callable[[], Answer]
+    remote: Remote, go: asyncio.Event, end: Callable[[], ServiceAnswer]
 ) -> None:
     go.set()
     remote.service.scripts = [then(lambda agent: agent.render(go), end)]
@@ -109,9 +109,9 @@ async def test_published_work_counts_whatever_became_of_the_answer(
 
 @pytest.mark.parametrize("end", [broken, crashed], ids=["connection lost", "unusable answer"])
 async def test_an_agent_that_lives_on_is_waited_for_and_not_called_again(
-    remote: Remote, go: asyncio.Event, end: Callable[[], Answer]
+    remote: Remote, go: asyncio.Event, end: Callable[[], ServiceAnswer]
 ) -> None:
-    async def script(agent: ScriptedAgent) -> Answer:
+    async def script(agent: ScriptedAgent) -> ServiceAnswer:
         remote.service.work.append(asyncio.ensure_future(agent.render(go)))
         await eventually(lambda: agent.calls.progress("a-1") is not None, "the agent works")
         return end()
@@ -131,9 +131,9 @@ async def test_an_agent_that_lives_on_is_waited_for_and_not_called_again(
     ids=["connection lost", "unusable answer"],
 )
 async def test_only_a_dead_agent_fails_the_try_and_is_billed_and_buried(
-    remote: Remote, go: asyncio.Event, end: Callable[[], Answer], says: str
+    remote: Remote, go: asyncio.Event, end: Callable[[], ServiceAnswer], says: str
 ) -> None:
-    async def script(agent: ScriptedAgent) -> Answer:
+    async def script(agent: ScriptedAgent) -> ServiceAnswer:
         agent.begin()
         await asyncio.sleep(0.2)
         return end()
@@ -151,7 +151,7 @@ async def test_only_a_dead_agent_fails_the_try_and_is_billed_and_buried(
 
 
 async def test_a_function_that_never_began_fails_at_once(remote: Remote) -> None:
-    async def script(agent: ScriptedAgent) -> Answer:
+    async def script(agent: ScriptedAgent) -> ServiceAnswer:
         return crashed()
 
     remote.service.scripts = [script]
@@ -174,7 +174,7 @@ async def test_a_function_that_never_began_fails_at_once(remote: Remote) -> None
 async def test_nobody_waits_for_what_was_never_begun(
     remote: Remote, go: asyncio.Event, refusal: Exception, means: type[Exception]
 ) -> None:
-    async def script(agent: ScriptedAgent) -> Answer:
+    async def script(agent: ScriptedAgent) -> ServiceAnswer:
         raise refusal
 
     remote.service.scripts = [script, lambda agent: agent.render(go)]

@@ -19,19 +19,18 @@ from activities.attempts.attempt import Attempt, Bill, MakeAttempt
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import RenderWatcher
-from activities.failures import AttemptError, ThrottledError
-from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
-from activities.stores.records import Sidecar
-from activities.stores.remote_calls import RemoteCalls
+from activities.errors import AttemptError, ThrottledError
+from activities.remote.call_records import CallRecords
+from activities.remote.protocol import RemoteCall
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake import JobState, JobStatus, Retry
-from longtake.backends import BackendKind
+from longtake.chunks import Chunk
+from longtake.models.backends import BackendKind
+from longtake.models.messages import SpanOrder, SpanReport
+from longtake.models.status import PauseMode, RemoteStop
 from longtake.names import RENDER_SPAN, render_queue
-from longtake.planning import Chunk
-from longtake.remote import RemoteCall
-from longtake.requests import PauseMode
-from longtake.status import RemoteStop
-from longtake.stores.opening import open_store
-from longtake.work import SpanOrder, SpanReport
+from longtake.stores.factory import open_store
+from longtake.stores.job_records import chunk_key
 
 pytestmark = pytest.mark.integration
 
@@ -206,7 +205,7 @@ class HangsUnheard:
         folder = JobFolder(open_store(order.ref.store_url, scratch=self._scratch), order.ref.id)
         now = datetime.now(UTC)
         call = RemoteCall(attempt="a-1", where=WHERE, called_at=now, ends_at=now + timedelta(seconds=870))
-        RemoteCalls(folder, chunk_key(order.start)).write_call(call)
+        CallRecords(folder, chunk_key(order.start)).write_call(call)
         self.begun.set()
         await asyncio.Event().wait()
         raise AssertionError

@@ -14,7 +14,7 @@ from helios_clients import Asked, environ
 from helios_jobs import HeliosJobs, helios_jobs, keys
 from processtable import carrying
 
-from longtake.remote import RemoteOutcome
+from activities.remote.protocol import RemoteOutcome
 from longtake.stores.directory import DirectoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]

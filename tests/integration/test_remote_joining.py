@@ -8,9 +8,9 @@ import pytest
 from farm import eventually
 from scripted_agent import KEY, Remote, ScriptedAgent
 
-from activities.backends.calls import Answer
-from activities.failures import AttemptError
-from longtake.remote import RemoteCall, RemoteOutcome
+from activities.errors import AttemptError
+from activities.remote.protocol import RemoteCall, RemoteOutcome
+from activities.remote.service import ServiceAnswer
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +51,7 @@ async def test_work_that_a_worker_left_is_joined_and_paid_once(remote: Remote, g
 
 
 async def test_a_joined_agent_may_fail_the_try(remote: Remote, go: asyncio.Event) -> None:
-    async def script(agent: ScriptedAgent) -> Answer:
+    async def script(agent: ScriptedAgent) -> ServiceAnswer:
         agent.begin()
         await agent.work(go)
         return agent.say(RemoteOutcome.FAILED, error="exit code 7")
@@ -70,7 +70,7 @@ async def test_a_joined_agent_may_fail_the_try(remote: Remote, go: asyncio.Event
 async def test_a_joined_agent_that_ends_without_a_word_on_the_work_is_followed_by_another(
     remote: Remote, go: asyncio.Event, outcome: RemoteOutcome
 ) -> None:
-    async def script(agent: ScriptedAgent) -> Answer:
+    async def script(agent: ScriptedAgent) -> ServiceAnswer:
         agent.begin()
         await agent.work(go)
         return agent.say(outcome)

@@ -12,7 +12,7 @@ from proxy import Proxy
 from remote_farm import Services, services
 
 from longtake import JobHandle, JobState, Retry
-from longtake.backends import BackendKind
+from longtake.models.backends import BackendKind
 
 pytestmark = pytest.mark.integration
 

@@ -13,8 +13,8 @@ from farm import Farm, alive, eventually, serving, until, until_state
 from remote_farm import Services, services
 
 from longtake import FrameRange, JobState, RenderJobSpec, Retry
-from longtake.backends import BackendKind
-from longtake.requests import PauseMode
+from longtake.models.backends import BackendKind
+from longtake.models.status import PauseMode
 
 pytestmark = pytest.mark.integration
 

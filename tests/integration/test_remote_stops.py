@@ -7,13 +7,13 @@ import pytest
 from farm import eventually
 from scripted_agent import KEY, Remote, ScriptedAgent
 
-from activities.backends.calls import Answer
-from longtake.remote import RemoteOutcome
+from activities.remote.protocol import RemoteOutcome
+from activities.remote.service import ServiceAnswer
 
 pytestmark = pytest.mark.integration
 
 
-async def deaf(agent: ScriptedAgent) -> Answer:
+async def deaf(agent: ScriptedAgent) -> ServiceAnswer:
     """An agent that works on whatever it is told."""
     agent.begin()
     while True:
@@ -65,7 +65,7 @@ async def test_a_call_of_which_nothing_was_sent_needs_no_stop(remote: Remote) ->
 
 
 async def test_processes_that_were_left_are_no_confirmation(remote: Remote, go: asyncio.Event) -> None:
-    async def script(agent: ScriptedAgent) -> Answer:
+    async def script(agent: ScriptedAgent) -> ServiceAnswer:
         agent.begin()
         await agent.work(go)
         return agent.say(RemoteOutcome.STOPPED, survivors=1)
@@ -173,7 +173,7 @@ async def test_what_waits_for_its_turn_stands_frozen_at_once(remote: Remote, go:
 
 
 async def test_a_chunk_that_is_published_as_the_freeze_comes_is_done(remote: Remote, go: asyncio.Event) -> None:
-    async def script(agent: ScriptedAgent) -> Answer:
+    async def script(agent: ScriptedAgent) -> ServiceAnswer:
         agent.begin()
         await agent.work(go)
         agent.publish()

@@ -8,7 +8,7 @@ from farm import Farm, alive, until_state
 from films import PICTURE, frame_digests, lossless_job
 
 from longtake import FrameRange, JobState, Retry, Timeouts
-from longtake.policies import FailurePolicy
+from longtake.models.policies import FailurePolicy
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ from pictures import Damage, damage, png
 from processes import worker_process
 
 from longtake import FrameRange, JobState, RenderJobSpec
-from longtake.requests import PauseMode
+from longtake.models.status import PauseMode
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ import pytest
 from farm import Farm, until, until_state
 
 from longtake import FrameRange, JobHandle, JobState, RenderJobSpec, Retry
-from longtake.policies import FailurePolicy
+from longtake.models.policies import FailurePolicy
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from processes import worker_process
 from restartable import RestartableServer
 
 from longtake import JobState, RenderClient
-from longtake.connection import connect
+from longtake.client import connect
 
 pytestmark = pytest.mark.integration
 

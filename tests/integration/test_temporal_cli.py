@@ -9,7 +9,7 @@ from farm import Farm, alive, eventually, until, until_state
 from temporalio.client import WorkflowFailureError
 
 from longtake import BadJobError, JobPhase, JobState, PauseMode, RenderJobSpec
-from longtake.jobfile import read_job
+from longtake.jobfile.loader import read_job
 
 pytestmark = pytest.mark.integration
 

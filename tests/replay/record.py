@@ -23,10 +23,9 @@ from farm import Farm, serving, until, until_state, worker_settings  # noqa: E40
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
-from longtake.connection import connect  # noqa: E402
-from longtake.policies import FailurePolicy  # noqa: E402
-from longtake.requests import PauseMode  # noqa: E402
-from longtake.status import JobPhase  # noqa: E402
+from longtake.client import connect  # noqa: E402
+from longtake.models.policies import FailurePolicy  # noqa: E402
+from longtake.models.status import JobPhase, PauseMode  # noqa: E402
 
 HISTORIES = Path(__file__).with_name("histories")
 

@@ -8,9 +8,9 @@ from temporalio.client import WorkflowHistory
 from temporalio.common import RawValue
 from temporalio.worker import Replayer
 
-from longtake.connection import data_converter
+from longtake.client import data_converter
+from longtake.models.status import RenderJobResult
 from longtake.names import RENDER_JOB_WORKFLOW
-from longtake.status import RenderJobResult
 from workflows.render_job import RenderJob
 
 # Of today's workflow, and below `first/` of the first one that had users: what ran then must go on.

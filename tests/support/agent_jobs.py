@@ -13,13 +13,13 @@ from typing import Any
 from farm import RENDERER, Ledger, eventually
 from processtable import carrying
 
-from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
-from activities.stores.records import Sidecar
-from activities.stores.remote_calls import RemoteCalls
+from activities.remote.call_records import CallRecords
+from activities.remote.protocol import RemoteOrder, RemoteResult, SignedOrder, sign
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake import FrameRange, RenderJobSpec, Retry, Timeouts
-from longtake.remote import RemoteOrder, RemoteResult, SignedOrder, sign
+from longtake.models.messages import JobRef
+from longtake.stores.job_records import chunk_key
 from longtake.stores.store import Store
-from longtake.work import JobRef
 
 SECRET = "a secret that workers and agents share"
 FRAME_RENDERER = Path(__file__).with_name("frame_renderer.py")
@@ -43,8 +43,8 @@ class AgentJob:
         given = {"ref": self.job.ref, "chunk": chunk, "attempt": attempt, "seconds": seconds, "issued_at": time.time()}
         return RemoteOrder(**{**given, **fields})
 
-    def calls(self, chunk: int = 0) -> RemoteCalls:
-        return RemoteCalls(self.job.folder, chunk_key(chunk))
+    def calls(self, chunk: int = 0) -> CallRecords:
+        return CallRecords(self.job.folder, chunk_key(chunk))
 
     def sidecar(self, chunk: int = 0) -> Sidecar | None:
         return self.job.folder.sidecar(chunk_key(chunk))

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class CloudRunProcess:
-    """A `python -m remote.cloud_run` that takes requests at `url`."""
+    """A `python -m agent.cloud_run` that takes requests at `url`."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, log: Path) -> None:
         self._process = process
@@ -52,7 +52,7 @@ async def cloud_run_process(
     log = folder / f"cloud-run-{os.urandom(4).hex()}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *devserver.end_with_parent([sys.executable, "-m", "remote.cloud_run"]),
+            *devserver.end_with_parent([sys.executable, "-m", "agent.cloud_run"]),
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],

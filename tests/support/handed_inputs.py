@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from activities.stores.job_folder import JobFolder, OpenJob
 from longtake import FrameRange, RenderJobSpec
-from longtake.inputs import InputFile, InputManifest, content_path, manifest_path
+from longtake.models.inputs import InputFile, InputManifest, content_path, manifest_path
+from longtake.models.messages import JobRef
 from longtake.stores.store import Store
-from longtake.work import JobRef
 
 SCENE = {"scene/a.txt": b"a", "scene/deep/b.txt": b"b" * 1000, "twin.txt": b"a", "run.sh": b"#!/bin/sh\n"}
 

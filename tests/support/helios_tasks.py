@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from activities.backends.backend import Progress, RenderTask
-from longtake.backends import CloudRunBackend, RemoteProtocol
-from longtake.policies import Timeouts
+from longtake.models.backends import CloudRunBackend, RemoteProtocol
+from longtake.models.policies import Timeouts
 
 JOB_URL = "https://files.example/job.json"
 SETTINGS = CloudRunBackend(protocol=RemoteProtocol.HELIOS, job_url=JOB_URL)
@@ -22,11 +22,11 @@ class Watcher:
         self.heard: list[Progress] = []
         self.news = asyncio.Event()
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         self.told.append(order)
         self.news.set()
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self.heard.append(progress)
         self.news.set()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from loopback_http import Connection, HttpServer, Request
 
-from longtake.commands import split_command
+from longtake.templates import split_command
 
 
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:

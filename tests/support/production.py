@@ -13,7 +13,7 @@ from farm import Farm
 from deploy.production.farm import ProductionFarm
 from deploy.production.settings import ROOT
 from longtake import RenderClient
-from longtake.connection import connect
+from longtake.client import connect
 
 
 def open_folder() -> Path:

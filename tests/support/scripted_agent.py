@@ -11,27 +11,26 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from activities.attempts.remote_attempt import RemoteAttempt
-from activities.attempts.remote_host import Patience, RemoteHost
 from activities.backends.backend import Progress
-from activities.backends.calls import Answer, HeliosResult, unheard
-from activities.failures import AttemptError
-from activities.stores.job_folder import JobFolder, OpenJob, chunk_key
-from activities.stores.publish import hand_in, publish
-from activities.stores.records import Sidecar
-from activities.stores.remote_calls import RemoteCalls
+from activities.errors import AttemptError
+from activities.remote.attempt import RemoteAttempt
+from activities.remote.call_records import AgentTimeouts, CallRecords, RemoteHost
+from activities.remote.protocol import RemoteOrder, RemoteOutcome, RemoteProgress, RemoteResult, verify
+from activities.remote.service import HeliosResult, ServiceAnswer, unheard
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
+from activities.stores.publish import publish, stage_files
 from longtake import FrameRange, RenderJobSpec
-from longtake.backends import LambdaBackend
-from longtake.remote import RemoteOrder, RemoteOutcome, RemoteProgress, RemoteResult, verify
-from longtake.status import RemoteStop
+from longtake.models.backends import LambdaBackend
+from longtake.models.messages import JobRef
+from longtake.models.status import RemoteStop
 from longtake.stores.directory import DirectoryStore
-from longtake.work import JobRef
+from longtake.stores.job_records import chunk_key
 
 SECRET = "a-secret-of-the-tests"
 KEY = chunk_key(0)
 
 # The proportions of a worker's own patience, a fiftieth of it: an agent here beats every 10 ms.
-HASTE = Patience(look_seconds=0.02, begin_seconds=1.0, silent_seconds=0.4, crashed_seconds=0.1, stop_seconds=1.0)
+HASTE = AgentTimeouts(look_seconds=0.02, begin_seconds=1.0, silent_seconds=0.4, crashed_seconds=0.1, stop_seconds=1.0)
 BEAT_SECONDS = 0.01
 
 
@@ -41,7 +40,7 @@ class ScriptedAgent:
     def __init__(self, job: OpenJob, order: RemoteOrder) -> None:
         self.order = order
         self.name = order.attempt
-        self.calls = RemoteCalls(job.folder, chunk_key(order.chunk))
+        self.calls = CallRecords(job.folder, chunk_key(order.chunk))
         self._job = job
         self._beat = 0
 
@@ -63,7 +62,7 @@ class ScriptedAgent:
                 await asyncio.wait_for(until.wait(), BEAT_SECONDS)
         return True
 
-    async def render(self, until: asyncio.Event) -> Answer:
+    async def render(self, until: asyncio.Event) -> ServiceAnswer:
         """Do what a good agent does: begin, work, publish or stop, say so."""
         self.begin()
         if not await self.work(until):
@@ -79,18 +78,18 @@ class ScriptedAgent:
         made.parent.mkdir(parents=True)
         made.write_text(self.name)
         targets = [self._job.target(chunk.outputs()[0])]
-        files = hand_in(folder, [made], str(place), targets)
+        files = stage_files(folder, [made], str(place), targets)
         key = chunk_key(chunk.index)
         return publish(folder, Sidecar(key=key, digest="d", attempt=self.name, frames=chunk.count, files=files))
 
-    def say(self, outcome: RemoteOutcome, **fields: Any) -> Answer:
+    def say(self, outcome: RemoteOutcome, **fields: Any) -> ServiceAnswer:
         """Give the last word, in the store and as the answer."""
         result = RemoteResult(attempt=self.name, outcome=outcome, **{"billed_seconds": 2.0, **fields})
         self.calls.finish(result)
-        return Answer(200, result.model_dump_json().encode())
+        return ServiceAnswer(200, result.model_dump_json().encode())
 
 
-Script = Callable[[ScriptedAgent], Awaitable[Answer]]
+Script = Callable[[ScriptedAgent], Awaitable[ServiceAnswer]]
 
 
 class ScriptedService:
@@ -103,13 +102,13 @@ class ScriptedService:
         self._job = job
         self.scripts: list[Script] = []
         self.agents: list[ScriptedAgent] = []
-        self.work: list[asyncio.Future[Answer]] = []
+        self.work: list[asyncio.Future[ServiceAnswer]] = []
         self.hung_up = 0
         # Whether calls never get as far as the service.
         self.unreachable = False
         self.reached_for = asyncio.Event()
 
-    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> Answer:
+    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> ServiceAnswer:
         if self.unreachable:
             self.reached_for.set()
             await asyncio.Event().wait()
@@ -126,12 +125,12 @@ class ScriptedService:
             self.hung_up += 1
             raise
 
-    def result_in(self, answer: Answer) -> bytes:
+    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
         if answer.status != 200:
             raise AttemptError(answer.body.decode())
-        return answer.body
+        return RemoteResult.model_validate_json(answer.body)
 
-    def helios_result_in(self, answer: Answer, *, lenient: bool) -> HeliosResult:
+    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
         raise AssertionError("no Helios worker")
 
 
@@ -145,11 +144,11 @@ class Watcher:
         self.frozen_by: list[int] = []
         self.heard: list[Progress] = []
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         if order != (self.frozen_by or [0])[-1]:
             self.frozen_by.append(order)
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self.heard.append(progress)
 
 
@@ -166,7 +165,7 @@ class Remote:
         )
         self.folder = JobFolder(DirectoryStore(store), "job")
         self.job = OpenJob(self.folder, JobRef(id="job", base_dir=str(store), digest=spec.digest()), spec, None)
-        self.calls = RemoteCalls(self.folder, KEY)
+        self.calls = CallRecords(self.folder, KEY)
         self.service = ScriptedService(self.job)
         self.turns = asyncio.Semaphore(4)
         self.watcher = Watcher()

@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from minio import minio
+from s3_server import run_s3_server
 
 import devserver
 from ports import find_free_port
@@ -116,7 +116,7 @@ class _Servers:
 
     async def _s3(self) -> Answer:
         # Not in a thread: the server ends with the thread that starts it.
-        server = self._stack.enter_context(minio(self._folder / "s3"))
+        server = self._stack.enter_context(run_s3_server(self._folder / "s3"))
         return {name: getattr(server, name) for name in ("url", "access_key", "secret_key", "pid")}
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from remote.settings import AgentSettings
+from agent.settings import AgentSettings
 
 ROOT = Path(__file__).parents[2]
-IMAGES = {"aws": "remote.lambda_handler", "gcp": "remote.cloud_run"}
+IMAGES = {"aws": "agent.lambda_handler", "gcp": "agent.cloud_run"}
 EXTRAS = {"aws": "lambda", "gcp": "cloud-run"}
 
 # Which permission each call of boto3 takes: https://docs.aws.amazon.com/service-authorization/latest/reference/
@@ -39,7 +39,7 @@ OF_THE_PLATFORM = {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 STORES = sorted((ROOT / "client" / "longtake" / "stores").glob("s3*.py"))
 CODE = {
-    "agent-policy.json": [*STORES, ROOT / "remote" / "secret.py"],
+    "agent-policy.json": [*STORES, ROOT / "agent" / "secret.py"],
     "worker-policy.json": [*STORES, *sorted((ROOT / "activities" / "backends").glob("lambda*.py"))],
 }
 
@@ -102,7 +102,7 @@ def test_an_image_holds_all_that_the_agent_imports(cloud: str, tmp_path: Path) -
 
     # In a folder and with a path of its own: the checkout must not help out.
     done = subprocess.run(
-        [sys.executable, "-P", "-c", f"import {IMAGES[cloud]}, activities.processes.supervisor_process"],
+        [sys.executable, "-P", "-c", f"import {IMAGES[cloud]}, activities.processes.supervisor_main"],
         cwd=tmp_path,
         env={"PYTHONPATH": f"{tmp_path}:{ROOT / 'client'}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -111,7 +111,7 @@ def test_an_image_holds_all_that_the_agent_imports(cloud: str, tmp_path: Path) -
     )
 
     assert done.returncode == 0, done.stderr
-    assert sorted(folders) == ["activities", "remote"]
+    assert sorted(folders) == ["activities", "agent"]
 
 
 @pytest.mark.parametrize("cloud", IMAGES)
@@ -134,12 +134,3 @@ def test_the_notes_name_settings_that_there_are(cloud: str) -> None:
 
     assert set(re.findall(r"LONGTAKE_[A-Z_]+", text)) <= known
     assert ":latest" not in text
-
-
-def test_every_setting_of_an_agent_is_described_somewhere() -> None:
-    text = "".join((ROOT / "deploy" / cloud / "README.md").read_text() for cloud in IMAGES)
-    # Names of things, which have good defaults.
-    left_out = {"tools_dir", "host"}
-
-    for name in AgentSettings.model_fields.keys() - left_out:
-        assert f"`LONGTAKE_{name.upper()}`" in text, name

@@ -1,27 +1,24 @@
-"""Imports flow one way, workflows do no I/O, and modules say what they are for."""
+"""Imports flow one way and in no circle, workflows do no I/O, and names say what things are."""
 
 import ast
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-LONGTAKE = ROOT / "client" / "longtake"
+from tools.module_metrics import PARTS, ROOT, Module, import_circle, import_graph, modules
 
 # docs/architecture.md: worker -> workflows -> activities -> longtake. Each part, and the parts it may import.
 MAY_IMPORT = {
     "longtake": {"longtake"},
     "activities": {"activities", "longtake"},
     "workflows": {"workflows", "activities", "longtake"},
-    "remote": {"remote", "activities", "longtake"},
+    "agent": {"agent", "activities", "longtake"},
     "worker": {"workflows", "activities", "longtake", "devserver", "ports"},
     "devserver": {"longtake", "ports"},
     "deploy": {"deploy", "longtake", "devserver", "gobuild", "ports"},
     "gobuild": set(),
     "ports": set(),
 }
-OURS = {*MAY_IMPORT, "client", "tests", "examples", "benchmarks"}
+OURS = {*MAY_IMPORT, "client", "tests", "examples", "benchmarks", "tools"}
 
 # Clocks, chance, files, processes and the network: what a workflow must get from activities or from Temporal.
 NOT_IN_WORKFLOWS = {
@@ -29,95 +26,138 @@ NOT_IN_WORKFLOWS = {
     "concurrent", "shutil", "tempfile", "glob", "pathlib", "urllib", "http", "signal", "sys", "logging", "requests",
     "httpx", "aiohttp", "boto3", "av", "psutil", "yaml", "typer", "rich",
 }  # fmt: skip
+EXTRAS = {"httpx", "httpcore", "boto3", "botocore", "av", "psutil", "yaml", "typer", "rich", "google"}
+
+# What every render pays for, because its keeper is a fork of the supervisor: the standard library, and little of it.
+IN_SUPERVISOR = "activities.processes.supervisor_main"
+TOO_DEAR_FOR_KEEPERS = {"asyncio", "dataclasses", "psutil", "pydantic", "temporalio", "logging", "typing_extensions"}
+
+# Names that gather what nobody found a subject for.
+LEFTOVER_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "constants", "shared", "lib"}
+# One word, one meaning (docs/architecture.md, "Words"): what these once named is called by the word behind them.
+RETIRED_WORDS = {
+    "beating": "heartbeat", "arriving": "download", "taken": "conflict", "aside": "executor", "linger": "stall",
+    "handing": "upload", "places": "allowed_stores", "standing": "publish", "neighbours": "publish",
+    "steering": "control", "looking": "status", "mending": "control", "happenings": "views", "paced": "throttle",
+    "leftovers": "lost agents", "calling": "service call", "remotely": "formatting", "words": "formatting",
+}  # fmt: skip
+# Gerunds that are the field's own nouns.
+NOUNS_IN_ING = {"scheduling", "formatting", "listing"}
+
+MODULES = modules()
+GRAPH = import_graph(MODULES)
 
 
-def parts() -> dict[str, list[Path]]:
-    """The Python files of each part, as far as the part exists."""
-    folders = {"longtake": LONGTAKE} | {name: ROOT / name for name in ("activities", "workflows", "remote", "deploy")}
-    found = {name: sorted(folder.rglob("*.py")) for name, folder in folders.items() if folder.is_dir()}
-    return found | {name: [ROOT / f"{name}.py"] for name in ("worker", "devserver", "gobuild", "ports")}
-
-
-def files() -> list[Path]:
-    return [path for paths in parts().values() for path in paths]
-
-
-def shown(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def imports(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each imported module with the names taken from it, wherever in the file."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, ()) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{shown(path)}: relative imports hide the direction; name the module in full"
-            yield node.module or "", tuple(alias.name for alias in node.names)
+def of_part(part: str) -> list[Module]:
+    return [module for module in MODULES.values() if f"{module.name}.".startswith(f"{part}.")]
 
 
 def top(module: str) -> str:
     return module.partition(".")[0]
 
 
+def foreign(module: Module) -> set[str]:
+    """Packages of others that a module imports, wherever in the file."""
+    return {top(name) for name, _ in module.imports()} - OURS
+
+
+def reached_from(name: str) -> set[str]:
+    """Return the source modules that are loaded with one."""
+    found, left = set(), [name]
+    while left:
+        here = left.pop()
+        if here not in found:
+            found.add(here)
+            left.extend(GRAPH[here])
+    return found
+
+
 def test_the_parts_are_all_there() -> None:
-    assert {"longtake", "activities", "workflows", "worker"} <= parts().keys()
-    assert all(parts().values())
+    assert MAY_IMPORT.keys() == PARTS.keys()
+    assert all(of_part(part) for part in PARTS)
 
 
-@pytest.mark.parametrize("part", sorted(parts()))
+@pytest.mark.parametrize("part", PARTS)
 def test_imports_flow_one_way(part: str) -> None:
     wrong = [
-        f"{shown(path)} imports {module}"
-        for path in parts()[part]
-        for module, _ in imports(path)
-        if top(module) in OURS - MAY_IMPORT[part]
+        f"{module.name} imports {name}"
+        for module in of_part(part)
+        for name, _ in module.imports()
+        if top(name) in OURS - MAY_IMPORT[part]
     ]
 
     assert not wrong
 
 
-@pytest.mark.parametrize("path", parts()["workflows"], ids=shown)
-def test_a_workflow_takes_nothing_but_classes_from_activities(path: Path) -> None:
-    taken = [(module, names) for module, names in imports(path) if top(module) == "activities"]
+def test_no_import_goes_in_a_circle() -> None:
+    assert import_circle(GRAPH) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert import_circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) != []
+
+
+def test_imports_name_the_module_in_full() -> None:
+    assert not [module.name for module in MODULES.values() for name, _ in module.imports() if name.startswith(".")]
+
+
+def test_a_workflow_takes_nothing_but_classes_from_activities() -> None:
+    taken = [
+        (name, names)
+        for module in of_part("workflows")
+        for name, names in module.imports()
+        if top(name) == "activities"
+    ]
 
     assert all(names and all(name.endswith("Activities") for name in names) for _, names in taken), taken
 
 
-@pytest.mark.parametrize("path", parts()["workflows"], ids=shown)
-def test_a_workflow_imports_nothing_that_reaches_the_world(path: Path) -> None:
-    assert not {top(module) for module, _ in imports(path)} & NOT_IN_WORKFLOWS
+def test_a_workflow_imports_nothing_that_reaches_the_world() -> None:
+    assert not {
+        f"{module.name} imports {package}"
+        for module in of_part("workflows")
+        for package in foreign(module) & NOT_IN_WORKFLOWS
+    }
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "activities" / "media").glob("*.py")), ids=shown)
-def test_media_knows_nothing_of_jobs(path: Path) -> None:
-    ours = {module for module, _ in imports(path) if top(module) in OURS}
+def test_media_knows_nothing_of_jobs() -> None:
+    taken = {name for module in of_part("activities.media") for name in GRAPH[module.name]}
 
-    assert all(module.startswith("activities.media") for module in ours), ours
-
-
-@pytest.mark.parametrize("path", [path for path in parts()["longtake"] if "cli" not in path.parts], ids=shown)
-def test_the_contract_needs_temporal_and_pydantic_only(path: Path) -> None:
-    foreign = {top(module) for module, _ in imports(path)} & NOT_IN_WORKFLOWS & {
-        "httpx", "boto3", "av", "psutil", "yaml", "typer", "rich", "requests", "aiohttp"
-    }  # fmt: skip
-    allowed = {"yamltext.py": {"yaml"}, "__main__.py": {"typer", "rich"}}
-    # Imported by `opening` alone, and only for jobs whose store is a bucket.
-    of_buckets = {"boto3"} if path.parent.name == "stores" and path.name.startswith("s3") else set()
-
-    assert foreign <= allowed.get(path.name, of_buckets)
+    assert all(name.startswith("activities.media") for name in taken), taken
 
 
-def test_nothing_but_the_reader_of_yaml_texts_imports_it_at_once() -> None:
+def test_the_contract_needs_temporal_and_pydantic_only() -> None:
+    allowed = {"longtake.jobfile.safe_yaml": {"yaml"}, "longtake.__main__": {"typer", "rich"}}
+    # Imported by the factory alone, and only for jobs whose store is a bucket.
+    of_buckets = {name: {"boto3", "botocore"} for name in MODULES if name.startswith("longtake.stores.s3")}
+    needed = {module.name: foreign(module) & EXTRAS for module in of_part("longtake")}
+
+    for name, packages in needed.items():
+        if not name.startswith("longtake.cli"):
+            assert packages <= (allowed | of_buckets).get(name, set()), name
+
+
+def test_nothing_imports_yaml_before_a_yaml_file_is_read() -> None:
     eager = [
-        shown(path)
-        for path in parts()["longtake"]
-        if "cli" not in path.parts
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ImportFrom) and node.module == "longtake.yamltext"
+        module.name
+        for module in of_part("longtake")
+        if not module.name.startswith("longtake.cli")
+        for node in module.tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "longtake.jobfile.safe_yaml"
     ]
 
     assert eager == []
+
+
+def test_supervisors_and_keepers_load_little_of_the_standard_library() -> None:
+    dear = {
+        f"{name} imports {package}"
+        for name in reached_from(IN_SUPERVISOR)
+        for package in foreign(MODULES[name]) & TOO_DEAR_FOR_KEEPERS
+        if name != "activities.processes.psutil_table"
+    }
+
+    assert dear == set()
 
 
 def test_client_is_a_source_root_and_tests_are_no_package() -> None:
@@ -129,11 +169,41 @@ def test_the_source_root_holds_longtake_only() -> None:
     assert [path.name for path in (ROOT / "client").iterdir() if path.suffix != ".egg-info"] == ["longtake"]
 
 
-@pytest.mark.parametrize("path", files(), ids=shown)
-def test_a_module_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+def test_a_module_says_what_it_is_for() -> None:
+    assert [module.name for module in MODULES.values() if not ast.get_docstring(module.tree)] == []
 
 
-@pytest.mark.parametrize("path", files(), ids=shown)
-def test_no_module_is_named_for_leftovers(path: Path) -> None:
-    assert path.stem not in {"utils", "util", "helpers", "common", "misc", "base", "constants"}
+def test_a_package_holds_nothing_but_its_docstring_and_public_names() -> None:
+    assert [
+        module.name
+        for module in MODULES.values()
+        if module.is_package
+        and not all(isinstance(node, ast.Expr | ast.ImportFrom | ast.Assign) for node in module.tree.body)
+    ] == []
+
+
+def test_no_module_is_named_for_leftovers_or_by_a_retired_word() -> None:
+    words = {name: set(name.rpartition(".")[2].split("_")) for name in MODULES}
+
+    assert {name: found & LEFTOVER_NAMES for name, found in words.items() if found & LEFTOVER_NAMES} == {}
+    assert {
+        name: {RETIRED_WORDS[word] for word in found & RETIRED_WORDS.keys()}
+        for name, found in words.items()
+        if found & RETIRED_WORDS.keys()
+    } == {}
+
+
+def test_no_module_is_named_by_what_it_does() -> None:
+    last = {name: name.rpartition("_")[2].rpartition(".")[2] for name in MODULES}
+
+    assert [name for name, word in last.items() if word.endswith("ing") and word not in NOUNS_IN_ING] == []
+
+
+def test_no_class_name_is_used_twice() -> None:
+    where: dict[str, list[str]] = {}
+    for module in MODULES.values():
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where.setdefault(node.name, []).append(module.name)
+
+    assert {name: places for name, places in where.items() if len(places) > 1} == {}

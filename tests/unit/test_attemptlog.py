@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.processes.bounded_log import SEGMENT_BYTES, BoundedLog
-from longtake.attemptlog import AttemptLog, Piece
+from activities.processes.child import SEGMENT_BYTES, BoundedLog
+from longtake.attempt_log import AttemptLog, Piece
 
 NAME = "000007.ab12-chunk-7.1-1.log"
 
@@ -126,7 +126,7 @@ def test_a_writer_and_a_reader_at_once(tmp_path: Path) -> None:
     numbers = 6 * SEGMENT_BYTES // 8
     log, done = AttemptLog(tmp_path / NAME), threading.Event()
     writer = BoundedLog(str(tmp_path / NAME))
-    writer.begin()
+    writer.create()
 
     def write() -> None:
         for first in range(0, numbers, 4096):

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from activities.backends.clock import RenderClock
-from activities.backends.linger import Linger, Sight, look_at_outputs
-from activities.backends.movement import Movement
-from activities.processes.usage import Usage
+from activities.backends.render_monitor import RenderClock
+from activities.backends.stall_detection import LingerDetector, OutputsSnapshot, StallDetector, inspect_outputs
+from activities.processes.render_process import Usage
 
 
 class Wall:
@@ -26,16 +25,16 @@ def test_a_clock_stands_still_while_it_is_held() -> None:
     wall = Wall()
     clock = RenderClock(wall)
     wall.seconds += 5
-    clock.hold()
+    clock.pause()
     wall.seconds += 100
-    clock.hold()
-    assert clock.is_held
+    clock.pause()
+    assert clock.is_paused
     assert clock.now() == 5
-    clock.go_on()
-    clock.go_on()
+    clock.resume()
+    clock.resume()
     wall.seconds += 2
 
-    assert not clock.is_held
+    assert not clock.is_paused
     assert clock.now() == 7
 
 
@@ -43,7 +42,7 @@ def test_a_clock_stands_still_while_it_is_held() -> None:
 class Film:
     """Movement over a time of looks, four a second, with a new sample of the usage each second."""
 
-    movement: Movement
+    movement: StallDetector
     now: float = 0.0
     cpu: float = 0.0
     io: float = 0.0
@@ -57,15 +56,15 @@ class Film:
             self.io += io / 4
             if self.now % 1 == 0:
                 self.sampled = Usage(cpu_seconds=self.cpu, io_bytes=int(self.io))
-            self.movement.look(self.now, signs, self.sampled)
-            if self.movement.has_stopped(self.now):
+            self.movement.update(self.now, signs, self.sampled)
+            if self.movement.is_stalled(self.now):
                 return self.now
         return None
 
 
 def test_what_does_nothing_stands_still() -> None:
     # One second more, which a sample may be late.
-    assert Film(Movement(10)).run(60) == 11
+    assert Film(StallDetector(10)).run(60) == 11
 
 
 @pytest.mark.parametrize("window", [1, 10, 600])
@@ -73,17 +72,17 @@ def test_what_does_nothing_stands_still() -> None:
     ("cpu", "io"), [(0.003, 0), (0.005, 9000), (0.0, 7000)], ids=["ticking", "browser", "shell loop"]
 )
 def test_an_idle_program_that_wakes_up_at_times_stands_still(window: float, cpu: float, io: float) -> None:
-    assert Film(Movement(window)).run(4 * window + 8, cpu=cpu, io=io) is not None
+    assert Film(StallDetector(window)).run(4 * window + 8, cpu=cpu, io=io) is not None
 
 
 @pytest.mark.parametrize("window", [1, 10, 600])
 @pytest.mark.parametrize(("cpu", "io"), [(1.0, 0), (0.05, 0), (0, 1e6)], ids=["busy", "a little busy", "reading"])
 def test_what_is_silent_and_busy_does_not_stand_still(window: float, cpu: float, io: float) -> None:
-    assert Film(Movement(window)).run(5 * window, cpu=cpu, io=io) is None
+    assert Film(StallDetector(window)).run(5 * window, cpu=cpu, io=io) is None
 
 
 def test_progress_counts_also_without_work() -> None:
-    film = Film(Movement(10))
+    film = Film(StallDetector(10))
     for frame in range(20):
         assert film.run(5, signs=(frame, 0)) is None
 
@@ -91,7 +90,7 @@ def test_progress_counts_also_without_work() -> None:
 
 
 def test_work_that_ends_is_seen_to_end() -> None:
-    film = Film(Movement(10))
+    film = Film(StallDetector(10))
     assert film.run(30, cpu=1) is None
 
     assert film.run(60) == 41
@@ -99,7 +98,7 @@ def test_work_that_ends_is_seen_to_end() -> None:
 
 
 def test_evidence_says_what_little_was_used() -> None:
-    film = Film(Movement(10))
+    film = Film(StallDetector(10))
 
     assert film.run(60, cpu=0.003, io=100) == 11
     assert film.movement.cpu_seconds == pytest.approx(0.033)
@@ -108,14 +107,14 @@ def test_evidence_says_what_little_was_used() -> None:
 
 
 def test_an_ended_process_that_takes_its_sums_with_it_is_no_work() -> None:
-    movement = Movement(10)
-    movement.look(0, None, Usage(cpu_seconds=50, io_bytes=10**9))
-    movement.look(1, None, Usage(cpu_seconds=50, io_bytes=10**9))
-    movement.look(5, None, Usage(cpu_seconds=1, io_bytes=0))
-    movement.look(6, None, Usage(cpu_seconds=1.01, io_bytes=10))
+    movement = StallDetector(10)
+    movement.update(0, None, Usage(cpu_seconds=50, io_bytes=10**9))
+    movement.update(1, None, Usage(cpu_seconds=50, io_bytes=10**9))
+    movement.update(5, None, Usage(cpu_seconds=1, io_bytes=0))
+    movement.update(6, None, Usage(cpu_seconds=1.01, io_bytes=10))
 
     assert movement.still_seconds(6) == 6
-    movement.look(7, None, Usage(cpu_seconds=2, io_bytes=10))
+    movement.update(7, None, Usage(cpu_seconds=2, io_bytes=10))
     assert movement.still_seconds(7) == 0
 
 
@@ -123,59 +122,59 @@ STATE = ((100, 1),)
 BEFORE = ((50, 0),)
 
 
-def whole(state: tuple[tuple[int, int], ...] = STATE, seconds: float = 0.0) -> Sight:
-    return Sight(state, tried=True, whole=True, seconds=seconds)
+def whole(state: tuple[tuple[int, int], ...] = STATE, seconds: float = 0.0) -> OutputsSnapshot:
+    return OutputsSnapshot(state, was_checked=True, is_whole=True, seconds=seconds)
 
 
-def broken(seconds: float = 0.0) -> Sight:
-    return Sight(STATE, tried=True, whole=False, seconds=seconds)
+def broken(seconds: float = 0.0) -> OutputsSnapshot:
+    return OutputsSnapshot(STATE, was_checked=True, is_whole=False, seconds=seconds)
 
 
-GROWING = Sight(BEFORE, tried=False, whole=False, seconds=0.0)
-MISSING = Sight(None, tried=False, whole=False, seconds=0.0)
+GROWING = OutputsSnapshot(BEFORE, was_checked=False, is_whole=False, seconds=0.0)
+MISSING = OutputsSnapshot(None, was_checked=False, is_whole=False, seconds=0.0)
 
 
-def next_look(linger: Linger, now: float) -> float:
+def next_look(linger: LingerDetector, now: float) -> float:
     """Return how long until the next look is due."""
     return next(step / 4 for step in range(100_000) if linger.is_due(now + step / 4, all_done=False))
 
 
 def test_outputs_that_stay_whole_are_outlived() -> None:
-    linger = Linger(60)
+    linger = LingerDetector(60)
 
-    assert not linger.has_outlived(10, 10.1, whole())
+    assert not linger.record_look(10, 10.1, whole())
     assert linger.whole_at == 10
     assert next_look(linger, 10.25) == 59.75
-    assert linger.has_outlived(70, 70.1, whole())
+    assert linger.record_look(70, 70.1, whole())
 
 
 def test_outputs_that_change_begin_anew() -> None:
-    linger = Linger(60)
-    linger.has_outlived(10, 10, whole())
+    linger = LingerDetector(60)
+    linger.record_look(10, 10, whole())
 
-    assert not linger.has_outlived(70, 70, GROWING)
+    assert not linger.record_look(70, 70, GROWING)
     assert linger.whole_at is None
-    assert not linger.has_outlived(71, 71, whole(BEFORE))
-    assert not linger.has_outlived(130, 130, whole(BEFORE))
-    assert linger.has_outlived(131, 131, whole(BEFORE))
+    assert not linger.record_look(71, 71, whole(BEFORE))
+    assert not linger.record_look(130, 130, whole(BEFORE))
+    assert linger.record_look(131, 131, whole(BEFORE))
 
 
 def test_one_long_proof_is_not_two() -> None:
-    assert not Linger(1).has_outlived(10, 500, whole(seconds=490))
+    assert not LingerDetector(1).record_look(10, 500, whole(seconds=490))
 
 
 def test_files_that_are_missing_or_growing_are_looked_at_once_a_second() -> None:
-    linger = Linger(60)
+    linger = LingerDetector(60)
     for now in range(1, 50):
-        assert not linger.has_outlived(now, now, GROWING if now % 2 else MISSING)
+        assert not linger.record_look(now, now, GROWING if now % 2 else MISSING)
         assert next_look(linger, now) == 1
 
 
 def test_proofs_that_fail_are_asked_for_less_and_less_often() -> None:
-    linger = Linger(60)
+    linger = LingerDetector(60)
     now, pauses = 1.0, []
     for _ in range(8):
-        linger.has_outlived(now, now, broken())
+        linger.record_look(now, now, broken())
         pauses.append(next_look(linger, now))
         now += pauses[-1]
 
@@ -183,19 +182,19 @@ def test_proofs_that_fail_are_asked_for_less_and_less_often() -> None:
 
 
 def test_a_dear_proof_takes_a_tenth_of_the_time_at_most() -> None:
-    linger = Linger(60)
-    linger.has_outlived(10, 40, broken(seconds=30))
+    linger = LingerDetector(60)
+    linger.record_look(10, 40, broken(seconds=30))
 
     assert next_look(linger, 40) == 300
 
 
 def test_all_frames_done_makes_the_next_look_due_at_once() -> None:
-    linger = Linger(60)
-    linger.has_outlived(10, 40, broken(seconds=30))
+    linger = LingerDetector(60)
+    linger.record_look(10, 40, broken(seconds=30))
 
     assert not linger.is_due(41, all_done=False)
     assert linger.is_due(41, all_done=True)
-    linger.has_outlived(41, 42, broken(seconds=1))
+    linger.record_look(41, 42, broken(seconds=1))
     assert not linger.is_due(43, all_done=True)
 
 
@@ -208,17 +207,23 @@ def test_the_proof_is_asked_for_when_files_have_come_to_rest(tmp_path: Path) -> 
 
     outputs = [tmp_path / "1.png", tmp_path / "2.png"]
     outputs[0].write_bytes(b"1")
-    nothing = look_at_outputs(outputs, is_whole, None)
+    nothing = inspect_outputs(outputs, is_whole, None)
     outputs[1].write_bytes(b"2")
-    begun = look_at_outputs(outputs, is_whole, nothing.state)
+    begun = inspect_outputs(outputs, is_whole, nothing.state)
     outputs[0].write_bytes(b"11")
-    grown = look_at_outputs(outputs, is_whole, begun.state)
+    grown = inspect_outputs(outputs, is_whole, begun.state)
     os.utime(outputs[0], (5, 5))
-    touched = look_at_outputs(outputs, is_whole, grown.state)
+    touched = inspect_outputs(outputs, is_whole, grown.state)
 
-    assert [nothing.state, begun.tried, grown.tried, touched.tried, asked] == [None, False, False, False, []]
-    rested = look_at_outputs(outputs, is_whole, touched.state)
-    assert rested.whole
+    assert [nothing.state, begun.was_checked, grown.was_checked, touched.was_checked, asked] == [
+        None,
+        False,
+        False,
+        False,
+        [],
+    ]
+    rested = inspect_outputs(outputs, is_whole, touched.state)
+    assert rested.is_whole
     assert asked == [True]
 
 
@@ -226,11 +231,11 @@ def test_a_file_that_goes_while_it_is_proven_is_no_failure(tmp_path: Path) -> No
     def is_whole() -> bool:
         raise FileNotFoundError(tmp_path)
 
-    assert not look_at_outputs((), is_whole, ()).whole
+    assert not inspect_outputs((), is_whole, ()).is_whole
 
 
 def test_a_proof_that_cannot_be_made_is_no_proof() -> None:
-    sight = look_at_outputs((), lambda: False, ())
+    sight = inspect_outputs((), lambda: False, ())
 
-    assert sight.tried
-    assert not sight.whole
+    assert sight.was_checked
+    assert not sight.is_whole

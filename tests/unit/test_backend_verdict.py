@@ -6,27 +6,26 @@ import time
 
 import pytest
 
-from activities.backends.ending import Ending, course, in_bytes
-from activities.backends.logsearch import LogSearch
-from activities.backends.movement import Movement
-from activities.backends.verdict import Decision, decide
-from activities.processes.usage import Usage
+from activities.backends.exit_status import Decision, ExitStatus, decide_verdict, describe_evidence, format_bytes
+from activities.backends.stall_detection import StallDetector
+from activities.processes.render_process import Usage
+from activities.progress.patterns import LogPatternSearch
 from activities.progress.reader import Reading
-from longtake.policies import FailureRule, Retry, Verdict
+from longtake.models.policies import FailureRule, Retry, Verdict
 
-FAILED = Ending(1)
-FINE = Ending(0)
-LINGERED = Ending()
-STALLED = Ending(stopped_for="stood still")
-SAID_SO = Ending(0, reading=Reading(fatal="openjd_fail: no licence"))
+FAILED = ExitStatus(1)
+FINE = ExitStatus(0)
+LINGERED = ExitStatus()
+STALLED = ExitStatus(stopped_for="stood still")
+SAID_SO = ExitStatus(0, reading=Reading(fatal="openjd_fail: no licence"))
 
 
 def rule(*codes: int, pattern: str | None = None, then: Verdict = Verdict.GIVE_UP, wait: float | None = None) -> Retry:
     return Retry(rules=(FailureRule(exit_codes=codes, pattern=pattern, then=then, wait_seconds=wait),))
 
 
-def verdict(ending: Ending, retry: Retry, log: str = "") -> Verdict | None:
-    decision = decide(ending, retry, lambda pattern: bool(re.search(pattern, log)))
+def verdict(ending: ExitStatus, retry: Retry, log: str = "") -> Verdict | None:
+    decision = decide_verdict(ending, retry, lambda pattern: bool(re.search(pattern, log)))
     return decision.then if decision else None
 
 
@@ -38,15 +37,15 @@ def verdict(ending: Ending, retry: Retry, log: str = "") -> Verdict | None:
         (FAILED, Retry(), "", Verdict.RETRY),
         (STALLED, Retry(), "", Verdict.RETRY),
         (SAID_SO, Retry(), "", Verdict.RETRY),
-        (Ending(reading=Reading(fatal="it failed")), Retry(), "", Verdict.RETRY),
+        (ExitStatus(reading=Reading(fatal="it failed")), Retry(), "", Verdict.RETRY),
         # Exit codes: those that are listed, or any but 0.
         (FAILED, rule(1, 2), "", Verdict.GIVE_UP),
-        (Ending(3), rule(1, 2), "", Verdict.RETRY),
+        (ExitStatus(3), rule(1, 2), "", Verdict.RETRY),
         (FINE, rule(1), "", None),
-        (Ending(-9), rule(-9), "", Verdict.GIVE_UP),
-        (Ending(-9), rule(137), "", Verdict.GIVE_UP),
-        (Ending(137), rule(137), "", Verdict.GIVE_UP),
-        (Ending(137), rule(-9), "", Verdict.RETRY),
+        (ExitStatus(-9), rule(-9), "", Verdict.GIVE_UP),
+        (ExitStatus(-9), rule(137), "", Verdict.GIVE_UP),
+        (ExitStatus(137), rule(137), "", Verdict.GIVE_UP),
+        (ExitStatus(137), rule(-9), "", Verdict.RETRY),
         (STALLED, rule(1), "", Verdict.RETRY),
         # Patterns, alone and with exit codes.
         (FAILED, rule(pattern="licence"), "no licence", Verdict.GIVE_UP),
@@ -68,13 +67,13 @@ def verdict(ending: Ending, retry: Retry, log: str = "") -> Verdict | None:
         (SAID_SO, rule(pattern="licence", then=Verdict.ANOTHER_HOST), "no licence", Verdict.ANOTHER_HOST),
         # Codes and patterns that are never retried.
         (FAILED, Retry(fatal_exit_codes=(1,)), "", Verdict.GIVE_UP),
-        (Ending(-11), Retry(fatal_exit_codes=(139,)), "", Verdict.GIVE_UP),
+        (ExitStatus(-11), Retry(fatal_exit_codes=(139,)), "", Verdict.GIVE_UP),
         (FAILED, Retry(fatal_patterns=("licence",)), "no licence", Verdict.GIVE_UP),
         (FINE, Retry(fatal_patterns=("licence",)), "no licence", None),
         (STALLED, Retry(fatal_patterns=("licence",)), "no licence", Verdict.GIVE_UP),
     ],
 )
-def test_rules(ending: Ending, retry: Retry, log: str, expected: Verdict | None) -> None:
+def test_rules(ending: ExitStatus, retry: Retry, log: str, expected: Verdict | None) -> None:
     assert verdict(ending, retry, log) == expected
 
 
@@ -88,8 +87,8 @@ def test_the_first_rule_that_fits_decides() -> None:
         fatal_exit_codes=(1,),
     )
 
-    assert decide(FAILED, retry, lambda pattern: True) == Decision(
-        Verdict.ANOTHER_HOST, "retry.rules[1]: another_host", 7, by_words=True
+    assert decide_verdict(FAILED, retry, lambda pattern: True) == Decision(
+        Verdict.ANOTHER_HOST, "retry.rules[1]: another_host", 7, by_pattern=True
     )
 
 
@@ -98,17 +97,17 @@ def test_a_success_without_rules_for_it_costs_no_search() -> None:
         raise AssertionError(pattern)
 
     retry = Retry(rules=(FailureRule(pattern="error"),), fatal_patterns=("fatal",))
-    assert decide(FINE, retry, printed) is None
+    assert decide_verdict(FINE, retry, printed) is None
 
 
 @pytest.mark.parametrize(
     ("ending", "sentence"),
     [
-        (Ending(3), "blender exited with code 3"),
-        (Ending(-11), "blender was ended by SIGSEGV"),
-        (Ending(-77), "blender was ended by signal 77"),
+        (ExitStatus(3), "blender exited with code 3"),
+        (ExitStatus(-11), "blender was ended by SIGSEGV"),
+        (ExitStatus(-77), "blender was ended by signal 77"),
         (
-            Ending(-signal.SIGKILL),
+            ExitStatus(-signal.SIGKILL),
             "blender was ended by a SIGKILL that Longtake did not send; the system may have run out of memory (this "
             "render had up to 3.0 GiB)",
         ),
@@ -116,28 +115,28 @@ def test_a_success_without_rules_for_it_costs_no_search() -> None:
         (STALLED, "blender stood still"),
     ],
 )
-def test_how_a_render_ended_is_said(ending: Ending, sentence: str) -> None:
-    assert ending.told_of("blender", Usage(peak_memory_bytes=3 * 1024**3)) == sentence
+def test_how_a_render_ended_is_said(ending: ExitStatus, sentence: str) -> None:
+    assert ending.describe("blender", Usage(peak_memory_bytes=3 * 1024**3)) == sentence
 
 
 def test_the_evidence_is_what_was_seen() -> None:
-    movement = Movement(10)
-    movement.look(5, (3, 80), Usage(cpu_seconds=2, io_bytes=4096))
+    movement = StallDetector(10)
+    movement.update(5, (3, 80), Usage(cpu_seconds=2, io_bytes=4096))
     usage = Usage(cpu_seconds=2.05, io_bytes=5120, processes=2)
-    movement.look(15, (3, 80), usage)
+    movement.update(15, (3, 80), usage)
 
-    assert course(Reading(frames_done=3), 10, movement, usage, 16) == (
+    assert describe_evidence(Reading(frames_done=3), 10, movement, usage, 16) == (
         "3 of 10 frames done, no progress or output for 11.0 s; CPU time 2.0 s and I/O 5.0 KiB in all, 0.05 s and "
         "1.0 KiB of it in the last 11.0 s; processes: 2"
     )
-    assert course(Reading(), 0, movement, usage, 16).startswith("no progress or output for 11.0 s")
+    assert describe_evidence(Reading(), 0, movement, usage, 16).startswith("no progress or output for 11.0 s")
 
 
 @pytest.mark.parametrize(
     ("count", "words"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (5 * 1024**4, "5.0 TiB")]
 )
 def test_bytes_are_written_for_people(count: int, words: str) -> None:
-    assert in_bytes(count) == words
+    assert format_bytes(count) == words
 
 
 @pytest.mark.parametrize(
@@ -145,12 +144,12 @@ def test_bytes_are_written_for_people(count: int, words: str) -> None:
     [("^second$", True), ("first\nsecond", True), ("^ec", False), ("third", False), ("(?i)FIRST", True)],
 )
 def test_patterns_are_looked_for_in_lines_and_across_them(pattern: str, found: bool) -> None:
-    assert LogSearch("first\nsecond\n").has(pattern) is found
+    assert LogPatternSearch("first\nsecond\n").has_match(pattern) is found
 
 
 def test_a_pattern_that_runs_away_is_not_found_and_bounded() -> None:
     began = time.monotonic()
 
-    assert not LogSearch("a" * 60 + "b\n").has("(a+)+$")
+    assert not LogPatternSearch("a" * 60 + "b\n").has_match("(a+)+$")
     # Half a second of CPU time, on a machine that may be busy.
     assert time.monotonic() - began < 30

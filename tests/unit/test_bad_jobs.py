@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from bad_files import BAD_FILES, GOOD, GOOD_YAML, HELIOS, BadFile, chunk
 
-from longtake import documents
 from longtake.errors import BadJobError
-from longtake.job import MOST_CHUNKS
-from longtake.jobfile import load_job, read_job
+from longtake.jobfile import loader
+from longtake.jobfile.loader import load_job, read_job
+from longtake.models.job_fields import MOST_CHUNKS
 from longtake.names import check_job_id
 
 NOT_FOR_PEOPLE = ("Traceback", "pydantic", "Value error", "ValueError", "Error:", "<class", "object at 0x", "errors.")
@@ -130,7 +130,7 @@ def test_a_device_is_no_job_file() -> None:
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "huge.json"
     with path.open("wb") as file:
-        file.truncate(documents.LARGEST_FILE_BYTES + 1)
+        file.truncate(loader.LARGEST_FILE_BYTES + 1)
 
     assert refusal(path).endswith("huge.json: has 512 MiB, and a job file at most 512; use frames instead of a list")
 
@@ -153,7 +153,10 @@ def test_an_alias_bomb_takes_neither_time_nor_memory(tmp_path: Path) -> None:
     (bomb,) = [bad for bad in BAD_FILES if bad.name == "a YAML alias bomb"]
     path = tmp_path / bomb.file
     path.write_bytes(bomb.raw)
-    script = "import sys; from pathlib import Path; from longtake.jobfile import load_job; load_job(Path(sys.argv[1]))"
+    script = (
+        "import sys; from pathlib import Path; from longtake.jobfile.loader import load_job; "
+        "load_job(Path(sys.argv[1]))"
+    )
 
     def small() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))

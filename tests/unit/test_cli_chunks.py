@@ -2,7 +2,7 @@
 
 import pytest
 
-from longtake.cli.chunks import as_words, chunk_ranges
+from longtake.cli.formatting import format_chunks, parse_chunks
 from longtake.errors import BadJobError
 from longtake.ranges import Range, RangeSet, shown
 
@@ -19,7 +19,7 @@ from longtake.ranges import Range, RangeSet, shown
     ],
 )
 def test_both_ends_of_a_range_belong_to_it(words: list[str], ranges: tuple[Range, ...]) -> None:
-    assert chunk_ranges(words) == ranges
+    assert parse_chunks(words) == ranges
 
 
 @pytest.mark.parametrize(
@@ -29,17 +29,17 @@ def test_what_is_no_chunk_is_refused_with_how_to_write_one(word: str) -> None:
     with pytest.raises(
         BadJobError, match=r"^--chunk: .* is no chunk; write its number, as in --chunk 3 or --chunk 3-7"
     ):
-        chunk_ranges(["1", word])
+        parse_chunks(["1", word])
 
 
 def test_a_range_that_runs_backwards_is_refused_with_the_one_meant() -> None:
     with pytest.raises(BadJobError, match=r"^--chunk: '7-3' ends before it begins; write --chunk 3-7$"):
-        chunk_ranges(["7-3"])
+        parse_chunks(["7-3"])
 
 
 def test_what_messages_show_can_be_copied_into_the_option() -> None:
     failed = RangeSet([(3, 4), (7, 10), (12, 13)]).ranges
 
-    assert as_words(failed) == "3,7-9,12"
-    assert chunk_ranges([as_words(failed)]) == chunk_ranges([shown(failed)]) == failed
-    assert as_words(failed, most=2) == "3,7-9"
+    assert format_chunks(failed) == "3,7-9,12"
+    assert parse_chunks([format_chunks(failed)]) == parse_chunks([shown(failed)]) == failed
+    assert format_chunks(failed, most=2) == "3,7-9"

@@ -9,15 +9,22 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from longtake.backends import BackendKind
 from longtake.cli.app import main
-from longtake.cli.endings import ending
-from longtake.cli.looking import facts
-from longtake.cli.remotely import money, stopped
-from longtake.cli.steering import brought_about
+from longtake.cli.control import describe_effect
+from longtake.cli.formatting import describe_end, describe_stops, format_usd
+from longtake.cli.status import facts
 from longtake.cli.views import LineView
-from longtake.requests import PauseMode
-from longtake.status import JobMetrics, JobPhase, JobState, JobStatus, RemoteStop, RemoteStops, RenderJobResult
+from longtake.models.backends import BackendKind
+from longtake.models.status import (
+    JobMetrics,
+    JobPhase,
+    JobState,
+    JobStatus,
+    PauseMode,
+    RemoteStop,
+    RemoteStops,
+    RenderJobResult,
+)
 
 Captured = pytest.CaptureFixture[str]
 
@@ -178,45 +185,45 @@ def test_plan_refuses_in_one_sentence(
      (0.0000004, "under 0.001 USD"), (0.0421, "0.042 USD"), (1.004, "1.00 USD"), (1234.5, "1,234.50 USD")],
 )  # fmt: skip
 def test_amounts_are_short(usd: float, text: str) -> None:
-    assert money(usd) == text
+    assert format_usd(usd) == text
 
 
 def test_a_confirmed_stop_says_how_long_it_took() -> None:
-    assert stopped(CONFIRMED) == "8 chunks stopped on lambda longtake-render, confirmed after 1.2 s"
-    assert stopped(RemoteStops(confirmed=1, slowest_seconds=0.4)) == "1 chunk stopped, confirmed after 0.4 s"
-    assert stopped(RemoteStops()) is None
+    assert describe_stops(CONFIRMED) == "8 chunks stopped on lambda longtake-render, confirmed after 1.2 s"
+    assert describe_stops(RemoteStops(confirmed=1, slowest_seconds=0.4)) == "1 chunk stopped, confirmed after 0.4 s"
+    assert describe_stops(RemoteStops()) is None
 
 
 def test_an_unconfirmed_stop_says_when_it_ends_by_itself() -> None:
-    assert stopped(SILENT, now=NOON) == (
+    assert describe_stops(SILENT, now=NOON) == (
         "2 chunks asked to stop, not confirmed within 10 s; they end by themselves at their deadline of 14:32:10 UTC "
         "at the latest"
     )
-    assert (stopped(SILENT, now=NOON + timedelta(days=1)) or "").endswith(
+    assert (describe_stops(SILENT, now=NOON + timedelta(days=1)) or "").endswith(
         "; they ended by themselves by their deadline of 2025-06-01 14:32:10 UTC at the latest"
     )
     lost = RemoteStops(unconfirmed_count=1, unconfirmed=(RemoteStop(chunk=3, ends_at=DEADLINE),))
-    assert stopped(lost, now=NOON) == (
+    assert describe_stops(lost, now=NOON) == (
         "1 chunk asked to stop, not confirmed; it ends by itself at its deadline of 14:32:10 UTC at the latest"
     )
-    assert (stopped(RemoteStops(unconfirmed_count=1)) or "").endswith("; it ends by itself at its deadline")
+    assert (describe_stops(RemoteStops(unconfirmed_count=1)) or "").endswith("; it ends by itself at its deadline")
 
 
 def test_both_kinds_of_stops_are_told_together() -> None:
     both = CONFIRMED.model_copy(update={"unconfirmed_count": 2, "unconfirmed": SILENT.unconfirmed})
 
-    assert (stopped(both) or "").startswith(
+    assert (describe_stops(both) or "").startswith(
         "8 chunks stopped on lambda longtake-render, confirmed after 1.2 s; 2 chunks asked to stop, not confirmed"
     )
 
 
 def test_the_end_of_a_cancelled_job_tells_what_became_of_its_remote_work() -> None:
-    assert ending(look(JobState.CANCELLED, remote_stops=CONFIRMED)) == (
+    assert describe_end(look(JobState.CANCELLED, remote_stops=CONFIRMED)) == (
         "job-1 was cancelled after 0:12: 8 chunks stopped on lambda longtake-render, confirmed after 1.2 s; "
         "`longtake retry job-1` renders only what is missing"
     )
-    assert "; 8 chunks stopped on" in ending(look(JobState.FAILED, error="no codec", remote_stops=CONFIRMED))
-    assert ending(look(JobState.CANCELLED)) == (
+    assert "; 8 chunks stopped on" in describe_end(look(JobState.FAILED, error="no codec", remote_stops=CONFIRMED))
+    assert describe_end(look(JobState.CANCELLED)) == (
         "job-1 was cancelled after 0:12; `longtake retry job-1` renders only what is missing"
     )
 
@@ -228,7 +235,7 @@ def test_a_paused_job_tells_it_too(capsys: Captured) -> None:
         for status in (look(JobState.RUNNING, remote_stops=CONFIRMED), paused, paused):
             view.show(status)
 
-    assert brought_about(paused, PauseMode.NOW) == f"job-1 is paused at 40 %: {told}"
+    assert describe_effect(paused, PauseMode.NOW) == f"job-1 is paused at 40 %: {told}"
     assert capsys.readouterr().err.count(told) == 1
     assert f"stopped      {told}" in shown(paused)
 
@@ -239,7 +246,9 @@ def test_the_bill_is_part_of_the_status_and_of_the_end() -> None:
 
     assert "rendered on  Lambda" in shown(look(metrics=metrics))
     assert "billed       1:02:05 of Lambda, 0.124 USD" in shown(look(metrics=metrics))
-    assert ending(done) == "job-1 completed in 0:12: /f/film.mp4 (100 frames); billed 1:02:05 of Lambda, 0.124 USD"
+    assert (
+        describe_end(done) == "job-1 completed in 0:12: /f/film.mp4 (100 frames); billed 1:02:05 of Lambda, 0.124 USD"
+    )
 
 
 def test_a_job_on_hosts_of_ones_own_speaks_of_no_bill() -> None:

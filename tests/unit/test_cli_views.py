@@ -9,26 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from longtake.cli.endings import ending
-from longtake.cli.logreader import LogReader, readable
-from longtake.cli.pace import Pace
-from longtake.cli.picture import running_table
-from longtake.cli.steering import brought_about
+from longtake.cli.control import describe_effect
+from longtake.cli.formatting import describe_end, describe_film, format_bytes, format_duration
+from longtake.cli.logs import LogReader, readable
+from longtake.cli.submit import follow
 from longtake.cli.terminal import shortened
-from longtake.cli.views import JsonView, LineView, View
-from longtake.cli.watching import follow
-from longtake.cli.words import duration, film, size
+from longtake.cli.views import JsonView, LineView, SpeedEstimate, View, running_table
 from longtake.errors import NotReachableError
-from longtake.plaintext import plain
-from longtake.requests import PauseMode
-from longtake.status import (
-    ChunkFailure,
-    JobPhase,
-    JobState,
-    JobStatus,
-    RenderJobResult,
-    RunningChunk,
-)
+from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, PauseMode, RenderJobResult, RunningChunk
+from longtake.text import plain
 
 Captured = pytest.CaptureFixture[str]
 
@@ -99,7 +88,7 @@ def test_json_lines_come_with_changes_and_not_with_looks(capsys: Captured) -> No
 
 
 def test_the_pace_counts_frames_of_unfinished_chunks() -> None:
-    pace = Pace(clock=lambda: 0.0)
+    pace = SpeedEstimate(clock=lambda: 0.0)
     pace.look(look(20, eta_seconds=80, running=(RunningChunk(chunk=2, frames=10, frames_done=8),)))
     assert pace.frames == 28
     assert pace.eta_seconds == pytest.approx(72)
@@ -107,7 +96,7 @@ def test_the_pace_counts_frames_of_unfinished_chunks() -> None:
 
 def test_the_pace_estimates_by_itself_while_no_chunk_is_finished() -> None:
     now = 0.0
-    pace = Pace(clock=lambda: now)
+    pace = SpeedEstimate(clock=lambda: now)
     for done in range(6):
         now = float(done)
         pace.look(look(0, running=(RunningChunk(chunk=0, frames=100, frames_done=done),)))
@@ -209,11 +198,11 @@ def test_an_activity_paused_in_temporal_is_told_beside_the_try_before_it(capsys:
     ],
 )
 def test_what_a_request_has_brought_about_is_one_line(fields: dict[str, object], mode: PauseMode, words: str) -> None:
-    assert brought_about(look(20, **fields), mode).endswith(words)
+    assert describe_effect(look(20, **fields), mode).endswith(words)
 
 
 def test_a_job_that_holds_is_told_by_pause_and_resume_too() -> None:
-    assert "mend the cause" in brought_about(HOLDING, PauseMode.DRAIN)
+    assert "mend the cause" in describe_effect(HOLDING, PauseMode.DRAIN)
 
 
 class Scripted:
@@ -318,7 +307,7 @@ def test_long_errors_keep_their_beginning_and_their_end() -> None:
     ("seconds", "words"), [(0, "0:00"), (7.4, "0:07"), (750, "12:30"), (11_100, "3:05:00"), (187_200, "2 d 4 h")]
 )
 def test_spans_of_time_are_readable(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -329,20 +318,22 @@ def test_spans_of_time_are_readable(seconds: float, words: str) -> None:
     ],
 )  # fmt: skip
 def test_amounts_of_memory_are_readable(count: int, words: str) -> None:
-    assert size(count) == words
+    assert format_bytes(count) == words
 
 
 def test_a_film_with_gaps_says_which() -> None:
     result = RenderJobResult(output="/films/film.mp4", frames=90, missing_chunks=((3, 4), (7, 9)))
-    assert film(result) == "/films/film.mp4 (90 frames), without chunks 3, 7-8"
-    assert film(RenderJobResult(frames=90, missing_chunks=((3, 4),))).endswith("in chunks, no film, without chunks 3")
+    assert describe_film(result) == "/films/film.mp4 (90 frames), without chunks 3, 7-8"
+    assert describe_film(RenderJobResult(frames=90, missing_chunks=((3, 4),))).endswith(
+        "in chunks, no film, without chunks 3"
+    )
 
 
 def test_the_end_of_a_job_is_one_line_with_what_to_do_next() -> None:
     result = RenderJobResult(output="/films/film.mp4", sha256="ab" * 32, frames=100, duration_seconds=4)
     after = BEGAN + timedelta(seconds=65)
-    assert ending(look(100, state=JobState.COMPLETED, updated_at=after, result=result)) == (
+    assert describe_end(look(100, state=JobState.COMPLETED, updated_at=after, result=result)) == (
         "job-1 completed in 1:05: /films/film.mp4 (100 frames, 4 s, sha256 abababababab)"
     )
-    assert "longtake retry job-1" in ending(look(state=JobState.FAILED, error="chunk 3 failed"))
-    assert "longtake retry job-1" in ending(look(state=JobState.CANCELLED))
+    assert "longtake retry job-1" in describe_end(look(state=JobState.FAILED, error="chunk 3 failed"))
+    assert "longtake retry job-1" in describe_end(look(state=JobState.CANCELLED))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.commands import split_command
 from longtake.errors import BadJobError
+from longtake.templates import split_command
 
 # How Helios 0.25.0 splits, as its own parser was seen to do: both sides are JSON.
 VECTORS = r"""

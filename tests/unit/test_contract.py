@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from longtake import backends, inputs, job, policies, remote, requests, status, work
-from longtake.contract import Contract
+from activities.remote import protocol
 from longtake.errors import BadJobError
-from longtake.job import ChunkList, ChunkSpec, FrameRange, IfExists, RenderJobSpec
-from longtake.jobfile import read_job
-from longtake.policies import FailurePolicy, Retry, Timeouts
+from longtake.jobfile.loader import read_job
+from longtake.models import backends, inputs, job, messages, policies, status
+from longtake.models.fields import Contract
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import ChunkList, ChunkSpec, FrameRange, IfExists
+from longtake.models.policies import FailurePolicy, Retry, Timeouts
 
 FILM = RenderJobSpec(
     frames=FrameRange(first=0, count=600, per_chunk=50),
@@ -32,7 +34,7 @@ def models() -> list[type[BaseModel]]:
     """All models of the modules that hold messages."""
     found = [
         value
-        for module in (backends, inputs, job, policies, remote, requests, status, work)
+        for module in (backends, inputs, job, policies, protocol, status, status, messages)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, BaseModel) and value is not Contract
     ]

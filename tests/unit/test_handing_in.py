@@ -3,8 +3,8 @@
 import pytest
 
 from longtake import FrameRange, RenderJobSpec
-from longtake.handing_in import handed_in
-from longtake.inputs import InputBundle
+from longtake.models.inputs import InputBundle
+from longtake.transfer.upload_inputs import upload_inputs
 
 
 @pytest.mark.parametrize("inputs", [(), InputBundle(sha256="a" * 64, files=1, size_bytes=3)])
@@ -26,6 +26,6 @@ def test_a_job_without_files_is_started_without_a_look_at_its_bucket(
         }
     )
 
-    started = handed_in(job)
+    started = upload_inputs(job)
 
     assert (started.base_dir, started.inputs) == (None, inputs)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from longtake.helios import is_helios
-from longtake.job import RenderJobSpec
-from longtake.jobfile import load_job, read_job
-from longtake.outputs import OutputKind
-from longtake.planning import ChunkPlan
+from longtake.chunks import ChunkPlan
+from longtake.jobfile.helios import is_helios
+from longtake.jobfile.loader import load_job, read_job
+from longtake.models.job import RenderJobSpec
+from longtake.paths import OutputKind
 
 # As Helios 0.25.0 wrote them.
 EXAMPLES = Path(__file__).parent / "helios"

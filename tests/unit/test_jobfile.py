@@ -8,11 +8,12 @@ import pytest
 import yaml
 from bad_files import GOOD, GOOD_YAML
 
+from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
-from longtake.job import LARGEST_INLINE_JOB_BYTES, ChunkSpec, RenderJobSpec
-from longtake.jobfile import load_job, read_chunk_list, read_job
-from longtake.planning import ChunkPlan
-from longtake.policies import FailurePolicy, ProgressFormat, ResumeUnit, Verdict
+from longtake.jobfile.loader import load_job, read_chunk_list, read_job
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, ChunkSpec
+from longtake.models.policies import FailurePolicy, ProgressFormat, ResumeUnit, Verdict
 
 MANY = 3_000
 EXAMPLES = Path(__file__).parents[2] / "examples"

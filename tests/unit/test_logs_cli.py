@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from activities.processes.bounded_log import SEGMENT_BYTES, BoundedLog
-from longtake.attemptlog import AttemptLog
+from activities.processes.child import SEGMENT_BYTES, BoundedLog
+from longtake.attempt_log import AttemptLog
 from longtake.cli.app import main
-from longtake.cli.loglines import LogLines
-from longtake.cli.logreader import LogReader
+from longtake.cli.logs import LogLines, LogReader
 
 Captured = pytest.CaptureFixture[str]
 
@@ -43,7 +42,7 @@ def test_head_and_segments_are_printed_with_what_is_left_out_between_them(tmp_pa
 def test_following_goes_on_across_segments(tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "000003.a-chunk-3.1-1.log"
     log, reader = BoundedLog(str(path)), LogReader(tmp_path, 3)
-    log.begin()
+    log.create()
     line = b"x" * 1023 + b"\n"
     printed = 0
     for number in range(7):
@@ -163,7 +162,7 @@ def test_logs_that_vanish_or_never_were(tmp_path: Path, capsys: Captured) -> Non
 PRINT = """
 import sys
 from pathlib import Path
-from longtake.cli.logreader import LogReader
+from longtake.cli.logs import LogReader
 
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))

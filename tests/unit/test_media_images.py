@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.media.errors import DamagedOutput, JoinStopped, MediaError, MismatchedOutput
+from activities.media.facts import DamagedOutput, JoinStopped, MediaError, MismatchedOutput
 from activities.media.images import ImageFacts, check_image, check_sequence
 
 Picture = Callable[..., Path]

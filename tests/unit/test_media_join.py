@@ -7,10 +7,9 @@ from pathlib import Path
 import av
 import pytest
 
-from activities.media.errors import DamagedOutput, JoinStopped, MediaError, MismatchedOutput
+from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, MediaError, MismatchedOutput, VideoFacts
 from activities.media.film import verify_film
-from activities.media.join import ChunkFile, join_video
-from activities.media.video import VideoFacts
+from activities.media.join import join_video
 
 Render = Callable[..., Path]
 FrameHashes = Callable[[Path], list[str]]

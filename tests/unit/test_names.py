@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.backends import BackendKind
+from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, check_job_id, new_job_id, render_queue
 
 

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.models.status import PauseMode
 from longtake.names import Control
-from longtake.requests import PauseMode
-from workflows.orders import Orders
-from workflows.scheduling import Scheduler
+from workflows.scheduling import PauseOrders, Scheduler
 
 DRAIN, FREEZE, NOW = PauseMode.DRAIN, PauseMode.FREEZE, PauseMode.NOW
 
@@ -29,7 +28,7 @@ DRAIN, FREEZE, NOW = PauseMode.DRAIN, PauseMode.FREEZE, PauseMode.NOW
     ],
 )
 def test_a_pause_is_only_hardened(modes: list[PauseMode], in_force: PauseMode | None, control: Control) -> None:
-    orders = Orders()
+    orders = PauseOrders()
     for mode in modes:
         orders.pause(mode)
         orders.pause(mode)
@@ -41,7 +40,7 @@ def test_a_pause_is_only_hardened(modes: list[PauseMode], in_force: PauseMode | 
 
 
 def test_each_freeze_has_a_number_of_its_own() -> None:
-    orders = Orders()
+    orders = PauseOrders()
     numbers = []
     for _ in range(3):
         orders.pause(FREEZE)
@@ -53,7 +52,7 @@ def test_each_freeze_has_a_number_of_its_own() -> None:
 
 @given(st.lists(st.sampled_from([DRAIN, FREEZE, NOW, None])))
 def test_a_resume_takes_back_every_pause(requests: list[PauseMode | None]) -> None:
-    orders = Orders()
+    orders = PauseOrders()
     for mode in requests:
         orders.resume() if mode is None else orders.pause(mode)
     orders.resume()
@@ -66,7 +65,7 @@ def test_a_resume_takes_back_every_pause(requests: list[PauseMode | None]) -> No
 def test_a_thousand_pauses_and_resumes_leave_state_and_work_agreed(seed: int) -> None:
     """The loop of the workflow without Temporal: signals first, then either rest or start."""
     chance = random.Random(seed)
-    orders, scheduler = Orders(), Scheduler(400, limit=4)
+    orders, scheduler = PauseOrders(), Scheduler(400, limit=4)
     rendered: set[int] = set()
     for _ in range(1000):
         orders.pause(chance.choice([DRAIN, FREEZE, NOW]))

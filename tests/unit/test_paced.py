@@ -1,4 +1,4 @@
-from longtake.paced import Paced
+from longtake.concurrency import Throttle
 
 
 class Clock:
@@ -19,7 +19,7 @@ def looks_in(seconds: float, *, cost: float, share: float) -> int:
         clock.now += cost
         return looks
 
-    paced = Paced(look, share=share, clock=clock)
+    paced = Throttle(look, share=share, clock=clock)
     end = clock.now + seconds
     while clock.now < end:
         assert paced.now() in (looks, None)

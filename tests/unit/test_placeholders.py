@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import BadJobError
-from longtake.placeholders import COMMAND_WORDS, PATH_WORDS, chunk_words, escape, expand, printf_pattern, reader, used
+from longtake.templates import COMMAND_WORDS, PATH_WORDS, chunk_words, escape, expand, printf_pattern, reader, used
 
 literals = st.text(st.characters(exclude_categories=["Cs"])).map(escape)
 numbers = st.integers(min_value=0, max_value=2**31 - 1)

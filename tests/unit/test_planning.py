@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.job import MOST_CHUNKS, ChunkList, ChunkSpec, FrameRange, RenderJobSpec
-from longtake.planning import Chunk, ChunkPlan
-from longtake.rules import LARGEST_FRAME
+from longtake.chunks import Chunk, ChunkPlan
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import LARGEST_FRAME, MOST_CHUNKS, ChunkList, ChunkSpec, FrameRange
 
 frame_ranges = st.builds(
     FrameRange,

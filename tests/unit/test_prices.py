@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.backends import CloudRunBackend, LambdaBackend
 from longtake.errors import LongtakeError
+from longtake.models.backends import CloudRunBackend, LambdaBackend
 from longtake.prices import Prices
 
 LAMBDA = LambdaBackend(memory_mb=2048)

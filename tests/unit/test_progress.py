@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from activities.progress.reader import ProgressReader, Reading
-from longtake.policies import ProgressFormat, ProgressSpec
+from longtake.models.policies import ProgressFormat, ProgressSpec
 
 PRINTED = Path(__file__).parent / "printed"
 

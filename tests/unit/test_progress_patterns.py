@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from activities.progress.ownpatterns import OwnPatterns
+from activities.progress.patterns import UserPatterns
 from activities.progress.reader import ProgressReader, Reading
-from longtake.policies import ProgressFormat, ProgressSpec
+from longtake.models.policies import ProgressFormat, ProgressSpec
 
 
 def read(folder: Path, printed: str, *patterns: str, fatal: tuple[str, ...] = ()) -> Reading:
@@ -91,9 +91,9 @@ def test_what_is_searched_of_one_line_is_bounded(tmp_path: Path) -> None:
 
 
 def test_patterns_leave_no_process_behind() -> None:
-    patterns = OwnPatterns([r"(?P<done>\d+)"], [])
+    patterns = UserPatterns([r"(?P<done>\d+)"], [])
     before = set(psutil.Process().children())
-    assert [sign.done for sign in patterns.signs(["12"])] == [12]
+    assert [update.frames_done for update in patterns.find_updates(["12"])] == [12]
     (child,) = set(psutil.Process().children()) - before
     assert child.environ() == {}
 

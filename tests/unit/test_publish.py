@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from activities.failures import AttemptError
-from activities.stores.job_folder import JobFolder, chunk_key
-from activities.stores.publish import discard_attempt, finish_claim, hand_in, publish
-from activities.stores.records import Sidecar
-from activities.stores.standing import is_intact, revoke
+from activities.errors import AttemptError
+from activities.stores.job_folder import JobFolder, Sidecar
+from activities.stores.publish import discard_attempt, finish_claim, is_intact, publish, revoke, stage_files
 from longtake.stores.directory import DirectoryStore
+from longtake.stores.job_records import chunk_key
 
 KEY = chunk_key(7)
 FRAMES = 20
@@ -38,7 +37,7 @@ def made(folder: JobFolder, attempt: str) -> Sidecar:
     for frame, path in enumerate(outputs):
         path.write_text(attempt * (frame + 1))
     targets = [folder.store.locate(f"frames/{path.name}") for path in outputs]
-    files = hand_in(folder, outputs, str(place), targets)
+    files = stage_files(folder, outputs, str(place), targets)
     return Sidecar(key=KEY, digest="d", attempt=attempt, frames=FRAMES, files=files)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from bad_files import GOOD, HELIOS
 
-from longtake.backends import BackendKind, CloudRunBackend, LambdaBackend, chunk_limit_seconds, frames_within
 from longtake.errors import BadJobError
-from longtake.jobfile import load_job, read_job
+from longtake.jobfile.loader import load_job, read_job
+from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend, frames_within
 
 S3 = "s3://films/2025"
 LIST: dict[str, Any] = {"frames": None, "chunks": [{"start": 0, "count": 10}]}
@@ -154,7 +154,7 @@ def test_what_can_work_is_taken(document: dict[str, Any]) -> None:
     ],
 )
 def test_a_chunk_may_take_as_long_as_its_backend_lives(document: dict[str, Any], limit: float) -> None:
-    assert chunk_limit_seconds(read_job(document)) == limit
+    assert read_job(document).chunk_limit_seconds == limit
 
 
 def test_a_backend_can_be_set_from_outside(tmp_path: Path) -> None:

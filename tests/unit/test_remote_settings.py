@@ -6,18 +6,15 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from activities.failures import AttemptError, AttemptLostError
+from activities.errors import AttemptError, AttemptLostError
+from activities.remote.protocol import RemoteOutcome, RemoteResult
+from agent.agent import count_tagged, memory_mb
+from agent.helios import MOST_BYTES, decode_tail, request_in
+from agent.render_call import AgentResult, TimeUsed, chunk_too_large
+from agent.settings import AgentSettings, is_url_below
 from longtake import BadJobError, ChunkSpec, FrameRange, RenderJobSpec
+from longtake.chunks import Chunk, ChunkPlan
 from longtake.errors import LongtakeError
-from longtake.planning import Chunk, ChunkPlan
-from longtake.remote import RemoteOutcome, RemoteResult
-from remote.helios import MOST_BYTES, text_of
-from remote.helios_answers import request_in
-from remote.instance import count_tagged, memory_mb
-from remote.last_word import LastWord
-from remote.out_of_time import TimeUsed, too_large
-from remote.settings import AgentSettings
-from remote.url_prefix import begins_with
 
 GOOD = {
     "LONGTAKE_STORES": "s3://films/shows /mnt/films",
@@ -31,6 +28,7 @@ def test_a_complete_environment_is_read() -> None:
         **GOOD,
         "LONGTAKE_MARGIN_SECONDS": "20",
         "LONGTAKE_HELIOS_JOBS": "https://a.example/jobs/ http://b.example",
+        "LONGTAKE_PASS_ENV": "LICENSE::PLUGINS ",
     }
     settings = AgentSettings.from_environ(environ)
 
@@ -40,6 +38,7 @@ def test_a_complete_environment_is_read() -> None:
     assert settings.remote_secret == SecretStr("a secret")
     assert settings.margin_seconds == 20
     assert settings.helios_jobs == ("https://a.example/jobs/", "http://b.example")
+    assert settings.pass_env == ("LICENSE", "PLUGINS")
     assert (settings.deadline_seconds, settings.orphan_seconds) == (3600, 30)
     assert "a secret" not in repr(settings)
 
@@ -51,10 +50,10 @@ def test_a_complete_environment_is_read() -> None:
         ({"LONGTAKE_STORES": "films"}, "LONGTAKE_STORES names 'films'"),
         ({"LONGTAKE_ALLOWED_COMMANDS": " : "}, "LONGTAKE_ALLOWED_COMMANDS is not set"),
         ({"LONGTAKE_REMOTE_SECRET": " "}, "LONGTAKE_REMOTE_SECRET is not set"),
-        ({"LONGTAKE_REMOTE_AUTH": "none"}, "LONGTAKE_REMOTE_AUTH: "),
-        ({"LONGTAKE_MARGIN_SECONDS": "soon"}, "LONGTAKE_MARGIN_SECONDS: "),
-        ({"LONGTAKE_DEADLINE_SECONDS": "0"}, "LONGTAKE_DEADLINE_SECONDS: "),
-        ({"LONGTAKE_HELIOS_JOBS": "ftp://host/"}, "LONGTAKE_HELIOS_JOBS"),
+        ({"LONGTAKE_REMOTE_AUTH": "none"}, "LONGTAKE_REMOTE_AUTH is 'none'; choose "),
+        ({"LONGTAKE_MARGIN_SECONDS": "soon"}, "LONGTAKE_MARGIN_SECONDS is 'soon'; "),
+        ({"LONGTAKE_DEADLINE_SECONDS": "0"}, "LONGTAKE_DEADLINE_SECONDS is '0'; make it more than 0"),
+        ({"LONGTAKE_HELIOS_JOBS": "ftp://host/"}, "LONGTAKE_HELIOS_JOBS[0] is no plain URL; "),
         ({"LONGTAKE_HELIOS_JOBS": "https://user:password@host/"}, "LONGTAKE_HELIOS_JOBS"),
     ],
 )
@@ -113,13 +112,13 @@ def test_an_agent_is_called_what_its_platform_calls_it() -> None:
     ],
 )
 def test_urls_pass_by_host_and_whole_folders_only(url: str, passes: bool) -> None:
-    assert begins_with(url, "https://a.example/jobs/") is passes
-    assert begins_with(url, "https://a.example/jobs") is passes
+    assert is_url_below(url, "https://a.example/jobs/") is passes
+    assert is_url_below(url, "https://a.example/jobs") is passes
 
 
 def test_a_whole_host_may_be_allowed() -> None:
-    assert begins_with("http://b.example/anything", "http://b.example")
-    assert not begins_with("http://b.example.evil/anything", "http://b.example")
+    assert is_url_below("http://b.example/anything", "http://b.example")
+    assert not is_url_below("http://b.example.evil/anything", "http://b.example")
 
 
 def job(**fields: object) -> tuple[RenderJobSpec, Chunk]:
@@ -135,10 +134,10 @@ def job(**fields: object) -> tuple[RenderJobSpec, Chunk]:
 def test_a_chunk_that_was_too_large_names_the_size_that_fits() -> None:
     used = TimeUsed(work_seconds=885, call_seconds=900, seconds=840, frames=41)
 
-    assert too_large(*job(), used, kept=False) == (
+    assert chunk_too_large(*job(), used, kept=False) == (
         "chunk 3 rendered 41 of 100 frames in 840 s; this function ends after 900 s: set frames.per_chunk to at most 38"
     )
-    assert too_large(*job(), used, kept=True).endswith("at most 38; the finished frames are kept")
+    assert chunk_too_large(*job(), used, kept=True).endswith("at most 38; the finished frames are kept")
 
 
 def test_listed_chunks_and_such_that_finished_no_frame_are_told_what_they_can_do() -> None:
@@ -146,10 +145,10 @@ def test_listed_chunks_and_such_that_finished_no_frame_are_told_what_they_can_do
     used = TimeUsed(work_seconds=885, call_seconds=900, seconds=840, frames=41)
     nothing = TimeUsed(work_seconds=885, call_seconds=900, seconds=880, frames=0)
 
-    assert too_large(*job(**listed), used, kept=False).endswith("give each chunk at most 38 frames")
-    assert too_large(*job(), nothing, kept=False).endswith("set frames.per_chunk to at most 50")
+    assert chunk_too_large(*job(**listed), used, kept=False).endswith("give each chunk at most 38 frames")
+    assert chunk_too_large(*job(), nothing, kept=False).endswith("set frames.per_chunk to at most 50")
     one = {"frames": FrameRange(count=4, per_chunk=1)}
-    assert "longer timeout" in too_large(*job(**one), nothing, kept=False)
+    assert "longer timeout" in chunk_too_large(*job(**one), nothing, kept=False)
 
 
 @pytest.mark.parametrize(
@@ -176,15 +175,15 @@ def test_nobody_carries_a_tag_that_nobody_has() -> None:
 
 
 def test_failures_come_with_what_a_worker_must_know() -> None:
-    failed = LastWord.of_failure(AttemptError("x", fatal=True, wait_seconds=3, another_host=True), 4)
+    failed = AgentResult.of_failure(AttemptError("x", fatal=True, wait_seconds=3, another_host=True), 4)
 
-    assert failed == LastWord(RemoteOutcome.FAILED, "x", True, 3, True, 4)
-    assert LastWord.of_failure(AttemptLostError("x")).outcome is RemoteOutcome.LOST
-    assert LastWord.of_failure(BadJobError("x")) == LastWord(RemoteOutcome.FAILED, "x", fatal=True)
+    assert failed == AgentResult(RemoteOutcome.FAILED, "x", True, 3, True, 4)
+    assert AgentResult.of_failure(AttemptLostError("x")).outcome is RemoteOutcome.LOST
+    assert AgentResult.of_failure(BadJobError("x")) == AgentResult(RemoteOutcome.FAILED, "x", fatal=True)
 
 
 def test_the_longest_failure_still_makes_a_result() -> None:
-    word = LastWord.of_failure(AttemptError("begin \x1b[31m" + "x\n" * 9000 + "end"))
+    word = AgentResult.of_failure(AttemptError("begin \x1b[31m" + "x\n" * 9000 + "end"))
     result = RemoteResult(attempt="a", outcome=word.outcome, error=word.error)
 
     assert result.error.startswith("begin x")
@@ -192,10 +191,10 @@ def test_the_longest_failure_still_makes_a_result() -> None:
 
 
 def test_the_end_of_an_output_begins_with_a_whole_character() -> None:
-    assert text_of(b"a\xc3\xa9", 2) == "\u00e9"
-    assert text_of(b"a\xc3\xa9", 1) == ""
-    assert text_of(b"\xff\xfe") == "\ufffd\ufffd"
-    assert len(text_of(b"x" * (MOST_BYTES + 5))) == MOST_BYTES
+    assert decode_tail(b"a\xc3\xa9", 2) == "\u00e9"
+    assert decode_tail(b"a\xc3\xa9", 1) == ""
+    assert decode_tail(b"\xff\xfe") == "\ufffd\ufffd"
+    assert len(decode_tail(b"x" * (MOST_BYTES + 5))) == MOST_BYTES
 
 
 @pytest.mark.parametrize("document", [None, [], "x", 1, {}, {"jobPath": "x"}, {"jobPath": "x", "chunkIndex": "0"}])

@@ -14,8 +14,7 @@ import pytest_asyncio
 from render_trees import READY, SPAWN, TREES
 from survivors import cpu_ticks, kill_quietly, state_of, survivors, until
 
-from activities.processes.errors import ProcessSurvivedError
-from activities.processes.render_process import RenderProcess
+from activities.processes.render_process import ProcessSurvivedError, RenderProcess
 from activities.processes.supervisor import Supervisor
 
 SLEEPER = "import time; time.sleep(300)"

@@ -5,9 +5,9 @@ from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TimeoutFailure
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from longtake.running import running_chunks
-from longtake.status import RunningChunk
-from longtake.work import Heartbeat
+from longtake.describe import running_chunks
+from longtake.models.messages import Heartbeat
+from longtake.models.status import RunningChunk
 
 BEAT = Heartbeat(
     chunk=7, frames=10, frames_done=4, failures=1, host="node", message="Tile 3", cpu_seconds=2.5, memory_bytes=2**20,

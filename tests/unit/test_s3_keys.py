@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.stores.s3_keys import Keys
-from longtake.stores.s3_parts import ranges_of
+from longtake.stores.s3_objects import Keys
+from longtake.stores.s3_transfer import ranges_of
 
 SCRATCH = Path("/scratch")
 URL = "s3://bucket/shows/one"
@@ -55,6 +55,7 @@ def test_a_path_that_leads_out_is_refused(path: str) -> None:
     ("path", "says"),
     [
         ("a\0b", "holds a NUL"),
+        ("a\\b", "holds a backslash"),
         ("\udc80", "holds half a character"),
         ("x" * 256, "longer than the 255 bytes of a name"),
         ("ü" * 128, "longer than the 255 bytes of a name"),

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from activities.services import Services
+from activities.remote.services import Services
 from activities.settings import WorkerSettings
 from longtake import FrameRange, RenderJobSpec
-from longtake.backends import BackendKind, CloudRunBackend, LambdaBackend, RemoteBackend
 from longtake.errors import BadJobError, LongtakeError
+from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend, RemoteBackend
 
 URL = "https://render-abc.a.run.app"
 

@@ -9,24 +9,22 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.attempts.attempt import Bill
 from activities.attempts.host import Host
-from activities.attempts.next_try import NextTry, seconds_until_room
-from activities.attempts.span import Span
+from activities.attempts.span_attempt import RetryError, SpanAttempt, throttle_delay_seconds
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.failures import AttemptError, ThrottledError
+from activities.errors import AttemptError, ThrottledError
+from activities.job_watch import JobOrders, JobWatch
 from activities.processes.programs import Programs
-from activities.processes.usage import Usage
+from activities.processes.render_process import Usage
 from activities.stores.input_cache import InputCache
-from activities.stores.job_folder import JobFolder, OpenJob
-from activities.stores.records import Sidecar
-from activities.watching.job_orders import JobOrders
-from activities.watching.job_watch import JobWatch
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
+from longtake.chunks import Chunk
 from longtake.errors import ErrorType
-from longtake.job import FrameRange, RenderJobSpec
-from longtake.planning import Chunk
-from longtake.policies import FailurePolicy, Retry
-from longtake.status import RemoteStop
-from longtake.stores.opening import open_store
-from longtake.work import ChunkBill, Heartbeat, JobRef, SpanOrder, SpanReport
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import FrameRange
+from longtake.models.messages import ChunkBill, Heartbeat, JobRef, SpanOrder, SpanReport
+from longtake.models.policies import FailurePolicy, Retry
+from longtake.models.status import RemoteStop
+from longtake.stores.factory import open_store
 
 # What an attempt does when it is run: it returns when the chunk is published.
 Script = Callable[[RenderWatcher], Awaitable[None]]
@@ -86,7 +84,7 @@ class Scripted:
 
 
 async def publishes(watcher: RenderWatcher) -> None:
-    watcher.progress(Progress(frames_done=1))
+    watcher.on_progress(Progress(frames_done=1))
 
 
 async def fails(watcher: RenderWatcher) -> None:
@@ -117,11 +115,11 @@ class Scene:
         self.service = service
         self.host = Host(NoBackend(), Programs(None, "ffmpeg"), {}, InputCache(store, 0), store, name="node-1")
 
-    def span(self, before: Heartbeat | None = None) -> Span:
+    def span(self, before: Heartbeat | None = None) -> SpanAttempt:
         order = SpanOrder(ref=self.job.ref, start=0, stop=3)
-        return Span(self.host, self.service.make, None, self.job, order, before)
+        return SpanAttempt(self.host, self.service.make, None, self.job, order, before)
 
-    async def render(self, span: Span) -> None:
+    async def render(self, span: SpanAttempt) -> None:
         async def ask(seconds: float) -> JobOrders:
             return JobOrders()
 
@@ -136,7 +134,7 @@ async def test_a_service_without_room_costs_no_try_and_is_asked_again_later(tmp_
     before: Heartbeat | None = None
     for throttled in (1, 2):
         span = scene.span(before)
-        with pytest.raises(NextTry, match=r"^chunk 0 waits: lambda render: Rate Exceeded$") as waits:
+        with pytest.raises(RetryError, match=r"^chunk 0 waits: lambda render: Rate Exceeded$") as waits:
             await scene.render(span)
         assert waits.value.type is ErrorType.THROTTLED
         assert 2 ** (throttled - 1) / 2 <= waits.value.wait_seconds <= 2 ** (throttled - 1)
@@ -152,12 +150,12 @@ async def test_a_service_without_room_costs_no_try_and_is_asked_again_later(tmp_
 
 async def test_the_first_progress_ends_the_count(tmp_path: Path) -> None:
     async def works_and_has_no_room(watcher: RenderWatcher) -> None:
-        watcher.progress(Progress(frames_done=1))
+        watcher.on_progress(Progress(frames_done=1))
         raise ThrottledError("busy")
 
     scene = Scene(tmp_path, Service(works_and_has_no_room))
     span = scene.span(Heartbeat(chunk=0, throttled=12))
-    with pytest.raises(NextTry) as waits:
+    with pytest.raises(RetryError) as waits:
         await scene.render(span)
 
     assert span.heartbeat.throttled == 1
@@ -171,7 +169,7 @@ async def test_the_first_progress_ends_the_count(tmp_path: Path) -> None:
 def test_waits_grow_and_never_fall_short_of_what_is_asked(
     asked: float | None, throttled: int, least: float, most: float
 ) -> None:
-    waits = [seconds_until_room(ThrottledError("busy", wait_seconds=asked), throttled) for _ in range(100)]
+    waits = [throttle_delay_seconds(ThrottledError("busy", wait_seconds=asked), throttled) for _ in range(100)]
 
     assert least <= min(waits) <= max(waits) <= most
     assert len(set(waits)) > 1 or asked == 0, "not all chunks come back at once"
@@ -180,7 +178,7 @@ def test_waits_grow_and_never_fall_short_of_what_is_asked(
 async def test_each_published_chunk_is_billed_once_over_all_its_tries(tmp_path: Path) -> None:
     scene = Scene(tmp_path, Service(publishes, fails, publishes, publishes), retry=Retry(attempts=2, initial_seconds=0))
     first = scene.span()
-    with pytest.raises(NextTry):
+    with pytest.raises(RetryError):
         await scene.render(first)
     assert (first.heartbeat.billed_seconds, first.heartbeat.cost_usd) == (10, 0.5)
 

@@ -14,10 +14,9 @@ from processtable import children, living
 from render_trees import HIDDEN, HiddenWorker, noted
 from survivors import kill_quietly, state_of, survivors, until, wait_for
 
-from activities.processes.errors import KeeperLostError
-from activities.processes.render_process import RenderProcess
+from activities.processes.orphans import kill_orphans
+from activities.processes.render_process import KeeperLostError, RenderProcess
 from activities.processes.supervisor import Supervisor
-from activities.processes.sweep import sweep_leftovers
 
 
 def tag(name: str = "tree") -> dict[str, str]:
@@ -107,7 +106,7 @@ async def test_the_sweep_ends_what_is_left_when_all_of_ours_is_killed(tmp_path: 
         # The renderers themselves die with their keepers; what they started does not.
         assert left
 
-        swept = sweep_leftovers()
+        swept = kill_orphans()
 
         try:
             # One whose environment is empty is seen by its cgroup only.

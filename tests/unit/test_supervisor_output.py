@@ -15,7 +15,7 @@ import pytest_asyncio
 from processtable import children, living, memory_bytes
 from survivors import until
 
-from activities.processes.bounded_log import SEGMENT_BYTES, BoundedLog
+from activities.processes.child import SEGMENT_BYTES, BoundedLog
 from activities.processes.render_process import RenderProcess
 from activities.processes.supervisor import Supervisor
 

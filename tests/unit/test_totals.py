@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.status import RemoteStop, RemoteStops
-from longtake.work import ChunkBill, SpanReport
-from workflows.totals import MOST_STOPS, Totals
+from longtake.models.messages import ChunkBill, SpanReport
+from longtake.models.status import RemoteStop, RemoteStops
+from workflows.scheduling import MOST_STOPS, Totals
 
 ENDS = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeou
 from temporalio.exceptions import ApplicationError
 
 from longtake.errors import BadJobError, NotReachableError
-from longtake.updates import request_number
+from longtake.handle import request_number
 
 
 class Silent:

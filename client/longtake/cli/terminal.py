@@ -2,11 +2,26 @@
 
 import json
 import sys
+import threading
+from types import TracebackType
+from typing import Self
 
 from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
 
-from longtake.plaintext import plain
+from longtake.cli.formatting import format_bytes, plural
+from longtake.text import plain
+from longtake.transfer.progress import TransferProgress
+from longtake.transfer.upload_inputs import UploadProgress
 
 # Files and pipes have no width: nothing is wrapped or cut for them.
 _PIPE_WIDTH = 100_000
@@ -70,3 +85,86 @@ def _console(*, stderr: bool) -> Console:
     file = sys.stderr if stderr else sys.stdout
     width = None if file.isatty() else _PIPE_WIDTH
     return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
+
+
+def transfer_bar(console: Console) -> Progress:
+    """Return a bar of bytes, to be started; it is gone when it is stopped."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+class TransferView:
+    """Shows how far the work is; entered before it begins and left when it has ended.
+
+    Args:
+        doing: What is done to the files.
+    """
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._bar = transfer_bar(stderr())
+        self._task = self._bar.add_task(doing, total=None)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def tell(self, now: TransferProgress) -> None:
+        """Take in how far it is, from any thread."""
+        with self._lock:
+            files = f"{self._doing} {now.done_files:,} of {now.files:,} files"
+            self._bar.update(self._task, description=files, total=now.size_bytes or None, completed=now.done_bytes)
+
+
+class UploadView:
+    """Shows how far the handing in is; entered before it begins and left when it has ended."""
+
+    def __init__(self) -> None:
+        self._bar: Progress = transfer_bar(stderr())
+        self._lock = threading.Lock()
+        self._task: TaskID | None = None
+        self._last: UploadProgress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._bar.stop()
+        if kind is None and self._last is not None:
+            say(_told(self._last))
+
+    def tell(self, now: UploadProgress) -> None:
+        """Take in how far it is, from any thread."""
+        with self._lock:
+            self._last = now
+            if not self._bar.console.is_terminal:
+                return
+            if self._task is None:
+                # Each byte is read once, for its digest, and is then in the store or sent there.
+                self._task = self._bar.add_task("inputs", total=2 * now.size_bytes)
+                self._bar.start()
+            self._bar.update(self._task, completed=now.read_bytes + now.done_bytes)
+
+
+def _told(end: UploadProgress) -> str:
+    all_of_them = f"{plural(end.files, 'input file')} ({format_bytes(end.size_bytes)})"
+    if end.sent_files == 0:
+        return f"{all_of_them} were in the store already"
+    return f"{all_of_them} are in the store; {end.sent_files:,} of them ({format_bytes(end.sent_bytes)}) were sent"

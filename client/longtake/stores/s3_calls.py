@@ -8,15 +8,192 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    SSLError,
+)
+from urllib3.exceptions import HTTPError
 
-from longtake.stores.s3_errors import Answer, StoreFault, Trouble, answer_of, status_of, trouble_of
 from longtake.stores.store import StoreError
+from longtake.text import plainly
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+
+# What a call to a store raises when the store, or the way to it, is at fault.
+StoreFault = (BotoCoreError, ClientError, HTTPError)
+
+
+class S3Answer(StrEnum):
+    """Answers that the one who asked may have to deal with."""
+
+    MISSING = "missing"
+    # `If-None-Match: *` met a file, or `If-Match` met another one.
+    PRECONDITION = "precondition"
+    # Two conditional writes met: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    CONFLICT = "conflict"
+    NO_UPLOAD = "no upload"
+    # The file has no such byte: it is empty.
+    RANGE = "range"
+    # What arrived is not what was sent.
+    DIGEST = "digest"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class S3Problem:
+    """What is to be made of a failed call.
+
+    Args:
+        sentence: What happened and the fix.
+        passing: Whether it may work later as it is.
+        again: Whether to try again at once, after a pause.
+    """
+
+    sentence: str
+    passing: bool = False
+    again: bool = False
+
+
+_ANSWERS = {
+    "404": S3Answer.MISSING,
+    "NoSuchKey": S3Answer.MISSING,
+    "412": S3Answer.PRECONDITION,
+    "PreconditionFailed": S3Answer.PRECONDITION,
+    "ConditionalRequestConflict": S3Answer.CONFLICT,
+    "OperationAborted": S3Answer.CONFLICT,
+    "NoSuchUpload": S3Answer.NO_UPLOAD,
+    "InvalidRange": S3Answer.RANGE,
+    "416": S3Answer.RANGE,
+    "BadDigest": S3Answer.DIGEST,
+    "XAmzContentChecksumMismatch": S3Answer.DIGEST,
+    "XAmzContentSHA256Mismatch": S3Answer.DIGEST,
+    "IncompleteBody": S3Answer.DIGEST,
+    "ExpiredToken": S3Answer.EXPIRED,
+    "ExpiredTokenException": S3Answer.EXPIRED,
+    "TokenRefreshRequired": S3Answer.EXPIRED,
+}
+
+# Busy, slow or in the middle of something, beside all answers from 500 up.
+_BUSY = frozenset({"SlowDown", "RequestTimeout", "TooManyRequests", "Throttling", "ThrottlingException", "429"})
+
+_CREDENTIALS = "mend the AWS credentials that this host uses (AWS_ACCESS_KEY_ID, a profile, or the role of the host)"
+
+_SENTENCES = {
+    "NoSuchBucket": "there is no such bucket; make it, or mend the name in the job's store",
+    "InvalidBucketName": "there can be no such bucket; mend the name in the job's store",
+    "InvalidAccessKeyId": f"the store does not know the access key; {_CREDENTIALS}",
+    "InvalidToken": f"the store does not know the session token; {_CREDENTIALS}",
+    "SignatureDoesNotMatch": f"the secret key does not belong to the access key; {_CREDENTIALS}",
+    "RequestTimeTooSkewed": "the clock of this host and that of the store are more than 15 minutes apart; "
+    "set this host's clock, by NTP for example",
+    "NotImplemented": "the store cannot make a file only where there is none (If-None-Match); use S3, MinIO or R2",
+    "EntityTooLarge": "the file is larger than the store takes; render it in several files",
+    "KeyTooLongError": "the name is longer than the store takes; shorten it",
+}
+
+# Which permission a denied call takes, where it is not that of its own name.
+_PERMISSIONS = {
+    "HeadObject": "s3:GetObject and s3:ListBucket",
+    "ListObjectsV2": "s3:ListBucket",
+    "DeleteObjects": "s3:DeleteObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "UploadPartCopy": "s3:GetObject and s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+}
+
+_FULL = frozenset({"XMinioStorageFull", "507", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
+_DENIED = frozenset({"AccessDenied", "403", "AllAccessDisabled", "AccountProblem"})
+
+
+def answer_of(error: Exception) -> S3Answer | None:
+    """Return which answer this is; None for a silence, and for what nobody but a person can deal with."""
+    return _ANSWERS.get(code_of(error)) if isinstance(error, ClientError) else None
+
+
+def code_of(error: ClientError) -> str:
+    """Return the store's own name for what is wrong; for a HEAD, which has no text, the HTTP status."""
+    return str(error.response.get("Error", {}).get("Code") or status_of(error))
+
+
+def problem_of(error: Exception) -> S3Problem:
+    """Return what is to be made of what a call raised."""
+    if isinstance(error, ClientError):
+        message = str(error.response.get("Error", {}).get("Message") or "no reason given")
+        return refused(error.operation_name, code_of(error), message, status_of(error))
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
+        return S3Problem(f"this host has no AWS credentials for the store; {_CREDENTIALS}")
+    if isinstance(error, ParamValidationError):
+        return S3Problem("the store cannot be asked for this name; shorten or simplify it")
+    if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return S3Problem("this host does not trust the store's certificate; name its authority's file in AWS_CA_BUNDLE")
+    # The name of the error alone: its text may quote the URL, and that a password.
+    return S3Problem(
+        f"the store does not answer ({type(error).__name__}); it is tried again later, and AWS_ENDPOINT_URL_S3 says "
+        "where it is, if it is not AWS's",
+        passing=True,
+        again=True,
+    )
+
+
+def no_room(error: OSError, folder: object) -> S3Problem | None:
+    """Return what to say of a disk of this host that is full; None where something else is wrong with it."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    return S3Problem(f"the disk of this host is full: {folder} has no room for it; free some", passing=True)
+
+
+def refused(operation: str, code: str, message: str = "no reason given", status: int = 0) -> S3Problem:
+    """Return what is to be made of a refusal.
+
+    Args:
+        operation: What was asked, by the name of its call.
+        code: The store's own name for what is wrong.
+        message: Its words.
+        status: The HTTP status, where there is one.
+    """
+    if code in _FULL:
+        return S3Problem("the store is full; make room in it", passing=True)
+    if code in _BUSY or (status >= 500 and code not in _SENTENCES):
+        return S3Problem(
+            f"the store is busy or in trouble ({code} to each {operation}); it is tried again later",
+            passing=True,
+            again=True,
+        )
+    if code in _DENIED:
+        permission = _PERMISSIONS.get(operation, f"s3:{operation}")
+        return S3Problem(f"the store denies it; allow {permission} to the credentials that this host uses")
+    match _ANSWERS.get(code):
+        case S3Answer.CONFLICT:
+            return S3Problem("others write to this name all the time; try again", passing=True, again=True)
+        case S3Answer.DIGEST:
+            sentence = "it does not arrive at the store as it leaves this host; check the network between, and its file"
+            return S3Problem(sentence, passing=True, again=True)
+        case S3Answer.EXPIRED:
+            return S3Problem(f"the AWS credentials of this host have expired; {_CREDENTIALS}")
+        case S3Answer.MISSING | S3Answer.NO_UPLOAD | S3Answer.PRECONDITION:
+            return S3Problem("another program has changed or removed it meanwhile; try again", passing=True)
+    if code in _SENTENCES:
+        return S3Problem(_SENTENCES[code])
+    said = plainly(message, 200).rstrip(".")
+    return S3Problem(f"the store refuses {operation} ({plainly(code)}: {said}); mend that, then try again")
+
+
+def status_of(error: ClientError) -> int:
+    """Return the HTTP status of an answer."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
 
 Result = TypeVar("Result")
 
@@ -27,7 +204,7 @@ _DIGEST_TRIES = 4
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a store may be away, counted from the first failure of a call.
 
     Args:
@@ -47,10 +224,10 @@ class Patience:
         return longest * random.uniform(0.5, 1.0)
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 # What is left behind costs a little money and hides nothing; work is not kept waiting for it.
-_TIDYING = Patience(seconds=10.0)
+_TIDYING = RetryPolicy(seconds=10.0)
 
 
 class Answered(Exception):
@@ -61,13 +238,13 @@ class Answered(Exception):
         unsure: Whether an earlier try failed so that it may have been carried out all the same.
     """
 
-    def __init__(self, answer: Answer, *, unsure: bool) -> None:
+    def __init__(self, answer: S3Answer, *, unsure: bool) -> None:
         super().__init__(answer)
         self.answer = answer
         self.unsure = unsure
 
 
-class Calls:
+class S3Retrier:
     """Asks a store; safe to use from many threads.
 
     Args:
@@ -82,7 +259,7 @@ class Calls:
         client: "S3Client",
         *,
         renew: "Callable[[], S3Client] | None" = None,
-        patience: Patience = PATIENCE,
+        patience: RetryPolicy = RETRY_POLICY,
         stop: threading.Event | None = None,
     ) -> None:
         self._stop = stop or threading.Event()
@@ -96,7 +273,7 @@ class Calls:
         ask: "Callable[[S3Client], Result]",
         location: str,
         *,
-        sees: Collection[Answer] = frozenset(),
+        sees: Collection[S3Answer] = frozenset(),
         tidying: bool = False,
     ) -> Result:
         """Return what the store answers.
@@ -118,7 +295,7 @@ class Calls:
         renewed = False
         while True:
             if self._stop.is_set() and not tidying:
-                raise failed(Trouble("was interrupted before it was done", passing=True), location)
+                raise failed(S3Problem("was interrupted before it was done", passing=True), location)
             client = self._client
             try:
                 return ask(client)
@@ -127,16 +304,16 @@ class Calls:
             answer = answer_of(fault)
             if answer is not None and answer in sees:
                 raise Answered(answer, unsure=failures > 0) from fault
-            if answer is Answer.MISSING:
+            if answer is S3Answer.MISSING:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location) from None
             if not renewed and self._renews(fault, client):
                 renewed = True
                 continue
-            trouble = trouble_of(self._in_words(fault, location))
+            trouble = problem_of(self._in_words(fault, location))
             failures += 1
             deadline = deadline or time.monotonic() + patience.seconds
             pause = patience.pause(failures)
-            hopeless = answer is Answer.DIGEST and failures >= _DIGEST_TRIES
+            hopeless = answer is S3Answer.DIGEST and failures >= _DIGEST_TRIES
             if not trouble.again or hopeless or time.monotonic() + pause > deadline:
                 raise failed(trouble, location) from fault
             _log.info("%s: %s; try %d failed", location, trouble.sentence, failures)
@@ -146,7 +323,7 @@ class Calls:
     def _renews(self, fault: Exception, used: "S3Client") -> bool:
         """Take fresh credentials once the old ones have expired; return whether that may help."""
         # A HEAD has no text that tells an expired token (400) from anything else.
-        expired = answer_of(fault) is Answer.EXPIRED or (
+        expired = answer_of(fault) is S3Answer.EXPIRED or (
             isinstance(fault, ClientError) and fault.operation_name == "HeadObject" and status_of(fault) == 400
         )
         if not expired or self._renew is None:
@@ -168,6 +345,6 @@ class Calls:
         return fault
 
 
-def failed(trouble: Trouble, location: str) -> StoreError:
+def failed(trouble: S3Problem, location: str) -> StoreError:
     """Return the error that is raised for it."""
     return StoreError(trouble.sentence, location, passing=trouble.passing)

@@ -152,7 +152,7 @@ class Store(Protocol):
         ...
 
 
-def each(store: Store, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def map_parallel(store: Store, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Return what the work makes of each item, in order, as many at once as the store likes.
 
     The first error is raised when what was begun has ended; what was not begun then is not begun.

@@ -1,0 +1,261 @@
+"""Acceptance of a job on a worker: checks of its store, inputs, programs and sound, and of outputs that are there."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from activities.allowed_stores import AllowedStores
+from activities.attempts.host import Host
+from activities.media.audio import inspect_audio
+from activities.media.facts import MediaError
+from activities.stores.job_folder import JobFolder, OpenJob
+from activities.stores.publish import find_reusable, is_intact, revoke
+from longtake.errors import BadJobError
+from longtake.models.inputs import InputBundle
+from longtake.models.job_fields import IfExists
+from longtake.models.messages import JobRef, PlanOrder
+from longtake.ranges import Range, RangeSet
+from longtake.stores.factory import open_store
+from longtake.stores.job_records import FILM, chunk_key, find_publishers
+from longtake.stores.store import StoreError, map_parallel
+
+
+def find_conflicting_outputs(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, str, str]]:
+    """Yield the key, the field and the location of each output of a job that exists already.
+
+    Raises:
+        BadJobError: An output lies where it may not, or where no file can be.
+    """
+    return _in_directory(job, allowed) if job.folder.store.is_local else _in_bucket(job)
+
+
+def _in_directory(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, str, str]]:
+    looked_at: dict[Path, bool] = {}
+    for key, field, location in _outputs(job):
+        path = Path(location)
+        # A million outputs in folders that do not exist yet cost one look a folder.
+        is_new = path.parent not in looked_at
+        if is_new:
+            looked_at[path.parent] = _is_folder(path.parent, field)
+        if not is_new and not looked_at[path.parent]:
+            continue
+        allowed.check(path, field)
+        if path.is_dir():
+            raise BadJobError(f"{field}: {path} is a folder; choose another name")
+        if path.exists():
+            yield key, field, location
+
+
+def _in_bucket(job: OpenJob) -> Iterator[tuple[str, str, str]]:
+    """Find outputs by one listing of each folder: a request for each of a million names would take hours."""
+    store = job.folder.store
+    standing: dict[str, frozenset[str]] = {}
+    for key, field, location in _outputs(job):
+        folder, _, name = location.rpartition("/")
+        if folder not in standing:
+            standing[folder] = frozenset(store.names(folder))
+        if name in standing[folder]:
+            yield key, field, location
+
+
+def _outputs(job: OpenJob) -> Iterator[tuple[str, str, str]]:
+    for chunk in job.chunks:
+        for path in chunk.outputs():
+            yield chunk_key(chunk.index), "chunk_output", _target(job, path, "chunk_output")
+    if job.job.output is not None:
+        yield FILM, "output", _target(job, job.film_path, "output")
+
+
+def _target(job: OpenJob, path: str, field: str) -> str:
+    try:
+        return job.target(path)
+    except ValueError as error:
+        raise BadJobError(f"{field}: {path} {error}") from error
+
+
+def _is_folder(path: Path, field: str) -> bool:
+    """Return whether there is such a folder; refuse one that can never be, because a file is in its way."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    if not there.is_dir():
+        raise BadJobError(f"{field}: {there} is a file, and outputs need a folder there; choose another path")
+    return there == path
+
+
+class Acceptance:
+    """Checks of one job, and its record in the store; nothing is written before all checks have passed.
+
+    Args:
+        order: The job.
+        host: This worker's host.
+        allowed: Folders and buckets that jobs may use.
+    """
+
+    def __init__(self, order: PlanOrder, host: Host, allowed: AllowedStores) -> None:
+        self._host = host
+        self._allowed = allowed
+        url = allowed.choose_store(order.job)
+        self._store = open_store(url, scratch=host.scratch)
+        base_dir = url if self._store.is_local else None
+        self.job = order.job.model_copy(update={"base_dir": base_dir})
+        self.folder = JobFolder(self._store, order.id)
+        bucket = "" if self._store.is_local else url
+        self.ref = JobRef(id=order.id, base_dir=base_dir or "", store=bucket, digest=self.job.digest())
+
+    def run(self) -> OpenJob:
+        """Check the job, write it into its folder and return it.
+
+        Raises:
+            BadJobError: One sentence that names the field and the fix.
+        """
+        self._check_store()
+        chunk_list = self._read_chunk_list()
+        self.folder.check_same_job(self.job)
+        opened = OpenJob(self.folder, self.ref, self.job, chunk_list)
+        self._check_handed_in()
+        if self._needs_inputs:
+            self._check_with_inputs(opened)
+        settle = self._check_outputs(opened)
+        self.folder.create(self.job, chunk_list)
+        for step in settle:
+            step()
+        return opened
+
+    def find_finished_chunks(self, opened: OpenJob) -> tuple[Range, ...]:
+        """Return the chunks that are finished, and revoke those whose files were damaged or removed since."""
+        published = [chunk for chunk in self.folder.finished_chunks() if chunk < len(opened.chunks)]
+        done = RangeSet()
+        for chunk, intact in zip(published, map_parallel(self._store, self._is_intact, published), strict=True):
+            if intact:
+                done.add(chunk, chunk + 1)
+            else:
+                revoke(self.folder, chunk_key(chunk))
+        return done.ranges
+
+    @property
+    def _needs_inputs(self) -> bool:
+        """Whether this worker reads the inputs; agents fetch their own."""
+        job = self.job
+        return self._store.is_local or job.remote is None or bool(job.audio or job.merge_command)
+
+    def _check_with_inputs(self, opened: OpenJob) -> None:
+        try:
+            with self._host.inputs.lay_out(opened) as workdir:
+                self._check_inputs(workdir)
+                self._check_programs(workdir)
+                self._check_audio(workdir)
+        except StoreError as error:
+            if error.passing:
+                raise
+            raise BadJobError(f"inputs: {error}") from error
+
+    def _is_intact(self, chunk: int) -> bool:
+        sidecar = self.folder.sidecar(chunk_key(chunk))
+        return sidecar is not None and is_intact(self._store, sidecar)
+
+    def _check_store(self) -> None:
+        if not self._store.is_local:
+            try:
+                # A look at one file cannot tell a bucket that is not there from an empty one.
+                self._store.names(self.folder.path)
+            except StoreError as error:
+                if error.passing:
+                    raise
+                raise BadJobError(f"store: {error}") from error
+            return
+        base = Path(self._store.url)
+        self._allowed.check(base, "base_dir")
+        if not base.is_dir():
+            raise BadJobError(f"base_dir: there is no folder {base} on this worker; make it, or share it")
+        if not os.access(base, os.W_OK | os.X_OK):
+            raise BadJobError(f"base_dir: {base} may not be written by the worker; change its permissions")
+
+    def _read_chunk_list(self) -> bytes | None:
+        if self.job.chunk_list is None:
+            return None
+        place = self._store.locate(self.job.chunk_list.path)
+        if self._store.is_local:
+            self._allowed.check(Path(place), "chunks.path")
+        stored = self.folder.list_file
+        try:
+            raw = self._store.read(stored if self._store.stat(stored) else place)
+        except OSError as error:
+            raise BadJobError(f"chunks.path: {place} cannot be read ({error.strerror}); put it there") from error
+        if hashlib.sha256(raw).hexdigest() != self.job.chunk_list.sha256:
+            raise BadJobError(f"chunks.sha256: {place} is not the file it was; submit the job again")
+        return raw
+
+    def _check_handed_in(self) -> None:
+        if not self._store.is_local and not isinstance(self.job.inputs, InputBundle) and self.job.inputs:
+            raise BadJobError(
+                f"inputs[0]: {self.job.inputs[0]} was not handed in to {self._store.url}; submit the job with "
+                "`longtake submit`, which does so"
+            )
+
+    def _check_inputs(self, workdir: Path) -> None:
+        if isinstance(self.job.inputs, InputBundle):
+            return
+        for index, name in enumerate(self.job.inputs):
+            path = workdir / name
+            self._allowed.check(path, f"inputs[{index}]")
+            if not path.exists():
+                raise BadJobError(f"inputs[{index}]: there is no {path}; put it there or leave it out")
+
+    def _check_programs(self, workdir: Path) -> None:
+        if self.job.remote is not None:
+            # The agent has programs of its own, and looks at them before it begins.
+            commands = {"merge_command": self.job.merge_command}
+        else:
+            commands = {"command": self.job.command, "merge_command": self.job.merge_command, "check": self.job.check}
+            commands |= {f"chunks[{i}].command": chunk.command for i, chunk in enumerate(self.job.inline_chunks)}
+        for field, command in commands.items():
+            if command is not None:
+                self._host.programs.resolve(command, base_dir=workdir, field=field)
+
+    def _check_audio(self, workdir: Path) -> None:
+        if self.job.audio is None:
+            return
+        path = workdir / self.job.audio
+        if self._store.is_local:
+            self._allowed.check(path, "audio")
+        try:
+            inspect_audio(path)
+        except MediaError as error:
+            raise BadJobError(f"audio: {error.sentence}; name a file with sound") from error
+
+    def _check_outputs(self, opened: OpenJob) -> list[Callable[[], object]]:
+        """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
+        settle: list[Callable[[], object]] = []
+        goes_on = self.folder.is_accepted
+        for key, field, location in find_conflicting_outputs(opened, self._allowed):
+            if self._is_published_here(key):
+                continue
+            if goes_on and not find_publishers([location], self._store):
+                # The place was this job's before the file came there: publication moves foreign files aside.
+                continue
+            name = location.rpartition("/")[2]
+            if self.job.if_exists is IfExists.REPLACE:
+                settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
+            elif self.job.if_exists is IfExists.REUSE and (proven := find_reusable(self.folder, key, self.ref.digest)):
+                settle.append(partial(self._store.copy, proven, self.folder.sidecar_path(key)))
+            else:
+                raise BadJobError(self._why_refused(location, field))
+        return settle
+
+    def _why_refused(self, location: str, field: str) -> str:
+        maker = find_publishers([location], self._store).get(location)
+        by = f", made by job {maker}" if maker else ""
+        if self.job.if_exists is IfExists.REUSE:
+            return (
+                f"if_exists: {location} is there already{by}, and is no proven output of this very work; choose "
+                f"another {field}, remove the file, or set if_exists to replace"
+            )
+        return (
+            f"if_exists: {location} is there already{by}; choose another {field}, remove the file, or set if_exists "
+            "to reuse or replace"
+        )
+
+    def _is_published_here(self, key: str) -> bool:
+        stat = self._store.stat
+        return stat(self.folder.sidecar_path(key)) is not None or stat(self.folder.claim_path(key)) is not None

@@ -1,0 +1,313 @@
+"""One attempt at a span: render its chunks in order, count failures and bills, and fill heartbeats and the report."""
+
+import asyncio
+import logging
+import random
+
+from temporalio import activity
+
+from activities.activity_context import attempt_name
+from activities.attempts.attempt import Attempt, Bill, MakeAttempt
+from activities.attempts.host import Host
+from activities.backends.backend import Progress
+from activities.errors import AttemptError, ThrottledError
+from activities.job_watch import JobRenderWatcher, JobWatch, OtherHosts
+from activities.stores.job_folder import OpenJob, Sidecar
+from longtake.chunks import Chunk
+from longtake.errors import BadJobError, ErrorType
+from longtake.models.messages import ChunkBill, Heartbeat, SpanOrder, SpanReport
+from longtake.models.policies import FailurePolicy
+from longtake.models.status import ChunkFailure, RemoteStop
+from longtake.names import Control
+from longtake.ranges import RangeSet
+
+_log = logging.getLogger(__name__)
+
+# In a report: a span where more chunks than this fail is one of a huge job where nothing works.
+_MOST_OPEN = 100
+
+
+class SpanBills:
+    """Bills of published chunks, summed, and of chunks that are not published, one by one.
+
+    A bill is over all attempts at a chunk, so that it counts once however often the chunk is tried; that of a chunk
+    that is not published grows with later attempts, so that only the latest counts in a sum.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.usd = 0.0
+        self._open: dict[int, ChunkBill] = {}
+
+    @property
+    def open(self) -> tuple[ChunkBill, ...]:
+        """The bills of chunks that failed or were stopped."""
+        return tuple(self._open.values())
+
+    async def add_published(self, chunk: int, attempt: Attempt) -> None:
+        """Add the bill of a published chunk."""
+        bill = await _bill(chunk, attempt)
+        self._open.pop(chunk, None)
+        self.seconds += bill.seconds
+        self.usd += bill.usd
+
+    async def record_open(self, chunk: int, attempt: Attempt) -> None:
+        """Record the bill of a chunk that failed for good or was stopped."""
+        bill = await _bill(chunk, attempt)
+        if bill != Bill() and (chunk in self._open or len(self._open) < _MOST_OPEN):
+            self._open[chunk] = ChunkBill(chunk=chunk, seconds=round(bill.seconds, 3), usd=round(bill.usd, 9))
+
+
+async def _bill(chunk: int, attempt: Attempt) -> Bill:
+    try:
+        return await attempt.bill()
+    except OSError as error:
+        # A sum that lacks a chunk is better than a chunk that is rendered and does not count.
+        _log.warning("chunk %d: what it cost cannot be read (%s)", chunk, error)
+        return Bill()
+
+
+# A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that.
+_FIRST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 60.0
+_LONGEST_ASKED_SECONDS = 3600.0
+
+
+class RetryError(Exception):
+    """A try is over, and Temporal must start another one after a wait.
+
+    Args:
+        sentence: The cause.
+        type: The error type on the wire.
+        wait_seconds: How long to wait.
+    """
+
+    def __init__(self, sentence: str, type: ErrorType, wait_seconds: float) -> None:
+        super().__init__(sentence)
+        self.type = type
+        self.wait_seconds = wait_seconds
+
+
+def throttle_delay_seconds(error: ThrottledError, throttled: int) -> float:
+    """Return how long to wait before a service without room is called again.
+
+    Args:
+        error: The service's answer.
+        throttled: How often in a row the service had no room before.
+    """
+    if error.wait_seconds is not None:
+        # Never earlier than it asks, and not all chunks at once.
+        return min(error.wait_seconds, _LONGEST_ASKED_SECONDS) * random.uniform(1, 1.2)
+    # The exponent is bounded: a service may be full for days.
+    return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(throttled, 16)) * random.uniform(0.5, 1)
+
+
+# Reasons kept of a span's failed chunks: they travel in heartbeats, four times a second.
+_MOST_REASONS = 3
+
+# A chunk that no other host takes is rendered where it failed before: better than never.
+_MOST_PASSED_ON = 8
+_LONGEST_PASS_SECONDS = 15.0
+_MOST_HOSTS = 16
+
+
+class SpanAttempt:
+    """One attempt of the activity `render_span`.
+
+    Args:
+        host: This worker's host.
+        make_attempt: Makes the attempt at a chunk.
+        others: Hosts that could take a chunk that fails here; None where the host makes no difference.
+        job: The job.
+        order: The span.
+        before: The last heartbeat of the attempt before this one, if there was one.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        make_attempt: MakeAttempt,
+        others: OtherHosts | None,
+        job: OpenJob,
+        order: SpanOrder,
+        before: Heartbeat | None,
+    ) -> None:
+        self._host = host
+        self._make_attempt = make_attempt
+        self._others = others
+        self._job = job
+        self._order = order
+        # What was frozen has died with the attempt that froze it.
+        before = before or Heartbeat(chunk=order.start, failures=order.failures)
+        # Published chunks are met again, and their bills with them.
+        anew = {"frozen": 0, "billed_seconds": 0.0, "cost_usd": 0.0}
+        self._before = self.heartbeat = before.model_copy(update=anew)
+        self.gave_up = RangeSet(self.heartbeat.given_up)
+        self.reasons = list(self.heartbeat.reasons)
+        self._done = RangeSet()
+        self._rendered: list[Sidecar] = []
+        self._bills = SpanBills()
+        self._stops: list[RemoteStop] = []
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the job would lose results if this attempt ended without a report."""
+        return bool(self._done or self.gave_up or self.heartbeat.failures or self._stops or self._bills.open)
+
+    async def render(self, watch: JobWatch) -> None:
+        """Render the unfinished chunks in order, until one fails for good or the job wants no more.
+
+        Raises:
+            RetryError: A chunk failed, is left to another host, or met a service without room.
+            AttemptLostError: The try ended through no fault of its own.
+        """
+        for index in range(self._order.start, self._order.stop):
+            attempt = self._attempt(index)
+            if index in self.gave_up:
+                await self._bills.record_open(index, attempt)
+                continue
+            sidecar = await attempt.published()
+            if sidecar is None:
+                self._begin_chunk(index)
+                if (await watch.refresh()).control is not Control.RUN or activity.is_worker_shutdown():
+                    return
+                await self._pass_on_if_unfit(index)
+                sidecar = await self._try(self._job.chunks[index], attempt, watch)
+            if sidecar is not None:
+                self._done.add(index, index + 1)
+                self._rendered.append(sidecar)
+                if self.heartbeat.chunk == index:
+                    self._update_heartbeat(failures=0)
+                await self._bills.add_published(index, attempt)
+                self._update_heartbeat(billed_seconds=self._billed_seconds, cost_usd=self._cost_usd)
+            elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE:
+                return
+
+    def report(self) -> SpanReport:
+        """Return the report of this attempt."""
+        return SpanReport(
+            done=self._done.ranges,
+            failed=self.gave_up.ranges,
+            failures=tuple(self.reasons),
+            left_failures=self.heartbeat.failures,
+            rendered=len(self._rendered),
+            render_seconds=round(sum(sidecar.render_seconds for sidecar in self._rendered), 3),
+            cpu_seconds=round(sum(sidecar.cpu_seconds for sidecar in self._rendered), 3),
+            peak_memory_bytes=max((sidecar.peak_memory_bytes for sidecar in self._rendered), default=0),
+            billed_seconds=self._billed_seconds,
+            cost_usd=self._cost_usd,
+            open_bills=self._bills.open,
+            stops=tuple(self._stops),
+        )
+
+    async def _try(self, chunk: Chunk, attempt: Attempt, watch: JobWatch) -> Sidecar | None:
+        """Return the sidecar, or None when the chunk has used up its tries."""
+        self._update_heartbeat(
+            frames=chunk.count, frames_done=0, attempt=self.heartbeat.failures + 1, host=self._host.name
+        )
+        try:
+            return await attempt.run(JobRenderWatcher(watch, self._on_progress, self._on_frozen))
+        except asyncio.CancelledError:
+            if attempt.stop is not None:
+                self._stops.append(attempt.stop)
+            await self._bills.record_open(chunk.index, attempt)
+            raise
+        except ThrottledError as error:
+            throttled = self.heartbeat.throttled
+            self._update_heartbeat(throttled=throttled + 1)
+            sentence = f"chunk {chunk.index} waits: {error}"
+            raise RetryError(sentence, ErrorType.THROTTLED, throttle_delay_seconds(error, throttled)) from error
+        except (AttemptError, BadJobError) as error:
+            failures = self.heartbeat.failures + 1
+            sentence = f"chunk {chunk.index} (frames {chunk.start}-{chunk.stop - 1}): {error}"
+            retry = self._job.job.retry
+            if isinstance(error, AttemptError) and not error.fatal and failures < retry.attempts:
+                self._count_failure(failures, error)
+                wait = retry.delay_seconds(failures) if error.wait_seconds is None else error.wait_seconds
+                raise RetryError(sentence, ErrorType.ATTEMPT_FAILED, wait) from error
+            _log.error("job %s: %s; that was its last try", self._order.ref.id, sentence)
+            self._give_up(chunk, failures, f"{error}", attempt)
+            await self._bills.record_open(chunk.index, attempt)
+            return None
+
+    def _count_failure(self, failures: int, error: AttemptError) -> None:
+        here, same_host = self._host.name, self._job.job.retry.same_host
+        failed_on = (*self.heartbeat.failed_on, here)[-2 * same_host :]
+        avoid = self.heartbeat.avoid
+        if here not in avoid and (error.another_host or failed_on.count(here) >= same_host):
+            avoid = (*avoid, here)[-_MOST_HOSTS:]
+        self._update_heartbeat(
+            failures=failures, failed_on=failed_on, avoid=avoid, given_back=0, frames_done=0, frozen=0
+        )
+
+    async def _pass_on_if_unfit(self, index: int) -> None:
+        """Leave a chunk that keeps failing on this host to another host, if there is one."""
+        beat = self.heartbeat
+        if self._others is None or self._host.name not in beat.avoid or beat.given_back >= _MOST_PASSED_ON:
+            return
+        if not await self._others.has_any():
+            return
+        self._update_heartbeat(given_back=beat.given_back + 1)
+        raise RetryError(
+            f"chunk {index} has failed on {self._host.name} before and is left to another host",
+            ErrorType.ANOTHER_HOST,
+            min(_LONGEST_PASS_SECONDS, 0.5 * 2**beat.given_back),
+        )
+
+    def _give_up(self, chunk: Chunk, failures: int, error: str, attempt: Attempt) -> None:
+        self.gave_up.add(chunk.index, chunk.index + 1)
+        if len(self.reasons) < _MOST_REASONS:
+            self.reasons.append(
+                ChunkFailure(
+                    chunk=chunk.index,
+                    start=chunk.start,
+                    stop=chunk.stop,
+                    attempts=failures,
+                    error=error[:800],
+                    host=self._host.name,
+                    log=attempt.log,
+                )
+            )
+        self._update_heartbeat(failures=0, given_up=self.gave_up.ranges, reasons=tuple(self.reasons), frozen=0)
+
+    def _begin_chunk(self, index: int) -> None:
+        """Start the heartbeat of another chunk; failed tries of the attempt before are taken over."""
+        if index == self.heartbeat.chunk:
+            return
+        begun = self._before if index == self._before.chunk else Heartbeat(chunk=index)
+        self.heartbeat = begun.model_copy(
+            update={
+                "given_up": self.gave_up.ranges,
+                "reasons": tuple(self.reasons),
+                "host": self._host.name,
+                "billed_seconds": self._billed_seconds,
+                "cost_usd": self._cost_usd,
+            }
+        )
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._update_heartbeat(
+            frames_done=progress.frames_done,
+            message=progress.message[:400],
+            cpu_seconds=round(progress.usage.cpu_seconds, 2),
+            memory_bytes=progress.usage.memory_bytes,
+            io_bytes=progress.usage.io_bytes,
+            throttled=0,
+        )
+
+    def _on_frozen(self, order: int) -> None:
+        self._update_heartbeat(frozen=order)
+
+    def _update_heartbeat(self, **fields: object) -> None:
+        self.heartbeat = self.heartbeat.model_copy(update=fields)
+
+    @property
+    def _billed_seconds(self) -> float:
+        return round(self._bills.seconds, 3)
+
+    @property
+    def _cost_usd(self) -> float:
+        return round(self._bills.usd, 9)
+
+    def _attempt(self, index: int) -> Attempt:
+        return self._make_attempt(self._job, self._job.chunks[index], attempt_name(activity.info().activity_id))

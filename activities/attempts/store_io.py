@@ -1,0 +1,115 @@
+"""Store access during an attempt: upload of its log, and retries while the store is away.
+
+A log that grows is in the store within seconds, and whole at the end.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from activities.errors import AttemptError, AttemptLostError
+from longtake.attempt_log import AttemptLog
+from longtake.concurrency import in_thread, shield_until_done, wait_all
+from longtake.stores.store import Store, StoreError
+
+_log = logging.getLogger(__name__)
+
+# A segment that grows is sent whole each time, and holds 4 MiB at most.
+_UPLOAD_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def ship_log(store: Store, location: str) -> AsyncIterator[None]:
+    """Upload a log to the store while the block runs, and once more, whole, at its end."""
+    store.local(location).parent.mkdir(parents=True, exist_ok=True)
+    if store.is_local:
+        yield
+        return
+    upload = _LogUpload(store, location)
+    task = asyncio.create_task(upload.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await shield_until_done(wait_all(task))
+        await in_thread(partial(upload.send, is_last=True))
+
+
+class _LogUpload:
+    """The upload of one log, segment by segment."""
+
+    def __init__(self, store: Store, location: str) -> None:
+        self._store = store
+        self._location = location
+        self._sent: dict[str, int] = {}
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(_UPLOAD_SECONDS)
+            await in_thread(self.send)
+
+    def send(self, *, is_last: bool = False) -> None:
+        """Send each file of the log that has grown, and take back those whose bytes are no longer kept."""
+        folder = self._location.rpartition("/")[0]
+        path = self._store.local(self._location)
+        try:
+            found = {segment.path.name: segment for segment in AttemptLog(path).segments()}
+            for name, segment in found.items():
+                if self._sent.get(name) != segment.size:
+                    self._store.replace(f"{folder}/{name}", segment.path.read_bytes()[: segment.size])
+                    self._sent[name] = segment.size
+            for name in set(self._sent) - set(found):
+                self._store.remove(f"{folder}/{name}")
+                del self._sent[name]
+            if is_last:
+                for segment in found.values():
+                    segment.path.unlink(missing_ok=True)
+        except OSError as error:
+            # A store that is away is noticed where it matters: when the chunk is published.
+            _log.warning("%s cannot be sent to the store: %s", path, error)
+
+
+Result = TypeVar("Result")
+
+# Below the time that an activity may take beside its render (`workflows/options.py`); a bucket's own calls have
+# been patient for a minute each before this begins to count.
+_LONGEST_SECONDS = 20 * 60.0
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+async def retry_while_store_is_away(
+    work: Callable[[], Result], on_wait: Callable[[str], None], *, longest_seconds: float = _LONGEST_SECONDS
+) -> Result:
+    """Call blocking work, and again while the store is away; return its result.
+
+    Args:
+        work: Blocking; safe to repeat after a failure anywhere in it.
+        on_wait: Called with the cause before each wait.
+        longest_seconds: How long to try again.
+
+    Raises:
+        StoreError: The store stays away, or refuses for good.
+    """
+    clock = asyncio.get_running_loop().time
+    end, pause = clock() + longest_seconds, 1.0
+    while True:
+        try:
+            return await in_thread(work)
+        except StoreError as error:
+            if not error.passing or clock() + pause > end:
+                raise
+            _log.warning("%s; trying again in %g s", error, pause)
+            on_wait(f"the store is away, and the finished render waits for it: {error}")
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def attempt_failure(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
+    """Return the error of an attempt whose disk or store failed: a lost try where the store may come back."""
+    if isinstance(error, StoreError):
+        return AttemptLostError(str(error)) if error.passing else AttemptError(str(error))
+    return AttemptError(f"{error.filename or place}: {error.strerror or error}")

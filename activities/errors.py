@@ -1,0 +1,53 @@
+"""Errors of attempts, stores and services, before an activity turns them into Temporal's errors."""
+
+
+class AttemptError(Exception):
+    """One try of a chunk or a stitch went wrong.
+
+    Args:
+        sentence: The cause, with the lines of the log that matter.
+        fatal: Whether another try is pointless.
+        wait_seconds: How long to wait before the next one, where a rule of the job says so.
+        another_host: Whether the next one should be made on another host.
+        suspect: Whether the renderer's own messages make even sound outputs worthless.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        fatal: bool = False,
+        wait_seconds: float | None = None,
+        another_host: bool = False,
+        suspect: bool = False,
+    ) -> None:
+        super().__init__(sentence)
+        self.fatal = fatal
+        self.wait_seconds = wait_seconds
+        self.another_host = another_host
+        self.suspect = suspect
+
+
+class AttemptLostError(Exception):
+    """A try ended through no fault of its renderer and does not count: its keeper was killed, or Temporal is away."""
+
+
+class ThrottledError(Exception):
+    """A service that renders has no room now; nothing was begun, and the try does not count.
+
+    Args:
+        sentence: The answer of the service.
+        wait_seconds: How long the service asks to wait; None where it names no time.
+    """
+
+    def __init__(self, sentence: str, *, wait_seconds: float | None = None) -> None:
+        super().__init__(sentence)
+        self.wait_seconds = wait_seconds
+
+
+class StoreNotSharedError(Exception):
+    """This worker does not see the job's folder: the store is not shared with it."""
+
+
+class RefusedError(Exception):
+    """The published files are not what the job needs; trying again changes nothing."""

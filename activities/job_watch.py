@@ -1,0 +1,248 @@
+"""Watch of a job while this worker renders for it: its memo, and contact with Temporal.
+
+A cancel comes with the answer to a heartbeat. Everything else comes from here: drain and freeze are in the job's memo,
+and a worker that is cut off stops its renders. The SDK does not report the last: its own timer is reset by heartbeats
+that fail, too.
+"""
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from temporalio import activity
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.backends.backend import Progress
+from activities.errors import AttemptLostError
+from longtake.names import MEMO_CONTROL, MEMO_FREEZE, Control
+
+
+@dataclass(frozen=True)
+class JobOrders:
+    """The orders in a job's memo: whether work may begin, and the number of the freeze that is in force."""
+
+    control: Control = Control.RUN
+    freeze: int = 0
+
+
+async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: float) -> JobOrders | None:
+    """Read the orders of a job from Temporal; return None when Temporal does not answer within these seconds."""
+    handle = client.get_workflow_handle(workflow_id, run_id=run_id)
+    try:
+        # Around the call and not given to it: the SDK would try again on its own, beyond any bound that matters here.
+        async with asyncio.timeout(seconds):
+            description = await handle.describe()
+    except TimeoutError:
+        return None
+    except RPCError as error:
+        return JobOrders(Control.STOP) if error.status is RPCStatusCode.NOT_FOUND else None
+    if description.status is not WorkflowExecutionStatus.RUNNING:
+        return JobOrders(Control.STOP)
+    told = await description.memo_value(MEMO_CONTROL, Control.RUN.value, type_hint=str)
+    # A newer workflow may want what this worker does not know: it begins nothing then.
+    control = Control(told) if told in list(Control) else Control.DRAIN
+    freeze = await description.memo_value(MEMO_FREEZE, 0, type_hint=int)
+    return JobOrders(control, freeze if control is Control.FREEZE else 0)
+
+
+_log = logging.getLogger(__name__)
+
+_ASK_SECONDS = 1.0
+
+# An answer takes 1.3 ms at the median (measured); one that has not come by then will not.
+_ANSWER_SECONDS = 5.0
+_LEAST_INTERVAL_SECONDS = 0.2
+
+# At most this many workers ask after one job in a second: a namespace is good for 2,400 calls.
+_MOST_ASKING = 200
+
+
+class JobWatch:
+    """One job as this worker sees it; shared by all of the job's work here."""
+
+    def __init__(self, ask: Callable[[float], Awaitable[JobOrders | None]], contact_seconds: float) -> None:
+        self.orders = JobOrders()
+        self._ask = ask
+        self._contact_seconds = contact_seconds
+        self._answered_at = asyncio.get_running_loop().time()
+        self._work: set[asyncio.Task[object]] = set()
+        self._lost: set[asyncio.Task[object]] = set()
+
+    async def refresh(self) -> JobOrders:
+        """Read the job's orders and return them; while Temporal does not answer, return the last ones.
+
+        Work may begin while the server does not answer: the server has just given it out.
+        """
+        orders = await self._ask(max(0.1, min(_ANSWER_SECONDS, self._left())))
+        if orders is not None:
+            self._answered_at = asyncio.get_running_loop().time()
+            self.orders = orders
+        elif self._left() <= 0:
+            self._stop_work()
+        return self.orders
+
+    async def poll(self, interval_seconds: float) -> None:
+        """Read the orders at an interval; with jitter, so that a farm does not ask all at once."""
+        while True:
+            pause = interval_seconds * random.uniform(0.8, 1.2)
+            await asyncio.sleep(min(pause, max(_LEAST_INTERVAL_SECONDS, self._left())))
+            await self.refresh()
+
+    @asynccontextmanager
+    async def stop_when_cut_off(self) -> AsyncIterator[None]:
+        """Cancel the block when Temporal was away for so long that another worker has this work.
+
+        Raises:
+            AttemptLostError: In place of the cancel, when the block has ended.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # it runs in an event loop
+        self._work.add(task)
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if task not in self._lost or activity.is_cancelled():
+                raise
+            task.uncancel()
+            raise AttemptLostError(
+                f"Temporal has not answered for {self._contact_seconds:g} s; other workers have this chunk now"
+            ) from error
+        finally:
+            self._work.discard(task)
+            self._lost.discard(task)
+
+    def is_cut_off(self) -> bool:
+        """Tell whether Temporal was away for so long that another worker has this work."""
+        return self._left() <= 0
+
+    def _left(self) -> float:
+        return self._answered_at + self._contact_seconds - asyncio.get_running_loop().time()
+
+    def _stop_work(self) -> None:
+        for task in self._work - self._lost:
+            _log.error("Temporal has not answered for %g s: stopping a render", self._contact_seconds)
+            self._lost.add(task)
+            task.cancel()
+
+
+class JobWatches:
+    """The watches of one worker: one for each run of a job that works here.
+
+    Args:
+        client: Connection to Temporal.
+        contact_seconds: How long Temporal may be away before work is stopped.
+    """
+
+    def __init__(self, client: Client, contact_seconds: float) -> None:
+        self._client = client
+        self._contact_seconds = contact_seconds
+        self._watches: dict[tuple[str, str], tuple[JobWatch, asyncio.Task[None]]] = {}
+        self._users: dict[tuple[str, str], int] = {}
+
+    @asynccontextmanager
+    async def watch(self, *, parallel: int) -> AsyncIterator[JobWatch]:
+        """Watch the job of the current activity while the block runs.
+
+        Args:
+            parallel: How many workers watch this job at most.
+        """
+        info = activity.info()
+        key = (info.workflow_id or "", info.workflow_run_id or "")
+        if key not in self._watches:
+            watch = JobWatch(lambda seconds: read_orders(self._client, *key, seconds), self._contact_seconds)
+            # Of many jobs on one worker each asks less often, so that the worker asks at most 20 times a second.
+            interval = max(_ASK_SECONDS, parallel / _MOST_ASKING, len(self._watches) / 20)
+            self._watches[key] = (watch, asyncio.create_task(watch.poll(interval)))
+        watch, _ = self._watches[key]
+        self._users[key] = self._users.get(key, 0) + 1
+        try:
+            async with watch.stop_when_cut_off():
+                yield watch
+        finally:
+            self._users[key] -= 1
+            if self._users[key] == 0:
+                _, looking = self._watches.pop(key)
+                del self._users[key]
+                looking.cancel()
+
+
+# Somebody else renders the same already: what obeys SIGTERM may clean up, the rest must go.
+_GRACE_WHEN_CUT_OFF = 2.0
+
+
+class JobRenderWatcher:
+    """The `RenderWatcher` of an activity: passes progress to its heartbeat, and the job's orders to the render.
+
+    Args:
+        watch: The job.
+        on_progress: Called with the progress of the render.
+        on_frozen: Called with the number of a freeze that was carried out; None where nothing can be frozen.
+    """
+
+    def __init__(
+        self, watch: JobWatch, on_progress: Callable[[Progress], None], on_frozen: Callable[[int], None] | None = None
+    ) -> None:
+        self._watch = watch
+        self._on_progress = on_progress
+        self._on_frozen = on_frozen
+
+    @property
+    def freeze_order(self) -> int:
+        """Number of the freeze that the render must obey now; 0 when it may run."""
+        return self._watch.orders.freeze if self._on_frozen else 0
+
+    @property
+    def most_grace_seconds(self) -> float:
+        """How long the end of the render may take at most."""
+        return _GRACE_WHEN_CUT_OFF if self._watch.is_cut_off() else math.inf
+
+    def on_frozen(self, order: int) -> None:
+        """Hear that no process of the render runs, by this order; or with 0, that they run again."""
+        if self._on_frozen:
+            self._on_frozen(order)
+
+    def on_progress(self, progress: Progress) -> None:
+        """Hear how far the render is."""
+        self._on_progress(progress)
+
+
+def worker_identity(pid: int, host: str) -> str:
+    """Return the name of a worker in Temporal, which holds its host."""
+    return f"{pid}@{host}"
+
+
+class OtherHosts:
+    """The other hosts that serve a queue.
+
+    Args:
+        client: Connection to Temporal.
+        task_queue: The queue of renders.
+        host: This host.
+    """
+
+    def __init__(self, client: Client, task_queue: str, host: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self._host = host
+
+    async def has_any(self) -> bool:
+        """Ask Temporal whether a worker on another host has polled the queue in the last minutes."""
+        request = DescribeTaskQueueRequest(
+            namespace=self._client.namespace,
+            task_queue=TaskQueue(name=self._task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+        try:
+            answer = await self._client.workflow_service.describe_task_queue(request)
+        except RPCError as error:
+            _log.warning("cannot ask who else renders: %s", error.message)
+            return False
+        return any(poller.identity.partition("@")[2] != self._host for poller in answer.pollers)

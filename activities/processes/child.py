@@ -1,0 +1,270 @@
+"""The renderer as a child of its keeper: starting the program, and its output, through a pipe, to a bounded log.
+
+Standard library only: see `supervisor_main`.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import struct
+import termios
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from activities.processes.process_table import ProcessTable
+from activities.processes.process_tree import ControlGroup
+
+# The head of a log shows how a render was started, its end why it failed. Segments between them are dropped.
+SEGMENT_BYTES = 4 * 1024 * 1024
+_KEPT_SEGMENTS = 2
+
+# How long output is dropped after a write that failed, before the next try.
+_RETRY_SECONDS = 1.0
+
+
+class BoundedLog:
+    """Appends to `PATH`, then to segments `PATH.OFFSET`, of which the newest two are kept.
+
+    The offset is the position of the segment's first byte in all that was printed, so that readers see what is left
+    out. A write that fails drops its data and never holds up the renderer.
+
+    Args:
+        path: The head of the log.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file: int | None = None
+        self._size = 0
+        self._end = 0
+        self._segments: list[int] = []
+        self._resumed = False
+        self._silent_until = 0.0
+
+    def create(self) -> None:
+        """Create the file, so that a renderer that prints nothing has a log too."""
+        with contextlib.suppress(OSError):
+            self._open()
+
+    def write(self, data: memoryview) -> None:
+        """Append data, and begin new segments as they fill."""
+        if time.monotonic() < self._silent_until:
+            self._end += len(data)
+            return
+        while data:
+            try:
+                if self._file is None:
+                    self._open()
+                written = self._append(data)
+            except OSError:
+                self.close()
+                self._end += len(data)
+                self._silent_until = time.monotonic() + _RETRY_SECONDS
+                return
+            data = data[written:]
+
+    def close(self) -> None:
+        """Close the file; the next write opens it again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _append(self, data: memoryview) -> int:
+        assert self._file is not None
+        written = os.write(self._file, data[: SEGMENT_BYTES - self._size])
+        self._size += written
+        self._end += written
+        # Only after the new segment has data, so that a failed write costs no old segment.
+        while len(self._segments) > _KEPT_SEGMENTS:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self._path}.{self._segments.pop(0)}")
+        if self._size >= SEGMENT_BYTES:
+            self.close()
+        return written
+
+    def _open(self) -> None:
+        if not self._resumed:
+            self._resume()
+        head = self._end == 0 or (not self._segments and self._size_of(self._path) == self._end < SEGMENT_BYTES)
+        if head:
+            path, self._size = self._path, self._end
+        else:
+            newest = self._segments[-1] if self._segments else None
+            path, size = (f"{self._path}.{newest}", self._size_of(f"{self._path}.{newest}"))
+            if newest is None or newest + size != self._end or size >= SEGMENT_BYTES:
+                path, size = f"{self._path}.{self._end}", 0
+                self._segments.append(self._end)
+            self._size = size
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+    def _resume(self) -> None:
+        """Find the end of what an earlier command of the same attempt printed."""
+        folder, name = os.path.split(self._path)
+        ends = [entry[len(name) + 1 :] for entry in os.listdir(folder) if entry.startswith(f"{name}.")]
+        self._segments = sorted(int(end) for end in ends if end.isdigit())
+        newest = self._segments[-1] if self._segments else 0
+        self._end = newest + self._size_of(f"{self._path}.{newest}" if newest else self._path)
+        self._resumed = True
+
+    @staticmethod
+    def _size_of(path: str) -> int:
+        try:
+            return os.stat(path).st_size
+        except FileNotFoundError:
+            return 0
+
+
+def start_program(
+    command: Sequence[str],
+    *,
+    cwd: str,
+    env: Mapping[str, str],
+    output: int,
+    group: ControlGroup | None,
+    table: ProcessTable,
+) -> int:
+    """Start a program in a session of its own that is killed when the calling process dies, and return its pid.
+
+    Args:
+        command: Program and arguments.
+        cwd: Working directory.
+        env: Its whole environment.
+        output: Descriptor for standard output and standard error.
+        group: Cgroup that the program joins, if any.
+        table: The processes of the host.
+
+    Raises:
+        OSError: The program cannot be executed, or the folder cannot be entered; `filename` names which.
+    """
+    keeper = os.getpid()
+    reading, writing = os.pipe()
+    # Blocked, because the child has the keeper's handlers until it executes the program.
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    pid = os.fork()
+    if pid == 0:
+        culprit = command[0]
+        try:
+            os.setsid()
+            table.die_with_parent()
+            if os.getppid() != keeper:
+                # The keeper died before PR_SET_PDEATHSIG was set, so no signal will come.
+                os._exit(1)
+            if group is not None:
+                group.join()
+            _arrange_descriptors(output, writing)
+            culprit = cwd
+            os.chdir(cwd)
+            culprit = command[0]
+            _reset_signals()
+            os.execvpe(command[0], list(command), dict(env))
+        except OSError as error:
+            os.write(3, f"{error.errno} {culprit}".encode("utf-8", "surrogateescape"))
+        except ValueError:
+            # A null byte, which no argument can hold; 22 is EINVAL.
+            os.write(3, f"22 {culprit}".encode("utf-8", "surrogateescape"))
+        finally:
+            os._exit(127)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    os.close(writing)
+    try:
+        failure = os.read(reading, 65536)
+    finally:
+        os.close(reading)
+    if not failure:
+        return pid
+    os.waitpid(pid, 0)
+    number, _, culprit = failure.decode("utf-8", "surrogateescape").partition(" ")
+    raise OSError(int(number), os.strerror(int(number)), culprit)
+
+
+def _arrange_descriptors(output: int, failure: int) -> None:
+    """Close all descriptors but 0 to 2, and 3, which closes when the program is executed."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    # Moved above 3 first, so that no source is overwritten.
+    sources = [_above(descriptor) for descriptor in (nothing, output, output)]
+    failure = _above(failure)
+    for target, source in enumerate(sources):
+        os.dup2(source, target)
+    os.dup2(failure, 3, inheritable=False)
+    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+
+
+def _above(descriptor: int) -> int:
+    lower = []
+    while descriptor <= 3:
+        lower.append(descriptor)
+        descriptor = os.dup(descriptor)
+    return descriptor
+
+
+def _reset_signals() -> None:
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except OSError:
+            # The C library keeps some real-time signals to itself.
+            continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+# A larger pipe holds up a renderer that prints fast less often. Linux allows each user 64 MiB of pipes in all.
+_PIPE_BYTES = 256 * 1024
+_F_SETPIPE_SZ = 1031
+
+
+class OutputPump:
+    """A pipe and the thread that empties it into a log: a store that hangs must not hold up the keeper.
+
+    Args:
+        log: Where the output goes.
+    """
+
+    def __init__(self, log: BoundedLog) -> None:
+        self._log = log
+        self._read_end, self.write_end = os.pipe()
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self.write_end, _F_SETPIPE_SZ, _PIPE_BYTES)
+        # Held from before bytes leave the pipe until they are in the log.
+        self._lock = threading.Lock()
+        self._logged = 0
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread, and close the write end, which the renderer has by now."""
+        os.close(self.write_end)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def count_printed(self) -> int | None:
+        """Count the bytes that were printed until now; None while the thread moves some."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            (waiting,) = struct.unpack("i", fcntl.ioctl(self._read_end, termios.FIONREAD, b"\0" * 4))
+            return self._logged + int(waiting)
+        finally:
+            self._lock.release()
+
+    def has_logged(self, count: int) -> bool:
+        """Return whether so many bytes are in the log."""
+        return self._logged >= count
+
+    def wait_for_end(self, seconds: float) -> bool:
+        """Wait until the last writer has closed the pipe and all is in the log; return false after the time."""
+        return self._ended.wait(seconds)
+
+    def _run(self) -> None:
+        self._log.create()
+        buffer = memoryview(bytearray(_PIPE_BYTES))
+        poll = select.poll()
+        poll.register(self._read_end, select.POLLIN)
+        count = 1
+        while count:
+            poll.poll()
+            with self._lock:
+                count = os.readv(self._read_end, [buffer])
+                self._log.write(buffer[:count])
+                self._logged += count
+        self._ended.set()

@@ -1,0 +1,1 @@
+"""Calling the functions and services that render elsewhere."""

@@ -1,0 +1,203 @@
+"""The render agent: takes orders of workers, and carries each out once."""
+
+import logging
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from activities.allowed_stores import AllowedStores
+from activities.attempts.host import Host, attempt_tag
+from activities.attempts.store_io import attempt_failure
+from activities.errors import StoreNotSharedError
+from activities.processes.linux_table import process_table
+from activities.remote.call_records import CallRecords
+from activities.remote.protocol import RefusedOrderError, RemoteOrder, RemoteResult
+from activities.stores.job_folder import OpenJob
+from agent.call import Aside, BegunBeforeError, ForbiddenOrderError, Invocation
+from agent.render_call import AgentResult, ChunkRunner
+from agent.settings import AgentSettings
+from longtake.allowed_paths import Roots
+from longtake.chunks import Chunk
+from longtake.concurrency import in_thread
+from longtake.errors import BadJobError
+from longtake.names import check_job_id
+from longtake.stores.factory import is_bucket
+from longtake.stores.job_records import chunk_key
+
+
+class Admission:
+    """Opens what an order means; nothing is written, and only the stores of the settings are asked.
+
+    Args:
+        settings: What the agent may do.
+    """
+
+    def __init__(self, settings: AgentSettings) -> None:
+        self._settings = settings
+
+    def open(self, order: RemoteOrder) -> tuple[OpenJob, Chunk]:
+        """Return the job and the chunk of an order; blocking.
+
+        Raises:
+            RefusedOrderError: The order leads elsewhere, or its job is not the one that was signed.
+            OSError: The store is away.
+        """
+        try:
+            check_job_id(order.ref.id)
+            self._check_store(order.ref.store_url)
+            job = OpenJob.read(order.ref, scratch=self._settings.scratch)
+        except (BadJobError, StoreNotSharedError) as error:
+            raise ForbiddenOrderError(str(error)) from error
+        except ValidationError as error:
+            raise RefusedOrderError(
+                "the job is not one that this agent knows; use one version on both sides"
+            ) from error
+        try:
+            chunk = job.chunks[order.chunk]
+        except IndexError as error:
+            raise RefusedOrderError(f"the job has no chunk {order.chunk}") from error
+        self._check_outputs(job, chunk)
+        return job, chunk
+
+    def _check_store(self, url: str) -> None:
+        if is_bucket(url):
+            AllowedStores((), self._settings.buckets).check_store(url)
+        elif not url.startswith("/") or not self._holds(Path(url)):
+            raise ForbiddenOrderError(f"store: {url!r} is not one that this agent may use; add it to LONGTAKE_STORES")
+
+    def _check_outputs(self, job: OpenJob, chunk: Chunk) -> None:
+        """Pass a chunk whose files end up in a store that the agent may use, links followed."""
+        is_local = job.folder.store.is_local
+        roots = Roots(self._settings.folders)
+        for path in chunk.outputs():
+            try:
+                target = job.target(path)
+                if is_local:
+                    roots.check(Path(target), "chunk_output")
+            except BadJobError as error:
+                problem = f"chunk_output: {path} leads out of the stores that this agent may use"
+                raise ForbiddenOrderError(f"{problem}; add that folder to LONGTAKE_STORES") from error
+            except ValueError as error:
+                raise ForbiddenOrderError(f"chunk_output: {error}") from error
+
+    def _holds(self, folder: Path) -> bool:
+        try:
+            Roots(self._settings.folders).check(folder, "store")
+        except BadJobError:
+            return False
+        return True
+
+
+# Of cgroups version 2 and version 1.
+_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+
+# Version 1 writes a number close to 2**63 for no limit.
+_NO_LIMIT_BYTES = 1 << 50
+
+
+def memory_mb(environ: Mapping[str, str], groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory of the instance in MiB; 0 where nobody says."""
+    told = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    if told.isdigit():
+        return int(told)
+    for name in _LIMITS:
+        try:
+            limit = (groups / name).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit() and int(limit) < _NO_LIMIT_BYTES:
+            return int(limit) >> 20
+    return 0
+
+
+def count_tagged(tag: Mapping[str, str]) -> int:
+    """Return how many living processes carry all variables of a tag; blocking.
+
+    A look of its own at all processes: whoever ended the render is not asked whether that went well.
+    """
+    table = process_table()
+    marks = {f"{name}={value}".encode() for name, value in tag.items()}
+    found = [pid for pid in table.pids() if marks.issubset(table.read_environment(pid))]
+    return sum((entry := table.find(pid)) is not None and entry.is_alive for pid in found)
+
+
+_log = logging.getLogger(__name__)
+
+# For the last word, where the deadline leaves less or nothing.
+_LEAST_SECONDS = 2.0
+# A store that does not take it within this time leaves the answer of the call.
+_MOST_SECONDS = 8.0
+
+
+class RenderAgent:
+    """Renders chunks for workers elsewhere, with processes of this instance.
+
+    Args:
+        settings: What it may do.
+        host: What it offers to attempts.
+    """
+
+    def __init__(self, settings: AgentSettings, host: Host) -> None:
+        self._settings = settings
+        self._host = host
+        self._admission = Admission(settings)
+        self._memory_mb = memory_mb(os.environ)
+
+    async def render(self, order: RemoteOrder, call: Invocation) -> RemoteResult:
+        """Carry out a verified order, and return the last word on it, which lies in the store as well.
+
+        Nothing of it runs any more then: told to stop, at its deadline, when it is orphaned or when the instance
+        goes down it ends its processes first, keeps finished frames and hands in its log.
+
+        Raises:
+            RefusedOrderError: It leads elsewhere, or was begun before; nothing was written, and nothing ran.
+        """
+        try:
+            job, chunk = await in_thread(partial(self._admission.open, order))
+            calls = CallRecords(job.folder, chunk_key(chunk.index))
+            begun = await in_thread(partial(calls.begin, order.attempt))
+        except OSError as error:
+            return self._result(order, call, AgentResult.of_failure(attempt_failure(error)))
+        if not begun:
+            raise BegunBeforeError(f"the attempt {order.attempt} was begun before")
+        _log.info("job %s: chunk %d is begun as %s", order.ref.id, order.chunk, order.attempt)
+        async with Aside() as aside:
+            word = await self._carry_out(order, job, chunk, calls, call, aside)
+            tag = attempt_tag(job, chunk=str(chunk.index), attempt=order.attempt)
+            result = self._result(order, call, word, survivors=await in_thread(partial(count_tagged, tag)))
+            seconds = min(max(call.left_seconds / 2, _LEAST_SECONDS), _MOST_SECONDS)
+            await aside.try_within(seconds, partial(calls.finish, result))
+        _log.info("job %s: chunk %d: %s %s", order.ref.id, order.chunk, result.outcome, result.error)
+        return result
+
+    async def _carry_out(
+        self, order: RemoteOrder, job: OpenJob, chunk: Chunk, calls: CallRecords, call: Invocation, aside: Aside
+    ) -> AgentResult:
+        try:
+            rendering = ChunkRunner(self._settings, self._host, job, chunk, calls, order.attempt, call, order.seconds)
+            return await rendering.carry_out(aside)
+        except OSError as error:
+            return AgentResult.of_failure(attempt_failure(error))
+        except Exception as error:
+            # The boundary of the agent: whatever broke, a worker waits for a word.
+            _log.exception("job %s: chunk %d broke the agent", order.ref.id, order.chunk)
+            said = f"the agent failed at this chunk ({type(error).__name__}); its own log says more"
+            return AgentResult.of_failure(RuntimeError(said))
+
+    def _result(self, order: RemoteOrder, call: Invocation, word: AgentResult, *, survivors: int = 0) -> RemoteResult:
+        return RemoteResult(
+            attempt=order.attempt,
+            outcome=word.outcome,
+            error=word.error,
+            fatal=word.fatal,
+            wait_seconds=word.wait_seconds,
+            another_host=word.another_host,
+            host=self._settings.host,
+            frames_done=word.frames_done,
+            billed_seconds=round(call.elapsed_seconds, 3),
+            memory_mb=self._memory_mb,
+            survivors=survivors,
+        )

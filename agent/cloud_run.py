@@ -1,0 +1,259 @@
+"""The agent as a Cloud Run service: `python -m agent.cloud_run` serves `app` on the port that PORT names."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from activities.attempts.host import build_host
+from activities.processes.orphans import kill_orphans
+from activities.processes.supervisor import Supervisor
+from activities.remote.protocol import LARGEST_ORDER_BYTES, RefusedOrderError, verify
+from agent.agent import RenderAgent
+from agent.call import BegunBeforeError, ForbiddenOrderError, Invocation
+from agent.helios import HeliosWorker, cloud_run_answer
+from agent.settings import AgentSettings, shared_secret
+from longtake.concurrency import wait_all
+from longtake.errors import LongtakeError
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+# Google's front end hands requests over as they come; an order is sent at once.
+_BODY_SECONDS = 30.0
+
+
+class RefusedRequest(Exception):
+    """A request that gets an error instead of an answer.
+
+    Args:
+        status: Its HTTP status.
+        message: What is wrong, for the caller.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ClientGone(Exception):
+    """The caller hung up before its request was there."""
+
+
+async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
+    """Return the body of a request; one that is too large is not read to its end.
+
+    Raises:
+        RefusedRequest: It is too large, or does not come.
+        ClientGone: Nobody waits for an answer.
+    """
+    too_large = RefusedRequest(413, f"the request has more than {most_bytes} bytes")
+    told = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"")
+    if told.isdigit() and int(told[:19]) > most_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                body += message.get("body", b"")
+                if len(body) > most_bytes:
+                    raise too_large
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError as error:
+        raise RefusedRequest(408, f"the request was not there within {_BODY_SECONDS:g} s") from error
+
+
+def json_in(body: bytes) -> Any:
+    """Return the JSON in a body.
+
+    Raises:
+        RefusedRequest: There is none.
+    """
+    try:
+        return json.loads(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise RefusedRequest(400, "Invalid JSON payload") from error
+
+
+async def until_disconnected(receive: Receive, disconnected: asyncio.Event) -> None:
+    """Watch a caller whose request is there, and tell when it hangs up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    disconnected.set()
+
+
+async def respond(send: Send, status: int, document: object, headers: Mapping[str, str] | None = None) -> None:
+    """Answer with a JSON object; a caller that is gone gets nothing."""
+    content = json.dumps(document).encode()
+    named = {"content-type": "application/json", "content-length": str(len(content)), **(headers or {})}
+    encoded = [(name.encode(), value.encode()) for name, value in named.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    await send({"type": "http.response.body", "body": content})
+
+
+_log = logging.getLogger(__name__)
+
+# Cloud Run's own front end answers paths that end in z; its probes inside the instance do not pass it.
+_HEALTH_PATHS = ("/healthz", "/health")
+
+# Cloud Run kills 10 s after SIGTERM. Renders have 4 s of these to clean up.
+_SHUTDOWN_SECONDS = 9
+
+
+@dataclass(frozen=True)
+class _Renderers:
+    """What a started application renders with."""
+
+    settings: AgentSettings
+    secret: str
+    agent: RenderAgent
+    helios: HeliosWorker
+
+
+class CloudRunApp:
+    """Takes orders of workers and requests of Helios clients, several at once; an ASGI application."""
+
+    def __init__(self) -> None:
+        self._going_down = asyncio.Event()
+        # Made when the server starts the application, which is before the first request.
+        self._renderers: _Renderers | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection of the server to the application."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+
+    def go_down(self) -> None:
+        """Stop what is rendered now: the platform takes the instance down."""
+        self._going_down.set()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            settings = AgentSettings.from_environ(os.environ)
+            secret = await asyncio.to_thread(shared_secret, settings)
+        except LongtakeError as error:
+            return await send({"type": "lifespan.startup.failed", "message": str(error)})
+        await asyncio.to_thread(kill_orphans)
+        async with Supervisor() as supervisor:
+            host = build_host(settings, supervisor, tools=settings.tools)
+            agent, helios = RenderAgent(settings, host), HeliosWorker(settings, host, supervisor)
+            self._renderers = _Renderers(settings, secret, agent, helios)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = time.monotonic()
+        if scope["method"] == "GET" and scope["path"] in _HEALTH_PATHS:
+            return await respond(send, 200, {"status": "ok"})
+        if scope["method"] != "POST":
+            return await respond(send, 405, {"message": "Method Not Allowed"}, {"allow": "POST"})
+        assert self._renderers is not None
+        deadline = arrived + self._renderers.settings.deadline_seconds
+        call = Invocation(arrived, deadline, going_down=self._going_down)
+        try:
+            body = await read_body(scope, receive, LARGEST_ORDER_BYTES)
+            status, document = await _watched(self._renderers, body, receive, call)
+        except ClientGone:
+            return
+        except RefusedRequest as error:
+            # What was not read would be taken for the next request.
+            return await respond(send, error.status, {"message": str(error)}, {"connection": "close"})
+        await respond(send, status, document)
+
+
+async def _watched(renderers: _Renderers, body: bytes, receive: Receive, call: Invocation) -> tuple[int, object]:
+    """Return status and document of an answer, while the caller is watched."""
+    document = json_in(body)
+    watching = asyncio.create_task(until_disconnected(receive, call.disconnected))
+    try:
+        if isinstance(document, dict) and "order" in document:
+            return await _carry_out(renderers, body, call)
+        reply = await cloud_run_answer(renderers.helios, document, call)
+        return reply.status, reply.body
+    finally:
+        watching.cancel()
+        await wait_all(watching)
+
+
+async def _carry_out(renderers: _Renderers, body: bytes, call: Invocation) -> tuple[int, object]:
+    try:
+        result = await renderers.agent.render(verify(body, renderers.secret), call)
+    except RefusedOrderError as error:
+        _log.warning("refused: %s", error)
+        return _status_of(error), {"message": str(error)}
+    return 200, result.model_dump(mode="json")
+
+
+def _status_of(error: RefusedOrderError) -> int:
+    match error:
+        case BegunBeforeError():
+            return 409
+        case ForbiddenOrderError():
+            return 403
+    # Its size and form were judged before.
+    return 401
+
+
+class _Server(uvicorn.Server):
+    """Tells the application at once that it must end; uvicorn itself would wait for its renders."""
+
+    def __init__(self, config: uvicorn.Config, application: CloudRunApp) -> None:
+        super().__init__(config)
+        self._application = application
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the end."""
+        self._loop.call_soon_threadsafe(self._application.go_down)
+        super().handle_exit(sig, frame)
+
+    async def serve(self, *arguments: Any, **named: Any) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        self._loop = asyncio.get_running_loop()
+        await super().serve(*arguments, **named)
+
+
+app = CloudRunApp()
+
+
+def main() -> int:
+    """Serve; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        AgentSettings.from_environ(os.environ)
+    except LongtakeError as error:
+        print(f"agent.cloud_run: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    config = uvicorn.Config(
+        app,
+        host=os.environ.get("LONGTAKE_LISTEN", "0.0.0.0"),
+        port=int(os.environ.get("PORT", "8080")),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    server = _Server(config, app)
+    asyncio.run(server.serve())
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""What ends a render before its own end: orders, deadlines, and callers that are gone."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from functools import partial
+
+from activities.backends.backend import Progress
+from activities.remote.call_records import CallRecords
+from activities.remote.protocol import RemoteProgress
+from agent.call import Aside, Invocation
+from longtake.concurrency import shield_until_done, wait_all
+from longtake.text import short_line
+
+_log = logging.getLogger(__name__)
+
+# With the grace of those who ignore SIGTERM and the kill, what is told to stop is gone within two seconds.
+_LOOK_SECONDS = 0.5
+
+# Who hangs up to stop a render says so in the store at the same moment.
+_HURRIED_LOOK_SECONDS = 0.1
+_HURRIED_SECONDS = 2.0
+
+
+# Asked of an attempt.
+_Question = Callable[[str], bool]
+
+
+class Stop(Enum):
+    """Why a render is stopped."""
+
+    ORDERED = "it was told to stop"
+    OUT_OF_TIME = "its time is up"
+    ORPHANED = "its caller hung up, and nobody came to wait for it"
+    GOING_DOWN = "the platform takes this instance down"
+
+
+class StopMonitor:
+    """Waits for the first reason to stop one render.
+
+    A store that is away for a while stops nothing: orders to stop are heard when it is back, or at the deadline.
+
+    Args:
+        aside: Where the store is asked.
+        calls: What lies there about the chunk.
+        attempt: The attempt.
+        call: How it was called.
+        ends_at: When rendering must end, by the loop's clock.
+        orphan_seconds: How long it goes on when its caller has hung up and nobody joins.
+    """
+
+    def __init__(
+        self, aside: Aside, calls: CallRecords, attempt: str, call: Invocation, *, ends_at: float, orphan_seconds: float
+    ) -> None:
+        self._aside = aside
+        self._calls = calls
+        self._attempt = attempt
+        self._call = call
+        self._ends_at = ends_at
+        self._orphan_seconds = orphan_seconds
+
+    async def before(self, work: "asyncio.Task[object]") -> Stop | None:
+        """Return the first reason to stop; None when the work ends before there is one."""
+        reasons = {
+            asyncio.create_task(wait): stop
+            for wait, stop in (
+                (self._ordered(), Stop.ORDERED),
+                (self._out_of_time(), Stop.OUT_OF_TIME),
+                (self._orphaned(), Stop.ORPHANED),
+                (self._going_down(), Stop.GOING_DOWN),
+            )
+        }
+        try:
+            await asyncio.wait({work, *reasons}, return_when=asyncio.FIRST_COMPLETED)
+            return None if work.done() else next((stop for wait, stop in reasons.items() if wait.done()), None)
+        finally:
+            for wait in reasons:
+                wait.cancel()
+            await shield_until_done(wait_all(*reasons))
+
+    async def _ordered(self) -> None:
+        hurried_until: float | None = None
+        while not await self._look(self._calls.is_stopped):
+            if not self._call.disconnected.is_set():
+                await _until(self._call.disconnected, _LOOK_SECONDS)
+                continue
+            hurried_until = hurried_until or _now() + _HURRIED_SECONDS
+            await asyncio.sleep(_HURRIED_LOOK_SECONDS if _now() < hurried_until else _LOOK_SECONDS)
+
+    async def _out_of_time(self) -> None:
+        await asyncio.sleep(self._ends_at - _now())
+
+    async def _orphaned(self) -> None:
+        await self._call.disconnected.wait()
+        _log.info("%s: its caller hung up", self._attempt)
+        await asyncio.sleep(self._orphan_seconds)
+        while True:
+            joined = await self._look(self._calls.is_joined, unknown=None)
+            if joined is False:
+                return
+            if joined:
+                _log.info("%s: somebody else waits for it, and it goes on to its end", self._attempt)
+                await asyncio.Event().wait()
+            # A store that is away cannot say that nobody waits.
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _going_down(self) -> None:
+        await self._call.going_down.wait()
+
+    async def _look(self, question: _Question, unknown: bool | None = False) -> bool | None:
+        try:
+            return await self._aside.do(partial(question, self._attempt))
+        except OSError as error:
+            _log.warning("%s: the store does not say whether it may go on: %s", self._attempt, error)
+            return unknown
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event has happened, or so much later."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+_BEAT_SECONDS = 1.0
+
+_LONGEST_MESSAGE = 400
+
+# Workers wait 10 s for the word that nothing runs any more, and platforms 10 s from SIGTERM to SIGKILL.
+_GRACE_SECONDS = {Stop.ORDERED: 7.0, Stop.ORPHANED: math.inf, Stop.OUT_OF_TIME: math.inf, Stop.GOING_DOWN: 4.0}
+
+
+class ProgressReporter:
+    """Hears of one render as its `RenderWatcher`, and passes on what it hears.
+
+    A store that is away costs beats and nothing else.
+
+    Args:
+        aside: Where the store is told.
+        calls: What lies there about the chunk.
+        attempt: The attempt.
+        call: How it was called.
+        save_seconds: What must be left of the call when the processes are gone.
+    """
+
+    # Services bill what stands still: workers stop what is to be frozen.
+    freeze_order = 0
+
+    def __init__(
+        self, aside: Aside, calls: CallRecords, attempt: str, call: Invocation, *, save_seconds: float
+    ) -> None:
+        self._aside = aside
+        self._calls = calls
+        self._attempt = attempt
+        self._call = call
+        self._save_seconds = save_seconds
+        self._beat = 0
+        self._newest = Progress()
+        self._begun_with: int | None = None
+        self.stop: Stop | None = None
+
+    @property
+    def most_grace_seconds(self) -> float:
+        """How long the end of the render may take at most."""
+        most = math.inf if self.stop is None else _GRACE_SECONDS[self.stop]
+        return max(0.0, min(most, self._call.left_seconds - self._save_seconds))
+
+    @property
+    def frames_done(self) -> int:
+        """How many frames of the chunk are done, those of earlier attempts included."""
+        return self._newest.frames_done
+
+    @property
+    def frames_made(self) -> int:
+        """How many of them this attempt has made."""
+        return self.frames_done - (self._begun_with or 0)
+
+    def on_frozen(self, order: int) -> None:
+        """Hear that nothing is frozen."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Hear how far the render is."""
+        if self._begun_with is None:
+            self._begun_with = progress.frames_done
+        self._newest = progress
+
+    async def go_on(self) -> None:
+        """Report until cancelled."""
+        while True:
+            self._beat += 1
+            try:
+                await self._aside.do(partial(self._calls.report, self._attempt, self._report()))
+            except OSError as error:
+                _log.warning("%s: the store does not hear how far it is: %s", self._attempt, error)
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    def _report(self) -> RemoteProgress:
+        newest = self._newest
+        return RemoteProgress(
+            beat=self._beat,
+            frames_done=newest.frames_done,
+            message=short_line(newest.message, _LONGEST_MESSAGE),
+            cpu_seconds=round(newest.usage.cpu_seconds, 2),
+            memory_bytes=newest.usage.memory_bytes,
+            io_bytes=newest.usage.io_bytes,
+        )

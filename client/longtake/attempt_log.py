@@ -1,0 +1,146 @@
+"""The log of one attempt: its beginning, and the newest of what came after."""
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from longtake.concurrency import Throttle
+
+# A job's folder of logs may hold 100,000 files, and logs are looked at several times a second.
+_LISTING_SHARE_OF_A_CORE = 0.005
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One file of a log: bytes `[offset, stop)` of all that was printed."""
+
+    path: Path
+    offset: int
+    size: int
+
+    @property
+    def stop(self) -> int:
+        """Where the next segment begins, unless something is left out."""
+        return self.offset + self.size
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes of a log; `offset` is past the place asked for where what lay between is no longer kept."""
+
+    offset: int
+    data: bytes
+
+    @property
+    def stop(self) -> int:
+        """Where the next piece begins."""
+        return self.offset + len(self.data)
+
+
+class AttemptLog:
+    """Reads a log that may be growing, and whose middle may be gone; a file that vanishes meanwhile is a gap.
+
+    `<name>.log` is the head, `<name>.log.<offset>` are the segments after it, each named by the position of its first
+    byte in all that was printed.
+
+    Args:
+        path: The head; it may not be there yet.
+        names: Lists the names in the folder, among them those of the segments; by default from the folder itself.
+    """
+
+    def __init__(self, path: Path, names: Callable[[], Iterable[str]] | None = None) -> None:
+        self.path = path
+        self._names = names or self._names_in_folder
+        self._listing = Throttle(self.segments, share=_LISTING_SHARE_OF_A_CORE)
+        self._newest: Segment | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes were printed so far, kept or not."""
+        return self._look_at_newest().stop
+
+    def segments(self) -> list[Segment]:
+        """Return the head and what is kept after it, in order."""
+        prefix = f"{self.path.name}."
+        texts = (name.removeprefix(prefix) for name in self._names() if name.startswith(prefix))
+        # 18 digits are an exabyte; more is no offset.
+        offsets = sorted({0, *(int(text) for text in texts if text.isascii() and text.isdigit() and len(text) <= 18)})
+        found = [self._segment(offset) for offset in offsets]
+        segments = [segment for segment in found if segment is not None]
+        self._newest = segments[-1] if segments else None
+        return segments
+
+    def read(self, offset: int, most: int) -> Piece:
+        """Return at most so many bytes from the first place at or after `offset` that is kept; none at the end.
+
+        Raises:
+            OSError: A file is there and cannot be read.
+        """
+        piece = Piece(offset, b"")
+        for segment in self._from(offset):
+            if segment.offset > piece.stop:
+                if piece.data:
+                    # A piece has no holes: what lies behind this one comes with the next read.
+                    break
+                piece = Piece(segment.offset, b"")
+            data = _bytes_of(segment, piece.stop, most - len(piece.data))
+            piece = Piece(piece.offset, piece.data + data)
+            if len(piece.data) >= most:
+                break
+        return piece if piece.data else Piece(offset, b"")
+
+    def tail(self, most: int, *, since: int = 0) -> bytes:
+        """Return the newest bytes, at most so many, and none from before a place."""
+        return self.read(max(since, self.size - most), most).data
+
+    def _from(self, offset: int) -> Iterator[Segment]:
+        newest = self._look_at_newest()
+        # Whoever follows a log reads its newest segment, and needs no listing.
+        segments = [newest] if offset >= newest.offset else self.segments()
+        yield from (segment for segment in segments if segment.stop > offset)
+
+    def _look_at_newest(self) -> Segment:
+        """Return the last file of the log, which is mostly the same as before, or the one that begins at its end."""
+        before = self._newest
+        newest = self._segment(before.offset) if before else None
+        while newest and newest.size and (after := self._segment(newest.stop)):
+            newest = after
+        if newest and newest != before:
+            self._newest = newest
+        else:
+            # Nothing new there. Where the disk was full, or segments went by between two looks, it is elsewhere.
+            self._listing.now()
+        return self._newest or Segment(self.path, 0, 0)
+
+    def _segment(self, offset: int) -> Segment | None:
+        path = self.path.with_name(f"{self.path.name}.{offset}") if offset else self.path
+        try:
+            return Segment(path, offset, path.stat().st_size)
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise
+
+    def _names_in_folder(self) -> list[str]:
+        try:
+            return os.listdir(self.path.parent)
+        except OSError as error:
+            if error.errno in _GONE:
+                return []
+            raise
+
+
+def _bytes_of(segment: Segment, offset: int, most: int) -> bytes:
+    """Return bytes of one file from a place in the whole log; none if it is gone."""
+    try:
+        with segment.path.open("rb") as file:
+            file.seek(offset - segment.offset)
+            return file.read(most)
+    except OSError as error:
+        if error.errno in _GONE:
+            return b""
+        raise

@@ -1,0 +1,202 @@
+"""`pause`, `resume` and `cancel`: each may be repeated, and each says what it brought about."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from longtake.cli.formatting import describe_advice, describe_end, describe_stops, parse_chunks, plural
+from longtake.cli.session import ExitCode, exit_code_of_state, run
+from longtake.cli.submit import JobId, Json, launch
+from longtake.cli.terminal import answer, answer_json, say
+from longtake.client import RenderClient
+from longtake.errors import BadJobError, JobEndedError
+from longtake.handle import JobHandle
+from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode
+from longtake.ranges import shown
+
+Wait = Annotated[bool, typer.Option("--wait", help="Return only when it has come about.")]
+
+
+def pause(
+    context: typer.Context,
+    id: JobId,
+    mode: Annotated[
+        PauseMode,
+        typer.Option("--mode", help="What becomes of the chunks that run; of two pauses the harder one holds."),
+    ] = PauseMode.DRAIN,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Start no further chunk until the job is resumed; the mode says what becomes of those that run.
+
+    drain: they finish first, so nothing is rendered twice, and the pause takes as long as they do.
+
+    freeze: their processes stand still at once and later go on where they stood; they keep slots and memory.
+
+    now: their processes end at once; whole frames are kept, and the rest of the chunk is rendered again.
+
+    Example: longtake pause film-1a2b3c4d --mode freeze --wait
+    """
+    end = _steer(context, id, lambda job: job.pause(mode=mode, wait=wait), wait=wait, json=json, mode=mode)
+    raise typer.Exit(exit_code_of_state(end.state) if wait else ExitCode.FINE)
+
+
+def resume(context: typer.Context, id: JobId, wait: Wait = False, json: Json = False) -> None:
+    """Let a paused job go on with what is missing, and one that holds try its failed chunks again.
+
+    Example: longtake resume film-1a2b3c4d
+    """
+    end = _steer(context, id, lambda job: job.resume(wait=wait), wait=wait, json=json)
+    raise typer.Exit(exit_code_of_state(end.state) if wait else ExitCode.FINE)
+
+
+def cancel(context: typer.Context, id: JobId, wait: Wait = False, json: Json = False) -> None:
+    """End a job; it counts as cancelled when none of its processes is left.
+
+    Finished chunks stay, and `longtake retry` goes on from them.
+
+    Example: longtake cancel film-1a2b3c4d --wait
+    """
+    _steer(context, id, lambda job: job.cancel(wait=wait), wait=wait, json=json)
+
+
+def _steer(
+    context: typer.Context,
+    id: str,
+    request: Callable[[JobHandle], Awaitable[JobStatus]],
+    *,
+    wait: bool,
+    json: bool,
+    mode: PauseMode = PauseMode.DRAIN,
+) -> JobStatus:
+    async def work(farm: RenderClient) -> JobStatus:
+        job = farm.job(id)
+        try:
+            return await request(job)
+        except JobEndedError as error:
+            # Asked twice or a moment too late: nothing to do is not a failure.
+            say(str(error))
+            return await job.status()
+
+    status = run(context, work, interrupted=lambda: _left(id, wait=wait))
+    if json:
+        answer_json(status)
+    else:
+        answer(describe_effect(status, mode))
+    return status
+
+
+def _left(id: str, *, wait: bool) -> str:
+    return (
+        f"no longer waiting; {id} was asked and does as it was told: `longtake watch {id}`" if wait else "interrupted"
+    )
+
+
+def describe_effect(status: JobStatus, mode: PauseMode) -> str:
+    """Return where a request has brought a job, in one line; the mode is that of the pause asked for."""
+    if status.state.ended:
+        return describe_end(status)
+    running = plural(status.running_chunks, "chunk")
+    if status.phase is JobPhase.PAUSING:
+        still = (
+            f": {running} {_before_the_pause(status.pause_mode or mode, status.running_chunks)}"
+            if status.running_chunks
+            else ""
+        )
+        return f"{status.id} is pausing{still}"
+    if told := describe_advice(status):
+        return f"{status.id} holds: {told}"
+    if status.state is JobState.PAUSED:
+        frozen = f", {plural(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
+        told = describe_stops(status.remote_stops)
+        return f"{status.id} is paused at {status.progress:g} %{frozen}" + (f": {told}" if told else "")
+    if status.phase is JobPhase.CLEANING_UP:
+        return f"{status.id} is being cancelled: {running} to stop"
+    return f"{status.id} is {status.state}" + (f", {running} rendering" if status.running_chunks else "")
+
+
+def _before_the_pause(mode: PauseMode, count: int) -> str:
+    match mode:
+        case PauseMode.DRAIN:
+            return "finishes first" if count == 1 else "finish first"
+        case PauseMode.FREEZE:
+            return "to freeze"
+        case PauseMode.NOW:
+            return "to stop"
+
+
+def retry(
+    context: typer.Context,
+    id: JobId,
+    chunk: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--chunk",
+            metavar="N",
+            help="Only this failed or skipped chunk, or 3-7, of a job that has not ended; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+    json: Json = False,
+) -> None:
+    """Render what failed once more: finished chunks stay.
+
+    A failed or cancelled job is started again; one that goes on or holds takes up its failed chunks.
+
+    Example: longtake retry film-1a2b3c4d --watch
+    """
+    chunks = parse_chunks(chunk or ())
+
+    async def begin(farm: RenderClient) -> JobHandle:
+        job = farm.job(id)
+        if (await job.status()).state.ended:
+            return await farm.retry(id, chunks=chunks)
+        count = await job.retry_failed(chunks)
+        say(f"{id} takes up {plural(count, 'chunk')} again")
+        return job
+
+    try:
+        launch(context, begin, watch=watch, json=json)
+    except JobEndedError as error:
+        say(str(error))
+        if json:
+            answer_json(run(context, lambda farm: farm.job(id).status()))
+
+
+def skip(
+    context: typer.Context,
+    id: JobId,
+    chunk: Annotated[
+        list[str],
+        typer.Option("--chunk", metavar="N", help="Chunk to leave out, or 3-7; repeatable.", show_default=False),
+    ],
+    allow_gaps: Annotated[
+        bool, typer.Option("--allow-gaps", help="The film may lack them; a job that makes a film needs this.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Leave chunks out of a job that has not ended: they are not rendered, and the job does not wait for them.
+
+    `longtake retry ID --chunk N` takes one back in.
+
+    Example: longtake skip film-1a2b3c4d --chunk 3 --chunk 7-9 --allow-gaps
+    """
+    chunks = parse_chunks(chunk)
+
+    async def work(farm: RenderClient) -> tuple[int, JobStatus]:
+        job = farm.job(id)
+        try:
+            return await job.skip_chunks(chunks, allow_gaps=allow_gaps), await job.status()
+        except JobEndedError as error:
+            # Unlike a pause that comes too late, this cannot have come about by itself.
+            raise BadJobError(str(error)) from error
+
+    count, status = run(context, work)
+    if json:
+        answer_json(status)
+    elif count:
+        answer(f"{id} leaves out {plural(count, 'more chunk')}; left out now: {status.left_out_chunks:,}")
+    else:
+        answer(f"{id} goes on without {shown(chunks)} already")

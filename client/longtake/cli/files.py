@@ -1,0 +1,118 @@
+"""`delete`: what a job wrote is removed from its store, and nothing else."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longtake.cli.formatting import format_bytes, plural
+from longtake.cli.session import ExitCode, run
+from longtake.cli.submit import JobId
+from longtake.cli.terminal import TransferView, answer, one_line, say
+from longtake.client import RenderClient
+from longtake.errors import BadJobError
+from longtake.transfer.delete import Deleted
+from longtake.transfer.fetch import Fetched
+from longtake.transfer.stored_job import StoredJob
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Its store, when Temporal has forgotten the job: s3://bucket/prefix, or a folder.",
+        show_default=False,
+    ),
+]
+
+# Of many lost files, so many are named.
+_MOST_NAMED = 10
+
+
+def fetch(
+    context: typer.Context,
+    id: JobId,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Where to; a folder named after the job when absent.", show_default=False),
+    ] = None,
+    film_only: Annotated[bool, typer.Option("--film-only", help="Nothing but the film.")] = False,
+    logs: Annotated[bool, typer.Option("--logs/--no-logs", help="The logs too, into logs/.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace other files that stand in the way.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Bring home what a job has made, from its bucket or folder; each file is proven by its digest.
+
+    What is there already is not fetched again, so that the same command goes on where one was interrupted.
+
+    Example: longtake fetch film-1a2b3c4d films/
+    """
+    into = folder or Path(id)
+
+    async def work(farm: RenderClient) -> Fetched:
+        with TransferView("fetching") as view:
+            stored = StoredJob(farm.job(id), store)
+            return await stored.fetch(into, film_only=film_only, logs=logs, force=force, tell=view.tell)
+
+    found = run(context, work, interrupted=lambda: "interrupted; the same command fetches the rest")
+    news = (
+        f"{found.new_files:,} of them new ({format_bytes(found.new_bytes)})" if found.new_files else "nothing was new"
+    )
+    if found.files:
+        answer(f"{plural(found.files, 'file')} ({format_bytes(found.size_bytes)}) in {into}; {news}")
+    for sentence in found.lost[:_MOST_NAMED]:
+        say(sentence)
+    if found.lost:
+        say(f"{plural(len(found.lost), 'file')} could not be fetched; `longtake retry {id}` renders what is damaged")
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def delete(
+    context: typer.Context,
+    id: JobId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Remove what an ended job has written: its outputs that still are what it published, its logs and records.
+
+    Files that were changed since, or that other jobs have too, stay and are named; so do inputs, which jobs share.
+    The history in Temporal stays until its retention ends. The same command finishes what was interrupted.
+
+    Example: longtake delete film-1a2b3c4d
+    """
+    where = run(context, lambda farm: StoredJob(farm.job(id), store).check_deletable())
+    if where is None:
+        answer(f"{id} has written nothing")
+        return
+    if not yes:
+        _ask(id, where)
+
+    async def work(farm: RenderClient) -> Deleted:
+        with TransferView("deleting") as view:
+            return await StoredJob(farm.job(id), store).delete(tell=view.tell)
+
+    _tell(id, where, run(context, work, interrupted=lambda: "interrupted; the same command deletes the rest"))
+
+
+def _ask(id: str, where: str) -> None:
+    if not sys.stdin.isatty():
+        raise BadJobError(f"--yes: is missing, and there is nobody here to be asked whether {id} is to be deleted")
+    if not typer.confirm(one_line(f"Delete what {id} wrote to {where}?"), err=True):
+        say("nothing was deleted")
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _tell(id: str, where: str, end: Deleted) -> None:
+    for sentence in end.left[:_MOST_NAMED]:
+        say(f"left: {sentence}")
+    if len(end.left) > _MOST_NAMED:
+        say(f"left: {len(end.left) - _MOST_NAMED:,} more")
+    if end.aside:
+        say(f"left: what was set aside for {id}, in {end.aside}; remove it when nobody misses it")
+    if not end.files and not end.records:
+        answer(f"nothing of {id} is left in {where} to be deleted")
+        return
+    records = f"{plural(end.records, 'file')} of logs and records ({format_bytes(end.record_bytes)})"
+    answer(f"deleted {plural(end.files, 'output')} ({format_bytes(end.size_bytes)}) and {records} from {where}")
+    say(f"the history of {id} stays in Temporal until its retention ends, and inputs stay for other jobs")

@@ -1,0 +1,152 @@
+"""`status` and `list`: where jobs stand."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from longtake.cli.formatting import (
+    PLATFORMS,
+    STATE_STYLES,
+    describe_advice,
+    describe_film,
+    describe_stops,
+    format_bill,
+    format_bytes,
+    format_duration,
+    format_time,
+    state_text,
+    unusual_counts,
+)
+from longtake.cli.session import run
+from longtake.cli.submit import JobId, Json
+from longtake.cli.terminal import answer_json, one_line, say, show, stdout
+from longtake.cli.views import SpeedEstimate, failure_line, running_table
+from longtake.client import RenderClient
+from longtake.models.backends import BackendKind
+from longtake.models.status import JobPhase, JobState, JobStatus
+from longtake.text import plain
+
+# A status is read, not watched: the live view is for long lists.
+_MOST_ROWS = 20
+
+
+def status(context: typer.Context, id: JobId, json: Json = False) -> None:
+    """Show where a job stands, with the chunks that run and those that failed.
+
+    Example: longtake status film-1a2b3c4d --json
+    """
+
+    async def work(farm: RenderClient) -> JobStatus:
+        return await farm.job(id).status()
+
+    found = run(context, work)
+    if json:
+        answer_json(found)
+        return
+    show(facts(found))
+    if found.running and not found.state.ended:
+        show("")
+        width = stdout().width if sys.stdout.isatty() else None
+        show(running_table(found.running, _MOST_ROWS, width=width, whole=True))
+    for failure in found.failures:
+        show(Text(failure_line(failure), style="red"))
+
+
+def list_(
+    context: typer.Context,
+    state: Annotated[JobState | None, typer.Option("--state", help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")] = 100,
+    json: Json = False,
+) -> None:
+    """List jobs, the youngest first.
+
+    Example: longtake list --state running
+    """
+
+    async def work(farm: RenderClient) -> list[JobStatus]:
+        return await farm.list(state=state, limit=limit)
+
+    found = run(context, work)
+    if json:
+        answer_json(found)
+    elif not found:
+        say("no jobs" if state is None else f"no jobs are {state}")
+    else:
+        show(_jobs(found))
+
+
+def facts(status: JobStatus) -> Table:
+    """Return a row for each thing worth knowing of a job."""
+    pace = SpeedEstimate()
+    pace.look(status)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("job", Text(status.id, style="bold"))
+    grid.add_row("name", plain(status.name))
+    grid.add_row("state", Text(state_text(status), style=STATE_STYLES[status.state]))
+    percent = (
+        100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * pace.frames / max(1, status.total_frames))
+    )
+    grid.add_row("progress", f"{percent:.1f} %, {pace.frames:,} of {status.total_frames:,} frames")
+    counts = [f"{status.completed_chunks:,} of {status.total_chunks:,} done", f"{status.running_chunks:,} running"]
+    counts += [f"{status.failed_chunks:,} failed"] if status.failed_chunks else []
+    counts += unusual_counts(status)
+    grid.add_row("chunks", f"{', '.join(counts)} (at most {status.max_parallel:,} at once)")
+    if pace.eta_seconds is not None:
+        grid.add_row("to go", format_duration(pace.eta_seconds))
+    if status.metrics.cpu_seconds:
+        most = (
+            f", at most {format_bytes(status.metrics.peak_memory_bytes)} a chunk"
+            if status.metrics.peak_memory_bytes
+            else ""
+        )
+        grid.add_row("used", f"{format_duration(status.metrics.cpu_seconds)} of CPU time{most}")
+    if status.backend is not BackendKind.LOCAL:
+        grid.add_row("rendered on", PLATFORMS[status.backend])
+    for label, words in (("billed", format_bill(status)), ("stopped", describe_stops(status.remote_stops))):
+        if words is not None:
+            grid.add_row(label, words)
+    for label, when in (("started", status.created_at), ("changed", status.updated_at)):
+        if when is not None:
+            grid.add_row(label, format_time(when))
+    if status.base_dir:
+        grid.add_row("store", plain(status.base_dir))
+    if status.result:
+        grid.add_row("film", plain(describe_film(status.result)))
+    if status.error:
+        grid.add_row("error", Text(one_line(status.error), style="red"))
+    if to_do := describe_advice(status):
+        grid.add_row("to do", Text(to_do, style="yellow"))
+    return grid
+
+
+def _jobs(found: list[JobStatus]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("JOB", overflow="fold", ratio=1)
+    table.add_column("STATE", no_wrap=True)
+    table.add_column("PROGRESS", no_wrap=True, justify="right")
+    table.add_column("CHUNKS", no_wrap=True, justify="right")
+    table.add_column("STARTED", no_wrap=True)
+    for job in found:
+        started = f"{job.created_at.astimezone():%Y-%m-%d %H:%M}" if job.created_at else ""
+        troubles = [f"{job.failed_chunks:,} failed"] if job.failed_chunks else []
+        troubles += [f"{job.frozen_chunks:,} frozen"] if job.frozen_chunks else []
+        troubles += [f"{job.left_out_chunks:,} left out"] if job.left_out_chunks else []
+        table.add_row(
+            job.id,
+            Text(_word(job), style=STATE_STYLES[job.state]),
+            f"{job.progress:.0f} %",
+            f"{job.completed_chunks:,}/{job.total_chunks:,}" + (f" ({', '.join(troubles)})" if troubles else ""),
+            started,
+        )
+    return table
+
+
+def _word(job: JobStatus) -> str:
+    """Return the state as `--state` takes it, with the phases that somebody may want to act on."""
+    acting = job.phase in (JobPhase.PAUSING, JobPhase.HOLDING, JobPhase.CLEANING_UP)
+    return state_text(job) if acting else job.state.value

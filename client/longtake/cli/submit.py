@@ -1,0 +1,196 @@
+"""`submit` and `watch`: starting jobs and following them to their end."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+import yaml
+
+from longtake.allowed_paths import check_roots, roots_from
+from longtake.cli.formatting import describe_end
+from longtake.cli.session import exit_code_of_state, run
+from longtake.cli.terminal import UploadView, answer, answer_json, say
+from longtake.cli.views import View, view_for
+from longtake.client import RenderClient
+from longtake.errors import BadJobError, NotReachableError
+from longtake.handle import JobHandle
+from longtake.jobfile.loader import load_job
+from longtake.models.job import RenderJobSpec
+from longtake.models.status import JobState, JobStatus
+from longtake.names import check_job_id
+
+# A terminal is looked at this often; a look costs the server some 2 ms.
+_LOOK_SECONDS = 0.5
+
+# A server that is restarted or moved is back sooner; then somebody must look.
+_PATIENCE_SECONDS = 600.0
+
+# A worker that is there takes a job within a second.
+_PICKUP_SECONDS = 5.0
+
+
+class Watched(Protocol):
+    """What is needed of a `JobHandle`."""
+
+    id: str
+
+    async def status(self) -> JobStatus:
+        """Return where the job stands."""
+
+
+async def follow(job: Watched, view: View, *, interval_seconds: float = _LOOK_SECONDS) -> JobStatus:
+    """Show the job until it ends; return how it ended.
+
+    Raises:
+        NoSuchJobError: There is no such job.
+        NotReachableError: Temporal did not answer the first look, or for ten minutes.
+    """
+    last: JobStatus | None = None
+    answered, hinted, began = time.monotonic(), False, time.monotonic()
+    with view:
+        while True:
+            try:
+                last = _newer(last, await job.status())
+            except NotReachableError as error:
+                if last is None or time.monotonic() - answered > _PATIENCE_SECONDS:
+                    raise
+                view.note(f"no answer ({error}); the job is safe, and I keep asking")
+            else:
+                answered = time.monotonic()
+                view.show(last)
+                if last.state.ended:
+                    return last
+                if last.state is JobState.PENDING and not hinted and answered - began > _PICKUP_SECONDS:
+                    hinted = True
+                    view.note(f"no worker has planned {job.id} yet; `longtake doctor` shows which workers run")
+            await asyncio.sleep(interval_seconds)
+
+
+def _newer(last: JobStatus | None, now: JobStatus) -> JobStatus:
+    """Return the younger of two looks: without a worker a job shows what it wrote down a while ago."""
+    if last is None or last.updated_at is None or now.updated_at is None or now.state.ended:
+        return now
+    if now.created_at != last.created_at or now.updated_at >= last.updated_at:
+        return now
+    present = {"running": now.running, "running_chunks": now.running_chunks, "frozen_chunks": now.frozen_chunks}
+    return last.model_copy(update=present)
+
+
+JobFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Job file: YAML, JSON, or Helios' job.json.", show_default=False)
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Job id, as `longtake list` shows it.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
+Values = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a value of the job file; dots reach inside: retry.attempts=2.",
+        show_default=False,
+    ),
+]
+
+
+def submit(
+    context: typer.Context,
+    file: JobFile,
+    id: Annotated[str | None, typer.Option("--id", help="Name the job; the same id starts a job once.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow it to its end; the exit code says how it ended.")
+    ] = False,
+    max_parallel: Annotated[
+        int | None, typer.Option("--max-parallel", min=1, max=500, help="Chunks rendered at once.")
+    ] = None,
+    values: Values = None,
+) -> None:
+    """Start a job; its id is printed alone on stdout.
+
+    Inputs of a job whose store is a bucket are handed in to it first, each content once.
+
+    Example: longtake submit film.yaml --watch --set retry.attempts=2
+    """
+    if id is not None:
+        check_job_id(id)
+    job = read(file, values)
+    if max_parallel is not None:
+        job = job.model_copy(update={"max_parallel": max_parallel})
+
+    async def begin(farm: RenderClient) -> JobHandle:
+        with UploadView() as view:
+            return await farm.submit(job, id=id, tell=view.tell)
+
+    launch(context, begin, watch=watch)
+
+
+def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
+    """Follow a job to its end; Ctrl-C leaves it running.
+
+    The exit code says how it ended: 0 completed, 1 failed, 3 cancelled.
+
+    Example: longtake watch film-1a2b3c4d
+    """
+
+    async def work(farm: RenderClient) -> JobStatus:
+        return await follow(farm.job(id), view_for(json=json))
+
+    end = run(context, work, interrupted=lambda: detached(id))
+    if not json:
+        answer(describe_end(end))
+    raise typer.Exit(exit_code_of_state(end.state))
+
+
+def read(file: Path, values: list[str] | None) -> RenderJobSpec:
+    """Return the job of a file with the values of `--set`, if its files lie where jobs may write."""
+    job = load_job(file, overrides=dict(_override(value) for value in values or ()))
+    check_roots(job, roots_from(os.environ))
+    return job
+
+
+def detached(id: str) -> str:
+    """Return what to say when somebody stops looking at a job."""
+    return f"no longer watching; {id} goes on: `longtake watch {id}` shows it again, `longtake cancel {id}` ends it"
+
+
+def launch(
+    context: typer.Context,
+    begin: Callable[[RenderClient], Awaitable[JobHandle]],
+    *,
+    watch: bool,
+    json: bool = False,
+) -> None:
+    """Start a job, print its id or as JSON where it stands, and follow it if that is asked for."""
+    started: list[str] = []
+    view: View = view_for(json=json)
+
+    async def work(farm: RenderClient) -> JobStatus | None:
+        job = await begin(farm)
+        started.append(job.id)
+        if not json:
+            answer(job.id)
+        elif not watch:
+            answer_json(await job.status())
+        return await follow(job, view) if watch else None
+
+    def interrupted() -> str:
+        return detached(started[0]) if started else "interrupted; `longtake list` shows whether the job was started"
+
+    end = run(context, work, interrupted=interrupted)
+    if end is not None:
+        if not json:
+            say(describe_end(end))
+        raise typer.Exit(exit_code_of_state(end.state))
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise BadJobError(f"--set: {text!r} is not KEY=VALUE; write it as in --set retry.attempts=2")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadJobError(f"--set: {text!r} holds no value that YAML can read; quote the value") from error

@@ -1,0 +1,138 @@
+"""The chunks that run now, as Temporal's list of a job's pending activities tells of them."""
+
+from collections.abc import Iterable
+
+from temporalio.api.enums.v1 import PendingActivityState, TimeoutType
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
+from temporalio.converter import DataConverter
+
+from longtake.models.messages import Heartbeat
+from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
+from longtake.names import MEMO_STATUS, RENDER_JOB_WORKFLOW, RENDER_SPAN, STATE
+
+# Somebody paused the activity itself, in Temporal's UI or CLI; its attempt ends as soon as its worker hears of it.
+_PAUSED = (
+    PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
+    PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
+)
+
+
+async def running_chunks(
+    activities: Iterable[PendingActivityInfo], converter: DataConverter, *, job_id: str
+) -> tuple[RunningChunk, ...]:
+    """Return the chunks that are rendered, stand frozen, or wait for their next try."""
+    renders = [activity for activity in activities if activity.activity_type.name == RENDER_SPAN]
+    chunks = [_chunk(activity, await last_heartbeat(activity, converter), job_id) for activity in renders]
+    # Temporal lists activities in no order that would stay.
+    return tuple(sorted(chunks, key=lambda chunk: chunk.chunk))
+
+
+async def last_heartbeat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat | None:
+    """Return the last word of a render, if it has said one."""
+    if not activity.HasField("heartbeat_details"):
+        return None
+    beat: Heartbeat
+    (beat,) = await converter.decode(list(activity.heartbeat_details.payloads), [Heartbeat])
+    return beat
+
+
+def _chunk(activity: PendingActivityInfo, beat: Heartbeat | None, job_id: str) -> RunningChunk:
+    beat = beat or Heartbeat(chunk=_first_chunk(activity.activity_id))
+    error = _why(activity.last_failure) if activity.HasField("last_failure") else ""
+    told = RunningChunk(
+        chunk=beat.chunk, frames=beat.frames, attempt=beat.failures + 1, host=beat.host, waiting=True, error=error
+    )
+    if activity.state in _PAUSED:
+        return told.model_copy(update={"error": _how_to_unpause(activity, job_id)})
+    if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+        # What the heartbeat says else is of the try before.
+        return told
+    return told.model_copy(
+        update={
+            "waiting": False,
+            "frames_done": beat.frames_done,
+            "frozen": beat.frozen != 0,
+            "message": beat.message,
+            "cpu_seconds": beat.cpu_seconds,
+            "memory_bytes": beat.memory_bytes,
+            "io_bytes": beat.io_bytes,
+        }
+    )
+
+
+def _how_to_unpause(activity: PendingActivityInfo, job_id: str) -> str:
+    who = activity.pause_info.manual
+    by = f" by {who.identity}" if who.identity else ""
+    reason = f" ({who.reason})" if who.reason else ""
+    return (
+        f"paused in Temporal{by}{reason}; unpause it in the Temporal UI, or with "
+        f"`temporal activity unpause --workflow-id {job_id} --activity-id {activity.activity_id}`"
+    )
+
+
+def _why(failure: Failure) -> str:
+    # In place of a failure of more than 4,096 bytes, stack trace and all, the server shows one of its own.
+    if failure.HasField("server_failure_info") and failure.HasField("cause"):
+        failure = failure.cause
+    # Temporal's own words, "activity Heartbeat timeout", tell nobody that a worker died.
+    if failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_HEARTBEAT:
+        return "its worker was lost, and another one takes it"
+    return failure.message
+
+
+def _first_chunk(activity_id: str) -> int:
+    """Return the first chunk in an activity's id, such as `chunks-8-15.3`."""
+    digits = activity_id.split(".")[0].split("-")[1:2]
+    return int(digits[0]) if digits and digits[0].isdigit() else 0
+
+
+_ENDED = {
+    WorkflowExecutionStatus.COMPLETED: JobState.COMPLETED,
+    WorkflowExecutionStatus.CANCELED: JobState.CANCELLED,
+    WorkflowExecutionStatus.FAILED: JobState.FAILED,
+    # Killed from outside, not by us: work may have gone on for a moment, but the job is over.
+    WorkflowExecutionStatus.TERMINATED: JobState.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT: JobState.FAILED,
+}
+
+# A list must find jobs that ended before they could write their state down: bad ones, terminated ones.
+_QUERIES = {
+    JobState.PENDING: 'ExecutionStatus="Running"',
+    JobState.RUNNING: f'ExecutionStatus="Running" AND {STATE.name}="running"',
+    JobState.PAUSED: f'ExecutionStatus="Running" AND {STATE.name}="paused"',
+    JobState.COMPLETED: 'ExecutionStatus="Completed"',
+    JobState.FAILED: '(ExecutionStatus="Failed" OR ExecutionStatus="Terminated" OR ExecutionStatus="TimedOut")',
+    JobState.CANCELLED: 'ExecutionStatus="Canceled"',
+}
+
+
+def query_for(state: JobState | None) -> str:
+    """Return the visibility query for jobs in a state."""
+    query = f'WorkflowType="{RENDER_JOB_WORKFLOW}"'
+    return query if state is None else f"{query} AND {_QUERIES[state]}"
+
+
+async def status_of(execution: WorkflowExecution) -> JobStatus:
+    """Return the status that the job last wrote into its memo, corrected by how Temporal says it ended."""
+    written = await execution.memo_value(MEMO_STATUS, None)
+    status = JobStatus.model_validate(written) if written else JobStatus(id=execution.id)
+    status = status.model_copy(update={"created_at": execution.start_time})
+    ended = _ENDED.get(execution.status) if execution.status is not None else None
+    if ended is None or status.state is ended:
+        return status
+    error = status.error
+    if execution.status in (WorkflowExecutionStatus.TERMINATED, WorkflowExecutionStatus.TIMED_OUT):
+        how = "terminated" if execution.status is WorkflowExecutionStatus.TERMINATED else "timed out"
+        error = f"the workflow was {how} in Temporal; `longtake retry {execution.id}` renders what is missing"
+    return status.model_copy(
+        update={
+            "state": ended,
+            "phase": JobPhase.ENDED,
+            "updated_at": execution.close_time,
+            "error": error,
+            "running_chunks": 0,
+            "frozen_chunks": 0,
+        }
+    )

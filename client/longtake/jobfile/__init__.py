@@ -1,0 +1,1 @@
+"""Read job files: YAML, JSON and the `job.json` of Helios."""

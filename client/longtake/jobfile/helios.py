@@ -1,0 +1,112 @@
+"""Helios job files: its `job.json` as a Longtake job, unmodified.
+
+The format is that of Helios' `--emit-job` (packages/infrastructure 0.25.0): camelCase, chunk ids from 0, paths
+relative to the file's folder, one command line a chunk and one to merge. Keys it adds are ignored, as its own
+workers do.
+"""
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import PurePosixPath
+from typing import Any
+
+from longtake.errors import BadJobError
+from longtake.models.fields import ntsc_rate
+from longtake.paths import VIDEO_SUFFIXES, normal
+from longtake.templates import escape, split_command
+from longtake.text import quoted
+
+
+def is_helios(document: Mapping[str, Any]) -> bool:
+    """Tell whether a document is a Helios job rather than one of ours."""
+    chunks = document.get("chunks")
+    first = chunks[0] if isinstance(chunks, list) and chunks else None
+    return {"mergeCommand", "metadata"} <= document.keys() or (isinstance(first, dict) and "startFrame" in first)
+
+
+def from_helios(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Helios job as the keys of `RenderJobSpec`.
+
+    Tokens of a command that are the chunk's output file become `{output}`, so that each attempt writes to a place
+    of its own; everything else is taken literally.
+
+    Raises:
+        BadJobError: A key is missing or has another type than Helios writes.
+    """
+    if document.get("assetsUrl"):
+        raise BadJobError("assetsUrl: asset bundles are not fetched; put the files beside the job file and remove it")
+    metadata = _get(document, "metadata", dict, "metadata")
+    listed = _get(document, "chunks", list, "chunks")
+    job: dict[str, Any] = {
+        "fps": _rate(metadata.get("fps")),
+        "chunks": [_chunk(chunk, f"chunks[{index}]") for index, chunk in enumerate(listed)],
+    }
+    merge = document.get("mergeCommand")
+    if merge:
+        if not isinstance(merge, str):
+            raise BadJobError("mergeCommand: must be text; write the command line that joins the chunks")
+        job |= _merge(_split(merge, "mergeCommand"), [chunk["output"] for chunk in job["chunks"]])
+    return job
+
+
+def _chunk(chunk: object, field: str) -> dict[str, Any]:
+    if not isinstance(chunk, dict):
+        raise BadJobError(f"{field}: must be an object with id, startFrame, frameCount, outputFile and command")
+    output = _get(chunk, "outputFile", str, f"{field}.outputFile")
+    line = _get(chunk, "command", str, f"{field}.command")
+    return {
+        "id": _get(chunk, "id", int, f"{field}.id"),
+        "start": _get(chunk, "startFrame", int, f"{field}.startFrame"),
+        "count": _get(chunk, "frameCount", int, f"{field}.frameCount"),
+        "output": escape(output),
+        "command": [_as_output(token, output) for token in _split(line, f"{field}.command")],
+    }
+
+
+def _merge(command: tuple[str, ...], chunk_outputs: list[str]) -> dict[str, Any]:
+    """Return the merge command, with the film it writes where that can be told from its form."""
+    film = _film(command, chunk_outputs)
+    if film is None:
+        return {"merge_command": [escape(token) for token in command]}
+    return {"merge_command": [_as_output(token, film) for token in command], "output": escape(film)}
+
+
+def _film(command: tuple[str, ...], chunk_outputs: list[str]) -> str | None:
+    """Return the film of `helios merge FILM ...` or `ffmpeg ... FILM`, the two forms Helios writes."""
+    program = PurePosixPath(command[0]).name if command else ""
+    if program == "helios" and len(command) > 2 and command[1] == "merge":
+        return command[2]
+    inputs = {normal(output) for output in chunk_outputs}
+    if program == "ffmpeg":
+        files = [token for token in command[1:] if PurePosixPath(token).suffix.lower() in VIDEO_SUFFIXES]
+        if files and not files[-1].startswith("concat:") and normal(files[-1]) not in inputs:
+            return files[-1]
+    return None
+
+
+def _as_output(token: str, output: str) -> str:
+    return "{output}" if token == output or normal(token or ".") == normal(output) else escape(token)
+
+
+def _rate(fps: object) -> object:
+    """Return the rate; Helios itself cuts it to a whole number, other writers of its format may not."""
+    if not isinstance(fps, float) or not math.isfinite(fps):
+        return fps
+    return str(ntsc_rate(fps) or Fraction(fps).limit_denominator(1001))
+
+
+def _split(line: str, field: str) -> tuple[str, ...]:
+    try:
+        return split_command(line)
+    except BadJobError as error:
+        raise BadJobError(f"{field}: is empty; write the program and its arguments") from error
+
+
+def _get(holder: Mapping[str, Any], key: str, kind: type, field: str) -> Any:
+    value = holder.get(key)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        names = {dict: "an object", list: "a list", int: "a whole number", str: "text"}
+        state = "is missing" if value is None else f"is {quoted(value)}"
+        raise BadJobError(f"{field}: {state}; a Helios job has {names[kind]} here")
+    return value

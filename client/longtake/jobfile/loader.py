@@ -1,0 +1,257 @@
+"""Reading job files: YAML, JSON and Helios' `job.json`, strictly, with one sentence for what is wrong."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from longtake.errors import BadJobError
+from longtake.jobfile.helios import from_helios, is_helios
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkList, ChunkSpec
+from longtake.text import plainly, quoted, sentence, unfit
+
+# A million Helios chunks are some 300 MB; a file beyond that is no job file.
+LARGEST_FILE_BYTES = 512 * 1024 * 1024
+
+
+def read_file(path: Path) -> bytes:
+    """Return what a job file holds.
+
+    Raises:
+        BadJobError: It cannot be read, or is too large to be one.
+    """
+    shown = plainly(str(path), 200)
+    try:
+        if path.is_dir():
+            raise BadJobError(f"{shown}: is a folder; name the job file in it")
+        size = path.stat().st_size
+        if size > LARGEST_FILE_BYTES:
+            raise BadJobError(
+                f"{shown}: has {size / 2**20:,.0f} MiB, and a job file at most {LARGEST_FILE_BYTES // 2**20}; use "
+                "frames instead of a list"
+            )
+        if not path.is_file():
+            raise BadJobError(f"{shown}: is no regular file; write the job into one")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadJobError(f"{shown}: there is no such job file; check the path") from error
+    except OSError as error:
+        raise BadJobError(f"{shown}: cannot be read ({error.strerror}); check its path and permissions") from error
+    except ValueError as error:
+        if isinstance(error, BadJobError):
+            raise
+        raise BadJobError(f"{shown}: is no path ({error}); check it") from error
+
+
+def parse(raw: bytes, name: str) -> dict[str, Any]:
+    """Return the keys and values of a job file's bytes: JSON when its name ends so, else YAML.
+
+    Raises:
+        BadJobError: They are not UTF-8, not YAML or JSON, or not an object.
+    """
+    is_json, name = name.lower().endswith(".json"), plainly(name, 100)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadJobError(f"{name}: is not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+    if not text.strip():
+        raise BadJobError(f"{name}: is empty; see examples/ for job files to start from")
+    try:
+        document = _json(text) if is_json else _yaml(text)
+    except BadJobError:
+        raise
+    except ValueError as error:
+        raise BadJobError(f"{name}: cannot be read, {error}") from error
+    if not isinstance(document, dict):
+        raise BadJobError(f"{name}: holds no job; it must be an object with keys such as name, frames and command")
+    return document
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_without_twins)
+    except json.JSONDecodeError as error:
+        problem = f"{error.msg[0].lower()}{error.msg[1:]}"
+        raise ValueError(f"line {error.lineno}, column {error.colno}: {problem}; mend it there") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply; a job has three levels") from error
+    except ValueError as error:
+        if "digits" in str(error):
+            raise ValueError("a number in it has thousands of digits; mend that number") from error
+        raise
+
+
+def _yaml(text: str) -> object:
+    try:
+        from longtake.jobfile.safe_yaml import load  # noqa: PLC0415  # an extra: services that pass models need no YAML
+    except ImportError as error:
+        raise BadJobError("PyYAML is not installed; install longtake[cli], or write the job as JSON") from error
+    try:
+        return load(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply; a job has three levels") from error
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    together = dict(pairs)
+    if len(together) < len(pairs):
+        twin = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"the key {plainly(twin)} stands twice in one object; keep one of them")
+    return together
+
+
+def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJobSpec:
+    """Return the job that a file describes, with paths relative to the file's folder.
+
+    A list of chunks too long to travel stays in the file: the job then refers to it by path and digest.
+
+    Args:
+        path: YAML, or JSON when it ends in `.json`.
+        overrides: Values that win over the file's, by key; dots reach into sections (`retry.attempts`).
+
+    Raises:
+        BadJobError: The file cannot be read or is no job; the sentence names the field and the fix.
+    """
+    raw = read_file(path)
+    document = parse(raw, path.name)
+    for key, value in (overrides or {}).items():
+        _override(document, key, value)
+    document.setdefault("base_dir", str(path.resolve().parent))
+    document.setdefault("name", "".join(filter(str.isprintable, path.stem)).strip()[:100] or "job")
+    job = read_job(document)
+    if len(json.dumps(job.to_wire())) > LARGEST_INLINE_JOB_BYTES and job.inline_chunks:
+        if any(key.startswith("chunks") for key in overrides or ()):
+            raise BadJobError("chunks: are too many to be set from outside; write them into the job file")
+        job = _referring(job, path, raw)
+    size = len(json.dumps(job.to_wire()))
+    if size > LARGEST_INLINE_JOB_BYTES:
+        raise BadJobError(
+            f"job: takes {size:,} bytes beside its chunks, and {LARGEST_INLINE_JOB_BYTES:,} can travel; shorten env "
+            "and command"
+        )
+    return job
+
+
+def read_job(document: object) -> RenderJobSpec:
+    """Return the job that plain values describe: strictly what a person wrote, leniently what a client sent.
+
+    Raises:
+        BadJobError: One sentence that names the field and the fix.
+    """
+    try:
+        return _read_job(document)
+    except BadJobError:
+        raise
+    except ValidationError as error:
+        # What JSON cannot carry is refused by pydantic's parser as a whole, without a field.
+        invalid = any(details["type"] == "json_invalid" for details in error.errors(include_url=False))
+        raise BadJobError(unfit(document) if invalid else sentence(error)) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadJobError(unfit(document)) from error
+
+
+def _read_job(document: object) -> RenderJobSpec:
+    if not isinstance(document, dict):
+        raise BadJobError("job: must be an object of keys and values, such as name, frames, command and chunk_output")
+    listed = document.get("chunks")
+    if isinstance(listed, list) and len(listed) > MOST_CHUNKS:
+        raise BadJobError(f"chunks: are {len(listed):,}, and a job has at most {MOST_CHUNKS:,}; make them longer")
+    lenient = "contract" in document
+    if is_helios(document):
+        # What is ours may stand beside what is Helios', so that a file can be adapted without being rewritten.
+        ours = {key: document[key] for key in RenderJobSpec.model_fields if key in document and key != "chunks"}
+        document = from_helios(document) | ours
+    if not lenient:
+        # A client says which contract it wrote; then keys unknown here are a newer client's, not a slip.
+        _check_keys(document, RenderJobSpec, "")
+    # JSON mode takes lists for tuples and text for enums, and still no "30" for 30.
+    text = json.dumps(document, allow_nan=False, ensure_ascii=False)
+    return RenderJobSpec.model_validate_json(text.encode(), strict=True)
+
+
+def read_chunk_list(raw: bytes, name: str) -> tuple[ChunkSpec, ...]:
+    """Return the chunks of a job file that a job refers to by path and digest; the rest of the file does not matter.
+
+    Raises:
+        BadJobError: The file holds no list of chunks.
+    """
+    try:
+        document = parse(raw, Path(name).with_suffix(".json").name)
+    except BadJobError:
+        document = parse(raw, Path(name).with_suffix(".yaml").name)
+    listed = from_helios(document)["chunks"] if is_helios(document) else document.get("chunks")
+    # The job itself says what its chunks leave out; here they are only held against the rules for lists.
+    return read_job(
+        {"contract": 1, "chunks": listed, "fps": 1, "command": ["-"], "chunk_output": "{chunk}"}
+    ).inline_chunks
+
+
+def _override(document: dict[str, Any], key: str, value: object) -> None:
+    *sections, last = key.split(".")
+    holder = document
+    for section in sections:
+        inner = holder.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise BadJobError(f"{key}: {section} has no keys of its own; set {section} as a whole")
+        holder = inner
+    holder[last] = value
+
+
+def _referring(job: RenderJobSpec, path: Path, raw: bytes) -> RenderJobSpec:
+    where = path.resolve()
+    reference = ChunkList(path=str(where), sha256=hashlib.sha256(raw).hexdigest(), count=job.chunk_count)
+    first = job.inline_chunks[0]
+    # The job's own templates stay as they are read: they also tell the kind of output without the list.
+    return RenderJobSpec.model_validate(
+        {
+            **job.model_dump(),
+            "chunks": reference,
+            "command": job.command or first.command,
+            "chunk_output": job.chunk_output or first.output,
+        }
+    )
+
+
+def _check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str) -> None:
+    for key, value in document.items():
+        if key not in model.model_fields or key == "contract":
+            nearest = get_close_matches(str(key)[:60], model.model_fields, n=1, cutoff=0.5)
+            known = ", ".join(name for name in model.model_fields if name != "contract")
+            hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {known}"
+            raise BadJobError(f"{where}{plainly(str(key)) or quoted(key)}: is not a key of a job; {hint}")
+        models = [
+            inner for inner, listed in _models(model.model_fields[key].annotation) if listed == isinstance(value, list)
+        ]
+        for index, item in enumerate(value if isinstance(value, list) else [value]):
+            place = f"{where}{key}[{index}]." if isinstance(value, list) else f"{where}{key}."
+            if isinstance(item, dict) and models:
+                _check_keys(item, _meant(item, models, place), place)
+
+
+def _meant(item: Mapping[str, Any], models: Sequence[type[BaseModel]], place: str) -> type[BaseModel]:
+    """Return the model that a section means, where there are several by its `type`."""
+    if len(models) == 1:
+        return models[0]
+    by_type = {model.model_fields["type"].default: model for model in models}
+    given = item.get("type")
+    if not isinstance(given, str) or given not in by_type:
+        state = "is missing" if given is None else f"is {quoted(given)}"
+        raise BadJobError(f"{place}type: {state}; choose {' or '.join(by_type)}")
+    return by_type[given]
+
+
+def _models(annotation: object, *, listed: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
+    """Yield the models that a field may hold, and whether it holds them in a list."""
+    origin = get_origin(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, listed
+    elif origin in (Union, UnionType, Annotated, tuple):
+        for part in get_args(annotation):
+            yield from _models(part, listed=listed or origin is tuple)

@@ -1,0 +1,1 @@
+"""The contract: what crosses the wire between clients, workflows and workers."""

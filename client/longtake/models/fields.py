@@ -1,0 +1,97 @@
+"""Kinds of values that job files hold, with what makes one of them good."""
+
+import re
+from fractions import Fraction
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from longtake.errors import BadJobError
+from longtake.paths import holds_control
+from longtake.templates import split_command
+from longtake.text import plainly, quoted
+
+# No job has more chunks.
+_MOST_FAILURES = 1_000_000
+
+
+def _as_arguments(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return split_command(value)
+        except BadJobError:
+            # The rules say it with the field's name.
+            return ()
+    if isinstance(value, list):
+        # `-crf, 18` needs no quotes; 1.10 does, or it would become 1.1.
+        return tuple(str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value)
+    return value
+
+
+def _as_pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{quoted(value)} is no regular expression ({plainly(str(error))}); mend it") from error
+    return value
+
+
+def _as_line(value: str) -> str:
+    if holds_control(value) or not value.strip():
+        raise ValueError(f"is {quoted(value)}; write one line of text")
+    return value
+
+
+def _as_limit(value: object) -> object:
+    count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_FAILURES
+    share = isinstance(value, str) and re.fullmatch(r"(100|\d{1,2})(\.\d{1,4})?%", value, re.ASCII)
+    if not count and not share:
+        raise ValueError(f"is {quoted(value)}; write a number of chunks, or a share such as 10%")
+    return value
+
+
+Arguments = Annotated[tuple[str, ...], BeforeValidator(_as_arguments)]
+Pattern = Annotated[str, AfterValidator(_as_pattern)]
+# Minus the signal that ended the renderer, as `subprocess` tells it, or what it exited with.
+ProgramExitCode = Annotated[int, Field(ge=-64, le=255)]
+FailureLimit = Annotated[int | str, BeforeValidator(_as_limit)]
+Line = Annotated[str, AfterValidator(_as_line)]
+Seconds = Annotated[float, Field(gt=0, le=60 * 60 * 24 * 365)]
+
+
+class Contract(BaseModel):
+    """A frozen message that an older or a newer Longtake can still read.
+
+    Unknown keys are ignored here, because a newer peer may send more; job *files* are read strictly, by
+    `longtake.jobfile.loader`. New fields always have defaults and none is ever renamed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+def ntsc_rate(value: float) -> Fraction | None:
+    """Return the exact rate that 29.97 and its kind are roundings of: over a long film the rest becomes audible."""
+    if not 0 < value <= 1000 or value.is_integer():
+        return None
+    near = Fraction(round(value * 1.001) * 1000, 1001)
+    return near if near and abs(near - Fraction(value)) < 0.01 else None
+
+
+def _as_rate(value: object) -> object:
+    """Turn what people write for a frame rate into its one spelling, `30` or `30000/1001`."""
+    if value is None:
+        return None
+    if isinstance(value, float):
+        near = ntsc_rate(value)
+        fix = f'"{near}"' if near else "a whole number or a fraction"
+        raise ValueError(f"write {fix} instead of {value}; a rounded rate drifts over a long film")
+    spelled = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(spelled, str) or not re.fullmatch(r"[1-9]\d{0,8}(/[1-9]\d{0,8})?", spelled, re.ASCII):
+        raise ValueError('must be a whole number such as 30 or a fraction such as "30000/1001"')
+    rate = Fraction(spelled)
+    if rate > 1000:
+        raise ValueError("must be at most 1000 frames a second")
+    return str(rate)
+
+
+Rate = Annotated[str, BeforeValidator(_as_rate)]

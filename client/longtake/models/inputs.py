@@ -1,0 +1,111 @@
+"""What renders read: files that travel to the store once, by their content."""
+
+import hashlib
+import json
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from longtake.models.fields import Contract
+from longtake.paths import BOOKKEEPING_FOLDER, holds_control
+from longtake.text import quoted
+
+# In the store's own folder, beside those of jobs; no job may have this id.
+INPUTS = "inputs"
+INPUTS_FOLDER = f"{BOOKKEEPING_FOLDER}/{INPUTS}"
+
+# Hosts read the whole list, and look at each file, before each attempt.
+MOST_INPUTS = 100_000
+
+
+def content_path(sha256: str) -> str:
+    """Return where a store keeps a file that was handed in, by the digest of its content."""
+    return f"{INPUTS_FOLDER}/{sha256}"
+
+
+def manifest_path(sha256: str) -> str:
+    """Return where a store keeps the list of the files of a bundle."""
+    return f"{INPUTS_FOLDER}/{sha256}.json"
+
+
+def check_input_path(path: str) -> None:
+    """Pass a path that leads to a file below a folder, whoever wrote it.
+
+    Raises:
+        ValueError: What is wrong with it and the fix, without the field's name.
+    """
+    if not path.isprintable() and holds_control(path):
+        raise ValueError(f"{quoted(path)} holds a control character such as NUL or a newline; rename the file")
+    if any("\ud800" <= character <= "\udfff" for character in path):
+        raise ValueError(f"{quoted(path)} is not UTF-8; rename the file")
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts:
+        raise ValueError(f"{quoted(path)} leads out of the folder of the inputs; name a file below it")
+    if "" in parts or "." in parts:
+        raise ValueError(f"{quoted(path)} is no plain path; take out empty names and dots")
+    if len(path.encode()) > 1000 or any(len(part.encode()) > 255 for part in parts):
+        raise ValueError(f"{quoted(path)} is longer than file systems allow; shorten it")
+
+
+class InputFile(Contract):
+    """One file that renders read."""
+
+    path: str = Field(description="where renders find it, relative to the folder they run in")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of its content, and its name in the store")
+    size_bytes: int = Field(ge=0)
+    executable: bool = False
+
+
+class InputManifest(Contract):
+    """All files that the renders of a job read; a client hands it in, and every host that renders reads it.
+
+    Nothing about it is believed because it lies in the store: each path is checked again where it is read.
+    """
+
+    files: tuple[InputFile, ...] = Field(max_length=MOST_INPUTS)
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Self:
+        paths: set[str] = set()
+        folders: set[str] = set()
+        for file in self.files:
+            check_input_path(file.path)
+            if file.path in paths:
+                raise ValueError(f"{quoted(file.path)} stands twice among the inputs")
+            paths.add(file.path)
+            folder = file.path.rpartition("/")[0]
+            while folder and folder not in folders:
+                folders.add(folder)
+                folder = folder.rpartition("/")[0]
+        if both := paths & folders:
+            raise ValueError(f"{quoted(min(both))} is a file and a folder among the inputs")
+        return self
+
+    def to_bytes(self) -> bytes:
+        """Return the manifest as it is stored: the same files make the same bytes, and so the same digest."""
+        document = self.model_dump(mode="json", exclude_defaults=True)
+        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+    def bundle(self) -> "InputBundle":
+        """Return what a job says of these files."""
+        return InputBundle(
+            sha256=hashlib.sha256(self.to_bytes()).hexdigest(),
+            files=len(self.files),
+            size_bytes=sum(file.size_bytes for file in self.files),
+        )
+
+
+class InputBundle(Contract):
+    """Files that were handed in to the job's store, by a client for whoever renders.
+
+    ```
+    .longtake/inputs/<sha256>         the content of a file; all jobs of the store share it
+                     <sha256>.json    a manifest: paths, digests and sizes of the files of one bundle
+    ```
+
+    A manifest is handed in after all its files, so that where one stands they do.
+    """
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the manifest")
+    files: int = Field(ge=0, description="how many files")
+    size_bytes: int = Field(ge=0, description="how much they hold together")

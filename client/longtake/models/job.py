@@ -1,0 +1,17 @@
+"""The job: what a job file says, what `RenderClient.submit` takes and what the RenderJob workflow is given."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+from longtake.models.job_fields import JobFields
+from longtake.models.job_rules import check_job
+
+
+class RenderJobSpec(JobFields):
+    """A render job: frames or chunks, the command that renders one, and what becomes of the outputs."""
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Self:
+        check_job(self)
+        return self

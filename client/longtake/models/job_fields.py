@@ -1,0 +1,196 @@
+"""The fields of a render job: frames, chunks, commands, outputs and policies, each with its own bounds."""
+
+import hashlib
+import json
+import math
+from enum import StrEnum
+from fractions import Fraction
+from typing import Annotated, Any, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from longtake.models.backends import (
+    LONGEST_CHUNK_SECONDS,
+    Backend,
+    BackendKind,
+    RemoteBackend,
+    kind_of_backend,
+    remote_backend,
+)
+from longtake.models.fields import Arguments, Contract, FailureLimit, Line, Rate
+from longtake.models.inputs import InputBundle
+from longtake.models.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
+from longtake.paths import OutputKind, kind_of
+
+CONTRACT_VERSION = 1
+
+# ffmpeg, printf patterns and most renderers count frames in a signed 32-bit number.
+LARGEST_FRAME = 2**31 - 1
+MOST_CHUNKS = 1_000_000
+# Temporal terminates a workflow whose input passes 2 MiB; a list this long travels as a file instead.
+LARGEST_INLINE_JOB_BYTES = 200_000
+
+
+class IfExists(StrEnum):
+    """What planning does about files of others where this job wants to write."""
+
+    REFUSE = "refuse"
+    REUSE = "reuse"
+    REPLACE = "replace"
+
+
+class FrameRange(Contract):
+    """The frames of a job, cut into chunks of equal length; the last one may be shorter."""
+
+    first: int = Field(default=0, ge=0, le=LARGEST_FRAME, description="number of the first frame")
+    count: int = Field(ge=1, le=LARGEST_FRAME, description="how many frames the job has")
+    per_chunk: int = Field(default=100, ge=1, le=LARGEST_FRAME, description="frames a chunk")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.first + self.count > LARGEST_FRAME:
+            raise ValueError(f"end beyond {LARGEST_FRAME}, the last number renderers count to; lower first or count")
+        if self.chunk_count > MOST_CHUNKS:
+            raise ValueError(
+                f"make {self.chunk_count:,} chunks, and a job has at most {MOST_CHUNKS:,}; raise per_chunk to at "
+                f"least {-(-self.count // MOST_CHUNKS)}"
+            )
+        return self
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks these frames make."""
+        return -(-self.count // self.per_chunk)
+
+
+class ChunkSpec(Contract):
+    """One chunk of an explicit list; what it leaves out it takes from the job."""
+
+    id: int | None = Field(default=None, ge=0, description="name of the chunk in its own pipeline")
+    start: int = Field(ge=0, le=LARGEST_FRAME, description="number of its first frame")
+    count: int = Field(ge=1, le=LARGEST_FRAME, description="how many frames it has")
+    output: str | None = Field(default=None, description="path of its output")
+    command: Arguments | None = Field(default=None, description="its own command")
+
+
+class ChunkList(Contract):
+    """An explicit chunk list too long to travel: a job file that workers read themselves."""
+
+    path: str = Field(description="job file that holds the list, relative to base_dir")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of that file")
+    count: int = Field(ge=1, le=MOST_CHUNKS, description="how many chunks it holds")
+
+
+def _form_of_chunks(value: object) -> str:
+    return "file" if isinstance(value, dict | ChunkList) else "list"
+
+
+def _form_of_inputs(value: object) -> str:
+    return "bundle" if isinstance(value, dict | InputBundle) else "list"
+
+
+Chunks = Annotated[
+    Annotated[tuple[ChunkSpec, ...], Tag("list")] | Annotated[ChunkList, Tag("file")],
+    Discriminator(_form_of_chunks),
+]
+Inputs = Annotated[
+    Annotated[tuple[str, ...], Tag("list")] | Annotated[InputBundle, Tag("bundle")],
+    Discriminator(_form_of_inputs),
+]
+
+
+class JobFields(Contract):
+    """The fields of a render job and what follows from them; `RenderJobSpec` adds the rules that join them."""
+
+    contract: int = Field(default=CONTRACT_VERSION, ge=1, description="version of this model at the sender")
+    name: Line = Field(default="job", max_length=100, description="what people call the job")
+    frames: FrameRange | None = Field(default=None, description="frames to cut into chunks")
+    chunks: Chunks | None = Field(default=None, description="chunks one by one")
+    fps: Rate | None = Field(default=None, description="frame rate of the outputs")
+    command: Arguments | None = Field(default=None, description="program and arguments that render a chunk")
+    chunk_output: str | None = Field(default=None, description="where a chunk's output is published")
+    output: str | None = Field(default=None, description="the film; absent: no stitch")
+    encode: Arguments = Field(default=(), description="ffmpeg output options for a film of image files")
+    merge_command: Arguments | None = Field(default=None, description="program that joins, instead of Longtake")
+    audio: str | None = Field(default=None, description="sound of the whole film")
+    check: Arguments | None = Field(default=None, description="command that judges the output of a chunk")
+    backend: Backend = Field(default="local", description="where chunks are rendered: local, lambda or cloud_run")
+    max_parallel: int = Field(default=8, ge=1, le=500, description="chunks rendering at once, over all workers")
+    retry: Retry = Retry()
+    on_chunk_failure: FailurePolicy = FailurePolicy.FAIL
+    max_failed_chunks: FailureLimit | None = Field(default=None, description="with `continue`: fail when more did; 10%")
+    allow_gaps: bool = Field(default=False, description="make the film although chunks failed (`continue`)")
+    timeouts: Timeouts = Timeouts()
+    progress: ProgressSpec = ProgressSpec()
+    resume: ResumeUnit = Field(default=ResumeUnit.FRAMES, description="what of an interrupted image sequence is kept")
+    env: dict[str, str] = Field(default={}, description="environment of the renders, beside the allow list")
+    base_dir: str | None = Field(default=None, description="folder that relative paths start from: the store")
+    store: str | None = Field(default=None, description="s3://bucket/prefix, to publish there and not in base_dir")
+    inputs: Inputs = Field(default=(), description="files and folders that renders read, below base_dir")
+    if_exists: IfExists = IfExists.REFUSE
+
+    def failure_limit(self, chunk_count: int) -> int | None:
+        """Return how many chunks may fail before the job does; None when any number may."""
+        limit = self.max_failed_chunks
+        if limit is None or isinstance(limit, int):
+            return limit
+        return int(Fraction(limit.rstrip("%")) * chunk_count / 100)
+
+    @property
+    def inline_chunks(self) -> tuple[ChunkSpec, ...]:
+        """The explicit chunks that the job carries itself; none for frames and for lists in files."""
+        return self.chunks if isinstance(self.chunks, tuple) else ()
+
+    @property
+    def chunk_list(self) -> ChunkList | None:
+        """The file that holds the explicit chunks, if one does."""
+        return self.chunks if isinstance(self.chunks, ChunkList) else None
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks the job has."""
+        if self.frames is not None:
+            return self.frames.chunk_count
+        return self.chunk_list.count if self.chunk_list else len(self.inline_chunks)
+
+    @property
+    def kind(self) -> OutputKind:
+        """What the chunks write, told by the output's name."""
+        first = self.inline_chunks[0].output if self.inline_chunks else None
+        return kind_of(first or self.chunk_output or "")
+
+    @property
+    def backend_kind(self) -> BackendKind:
+        """Where its chunks are rendered."""
+        return kind_of_backend(self.backend)
+
+    @property
+    def chunk_limit_seconds(self) -> float:
+        """How long one try of a chunk may work: what the job says, or less where its backend lives shorter."""
+        return min(self.timeouts.chunk_seconds, LONGEST_CHUNK_SECONDS.get(self.backend_kind, math.inf))
+
+    @property
+    def remote(self) -> RemoteBackend | None:
+        """The settings of its remote backend; None where workers render."""
+        return remote_backend(self.backend)
+
+    @property
+    def rate(self) -> Fraction:
+        """The frame rate as an exact number; jobs that need none count as 1."""
+        return Fraction(self.fps or 1)
+
+    def digest(self) -> str:
+        """Return the identity of the work: two jobs with one digest render the same files the same way."""
+        work = self.model_dump(mode="json", include=_WORK, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(work, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the job as plain JSON values, without what is left at its default."""
+        return self.model_dump(mode="json", exclude_defaults=True) | {"contract": CONTRACT_VERSION}
+
+
+# What decides the outputs. How often to try, how many at once and what to do with failures do not.
+_WORK = {
+    "frames", "chunks", "fps", "command", "chunk_output", "output", "encode", "merge_command", "audio", "check",
+    "env", "base_dir", "store", "inputs",
+}  # fmt: skip

@@ -1,0 +1,423 @@
+"""The rules that join the fields of a job: each broken one is a sentence with the fix in it."""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRunBackend, LambdaBackend, RemoteProtocol
+from longtake.models.inputs import InputBundle, content_path
+from longtake.models.job_fields import LARGEST_FRAME, JobFields
+from longtake.models.policies import Timeouts
+from longtake.paths import BOOKKEEPING_FOLDER, FILM_SUFFIXES, OutputKind, check_path, holds_control, kind_of, normal
+from longtake.templates import COMMAND_WORDS, PATH_WORDS, chunk_words, expand, printf_pattern, reader, used
+from longtake.text import quoted
+
+_SCHEME = "s3://"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
+_FUNCTION = re.compile(r"[A-Za-z0-9:_$-]{1,256}", re.ASCII)
+_REGION = re.compile(r"[a-z0-9-]{1,40}", re.ASCII)
+
+# What people call the thing that lives so long, and for how many seconds.
+_LIVES = {BackendKind.LAMBDA: ("a Lambda", 900), BackendKind.CLOUD_RUN: ("a Cloud Run request", 3600)}
+
+
+def check_elsewhere(job: JobFields) -> None:
+    """Pass a job whose backend, store and inputs fit together.
+
+    Raises:
+        ValueError: `field: what is wrong; the fix`, for the first rule that is broken.
+    """
+    _check_limit(job)
+    _check_backend(job)
+    _check_helios(job)
+    if job.store is not None:
+        _check_store(job.store)
+        _check_what_reaches_a_bucket(job)
+    _check_inputs(job)
+
+
+def _check_limit(job: JobFields) -> None:
+    longest, seconds = LONGEST_CHUNK_SECONDS.get(job.backend_kind), job.timeouts.chunk_seconds
+    # The default is an hour, for hosts of one's own; elsewhere it means as long as may be.
+    if longest is None or seconds <= longest or seconds == Timeouts().chunk_seconds:
+        return
+    what, lives = _LIVES[job.backend_kind]
+    fewer = "frames.per_chunk" if job.frames is not None else "chunks[...].count"
+    raise ValueError(
+        f"timeouts.chunk_seconds: {seconds:g} s is longer than {what} lives ({lives} s, {lives - longest:g} of them "
+        f"kept for publishing); set at most {longest:g}, and render fewer frames a chunk ({fewer})"
+    )
+
+
+def _check_backend(job: JobFields) -> None:
+    match job.remote:
+        case LambdaBackend(function=function, region=region):
+            if function is not None and not _FUNCTION.fullmatch(function):
+                raise ValueError(f"backend.function: {quoted(function)} is no function; write its name or its ARN")
+            if region is not None and not _REGION.fullmatch(region):
+                raise ValueError(f"backend.region: {quoted(region)} is no region; write one as in eu-central-1")
+        case CloudRunBackend(url=url):
+            if url is not None:
+                _check_url("backend.url", url)
+
+
+def _check_url(field: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_url = False
+    if not is_url or holds_control(url) or " " in url:
+        raise ValueError(f"{field}: {quoted(url)} is no absolute URL; write one that starts with https:// or http://")
+    if "@" in parts.netloc:
+        # Not shown: it may be a password.
+        raise ValueError(
+            f"{field}: holds a user name before the host, and job files are no place for such; leave it out"
+        )
+
+
+def _check_helios(job: JobFields) -> None:
+    backend = job.remote
+    if backend is None:
+        return
+    if backend.protocol is not RemoteProtocol.HELIOS:
+        for field, value in (("job_url", backend.job_url), ("lenient", backend.lenient)):
+            if value:
+                raise ValueError(
+                    f"backend.{field}: is for Helios' workers; set backend.protocol to helios, or leave it out"
+                )
+        return
+    if backend.job_url is None:
+        raise ValueError("backend.job_url: is missing; Helios' workers read their job.json from a URL, so give it here")
+    _check_url("backend.job_url", backend.job_url)
+    if job.store is not None:
+        raise ValueError(
+            "store: Helios' workers write to a folder that they share, and never to a bucket; leave store out, or set "
+            "backend.protocol to longtake"
+        )
+    if job.env:
+        raise ValueError("env: does not reach Helios' workers, which run what their job.json says; leave it out")
+
+
+def _check_store(store: str) -> None:
+    bucket, _, prefix = store.removeprefix(_SCHEME).partition("/")
+    if "@" in bucket:
+        # Not shown: it may be a key.
+        raise ValueError("store: holds something before an @, and job files are no place for keys; leave it out")
+    if not store.startswith(_SCHEME):
+        raise ValueError(
+            f"store: {quoted(store)} is no bucket; write s3://bucket/prefix, or name a folder in base_dir instead"
+        )
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
+        raise ValueError(
+            f"store: {quoted(bucket)} is no name of a bucket; write s3://bucket/prefix with 3 to 63 small letters, "
+            "digits, . and -"
+        )
+    if "?" in prefix or "#" in prefix:
+        raise ValueError(f"store: {quoted(store)} has a query; write s3://bucket/prefix and nothing behind it")
+    if holds_control(prefix):
+        raise ValueError("store: holds a control character such as NUL or a newline; take it out")
+    names = prefix.rstrip("/").split("/") if prefix.rstrip("/") else []
+    if any(name in ("", ".", "..") for name in names):
+        raise ValueError(f"store: {quoted(store)} holds an empty name, . or ..; write the prefix without them")
+    if BOOKKEEPING_FOLDER in names:
+        raise ValueError(
+            f"store: {quoted(store)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; choose another"
+        )
+    if len(prefix.encode(errors="replace")) > 500:
+        raise ValueError("store: has a prefix of more than 500 bytes, and keys have 1024 in all; shorten it")
+
+
+def _check_what_reaches_a_bucket(job: JobFields) -> None:
+    """Pass outputs that keys can name, and commands that write where their outputs are taken from."""
+    outputs = {"output": job.output, "chunk_output": job.chunk_output}
+    outputs |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
+    for field, path in outputs.items():
+        if path is not None and (normal(path).startswith(("/", "../")) or normal(path) == ".."):
+            raise ValueError(f"{field}: {quoted(path)} leads out of the store; write a path below it, without / or ..")
+    for field, command in _chunk_commands(job):
+        if not any("{output" in part.replace("{{", "") for part in command):
+            raise ValueError(
+                f"{field}: writes its output in place, and nobody takes it from there to a bucket; put {{output}} "
+                "where the renderer is told what to write, or leave store out"
+            )
+    if job.merge_command is not None and job.output is None:
+        raise ValueError(
+            "merge_command: makes a film that no output names, and nobody takes it to the bucket; add output, and put "
+            "{output} where the program is told what to write"
+        )
+
+
+def _chunk_commands(job: JobFields) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if job.command is not None:
+        yield "command", job.command
+    for index, chunk in enumerate(job.inline_chunks):
+        if chunk.command is not None:
+            yield f"chunks[{index}].command", chunk.command
+
+
+def _check_inputs(job: JobFields) -> None:
+    if not isinstance(job.inputs, tuple):
+        return
+    seen: dict[str, int] = {}
+    for index, name in enumerate(job.inputs):
+        field = f"inputs[{index}]"
+        if not name.strip():
+            raise ValueError(f"{field}: is empty; name a file or a folder below base_dir")
+        if holds_control(name):
+            raise ValueError(f"{field}: holds a control character such as NUL or a newline; rename the file")
+        if name.startswith("~"):
+            raise ValueError(
+                f"{field}: {quoted(name)} starts with ~, which only a shell expands; write the path in full"
+            )
+        if BOOKKEEPING_FOLDER in name.split("/"):
+            raise ValueError(
+                f"{field}: {quoted(name)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; leave it out"
+            )
+        if (before := seen.setdefault(normal(name), index)) != index:
+            raise ValueError(f"{field}: {quoted(name)} stands in inputs[{before}] already; leave it out")
+
+
+_FIX = "give each output a path of its own"
+
+
+def check_outputs_differ(job: JobFields) -> None:
+    """Pass a job whose chunks, film and sound are different files, however their paths are spelled.
+
+    Raises:
+        ValueError: `field: what is wrong; the fix`.
+    """
+    taken: dict[str, str] = {}
+    for field, path in (("output", job.output and expand(job.output, {})), ("audio", job.audio)):
+        if path:
+            _take(taken, job, field, path)
+    if job.frames is not None:
+        for where, field in taken.items():
+            writer = _chunk_that_writes(job, where)
+            if writer is not None:
+                raise ValueError(f"{field}: chunk {writer} writes this file too; {_FIX}")
+    elif job.kind is OutputKind.FRAMES:
+        _check_frames_of_list(job)
+    else:
+        for index, chunk in enumerate(job.inline_chunks):
+            words = chunk_words(index, chunk.start, chunk.start + chunk.count)
+            _take(taken, job, f"chunks[{index}].output", expand(chunk.output or job.chunk_output or "", words))
+
+
+def _take(taken: dict[str, str], job: JobFields, field: str, path: str) -> None:
+    where = _absolute(job, path)
+    if where in taken:
+        raise ValueError(f"{field}: {quoted(path)} is also {taken[where]}; {_FIX}")
+    taken[where] = field
+
+
+def _absolute(job: JobFields, path: str) -> str:
+    return normal(str(PurePosixPath(job.base_dir or "") / path))
+
+
+def _chunk_that_writes(job: JobFields, where: str) -> int | None:
+    """Return the chunk that the template leads to this path, told by the numbers in the path."""
+    frames = job.frames
+    assert frames is not None  # lists are compared one by one
+    template = _absolute(job, job.chunk_output or "")
+    words, pattern = reader(template)
+    match = pattern.fullmatch(where)
+    for word, text in zip(words, match.groups() if match else (), strict=False):
+        number = int(text)
+        frame = number - 1 if word == "stop" else number
+        chunk = number if word == "chunk" else (frame - frames.first) // frames.per_chunk
+        start = frames.first + chunk * frames.per_chunk
+        stop = min(start + frames.per_chunk, frames.first + frames.count)
+        if 0 <= chunk < job.chunk_count and word != "count":
+            values = {**chunk_words(chunk, start, stop), "frame": number}
+            if expand(template, values) == where:
+                return chunk
+    return None
+
+
+def _check_frames_of_list(job: JobFields) -> None:
+    """Compare image sequences by their patterns: a list may have far more frames than chunks."""
+    written: dict[str, list[tuple[int, int, int]]] = {}
+    for index, chunk in enumerate(job.inline_chunks):
+        stop = chunk.start + chunk.count
+        template = _absolute(job, chunk.output or job.chunk_output or "")
+        pattern = printf_pattern(template, chunk_words(index, chunk.start, stop))
+        written.setdefault(pattern, []).append((chunk.start, stop, index))
+    for sequences in written.values():
+        for (_, stop, one), (start, _, other) in pairwise(sorted(sequences)):
+            if start < stop:
+                raise ValueError(
+                    f"chunks[{other}]: writes frame {start} to the same file as chunks[{one}]; cut the chunks so "
+                    "that none overlap"
+                )
+
+
+def check_job(job: JobFields) -> None:
+    """Pass a job whose fields fit together.
+
+    Raises:
+        ValueError: `field: what is wrong; the fix`, for the first rule that is broken.
+    """
+    _check_work(job)
+    _check_failure_limit(job)
+    _check_rate(job)
+    _check_commands(job)
+    _check_paths(job)
+    _check_film(job)
+    check_outputs_differ(job)
+    check_elsewhere(job)
+    _check_environment(job.env)
+
+
+def _check_work(job: JobFields) -> None:
+    if job.frames is None and job.chunks is None:
+        raise ValueError("frames: is missing; give frames to cut into chunks, or an explicit list of chunks")
+    if job.frames is not None and job.chunks is not None:
+        raise ValueError("chunks: stands beside frames; give one of the two")
+    if job.chunks == ():
+        raise ValueError("chunks: is empty; list at least one chunk")
+    if job.command is None and (not job.inline_chunks or any(c.command is None for c in job.inline_chunks)):
+        raise ValueError("command: is missing; write the program and arguments that render one chunk")
+    if job.chunk_output is None and (not job.inline_chunks or any(c.output is None for c in job.inline_chunks)):
+        raise ValueError("chunk_output: is missing; say where a chunk's output goes, as in chunks/{chunk:06}.mp4")
+    seen: set[int] = set()
+    for index, chunk in enumerate(job.inline_chunks):
+        if chunk.id in seen:
+            raise ValueError(f"chunks[{index}].id: {chunk.id} stands twice; give each chunk an id of its own")
+        if chunk.id is not None:
+            seen.add(chunk.id)
+        if chunk.start + chunk.count > LARGEST_FRAME:
+            raise ValueError(f"chunks[{index}]: its frames end beyond {LARGEST_FRAME}; lower start or count")
+
+
+def _check_failure_limit(job: JobFields) -> None:
+    if job.max_failed_chunks is not None and job.on_chunk_failure != "continue":
+        raise ValueError(
+            "max_failed_chunks: is for jobs that go on after a failed chunk; set on_chunk_failure to continue, or "
+            "leave it out"
+        )
+
+
+def _check_rate(job: JobFields) -> None:
+    needs_rate = job.kind is OutputKind.VIDEO or (job.output is not None and job.merge_command is None)
+    if job.fps is None and needs_rate:
+        raise ValueError('fps: is missing; write the frame rate, as in 30 or "30000/1001"')
+
+
+def _check_commands(job: JobFields) -> None:
+    for field, arguments, words in _all_commands(job):
+        if not arguments or not arguments[0].strip():
+            raise ValueError(f"{field}: is empty; write the program and its arguments")
+        if any("\0" in argument for argument in arguments):
+            raise ValueError(f"{field}: holds a NUL character; take it out")
+        known: set[str] = set()
+        for argument in arguments:
+            known |= used(argument, field=field, allowed=words)
+        # Chunks of a list may have fixed outputs, as Helios files do; then the renderer writes in place.
+        if field == "command" and job.frames is not None and not known & {"output", "output_dir"}:
+            raise ValueError(
+                "command: has no {output} or {output_dir}, so that two tries would write one file; put {output} "
+                "where the renderer is told what to write"
+            )
+
+
+def _all_commands(job: JobFields) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    if job.command is not None:
+        yield "command", job.command, COMMAND_WORDS
+    if job.merge_command is not None:
+        yield "merge_command", job.merge_command, ("output",)
+    if job.check is not None:
+        yield "check", job.check, COMMAND_WORDS
+    for index, chunk in enumerate(job.inline_chunks):
+        if chunk.command is not None:
+            yield f"chunks[{index}].command", chunk.command, COMMAND_WORDS
+
+
+def _check_paths(job: JobFields) -> None:
+    for field, path in _paths(job):
+        try:
+            check_path(path)
+        except ValueError as error:
+            raise ValueError(f"{field}: {error}") from error
+    if job.output is not None:
+        used(job.output, field="output", allowed=())
+    if isinstance(job.inputs, InputBundle) and job.store is None:
+        raise ValueError("inputs: are a bundle, which lies in a bucket; name the bucket in store, or list the files")
+    if job.base_dir is not None and holds_control(job.base_dir):
+        raise ValueError("base_dir: holds a control character such as NUL or a newline; take it out")
+    if job.base_dir is not None and not job.base_dir.startswith("/"):
+        raise ValueError(f"base_dir: {quoted(job.base_dir)} is no folder from the root; write one that starts with /")
+    if job.chunk_output is not None:
+        used(job.chunk_output, field="chunk_output", allowed=PATH_WORDS)
+        # What `..` takes back tells no chunks apart.
+        words = used(normal(job.chunk_output), field="chunk_output", allowed=PATH_WORDS)
+        if job.frames is not None and job.chunk_count > 1 and not words & {"chunk", "start", "stop", "last", "frame"}:
+            raise ValueError(
+                "chunk_output: is the same for every chunk; add {chunk}, as in chunks/{chunk:06}.mp4, or {frame}"
+            )
+    for index, chunk in enumerate(job.inline_chunks):
+        if chunk.output is not None:
+            used(chunk.output, field=f"chunks[{index}].output", allowed=PATH_WORDS)
+            if kind_of(chunk.output) is not job.kind:
+                raise ValueError(
+                    f"chunks[{index}].output: is {quoted(chunk.output)}, of the kind {kind_of(chunk.output)}, and "
+                    f"chunks[0] writes {job.kind}; let all chunks write one kind"
+                )
+
+
+def _paths(job: JobFields) -> Iterator[tuple[str, str]]:
+    named = {"output": job.output, "chunk_output": job.chunk_output, "audio": job.audio}
+    named |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
+    if job.chunk_list is not None and job.chunk_list.path != content_path(job.chunk_list.sha256):
+        named["chunks.path"] = job.chunk_list.path
+    for field, path in named.items():
+        if path is not None:
+            yield field, path
+
+
+def _check_film(job: JobFields) -> None:
+    if job.merge_command is not None:
+        _check_merge(job)
+    elif job.output is None:
+        for field, value in (("audio", job.audio), ("encode", job.encode)):
+            if value:
+                raise ValueError(f"{field}: there is no film it could go into; add output")
+    else:
+        _check_join(job, job.output)
+
+
+def _check_merge(job: JobFields) -> None:
+    """Pass a job whose own program makes the film, of whatever kind, and nothing else would have a say in it."""
+    for field, value in (("audio", job.audio), ("encode", job.encode)):
+        if value:
+            raise ValueError(f"{field}: is not for a merge_command, which makes the film alone; leave one of them out")
+    words: set[str] = set()
+    for argument in job.merge_command or ():
+        words |= used(argument, field="merge_command", allowed=("output",))
+    if job.output is None and words:
+        raise ValueError("output: is missing, and merge_command names {output}; say where the film goes")
+    if job.output is not None and not words:
+        raise ValueError("merge_command: has no {output}; put it where the program is told what to write")
+
+
+def _check_join(job: JobFields, output: str) -> None:
+    suffix = PurePosixPath(output).suffix.lower()
+    if suffix not in FILM_SUFFIXES:
+        raise ValueError(f"output: {quoted(output)} is no film; end it in one of {', '.join(sorted(FILM_SUFFIXES))}")
+    if job.kind is OutputKind.FILE:
+        raise ValueError(
+            "output: no film can be made of chunks that are neither video nor {frame} images; name them so, give a "
+            "merge_command, or leave output out"
+        )
+    if job.encode and job.kind is not OutputKind.FRAMES:
+        raise ValueError("encode: is for films of {frame} images, and video is joined as it is; leave it out")
+
+
+def _check_environment(env: dict[str, str]) -> None:
+    for name, value in env.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII) or "\0" in value:
+            raise ValueError(
+                f"env: {quoted(name)} cannot be set; use a name of letters, digits and _, a value without NUL"
+            )

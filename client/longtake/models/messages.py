@@ -1,0 +1,143 @@
+"""What the workflow and its activities tell each other: orders, reports and heartbeats.
+
+Each stays far below 1 KiB whatever the size of the job: activities read the job itself from its folder in the store.
+"""
+
+from pydantic import Field
+
+from longtake.models.fields import Contract
+from longtake.models.job import RenderJobSpec
+from longtake.models.status import ChunkFailure, RemoteStop
+from longtake.ranges import Range
+
+
+class JobRef(Contract):
+    """Where the accepted job lies, for activities that read it."""
+
+    id: str
+    base_dir: str = Field(
+        description="absolute folder, or empty for a bucket; bookkeeping lies in `.longtake/<id>/` below it"
+    )
+    digest: str = Field(description="identity of the work; a folder with another one is not this job's")
+    store: str = Field(default="", description="URL of the store, where it is not the folder `base_dir`")
+
+    @property
+    def store_url(self) -> str:
+        """Where the job publishes: a folder, or `s3://bucket/prefix`."""
+        return self.store or self.base_dir
+
+
+class PlanOrder(Contract):
+    """RenderJob to `plan_job`: accept this job."""
+
+    id: str
+    job: RenderJobSpec
+
+
+class JobPlan(Contract):
+    """`plan_job` to RenderJob: the job is accepted and written down."""
+
+    ref: JobRef
+    chunk_count: int
+    frame_count: int
+    done: tuple[Range, ...] = Field(default=(), description="chunks published before, which stay as they are")
+    search_attributes: bool = Field(default=True, description="the namespace has Longtake's search attributes")
+
+
+class SpanOrder(Contract):
+    """RenderJob to `render_span`: render the chunks `[start, stop)` one after the other."""
+
+    ref: JobRef
+    start: int
+    stop: int
+    failures: int = Field(default=0, description="tries of the first chunk that failed already in this pass")
+
+
+class ChunkBill(Contract):
+    """What a service asks for all attempts so far at a chunk that is not published."""
+
+    chunk: int
+    seconds: float = 0
+    usd: float = 0
+
+
+class SpanReport(Contract):
+    """`render_span` to RenderJob, as its result or in the details of its failure."""
+
+    done: tuple[Range, ...] = Field(default=(), description="published chunks")
+    failed: tuple[Range, ...] = Field(default=(), description="chunks that used up their attempts")
+    failures: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
+    left_failures: int = Field(default=0, description="failed tries of the first chunk given back")
+    rendered: int = Field(default=0, description="chunks that this attempt rendered itself")
+    render_seconds: float = Field(default=0, description="what those took together")
+    cpu_seconds: float = Field(default=0, description="CPU time of their processes")
+    peak_memory_bytes: int = Field(default=0, description="most memory that one of them had")
+    billed_seconds: float = Field(default=0, description="what remote attempts of published chunks are billed for")
+    cost_usd: float = Field(default=0, description="what that costs")
+    open_bills: tuple[ChunkBill, ...] = Field(default=(), description="of failed and stopped chunks; the latest counts")
+    stops: tuple[RemoteStop, ...] = Field(default=(), description="remote attempts that were told to stop")
+
+
+class Heartbeat(Contract):
+    """`render_span` to its own next attempt, and to whoever looks at the job."""
+
+    chunk: int
+    frames: int = 0
+    frames_done: int = 0
+    attempt: int = Field(default=1, description="try of this chunk in this pass")
+    failures: int = Field(default=0, description="failed tries of this chunk in this pass")
+    given_up: tuple[Range, ...] = Field(default=(), description="earlier chunks of the span that failed for good")
+    reasons: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
+    host: str = ""
+    failed_on: tuple[str, ...] = Field(default=(), description="hosts of those failed tries, the latest last")
+    throttled: int = Field(default=0, description="how often the service had no room for it, in a row")
+    avoid: tuple[str, ...] = Field(default=(), description="hosts that should not try it again")
+    given_back: int = Field(default=0, description="how often such a host passed it on")
+    frozen: int = Field(default=0, description="number of the freeze that was carried out; 0 when it runs")
+    billed_seconds: float = Field(default=0, description="what the span's published chunks are billed for")
+    cost_usd: float = Field(default=0, description="what that costs")
+    message: str = Field(default="", max_length=400, description="what the renderer says it is doing")
+    cpu_seconds: float = Field(default=0, description="CPU time of its processes so far")
+    memory_bytes: int = Field(default=0, description="memory of its processes now")
+    io_bytes: int = Field(default=0, description="bytes its processes have read and written so far")
+
+
+class DrainOrder(Contract):
+    """RenderJob to `find_waiting`: say which of these attempts have not begun, or stand frozen."""
+
+    ref: JobRef
+    freeze: int = Field(default=0, description="number of the freeze to look for; 0 when there is none")
+
+
+class WaitingAttempt(Contract):
+    """An activity that no worker has."""
+
+    activity_id: str
+    beat: Heartbeat | None = Field(default=None, description="the last word of the attempt before, if there was one")
+
+
+class DrainReport(Contract):
+    """`find_waiting` to RenderJob: attempts that the job can take back at once, and those that stand frozen."""
+
+    waiting: tuple[WaitingAttempt, ...] = ()
+    frozen: tuple[str, ...] = Field(default=(), description="activity ids of attempts that stand frozen")
+
+
+class StopAgentsOrder(Contract):
+    """RenderJob to `stop_agents`: end what workers that were lost have left at work elsewhere."""
+
+    ref: JobRef
+    chunks: tuple[Range, ...] = Field(description="chunks whose activities have ended without a word of their agents")
+
+
+class StopAgentsReport(Contract):
+    """`stop_agents` to RenderJob."""
+
+    stops: tuple[RemoteStop, ...] = Field(default=(), description="what became of each agent that may have worked")
+
+
+class StitchOrder(Contract):
+    """RenderJob to `stitch_job`: prove all outputs and make the film."""
+
+    ref: JobRef
+    missing: tuple[Range, ...] = Field(default=(), description="chunks that failed and are left out (`allow_gaps`)")

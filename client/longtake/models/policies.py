@@ -1,0 +1,131 @@
+"""Policies of a job: what becomes of failures, how long a try may take, how progress is read, what is kept."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from longtake.models.fields import Contract, Pattern, ProgramExitCode, Seconds
+from longtake.text import quoted
+
+
+class FailurePolicy(StrEnum):
+    """What a job does when a chunk has used up its attempts."""
+
+    FAIL = "fail"
+    CONTINUE = "continue"
+    HOLD = "hold"
+
+
+class Verdict(StrEnum):
+    """What a failure rule makes of a try."""
+
+    RETRY = "retry"
+    ANOTHER_HOST = "another_host"
+    GIVE_UP = "give_up"
+    ACCEPT = "accept"
+
+
+class FailureRule(Contract):
+    """What becomes of tries that end in a certain way; the first rule that fits decides."""
+
+    exit_codes: tuple[ProgramExitCode, ...] = Field(
+        default=(), max_length=256, description="exit codes it is for, minus the signal; none: any but 0"
+    )
+    pattern: Pattern | None = Field(default=None, description="regular expression on the end of the log")
+    then: Verdict = Field(
+        default=Verdict.RETRY,
+        description="retry, another_host, give_up, or accept: the exit code is no failure if the outputs are proven",
+    )
+    wait_seconds: float | None = Field(default=None, ge=0, le=86_400, description="wait before the next try")
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if not self.exit_codes and (self.pattern is None or re.search(self.pattern, "")):
+            raise ValueError("fits every failure; give it exit_codes, or a pattern of words that others lack")
+        if self.wait_seconds is not None and self.then in (Verdict.GIVE_UP, Verdict.ACCEPT):
+            raise ValueError(f"has wait_seconds, and no try follows on {self.then}; leave wait_seconds out")
+        return self
+
+
+class Retry(Contract):
+    """How often a chunk is tried, and what makes another try pointless."""
+
+    attempts: int = Field(default=4, ge=1, le=1000, description="tries of one chunk in one pass")
+    initial_seconds: float = Field(default=1, ge=0, le=86_400, description="wait before the second try")
+    backoff: float = Field(default=2, ge=1, le=100, description="factor on each further wait")
+    max_seconds: float = Field(default=60, ge=0, le=86_400, description="longest wait")
+    job_attempts: int = Field(default=1, ge=1, le=100, description="passes over the chunks that failed")
+    fatal_exit_codes: tuple[int, ...] = Field(default=(), max_length=256, description="exit codes never retried")
+    fatal_patterns: tuple[Pattern, ...] = Field(
+        default=(), max_length=64, description="regular expressions on the end of the log, never retried"
+    )
+    rules: tuple[FailureRule, ...] = Field(default=(), max_length=64, description="what to make of certain failures")
+    same_host: int = Field(default=2, ge=1, le=16, description="failed tries on one host before another one is asked")
+
+    def delay_seconds(self, failures: int) -> float:
+        """Return the wait after this many failed tries of a chunk."""
+        if failures < 1 or self.initial_seconds == 0:
+            return 0.0
+        # The exponent is bounded: 100.0**999 overflows a float.
+        return min(self.max_seconds, self.initial_seconds * self.backoff ** min(failures - 1, 64))
+
+
+class Timeouts(Contract):
+    """Bounds on one try of one chunk."""
+
+    chunk_seconds: Seconds = Field(default=3600, description="longest time one command of a try may take")
+    stall_seconds: Seconds = Field(default=600, description="longest time without progress, CPU time or output")
+    grace_seconds: float = Field(default=10, ge=0, le=3600, description="time between TERM and KILL")
+    linger_seconds: Seconds = Field(default=60, description="longest life of a renderer whose outputs are whole")
+
+
+class ProgressFormat(StrEnum):
+    """Whose way of printing progress is read."""
+
+    AUTO = "auto"
+    FFMPEG = "ffmpeg"
+    BLENDER = "blender"
+    OPENJD = "openjd"
+    REMOTION = "remotion"
+    HELIOS = "helios"
+    NONE = "none"
+
+
+# Named groups that a pattern of `progress.patterns` may have, and what each number means.
+PROGRESS_GROUPS = ("frame", "done", "total", "percent")
+
+
+def _has_groups(pattern: str) -> str:
+    if not set(re.compile(pattern).groupindex) & {"frame", "done", "percent"}:
+        raise ValueError(
+            f"{quoted(pattern)} has no named group that tells how far it is; write one as in "
+            r"'Frame (?P<frame>\d+)', with frame, done or percent"
+        )
+    return pattern
+
+
+def _tells_lines_apart(pattern: str) -> str:
+    if re.search(pattern, ""):
+        raise ValueError(f"{quoted(pattern)} fits every line, and so every try would fail; write words that tell it")
+    return pattern
+
+
+class ProgressSpec(Contract):
+    """How progress is read from what renderers print."""
+
+    format: ProgressFormat = Field(default=ProgressFormat.AUTO, description="whose format; auto knows them all")
+    patterns: tuple[Annotated[Pattern, AfterValidator(_has_groups)], ...] = Field(
+        default=(), max_length=16, description="own regular expressions, with groups frame, done, total or percent"
+    )
+    fatal_patterns: tuple[Annotated[Pattern, AfterValidator(_tells_lines_apart)], ...] = Field(
+        default=(), max_length=16, description="lines that make a try fail whatever its exit code"
+    )
+
+
+class ResumeUnit(StrEnum):
+    """What of an interrupted chunk is kept."""
+
+    FRAMES = "frames"
+    CHUNK = "chunk"

@@ -1,0 +1,189 @@
+"""What a job says of itself: to the `status` query, to lists, and to people."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field, model_validator
+
+from longtake.models.backends import BackendKind
+from longtake.models.fields import Contract
+from longtake.ranges import Range
+
+
+class PauseMode(StrEnum):
+    """How a pause treats what runs; of two pauses the harder one holds.
+
+    `drain` lets running chunks finish. `freeze` stops processes where they stand, to go on bit for bit; they keep
+    their slots. `now` ends them; frames that are verified are kept.
+    """
+
+    DRAIN = "drain"
+    FREEZE = "freeze"
+    NOW = "now"
+
+    def is_harder_than(self, other: "PauseMode") -> bool:
+        """Tell whether this mode overrides the other."""
+        order = list(PauseMode)
+        return order.index(self) > order.index(other)
+
+
+class PauseRequest(Contract):
+    """Argument of the signal `pause`; the signal may also come without one."""
+
+    mode: PauseMode = PauseMode.DRAIN
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        # By hand, `--input '"freeze"'` is what one writes first.
+        return {"mode": value} if isinstance(value, str) else value
+
+
+class SetMaxParallel(Contract):
+    """Argument of the update `set_max_parallel`."""
+
+    max_parallel: int = Field(ge=1, le=500)
+
+
+class RetryFailed(Contract):
+    """Argument of the update `retry_failed`."""
+
+    chunks: tuple[Range, ...] = Field(default=(), description="ranges of failed chunks; none means all of them")
+
+
+class SkipChunks(Contract):
+    """Argument of the update `skip_chunks`."""
+
+    chunks: tuple[Range, ...] = Field(min_length=1, description="ranges of chunks that will not be rendered")
+    allow_gaps: bool = Field(default=False, description="make the film without them")
+
+
+class JobState(StrEnum):
+    """The states of a job as users see them."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the job by itself."""
+        return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+class JobPhase(StrEnum):
+    """What a job is doing, finer than its state."""
+
+    PLANNING = "planning"
+    RENDERING = "rendering"
+    PAUSING = "pausing"
+    HOLDING = "holding"
+    STITCHING = "stitching"
+    CLEANING_UP = "cleaning_up"
+    ENDED = "ended"
+
+
+class ChunkFailure(Contract):
+    """A chunk that used up its attempts: a worker tells the workflow, and the workflow its users."""
+
+    chunk: int = Field(ge=0)
+    start: int = Field(default=0, description="number of its first frame")
+    stop: int = Field(default=0, description="number after its last frame")
+    attempts: int = Field(default=1, description="how often it was tried in this pass")
+    error: str = Field(default="", max_length=4000, description="one sentence, with the lines of the log that matter")
+    host: str = Field(default="", description="where it was tried last")
+    log: str = Field(default="", description="path of the last try's log in the store")
+
+
+class RunningChunk(Contract):
+    """A chunk that is rendered, or waits for its next try, as the activity's heartbeat tells it."""
+
+    chunk: int
+    frames: int = 0
+    frames_done: int = 0
+    attempt: int = 1
+    host: str = ""
+    waiting: bool = Field(default=False, description="it stands in a queue or waits for its next try")
+    error: str = Field(default="", description="what went wrong with the try before this one")
+    frozen: bool = Field(default=False, description="its processes stand where a freeze stopped them")
+    message: str = Field(default="", description="what the renderer says it is doing")
+    cpu_seconds: float = Field(default=0, description="CPU time of its processes so far")
+    memory_bytes: int = Field(default=0, description="memory of its processes now")
+    io_bytes: int = Field(default=0, description="bytes its processes have read and written so far")
+
+
+class RenderJobResult(Contract):
+    """What a completed job has made."""
+
+    output: str | None = Field(default=None, description="absolute path of the film; None without a stitch")
+    sha256: str | None = Field(default=None, description="digest of the film")
+    size_bytes: int | None = None
+    frames: int = Field(default=0, description="frames of the film, or of all chunks")
+    duration_seconds: float | None = Field(default=None, description="length of the film")
+    missing_chunks: tuple[tuple[int, int], ...] = Field(default=(), description="ranges left out by `allow_gaps`")
+
+
+class RemoteStop(Contract):
+    """A remote attempt that was told to stop."""
+
+    chunk: int
+    where: str = Field(default="", description="the function or service")
+    confirmed: bool = Field(default=False, description="the agent has said that nothing of it runs any more")
+    seconds: float = Field(default=0, description="time from the order to stop to that word, or to giving up on it")
+    ends_at: datetime | None = Field(default=None, description="when its platform ends it, where it was not confirmed")
+
+
+class RemoteStops(Contract):
+    """What became of the remote attempts that a job told to stop, since it was last begun or resumed."""
+
+    where: str = Field(default="", description="the function or service")
+    confirmed: int = 0
+    slowest_seconds: float = Field(default=0, description="longest time until a confirmation")
+    unconfirmed_count: int = 0
+    unconfirmed: tuple[RemoteStop, ...] = Field(default=(), max_length=20, description="the first that never answered")
+
+
+class JobMetrics(Contract):
+    """Sums over a job."""
+
+    render_seconds: float = Field(default=0, description="time spent in attempts that succeeded, over all workers")
+    chunk_seconds: float | None = Field(default=None, description="what one chunk took, on average")
+    cpu_seconds: float = Field(default=0, description="CPU time of the processes of those attempts")
+    peak_memory_bytes: int = Field(default=0, description="most memory that the processes of one attempt had")
+    billed_seconds: float = Field(default=0, description="what remote attempts are billed for, failed ones included")
+    cost_usd: float = Field(default=0, description="what that costs, by the workers' price table")
+
+
+class JobStatus(Contract):
+    """One look at a job; the same fields as `longtake status --json`."""
+
+    id: str
+    name: str = ""
+    state: JobState = JobState.PENDING
+    phase: JobPhase = JobPhase.PLANNING
+    pause_mode: PauseMode | None = Field(default=None, description="the pause in force; None when there is none")
+    progress: float = Field(default=0.0, ge=0, le=100, description="per cent of frames; 100 when completed only")
+    total_chunks: int = 0
+    completed_chunks: int = 0
+    failed_chunks: int = 0
+    skipped_chunks: int = Field(default=0, description="published before this run began, and not rendered again")
+    running_chunks: int = 0
+    frozen_chunks: int = Field(default=0, description="chunks whose processes a freeze stopped where they stood")
+    left_out_chunks: int = Field(default=0, description="chunks that were skipped on request and are not in the film")
+    total_frames: int = 0
+    completed_frames: int = 0
+    error: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    result: RenderJobResult | None = None
+    metrics: JobMetrics = JobMetrics()
+    eta_seconds: float | None = Field(default=None, description="time to go, from measured chunks; None when unknown")
+    max_parallel: int = 0
+    backend: BackendKind = BackendKind.LOCAL
+    base_dir: str | None = Field(default=None, description="the store, as the workers see it: a folder or s3:// URL")
+    remote_stops: RemoteStops = RemoteStops()
+    failures: tuple[ChunkFailure, ...] = Field(default=(), description="the first failed chunks, at most 20")
+    running: tuple[RunningChunk, ...] = Field(default=(), description="what is rendered now; told by heartbeats")

@@ -1,0 +1,69 @@
+"""Where chunks and films are written: kinds of output, and the paths that a job may name."""
+
+import unicodedata
+from enum import StrEnum
+from pathlib import PurePosixPath
+
+from longtake.text import quoted
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".avi", ".mxf"})
+FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts"})
+
+BOOKKEEPING_FOLDER = ".longtake"
+
+
+def holds_control(text: str) -> bool:
+    """Tell whether a text has characters that are no text: NUL, newlines and their kind."""
+    return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text)
+
+
+class OutputKind(StrEnum):
+    """What a chunk writes, and so how it is checked."""
+
+    VIDEO = "video"
+    FRAMES = "frames"
+    FILE = "file"
+
+
+def kind_of(output: str) -> OutputKind:
+    """Return how an output of this name, a template or a path, is checked."""
+    if "{frame" in output.replace("{{", ""):
+        return OutputKind.FRAMES
+    if PurePosixPath(output).suffix.lower() in VIDEO_SUFFIXES:
+        return OutputKind.VIDEO
+    return OutputKind.FILE
+
+
+def check_path(path: str) -> None:
+    """Pass a path that can name an output or input file.
+
+    Raises:
+        ValueError: What is wrong with it and the fix, without the field's name.
+    """
+    if not path.strip():
+        raise ValueError("is empty; write a path or leave the key out")
+    if holds_control(path):
+        raise ValueError("holds a control character such as NUL or a newline; take it out")
+    if path.rpartition("/")[2] in ("", ".", ".."):
+        raise ValueError(f"{quoted(path)} names a folder; add a file name")
+    if path.startswith("~"):
+        raise ValueError(f"{quoted(path)} starts with ~, which only a shell expands; write the path in full")
+    if len(path) > 1000 or any(len(part.encode()) > 255 for part in PurePosixPath(path).parts):
+        raise ValueError("is longer than file systems allow; shorten it")
+    if BOOKKEEPING_FOLDER in PurePosixPath(path).parts:
+        raise ValueError(f"{quoted(path)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; choose another folder")
+
+
+def normal(path: str) -> str:
+    """Return one spelling for paths that differ in `./` and `a/../` only; links are a worker's to resolve."""
+    parts: list[str] = []
+    for part in PurePosixPath(path).parts:
+        if part.startswith("//"):
+            # POSIX lets two slashes mean something else; no system that renders does.
+            parts.append("/")
+        elif part == ".." and parts and parts[-1] != "..":
+            # Above the root is the root.
+            parts = parts[:1] if parts == ["/"] else parts[:-1]
+        else:
+            parts.append(part)
+    return str(PurePosixPath(*parts))

@@ -1,0 +1,150 @@
+"""The `{...}` words of a job file: which are known where, and what they become."""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from string import Formatter
+
+from longtake.errors import BadJobError
+from longtake.text import plainly, quoted
+
+COMMAND_WORDS = ("chunk", "start", "stop", "last", "count", "output", "output_dir")
+PATH_WORDS = ("chunk", "start", "stop", "last", "count", "frame")
+
+_NUMBERS = frozenset({"chunk", "start", "stop", "last", "count", "frame"})
+# A width of more than 20 digits is a slip of the finger; unbounded it would be a way to fill memory.
+_WIDTH = re.compile(r"0?(1?\d|20)?", re.ASCII)
+
+
+def chunk_words(index: int, start: int, stop: int) -> dict[str, int | str]:
+    """Return what the words of a chunk stand for, but for those of its outputs."""
+    return {"chunk": index, "start": start, "stop": stop, "last": stop - 1, "count": stop - start}
+
+
+def used(template: str, *, field: str, allowed: tuple[str, ...]) -> frozenset[str]:
+    """Return the words that a template uses.
+
+    Raises:
+        BadJobError: A brace is unmatched, or a word or its format is not known here.
+    """
+    return frozenset(word for _, word, _ in _parts(template, field, allowed) if word)
+
+
+def expand(template: str, values: Mapping[str, int | str]) -> str:
+    """Return the template with its words replaced; `{{` and `}}` become single braces."""
+    text = []
+    for literal, word, width in _parts(template, "template", tuple(values)):
+        text.append(literal)
+        if word:
+            text.append(format(values[word], width))
+    return "".join(text)
+
+
+def escape(text: str) -> str:
+    """Return a template that expands to this very text."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def printf_pattern(template: str, values: Mapping[str, int | str]) -> str:
+    """Return the template with `{frame:06}` in the form that ffmpeg and most renderers read, `%06d`."""
+    text = []
+    for literal, word, width in _parts(template, "template", (*values, "frame")):
+        text.append(literal.replace("%", "%%"))
+        if word == "frame":
+            text.append(f"%{width}d")
+        elif word:
+            text.append(format(values[word], width).replace("%", "%%"))
+    return "".join(text)
+
+
+def reader(template: str) -> tuple[tuple[str, ...], re.Pattern[str]]:
+    """Return a pattern for the texts that a template makes of numbers, and the word that each group stands for."""
+    words, pattern = [], ""
+    for literal, word, _ in _parts(template, "template", PATH_WORDS):
+        pattern += re.escape(literal)
+        if word:
+            words.append(word)
+            pattern += "( *[0-9]{1,20})"
+    return tuple(words), re.compile(pattern)
+
+
+def _parts(template: str, field: str, allowed: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise BadJobError(
+            f"{field}: a single brace stands in {quoted(template)}; write {{{{ or }}}} for a literal brace"
+        ) from error
+    found = []
+    for literal, word, width, conversion in parts:
+        if word is not None:
+            _check_word(word, field, allowed)
+            if conversion or (width and not (word in _NUMBERS and _WIDTH.fullmatch(width))):
+                raise BadJobError(
+                    f"{field}: {{{word}}} takes only a width such as {{frame:06}}, for numbers; "
+                    f"take the rest out of {quoted(template)}"
+                )
+        found.append((literal, word or "", width or ""))
+    return found
+
+
+def _check_word(word: str, field: str, allowed: tuple[str, ...]) -> None:
+    if word in allowed:
+        return
+    nearest = get_close_matches(word[:60], allowed, n=1)
+    hint = "write {{ for a literal brace"
+    if nearest:
+        hint = f"did you mean {{{nearest[0]}}}?"
+    elif allowed:
+        hint = "it can hold " + ", ".join(f"{{{name}}}" for name in allowed)
+    raise BadJobError(f"{field}: the placeholder {{{plainly(word)}}} is not known here; {hint}")
+
+
+# JavaScript's `\s`. Python's str.isspace differs both ways: it has U+001C-001F and U+0085, and lacks U+FEFF.
+_SPACES = frozenset(
+    "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+
+
+def split_command(text: str) -> tuple[str, ...]:
+    r"""Return the arguments of a command line; no shell is involved and nothing is expanded.
+
+    A backslash makes the next character literal everywhere, inside quotes too; quotes only group; an unterminated
+    quote reaches to the end. `shlex.split` decides each of these differently, and job files written for
+    Helios rely on them.
+
+    Raises:
+        BadJobError: The text is empty or blank.
+    """
+    arguments: list[str] = []
+    token: list[str] = []
+    quote = ""
+    in_token = escaped = False
+    for character in text:
+        if escaped:
+            token.append(character)
+            escaped = False
+            in_token = True
+        elif character == "\\":
+            escaped = True
+        elif quote:
+            if character == quote:
+                quote = ""
+            else:
+                token.append(character)
+        elif character in "'\"":
+            quote = character
+            in_token = True
+        elif character in _SPACES:
+            if in_token:
+                arguments.append("".join(token))
+                token, in_token = [], False
+        else:
+            token.append(character)
+            in_token = True
+    if in_token:
+        arguments.append("".join(token))
+    if not text.strip("".join(_SPACES)):
+        raise BadJobError("command: is empty; write the program and its arguments")
+    return tuple(arguments)

@@ -1,0 +1,186 @@
+"""Pydantic's errors as sentences that name the field and the fix."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+# Tags of unions and markers of dict keys: words of ours and pydantic's, not of the file.
+_NOT_FIELDS = frozenset({"list", "file", "bundle", "lambda", "cloud_run", "[name]", "[key]"})
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "an object of keys and values",
+    "model_type": "an object of keys and values",
+    "model_attributes_type": "an object of keys and values",
+}
+
+_BOUNDS = {
+    "greater_than_equal": ("make it at least {}", "ge"),
+    "greater_than": ("make it more than {}", "gt"),
+    "less_than_equal": ("make it at most {}", "le"),
+    "less_than": ("make it less than {}", "lt"),
+    "string_too_short": ("write at least {} characters", "min_length"),
+    "string_too_long": ("shorten it to {} characters", "max_length"),
+    "string_pattern_mismatch": ("write what matches {}", "pattern"),
+}
+
+# How files spell what Python spells differently.
+_SPELLED = {"None": "null", "True": "true", "False": "false"}
+
+
+# Far deeper than any job, far below what stops Python's and pydantic's parsers.
+_DEEPEST = 20
+
+_TOO_LARGE = 10**100
+
+
+def sentence(error: ValidationError) -> str:
+    """Return the first thing that is wrong, as `field: what is wrong; the fix`."""
+    details = error.errors(include_url=False)[0]
+    field = _field(details)
+    problem = _problem(details)
+    return f"{field}: {problem}" if field else problem
+
+
+def plainly(text: str, most: int = 60) -> str:
+    """Return foreign text as a part of one line: cut, and without what would move a cursor."""
+    cut = text if len(text) <= most else f"{text[: most - 3]}..."
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in cut)
+
+
+def quoted(value: object, most: int = 60) -> str:
+    """Return a value of a job file as it is shown in a sentence."""
+    spelled = repr(value)
+    return _SPELLED.get(spelled) or plainly(spelled, most)
+
+
+def unfit(value: object, field: str = "") -> str:
+    """Return a sentence about the first thing in a document that JSON, or a job, cannot hold."""
+    return next(_unfit(value, field), "job: cannot be written as JSON; use text, numbers, lists and objects only")
+
+
+def _unfit(value: object, field: str) -> Iterator[str]:
+    where = field or "job"
+    if field.count(".") + field.count("[") > _DEEPEST:
+        yield f"{plainly(where)}: is nested too deeply; a job has three levels"
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str | int | float | None):
+                yield f"{where}: the key {quoted(key)} is no text; put it in quotes"
+            name = plainly(str(key))
+            yield from _unfit(inner, f"{field}.{name}" if field else name)
+            yield from _unfit_text(str(key), f"{where}: the key")
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _unfit(inner, f"{field}[{index}]")
+    elif isinstance(value, str):
+        yield from _unfit_text(value, f"{where}:")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{where}: is {value}; write a finite number"
+    elif isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        yield f"{where}: is a number of more digits than anything here can have; write a smaller one"
+    elif not isinstance(value, int | float | None):
+        yield f"{where}: is {quoted(value)}, which JSON cannot carry; write it as text or number"
+
+
+def _unfit_text(text: str, start: str) -> Iterator[str]:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        yield f"{start} {quoted(text)} holds half a character; write it anew, in UTF-8"
+
+
+def _field(details: ErrorDetails) -> str:
+    text = ""
+    for part in details["loc"]:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part not in _NOT_FIELDS:
+            text += f".{plainly(part)}" if text else plainly(part)
+    return text
+
+
+def _problem(details: ErrorDetails) -> str:
+    kind, context = details["type"], details.get("ctx", {})
+    got = quoted(details["input"])
+    if kind in ("value_error", "assertion_error"):
+        return str(context["error"])
+    if kind == "missing":
+        return "is missing; add it"
+    if kind == "string_type" and isinstance(details["input"], int | float):
+        return f'is {got}; write text, as in "{got}"'
+    if kind in _EXPECTED:
+        return f"is {got}; write {_EXPECTED[kind]}"
+    if kind in ("literal_error", "enum"):
+        return f"is {got}; choose {context['expected']}"
+    if kind == "too_long":
+        return f"has {context['actual_length']} entries; keep {context['max_length']} of them"
+    if kind in _BOUNDS:
+        fix, key = _BOUNDS[kind]
+        bound = context[key]
+        return f"is {got}; {fix.format(int(bound) if isinstance(bound, float) and bound.is_integer() else bound)}"
+    return f"is {got}; {details['msg'][0].lower()}{details['msg'][1:]}"
+
+
+# Escape sequences first (CSI, OSC and other strings, two-character ones), then what is left of control characters.
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)|\x1b[ -/]*[0-~]?"
+    r"|\x9b[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+_REDACTED_ENV = re.compile(r"(\s*\"?openjd_redacted_env:\s*)(.*)", re.DOTALL)
+_MASK = "********"
+# Of shorter values every second line would be full.
+_SHORTEST_SECRET = 4
+# A program that declares secrets without end must not fill the memory.
+_MOST_SECRETS = 256
+
+
+def plain(text: str) -> str:
+    """Return a line without escape sequences and control characters, which could rule a terminal; tabs stay."""
+    return text if text.isascii() and text.isprintable() else _CONTROL.sub("", text)
+
+
+def short_line(text: str, most: int) -> str:
+    """Return text as one plain line cut in its middle: what went wrong stands at the beginning and at the end."""
+    line = plain(" ".join(text.split()))
+    return line if len(line) <= most else f"{line[: most // 2 - 5]} ... {line[len(line) - (most - most // 2) :]}"
+
+
+class Redactor:
+    """Masks the values that a program declared with OpenJD's `openjd_redacted_env: NAME=VALUE`, from then on."""
+
+    def __init__(self) -> None:
+        self._secrets: set[str] = set()
+
+    def mask(self, line: str) -> str:
+        """Return a plain line as it may be shown, and learn from it what else may not."""
+        if "openjd_redacted_env:" in line and (declared := _REDACTED_ENV.fullmatch(line)):
+            name, equals, value = _declaration(declared[2]).partition("=")
+            self._learn(value)
+            return f"{declared[1]}{name}={_MASK}" if equals else f"{declared[1]}{_MASK}"
+        for secret in self._secrets:
+            line = line.replace(secret, _MASK)
+        return line
+
+    def _learn(self, value: str) -> None:
+        for part in (value, *value.splitlines()):
+            if len(part := plain(part).strip()) >= _SHORTEST_SECRET and len(self._secrets) < _MOST_SECRETS:
+                self._secrets.add(part)
+
+
+def _declaration(text: str) -> str:
+    """Return `NAME=VALUE`, which may be written as a JSON string."""
+    try:
+        decoded = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return decoded if isinstance(decoded, str) else text

@@ -1,0 +1,1 @@
+"""Move the files of jobs between this host and their store: inputs up, results down, and all of it away."""

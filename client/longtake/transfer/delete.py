@@ -1,0 +1,187 @@
+"""Removing what a job wrote, and nothing else."""
+
+import os
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from longtake.models.job import RenderJobSpec
+from longtake.stores.job_records import (
+    ASIDE,
+    FILM,
+    JOB_FILE,
+    LIST_FILE,
+    JobRecords,
+    PublishedFile,
+    Record,
+    find_publishers,
+    is_as_published,
+    is_plain_path,
+    path_in_store,
+)
+from longtake.stores.store import Store, map_parallel
+from longtake.transfer.progress import OnProgress, ProgressCounter, store_of
+
+# Read first by who looks for a job, and so removed last: in this order.
+_LAST = (f"{FILM}.json", LIST_FILE, JOB_FILE)
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What was removed.
+
+    Args:
+        files: How many published files.
+        size_bytes: How many bytes they had.
+        records: How many files of the bookkeeping, logs included.
+        record_bytes: How many bytes those had.
+        left: Sentences on what stays although the job names it, because it is not the job's or not its alone.
+        aside: The folder with what was set aside for the job, if there is anything in it.
+    """
+
+    files: int = 0
+    size_bytes: int = 0
+    records: int = 0
+    record_bytes: int = 0
+    left: tuple[str, ...] = ()
+    aside: str | None = None
+
+
+def delete_job(
+    url: str,
+    job_id: str,
+    *,
+    job: RenderJobSpec | None = None,
+    tell: OnProgress = lambda _: None,
+    stop: threading.Event | None = None,
+) -> Deleted:
+    """Remove the files that a job has published, then its bookkeeping; it must have ended. Blocking.
+
+    A file goes if it still is what the job published and no other job of the store has published it too. Inputs stay,
+    because jobs share them, and so does what was set aside. Safe to repeat: a call that was cut off is finished by
+    the next one.
+
+    Args:
+        url: The job's store.
+        job_id: The job.
+        job: The job by a source that is trusted more than its store; only files that it names are removed from
+            outside the store.
+        tell: Hears how far it is.
+        stop: Ends it between two files when it is set.
+
+    Raises:
+        StoreUnusableError: Something could not be looked at or removed; its record is still there.
+    """
+    with store_of(url, stop) as store:
+        return _Deletion(JobRecords(store, job_id), job, ProgressCounter(tell, stop)).run()
+
+
+class _Deletion:
+    """One call of `delete_job`."""
+
+    def __init__(self, records: JobRecords, job: RenderJobSpec | None, counter: ProgressCounter) -> None:
+        self._records = records
+        self._store = records.store
+        self._job = job
+        self._counter = counter
+        self._left: list[str] = []
+
+    def run(self) -> Deleted:
+        published = [*self._records.finished_records(), *self._records.open_claims()]
+        files = self._believed(published)
+        self._counter.add(files=len(files), size_bytes=sum(file.size_bytes for file in files.values()))
+        makers = find_publishers(files, self._store, but=self._records.job_id)
+        gone = map_parallel(self._store, lambda file: self._remove(file, makers.get(file.path)), files.values())
+        if self._store.is_local:
+            _remove_emptied(Path(self._store.url), {os.path.dirname(file.path) for file in files.values()})
+        count, size = self._remove_bookkeeping()
+        aside = self._records.aside_dir
+        return Deleted(
+            files=sum(size is not None for size in gone),
+            size_bytes=sum(size or 0 for size in gone),
+            records=count,
+            record_bytes=size,
+            left=tuple(self._left),
+            aside=aside if self._store.names(aside) else None,
+        )
+
+    def _believed(self, records: Iterable[Record]) -> dict[str, PublishedFile]:
+        """Return the files that may be removed if they are what the records say."""
+        believed: dict[str, PublishedFile] = {}
+        trusted: frozenset[str] | None = None
+        for record in records:
+            if record.publication is None:
+                self._left.append(f"{record.location} is no record that can be read, and what it named is not known")
+            for file in record.files:
+                if path_in_store(self._store, file.path) is None:
+                    if trusted is None:
+                        trusted = frozenset(self._records.output_locations(self._job) if self._job else ())
+                    if not (self._store.is_local and is_plain_path(file.path) and file.path in trusted):
+                        self._left.append(f"{file.path} lies outside the store")
+                        continue
+                believed[file.path] = file
+        return believed
+
+    def _remove(self, file: PublishedFile, maker: str | None) -> int | None:
+        """Return how many bytes a file had that was removed; None where none was."""
+        self._counter.add()
+        there = self._store.stat(file.path)
+        removed = None
+        if there is not None and maker is not None:
+            self._left.append(f"{file.path} is a file of job {maker} too")
+        elif there is not None and not is_as_published(self._store, there, file):
+            self._left.append(f"{file.path} is not what the job published")
+        elif there is not None:
+            self._store.remove(file.path)
+            removed = there.size_bytes
+        self._counter.add(done_files=1, done_bytes=file.size_bytes)
+        return removed
+
+    def _remove_bookkeeping(self) -> tuple[int, int]:
+        folder, count, size = self._records.path, 0, 0
+        for name in list(self._store.folders(folder)):
+            if name != ASIDE:
+                files, bytes_of_them = _measured(self._store, f"{folder}/{name}")
+                self._store.remove_all(f"{folder}/{name}")
+                count, size = count + files, size + bytes_of_them
+        found = {file.name: file for file in self._store.files(folder)}
+        for name in sorted(found, key=lambda name: (_LAST.index(name) if name in _LAST else -1, name)):
+            self._counter.add()
+            self._store.remove(found[name].location)
+            count, size = count + 1, size + found[name].size_bytes
+        if not self._store.names(self._records.aside_dir):
+            # What no listing shows: uploads and files that were begun and never ended.
+            self._store.remove_all(folder)
+        if self._store.is_local:
+            with suppress(OSError):
+                # Not empty: there are other jobs.
+                os.rmdir(os.path.dirname(folder))
+        return count, size
+
+
+def _measured(store: Store, folder: str) -> tuple[int, int]:
+    """Return how many files are in a folder and in those below it, and how many bytes they have."""
+    count = size = 0
+    for file in store.files(folder):
+        count, size = count + 1, size + file.size_bytes
+    for name in store.folders(folder):
+        files, bytes_of_them = _measured(store, f"{folder}/{name}")
+        count, size = count + files, size + bytes_of_them
+    return count, size
+
+
+def _remove_emptied(base: Path, folders: Iterable[str]) -> None:
+    """Remove folders that were emptied, and those above them that are empty then, up to the store and not itself."""
+    for folder in sorted(map(Path, folders), key=lambda folder: len(folder.parts), reverse=True):
+        place = folder
+        while base in place.parents:
+            try:
+                place.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                # Not empty.
+                break
+            place = place.parent

@@ -1,0 +1,326 @@
+"""Bringing home what a job has published."""
+
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from longtake.errors import BadJobError, LongtakeError
+from longtake.models.job import RenderJobSpec
+from longtake.stores.directory import DirectoryStore, file_digest
+from longtake.stores.job_records import FILM, LOGS, JobRecords, PublishedFile, is_plain_path, path_in_store
+from longtake.stores.store import Store, StoreError, map_parallel
+from longtake.transfer.progress import OnProgress, ProgressCounter, store_of
+
+# Folders of files that are not whole yet.
+_COMING = ".longtake-fetch-"
+
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file of a store and its place here.
+
+    Args:
+        location: The file.
+        target: Its place.
+        size_bytes: How many bytes it has.
+        sha256: Digest of its content; logs, which grow, have none.
+        modified_ns: When a log was written last, which its file here shows too.
+    """
+
+    location: str
+    target: Path
+    size_bytes: int
+    sha256: str | None = None
+    modified_ns: int = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it has arrived before."""
+        try:
+            status = self.target.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if status.st_size != self.size_bytes or not self.target.is_file():
+            return False
+        if self.sha256 is None:
+            return status.st_mtime_ns == self.modified_ns
+        return file_digest(self.target) == self.sha256
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether something stands at its place that must not be lost; an older state of the same log may be."""
+        return self.sha256 is not None and os.path.lexists(self.target)
+
+
+@contextmanager
+def download_folder(folder: Path) -> Iterator[Path]:
+    """Make the folder, and in it one for files that are not whole yet, which is gone at the end.
+
+    Raises:
+        BadJobError: The folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        place = Path(tempfile.mkdtemp(prefix=f"{_COMING}{os.getpid()}-", dir=folder))
+    except OSError as error:
+        raise BadJobError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def download_file(store: Store, arrival: Download, place: Path, *, force: bool) -> None:
+    """Bring a file to its place, proven by its digest.
+
+    Args:
+        store: Where it is.
+        arrival: The file.
+        place: A folder for files that are not whole yet.
+        force: Replace what stands at its place.
+
+    Raises:
+        FileNotFoundError: It is not in the store.
+        StoreError: It has another content there.
+        BadJobError: Its place cannot be written, or another file stands there.
+    """
+    coming = place / secrets.token_hex(8)
+    found = store.bring(arrival.location, coming, sha256=arrival.sha256)
+    if found != coming:
+        # A directory store gives the file itself, and believes what is in it.
+        digest = _copy(found, coming)
+        if arrival.sha256 not in (None, digest):
+            raise StoreError("has another content than was published", arrival.location)
+    if arrival.modified_ns:
+        os.utime(coming, ns=(arrival.modified_ns, arrival.modified_ns))
+    try:
+        arrival.target.parent.mkdir(parents=True, exist_ok=True)
+        if force or arrival.sha256 is None:
+            coming.replace(arrival.target)
+        elif not DirectoryStore(place).put(coming, str(arrival.target)):
+            raise conflict_error(arrival.target)
+    except OSError as error:
+        raise BadJobError(f"{arrival.target} cannot be written ({error.strerror}); name another folder") from error
+
+
+def conflict_error(target: Path, *, others: int = 0) -> BadJobError:
+    """Return the error for what stands where files must come."""
+    more = f", and {others:,} more like it" if others else ""
+    return BadJobError(
+        f"{target} is another file than the job's{more}; fetch into another folder, or replace it by --force"
+    )
+
+
+def _copy(source: Path, target: Path) -> str:
+    digest = hashlib.sha256()
+    with source.open("rb") as readable, target.open("xb") as writable:
+        while piece := readable.read(_PIECE_BYTES):
+            digest.update(piece)
+            writable.write(piece)
+    return digest.hexdigest()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a fetch that was killed on this host has left of unfinished files."""
+    for left in folder.glob(f"{_COMING}*-*"):
+        pid = left.name.removeprefix(_COMING).partition("-")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What was brought home.
+
+    Args:
+        files: How many files of the job are here now.
+        size_bytes: How many bytes they have.
+        new_files: How many of them were not here before.
+        new_bytes: How many bytes those have.
+        film: The film, where there is one.
+        lost: Sentences on those that could not be had, because they are not in the store as they were published.
+    """
+
+    files: int
+    size_bytes: int
+    new_files: int
+    new_bytes: int
+    film: Path | None
+    lost: tuple[str, ...]
+
+
+def fetch_job(
+    url: str,
+    job_id: str,
+    into: Path,
+    *,
+    job: RenderJobSpec | None = None,
+    film_only: bool = False,
+    logs: bool = True,
+    force: bool = False,
+    tell: OnProgress = lambda _: None,
+    stop: threading.Event | None = None,
+) -> Fetched:
+    """Bring film, frames, chunk files and logs of a job into a folder, each proven by its digest. Blocking.
+
+    Files get the paths that they have in the store; logs come into `logs/`. What is here already, with the right
+    content, is not fetched again, so that the same call goes on where an earlier one ended.
+
+    Args:
+        url: The job's store.
+        job_id: The job.
+        into: The folder; made if need be. Nothing is written outside of it.
+        job: The job by a source that is trusted more than its store; only files that it names are fetched from
+            outside the store.
+        film_only: Fetch nothing but the film.
+        logs: Fetch the logs too.
+        force: Replace files that stand in the way.
+        tell: Hears how far it is.
+        stop: Ends it between two files when it is set.
+
+    Raises:
+        BadJobError: Other files stand in the way, or the folder cannot be written; nothing was fetched.
+        StoreUnusableError: The store cannot be read from here.
+        LongtakeError: There is nothing to fetch.
+    """
+    counter = ProgressCounter(tell, stop)
+    with store_of(url, stop) as store:
+        fetch = _Fetch(JobRecords(store, job_id), into, job, counter, force=force)
+        wanted = list(fetch.films() if film_only else fetch.all(logs=logs))
+        if not wanted and not fetch.lost:
+            what = "film" if film_only else "finished chunk and no log"
+            raise LongtakeError(f"there is no {what} of {job_id} in {store.url}")
+        counter.add(files=len(wanted), size_bytes=_bytes(wanted))
+        missing = fetch.missing(wanted)
+        brought = fetch.bring(missing) if missing else []
+    return Fetched(
+        files=len(wanted) - len(missing) + len(brought),
+        size_bytes=_bytes(wanted) - _bytes(missing) + _bytes(brought),
+        new_files=len(brought),
+        new_bytes=_bytes(brought),
+        film=fetch.film,
+        lost=tuple(fetch.lost),
+    )
+
+
+class _Fetch:
+    """One call of `fetch_job`."""
+
+    def __init__(
+        self, records: JobRecords, into: Path, job: RenderJobSpec | None, counter: ProgressCounter, *, force: bool
+    ) -> None:
+        self._force = force
+        self._records = records
+        self._store = records.store
+        self._into = Path(os.path.abspath(into))
+        self._job = job
+        self._counter = counter
+        self._trusted: frozenset[str] | None = None
+        self.film: Path | None = None
+        self.lost: list[str] = []
+
+    def films(self) -> Iterator[Download]:
+        record = self._records.film_record()
+        for file in record.files if record else ():
+            if (wanted := self._wanted(file)) is not None:
+                self.film = wanted.target
+                yield wanted
+
+    def all(self, *, logs: bool) -> Iterator[Download]:
+        for record in self._records.finished_records():
+            if record.publication is None:
+                self.lost.append(f"{record.location} is no record that can be read")
+            for file in record.files:
+                if (wanted := self._wanted(file)) is not None:
+                    if record.key == FILM:
+                        self.film = wanted.target
+                    yield wanted
+        if logs:
+            for log in self._store.files(self._records.logs_dir):
+                yield Download(log.location, self._into / LOGS / log.name, log.size_bytes, None, log.modified_ns)
+
+    def missing(self, wanted: list[Download]) -> list[Download]:
+        """Return what is not here; what is here already is counted as done."""
+        missing, blocked = [], []
+        for file, is_here in zip(wanted, map_parallel(self._store, self._is_here, wanted), strict=True):
+            if is_here:
+                self._counter.add(done_files=1, done_bytes=file.size_bytes)
+                continue
+            missing.append(file)
+            if file.is_blocked:
+                blocked.append(file.target)
+        if blocked and not self._force:
+            raise conflict_error(blocked[0], others=len(blocked) - 1)
+        return missing
+
+    def bring(self, missing: list[Download]) -> list[Download]:
+        """Return those that could be had."""
+        with download_folder(self._into) as place:
+            brought = map_parallel(self._store, partial(self._bring, place), missing)
+        return [file for file, is_here in zip(missing, brought, strict=True) if is_here]
+
+    def _wanted(self, file: PublishedFile) -> Download | None:
+        inside = path_in_store(self._store, file.path)
+        if inside is None and is_plain_path(file.path) and self._is_named(file.path):
+            inside = file.path.lstrip("/")
+        target = self._into / inside if inside is not None else None
+        if target is None or not self._is_inside(target):
+            self.lost.append(f"{file.path} leads out of the folder; fetch it by hand if it is yours")
+            return None
+        return Download(file.path, target, file.size_bytes, file.sha256)
+
+    def _is_named(self, location: str) -> bool:
+        if self._trusted is None:
+            self._trusted = frozenset(self._records.output_locations(self._job) if self._job else ())
+        return self._store.is_local and location in self._trusted
+
+    def _is_inside(self, target: Path) -> bool:
+        """Tell whether a place is below the folder also when links that stand there are followed."""
+        return Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(self._into))
+
+    def _is_here(self, file: Download) -> bool:
+        self._counter.add()
+        return file.is_here
+
+    def _bring(self, place: Path, file: Download) -> bool:
+        """Return whether a file could be had."""
+        self._counter.add()
+        try:
+            download_file(self._store, file, place, force=self._force)
+        except FileNotFoundError:
+            # A log whose bytes are no longer kept is no loss.
+            if file.sha256 is not None:
+                self.lost.append(f"{file.location} is not there any more")
+            return False
+        except StoreError as error:
+            if error.passing:
+                raise
+            self.lost.append(str(error))
+            return False
+        self._counter.add(done_files=1, done_bytes=file.size_bytes)
+        return True
+
+
+def _bytes(files: list[Download]) -> int:
+    return sum(file.size_bytes for file in files)

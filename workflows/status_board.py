@@ -1,0 +1,240 @@
+"""What a job shows of itself: the answer to `status`, its memo, its search attributes, its page in the Temporal UI."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TypedDict
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from longtake.chunks import ChunkPlan
+    from longtake.errors import ErrorType
+    from longtake.models.job import RenderJobSpec
+    from longtake.models.messages import JobPlan
+    from longtake.models.status import (
+        ChunkFailure,
+        JobMetrics,
+        JobPhase,
+        JobState,
+        JobStatus,
+        PauseMode,
+        RemoteStops,
+        RenderJobResult,
+    )
+    from longtake.names import MEMO_CONTROL, MEMO_DIGEST, MEMO_FREEZE, MEMO_STATUS, NAME, PROGRESS, STATE, Control
+    from longtake.ranges import Range, shown
+    from workflows.scheduling import Totals
+    from workflows.spans import SpanRunner
+
+
+# Progress is written to the history: at most 50 times a job, and never faster than anyone reads lists.
+_PROGRESS_STEP = 2.0
+_PROGRESS_PAUSE = timedelta(seconds=5)
+
+
+class StatusBoard:
+    """Keeps the one status of a job and writes it down where others look, at changes only."""
+
+    def __init__(self) -> None:
+        info = workflow.info()
+        self.status = JobStatus(id=info.workflow_id, created_at=info.start_time, updated_at=info.start_time)
+        self._control = Control.RUN
+        self._freeze = 0
+        self._attributes = False
+        self._shown_at: datetime | None = None
+        self._shown_progress = 0.0
+        self._running_since: datetime | None = None
+        self._ran = timedelta()
+
+    def accept(self, job: RenderJobSpec) -> None:
+        """Show the job before it is planned."""
+        frames = job.frames.count if job.frames else sum(chunk.count for chunk in job.inline_chunks)
+        self._set(
+            name=job.name,
+            total_chunks=job.chunk_count,
+            total_frames=frames,
+            max_parallel=job.max_parallel,
+            backend=job.backend_kind,
+            base_dir=job.store or job.base_dir,
+        )
+        workflow.upsert_memo({MEMO_DIGEST: job.digest()})
+
+    def planned(self, plan: JobPlan) -> None:
+        """Show what planning found."""
+        self._attributes = plan.search_attributes
+        done = sum(stop - start for start, stop in plan.done)
+        self._set(total_frames=plan.frame_count, skipped_chunks=done, base_dir=plan.ref.store_url)
+        if self._attributes:
+            workflow.upsert_search_attributes([NAME.value_set(self.status.name)])
+
+    def counted(self, **counts: object) -> None:
+        """Take in how far the rendering is; written down now and then."""
+        self._set(**counts)
+        total = self.status.total_frames or 1
+        # 100 is for films that are proven, not for chunks that are rendered.
+        self._set(progress=min(99.0, round(100 * self.status.completed_frames / total, 1)))
+        due = self._shown_at is None or workflow.now() - self._shown_at >= _PROGRESS_PAUSE
+        if due and self.status.progress - self._shown_progress >= _PROGRESS_STEP:
+            self._write()
+
+    def show(
+        self,
+        state: JobState,
+        phase: JobPhase,
+        control: Control,
+        *,
+        mode: PauseMode | None = None,
+        freeze: int = 0,
+        error: str | None = None,
+    ) -> None:
+        """Show a change of state, and tell workers what the job wants; nothing happens when it is shown already.
+
+        Args:
+            state: What users see.
+            phase: The same, finer.
+            control: What workers must do.
+            mode: The pause in force, if there is one.
+            freeze: Number of the freeze, where they must freeze.
+            error: What holds the job up.
+        """
+        status = self.status
+        shown = (status.state, status.phase, self._control, status.pause_mode, self._freeze, status.error)
+        if (state, phase, control, mode, freeze, error) == shown:
+            return
+        self._count_time(running=state is JobState.RUNNING and phase is JobPhase.RENDERING)
+        self._control, self._freeze = control, freeze
+        self._set(state=state, phase=phase, pause_mode=mode, error=error)
+        self._write()
+
+    def summed(self, totals: Totals) -> None:
+        """Take in what is known when the last work has stopped; written down with the end."""
+        metrics = totals.metrics.model_copy(update={"chunk_seconds": self.status.metrics.chunk_seconds})
+        self._set(metrics=metrics, remote_stops=totals.stops)
+
+    def end(self, state: JobState, *, error: str | None = None, result: RenderJobResult | None = None) -> None:
+        """Show how the job ended."""
+        self._count_time(running=False)
+        progress = 100.0 if state is JobState.COMPLETED else self.status.progress
+        self._set(
+            state=state,
+            phase=JobPhase.ENDED,
+            pause_mode=None,
+            error=error,
+            result=result,
+            progress=progress,
+            running_chunks=0,
+            frozen_chunks=0,
+        )
+        self._control = Control.STOP
+        self._write()
+
+    def answer(self) -> JobStatus:
+        """Return the status with an estimate of the time to go, from the chunks finished so far."""
+        status, ran = self.status, self._ran
+        if self._running_since is not None:
+            ran += workflow.now() - self._running_since
+        finished = status.completed_chunks - status.skipped_chunks
+        left = status.total_chunks - status.completed_chunks - status.failed_chunks - status.left_out_chunks
+        if finished <= 0 or status.state.ended:
+            return status
+        return status.model_copy(update={"eta_seconds": round(ran.total_seconds() / finished * left, 1)})
+
+    def _set(self, **fields: object) -> None:
+        self.status = self.status.model_copy(update={**fields, "updated_at": workflow.now()})
+
+    def _count_time(self, *, running: bool) -> None:
+        if self._running_since is not None:
+            self._ran += workflow.now() - self._running_since
+        self._running_since = workflow.now() if running else None
+
+    def _write(self) -> None:
+        self._shown_at, self._shown_progress = workflow.now(), self.status.progress
+        status = self.status.model_dump(mode="json", exclude_defaults=True)
+        workflow.upsert_memo({MEMO_CONTROL: self._control.value, MEMO_FREEZE: self._freeze, MEMO_STATUS: status})
+        if self._attributes:
+            workflow.upsert_search_attributes(
+                [STATE.value_set(self.status.state.value), PROGRESS.value_set(self.status.progress)]
+            )
+        workflow.set_current_details(_page(self.status))
+
+
+def _page(status: JobStatus) -> str:
+    """Return the job as Markdown for the Temporal UI."""
+    lines = [
+        f"**{status.name}**: {status.state} ({status.phase}), {status.progress:g} %",
+        f"- chunks: {status.completed_chunks} of {status.total_chunks}, failed: {status.failed_chunks}",
+        f"- frames: {status.completed_frames} of {status.total_frames}",
+    ]
+    if status.result and status.result.output:
+        lines.append(f"- film: `{status.result.output}`")
+    if status.error:
+        lines.append(f"- error: {status.error}")
+    if status.frozen_chunks:
+        lines.append(f"- frozen where they stand: {status.frozen_chunks} chunks")
+    if status.left_out_chunks:
+        lines.append(f"- skipped on request: {status.left_out_chunks} chunks")
+    if status.phase is JobPhase.HOLDING:
+        lines.append("- the job waits: mend the cause, then signal `resume`; or update `skip_chunks`")
+    if status.failures:
+        lines.append("- failed chunks: " + shown((failure.chunk, failure.chunk + 1) for failure in status.failures))
+    return "\n".join(lines)
+
+
+class Counts(TypedDict):
+    """The fields of a status that count."""
+
+    completed_chunks: int
+    completed_frames: int
+    failed_chunks: int
+    left_out_chunks: int
+    running_chunks: int
+    frozen_chunks: int
+    failures: tuple[ChunkFailure, ...]
+    metrics: JobMetrics
+    remote_stops: RemoteStops
+
+
+def counts(job: RenderJobSpec, plan: JobPlan, spans: SpanRunner) -> Counts:
+    """Return how far the rendering is."""
+    chunks = spans.scheduler
+    return {
+        "completed_chunks": chunks.done_count,
+        "completed_frames": _frames_done(job, plan, chunks.done),
+        "failed_chunks": chunks.failed_count,
+        "left_out_chunks": chunks.left_out_count,
+        "running_chunks": len(chunks.running),
+        "frozen_chunks": spans.frozen_count,
+        "failures": spans.told_failures,
+        "metrics": spans.totals.metrics.model_copy(update={"chunk_seconds": chunks.mean_seconds}),
+        "remote_stops": spans.totals.stops,
+    }
+
+
+def _frames_done(job: RenderJobSpec, plan: JobPlan, done: Sequence[Range]) -> int:
+    """Return the frames of these chunks: exact, but for lists in files, where chunks count as equally long."""
+    if job.chunk_list is None:
+        return ChunkPlan(job).frames_in(done)
+    chunks = sum(stop - start for start, stop in done)
+    return plan.frame_count * chunks // plan.chunk_count
+
+
+def why_failed(spans: SpanRunner) -> str:
+    """Return one sentence that names the chunks, and the reason of one of them."""
+    chunks = spans.scheduler
+    told = next(iter(spans.told_failures), None)
+    if told is None:
+        return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)})"
+    tries = "try" if told.attempts == 1 else "tries"
+    reason = f"chunk {told.chunk} failed after {told.attempts} {tries}: {told.error}"
+    if chunks.failed_count == 1:
+        return reason
+    return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)}); {reason}"
+
+
+def failure_of(error: FailureError) -> ApplicationError:
+    """Return the error that ends the job: the sentence of an activity's, not "Activity task failed"."""
+    cause = error.cause if isinstance(error, ActivityError) and error.cause else error
+    if isinstance(cause, ApplicationError):
+        return ApplicationError(cause.message, type=cause.type, non_retryable=True)
+    return ApplicationError(f"{cause}", type=ErrorType.JOB_FAILED, non_retryable=True)
