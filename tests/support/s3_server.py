@@ -25,6 +25,7 @@ from deploy.production.s3_server import (
     remove_sockets,
 )
 from devserver import end_with_parent
+from longtake.stores.s3 import new_session
 from ports import find_free_port, is_port_conflict
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class S3Server:
     secret_key: str
     pid: int = 0
     _made: set[str] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _client: "S3Client | None" = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -93,11 +95,15 @@ class S3Server:
 
     def client(self) -> "S3Client":
         """Return a plain client for what tests look at themselves."""
-        return self.session().client("s3", endpoint_url=self.url, config=Config(s3={"addressing_style": "path"}))
+        with self._lock:
+            if self._client is None:
+                config = Config(s3={"addressing_style": "path"})
+                self._client = self.session().client("s3", endpoint_url=self.url, config=config)
+        return self._client
 
     def session(self, *, policy: list[dict[str, object]] | None = None) -> boto3.Session:
         """Return credentials: those of the administrator, or such that may do what a policy's statements allow."""
-        session = boto3.Session(self.access_key, self.secret_key, region_name="us-east-1")
+        session = _session(self.access_key, self.secret_key)
         if policy is None:
             return session
         answer = session.client("sts", endpoint_url=self.url).assume_role(
@@ -105,9 +111,7 @@ class S3Server:
             RoleSessionName="tests",
             Policy=json.dumps({"Version": "2012-10-17", "Statement": policy}),
         )["Credentials"]
-        return boto3.Session(
-            answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"], region_name="us-east-1"
-        )
+        return _session(answer["AccessKeyId"], answer["SecretAccessKey"], aws_session_token=answer["SessionToken"])
 
     def worker_session(self) -> boto3.Session:
         """Return the credentials that workers have in the box: those for its bucket `longtake`."""
@@ -124,6 +128,10 @@ class S3Server:
                     client.create_bucket(Bucket=name)
                 self._made.add(name)
         return name
+
+
+def _session(access_key: str, secret_key: str, **more: str) -> boto3.Session:
+    return new_session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name="us-east-1", **more)
 
 
 @contextmanager
