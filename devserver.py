@@ -1,69 +1,81 @@
-"""Finds a Temporal server program and runs it for development, the demo and the tests; not for production."""
+"""Run a Temporal server for development, the demo and the tests; not for production."""
 
 import argparse
 import asyncio
 import fcntl
 import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 import imageio_ffmpeg
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
-from temporalio.testing import WorkflowEnvironment
 
-from gobuild import GoBuildError, go_install
 from longtake.names import SEARCH_ATTRIBUTES
 
-# The last release that `go install` can build: later ones have a `replace` line in their go.mod.
-GO_PACKAGE = "github.com/temporalio/cli/cmd/temporal@v1.5.1"
+# Offered here too: who runs a server finds its program first.
+from longtake.temporal_program import TemporalNotFound as TemporalNotFound
+from longtake.temporal_program import find_temporal as find_temporal
+from longtake.temporal_program import version_of
+from ports import LOOPBACK, choose_port, find_free_port, is_port_conflict
+
+# Temporal's own: clients find a server here without being told.
+DEFAULT_ADDRESS = f"{LOOPBACK}:7233"
+DEFAULT_UI_PORT = 8233
 ATTRIBUTE_TYPES = {key.name: key.indexed_value_type.name.title() for key in SEARCH_ATTRIBUTES}
 
 # WAL without a sync per commit survives a killed process and spares the one connection the disk.
 _PRAGMAS = ["journal_mode=wal", "synchronous=1"]
+# The server sends cancels to workers only with both, and they are off by default.
+_PUSH = ("frontend.WorkerCommandsEnabled", "system.enableCancelActivityWorkerCommand")
 # One partition spares a hop on one node; the limits are sized for shared clusters and throttle a burst of chunks.
-_DYNAMIC_CONFIG = ["frontend.WorkerHeartbeatsEnabled=true"]
-_DYNAMIC_CONFIG += [f"matching.numTaskqueue{way}Partitions=1" for way in ("Read", "Write")]
+_DYNAMIC_CONFIG = [f"matching.numTaskqueue{way}Partitions=1" for way in ("Read", "Write")]
 _DYNAMIC_CONFIG += [f"{service}.rps=20000" for service in ("frontend", "history", "matching")]
 _DYNAMIC_CONFIG += ["frontend.namespaceRPS=20000"]
 _START_SECONDS = 30.0
+# Three of the server's ports are its own choice, each lost to another process once in some thousand starts.
+_STARTS = 5
 # A killed parent cannot stop its server, so the kernel does. Not by `preexec_fn`, which can deadlock beside the
-# SDK's threads. The parent is compared because one that died before this line sends no signal any more.
-_DIE_WITH_PARENT = (
-    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
-    "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"
+# SDK's threads. Root is given up first, because the kernel forgets the signal when the account changes. The parent is
+# compared because one that died before this line sends no signal any more.
+_END_WITH_PARENT = (
+    "import ctypes, os, sys; parent, number, uid, gid = map(int, sys.argv[1:5]); "
+    "uid < 0 or (os.setgroups([]), os.setgid(gid), os.setuid(uid)); "
+    "sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, number); "
+    "os.getppid() == parent and os.execvp(sys.argv[5], sys.argv[5:])"
 )
-
-
-class TemporalNotFound(Exception):
-    """No Temporal server program is here and none could be had; says what to install."""
 
 
 class DevServerError(Exception):
     """The development server did not start; says why, with the end of its log."""
 
 
+class _PortConflictError(DevServerError):
+    """The server ended because a port was taken between its choice and its use."""
+
+
 @dataclass
 class DevServer:
-    """A Temporal server that answers at `address`; `pid` is None where somebody else runs it."""
+    """A Temporal server that answers at `address`; the rest is None where another process has started that server."""
 
     address: str
     pid: int | None = None
     process: asyncio.subprocess.Process | None = None
+    ui: str | None = None
 
     async def stop(self, patience_seconds: float = 10.0) -> None:
-        """Stops the server if this object started it, and returns when it is gone; safe to call twice."""
+        """Stop the server if this object started it, and return when it is gone; safe to call twice."""
         if self.process is None or self.process.returncode is not None:
             return
         try:
@@ -78,140 +90,28 @@ class DevServer:
 
 
 def cache_dir() -> Path:
-    """Returns the folder for what is built or downloaded: `LONGTAKE_CACHE`, else `.cache` in the checkout."""
+    """Return the folder for what is built or kept: `LONGTAKE_CACHE`, else `.cache` in the checkout."""
     return Path(os.environ.get("LONGTAKE_CACHE") or Path(__file__).parent / ".cache").resolve()
 
 
-def free_port() -> int:
-    """Returns a TCP port of the loopback interface that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def end_with_parent(
+    command: Sequence[str], *, number: signal.Signals = signal.SIGTERM, uid: int = -1, gid: int = -1
+) -> list[str]:
+    """Return the command so that it is sent a signal when this process is gone, however it ends; on Linux only.
 
+    Start it from the main thread: the kernel sends the signal when the *thread* that has started the command ends.
 
-def version_of(program: Path) -> str | None:
-    """Returns what `program --version` says, or None if it does not run."""
-    try:
-        done = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode().strip() if done.returncode == 0 else None
-
-
-def find_temporal(say: Callable[[str], None]) -> Path:
-    """Returns a Temporal server program that runs; gets it into the cache, in up to 5 minutes, if need be.
-
-    Tries PATH, the cache, the SDK's download and `go install`, with one line to `say` for each miss. Callers at
-    the same time share one download or build. Raises `TemporalNotFound` where every place was a miss.
+    Args:
+        command: A program, looked for on PATH, and its arguments.
+        number: The signal.
+        uid: The account to run the program as; -1 is the one of this process.
+        gid: The group of that account.
     """
-    on_path = shutil.which("temporal")
-    if on_path and version_of(Path(on_path)):
-        return Path(on_path)
-    say(f"{on_path} does not run: passed over." if on_path else "temporal is not on PATH.")
-    cached = cache_dir() / "bin" / "temporal"
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with (cached.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if version_of(cached):
-            return cached
-        say("No Temporal server in the project's cache: asking for the SDK's download, up to a minute.")
-        for get in (_download, _build):
-            with tempfile.TemporaryDirectory(prefix=".get-", dir=cached.parent) as folder:
-                if got := get(Path(folder), say):
-                    # Renamed into place, so that nobody ever runs half a program.
-                    return got.replace(cached)
-    raise TemporalNotFound("Install the Temporal CLI (the command `temporal`), or Go so that it can be built here.")
+    return [sys.executable, "-ISc", _END_WITH_PARENT, *map(str, (os.getpid(), int(number), uid, gid)), *command]
 
 
-def _download(folder: Path, say: Callable[[str], None]) -> Path | None:
-    async def start_once() -> None:
-        await (await WorkflowEnvironment.start_local(download_dest_dir=str(folder))).shutdown()
-
-    try:
-        # A thread of its own, so that a caller inside an event loop can ask too.
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, asyncio.wait_for(start_once(), timeout=300)).result()
-    except (RuntimeError, TimeoutError):
-        say("The SDK's download of the Temporal server cannot be had.")
-        return None
-    return next(path for path in folder.iterdir() if os.access(path, os.X_OK))
-
-
-def _build(folder: Path, say: Callable[[str], None]) -> Path | None:
-    if shutil.which("go") is None:
-        say("go is not on PATH.")
-        return None
-    say("Building the Temporal server with Go: 3 to 5 minutes, once.")
-    try:
-        return go_install(GO_PACKAGE, folder)
-    except GoBuildError as error:
-        say(str(error))
-        return None
-
-
-def ending_with_parent(command: Sequence[str]) -> list[str]:
-    """Returns the command so that it gets SIGTERM when this process is gone, however it ends; on Linux only."""
-    if sys.platform != "linux":
-        return list(command)
-    return [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
-
-
-async def start_dev_server(
-    program: Path,
-    *,
-    database: Path | None,
-    address: str = "127.0.0.1:7233",
-    ui_port: int | None,
-    namespace: str = "default",
-    search_attributes: Mapping[str, str] = ATTRIBUTE_TYPES,
-    log: Path | None = None,
-    say: Callable[[str], None],
-) -> DevServer:
-    """Returns a Temporal server that answers at `address` (ip:port): the one that runs there, or a new one.
-
-    Call it from the main thread: on Linux the server gets SIGTERM when the *thread* that started it ends. State
-    is in memory where `database`, an SQLite file made if missing, is None; there is no UI where `ui_port` is
-    None. The log is `.cache/dev/temporal.log` unless told. Raises `DevServerError` if no server answers in 30 s.
-    """
-    if await _answers(address, namespace):
-        say(f"Using the Temporal server that runs at {address}.")
-        return DevServer(address)
-    host, _, port = address.rpartition(":")
-    command = [str(program), "server", "start-dev", f"--ip={host}", f"--port={port}", f"--namespace={namespace}"]
-    command += ["--log-level=warn", "--headless" if ui_port is None else f"--ui-port={ui_port}"]
-    command += [f"--dynamic-config-value={value}" for value in _DYNAMIC_CONFIG]
-    command += [f"--search-attribute={name}={kind}" for name, kind in search_attributes.items()]
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        command += [f"--db-filename={database}", *(f"--sqlite-pragma={pragma}" for pragma in _PRAGMAS)]
-    command = ending_with_parent(command)
-    log = log or cache_dir() / "dev" / "temporal.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    # A new file: a server that still runs keeps the old one.
-    log.unlink(missing_ok=True)
-    # A profile for a real cluster must not steer the development server.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
-    with log.open("wb") as out:
-        # A session of its own: Ctrl-C goes to the worker, which needs the server while it shuts down.
-        process = await asyncio.create_subprocess_exec(
-            *command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-        )
-    server = DevServer(address, process.pid, process)
-    try:
-        deadline = time.monotonic() + _START_SECONDS
-        while not await _answers(address, namespace):
-            if process.returncode is not None or time.monotonic() > deadline:
-                end = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-                raise DevServerError(f"No Temporal server came up at {address}; {log} ends:\n{end}")
-            await asyncio.sleep(0.05)
-    except BaseException:
-        await server.stop()
-        raise
-    say(f"Temporal server at {address}" + (f", UI at http://{host}:{ui_port}." if ui_port else "."))
-    return server
-
-
-async def _answers(address: str, namespace: str) -> bool:
+async def is_temporal_running(address: str, namespace: str = "default") -> bool:
+    """Tell whether a Temporal server with this namespace answers at an address within two seconds."""
     request, limit = DescribeNamespaceRequest(namespace=namespace), timedelta(seconds=2)
     try:
         client = await asyncio.wait_for(Client.connect(address), limit.total_seconds())
@@ -221,11 +121,206 @@ async def _answers(address: str, namespace: str) -> bool:
     return True
 
 
+async def start_dev_server(
+    program: Path,
+    *,
+    database: Path | None,
+    address: str | None = None,
+    ui_port: int | None,
+    namespace: str = "default",
+    search_attributes: Mapping[str, str] = ATTRIBUTE_TYPES,
+    push_cancels: bool = True,
+    log: Path | None = None,
+    say: Callable[[str], None],
+) -> DevServer:
+    """Return the Temporal server that runs already, or start one and return it when it answers.
+
+    A default port that is taken is replaced, and a server that loses a port as it starts is started again.
+    Call this from the main thread: on Linux the server is sent SIGTERM when the *thread* that has started it ends.
+
+    Args:
+        program: What `find_temporal` has found.
+        database: SQLite file of the server's state, made if missing; a server that runs on it already is used. None
+            keeps the state in memory.
+        address: Where the server shall answer (ip:port); None is `DEFAULT_ADDRESS`, or another port if that is taken.
+        ui_port: Port of its UI; 0 is `DEFAULT_UI_PORT`, or another if that is taken; None is no UI.
+        namespace: A namespace of the server.
+        search_attributes: Names and types of what lists can ask for.
+        push_cancels: Send cancels to workers at once; without it, workers hear of them with their next heartbeat, as
+            from servers before 1.32.
+        log: File that the server writes its log to; `.cache/dev/temporal.log` unless told.
+        say: Told what happens, a line each.
+
+    Raises:
+        PortTakenError: A port that was given is taken by something else.
+        DevServerError: The server has ended, or does not answer after 30 s.
+    """
+    wanted = address or DEFAULT_ADDRESS
+    if not re.fullmatch(r".+:\d+", wanted):
+        raise DevServerError(f"--address {wanted} is no host:port, as in {DEFAULT_ADDRESS}.")
+    log = log or cache_dir() / "dev" / "temporal.log"
+    starts_left = _STARTS
+    while True:
+        if await is_temporal_running(wanted, namespace):
+            return _use(wanted, say)
+        with _open_lock(database) as lock:
+            if lock and (running := await _lock(lock, namespace)):
+                if address is not None:
+                    raise DevServerError(f"The server at {running} uses {database}: name another --database.")
+                return _use(running, say)
+            ports = _choose_ports(wanted, ui_port, is_address_named=address is not None, say=say)
+            command = _command(program, ports, database, namespace, search_attributes, push_cancels=push_cancels)
+            try:
+                server = await _start(command, ports, namespace, log, lock)
+            except _PortConflictError:
+                starts_left -= 1
+                if not starts_left:
+                    raise
+                say(f"Another process took a port of the Temporal server: starting it again at {ports.address}.")
+            else:
+                say(f"Temporal server at {server.address}" + (f", UI at {server.ui}." if server.ui else "."))
+                return server
+
+
+@dataclass(frozen=True)
+class _Ports:
+    host: str
+    frontend: int
+    ui: int | None
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.frontend}"
+
+
+def _use(address: str, say: Callable[[str], None]) -> DevServer:
+    say(f"Using the Temporal server that runs at {address}.")
+    return DevServer(address)
+
+
+def _open_lock(database: Path | None) -> AbstractContextManager[TextIO | None]:
+    """Open the lock of a database, with which its server keeps others off as long as it lives."""
+    if database is None:
+        return nullcontext()
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return database.with_name(f"{database.name}.lock").open("a+")
+
+
+async def _lock(lock: TextIO, namespace: str) -> str | None:
+    """Lock a database, or return the address of the server that has locked it, once that server answers.
+
+    Raises:
+        DevServerError: It does not answer.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            address = lock.read()
+            if address and await is_temporal_running(address, namespace):
+                return address
+            if time.monotonic() > deadline:
+                raise DevServerError(
+                    f"Another process holds {lock.name}, and no Temporal server answers at {address or 'any address'}: "
+                    "end that process, or name another --database."
+                ) from None
+            await asyncio.sleep(0.05)
+        else:
+            return None
+
+
+def _choose_ports(wanted: str, ui_port: int | None, *, is_address_named: bool, say: Callable[[str], None]) -> _Ports:
+    host, _, port = wanted.rpartition(":")
+    frontend = choose_port(
+        int(port), "the Temporal server", named_by="--address" if is_address_named else None, say=say, host=host
+    )
+    if ui_port is None:
+        return _Ports(host, frontend, None)
+    named_by = "--ui-port" if ui_port else None
+    ui = choose_port(ui_port or DEFAULT_UI_PORT, "the Temporal UI", named_by=named_by, say=say, host=host)
+    return _Ports(host, frontend, ui)
+
+
+def _command(
+    program: Path,
+    ports: _Ports,
+    database: Path | None,
+    namespace: str,
+    search_attributes: Mapping[str, str],
+    *,
+    push_cancels: bool,
+) -> list[str]:
+    words = [str(program), "server", "start-dev", f"--ip={ports.host}", f"--port={ports.frontend}"]
+    # Ports that the server picks by itself are among those of outgoing connections, and lost to one at times.
+    words += [f"--{use}-port={find_free_port(ports.host)}" for use in ("http", "metrics")]
+    words += ["--headless" if ports.ui is None else f"--ui-port={ports.ui}", "--log-level=warn"]
+    words += [f"--namespace={namespace}", *(f"--dynamic-config-value={value}" for value in _DYNAMIC_CONFIG)]
+    words += [f"--dynamic-config-value={name}={'true' if push_cancels else 'false'}" for name in _PUSH]
+    words += [f"--search-attribute={name}={kind}" for name, kind in search_attributes.items()]
+    if database is not None:
+        words += [f"--db-filename={database}", *(f"--sqlite-pragma={pragma}" for pragma in _PRAGMAS)]
+    return words
+
+
+async def _start(command: Sequence[str], ports: _Ports, namespace: str, log: Path, lock: TextIO | None) -> DevServer:
+    """Start a server, which inherits the lock, and return it when it answers.
+
+    Raises:
+        DevServerError: It has ended, or does not answer in time.
+    """
+    if lock is not None:
+        lock.truncate(0)
+        lock.write(ports.address)
+        lock.flush()
+    # A profile for a real cluster must not steer the development server.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
+    with _open_log(log) as out:
+        # A session of its own: Ctrl-C goes to the worker, which needs the server while it shuts down.
+        process = await asyncio.create_subprocess_exec(
+            *end_with_parent(command),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            pass_fds=() if lock is None else (lock.fileno(),),
+        )
+    ui = f"http://{ports.host}:{ports.ui}" if ports.ui else None
+    server = DevServer(ports.address, process.pid, process, ui)
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while process.returncode is None and time.monotonic() < deadline:
+            if await is_temporal_running(server.address, namespace):
+                return server
+            await asyncio.sleep(0.05)
+    except BaseException:
+        await server.stop()
+        raise
+    await server.stop()
+    raise _failure_of(server, log)
+
+
+def _open_log(log: Path) -> BinaryIO:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # A new file: a server that still runs keeps the old one.
+    log.unlink(missing_ok=True)
+    return log.open("wb")
+
+
+def _failure_of(server: DevServer, log: Path) -> DevServerError:
+    printed = log.read_text(errors="replace")
+    last = "\n".join(printed.splitlines()[-5:])
+    kind = _PortConflictError if is_port_conflict(printed) else DevServerError
+    return kind(f"No Temporal server came up at {server.address}; {log} ends:\n{last}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code: 1 where a program is missing."""
+    """Run the command line and return its exit code: 1 where a program is missing."""
     parser = argparse.ArgumentParser(description="Longtake's development server, run by `worker.py --dev`.")
-    parser.add_argument("--install", action="store_true", help="get the programs Longtake needs, and name them")
-    if not parser.parse_args(arguments).install:
+    parser.add_argument("--check", action="store_true", help="name the programs that Longtake needs")
+    if not parser.parse_args(arguments).check:
         parser.print_help()
         return 0
     try:

@@ -56,20 +56,17 @@ class GoProgram:
             say(f"Building {self.package} with Go: up to {self.minutes} minutes, once.")
             with tempfile.TemporaryDirectory(prefix=".get-", dir=folder) as build:
                 # Renamed into place, so that nobody ever runs half a program.
-                return go_install(self.package, Path(build)).replace(folder / self.name)
+                return _go_install(self.package, Path(build)).replace(folder / self.name)
 
 
-def go_install(package: str, folder: Path) -> Path:
+def _go_install(package: str, folder: Path) -> Path:
     """Return the program that `go install` has put into an empty folder.
 
     Raises:
-        GoBuildError: There is no Go, or the build failed.
+        GoBuildError: The build failed.
     """
-    go = shutil.which("go")
-    if go is None:
-        raise GoBuildError("go is not on PATH.")
     done = subprocess.run(
-        [go, "install", package],
+        ["go", "install", package],
         env={**os.environ, "GOBIN": str(folder)},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -33,7 +33,7 @@ from activities.attempts.host import build_host
 from activities.drain import DrainActivities
 from activities.job_watch import JobWatches, OtherHosts, worker_identity
 from activities.plan import PlanActivities
-from activities.processes.orphans import sweep_leftovers
+from activities.processes.orphans import kill_orphans
 from activities.processes.supervisor import Supervisor
 from activities.remote.call_records import RemoteHost, is_left_running
 from activities.remote.services import Services, remote_attempts
@@ -47,6 +47,7 @@ from longtake.errors import LongtakeError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
 from longtake.prices import Prices
+from ports import PortTakenError
 from workflows.render_job import RenderJob
 
 _log = logging.getLogger(__name__)
@@ -77,14 +78,12 @@ async def register_search_attributes(client: Client) -> bool:
     return True
 
 
-# A cancel reaches a running activity with the answer to a heartbeat, at most this long after it was asked for.
-# Measured on server 1.29: 37 ms at the median, 155 ms at most.
+# Without a server that pushes cancels, one reaches a running activity with the answer to a heartbeat, at most this long
+# after it was asked for. Measured on server 1.29: 37 ms at the median, 155 ms at most.
 _HEARTBEAT_THROTTLE = timedelta(seconds=0.25)
 
 # Without one the SDK hashes the bytecode of every loaded module at start.
 _BUILD_ID = f"longtake-{version('longtake')}"
-
-_DEV_ADDRESS = "127.0.0.1:7233"
 
 # A worker that is cut off has asked for work and never hears the answer: each such request costs jobs the 10 s of a
 # workflow task that is lost. With the SDK's five a job was seen to stand for a minute.
@@ -178,7 +177,7 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    if swept := await asyncio.to_thread(sweep_leftovers):
+    if swept := await asyncio.to_thread(kill_orphans):
         _say(f"ended {len(swept)} processes that a killed worker had left behind: {', '.join(map(str, swept))}")
     await asyncio.to_thread(clear_scratch, settings.scratch)
     # Python's own six threads of a small host would let file work delay looking up the hosts of services.
@@ -188,12 +187,14 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
             server = await devserver.start_dev_server(
                 await asyncio.to_thread(devserver.find_temporal, _say),
                 database=database,
-                address=address or _DEV_ADDRESS,
+                address=address,
                 ui_port=ui_port,
                 say=_say,
             )
             stack.push_async_callback(server.stop)
             address = server.address
+            if address != devserver.DEFAULT_ADDRESS:
+                _say(f"tell `longtake` where it is: export TEMPORAL_ADDRESS={address}")
         client = await connect(address=address, runtime=Runtime(telemetry=TelemetryConfig()))
         attributes = await register_search_attributes(client)
         supervisor = await stack.enter_async_context(Supervisor())
@@ -212,10 +213,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Settings come from LONGTAKE_* and TEMPORAL_* variables; see docs/workers.md.",
     )
     parser.add_argument("--dev", action="store_true", help="bring a Temporal server of its own; allow all programs")
-    parser.add_argument("--address", help="Temporal server, host:port; default: TEMPORAL_ADDRESS or localhost:7233")
+    parser.add_argument(
+        "--address",
+        help="Temporal server, host:port; default: TEMPORAL_ADDRESS or localhost:7233, with --dev 127.0.0.1:7233 or a "
+        "free port",
+    )
     parser.add_argument("--slots", type=int, help="chunks rendered at once on this host; default: its cores")
     parser.add_argument("--database", type=Path, help="with --dev: SQLite file that survives restarts")
-    parser.add_argument("--ui-port", type=int, default=8233, help="with --dev: port of the Temporal UI; default: 8233")
+    parser.add_argument(
+        "--ui-port", type=int, default=0, help="with --dev: port of the Temporal UI; default: 8233, or a free one"
+    )
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # The SDK prints a stack for each failed or cancelled activity; those of ours say in one line what happened.
@@ -226,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = WorkerSettings.from_environ(os.environ, dev=given.dev, slots=given.slots)
         database = given.database or devserver.cache_dir() / "dev" / "temporal.db"
         asyncio.run(run(settings, dev=given.dev, address=given.address, database=database, ui_port=given.ui_port))
-    except (LongtakeError, devserver.TemporalNotFound, devserver.DevServerError) as error:
+    except (LongtakeError, devserver.TemporalNotFound, devserver.DevServerError, PortTakenError) as error:
         print(f"worker.py: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,4 +1,4 @@
-"""Accepting a job on a worker: what only the host can know of its paths, programs and neighbours."""
+"""Acceptance of a job on a worker: checks of its store, inputs, programs and sound, and of outputs that are there."""
 
 import hashlib
 import os
@@ -10,27 +10,28 @@ from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
 from activities.media.facts import MediaError
-from activities.stores.job_folder import FILM, JobFolder, OpenJob, chunk_key
-from activities.stores.publish import find_publisher, find_reusable, is_intact, revoke
+from activities.stores.job_folder import JobFolder, OpenJob
+from activities.stores.publish import find_reusable, is_intact, revoke
 from longtake.errors import BadJobError
 from longtake.models.inputs import InputBundle
 from longtake.models.job_fields import IfExists
 from longtake.models.messages import JobRef, PlanOrder
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import open_store
+from longtake.stores.job_records import FILM, chunk_key, find_publishers
 from longtake.stores.store import StoreError, map_parallel
 
 
-def find_conflicting_outputs(job: OpenJob, places: AllowedStores) -> Iterator[tuple[str, str, str]]:
-    """Return each output that stands already: its key, the field that names it, and where it is.
+def find_conflicting_outputs(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, str, str]]:
+    """Yield the key, the field and the location of each output of a job that exists already.
 
     Raises:
         BadJobError: An output lies where it may not, or where no file can be.
     """
-    return _in_directory(job, places) if job.folder.store.is_local else _in_bucket(job)
+    return _in_directory(job, allowed) if job.folder.store.is_local else _in_bucket(job)
 
 
-def _in_directory(job: OpenJob, places: AllowedStores) -> Iterator[tuple[str, str, str]]:
+def _in_directory(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, str, str]]:
     looked_at: dict[Path, bool] = {}
     for key, field, location in _outputs(job):
         path = Path(location)
@@ -40,7 +41,7 @@ def _in_directory(job: OpenJob, places: AllowedStores) -> Iterator[tuple[str, st
             looked_at[path.parent] = _is_folder(path.parent, field)
         if not is_new and not looked_at[path.parent]:
             continue
-        places.check(path, field)
+        allowed.check(path, field)
         if path.is_dir():
             raise BadJobError(f"{field}: {path} is a folder; choose another name")
         if path.exists():
@@ -48,7 +49,7 @@ def _in_directory(job: OpenJob, places: AllowedStores) -> Iterator[tuple[str, st
 
 
 def _in_bucket(job: OpenJob) -> Iterator[tuple[str, str, str]]:
-    """List each folder once: a look at every single one of a million names would take hours."""
+    """Find outputs by one listing of each folder: a request for each of a million names would take hours."""
     store = job.folder.store
     standing: dict[str, frozenset[str]] = {}
     for key, field, location in _outputs(job):
@@ -83,18 +84,18 @@ def _is_folder(path: Path, field: str) -> bool:
 
 
 class Acceptance:
-    """Checks one job and writes it down; nothing is written before all checks have passed.
+    """Checks of one job, and its record in the store; nothing is written before all checks have passed.
 
     Args:
         order: The job.
-        host: What this worker offers.
-        places: What it lets jobs use.
+        host: This worker's host.
+        allowed: Folders and buckets that jobs may use.
     """
 
-    def __init__(self, order: PlanOrder, host: Host, places: AllowedStores) -> None:
+    def __init__(self, order: PlanOrder, host: Host, allowed: AllowedStores) -> None:
         self._host = host
-        self._places = places
-        url = places.store_of(order.job)
+        self._allowed = allowed
+        url = allowed.choose_store(order.job)
         self._store = open_store(url, scratch=host.scratch)
         base_dir = url if self._store.is_local else None
         self.job = order.job.model_copy(update={"base_dir": base_dir})
@@ -103,14 +104,14 @@ class Acceptance:
         self.ref = JobRef(id=order.id, base_dir=base_dir or "", store=bucket, digest=self.job.digest())
 
     def run(self) -> OpenJob:
-        """Return the accepted job.
+        """Check the job, write it into its folder and return it.
 
         Raises:
             BadJobError: One sentence that names the field and the fix.
         """
         self._check_store()
         chunk_list = self._read_chunk_list()
-        self.folder.check_same(self.job)
+        self.folder.check_same_job(self.job)
         opened = OpenJob(self.folder, self.ref, self.job, chunk_list)
         self._check_handed_in()
         if self._needs_inputs:
@@ -121,12 +122,9 @@ class Acceptance:
             step()
         return opened
 
-    def finished(self, opened: OpenJob) -> tuple[Range, ...]:
-        """Return the chunks that need no rendering.
-
-        A chunk whose files were damaged or removed since is taken back.
-        """
-        published = [chunk for chunk in self.folder.published() if chunk < len(opened.chunks)]
+    def find_finished_chunks(self, opened: OpenJob) -> tuple[Range, ...]:
+        """Return the chunks that are finished, and revoke those whose files were damaged or removed since."""
+        published = [chunk for chunk in self.folder.finished_chunks() if chunk < len(opened.chunks)]
         done = RangeSet()
         for chunk, intact in zip(published, map_parallel(self._store, self._is_intact, published), strict=True):
             if intact:
@@ -137,13 +135,13 @@ class Acceptance:
 
     @property
     def _needs_inputs(self) -> bool:
-        """Whether this worker has to look into them: what agents render they fetch themselves."""
+        """Whether this worker reads the inputs; agents fetch their own."""
         job = self.job
         return self._store.is_local or job.remote is None or bool(job.audio or job.merge_command)
 
     def _check_with_inputs(self, opened: OpenJob) -> None:
         try:
-            with self._host.inputs.laid_out(opened) as workdir:
+            with self._host.inputs.lay_out(opened) as workdir:
                 self._check_inputs(workdir)
                 self._check_programs(workdir)
                 self._check_audio(workdir)
@@ -167,7 +165,7 @@ class Acceptance:
                 raise BadJobError(f"store: {error}") from error
             return
         base = Path(self._store.url)
-        self._places.check(base, "base_dir")
+        self._allowed.check(base, "base_dir")
         if not base.is_dir():
             raise BadJobError(f"base_dir: there is no folder {base} on this worker; make it, or share it")
         if not os.access(base, os.W_OK | os.X_OK):
@@ -178,7 +176,7 @@ class Acceptance:
             return None
         place = self._store.locate(self.job.chunk_list.path)
         if self._store.is_local:
-            self._places.check(Path(place), "chunks.path")
+            self._allowed.check(Path(place), "chunks.path")
         stored = self.folder.list_file
         try:
             raw = self._store.read(stored if self._store.stat(stored) else place)
@@ -200,7 +198,7 @@ class Acceptance:
             return
         for index, name in enumerate(self.job.inputs):
             path = workdir / name
-            self._places.check(path, f"inputs[{index}]")
+            self._allowed.check(path, f"inputs[{index}]")
             if not path.exists():
                 raise BadJobError(f"inputs[{index}]: there is no {path}; put it there or leave it out")
 
@@ -220,7 +218,7 @@ class Acceptance:
             return
         path = workdir / self.job.audio
         if self._store.is_local:
-            self._places.check(path, "audio")
+            self._allowed.check(path, "audio")
         try:
             inspect_audio(path)
         except MediaError as error:
@@ -229,12 +227,12 @@ class Acceptance:
     def _check_outputs(self, opened: OpenJob) -> list[Callable[[], object]]:
         """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
         settle: list[Callable[[], object]] = []
-        goes_on = self.folder.is_begun
-        for key, field, location in find_conflicting_outputs(opened, self._places):
-            if self._is_ours(key):
+        goes_on = self.folder.is_accepted
+        for key, field, location in find_conflicting_outputs(opened, self._allowed):
+            if self._is_published_here(key):
                 continue
-            if goes_on and find_publisher(location, self._store) is None:
-                # The place was this job's before the file came there: publishing moves strangers aside.
+            if goes_on and not find_publishers([location], self._store):
+                # The place was this job's before the file came there: publication moves foreign files aside.
                 continue
             name = location.rpartition("/")[2]
             if self.job.if_exists is IfExists.REPLACE:
@@ -246,7 +244,7 @@ class Acceptance:
         return settle
 
     def _why_refused(self, location: str, field: str) -> str:
-        maker = find_publisher(location, self._store)
+        maker = find_publishers([location], self._store).get(location)
         by = f", made by job {maker}" if maker else ""
         if self.job.if_exists is IfExists.REUSE:
             return (
@@ -258,6 +256,6 @@ class Acceptance:
             "to reuse or replace"
         )
 
-    def _is_ours(self, key: str) -> bool:
+    def _is_published_here(self, key: str) -> bool:
         stat = self._store.stat
         return stat(self.folder.sidecar_path(key)) is not None or stat(self.folder.claim_path(key)) is not None

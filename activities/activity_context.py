@@ -1,13 +1,13 @@
-"""Heartbeats: how an activity says that it lives, and hears that it must stop."""
+"""What every activity does at its edge to Temporal: send heartbeats, open its job, name its attempt."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.attempts.host import Host
 from activities.errors import StoreNotSharedError
 from activities.stores.job_folder import OpenJob
 from longtake.errors import ErrorType
@@ -17,28 +17,28 @@ from longtake.stores.store import StoreError
 
 # Each answer to a heartbeat tells whether the activity is cancelled; the worker's throttle (worker.py) decides
 # how many go out.
-_BEAT_SECONDS = 0.2
+_HEARTBEAT_SECONDS = 0.2
 
 
 @asynccontextmanager
 async def send_heartbeats(details: Callable[[], Contract | None] = lambda: None) -> AsyncIterator[None]:
-    """Beat until the block is left; a cancel of the activity arrives inside it as `CancelledError`.
+    """Send heartbeats while the block runs; a cancel of the activity raises `CancelledError` in the block.
 
     Args:
-        details: Called for each beat; what it returns is what the next attempt finds if this one is lost.
+        details: Called for each heartbeat; returns the details that the next attempt finds if this one is lost.
     """
 
-    async def beat() -> None:
+    async def send_forever() -> None:
         while True:
             _send(details())
-            await asyncio.sleep(_BEAT_SECONDS)
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
 
-    task = asyncio.create_task(beat())
+    task = asyncio.create_task(send_forever())
     try:
         yield
     finally:
         task.cancel()
-        # The last word travels with the failure, if there is one.
+        # A failure carries the details of the last heartbeat to the next attempt.
         _send(details())
 
 
@@ -49,20 +49,24 @@ def _send(details: Contract | None) -> None:
         activity.heartbeat(details)
 
 
-def open_job(ref: JobRef, host: Host) -> OpenJob:
-    """Return an accepted job; blocking, where its store is elsewhere.
+def open_job(ref: JobRef, scratch: Path) -> OpenJob:
+    """Read an accepted job from its store; blocking.
+
+    Args:
+        ref: Name of the job on the wire.
+        scratch: Folder where this host works for buckets.
 
     Raises:
-        ApplicationError: `StoreNotShared`, retried: its folder is not here, and may be on another worker; or its
-            bucket is away.
+        ApplicationError: `StoreNotShared`, retried: this worker does not see the job's folder, and another one may;
+            or the bucket is away.
     """
     try:
-        return OpenJob.read(ref, scratch=host.scratch)
+        return OpenJob.read(ref, scratch=scratch)
     except (StoreNotSharedError, StoreError) as error:
         raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
 
 
 def attempt_name(work: str) -> str:
-    """Return the name of this attempt at some work, never used twice."""
+    """Return a name for this attempt of the activity at some work, never used twice."""
     info = activity.info()
     return f"{(info.workflow_run_id or '')[:8]}-{work}-{info.attempt}"

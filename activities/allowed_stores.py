@@ -10,7 +10,7 @@ from longtake.stores.factory import is_bucket
 
 
 class AllowedStores:
-    """Refuses what lies elsewhere; made anew for each job, because links change.
+    """The folders and buckets that jobs may use; made anew for each job, because links change.
 
     Args:
         roots: Folders, links resolved; the first one is for jobs that name none.
@@ -22,11 +22,11 @@ class AllowedStores:
         self._roots = Roots(roots)
         self._stores = tuple(store.rstrip("/") for store in stores)
 
-    def store_of(self, job: RenderJobSpec) -> str:
+    def choose_store(self, job: RenderJobSpec) -> str:
         """Return the URL of the store of a job.
 
         Raises:
-            BadJobError: It is a bucket that jobs may not use.
+            BadJobError: The bucket is not allowed.
         """
         if job.store is None:
             return str(job.base_dir or self._folders[0])
@@ -34,10 +34,10 @@ class AllowedStores:
         return job.store.rstrip("/")
 
     def check_store(self, url: str) -> None:
-        """Pass a store that jobs may use.
+        """Refuse a store that jobs may not use.
 
         Raises:
-            BadJobError: It lies elsewhere; the sentence names the fix.
+            BadJobError: The store is not allowed; the sentence names the fix.
         """
         if not is_bucket(url):
             self.check(Path(url), "base_dir")
@@ -49,9 +49,9 @@ class AllowedStores:
             )
 
     def check(self, path: Path, field: str) -> None:
-        """Pass a path inside the folders, once its links are followed.
+        """Refuse a path that leads out of the allowed folders once its links are followed.
 
         Raises:
-            BadJobError: It lies outside; the sentence names the field and the fix.
+            BadJobError: The path lies outside; the sentence names the field and the fix.
         """
         self._roots.check(path, field)

@@ -1,4 +1,4 @@
-"""Draining a job: finding the attempts that have not begun, so that a pause need not wait for them."""
+"""The activity `find_waiting`: find the attempts of a draining job that have not begun."""
 
 import asyncio
 
@@ -26,14 +26,14 @@ _MOST_AT_ONCE = 100
 
 
 class DrainActivities:
-    """Looks at what a draining job has outstanding."""
+    """The activity that a draining job runs."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     @activity.defn(name="find_waiting")
     async def find_waiting(self, order: DrainOrder) -> DrainReport:
-        """Return the renders of this job that wait in a queue or for their next try, as soon as there are any.
+        """Wait for renders of this job that are in a queue or wait for their next try, and return them.
 
         The job's memo says `drain` or `freeze` before this runs, and a render reads it before it begins: so none of
         those returned will ever render, and the job may take them back. Where the job freezes, the answer comes
@@ -49,13 +49,17 @@ class DrainActivities:
                 waiting = [await self._waiting(each) for each in renders if each.state in _WAITING]
                 if waiting:
                     return DrainReport(waiting=tuple(waiting[:_MOST_AT_ONCE]))
-                beats = [await self._beat(each) for each in renders]
-                if order.freeze and renders and all(beat is not None and beat.frozen == order.freeze for beat in beats):
+                heartbeats = [await self._heartbeat(each) for each in renders]
+                if (
+                    order.freeze
+                    and renders
+                    and all(each is not None and each.frozen == order.freeze for each in heartbeats)
+                ):
                     return DrainReport(frozen=tuple(each.activity_id for each in renders))
                 await asyncio.sleep(_ASK_SECONDS)
 
     async def _waiting(self, pending: PendingActivityInfo) -> WaitingAttempt:
-        return WaitingAttempt(activity_id=pending.activity_id, beat=await self._beat(pending))
+        return WaitingAttempt(activity_id=pending.activity_id, beat=await self._heartbeat(pending))
 
-    async def _beat(self, pending: PendingActivityInfo) -> Heartbeat | None:
+    async def _heartbeat(self, pending: PendingActivityInfo) -> Heartbeat | None:
         return await last_heartbeat(pending, self._client.data_converter)

@@ -1,15 +1,15 @@
-"""What goes wrong with the work itself, before the activity edge turns it into Temporal's errors."""
+"""Errors of attempts, stores and services, before an activity turns them into Temporal's errors."""
 
 
 class AttemptError(Exception):
     """One try of a chunk or a stitch went wrong.
 
     Args:
-        sentence: What happened, with the lines of the log that matter.
+        sentence: The cause, with the lines of the log that matter.
         fatal: Whether another try is pointless.
         wait_seconds: How long to wait before the next one, where a rule of the job says so.
         another_host: Whether the next one should be made on another host.
-        suspect: Whether what it said of itself makes even sound outputs worthless.
+        suspect: Whether the renderer's own messages make even sound outputs worthless.
     """
 
     def __init__(
@@ -29,15 +29,15 @@ class AttemptError(Exception):
 
 
 class AttemptLostError(Exception):
-    """A try ended through no fault of its renderer and does not count: what kept it was killed, or Temporal is away."""
+    """A try ended through no fault of its renderer and does not count: its keeper was killed, or Temporal is away."""
 
 
 class ThrottledError(Exception):
     """A service that renders has no room now; nothing was begun, and the try does not count.
 
     Args:
-        sentence: What it answered.
-        wait_seconds: How long it asks to wait; None where it does not say.
+        sentence: The answer of the service.
+        wait_seconds: How long the service asks to wait; None where it names no time.
     """
 
     def __init__(self, sentence: str, *, wait_seconds: float | None = None) -> None:

@@ -1,7 +1,8 @@
-"""Watching a job while work for it runs here: what it wants, and whether Temporal is still there.
+"""Watch of a job while this worker renders for it: its memo, and contact with Temporal.
 
-A cancel comes with the answer to a heartbeat. Everything else comes this way: that a job drains or freezes, and that
-this worker is cut off. The SDK does not tell the last: its own timer is set back by heartbeats that fail, too.
+A cancel comes with the answer to a heartbeat. Everything else comes from here: drain and freeze are in the job's memo,
+and a worker that is cut off stops its renders. The SDK does not report the last: its own timer is reset by heartbeats
+that fail, too.
 """
 
 import asyncio
@@ -26,14 +27,14 @@ from longtake.names import MEMO_CONTROL, MEMO_FREEZE, Control
 
 @dataclass(frozen=True)
 class JobOrders:
-    """What a job wants: whether work may begin, and the number of the freeze that is in force."""
+    """The orders in a job's memo: whether work may begin, and the number of the freeze that is in force."""
 
     control: Control = Control.RUN
     freeze: int = 0
 
 
 async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: float) -> JobOrders | None:
-    """Return what a job wants now; None when Temporal does not answer within these seconds."""
+    """Read the orders of a job from Temporal; return None when Temporal does not answer within these seconds."""
     handle = client.get_workflow_handle(workflow_id, run_id=run_id)
     try:
         # Around the call and not given to it: the SDK would try again on its own, beyond any bound that matters here.
@@ -58,7 +59,7 @@ _ASK_SECONDS = 1.0
 
 # An answer takes 1.3 ms at the median (measured); one that has not come by then will not.
 _ANSWER_SECONDS = 5.0
-_LEAST_PAUSE_SECONDS = 0.2
+_LEAST_INTERVAL_SECONDS = 0.2
 
 # At most this many workers ask after one job in a second: a namespace is good for 2,400 calls.
 _MOST_ASKING = 200
@@ -75,10 +76,10 @@ class JobWatch:
         self._work: set[asyncio.Task[object]] = set()
         self._lost: set[asyncio.Task[object]] = set()
 
-    async def look(self) -> JobOrders:
-        """Return what the job wants now; where Temporal does not answer, what it wanted last.
+    async def refresh(self) -> JobOrders:
+        """Read the job's orders and return them; while Temporal does not answer, return the last ones.
 
-        A server that does not answer keeps no work from beginning: it has just given it out.
+        Work may begin while the server does not answer: the server has just given it out.
         """
         orders = await self._ask(max(0.1, min(_ANSWER_SECONDS, self._left())))
         if orders is not None:
@@ -88,16 +89,16 @@ class JobWatch:
             self._stop_work()
         return self.orders
 
-    async def keep_looking(self, interval_seconds: float) -> None:
-        """Look again and again; with jitter, so that a farm does not ask all at once."""
+    async def poll(self, interval_seconds: float) -> None:
+        """Read the orders at an interval; with jitter, so that a farm does not ask all at once."""
         while True:
             pause = interval_seconds * random.uniform(0.8, 1.2)
-            await asyncio.sleep(min(pause, max(_LEAST_PAUSE_SECONDS, self._left())))
-            await self.look()
+            await asyncio.sleep(min(pause, max(_LEAST_INTERVAL_SECONDS, self._left())))
+            await self.refresh()
 
     @asynccontextmanager
-    async def stopping_when_cut_off(self) -> AsyncIterator[None]:
-        """Cancel the block when Temporal is away for so long that it has given this work to another worker.
+    async def stop_when_cut_off(self) -> AsyncIterator[None]:
+        """Cancel the block when Temporal was away for so long that another worker has this work.
 
         Raises:
             AttemptLostError: In place of the cancel, when the block has ended.
@@ -119,7 +120,7 @@ class JobWatch:
             self._lost.discard(task)
 
     def is_cut_off(self) -> bool:
-        """Tell whether Temporal is away for so long that it has given this work to another worker."""
+        """Tell whether Temporal was away for so long that another worker has this work."""
         return self._left() <= 0
 
     def _left(self) -> float:
@@ -147,11 +148,11 @@ class JobWatches:
         self._users: dict[tuple[str, str], int] = {}
 
     @asynccontextmanager
-    async def watching(self, *, parallel: int) -> AsyncIterator[JobWatch]:
-        """Watch the job of the activity that this is called in.
+    async def watch(self, *, parallel: int) -> AsyncIterator[JobWatch]:
+        """Watch the job of the current activity while the block runs.
 
         Args:
-            parallel: At most so many workers watch this job.
+            parallel: How many workers watch this job at most.
         """
         info = activity.info()
         key = (info.workflow_id or "", info.workflow_run_id or "")
@@ -159,11 +160,11 @@ class JobWatches:
             watch = JobWatch(lambda seconds: read_orders(self._client, *key, seconds), self._contact_seconds)
             # Of many jobs on one worker each asks less often, so that the worker asks at most 20 times a second.
             interval = max(_ASK_SECONDS, parallel / _MOST_ASKING, len(self._watches) / 20)
-            self._watches[key] = (watch, asyncio.create_task(watch.keep_looking(interval)))
+            self._watches[key] = (watch, asyncio.create_task(watch.poll(interval)))
         watch, _ = self._watches[key]
         self._users[key] = self._users.get(key, 0) + 1
         try:
-            async with watch.stopping_when_cut_off():
+            async with watch.stop_when_cut_off():
                 yield watch
         finally:
             self._users[key] -= 1
@@ -178,48 +179,48 @@ _GRACE_WHEN_CUT_OFF = 2.0
 
 
 class JobRenderWatcher:
-    """Passes progress on, and orders back; see `RenderWatcher`.
+    """The `RenderWatcher` of an activity: passes progress to its heartbeat, and the job's orders to the render.
 
     Args:
         watch: The job.
-        hear: Called with how far the render is.
-        hear_frozen: Called with the number of a freeze that was carried out; None where nothing can be frozen.
+        on_progress: Called with the progress of the render.
+        on_frozen: Called with the number of a freeze that was carried out; None where nothing can be frozen.
     """
 
     def __init__(
-        self, watch: JobWatch, hear: Callable[[Progress], None], hear_frozen: Callable[[int], None] | None = None
+        self, watch: JobWatch, on_progress: Callable[[Progress], None], on_frozen: Callable[[int], None] | None = None
     ) -> None:
         self._watch = watch
-        self._hear = hear
-        self._hear_frozen = hear_frozen
+        self._on_progress = on_progress
+        self._on_frozen = on_frozen
 
     @property
     def freeze_order(self) -> int:
         """Number of the freeze that the render must obey now; 0 when it may run."""
-        return self._watch.orders.freeze if self._hear_frozen else 0
+        return self._watch.orders.freeze if self._on_frozen else 0
 
     @property
     def most_grace_seconds(self) -> float:
         """How long the end of the render may take at most."""
         return _GRACE_WHEN_CUT_OFF if self._watch.is_cut_off() else math.inf
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         """Hear that no process of the render runs, by this order; or with 0, that they run again."""
-        if self._hear_frozen:
-            self._hear_frozen(order)
+        if self._on_frozen:
+            self._on_frozen(order)
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """Hear how far the render is."""
-        self._hear(progress)
+        self._on_progress(progress)
 
 
 def worker_identity(pid: int, host: str) -> str:
-    """Return how a worker is called in Temporal, with its host in it."""
+    """Return the name of a worker in Temporal, which holds its host."""
     return f"{pid}@{host}"
 
 
 class OtherHosts:
-    """Asks Temporal who else serves a queue.
+    """The other hosts that serve a queue.
 
     Args:
         client: Connection to Temporal.
@@ -232,8 +233,8 @@ class OtherHosts:
         self._task_queue = task_queue
         self._host = host
 
-    async def exist(self) -> bool:
-        """Return whether a worker on another host has asked for work in the last minutes."""
+    async def has_any(self) -> bool:
+        """Ask Temporal whether a worker on another host has polled the queue in the last minutes."""
         request = DescribeTaskQueueRequest(
             namespace=self._client.namespace,
             task_queue=TaskQueue(name=self._task_queue),

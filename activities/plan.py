@@ -1,4 +1,4 @@
-"""Planning: the edge between Temporal and the acceptance of a job."""
+"""The activity `plan_job`: accept a job and count its chunks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,31 +17,31 @@ from longtake.models.messages import JobPlan, PlanOrder
 
 
 class PlanActivities:
-    """Accepts jobs for the store that this worker sees.
+    """The activity that accepts jobs.
 
     Args:
-        host: What this worker offers.
-        places: Makes what it lets jobs use.
-        check: Passes a job whose service it may call, or raises `BadJobError`.
+        host: This worker's host.
+        make_allowed: Makes the folders and buckets that jobs may use.
+        check_service: Raises `BadJobError` for a job whose service this worker may not call.
         search_attributes: Whether the namespace has Longtake's search attributes.
     """
 
     def __init__(
         self,
         host: Host,
-        places: Callable[[], AllowedStores],
-        check: Callable[[RenderJobSpec], None],
+        make_allowed: Callable[[], AllowedStores],
+        check_service: Callable[[RenderJobSpec], None],
         *,
         search_attributes: bool,
     ) -> None:
         self._host = host
-        self._places = places
-        self._check = check
+        self._make_allowed = make_allowed
+        self._check_service = check_service
         self._search_attributes = search_attributes
 
     @activity.defn(name="plan_job")
     async def plan_job(self, order: PlanOrder) -> JobPlan:
-        """Accept the job, write it into its folder and say what is finished already.
+        """Accept the job, write it into its folder and return its size and its finished chunks.
 
         Safe to repeat: an accepted job is accepted again, whatever of it has been rendered since.
 
@@ -55,10 +55,10 @@ class PlanActivities:
                 raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
 
     def _plan(self, order: PlanOrder) -> JobPlan:
-        self._check(order.job)
-        acceptance = Acceptance(order, self._host, self._places())
+        self._check_service(order.job)
+        acceptance = Acceptance(order, self._host, self._make_allowed())
         opened = acceptance.run()
-        done = acceptance.finished(opened)
+        done = acceptance.find_finished_chunks(opened)
         return JobPlan(
             ref=acceptance.ref,
             chunk_count=len(opened.chunks),

@@ -1,4 +1,4 @@
-"""Rendering a span of chunks: the edge between Temporal and the attempts."""
+"""The activity `render_span`: render the chunks of a span."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from activities.activity_context import open_job, send_heartbeats
 from activities.attempts.attempt import MakeAttempt
 from activities.attempts.host import Host
-from activities.attempts.span_attempt import RetryDue, SpanAttempt
+from activities.attempts.span_attempt import RetryError, SpanAttempt
 from activities.errors import AttemptLostError
 from activities.job_watch import JobWatches, OtherHosts
 from longtake.concurrency import in_thread
@@ -23,22 +23,22 @@ from longtake.stores.store import StoreError
 _log = logging.getLogger(__name__)
 
 # A worker that has just lost a render, or Temporal, may lose the next one as fast.
-_AFTER_A_LOSS = timedelta(seconds=1)
+_RETRY_DELAY_AFTER_LOSS = timedelta(seconds=1)
 
 
 class RenderActivities:
-    """Renders chunks on this worker, or has them rendered elsewhere.
+    """The activity that renders chunks, on this worker or by a service.
 
     Args:
-        host: What this worker offers.
-        make: How a chunk is tried.
+        host: This worker's host.
+        make_attempt: Makes the attempt at a chunk.
         watches: The jobs that have work here.
-        others: Who could take a chunk that fails here; None where the host makes no difference.
+        others: Hosts that could take a chunk that fails here; None where the host makes no difference.
     """
 
-    def __init__(self, host: Host, make: MakeAttempt, watches: JobWatches, others: OtherHosts | None) -> None:
+    def __init__(self, host: Host, make_attempt: MakeAttempt, watches: JobWatches, others: OtherHosts | None) -> None:
         self._host = host
-        self._make = make
+        self._make_attempt = make_attempt
         self._watches = watches
         self._others = others
 
@@ -56,22 +56,22 @@ class RenderActivities:
                 when tries are used up. Each has a `SpanReport` in its details.
         """
         async with send_heartbeats(_last_heartbeat):
-            job = await in_thread(partial(open_job, order.ref, self._host))
-        span = SpanAttempt(self._host, self._make, self._others, job, order, _last_heartbeat())
+            job = await in_thread(partial(open_job, order.ref, self._host.scratch))
+        span = SpanAttempt(self._host, self._make_attempt, self._others, job, order, _last_heartbeat())
         try:
             async with (
                 send_heartbeats(lambda: span.heartbeat),
-                self._watches.watching(parallel=job.job.max_parallel) as watch,
+                self._watches.watch(parallel=job.job.max_parallel) as watch,
             ):
                 await span.render(watch)
-        except RetryDue as error:
+        except RetryError as error:
             _log.warning("job %s: %s; next try in %g s", order.ref.id, error, error.wait_seconds)
             # A delay of zero would mean none was given, and the waits for lost workers would apply.
             wait = max(timedelta(seconds=error.wait_seconds), timedelta(milliseconds=1))
             raise ApplicationError(str(error), span.report(), type=error.type, next_retry_delay=wait) from error
         except (AttemptLostError, StoreError) as error:
             raise ApplicationError(
-                str(error), span.report(), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_AFTER_A_LOSS
+                str(error), span.report(), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_RETRY_DELAY_AFTER_LOSS
             ) from error
         except asyncio.CancelledError:
             details = activity.cancellation_details()
@@ -90,6 +90,6 @@ class RenderActivities:
 
 
 def _last_heartbeat() -> Heartbeat | None:
-    """Return what the attempt before this one said last; heartbeat details come without their type."""
+    """Return the last heartbeat of the attempt before this one, whose details come without their type."""
     details = activity.info().heartbeat_details
     return Heartbeat.model_validate(details[0]) if details else None

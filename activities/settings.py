@@ -1,13 +1,13 @@
-"""What a worker is allowed and told to do: `LONGTAKE_*`, read once, here."""
+"""What a worker is allowed and told to do: `LONGTAKE_*`, read once, here; and how agents read theirs."""
 
 import os
 import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from longtake.allowed_paths import roots_from
 from longtake.errors import LongtakeError
@@ -15,18 +15,54 @@ from longtake.names import DEFAULT_TASK_QUEUE
 from longtake.text import sentence
 
 
-class WorkerSettings(BaseModel):
-    """A worker's settings, each from the environment variable of its name: `slots` from `LONGTAKE_SLOTS`."""
+def _split_by(separator: str | None) -> BeforeValidator:
+    """Return what takes a list from the text of one variable; None splits by spaces."""
+    return BeforeValidator(
+        lambda value: tuple(filter(None, value.split(separator))) if isinstance(value, str) else value
+    )
+
+
+SplitByColons = _split_by(os.pathsep)
+SplitBySpaces = _split_by(None)
+
+
+class EnvironmentSettings(BaseModel):
+    """Settings of a process, each from the environment variable of its name: `slots` from `LONGTAKE_SLOTS`."""
 
     model_config = ConfigDict(frozen=True)
 
+    @classmethod
+    def named_in(cls, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the text of each setting that an environment names and does not leave empty."""
+        texts = {name: environ.get(f"LONGTAKE_{name.upper()}", "").strip() for name in cls.model_fields}
+        return {name: text for name, text in texts.items() if text}
+
+    @classmethod
+    def checked(cls, values: Mapping[str, object]) -> Self:
+        """Return the settings with these values.
+
+        Raises:
+            LongtakeError: A value is off; the sentence names the variable and the fix.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            field, _, problem = sentence(error).partition(": ")
+            raise LongtakeError(f"LONGTAKE_{field.upper()} {problem}") from error
+
+
+class WorkerSettings(EnvironmentSettings):
+    """A worker's settings."""
+
     task_queue: str = Field(default=DEFAULT_TASK_QUEUE, min_length=1, description="LONGTAKE_TASK_QUEUE")
     roots: tuple[Path, ...] = Field(description="LONGTAKE_ROOTS: folders that jobs may read and write, split by ':'")
-    allowed_commands: tuple[str, ...] | None = Field(
+    allowed_commands: Annotated[tuple[str, ...] | None, SplitByColons] = Field(
         default=None, description="LONGTAKE_ALLOWED_COMMANDS: programs that jobs may run, by name or path, split by ':'"
     )
     slots: int = Field(default=1, ge=1, le=1000, description="LONGTAKE_SLOTS: chunks rendered at once on this host")
-    pass_env: tuple[str, ...] = Field(default=(), description="LONGTAKE_PASS_ENV: more variables that renders see")
+    pass_env: Annotated[tuple[str, ...], SplitByColons] = Field(
+        default=(), description="LONGTAKE_PASS_ENV: more variables that renders see"
+    )
     tools_dir: Path | None = Field(default=None, description="LONGTAKE_TOOLS_DIR: added to the PATH of renders")
     host: str = Field(
         default_factory=socket.gethostname,
@@ -40,17 +76,17 @@ class WorkerSettings(BaseModel):
         default_factory=lambda: Path(tempfile.gettempdir()).resolve() / f"longtake-{os.getuid()}",
         description="LONGTAKE_SCRATCH: where this host works for stores that are elsewhere",
     )
-    stores: tuple[str, ...] = Field(
+    stores: Annotated[tuple[str, ...], SplitBySpaces] = Field(
         default=(), description="LONGTAKE_STORES: s3://bucket/prefix that jobs may use, split by spaces"
     )
     inputs_bytes: int = Field(
         default=50 * 2**30, ge=0, description="LONGTAKE_INPUTS_BYTES: what fetched inputs may take on this host"
     )
-    lambda_functions: tuple[str, ...] = Field(
+    lambda_functions: Annotated[tuple[str, ...], SplitBySpaces] = Field(
         default=(), description="LONGTAKE_LAMBDA_FUNCTIONS: names or ARNs that jobs may call; the first is the default"
     )
     lambda_slots: int = Field(default=100, ge=1, le=1000, description="LONGTAKE_LAMBDA_SLOTS: chunks on Lambda at once")
-    cloud_run_urls: tuple[str, ...] = Field(
+    cloud_run_urls: Annotated[tuple[str, ...], SplitBySpaces] = Field(
         default=(), description="LONGTAKE_CLOUD_RUN_URLS: services that jobs may call; the first is the default"
     )
     cloud_run_slots: int = Field(
@@ -91,35 +127,19 @@ class WorkerSettings(BaseModel):
             LongtakeError: A production worker is not told what it may run and where, or a value is off.
         """
         roots = roots_from(environ)
-        allowed = _words(environ.get("LONGTAKE_ALLOWED_COMMANDS", ""))
+        named = cls.named_in(environ)
         if not dev and not roots:
             raise LongtakeError("LONGTAKE_ROOTS is not set; name the folders that jobs may use, or start with --dev")
-        if not dev and not allowed:
+        if not dev and not named.get("allowed_commands", "").strip(os.pathsep):
             raise LongtakeError(
                 "LONGTAKE_ALLOWED_COMMANDS is not set; name the programs that jobs may run, as in ffmpeg:blender, or "
                 "start with --dev"
             )
-        named = {
-            name: text for name in cls.model_fields if (text := environ.get(f"LONGTAKE_{name.upper()}", "").strip())
-        }
         values: dict[str, object] = {
             "slots": os.cpu_count() or 1,
             **named,
             "roots": roots or (Path.cwd(), Path.home(), Path(tempfile.gettempdir()).resolve()),
-            "allowed_commands": allowed or None,
-            "pass_env": _words(environ.get("LONGTAKE_PASS_ENV", "")),
-            "stores": environ.get("LONGTAKE_STORES", "").split(),
-            "lambda_functions": environ.get("LONGTAKE_LAMBDA_FUNCTIONS", "").split(),
-            "cloud_run_urls": environ.get("LONGTAKE_CLOUD_RUN_URLS", "").split(),
         }
         if slots is not None:
             values["slots"] = slots
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            field, _, problem = sentence(error).partition(": ")
-            raise LongtakeError(f"LONGTAKE_{field.upper()} {problem}") from error
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in text.split(os.pathsep) if word)
+        return cls.checked(values)

@@ -1,4 +1,4 @@
-"""Stitching: the edge between Temporal and the making of a film."""
+"""The activity `stitch_job`: prove all chunks of a job and make its film."""
 
 from functools import partial
 
@@ -11,13 +11,14 @@ from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, RefusedError
 from activities.job_watch import JobRenderWatcher, JobWatches
-from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
+from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import is_intact, revoke
 from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.messages import Heartbeat, StitchOrder
 from longtake.models.status import RenderJobResult
 from longtake.ranges import RangeSet
+from longtake.stores.job_records import chunk_key
 from longtake.stores.store import map_parallel
 
 # A film that fails this often for no fault of its chunks fails the job.
@@ -25,7 +26,7 @@ _MOST_TRIES = 3
 
 
 class StitchActivities:
-    """Proves that all outputs are there and makes the film."""
+    """The activity that proves all outputs of a job and makes its film."""
 
     def __init__(self, host: Host, watches: JobWatches) -> None:
         self._host = host
@@ -33,9 +34,9 @@ class StitchActivities:
 
     @activity.defn(name="stitch_job")
     async def stitch_job(self, order: StitchOrder) -> RenderJobResult:
-        """Return what the job has made, proven.
+        """Prove the outputs of all chunks, make the film and return the job's result.
 
-        Every chunk's files are looked at before anything is joined; a job without a film ends with that proof.
+        The files of all chunks are checked before anything is joined; a job without a film ends with that proof.
         Safe to repeat: a published film stands.
 
         Raises:
@@ -44,13 +45,13 @@ class StitchActivities:
         info = activity.info()
         beat = Heartbeat(chunk=0)
 
-        def hear(progress: Progress) -> None:
+        def on_progress(progress: Progress) -> None:
             nonlocal beat
             beat = beat.model_copy(update={"frames_done": progress.frames_done, "message": progress.message[:400]})
 
         try:
-            async with send_heartbeats(lambda: beat), self._watches.watching(parallel=1) as watch:
-                job = await in_thread(partial(open_job, order.ref, self._host))
+            async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
+                job = await in_thread(partial(open_job, order.ref, self._host.scratch))
                 sidecars = await in_thread(partial(_sidecars, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
                 beat = beat.model_copy(update={"frames": frames})
@@ -58,7 +59,9 @@ class StitchActivities:
                 if job.job.output is not None or job.job.merge_command is not None:
                     # A stitch that a pause aborts is begun anew, as another activity.
                     name = attempt_name(f"stitch.{info.activity_id}")
-                    made = await FilmAttempt(self._host, job, sidecars, name, JobRenderWatcher(watch, hear)).run()
+                    made = await FilmAttempt(
+                        self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
+                    ).run()
                 return made.model_copy(update={"missing_chunks": order.missing})
         except AttemptLostError as error:
             raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error

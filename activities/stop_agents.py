@@ -1,4 +1,4 @@
-"""Stopping agents that nobody waits for: the edge between Temporal and what lost workers have left elsewhere."""
+"""The activity `stop_agents`: stop remote agents whose workers were lost."""
 
 import asyncio
 import logging
@@ -11,17 +11,18 @@ from activities.activity_context import open_job, send_heartbeats
 from activities.attempts.host import Host
 from activities.remote.agent_monitor import stop_agent
 from activities.remote.call_records import ChunkCallRecords, RemoteHost
-from activities.stores.job_folder import OpenJob, chunk_key
+from activities.stores.job_folder import OpenJob
 from longtake.concurrency import in_thread
 from longtake.models.messages import StopAgentsOrder, StopAgentsReport
 from longtake.models.status import RemoteStop
 from longtake.ranges import RangeSet
+from longtake.stores.job_records import chunk_key
 
 _log = logging.getLogger(__name__)
 
 
 class StopActivities:
-    """Ends what was begun for a job elsewhere and is in nobody's hands any more."""
+    """The activity that stops remote agents whose workers were lost."""
 
     def __init__(self, host: Host, remote: RemoteHost) -> None:
         self._host = host
@@ -29,13 +30,13 @@ class StopActivities:
 
     @activity.defn(name="stop_agents")
     async def stop_agents(self, order: StopAgentsOrder) -> StopAgentsReport:
-        """Order agents of these chunks that may still work to stop, and return what became of each.
+        """Stop the agents of these chunks that may still work, and return the outcome for each.
 
-        A worker that dies leaves its agents to the next attempt. Where the job wants none, nobody would tell them.
-        Safe to repeat: an agent that has given its last word is not asked again.
+        A worker that dies leaves its agents to the next attempt. Without another attempt they would work on.
+        Safe to repeat: an agent that has written its result is not asked again.
         """
         async with send_heartbeats():
-            job = await in_thread(partial(open_job, order.ref, self._host))
+            job = await in_thread(partial(open_job, order.ref, self._host.scratch))
             stops = await asyncio.gather(*(self._stop(job, chunk) for chunk in RangeSet(order.chunks)))
         return StopAgentsReport(stops=tuple(stop for found in stops for stop in found))
 

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.store_io import storage_failure
+from activities.attempts.store_io import attempt_failure
 from activities.errors import StoreNotSharedError
 from activities.processes.linux_table import process_table
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RefusedOrderError, RemoteOrder, RemoteResult
-from activities.stores.job_folder import OpenJob, chunk_key
+from activities.stores.job_folder import OpenJob
 from agent.call import Aside, BegunBeforeError, ForbiddenOrderError, Invocation
 from agent.render_call import AgentResult, ChunkRunner
 from agent.settings import AgentSettings
@@ -25,6 +25,7 @@ from longtake.concurrency import in_thread
 from longtake.errors import BadJobError
 from longtake.names import check_job_id
 from longtake.stores.factory import is_bucket
+from longtake.stores.job_records import chunk_key
 
 
 class Admission:
@@ -119,8 +120,8 @@ def count_tagged(tag: Mapping[str, str]) -> int:
     """
     table = process_table()
     marks = {f"{name}={value}".encode() for name, value in tag.items()}
-    found = [pid for pid in table.pids() if marks.issubset(table.environment(pid))]
-    return sum((entry := table.entry(pid)) is not None and entry.lives for pid in found)
+    found = [pid for pid in table.pids() if marks.issubset(table.read_environment(pid))]
+    return sum((entry := table.find(pid)) is not None and entry.is_alive for pid in found)
 
 
 _log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class RenderAgent:
             calls = CallRecords(job.folder, chunk_key(chunk.index))
             begun = await in_thread(partial(calls.begin, order.attempt))
         except OSError as error:
-            return self._result(order, call, AgentResult.of_failure(storage_failure(error)))
+            return self._result(order, call, AgentResult.of_failure(attempt_failure(error)))
         if not begun:
             raise BegunBeforeError(f"the attempt {order.attempt} was begun before")
         _log.info("job %s: chunk %d is begun as %s", order.ref.id, order.chunk, order.attempt)
@@ -179,7 +180,7 @@ class RenderAgent:
             rendering = ChunkRunner(self._settings, self._host, job, chunk, calls, order.attempt, call, order.seconds)
             return await rendering.carry_out(aside)
         except OSError as error:
-            return AgentResult.of_failure(storage_failure(error))
+            return AgentResult.of_failure(attempt_failure(error))
         except Exception as error:
             # The boundary of the agent: whatever broke, a worker waits for a word.
             _log.exception("job %s: chunk %d broke the agent", order.ref.id, order.chunk)

@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from activities.attempts.host import build_host
-from activities.processes.orphans import sweep_leftovers
+from activities.processes.orphans import kill_orphans
 from activities.processes.supervisor import Supervisor
 from activities.remote.protocol import LARGEST_ORDER_BYTES, RefusedOrderError, verify
 from agent.agent import RenderAgent
@@ -149,7 +149,7 @@ class CloudRunApp:
             secret = await asyncio.to_thread(shared_secret, settings)
         except LongtakeError as error:
             return await send({"type": "lifespan.startup.failed", "message": str(error)})
-        await asyncio.to_thread(sweep_leftovers)
+        await asyncio.to_thread(kill_orphans)
         async with Supervisor() as supervisor:
             host = build_host(settings, supervisor, tools=settings.tools)
             agent, helios = RenderAgent(settings, host), HeliosWorker(settings, host, supervisor)

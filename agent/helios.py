@@ -17,9 +17,9 @@ from typing import Any, Self, TypeGuard
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector
 
 from activities.attempts.host import Host
-from activities.processes.programs import render_environment
-from activities.processes.supervisor import RenderProcess, Supervisor
-from activities.processes.usage import KeeperLostError, ProcessSurvivedError, SupervisorError
+from activities.processes.programs import build_render_environment
+from activities.processes.render_process import KeeperLostError, ProcessSurvivedError, RenderProcess
+from activities.processes.supervisor import Supervisor, SupervisorError
 from agent.call import Invocation
 from agent.settings import AgentSettings, is_url_below
 from longtake.attempt_log import AttemptLog
@@ -226,7 +226,7 @@ class HeliosWorker:
         self, command: tuple[str, ...], workspace: Path, place: Path, token: str, call: Invocation
     ) -> HeliosExit:
         tag = {"LONGTAKE_ATTEMPT": f"helios-{token}"}
-        environment = render_environment(self._host.environ, {}, tag=tag, also=self._host.pass_env)
+        environment = build_render_environment(self._host.environ, {}, tag=tag, also=self._host.pass_env)
         log = place / "stdout.log"
         with TailPipe(place / "stderr", MOST_BYTES) as stderr:
             apart = (*_APART, str(place / "stderr"), *command)

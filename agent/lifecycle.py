@@ -182,10 +182,10 @@ class ProgressReporter:
         """How many of them this attempt has made."""
         return self.frames_done - (self._begun_with or 0)
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         """Hear that nothing is frozen."""
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """Hear how far the render is."""
         if self._begun_with is None:
             self._begun_with = progress.frames_done

@@ -12,7 +12,7 @@ from activities.attempts.host import Host
 from activities.errors import AttemptError, AttemptLostError
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteOutcome
-from activities.stores.job_folder import OpenJob, chunk_key
+from activities.stores.job_folder import OpenJob
 from agent.call import Aside, Invocation
 from agent.lifecycle import ProgressReporter, Stop, StopMonitor
 from agent.settings import AgentSettings
@@ -21,6 +21,7 @@ from longtake.concurrency import in_thread, shield_until_done, wait_all
 from longtake.errors import BadJobError
 from longtake.models.backends import frames_within
 from longtake.models.job import RenderJobSpec
+from longtake.stores.job_records import chunk_key
 from longtake.text import plain
 
 # Of `RemoteResult.error`.

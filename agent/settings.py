@@ -12,11 +12,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr
 
+from activities.settings import EnvironmentSettings, SplitByColons, SplitBySpaces
 from longtake.errors import LongtakeError
 from longtake.stores.factory import is_bucket
-from longtake.text import sentence
 
 # What servers and proxies read in different ways: a path that is written otherwise than it is meant.
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]|%2e|%2f|%5c|%00|//|/\.{1,2}(/|$)", re.IGNORECASE)
@@ -64,15 +64,13 @@ def _checked(prefix: str) -> str:
 UrlPrefix = Annotated[str, AfterValidator(_checked)]
 
 
-class AgentSettings(BaseModel):
-    """An agent's settings, each from the environment variable of its name: `stores` from `LONGTAKE_STORES`."""
+class AgentSettings(EnvironmentSettings):
+    """An agent's settings."""
 
-    model_config = ConfigDict(frozen=True)
-
-    stores: tuple[str, ...] = Field(
+    stores: Annotated[tuple[str, ...], SplitBySpaces] = Field(
         min_length=1, description="LONGTAKE_STORES: s3://bucket/prefix or folders that jobs may use, split by spaces"
     )
-    allowed_commands: tuple[str, ...] = Field(
+    allowed_commands: Annotated[tuple[str, ...], SplitByColons] = Field(
         min_length=1, description="LONGTAKE_ALLOWED_COMMANDS: programs that jobs may run, by name or path, split by ':'"
     )
     remote_secret: SecretStr = Field(
@@ -103,7 +101,7 @@ class AgentSettings(BaseModel):
         ge=0,
         description="LONGTAKE_INPUTS_BYTES: what fetched inputs may take; by default half of the disk",
     )
-    helios_jobs: tuple[UrlPrefix, ...] = Field(
+    helios_jobs: Annotated[tuple[UrlPrefix, ...], SplitBySpaces] = Field(
         default=(), description="LONGTAKE_HELIOS_JOBS: what URLs of job.json begin with that Helios clients may name"
     )
     helios_workspace: Path | None = Field(
@@ -111,7 +109,9 @@ class AgentSettings(BaseModel):
         description="LONGTAKE_HELIOS_WORKSPACE: shared folder in which commands of Helios jobs run; each gets an empty "
         "one of its own without it, which is removed",
     )
-    pass_env: tuple[str, ...] = Field(default=(), description="LONGTAKE_PASS_ENV: more variables that renders see")
+    pass_env: Annotated[tuple[str, ...], SplitByColons] = Field(
+        default=(), description="LONGTAKE_PASS_ENV: more variables that renders see"
+    )
     tools_dir: Path | None = Field(default=None, description="LONGTAKE_TOOLS_DIR: added to the PATH of renders")
     host: str = Field(
         default_factory=socket.gethostname, min_length=1, description="LONGTAKE_HOST: what this agent is called"
@@ -139,37 +139,29 @@ class AgentSettings(BaseModel):
         Raises:
             LongtakeError: The agent is not told what it may run, where, and for whom; or a value is off.
         """
-        texts = {name: environ.get(f"LONGTAKE_{name.upper()}", "").strip() for name in cls.model_fields}
-        _check_complete(texts)
-        values: dict[str, object] = {name: text for name, text in texts.items() if text}
-        values["stores"] = texts["stores"].split()
-        values["helios_jobs"] = texts["helios_jobs"].split()
-        for name in ("allowed_commands", "pass_env"):
-            values[name] = tuple(word for word in texts[name].split(os.pathsep) if word)
-        if not texts["host"] and (platform := _platform(environ)):
-            values["host"] = platform
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            field, _, problem = sentence(error).partition(": ")
-            raise LongtakeError(f"LONGTAKE_{field.upper()}: {problem}") from error
+        named = cls.named_in(environ)
+        _check_complete(named)
+        if platform := _platform(environ):
+            named.setdefault("host", platform)
+        return cls.checked(named)
 
 
-def _check_complete(texts: Mapping[str, str]) -> None:
-    if not texts["stores"]:
+def _check_complete(named: Mapping[str, str]) -> None:
+    stores = named.get("stores", "").split()
+    if not stores:
         raise LongtakeError(
             "LONGTAKE_STORES is not set; name the stores that jobs may use, as in s3://bucket/prefix, split by spaces"
         )
-    for store in texts["stores"].split():
+    for store in stores:
         if not is_bucket(store) and not store.startswith("/"):
             raise LongtakeError(
                 f"LONGTAKE_STORES names {store!r}; write s3://bucket/prefix, or a folder with its path from the root"
             )
-    if not texts["allowed_commands"].strip(os.pathsep):
+    if not named.get("allowed_commands", "").strip(os.pathsep):
         raise LongtakeError(
             "LONGTAKE_ALLOWED_COMMANDS is not set; name the programs that jobs may run, as in ffmpeg:blender"
         )
-    if not (texts["remote_secret"] or texts["remote_secret_arn"] or texts["remote_auth"] == "iam"):
+    if not ("remote_secret" in named or "remote_secret_arn" in named or named.get("remote_auth") == "iam"):
         raise LongtakeError(
             "LONGTAKE_REMOTE_SECRET is not set; give agents and workers one secret, or set LONGTAKE_REMOTE_AUTH=iam "
             "where the platform alone decides who may call"

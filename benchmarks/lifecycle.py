@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ports import find_free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
@@ -36,7 +38,7 @@ async def measure(folder: Path, runs: int, say: Console) -> tuple[dict[str, list
     server = await devserver.start_dev_server(
         await asyncio.to_thread(devserver.find_temporal, say.print),
         database=None,
-        address=f"127.0.0.1:{devserver.free_port()}",
+        address=f"127.0.0.1:{find_free_port()}",
         ui_port=None,
         log=folder / "temporal.log",
         say=say.print,

@@ -18,9 +18,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
 import boto3  # noqa: E402
 from memory import Memory  # noqa: E402
-from minio import Minio, minio  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
+from s3_server import S3Server, run_s3_server  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 
 import devserver  # noqa: E402
 from deploy.production.programs import MINIO_CLIENT  # noqa: E402
@@ -61,7 +61,7 @@ class Ours:
 
     name = "longtake"
 
-    def __init__(self, server: Minio, files: Files, into: Path) -> None:
+    def __init__(self, server: S3Server, files: Files, into: Path) -> None:
         session = boto3.Session(server.access_key, server.secret_key, region_name="us-east-1")
         url = f"s3://{server.bucket('ours')}/job"
         self._store = S3Store(url, connect(session, endpoint_url=server.url), scratch=into)
@@ -102,7 +102,7 @@ class Mc:
 
     name = "mc"
 
-    def __init__(self, server: Minio, files: Files, into: Path) -> None:
+    def __init__(self, server: S3Server, files: Files, into: Path) -> None:
         program = MINIO_CLIENT.get(devserver.cache_dir() / "bin", print)
         bucket = f"bench/{server.bucket('theirs')}"
         self._run: Callable[..., None] = lambda *words: _run(
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         files = Files(folder / "files", asked.small, asked.big_bytes)
         kinds = [kind for kind in ("small", "big") if files.of(kind)]
-        with minio(folder / "minio") as server:
+        with run_s3_server(folder / "s3-server") as server:
             back = folder / "back"
             movers: list[Ours | Mc] = [Mc(server, files, back), Ours(server, files, back)]
             with Memory() as memory:

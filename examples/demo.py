@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -23,12 +22,10 @@ import devserver  # noqa: E402
 from activities.processes.programs import find_ffmpeg  # noqa: E402
 from longtake import JobHandle, JobState, JobStatus, LongtakeError, RenderClient, RenderJobSpec, load_job  # noqa: E402
 from longtake.cli.views import View, view_for  # noqa: E402
+from ports import is_port_taken  # noqa: E402
 
 OUTPUTS = ROOT / "demo"
 LOG = devserver.cache_dir() / "dev" / "worker.log"
-
-# Temporal's own port and that of its UI, where `make dev` puts them.
-SERVER_PORT, UI_PORT = 7233, 8233
 
 KILL_AFTER_CHUNKS = 2
 PAUSE_AFTER_CHUNKS = 5
@@ -52,8 +49,9 @@ async def main() -> None:
     for name in [name for name in os.environ if name.startswith(("TEMPORAL_", "LONGTAKE_TASK", "LONGTAKE_ROOTS"))]:
         del os.environ[name]
     job_id = f"demo-{secrets.token_hex(3)}"
-    async with worker(queue := f"longtake-{job_id}") as (address, ui):
-        farm = await RenderClient.connect(address=address, task_queue=queue)
+    queue = f"longtake-{job_id}"
+    async with server() as running, worker(running.address, queue):
+        farm = await RenderClient.connect(address=running.address, task_queue=queue)
         await remove_earlier_outputs(farm)
         folder = OUTPUTS / job_id
         folder.mkdir(parents=True)
@@ -61,7 +59,7 @@ async def main() -> None:
         say(f"Submitted {job_id}: 240 frames in 12 chunks, 2 at a time.")
         try:
             status = await perform(job)
-            await conclude(farm, status, ui)
+            await conclude(farm, status, ui=running.process is not None or is_port_taken(devserver.DEFAULT_UI_PORT))
         finally:
             with suppress(LongtakeError, TimeoutError):
                 # Ctrl-C and failures must not leave a job behind that no worker serves.
@@ -131,7 +129,7 @@ def processes_of(job_id: str) -> list[psutil.Process]:
     return found
 
 
-async def conclude(farm: RenderClient, status: JobStatus, ui: str | None) -> None:
+async def conclude(farm: RenderClient, status: JobStatus, *, ui: bool) -> None:
     """Proves the film, and says where everything is."""
     result = status.result
     if status.state is not JobState.COMPLETED or result is None or result.output is None:
@@ -149,7 +147,9 @@ async def conclude(farm: RenderClient, status: JobStatus, ui: str | None) -> Non
     say(f"sha256         {digest}")
     say(f"contact sheet  {sheet}")
     if ui:
-        say(f"Temporal UI    {ui}/namespaces/default/workflows/{status.id}/{description.run_id}/history")
+        # A server that ends with the demo is looked at later, where `make dev` puts its UI.
+        url = f"http://127.0.0.1:{devserver.DEFAULT_UI_PORT}/namespaces/default/workflows"
+        say(f"Temporal UI    {url}/{status.id}/{description.run_id}/history")
 
 
 def read_back(film: Path) -> tuple[int, str]:
@@ -178,18 +178,30 @@ async def remove_earlier_outputs(farm: RenderClient) -> None:
 
 
 @asynccontextmanager
-async def worker(queue: str) -> AsyncIterator[tuple[str, str | None]]:
-    """Runs `worker.py --dev` on a queue of this demo's own; gives the addresses of the server and its UI."""
-    address, ui, running = await addresses()
-    shown = f" (UI at {ui})" if ui else ""
-    command = [sys.executable, str(ROOT / "worker.py"), "--dev", "--address", address]
-    command += ["--ui-port", ui.rpartition(":")[2]] if ui else []
+async def server() -> AsyncIterator[devserver.DevServer]:
+    """Run a Temporal server, or use the one of `make dev`."""
+    running = await devserver.start_dev_server(
+        await asyncio.to_thread(devserver.find_temporal, lambda line: None),
+        database=devserver.cache_dir() / "dev" / "temporal.db",
+        ui_port=0,
+        say=say,
+    )
+    try:
+        yield running
+    finally:
+        await running.stop()
+        if running.process:
+            say("The server has stopped with the demo; `make dev` brings it back with the job's history in its UI.")
+
+
+@asynccontextmanager
+async def worker(address: str, queue: str) -> AsyncIterator[None]:
+    """Run `worker.py --dev` with a Temporal server, on a queue of this demo's own."""
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    say(f"{'Using the' if running else 'Starting a'} Temporal server at {address}{shown}.")
     with LOG.open("wb") as log:
         # A session of its own: Ctrl-C comes to the demo, which needs the worker to end the job.
         process = await asyncio.create_subprocess_exec(
-            *devserver.ending_with_parent(command),
+            *devserver.end_with_parent([sys.executable, str(ROOT / "worker.py"), "--dev", "--address", address]),
             cwd=ROOT,
             env={**os.environ, "LONGTAKE_TASK_QUEUE": queue},
             stdin=subprocess.DEVNULL,
@@ -199,8 +211,7 @@ async def worker(queue: str) -> AsyncIterator[tuple[str, str | None]]:
         )
     try:
         await until_ready(process)
-        # A server that ends with the demo is looked at later, where `make dev` puts it.
-        yield address, ui if running else f"http://127.0.0.1:{UI_PORT}"
+        yield
     finally:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
@@ -209,25 +220,6 @@ async def worker(queue: str) -> AsyncIterator[tuple[str, str | None]]:
         except TimeoutError:
             process.kill()
             await process.wait()
-    if not running:
-        say("The server has stopped with the demo; `make dev` brings it back with the job's history in its UI.")
-
-
-async def addresses() -> tuple[str, str | None, bool]:
-    """Returns where the Temporal server is or shall be, its UI, and whether it runs already."""
-    address, ui = f"127.0.0.1:{SERVER_PORT}", f"http://127.0.0.1:{UI_PORT}"
-    if is_free(SERVER_PORT):
-        return address, ui if is_free(UI_PORT) else f"http://127.0.0.1:{devserver.free_port()}", False
-    with suppress(LongtakeError):
-        await RenderClient.connect(address=address)
-        return address, None if is_free(UI_PORT) else ui, True
-    return f"127.0.0.1:{devserver.free_port()}", f"http://127.0.0.1:{devserver.free_port()}", False
-
-
-def is_free(port: int) -> bool:
-    """Tells whether nobody listens on a port of the loopback interface."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 async def until_ready(process: asyncio.subprocess.Process) -> None:
@@ -251,6 +243,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         say("Interrupted: the job is cancelled, and all that the demo started has stopped.")
         sys.exit(130)
-    except (DemoError, LongtakeError) as error:
+    except (DemoError, LongtakeError, devserver.TemporalNotFound, devserver.DevServerError) as error:
         say(f"demo: {error}")
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""What every way to try a chunk offers: here with this host's processes, or by a service elsewhere."""
+"""The interface of an attempt at a chunk, whether this host or a service renders."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from longtake.models.status import RemoteStop
 
 @dataclass(frozen=True)
 class Bill:
-    """What a service asks for a chunk, over all of its attempts."""
+    """The price of a chunk on a service, over all attempts."""
 
     seconds: float = 0.0
     usd: float = 0.0
 
 
 class Attempt(Protocol):
-    """One try of one chunk."""
+    """One attempt at one chunk."""
 
     @property
     def log(self) -> str:
-        """Location of what its renderer prints."""
+        """Location of the renderer's log."""
         ...
 
     @property
     def stop(self) -> RemoteStop | None:
-        """What became of the order to stop it, where it ran elsewhere and was told to."""
+        """Outcome of the order to stop, where a service rendered and was told to stop."""
         ...
 
     async def published(self) -> Sidecar | None:
@@ -42,17 +42,17 @@ class Attempt(Protocol):
         A cancel stops the work first and leaves nothing else behind but the log.
 
         Args:
-            watcher: Hears how far the chunk is, frames that were kept before included.
+            watcher: Called with the progress of the chunk, frames that were kept before included.
 
         Raises:
             AttemptError: This try has failed.
-            AttemptLostError: It ended through no fault of its own, and does not count.
+            AttemptLostError: The try ended through no fault of its own, and does not count.
             ThrottledError: The service has no room now; nothing was begun.
         """
         ...
 
     async def bill(self) -> Bill:
-        """Return what all attempts at this chunk are billed for so far."""
+        """Return the bill of all attempts at this chunk so far."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""One try of one chunk: look, render, check, publish."""
+"""One attempt at one chunk on this host: render, check and publish."""
 
 import asyncio
 import logging
@@ -14,26 +14,27 @@ from pathlib import Path
 from activities.attempts.attempt import Bill
 from activities.attempts.frame_sequence import CommandWatcher, FinishedFrameScanner, SequenceRender
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.store_io import retry_while_store_is_away, ship_log, storage_failure
+from activities.attempts.store_io import attempt_failure, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
 from activities.media.facts import MediaError, VideoFacts
 from activities.media.images import check_sequence
 from activities.media.video import inspect_video
-from activities.processes.usage import Usage
-from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
-from activities.stores.kept_frames import KeptFrames, Signature, signature_of
+from activities.processes.render_process import Usage
+from activities.stores.job_folder import OpenJob, Sidecar
+from activities.stores.kept_frames import KeptFrames, Signature, file_signature
 from activities.stores.publish import discard_attempt, finish_claim, publish, stage_files
 from longtake.chunks import Chunk
 from longtake.concurrency import in_thread
 from longtake.models.policies import ProgressSpec, ResumeUnit
 from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
+from longtake.stores.job_records import chunk_key
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found in a chunk's outputs."""
+    """The facts found in a chunk's outputs by their check."""
 
     frames: int
     video: VideoFacts | None = None
@@ -42,7 +43,7 @@ class Proof:
 
 
 def check_chunk(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
-    """Return the proof that these files are all that the chunk had to make, whole and of the right length.
+    """Check that the files of a chunk are whole and of the right length, and return what was found.
 
     Raises:
         AttemptError: A file is missing, empty, truncated, too short or of another rate.
@@ -50,31 +51,31 @@ def check_chunk(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading
     return _CHECKS[chunk.kind](chunk, files, rate, stop)
 
 
-class OutputProof:
-    """Tells whether the one output of a command that still runs is proven; each state of it is read once."""
+class OutputCheck:
+    """The check of the one output of a command that still runs; each state of the file is read once."""
 
     def __init__(self, chunk: Chunk, file: Path, rate: Fraction) -> None:
         self._chunk = chunk
         self._file = file
         self._rate = rate
         self._state: Signature | None = None
-        self._holds = False
+        self._is_proven = False
 
-    def holds(self) -> bool:
-        """Look again; blocking.
+    def is_proven(self) -> bool:
+        """Check the file again if it has changed, and tell whether it is whole; blocking.
 
         Raises:
-            OSError: The file is not there any more.
+            OSError: The file is gone.
         """
-        state = signature_of(self._file.stat())
+        state = file_signature(self._file.stat())
         if state != self._state:
             try:
                 check_chunk(self._chunk, [self._file], self._rate, threading.Event())
-                self._holds = True
+                self._is_proven = True
             except AttemptError:
-                self._holds = False
+                self._is_proven = False
             self._state = state
-        return self._holds
+        return self._is_proven
 
 
 def _check_video(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
@@ -112,10 +113,10 @@ _log = logging.getLogger(__name__)
 
 
 class ChunkAttempt:
-    """Renders one chunk in a place of its own and publishes what it proved.
+    """One attempt at a chunk by processes of this host, in a folder of its own.
 
     Args:
-        host: What this worker offers.
+        host: The host that renders.
         job: The chunk's job.
         chunk: The chunk.
         name: Name of the attempt, never used twice.
@@ -144,7 +145,7 @@ class ChunkAttempt:
     stop: RemoteStop | None = None
 
     async def bill(self) -> Bill:
-        """Return nothing: hosts of one's own send no bills."""
+        """Return an empty bill: hosts of one's own send none."""
         return Bill()
 
     async def published(self) -> Sidecar | None:
@@ -158,14 +159,14 @@ class ChunkAttempt:
         A cancel stops the processes first and leaves nothing else behind but the log.
 
         Args:
-            watcher: Hears how far the chunk is, frames that were kept before included.
+            watcher: Called with the progress of the chunk, frames that were kept before included.
 
         Raises:
             AttemptError: This try has failed.
-            AttemptLostError: It ended through no fault of its own, or the store is away.
+            AttemptLostError: The try ended through no fault of its own, or the store is away.
         """
         try:
-            async with self._host.inputs.in_use(self._job) as self._workdir, ship_log(self._store, self.log):
+            async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
                 return await self._run(watcher)
         except (AttemptError, OSError) as error:
             with suppress(OSError):
@@ -174,7 +175,7 @@ class ChunkAttempt:
                     return standing
             if isinstance(error, AttemptError):
                 raise
-            raise storage_failure(error, self._dir) from error
+            raise attempt_failure(error, self._dir) from error
         finally:
             await in_thread(self._clean_up)
 
@@ -184,12 +185,12 @@ class ChunkAttempt:
         made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
         stop = threading.Event()
         proof = await in_thread(partial(check_chunk, self._chunk, made, self._job.job.rate, stop), stop)
-        await self._judge(made, watcher)
+        await self._run_own_check(made, watcher)
         seconds = asyncio.get_running_loop().time() - began
         done = Progress(frames_done=self._chunk.count, usage=self._used)
         return await retry_while_store_is_away(
             partial(self._publish, made, proof, seconds),
-            lambda message: watcher.progress(replace(done, message=message)),
+            lambda message: watcher.on_progress(replace(done, message=message)),
         )
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
@@ -197,7 +198,7 @@ class ChunkAttempt:
 
         def task(part: Chunk, place: Path, finished: FinishedFrameScanner) -> RenderTask:
             files = tuple(place / self._relative(path) for path in part.outputs())
-            return self._task(part, place, counted_dir=place, outputs=files, is_whole=finished.are_all)
+            return self._task(part, place, counted_dir=place, outputs=files, is_whole=finished.is_complete)
 
         names = [self._relative(path) for path in self._chunk.outputs()]
         kept = self._kept if keeps else None
@@ -206,7 +207,7 @@ class ChunkAttempt:
             await self._runs.render(watcher)
         except AttemptError as error:
             if error.suspect:
-                await self._keep_nothing()
+                await self._forget_kept_frames()
             raise
         self._used = self._runs.used
         return self._runs.files
@@ -216,33 +217,33 @@ class ChunkAttempt:
         written = self._local_targets if self._chunk.writes_in_place else made
         proof: Callable[[], bool] | None
         if self._chunk.kind is OutputKind.FRAMES:
-            proof = FinishedFrameScanner(dict(enumerate(written))).are_all
+            proof = FinishedFrameScanner(dict(enumerate(written))).is_complete
         elif self._chunk.kind is OutputKind.FILE and self._job.job.check is None:
             # Half a file is there and not empty, too: only the end of its renderer tells.
             proof = None
         else:
-            proof = OutputProof(self._chunk, written[0], self._job.job.rate).holds
+            proof = OutputCheck(self._chunk, written[0], self._job.job.rate).is_proven
         task = self._task(self._chunk, self._dir, outputs=tuple(written), is_whole=proof)
         run = CommandWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
         self._used = await self._host.backend.render(task, run)
         await in_thread(partial(self._collect_in_place, made))
         return made
 
-    async def _judge(self, made: list[Path], watcher: RenderWatcher) -> None:
+    async def _run_own_check(self, made: list[Path], watcher: RenderWatcher) -> None:
         """Run the job's own check, which may refuse what is whole."""
         if self._job.job.check is None:
             return
-        place = self._dir if self._runs is None else self._runs.together
+        place = self._dir if self._runs is None else self._runs.whole_dir
         task = replace(self._task(self._chunk, place, self._job.job.check), start=0, stop=0, progress=ProgressSpec())
         run = CommandWatcher(watcher, before=self._chunk.count, count=0, used=self._used)
         try:
             self._used += await self._host.backend.render(task, run)
         except AttemptError:
             # Kept, these frames would be refused again and again.
-            await self._keep_nothing()
+            await self._forget_kept_frames()
             raise
 
-    async def _keep_nothing(self) -> None:
+    async def _forget_kept_frames(self) -> None:
         self._runs = None
         await in_thread(self._kept.remove)
 

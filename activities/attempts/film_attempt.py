@@ -1,4 +1,4 @@
-"""Making the film of a job: joining chunks, encoding image files, or running the job's own merge command."""
+"""One attempt at the film of a job: join chunks, encode image files, or run the job's own merge command."""
 
 import os
 import threading
@@ -12,25 +12,26 @@ from activities.attempts.host import Host, attempt_tag
 from activities.attempts.store_io import retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
-from activities.media.audio import audio_command, audio_suffix
+from activities.media.audio import build_audio_command, find_audio_suffix
 from activities.media.facts import ChunkFile, DamagedOutput, MediaError, VideoFacts
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
-from activities.media.writer import encode_command, image_pattern
-from activities.stores.job_folder import FILM, OpenJob, PublishedFile, Sidecar
+from activities.media.writer import build_encode_command, build_image_pattern
+from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files
 from longtake.concurrency import in_thread
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
+from longtake.stores.job_records import FILM, PublishedFile
 from longtake.stores.store import map_parallel
 from longtake.templates import expand
 
 
 def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> list[Path]:
-    """Return the files of all chunks in order; of a bucket they are fetched into the place, and proven.
+    """Return the files of all chunks in order; files of a bucket are downloaded into a folder, and proven.
 
     Raises:
-        StoreError: A file is not what was published.
+        StoreError: A file has another content than was published.
     """
     store = job.folder.store
 
@@ -41,8 +42,8 @@ def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) ->
     return map_parallel(store, bring, enumerate(_files(sidecars)))
 
 
-def lay_out_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> None:
-    """Bring all files of a bucket under the names that the job gives them, for a merge command that knows these."""
+def download_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> None:
+    """Download all files of a bucket under the names that the job gives them, for its merge command."""
     store = job.folder.store
     root = f"{store.url}/"
 
@@ -58,14 +59,14 @@ def _files(sidecars: Sequence[Sidecar]) -> list[PublishedFile]:
 
 
 class FilmAttempt:
-    """One try of proving all chunks and making the film.
+    """One attempt at the film of a job.
 
     Args:
-        host: What this worker offers.
+        host: The host that makes the film.
         job: The job.
         sidecars: The sidecars of the chunks that belong in the film, in order.
         name: Name of the attempt, never used twice.
-        watcher: Hears how far it is.
+        watcher: Called with the progress.
     """
 
     def __init__(self, host: Host, job: OpenJob, sidecars: list[Sidecar], name: str, watcher: RenderWatcher) -> None:
@@ -83,17 +84,17 @@ class FilmAttempt:
         self.log = job.folder.log_path(FILM, name)
 
     async def run(self) -> RenderJobResult:
-        """Return the published film; it is made once, whatever happens meanwhile.
+        """Make and publish the film, unless it is published already, and return the result of the job.
 
         Raises:
             AttemptError: This try has failed.
-            RefusedError: A chunk is not what was published; the sentence names it.
+            RefusedError: A chunk is damaged; the sentence names it.
         """
         standing = None
         if self._job.job.output is not None:
             standing = await in_thread(partial(finish_claim, self._job.folder, FILM))
         if standing is None:
-            async with self._host.inputs.in_use(self._job) as self._workdir, ship_log(self._store, self.log):
+            async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
                 standing = await self._make()
         if standing is None:
             return RenderJobResult(frames=self._frames)
@@ -131,7 +132,7 @@ class FilmAttempt:
         done = Progress(frames_done=self._frames)
         return await retry_while_store_is_away(
             partial(self._publish, film, target, facts),
-            lambda message: self._watcher.progress(replace(done, message=message)),
+            lambda message: self._watcher.on_progress(replace(done, message=message)),
         )
 
     async def _join(self, film: Path) -> None:
@@ -142,7 +143,7 @@ class FilmAttempt:
         ]
         sound = await self._sound(film) if self._job.job.audio else None
         join = partial(
-            join_video, chunks, film, fps=self._job.job.rate, audio=sound, progress=self._tell, stop=self._stop
+            join_video, chunks, film, fps=self._job.job.rate, audio=sound, progress=self._on_frames, stop=self._stop
         )
         try:
             await in_thread(join, self._stop)
@@ -164,17 +165,17 @@ class FilmAttempt:
         links = self._dir / "frames"
         first = Path(self._sidecars[0].files[0].path)
         await in_thread(partial(self._link_frames, links))
-        pattern = image_pattern(f"{links}/", 9, first.suffix)
+        pattern = build_image_pattern(f"{links}/", 9, first.suffix)
         picture = film if not self._job.job.audio else film.with_name(f"picture{film.suffix}")
         ffmpeg = self._host.programs.ffmpeg
         await self._run(
-            encode_command(ffmpeg, pattern, 0, self._frames, self._job.job.rate, self._job.job.encode, picture)
+            build_encode_command(ffmpeg, pattern, 0, self._frames, self._job.job.rate, self._job.job.encode, picture)
         )
         if self._job.job.audio:
             sound = await self._sound(film)
             whole = [ChunkFile(picture, "the picture", self._frames)]
             join = partial(
-                join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._tell, stop=self._stop
+                join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._on_frames, stop=self._stop
             )
             await in_thread(join, self._stop)
 
@@ -186,10 +187,10 @@ class FilmAttempt:
     async def _sound(self, film: Path) -> Path:
         """Return the job's audio, encoded once, as long as the film."""
         job = self._job.job
-        sound = self._dir / f"sound{audio_suffix(film.suffix)}"
+        sound = self._dir / f"sound{find_audio_suffix(film.suffix)}"
         source = self._workdir / (job.audio or "")
         await self._run(
-            audio_command(
+            build_audio_command(
                 self._host.programs.ffmpeg, source, sound, duration=self._frames / job.rate, film_suffix=film.suffix
             )
         )
@@ -198,7 +199,7 @@ class FilmAttempt:
     async def _merge(self, film: Path | None) -> None:
         if not self._store.is_local:
             # Beside the job's inputs, in a folder of this attempt's own.
-            await in_thread(partial(lay_out_chunk_files, self._job, self._sidecars, self._workdir))
+            await in_thread(partial(download_chunk_files, self._job, self._sidecars, self._workdir))
         words = {"output": str(film)} if film is not None else {}
         command = [expand(part, words) for part in self._job.job.merge_command or ()]
         resolved = self._host.programs.resolve(command, base_dir=self._workdir, field="merge_command")
@@ -219,8 +220,8 @@ class FilmAttempt:
         )
         await self._host.backend.render(task, self._watcher)
 
-    def _tell(self, frames: int) -> None:
-        self._watcher.progress(Progress(frames_done=frames))
+    def _on_frames(self, frames: int) -> None:
+        self._watcher.on_progress(Progress(frames_done=frames))
 
     def _prove(self, film: Path) -> FilmFacts | None:
         """Return what was found in the film; None where a merge command makes something else than a film."""

@@ -1,4 +1,4 @@
-"""Rendering an image sequence: only what is missing of it, and keeping each frame when it is finished."""
+"""Render of an image sequence: each gap by a command of its own, and each frame kept when it is finished."""
 
 import asyncio
 import logging
@@ -14,22 +14,22 @@ from pathlib import Path
 from activities.backends.backend import Backend, Progress, RenderTask, RenderWatcher
 from activities.media.facts import DamagedOutput
 from activities.media.images import ImageFacts, check_image
-from activities.processes.usage import Usage
-from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, signature_of
+from activities.processes.render_process import Usage
+from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
 from longtake.chunks import Chunk
 from longtake.concurrency import in_thread, shield_until_done, wait_all
 from longtake.ranges import Range, RangeSet, shown
 from longtake.stores.directory import lend
 
 # Structure checks of these follow a file to an end that is written last. Of others a half-written file may pass.
-_TELL_THEIR_END = frozenset({"PNG", "JPEG", "OpenEXR", "TIFF"})
+_WITH_END_MARK = frozenset({"PNG", "JPEG", "OpenEXR", "TIFF"})
 
 # So long has a file of another kind to rest until it counts as finished; the next one counts as proof, too.
 _REST_SECONDS = 2.0
 
 
 class FinishedFrameScanner:
-    """Looks at the files of one render again and again; may be called from several threads.
+    """Search for finished frames of a render that runs; may be called from several threads.
 
     A file whose rendering is under way never counts. Files that were found finished, or found damaged and not
     written to since, are not read again.
@@ -48,8 +48,8 @@ class FinishedFrameScanner:
         self._refused: dict[Path, Signature] = {}
         self._facts: dict[Path, tuple[Signature, ImageFacts]] = {}
 
-    def take(self, *, writer_is_done: bool = False) -> list[FinishedFrame]:
-        """Return the files that were finished since this was last called, in the order of frames.
+    def take_finished(self, *, writer_is_done: bool = False) -> list[FinishedFrame]:
+        """Return the frames that were finished since the last call, in order.
 
         Args:
             writer_is_done: Whether the renderer has ended well, so that no file is under way any more.
@@ -59,8 +59,8 @@ class FinishedFrameScanner:
             fresh, self._fresh = self._fresh, []
         return sorted(fresh, key=lambda found: found.frame)
 
-    def are_all(self) -> bool:
-        """Tell whether every file is there and finished."""
+    def is_complete(self) -> bool:
+        """Tell whether every expected file is there and finished."""
         with self._lock:
             self._look(writer_is_done=False)
             return not self._open
@@ -70,7 +70,7 @@ class FinishedFrameScanner:
         for path, status in there.items():
             self._newest[path.parent] = max(self._newest.get(path.parent, 0), status.st_mtime_ns)
         for path, status in there.items():
-            signature = signature_of(status)
+            signature = file_signature(status)
             facts = self._sound(path, signature)
             if facts is not None and (writer_is_done or self._is_finished(path, status, facts)):
                 self._fresh.append(FinishedFrame(self._open.pop(path), path, facts, signature))
@@ -109,12 +109,12 @@ class FinishedFrameScanner:
         return facts
 
     def _is_finished(self, path: Path, status: os.stat_result, facts: ImageFacts) -> bool:
-        if facts.format in _TELL_THEIR_END:
+        if facts.format in _WITH_END_MARK:
             return True
         if status.st_mtime_ns < self._newest[path.parent]:
             return True
         # Resting says something only of a file that was decoded: a slow renderer writes a few lines an hour.
-        signature = signature_of(status)
+        signature = file_signature(status)
         now = time.monotonic()
         seen, since = self._seen.get(path, (None, now))
         if seen != signature:
@@ -124,13 +124,13 @@ class FinishedFrameScanner:
 
 
 class CommandWatcher:
-    """Passes on what one command of an attempt does, with what was done before it; see `RenderWatcher`.
+    """The `RenderWatcher` of one command of an attempt: adds what earlier commands have done to its progress.
 
     Args:
-        watcher: Whoever waits for the attempt.
+        watcher: The watcher of the whole attempt.
         before: Frames that were there when the command began.
         count: Frames that it renders.
-        used: What earlier commands of the attempt used.
+        used: Usage of earlier commands of the attempt.
     """
 
     def __init__(self, watcher: RenderWatcher, *, before: int, count: int, used: Usage) -> None:
@@ -149,14 +149,14 @@ class CommandWatcher:
         """How long the end of the command may take at most."""
         return self._watcher.most_grace_seconds
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         """Hear that no process of the command runs, by this order; or with 0, that they run again."""
-        self._watcher.frozen(order)
+        self._watcher.on_frozen(order)
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """Hear how far the command is."""
         done = self._before + min(progress.frames_done, self._count)
-        self._watcher.progress(replace(progress, frames_done=done, usage=self._used + progress.usage))
+        self._watcher.on_progress(replace(progress, frames_done=done, usage=self._used + progress.usage))
 
 
 _log = logging.getLogger(__name__)
@@ -166,22 +166,22 @@ _KEEP_SECONDS = 1.0
 
 # The folder of an attempt where its frames come together; its commands write beside it, each in a place of its own,
 # so that none of them can write into what another one has finished.
-_TOGETHER = "whole"
+_WHOLE_FOLDER = "whole"
 
 # Return the task that renders a part of the chunk below this folder.
 MakeTask = Callable[[Chunk, Path, FinishedFrameScanner], RenderTask]
 
 
 class SequenceRender:
-    """The commands that render one chunk of images, as many as it has gaps.
+    """The commands that render one chunk of images: one for each gap.
 
     Args:
-        backend: Where they run.
+        backend: Runs the commands.
         chunk: The chunk.
         place: The attempt's own folder.
         names: Path of each frame below a folder, in order.
         kept: The frames of this chunk that are kept, by all attempts; None where only the whole chunk counts.
-        make_task: What makes a command of a part.
+        make_task: Makes the task of a part of the chunk.
     """
 
     def __init__(
@@ -204,17 +204,17 @@ class SequenceRender:
         self.used = Usage()
 
     @property
-    def together(self) -> Path:
-        """The folder below which all frames are when they are rendered."""
-        return self._place / _TOGETHER
+    def whole_dir(self) -> Path:
+        """Folder that holds all frames when they are rendered."""
+        return self._place / _WHOLE_FOLDER
 
     @property
     def files(self) -> list[Path]:
-        """All frames there, in order."""
-        return [self.together / name for name in self._names]
+        """The files of all frames in that folder, in order."""
+        return [self.whole_dir / name for name in self._names]
 
     async def render(self, watcher: RenderWatcher) -> None:
-        """Render what is missing, each gap with a command of its own.
+        """Render the missing frames, each gap by a command of its own.
 
         Raises:
             AttemptError: A command has failed.
@@ -223,7 +223,7 @@ class SequenceRender:
         await in_thread(partial(self._begin, stop), stop)
         everything = (self._chunk.start, self._chunk.stop)
         gaps = self._there.gaps(*everything).ranges
-        watcher.progress(Progress(frames_done=len(self._there)))
+        watcher.on_progress(Progress(frames_done=len(self._there)))
         for gap in gaps:
             await self._render_part(gap, watcher)
         if gaps != (everything,) and any(map(self._has_other_names, gaps)):
@@ -232,16 +232,16 @@ class SequenceRender:
             await self._render_part(everything, watcher)
 
     def keep(self) -> None:
-        """Keep what is finished, also of a command that was ended in the middle; blocking, and never fails."""
+        """Keep all finished frames, also those of a command that was stopped; blocking, and never fails."""
         for finished, ended_well in self._runs:
             self._keep(finished, writer_is_done=ended_well)
 
     def _begin(self, stop: threading.Event) -> None:
         """Take over what earlier attempts have finished."""
-        self._make_folders(self.together)
+        self._make_folders(self.whole_dir)
         if self._kept is None:
             return
-        there = self._kept.verified(stop)
+        there = self._kept.verified_files(stop)
         if len(there) < self._chunk.count:
             there = self._salvaged(set(there)) | there
         self._take_over(there)
@@ -251,7 +251,9 @@ class SequenceRender:
         found: dict[int, FinishedFrame] = {}
         for folder in self._other_places():
             files = {frame: folder / name for frame, name in enumerate(self._names)}
-            found |= {frame.frame: frame for frame in FinishedFrameScanner(files).take() if frame.frame not in kept}
+            found |= {
+                frame.frame: frame for frame in FinishedFrameScanner(files).take_finished() if frame.frame not in kept
+            }
         if self._kept is not None:
             self._kept.keep(self._place.name, found.values())
         return {number: frame.path for number, frame in found.items()}
@@ -279,15 +281,15 @@ class SequenceRender:
         await in_thread(partial(self._make_folders, place))
         run = CommandWatcher(watcher, before=len(self._there), count=part.count, used=self.used)
         self._runs.append((finished, False))
-        keeping = asyncio.ensure_future(self._keep_on(finished))
+        keep_task = asyncio.ensure_future(self._keep_regularly(finished))
         try:
             self.used += await self._backend.render(self._make_task(part, place, finished), run)
         finally:
-            keeping.cancel()
-            await shield_until_done(wait_all(keeping))
+            keep_task.cancel()
+            await shield_until_done(wait_all(keep_task))
         self._runs[-1] = (finished, True)
         await in_thread(partial(self._take_over, files))
-        watcher.progress(Progress(frames_done=len(self._there), usage=self.used))
+        watcher.on_progress(Progress(frames_done=len(self._there), usage=self.used))
 
     def _has_other_names(self, gap: Range) -> bool:
         """Tell whether the command that rendered a gap wrote files, and none of those it was asked for."""
@@ -297,7 +299,7 @@ class SequenceRender:
     def _part_place(self, frames: Range) -> Path:
         return self._place / f"{frames[0]}-{frames[1]}"
 
-    async def _keep_on(self, finished: FinishedFrameScanner) -> None:
+    async def _keep_regularly(self, finished: FinishedFrameScanner) -> None:
         while self._kept is not None:
             await asyncio.sleep(_KEEP_SECONDS)
             await in_thread(partial(self._keep, finished, writer_is_done=False))
@@ -306,7 +308,7 @@ class SequenceRender:
         if self._kept is None:
             return
         try:
-            self._kept.keep(self._place.name, finished.take(writer_is_done=writer_is_done))
+            self._kept.keep(self._place.name, finished.take_finished(writer_is_done=writer_is_done))
         except OSError as error:
             # A full disk ends the render itself, if it matters; what is not kept is rendered again.
             _log.warning("%s: finished frames cannot be kept: %s", self._place, error)

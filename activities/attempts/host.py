@@ -1,4 +1,4 @@
-"""The host that an attempt runs on."""
+"""The host of an attempt: its backend, programs, environment and folders."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from activities.backends.backend import Backend
 from activities.backends.local import LocalBackend
-from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg, render_environment
+from activities.processes.programs import Programs, build_render_environment, find_ffmpeg, link_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import OpenJob
@@ -18,7 +18,7 @@ from activities.stores.scratch import INPUTS_FOLDER
 
 @dataclass(frozen=True)
 class Host:
-    """What a worker offers to every attempt."""
+    """The backend, programs and folders of a host, shared by all of its attempts."""
 
     backend: Backend
     programs: Programs
@@ -31,20 +31,20 @@ class Host:
     name: str = socket.gethostname()
 
     def environment(self, job: OpenJob, tag: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of a render, marked with its attempt."""
-        environment = render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
+        """Return the environment of a render, with the tag of its attempt."""
+        environment = build_render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
         if self.tools_dir is not None:
             environment["PATH"] = os.pathsep.join(filter(None, (environment.get("PATH"), str(self.tools_dir))))
         return environment
 
 
 def attempt_tag(job: OpenJob, *, chunk: str, attempt: str) -> dict[str, str]:
-    """Return the variables that mark every process of an attempt, wherever it goes."""
+    """Return the variables that mark every process of an attempt."""
     return {"LONGTAKE_JOB": job.ref.id, "LONGTAKE_CHUNK": chunk, "LONGTAKE_ATTEMPT": attempt}
 
 
 class HostSettings(Protocol):
-    """What settings say of a host, whoever renders there."""
+    """The settings of a host that workers and agents have in common."""
 
     @property
     def allowed_commands(self) -> Sequence[str] | None:
@@ -73,15 +73,15 @@ class HostSettings(Protocol):
 
 
 def build_host(settings: HostSettings, supervisor: Supervisor, *, tools: Path) -> Host:
-    """Return what this host offers to all attempts; the supervisor must outlive them.
+    """Make the host of all attempts of this process; the supervisor must outlive them.
 
     Args:
-        settings: What is said of it.
+        settings: Settings of a worker or an agent.
         supervisor: Starts renders.
         tools: Folder that is added to the PATH of renders; ffmpeg is put there.
     """
     programs = Programs(settings.allowed_commands, find_ffmpeg())
-    offer_ffmpeg(programs.ffmpeg, tools)
+    link_ffmpeg(programs.ffmpeg, tools)
     return Host(
         backend=LocalBackend(supervisor),
         programs=programs,

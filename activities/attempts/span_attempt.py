@@ -1,4 +1,4 @@
-"""One attempt at a span: its chunks one after the other, with what is said of them meanwhile."""
+"""One attempt at a span: render its chunks in order, count failures and bills, and fill heartbeats and the report."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ class SpanBills:
     """Bills of published chunks, summed, and of chunks that are not published, one by one.
 
     A bill is over all attempts at a chunk, so that it counts once however often the chunk is tried; that of a chunk
-    that is not published grows with later attempts, and whoever adds bills up takes the latest.
+    that is not published grows with later attempts, so that only the latest counts in a sum.
     """
 
     def __init__(self) -> None:
@@ -44,15 +44,15 @@ class SpanBills:
         """The bills of chunks that failed or were stopped."""
         return tuple(self._open.values())
 
-    async def settle(self, chunk: int, attempt: Attempt) -> None:
-        """Take in the bill of a chunk that is published."""
+    async def add_published(self, chunk: int, attempt: Attempt) -> None:
+        """Add the bill of a published chunk."""
         bill = await _bill(chunk, attempt)
         self._open.pop(chunk, None)
         self.seconds += bill.seconds
         self.usd += bill.usd
 
-    async def leave_open(self, chunk: int, attempt: Attempt) -> None:
-        """Take in the bill of a chunk that failed for good or was stopped."""
+    async def record_open(self, chunk: int, attempt: Attempt) -> None:
+        """Record the bill of a chunk that failed for good or was stopped."""
         bill = await _bill(chunk, attempt)
         if bill != Bill() and (chunk in self._open or len(self._open) < _MOST_OPEN):
             self._open[chunk] = ChunkBill(chunk=chunk, seconds=round(bill.seconds, 3), usd=round(bill.usd, 9))
@@ -73,8 +73,14 @@ _LONGEST_WAIT_SECONDS = 60.0
 _LONGEST_ASKED_SECONDS = 3600.0
 
 
-class RetryDue(Exception):
-    """This try is over, and another one is due."""
+class RetryError(Exception):
+    """A try is over, and Temporal must start another one after a wait.
+
+    Args:
+        sentence: The cause.
+        type: The error type on the wire.
+        wait_seconds: How long to wait.
+    """
 
     def __init__(self, sentence: str, type: ErrorType, wait_seconds: float) -> None:
         super().__init__(sentence)
@@ -86,8 +92,8 @@ def throttle_delay_seconds(error: ThrottledError, throttled: int) -> float:
     """Return how long to wait before a service without room is called again.
 
     Args:
-        error: What it answered.
-        throttled: How often it had no room in a row, before this time.
+        error: The service's answer.
+        throttled: How often in a row the service had no room before.
     """
     if error.wait_seconds is not None:
         # Never earlier than it asks, and not all chunks at once.
@@ -106,28 +112,28 @@ _MOST_HOSTS = 16
 
 
 class SpanAttempt:
-    """One attempt at a span.
+    """One attempt of the activity `render_span`.
 
     Args:
-        host: What this worker is called.
-        make: How chunks are tried here.
-        others: Who could take a chunk that fails here; None where the host makes no difference.
+        host: This worker's host.
+        make_attempt: Makes the attempt at a chunk.
+        others: Hosts that could take a chunk that fails here; None where the host makes no difference.
         job: The job.
-        order: Which chunks.
-        before: The last word of the attempt before this one, if there was one.
+        order: The span.
+        before: The last heartbeat of the attempt before this one, if there was one.
     """
 
     def __init__(
         self,
         host: Host,
-        make: MakeAttempt,
+        make_attempt: MakeAttempt,
         others: OtherHosts | None,
         job: OpenJob,
         order: SpanOrder,
         before: Heartbeat | None,
     ) -> None:
         self._host = host
-        self._make = make
+        self._make_attempt = make_attempt
         self._others = others
         self._job = job
         self._order = order
@@ -145,25 +151,25 @@ class SpanAttempt:
 
     @property
     def has_news(self) -> bool:
-        """Whether there is anything that the job would lose if this attempt ended without a report."""
+        """Whether the job would lose results if this attempt ended without a report."""
         return bool(self._done or self.gave_up or self.heartbeat.failures or self._stops or self._bills.open)
 
     async def render(self, watch: JobWatch) -> None:
-        """Render what is missing, until a chunk fails for good or the job wants no more.
+        """Render the unfinished chunks in order, until one fails for good or the job wants no more.
 
         Raises:
-            NextTry: A chunk failed, is for another host to try, or met a service without room.
-            AttemptLostError: The try does not count.
+            RetryError: A chunk failed, is left to another host, or met a service without room.
+            AttemptLostError: The try ended through no fault of its own.
         """
         for index in range(self._order.start, self._order.stop):
             attempt = self._attempt(index)
             if index in self.gave_up:
-                await self._bills.leave_open(index, attempt)
+                await self._bills.record_open(index, attempt)
                 continue
             sidecar = await attempt.published()
             if sidecar is None:
-                self._turn_to(index)
-                if (await watch.look()).control is not Control.RUN or activity.is_worker_shutdown():
+                self._begin_chunk(index)
+                if (await watch.refresh()).control is not Control.RUN or activity.is_worker_shutdown():
                     return
                 await self._pass_on_if_unfit(index)
                 sidecar = await self._try(self._job.chunks[index], attempt, watch)
@@ -171,14 +177,14 @@ class SpanAttempt:
                 self._done.add(index, index + 1)
                 self._rendered.append(sidecar)
                 if self.heartbeat.chunk == index:
-                    self._say(failures=0)
-                await self._bills.settle(index, attempt)
-                self._say(billed_seconds=self._billed_seconds, cost_usd=self._cost_usd)
+                    self._update_heartbeat(failures=0)
+                await self._bills.add_published(index, attempt)
+                self._update_heartbeat(billed_seconds=self._billed_seconds, cost_usd=self._cost_usd)
             elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE:
                 return
 
     def report(self) -> SpanReport:
-        """Return what this attempt came to."""
+        """Return the report of this attempt."""
         return SpanReport(
             done=self._done.ranges,
             failed=self.gave_up.ranges,
@@ -196,19 +202,21 @@ class SpanAttempt:
 
     async def _try(self, chunk: Chunk, attempt: Attempt, watch: JobWatch) -> Sidecar | None:
         """Return the sidecar, or None when the chunk has used up its tries."""
-        self._say(frames=chunk.count, frames_done=0, attempt=self.heartbeat.failures + 1, host=self._host.name)
+        self._update_heartbeat(
+            frames=chunk.count, frames_done=0, attempt=self.heartbeat.failures + 1, host=self._host.name
+        )
         try:
-            return await attempt.run(JobRenderWatcher(watch, self._hear, self._hear_frozen))
+            return await attempt.run(JobRenderWatcher(watch, self._on_progress, self._on_frozen))
         except asyncio.CancelledError:
             if attempt.stop is not None:
                 self._stops.append(attempt.stop)
-            await self._bills.leave_open(chunk.index, attempt)
+            await self._bills.record_open(chunk.index, attempt)
             raise
         except ThrottledError as error:
             throttled = self.heartbeat.throttled
-            self._say(throttled=throttled + 1)
+            self._update_heartbeat(throttled=throttled + 1)
             sentence = f"chunk {chunk.index} waits: {error}"
-            raise RetryDue(sentence, ErrorType.THROTTLED, throttle_delay_seconds(error, throttled)) from error
+            raise RetryError(sentence, ErrorType.THROTTLED, throttle_delay_seconds(error, throttled)) from error
         except (AttemptError, BadJobError) as error:
             failures = self.heartbeat.failures + 1
             sentence = f"chunk {chunk.index} (frames {chunk.start}-{chunk.stop - 1}): {error}"
@@ -216,10 +224,10 @@ class SpanAttempt:
             if isinstance(error, AttemptError) and not error.fatal and failures < retry.attempts:
                 self._count_failure(failures, error)
                 wait = retry.delay_seconds(failures) if error.wait_seconds is None else error.wait_seconds
-                raise RetryDue(sentence, ErrorType.ATTEMPT_FAILED, wait) from error
+                raise RetryError(sentence, ErrorType.ATTEMPT_FAILED, wait) from error
             _log.error("job %s: %s; that was its last try", self._order.ref.id, sentence)
             self._give_up(chunk, failures, f"{error}", attempt)
-            await self._bills.leave_open(chunk.index, attempt)
+            await self._bills.record_open(chunk.index, attempt)
             return None
 
     def _count_failure(self, failures: int, error: AttemptError) -> None:
@@ -228,17 +236,19 @@ class SpanAttempt:
         avoid = self.heartbeat.avoid
         if here not in avoid and (error.another_host or failed_on.count(here) >= same_host):
             avoid = (*avoid, here)[-_MOST_HOSTS:]
-        self._say(failures=failures, failed_on=failed_on, avoid=avoid, given_back=0, frames_done=0, frozen=0)
+        self._update_heartbeat(
+            failures=failures, failed_on=failed_on, avoid=avoid, given_back=0, frames_done=0, frozen=0
+        )
 
     async def _pass_on_if_unfit(self, index: int) -> None:
-        """Leave a chunk that keeps failing on this host to another one, if there is any."""
+        """Leave a chunk that keeps failing on this host to another host, if there is one."""
         beat = self.heartbeat
         if self._others is None or self._host.name not in beat.avoid or beat.given_back >= _MOST_PASSED_ON:
             return
-        if not await self._others.exist():
+        if not await self._others.has_any():
             return
-        self._say(given_back=beat.given_back + 1)
-        raise RetryDue(
+        self._update_heartbeat(given_back=beat.given_back + 1)
+        raise RetryError(
             f"chunk {index} has failed on {self._host.name} before and is left to another host",
             ErrorType.ANOTHER_HOST,
             min(_LONGEST_PASS_SECONDS, 0.5 * 2**beat.given_back),
@@ -258,10 +268,10 @@ class SpanAttempt:
                     log=attempt.log,
                 )
             )
-        self._say(failures=0, given_up=self.gave_up.ranges, reasons=tuple(self.reasons), frozen=0)
+        self._update_heartbeat(failures=0, given_up=self.gave_up.ranges, reasons=tuple(self.reasons), frozen=0)
 
-    def _turn_to(self, index: int) -> None:
-        """Speak of another chunk from now on; of the one that the attempt before was at, with its failed tries."""
+    def _begin_chunk(self, index: int) -> None:
+        """Start the heartbeat of another chunk; failed tries of the attempt before are taken over."""
         if index == self.heartbeat.chunk:
             return
         begun = self._before if index == self._before.chunk else Heartbeat(chunk=index)
@@ -275,8 +285,8 @@ class SpanAttempt:
             }
         )
 
-    def _hear(self, progress: Progress) -> None:
-        self._say(
+    def _on_progress(self, progress: Progress) -> None:
+        self._update_heartbeat(
             frames_done=progress.frames_done,
             message=progress.message[:400],
             cpu_seconds=round(progress.usage.cpu_seconds, 2),
@@ -285,10 +295,10 @@ class SpanAttempt:
             throttled=0,
         )
 
-    def _hear_frozen(self, order: int) -> None:
-        self._say(frozen=order)
+    def _on_frozen(self, order: int) -> None:
+        self._update_heartbeat(frozen=order)
 
-    def _say(self, **fields: object) -> None:
+    def _update_heartbeat(self, **fields: object) -> None:
         self.heartbeat = self.heartbeat.model_copy(update=fields)
 
     @property
@@ -300,4 +310,4 @@ class SpanAttempt:
         return round(self._bills.usd, 9)
 
     def _attempt(self, index: int) -> Attempt:
-        return self._make(self._job, self._job.chunks[index], attempt_name(activity.info().activity_id))
+        return self._make_attempt(self._job, self._job.chunks[index], attempt_name(activity.info().activity_id))

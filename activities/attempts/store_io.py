@@ -1,4 +1,7 @@
-"""Logs of attempts whose store is elsewhere: there within seconds, and whole at the end."""
+"""Store access during an attempt: upload of its log, and retries while the store is away.
+
+A log that grows is in the store within seconds, and whole at the end.
+"""
 
 import asyncio
 import logging
@@ -16,37 +19,37 @@ from longtake.stores.store import Store, StoreError
 _log = logging.getLogger(__name__)
 
 # A segment that grows is sent whole each time, and holds 4 MiB at most.
-_SHIP_SECONDS = 5.0
+_UPLOAD_SECONDS = 5.0
 
 
 @asynccontextmanager
 async def ship_log(store: Store, location: str) -> AsyncIterator[None]:
-    """Make room for a log on this host; send it to the store while the block runs and, whole, at its end."""
+    """Upload a log to the store while the block runs, and once more, whole, at its end."""
     store.local(location).parent.mkdir(parents=True, exist_ok=True)
     if store.is_local:
         yield
         return
-    shipment = _LogUpload(store, location)
-    task = asyncio.create_task(shipment.go_on())
+    upload = _LogUpload(store, location)
+    task = asyncio.create_task(upload.run())
     try:
         yield
     finally:
         task.cancel()
         await shield_until_done(wait_all(task))
-        await in_thread(partial(shipment.send, is_last=True))
+        await in_thread(partial(upload.send, is_last=True))
 
 
 class _LogUpload:
-    """What was sent of one log."""
+    """The upload of one log, segment by segment."""
 
     def __init__(self, store: Store, location: str) -> None:
         self._store = store
         self._location = location
         self._sent: dict[str, int] = {}
 
-    async def go_on(self) -> None:
+    async def run(self) -> None:
         while True:
-            await asyncio.sleep(_SHIP_SECONDS)
+            await asyncio.sleep(_UPLOAD_SECONDS)
             await in_thread(self.send)
 
     def send(self, *, is_last: bool = False) -> None:
@@ -79,14 +82,14 @@ _LONGEST_PAUSE_SECONDS = 30.0
 
 
 async def retry_while_store_is_away(
-    work: Callable[[], Result], tell: Callable[[str], None], *, longest_seconds: float = _LONGEST_SECONDS
+    work: Callable[[], Result], on_wait: Callable[[str], None], *, longest_seconds: float = _LONGEST_SECONDS
 ) -> Result:
-    """Return what the work makes; while the store is away it is done again and again.
+    """Call blocking work, and again while the store is away; return its result.
 
     Args:
-        work: Blocking, and safe to repeat after a failure anywhere in it.
-        tell: Called with what stands in the way.
-        longest_seconds: How long to go on.
+        work: Blocking; safe to repeat after a failure anywhere in it.
+        on_wait: Called with the cause before each wait.
+        longest_seconds: How long to try again.
 
     Raises:
         StoreError: The store stays away, or refuses for good.
@@ -100,13 +103,13 @@ async def retry_while_store_is_away(
             if not error.passing or clock() + pause > end:
                 raise
             _log.warning("%s; trying again in %g s", error, pause)
-            tell(f"the store is away, and the finished render waits for it: {error}")
+            on_wait(f"the store is away, and the finished render waits for it: {error}")
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-def storage_failure(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
-    """Return what a full disk or a store that went away makes of a try: not the renderer's fault."""
+def attempt_failure(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
+    """Return the error of an attempt whose disk or store failed: a lost try where the store may come back."""
     if isinstance(error, StoreError):
         return AttemptLostError(str(error)) if error.passing else AttemptError(str(error))
     return AttemptError(f"{error.filename or place}: {error.strerror or error}")

@@ -1,24 +1,25 @@
-"""Rendering with processes on the worker's own host."""
+"""The backend that runs commands as processes on the worker's own host."""
 
 import asyncio
 import errno
 import logging
 from dataclasses import replace
 
-from activities.backends.backend import Renderer, Renderers, RenderTask, RenderWatcher
+from activities.backends.backend import RenderTask, RenderWatcher
 from activities.backends.exit_status import raise_if_failed
 from activities.backends.render_monitor import RenderMonitor, wait_while_frozen
 from activities.errors import AttemptError, AttemptLostError
-from activities.processes.usage import KeeperLostError, ProcessSurvivedError, SupervisorError, Usage
+from activities.processes.render_process import KeeperLostError, ProcessSurvivedError, RenderProcess, Usage
+from activities.processes.supervisor import Supervisor, SupervisorError
 from longtake.attempt_log import AttemptLog
 from longtake.concurrency import shield_until_done
 
 _log = logging.getLogger(__name__)
 
-# Why a program cannot be started now, and may be later: the host is short of something.
+# Errors of starting a program that may pass: the host is short of something.
 _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.ENOSPC, errno.EIO})
 
-# The disk or driver that a process sleeps for may take hours to answer.
+# A process in uninterruptible sleep may wait for its disk or driver for hours.
 _LONGEST_PAUSE_SECONDS = 60.0
 
 
@@ -26,12 +27,12 @@ class LocalBackend:
     """Runs each command as a process tree of its own.
 
     Args:
-        renderers: Starts them; see `Supervisor`.
+        supervisor: Starts the processes.
         first_pause_seconds: How long to wait before processes that outlived SIGKILL are killed again.
     """
 
-    def __init__(self, renderers: Renderers, *, first_pause_seconds: float = 1.0) -> None:
-        self._renderers = renderers
+    def __init__(self, supervisor: Supervisor, *, first_pause_seconds: float = 1.0) -> None:
+        self._supervisor = supervisor
         self._first_pause_seconds = first_pause_seconds
 
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
@@ -39,44 +40,44 @@ class LocalBackend:
         await wait_while_frozen(watcher)
         printed_before = AttemptLog(task.log).size
         renderer = await self._spawn(task)
-        guard = RenderMonitor(renderer, task, watcher, printed_before)
-        ending = None
+        monitor = RenderMonitor(renderer, task, watcher, printed_before)
+        status = None
         try:
-            ending = await guard.until_its_end()
+            status = await monitor.wait_for_end()
         except KeeperLostError as error:
             raise AttemptLostError(f"{task.name} did not end by itself: {error}") from error
         finally:
-            has_ended = ending is not None and ending.code is not None
-            # What a renderer that has ended left running would write on after its chunk counts.
+            has_ended = status is not None and status.code is not None
+            # No grace after its end: processes that it left running would write on after its chunk counts.
             grace = 0.0 if has_ended else min(task.timeouts.grace_seconds, watcher.most_grace_seconds)
-            await shield_until_done(self._leave_nothing(renderer, grace, guard, watcher))
-        told = ending.told_of(task.name, renderer.usage)
-        await asyncio.to_thread(raise_if_failed, ending, told, task, printed_before)
+            await shield_until_done(self._stop(renderer, grace, monitor, watcher))
+        description = status.describe(task.name, renderer.usage)
+        await asyncio.to_thread(raise_if_failed, status, description, task, printed_before)
         return renderer.usage
 
-    async def _spawn(self, task: RenderTask) -> Renderer:
+    async def _spawn(self, task: RenderTask) -> RenderProcess:
         try:
-            return await self._renderers.spawn(task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag)
+            return await self._supervisor.spawn(task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag)
         except OSError as error:
             fatal = error.errno not in _PASSING
             raise AttemptError(f"{task.name} cannot be started: {error.strerror}", fatal=fatal) from error
         except SupervisorError as error:
             raise AttemptError(f"{task.name} cannot be started: {error}", another_host=True) from error
 
-    async def _leave_nothing(
-        self, renderer: Renderer, grace_seconds: float, guard: RenderMonitor, watcher: RenderWatcher
+    async def _stop(
+        self, renderer: RenderProcess, grace_seconds: float, monitor: RenderMonitor, watcher: RenderWatcher
     ) -> None:
-        """Return when no process of the render is left, however long that takes: the slot stays taken meanwhile."""
-        pause = self._first_pause_seconds
+        """Stop the render and wait until no process is left, however long that takes; its slot stays taken."""
+        pause_seconds = self._first_pause_seconds
         while True:
             try:
                 return await renderer.stop(grace_seconds)
             except KeeperLostError:
-                # Which ends its render, too.
+                # Its keeper is dead, and the render with it.
                 return
             except ProcessSurvivedError as error:
                 _log.error("%s; its slot stays taken until they are gone", error)
-                watcher.progress(replace(guard.progress, message=f"cannot be stopped: {error}"))
+                watcher.on_progress(replace(monitor.progress, message=f"cannot be stopped: {error}"))
             grace_seconds = 0
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)

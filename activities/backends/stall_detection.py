@@ -1,53 +1,54 @@
-"""Noticing a renderer that has finished its outputs and does not end."""
+"""Stall and linger: renderers that stand still, and renderers that do not end though their outputs are whole."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
-from activities.processes.usage import Usage
+from activities.processes.render_process import Usage
 
-# A look that finds something missing or changed costs one `stat` or a few.
+# Pause between looks; one that finds a file missing or changed costs a few calls of `stat`.
 _LOOK_SECONDS = 1.0
 
-# Looks and proofs take at most this part of the time: the proof of a film of 50 GB reads all of it.
-_DUTY = 0.1
+# Looks and proofs take at most this share of the time: the proof of a film of 50 GB reads all of it.
+_SHARE_OF_TIME = 0.1
 
-# Size and time of change of every output.
-State = tuple[tuple[int, int], ...]
+# Size and time of change of every output, the last one first.
+OutputState = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class OutputsSeen:
-    """What one look at the outputs showed.
+class OutputsSnapshot:
+    """What one look at the outputs has found.
 
     Args:
-        state: None when one of them is missing.
-        tried: Whether the proof was asked for.
-        whole: Whether all outputs are proven.
+        state: Size and time of change of each; None when one is missing.
+        was_checked: Whether the proof was made.
+        is_whole: Whether all outputs are proven.
         seconds: How long the look took.
     """
 
-    state: State | None
-    tried: bool
-    whole: bool
+    state: OutputState | None
+    was_checked: bool
+    is_whole: bool
     seconds: float
 
 
-def inspect_outputs(outputs: Sequence[Path], is_whole: Callable[[], bool], before: State | None) -> OutputsSeen:
-    """Look, and ask for the proof if all outputs are there and are what they were before; blocking."""
+def inspect_outputs(
+    outputs: Sequence[Path], is_whole: Callable[[], bool], before: OutputState | None
+) -> OutputsSnapshot:
+    """Look at the outputs, and check them if all are there and unchanged since the look before; blocking."""
     began = monotonic()
     state = _state(outputs)
-    tried = state is not None and state == before
-    whole = tried and _asked(is_whole)
-    return OutputsSeen(state, tried, whole, monotonic() - began)
+    is_unchanged = state is not None and state == before
+    return OutputsSnapshot(state, is_unchanged, is_unchanged and _check(is_whole), monotonic() - began)
 
 
 class LingerDetector:
-    """Decides when to look at the outputs, and when a renderer has outlived them.
+    """Decides when to look at the outputs, and when a renderer lingers: its outputs are whole, and it does not end.
 
     Args:
-        linger_seconds: How long outputs stay whole and untouched before the renderer is not waited for any more.
+        linger_seconds: How long outputs must stay whole and untouched.
     """
 
     def __init__(self, linger_seconds: float) -> None:
@@ -56,14 +57,14 @@ class LingerDetector:
         self._pause = _LOOK_SECONDS
         self._all_done = False
         self._whole_at: float | None = None
-        self.state: State | None = None
+        self.state: OutputState | None = None
 
     def is_due(self, now: float, *, all_done: bool) -> bool:
-        """Tell whether to look now.
+        """Return whether to look now.
 
         Args:
-            now: By the clock of the render.
-            all_done: Whether the renderer says that it has done all frames.
+            now: Seconds by the clock of the render.
+            all_done: Whether the renderer reports all frames done.
         """
         if all_done and not self._all_done:
             self._all_done = True
@@ -71,31 +72,33 @@ class LingerDetector:
             self._next_at = now
         return now >= self._next_at
 
-    def has_outlived(self, began: float, now: float, sight: OutputsSeen) -> bool:
-        """Take in a look, from `began` to `now`; return whether the outputs are done and the renderer is not."""
-        self.state = sight.state
-        if not sight.whole:
+    def record_look(self, began: float, now: float, outputs: OutputsSnapshot) -> bool:
+        """Record a look that took from `began` to `now`; return whether the renderer lingers."""
+        self.state = outputs.state
+        if not outputs.is_whole:
             self._whole_at = None
-            if sight.tried:
+            if outputs.was_checked:
                 self._pause = min(max(self._linger_seconds, _LOOK_SECONDS), 2 * self._pause)
-            self._next_at = now + max(self._pause if sight.tried else _LOOK_SECONDS, sight.seconds / _DUTY)
+            self._next_at = now + max(
+                self._pause if outputs.was_checked else _LOOK_SECONDS, outputs.seconds / _SHARE_OF_TIME
+            )
             return False
         if self._whole_at is None:
             self._whole_at = began
-        outlived = began - self._whole_at >= self._linger_seconds
-        due = now + _LOOK_SECONDS if outlived else self._whole_at + self._linger_seconds
-        self._next_at = max(due, now + sight.seconds / _DUTY)
-        return outlived
+        lingers = began - self._whole_at >= self._linger_seconds
+        due = now + _LOOK_SECONDS if lingers else self._whole_at + self._linger_seconds
+        self._next_at = max(due, now + outputs.seconds / _SHARE_OF_TIME)
+        return lingers
 
     @property
     def whole_at(self) -> float | None:
-        """When the outputs were first seen whole as they are now; None when they are not."""
+        """When the outputs were first found whole as they are now; None when they are not whole."""
         return self._whole_at
 
 
-def _state(outputs: Sequence[Path]) -> State | None:
+def _state(outputs: Sequence[Path]) -> OutputState | None:
     found = []
-    # The last one mostly comes last: one look at it tells that there is more to come.
+    # Renderers write the last output last, so its absence is mostly found with one call.
     for path in reversed(outputs):
         try:
             status = path.stat()
@@ -105,11 +108,11 @@ def _state(outputs: Sequence[Path]) -> State | None:
     return tuple(found)
 
 
-def _asked(is_whole: Callable[[], bool]) -> bool:
+def _check(is_whole: Callable[[], bool]) -> bool:
     try:
         return is_whole()
     except OSError:
-        # A file may go while it is looked at: its renderer is at work.
+        # The renderer may remove a file while it is checked.
         return False
 
 
@@ -122,71 +125,71 @@ _IDLE_CPU_SHARE = 0.01
 # other that they are well; a shell that runs `sleep 1` in a loop reads 7 KiB of libraries each time.
 _IDLE_IO_BYTES = 32 * 1024
 
-# So old may the usage be that a look is shown.
+# Age that a usage may have: keepers measure once a second.
 _SAMPLE_SECONDS = 1.0
 
 
 class StallDetector:
-    """What a render does, look by look: progress, output, CPU time and I/O of all its processes.
+    """Measures how long a render has shown no progress, no output, and hardly any CPU time or I/O.
 
-    CPU time and I/O count when more of them comes together within the window than an idle program has in all of it:
+    CPU time and I/O count when a render uses more of them within the window than an idle program does:
     a single wake-up is no work, and real work is seen after a hundredth of the window.
 
     Args:
-        window_seconds: How long nothing may move before the render stands still.
+        window_seconds: How long a render may do nothing before it stands still.
     """
 
     def __init__(self, window_seconds: float) -> None:
         self._window_seconds = window_seconds
-        self._signs: object = None
-        self._moved_at = 0.0
+        self._output_state: object = None
+        self._worked_at = 0.0
         self._progressed_at = 0.0
-        self._at_move = self._newest = Usage()
+        self._usage_then = self._newest = Usage()
 
-    def look(self, now: float, signs: object, usage: Usage) -> None:
-        """Take in what is to be seen now.
+    def update(self, now: float, output_state: object, usage: Usage) -> None:
+        """Record one look at the render.
 
         Args:
-            now: By the clock of the render.
-            signs: Whatever changes with each piece of progress or output.
-            usage: What the render has used so far.
+            now: Seconds by the clock of the render.
+            output_state: A value that changes with each piece of progress or output.
+            usage: What the render has used in all.
         """
         self._newest = usage
-        if signs != self._signs:
-            self._signs, self._progressed_at = signs, now
-            self._move(now)
+        if output_state != self._output_state:
+            self._output_state, self._progressed_at = output_state, now
+            self._record_work(now)
         elif self._has_worked():
-            self._move(now)
+            self._record_work(now)
         else:
             # Where a host does not count ended processes, the sums fall when one ends.
-            self._at_move = replace(
+            self._usage_then = replace(
                 usage,
-                cpu_seconds=min(usage.cpu_seconds, self._at_move.cpu_seconds),
-                io_bytes=min(usage.io_bytes, self._at_move.io_bytes),
+                cpu_seconds=min(usage.cpu_seconds, self._usage_then.cpu_seconds),
+                io_bytes=min(usage.io_bytes, self._usage_then.io_bytes),
             )
 
-    def has_stopped(self, now: float) -> bool:
-        """Tell whether nothing has moved for the length of the window."""
-        # What moved at the end of the window may show up a sample later.
+    def is_stalled(self, now: float) -> bool:
+        """Return whether the render has done nothing for the length of the window."""
+        # Work at the end of the window may show in the next sample only.
         return self.still_seconds(now) >= self._window_seconds + _SAMPLE_SECONDS
 
     def still_seconds(self, now: float) -> float:
-        """Return how long nothing has moved."""
-        return now - self._moved_at
+        """Return how long the render has done nothing."""
+        return now - self._worked_at
 
     def silent_seconds(self, now: float) -> float:
-        """Return how long there was no progress and no output."""
+        """Return how long the render has shown no progress and no output."""
         return now - self._progressed_at
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time since it last moved."""
-        return self._newest.cpu_seconds - self._at_move.cpu_seconds
+        """CPU time since the render last did something."""
+        return self._newest.cpu_seconds - self._usage_then.cpu_seconds
 
     @property
     def io_bytes(self) -> int:
-        """Bytes read and written since it last moved."""
-        return self._newest.io_bytes - self._at_move.io_bytes
+        """Bytes read and written since the render last did something."""
+        return self._newest.io_bytes - self._usage_then.io_bytes
 
     def _has_worked(self) -> bool:
         return (
@@ -194,6 +197,6 @@ class StallDetector:
             or self.io_bytes > _IDLE_IO_BYTES * self._window_seconds
         )
 
-    def _move(self, now: float) -> None:
-        self._moved_at = now
-        self._at_move = self._newest
+    def _record_work(self, now: float) -> None:
+        self._worked_at = now
+        self._usage_then = self._newest

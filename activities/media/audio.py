@@ -1,4 +1,4 @@
-"""Soundtracks: encoded once over the whole film, so that no join can be heard."""
+"""Sound of films: encoding a soundtrack once over the whole film, so that no join is heard; checking sound files."""
 
 import os
 from collections.abc import Iterable
@@ -39,20 +39,20 @@ class AudioFacts(BaseModel):
     duration: Fraction
 
 
-def audio_suffix(film_suffix: str) -> str:
-    """Returns the extension of the file `audio_command` makes for a film of that extension."""
+def find_audio_suffix(film_suffix: str) -> str:
+    """Find the extension of the file that `build_audio_command` makes for a film."""
     return _CODINGS[film_suffix.lower()][0]
 
 
-def audio_command(ffmpeg: str, source: Path, target: Path, *, duration: Fraction, film_suffix: str) -> list[str]:
-    """Returns the ffmpeg command that encodes a score to exactly the film's length.
+def build_audio_command(ffmpeg: str, source: Path, target: Path, *, duration: Fraction, film_suffix: str) -> list[str]:
+    """Build the ffmpeg command that encodes a score to exactly the film's length.
 
     A shorter score is followed by silence, a longer one is cut, one that begins late keeps its delay.
 
     Args:
         ffmpeg: The program.
         source: Anything with an audio stream; the first one counts.
-        target: Where to write; its extension should be `audio_suffix(film_suffix)`.
+        target: Where to write; its extension should be `find_audio_suffix(film_suffix)`.
         duration: The film's length in seconds.
         film_suffix: The film's extension, such as ".mp4", which decides the codec.
     """
@@ -67,8 +67,8 @@ def audio_command(ffmpeg: str, source: Path, target: Path, *, duration: Fraction
     ]
 
 
-def audio_stream(container: InputContainer, name: str) -> AudioStream:
-    """Returns the first audio stream of an open file."""
+def find_audio_stream(container: InputContainer, name: str) -> AudioStream:
+    """Find the first audio stream of an open file."""
     if not container.streams.audio:
         raise DamagedOutput(name, "holds no audio stream")
     return container.streams.audio[0]
@@ -97,14 +97,14 @@ class SoundSpan:
 
 
 def inspect_audio(path: Path) -> AudioFacts:
-    """Returns the facts of a sound file once every packet of its first audio stream was read.
+    """Read every packet of the first audio stream of a file, and return the facts of its sound.
 
     Raises:
         DamagedOutput: Missing, empty, cut, unreadable, or without sound.
     """
     check_structure(path)
     with open_media(path) as container:
-        stream = audio_stream(container, path.name)
+        stream = find_audio_stream(container, path.name)
         span = SoundSpan()
         span.add_all(container.demux(stream))
         if span.begin is None:

@@ -1,4 +1,8 @@
-"""Finding cut files by their containers' own bookkeeping, without decoding anything."""
+"""Opening media files, and finding cut ones by their containers' own sizes, without decoding.
+
+mp4/mov by ISO 14496-12, Matroska by RFC 8794 and https://www.matroska.org/technical/elements.html, transport streams
+by ISO 13818-1.
+"""
 
 import os
 import struct
@@ -52,7 +56,7 @@ READERS = {
 
 
 def require_content(path: Path) -> int:
-    """Returns the size of the file in bytes, which is more than none.
+    """Require a file with content, and return its size in bytes.
 
     Raises:
         DamagedOutput: The file is missing, is no regular file, or is empty.
@@ -72,7 +76,7 @@ def require_content(path: Path) -> int:
 
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
-    """Opens a media file for reading; what libav cannot read inside the block becomes `DamagedOutput`."""
+    """Open a media file for reading; what libav cannot read inside the block becomes `DamagedOutput`."""
     kind = path.suffix.lower()
     if kind not in READERS:
         raise MismatchedOutput(path.name, f"is of no known media kind: {kind or 'it has no extension'}")
@@ -86,8 +90,8 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         raise DamagedOutput(path.name, f"is not a readable {kind[1:]} file: {error.strerror}") from error
 
 
-def video_stream(container: InputContainer, name: str) -> VideoStream:
-    """Returns the one video stream; cover pictures do not count as one."""
+def find_video_stream(container: InputContainer, name: str) -> VideoStream:
+    """Find the one video stream of an open file; cover pictures do not count."""
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
         raise DamagedOutput(name, "holds no video stream")
@@ -105,10 +109,10 @@ _UNKNOWN_SIZE = -1
 
 
 def check_structure(path: Path) -> bool:
-    """Proves that a container ends where its own sizes say, so that a cut of even one byte is refused.
+    """Check that a container ends where its own sizes say, which refuses a cut of even one byte.
 
     Knows mp4/mov, Matroska/WebM and RIFF (avi, wav). Transport streams have no such sizes (see
-    `transport`), and neither have the other kinds.
+    `has_complete_tail`), and neither have the other kinds.
 
     Returns:
         Whether the proof was possible; false means that only decoding can tell.
@@ -132,7 +136,7 @@ def _cut_short(missing_bytes: int) -> str:
 
 
 def _check_boxes(file: BinaryIO, size_bytes: int) -> str | None:
-    """Walks the top-level boxes of ISO 14496-12 section 4.2; QuickTime files have the same form."""
+    """Walk the top-level boxes of ISO 14496-12 section 4.2; QuickTime files have the same form."""
     kinds: set[bytes] = set()
     position = 0
     while position < size_bytes:
@@ -157,7 +161,7 @@ def _check_boxes(file: BinaryIO, size_bytes: int) -> str | None:
 
 
 def _check_matroska(file: BinaryIO, size_bytes: int) -> str | None:
-    """Walks the elements below the segment as one flat row, which also covers files written to a pipe."""
+    """Walk the elements below the segment as one flat row, which also covers files written to a pipe."""
     position = 0
     while position < size_bytes:
         file.seek(position)
@@ -179,7 +183,7 @@ def _check_matroska(file: BinaryIO, size_bytes: int) -> str | None:
 
 
 def _read_element(head: bytes) -> tuple[int, int, int] | None:
-    """Returns id, size and head length of an EBML element (RFC 8794), or none if `head` holds none."""
+    """Return id, size and head length of an EBML element (RFC 8794), or none if `head` holds none."""
     if not head or head[0] < 0x10:
         return None
     id_bytes = 9 - head[0].bit_length()
@@ -221,8 +225,8 @@ _PACKET_BYTES = 188
 _TIME_CODE_BYTES = 4
 
 
-def tail_is_complete(path: Path, pid: int) -> bool:
-    """Tells whether the last picture of stream `pid` is certainly whole.
+def has_complete_tail(path: Path, pid: int) -> bool:
+    """Return whether the last picture of stream `pid` is certainly whole.
 
     A writer fills up the last packet of a picture with stuffing, so a last packet without stuffing is cut
     off at a packet boundary, or (once in 184) a picture which ended there by chance: false means that only
@@ -257,7 +261,7 @@ def _layout(file: BinaryIO, name: str) -> tuple[int, int]:
 
 
 def _has_stuffing(packet: bytes) -> bool:
-    """Reads the adaptation field of ISO 13818-1 section 2.4.3.4: more bytes than its flags ask for."""
+    """Read the adaptation field of ISO 13818-1 section 2.4.3.4: more bytes than its flags ask for."""
     if not packet[3] & 0x20:
         return False
     length = packet[4]

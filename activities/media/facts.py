@@ -1,4 +1,4 @@
-"""What must be equal for video files to be joined."""
+"""What is known of a video file, what must be equal for files to be joined, and the errors of all media checks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +30,8 @@ class VideoFacts(BaseModel):
     starts_clean: bool = Field(True, description="The first stored frame is a key frame, shown first.")
     audio: str = Field("", description="Codec, rate and channels of the first audio stream, if any.")
 
-    def mismatch(self, other: "VideoFacts") -> str | None:
-        """Tells in words why this file cannot follow `other` in one stream, or nothing when it can."""
+    def find_mismatch(self, other: "VideoFacts") -> str | None:
+        """Find why this file cannot follow `other` in one stream; None when it can."""
         if (self.width, self.height) != (other.width, other.height):
             size, wanted = f"{self.width}x{self.height}", f"{other.width}x{other.height}"
             return f"has another size: {size} instead of {wanted}"
@@ -66,8 +66,8 @@ class MediaError(Exception):
         self.sentence = f"{subject} {problem}"
         super().__init__(self.sentence)
 
-    def about(self, subject: str, chunk: int) -> Self:
-        """Returns the same refusal told of `subject`, the chunk at position `chunk` of a join."""
+    def for_chunk(self, subject: str, chunk: int) -> Self:
+        """Make the same error about `subject`, the chunk at position `chunk` of a join."""
         return type(self)(subject, self.problem, chunk=chunk)
 
 
@@ -85,7 +85,7 @@ class JoinStopped(Exception):
 
 @dataclass(frozen=True)
 class ChunkFile:
-    """One piece of the film as the join is given it.
+    """One chunk of a film, as the join takes it.
 
     Attributes:
         path: The file, which is only read.
@@ -99,11 +99,11 @@ class ChunkFile:
 
 
 @contextmanager
-def told_of(chunk: ChunkFile, index: int) -> Iterator[None]:
-    """Makes refusals of the chunk's file speak of the chunk, and leaves those of other files alone."""
+def name_chunk_in_errors(chunk: ChunkFile, index: int) -> Iterator[None]:
+    """Name the chunk in errors about its file, and leave errors about other files alone."""
     try:
         yield
     except MediaError as error:
         if error.subject != chunk.path.name:
             raise
-        raise error.about(f"{chunk.name} ({chunk.path})", index) from error
+        raise error.for_chunk(f"{chunk.name} ({chunk.path})", index) from error

@@ -1,4 +1,4 @@
-"""Proof that a finished film is the film that was ordered."""
+"""Verifying a finished film: every frame in its place, length, codec and sound."""
 
 import threading
 from fractions import Fraction
@@ -37,7 +37,7 @@ def verify_film(
     slack_seconds: Fraction = Fraction(0),
     stop: threading.Event | None = None,
 ) -> FilmFacts:
-    """Returns the facts of a film once each of its frames was found in its place.
+    """Verify that each frame of a film is in its place, and return the facts of the film.
 
     One pass over the file proves: the container is whole; it holds exactly `frames` pictures, stored in
     order, shown from time zero on the grid of `fps`; it lasts as long as they do; its codec parameters are
@@ -60,7 +60,7 @@ def verify_film(
         JoinStopped: `stop` was set.
     """
     reading = read_video(path, fps=fps, frames=frames, stop=stop, with_sound=True, slack_seconds=slack_seconds)
-    problem = like and reading.facts.mismatch(like)
+    problem = like and reading.facts.find_mismatch(like)
     if problem:
         raise MismatchedOutput(path.name, problem)
     frame = 1 / fps + slack_seconds

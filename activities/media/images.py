@@ -1,4 +1,4 @@
-"""Proof that rendered pictures are whole."""
+"""Checking that image files are whole: PNG, JPEG, TIFF and OpenEXR by their structure, others by decoding."""
 
 import os
 import struct
@@ -20,7 +20,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def check_png(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
-    """Returns width and height once all chunks up to the end mark have their right checksums."""
+    """Check the checksums of all chunks of a PNG up to the end mark; return width and height."""
     file.seek(_SIGNATURE_BYTES)
     position = _SIGNATURE_BYTES
     size: tuple[int, int] | None = None
@@ -49,7 +49,7 @@ def check_png(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
 
 
 def _read_body(file: BinaryIO, length: int, checksum: int) -> tuple[int, bytes]:
-    """Returns the checksum over a chunk's body, and the first block of it."""
+    """Return the checksum over a chunk's body, and the first block of it."""
     first = b""
     while length:
         block = file.read(min(length, _BLOCK_BYTES))
@@ -70,7 +70,7 @@ _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def check_jpeg(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
-    """Returns width and height once all segments were followed and the end mark was found."""
+    """Check the segments of a JPEG and its end mark; return width and height."""
     file.seek(2)
     size = _size(file, size_bytes)
     file.seek(max(0, size_bytes - _LONGEST_PADDING_BYTES))
@@ -114,7 +114,7 @@ _LONGEST_VALUE_BYTES = 1 << 26
 
 
 def check_tiff(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
-    """Returns width and height of the first picture once all of its strips or tiles lie inside the file."""
+    """Check that all strips or tiles of the first picture of a TIFF lie in the file; return width and height."""
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
     big = struct.unpack(order + "H", head[2:4])[0] == 43
@@ -183,14 +183,14 @@ class _Part:
     attributes: dict[str, bytes]
 
     def box(self, name: str) -> tuple[int, int]:
-        """Returns width and height of a window."""
+        """Return width and height of a window."""
         left, top, right, bottom = struct.unpack("<4i", self.attributes[name])
         if right < left or bottom < top:
             raise ValueError(f"is damaged: its {name} is empty")
         return right - left + 1, bottom - top + 1
 
     def chunks(self, tiled: bool) -> int:
-        """Returns how many chunks of pixels there are, which the offset table must list."""
+        """Return how many chunks of pixels there are, which the offset table must list."""
         if "chunkCount" in self.attributes:
             return int(struct.unpack("<i", self.attributes["chunkCount"])[0])
         width, height = self.box("dataWindow")
@@ -204,7 +204,7 @@ class _Part:
 
 
 def check_exr(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
-    """Returns width and height of the display window once every chunk was found inside the file.
+    """Check that every chunk of an OpenEXR lies in the file; return width and height of the display window.
 
     The writer fills in the offset table last, so a render killed in the middle leaves zeros there.
     """
@@ -276,7 +276,7 @@ def _read_exactly(file: BinaryIO, count: int) -> bytes:
 
 
 def _tiles(width: int, height: int, tile_width: int, tile_height: int, mode: int, *, rounds_up: bool) -> int:
-    """Counts tiles over all levels: one level, mipmap (both sides halved) or ripmap (each side by itself)."""
+    """Count tiles over all levels: one level, mipmap (both sides halved) or ripmap (each side by itself)."""
     columns, rows = _levels(width, rounds_up), _levels(height, rounds_up)
     if mode == 0:
         columns, rows = columns[:1], rows[:1]
@@ -295,8 +295,8 @@ def _levels(side: int, rounds_up: bool) -> list[int]:
     return sides
 
 
-def check_decodes(path: Path) -> tuple[int, int]:
-    """Returns width and height of a picture that was decoded, or zeros where libav knows no decoder.
+def check_by_decoding(path: Path) -> tuple[int, int]:
+    """Decode a picture and return width and height; zeros where libav has no decoder.
 
     Raises:
         ValueError: Decoding failed.
@@ -373,7 +373,7 @@ class SequenceFacts(BaseModel):
 
 
 def check_image(path: Path) -> ImageFacts:
-    """Returns the facts of a picture whose structure was followed from its first byte to its last.
+    """Check a picture by its structure from first byte to last, and return its facts.
 
     PNG checksums, JPEG markers, OpenEXR offset tables and TIFF strips are checked as they stand, without
     decoding; BMP, WebP, DPX, TGA and Radiance are decoded; of other kinds only content is asked.
@@ -390,7 +390,7 @@ def check_image(path: Path) -> ImageFacts:
         file.seek(0)
         try:
             check = _CHECKS.get(kind)
-            width, height = check(file, size_bytes) if check is not None else check_decodes(path)
+            width, height = check(file, size_bytes) if check is not None else check_by_decoding(path)
         except ValueError as error:
             raise DamagedOutput(path.name, str(error)) from error
         except (struct.error, IndexError, OverflowError) as error:
@@ -399,7 +399,7 @@ def check_image(path: Path) -> ImageFacts:
 
 
 def check_sequence(paths: Sequence[Path], *, stop: threading.Event | None = None) -> SequenceFacts:
-    """Returns the facts of a sequence in which every picture is sound and all have one size.
+    """Check that every picture of a sequence is whole and all have one size, and return what they share.
 
     Raises:
         DamagedOutput: There are none, or one is not sound; the sentence names the first.

@@ -1,4 +1,4 @@
-"""Joining the chunks of a film without touching a single encoded picture."""
+"""Joining the chunks of a film packet by packet, without decoding, and their sound with them."""
 
 import re
 import threading
@@ -13,9 +13,16 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import Stream
 
-from activities.media.audio import AAC_BITS_PER_SECOND, SAMPLE_RATE, audio_stream
-from activities.media.containers import AnyPacket, open_media, video_stream
-from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, MismatchedOutput, VideoFacts, told_of
+from activities.media.audio import AAC_BITS_PER_SECOND, SAMPLE_RATE, find_audio_stream
+from activities.media.containers import AnyPacket, find_video_stream, open_media
+from activities.media.facts import (
+    ChunkFile,
+    DamagedOutput,
+    JoinStopped,
+    MismatchedOutput,
+    VideoFacts,
+    name_chunk_in_errors,
+)
 from activities.media.video import inspect_video
 from activities.media.writer import FilmWriter
 
@@ -33,12 +40,12 @@ class Soundtrack:
         self._next: AnyPacket | None = None
 
     def attach(self, film: FilmWriter) -> None:
-        """Declares its stream, after the video's and before the first packet."""
+        """Declare the stream of the sound, after the video's and before the first packet."""
         if self._source is not None:
             self._stream, self._packets = self._source(film)
 
     def write_until(self, film: FilmWriter, seconds: float | None) -> None:
-        """Writes what begins up to that time of the film, or all that is left."""
+        """Write the packets that begin up to a time of the film, or all that are left."""
         if self._stream is None:
             return
         while (packet := self._next or next(self._packets, None)) is not None:
@@ -52,10 +59,10 @@ class Soundtrack:
 
 
 @contextmanager
-def score_sound(path: Path) -> Iterator[Soundtrack]:
-    """Copies a soundtrack that is already in its final codec and length."""
+def open_soundtrack(path: Path) -> Iterator[Soundtrack]:
+    """Copy a soundtrack that is already in its final codec and length."""
     with open_media(path) as container:
-        score = audio_stream(container, path.name)
+        score = find_audio_stream(container, path.name)
 
         def source(film: FilmWriter) -> tuple[Stream, Iterator[AnyPacket]]:
             return film.add_copy(score), (packet for packet in container.demux(score) if packet.size)
@@ -76,8 +83,8 @@ _USUAL_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _AAC_RATES = frozenset({8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000})
 
 
-def chunk_sound(chunks: Sequence[ChunkFile], film_suffix: str, fps: Fraction) -> Soundtrack:
-    """Joins the PCM of all chunks: copied where the container takes it, else encoded once over the film.
+def join_chunk_sound(chunks: Sequence[ChunkFile], film_suffix: str, fps: Fraction) -> Soundtrack:
+    """Join the PCM of all chunks: copied where the container takes it, else encoded once over the film.
 
     Each chunk fills exactly the samples of its frames: sound that ends early is followed by silence, and the
     few samples a renderer may write too many are cut.
@@ -85,7 +92,7 @@ def chunk_sound(chunks: Sequence[ChunkFile], film_suffix: str, fps: Fraction) ->
 
     def source(film: FilmWriter) -> tuple[Stream, Iterator[AnyPacket]]:
         with open_media(chunks[0].path) as container:
-            first = audio_stream(container, chunks[0].path.name)
+            first = find_audio_stream(container, chunks[0].path.name)
             joined = _JoinedPcm(chunks, first, fps)
             if film_suffix in _COPYING:
                 return film.add_copy(first), joined.packets()
@@ -117,7 +124,7 @@ class _JoinedPcm:
         self._silence = _SILENT_BYTE.get(self._codec, b"\x00")
 
     def packets(self) -> Iterator[AnyPacket]:
-        """Yields all samples of the film, timed by counting them."""
+        """Yield all samples of the film, timed by counting them."""
         position = 0
         for data in self._data():
             # Copied in: PyAV 17.0.0 lets a packet made from bytes point to memory that is freed too early.
@@ -131,7 +138,7 @@ class _JoinedPcm:
             yield packet
 
     def encoded(self, encoder: AudioStream) -> Iterator[AnyPacket]:
-        """Yields the same samples as one encode."""
+        """Yield the same samples as one encode."""
         decoder = av.CodecContext.create(self._codec, "r")
         assert isinstance(decoder, AudioCodecContext)
         decoder.sample_rate = self.rate
@@ -149,7 +156,7 @@ class _JoinedPcm:
             start = round(before * self.rate / self._fps)
             before += chunk.frames
             left = (round(before * self.rate / self._fps) - start) * self._sample_bytes
-            with told_of(chunk, index):
+            with name_chunk_in_errors(chunk, index):
                 for data in self._chunk_data(chunk):
                     if left > 0:
                         yield data[:left]
@@ -161,8 +168,8 @@ class _JoinedPcm:
 
     def _chunk_data(self, chunk: ChunkFile) -> Iterator[bytes]:
         with open_media(chunk.path) as container:
-            video = video_stream(container, chunk.path.name)
-            stream = audio_stream(container, chunk.path.name)
+            video = find_video_stream(container, chunk.path.name)
+            stream = find_audio_stream(container, chunk.path.name)
             pictures = (video.start_time or 0) * (video.time_base or Fraction(0))
             drop: int | None = None
             for packet in container.demux(stream):
@@ -194,7 +201,7 @@ def join_video(
     progress: Callable[[int], None],
     stop: threading.Event,
 ) -> VideoFacts:
-    """Writes the film of all chunks to `target`, each frame at exactly its place, and syncs it to disk.
+    """Join all chunks to a film at `target`, each frame at exactly its place, and sync it to disk.
 
     Nothing is decoded, so each frame equals the chunk's. The times come from counting frames, so no rounding
     adds up over any number of chunks. Every chunk is inspected before the first byte is written. One chunk is
@@ -204,7 +211,7 @@ def join_video(
         chunks: In film order.
         target: A private path whose extension says the container: mp4, m4v, mov, mkv, webm or ts.
         fps: The exact rate of the film.
-        audio: A soundtrack in its final codec and length (see `audio_command`). Without it, PCM sound in the
+        audio: A soundtrack in its final codec and length (see `build_audio_command`). Without it, PCM sound in the
             chunks is joined sample by sample; other sound in them is left out.
         progress: Called with the number of frames written so far.
         stop: Ends the join when set.
@@ -225,7 +232,7 @@ def join_video(
     with _sound(chunks, facts, target, fps, audio) as sound, FilmWriter(target, fps, reorder_frames) as film:
         written = 0
         for index, chunk in enumerate(chunks):
-            with told_of(chunk, index):
+            with name_chunk_in_errors(chunk, index):
                 for _ in _copy_chunk(chunk, written, film, sound, stop):
                     written += 1
                     if written % _PROGRESS_FRAMES == 0:
@@ -238,9 +245,9 @@ def join_video(
 def _inspect_all(chunks: Sequence[ChunkFile], fps: Fraction, stop: threading.Event) -> list[VideoFacts]:
     found: list[VideoFacts] = []
     for index, chunk in enumerate(chunks):
-        with told_of(chunk, index):
+        with name_chunk_in_errors(chunk, index):
             facts = inspect_video(chunk.path, fps=fps, frames=chunk.frames, stop=stop)
-            problem = facts.mismatch(found[0]) if found else None
+            problem = facts.find_mismatch(found[0]) if found else None
             if problem is None and not facts.starts_clean:
                 problem = "does not begin with a key frame that is shown first, so nothing can be put before it"
             if problem is not None:
@@ -253,16 +260,16 @@ def _sound(
     chunks: Sequence[ChunkFile], facts: list[VideoFacts], target: Path, fps: Fraction, audio: Path | None
 ) -> AbstractContextManager[Soundtrack]:
     if audio is not None:
-        return score_sound(audio)
+        return open_soundtrack(audio)
     layouts = [each.audio for each in facts]
     if not any(layout.startswith("pcm_") for layout in layouts):
         return nullcontext(Soundtrack(None))
     for index, layout in enumerate(layouts):
         if layout != layouts[0]:
             problem = f"has other sound: {layout or 'none'} instead of {layouts[0] or 'none'}"
-            with told_of(chunks[index], index):
+            with name_chunk_in_errors(chunks[index], index):
                 raise MismatchedOutput(chunks[index].path.name, problem)
-    return nullcontext(chunk_sound(chunks, target.suffix.lower(), fps))
+    return nullcontext(join_chunk_sound(chunks, target.suffix.lower(), fps))
 
 
 def _copy_chunk(
@@ -270,11 +277,11 @@ def _copy_chunk(
 ) -> Iterator[int]:
     seen = bytearray(chunk.frames)
     with open_media(chunk.path) as container:
-        stream = video_stream(container, chunk.path.name)
+        stream = find_video_stream(container, chunk.path.name)
         if before == 0:
             film.add_video(stream)
             sound.attach(film)
-            film.begin()
+            film.write_header()
         first: int | None = None
         place = 0
         for packet in container.demux(stream):
@@ -283,11 +290,11 @@ def _copy_chunk(
             if packet.size == 0 or packet.pts is None:
                 continue
             first = packet.pts if first is None else first
-            index = film.frame_of((packet.pts - first) * packet.time_base)
+            index = film.find_frame((packet.pts - first) * packet.time_base)
             if not 0 <= index < chunk.frames or seen[index]:
                 break
             seen[index] = 1
-            sound.write_until(film, film.seconds_of(before + place))
+            sound.write_until(film, film.find_decode_seconds(before + place))
             film.write_frame(packet, before + index, before + place)
             place += 1
             yield index

@@ -1,4 +1,4 @@
-"""Proof that a video file is whole."""
+"""Checking that a video file is whole: container, frame times, codec parameters, and the last frames decoded."""
 
 import hashlib
 import re
@@ -19,15 +19,15 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from activities.media.audio import SoundSpan
-from activities.media.containers import check_structure, open_media, tail_is_complete, video_stream
+from activities.media.containers import check_structure, find_video_stream, has_complete_tail, open_media
 from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput, VideoFacts
 
 # Matroska, WebM and FLV store whole milliseconds, and files made from them keep that rounding.
 _MILLISECOND = Fraction(1, 1000)
 
 
-def rate_text(rate: Fraction) -> str:
-    """Writes a frame rate the way people say it: 25, 29.97, 23.976."""
+def format_rate(rate: Fraction) -> str:
+    """Format a frame rate for people: 25, 29.97, 23.976."""
     return f"{float(rate):.3f}".rstrip("0").rstrip(".")
 
 
@@ -39,8 +39,8 @@ class Timeline:
     pts: "array[int]" = field(default_factory=lambda: array("q"))
     first_dts: int | None = None
 
-    def grid_problem(self, fps: Fraction, slack_seconds: Fraction = Fraction(0)) -> str | None:
-        """Tells in words how the frames miss the grid of `fps`, or nothing when each lies on it.
+    def find_grid_problem(self, fps: Fraction, slack_seconds: Fraction = Fraction(0)) -> str | None:
+        """Find how the frames miss the grid of `fps`; None when each lies on it.
 
         A frame may be off by the rounding of its own container and no more, so 29.97 and 30 are told apart
         from the second frame on; films that others joined may be given some slack.
@@ -70,20 +70,20 @@ class Timeline:
                 abs((pts - shown[0]) * self.time_base - k / real) <= allowed + self.time_base
                 for k, pts in enumerate(shown)
             )
-            if steady and rate_text(real) != rate_text(fps):
-                return f"runs at {rate_text(real)} frames a second instead of {rate_text(fps)}"
+            if steady and format_rate(real) != format_rate(fps):
+                return f"runs at {format_rate(real)} frames a second instead of {format_rate(fps)}"
         real_seconds = float((shown[index] - shown[0]) * self.time_base)
         seconds = float(index / fps)
         return f"is unevenly timed: frame {index} is shown at {real_seconds:.4f} s instead of {seconds:.4f} s"
 
-    def frame_indices(self, fps: Fraction) -> list[int]:
-        """Returns the number of each frame in display order, in the order they are stored."""
+    def list_frame_indices(self, fps: Fraction) -> list[int]:
+        """List the number of each frame in display order, in storage order."""
         first = min(self.pts)
         return [round((pts - first) * self.time_base * fps) for pts in self.pts]
 
-    def reorder_frames(self, fps: Fraction) -> int:
-        """Returns by how many frames decoding must run ahead of showing, so that no frame comes too late."""
-        needed = max(place - index for place, index in enumerate(self.frame_indices(fps)))
+    def count_reorder_frames(self, fps: Fraction) -> int:
+        """Count by how many frames decoding must run ahead of display, so that no frame comes too late."""
+        needed = max(place - index for place, index in enumerate(self.list_frame_indices(fps)))
         # An encoder may ask for more than it used; its players were promised that much.
         promised = round((self.pts[0] - self.first_dts) * self.time_base * fps) if self.first_dts is not None else 0
         return max(needed, promised)
@@ -95,8 +95,8 @@ _HEVC_PARAMETER_SETS = frozenset({32, 33, 34})
 _START_CODE = re.compile(b"\x00\x00\x00?\x01")
 
 
-def parameters_sha256(codec: str, extradata: bytes | None) -> str:
-    """Returns a digest which is equal for streams that one decoder set-up can play one after the other.
+def hash_parameters(codec: str, extradata: bytes | None) -> str:
+    """Hash codec parameters: equal for streams that one decoder set-up can play one after the other.
 
     The parameter sets of h264 and hevc count one by one: mp4 and transport streams wrap them differently,
     and x265 adds a comment that names the machine's number of threads.
@@ -116,7 +116,7 @@ def _is_parameter_set(codec: str, unit: bytes) -> bool:
 
 
 def _avcc_units(data: bytes) -> Iterator[bytes]:
-    """Reads AVCDecoderConfigurationRecord, ISO 14496-15 section 5.3.3."""
+    """Read AVCDecoderConfigurationRecord, ISO 14496-15 section 5.3.3."""
     position = 5
     for mask in (0x1F, 0xFF):
         count = data[position] & mask if position < len(data) else 0
@@ -128,7 +128,7 @@ def _avcc_units(data: bytes) -> Iterator[bytes]:
 
 
 def _hvcc_units(data: bytes) -> Iterator[bytes]:
-    """Reads HEVCDecoderConfigurationRecord, ISO 14496-15 section 8.3.3."""
+    """Read HEVCDecoderConfigurationRecord, ISO 14496-15 section 8.3.3."""
     position = 23
     for _ in range(data[22] if len(data) > 22 else 0):
         count = int.from_bytes(data[position + 1 : position + 3], "big")
@@ -168,18 +168,18 @@ def read_video(
     with_sound: bool = False,
     slack_seconds: Fraction = Fraction(0),
 ) -> VideoReading:
-    """Does what `inspect_video` promises and keeps what a finished film is judged by besides."""
+    """Check a video file as `inspect_video` does, and return also what a finished film is verified by."""
     proven = check_structure(path)
     with open_media(path) as container:
-        stream = video_stream(container, path.name)
+        stream = find_video_stream(container, path.name)
         sound = SoundSpan() if with_sound and container.streams.audio else None
         timeline, key_first = _read_timeline(container, stream, path.name, stop, sound)
         _check_count(path.name, len(timeline.pts), frames)
         if container.format.name == "mpegts":
-            proven = tail_is_complete(path, stream.id)
+            proven = has_complete_tail(path, stream.id)
         if not proven:
             _decode_tail(path)
-        problem = timeline.grid_problem(fps, slack_seconds)
+        problem = timeline.find_grid_problem(fps, slack_seconds)
         if problem is not None:
             raise MismatchedOutput(path.name, problem)
         return VideoReading(
@@ -252,15 +252,15 @@ def _describe(
         colour_space=str(int(context.colorspace)),
         colour_primaries=str(int(context.color_primaries)),
         colour_transfer=str(int(context.color_trc)),
-        extradata_sha256=parameters_sha256(context.codec.canonical_name, context.extradata),
-        reorder_frames=timeline.reorder_frames(fps),
+        extradata_sha256=hash_parameters(context.codec.canonical_name, context.extradata),
+        reorder_frames=timeline.count_reorder_frames(fps),
         starts_clean=key_first and timeline.pts[0] == min(timeline.pts),
         audio=_describe_sound(sound) if sound else "",
     )
 
 
 def _colour_range(context: VideoCodecContext) -> str:
-    """Names the range of the samples; containers differ in whether they spell out the usual one."""
+    """Name the range of the samples; containers differ in whether they spell out the usual one."""
     if context.color_range == ColorRange.UNSPECIFIED:
         pixels = context.format
         full = pixels is not None and (pixels.is_rgb or pixels.name.startswith("yuvj"))
@@ -274,13 +274,13 @@ def _describe_sound(stream: AudioStream) -> str:
 
 
 def _decode_tail(path: Path) -> None:
-    """Decodes from the last key frame on, and refuses what a decoder has to guess."""
+    """Decode from the last key frame on, and refuses what a decoder has to guess."""
     with open_media(path) as container:
-        stream = video_stream(container, path.name)
+        stream = find_video_stream(container, path.name)
         starts = [packet.dts for packet in container.demux(stream) if packet.is_keyframe]
     last = starts[-1] if starts else None
     with open_media(path) as container:
-        stream = video_stream(container, path.name)
+        stream = find_video_stream(container, path.name)
         stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
         for packet in container.demux(stream):
             if last is not None and packet.dts is not None and packet.dts < last:
@@ -299,7 +299,7 @@ __all__ = ["VideoFacts", "inspect_video"]
 def inspect_video(
     path: Path, *, fps: Fraction, frames: int | None = None, stop: threading.Event | None = None
 ) -> VideoFacts:
-    """Returns the facts of a video file once every packet of it was read and found right.
+    """Check every packet of a video file, and return the facts of the file.
 
     A file cut at any byte is refused, except where the cut leaves a whole, shorter file (a transport stream
     cut exactly between two frames): there `frames` tells.

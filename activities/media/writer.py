@@ -1,4 +1,4 @@
-"""Writing a film packet by packet, at times which are exact by construction."""
+"""Writing films: muxing packets at exact times, and the ffmpeg command that encodes numbered pictures."""
 
 import os
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ _TRANSPORT_DELAY_MICROSECONDS = "700000"
 _BUFFER_BYTES = 1 << 20
 
 
-def track_timescale(fps: Fraction) -> int:
-    """Returns ticks a second of which a whole number makes one frame, so that no time needs rounding."""
+def compute_timescale(fps: Fraction) -> int:
+    """Compute a time scale (ticks a second) in which a frame is a whole number of ticks, so that no time is rounded."""
     return fps.numerator * -(-_SMALLEST_TIMESCALE // fps.numerator)
 
 
@@ -78,7 +78,7 @@ class FilmWriter:
             raise MismatchedOutput(path.name, f"cannot be joined: films end in {', '.join(MUXERS)}")
         self._path = path
         self._reorder_frames = reorder_frames
-        self._timescale = track_timescale(fps)
+        self._timescale = compute_timescale(fps)
         self._frame_ticks = int(self._timescale / fps)
         self._target = _Target(path)
         self._container = av.open(
@@ -98,7 +98,7 @@ class FilmWriter:
         return {"avoid_negative_ts": "disabled"}
 
     def add_video(self, template: VideoStream) -> None:
-        """Declares the one video stream, with the codec parameters of a chunk's."""
+        """Declare the one video stream, with the codec parameters of a chunk's."""
         codec = template.codec_context.codec.canonical_name
         if MUXERS[self._path.suffix.lower()] == "mpegts" and codec not in _TRANSPORTED:
             raise self._cannot_hold(template)
@@ -109,21 +109,21 @@ class FilmWriter:
         self._video = stream
 
     def _keeps_tag(self, template: VideoStream) -> bool:
-        """Tells whether the chunk's tag must be repeated: hvc1 for Apple's players, the kind of ProRes."""
+        """Return whether the chunk's tag must be repeated: hvc1 for Apple's players, the kind of ProRes."""
         tag = template.codec_context.codec_tag
         if template.codec_context.codec.canonical_name == "prores":
             return True
         return tag in ("hvc1", "hev1") and READERS[self._path.suffix.lower()] == "mov"
 
     def add_copy(self, template: Stream) -> Stream:
-        """Declares a stream whose packets will be copied from `template`'s file."""
+        """Declare a stream whose packets will be copied from `template`'s file."""
         try:
             return self._container.add_stream_from_template(template, opaque=True)
         except ValueError as error:
             raise self._cannot_hold(template) from error
 
     def add_encoder(self, codec: str, rate: int) -> AudioStream:
-        """Declares a stream whose packets an encoder makes."""
+        """Declare a stream whose packets an encoder makes."""
         stream = self._container.add_stream(codec, rate=rate)
         assert isinstance(stream, AudioStream)
         return stream
@@ -132,7 +132,7 @@ class FilmWriter:
         return MismatchedOutput(self._path.name, f"cannot hold {stream.codec_context.codec.canonical_name}")
 
     def write_frame(self, packet: AnyPacket, shown: int, stored: int) -> None:
-        """Writes the picture shown as frame `shown` of the film and stored as its number `stored`."""
+        """Write the picture shown as frame `shown` of the film and stored as its number `stored`."""
         assert self._video is not None
         packet.stream = self._video
         packet.time_base = Fraction(1, self._timescale)
@@ -141,24 +141,24 @@ class FilmWriter:
         packet.duration = self._frame_ticks
         self.write(packet)
 
-    def begin(self) -> None:
-        """Writes the head of the film, after all streams were declared."""
+    def write_header(self) -> None:
+        """Write the head of the film, after all streams were declared."""
         try:
             self._container.start_encoding()
         except av.error.FFmpegError as error:
             held = " with ".join(stream.codec_context.codec.canonical_name for stream in self._container.streams)
             raise MismatchedOutput(self._path.name, f"cannot hold {held}: {error.strerror}") from error
 
-    def frame_of(self, seconds: Fraction) -> int:
-        """Returns the number of the frame shown at a time that is on the grid but for rounding."""
+    def find_frame(self, seconds: Fraction) -> int:
+        """Find the number of the frame that is shown at a time."""
         return round(seconds * self._fps)
 
-    def seconds_of(self, stored: int) -> float:
-        """Returns when the picture stored as number `stored` is decoded."""
+    def find_decode_seconds(self, stored: int) -> float:
+        """Find the time in seconds at which the picture stored as number `stored` is decoded."""
         return (stored - self._reorder_frames) * self._frame_ticks / self._timescale
 
     def write(self, packet: AnyPacket) -> None:
-        """Writes one packet of a stream of this film, whose times are already those of the film."""
+        """Write one packet of a stream of this film, whose times are already those of the film."""
         try:
             self._container.mux_one(packet)
         except av.error.FFmpegError as error:
@@ -200,8 +200,8 @@ _DEFAULTS = {
 }
 
 
-def image_pattern(before: str, digits: int, after: str) -> str:
-    """Returns the pattern by which ffmpeg finds pictures named `before`, frame number, `after`.
+def build_image_pattern(before: str, digits: int, after: str) -> str:
+    """Build the pattern by which ffmpeg finds pictures named `before`, frame number, `after`.
 
     Args:
         before: Path up to the number; percent signs in it are plain characters.
@@ -211,7 +211,7 @@ def image_pattern(before: str, digits: int, after: str) -> str:
     return f"{before.replace('%', '%%')}%0{digits}d{after.replace('%', '%%')}"
 
 
-def encode_command(
+def build_encode_command(
     ffmpeg: str,
     pattern: str,
     first: int,
@@ -220,14 +220,14 @@ def encode_command(
     encode_args: Sequence[str],
     target: Path,
 ) -> list[str]:
-    """Returns the ffmpeg command that encodes numbered pictures, reporting progress on standard output.
+    """Build the ffmpeg command that encodes numbered pictures, reporting progress on standard output.
 
     ffmpeg takes a missing picture for the end of the film, without an error: the pictures must be checked
     before (`check_sequence`) and the film after (`verify_film`).
 
     Args:
         ffmpeg: The program.
-        pattern: A pattern made by `image_pattern`.
+        pattern: A pattern made by `build_image_pattern`.
         first: The number of the first picture.
         frames: How many pictures there are.
         fps: The exact rate of the film.
@@ -237,7 +237,7 @@ def encode_command(
     suffix = target.suffix.lower()
     timing = []
     if suffix in (".mp4", ".m4v", ".mov"):
-        scale = str(track_timescale(fps))
+        scale = str(compute_timescale(fps))
         timing = ["-video_track_timescale", scale, "-movie_timescale", scale, "-movflags", "+faststart"]
     rate = f"{fps.numerator}/{fps.denominator}"
     return [

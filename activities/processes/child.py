@@ -1,4 +1,7 @@
-"""The log of an attempt: its head and its newest end, whatever a renderer prints."""
+"""The renderer as a child of its keeper: starting the program, and its output, through a pipe, to a bounded log.
+
+Standard library only: see `supervisor_main`.
+"""
 
 import contextlib
 import fcntl
@@ -14,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import ControlGroup
 
-# The head says how a render was started; the end says why it failed. What lies between is dropped, piece by piece.
+# The head of a log shows how a render was started, its end why it failed. Segments between them are dropped.
 SEGMENT_BYTES = 4 * 1024 * 1024
 _KEPT_SEGMENTS = 2
 
@@ -26,7 +29,10 @@ class BoundedLog:
     """Appends to `PATH`, then to segments `PATH.OFFSET`, of which the newest two are kept.
 
     The offset is the position of the segment's first byte in all that was printed, so that readers see what is left
-    out. A write that fails drops what it should have written and is never the renderer's trouble.
+    out. A write that fails drops its data and never holds up the renderer.
+
+    Args:
+        path: The head of the log.
     """
 
     def __init__(self, path: str) -> None:
@@ -38,13 +44,13 @@ class BoundedLog:
         self._resumed = False
         self._silent_until = 0.0
 
-    def begin(self) -> None:
-        """Make the file, so that there is a log also of a renderer that prints nothing."""
+    def create(self) -> None:
+        """Create the file, so that a renderer that prints nothing has a log too."""
         with contextlib.suppress(OSError):
             self._open()
 
     def write(self, data: memoryview) -> None:
-        """Append."""
+        """Append data, and begin new segments as they fill."""
         if time.monotonic() < self._silent_until:
             self._end += len(data)
             return
@@ -61,7 +67,7 @@ class BoundedLog:
             data = data[written:]
 
     def close(self) -> None:
-        """Let go of the file; a write opens it again."""
+        """Close the file; the next write opens it again."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -71,7 +77,7 @@ class BoundedLog:
         written = os.write(self._file, data[: SEGMENT_BYTES - self._size])
         self._size += written
         self._end += written
-        # Only now is the new segment worth an old one.
+        # Only after the new segment has data, so that a failed write costs no old segment.
         while len(self._segments) > _KEPT_SEGMENTS:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self._path}.{self._segments.pop(0)}")
@@ -95,7 +101,7 @@ class BoundedLog:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
     def _resume(self) -> None:
-        """Go on where an earlier command of the same attempt ended."""
+        """Find the end of what an earlier command of the same attempt printed."""
         folder, name = os.path.split(self._path)
         ends = [entry[len(name) + 1 :] for entry in os.listdir(folder) if entry.startswith(f"{name}.")]
         self._segments = sorted(int(end) for end in ends if end.isdigit())
@@ -111,7 +117,7 @@ class BoundedLog:
             return 0
 
 
-def launch(
+def start_program(
     command: Sequence[str],
     *,
     cwd: str,
@@ -120,14 +126,22 @@ def launch(
     group: ControlGroup | None,
     table: ProcessTable,
 ) -> int:
-    """Return the pid of the started program, which leads a session of its own and dies with the caller.
+    """Start a program in a session of its own that is killed when the calling process dies, and return its pid.
+
+    Args:
+        command: Program and arguments.
+        cwd: Working directory.
+        env: Its whole environment.
+        output: Descriptor for standard output and standard error.
+        group: Cgroup that the program joins, if any.
+        table: The processes of the host.
 
     Raises:
-        OSError: It cannot be executed, or the folder cannot be entered; `filename` says which.
+        OSError: The program cannot be executed, or the folder cannot be entered; `filename` names which.
     """
     keeper = os.getpid()
     reading, writing = os.pipe()
-    # A signal to the child before it is a program would be taken for one to the keeper.
+    # Blocked, because the child has the keeper's handlers until it executes the program.
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     pid = os.fork()
     if pid == 0:
@@ -136,7 +150,7 @@ def launch(
             os.setsid()
             table.die_with_parent()
             if os.getppid() != keeper:
-                # It died before it could be told of, and will not be any more.
+                # The keeper died before PR_SET_PDEATHSIG was set, so no signal will come.
                 os._exit(1)
             if group is not None:
                 group.join()
@@ -149,7 +163,7 @@ def launch(
         except OSError as error:
             os.write(3, f"{error.errno} {culprit}".encode("utf-8", "surrogateescape"))
         except ValueError:
-            # A null byte, which no program can be given.
+            # A null byte, which no argument can hold; 22 is EINVAL.
             os.write(3, f"22 {culprit}".encode("utf-8", "surrogateescape"))
         finally:
             os._exit(127)
@@ -167,9 +181,9 @@ def launch(
 
 
 def _arrange_descriptors(output: int, failure: int) -> None:
-    """Leave 0 to 2, and 3 until the program begins."""
+    """Close all descriptors but 0 to 2, and 3, which closes when the program is executed."""
     nothing = os.open(os.devnull, os.O_RDONLY)
-    # Above all that is about to be overwritten.
+    # Moved above 3 first, so that no source is overwritten.
     sources = [_above(descriptor) for descriptor in (nothing, output, output)]
     failure = _above(failure)
     for target, source in enumerate(sources):
@@ -196,57 +210,61 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-# A renderer that prints fast waits less often with a larger pipe; users may have 64 MiB of them in all.
+# A larger pipe holds up a renderer that prints fast less often. Linux allows each user 64 MiB of pipes in all.
 _PIPE_BYTES = 256 * 1024
 _F_SETPIPE_SZ = 1031
 
 
 class OutputPump:
-    """One pipe and the thread that empties it: a log on a store that hangs must not hold up its keeper."""
+    """A pipe and the thread that empties it into a log: a store that hangs must not hold up the keeper.
+
+    Args:
+        log: Where the output goes.
+    """
 
     def __init__(self, log: BoundedLog) -> None:
         self._log = log
-        self._reading, self.writing = os.pipe()
+        self._read_end, self.write_end = os.pipe()
         with contextlib.suppress(OSError):
-            fcntl.fcntl(self.writing, _F_SETPIPE_SZ, _PIPE_BYTES)
+            fcntl.fcntl(self.write_end, _F_SETPIPE_SZ, _PIPE_BYTES)
         # Held from before bytes leave the pipe until they are in the log.
-        self._turn = threading.Lock()
-        self._carried = 0
+        self._lock = threading.Lock()
+        self._logged = 0
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Begin; the renderer has its end of the pipe by now."""
-        os.close(self.writing)
+        """Start the thread, and close the write end, which the renderer has by now."""
+        os.close(self.write_end)
         threading.Thread(target=self._run, daemon=True).start()
 
-    def mark(self) -> int | None:
-        """Return the count of bytes that all printed until now makes; None while that cannot be told."""
-        if not self._turn.acquire(blocking=False):
+    def count_printed(self) -> int | None:
+        """Count the bytes that were printed until now; None while the thread moves some."""
+        if not self._lock.acquire(blocking=False):
             return None
         try:
-            (waiting,) = struct.unpack("i", fcntl.ioctl(self._reading, termios.FIONREAD, b"\0" * 4))
-            return self._carried + int(waiting)
+            (waiting,) = struct.unpack("i", fcntl.ioctl(self._read_end, termios.FIONREAD, b"\0" * 4))
+            return self._logged + int(waiting)
         finally:
-            self._turn.release()
+            self._lock.release()
 
-    def is_past(self, mark: int) -> bool:
-        """Return whether all until a mark is in the log."""
-        return self._carried >= mark
+    def has_logged(self, count: int) -> bool:
+        """Return whether so many bytes are in the log."""
+        return self._logged >= count
 
-    def ended_within(self, seconds: float) -> bool:
-        """Return whether the last writer closes the pipe in time, and all of it is in the log."""
+    def wait_for_end(self, seconds: float) -> bool:
+        """Wait until the last writer has closed the pipe and all is in the log; return false after the time."""
         return self._ended.wait(seconds)
 
     def _run(self) -> None:
-        self._log.begin()
+        self._log.create()
         buffer = memoryview(bytearray(_PIPE_BYTES))
         poll = select.poll()
-        poll.register(self._reading, select.POLLIN)
+        poll.register(self._read_end, select.POLLIN)
         count = 1
         while count:
             poll.poll()
-            with self._turn:
-                count = os.readv(self._reading, [buffer])
+            with self._lock:
+                count = os.readv(self._read_end, [buffer])
                 self._log.write(buffer[:count])
-                self._carried += count
+                self._logged += count
         self._ended.set()

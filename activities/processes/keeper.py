@@ -1,4 +1,8 @@
-"""A keeper: the process that starts one render, owns all that comes of it, and ends it."""
+"""The keeper: the process that starts one render, measures, freezes and ends its process tree.
+
+On Linux all descendants of the keeper are the tree (PR_SET_CHILD_SUBREAPER). Standard library only: see
+`supervisor_main`.
+"""
 
 import contextlib
 import enum
@@ -10,27 +14,32 @@ import socket
 import sys
 import time
 
-from activities.processes.child import BoundedLog, OutputPump, launch
-from activities.processes.ipc import Message, Messages, SignalInbox, encode
+from activities.processes.child import BoundedLog, OutputPump, start_program
+from activities.processes.ipc import Message, MessageDecoder, SignalInbox, encode_message
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import PROOF_LOOKS, ControlGroup, ProcessTree
 
-# How long the last words may take when the worker is slow to read.
-_LAST_WORDS_SECONDS = 5.0
+# How long sending the closing messages may take when the worker is slow to read.
+_CLOSE_SECONDS = 5.0
 
 
 class KeeperChannel:
-    """Hears orders and signals, and says what happens, without ever waiting for a worker that does not read."""
+    """The keeper's end of the socket to its worker; never blocks on a worker that does not read.
+
+    Args:
+        channel: The socket.
+        inbox: Signals to this process, which `wait` returns too.
+    """
 
     def __init__(self, channel: socket.socket, inbox: SignalInbox) -> None:
         self._channel = channel
         self._inbox = inbox
-        self._messages = Messages()
+        self._messages = MessageDecoder()
         self._pending = bytearray()
         self.is_open = True
 
-    def first(self) -> Message | None:
-        """Return what the worker wants at first, or None when it has gone."""
+    def read_request(self) -> Message | None:
+        """Wait for the worker's first message, which says what to start; None when the worker has gone."""
         while data := self._channel.recv(1 << 20):
             if messages := self._messages.feed(data):
                 self._channel.setblocking(False)
@@ -38,7 +47,7 @@ class KeeperChannel:
         return None
 
     def wait(self, seconds: float) -> tuple[list[Message], set[int]]:
-        """Return the orders and signals that come, after the time at the latest."""
+        """Wait for orders and signals, for so many seconds at most, and return them."""
         poll = select.poll()
         poll.register(self._inbox.fileno(), select.POLLIN)
         if self.is_open:
@@ -50,19 +59,19 @@ class KeeperChannel:
         self._flush()
         return self._receive(), signals
 
-    def say(self, message: Message, *, droppable: bool = False) -> None:
-        """Send a message as soon as that can be; or, when others wait already, not at all."""
+    def send(self, message: Message, *, droppable: bool = False) -> None:
+        """Send a message, or queue it while the socket is full; drop a droppable one while others are queued."""
         if not self.is_open or (droppable and self._pending):
             return
-        self._pending += encode(message)
+        self._pending += encode_message(message)
         self._flush()
 
     def close(self) -> None:
-        """Send what is left, and say that there will be no more."""
+        """Send what is queued, and shut the socket down."""
         with contextlib.suppress(OSError):
-            self._channel.settimeout(_LAST_WORDS_SECONDS)
+            self._channel.settimeout(_CLOSE_SECONDS)
             self._channel.sendall(self._pending)
-        # Told, not only closed: a thread that waits for a hanging store may keep this process from ending.
+        # Shut down, not only closed at exit: a thread that hangs on a store may keep this process from ending.
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
 
@@ -92,7 +101,11 @@ _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 class UsageMeter:
-    """Sums up CPU time, bytes and memory of all children, living and ended."""
+    """Sums CPU time, I/O and memory of all children, living and ended.
+
+    Args:
+        table: The processes of the host.
+    """
 
     def __init__(self, table: ProcessTable) -> None:
         self._table = table
@@ -103,7 +116,7 @@ class UsageMeter:
         self._peak_memory = 0
 
     def reap(self) -> tuple[int, int] | None:
-        """Bury one dead child; return its pid and exit code, or None when none is dead.
+        """Reap one ended child and return its pid and exit code; None when none has ended.
 
         Raises:
             ChildProcessError: There are no children at all.
@@ -114,8 +127,8 @@ class UsageMeter:
             if dead is None:
                 return None
             pid = dead.si_pid
-            # Gone with the zombie.
-            self._ended_io += self._table.io_bytes(pid)
+            # Read before the child is reaped: its counters vanish with it.
+            self._ended_io += self._table.read_io_bytes(pid)
         pid, status, used = os.wait4(pid, os.WNOHANG)
         if pid == 0:
             return None
@@ -124,32 +137,32 @@ class UsageMeter:
         return pid, os.waitstatus_to_exitcode(status)
 
     def sample(self) -> list[float]:
-        """Return the fields of `Usage`."""
-        living = self._table.below(os.getpid())
+        """Measure all children, and return the fields of `Usage` in order."""
+        living = self._table.list_descendants(os.getpid())
         memory = sum(entry.memory_bytes for entry in living)
         self._peak_memory = max(self._peak_memory, memory)
-        # Grows only: what a child used that nobody waited for is lost to the host, and not taken back here.
+        # Sums never fall: the host forgets what an unreaped child used, and this meter keeps it.
         cpu = self._ended_cpu + sum(entry.cpu_seconds for entry in living)
         self._cpu, self._seen_cpu = self._cpu + max(0.0, cpu - self._seen_cpu), cpu
-        io = self._ended_io + sum(self._table.io_bytes(entry.pid) for entry in living)
+        io = self._ended_io + sum(self._table.read_io_bytes(entry.pid) for entry in living)
         self._io, self._seen_io = self._io + max(0, io - self._seen_io), io
         return [round(self._cpu, 6), self._io, memory, self._peak_memory, len(living)]
 
 
 _SAMPLE_SECONDS = 1.0
 
-# What was printed before the end should be in the log when the end is told; a store that hangs delays it by this.
+# The exit is reported when all output before it is in the log, or after this time where a store hangs.
 _DRAIN_SECONDS = 2.0
 
-# Looks at a tree that is about to stand still or to end come soon at first, and then less and less often.
+# Pauses between looks at a tree that is being frozen or ended: short at first, then growing.
 _FIRST_PAUSE = 0.002
 _LAST_PAUSE = 0.1
-# After the survivors were named.
+# Pause after the survivors of SIGKILL were reported.
 _SURVIVOR_PAUSE = 1.0
 
 
 class Phase(enum.Enum):
-    """What a keeper wants of its tree."""
+    """State that a keeper brings its process tree to."""
 
     RUNNING = enum.auto()
     FREEZING = enum.auto()
@@ -160,11 +173,16 @@ class Phase(enum.Enum):
 
 
 class Keeper:
-    """Runs in a process of its own, forked off the supervisor; returns when nothing of the render is left."""
+    """Keeps one render, in a process forked off the supervisor.
+
+    Args:
+        channel: Socket to the worker.
+        table: The processes of the host.
+    """
 
     def __init__(self, channel: socket.socket, table: ProcessTable) -> None:
         self._table = table
-        self._line = KeeperChannel(channel, SignalInbox(signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP))
+        self._channel = KeeperChannel(channel, SignalInbox(signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP))
         self._meter = UsageMeter(table)
         self._phase = Phase.RUNNING
         self._pause = _FIRST_PAUSE
@@ -172,56 +190,57 @@ class Keeper:
         self._kill_at = self._give_up_at = math.inf
         self._quiet_looks = 0
         self._code: int | None = None
-        self._code_told = False
-        self._mark: int | None = None
+        self._exit_reported = False
+        self._output_mark: int | None = None
         self._drain_until = math.inf
         self._sample_at = 0.0
-        self._loyal = True
+        # False after a signal to this keeper: then the worker counts the try as lost.
+        self._reports_end = True
 
     def run(self) -> None:
-        """Serve one render to its end."""
+        """Start the render, obey the worker's orders, and return when nothing of the render is left."""
         os.setsid()
         self._table.adopt_orphans()
-        self._table.call_itself("longtake-keeper")
-        request = self._line.first()
+        self._table.set_name("longtake-keeper")
+        request = self._channel.read_request()
         if request is None or not self._start(request):
             return
         while self._phase is not Phase.GONE:
-            orders, signals = self._line.wait(self._step())
+            orders, signals = self._channel.wait(self._step())
             for order in orders:
-                self._obey(order)
-            if not self._line.is_open or signals & {signal.SIGTERM, signal.SIGHUP}:
-                # The worker is gone, or an operator wants this one to go: the render ends at once.
-                self._loyal = self._loyal and not signals & {signal.SIGTERM, signal.SIGHUP}
+                self._handle(order)
+            if not self._channel.is_open or signals & {signal.SIGTERM, signal.SIGHUP}:
+                # The worker is gone, or an operator ends this keeper: the render ends at once.
+                self._reports_end = self._reports_end and not signals & {signal.SIGTERM, signal.SIGHUP}
                 self._begin_kill()
         self._finish()
 
     def _start(self, request: Message) -> bool:
         self._kill_seconds = float(request["kill_seconds"])
-        self._group = ControlGroup.made(request["group"]) if request["group"] else None
+        self._group = ControlGroup.create(request["group"]) if request["group"] else None
         self._pump = OutputPump(BoundedLog(request["log"]))
         try:
-            self._renderer = launch(
+            self._renderer = start_program(
                 request["command"],
                 cwd=request["cwd"],
                 env=request["env"],
-                output=self._pump.writing,
+                output=self._pump.write_end,
                 group=self._group,
                 table=self._table,
             )
         except OSError as error:
             if self._group:
                 self._group.remove()
-            self._line.say({"failed": [error.errno, error.filename]})
-            self._line.close()
+            self._channel.send({"failed": [error.errno, error.filename]})
+            self._channel.close()
             return False
         self._tree = ProcessTree(self._table, os.getpid(), tag=request["tag"], group=self._group)
         self._tree.session = self._renderer
-        self._line.say({"started": self._renderer})
+        self._channel.send({"started": self._renderer})
         self._pump.start()
         return True
 
-    def _obey(self, order: Message) -> None:
+    def _handle(self, order: Message) -> None:
         stopping = self._phase in (Phase.TERMINATING, Phase.KILLING)
         match order["do"]:
             case "stop":
@@ -229,15 +248,15 @@ class Keeper:
                 self._stop(float(order["grace_seconds"]))
             case "freeze" if not stopping:
                 self._orders[Phase.FROZEN].append(order["id"])
-                self._turn_to(Phase.FREEZING)
+                self._enter(Phase.FREEZING)
                 self._quiet_looks = 0
             case "thaw" if not stopping:
-                self._turn_to(Phase.RUNNING)
+                self._enter(Phase.RUNNING)
                 self._tree.thaw()
                 self._answer(Phase.FROZEN)
-                self._line.say({"id": order["id"]})
+                self._channel.send({"id": order["id"]})
             case _:
-                self._line.say({"id": order["id"]})
+                self._channel.send({"id": order["id"]})
 
     def _stop(self, grace_seconds: float) -> None:
         if self._phase is Phase.KILLING:
@@ -246,44 +265,44 @@ class Keeper:
             self._begin_kill()
         else:
             if self._phase is not Phase.TERMINATING:
-                self._turn_to(Phase.TERMINATING)
+                self._enter(Phase.TERMINATING)
                 self._answer(Phase.FROZEN)
                 self._tree.terminate()
             self._kill_at = min(self._kill_at, time.monotonic() + grace_seconds)
 
     def _begin_kill(self) -> None:
         if self._phase not in (Phase.KILLING, Phase.GONE):
-            self._turn_to(Phase.KILLING)
+            self._enter(Phase.KILLING)
             self._answer(Phase.FROZEN)
             self._give_up_at = time.monotonic() + self._kill_seconds
 
-    def _turn_to(self, phase: Phase) -> None:
+    def _enter(self, phase: Phase) -> None:
         self._phase = phase
         self._pause = _FIRST_PAUSE
 
-    def _answer(self, phase: Phase, **words: object) -> None:
+    def _answer(self, phase: Phase, **fields: object) -> None:
         for order in self._orders[phase]:
-            self._line.say({"id": order, **words})
+            self._channel.send({"id": order, **fields})
         self._orders[phase].clear()
 
     def _step(self) -> float:
-        """Do what there is to do now; return the seconds until there is more."""
+        """Do one step towards the phase; return the seconds until the next step is due."""
         childless = self._reap()
         now = time.monotonic()
         if now >= self._sample_at:
             self._sample_at = now + _SAMPLE_SECONDS
-            self._line.say({"usage": self._meter.sample()}, droppable=True)
+            self._channel.send({"usage": self._meter.sample()}, droppable=True)
         if self._phase is Phase.FREEZING:
             self._freeze()
         elif self._phase is Phase.TERMINATING:
             if now >= self._kill_at or self._looks_empty(childless):
                 self._begin_kill()
             else:
-                self._tree.insist()
+                self._tree.signal_again()
         if self._phase is Phase.KILLING:
             self._kill(now, childless)
         pauses = [self._sample_at - now]
-        if not self._tell_exit(now):
+        if not self._report_exit(now):
             pauses.append(_FIRST_PAUSE)
         if self._phase in (Phase.FREEZING, Phase.TERMINATING, Phase.KILLING):
             pauses.append(min(self._pause, max(0.0, self._kill_at - now)) if now < self._kill_at else self._pause)
@@ -293,7 +312,7 @@ class Keeper:
     def _freeze(self) -> None:
         self._quiet_looks = self._quiet_looks + 1 if self._tree.freeze() else 0
         if self._quiet_looks >= PROOF_LOOKS:
-            self._turn_to(Phase.FROZEN)
+            self._enter(Phase.FROZEN)
             self._answer(Phase.FROZEN)
 
     def _kill(self, now: float, childless: bool) -> None:
@@ -308,17 +327,17 @@ class Keeper:
             self._pause = _SURVIVOR_PAUSE
 
     def _looks_empty(self, childless: bool) -> bool:
-        # Without a child there is no descendant either, because orphans come here.
-        return childless if self._table.exact else not self._tree.members()
+        # Orphans become children of this process, so without a child there is no descendant either.
+        return childless if self._table.exact else not self._tree.find_members()
 
     def _is_empty(self, childless: bool) -> bool:
         if not self._looks_empty(childless):
             return False
-        look = self._tree.strangers if self._table.exact else self._tree.members
+        look = self._tree.find_unparented if self._table.exact else self._tree.find_members
         return not any(look() for _ in range(PROOF_LOOKS))
 
     def _reap(self) -> bool:
-        """Bury the dead; return whether no child is left."""
+        """Reap ended children; return whether no child is left."""
         try:
             while ended := self._meter.reap():
                 pid, code = ended
@@ -329,28 +348,28 @@ class Keeper:
             return True
         return False
 
-    def _tell_exit(self, now: float) -> bool:
-        """Return whether there is nothing to tell, or it is told: not before what was printed is in the log."""
-        if self._code is None or self._code_told or not self._loyal:
+    def _report_exit(self, now: float) -> bool:
+        """Report the exit code once the output is in the log; return false while that must wait."""
+        if self._code is None or self._exit_reported or not self._reports_end:
             return True
-        if self._mark is None:
-            self._mark = self._pump.mark()
-        if now < self._drain_until and (self._mark is None or not self._pump.is_past(self._mark)):
+        if self._output_mark is None:
+            self._output_mark = self._pump.count_printed()
+        if now < self._drain_until and (self._output_mark is None or not self._pump.has_logged(self._output_mark)):
             return False
-        self._line.say({"usage": self._meter.sample()})
-        self._line.say({"exited": self._code})
-        self._code_told = True
+        self._channel.send({"usage": self._meter.sample()})
+        self._channel.send({"exited": self._code})
+        self._exit_reported = True
         return True
 
     def _finish(self) -> None:
-        # No writer is left.
-        self._pump.ended_within(_DRAIN_SECONDS)
+        # No process is left that could write, so the pump reaches the end of the pipe.
+        self._pump.wait_for_end(_DRAIN_SECONDS)
         with contextlib.suppress(ChildProcessError):
             self._reap()
-        self._tell_exit(math.inf)
+        self._report_exit(math.inf)
         if self._group:
             self._group.remove()
-        if self._loyal:
-            self._line.say({"usage": self._meter.sample()})
-            self._line.say({"stopped": True})
-        self._line.close()
+        if self._reports_end:
+            self._channel.send({"usage": self._meter.sample()})
+            self._channel.send({"stopped": True})
+        self._channel.close()

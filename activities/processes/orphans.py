@@ -1,4 +1,8 @@
-"""Which worker a render belongs to, readable from the render's environment after everything else is dead."""
+"""Ending renders whose worker is dead, which a worker does as it starts.
+
+Each render carries the mark of its worker in its environment, where it can be read when worker, supervisor and keeper
+are all dead.
+"""
 
 import os
 import time
@@ -8,15 +12,15 @@ from typing import Self
 import psutil
 
 from activities.processes.linux_table import process_table
-from activities.processes.process_tree import ProcessTree, groups_by_worker
+from activities.processes.process_tree import ProcessTree, list_worker_groups
 
-# Each render carries it.
+# Variable of every render that holds the mark of its worker.
 WORKER_VARIABLE = "LONGTAKE_WORKER"
 
 
 @dataclass(frozen=True)
 class WorkerMark:
-    """One worker process among all that there ever were: pids come again, and mean others in other containers."""
+    """Identity of one worker process: a pid alone is used again, and means another process in another container."""
 
     boot: str
     namespace: str
@@ -24,14 +28,14 @@ class WorkerMark:
     started: str
 
     @classmethod
-    def own(cls) -> Self:
+    def current(cls) -> Self:
         """Return the mark of this process."""
-        entry = process_table().entry(os.getpid())
+        entry = process_table().find(os.getpid())
         return cls(_boot(), _namespace(), os.getpid(), str(entry.started if entry else 0))
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return what `str` made, or None when it is not that."""
+        """Parse the text of a mark; None when the text is none."""
         boot, _, rest = text.partition("/")
         match rest.split("/"):
             case [namespace, pid, started] if pid.isdigit():
@@ -43,11 +47,11 @@ class WorkerMark:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the worker is known to have ended; one that cannot be seen from here may live."""
+        """Whether the worker is known to have ended; one of another container or boot may live."""
         if (self.boot, self.namespace) != (_boot(), _namespace()):
             return False
-        entry = process_table().entry(self.pid)
-        return entry is None or not entry.lives or str(entry.started) != self.started
+        entry = process_table().find(self.pid)
+        return entry is None or not entry.is_alive or str(entry.started) != self.started
 
 
 def _boot() -> str:
@@ -65,19 +69,19 @@ def _namespace() -> str:
         return "0"
 
 
-# Longer than any process needs to die that can.
+# Longer than any process takes to die that is not in uninterruptible sleep.
 _KILL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.01
 
 
-def sweep_leftovers() -> list[int]:
-    """Kill the renders of workers that are dead, and return the pids; those of living workers are left alone.
+def kill_orphans() -> list[int]:
+    """Kill the renders of dead workers and return their pids; leave those of living workers alone.
 
-    Looks at all processes that it may see, so it belongs to the start of a worker. Blocking.
+    Reads the environment of every visible process, so it belongs to the start of a worker. Blocking.
     """
     killed: set[int] = set()
     end = time.monotonic() + _KILL_SECONDS
-    # Twice, because a render may have started another while the first look was on.
+    # Until two rounds find none: a render may start a process during the first.
     while (found := _kill_round()) or _kill_round():
         killed |= found
         if time.monotonic() >= end:
@@ -89,12 +93,12 @@ def sweep_leftovers() -> list[int]:
 def _kill_round() -> set[int]:
     found: set[int] = set()
     table = process_table()
-    marks = {mark for pid in table.scan() if (mark := _mark_of(table.environment(pid)))}
+    marks = {mark for pid in table.scan() if (mark := _mark_of(table.read_environment(pid)))}
     for mark in marks:
         if mark.is_dead:
             tree = ProcessTree(table, None, tag={WORKER_VARIABLE: str(mark)})
             found |= {entry.pid for entry in tree.kill()}
-    for name, group in groups_by_worker():
+    for name, group in list_worker_groups():
         mark_of_group = WorkerMark.parse(name)
         if mark_of_group is not None and mark_of_group.is_dead:
             found |= set(group.pids())

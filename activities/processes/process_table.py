@@ -1,95 +1,100 @@
-"""What there is to know of the processes of a host, and the one seam where platforms differ."""
+"""The processes of a host: what one entry holds, and the interface that Linux and other platforms implement.
+
+Standard library only: see `supervisor_main`.
+"""
 
 import signal
 from typing import NamedTuple, Protocol
 
 
-class Entry(NamedTuple):
-    """One process at one moment."""
+class ProcessEntry(NamedTuple):
+    """State of one process at one moment."""
 
     pid: int
     parent: int
     group: int
     state: str
-    # Clock ticks since the host started, or whatever else tells it from a later process of the same pid.
+    # Clock ticks since the host started (Linux), or seconds since 1970: pid and start time identify a process.
     started: float
-    # Waited-for children included.
+    # Reaped children included.
     cpu_seconds: float
     memory_bytes: int
-    # Of its program, cut where the kernel cuts it.
+    # Name of the program, cut to the kernel's length (15 bytes on Linux).
     name: str = ""
 
     @property
-    def lives(self) -> bool:
-        """Whether it is no zombie."""
+    def is_alive(self) -> bool:
+        """Whether the process is no zombie."""
         return self.state not in "ZX"
 
     @property
-    def runs(self) -> bool:
-        """Whether it may do anything before someone continues it."""
+    def is_running(self) -> bool:
+        """Whether the process is neither stopped nor a zombie."""
         return self.state not in "ZXTt"
 
 
 class ProcessTable(Protocol):
-    """Looks at processes and signals them."""
+    """Reads the processes of a host and signals them."""
 
-    # Whether orphans come back to whoever asked for them, so that parents lead to every process of a tree.
+    # Whether `adopt_orphans` works, so that the walk by parents finds every process of a tree.
     exact: bool
 
     def adopt_orphans(self) -> None:
-        """Make the calling process the one that orphans below it come back to."""
+        """Make the calling process the new parent of orphans below it."""
         ...
 
     def die_with_parent(self) -> None:
-        """Have the calling process killed when its parent dies."""
+        """Have the kernel kill the calling process when its parent dies."""
         ...
 
-    def call_itself(self, name: str) -> None:
-        """Give the calling process a name for process lists."""
+    def set_name(self, name: str) -> None:
+        """Set the name of the calling process in process lists."""
         ...
 
     def pids(self) -> list[int]:
-        """Return the pid of every process that can be seen."""
+        """List the pid of every visible process."""
         ...
 
-    def scan(self) -> dict[int, Entry]:
-        """Return every process that can be seen."""
+    def scan(self) -> dict[int, ProcessEntry]:
+        """Read the entry of every visible process, by pid."""
         ...
 
-    def below(self, root: int) -> list[Entry]:
-        """Return the living descendants of a process quickly; one that was born meanwhile may be missed."""
+    def list_descendants(self, root: int) -> list[ProcessEntry]:
+        """List the living descendants of a process quickly; one that is born meanwhile may be missed."""
         ...
 
-    def entry(self, pid: int) -> Entry | None:
-        """Return one process, or None when there is none of that pid."""
+    def find(self, pid: int) -> ProcessEntry | None:
+        """Read the entry of one process; None when there is none of that pid."""
         ...
 
-    def environment(self, pid: int) -> list[bytes]:
-        """Return the `NAME=value` items that a process was started with; none where they may not be seen."""
+    def read_environment(self, pid: int) -> list[bytes]:
+        """Read the `NAME=value` items that a process was started with; none where this user may not read them."""
         ...
 
-    def io_bytes(self, pid: int) -> int:
-        """Return the bytes that a process has read and written, waited-for children included."""
+    def read_io_bytes(self, pid: int) -> int:
+        """Read how many bytes a process has read and written, reaped children included."""
         ...
 
-    def send(self, entry: Entry, number: signal.Signals) -> None:
-        """Signal the process, and never another that took its pid; nothing happens where that is not possible."""
+    def send_signal(self, entry: ProcessEntry, number: signal.Signals) -> None:
+        """Signal the process of an entry, never another one that has its pid now; do nothing where it is gone."""
         ...
 
     def now(self) -> float:
-        """Return the present on the clock of `Entry.started`."""
+        """Return the present time on the clock of `ProcessEntry.started`."""
         ...
 
 
-def descendants(table: dict[int, Entry], root: int, spared: frozenset[int] = frozenset()) -> list[Entry]:
-    """Return all below a process, in a scan; neither the spared ones nor what is below them."""
-    children: dict[int, list[Entry]] = {}
+def find_descendants(
+    table: dict[int, ProcessEntry], root: int, excluded: frozenset[int] = frozenset()
+) -> list[ProcessEntry]:
+    """Find all descendants of a process in a scan, without the excluded ones and their descendants."""
+    children: dict[int, list[ProcessEntry]] = {}
     for entry in table.values():
         children.setdefault(entry.parent, []).append(entry)
-    found: list[Entry] = []
+    found: list[ProcessEntry] = []
     parents = [root]
     while parents:
-        below = [entry for entry in children.pop(parents.pop(), []) if entry.pid not in spared]
+        below = [entry for entry in children.pop(parents.pop(), []) if entry.pid not in excluded]
         found += below
         parents += [entry.pid for entry in below]
     return found

@@ -1,4 +1,7 @@
-"""All processes of one render, wherever they went, and signals to all of them."""
+"""The process tree of one render: finding its members by parent, tag and cgroup, and signalling all of them.
+
+Standard library only: see `supervisor_main`.
+"""
 
 import contextlib
 import os
@@ -6,20 +9,25 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import Self
 
-from activities.processes.process_table import Entry, ProcessTable, descendants
+from activities.processes.process_table import ProcessEntry, ProcessTable, find_descendants
 
+# Names of the cgroups of renders begin with it.
 _PREFIX = "longtake-"
 
 
 class ControlGroup:
-    """A cgroup v2 folder; each step of it may fail, and the scans of the process table do without."""
+    """A cgroup v2 folder (https://docs.kernel.org/admin-guide/cgroup-v2.html); every step is best effort.
+
+    Args:
+        path: The folder.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     @classmethod
-    def made(cls, path: str) -> Self | None:
-        """Return a new cgroup, or None where there can be none."""
+    def create(cls, path: str) -> Self | None:
+        """Create a cgroup; None where the host does not allow that or has no `cgroup.kill`."""
         try:
             os.mkdir(path)
         except OSError:
@@ -37,12 +45,12 @@ class ControlGroup:
             self._write("cgroup.procs", b"0")
 
     def kill(self) -> None:
-        """Send SIGKILL to every member at once; none of them can fork away from it."""
+        """Send SIGKILL to every member at once, so that none can escape by forking."""
         with contextlib.suppress(OSError):
             self._write("cgroup.kill", b"1")
 
     def pids(self) -> list[int]:
-        """Return the living members."""
+        """List the pids of the living members."""
         try:
             with open(f"{self.path}/cgroup.procs", "rb") as file:
                 return [int(line) for line in file]
@@ -50,7 +58,7 @@ class ControlGroup:
             return []
 
     def remove(self) -> None:
-        """Remove the group, and what renderers made below it, as far as it is empty."""
+        """Remove the group and the groups that renderers made below it, as far as they are empty."""
         with contextlib.suppress(OSError):
             for folder, _, _ in os.walk(self.path, topdown=False):
                 os.rmdir(folder)
@@ -63,11 +71,11 @@ class ControlGroup:
             os.close(descriptor)
 
 
-def own_cgroup() -> str | None:
-    """Return the folder of the cgroup v2 that this process is in, or None where there is none."""
+def find_own_cgroup() -> str | None:
+    """Find the folder of the cgroup v2 that this process is in; None where there is none that it may write to."""
     try:
         with open("/proc/self/mounts") as file:
-            # Beside version 1 it is mounted elsewhere than at /sys/fs/cgroup.
+            # Not always /sys/fs/cgroup: hosts with version 1 mount version 2 elsewhere.
             mount = next((line.split()[1] for line in file if line.split()[2] == "cgroup2"), None)
         with open("/proc/self/cgroup") as file:
             path = next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), None)
@@ -79,26 +87,26 @@ def own_cgroup() -> str | None:
     return folder if os.path.isdir(folder) and os.access(folder, os.W_OK) else None
 
 
-def group_prefix(worker: str) -> str | None:
-    """Return what the paths of a worker's groups start with, or None where it can have none.
+def make_group_prefix(worker: str) -> str | None:
+    """Make the prefix of the paths of a worker's cgroups; None where the worker cannot create any.
 
     Args:
         worker: Mark of the worker, see `WorkerMark`.
     """
-    home = own_cgroup()
+    home = find_own_cgroup()
     if home is None:
         return None
     prefix = f"{home}/{_PREFIX}{worker.replace('/', '_')}-"
-    trial = ControlGroup.made(f"{prefix}trial")
+    trial = ControlGroup.create(f"{prefix}trial")
     if trial is None:
         return None
     trial.remove()
     return prefix
 
 
-def groups_by_worker() -> list[tuple[str, ControlGroup]]:
-    """Return the groups beside this process, each with the mark of its worker."""
-    home = own_cgroup()
+def list_worker_groups() -> list[tuple[str, ControlGroup]]:
+    """List the cgroups of renders beside this process, each with the mark of its worker."""
+    home = find_own_cgroup()
     if home is None:
         return []
     with contextlib.suppress(OSError):
@@ -110,32 +118,33 @@ def groups_by_worker() -> list[tuple[str, ControlGroup]]:
     return []
 
 
-# A child that was forked between the look and the SIGSTOP is found by the next look. A tree that forks faster than
-# this many looks is killed as far as it is seen, and looked at again.
+# A child that is forked between a look and the SIGSTOP is found by the next look. After so many looks the members that
+# were found are killed, and the caller looks again: some trees fork faster than they can be stopped.
 _STOP_LOOKS = 5
 _TERM_LOOKS = 3
 
 # ffmpeg looks for a signal twice a second, and ends at once with the fourth (measured: 0.33 to 0.8 s after one SIGTERM,
-# 0.1 s after five). The end of a file that it would write meanwhile is not wanted: who stops it throws its output away.
-_HARD_OF_HEARING = ("ffmpeg",)
+# 0.1 s after five). It would write the end of
+# its file meanwhile, but the output of a stopped render is thrown away.
+_SIGNALLED_AGAIN = ("ffmpeg",)
 
-# One look is no proof: a process may be born behind the eye and its parent end before it.
+# One scan is no proof: a process may be born after its pid was passed, and its parent end before it is reached.
 PROOF_LOOKS = 2
 
 
 class ProcessTree:
-    """The descendants of a process and whatever carries a tag, the process itself excepted.
+    """The descendants of a process, and all processes that carry a tag, without the process itself.
 
-    Below a process that adopts orphans the walk by parents is complete: also those that lead sessions, were forked
-    twice or cleared their environment are there. The tag finds what someone else started for the render, and all of
-    it where nobody adopts orphans.
+    Below a process that adopts orphans the walk by parents is complete: it finds processes that lead sessions, were
+    forked twice or have cleared their environment. The tag finds what other processes started for the render, and the
+    whole render where orphans are not adopted.
 
     Args:
         table: The processes of the host.
-        root: Whose descendants belong to the tree; None: nobody's.
-        tag: Environment variables that mark the render; without any, none is looked for.
-        group: Its cgroup, if it has one.
-        spared: Children of the root that are not meant, nor what is below them.
+        root: Process whose descendants belong to the tree; None for a tree by tag and cgroup alone.
+        tag: Environment variables that mark the render; empty to look for none.
+        group: Cgroup of the render, if it has one.
+        excluded: Returns children of the root that do not belong to the tree, nor do their descendants.
     """
 
     def __init__(
@@ -145,87 +154,92 @@ class ProcessTree:
         *,
         tag: Mapping[str, str],
         group: ControlGroup | None = None,
-        spared: Callable[[], frozenset[int]] = frozenset,
+        excluded: Callable[[], frozenset[int]] = frozenset,
     ) -> None:
         self._table = table
         self._root = root
-        self._marks = {f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in tag.items()}
+        self._variables = {f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in tag.items()}
         self._group = group
-        self._spared = spared
-        # The renderer's process group: followed where parents do not lead to all.
+        self._excluded = excluded
+        # The renderer's process group, which finds members where the walk by parents is incomplete.
         self.session: int | None = None
 
-    def members(self, *, by_tag: bool = True) -> list[Entry]:
-        """Return the living processes of the tree; where parents lead to all, the dear look for tags can be left."""
+    def find_members(self, *, by_tag: bool = True) -> list[ProcessEntry]:
+        """Find the living processes of the tree.
+
+        Args:
+            by_tag: Whether to look for the tag too, which reads the environment of every process. It is looked for in
+                any case where the walk by parents is incomplete.
+        """
         table = self._table.scan()
-        found: dict[int, Entry] = {}
+        found: dict[int, ProcessEntry] = {}
         if self._root is not None:
-            found |= {entry.pid: entry for entry in descendants(table, self._root, self._spared())}
+            found |= {entry.pid: entry for entry in find_descendants(table, self._root, self._excluded())}
         if not self._table.exact:
             found |= {entry.pid: entry for entry in table.values() if entry.group == self.session}
-        strangers = self._strangers(set(table) - set(found)) if by_tag or not self._table.exact else []
-        return [entry for entry in [*found.values(), *strangers] if entry.lives and entry.pid != self._root]
+        unparented = self._find_unparented(set(table) - set(found)) if by_tag or not self._table.exact else []
+        return [entry for entry in [*found.values(), *unparented] if entry.is_alive and entry.pid != self._root]
 
-    def strangers(self) -> list[Entry]:
-        """Return the living members of the tree that are so by tag or cgroup; all of them, where no child is left."""
-        return [entry for entry in self._strangers(set(self._table.pids())) if entry.lives]
+    def find_unparented(self) -> list[ProcessEntry]:
+        """Find the living members by tag or cgroup alone; these are all members once the root has no child left."""
+        return [entry for entry in self._find_unparented(set(self._table.pids())) if entry.is_alive]
 
     def terminate(self) -> None:
-        """Ask every member to end, also a stopped one."""
+        """Send SIGTERM to every member, also to stopped ones."""
         begun = self._table.now()
         asked: set[int] = set()
         for _ in range(_TERM_LOOKS):
-            # What a member starts in answer to the signal, to clean up, is left alone.
-            members = self.members(by_tag=False)
+            # A member may start processes to clean up when it gets the signal: those get none.
+            members = self.find_members(by_tag=False)
             new = [entry for entry in members if entry.pid not in asked and entry.started <= begun]
-            # The signal is there before a stopped process is continued: it does nothing else any more.
+            # SIGTERM first, so that a stopped process gets it before anything else when it is continued.
             for number in (signal.SIGTERM, signal.SIGCONT):
                 for entry in new:
-                    self._table.send(entry, number)
+                    self._table.send_signal(entry, number)
             if not new:
                 break
             asked |= {entry.pid for entry in new}
 
-    def insist(self) -> None:
-        """Ask those once more that end at once only when they are asked again and again."""
-        for entry in self.members():
-            if entry.name.startswith(_HARD_OF_HEARING):
-                self._table.send(entry, signal.SIGTERM)
+    def signal_again(self) -> None:
+        """Send SIGTERM once more to programs that end at once only after several signals."""
+        for entry in self.find_members():
+            if entry.name.startswith(_SIGNALLED_AGAIN):
+                self._table.send_signal(entry, signal.SIGTERM)
 
     def freeze(self) -> bool:
-        """Stop what runs; return whether nothing was found running."""
-        running = [entry for entry in self.members() if entry.runs]
+        """Send SIGSTOP to every running member; return whether none was running."""
+        running = [entry for entry in self.find_members() if entry.is_running]
         for entry in running:
-            self._table.send(entry, signal.SIGSTOP)
+            self._table.send_signal(entry, signal.SIGSTOP)
         return not running
 
     def thaw(self) -> None:
-        """Continue every member."""
-        for entry in self.members():
-            self._table.send(entry, signal.SIGCONT)
+        """Send SIGCONT to every member."""
+        for entry in self.find_members():
+            self._table.send_signal(entry, signal.SIGCONT)
 
-    def kill(self) -> list[Entry]:
-        """Kill every member that is found, and return them."""
+    def kill(self) -> list[ProcessEntry]:
+        """Send SIGKILL to every member that is found, and return them."""
         if self._group is not None:
             self._group.kill()
-        # Stopped first, so that none of them can fork while the others die.
+        # Stopped first, so that none can fork while the others die.
         for _ in range(_STOP_LOOKS):
-            members = self.members()
-            running = [entry for entry in members if entry.runs]
+            members = self.find_members()
+            running = [entry for entry in members if entry.is_running]
             for entry in running:
-                self._table.send(entry, signal.SIGSTOP)
+                self._table.send_signal(entry, signal.SIGSTOP)
             if not running:
                 break
         for entry in members:
-            self._table.send(entry, signal.SIGKILL)
+            self._table.send_signal(entry, signal.SIGKILL)
         return members
 
-    def kill_all_seen(self) -> bool:
-        """Kill every member; return whether there was one, in two looks."""
+    def kill_twice(self) -> bool:
+        """Kill every member, in two rounds if the first finds none; return whether there was one."""
         return any(self.kill() for _ in range(PROOF_LOOKS))
 
-    def _strangers(self, pids: set[int]) -> list[Entry]:
-        found = {pid for pid in pids if self._marks and self._marks.issubset(self._table.environment(pid))}
+    def _find_unparented(self, pids: set[int]) -> list[ProcessEntry]:
+        found = {pid for pid in pids if self._variables and self._variables.issubset(self._table.read_environment(pid))}
         if self._group is not None:
             found |= pids & set(self._group.pids())
-        return [entry for pid in found if (entry := self._table.entry(pid))]
+        return [entry for pid in found if (entry := self._table.find(pid))]

@@ -1,4 +1,4 @@
-"""Which programs a job may run, and where they are."""
+"""The programs that jobs may run, and the environment that renders see."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ from longtake.errors import BadJobError
 
 
 def find_ffmpeg() -> str:
-    """Return the path of ffmpeg: the one on PATH, else the one that the imageio-ffmpeg wheel brings."""
+    """Find ffmpeg on PATH, or else in the imageio-ffmpeg wheel."""
     return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def offer_ffmpeg(ffmpeg: str, folder: Path) -> None:
-    """Put ffmpeg under its plain name into a folder, for scripts of jobs that call it so."""
+def link_ffmpeg(ffmpeg: str, folder: Path) -> None:
+    """Link ffmpeg under its plain name into a folder, for scripts of jobs that call `ffmpeg`."""
     link = folder / "ffmpeg"
     if not link.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,10 +38,15 @@ class Programs:
         self._allowed = None if allowed is None else frozenset(filter(None, map(self._locate, allowed)))
 
     def resolve(self, command: Sequence[str], *, base_dir: Path, field: str) -> tuple[str, ...]:
-        """Return the command with its program's absolute path.
+        """Replace the program of a command by its absolute path.
+
+        Args:
+            command: Program and arguments.
+            base_dir: Folder that a relative path of a program is resolved against.
+            field: Key of the job file, for the error.
 
         Raises:
-            BadJobError: The program is not there, or not allowed.
+            BadJobError: The program is missing or not allowed.
         """
         name = command[0]
         found = self._locate(name) or (self._locate(str(base_dir / name)) if "/" in name else None)
@@ -58,28 +63,28 @@ class Programs:
         if name == "ffmpeg":
             return os.path.realpath(self.ffmpeg)
         found = shutil.which(name)
-        # The link's own path is what runs: programs such as busybox look at the name they were called by.
+        # Links are not followed: programs such as busybox look at the name they are called by.
         return os.path.abspath(found) if found else None
 
 
-# What programs need to find themselves, their files, their language and their GPU.
-_ALLOWED = frozenset(
+# What programs need to find their files, their language and their GPU.
+_PASSED_VARIABLES = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "DISPLAY"}
     | {"XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}
 )
 
 
-def render_environment(
+def build_render_environment(
     worker: Mapping[str, str], job: Mapping[str, str], *, tag: Mapping[str, str], also: Iterable[str] = ()
 ) -> dict[str, str]:
-    """Return the variables that a render sees.
+    """Build the environment of a render.
 
     Args:
-        worker: The worker's own environment, of which the allow list and `LC_*` are taken.
-        job: What the job sets; it wins.
-        tag: Marks every process of the attempt, wherever it goes; it wins over all.
-        also: More names to take from the worker.
+        worker: The worker's own environment, of which allowed variables and `LC_*` are taken.
+        job: Variables that the job sets, which replace the worker's.
+        tag: Variables that mark every process of the attempt, which replace all others.
+        also: Names of more variables to take from the worker.
     """
-    names = _ALLOWED | set(also)
+    names = _PASSED_VARIABLES | set(also)
     kept = {name: value for name, value in worker.items() if name in names or name.startswith("LC_")}
     return {**kept, **job, **tag}

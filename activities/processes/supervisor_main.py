@@ -1,6 +1,7 @@
-"""The supervisor: a small process beside a worker that forks a keeper for each render and outlives them all.
+"""The supervisor: a small process beside a worker that forks a keeper for each render and outlives all of them.
 
-Run by `Supervisor`, with the descriptor of its socket and `exact` or `portable`.
+`Supervisor` starts it, with the descriptor of a socket and `exact` or `portable`. Each keeper is a fork of it, so what
+this module imports is paid by every render: the standard library only, without asyncio and dataclasses.
 """
 
 import contextlib
@@ -21,41 +22,47 @@ from activities.processes.linux_table import process_table
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import ProcessTree
 
-# The number of a render: to start its keeper, with the keeper's socket; and back when all of it is gone.
+# A message is the number of a render: to the supervisor, with the keeper's socket, to fork its keeper; from the
+# supervisor, when the keeper was killed and nothing of the render is left.
 NUMBER = struct.Struct("!Q")
 
-# A keeper whose worker has gone is done long before, unless it was stopped itself.
-_PATIENCE_SECONDS = 5.0
+# A keeper whose worker has gone ends long before this, unless it was stopped by a signal.
+_KEEPER_END_SECONDS = 5.0
 
 _FIRST_PAUSE = 0.002
 _LAST_PAUSE = 0.5
 
-_HELD_BACK = {signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP}
+_BLOCKED_DURING_FORK = {signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP}
 
 
 class SupervisorProcess:
-    """Forks keepers, and kills whatever comes back to it without one: its keeper was killed."""
+    """Forks keepers, and kills the orphans of keepers that were killed.
+
+    Args:
+        control: Socket to the worker.
+        table: The processes of the host.
+    """
 
     def __init__(self, control: socket.socket, table: ProcessTable) -> None:
         self._control = control
         self._table = table
-        self._inbox = SignalInbox(*_HELD_BACK)
+        self._inbox = SignalInbox(*_BLOCKED_DURING_FORK)
         self._keepers: dict[int, int] = {}
-        self._orphans = ProcessTree(table, os.getpid(), tag={}, spared=lambda: frozenset(self._keepers))
-        self._dying: list[int] = []
+        self._orphans = ProcessTree(table, os.getpid(), tag={}, excluded=lambda: frozenset(self._keepers))
+        self._lost: list[int] = []
         self._ending = False
         self._kill_keepers_at = math.inf
         self._pause = _FIRST_PAUSE
 
     def run(self) -> None:
-        """Serve until the worker has gone and nothing that was started for it is left."""
+        """Fork keepers until the worker has gone and no process that was started for it is left."""
         while True:
-            idle = self._bury()
+            idle = self._reap()
             if self._ending and idle and not self._keepers:
                 return
-            # With nothing to kill, the end of a keeper is what wakes it.
-            calm = _LAST_PAUSE if self._ending else None
-            self._wait(calm if idle else self._pause)
+            # With nothing to kill, SIGCHLD wakes this process when a keeper ends.
+            idle_pause = _LAST_PAUSE if self._ending else None
+            self._wait(idle_pause if idle else self._pause)
             if time.monotonic() >= self._kill_keepers_at:
                 self._signal_keepers(signal.SIGKILL)
 
@@ -81,27 +88,27 @@ class SupervisorProcess:
         if len(data) == NUMBER.size and descriptors:
             self._fork(NUMBER.unpack(data)[0], descriptors[0])
         else:
-            # The worker has gone. Its keepers know it from their own sockets.
+            # The worker has gone. Keepers notice by their own sockets.
             self._end()
 
     def _end(self) -> None:
         self._ending = True
-        self._kill_keepers_at = min(self._kill_keepers_at, time.monotonic() + _PATIENCE_SECONDS)
+        self._kill_keepers_at = min(self._kill_keepers_at, time.monotonic() + _KEEPER_END_SECONDS)
 
     def _fork(self, number: int, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
-        # A signal to the keeper that it cannot tell from one to this process must wait.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+        # Blocked until the keeper has an inbox of its own: before, its signals would be written to this process's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_DURING_FORK)
         try:
             pid = os.fork()
         except OSError:
-            # Too many processes: the worker sees its socket close.
-            self._dying.append(number)
+            # The host has too many processes. The worker sees the keeper's socket close.
+            self._lost.append(number)
         else:
             if pid == 0:
                 self._become_keeper(descriptor)
             self._keepers[pid] = number
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED_DURING_FORK)
         os.close(descriptor)
 
     def _become_keeper(self, descriptor: int) -> None:
@@ -110,7 +117,7 @@ class SupervisorProcess:
             self._inbox.close()
             self._control.close()
             keeper = Keeper(socket.socket(fileno=descriptor), self._table)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED_DURING_FORK)
             keeper.run()
             code = 0
         except BaseException:
@@ -118,25 +125,25 @@ class SupervisorProcess:
         finally:
             os._exit(code)
 
-    def _bury(self) -> bool:
-        """Reap the dead and kill orphans; return whether none is left."""
+    def _reap(self) -> bool:
+        """Reap ended children and kill orphans; return whether none is left."""
         with contextlib.suppress(ChildProcessError):
             while True:
                 ended, status = os.waitpid(-1, os.WNOHANG)
                 if ended == 0:
                     break
-                # One that ends as it should has proven before that nothing is left.
+                # A keeper that exits with 0 has proven that nothing of its render is left.
                 if (number := self._keepers.pop(ended, None)) is not None and status != 0:
-                    self._dying.append(number)
-        if not self._dying:
+                    self._lost.append(number)
+        if not self._lost:
             return True
-        if self._orphans.kill_all_seen():
+        if self._orphans.kill_twice():
             self._pause = min(self._pause * 1.5, _LAST_PAUSE)
             return False
         with contextlib.suppress(OSError):
-            for number in self._dying:
+            for number in self._lost:
                 self._control.send(NUMBER.pack(number))
-        self._dying.clear()
+        self._lost.clear()
         return True
 
     def _signal_keepers(self, number: signal.Signals) -> None:
@@ -145,13 +152,13 @@ class SupervisorProcess:
 
 
 def main() -> None:
-    """Run as the program of a worker."""
+    """Run the supervisor process of a worker."""
     control = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(control.fileno(), False)
     table = process_table(exact=sys.argv[2] == "exact")
     table.adopt_orphans()
-    table.call_itself("longtake-superv")
-    # Forks share what no collection moves.
+    table.set_name("longtake-superv")
+    # Without this, garbage collection in a fork writes to shared pages and each keeper gets a copy of them.
     gc.collect()
     gc.freeze()
     SupervisorProcess(control, table).run()

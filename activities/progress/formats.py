@@ -1,4 +1,7 @@
-"""Which formats are read for which setting."""
+"""How renderers print progress: Blender, ffmpeg, Open Job Description, Helios and Remotion.
+
+OpenJD directives: https://github.com/OpenJobDescription/openjd-specifications/wiki/How-Jobs-Are-Run
+"""
 
 import re
 from collections.abc import Callable
@@ -9,43 +12,43 @@ from typing import Protocol
 
 from longtake.models.policies import ProgressFormat
 
-# Messages are for people, on one line of a table.
+# Messages are shown on one line of a table.
 LONGEST_MESSAGE = 200
 
 
 @dataclass(frozen=True)
 class ProgressUpdate:
-    """What one line tells; most tell one thing only."""
+    """Progress that one printed line reports; most lines report one thing only."""
 
     # Frames of this command that are done.
-    done: int | None = None
+    frames_done: int | None = None
     # How much of this command's work is done, from 0 to 1.
     share: Fraction | None = None
     # The frame being rendered now, as the renderer counts.
-    begun: int | None = None
+    current_frame: int | None = None
     # A frame that is finished, as the renderer counts.
-    finished: int | None = None
-    # What the renderer is doing, for a person.
+    finished_frame: int | None = None
+    # What the renderer is doing, for people.
     message: str = ""
-    # Whether the line says that the try has failed.
-    fatal: bool = False
+    # Whether the line reports that the try has failed.
+    is_fatal: bool = False
 
 
-class Format(Protocol):
-    """One way of printing progress; an object of its own for each render, which may remember lines."""
+class LineFormat(Protocol):
+    """One way of printing progress; one object for each render, which may remember lines."""
 
     @property
-    def words(self) -> tuple[bytes, ...]:
-        """Bytes of which some are in every line that `read` makes something of: looking for them is cheaper."""
+    def markers(self) -> tuple[bytes, ...]:
+        """Bytes of which one at least is in every line that `read` understands: a quick test before `read`."""
         ...
 
     def read(self, line: str) -> ProgressUpdate | None:
-        """Return what a line tells; None where it is not of this format."""
+        """Parse a line; None where the line is not of this format."""
         ...
 
 
-def share_of(done: int, total: int) -> Fraction | None:
-    """Return a part of a whole; None where there is none."""
+def compute_share(done: int, total: int) -> Fraction | None:
+    """Compute the share of work that is done, 1 at most; None where the total is not positive."""
     return Fraction(min(done, total), total) if total > 0 else None
 
 
@@ -66,9 +69,9 @@ _NUMBER = re.compile(r"-?[0-9]{1,9}")
 
 
 class BlenderFormat:
-    """Reads `Fra:`, `Saved:`, `Time:`, `Append frame` and skipped frames; samples only say what it is doing."""
+    """Reads `Fra:`, `Saved:`, `Time:`, `Append frame` and skipped frames; samples go into the message only."""
 
-    words = (b"Fra:", b"Saved:", b"Time:", b"kipping existing frame", b"Append frame")
+    markers = (b"Fra:", b"Saved:", b"Time:", b"kipping existing frame", b"Append frame")
 
     def __init__(self) -> None:
         self._frame: int | None = None
@@ -78,17 +81,17 @@ class BlenderFormat:
         rest = line[prefix.end() :] if prefix else line
         if match := _BLENDER_FRAME.match(rest):
             self._frame = int(match[1])
-            return ProgressUpdate(begun=self._frame, message=_doing(self._frame, rest))
+            return ProgressUpdate(current_frame=self._frame, message=_describe_frame(self._frame, rest))
         if match := _APPENDED.match(rest):
-            return ProgressUpdate(finished=int(match[1]))
+            return ProgressUpdate(finished_frame=int(match[1]))
         if match := _SAVED.match(rest):
-            return ProgressUpdate(finished=self._frame_of(match[1] or match[2] or ""))
+            return ProgressUpdate(finished_frame=self._frame_of(match[1] or match[2] or ""))
         if _TIME.match(rest) and self._frame is not None:
-            return ProgressUpdate(finished=self._frame)
+            return ProgressUpdate(finished_frame=self._frame)
         return None
 
     def _frame_of(self, path: str) -> int | None:
-        """Return the frame that a file's name tells: the one being rendered where the name has it, else its last."""
+        """Find the frame in the name of a file: the frame being rendered if the name has it, else the last number."""
         # A path of Windows has backslashes.
         stem = PurePath(path.replace("\\", "/")).stem
         numbers = [int(number) for number in _NUMBER.findall(stem)]
@@ -98,7 +101,7 @@ class BlenderFormat:
         return abs(numbers[-1]) if numbers else None
 
 
-def _doing(frame: int, line: str) -> str:
+def _describe_frame(frame: int, line: str) -> str:
     words = [f"frame {frame}"]
     if match := _SAMPLE.search(line):
         words.append(f"sample {match[1] or match[3]} of {match[2] or match[4]}")
@@ -117,16 +120,16 @@ _SPEED = re.compile(r"(?:\s*|frame=.*\s)speed=\s*([0-9]{1,9}(?:\.[0-9]{1,9})?(?:
 
 
 class FfmpegFormat:
-    """Reads how many frames were written, and how fast."""
+    """Reads how many frames ffmpeg has written, and how fast."""
 
-    words = (b"frame=", b"speed=")
+    markers = (b"frame=", b"speed=")
 
     def read(self, line: str) -> ProgressUpdate | None:
         frame, speed = _FFMPEG_FRAME.match(line), _SPEED.match(line)
         if frame is None and speed is None:
             return None
         return ProgressUpdate(
-            done=int(frame[1]) if frame else None,
+            frames_done=int(frame[1]) if frame else None,
             message=f"speed {speed[1]}x" if speed else "",
         )
 
@@ -137,28 +140,28 @@ _PERCENT = re.compile(r"\s*([0-9]{1,3}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})\s*")
 
 
 class OpenJdFormat:
-    """Reads `openjd_progress`, `openjd_status` and `openjd_fail`; the other directives say nothing of progress."""
+    """Reads `openjd_progress`, `openjd_status` and `openjd_fail`; other directives report no progress."""
 
-    words = (b"openjd_progress: ", b"openjd_status: ", b"openjd_fail: ")
+    markers = (b"openjd_progress: ", b"openjd_status: ", b"openjd_fail: ")
 
     def read(self, line: str) -> ProgressUpdate | None:
         match = _DIRECTIVE.fullmatch(line)
         if match is None:
             return None
         if match[1] == "progress":
-            share = percent(match[2])
+            share = parse_percent(match[2])
             return None if share is None else ProgressUpdate(share=share)
-        return ProgressUpdate(fatal=True) if match[1] == "fail" else ProgressUpdate(message=match[2])
+        return ProgressUpdate(is_fatal=True) if match[1] == "fail" else ProgressUpdate(message=match[2])
 
 
-def percent(text: str) -> Fraction | None:
-    """Return a number from 0 to 100 as a part of the whole; None where it is none."""
+def parse_percent(text: str) -> Fraction | None:
+    """Parse a number from 0 to 100 as a share of 1; None where the text is none."""
     match = _PERCENT.fullmatch(text)
     share = Fraction(match[1]) / 100 if match else None
     return share if share is not None and share <= 1 else None
 
 
-# `Rendered 12/300`; Blender's `Rendered 3/64 Tiles` is not meant.
+# `Rendered 12/300`, but not Blender's `Rendered 3/64 Tiles`.
 _REMOTION = re.compile(r"\W{0,8}Rendered\s+([0-9]{1,9})\s*/\s*([0-9]{1,9})\b(?!\s*(?:Tiles|samples))")
 _HELIOS = re.compile(r"\W{0,8}Progress:\s+Rendered\s+([0-9]{1,9})\s*/\s*([0-9]{1,9})\b")
 
@@ -166,7 +169,7 @@ _HELIOS = re.compile(r"\W{0,8}Progress:\s+Rendered\s+([0-9]{1,9})\s*/\s*([0-9]{1
 class _CountFormat:
     """Reads `N / M`: a share of the command's frames, whatever the renderer counts."""
 
-    words = (b"Rendered",)
+    markers = (b"Rendered",)
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern
@@ -176,7 +179,7 @@ class _CountFormat:
         if match is None:
             return None
         done, total = int(match[1]), int(match[2])
-        return ProgressUpdate(share=share_of(done, total), message=f"rendered {done} of {total}")
+        return ProgressUpdate(share=compute_share(done, total), message=f"rendered {done} of {total}")
 
 
 class RemotionFormat(_CountFormat):
@@ -193,8 +196,8 @@ class HeliosFormat(_CountFormat):
         super().__init__(_HELIOS)
 
 
-# In the order in which `auto` asks them; the first that knows a line has it.
-_KNOWN: dict[ProgressFormat, Callable[[], Format]] = {
+# In the order in which `auto` tries them; the first that understands a line wins.
+_FORMATS: dict[ProgressFormat, Callable[[], LineFormat]] = {
     ProgressFormat.BLENDER: BlenderFormat,
     ProgressFormat.FFMPEG: FfmpegFormat,
     ProgressFormat.OPENJD: OpenJdFormat,
@@ -203,8 +206,8 @@ _KNOWN: dict[ProgressFormat, Callable[[], Format]] = {
 }
 
 
-def formats_of(setting: ProgressFormat) -> tuple[Format, ...]:
-    """Return new formats for one render."""
+def make_formats(setting: ProgressFormat) -> tuple[LineFormat, ...]:
+    """Make the line formats that a progress setting asks for, for one render."""
     if setting is ProgressFormat.NONE:
         return ()
-    return tuple(make() for known, make in _KNOWN.items() if setting in (ProgressFormat.AUTO, known))
+    return tuple(make() for known, make in _FORMATS.items() if setting in (ProgressFormat.AUTO, known))

@@ -1,7 +1,8 @@
-"""A program that tries one regular expression on lines: reads requests, one JSON document a line, and answers so.
+"""Program that searches lines for regular expressions: one JSON request a line on stdin, one JSON answer on stdout.
 
-It is a process of its own because `re` cannot be interrupted: `(a+)+$` on forty letters runs for hours, and holds
-the interpreter's lock while it does. The kernel ends this process when one request takes too much CPU time.
+A process of its own, because `re` cannot be interrupted: `(a+)+$` on forty letters runs for hours and holds the
+interpreter's lock meanwhile. The kernel kills this process when one request takes too much CPU time. Started with
+`-I -S`, so it imports nothing but the standard library.
 """
 
 import json
@@ -9,9 +10,9 @@ import re
 import signal
 import sys
 
-# A good pattern takes a microsecond a line, and a request has 16,000 lines at most.
+# A simple pattern takes a microsecond a line, and a request has 16,000 lines at most.
 _MOST_CPU_SECONDS = 0.5
-# Numbers are shorter.
+# Groups hold numbers, which are shorter.
 _MOST_CHARACTERS = 32
 
 
@@ -26,7 +27,7 @@ def _groups(match: re.Match[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Answer until there are no more requests."""
+    """Answer requests until stdin ends."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     for request in sys.stdin:
         signal.setitimer(signal.ITIMER_PROF, _MOST_CPU_SECONDS)

@@ -1,4 +1,4 @@
-"""A job's own regular expressions on what its renderer prints."""
+"""Searching for a job's own regular expressions, in a process whose CPU time is bounded (`pattern_matcher`)."""
 
 import json
 import logging
@@ -9,10 +9,10 @@ import weakref
 from collections.abc import Iterator, Sequence
 
 from activities.progress import pattern_matcher
-from activities.progress.formats import ProgressUpdate, percent, share_of
+from activities.progress.formats import ProgressUpdate, compute_share, parse_percent
 
-# What is searched of one line. Together with the matcher's limit on CPU time this bounds what a pattern can cost:
-# one that runs away costs the limit once, and is not asked again.
+# Longest part of a line that is searched. With the matcher's limit on CPU time this bounds the cost of a pattern: one
+# that runs away costs the limit once, and is not searched again.
 _LINE_CHARACTERS = 4096
 
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
@@ -23,7 +23,7 @@ Match = tuple[int, dict[str, str]]
 
 
 class UserPatterns:
-    """Searches lines for a job's patterns, in a process of its own that lives as long as this object.
+    """Searches printed lines for a job's patterns, in a process that lives as long as this object.
 
     Args:
         progress: Patterns with groups `frame`, `done`, `total` or `percent`.
@@ -35,14 +35,14 @@ class UserPatterns:
         self.fatal = list(fatal)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def signs(self, lines: Sequence[str]) -> Iterator[ProgressUpdate]:
-        """Yield what the lines say, pattern by pattern."""
+    def find_updates(self, lines: Sequence[str]) -> Iterator[ProgressUpdate]:
+        """Yield the progress that the lines report, pattern by pattern."""
         for pattern in tuple(self.progress):
             for _, groups in self._matches(pattern, lines):
-                yield update_from_groups(groups)
+                yield parse_groups(groups)
 
-    def first_fatal(self, lines: Sequence[str]) -> str | None:
-        """Return the first line that makes the try fail, if there is one."""
+    def find_fatal_line(self, lines: Sequence[str]) -> str | None:
+        """Find the first line that makes the try fail; None where there is none."""
         found = [self._matches(pattern, lines) for pattern in tuple(self.fatal)]
         first = min((matches[0][0] for matches in found if matches), default=None)
         return None if first is None else lines[first]
@@ -50,9 +50,9 @@ class UserPatterns:
     def _matches(self, pattern: str, lines: Sequence[str]) -> list[Match]:
         if not lines:
             return []
-        request = json.dumps({"pattern": pattern, "lines": [line[:_LINE_CHARACTERS] for line in lines]})
+        request = _encode_request(pattern, [line[:_LINE_CHARACTERS] for line in lines])
         try:
-            answer = self._ask(request.encode() + b"\n")
+            answer = self._ask(request)
         except OSError:
             answer = b""
         if not answer:
@@ -63,10 +63,8 @@ class UserPatterns:
 
     def _ask(self, request: bytes) -> bytes:
         if self._process is None:
-            # -I and -S: started in 15 ms, and nothing of the environment reaches it.
-            command = [sys.executable, "-I", "-S", pattern_matcher.__file__]
             self._process = subprocess.Popen(
-                command, env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                _matcher_command(), env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
             weakref.finalize(self, _end, self._process)
         assert self._process.stdin is not None
@@ -84,18 +82,18 @@ class UserPatterns:
             self._process = None
 
 
-def update_from_groups(groups: dict[str, str]) -> ProgressUpdate:
-    """Return what the named groups of a match say; groups that are no numbers say nothing."""
+def parse_groups(groups: dict[str, str]) -> ProgressUpdate:
+    """Parse the named groups of a match; groups that are no numbers are ignored."""
     numbers = {name: int(text) for name, text in groups.items() if _NUMBER.fullmatch(text)}
     done, total = numbers.get("done"), numbers.get("total")
-    share = percent(groups.get("percent", ""))
+    share = parse_percent(groups.get("percent", ""))
     if share is None and done is not None and total is not None and done >= 0:
-        share, done = share_of(done, total), None
-    return ProgressUpdate(done=done, share=share, begun=numbers.get("frame"))
+        share, done = compute_share(done, total), None
+    return ProgressUpdate(frames_done=done, share=share, current_frame=numbers.get("frame"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Leave no process and no open pipe behind; there is nothing in it to lose."""
+    """Kill the matcher and close its pipes; it holds nothing that could be lost."""
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):
@@ -103,31 +101,39 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             try:
                 pipe.close()
             except OSError:
-                # What it was sent last it never read.
+                # The matcher never read the last request.
                 continue
 
 
 class LogPatternSearch:
-    """Searches one text for patterns; each costs a bounded time, because `re` itself cannot be interrupted.
+    """Searches one text for patterns, each in a process of its own with bounded CPU time.
 
     Args:
-        text: The end of a log. A pattern is looked for in each line, so that `^` and `$` are those of the line, and
-            then in all of it, so that it may span lines.
+        text: The end of a log. A pattern is searched in each line, so that `^` and `$` are those of the line, and
+            then in the whole text, so that it may span lines.
     """
 
     def __init__(self, text: str) -> None:
         self._lines = [*text.splitlines(), text]
 
-    def has(self, pattern: str) -> bool:
-        """Tell whether the text holds the pattern; one that takes too long is taken for not found. Blocking."""
-        request = json.dumps({"pattern": pattern, "lines": self._lines})
-        # -I and -S: started in 15 ms, and nothing of the environment reaches it. It bounds its own CPU time.
+    def has_match(self, pattern: str) -> bool:
+        """Return whether the text holds a pattern; one that takes too long counts as not found. Blocking."""
+        request = _encode_request(pattern, self._lines)
         answer = subprocess.run(
-            [sys.executable, "-I", "-S", pattern_matcher.__file__],
-            input=request.encode() + b"\n",
+            _matcher_command(),
+            input=request,
             env={},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             check=False,
         )
         return bool(answer.stdout and json.loads(answer.stdout))
+
+
+def _matcher_command() -> list[str]:
+    # -I and -S: started in 15 ms, and nothing of the environment reaches it.
+    return [sys.executable, "-I", "-S", pattern_matcher.__file__]
+
+
+def _encode_request(pattern: str, lines: Sequence[str]) -> bytes:
+    return json.dumps({"pattern": pattern, "lines": lines}).encode() + b"\n"

@@ -1,42 +1,42 @@
-"""How far one command is, read from its log and its files."""
+"""Reading how far one command is, from its log and the files it writes."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.progress.formats import LONGEST_MESSAGE, ProgressUpdate, formats_of
-from activities.progress.log_errors import LineSplitter, text_of
+from activities.progress.formats import LONGEST_MESSAGE, ProgressUpdate, make_formats
+from activities.progress.log_errors import LineSplitter, decode_line
 from activities.progress.patterns import UserPatterns
 from longtake.attempt_log import AttemptLog
 from longtake.concurrency import Throttle
 from longtake.models.policies import ProgressSpec
 from longtake.text import Redactor, short_line
 
-# Counting 100,000 files takes some 50 ms, as often as progress is asked for a fifth of a core.
+# Counting 100,000 files takes some 50 ms: a fifth of a core at four times a second, so it is done less often.
 _SHARE_OF_A_CORE = 0.02
 
 
 class FileCounter:
-    """Counts the files in a folder and below; the newest is taken to be still in the making.
+    """Counts the finished files in a folder and below; one file is assumed to be unfinished.
 
     Args:
-        folder: Where finished files appear; it may not be there yet.
+        folder: Folder in which files appear; may be missing yet.
     """
 
     def __init__(self, folder: Path) -> None:
         self._counting = Throttle(lambda: _files_in(str(folder)), share=_SHARE_OF_A_CORE)
         self._counted = 0
 
-    def finished(self) -> int:
-        """Return how many files are finished; of a large folder, as of a few seconds ago."""
+    def count_finished(self) -> int:
+        """Count the finished files; of a large folder the count may be a few seconds old."""
         counted = self._counting.now()
         self._counted = self._counted if counted is None else counted
         return max(0, self._counted - 1)
 
 
 def _files_in(root: str) -> int:
-    """Count without looking into the files: what kind an entry is comes with the listing."""
+    """Count files by the listing of their folders, without `stat`."""
     count, folders = 0, [root]
     while folders:
         try:
@@ -47,42 +47,42 @@ def _files_in(root: str) -> int:
                     else:
                         count += 1
         except OSError:
-            # Not there yet, or taken away by the renderer.
+            # The folder is missing yet, or was removed by the renderer.
             continue
     return count
 
 
-# More than this in one look is a renderer that prints without end: its newest words say where it is.
+# Most output that one read follows. A renderer that prints more is followed by its newest output.
 _LOOK_BYTES = 64 * 1024
-# What a look leaves out is still searched for lines that make the try fail, up to so much.
+# Most output before that which one read searches for lines that make the try fail.
 _SEARCHED_BYTES = 1024 * 1024
 
-# Of the line that made a try fail; it becomes part of an error.
+# Longest part of a line that made a try fail, which becomes part of an error.
 _LONGEST_FATAL = 600
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How far a command is, as far as it says."""
+    """How far a command is by its own output and files."""
 
     # Frames of `[start, stop)` that are done; never fewer than in an earlier reading.
     frames_done: int = 0
     # What the renderer is doing: one short line of plain text.
     message: str = ""
-    # The line that makes the try fail whatever its exit code.
+    # The printed line that makes the try fail whatever its exit code.
     fatal: str | None = None
 
 
 class ProgressReader:
-    """Follows one attempt's log and folder, at a bounded cost a look.
+    """Reads the progress of one command from its log and folder, at a bounded cost each time.
 
     Args:
-        log: The head of the log that the renderer's output goes to; it may not be there yet.
+        log: The head of the renderer's log; may be missing yet.
         spec: How progress is printed.
         start: First frame that the command renders.
         stop: The frame after its last one.
         counted_dir: Where finished image files appear, if there are any to count.
-        since: Where in the log this command's output begins; the commands of one attempt share a log.
+        since: Offset in the log where this command's output begins; the commands of one attempt share a log.
     """
 
     def __init__(
@@ -92,39 +92,39 @@ class ProgressReader:
         self._start = start
         self._stop = stop
         self._files = FileCounter(counted_dir) if counted_dir else None
-        self._formats = formats_of(spec.format)
-        # What is asked for secrets is asked in every format: renderers are started by scripts.
-        self._words = (*{word for known in self._formats for word in known.words}, b"openjd_redacted_env:")
-        self._own = UserPatterns(spec.patterns, spec.fatal_patterns)
+        self._formats = make_formats(spec.format)
+        # Secrets are looked for in every format, because scripts that start renderers may declare them.
+        self._markers = (*{marker for known in self._formats for marker in known.markers}, b"openjd_redacted_env:")
+        self._patterns = UserPatterns(spec.patterns, spec.fatal_patterns)
         self._splitter = LineSplitter()
         self._redactor = Redactor()
         self._frames_done = 0
         self._message = ""
         self._fatal: str | None = None
-        # How much was printed so far, by earlier commands too.
+        # Bytes printed so far, by earlier commands of the attempt too.
         self.printed_bytes = since
 
     def read(self, *, ended: bool = False) -> Reading:
-        """Look once: at most the newest 64 KiB that were printed since the last look. Never raises for odd output.
+        """Read what was printed since the last call, the newest 64 KiB at most; never raises for odd output.
 
         Args:
-            ended: The renderer has ended, so that a last line without an end is whole too.
+            ended: Whether the renderer has ended, which makes a last line without an end whole.
         """
         try:
             searched, lines = self._new_lines()
         except OSError:
-            # A share that hangs on to its file, a disk that fails: no render ends because nobody could watch it.
+            # A failing disk or share: a render must not end because its progress cannot be read.
             searched, lines = [], []
         if ended:
             lines += self._splitter.finish()
         self._search(searched)
         self._follow(lines)
         if self._files is not None:
-            self._take(ProgressUpdate(done=self._files.finished()))
+            self._apply(ProgressUpdate(frames_done=self._files.count_finished()))
         return Reading(self._frames_done, short_line(self._message, LONGEST_MESSAGE), self._fatal)
 
     def _new_lines(self) -> tuple[list[bytes], list[bytes]]:
-        """Return the lines that are only searched for failures, and the newest ones."""
+        """Read the new lines: those that are only searched for failures, and the newest ones."""
         size = self._log.size
         newest_from = max(self.printed_bytes, size - _LOOK_BYTES)
         offset = max(self.printed_bytes, newest_from - _SEARCHED_BYTES)
@@ -145,52 +145,52 @@ class ProgressReader:
         return searched, newest
 
     def _search(self, lines: Sequence[bytes]) -> None:
-        """Look for what makes the try fail, and for secrets, in lines that are too many to be followed."""
+        """Search lines that are too many to be followed for secrets and for what makes the try fail."""
         for line in lines:
             if line.startswith((b"openjd_redacted_env:", b"openjd_fail: ")):
-                self._take_line(line)
-        if self._own.fatal:
-            self._fail(self._own.first_fatal([text_of(line) for line in lines]))
+                self._read_line(line)
+        if self._patterns.fatal:
+            self._fail(self._patterns.find_fatal_line([decode_line(line) for line in lines]))
 
     def _follow(self, lines: Sequence[bytes]) -> None:
-        # Most output has no word of any format, or of one: looking for all of them line by line took 12 ms of 64 KiB.
+        # Most output has no marker, or those of one format: testing each line for all of them took 12 ms for 64 KiB.
         together = b"\n".join(lines)
-        words = [word for word in self._words if word in together]
-        for line in lines if words else ():
-            for word in words:
-                if word in line:
-                    self._take_line(line)
+        markers = [marker for marker in self._markers if marker in together]
+        for line in lines if markers else ():
+            for marker in markers:
+                if marker in line:
+                    self._read_line(line)
                     break
-        if self._own.progress or self._own.fatal:
-            texts = [text_of(line) for line in lines]
-            for sign in self._own.signs(texts):
-                self._take(sign)
-            self._fail(self._own.first_fatal(texts))
+        if self._patterns.progress or self._patterns.fatal:
+            texts = [decode_line(line) for line in lines]
+            for update in self._patterns.find_updates(texts):
+                self._apply(update)
+            self._fail(self._patterns.find_fatal_line(texts))
 
-    def _take_line(self, line: bytes) -> None:
-        text = self._redactor.mask(text_of(line))
+    def _read_line(self, line: bytes) -> None:
+        text = self._redactor.mask(decode_line(line))
         for known in self._formats:
-            if sign := known.read(text):
-                self._take(sign)
-                if sign.fatal:
+            if update := known.read(text):
+                self._apply(update)
+                if update.is_fatal:
                     self._fail(text)
                 return
 
-    def _take(self, sign: ProgressUpdate) -> None:
-        """Move on by what a line says; never back, and never past the end."""
+    def _apply(self, update: ProgressUpdate) -> None:
+        """Apply an update to the progress, which never falls and never passes the end."""
         frames = self._stop - self._start
-        says = 0
-        if sign.done is not None:
-            says = sign.done
-        if sign.share is not None:
-            says = max(says, int(sign.share * frames))
-        # Numbers outside of the range belong to a renderer that counts otherwise: they say nothing.
-        if sign.begun is not None and self._start <= sign.begun < self._stop:
-            says = max(says, sign.begun - self._start)
-        if sign.finished is not None and self._start <= sign.finished < self._stop:
-            says = max(says, sign.finished + 1 - self._start)
-        self._frames_done = max(self._frames_done, min(says, frames))
-        self._message = sign.message or self._message
+        done = 0
+        if update.frames_done is not None:
+            done = update.frames_done
+        if update.share is not None:
+            done = max(done, int(update.share * frames))
+        # Numbers outside of the range come from a renderer that counts otherwise, and are ignored.
+        if update.current_frame is not None and self._start <= update.current_frame < self._stop:
+            done = max(done, update.current_frame - self._start)
+        if update.finished_frame is not None and self._start <= update.finished_frame < self._stop:
+            done = max(done, update.finished_frame + 1 - self._start)
+        self._frames_done = max(self._frames_done, min(done, frames))
+        self._message = update.message or self._message
 
     def _fail(self, line: str | None) -> None:
         if line is not None and self._fatal is None:

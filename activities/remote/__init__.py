@@ -1,1 +1,1 @@
-"""Render chunks by services elsewhere: calling them, following their agents, and stopping these."""
+"""Calling the functions and services that render elsewhere."""

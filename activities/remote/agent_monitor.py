@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from activities.backends.backend import Progress, RenderWatcher
-from activities.processes.usage import Usage
+from activities.processes.render_process import Usage
 from activities.remote.call_records import AgentTimeouts, CallRecords, RemoteHost
 from activities.remote.protocol import RemoteCall, RemoteProgress, RemoteResult
 from longtake.models.status import RemoteStop
@@ -129,7 +129,7 @@ class AgentMonitor:
             memory_bytes=progress.memory_bytes,
             peak_memory_bytes=progress.memory_bytes,
         )
-        self._watcher.progress(Progress(progress.frames_done, progress.message, used))
+        self._watcher.on_progress(Progress(progress.frames_done, progress.message, used))
 
 
 def _now() -> float:

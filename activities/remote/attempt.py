@@ -7,10 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Literal, assert_never
 
-from pydantic import ValidationError
-
 from activities.attempts.attempt import Bill
-from activities.attempts.store_io import storage_failure
+from activities.attempts.store_io import attempt_failure
 from activities.backends.backend import RenderWatcher
 from activities.backends.render_monitor import LOOK_SECONDS, wait_while_frozen
 from activities.errors import AttemptError, AttemptLostError, ThrottledError
@@ -18,12 +16,13 @@ from activities.remote.agent_monitor import AgentMonitor, stop_agent
 from activities.remote.call_records import ChunkCallRecords, RemoteHost
 from activities.remote.protocol import RemoteCall, RemoteOrder, RemoteOutcome, RemoteResult, sign
 from activities.remote.service import CallLostError, Service, ServiceAnswer
-from activities.stores.job_folder import OpenJob, Sidecar, chunk_key
+from activities.stores.job_folder import OpenJob, Sidecar
 from longtake.chunks import Chunk
 from longtake.concurrency import cancel_and_wait, shield_until_done
 from longtake.models.backends import RemoteBackend
 from longtake.models.messages import JobRef
 from longtake.models.status import RemoteStop
+from longtake.stores.job_records import chunk_key
 
 
 class ServiceCall:
@@ -95,12 +94,9 @@ class ServiceCall:
             failure = AttemptError(str(error))
         else:
             try:
-                return RemoteResult.model_validate_json(self._service.result_in(answer))
+                return self._service.result_in(answer)
             except AttemptError as error:
                 failure = error
-            except ValidationError:
-                where = self.call.where
-                failure = AttemptError(f"{where} gave an answer of another version; use one version on both sides")
             patience = replace(patience, begin_seconds=0, silent_seconds=patience.crashed_seconds)
         worked = signs.called_seconds
         # What has begun may live on although its call is over.
@@ -256,7 +252,7 @@ class RemoteAttempt:
             await shield_until_done(self._leave(watcher))
             raise
         except OSError as error:
-            raise storage_failure(error) from error
+            raise attempt_failure(error) from error
         finally:
             await self._close()
 

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.http_client import Route, post_once
 from activities.remote.protocol import RemoteResult
-from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, unheard
+from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, exit_code, first_text, unheard
 from longtake.text import short_line
 
 
@@ -170,36 +170,26 @@ _TOO_LARGE = "Function.ResponseSizeTooLarge"
 _LONGEST_REASON = 2000
 
 
-def parse_agent_result(where: str, answer: ServiceAnswer) -> bytes:
-    """Return the JSON of the `RemoteResult` in an answer.
+def parse_agent_result(where: str, answer: ServiceAnswer) -> RemoteResult:
+    """Return what our own agent says in an answer.
 
     Raises:
         AttemptError: The function crashed, was ended by Lambda, refused the order, or is no agent of Longtake.
     """
     if "x-amz-function-error" in answer.headers:
-        kind, message = _function_error(answer.body)
+        kind, message = _function_error(answer)
         hint = next((f"; {hint}" for part, hint in _HINTS.items() if part in message), "")
         named = f"{kind}: {message}" if kind and kind not in message else message
         said = f"{where} failed: {short_line(named, _LONGEST_REASON)}{hint}"
         raise AttemptError(said, fatal=kind in _FATAL)
     try:
-        RemoteResult.model_validate_json(answer.body)
+        return RemoteResult.model_validate_json(answer.body)
     except ValidationError as error:
-        if refused := _refused(answer.body):
+        if refused := first_text(answer.document() or {}, "refused"):
             raise AttemptError(f"{where} refused the order: {short_line(refused, 600)}", fatal=True) from error
-        beginning = short_line(_text(answer.body[:200]), 200)
+        beginning = short_line(answer.text[:200], 200)
         said = f"{where} is no agent of Longtake, or of another version: it answered {beginning!r}; deploy agent/ there"
         raise AttemptError(said, fatal=True) from error
-    return answer.body
-
-
-def _refused(body: bytes) -> str:
-    """Return why our agent does not carry out an order; empty where it says no such thing."""
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        return ""
-    return _first(fields, "refused") if isinstance(fields, dict) else ""
 
 
 def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
@@ -213,9 +203,9 @@ def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult
         lenient: Whether an empty answer, one without a `body`, and the one of the handler that `helios deploy aws`
             writes count as success; none of them has an exit code.
     """
-    raw = _text(answer.body)
+    raw = answer.text
     if "x-amz-function-error" in answer.headers:
-        kind, message = _function_error(answer.body)
+        kind, message = _function_error(answer)
         # The handler has returned, so that its command has ended: the outputs tell how.
         is_lost = kind == _TOO_LARGE
         return HeliosResult(0 if is_lost else 1, "", f"Lambda execution failed: {message}", answer_was_lost=is_lost)
@@ -237,47 +227,25 @@ def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult
 
 
 def _of_body(status: object, body: Mapping[str, Any], *, lenient: bool) -> HeliosResult:
-    code = _exit_code(body.get("exitCode"))
-    stdout = _first(body, "output", "stdout")
+    code = exit_code(body, lenient=lenient)
+    stdout = first_text(body, "output", "stdout")
     if status != 200:
-        told = _first(body, "stderr") or _reason(body) or "Lambda returned non-200 status code"
+        told = first_text(body, "stderr") or _reason(body) or "Lambda returned non-200 status code"
         return HeliosResult(code or 1, stdout, told)
     if code is not None:
-        return HeliosResult(code, stdout, _first(body, "stderr") or (_reason(body) if code else ""))
-    if lenient and {"message", "chunkIndex", "output"} <= body.keys():
-        return HeliosResult(0, stdout, _first(body, "stderr"))
-    return HeliosResult(1, stdout, _first(body, "stderr") or _reason(body) or "the answer holds no exit code")
+        return HeliosResult(code, stdout, first_text(body, "stderr") or (_reason(body) if code else ""))
+    return HeliosResult(1, stdout, first_text(body, "stderr") or _reason(body) or "the answer holds no exit code")
 
 
 def _reason(body: Mapping[str, Any]) -> str:
     """Return why it failed; the handler of `helios deploy aws` says what went wrong in `error` only."""
-    return ": ".join(filter(None, (_first(body, "message"), _first(body, "error"))))
+    return ": ".join(filter(None, (first_text(body, "message"), first_text(body, "error"))))
 
 
-def _exit_code(value: object) -> int | None:
-    """Return a JSON number as an exit code; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        return None
-    return int(value)
-
-
-def _first(body: Mapping[str, Any], *names: str) -> str:
-    return next((value for name in names if isinstance(value := body.get(name), str) and value), "")
-
-
-def _function_error(body: bytes) -> tuple[str, str]:
+def _function_error(answer: ServiceAnswer) -> tuple[str, str]:
     """Return type and message of a function error; the message is the raw payload where it holds none."""
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        fields = {}
-    return str(fields.get("errorType") or ""), str(fields.get("errorMessage") or _text(body) or "Unknown Lambda Error")
-
-
-def _text(body: bytes) -> str:
-    return body.decode(errors="replace")
+    fields = answer.document() or {}
+    return str(fields.get("errorType") or ""), str(fields.get("errorMessage") or answer.text or "Unknown Lambda Error")
 
 
 # Codes: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html#API_Invoke_Errors and CommonErrors.
@@ -350,7 +318,7 @@ def invoke_error(where: str, answer: ServiceAnswer) -> AttemptError | ThrottledE
         return AttemptError(f"{where} refuses the call ({code}): {_CREDENTIALS[code]}", fatal=True)
     said = f"{code or f'HTTP {answer.status}'}{f': {message}' if message else ''}{f' ({reason})' if reason else ''}"
     if code in _NOT_NOW or (code not in _FIX and answer.status in (429, 503)):
-        return ThrottledError(f"{where} has no room now: {said}", wait_seconds=_wait_seconds(answer))
+        return ThrottledError(f"{where} has no room now: {said}", wait_seconds=answer.wait_seconds())
     if code in _FIX:
         return AttemptError(f"{where} refuses the call: {said}; {_FIX[code]}", fatal=True)
     if answer.status >= 500 or answer.status in (408, 410):
@@ -360,22 +328,12 @@ def invoke_error(where: str, answer: ServiceAnswer) -> AttemptError | ThrottledE
 
 def _read(answer: ServiceAnswer) -> tuple[str, str, str]:
     """Return code, message and reason, by the rules of AWS's restJson1 protocol; empty where there is none."""
-    try:
-        body: Any = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        body = None
-    fields = body if isinstance(body, dict) else {}
+    fields = answer.document() or {}
     code = answer.headers.get("x-amzn-errortype") or fields.get("code") or fields.get("__type") or ""
     message = fields.get("message") or fields.get("Message") or ""
     # `aws.protocols#FooError:http://internal.amazon.com/...` is FooError.
     plain = str(code).partition(":")[0].rpartition("#")[2]
     return plain, short_line(str(message), _LONGEST_MESSAGE), str(fields.get("Reason") or "")
-
-
-def _wait_seconds(answer: ServiceAnswer) -> float | None:
-    """Return what `Retry-After` asks for; Lambda writes it in seconds."""
-    text = answer.headers.get("retry-after", "")
-    return float(text) if text.isdecimal() else None
 
 
 # The longest a function may be allowed to run:
@@ -428,8 +386,8 @@ class LambdaFunction:
             raise invoke_error(self.where, answer)
         return answer
 
-    def result_in(self, answer: ServiceAnswer) -> bytes:
-        """Return the JSON of our agent's result; see `Service.result_in`."""
+    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
+        """Return what our own agent answered; see `Service.result_in`."""
         return parse_agent_result(self.where, answer)
 
     def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:

@@ -4,8 +4,6 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -16,14 +14,11 @@ from activities.errors import AttemptError, ThrottledError
 from activities.remote.google_auth import IdTokens
 from activities.remote.http_client import Route, post_once, system_ssl_context
 from activities.remote.protocol import RemoteResult
-from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, unheard
+from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, exit_code, first_text, unheard
 from longtake.text import short_line
 
 # Cloud Run itself lets 32 MiB pass where a service does not stream. What is larger is read no further.
 MOST_BYTES = 64 * 1024 * 1024
-
-# A longer wait than this is a mistake of a clock, or no answer at all.
-_LONGEST_WAIT_SECONDS = 600.0
 
 # Why trying again is pointless, and what to do instead.
 _FIXES = {
@@ -51,7 +46,7 @@ def raise_if_not_taken(answer: ServiceAnswer, where: str) -> None:
     status, words = answer.status, worker_words(answer)
     said = f"{where}: HTTP {status} {_phrase(status)}".rstrip() + (f": {words}" if words else "")
     if status == 429 or (status == 503 and words is not None):
-        raise ThrottledError(said, wait_seconds=_wait_seconds(answer.headers))
+        raise ThrottledError(said, wait_seconds=answer.wait_seconds())
     if status == 409 and words is not None:
         raise CallLostError(said, begun=True)
     if status < 300 or words is not None or len(answer.body) > MOST_BYTES:
@@ -62,7 +57,7 @@ def raise_if_not_taken(answer: ServiceAnswer, where: str) -> None:
         raise AttemptError(f"{said}; it leads to {place or 'nowhere'}: configure the final URL", fatal=True)
     if status < 500 and status != 408:
         raise AttemptError(f"{said}; {_FIXES.get(status, 'check the URL')}", fatal=True)
-    wait_seconds = _wait_seconds(answer.headers)
+    wait_seconds = answer.wait_seconds()
     if wait_seconds is not None or _NO_INSTANCE.search(answer.body):
         raise ThrottledError(said, wait_seconds=wait_seconds)
     raise CallLostError(f"{said}, from the platform and not from the worker", begun=True)
@@ -73,14 +68,14 @@ def worker_words(answer: ServiceAnswer) -> str | None:
 
     Google's own errors are pages, plain text, or JSON whose `error` is an object.
     """
-    document = _document(answer.body)
-    if document is None or not ("exitCode" in document or _text(document, "message", "error")):
+    document = _document(answer)
+    if document is None or not ("exitCode" in document or first_text(document, "message", "error")):
         return None
-    return short_line(_text(document, "error", "message"), 600)
+    return short_line(first_text(document, "error", "message"), 600)
 
 
-def parse_agent_result(answer: ServiceAnswer, where: str) -> bytes:
-    """Return the JSON of the `RemoteResult` in this answer.
+def parse_agent_result(answer: ServiceAnswer, where: str) -> RemoteResult:
+    """Return what our own agent says in this answer.
 
     Raises:
         AttemptError: There is none.
@@ -90,11 +85,10 @@ def parse_agent_result(answer: ServiceAnswer, where: str) -> bytes:
         # 5xx is an agent that broke; what it refuses it will refuse again.
         raise AttemptError(f"{where} refused the order: {words}", fatal=answer.status < 500)
     try:
-        RemoteResult.model_validate_json(answer.body)
+        return RemoteResult.model_validate_json(answer.body)
     except ValidationError as error:
         sentence = f"{where}: HTTP {answer.status} without a result: no Longtake agent of this version answers there"
         raise AttemptError(f"{sentence}; check the URL and `backend.protocol`", fatal=True) from error
-    return answer.body
 
 
 def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
@@ -104,47 +98,26 @@ def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult
         answer: The answer.
         lenient: Whether the words of its deployed template, which has no exit code, count as success.
     """
-    document = _document(answer.body)
+    document = _document(answer)
     if document is None:
         if answer.status == 200 and len(answer.body) > MOST_BYTES:
             # It answers 200 for success only.
             return HeliosResult(0, answer_was_lost=True)
         what = "too large to be read" if len(answer.body) > MOST_BYTES else "which is no JSON object"
         return HeliosResult(1, stderr=_status_words(answer.status) + (f", {what}" if answer.body else ""))
-    stdout, stderr = _text(document, "stdout", "output"), _text(document, "stderr")
-    code = _exit_code(document)
-    if code is None and lenient and {"message", "chunkIndex", "output"} <= document.keys():
-        code = 0
+    stdout, stderr = first_text(document, "stdout", "output"), first_text(document, "stderr")
+    code = exit_code(document, lenient=lenient)
     if answer.status == 200 and code == 0:
         return HeliosResult(0, stdout, stderr)
-    words = [stderr, _text(document, "message"), _text(document, "error")]
+    words = [stderr, first_text(document, "message"), first_text(document, "error")]
     if code is None and answer.status == 200:
         words.append("HTTP 200 without an exit code")
     reason = next(filter(None, words), "") or ("" if code else _status_words(answer.status))
     return HeliosResult(code or 1, stdout, reason)
 
 
-def _document(body: bytes) -> dict[str, Any] | None:
-    if len(body) > MOST_BYTES:
-        return None
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _text(document: dict[str, Any], *names: str) -> str:
-    """Return the first of these that is text and not empty."""
-    values = (document.get(name) for name in names)
-    return next((value for value in values if isinstance(value, str) and value), "")
-
-
-def _exit_code(document: dict[str, Any]) -> int | None:
-    code = document.get("exitCode")
-    if isinstance(code, bool) or not isinstance(code, int | float):
-        return None
-    return int(code) if code == code // 1 else 1
+def _document(answer: ServiceAnswer) -> dict[str, Any] | None:
+    return None if len(answer.body) > MOST_BYTES else answer.document()
 
 
 def _phrase(status: int) -> str:
@@ -156,27 +129,6 @@ def _phrase(status: int) -> str:
 
 def _status_words(status: int) -> str:
     return f"HTTP {'Error ' if 200 < status < 300 else ''}{status}: {_phrase(status)}"
-
-
-def _wait_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return how long `Retry-After` asks to wait, in seconds or until a date; None where it says nothing of use."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value), _LONGEST_WAIT_SECONDS)
-    until = _date(value)
-    if until is None:
-        return None
-    # By the clock that wrote it, where that is known.
-    now = _date(headers.get("date", "")) or datetime.now(UTC)
-    return min(max((until - now).total_seconds(), 0.0), _LONGEST_WAIT_SECONDS)
-
-
-def _date(value: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 # The platform ends a request at its limit; the word of that may take a while to come.
@@ -225,8 +177,8 @@ class CloudRunService:
         raise_if_not_taken(answer, self.where)
         return answer
 
-    def result_in(self, answer: ServiceAnswer) -> bytes:
-        """Return the JSON of the `RemoteResult` that our own agent answered; see `Service.result_in`."""
+    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
+        """Return what our own agent answered; see `Service.result_in`."""
         return parse_agent_result(answer, self.where)
 
     def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:

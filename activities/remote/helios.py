@@ -14,7 +14,7 @@ from activities.backends.render_monitor import LOOK_SECONDS, ProgressFollower, w
 from activities.errors import AttemptError, AttemptLostError
 from activities.processes.child import BoundedLog
 from activities.processes.programs import Programs
-from activities.processes.usage import Usage
+from activities.processes.render_process import Usage
 from activities.progress.reader import ProgressReader
 from activities.remote.service import CallLostError, Service, ServiceAnswer
 from activities.stores.job_folder import OpenJob
@@ -65,7 +65,7 @@ class HeliosBackend:
         finally:
             await following.stop()
         ending = await in_thread(lambda: self._ending(answer, task, printed_before))
-        watcher.progress(Progress(ending.reading.frames_done, ending.reading.message))
+        watcher.on_progress(Progress(ending.reading.frames_done, ending.reading.message))
         await in_thread(lambda: raise_if_failed(ending, self._told(ending, task), task, printed_before))
         return Usage()
 
@@ -88,7 +88,7 @@ class HeliosBackend:
         try:
             async with asyncio.timeout(seconds):
                 while not call.done():
-                    watcher.progress(Progress(following.reading.frames_done, f"called {self._service.where}"))
+                    watcher.on_progress(Progress(following.reading.frames_done, f"called {self._service.where}"))
                     await asyncio.wait([call], timeout=LOOK_SECONDS)
             return call.result()
         except CallLostError as error:
@@ -125,7 +125,7 @@ class HeliosBackend:
     def _told(self, ending: ExitStatus, task: RenderTask) -> str:
         if ending.code == _SOME_SIGNAL and ending.reading.fatal is None:
             return f"{self._program(task)} was ended by a signal; the system may have run out of memory"
-        return ending.told_of(self._program(task), Usage())
+        return ending.describe(self._program(task), Usage())
 
     def _program(self, task: RenderTask) -> str:
         return f"{task.name} by {self._service.where}"
@@ -134,7 +134,7 @@ class HeliosBackend:
 def _append(task: RenderTask, *texts: str) -> None:
     """Add to the attempt's log, within its bounds, each text as lines of its own."""
     log = BoundedLog(str(task.log))
-    log.begin()
+    log.create()
     for text in texts:
         if text:
             ended = text if text.endswith("\n") else f"{text}\n"

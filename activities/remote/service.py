@@ -1,8 +1,16 @@
 """Calling a service that renders: one call, one chunk."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
+
+from activities.remote.protocol import RemoteResult
+
+# A longer wait than this is a mistake of a clock, or no answer at all.
+_LONGEST_WAIT_SECONDS = 600.0
 
 
 class CallLostError(Exception):
@@ -27,6 +35,31 @@ class ServiceAnswer:
     # Names in lower case.
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode(errors="replace")
+
+    def document(self) -> dict[str, Any] | None:
+        """Return the JSON object in the body; None where the body is anything else."""
+        try:
+            document = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    def wait_seconds(self) -> float | None:
+        """Return how long `Retry-After` asks to wait, in seconds or until a date; None where it says nothing of use."""
+        value = self.headers.get("retry-after", "").strip()
+        if value.isascii() and value.isdigit():
+            return min(float(value), _LONGEST_WAIT_SECONDS)
+        until = _date(value)
+        if until is None:
+            return None
+        # By the clock that wrote it, where that is known.
+        now = _date(self.headers.get("date", "")) or datetime.now(UTC)
+        return min(max((until - now).total_seconds(), 0.0), _LONGEST_WAIT_SECONDS)
+
 
 @dataclass(frozen=True)
 class HeliosResult:
@@ -37,6 +70,25 @@ class HeliosResult:
     stderr: str = ""
     # Whether the work was done, and only the answer was too large to come back.
     answer_was_lost: bool = False
+
+
+def first_text(document: Mapping[str, Any], *names: str) -> str:
+    """Return the first of these values of an answer that is text and not empty; empty where none is."""
+    values = (document.get(name) for name in names)
+    return next((value for value in values if isinstance(value, str) and value), "")
+
+
+def exit_code(document: Mapping[str, Any], *, lenient: bool) -> int | None:
+    """Return the exit code in a Helios worker's answer; None where there is none, and 1 for a number that is not whole.
+
+    Args:
+        document: The answer.
+        lenient: Whether the words of the worker that Helios deploys, which has no exit code, count as 0.
+    """
+    code = document.get("exitCode")
+    if isinstance(code, bool) or not isinstance(code, int | float):
+        return 0 if lenient and {"message", "chunkIndex", "output"} <= document.keys() else None
+    return int(code) if code == code // 1 else 1
 
 
 def unheard() -> None:
@@ -68,8 +120,8 @@ class Service(Protocol):
         """
         ...
 
-    def result_in(self, answer: ServiceAnswer) -> bytes:
-        """Return the JSON of the `RemoteResult` that our own agent answered.
+    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
+        """Return what our own agent answered.
 
         Raises:
             AttemptError: It is none: the agent crashed, or refused the order. The sentence says which.
@@ -84,3 +136,11 @@ class Service(Protocol):
             lenient: Whether answers without an exit code count as success where Helios' own adapter takes them so.
         """
         ...
+
+
+def _date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

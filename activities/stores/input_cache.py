@@ -1,4 +1,4 @@
-"""What renders read of a job in a bucket: fetched once a host, and laid out in a folder that they run in."""
+"""Cache of the input files of jobs in buckets: download each once a host, and link it into a folder for each render."""
 
 import hashlib
 import logging
@@ -35,12 +35,12 @@ StrPath = str | os.PathLike[str]
 
 
 class InputContents:
-    """The contents, by their digests.
+    """The cached files, named by their digests.
 
     Args:
-        folder: Of the cache.
-        manifests: Where the manifests lie whose times say when contents were used last.
-        limit_bytes: How much contents may take.
+        folder: Folder of the cache.
+        manifests: Folder of the manifests, whose times say when contents were used last.
+        limit_bytes: Most bytes of all contents.
     """
 
     def __init__(self, folder: Path, manifests: Path, limit_bytes: int) -> None:
@@ -49,17 +49,17 @@ class InputContents:
         self._manifests = manifests
         self._limit_bytes = limit_bytes
 
-    def lend(self, file: InputFile, target: str) -> bool:
-        """Give a content a name in somebody's folder; False where it is not here, or damaged."""
+    def link(self, file: InputFile, target: str) -> bool:
+        """Link a cached file into the folder of a render; return False where it is missing or damaged."""
         # Plain texts: 5,000 paths of pathlib's own take longer than the links.
         content = f"{self._folder}/{_name(file)}"
         try:
-            is_link = _give(content, target)
+            is_link = _link_or_copy(content, target)
             # Looked at under its new name, which nobody takes away: what is in use is not evicted.
             status = os.stat(target if is_link else content)
             if status.st_size == file.size_bytes and status.st_mtime_ns == _MODIFIED_NS:
                 if not is_link or status.st_mode & 0o777 != _mode(file):
-                    _dress(target, file)
+                    _set_mode_and_time(target, file)
                 return True
         except FileNotFoundError:
             pass
@@ -68,24 +68,24 @@ class InputContents:
         return False
 
     def fetch(self, store: Store, file: InputFile, target: str, *, work: Path, stop: threading.Event) -> None:
-        """Bring a content here, unless another attempt has done so by now, and give it a name.
+        """Download a file into the cache, unless another attempt has done so by now, and link it.
 
         Args:
-            store: Where it was handed in.
-            file: Whose content it is.
-            target: The name.
-            work: Where to put it while it is on its way.
-            stop: Ends this before it begins when it is set.
+            store: The job's store.
+            file: The file.
+            target: Path of the link.
+            work: Folder for the unfinished download.
+            stop: Prevents the download when it is set.
 
         Raises:
-            StoreError: It cannot be had; nothing of it is left here.
+            StoreError: The file cannot be downloaded; nothing of it is left here.
         """
         name = _name(file)
         try:
             with file_lock(self._locks / name, stop):
                 if stop.is_set():
                     raise InterruptedError("told to stop before it began")
-                if not self.lend(file, target):
+                if not self.link(file, target):
                     self._fetch(store, file, target, work / f"{name}.{secrets.token_hex(4)}")
         except InterruptedError as error:
             raise StoreError(f"was not fetched: {error}", file.path, passing=True) from error
@@ -102,21 +102,21 @@ class InputContents:
             raise StoreError(problem, location) from error
         if coming.stat().st_size != file.size_bytes:
             raise StoreError(f"the input {file.path} has not the size that its list says; submit anew", location)
-        _dress(coming, file)
+        _set_mode_and_time(coming, file)
         # Lent before it is there for all: what is lent is not evicted.
-        if not _give(coming, target):
-            _dress(target, file)
+        if not _link_or_copy(coming, target):
+            _set_mode_and_time(target, file)
         content.parent.mkdir(parents=True, exist_ok=True)
         coming.replace(content)
 
     def make_room(self, wanted: Mapping[str, int] | None = None) -> None:
-        """Remove what was not used for longest, until what is wanted fits; not beside another call of this.
+        """Remove the least recently used files until the wanted ones fit; never call this twice at once.
 
         Args:
-            wanted: Contents that are to be fetched, with their sizes.
+            wanted: Sizes of the files to download, by name.
 
         Raises:
-            StoreError: The disk has no room for them.
+            StoreError: The disk has no room.
         """
         need = sum((wanted or {}).values())
         sizes = {entry.name: entry.stat() for entry in self._entries()}
@@ -159,7 +159,7 @@ class InputContents:
         return used
 
 
-def _give(content: StrPath, target: StrPath) -> bool:
+def _link_or_copy(content: StrPath, target: StrPath) -> bool:
     """Give a file a second name, or a copy where no link can be had; return whether it is a link."""
     try:
         os.link(content, target)
@@ -181,18 +181,18 @@ def _mode(file: InputFile) -> int:
     return 0o555 if file.executable else 0o444
 
 
-def _dress(path: StrPath, file: InputFile) -> None:
+def _set_mode_and_time(path: StrPath, file: InputFile) -> None:
     """Make a file as all contents are: read-only, and of one time."""
     os.chmod(path, _mode(file))
     os.utime(path, ns=(_MODIFIED_NS, _MODIFIED_NS))
 
 
 class AttemptFolder:
-    """The folder of one attempt.
+    """The folder of one render, held by a lock on itself.
 
     Args:
-        folder: All of it; held by this process until it is cleared.
-        descriptor: What holds it.
+        folder: The folder.
+        descriptor: Holds the lock until it is closed.
     """
 
     def __init__(self, folder: Path, descriptor: int) -> None:
@@ -205,23 +205,23 @@ class AttemptFolder:
             part.mkdir()
 
     def clear(self) -> None:
-        """Remove the folder with all that a render has put there."""
+        """Remove the folder with all of its files."""
         _remove(self._folder)
         os.close(self._descriptor)
 
 
 class AttemptFolders:
-    """The folders of all attempts on this host.
+    """The folders of all renders on this host.
 
     Args:
-        folder: Where they lie.
+        folder: Their parent.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def take(self) -> AttemptFolder:
-        """Return a new one; not beside a `sweep`, which would take it for one that was left."""
+    def create(self) -> AttemptFolder:
+        """Make a new folder; never at the same time as `sweep`, which would remove it."""
         folder = self._folder / secrets.token_hex(8)
         folder.mkdir(parents=True)
         descriptor = lock_folder(folder)
@@ -229,7 +229,7 @@ class AttemptFolders:
         return AttemptFolder(folder, descriptor)
 
     def sweep(self) -> None:
-        """Remove those whose processes have died."""
+        """Remove the folders whose processes have died."""
         with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
             for entry in entries:
                 if (descriptor := lock_folder(Path(entry.path))) is not None:
@@ -238,10 +238,10 @@ class AttemptFolders:
 
 
 def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, onerror=_insist)
+    shutil.rmtree(folder, onerror=_make_removable)
 
 
-def _insist(remove: Callable[..., Any], path: str, _: object) -> None:
+def _make_removable(remove: Callable[..., Any], path: str, _: object) -> None:
     """Make a folder writable that a render has made read-only; what cannot be removed is left to a later sweep."""
     with suppress(OSError):
         for folder in (os.path.dirname(path), path):
@@ -279,24 +279,24 @@ class InputCache:
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self._manifests = folder / "manifests"
         self._lock = folder / "lock"
-        self._places = AttemptFolders(folder / "uses")
+        self._folders = AttemptFolders(folder / "uses")
         self._contents = InputContents(folder, self._manifests, limit_bytes)
         self._swept = False
 
     @asynccontextmanager
-    async def in_use(self, job: OpenJob) -> AsyncIterator[Path]:
-        """Do as `laid_out`, beside the event loop; a cancel ends it between two files."""
+    async def lay_out_in_thread(self, job: OpenJob) -> AsyncIterator[Path]:
+        """Do as `lay_out` in a thread; a cancel ends it between two files."""
         stop = threading.Event()
         with ExitStack() as stack:
-            laid_out = self.laid_out(job, stop)
+            laid_out = self.lay_out(job, stop)
             try:
                 yield await in_thread(lambda: stack.enter_context(laid_out), stop)
             finally:
                 await in_thread(stack.close)
 
     @contextmanager
-    def laid_out(self, job: OpenJob, stop: threading.Event | None = None) -> Iterator[Path]:
-        """Return the folder in which commands of a job run, with its inputs; it stays until the block is left.
+    def lay_out(self, job: OpenJob, stop: threading.Event | None = None) -> Iterator[Path]:
+        """Yield the folder in which commands of a job run, with its inputs; the folder is removed after the block.
 
         For a directory store that is the store itself, where inputs are in place already. Blocking.
 
@@ -305,7 +305,7 @@ class InputCache:
             stop: Ends it between two files when it is set.
 
         Raises:
-            StoreError: An input cannot be fetched, or is not what was handed in; or this host has no room for it.
+            StoreError: An input cannot be downloaded, has another content, or finds no room on this host.
         """
         store, bundle = job.folder.store, job.job.inputs
         if store.is_local:
@@ -331,9 +331,9 @@ class InputCache:
     def _place(self) -> Iterator[AttemptFolder]:
         with file_lock(self._lock):
             if not self._swept:
-                self._places.sweep()
+                self._folders.sweep()
                 self._swept = True
-            place = self._places.take()
+            place = self._folders.create()
         try:
             yield place
         finally:
@@ -362,11 +362,11 @@ class InputCache:
         """Give all files their names in a place; return whether any had to be fetched."""
         for folder in {file.path.rpartition("/")[0] for file in files}:
             (place.tree / folder).mkdir(parents=True, exist_ok=True)
-        missing = [file for file in files if not self._contents.lend(file, f"{place.tree}/{file.path}")]
+        missing = [file for file in files if not self._contents.link(file, f"{place.tree}/{file.path}")]
         if not missing:
             return False
         with file_lock(self._lock):
-            self._places.sweep()
+            self._folders.sweep()
             self._contents.make_room({file.sha256: file.size_bytes for file in missing})
         map_parallel(store, partial(self._fetch, store, place, stop), missing)
         return True

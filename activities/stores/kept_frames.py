@@ -1,4 +1,4 @@
-"""Frames that are kept while their chunk is not finished, so that no later attempt renders them again."""
+"""Frames of an unfinished chunk, kept so that no later attempt renders them again."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ class FinishedFrame:
         frame: Which frame of the chunk it is, counted from 0.
         path: The file.
         facts: What was found in it.
-        signature: Its signature from before it was looked into.
+        signature: Signature of the file from before the file was read.
     """
 
     frame: int
@@ -41,8 +41,8 @@ class FinishedFrame:
     signature: Signature
 
 
-def signature_of(status: os.stat_result) -> Signature:
-    """Return what tells a file that was not written to since."""
+def file_signature(status: os.stat_result) -> Signature:
+    """Return the signature of a file, which changes when the file is written to."""
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -79,8 +79,8 @@ class KeptFrames:
         with suppress(FileNotFoundError):
             self._store.put(frame.path, f"{self.path}/{record.file}", sha256=record.sha256)
 
-    def verified(self, stop: threading.Event | None = None) -> dict[int, Path]:
-        """Return the file of each frame that is whole, read from its first byte to its last.
+    def verified_files(self, stop: threading.Event | None = None) -> dict[int, Path]:
+        """Read all kept files, and return the file of each frame that is whole.
 
         Files that are empty, cut, exchanged, unknown or of another size or kind than most are set aside.
         """
@@ -101,7 +101,7 @@ class KeptFrames:
         return {frame: self._local(record) for frame, record in self._alike(sound).items()}
 
     def remove(self) -> None:
-        """Forget the kept frames: their chunk is finished, or was found wanting as a whole."""
+        """Remove all kept frames of the chunk."""
         self._store.remove_all(self.path)
         with suppress(OSError):
             self._store.local(self.path).parent.rmdir()
@@ -161,7 +161,7 @@ def _record(frame: FinishedFrame, attempt: str, token: str) -> KeptFrame | None:
     """Return what is to be known of a file; None if it has changed since it was looked into."""
     try:
         digest = file_digest(frame.path)
-        if signature_of(frame.path.stat()) != frame.signature:
+        if file_signature(frame.path.stat()) != frame.signature:
             return None
     except FileNotFoundError:
         return None

@@ -1,16 +1,15 @@
-"""Publishing: how one attempt's verified files become the result, for ever.
+"""Publication: make the verified files of one attempt the final result.
 
 1. The *claim* names the winner: an exclusive create, so that of two attempts exactly one can win.
 2. The winner's files get their final names.
 3. The *sidecar* commits.
 
-Whoever comes to a claim without a sidecar finishes steps 2 and 3 for the winner, so that a crash between any two
+An attempt that meets a claim without a sidecar finishes steps 2 and 3 for the winner, so that a crash between any two
 steps costs nothing and never mixes two attempts, also when a chunk has many files.
 """
 
 import logging
 import os
-from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -19,26 +18,22 @@ from pathlib import Path
 from activities.errors import AttemptError
 from activities.media.facts import MediaError
 from activities.media.images import check_image
-from activities.stores.job_folder import FILM, JobFolder, PublishedFile, Sidecar, chunk_key, read_record
-from activities.stores.kept_frames import FinishedFrame, KeptFrames, signature_of
-from longtake.paths import BOOKKEEPING_FOLDER
+from activities.stores.job_folder import JobFolder, Sidecar, read_sidecar
+from activities.stores.kept_frames import FinishedFrame, KeptFrames, file_signature
 from longtake.stores.directory import file_digest
-from longtake.stores.store import Store, map_parallel
+from longtake.stores.job_records import FILM, PublishedFile, find_publishers, is_as_published, list_jobs
+from longtake.stores.store import Store, StoreError, map_parallel
 
 
 def is_intact(store: Store, sidecar: Sidecar) -> bool:
-    """Tell whether the published files are still there as they were published.
-
-    A file of the right size and time, or for whose digest the store vouches, is believed; one of another time,
-    restored or exchanged, is read to be sure.
-    """
+    """Tell whether all published files of a sidecar are there with their content; see `is_as_published`."""
     return all(map_parallel(store, lambda file: _is_intact(store, file), sidecar.files))
 
 
 def revoke(folder: JobFolder, key: str) -> None:
-    """Take back a finished chunk whose files were damaged afterwards, so that what is damaged is rendered again.
+    """Take back a finished chunk whose files were damaged, so that a later attempt renders the damaged files again.
 
-    Of an image sequence all sound frames are kept, so that a later attempt renders only the others.
+    All sound frames of an image sequence are kept.
     """
     sidecar = folder.sidecar(key)
     if sidecar is None:
@@ -60,60 +55,36 @@ def revoke(folder: JobFolder, key: str) -> None:
 
 def _is_intact(store: Store, file: PublishedFile) -> bool:
     there = store.stat(file.path)
-    if there is None or there.size_bytes != file.size_bytes:
+    if there is None:
         return False
-    if there.sha256 is not None:
-        return there.sha256 == file.sha256
-    with suppress(OSError):
-        return file.modified_ns in (0, there.modified_ns) or store.digest(file.path) == file.sha256
-    return False
+    try:
+        return is_as_published(store, there, file)
+    except StoreError:
+        raise
+    except OSError:
+        # A disk that cannot read the file any more has damaged it.
+        return False
 
 
 def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[FinishedFrame]:
-    """Return the files of an image sequence that still are what was published."""
+    """Return the frames of a published image sequence whose files are undamaged."""
     if sidecar.key == FILM or sidecar.video is not None or sidecar.width is None:
         return []
     sound = []
     for frame, file in enumerate(sidecar.files):
         with suppress(OSError, MediaError):
             path = folder.store.bring(file.path, place / Path(file.path).name, sha256=file.sha256)
-            before = signature_of(path.stat())
+            before = file_signature(path.stat())
             if file_digest(path) == file.sha256:
                 sound.append(FinishedFrame(frame, path, check_image(path), before))
     return sound
 
 
-def find_publisher(location: str, store: Store) -> str | None:
-    """Return the job in this store that published a file, if one did."""
-    return find_publishers([location], store).get(location)
-
-
-def find_publishers(locations: Collection[str], store: Store, *, but: str | None = None) -> dict[str, str]:
-    """Return which of these files a job in this store has published, or is publishing, and which job that is.
-
-    Args:
-        locations: The files.
-        store: The store.
-        but: A job that is not asked.
-    """
-    wanted = set(locations)
-    makers: dict[str, str] = {}
-    for folder in _folders(store):
-        if folder.job_id == but:
-            continue
-        for record_path in _records(folder):
-            record = read_record(store, record_path)
-            for file in record.files if record is not None else ():
-                if file.path in wanted:
-                    makers.setdefault(file.path, folder.job_id)
-    return makers
-
-
 def find_reusable(folder: JobFolder, key: str, digest: str) -> str | None:
-    """Return another job's sidecar of the same chunk of the same work, if its files are still what it published."""
+    """Return the location of another job's sidecar of the same chunk and digest whose files are undamaged."""
     store = folder.store
-    for other in _folders(store):
-        sidecar = other.sidecar(key) if other.job_id != folder.job_id else None
+    for other in list_jobs(store, but=folder.job_id):
+        sidecar = read_sidecar(store, other.sidecar_path(key))
         if sidecar is None or sidecar.digest != digest:
             continue
         if all(store.stat(file.path) and store.digest(file.path) == file.sha256 for file in sidecar.files):
@@ -121,26 +92,11 @@ def find_reusable(folder: JobFolder, key: str, digest: str) -> str | None:
     return None
 
 
-def _records(folder: JobFolder) -> Iterator[str]:
-    """Return the sidecars of a job, and the claims that have none yet."""
-    done = set(map(chunk_key, folder.published()))
-    if folder.store.stat(folder.sidecar_path(FILM)):
-        done.add(FILM)
-    yield from map(folder.sidecar_path, sorted(done))
-    claimed = {name.removesuffix(".json") for name in folder.store.names(f"{folder.path}/claims")}
-    yield from map(folder.claim_path, sorted(claimed - done))
-
-
-def _folders(store: Store) -> Iterator[JobFolder]:
-    for name in store.folders(f"{store.url}/{BOOKKEEPING_FOLDER}"):
-        yield JobFolder(store, name)
-
-
 _log = logging.getLogger(__name__)
 
 
 def stage_files(folder: JobFolder, made: list[Path], place: str, targets: list[str]) -> tuple[PublishedFile, ...]:
-    """Put an attempt's files into its own place in the store and return what is to be known of them.
+    """Upload an attempt's files to its own folder in the store, and return their records.
 
     Args:
         folder: The job's.
@@ -149,7 +105,7 @@ def stage_files(folder: JobFolder, made: list[Path], place: str, targets: list[s
         targets: Their final names, in the same order.
 
     Raises:
-        AttemptError: Somebody writes to one although its renderer has ended.
+        AttemptError: A file was written to after its renderer had ended.
     """
     files = zip(made, targets, strict=True)
     return tuple(map_parallel(folder.store, lambda file: _stage_file(folder.store, place, *file), files))
@@ -162,7 +118,7 @@ def _stage_file(store: Store, place: str, made: Path, target: str) -> PublishedF
     digest = file_digest(made)
     handed_in = f"{place}/{made.relative_to(store.local(place))}"
     store.put(made, handed_in, sha256=digest)
-    if signature_of(made.stat()) != signature_of(before):
+    if file_signature(made.stat()) != file_signature(before):
         raise AttemptError(f"{made.name} was written to while it was read to be published")
     return PublishedFile(
         path=target,
@@ -174,7 +130,7 @@ def _stage_file(store: Store, place: str, made: Path, target: str) -> PublishedF
 
 
 def publish(folder: JobFolder, winner: Sidecar) -> Sidecar:
-    """Publish verified files and return the sidecar that stands: this attempt's, or that of one which came first.
+    """Publish verified files and return the sidecar: this attempt's, or that of an attempt that came first.
 
     Raises:
         AttemptError: A file that another job has published stands where one must be published.
@@ -188,17 +144,17 @@ def publish(folder: JobFolder, winner: Sidecar) -> Sidecar:
 
 
 def finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
-    """Publish what the winner of a chunk could not finish; return the sidecar, or None where nobody has won yet."""
+    """Finish the publication that a claim began; return the sidecar, or None where there is neither."""
     if (sidecar := folder.sidecar(key)) is not None:
         if _is_there(folder, folder.frames_dir(key)) or _is_there(folder, folder.attempts_dir(key)):
             # Left by a crash right after the sidecar was written, or by an attempt that lost.
             _clear(folder, key)
         return sidecar
-    claim = read_record(folder.store, folder.claim_path(key))
+    claim = read_sidecar(folder.store, folder.claim_path(key))
     if claim is None:
         return None
     if not _place_all(folder, claim):
-        # The winner's files are gone with their attempt: somebody cleaned up. Nobody has won then.
+        # Without the winner's files the claim can never be finished, and would block all later attempts.
         folder.store.remove(folder.claim_path(key))
         return None
     folder.store.create(folder.sidecar_path(key), claim.model_dump_json(exclude_defaults=True, indent=1).encode())
@@ -207,8 +163,8 @@ def finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
 
 
 def discard_attempt(folder: JobFolder, key: str, attempt: str) -> None:
-    """Remove what an attempt wrote, unless it has won and waits to be published."""
-    claim = read_record(folder.store, folder.claim_path(key))
+    """Remove the files of an attempt, unless it has the claim and is not published yet."""
+    claim = read_sidecar(folder.store, folder.claim_path(key))
     if claim is not None and claim.attempt == attempt and folder.sidecar(key) is None:
         return
     place = folder.attempt_dir(key, attempt)
@@ -224,17 +180,17 @@ def _is_there(folder: JobFolder, place: str) -> bool:
 
 
 def _place_all(folder: JobFolder, claim: Sidecar) -> bool:
-    """Give the winner's files their final names; False when one is neither there nor to be had."""
+    """Give the winner's files their final names; return whether all have them."""
     store = folder.store
-    strangers = []
+    foreign = []
     for file, placed in zip(claim.files, map_parallel(store, partial(_place, store), claim.files), strict=True):
         if not placed:
             if store.stat(file.attempt_path) is None:
                 return False
-            strangers.append(file)
-    if strangers:
-        _check_nobodys(folder, strangers)
-        if not all(_replace(folder, claim.key, file) for file in strangers):
+            foreign.append(file)
+    if foreign:
+        _check_unpublished(folder, foreign)
+        if not all(_replace(folder, claim.key, file) for file in foreign):
             return False
     store.sync({file.path.rpartition("/")[0] for file in claim.files})
     return True
@@ -255,15 +211,12 @@ def _is_ours(store: Store, location: str, file: PublishedFile) -> bool:
     # Quicker than reading it, while the attempt's name is still there.
     if there.identity is not None and (mine := store.stat(file.attempt_path)) and mine.identity == there.identity:
         return True
-    try:
-        return store.digest(location) == file.sha256
-    except FileNotFoundError:
-        return False
+    return is_as_published(store, there, file, believe_time=False)
 
 
-def _check_nobodys(folder: JobFolder, strangers: list[PublishedFile]) -> None:
-    """Pass when none of these files is the work of another job."""
-    makers = find_publishers([file.path for file in strangers], folder.store, but=folder.job_id)
+def _check_unpublished(folder: JobFolder, foreign: list[PublishedFile]) -> None:
+    """Refuse to replace files that another job has published."""
+    makers = find_publishers([file.path for file in foreign], folder.store, but=folder.job_id)
     for location, job in makers.items():
         raise AttemptError(
             f"{location} stands where this job must publish, and job {job} has made it; move it away, then retry the "
@@ -287,6 +240,6 @@ def _replace(folder: JobFolder, key: str, file: PublishedFile) -> bool:
 
 
 def _clear(folder: JobFolder, key: str) -> None:
-    """Remove what the attempts of a finished chunk have left, those of killed workers included."""
+    """Remove the files of all attempts at a finished chunk, those of killed workers included."""
     folder.store.remove_all(folder.attempts_dir(key))
     KeptFrames(folder, key).remove()

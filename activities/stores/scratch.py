@@ -1,4 +1,4 @@
-"""What killed workers have left where this host works for buckets."""
+"""Scratch folder of a host that works for buckets: removal of old files, and file locks."""
 
 import fcntl
 import logging
@@ -22,7 +22,7 @@ _OLD_SECONDS = 14 * 24 * 3600.0
 
 
 def clear_scratch(scratch: Path, *, older_than_seconds: float = _OLD_SECONDS) -> int:
-    """Remove what was not written to for so long; return how many folders of attempts and files of logs that were.
+    """Remove old folders of attempts and old logs of buckets; return how many were removed.
 
     Younger ones stay: the next attempt at their chunk on this host takes finished frames from them.
     """
@@ -39,7 +39,7 @@ def clear_scratch(scratch: Path, *, older_than_seconds: float = _OLD_SECONDS) ->
 
 
 def _leftovers(scratch: Path) -> Iterator[Path]:
-    """Return the folders of attempts, and the logs; fetched inputs are their cache's own business."""
+    """Yield the folders of attempts and the logs; the cache of inputs removes its own files."""
     buckets = (place for place in scratch.glob("*") if place.name != INPUTS_FOLDER)
     for bookkeeping in (found for bucket in buckets for found in bucket.rglob(BOOKKEEPING_FOLDER)):
         yield from bookkeeping.glob("*/attempts/*/*")
@@ -73,7 +73,7 @@ def file_lock(path: Path, stop: threading.Event | None = None) -> Iterator[None]
         stop: Ends the wait for the lock when it is set.
 
     Raises:
-        InterruptedError: The wait was ended.
+        InterruptedError: `stop` was set.
     """
     stop = stop or threading.Event()
     while (descriptor := _try(path)) is None:
@@ -88,7 +88,7 @@ def file_lock(path: Path, stop: threading.Event | None = None) -> Iterator[None]
 
 
 def lock_folder(folder: Path) -> int | None:
-    """Return a descriptor that holds a lock on a folder until it is closed; None where another holds it."""
+    """Lock a folder; return a descriptor that holds the lock until it is closed, or None where another holds it."""
     with suppress(FileNotFoundError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -73,6 +73,9 @@ def _how_to_unpause(activity: PendingActivityInfo, job_id: str) -> str:
 
 
 def _why(failure: Failure) -> str:
+    # In place of a failure of more than 4,096 bytes, stack trace and all, the server shows one of its own.
+    if failure.HasField("server_failure_info") and failure.HasField("cause"):
+        failure = failure.cause
     # Temporal's own words, "activity Heartbeat timeout", tell nobody that a worker died.
     if failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_HEARTBEAT:
         return "its worker was lost, and another one takes it"

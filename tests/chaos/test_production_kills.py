@@ -11,7 +11,7 @@ from mishaps import VICTIMS, Mishaps
 from production import jobs_of, production_farm
 from pushed import cancelled
 
-pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.farm, pytest.mark.timeout(900)]
 
 SLOW_HEARTBEATS = Path(__file__).parents[1] / "support" / "slow_heartbeats.py"
 ROUNDS = 3

@@ -10,16 +10,24 @@ import pytest_asyncio
 from agent_edges import EDGES, Edge
 from agent_jobs import AgentJobs
 from farm import Farm, serving, worker_settings
-from minio import Minio
+from s3_server import S3Server
 from s3_stores import bucket_store
 from scripted_agent import Remote
 from temporalio.client import Client
 
+import devserver
 from longtake import RenderClient
 from longtake.client import connect
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.factory import open_store
 from longtake.stores.store import Store
+from ports import find_free_port
+
+
+@pytest.fixture(params=[3, pytest.param(30, marks=pytest.mark.chaos)])
+def runs(request: pytest.FixtureRequest) -> int:
+    """How often a test does what it measures: a few times in the suite, for its promise, and thirty in `make chaos`."""
+    return int(request.param)
 
 
 @pytest_asyncio.fixture
@@ -43,6 +51,29 @@ def bare(client: Client, server: str, store: Path) -> Farm:
     return Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server_without_push(temporal_program: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Address of a server that leaves cancels to heartbeats, as those before 1.32 do."""
+    running = await devserver.start_dev_server(
+        temporal_program,
+        database=None,
+        address=f"127.0.0.1:{find_free_port()}",
+        ui_port=None,
+        push_cancels=False,
+        log=tmp_path_factory.mktemp("without-push") / "temporal.log",
+        say=lambda line: None,
+    )
+    yield running.address
+    await running.stop()
+
+
+@pytest_asyncio.fixture
+async def bare_without_push(server_without_push: str, store: Path) -> Farm:
+    """A farm on that server, whose workers the test starts and ends itself."""
+    client, task_queue = await connect(address=server_without_push), f"test-{uuid.uuid4().hex[:12]}"
+    return Farm(server_without_push, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+
+
 @pytest_asyncio.fixture
 async def remote(store: Path) -> AsyncIterator[Remote]:
     """A chunk for a service whose agents do as the test tells them."""
@@ -58,11 +89,11 @@ def go() -> asyncio.Event:
 
 
 @pytest.fixture
-def bucket(minio: Minio, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """URL of an empty place in a bucket, which this process and those that it starts may use."""
-    for name, value in minio.environment.items():
+    for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    return f"s3://{minio.bucket()}/shows/one"
+    return f"s3://{s3_server.bucket()}/shows/one"
 
 
 @pytest.fixture
@@ -87,19 +118,19 @@ async def cloud(client: Client, server: str, store: Path, bucket: str, scratch: 
 
 
 @pytest.fixture(scope="module", params=["directory", "bucket"])
-def jobs(request: pytest.FixtureRequest, minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> AgentJobs:
+def jobs(request: pytest.FixtureRequest, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> AgentJobs:
     """Jobs for render agents, in each kind of store."""
     folder = tmp_path_factory.mktemp("jobs")
     store: Store = DirectoryStore(folder / "store")
     if request.param == "bucket":
-        store = bucket_store(minio, folder / "worker-scratch")
+        store = bucket_store(s3_server, folder / "worker-scratch")
     return AgentJobs(store, folder / "notes")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=EDGES)
 async def edge(
-    request: pytest.FixtureRequest, jobs: AgentJobs, minio: Minio, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, jobs: AgentJobs, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Edge]:
     """An agent that renders them, behind each edge."""
-    async with EDGES[request.param](tmp_path_factory.mktemp("edge"), jobs.environ, minio) as edge:
+    async with EDGES[request.param](tmp_path_factory.mktemp("edge"), jobs.environ, s3_server) as edge:
         yield edge

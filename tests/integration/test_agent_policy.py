@@ -9,7 +9,7 @@ import pytest
 from agent_edges import cloud_run_edge
 from agent_jobs import AgentJobs, last_word
 from farm import eventually
-from minio import Minio
+from s3_server import S3Server
 from s3_stores import bucket_store
 
 from activities.remote.protocol import RemoteOutcome
@@ -22,8 +22,8 @@ POLICY = Path(__file__).parents[2] / "deploy" / "aws" / "agent-policy.json"
 
 
 @pytest.fixture
-def store(minio: Minio, tmp_path: Path) -> S3Store:
-    return bucket_store(minio, tmp_path / "worker-scratch", url=f"s3://{minio.bucket()}/films")
+def store(s3_server: S3Server, tmp_path: Path) -> S3Store:
+    return bucket_store(s3_server, tmp_path / "worker-scratch", url=f"s3://{s3_server.bucket()}/films")
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def policy(store: S3Store) -> list[dict[str, Any]]:
 
 
 async def test_an_agent_with_these_permissions_does_all_of_its_work(
-    minio: Minio, store: S3Store, policy: list[dict[str, Any]], tmp_path: Path
+    s3_server: S3Server, store: S3Store, policy: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     jobs = AgentJobs(store, tmp_path / "notes")
-    credentials = minio.session(policy=policy).get_credentials()
+    credentials = s3_server.session(policy=policy).get_credentials()
     assert credentials is not None
     environ = {
-        **minio.environment,
+        **s3_server.environment,
         **jobs.environ,
         "AWS_ACCESS_KEY_ID": credentials.access_key,
         "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
@@ -76,11 +76,11 @@ async def test_an_agent_with_these_permissions_does_all_of_its_work(
     ],
 )
 def test_beside_its_prefix_an_agent_may_do_nothing(
-    minio: Minio, store: S3Store, policy: list[dict[str, Any]], tmp_path: Path, ask: Callable[[S3Store], object]
+    s3_server: S3Server, store: S3Store, policy: list[dict[str, Any]], tmp_path: Path, ask: Callable[[S3Store], object]
 ) -> None:
     url = f"{store.url}-of-others"
-    bucket_store(minio, tmp_path / "x", url=url).create(f"{url}/there", b"x")
-    beside = bucket_store(minio, tmp_path / "y", url=url, session=minio.session(policy=policy))
+    bucket_store(s3_server, tmp_path / "x", url=url).create(f"{url}/there", b"x")
+    beside = bucket_store(s3_server, tmp_path / "y", url=url, session=s3_server.session(policy=policy))
 
     with pytest.raises(StoreError, match="denies"):
         ask(beside)

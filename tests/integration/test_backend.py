@@ -21,8 +21,8 @@ from activities.backends.local import LocalBackend
 from activities.errors import AttemptError, AttemptLostError
 from activities.media.facts import MediaError
 from activities.media.video import inspect_video
+from activities.processes.render_process import Usage
 from activities.processes.supervisor import Supervisor
-from activities.processes.usage import Usage
 from longtake.models.policies import FailureRule, ProgressSpec, Retry, Timeouts, Verdict
 
 # Longer than anything here takes on a machine that is busy with other things.
@@ -59,10 +59,10 @@ class Watcher:
         self.order_obeyed = 0
         self.newest = Progress()
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         self.order_obeyed = order
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self.newest = progress
 
 

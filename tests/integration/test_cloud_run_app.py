@@ -13,9 +13,9 @@ import pytest_asyncio
 from agent_jobs import AgentJobs, signed
 from agent_process import CloudRunProcess, cloud_run_process
 
-import devserver
 from activities.remote.protocol import RemoteOutcome, RemoteResult
 from longtake.stores.directory import DirectoryStore
+from ports import find_free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -154,7 +154,7 @@ async def test_an_idle_instance_ends_at_once(jobs: AgentJobs, tmp_path: Path) ->
 
 async def test_an_order_survives_the_restart_of_its_instance_as_a_new_attempt(jobs: AgentJobs, tmp_path: Path) -> None:
     job = jobs.texts()
-    port = devserver.free_port()
+    port = find_free_port()
     for attempt in range(2):
         async with (
             cloud_run_process(tmp_path, jobs.environ, port=port) as app,

@@ -11,11 +11,11 @@ from cloud_run_front import CloudRunFront, Deed, cloud_run_front
 from metadata_server import MetadataServer, metadata_server
 from proxy import Proxy
 
-import devserver
 from activities.errors import AttemptError
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.google_auth import IdTokens
 from activities.remote.service import CallLostError
+from ports import find_free_port
 
 PAYLOAD = {"jobPath": "http://files/job.json", "chunkIndex": 7}
 
@@ -94,7 +94,7 @@ async def test_an_order_that_the_agent_refuses_is_not_sent_again(front: CloudRun
 
 
 async def test_a_service_that_cannot_be_reached_has_begun_nothing() -> None:
-    service = CloudRunService(f"http://127.0.0.1:{devserver.free_port()}", concurrency=1)
+    service = CloudRunService(f"http://127.0.0.1:{find_free_port()}", concurrency=1)
 
     with pytest.raises(CallLostError, match=r"cannot be reached at http:.*: Connection refused") as lost:
         await service.call(PAYLOAD)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commandline import command_line
 from farm import Farm, until
-from minio import Minio
+from s3_server import S3Server
 from stored_jobs import Place
 
 from longtake import BadJobError, JobNotEndedError, JobState
@@ -21,8 +21,10 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, cloud: Farm, bucket: str, store: Path, minio: Minio, tmp_path: Path) -> Place:
-    return Place(cloud, bucket if request.param == "bucket" else str(store), minio, tmp_path / "look-here")
+def place(
+    request: pytest.FixtureRequest, cloud: Farm, bucket: str, store: Path, s3_server: S3Server, tmp_path: Path
+) -> Place:
+    return Place(cloud, bucket if request.param == "bucket" else str(store), s3_server, tmp_path / "look-here")
 
 
 async def test_a_deleted_job_leaves_the_store_as_it_was(place: Place, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +13,9 @@ import pytest
 from farm import Farm, alive, eventually, until, until_state
 from processes import ROOT
 
-import devserver
 from longtake import JobState, RenderClient
 from longtake.client import connect
+from ports import find_free_port
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +33,7 @@ async def dev_worker(temporal: Path, folder: Path, address: str) -> AsyncIterato
     }
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(ROOT / "worker.py"), *words, "--ui-port", str(devserver.free_port())),
+            *(sys.executable, str(ROOT / "worker.py"), *words, "--ui-port", str(find_free_port())),
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
@@ -49,11 +50,30 @@ async def dev_worker(temporal: Path, folder: Path, address: str) -> AsyncIterato
         await process.wait()
 
 
+async def test_a_named_port_that_is_taken_ends_it_with_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", find_free_port())) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(ROOT / "worker.py"), "--dev", "--address", address),
+            *("--database", str(tmp_path / "dev.db")),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, printed = await process.communicate()
+
+    assert process.returncode == 2
+    assert (
+        printed.decode()
+        .splitlines()[-1]
+        .startswith(f"worker.py: port {address.rpartition(':')[2]} of --address is taken by process {os.getpid()} (")
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 async def test_a_dev_worker_stops_clean_and_its_jobs_go_on_when_it_is_back(
     temporal_program: Path, store: Path, number: signal.Signals
 ) -> None:
-    folder, address = store.parent, f"127.0.0.1:{devserver.free_port()}"
+    folder, address = store.parent, f"127.0.0.1:{find_free_port()}"
     async with dev_worker(temporal_program, folder, address) as worker:
         client = await connect(address=address)
         farm = Farm(address, "longtake", client, RenderClient(client), store)

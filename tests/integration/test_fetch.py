@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commandline import command_line
 from farm import Farm, until
-from minio import Minio
+from s3_server import S3Server
 from stored_jobs import Place, here
 
 from longtake import BadJobError
@@ -16,8 +16,10 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, cloud: Farm, bucket: str, store: Path, minio: Minio, tmp_path: Path) -> Place:
-    return Place(cloud, bucket if request.param == "bucket" else str(store), minio, tmp_path / "look-here")
+def place(
+    request: pytest.FixtureRequest, cloud: Farm, bucket: str, store: Path, s3_server: S3Server, tmp_path: Path
+) -> Place:
+    return Place(cloud, bucket if request.param == "bucket" else str(store), s3_server, tmp_path / "look-here")
 
 
 async def test_everything_comes_home_and_comes_once(place: Place, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest_asyncio
 from cloud_run_front import CloudRunFront, Deed, cloud_run_front
 from helios_tasks import SETTINGS, Watcher, helios_task
 
-import devserver
 from activities.backends.backend import RenderTask
 from activities.errors import AttemptError, AttemptLostError, ThrottledError
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.helios import HeliosBackend
 from longtake.models.policies import Timeouts
+from ports import find_free_port
 
 
 @pytest_asyncio.fixture
@@ -137,7 +137,7 @@ async def test_a_lost_call_is_a_failed_try(front: CloudRunFront, workers: Helios
 
 
 async def test_a_service_out_of_reach_costs_no_try(task: RenderTask) -> None:
-    away = CloudRunService(f"http://127.0.0.1:{devserver.free_port()}", concurrency=1)
+    away = CloudRunService(f"http://127.0.0.1:{find_free_port()}", concurrency=1)
 
     with pytest.raises(AttemptLostError, match=r"cannot be reached at http:.*: Connection refused$"):
         await HeliosBackend(away, SETTINGS).render(task, Watcher())

@@ -58,6 +58,7 @@ HANDLERS = [
     (worker(500, exitCode=0, output="", stderr=""), HeliosResult(1, "", NON_200)),
     (worker(500, exitCode=4, error="disk full"), HeliosResult(4, "", "disk full")),
     (worker(200, exitCode=3, output="x", stderr="no codec"), HeliosResult(3, "x", "no codec")),
+    (worker(200, exitCode=0.5, message="", chunkIndex=0, output="x"), HeliosResult(1, "x", "")),
     (worker(200, exitCode=0, stdout="as stdout"), HeliosResult(0, "as stdout", "")),
     ({"statusCode": 200, "body": {"exitCode": 0, "output": "as object"}}, HeliosResult(0, "as object", "")),
     ({"statusCode": 502, "body": {"exitCode": 7.0, "stderr": "as object"}}, HeliosResult(7, "", "as object")),

@@ -11,7 +11,7 @@ from helios_tasks import JOB_URL, SETTINGS, Watcher, helios_task
 
 from activities.backends.backend import RenderTask
 from activities.errors import AttemptError
-from activities.processes.usage import Usage
+from activities.processes.render_process import Usage
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.helios import HeliosBackend
 from activities.remote.service import HeliosResult, ServiceAnswer

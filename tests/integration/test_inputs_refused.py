@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from commandline import command_line, ended
 from farm import Farm, eventually
-from minio import Minio
 from projects import Project, contents
+from s3_server import S3Server
 
 from longtake import BadJobError, JobState
 from longtake.models.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
@@ -24,7 +24,7 @@ def project(bucket: str, tmp_path: Path) -> Project:
 
 
 async def test_credentials_that_are_missing_or_wrong_are_one_sentence(
-    cloud: Farm, project: Project, monkeypatch: pytest.MonkeyPatch, minio: Minio
+    cloud: Farm, project: Project, monkeypatch: pytest.MonkeyPatch, s3_server: S3Server
 ) -> None:
     file = project.job_file()
     ended = []
@@ -42,7 +42,7 @@ async def test_credentials_that_are_missing_or_wrong_are_one_sentence(
     assert "no AWS credentials" in ended[0].err
     assert "secret key does not belong" in ended[1].err
     assert "there is no such bucket" in ended[2].err
-    assert not any(minio.secret_key in ran.err or "not-the-secret" in ran.err for ran in ended)
+    assert not any(s3_server.secret_key in ran.err or "not-the-secret" in ran.err for ran in ended)
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ def test_a_bundle_needs_a_bucket(project: Project) -> None:
 
 
 async def test_ctrl_c_ends_an_upload_soon_and_leaves_nothing(
-    cloud: Farm, project: Project, films: Store, minio: Minio
+    cloud: Farm, project: Project, films: Store, s3_server: S3Server
 ) -> None:
     with (project.base / "scene" / "large.bin").open("wb") as large:
         large.truncate(400 << 20)
     bucket = project.store.removeprefix("s3://").partition("/")[0]
-    client = minio.client()
+    client = s3_server.client()
     async with command_line(cloud) as cli:
         process = await cli.start("submit", project.job_file())
         await eventually(lambda: bool(client.list_multipart_uploads(Bucket=bucket).get("Uploads")), "it is sent")

@@ -21,8 +21,8 @@ from activities.remote.service import ServiceAnswer
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
-RUNS = 30
 RACES = 50
+RACES_AT_THE_END = 30
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -53,9 +53,12 @@ def tasks() -> list[object]:
     return [task for task in asyncio.all_tasks() if "HttpServer._serve" not in repr(task)]
 
 
-async def test_the_service_sees_the_connection_close_at_once(service: LambdaService, function: LambdaFunction) -> None:
+@pytest.mark.timed
+async def test_the_service_sees_the_connection_close_at_once(
+    service: LambdaService, function: LambdaFunction, runs: int
+) -> None:
     seen, returned = [], []
-    for _ in range(RUNS):
+    for _ in range(runs):
         before = len(service.invocations)
         call = asyncio.ensure_future(function.call({"seconds": 0.3, "answer": "done"}))
         invocation = (await service.begun(before + 1))[-1]
@@ -73,13 +76,14 @@ async def test_the_service_sees_the_connection_close_at_once(service: LambdaServ
     assert max(*seen, *returned) < 1
 
 
-async def test_a_connection_by_tls_closes_as_quickly(tmp_path: Path) -> None:
+@pytest.mark.timed
+async def test_a_connection_by_tls_closes_as_quickly(tmp_path: Path, runs: int) -> None:
     """TLS has words for the end of a connection: nobody waits for them."""
     async with called_service(tmp_path, certificate=make_certificate(tmp_path)) as service:
         function = LambdaFunction("answer", concurrency=1)
         assert (await function.call({"answer": 1})).body == b"1"
         seen = []
-        for count in range(2, 12):
+        for count in range(2, 2 + runs):
             call = asyncio.ensure_future(function.call({"seconds": 0.3}))
             invocation = (await service.begun(count))[-1]
             await invocation.begun.wait()
@@ -132,7 +136,7 @@ async def test_cancels_at_any_moment_leave_no_doubt(service: LambdaService, func
 
 async def test_a_cancel_as_the_answer_arrives_has_one_outcome(service: LambdaService, function: LambdaFunction) -> None:
     outcomes = []
-    for index in range(RUNS):
+    for index in range(RACES_AT_THE_END):
         before = len(service.invocations)
         call = asyncio.ensure_future(function.call({"seconds": 0.01, "answer": index}))
         invocation = (await service.begun(before + 1))[-1]
@@ -144,7 +148,7 @@ async def test_a_cancel_as_the_answer_arrives_has_one_outcome(service: LambdaSer
         assert answer is None or answer.body == str(index).encode()
         assert call.cancelled() is (answer is None)
         outcomes.append(answer is not None)
-    print(f"cancels as the answer arrives: {sum(outcomes)} answers, {RUNS - sum(outcomes)} cancels")
+    print(f"cancels as the answer arrives: {sum(outcomes)} answers, {outcomes.count(False)} cancels")
     assert (await function.call({"answer": "next"})).body == b'"next"', "the turn of each call was given back"
 
 

@@ -65,7 +65,7 @@ async def test_an_arn_tells_the_region(service: LambdaService) -> None:
 async def test_the_result_of_the_agent_comes_back(function: LambdaFunction) -> None:
     answer = await function.call({"answer": RESULT.model_dump(mode="json", exclude_defaults=True)})
 
-    assert RemoteResult.model_validate_json(function.result_in(answer)) == RESULT
+    assert function.result_in(answer) == RESULT
 
 
 @pytest.mark.parametrize(

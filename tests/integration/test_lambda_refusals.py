@@ -10,10 +10,10 @@ from certificates import make_certificate
 from lambda_calls import aws_environment, called_service
 from lambda_service import LambdaService
 
-import devserver
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.service import CallLostError
+from ports import find_free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -29,15 +29,18 @@ def function(service: LambdaService) -> LambdaFunction:
     return LambdaFunction("answer", concurrency=8)
 
 
-async def test_throttled_calls_say_how_long_to_wait(service: LambdaService, function: LambdaFunction) -> None:
-    headers = {"Retry-After": "7"}
+@pytest.mark.parametrize(("retry_after", "wait_seconds"), [("7", 7), ("99999999", 600), ("soon", None)])
+async def test_throttled_calls_say_how_long_to_wait(
+    service: LambdaService, function: LambdaFunction, retry_after: str, wait_seconds: float | None
+) -> None:
+    headers = {"Retry-After": retry_after}
     service.refuse_next(429, "TooManyRequestsException", "Rate Exceeded.", headers, Reason="CallerRateLimitExceeded")
     before = len(service.arrivals), len(service.invocations)
 
     with pytest.raises(ThrottledError, match=r"Rate Exceeded\. \(CallerRateLimitExceeded\)") as caught:
         await function.call({"answer": 1})
 
-    assert caught.value.wait_seconds == 7
+    assert caught.value.wait_seconds == wait_seconds
     assert (len(service.arrivals), len(service.invocations)) == (before[0] + 1, before[1]), "sent once"
 
 
@@ -137,7 +140,7 @@ async def test_a_connection_that_breaks_may_have_begun_the_function(
 
 
 async def test_a_service_that_is_not_there_has_begun_nothing(service: LambdaService) -> None:
-    url = f"http://127.0.0.1:{devserver.free_port()}"
+    url = f"http://127.0.0.1:{find_free_port()}"
     told = f"lambda answer cannot be reached at {url}"
     with (
         aws_environment(**{**service.environ, "AWS_ENDPOINT_URL_LAMBDA": url}),

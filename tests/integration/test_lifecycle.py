@@ -141,6 +141,7 @@ async def test_a_job_paused_before_it_was_planned_renders_nothing(farm: Farm) ->
     assert sorted(farm.ledger.started) == [0, 1, 2]
 
 
+@pytest.mark.timed
 async def test_cancel_leaves_no_process_within_a_second(farm: Farm, capsys: pytest.CaptureFixture[str]) -> None:
     job = await farm.started(chunks=8, running=4)
     pids = farm.ledger.pids

@@ -55,9 +55,10 @@ async def test_now_loses_no_chunk_that_a_span_has_published(farm: Farm) -> None:
 
 
 async def test_a_try_that_fails_before_it_hears_of_the_stop_is_one_failed_try_and_no_failed_chunk(
-    bare: Farm, monkeypatch: pytest.MonkeyPatch
+    bare_without_push: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Temporal retries nothing of what it was told to cancel: the failure is all that the job hears."""
+    bare = bare_without_push
     monkeypatch.setattr("worker._HEARTBEAT_THROTTLE", timedelta(seconds=6))
     options = ("--fail-times", "1", "--gate", str(bare.gate))
     retry = Retry(attempts=2, initial_seconds=60)

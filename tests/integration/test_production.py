@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SLOW_HEARTBEATS = ROOT / "tests" / "support" / "slow_heartbeats.py"
 
 # Processes belong to the loop that started them.
-pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.integration, pytest.mark.farm, pytest.mark.asyncio(loop_scope="module")]
 
 # The first run builds servers.
 TIMEOUT = 900
@@ -85,7 +85,7 @@ async def test_a_cancel_is_pushed_to_the_worker(
 @pytest.mark.timeout(TIMEOUT)
 async def test_the_lifecycle_tests_pass_on_it(production: ProductionFarm) -> None:
     process = await asyncio.create_subprocess_exec(
-        *devserver.ending_with_parent([sys.executable, "-m", "pytest", "-q", "tests/integration/test_lifecycle.py"]),
+        *devserver.end_with_parent([sys.executable, "-m", "pytest", "-q", "tests/integration/test_lifecycle.py"]),
         env={**os.environ, "LONGTAKE_TEST_SERVER": production.address},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

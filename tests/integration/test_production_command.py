@@ -20,7 +20,7 @@ from longtake.client import connect
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.farm, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def ports() -> dict[str, str]:
 @asynccontextmanager
 async def command(folder: Path, ports: dict[str, str], *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *devserver.ending_with_parent([sys.executable, "-m", "deploy.production", "--folder", str(folder), *options]),
+        *devserver.end_with_parent([sys.executable, "-m", "deploy.production", "--folder", str(folder), *options]),
         env={**os.environ, **ports},
         cwd=ROOT,
         stdin=asyncio.subprocess.DEVNULL,

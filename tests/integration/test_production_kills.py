@@ -5,7 +5,7 @@ from mishaps import VICTIMS, Mishaps
 from production import production_farm
 
 # The first run builds servers.
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.farm, pytest.mark.timeout(900)]
 
 
 async def test_forty_chunks_are_completed_whatever_is_killed(capsys: pytest.CaptureFixture[str]) -> None:

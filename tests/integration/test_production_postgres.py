@@ -17,7 +17,7 @@ from deploy.production.postgres import Cluster, find_postgres, postgres_environm
 from deploy.production.programs import TEMPORAL_SQL_TOOL
 from deploy.production.settings import ROOT, free_port
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.farm]
 
 COMMAND = ["postgres", "-c", f"config_file={ROOT / 'deploy' / 'postgres' / 'postgresql.conf'}"]
 

@@ -24,15 +24,15 @@ from activities.remote.call_records import CallRecords, RemoteHost
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.protocol import RemoteOutcome
 from activities.remote.service import Service
-from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake import FrameRange, RenderJobSpec, Timeouts
 from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend
 from longtake.models.messages import JobRef
 from longtake.stores.directory import DirectoryStore
+from longtake.stores.job_records import chunk_key
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
-RUNS = 30
 RACES = 20
 
 
@@ -151,12 +151,15 @@ async def abort(scene: Scene, job: OpenJob, ledger: Ledger, chunk: int) -> tuple
     return closed, gone, attempt.stop.seconds
 
 
-async def test_a_cancel_closes_the_connection_at_once_and_ends_the_tree_within_two_seconds(scene: Scene) -> None:
+@pytest.mark.timed
+async def test_a_cancel_closes_the_connection_at_once_and_ends_the_tree_within_two_seconds(
+    scene: Scene, runs: int
+) -> None:
     job, ledger = scene.job("--gate", str(scene.folder / "never"))
 
-    runs = [await abort(scene, job, ledger, chunk) for chunk in range(RUNS)]
+    seconds = [await abort(scene, job, ledger, chunk) for chunk in range(runs)]
 
-    closed, gone, confirmed = (Figures.of(times) for times in zip(*runs, strict=True))
+    closed, gone, confirmed = (Figures.of(times) for times in zip(*seconds, strict=True))
     print(f"\n{scene.kind}: from the worker's notice to the connection closed at the service: {closed}")
     print(f"{scene.kind}: to no process left: {gone}")
     print(f"{scene.kind}: to the confirmation: {confirmed}")

@@ -11,8 +11,8 @@ import pytest
 from agent_edges import EDGES, Edge, cloud_run_edge, lambda_edge
 from agent_jobs import AgentJobs, carriers, last_word
 from farm import eventually
-from minio import Minio
 from proxy import Proxy
+from s3_server import S3Server
 from s3_stores import bucket_store
 
 from activities.remote.protocol import RemoteOutcome
@@ -132,10 +132,10 @@ async def test_an_instance_that_is_killed_leaves_no_process(local: AgentJobs, tm
         assert job.calls().result(order.attempt) is None
 
 
-async def test_a_store_that_is_away_for_a_while_costs_no_render(minio: Minio, tmp_path: Path) -> None:
-    jobs = AgentJobs(bucket_store(minio, tmp_path / "worker-scratch"), tmp_path / "notes")
-    async with Proxy(minio.url.removeprefix("http://")) as proxy:
-        environ = {**minio.environment, **jobs.environ, "AWS_ENDPOINT_URL_S3": f"http://{proxy.address}"}
+async def test_a_store_that_is_away_for_a_while_costs_no_render(s3_server: S3Server, tmp_path: Path) -> None:
+    jobs = AgentJobs(bucket_store(s3_server, tmp_path / "worker-scratch"), tmp_path / "notes")
+    async with Proxy(s3_server.url.removeprefix("http://")) as proxy:
+        environ = {**s3_server.environment, **jobs.environ, "AWS_ENDPOINT_URL_S3": f"http://{proxy.address}"}
         async with cloud_run_edge(tmp_path, environ) as edge:
             job = jobs.texts("--gate", "NOTES/gate")
             order, calls = job.order(), job.calls()

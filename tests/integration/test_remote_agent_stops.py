@@ -17,7 +17,6 @@ from longtake.stores.directory import DirectoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
-RUNS = 30
 AT_ONCE = 3
 
 # How many of each tree's processes say that they stand; some forget their environment, lead sessions, ignore TERM.
@@ -32,8 +31,10 @@ def local(tmp_path: Path) -> AgentJobs:
     return AgentJobs(DirectoryStore(tmp_path / "store"), tmp_path / "notes")
 
 
-async def test_a_tree_is_gone_soon_after_the_order_to_stop(jobs: AgentJobs, edge: Edge) -> None:
-    kinds = [kind for _ in range(RUNS) for kind in TREES][:RUNS]
+@pytest.mark.timed
+@pytest.mark.parametrize("times", [1, pytest.param(6, marks=pytest.mark.chaos)])
+async def test_a_tree_is_gone_soon_after_the_order_to_stop(jobs: AgentJobs, edge: Edge, times: int) -> None:
+    kinds = [*TREES] * times
     gone, told = [], []
 
     async def stopped(kind: str) -> None:
@@ -51,7 +52,7 @@ async def test_a_tree_is_gone_soon_after_the_order_to_stop(jobs: AgentJobs, edge
         assert (result.outcome, result.survivors) == (RemoteOutcome.STOPPED, 0)
         assert edge.result(await call) == result
 
-    for first in range(0, RUNS, AT_ONCE):
+    for first in range(0, len(kinds), AT_ONCE):
         await asyncio.gather(*(stopped(kind) for kind in kinds[first : first + AT_ONCE]))
     kind_of_store = "directory" if jobs.store.is_local else "bucket"
     print(f"{edge.name}, {kind_of_store}: order to stop to no process left: {Figures.of(gone)}")
@@ -74,6 +75,7 @@ async def begun_and_hung_up(edge: Edge, job: AgentJob, order: RemoteOrder) -> fl
     return time.monotonic()
 
 
+@pytest.mark.timed
 async def test_a_caller_that_hangs_up_and_says_stop_is_heard_at_once(local: AgentJobs, tmp_path: Path) -> None:
     async with orphaning(local, tmp_path) as edge:
         took = []
@@ -90,6 +92,7 @@ async def test_a_caller_that_hangs_up_and_says_stop_is_heard_at_once(local: Agen
     assert Figures.of(took).p50 < 0.6
 
 
+@pytest.mark.timed
 async def test_a_caller_that_only_hangs_up_is_waited_for_and_then_nobody_pays(local: AgentJobs, tmp_path: Path) -> None:
     async with orphaning(local, tmp_path) as edge:
         job = local.images("--gate", "NOTES/gate", "--gate-at", "5")

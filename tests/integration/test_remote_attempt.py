@@ -145,7 +145,7 @@ async def test_only_a_dead_agent_fails_the_try_and_is_billed_and_buried(
         await trying.sidecar()
 
     assert remote.calls.is_stopped("a-1")
-    assert 0.1 < (await trying.attempt.bill()).seconds < 1
+    assert 0.1 < (await trying.attempt.bill()).seconds < 10
     # Nobody waits for it again.
     assert (await remote.attempt("a-2").sidecar()).attempt == "a-2"
 

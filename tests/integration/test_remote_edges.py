@@ -22,7 +22,7 @@ from activities.backends.backend import RenderWatcher
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteCall
-from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake import JobState, JobStatus, Retry
 from longtake.chunks import Chunk
 from longtake.models.backends import BackendKind
@@ -30,6 +30,7 @@ from longtake.models.messages import SpanOrder, SpanReport
 from longtake.models.status import PauseMode, RemoteStop
 from longtake.names import RENDER_SPAN, render_queue
 from longtake.stores.factory import open_store
+from longtake.stores.job_records import chunk_key
 
 pytestmark = pytest.mark.integration
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from farm import Farm, serving
 from films import frame_digests, lossless_job
-from minio import Minio
 from remote_farm import services
+from s3_server import S3Server
 
 from longtake import JobState, load_job
 from longtake.models.backends import BackendKind
@@ -34,11 +34,14 @@ def job_file(bare: Farm) -> Path:
 @pytest.mark.parametrize("kind", list(BackendKind))
 @pytest.mark.parametrize("where", ["directory", "bucket"])
 async def test_one_job_file_makes_one_film_on_every_backend_and_in_every_store(
-    bare: Farm, job_file: Path, ffmpeg: str, tmp_path: Path, minio: Minio, kind: BackendKind, where: str
+    bare: Farm, job_file: Path, ffmpeg: str, tmp_path: Path, s3_server: S3Server, kind: BackendKind, where: str
 ) -> None:
-    url = f"s3://{minio.bucket()}/{secrets.token_hex(4)}" if where == "bucket" else str(bare.store)
+    url = f"s3://{s3_server.bucket()}/{secrets.token_hex(4)}" if where == "bucket" else str(bare.store)
     chosen = {"backend": kind.value, **({"store": url} if where == "bucket" else {})}
-    async with services(kind, (url,), tmp_path, minio=minio) as running, serving(bare.client, running.settings(bare)):
+    async with (
+        services(kind, (url,), tmp_path, s3_server=s3_server) as running,
+        serving(bare.client, running.settings(bare)),
+    ):
         status = await bare.run(load_job(job_file, chosen))
         assert status.state is JobState.COMPLETED, status.error
         films = open_store(url, scratch=tmp_path / "look")

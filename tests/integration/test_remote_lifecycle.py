@@ -57,7 +57,7 @@ async def test_a_cancel_says_that_all_remote_work_has_stopped(bare: Farm, serve:
         assert not any(map(alive, tree(bare)))
         stops = status.remote_stops
         assert (stops.confirmed, stops.unconfirmed_count, stops.unconfirmed) == (4, 0, ())
-        assert 0 < stops.slowest_seconds < 5
+        assert 0 < stops.slowest_seconds < 20
         assert stops.where.startswith("lambda longtake-render" if kind is BackendKind.LAMBDA else "cloud run 127.0.0.1")
         assert status.metrics.billed_seconds > 0
 
@@ -96,7 +96,7 @@ async def test_a_stop_that_no_agent_confirms_names_its_deadline(bare: Farm, serv
         assert status.remote_stops.confirmed == 0
         (stop,) = status.remote_stops.unconfirmed
         assert stop.chunk == 0
-        assert 9 < stop.seconds < 20
+        assert 9 < stop.seconds < 60
         assert stop.ends_at is not None
 
 
@@ -159,7 +159,10 @@ async def test_a_crashed_function_is_a_failed_try_and_the_next_one_succeeds(bare
 
 
 async def test_a_function_that_times_out_says_what_to_change(bare: Farm, serve: Serve) -> None:
-    async with serve(BackendKind.LAMBDA, timeout=3, LONGTAKE_MARGIN_SECONDS="0"):
+    async with serve(BackendKind.LAMBDA, timeout=3) as running:
+        assert running.function is not None
+        # An agent that knows its deadline ends its render before that.
+        running.function.deadline_error_seconds = 60
         status = await bare.run(gated(bare, BackendKind.LAMBDA, chunks=1, retry=Retry(attempts=1)))
 
     assert status.state is JobState.FAILED

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from agent_edges import Edge, cloud_run_edge, lambda_edge, refused
 from agent_jobs import SECRET, AgentJobs, signed, signed_text
-from minio import Minio
+from s3_server import S3Server
 
 from activities.errors import AttemptError
-from activities.remote.protocol import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome, RemoteResult
+from activities.remote.protocol import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome
 from activities.remote.service import CallLostError, ServiceAnswer
 from longtake.stores.directory import DirectoryStore
 
@@ -52,7 +52,7 @@ async def test_what_no_worker_has_signed_is_refused_and_leaves_nothing(jobs: Age
 async def test_an_order_runs_once_whoever_sends_it_again(jobs: AgentJobs, edge: Edge) -> None:
     job = jobs.texts("--exit", "3")
     payload = signed(order := job.order())
-    first = RemoteResult.model_validate_json(edge.service.result_in(await edge.service.call(payload)))
+    first = edge.service.result_in(await edge.service.call(payload))
     assert first.outcome is RemoteOutcome.FAILED
     before = job.everything()
 
@@ -84,12 +84,12 @@ def outcome_of(edge: Edge, answer: ServiceAnswer | BaseException) -> RemoteOutco
         return None
 
 
-async def test_an_order_is_refused_after_a_restart_too(jobs: AgentJobs, minio: Minio, tmp_path: Path) -> None:
+async def test_an_order_is_refused_after_a_restart_too(jobs: AgentJobs, s3_server: S3Server, tmp_path: Path) -> None:
     job = jobs.texts()
     payload = signed(job.order())
     for attempt in range(3):
         make = lambda_edge if attempt == 2 else cloud_run_edge
-        async with make(tmp_path, jobs.environ, minio) as edge:
+        async with make(tmp_path, jobs.environ, s3_server) as edge:
             if attempt == 0:
                 assert (await edge.service.call(payload)).status == 200
             else:
@@ -108,7 +108,7 @@ async def test_a_job_that_is_not_the_signed_one_is_refused(jobs: AgentJobs, edge
     assert job.everything() == before
 
 
-async def test_nothing_secret_gets_out(jobs: AgentJobs, edge: Edge, minio: Minio) -> None:
+async def test_nothing_secret_gets_out(jobs: AgentJobs, edge: Edge, s3_server: S3Server) -> None:
     """Neither to renders, nor into answers, records, logs."""
     job = jobs.accept(command=("sh", "-c", "env > {output}; env; cat /proc/$PPID/environ; exit 0"))
     failing = jobs.accept(command=("sh", "-c", "env; cat {output}"))
@@ -117,15 +117,21 @@ async def test_nothing_secret_gets_out(jobs: AgentJobs, edge: Edge, minio: Minio
     answers += [await edge.service.call({**signed(job.order()), "signature": "00" * 32})]
     for each in (job, failing):
         for location in each.everything():
-            assert_holds_no_secret(jobs.store.read(location), minio, location)
+            assert_holds_no_secret(jobs.store.read(location), s3_server, location)
     for answer in answers:
-        assert_holds_no_secret(answer.body, minio, "an answer")
-    assert_holds_no_secret(edge.log.encode(), minio, "the agent's log")
+        assert_holds_no_secret(answer.body, s3_server, "an answer")
+    assert_holds_no_secret(edge.log.encode(), s3_server, "the agent's log")
     assert b"LONGTAKE_ATTEMPT" in job.published()
 
 
-def assert_holds_no_secret(content: bytes, minio: Minio, what: str) -> None:
-    for secret in (SECRET, minio.secret_key, minio.access_key, "LONGTAKE_REMOTE_SECRET", "AWS_SECRET_ACCESS_KEY"):
+def assert_holds_no_secret(content: bytes, s3_server: S3Server, what: str) -> None:
+    for secret in (
+        SECRET,
+        s3_server.secret_key,
+        s3_server.access_key,
+        "LONGTAKE_REMOTE_SECRET",
+        "AWS_SECRET_ACCESS_KEY",
+    ):
         assert secret.encode() not in content, what
 
 

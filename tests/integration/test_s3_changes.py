@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from minio import Minio
 from s3_faults import Spoil
 from s3_scene import LARGE, SMALL, Scene, s3_scene
+from s3_server import S3Server
 from s3_stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.stores.store import StoreError
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def scene(minio: Minio, tmp_path: Path) -> Iterator[Scene]:
-    with s3_scene(minio, tmp_path) as offered:
+def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[Scene]:
+    with s3_scene(s3_server, tmp_path) as offered:
         yield offered
 
 
@@ -127,7 +127,7 @@ def path(location: str) -> str:
 
 def test_a_stop_ends_an_upload_and_leaves_nothing(scene: Scene) -> None:
     stop = threading.Event()
-    store = bucket_store(scene.minio, scene.folder, url=scene.store.url, endpoint=scene.way.url, stop=stop)
+    store = bucket_store(scene.s3_server, scene.folder, url=scene.store.url, endpoint=scene.way.url, stop=stop)
     scene.way.before = lambda name: stop.set() if "partNumber=1" in name else None
     # What takes away what was begun is done after the stop, and tried again too.
     abort = scene.way.spoil(Spoil.ERROR, "DELETE .*uploadId", times=2)

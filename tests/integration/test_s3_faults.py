@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from minio import Minio
 from s3_faults import Spoil
 from s3_scene import CONTENTS, LARGE, SMALL, Scene, s3_scene
+from s3_server import S3Server
 
 from longtake.stores.store import StoreError
 
@@ -29,8 +29,8 @@ sizes = pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 
 
 @pytest.fixture
-def scene(minio: Minio, tmp_path: Path) -> Iterator[Scene]:
-    with s3_scene(minio, tmp_path) as offered:
+def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[Scene]:
+    with s3_scene(s3_server, tmp_path) as offered:
         yield offered
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from memory import Memory
-from minio import Minio
+from s3_server import S3Server
 from s3_stores import bucket_store
 
 pytestmark = pytest.mark.integration
@@ -14,8 +14,8 @@ SIZE = 256 << 20
 MOST_GROWTH = 64 << 20
 
 
-def test_a_large_file_takes_little_memory(minio: Minio, tmp_path: Path) -> None:
-    store = bucket_store(minio, tmp_path)
+def test_a_large_file_takes_little_memory(s3_server: S3Server, tmp_path: Path) -> None:
+    store = bucket_store(s3_server, tmp_path)
     # What is made at a first call only is no growth.
     store.create(store.locate("first"), b"")
     film, copy, home = store.locate("film.mov"), store.locate("copy.mov"), tmp_path / "home.mov"

@@ -8,23 +8,23 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.compat import get_current_datetime
-from minio import Minio
 from s3_faults import Spoil
 from s3_scene import LARGE, LITTLE_PATIENCE, SMALL, Scene, s3_scene
+from s3_server import S3Server
 from s3_stores import SMALL_PART_BYTES, bucket_store
 
-import devserver
 from longtake.errors import BadJobError
 from longtake.stores.factory import open_store
 from longtake.stores.s3 import S3Store, connect
 from longtake.stores.store import StoreError
+from ports import find_free_port
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def scene(minio: Minio, tmp_path: Path) -> Iterator[Scene]:
-    with s3_scene(minio, tmp_path) as offered:
+def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[Scene]:
+    with s3_scene(s3_server, tmp_path) as offered:
         yield offered
 
 
@@ -53,7 +53,7 @@ def asks(store: S3Store, folder: Path) -> list[Callable[[], object]]:
 
 
 def test_a_wrong_secret_key_is_said_to_be_one(scene: Scene) -> None:
-    store = bucket_store(scene.minio, scene.folder, url=scene.store.url, secret_key="not-the-secret-key")
+    store = bucket_store(scene.s3_server, scene.folder, url=scene.store.url, secret_key="not-the-secret-key")
     for ask in asks(store, scene.folder):
         with pytest.raises(StoreError) as raised:
             ask()
@@ -64,7 +64,7 @@ def test_a_wrong_secret_key_is_said_to_be_one(scene: Scene) -> None:
 
 
 def test_a_bucket_that_is_not_there_is_said_not_to_be(scene: Scene) -> None:
-    store = bucket_store(scene.minio, scene.folder, url="s3://no-such-bucket/job")
+    store = bucket_store(scene.s3_server, scene.folder, url="s3://no-such-bucket/job")
     for ask in asks(store, scene.folder)[1:]:
         with pytest.raises(OSError, match=r".+") as raised:
             ask()
@@ -83,7 +83,9 @@ def restricted(scene: Scene, *denied: str, below: str = "*") -> S3Store:
         {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]},
         {"Effect": "Deny", "Action": list(denied), "Resource": where},
     ]
-    return bucket_store(scene.minio, scene.folder, url=scene.store.url, session=scene.minio.session(policy=statements))
+    return bucket_store(
+        scene.s3_server, scene.folder, url=scene.store.url, session=scene.s3_server.session(policy=statements)
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_expired_credentials_are_read_anew_once(scene: Scene) -> None:
     def renew() -> "object":
         renewals.append(1)
         return connect(
-            boto3.Session(scene.minio.access_key, scene.minio.secret_key, region_name="us-east-1"),
+            boto3.Session(scene.s3_server.access_key, scene.s3_server.secret_key, region_name="us-east-1"),
             endpoint_url=scene.way.url,
         )
 
@@ -171,7 +173,7 @@ def test_credentials_that_stay_expired_are_said_to_be(scene: Scene) -> None:
 def test_a_host_without_credentials_is_told_what_to_do(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name, value in scene.minio.environment.items():
+    for name, value in scene.s3_server.environment.items():
         monkeypatch.delenv(name, raising=False) if "KEY" in name else monkeypatch.setenv(name, value)
     store = open_store(scene.store.url, scratch=tmp_path)
     with pytest.raises(StoreError) as raised:
@@ -180,8 +182,8 @@ def test_a_host_without_credentials_is_told_what_to_do(
 
 
 def test_a_store_that_is_away_is_waited_for_and_said_to_be(scene: Scene) -> None:
-    url = f"http://127.0.0.1:{devserver.free_port()}"
-    store = bucket_store(scene.minio, scene.folder, url=scene.store.url, endpoint=url, patience=LITTLE_PATIENCE)
+    url = f"http://127.0.0.1:{find_free_port()}"
+    store = bucket_store(scene.s3_server, scene.folder, url=scene.store.url, endpoint=url, patience=LITTLE_PATIENCE)
     for ask in asks(store, scene.folder):
         with pytest.raises(StoreError) as raised:
             ask()
@@ -190,11 +192,11 @@ def test_a_store_that_is_away_is_waited_for_and_said_to_be(scene: Scene) -> None
 
 
 def test_a_store_opens_by_the_settings_of_the_host(
-    minio: Minio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name, value in minio.environment.items():
+    for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    store = open_store(f"s3://{minio.bucket('stores')}/opened/", scratch=tmp_path)
+    store = open_store(f"s3://{s3_server.bucket('stores')}/opened/", scratch=tmp_path)
     assert store.url == "s3://stores/opened"
     assert not store.is_local
     assert store.create(store.locate("a b"), b"x")
@@ -222,7 +224,7 @@ def test_a_url_that_names_no_bucket_is_a_bad_job(url: str, tmp_path: Path) -> No
 
 
 def test_uploads_that_were_left_are_aborted_with_their_folder(scene: Scene) -> None:
-    client = scene.minio.client()
+    client = scene.s3_server.client()
     bucket, _, prefix = scene.store.url.removeprefix("s3://").partition("/")
     keys = [f"{prefix}/job/film.mov", f"{prefix}/job/deep/film.mov", f"{prefix}/job2/film.mov"]
     begun = {key: client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"] for key in keys}

@@ -49,6 +49,19 @@ def test_every_target_in_help_exists() -> None:
     assert missing == {}
 
 
+def test_the_demo_installs_a_server_and_no_linters() -> None:
+    planned = make("--dry-run", "--always-make", "demo").stdout
+
+    assert "-e '.[worker,dev-server]'" in planned
+    assert "[dev]" not in planned
+
+
+def test_ci_runs_all_tests_and_make_test_needs_no_go() -> None:
+    assert "make lint test test-farm" in (ROOT / ".ci" / "run").read_text()
+    assert "deploy.production" not in make("--dry-run", "--always-make", "test").stdout
+    assert "deploy.production --install" in make("--dry-run", "--always-make", "test-farm").stdout
+
+
 def test_constraints_are_exact_and_name_no_index() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert "://" not in line

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from minio import Minio
+from s3_server import S3Server
 from s3_stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.stores.directory import DirectoryStore
@@ -184,12 +184,12 @@ def test_removing_a_folder_removes_what_this_host_holds_for_it(any_store: Store)
     assert any_store.stat(where) is None
 
 
-def test_a_store_inside_a_store_sees_its_own_files_only(any_store: Store, tmp_path: Path, minio: Minio) -> None:
+def test_a_store_inside_a_store_sees_its_own_files_only(any_store: Store, tmp_path: Path, s3_server: S3Server) -> None:
     inner: Store
     if any_store.is_local:
         inner = DirectoryStore(tmp_path / "store" / "inner")
     else:
-        inner = bucket_store(minio, tmp_path / "scratch", url=f"{any_store.url}/inner")
+        inner = bucket_store(s3_server, tmp_path / "scratch", url=f"{any_store.url}/inner")
     any_store.create(any_store.locate("outer.txt"), b"outer")
     inner.create(inner.locate("inner.txt"), b"inner")
     assert inner.names(inner.url) == ["inner.txt"]

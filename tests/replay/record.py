@@ -14,6 +14,8 @@ import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from ports import find_free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
@@ -142,7 +144,7 @@ async def record() -> None:
     base = Path(tempfile.gettempdir()) / "longtake-recording"
     shutil.rmtree(base, ignore_errors=True)
     program = await asyncio.to_thread(devserver.find_temporal, print)
-    address = f"127.0.0.1:{devserver.free_port()}"
+    address = f"127.0.0.1:{find_free_port()}"
     base.mkdir()
     server = await devserver.start_dev_server(
         program, database=None, address=address, ui_port=None, log=base / "temporal.log", say=print

@@ -13,7 +13,7 @@ from agent_process import CloudRunProcess, cloud_run_process
 from lambda_calls import aws_environment
 from lambda_functions import Function
 from lambda_service import lambda_service
-from minio import Minio
+from s3_server import S3Server
 
 from activities.errors import AttemptError
 from activities.remote.aws_lambda import LambdaFunction
@@ -40,7 +40,7 @@ class Edge:
         return self.result(await asyncio.wait_for(self.call(order), 90))
 
     def result(self, answer: ServiceAnswer) -> RemoteResult:
-        return RemoteResult.model_validate_json(self.service.result_in(answer))
+        return self.service.result_in(answer)
 
     @property
     def log(self) -> str:
@@ -52,21 +52,25 @@ class Edge:
 
 
 @asynccontextmanager
-async def cloud_run_edge(folder: Path, environ: Mapping[str, str], minio: Minio | None = None) -> AsyncIterator[Edge]:
+async def cloud_run_edge(
+    folder: Path, environ: Mapping[str, str], s3_server: S3Server | None = None
+) -> AsyncIterator[Edge]:
     """Run the app; with what it takes to use the bucket store, where there is one."""
-    async with cloud_run_process(folder, {**(minio.environment if minio else {}), **environ}) as app:
+    async with cloud_run_process(folder, {**(s3_server.environment if s3_server else {}), **environ}) as app:
         yield Edge("cloud run", CloudRunService(app.url, concurrency=16), app=app)
 
 
 @asynccontextmanager
 async def lambda_edge(
-    folder: Path, environ: Mapping[str, str], minio: Minio | None = None, *, timeout: float = 120.0
+    folder: Path, environ: Mapping[str, str], s3_server: S3Server | None = None, *, timeout: float = 120.0
 ) -> AsyncIterator[Edge]:
     """Deploy the handler as a function."""
     # AWS's variables are one set for all of its services.
-    access_key, secret_key = (minio.access_key, minio.secret_key) if minio else ("AKIDEXAMPLE", "a-secret-of-the-tests")
+    access_key, secret_key = (
+        (s3_server.access_key, s3_server.secret_key) if s3_server else ("AKIDEXAMPLE", "a-secret-of-the-tests")
+    )
     async with lambda_service(folder, access_key=access_key, secret_key=secret_key) as service:
-        env = {**({"AWS_ENDPOINT_URL_S3": minio.url} if minio else {}), **environ}
+        env = {**({"AWS_ENDPOINT_URL_S3": s3_server.url} if s3_server else {}), **environ}
         function = service.add_function("render", HANDLER, timeout=timeout, env=env)
         with aws_environment(**service.environ):
             yield Edge("lambda", LambdaFunction("render", concurrency=16), function=function)

@@ -15,9 +15,10 @@ from processtable import carrying
 
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteOrder, RemoteResult, SignedOrder, sign
-from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake import FrameRange, RenderJobSpec, Retry, Timeouts
 from longtake.models.messages import JobRef
+from longtake.stores.job_records import chunk_key
 from longtake.stores.store import Store
 
 SECRET = "a secret that workers and agents share"

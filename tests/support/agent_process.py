@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import devserver
+from ports import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,11 +48,11 @@ async def cloud_run_process(
     folder: Path, environ: Mapping[str, str], *, port: int | None = None
 ) -> AsyncIterator[CloudRunProcess]:
     """Run the app until the block ends; nothing but these variables is in its environment."""
-    port = port or devserver.free_port()
+    port = port or find_free_port()
     log = folder / f"cloud-run-{os.urandom(4).hex()}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *devserver.ending_with_parent([sys.executable, "-m", "agent.cloud_run"]),
+            *devserver.end_with_parent([sys.executable, "-m", "agent.cloud_run"]),
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 from temporalio.client import Client
+from temporalio.worker import Worker
 
 from activities.processes.supervisor import Supervisor
 from activities.settings import WorkerSettings
@@ -35,6 +36,11 @@ async def serving(client: Client, settings: WorkerSettings, *, search_attributes
         for worker in build_workers(client, settings, supervisor, search_attributes=search_attributes):
             await stack.enter_async_context(worker)
         yield
+
+
+def workers_of(client: Client, settings: WorkerSettings) -> list[Worker]:
+    """Return the workers of a process that is not run: what they offer can be looked at."""
+    return build_workers(client, settings, Supervisor(), search_attributes=True)
 
 
 def alive(pid: int) -> bool:

@@ -22,11 +22,11 @@ class Watcher:
         self.heard: list[Progress] = []
         self.news = asyncio.Event()
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         self.told.append(order)
         self.news.set()
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self.heard.append(progress)
         self.news.set()
 

@@ -88,8 +88,18 @@ def function_error(kind: str, message: str) -> Outcome:
 class Environment:
     """Runs one invocation at a time; dies with the first one that times out or crashes."""
 
-    def __init__(self, name: str, handler: str, arn: str, timeout: float, memory_mb: int, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        handler: str,
+        arn: str,
+        timeout: float,
+        memory_mb: int,
+        folder: Path,
+        deadline_error_seconds: float = 0.0,
+    ) -> None:
         self._name, self._handler, self._arn, self._timeout, self._memory_mb = name, handler, arn, timeout, memory_mb
+        self._told_timeout = timeout + deadline_error_seconds
         self._folder = folder
         self._inbox: asyncio.Queue[Invocation] = asyncio.Queue()
         self._result: asyncio.Future[Outcome] | None = None
@@ -114,7 +124,7 @@ class Environment:
         await self._api.start()
         with (self._folder / "log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *devserver.ending_with_parent([sys.executable, "-m", "awslambdaric", self._handler]),
+                *devserver.end_with_parent([sys.executable, "-m", "awslambdaric", self._handler]),
                 cwd=ROOT,
                 env={
                     "PATH": os.environ["PATH"],
@@ -228,7 +238,7 @@ class Environment:
             invocation.payload,
             {
                 "Lambda-Runtime-Aws-Request-Id": invocation.id,
-                "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self._timeout) * 1000)),
+                "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self._told_timeout) * 1000)),
                 "Lambda-Runtime-Invoked-Function-Arn": self._arn,
                 "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{invocation.id.replace('-', '')[:24]}",
             },

@@ -24,6 +24,8 @@ class Function:
     environments: list[Environment] = field(default_factory=list)
     running: set[Environment] = field(default_factory=set)
     invocations: list[Invocation] = field(default_factory=list)
+    # How much later than its end the deadline is that the function is told: a clock that is wrong.
+    deadline_error_seconds: float = 0.0
     # Of how many at once it was seen running.
     most_running: int = 0
 

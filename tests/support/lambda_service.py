@@ -158,7 +158,7 @@ class LambdaService:
                 return environment
         folder = self._folder / f"{function.name}-{next(self._numbers)}"
         shape = (function.handler, function.arn, function.timeout, function.memory_mb)
-        environment = Environment(function.name, *shape, folder)
+        environment = Environment(function.name, *shape, folder, function.deadline_error_seconds)
         function.environments.append(environment)
         return environment
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import itertools
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,10 +27,15 @@ class MetadataServer:
     Requests without the header `Metadata-Flavor: Google` or without an audience get none, as on Google Cloud.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._server = HttpServer(self._answer)
+    def __init__(self, folder: Path, *, tls: bool = False) -> None:
         self._numbers = itertools.count(1)
         self._certificate = make_certificate(folder)
+        context = None
+        if tls:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(self._certificate.certificate, self._certificate.key)
+        self._server = HttpServer(self._answer, tls=context)
+        self._scheme = "https" if tls else "http"
         self._key_file = folder / "service-account.json"
         # How long the next tokens last.
         self.lifetime_seconds = 3600.0
@@ -39,6 +45,9 @@ class MetadataServer:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.asked = asyncio.Event()
+        # Set while no caller waits for an answer.
+        self.all_hung_up = asyncio.Event()
+        self._waiting = 0
         # The audience of each token that was asked for, in order.
         self.audiences: list[str] = []
         # What each assertion of a service account said; all of them were signed with its key.
@@ -48,6 +57,11 @@ class MetadataServer:
     def address(self) -> str:
         """Host and port, as GCE_METADATA_HOST takes them."""
         return self._server.address
+
+    @property
+    def certificate(self) -> Path:
+        """What its certificate is checked with, where it speaks TLS."""
+        return self._certificate.certificate
 
     @property
     def environ(self) -> dict[str, str]:
@@ -62,7 +76,7 @@ class MetadataServer:
             "private_key_id": "key-1",
             "private_key": self._certificate.key.read_text(),
             "client_email": "worker@test.iam.gserviceaccount.com",
-            "token_uri": f"http://{self.address}/token",
+            "token_uri": f"{self._scheme}://{self.address}/token",
         }
         kept = {name: value for name, value in (key | changes).items() if value is not None}
         self._key_file.write_text(json.dumps(kept))
@@ -90,7 +104,8 @@ class MetadataServer:
                 return
         self.audiences.append(audience)
         self.asked.set()
-        await self.may_answer.wait()
+        if not await self._may_answer(connection):
+            return
         if self.failure is not None:
             await connection.respond_json(*self.failure)
         elif url.path == "/token":
@@ -98,6 +113,24 @@ class MetadataServer:
         else:
             headers = {"content-type": "application/text", "metadata-flavor": "Google"}
             await connection.respond(200, self._token(audience).encode(), headers)
+
+    async def _may_answer(self, connection: Connection) -> bool:
+        """Wait until answers may be given; return whether the caller has waited, too."""
+        if self.may_answer.is_set():
+            return True
+        self._waiting += 1
+        self.all_hung_up.clear()
+        allowed = asyncio.ensure_future(self.may_answer.wait())
+        hung_up = asyncio.ensure_future(connection.until_closed())
+        await asyncio.wait([allowed, hung_up], return_when=asyncio.FIRST_COMPLETED)
+        has_waited = not hung_up.done()
+        for task in (allowed, hung_up):
+            task.cancel()
+        await asyncio.wait([allowed, hung_up])
+        self._waiting -= 1
+        if not self._waiting:
+            self.all_hung_up.set()
+        return has_waited
 
     def _token(self, audience: str) -> str:
         now = time.time()
@@ -119,9 +152,9 @@ def _encoded(part: dict[str, Any]) -> str:
 
 
 @asynccontextmanager
-async def metadata_server(folder: Path) -> AsyncIterator[MetadataServer]:
+async def metadata_server(folder: Path, *, tls: bool = False) -> AsyncIterator[MetadataServer]:
     """Run one."""
-    server = MetadataServer(folder)
+    server = MetadataServer(folder, tls=tls)
     await server.start()
     try:
         yield server

@@ -14,12 +14,13 @@ from farm import Farm, worker_settings
 from lambda_calls import aws_environment
 from lambda_functions import Function
 from lambda_service import LambdaService, lambda_service
-from minio import Minio
 from pydantic import SecretStr
+from s3_server import S3Server
 
 import devserver
 from activities.settings import WorkerSettings
 from longtake.models.backends import BackendKind
+from ports import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "what workers and agents of the tests share"
@@ -70,7 +71,7 @@ async def services(
     stores: tuple[str, ...],
     folder: Path,
     *,
-    minio: Minio | None = None,
+    s3_server: S3Server | None = None,
     timeout: float = 120.0,
     concurrency: int | None = None,
     **agent: str,
@@ -81,12 +82,12 @@ async def services(
         kind: The backend.
         stores: What jobs may use: folders and buckets.
         folder: Where agents work.
-        minio: The S3 server of these buckets.
+        s3_server: The S3 server of these buckets.
         timeout: What the function may take, in seconds.
         concurrency: How many invocations at once the function takes.
         agent: More variables of its environment.
     """
-    running = Services(stores, folder, aws=dict(minio.environment) if minio else {})
+    running = Services(stores, folder, aws=dict(s3_server.environment) if s3_server else {})
     environment = {
         "LONGTAKE_STORES": " ".join(stores),
         "LONGTAKE_ALLOWED_COMMANDS": f"{sys.executable}:ffmpeg:sh",
@@ -97,7 +98,9 @@ async def services(
     }
     async with AsyncExitStack() as stack:
         if kind is BackendKind.LAMBDA:
-            keys = (minio.access_key, minio.secret_key) if minio else ("AKIDEXAMPLE", "a-secret-of-the-tests")
+            keys = (
+                (s3_server.access_key, s3_server.secret_key) if s3_server else ("AKIDEXAMPLE", "a-secret-of-the-tests")
+            )
             service = lambda_service(folder, access_key=keys[0], secret_key=keys[1])
             running.service = await stack.enter_async_context(service)
             running.aws |= running.service.environ
@@ -113,11 +116,11 @@ async def services(
 @asynccontextmanager
 async def _cloud_run_app(folder: Path, environment: Mapping[str, str]) -> AsyncIterator[str]:
     """Run the app on a port of its own; yields its URL."""
-    port, log = devserver.free_port(), folder / "cloud-run.log"
+    port, log = find_free_port(), folder / "cloud-run.log"
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *devserver.ending_with_parent([sys.executable, "-m", "agent.cloud_run"]),
+            *devserver.end_with_parent([sys.executable, "-m", "agent.cloud_run"]),
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import devserver
+from ports import find_free_port
 
 
 class RestartableServer:
@@ -11,7 +12,7 @@ class RestartableServer:
     def __init__(self, program: Path, folder: Path) -> None:
         self._program = program
         self._folder = folder
-        self.address = f"127.0.0.1:{devserver.free_port()}"
+        self.address = f"127.0.0.1:{find_free_port()}"
 
     async def start(self) -> None:
         """Return when it answers."""

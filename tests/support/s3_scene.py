@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from minio import Minio
 from s3_faults import FaultyStore, faulty
+from s3_server import S3Server
 from s3_stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.stores.s3 import S3Store
@@ -28,7 +28,7 @@ LITTLE_PATIENCE = RetryPolicy(seconds=0.3, first_seconds=0.02, most_seconds=0.1)
 class Scene:
     """A store, the way to it, and the server behind that."""
 
-    minio: Minio
+    s3_server: S3Server
     way: FaultyStore
     store: S3Store
     folder: Path
@@ -52,31 +52,31 @@ class Scene:
     def impatient(self) -> S3Store:
         """Return the same store, for those who do not wait."""
         return bucket_store(
-            self.minio, self.folder, url=self.store.url, endpoint=self.way.url, patience=LITTLE_PATIENCE
+            self.s3_server, self.folder, url=self.store.url, endpoint=self.way.url, patience=LITTLE_PATIENCE
         )
 
     def direct(self) -> S3Store:
         """Return the same store by the good way."""
-        return bucket_store(self.minio, self.folder, url=self.store.url)
+        return bucket_store(self.s3_server, self.folder, url=self.store.url)
 
     def said(self, error: StoreError) -> str:
         """Return what an error says; it must be one sentence, and tell no secret."""
         said = str(error)
         assert re.fullmatch(r"s3://[a-z0-9-]+/\S+: [a-z/][^\n]*[^.\s]", said), said
-        assert self.minio.secret_key not in said
-        assert self.minio.access_key not in said
+        assert self.s3_server.secret_key not in said
+        assert self.s3_server.access_key not in said
         assert not re.search(r"Traceback|<\?xml|http://|botocore", said), said
         return said
 
 
 @contextmanager
-def s3_scene(minio: Minio, folder: Path) -> Iterator[Scene]:
+def s3_scene(s3_server: S3Server, folder: Path) -> Iterator[Scene]:
     """Offer an empty store; at the end nothing may be in it, or on this host, that was only begun."""
-    with faulty(minio.url) as way:
-        store = bucket_store(minio, folder / "scratch", endpoint=way.url)
-        yield Scene(minio, way, store, folder)
+    with faulty(s3_server.url) as way:
+        store = bucket_store(s3_server, folder / "scratch", endpoint=way.url)
+        yield Scene(s3_server, way, store, folder)
     bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
     # MinIO takes a prefix for the name of an object, so all are asked for.
-    begun = minio.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    begun = s3_server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     assert [upload["Key"] for upload in begun if upload["Key"].startswith(prefix)] == []
     assert list(folder.rglob(".*.partial")) == []

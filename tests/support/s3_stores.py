@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import boto3
-from minio import Minio
+from s3_server import S3Server
 
 from longtake.stores.s3 import S3Store, connect
 from longtake.stores.s3_calls import RetryPolicy
@@ -18,7 +18,7 @@ SHORT_PATIENCE = RetryPolicy(seconds=5.0, first_seconds=0.02, most_seconds=0.2)
 
 
 def bucket_store(
-    minio: Minio,
+    s3_server: S3Server,
     scratch: Path,
     *,
     url: str | None = None,
@@ -29,8 +29,8 @@ def bucket_store(
     stop: threading.Event | None = None,
 ) -> S3Store:
     """Return an empty store of its own, or the one at a URL; through another endpoint, where one is given."""
-    url = url or f"s3://{minio.bucket('stores')}/{secrets.token_hex(6)}"
+    url = url or f"s3://{s3_server.bucket('stores')}/{secrets.token_hex(6)}"
     if secret_key is not None:
-        session = boto3.Session(minio.access_key, secret_key, region_name="us-east-1")
-    client = connect(session or minio.session(), endpoint_url=endpoint or minio.url)
+        session = boto3.Session(s3_server.access_key, secret_key, region_name="us-east-1")
+    client = connect(session or s3_server.session(), endpoint_url=endpoint or s3_server.url)
     return S3Store(url, client, scratch=scratch, patience=patience, part_bytes=SMALL_PART_BYTES, stop=stop)

@@ -17,13 +17,14 @@ from activities.remote.attempt import RemoteAttempt
 from activities.remote.call_records import AgentTimeouts, CallRecords, RemoteHost
 from activities.remote.protocol import RemoteOrder, RemoteOutcome, RemoteProgress, RemoteResult, verify
 from activities.remote.service import HeliosResult, ServiceAnswer, unheard
-from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, chunk_key
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from activities.stores.publish import publish, stage_files
 from longtake import FrameRange, RenderJobSpec
 from longtake.models.backends import LambdaBackend
 from longtake.models.messages import JobRef
 from longtake.models.status import RemoteStop
 from longtake.stores.directory import DirectoryStore
+from longtake.stores.job_records import chunk_key
 
 SECRET = "a-secret-of-the-tests"
 KEY = chunk_key(0)
@@ -124,10 +125,10 @@ class ScriptedService:
             self.hung_up += 1
             raise
 
-    def result_in(self, answer: ServiceAnswer) -> bytes:
+    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
         if answer.status != 200:
             raise AttemptError(answer.body.decode())
-        return answer.body
+        return RemoteResult.model_validate_json(answer.body)
 
     def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
         raise AssertionError("no Helios worker")
@@ -143,11 +144,11 @@ class Watcher:
         self.frozen_by: list[int] = []
         self.heard: list[Progress] = []
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         if order != (self.frozen_by or [0])[-1]:
             self.frozen_by.append(order)
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self.heard.append(progress)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from farm import Farm, until
 from kept_files import everything
-from minio import Minio
+from s3_server import S3Server
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 
@@ -24,7 +24,7 @@ class Place:
 
     farm: Farm
     url: str
-    minio: Minio
+    s3_server: S3Server
     look: Path
 
     @property
@@ -37,7 +37,7 @@ class Place:
 
     def files(self) -> dict[str, bytes]:
         """Return all that is in the store."""
-        return everything(self.url, self.minio)
+        return everything(self.url, self.s3_server)
 
     def job(self, **fields: Any) -> RenderJobSpec:
         """Return a job of three chunks and a film of their texts."""

@@ -12,10 +12,11 @@ MAY_IMPORT = {
     "activities": {"activities", "longtake"},
     "workflows": {"workflows", "activities", "longtake"},
     "agent": {"agent", "activities", "longtake"},
-    "worker": {"workflows", "activities", "longtake", "devserver"},
-    "devserver": {"longtake", "gobuild"},
-    "deploy": {"deploy", "longtake", "devserver", "gobuild"},
+    "worker": {"workflows", "activities", "longtake", "devserver", "ports"},
+    "devserver": {"longtake", "ports"},
+    "deploy": {"deploy", "longtake", "devserver", "gobuild", "ports"},
     "gobuild": set(),
+    "ports": set(),
 }
 OURS = {*MAY_IMPORT, "client", "tests", "examples", "benchmarks", "tools"}
 

@@ -126,7 +126,7 @@ def test_a_writer_and_a_reader_at_once(tmp_path: Path) -> None:
     numbers = 6 * SEGMENT_BYTES // 8
     log, done = AttemptLog(tmp_path / NAME), threading.Event()
     writer = BoundedLog(str(tmp_path / NAME))
-    writer.begin()
+    writer.create()
 
     def write() -> None:
         for first in range(0, numbers, 4096):

@@ -12,7 +12,8 @@ import pytest
 from activities.backends.backend import Progress, RenderTask
 from activities.backends.local import LocalBackend
 from activities.errors import AttemptError, AttemptLostError
-from activities.processes.usage import KeeperLostError, ProcessSurvivedError, SupervisorError, Usage
+from activities.processes.render_process import KeeperLostError, ProcessSurvivedError, RenderProcess, Usage
+from activities.processes.supervisor import Supervisor, SupervisorError
 from longtake.models.policies import Timeouts
 
 BOUND_SECONDS = 20
@@ -27,23 +28,24 @@ class Watcher:
         self.told: list[int] = []
         self.heard: list[Progress] = []
 
-    def frozen(self, order: int) -> None:
+    def on_frozen(self, order: int) -> None:
         self.told.append(order)
 
-    def progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self.heard.append(progress)
 
 
-class Puppet:
+class Puppet(RenderProcess):
     """A render that ends when the test says so; `survives` stops fail before one succeeds."""
 
     def __init__(self, survives: int = 0) -> None:
+        super().__init__(finish_lost=lambda: asyncio.sleep(0), kill_seconds=30)
         self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.begun = asyncio.Event()
         self.stopping = asyncio.Event()
         self.may_freeze = asyncio.Event()
         self.done: list[str] = []
-        self.usage = Usage(cpu_seconds=3)
+        self._usage = Usage(cpu_seconds=3)
         self._survives = survives
 
     async def wait(self) -> int:
@@ -65,16 +67,17 @@ class Puppet:
         self.done.append("thaw")
 
 
-class Stage:
-    """Stands in for the supervisor."""
+class Stage(Supervisor):
+    """A supervisor whose renders are puppets."""
 
     def __init__(self, start: Callable[[], Puppet]) -> None:
-        self._start = start
+        super().__init__(control_groups=False)
+        self._make = start
 
     async def spawn(
         self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str]
     ) -> Puppet:
-        return self._start()
+        return self._make()
 
 
 @pytest.fixture

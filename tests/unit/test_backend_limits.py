@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from activities.backends.render_monitor import RenderClock
-from activities.backends.stall_detection import LingerDetector, OutputsSeen, StallDetector, inspect_outputs
-from activities.processes.usage import Usage
+from activities.backends.stall_detection import LingerDetector, OutputsSnapshot, StallDetector, inspect_outputs
+from activities.processes.render_process import Usage
 
 
 class Wall:
@@ -25,16 +25,16 @@ def test_a_clock_stands_still_while_it_is_held() -> None:
     wall = Wall()
     clock = RenderClock(wall)
     wall.seconds += 5
-    clock.hold()
+    clock.pause()
     wall.seconds += 100
-    clock.hold()
-    assert clock.is_held
+    clock.pause()
+    assert clock.is_paused
     assert clock.now() == 5
-    clock.go_on()
-    clock.go_on()
+    clock.resume()
+    clock.resume()
     wall.seconds += 2
 
-    assert not clock.is_held
+    assert not clock.is_paused
     assert clock.now() == 7
 
 
@@ -56,8 +56,8 @@ class Film:
             self.io += io / 4
             if self.now % 1 == 0:
                 self.sampled = Usage(cpu_seconds=self.cpu, io_bytes=int(self.io))
-            self.movement.look(self.now, signs, self.sampled)
-            if self.movement.has_stopped(self.now):
+            self.movement.update(self.now, signs, self.sampled)
+            if self.movement.is_stalled(self.now):
                 return self.now
         return None
 
@@ -108,13 +108,13 @@ def test_evidence_says_what_little_was_used() -> None:
 
 def test_an_ended_process_that_takes_its_sums_with_it_is_no_work() -> None:
     movement = StallDetector(10)
-    movement.look(0, None, Usage(cpu_seconds=50, io_bytes=10**9))
-    movement.look(1, None, Usage(cpu_seconds=50, io_bytes=10**9))
-    movement.look(5, None, Usage(cpu_seconds=1, io_bytes=0))
-    movement.look(6, None, Usage(cpu_seconds=1.01, io_bytes=10))
+    movement.update(0, None, Usage(cpu_seconds=50, io_bytes=10**9))
+    movement.update(1, None, Usage(cpu_seconds=50, io_bytes=10**9))
+    movement.update(5, None, Usage(cpu_seconds=1, io_bytes=0))
+    movement.update(6, None, Usage(cpu_seconds=1.01, io_bytes=10))
 
     assert movement.still_seconds(6) == 6
-    movement.look(7, None, Usage(cpu_seconds=2, io_bytes=10))
+    movement.update(7, None, Usage(cpu_seconds=2, io_bytes=10))
     assert movement.still_seconds(7) == 0
 
 
@@ -122,16 +122,16 @@ STATE = ((100, 1),)
 BEFORE = ((50, 0),)
 
 
-def whole(state: tuple[tuple[int, int], ...] = STATE, seconds: float = 0.0) -> OutputsSeen:
-    return OutputsSeen(state, tried=True, whole=True, seconds=seconds)
+def whole(state: tuple[tuple[int, int], ...] = STATE, seconds: float = 0.0) -> OutputsSnapshot:
+    return OutputsSnapshot(state, was_checked=True, is_whole=True, seconds=seconds)
 
 
-def broken(seconds: float = 0.0) -> OutputsSeen:
-    return OutputsSeen(STATE, tried=True, whole=False, seconds=seconds)
+def broken(seconds: float = 0.0) -> OutputsSnapshot:
+    return OutputsSnapshot(STATE, was_checked=True, is_whole=False, seconds=seconds)
 
 
-GROWING = OutputsSeen(BEFORE, tried=False, whole=False, seconds=0.0)
-MISSING = OutputsSeen(None, tried=False, whole=False, seconds=0.0)
+GROWING = OutputsSnapshot(BEFORE, was_checked=False, is_whole=False, seconds=0.0)
+MISSING = OutputsSnapshot(None, was_checked=False, is_whole=False, seconds=0.0)
 
 
 def next_look(linger: LingerDetector, now: float) -> float:
@@ -142,31 +142,31 @@ def next_look(linger: LingerDetector, now: float) -> float:
 def test_outputs_that_stay_whole_are_outlived() -> None:
     linger = LingerDetector(60)
 
-    assert not linger.has_outlived(10, 10.1, whole())
+    assert not linger.record_look(10, 10.1, whole())
     assert linger.whole_at == 10
     assert next_look(linger, 10.25) == 59.75
-    assert linger.has_outlived(70, 70.1, whole())
+    assert linger.record_look(70, 70.1, whole())
 
 
 def test_outputs_that_change_begin_anew() -> None:
     linger = LingerDetector(60)
-    linger.has_outlived(10, 10, whole())
+    linger.record_look(10, 10, whole())
 
-    assert not linger.has_outlived(70, 70, GROWING)
+    assert not linger.record_look(70, 70, GROWING)
     assert linger.whole_at is None
-    assert not linger.has_outlived(71, 71, whole(BEFORE))
-    assert not linger.has_outlived(130, 130, whole(BEFORE))
-    assert linger.has_outlived(131, 131, whole(BEFORE))
+    assert not linger.record_look(71, 71, whole(BEFORE))
+    assert not linger.record_look(130, 130, whole(BEFORE))
+    assert linger.record_look(131, 131, whole(BEFORE))
 
 
 def test_one_long_proof_is_not_two() -> None:
-    assert not LingerDetector(1).has_outlived(10, 500, whole(seconds=490))
+    assert not LingerDetector(1).record_look(10, 500, whole(seconds=490))
 
 
 def test_files_that_are_missing_or_growing_are_looked_at_once_a_second() -> None:
     linger = LingerDetector(60)
     for now in range(1, 50):
-        assert not linger.has_outlived(now, now, GROWING if now % 2 else MISSING)
+        assert not linger.record_look(now, now, GROWING if now % 2 else MISSING)
         assert next_look(linger, now) == 1
 
 
@@ -174,7 +174,7 @@ def test_proofs_that_fail_are_asked_for_less_and_less_often() -> None:
     linger = LingerDetector(60)
     now, pauses = 1.0, []
     for _ in range(8):
-        linger.has_outlived(now, now, broken())
+        linger.record_look(now, now, broken())
         pauses.append(next_look(linger, now))
         now += pauses[-1]
 
@@ -183,18 +183,18 @@ def test_proofs_that_fail_are_asked_for_less_and_less_often() -> None:
 
 def test_a_dear_proof_takes_a_tenth_of_the_time_at_most() -> None:
     linger = LingerDetector(60)
-    linger.has_outlived(10, 40, broken(seconds=30))
+    linger.record_look(10, 40, broken(seconds=30))
 
     assert next_look(linger, 40) == 300
 
 
 def test_all_frames_done_makes_the_next_look_due_at_once() -> None:
     linger = LingerDetector(60)
-    linger.has_outlived(10, 40, broken(seconds=30))
+    linger.record_look(10, 40, broken(seconds=30))
 
     assert not linger.is_due(41, all_done=False)
     assert linger.is_due(41, all_done=True)
-    linger.has_outlived(41, 42, broken(seconds=1))
+    linger.record_look(41, 42, broken(seconds=1))
     assert not linger.is_due(43, all_done=True)
 
 
@@ -215,9 +215,15 @@ def test_the_proof_is_asked_for_when_files_have_come_to_rest(tmp_path: Path) -> 
     os.utime(outputs[0], (5, 5))
     touched = inspect_outputs(outputs, is_whole, grown.state)
 
-    assert [nothing.state, begun.tried, grown.tried, touched.tried, asked] == [None, False, False, False, []]
+    assert [nothing.state, begun.was_checked, grown.was_checked, touched.was_checked, asked] == [
+        None,
+        False,
+        False,
+        False,
+        [],
+    ]
     rested = inspect_outputs(outputs, is_whole, touched.state)
-    assert rested.whole
+    assert rested.is_whole
     assert asked == [True]
 
 
@@ -225,11 +231,11 @@ def test_a_file_that_goes_while_it_is_proven_is_no_failure(tmp_path: Path) -> No
     def is_whole() -> bool:
         raise FileNotFoundError(tmp_path)
 
-    assert not inspect_outputs((), is_whole, ()).whole
+    assert not inspect_outputs((), is_whole, ()).is_whole
 
 
 def test_a_proof_that_cannot_be_made_is_no_proof() -> None:
     sight = inspect_outputs((), lambda: False, ())
 
-    assert sight.tried
-    assert not sight.whole
+    assert sight.was_checked
+    assert not sight.is_whole

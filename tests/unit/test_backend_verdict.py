@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from activities.backends.exit_status import Decision, ExitStatus, decide, describe_progress, in_bytes
+from activities.backends.exit_status import Decision, ExitStatus, decide_verdict, describe_evidence, format_bytes
 from activities.backends.stall_detection import StallDetector
-from activities.processes.usage import Usage
+from activities.processes.render_process import Usage
 from activities.progress.patterns import LogPatternSearch
 from activities.progress.reader import Reading
 from longtake.models.policies import FailureRule, Retry, Verdict
@@ -25,7 +25,7 @@ def rule(*codes: int, pattern: str | None = None, then: Verdict = Verdict.GIVE_U
 
 
 def verdict(ending: ExitStatus, retry: Retry, log: str = "") -> Verdict | None:
-    decision = decide(ending, retry, lambda pattern: bool(re.search(pattern, log)))
+    decision = decide_verdict(ending, retry, lambda pattern: bool(re.search(pattern, log)))
     return decision.then if decision else None
 
 
@@ -87,8 +87,8 @@ def test_the_first_rule_that_fits_decides() -> None:
         fatal_exit_codes=(1,),
     )
 
-    assert decide(FAILED, retry, lambda pattern: True) == Decision(
-        Verdict.ANOTHER_HOST, "retry.rules[1]: another_host", 7, by_words=True
+    assert decide_verdict(FAILED, retry, lambda pattern: True) == Decision(
+        Verdict.ANOTHER_HOST, "retry.rules[1]: another_host", 7, by_pattern=True
     )
 
 
@@ -97,7 +97,7 @@ def test_a_success_without_rules_for_it_costs_no_search() -> None:
         raise AssertionError(pattern)
 
     retry = Retry(rules=(FailureRule(pattern="error"),), fatal_patterns=("fatal",))
-    assert decide(FINE, retry, printed) is None
+    assert decide_verdict(FINE, retry, printed) is None
 
 
 @pytest.mark.parametrize(
@@ -116,27 +116,27 @@ def test_a_success_without_rules_for_it_costs_no_search() -> None:
     ],
 )
 def test_how_a_render_ended_is_said(ending: ExitStatus, sentence: str) -> None:
-    assert ending.told_of("blender", Usage(peak_memory_bytes=3 * 1024**3)) == sentence
+    assert ending.describe("blender", Usage(peak_memory_bytes=3 * 1024**3)) == sentence
 
 
 def test_the_evidence_is_what_was_seen() -> None:
     movement = StallDetector(10)
-    movement.look(5, (3, 80), Usage(cpu_seconds=2, io_bytes=4096))
+    movement.update(5, (3, 80), Usage(cpu_seconds=2, io_bytes=4096))
     usage = Usage(cpu_seconds=2.05, io_bytes=5120, processes=2)
-    movement.look(15, (3, 80), usage)
+    movement.update(15, (3, 80), usage)
 
-    assert describe_progress(Reading(frames_done=3), 10, movement, usage, 16) == (
+    assert describe_evidence(Reading(frames_done=3), 10, movement, usage, 16) == (
         "3 of 10 frames done, no progress or output for 11.0 s; CPU time 2.0 s and I/O 5.0 KiB in all, 0.05 s and "
         "1.0 KiB of it in the last 11.0 s; processes: 2"
     )
-    assert describe_progress(Reading(), 0, movement, usage, 16).startswith("no progress or output for 11.0 s")
+    assert describe_evidence(Reading(), 0, movement, usage, 16).startswith("no progress or output for 11.0 s")
 
 
 @pytest.mark.parametrize(
     ("count", "words"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (5 * 1024**4, "5.0 TiB")]
 )
 def test_bytes_are_written_for_people(count: int, words: str) -> None:
-    assert in_bytes(count) == words
+    assert format_bytes(count) == words
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,12 @@ def test_bytes_are_written_for_people(count: int, words: str) -> None:
     [("^second$", True), ("first\nsecond", True), ("^ec", False), ("third", False), ("(?i)FIRST", True)],
 )
 def test_patterns_are_looked_for_in_lines_and_across_them(pattern: str, found: bool) -> None:
-    assert LogPatternSearch("first\nsecond\n").has(pattern) is found
+    assert LogPatternSearch("first\nsecond\n").has_match(pattern) is found
 
 
 def test_a_pattern_that_runs_away_is_not_found_and_bounded() -> None:
     began = time.monotonic()
 
-    assert not LogPatternSearch("a" * 60 + "b\n").has("(a+)+$")
+    assert not LogPatternSearch("a" * 60 + "b\n").has_match("(a+)+$")
     # Half a second of CPU time, on a machine that may be busy.
     assert time.monotonic() - began < 30

@@ -4,7 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -12,130 +12,19 @@ import pytest
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from devserver import (
-    DevServer,
-    DevServerError,
-    TemporalNotFound,
-    cache_dir,
-    find_temporal,
-    free_port,
-    start_dev_server,
-    version_of,
-)
+import devserver
+from devserver import DevServer, DevServerError, start_dev_server
+from ports import PortTakenError, find_free_port
 
 ROOT = Path(__file__).parents[2]
 
-RUNS = "#!/bin/sh\necho temporal version 1.2.3\n"
-BREAKS = "#!/bin/sh\nexit 3\n"
-# Stands in for Go: builds a program that runs, and counts the builds.
-GO = """#!/bin/sh
-echo "$*" >> {log}
-printf '#!/bin/sh\\necho temporal version 1.5.1\\n' > "$GOBIN/temporal"
-/bin/chmod +x "$GOBIN/temporal"
-"""
-BROKEN_GO = "#!/bin/sh\necho downloading >&2\necho no such module >&2\nexit 1\n"
-
-Start = Callable[[list[str]], Awaitable[DevServer]]
+Start = Callable[..., Awaitable[DevServer]]
 
 
 def script(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(0o755)
     return path
-
-
-@pytest.fixture
-def path_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder on PATH, with an empty cache and an SDK whose download is out of reach."""
-    folder = tmp_path / "path"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setenv("LONGTAKE_CACHE", str(tmp_path / "cache"))
-    for name in ("HTTPS_PROXY", "https_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    return folder
-
-
-def test_a_temporal_on_path_comes_first(path_folder: Path) -> None:
-    program = script(path_folder / "temporal", RUNS)
-    script(cache_dir() / "bin" / "temporal", RUNS)
-    lines: list[str] = []
-
-    assert find_temporal(lines.append) == program
-    assert lines == []
-
-
-def test_a_broken_temporal_on_path_is_passed_over_with_one_line(path_folder: Path) -> None:
-    broken = script(path_folder / "temporal", BREAKS)
-    cached = script(cache_dir() / "bin" / "temporal", RUNS)
-    lines: list[str] = []
-
-    assert find_temporal(lines.append) == cached
-    assert lines == [f"{broken} does not run: passed over."]
-
-
-def test_go_builds_what_cannot_be_found_or_downloaded(path_folder: Path, tmp_path: Path) -> None:
-    script(path_folder / "go", GO.format(log=tmp_path / "builds"))
-    lines: list[str] = []
-
-    program = find_temporal(lines.append)
-
-    assert program == cache_dir() / "bin" / "temporal"
-    assert version_of(program) == "temporal version 1.5.1"
-    assert (tmp_path / "builds").read_text() == "install github.com/temporalio/cli/cmd/temporal@v1.5.1\n"
-    assert [line.split(":")[0] for line in lines] == [
-        "temporal is not on PATH.",
-        "No Temporal server in the project's cache",
-        "The SDK's download of the Temporal server cannot be had.",
-        "Building the Temporal server with Go",
-    ]
-
-
-def test_what_was_built_once_is_used_the_next_time(path_folder: Path, tmp_path: Path) -> None:
-    script(path_folder / "go", GO.format(log=tmp_path / "builds"))
-    first = find_temporal(lambda line: None)
-    lines: list[str] = []
-
-    assert find_temporal(lines.append) == first
-    assert lines == ["temporal is not on PATH."]
-    assert sorted(path.name for path in first.parent.iterdir()) == [".lock", "temporal"]
-
-
-async def test_callers_at_the_same_time_share_one_build(path_folder: Path, tmp_path: Path) -> None:
-    script(path_folder / "go", GO.format(log=tmp_path / "builds"))
-
-    found = await asyncio.gather(*(asyncio.to_thread(find_temporal, lambda line: None) for _ in range(4)))
-
-    assert len(set(found)) == 1
-    assert len((tmp_path / "builds").read_text().splitlines()) == 1
-
-
-def test_the_last_miss_says_what_to_install(path_folder: Path) -> None:
-    lines: list[str] = []
-
-    with pytest.raises(TemporalNotFound, match=r"^Install the Temporal CLI .*, or Go so that .*\.$"):
-        find_temporal(lines.append)
-
-    assert lines[-1] == "go is not on PATH."
-
-
-def test_a_failed_build_tells_the_last_line_and_leaves_nothing(path_folder: Path) -> None:
-    script(path_folder / "go", BROKEN_GO)
-    lines: list[str] = []
-
-    with pytest.raises(TemporalNotFound):
-        find_temporal(lines.append)
-
-    assert lines[-1].endswith("failed: no such module")
-    assert [path.name for path in (cache_dir() / "bin").iterdir()] == [".lock"]
-
-
-def test_free_port_can_be_bound() -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", free_port()))
 
 
 async def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -> None:
@@ -145,7 +34,7 @@ async def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -
         await start_dev_server(
             program,
             database=None,
-            address=f"127.0.0.1:{free_port()}",
+            address=f"127.0.0.1:{find_free_port()}",
             ui_port=None,
             log=tmp_path / "log",
             say=lambda line: None,
@@ -175,17 +64,26 @@ def temporal(temporal_program: Path) -> Path:
 
 
 @pytest.fixture
-async def start(temporal: Path, tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts servers at one address on one SQLite file, and stops them with the test."""
-    servers: list[DevServer] = []
-    address = f"127.0.0.1:{free_port()}"
+def default_port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The port of the default address, for this test alone: 7233 may be somebody's."""
+    port = find_free_port()
+    monkeypatch.setattr(devserver, "DEFAULT_ADDRESS", f"127.0.0.1:{port}")
+    return port
 
-    async def begin(lines: list[str]) -> DevServer:
+
+@pytest.fixture
+async def start(temporal: Path, tmp_path: Path, default_port: int) -> AsyncIterator[Start]:
+    """Starts servers on one SQLite file, and stops them with the test."""
+    servers: list[DevServer] = []
+
+    async def begin(
+        lines: list[str], address: str | None = None, ui_port: int | None = None, program: Path = temporal
+    ) -> DevServer:
         server = await start_dev_server(
-            temporal,
+            program,
             database=tmp_path / "state" / "temporal.db",
             address=address,
-            ui_port=None,
+            ui_port=ui_port,
             log=tmp_path / "temporal.log",
             say=lines.append,
         )
@@ -195,6 +93,114 @@ async def start(temporal: Path, tmp_path: Path) -> AsyncIterator[Start]:
     yield begin
     for server in reversed(servers):
         await server.stop()
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port of the loopback interface that this process has."""
+    with socket.create_server(("127.0.0.1", find_free_port())) as listening:
+        yield listening.getsockname()[1]
+
+
+# In the words of people: this process.
+OURS = f"process {os.getpid()} ({psutil.Process().name()})"
+
+
+@pytest.mark.integration
+async def test_a_server_that_loses_a_port_as_it_starts_is_started_again_at_its_address(
+    start: Start, temporal: Path, tmp_path: Path, taken: int, default_port: int
+) -> None:
+    # The real server, whose choice of an HTTP port is one that is taken, the first time.
+    program = script(
+        tmp_path / "temporal",
+        f'#!/bin/sh\nmkdir {tmp_path}/first 2>/dev/null && set -- "$@" --http-port={taken}\nexec {temporal} "$@"\n',
+    )
+    address, lines = f"127.0.0.1:{find_free_port()}", list[str]()
+
+    server = await start(lines, address=address, program=program)
+
+    assert server.address == address
+    assert await (await Client.connect(address)).service_client.check_health()
+    assert lines == [
+        f"Another process took a port of the Temporal server: starting it again at {address}.",
+        f"Temporal server at {address}.",
+    ]
+
+
+async def test_a_server_that_loses_a_port_each_time_is_told_with_its_log(tmp_path: Path) -> None:
+    program = script(
+        tmp_path / "temporal", f"#!/bin/sh\necho started >> {tmp_path}/starts\necho address already in use\nexit 1\n"
+    )
+    lines: list[str] = []
+
+    with pytest.raises(DevServerError, match="ends:\naddress already in use"):
+        await start_dev_server(
+            program,
+            database=None,
+            address=f"127.0.0.1:{find_free_port()}",
+            ui_port=None,
+            log=tmp_path / "log",
+            say=lines.append,
+        )
+
+    assert (tmp_path / "starts").read_text() == "started\n" * 5
+    assert len(lines) == 4
+
+
+@pytest.mark.integration
+async def test_a_default_address_and_a_ui_port_that_are_taken_are_replaced(
+    start: Start, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    monkeypatch.setattr(devserver, "DEFAULT_ADDRESS", f"127.0.0.1:{taken}")
+    with socket.create_server(("127.0.0.1", find_free_port())) as of_ui:
+        ui = of_ui.getsockname()[1]
+        monkeypatch.setattr(devserver, "DEFAULT_UI_PORT", ui)
+        lines: list[str] = []
+
+        server = await start(lines, ui_port=0)
+
+    assert await (await Client.connect(server.address)).service_client.check_health()
+    assert server.ui is not None
+    assert lines == [
+        f"Port {taken} is taken by {OURS}: the Temporal server gets port {server.address.rpartition(':')[2]}.",
+        f"Port {ui} is taken by {OURS}: the Temporal UI gets port {server.ui.rpartition(':')[2]}.",
+        f"Temporal server at {server.address}, UI at {server.ui}.",
+    ]
+
+
+async def test_a_port_that_was_named_and_is_taken_is_one_sentence_with_the_holders_pid(
+    start: Start, taken: int
+) -> None:
+    with pytest.raises(PortTakenError, match=rf"^port {taken} of --address is taken by process {os.getpid()} "):
+        await start([], address=f"127.0.0.1:{taken}")
+    with pytest.raises(PortTakenError, match=rf"^port {taken} of --ui-port is taken by process {os.getpid()} "):
+        await start([], ui_port=taken)
+
+
+async def test_an_address_without_a_port_is_one_sentence(start: Start) -> None:
+    with pytest.raises(DevServerError, match=r"^--address localhost is no host:port, as in 127\.0\.0\.1:\d+\.$"):
+        await start([], address="localhost")
+
+
+@pytest.mark.integration
+async def test_starts_at_the_same_time_share_the_one_server_of_their_database(
+    start: Start, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    # So that each of them would have taken a port of its own.
+    monkeypatch.setattr(devserver, "DEFAULT_ADDRESS", f"127.0.0.1:{taken}")
+
+    servers = await asyncio.gather(*(start([]) for _ in range(3)))
+
+    assert len({server.address for server in servers}) == 1
+    assert len([server for server in servers if server.process]) == 1
+
+
+@pytest.mark.integration
+async def test_a_database_is_not_given_to_a_second_server_at_another_address(start: Start) -> None:
+    first = await start([])
+
+    with pytest.raises(DevServerError, match=rf"^The server at {first.address} uses .*: name another --database\.$"):
+        await start([], address=f"127.0.0.1:{find_free_port()}")
 
 
 @pytest.mark.integration
@@ -247,11 +253,11 @@ async def test_the_server_is_out_of_reach_of_ctrl_c(start: Start) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells a child of its parent's death on Linux only")
 async def test_the_server_does_not_outlive_a_killed_parent(temporal: Path, tmp_path: Path) -> None:
     code = (
-        "import asyncio, sys, devserver\n"
+        "import asyncio, sys, devserver, ports\n"
         "from pathlib import Path\n"
         "async def main():\n"
         "    server = await devserver.start_dev_server(Path(sys.argv[1]), database=None, ui_port=None,\n"
-        "        address=f'127.0.0.1:{devserver.free_port()}', log=Path(sys.argv[2]), say=lambda line: None)\n"
+        "        address=f'127.0.0.1:{ports.find_free_port()}', log=Path(sys.argv[2]), say=lambda line: None)\n"
         "    print(server.pid, flush=True)\n"
         "    await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"

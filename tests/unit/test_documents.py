@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import worker
-from activities.processes.programs import render_environment
-from activities.progress.formats import formats_of
+from activities.processes.programs import build_render_environment
+from activities.progress.formats import make_formats
 from activities.settings import WorkerSettings
 from agent.settings import AgentSettings
 from longtake.cli.app import app, main
@@ -171,7 +171,7 @@ def test_the_page_on_job_files_names_every_format_of_progress() -> None:
     (row,) = [cells for cells in rows(section(JOB_FILE, "Reading progress")) if "`progress.format`" in cells[0]]
 
     assert set(words(row[2])) == set(ProgressFormat)
-    assert all(formats_of(known) for known in ProgressFormat if known is not ProgressFormat.NONE)
+    assert all(make_formats(known) for known in ProgressFormat if known is not ProgressFormat.NONE)
 
 
 @pytest.mark.parametrize("page", [README, JOB_FILE, REMOTE, STORES], ids=shown)
@@ -329,7 +329,7 @@ def test_the_page_on_workers_tells_what_a_render_sees() -> None:
     # Whatever the allow list lets through, of all names that might be on it.
     possible = dict.fromkeys({*told, "PWD", "AWS_SECRET_ACCESS_KEY", "LONGTAKE_REMOTE_SECRET", "PYTHONPATH"}, "x")
 
-    assert render_environment(possible, {}, tag={}).keys() == told
+    assert build_render_environment(possible, {}, tag={}).keys() == told
     assert "`LC_*`" in text
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from handed_inputs import SCENE, HandIn, found_in, job_of
-from minio import Minio
+from s3_server import S3Server
 from s3_stores import bucket_store
 
 from activities.stores.input_cache import InputCache
@@ -29,14 +29,14 @@ LIMIT = 10**9
 
 
 @pytest.fixture
-def hand_in(minio: Minio, tmp_path: Path) -> HandIn:
-    return HandIn(bucket_store(minio, tmp_path / "scratch"))
+def hand_in(s3_server: S3Server, tmp_path: Path) -> HandIn:
+    return HandIn(bucket_store(s3_server, tmp_path / "scratch"))
 
 
 def test_inputs_are_laid_out_as_they_were_handed_in(hand_in: HandIn, tmp_path: Path) -> None:
     handed = hand_in(SCENE, executable="run.sh")
     cache = InputCache(tmp_path / "cache", LIMIT)
-    with cache.laid_out(handed.job) as tree:
+    with cache.lay_out(handed.job) as tree:
         assert found_in(tree) == SCENE
         modes = {str(path.relative_to(tree)): stat.S_IMODE(path.stat().st_mode) for path in tree.rglob("*.*")}
 
@@ -50,7 +50,7 @@ def test_a_job_without_inputs_runs_in_an_empty_folder_of_its_own(hand_in: HandIn
     spec = handed.job.job.model_copy(update={"inputs": ()})
     job = OpenJob(handed.job.folder, handed.job.ref, spec, None)
     cache = InputCache(tmp_path / "cache", LIMIT)
-    with cache.laid_out(job) as one, cache.laid_out(job) as other:
+    with cache.lay_out(job) as one, cache.lay_out(job) as other:
         assert one != other
         assert list(one.iterdir()) == list(other.iterdir()) == []
 
@@ -58,13 +58,13 @@ def test_a_job_without_inputs_runs_in_an_empty_folder_of_its_own(hand_in: HandIn
 def test_what_one_render_does_in_its_folder_no_other_sees(hand_in: HandIn, tmp_path: Path) -> None:
     handed = hand_in(SCENE)
     cache = InputCache(tmp_path / "cache", LIMIT)
-    with cache.laid_out(handed.job) as one, cache.laid_out(handed.job) as other:
+    with cache.lay_out(handed.job) as one, cache.lay_out(handed.job) as other:
         (one / "scene" / "new.txt").write_text("new")
         (one / "scene" / "a.txt").unlink()
         (one / "twin.txt").rename(one / "renamed.txt")
         (one / "closed").mkdir(mode=0o500)
         assert found_in(other) == SCENE
-    with cache.laid_out(handed.job) as tree:
+    with cache.lay_out(handed.job) as tree:
         assert found_in(tree) == SCENE
 
 
@@ -74,11 +74,11 @@ def test_an_input_that_a_render_has_overwritten_is_fetched_anew(
 ) -> None:
     handed = hand_in(SCENE)
     cache = InputCache(tmp_path / "cache", LIMIT)
-    with cache.laid_out(handed.job) as tree:
+    with cache.lay_out(handed.job) as tree:
         victim = tree / "scene" / "deep" / "b.txt"
         victim.chmod(0o644)
         victim.write_bytes(b"x" * (1000 if same_size else 10))
-    with cache.laid_out(handed.job) as tree:
+    with cache.lay_out(handed.job) as tree:
         assert found_in(tree) == SCENE
         assert stat.S_IMODE((tree / "scene" / "deep" / "b.txt").stat().st_mode) == 0o444
 
@@ -88,7 +88,7 @@ def _use(url: str, cache: str, job: str, barrier: "multiprocessing.Barrier", tol
     spec = RenderJobSpec.model_validate_json(job)
     opened = OpenJob(JobFolder(store, "job"), JobRef(id="job", base_dir="", digest="", store=url), spec, None)
     barrier.wait(60)  # type: ignore[attr-defined]
-    with InputCache(Path(cache), LIMIT).laid_out(opened) as tree:
+    with InputCache(Path(cache), LIMIT).lay_out(opened) as tree:
         seen = {
             path: [hashlib.sha256(content).hexdigest(), os.stat(tree / path).st_ino]
             for path, content in found_in(tree).items()
@@ -99,9 +99,9 @@ def _use(url: str, cache: str, job: str, barrier: "multiprocessing.Barrier", tol
 
 
 def test_processes_that_come_at_once_fetch_each_content_once(
-    hand_in: HandIn, tmp_path: Path, minio: Minio, monkeypatch: pytest.MonkeyPatch
+    hand_in: HandIn, tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in minio.environment.items():
+    for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     files = {f"d{n % 7}/{n}.bin": secrets.token_bytes(5000) for n in range(100)} | {"big.bin": os.urandom(8 << 20)}
     handed = hand_in(files)
@@ -135,7 +135,7 @@ def test_disks_that_know_no_links_get_copies(hand_in: HandIn, tmp_path: Path, mo
 
     monkeypatch.setattr(os, "link", refuse)
     for _ in range(2):
-        with cache.laid_out(handed.job) as tree:
+        with cache.lay_out(handed.job) as tree:
             assert found_in(tree) == SCENE
             assert stat.S_IMODE((tree / "run.sh").stat().st_mode) == 0o555
             (tree / "twin.txt").chmod(0o644)
@@ -151,7 +151,7 @@ def test_a_stop_ends_the_wait_for_another_process(hand_in: HandIn, tmp_path: Pat
     with (
         file_lock(tmp_path / "cache" / "locks" / digest),
         pytest.raises(StoreError, match="told to stop"),
-        cache.laid_out(handed.job, stop),
+        cache.lay_out(handed.job, stop),
     ):
         raise AssertionError("it was stopped")
 
@@ -166,12 +166,12 @@ def test_five_thousand_inputs_are_laid_out_in_a_moment(hand_in: HandIn, tmp_path
     files = tuple(only.model_copy(update={"path": f"scene/d{n % 50}/{n}.bin"}) for n in range(5000))
     job = job_of(handed.store, InputManifest(files=files))
     cache = InputCache(tmp_path / "cache", LIMIT)
-    with cache.laid_out(handed.job):
+    with cache.lay_out(handed.job):
         pass
     seconds = []
     for _ in range(3):
         began = time.monotonic()
-        with cache.laid_out(job) as tree:
+        with cache.lay_out(job) as tree:
             pass
         seconds.append(time.monotonic() - began)
         assert not tree.exists()

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from pictures import Damage, damage, png
 
 from activities.attempts.frame_sequence import FinishedFrameScanner
-from activities.stores.job_folder import JobFolder, Sidecar, chunk_key
+from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.kept_frames import KeptFrames
 from activities.stores.publish import finish_claim, publish, revoke, stage_files
 from longtake.stores.directory import DirectoryStore
+from longtake.stores.job_records import chunk_key
 
 KEY = chunk_key(3)
 FRAMES = 8
@@ -49,7 +50,7 @@ def rendered(folder: JobFolder, frames: Iterable[int], attempt: str = "a-1", siz
 def keep(folder: JobFolder, frames: Iterable[int], attempt: str = "a-1", size: int = 8) -> KeptFrames:
     place = rendered(folder, frames, attempt, size)
     kept = KeptFrames(folder, KEY)
-    kept.keep(attempt, FinishedFrameScanner({frame: place / f"{frame}.png" for frame in range(FRAMES)}).take())
+    kept.keep(attempt, FinishedFrameScanner({frame: place / f"{frame}.png" for frame in range(FRAMES)}).take_finished())
     return kept
 
 
@@ -76,7 +77,7 @@ def test_exactly_what_is_damaged_is_rendered_again(
         kept = keep(folder, kept_frames)
         # The attempt's own files are gone with it.
         shutil.rmtree(folder.attempts_dir(KEY))
-        files = kept.verified()
+        files = kept.verified_files()
         assert files.keys() == kept_frames
         bad = [damage(files[frame], how) for frame, how in ways.items() if frame in files]
         sound = {frame for frame in kept_frames if frame not in ways}
@@ -85,18 +86,18 @@ def test_exactly_what_is_damaged_is_rendered_again(
             Path(kept.path).mkdir(parents=True, exist_ok=True)
             (Path(kept.path) / f"{frame:06}.png").write_bytes(png(frame))
 
-        again = kept.verified()
+        again = kept.verified_files()
 
         assert again.keys() == sound
         assert states(again.values()) == before
         assert aside(folder) == sorted(bad + [png(frame) for frame in strangers])
-        assert kept.verified() == again
+        assert kept.verified_files() == again
 
 
 def test_frames_are_links_until_the_attempts_files_are_gone(folder: JobFolder) -> None:
     kept = keep(folder, range(FRAMES))
 
-    for frame, path in kept.verified().items():
+    for frame, path in kept.verified_files().items():
         assert path.samefile(Path(folder.attempt_dir(KEY, "a-1")) / f"{frame}.png")
 
 
@@ -109,7 +110,7 @@ def test_frames_are_copied_where_no_link_can_be_had(folder: JobFolder, monkeypat
         link(source, target)
 
     monkeypatch.setattr(os, "link", refusing)
-    files = keep(folder, range(FRAMES)).verified()
+    files = keep(folder, range(FRAMES)).verified_files()
 
     assert {frame: path.read_bytes() for frame, path in files.items()} == {n: png(n) for n in range(FRAMES)}
 
@@ -130,9 +131,9 @@ def test_a_crash_between_the_record_and_the_files_leaves_nothing_unknown(
         with pytest.raises(KeyboardInterrupt):
             keep(folder, range(FRAMES))
 
-    assert KeptFrames(folder, KEY).verified().keys() == {0, 1, 2}
+    assert KeptFrames(folder, KEY).verified_files().keys() == {0, 1, 2}
     assert aside(folder) == []
-    assert keep(folder, range(FRAMES), "a-2").verified().keys() == set(range(FRAMES))
+    assert keep(folder, range(FRAMES), "a-2").verified_files().keys() == set(range(FRAMES))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"frames": [{"frame": 0, "file": "../../../etc/passwd"}]}'])
@@ -141,7 +142,7 @@ def test_a_record_that_cannot_be_read_is_none(folder: JobFolder, content: bytes)
     (record,) = Path(kept.path).glob("*.json")
     record.write_bytes(content)
 
-    assert kept.verified() == {}
+    assert kept.verified_files() == {}
     assert aside(folder) == sorted([content, png(0), png(1)])
 
 
@@ -149,16 +150,16 @@ def test_a_frame_of_another_size_than_most_is_set_aside(folder: JobFolder) -> No
     keep(folder, {0, 1}, "a-1", size=9)
     kept = keep(folder, {2, 3, 4}, "a-2")
 
-    assert kept.verified().keys() == {2, 3, 4}
+    assert kept.verified_files().keys() == {2, 3, 4}
     assert aside(folder) == [png(0, size=9), png(1, size=9)]
 
 
 def test_of_two_files_of_a_frame_a_whole_one_is_taken(folder: JobFolder) -> None:
-    first = keep(folder, {5}).verified()[5]
+    first = keep(folder, {5}).verified_files()[5]
     kept = keep(folder, {5}, "a-2")
     damage(first, Damage.TRUNCATED)
 
-    assert kept.verified()[5].read_bytes() == png(5)
+    assert kept.verified_files()[5].read_bytes() == png(5)
 
 
 def test_attempts_that_keep_at_the_same_time_do_not_disturb_each_other(folder: JobFolder) -> None:
@@ -167,7 +168,7 @@ def test_attempts_that_keep_at_the_same_time_do_not_disturb_each_other(folder: J
     def work(attempt: str) -> None:
         barrier.wait()
         for frame in range(FRAMES):
-            keep(folder, {frame}, attempt).verified()
+            keep(folder, {frame}, attempt).verified_files()
 
     threads = [threading.Thread(target=work, args=(f"a-{number}",)) for number in range(4)]
     for thread in threads:
@@ -175,18 +176,18 @@ def test_attempts_that_keep_at_the_same_time_do_not_disturb_each_other(folder: J
     for thread in threads:
         thread.join()
 
-    assert KeptFrames(folder, KEY).verified().keys() == set(range(FRAMES))
+    assert KeptFrames(folder, KEY).verified_files().keys() == set(range(FRAMES))
     assert aside(folder) == []
 
 
 def test_a_frame_that_is_written_to_while_it_is_looked_at_is_not_kept(folder: JobFolder) -> None:
     place = rendered(folder, {0, 1})
-    found = FinishedFrameScanner({frame: place / f"{frame}.png" for frame in (0, 1)}).take()
+    found = FinishedFrameScanner({frame: place / f"{frame}.png" for frame in (0, 1)}).take_finished()
     (place / "1.png").write_bytes(png(1) + b"more")
     kept = KeptFrames(folder, KEY)
     kept.keep("a-1", found)
 
-    assert kept.verified().keys() == {0}
+    assert kept.verified_files().keys() == {0}
 
 
 def test_a_png_counts_only_when_its_last_byte_is_there(tmp_path: Path) -> None:
@@ -195,14 +196,14 @@ def test_a_png_counts_only_when_its_last_byte_is_there(tmp_path: Path) -> None:
     whole = png(0)
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        assert looks.take(writer_is_done=True) == []
-    assert not looks.are_all()
+        assert looks.take_finished(writer_is_done=True) == []
+    assert not looks.is_complete()
 
     path.write_bytes(whole)
 
-    assert looks.are_all()
-    assert [found.path for found in looks.take()] == [path]
-    assert looks.take() == []
+    assert looks.is_complete()
+    assert [found.path for found in looks.take_finished()] == [path]
+    assert looks.take_finished() == []
 
 
 @pytest.fixture
@@ -224,14 +225,14 @@ def test_a_picture_without_an_end_mark_counts_when_it_rests(
     subprocess.run([*picture, str(path)], check=True)
     looks = FinishedFrameScanner({0: path})
 
-    assert not looks.are_all()
+    assert not looks.is_complete()
     clock(1.9)
     os.utime(path)
-    assert not looks.are_all()
+    assert not looks.is_complete()
     clock(1.9)
-    assert not looks.are_all()
+    assert not looks.is_complete()
     clock(0.2)
-    assert looks.are_all()
+    assert looks.is_complete()
 
 
 def test_a_file_of_an_unknown_kind_counts_only_when_the_next_one_is_begun(
@@ -243,10 +244,10 @@ def test_a_file_of_an_unknown_kind_counts_only_when_the_next_one_is_begun(
         files[number].write_bytes(b"lines")
         os.utime(files[number], ns=(number, number + 1))
 
-    assert [found.frame for found in looks.take()] == [0]
+    assert [found.frame for found in looks.take_finished()] == [0]
     clock(60)
-    assert looks.take() == []
-    assert [found.frame for found in looks.take(writer_is_done=True)] == [1]
+    assert looks.take_finished() == []
+    assert [found.frame for found in looks.take_finished(writer_is_done=True)] == [1]
 
 
 def published(folder: JobFolder) -> Sidecar:
@@ -282,7 +283,7 @@ def test_of_a_damaged_chunk_the_sound_frames_are_kept(ways: dict[int, Damage | N
 
         revoke(folder, KEY)
 
-        files = KeptFrames(folder, KEY).verified()
+        files = KeptFrames(folder, KEY).verified_files()
         assert files.keys() == set(range(FRAMES)) - ways.keys()
         assert all(path.read_bytes() == png(frame) for frame, path in files.items())
         assert folder.sidecar(KEY) is None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
-from activities.progress.log_errors import error_lines, log_tail
+from activities.progress.log_errors import find_error_lines, read_log_tail
 
 FFMPEG_PROGRESS = (
     "frame=0\nfps=0.00\nstream_0_0_q=0.0\nbitrate=  -0.0kbits/s\ntotal_size=0\nout_time_us=N/A\nout_time=N/A\n"
@@ -62,7 +62,7 @@ def test_what_matters_is_told_as_one_plain_line(tmp_path: Path, sample: str) -> 
     log = tmp_path / "log"
     log.write_text(printed)
 
-    assert error_lines(log) == told
+    assert find_error_lines(log) == told
 
 
 def test_an_old_error_is_not_taken_for_the_cause_of_a_later_one(tmp_path: Path) -> None:
@@ -71,15 +71,15 @@ def test_an_old_error_is_not_taken_for_the_cause_of_a_later_one(tmp_path: Path) 
         "EGL Error (0x3001)\n" + "a line of work\n" * 20 + "Error: no codec\nand its details\nError: giving up\n"
     )
 
-    assert error_lines(log) == "Error: no codec | Error: giving up"
+    assert find_error_lines(log) == "Error: no codec | Error: giving up"
 
 
 def test_of_many_errors_the_first_and_the_last_are_told(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("Error: the cause\n" + "".join(f"Error: follows {n}\n" for n in range(5)))
 
-    assert error_lines(log) == "Error: the cause | Error: follows 3 | Error: follows 4"
-    assert error_lines(log, lines=1) == "Error: the cause"
+    assert find_error_lines(log) == "Error: the cause | Error: follows 3 | Error: follows 4"
+    assert find_error_lines(log, lines=1) == "Error: the cause"
 
 
 def test_what_ffmpeg_itself_says(ffmpeg: str, tmp_path: Path) -> None:
@@ -90,13 +90,13 @@ def test_what_ffmpeg_itself_says(ffmpeg: str, tmp_path: Path) -> None:
             [ffmpeg, "-nostdin", *options, str(tmp_path / "no" / "x.mp4")], stdout=file, stderr=file, timeout=60
         )
 
-    assert "No such file or directory" in error_lines(log)
+    assert "No such file or directory" in find_error_lines(log)
 
 
 def test_long_lines_keep_their_beginning_and_their_end(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("".join(f"Error {n}: {'x' * 100_000} disk {n} is full\n" for n in range(3)))
-    told = error_lines(log)
+    told = find_error_lines(log)
 
     assert len(told) <= 600
     assert told.endswith("disk 2 is full")
@@ -105,32 +105,32 @@ def test_long_lines_keep_their_beginning_and_their_end(tmp_path: Path) -> None:
 def test_the_end_of_a_log_in_segments_is_its_newest_one(tmp_path: Path) -> None:
     log = tmp_path / "log"
     written = BoundedLog(str(log))
-    written.begin()
+    written.create()
     for _ in range(5):
         written.write(memoryview(b"x" * (SEGMENT_BYTES - 1) + b"\n"))
     written.write(memoryview(b"Error: no codec\n"))
 
-    assert error_lines(log) == "Error: no codec"
+    assert find_error_lines(log) == "Error: no codec"
 
 
 def test_what_an_earlier_command_printed_is_not_told(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("Error: of the render\n")
     since = log.stat().st_size
-    assert error_lines(log, since=since) == ""
+    assert find_error_lines(log, since=since) == ""
     with log.open("a") as more:
         more.write("the check says no\n")
 
-    assert error_lines(log, since=since) == "the check says no"
+    assert find_error_lines(log, since=since) == "the check says no"
 
 
 def test_redacted_values_are_told_nowhere_however_long_ago_they_were_declared(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("openjd_redacted_env: KEY=hunter22\n" + "at work\n" * 50_000 + "Error: hunter22 was refused\n")
 
-    assert error_lines(log) == "Error: ******** was refused"
-    assert "hunter22" not in log_tail(log)
+    assert find_error_lines(log) == "Error: ******** was refused"
+    assert "hunter22" not in read_log_tail(log)
 
 
 def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
-    assert error_lines(tmp_path / "none" / "log") == log_tail(tmp_path / "log") == ""
+    assert find_error_lines(tmp_path / "none" / "log") == read_log_tail(tmp_path / "log") == ""

@@ -42,7 +42,7 @@ def test_head_and_segments_are_printed_with_what_is_left_out_between_them(tmp_pa
 def test_following_goes_on_across_segments(tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "000003.a-chunk-3.1-1.log"
     log, reader = BoundedLog(str(path)), LogReader(tmp_path, 3)
-    log.begin()
+    log.create()
     line = b"x" * 1023 + b"\n"
     printed = 0
     for number in range(7):

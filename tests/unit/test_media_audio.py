@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.media.audio import audio_command, audio_suffix, inspect_audio
+from activities.media.audio import build_audio_command, find_audio_suffix, inspect_audio
 from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput
 from activities.media.film import verify_film
 from activities.media.join import join_video
@@ -88,8 +88,8 @@ def largest_step(signal: "array[int]") -> int:
 def test_a_score_is_made_exactly_as_long_as_the_film(
     suffix: str, seconds: Fraction, score: Path, ffmpeg: str, tmp_path: Path
 ) -> None:
-    target = tmp_path / f"sound{audio_suffix(suffix)}"
-    subprocess.run(audio_command(ffmpeg, score, target, duration=seconds, film_suffix=suffix), check=True)
+    target = tmp_path / f"sound{find_audio_suffix(suffix)}"
+    subprocess.run(build_audio_command(ffmpeg, score, target, duration=seconds, film_suffix=suffix), check=True)
     facts = inspect_audio(target)
     assert len(samples(ffmpeg, target, 2)) == round(seconds * 48000)
     assert abs(facts.duration - seconds) <= Fraction(1024, 48000)
@@ -100,10 +100,10 @@ def test_a_score_is_made_exactly_as_long_as_the_film(
 def test_a_film_carries_one_encode_of_its_score(
     suffix: str, score: Path, render: Render, ffmpeg: str, tmp_path: Path
 ) -> None:
-    sound = tmp_path / f"sound{audio_suffix(suffix)}"
+    sound = tmp_path / f"sound{find_audio_suffix(suffix)}"
     film = tmp_path / f"film{suffix}"
     length = FRAMES / FPS
-    subprocess.run(audio_command(ffmpeg, score, sound, duration=length, film_suffix=suffix), check=True)
+    subprocess.run(build_audio_command(ffmpeg, score, sound, duration=length, film_suffix=suffix), check=True)
     chunks = [
         ChunkFile(render(suffix, *H264, frames=frames, fps="30000/1001"), f"chunk {index}", frames)
         for index, frames in enumerate(LENGTHS)
@@ -121,7 +121,7 @@ def test_a_film_carries_one_encode_of_its_score(
 def test_opus_is_carried_into_webm(score: Path, render: Render, ffmpeg: str, tmp_path: Path) -> None:
     sound = tmp_path / "sound.opus"
     length = FRAMES / FPS
-    subprocess.run(audio_command(ffmpeg, score, sound, duration=length, film_suffix=".webm"), check=True)
+    subprocess.run(build_audio_command(ffmpeg, score, sound, duration=length, film_suffix=".webm"), check=True)
     vp9 = ("-c:v", "libvpx-vp9", "-cpu-used", "8")
     chunks = [
         ChunkFile(render(".webm", *vp9, frames=frames, fps="30000/1001"), f"chunk {index}", frames)
@@ -199,7 +199,7 @@ def test_a_score_replaces_the_sound_of_chunks(
     score: Path, chunks_with_sound: ChunksWithSound, ffmpeg: str, tmp_path: Path
 ) -> None:
     sound = tmp_path / "sound.m4a"
-    subprocess.run(audio_command(ffmpeg, score, sound, duration=FRAMES / FPS, film_suffix=".mov"), check=True)
+    subprocess.run(build_audio_command(ffmpeg, score, sound, duration=FRAMES / FPS, film_suffix=".mov"), check=True)
     join(chunks_with_sound(), tmp_path / "film.mov", sound)
     assert samples(ffmpeg, tmp_path / "film.mov", 2) == samples(ffmpeg, sound, 2)
 

@@ -9,7 +9,7 @@ import pytest
 from activities.media.facts import DamagedOutput, MediaError, MismatchedOutput
 from activities.media.film import verify_film
 from activities.media.video import inspect_video
-from activities.media.writer import encode_command, image_pattern
+from activities.media.writer import build_encode_command, build_image_pattern
 
 Render = Callable[..., Path]
 FrameHashes = Callable[[Path], list[str]]
@@ -111,16 +111,16 @@ def stills(ffmpeg: str, tmp_path: Path) -> Path:
 def test_pictures_become_a_film_on_the_exact_grid(
     suffix: str, rate: str, stills: Path, ffmpeg: str, tmp_path: Path
 ) -> None:
-    pattern = image_pattern(f"{stills}/f_", 4, ".png")
+    pattern = build_image_pattern(f"{stills}/f_", 4, ".png")
     film, fps = tmp_path / f"film{suffix}", Fraction(rate)
-    subprocess.run(encode_command(ffmpeg, pattern, 7, 8, fps, [], film), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(build_encode_command(ffmpeg, pattern, 7, 8, fps, [], film), check=True, stdout=subprocess.DEVNULL)
     facts = verify_film(film, fps=fps, frames=8)
     assert (facts.width, facts.height) == (64, 64)
 
 
 def test_the_users_encoder_options_count(stills: Path, ffmpeg: str, tmp_path: Path, frame_hashes: FrameHashes) -> None:
-    command = encode_command(
-        ffmpeg, image_pattern(f"{stills}/f_", 4, ".png"), 7, 8, FPS, ["-c:v", "png"], tmp_path / "film.mov"
+    command = build_encode_command(
+        ffmpeg, build_image_pattern(f"{stills}/f_", 4, ".png"), 7, 8, FPS, ["-c:v", "png"], tmp_path / "film.mov"
     )
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     assert "frame=8\n" in output
@@ -132,13 +132,13 @@ def test_the_users_encoder_options_count(stills: Path, ffmpeg: str, tmp_path: Pa
 def test_a_gap_in_the_pictures_never_passes_for_a_film(stills: Path, ffmpeg: str, tmp_path: Path) -> None:
     (stills / "f_0010.png").unlink()
     film = tmp_path / "film.mp4"
-    command = encode_command(ffmpeg, image_pattern(f"{stills}/f_", 4, ".png"), 7, 8, FPS, [], film)
+    command = build_encode_command(ffmpeg, build_image_pattern(f"{stills}/f_", 4, ".png"), 7, 8, FPS, [], film)
     subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
     assert refusal(film, frames=8).sentence == "film.mp4 holds 3 frames instead of 8"
 
 
 def test_a_missing_first_picture_is_no_start(stills: Path, ffmpeg: str, tmp_path: Path) -> None:
     (stills / "f_0007.png").unlink()
-    pattern = image_pattern(f"{stills}/f_", 4, ".png")
-    command = encode_command(ffmpeg, pattern, 7, 8, FPS, [], tmp_path / "film.mp4")
+    pattern = build_image_pattern(f"{stills}/f_", 4, ".png")
+    command = build_encode_command(ffmpeg, pattern, 7, 8, FPS, [], tmp_path / "film.mp4")
     assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0

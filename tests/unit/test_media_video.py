@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.media.containers import tail_is_complete
+from activities.media.containers import has_complete_tail
 from activities.media.facts import DamagedOutput, JoinStopped, MediaError, MismatchedOutput
 from activities.media.video import inspect_video
 
@@ -84,7 +84,7 @@ def test_a_transport_stream_cut_between_packets_is_refused_at_every_packet(rende
     for cut in range(188, len(data) - 4 * 188, 188):
         cut_file.write_bytes(data[:-cut])
         assert isinstance(refusal(cut_file), DamagedOutput)
-        inside_a_frame += not tail_is_complete(cut_file, 256)
+        inside_a_frame += not has_complete_tail(cut_file, 256)
     assert inside_a_frame > 12
 
 
@@ -167,7 +167,7 @@ def test_uneven_timing_names_the_frame(render: Render) -> None:
 
 def test_facts_do_not_depend_on_the_container(render: Render) -> None:
     facts = [inspect_video(render(suffix, *H264), fps=FPS) for suffix in (".mp4", ".mov", ".mkv", ".ts")]
-    assert [each.mismatch(facts[0]) for each in facts] == [None] * 4
+    assert [each.find_mismatch(facts[0]) for each in facts] == [None] * 4
 
 
 def test_facts_survive_their_sidecar(render: Render) -> None:
@@ -178,7 +178,7 @@ def test_facts_survive_their_sidecar(render: Render) -> None:
 def test_other_encoder_settings_are_noticed(render: Render) -> None:
     usual = inspect_video(render(*KINDS["mp4"]), fps=FPS)
     other = inspect_video(render(".mp4", "-c:v", "libx264", "-refs", "5", "-bf", "0"), fps=FPS)
-    assert other.mismatch(usual) == "was encoded with other settings: its codec parameters differ"
+    assert other.find_mismatch(usual) == "was encoded with other settings: its codec parameters differ"
 
 
 def test_threads_of_the_machine_do_not_make_hevc_chunks_differ(render: Render) -> None:
@@ -186,7 +186,7 @@ def test_threads_of_the_machine_do_not_make_hevc_chunks_differ(render: Render) -
         render(".mp4", "-c:v", "libx265", "-x265-params", f"log-level=none:frame-threads={count}") for count in (1, 2)
     ]
     one, two = (inspect_video(clip, fps=FPS) for clip in clips)
-    assert one.mismatch(two) is None
+    assert one.find_mismatch(two) is None
 
 
 def test_stop_ends_an_inspection(render: Render) -> None:

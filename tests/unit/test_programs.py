@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.processes.programs import Programs, find_ffmpeg, offer_ffmpeg, render_environment
+from activities.processes.programs import Programs, build_render_environment, find_ffmpeg, link_ffmpeg
 from longtake.errors import BadJobError
 
 
@@ -57,8 +57,8 @@ def test_a_program_that_is_not_there_is_named() -> None:
 
 def test_ffmpeg_is_found_under_its_plain_name_by_commands_and_by_scripts(tmp_path: Path) -> None:
     (program,) = resolve(Programs(("ffmpeg",), find_ffmpeg()), "ffmpeg")
-    offer_ffmpeg(find_ffmpeg(), tmp_path / "tools")
-    offer_ffmpeg(find_ffmpeg(), tmp_path / "tools")
+    link_ffmpeg(find_ffmpeg(), tmp_path / "tools")
+    link_ffmpeg(find_ffmpeg(), tmp_path / "tools")
 
     assert os.access(program, os.X_OK)
     assert os.path.realpath(tmp_path / "tools" / "ffmpeg") == os.path.realpath(program)
@@ -67,7 +67,7 @@ def test_ffmpeg_is_found_under_its_plain_name_by_commands_and_by_scripts(tmp_pat
 def test_the_environment_of_a_render_is_built_from_nothing() -> None:
     worker = {"PATH": "/bin", "LC_ALL": "C", "AWS_SECRET_ACCESS_KEY": "x", "TEMPORAL_API_KEY": "x", "LICENSE": "7"}
 
-    seen = render_environment(
+    seen = build_render_environment(
         worker, {"SCENE": "1", "LONGTAKE_JOB": "forged"}, tag={"LONGTAKE_JOB": "j"}, also=["LICENSE"]
     )
 

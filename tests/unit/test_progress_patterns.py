@@ -93,7 +93,7 @@ def test_what_is_searched_of_one_line_is_bounded(tmp_path: Path) -> None:
 def test_patterns_leave_no_process_behind() -> None:
     patterns = UserPatterns([r"(?P<done>\d+)"], [])
     before = set(psutil.Process().children())
-    assert [sign.done for sign in patterns.signs(["12"])] == [12]
+    assert [update.frames_done for update in patterns.find_updates(["12"])] == [12]
     (child,) = set(psutil.Process().children()) - before
     assert child.environ() == {}
 

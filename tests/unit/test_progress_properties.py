@@ -7,7 +7,13 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.progress.log_errors import LONGEST_LINE_BYTES, LineSplitter, error_lines, log_tail, text_of
+from activities.progress.log_errors import (
+    LONGEST_LINE_BYTES,
+    LineSplitter,
+    decode_line,
+    find_error_lines,
+    read_log_tail,
+)
 from activities.progress.reader import ProgressReader, Reading
 from longtake.models.policies import ProgressSpec
 
@@ -76,7 +82,7 @@ def test_lines_are_the_same_however_output_is_cut(data: bytes, cuts: list[int], 
 
     assert lines == [*at_once.feed(data), *at_once.finish()]
     assert all(0 < len(line) <= LONGEST_LINE_BYTES for line in lines)
-    assert all(_is_plain(text_of(line)) for line in lines)
+    assert all(_is_plain(decode_line(line)) for line in lines)
 
 
 @settings(max_examples=200, deadline=None)
@@ -85,11 +91,11 @@ def test_the_end_of_any_log_can_be_told(data: bytes) -> None:
     with TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         log.write_bytes(data)
-        told = error_lines(log)
+        told = find_error_lines(log)
 
         assert len(told) <= 600
         assert _is_plain(told)
-        assert all(_is_plain(line) for line in log_tail(log).split("\n"))
+        assert all(_is_plain(line) for line in read_log_tail(log).split("\n"))
 
 
 def _is_plain(text: str) -> bool:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from activities.errors import AttemptError
-from activities.stores.job_folder import JobFolder, Sidecar, chunk_key
+from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.publish import discard_attempt, finish_claim, is_intact, publish, revoke, stage_files
 from longtake.stores.directory import DirectoryStore
+from longtake.stores.job_records import chunk_key
 
 KEY = chunk_key(7)
 FRAMES = 20

@@ -28,6 +28,7 @@ def test_a_complete_environment_is_read() -> None:
         **GOOD,
         "LONGTAKE_MARGIN_SECONDS": "20",
         "LONGTAKE_HELIOS_JOBS": "https://a.example/jobs/ http://b.example",
+        "LONGTAKE_PASS_ENV": "LICENSE::PLUGINS ",
     }
     settings = AgentSettings.from_environ(environ)
 
@@ -37,6 +38,7 @@ def test_a_complete_environment_is_read() -> None:
     assert settings.remote_secret == SecretStr("a secret")
     assert settings.margin_seconds == 20
     assert settings.helios_jobs == ("https://a.example/jobs/", "http://b.example")
+    assert settings.pass_env == ("LICENSE", "PLUGINS")
     assert (settings.deadline_seconds, settings.orphan_seconds) == (3600, 30)
     assert "a secret" not in repr(settings)
 
@@ -48,10 +50,10 @@ def test_a_complete_environment_is_read() -> None:
         ({"LONGTAKE_STORES": "films"}, "LONGTAKE_STORES names 'films'"),
         ({"LONGTAKE_ALLOWED_COMMANDS": " : "}, "LONGTAKE_ALLOWED_COMMANDS is not set"),
         ({"LONGTAKE_REMOTE_SECRET": " "}, "LONGTAKE_REMOTE_SECRET is not set"),
-        ({"LONGTAKE_REMOTE_AUTH": "none"}, "LONGTAKE_REMOTE_AUTH: "),
-        ({"LONGTAKE_MARGIN_SECONDS": "soon"}, "LONGTAKE_MARGIN_SECONDS: "),
-        ({"LONGTAKE_DEADLINE_SECONDS": "0"}, "LONGTAKE_DEADLINE_SECONDS: "),
-        ({"LONGTAKE_HELIOS_JOBS": "ftp://host/"}, "LONGTAKE_HELIOS_JOBS"),
+        ({"LONGTAKE_REMOTE_AUTH": "none"}, "LONGTAKE_REMOTE_AUTH is 'none'; choose "),
+        ({"LONGTAKE_MARGIN_SECONDS": "soon"}, "LONGTAKE_MARGIN_SECONDS is 'soon'; "),
+        ({"LONGTAKE_DEADLINE_SECONDS": "0"}, "LONGTAKE_DEADLINE_SECONDS is '0'; make it more than 0"),
+        ({"LONGTAKE_HELIOS_JOBS": "ftp://host/"}, "LONGTAKE_HELIOS_JOBS[0] is no plain URL; "),
         ({"LONGTAKE_HELIOS_JOBS": "https://user:password@host/"}, "LONGTAKE_HELIOS_JOBS"),
     ],
 )

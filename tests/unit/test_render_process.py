@@ -14,8 +14,8 @@ import pytest_asyncio
 from render_trees import READY, SPAWN, TREES
 from survivors import cpu_ticks, kill_quietly, state_of, survivors, until
 
-from activities.processes.supervisor import RenderProcess, Supervisor
-from activities.processes.usage import ProcessSurvivedError
+from activities.processes.render_process import ProcessSurvivedError, RenderProcess
+from activities.processes.supervisor import Supervisor
 
 SLEEPER = "import time; time.sleep(300)"
 

@@ -1,7 +1,7 @@
 """The chunks that run, read from Temporal's pending activities: rendering, frozen, waiting, paused by hand."""
 
 from temporalio.api.enums.v1 import PendingActivityState, TimeoutType
-from temporalio.api.failure.v1 import Failure, TimeoutFailureInfo
+from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TimeoutFailureInfo
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.contrib.pydantic import pydantic_data_converter
 
@@ -66,6 +66,16 @@ async def test_a_lost_worker_is_told_in_words_of_ours() -> None:
     activity.last_failure.CopyFrom(Failure(message="activity Heartbeat timeout", timeout_failure_info=lost))
 
     assert (await read(activity)).error == "its worker was lost, and another one takes it"
+
+
+async def test_an_error_too_long_for_the_server_is_told_all_the_same() -> None:
+    activity = await pending(PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED)
+    # As servers of 1.29 and 1.32 answer.
+    shown = Failure(message="Failure exceeds size limit.", server_failure_info=ServerFailureInfo())
+    shown.cause.message = "chunk 7: ended by SIGKILL"
+    activity.last_failure.CopyFrom(shown)
+
+    assert (await read(activity)).error == "chunk 7: ended by SIGKILL"
 
 
 async def test_an_activity_paused_in_temporal_waits_and_says_how_to_unpause_it() -> None:

@@ -55,6 +55,7 @@ def test_a_path_that_leads_out_is_refused(path: str) -> None:
     ("path", "says"),
     [
         ("a\0b", "holds a NUL"),
+        ("a\\b", "holds a backslash"),
         ("\udc80", "holds half a character"),
         ("x" * 256, "longer than the 255 bytes of a name"),
         ("ü" * 128, "longer than the 255 bytes of a name"),

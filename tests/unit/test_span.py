@@ -9,12 +9,12 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.attempts.attempt import Bill
 from activities.attempts.host import Host
-from activities.attempts.span_attempt import RetryDue, SpanAttempt, throttle_delay_seconds
+from activities.attempts.span_attempt import RetryError, SpanAttempt, throttle_delay_seconds
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, ThrottledError
 from activities.job_watch import JobOrders, JobWatch
 from activities.processes.programs import Programs
-from activities.processes.usage import Usage
+from activities.processes.render_process import Usage
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake.chunks import Chunk
@@ -84,7 +84,7 @@ class Scripted:
 
 
 async def publishes(watcher: RenderWatcher) -> None:
-    watcher.progress(Progress(frames_done=1))
+    watcher.on_progress(Progress(frames_done=1))
 
 
 async def fails(watcher: RenderWatcher) -> None:
@@ -134,7 +134,7 @@ async def test_a_service_without_room_costs_no_try_and_is_asked_again_later(tmp_
     before: Heartbeat | None = None
     for throttled in (1, 2):
         span = scene.span(before)
-        with pytest.raises(RetryDue, match=r"^chunk 0 waits: lambda render: Rate Exceeded$") as waits:
+        with pytest.raises(RetryError, match=r"^chunk 0 waits: lambda render: Rate Exceeded$") as waits:
             await scene.render(span)
         assert waits.value.type is ErrorType.THROTTLED
         assert 2 ** (throttled - 1) / 2 <= waits.value.wait_seconds <= 2 ** (throttled - 1)
@@ -150,12 +150,12 @@ async def test_a_service_without_room_costs_no_try_and_is_asked_again_later(tmp_
 
 async def test_the_first_progress_ends_the_count(tmp_path: Path) -> None:
     async def works_and_has_no_room(watcher: RenderWatcher) -> None:
-        watcher.progress(Progress(frames_done=1))
+        watcher.on_progress(Progress(frames_done=1))
         raise ThrottledError("busy")
 
     scene = Scene(tmp_path, Service(works_and_has_no_room))
     span = scene.span(Heartbeat(chunk=0, throttled=12))
-    with pytest.raises(RetryDue) as waits:
+    with pytest.raises(RetryError) as waits:
         await scene.render(span)
 
     assert span.heartbeat.throttled == 1
@@ -178,7 +178,7 @@ def test_waits_grow_and_never_fall_short_of_what_is_asked(
 async def test_each_published_chunk_is_billed_once_over_all_its_tries(tmp_path: Path) -> None:
     scene = Scene(tmp_path, Service(publishes, fails, publishes, publishes), retry=Retry(attempts=2, initial_seconds=0))
     first = scene.span()
-    with pytest.raises(RetryDue):
+    with pytest.raises(RetryError):
         await scene.render(first)
     assert (first.heartbeat.billed_seconds, first.heartbeat.cost_usd) == (10, 0.5)
 

@@ -17,8 +17,8 @@ from processtable import children
 from survivors import state_of, survivors, wait_for
 
 from activities.processes.orphans import WORKER_VARIABLE, WorkerMark
-from activities.processes.supervisor import RenderProcess, Supervisor
-from activities.processes.usage import SupervisorError
+from activities.processes.render_process import RenderProcess
+from activities.processes.supervisor import Supervisor, SupervisorError
 
 TAG = {"LONGTAKE_ATTEMPT": f"spawns-{os.getpid()}"}
 ENVIRONMENT = {"PATH": os.environ["PATH"], **TAG}
@@ -65,7 +65,7 @@ async def test_a_render_sees_the_environment_it_is_given_and_the_mark_of_its_wor
     seen = ast.literal_eval(text)
     del seen["LONGTAKE_TEST_SPAWN"]
     assert {name: seen.pop(name) for name in environment} == environment
-    assert WorkerMark.parse(seen.pop(WORKER_VARIABLE)) == WorkerMark.own()
+    assert WorkerMark.parse(seen.pop(WORKER_VARIABLE)) == WorkerMark.current()
     assert seen.keys() <= {"LC_CTYPE"}
 
 

@@ -14,9 +14,9 @@ from processtable import children, living
 from render_trees import HIDDEN, HiddenWorker, noted
 from survivors import kill_quietly, state_of, survivors, until, wait_for
 
-from activities.processes.orphans import sweep_leftovers
-from activities.processes.supervisor import RenderProcess, Supervisor
-from activities.processes.usage import KeeperLostError
+from activities.processes.orphans import kill_orphans
+from activities.processes.render_process import KeeperLostError, RenderProcess
+from activities.processes.supervisor import Supervisor
 
 
 def tag(name: str = "tree") -> dict[str, str]:
@@ -106,7 +106,7 @@ async def test_the_sweep_ends_what_is_left_when_all_of_ours_is_killed(tmp_path: 
         # The renderers themselves die with their keepers; what they started does not.
         assert left
 
-        swept = sweep_leftovers()
+        swept = kill_orphans()
 
         try:
             # One whose environment is empty is seen by its cgroup only.

@@ -16,7 +16,8 @@ from processtable import children, living, memory_bytes
 from survivors import until
 
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
-from activities.processes.supervisor import RenderProcess, Supervisor
+from activities.processes.render_process import RenderProcess
+from activities.processes.supervisor import Supervisor
 
 # What worker and keeper may grow by while a renderer prints.
 MOST_GROWTH = 20_000_000

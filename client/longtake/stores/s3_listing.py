@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from longtake.stores.s3_calls import Answered, S3Answer, failed, refused
@@ -10,6 +11,9 @@ from longtake.stores.store import StoredFile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, MultipartUploadTypeDef
+
+# A folder costs a call; so many at once keep a store with thousands of jobs quick to look through.
+_LOOKS_AT_ONCE = 16
 
 
 def files(objects: Objects, folder: str) -> Iterator[StoredFile]:
@@ -25,11 +29,21 @@ def files(objects: Objects, folder: str) -> Iterator[StoredFile]:
 
 
 def folders(objects: Objects, folder: str) -> Iterator[str]:
-    """Return the names of the folders directly in a folder, sorted."""
+    """Return the names of the folders directly in a folder that hold an object, sorted."""
     prefix = objects.keys.folder(folder)
-    for page in _pages(objects, folder, prefix, "/"):
-        for found in page.get("CommonPrefixes", []):
-            yield found["Prefix"].removeprefix(prefix).rstrip("/")
+
+    def holds_object(name: str) -> bool:
+        # SeaweedFS, and S3's directory buckets, list a folder for a while after its last object is gone.
+        page = objects.calls.call(
+            lambda client: client.list_objects_v2(Bucket=objects.keys.bucket, Prefix=f"{prefix}{name}/", MaxKeys=1),
+            folder,
+        )
+        return bool(page.get("Contents"))
+
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="s3-folders") as pool:
+        for page in _pages(objects, folder, prefix, "/"):
+            names = [found["Prefix"].removeprefix(prefix).rstrip("/") for found in page.get("CommonPrefixes", [])]
+            yield from (name for name, holds in zip(names, pool.map(holds_object, names), strict=True) if holds)
 
 
 def remove_all(objects: Objects, folder: str) -> None:

@@ -8,15 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longtake.models.job import RenderJobSpec
-from longtake.stores.job_records import FileRecord, JobRecords, Record, is_plain, neighbours, path_in_store
-from longtake.stores.store import Store, StoredFile, map_parallel
+from longtake.stores.job_records import (
+    ASIDE,
+    FILM,
+    JOB_FILE,
+    LIST_FILE,
+    JobRecords,
+    PublishedFile,
+    Record,
+    find_publishers,
+    is_as_published,
+    is_plain_path,
+    path_in_store,
+)
+from longtake.stores.store import Store, map_parallel
 from longtake.transfer.progress import OnProgress, ProgressCounter, store_of
 
-# What stood in a job's way is here: files of others, and damaged ones that nobody has looked at yet.
-ASIDE = "aside"
-
 # Read first by who looks for a job, and so removed last: in this order.
-_LAST = ("film.json", "list.json", "job.json")
+_LAST = (f"{FILM}.json", LIST_FILE, JOB_FILE)
 
 
 @dataclass(frozen=True)
@@ -80,15 +89,15 @@ class _Deletion:
         self._left: list[str] = []
 
     def run(self) -> Deleted:
-        published = [*self._records.finished(), *self._records.begun()]
+        published = [*self._records.finished_records(), *self._records.open_claims()]
         files = self._believed(published)
         self._counter.add(files=len(files), size_bytes=sum(file.size_bytes for file in files.values()))
-        makers = _makers(self._store, self._records.job_id, frozenset(files))
+        makers = find_publishers(files, self._store, but=self._records.job_id)
         gone = map_parallel(self._store, lambda file: self._remove(file, makers.get(file.path)), files.values())
         if self._store.is_local:
             _remove_emptied(Path(self._store.url), {os.path.dirname(file.path) for file in files.values()})
         count, size = self._remove_bookkeeping()
-        aside = f"{self._records.folder}/{ASIDE}"
+        aside = self._records.aside_dir
         return Deleted(
             files=sum(size is not None for size in gone),
             size_bytes=sum(size or 0 for size in gone),
@@ -98,9 +107,9 @@ class _Deletion:
             aside=aside if self._store.names(aside) else None,
         )
 
-    def _believed(self, records: Iterable[Record]) -> dict[str, FileRecord]:
+    def _believed(self, records: Iterable[Record]) -> dict[str, PublishedFile]:
         """Return the files that may be removed if they are what the records say."""
-        believed: dict[str, FileRecord] = {}
+        believed: dict[str, PublishedFile] = {}
         trusted: frozenset[str] | None = None
         for record in records:
             if record.publication is None:
@@ -108,21 +117,21 @@ class _Deletion:
             for file in record.files:
                 if path_in_store(self._store, file.path) is None:
                     if trusted is None:
-                        trusted = frozenset(self._records.outputs(self._job) if self._job else ())
-                    if not (self._store.is_local and is_plain(file.path) and file.path in trusted):
+                        trusted = frozenset(self._records.output_locations(self._job) if self._job else ())
+                    if not (self._store.is_local and is_plain_path(file.path) and file.path in trusted):
                         self._left.append(f"{file.path} lies outside the store")
                         continue
                 believed[file.path] = file
         return believed
 
-    def _remove(self, file: FileRecord, maker: str | None) -> int | None:
+    def _remove(self, file: PublishedFile, maker: str | None) -> int | None:
         """Return how many bytes a file had that was removed; None where none was."""
         self._counter.add()
         there = self._store.stat(file.path)
         removed = None
         if there is not None and maker is not None:
             self._left.append(f"{file.path} is a file of job {maker} too")
-        elif there is not None and not _is_it(self._store, there, file):
+        elif there is not None and not is_as_published(self._store, there, file):
             self._left.append(f"{file.path} is not what the job published")
         elif there is not None:
             self._store.remove(file.path)
@@ -131,7 +140,7 @@ class _Deletion:
         return removed
 
     def _remove_bookkeeping(self) -> tuple[int, int]:
-        folder, count, size = self._records.folder, 0, 0
+        folder, count, size = self._records.path, 0, 0
         for name in list(self._store.folders(folder)):
             if name != ASIDE:
                 files, bytes_of_them = _measured(self._store, f"{folder}/{name}")
@@ -142,7 +151,7 @@ class _Deletion:
             self._counter.add()
             self._store.remove(found[name].location)
             count, size = count + 1, size + found[name].size_bytes
-        if not self._store.names(f"{folder}/{ASIDE}"):
+        if not self._store.names(self._records.aside_dir):
             # What no listing shows: uploads and files that were begun and never ended.
             self._store.remove_all(folder)
         if self._store.is_local:
@@ -150,33 +159,6 @@ class _Deletion:
                 # Not empty: there are other jobs.
                 os.rmdir(os.path.dirname(folder))
         return count, size
-
-
-def _is_it(store: Store, there: StoredFile, file: FileRecord) -> bool:
-    if there.size_bytes != file.size_bytes:
-        return False
-    if there.sha256 is not None:
-        return there.sha256 == file.sha256
-    if file.modified_ns and file.modified_ns == there.modified_ns:
-        return True
-    with suppress(FileNotFoundError):
-        return store.digest(file.path) == file.sha256
-    return False
-
-
-def _makers(store: Store, job_id: str, locations: frozenset[str]) -> dict[str, str]:
-    """Return which of these files other jobs of the store have published too, or taken over, and which job that is."""
-    makers: dict[str, str] = {}
-    for other in neighbours(store, job_id):
-        job = other.job()
-        # Most jobs write elsewhere, and their own words are enough to know: one file read and not thousands.
-        if job is not None and job.chunk_list is None and locations.isdisjoint(other.outputs(job)):
-            continue
-        for record in (*other.finished(), *other.begun()):
-            for file in record.files:
-                if file.path in locations:
-                    makers.setdefault(file.path, other.job_id)
-    return makers
 
 
 def _measured(store: Store, folder: str) -> tuple[int, int]:

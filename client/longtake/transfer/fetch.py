@@ -15,7 +15,7 @@ from pathlib import Path
 from longtake.errors import BadJobError, LongtakeError
 from longtake.models.job import RenderJobSpec
 from longtake.stores.directory import DirectoryStore, file_digest
-from longtake.stores.job_records import FileRecord, JobRecords, is_plain, path_in_store
+from longtake.stores.job_records import FILM, LOGS, JobRecords, PublishedFile, is_plain_path, path_in_store
 from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.transfer.progress import OnProgress, ProgressCounter, store_of
 
@@ -149,9 +149,6 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-LOGS = "logs"
-
-
 @dataclass(frozen=True)
 class Fetched:
     """What was brought home.
@@ -244,23 +241,23 @@ class _Fetch:
         self.lost: list[str] = []
 
     def films(self) -> Iterator[Download]:
-        record = self._records.film()
+        record = self._records.film_record()
         for file in record.files if record else ():
             if (wanted := self._wanted(file)) is not None:
                 self.film = wanted.target
                 yield wanted
 
     def all(self, *, logs: bool) -> Iterator[Download]:
-        for record in self._records.finished():
+        for record in self._records.finished_records():
             if record.publication is None:
                 self.lost.append(f"{record.location} is no record that can be read")
             for file in record.files:
                 if (wanted := self._wanted(file)) is not None:
-                    if record.key == "film":
+                    if record.key == FILM:
                         self.film = wanted.target
                     yield wanted
         if logs:
-            for log in self._store.files(f"{self._records.folder}/{LOGS}"):
+            for log in self._store.files(self._records.logs_dir):
                 yield Download(log.location, self._into / LOGS / log.name, log.size_bytes, None, log.modified_ns)
 
     def missing(self, wanted: list[Download]) -> list[Download]:
@@ -283,9 +280,9 @@ class _Fetch:
             brought = map_parallel(self._store, partial(self._bring, place), missing)
         return [file for file, is_here in zip(missing, brought, strict=True) if is_here]
 
-    def _wanted(self, file: FileRecord) -> Download | None:
+    def _wanted(self, file: PublishedFile) -> Download | None:
         inside = path_in_store(self._store, file.path)
-        if inside is None and is_plain(file.path) and self._is_named(file.path):
+        if inside is None and is_plain_path(file.path) and self._is_named(file.path):
             inside = file.path.lstrip("/")
         target = self._into / inside if inside is not None else None
         if target is None or not self._is_inside(target):
@@ -295,7 +292,7 @@ class _Fetch:
 
     def _is_named(self, location: str) -> bool:
         if self._trusted is None:
-            self._trusted = frozenset(self._records.outputs(self._job) if self._job else ())
+            self._trusted = frozenset(self._records.output_locations(self._job) if self._job else ())
         return self._store.is_local and location in self._trusted
 
     def _is_inside(self, target: Path) -> bool:

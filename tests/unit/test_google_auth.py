@@ -1,8 +1,8 @@
-"""Identity tokens: where they come from, how long they are kept, and what is said where there are none."""
+"""Google identity tokens: where they come from, how long they are kept, and what is said where there are none."""
 
 import asyncio
 import logging
-import time
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from metadata_server import MetadataServer, claims_of, metadata_server
 
-import devserver
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.google_auth import IdTokens
+from ports import find_free_port
 
 AUDIENCE = "https://render-abc.a.run.app"
 
@@ -47,15 +47,15 @@ async def test_a_token_is_fetched_once_for_all_who_ask_and_once_for_each_audienc
     assert google.audiences == [AUDIENCE, f"{AUDIENCE}/"]
 
 
-async def test_a_token_is_kept_until_shortly_before_it_expires(google: MetadataServer) -> None:
-    late_seconds = 0.0
-    tokens = IdTokens(google.environ, clock=lambda: time.time() + late_seconds)
-    first = await tokens.token(AUDIENCE)
+async def test_a_token_is_kept_until_shortly_before_it_expires(google: MetadataServer, tokens: IdTokens) -> None:
+    google.lifetime_seconds = 200
+    about_to_expire = await tokens.token(AUDIENCE)
+    google.lifetime_seconds = 300
 
-    late_seconds = 3600 - 240
-    assert await tokens.token(AUDIENCE) == first
-    late_seconds = 3600 - 200
-    assert await tokens.token(AUDIENCE) != first
+    renewed = await tokens.token(AUDIENCE)
+
+    assert renewed != about_to_expire
+    assert await tokens.token(AUDIENCE) == renewed
     assert len(google.audiences) == 2
 
 
@@ -93,9 +93,48 @@ async def test_a_cancel_does_not_wait_for_the_fetch_and_the_next_one_asks_anew(
     assert claims_of(await waiter)["aud"] == AUDIENCE
 
 
+async def test_fetches_that_are_cancelled_leave_no_thread_and_no_connection(
+    google: MetadataServer, tmp_path: Path
+) -> None:
+    """More of them than there are threads, by a server that answers none."""
+    environment = dict(google.environ)
+    tokens = IdTokens(environment)
+    google.may_answer.clear()
+    for number in range(5):
+        google.asked.clear()
+        fetch = asyncio.create_task(tokens.token(f"{AUDIENCE}/{number}"))
+        await asyncio.wait_for(google.asked.wait(), 10)
+        fetch.cancel()
+        await asyncio.wait([fetch])
+    await asyncio.wait_for(google.all_hung_up.wait(), 10)
+
+    (tmp_path / "other").mkdir()
+    async with metadata_server(tmp_path / "other") as answering:
+        environment.update(answering.environ)
+        assert await asyncio.wait_for(tokens.token(AUDIENCE), 10)
+
+
+@pytest.mark.parametrize("by", ["metadata server", "key file"])
+async def test_a_fetch_takes_bounded_time_and_costs_no_try(google: MetadataServer, by: str) -> None:
+    google.may_answer.clear()
+    environment = {"GOOGLE_APPLICATION_CREDENTIALS": str(google.key_file())} if by == "key file" else google.environ
+
+    with pytest.raises(ThrottledError, match=r"gives no identity token .*within 0\.5 s"):
+        await IdTokens(environment, most_seconds=0.5).token(AUDIENCE)
+
+
+async def test_no_proxy_sees_what_the_metadata_server_says(
+    google: MetadataServer, tokens: IdTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{find_free_port()}")
+    monkeypatch.setenv("no_proxy", "")
+
+    assert await tokens.token(AUDIENCE)
+
+
 async def test_a_metadata_server_that_is_away_costs_no_try() -> None:
     with pytest.raises(ThrottledError, match="gives no identity token: All connection attempts failed"):
-        await IdTokens({"GCE_METADATA_HOST": f"127.0.0.1:{devserver.free_port()}"}).token(AUDIENCE)
+        await IdTokens({"GCE_METADATA_HOST": f"127.0.0.1:{find_free_port()}"}).token(AUDIENCE)
 
 
 async def test_a_metadata_server_that_is_busy_costs_no_try(google: MetadataServer, tokens: IdTokens) -> None:
@@ -128,6 +167,14 @@ async def test_what_is_no_token_is_an_error_of_the_settings(google: MetadataServ
     google.failure = 200, {"sign": "in, please"}
 
     with pytest.raises(AttemptError, match="check GCE_METADATA_HOST and the key file") as no:
+        await tokens.token(AUDIENCE)
+    assert no.value.fatal
+
+
+async def test_a_redirect_is_not_followed(google: MetadataServer, tokens: IdTokens) -> None:
+    google.failure = 302, {}
+
+    with pytest.raises(AttemptError, match="HTTP 302") as no:
         await tokens.token(AUDIENCE)
     assert no.value.fatal
 
@@ -168,16 +215,77 @@ async def test_a_key_that_google_refuses_is_not_tried_again(google: MetadataServ
 
 
 async def test_google_that_cannot_be_reached_costs_no_try(google: MetadataServer) -> None:
-    key_file = google.key_file(token_uri=f"http://127.0.0.1:{devserver.free_port()}/token")
+    key_file = google.key_file(token_uri=f"http://127.0.0.1:{find_free_port()}/token")
 
-    with pytest.raises(ThrottledError, match="Google gives no identity token now: ConnectError"):
+    with pytest.raises(ThrottledError, match=r"Google gives no identity token for the key .*: All connection attempts"):
         await by_key(key_file).token(AUDIENCE)
+
+
+async def test_google_that_has_no_name_here_costs_no_try(google: MetadataServer) -> None:
+    with pytest.raises(ThrottledError, match="Google gives no identity token for the key"):
+        await by_key(google.key_file(token_uri="http://oauth2.invalid/token")).token(AUDIENCE)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+async def test_google_that_is_busy_is_asked_once_and_costs_no_try(google: MetadataServer, status: int) -> None:
+    google.failure = status, {"error": "internal_failure"}
+
+    with pytest.raises(ThrottledError, match=f"HTTP {status}"):
+        await by_key(google.key_file()).token(AUDIENCE)
+    assert len(google.assertions) == 1
+
+
+async def test_the_way_to_google_leads_through_the_proxy(
+    google: MetadataServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{google.address}")
+    monkeypatch.setenv("no_proxy", "")
+
+    assert await by_key(google.key_file(token_uri="http://oauth2.invalid/token")).token(AUDIENCE)
+    assert len(google.assertions) == 1
+
+
+async def test_google_is_known_by_its_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with metadata_server(tmp_path, tls=True) as google:
+        with pytest.raises(ThrottledError, match="certificate verify failed"):
+            await by_key(google.key_file()).token(AUDIENCE)
+        assert not google.assertions
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(google.certificate))
+        assert await by_key(google.key_file()).token(AUDIENCE)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"id_token": "no.TOKEN"}, "what should give identity tokens gave something else"),
+        ({"id_token": "no.JSON.TOKEN"}, "what should give identity tokens gave something else"),
+        ({"access_token": "TOKEN"}, "No ID token in response"),
+    ],
+)
+async def test_an_answer_without_an_identity_token_is_not_quoted(
+    google: MetadataServer, answer: dict[str, str], said: str
+) -> None:
+    google.failure = 200, answer
+
+    with pytest.raises(AttemptError, match=said) as no:
+        await by_key(google.key_file()).token(AUDIENCE)
+
+    assert no.value.fatal
+    # As a log would show it, with its causes.
+    assert "TOKEN" not in "".join(traceback.format_exception(no.value))
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"type": "authorized_user"}, {"type": None}, {"private_key": "-----BEGIN SECRET"}, {"client_email": None}],
-    ids=["of a person", "of nobody", "broken key", "incomplete"],
+    [
+        {"type": "authorized_user"},
+        {"type": "impersonated_service_account"},
+        {"type": None},
+        {"private_key": "-----BEGIN SECRET"},
+        {"client_email": None},
+    ],
+    ids=["of a person", "of a person in its place", "of nobody", "broken key", "incomplete"],
 )
 async def test_a_file_that_is_no_key_is_named_and_never_quoted(
     google: MetadataServer, changes: dict[str, str | None]
@@ -189,7 +297,7 @@ async def test_a_file_that_is_no_key_is_named_and_never_quoted(
 
     assert no.value.fatal
     assert f"{key_file}: it is no key of a service account; name the JSON key file" in str(no.value)
-    assert "SECRET" not in str(no.value)
+    assert "SECRET" not in "".join(traceback.format_exception(no.value))
 
 
 async def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:

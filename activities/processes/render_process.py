@@ -1,0 +1,196 @@
+"""One render as its worker sees it: the worker's end of the socket to the render's keeper."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from activities.processes.ipc import Message, MessageDecoder, encode_message
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU time and I/O of a process tree since its start, and its memory now.
+
+    Ended processes are included where the host counts them (Linux).
+    """
+
+    cpu_seconds: float = 0.0
+    io_bytes: int = 0
+    memory_bytes: int = 0
+    peak_memory_bytes: int = 0
+    processes: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Add the usage of a later run: times and bytes summed, memory and processes those of the later one."""
+        return Usage(
+            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
+            io_bytes=self.io_bytes + other.io_bytes,
+            memory_bytes=other.memory_bytes,
+            peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
+            processes=other.processes,
+        )
+
+
+class ProcessSurvivedError(Exception):
+    """Processes have survived SIGKILL: they are in uninterruptible sleep until a disk or driver answers."""
+
+    def __init__(self, pids: Sequence[int], seconds: float) -> None:
+        self.pids = tuple(pids)
+        super().__init__(f"processes {', '.join(map(str, pids))} are still there {seconds:g} s after SIGKILL")
+
+
+class KeeperLostError(Exception):
+    """The keeper of a render was killed; every process of the render is dead by now."""
+
+
+class RenderProcess(asyncio.Protocol):
+    """A renderer in a session of its own, with stdin closed and its output going to a bounded log.
+
+    Made by `Supervisor.spawn`. Closing the socket to the keeper ends the render.
+
+    Args:
+        finish_lost: Kills the processes of a render whose keeper was killed; returns when none is left.
+        kill_seconds: How long processes may outlive SIGKILL before that is an error.
+    """
+
+    def __init__(self, finish_lost: Callable[[], Awaitable[None]], kill_seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._finish_lost = finish_lost
+        self._kill_seconds = kill_seconds
+        self._numbers = itertools.count(1)
+        self._messages = MessageDecoder()
+        self._transport: asyncio.Transport | None = None
+        self._usage = Usage()
+        self._finishing: asyncio.Task[None] | None = None
+        # The keeper's first message; None when the keeper was killed before it sent one.
+        self.started: asyncio.Future[Message | None] = loop.create_future()
+        # None when the keeper was killed before it could report the exit code.
+        self._exit: asyncio.Future[int | None] = loop.create_future()
+        self._gone: asyncio.Future[None] = loop.create_future()
+        self._answers: dict[int, asyncio.Future[Message]] = {}
+
+    @property
+    def pid(self) -> int:
+        """Process id of the renderer itself."""
+        message = self.started.result()
+        assert message is not None
+        return int(message["started"])
+
+    @property
+    def usage(self) -> Usage:
+        """Usage of the process tree: at most a second old while the render runs, the total after its end."""
+        return self._usage
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether no process of the render is left, which the keeper has proven."""
+        return self._gone.done()
+
+    def add_gone_callback(self, on_gone: Callable[[], object]) -> None:
+        """Call `on_gone` when no process of the render is left."""
+        self._gone.add_done_callback(lambda _: on_gone())
+
+    async def wait(self) -> int:
+        """Wait for the end of the renderer itself and return its exit code, or minus the number of the signal.
+
+        What the renderer printed is in the log by then. Processes it left behind run on until `stop`.
+
+        Raises:
+            KeeperLostError: The keeper was killed; nothing of the render is left.
+        """
+        code = await asyncio.shield(self._exit)
+        if code is None:
+            raise KeeperLostError("the process that kept the render was killed, and the render with it")
+        return code
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop the process tree, with SIGTERM and after the grace with SIGKILL, and wait until none of it is left.
+
+        May be called again at any time, also with less grace. A cancelled call leaves the stop in progress.
+
+        Raises:
+            ProcessSurvivedError: Some processes outlive SIGKILL. They are killed as soon as that is possible.
+        """
+        answer = await self._order("stop", grace_seconds=grace_seconds)
+        if survivors := answer.get("survivors"):
+            raise ProcessSurvivedError(survivors, self._kill_seconds)
+
+    async def freeze(self) -> None:
+        """Stop every process of the tree with SIGSTOP and wait until none runs."""
+        await self._order("freeze")
+
+    async def thaw(self) -> None:
+        """Continue every process of the tree with SIGCONT."""
+        await self._order("thaw")
+
+    def close(self) -> None:
+        """Close the socket to the keeper, which then kills the render; do not wait for that."""
+        if self._transport is not None:
+            self._transport.close()
+
+    async def _order(self, do: str, **fields: object) -> Message:
+        number = next(self._numbers)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        if self.is_gone:
+            return {}
+        self._answers[number] = answer
+        try:
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.write(encode_message({"id": number, "do": do, **fields}))
+            return await answer
+        finally:
+            self._answers.pop(number, None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def send(self, message: Message) -> None:
+        """Send the keeper the request of what to start."""
+        assert self._transport is not None
+        self._transport.write(encode_message(message))
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._messages.feed(data):
+            self._handle(message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.is_gone:
+            return
+        if not self.started.done():
+            self.started.set_result(None)
+        self._finishing = asyncio.get_running_loop().create_task(self._finish_and_end())
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case {"usage": [cpu, io, memory, peak, processes]}:
+                self._usage = Usage(cpu, io, memory, peak, processes)
+            case {"started": _}:
+                self.started.set_result(message)
+            case {"failed": _}:
+                self.started.set_result(message)
+                self._end(None)
+            case {"exited": code}:
+                if not self._exit.done():
+                    self._exit.set_result(code)
+            case {"stopped": _}:
+                self._end(None)
+            case {"id": number}:
+                if (answer := self._answers.get(number)) and not answer.done():
+                    answer.set_result(message)
+
+    async def _finish_and_end(self) -> None:
+        await self._finish_lost()
+        self._end(None)
+
+    def _end(self, code: int | None) -> None:
+        if not self._gone.done():
+            self._gone.set_result(None)
+        if not self._exit.done():
+            self._exit.set_result(code)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result({})
+        if self._transport is not None:
+            self._transport.close()
