@@ -11,13 +11,13 @@ from commandline import Ran, command_line
 from farm import Farm, serving, until
 from films import frame_digests
 from kept_files import everything
-from longtake.backends import BackendKind
 from old_stores import FOLDER, VERSIONS, OldStore, job_files, recorded
 from remote_farm import services
 from s3_server import S3Server
 from stored_jobs import here
 
 from longtake import JobHandle, JobState, JobStatus, RenderJobSpec
+from longtake.models.backends import BackendKind
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +30,7 @@ class Old:
     def __init__(self, farm: Farm, store: OldStore, s3_server: S3Server, tmp_path: Path) -> None:
         self.farm = farm
         self.store = store
-        self._s3_server = s3_server
+        self._minio = s3_server
         self._tmp_path = tmp_path
         self._prefix = "bucket-" if store.url.startswith("s3://") else ""
 
@@ -42,9 +42,7 @@ class Old:
 
     def files(self) -> dict[str, bytes]:
         """Return all files that are in the store now."""
-        return {
-            path: content for path, content in everything(self.store.url, self._s3_server).items() if path[-1] != "/"
-        }
+        return {path: content for path, content in everything(self.store.url, self._minio).items() if path[-1] != "/"}
 
     def made_by(self, job: str) -> set[str]:
         return self.store.of(self.name(job))

@@ -37,15 +37,16 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
 from farm import Farm, eventually, until, until_state  # noqa: E402
-from longtake.backends import BackendKind  # noqa: E402
-from longtake.connection import connect  # noqa: E402
-from longtake.job import ChunkList  # noqa: E402
 from processes import worker_process  # noqa: E402
 from remote_farm import Services, services  # noqa: E402
 from s3_server import S3Server, run_s3_server  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
+from longtake.client import connect  # noqa: E402
+from longtake.models.backends import BackendKind  # noqa: E402
+from longtake.models.job_fields import ChunkList  # noqa: E402
+from ports import find_free_port  # noqa: E402
 
 RECORDED_BASE = Path("/tmp/longtake-recording")
 RECORDED_BUCKET = "s3://longtake-recording/shows/one"
@@ -118,10 +119,10 @@ class Recording:
             await self.completed("film", RenderJobSpec(**film_job(), base_dir=str(STORE)))
             handle = await self.render.submit(RenderJobSpec(**texts_job(), base_dir=str(STORE)), id="texts")
             await until_state(handle, JobState.FAILED)
-        await self.interrupted("frames", RenderJobSpec(**frames_job("frames"), base_dir=str(STORE)), {})
+        await self.interrupted("frames", RenderJobSpec(**frames_job("frames"), base_dir=str(STORE)))
         async with services(BackendKind.LAMBDA, (str(STORE),), RECORDED_BASE / "lambda") as running:
             job = RenderJobSpec(**frames_job("service"), base_dir=str(STORE), backend="lambda")
-            await self.interrupted("service", job, running.environment, running.service)
+            await self.interrupted("service", job, running)
 
     async def bucket(self) -> None:
         project = RECORDED_BASE / "project"
@@ -133,28 +134,32 @@ class Recording:
         }
         os.environ.update(self.s3_server.environment)
         where = {"base_dir": str(project), "store": RECORDED_BUCKET}
-        async with worker_process(self.address, "longtake", STORE, slots=2, **environment):
-            await self.completed("bucket-film", RenderJobSpec(**film_job(), **where))
+        async with worker_process(self.address, "longtake", STORE, **environment):  # type: ignore[arg-type]  # no variable is called like a parameter
+            await self.completed("film", RenderJobSpec(**film_job(), **where), id="bucket-film")
         job = RenderJobSpec(**frames_job("frames"), **where)
-        await self.interrupted("bucket-frames", job, environment)
+        await self.interrupted("frames", job, id="bucket-frames", **environment)  # type: ignore[arg-type]  # no variable is called like a parameter
 
-    async def completed(self, id: str, job: RenderJobSpec) -> None:
-        handle = await self.render.submit(job, id=id)
+    async def completed(self, name: str, job: RenderJobSpec, *, id: str = "") -> None:
+        handle = await self.render.submit(job, id=id or name)
         await until_state(handle, JobState.COMPLETED)
 
     async def interrupted(
-        self, id: str, job: RenderJobSpec, environment: dict[str, str], service: LambdaService | None = None
+        self, name: str, job: RenderJobSpec, running: Services | None = None, *, id: str = "", **environment: str
     ) -> None:
-        """Kill the worker, and the service, when all that comes before the frame that waits is kept."""
+        """Kill the worker when all that comes before the frame that waits is kept."""
+        if running is not None:
+            environment |= running.environment
         async with worker_process(self.address, "longtake", STORE, slots=2, **environment) as worker:
-            handle = await self.render.submit(job, id=id)
+            handle = await self.render.submit(job, id=id or name)
             await until(handle, lambda status: status.completed_chunks == 1)
             kept = self.kept(job, handle)
             await eventually(lambda: kept() == WAITS_IN % 4, "the frames before it are kept")
             worker.kill()
             await worker.wait()
-        if service is not None:
-            await service.__aexit__()
+        if running is not None and running.service is not None:
+            for function in running.service._functions.values():
+                for environ in function.environments:
+                    await environ.close()
         await eventually(lambda: not rendering(), "the renderers end with their worker")
         await self.farm.client.get_workflow_handle(handle.id).terminate()
 
@@ -179,7 +184,8 @@ class Recording:
 
     def content(self, key: str) -> bytes:
         bucket, _, prefix = RECORDED_BUCKET.removeprefix("s3://").partition("/")
-        return self.s3_server.client().get_object(Bucket=bucket, Key=f"{prefix}/{key}")["Body"].read()
+        content: bytes = self.s3_server.client().get_object(Bucket=bucket, Key=f"{prefix}/{key}")["Body"].read()
+        return content
 
 
 def rendering() -> bool:
