@@ -30,10 +30,10 @@ demo: $(DEMO) ## Render a film on this machine, with failures on the way
 test: $(READY) ## Run all tests but those of `make test-farm`; ARGS="-k word" narrows them
 	@$(PY) -m pytest $(ARGS)
 
-# Built before the first test: a build takes longer than a test may.
+# Built before the first test: a build takes longer than a test may. One after the other: each is a farm of its own.
 test-farm: $(READY) ## Run the tests of `make production`, whose server Go builds once
 	@$(PY) -m deploy.production --install
-	@$(PY) -m pytest -m "farm and not chaos" $(ARGS)
+	@$(PY) -m pytest -n 0 -m "farm and not chaos" $(ARGS)
 
 # One after the other and with their output shown: what they print are measurements.
 chaos: $(READY) ## Kill, cut and cancel for 25 minutes, and print the figures; ARGS="-k word" narrows it
@@ -42,7 +42,7 @@ chaos: $(READY) ## Kill, cut and cancel for 25 minutes, and print the figures; A
 bench-lifecycle: $(READY) ## Measure cancel, pause, freeze and kills (4 minutes); ARGS="--runs N"
 	@$(PY) benchmarks/lifecycle.py $(ARGS)
 
-bench-store: $(READY) ## Measure a bucket beside mc, with 5,000 small files and one of 5 GB; ARGS="--small N"
+bench-store: $(READY) ## Measure a bucket beside boto3, with 5,000 small files and one of 5 GB; ARGS="--small N"
 	@$(PY) benchmarks/store.py $(ARGS)
 
 dev: $(DEMO) ## Run a worker with a Temporal server of its own; Ctrl-C stops both

@@ -1,31 +1,35 @@
-"""How fast files go to a bucket, are copied in it and come back, beside `mc`: `make bench-store`."""
+"""How fast files go to a bucket, are copied in it and come back, beside boto3's own transfers: `make bench-store`."""
 
 import argparse
 import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
-import boto3  # noqa: E402
+import boto3  # noqa: E402  # the root of the checkout is not on the path of a script that lies elsewhere
+from botocore.config import Config  # noqa: E402
 from memory import Memory  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
-from s3_server import S3Server, run_s3_server  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
+from s3_server import S3Server, run_s3_server  # noqa: E402
 
 import devserver  # noqa: E402
-from deploy.production.programs import MINIO_CLIENT  # noqa: E402
 from longtake.stores.s3 import S3Store, connect  # noqa: E402
 from longtake.stores.store import map_parallel  # noqa: E402
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ObjectIdentifierTypeDef
 
 SMALL_BYTES = 20_000
 _MIB = 1 << 20
@@ -97,37 +101,51 @@ class Ours:
         return self._store.locate(f"{name}/{file.relative_to(self._files.folder)}")
 
 
-class Mc:
-    """MinIO's own client: many files, and parts of large ones, at once; it proves nothing and overwrites."""
+class Boto3:
+    """boto3's own transfers, the machinery of `aws s3 cp`: it proves nothing and overwrites.
 
-    name = "mc"
+    Many files at once, as many as ours, and parts of large ones at once.
+    """
+
+    name = "boto3"
 
     def __init__(self, server: S3Server, files: Files, into: Path) -> None:
-        program = MINIO_CLIENT.get(devserver.cache_dir() / "bin", print)
-        bucket = f"bench/{server.bucket('theirs')}"
-        self._run: Callable[..., None] = lambda *words: _run(
-            [str(program), "--quiet", "--config-dir", str(into / "mc"), *words],
-            {"MC_HOST_bench": server.url.replace("//", f"//{server.access_key}:{server.secret_key}@")},
-        )
-        self._bucket, self._files, self._into = bucket, files, into
+        self._bucket, self._files, self._into = server.bucket("theirs"), files, into
+        config = Config(s3={"addressing_style": "path"}, max_pool_connections=64)
+        self._client = server.session().client("s3", endpoint_url=server.url, config=config)
 
     def up(self, kind: str) -> None:
-        self._run("cp", "--recursive", f"{self._files.folder / kind}/", f"{self._bucket}/up/{kind}/")
+        self._each(kind, lambda file, key: self._client.upload_file(str(file), self._bucket, f"up/{key}"))
 
     def copy(self, kind: str) -> None:
-        self._run("cp", "--recursive", f"{self._bucket}/up/{kind}/", f"{self._bucket}/copy/{kind}/")
+        self._each(
+            kind,
+            lambda file, key: self._client.copy(
+                {"Bucket": self._bucket, "Key": f"up/{key}"}, self._bucket, f"copy/{key}"
+            ),
+        )
 
     def down(self, kind: str) -> None:
-        self._run("cp", "--recursive", f"{self._bucket}/up/{kind}/", f"{self._into / kind}/")
+        def bring(file: Path, key: str) -> None:
+            target = self._into / key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._client.download_file(self._bucket, f"up/{key}", str(target))
+
+        self._each(kind, bring)
 
     def clear(self, name: str) -> None:
-        self._run("rm", "--recursive", "--force", f"{self._bucket}/{name}/")
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{name}/"):
+            if listed := page.get("Contents"):
+                found: list[ObjectIdentifierTypeDef] = [{"Key": entry["Key"]} for entry in listed]
+                self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": found})
 
+    def _uploaded(self, key: str) -> "CopySourceTypeDef":
+        return {"Bucket": self._bucket, "Key": f"up/{key}"}
 
-def _run(command: Sequence[str], environment: dict[str, str]) -> None:
-    subprocess.run(
-        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True
-    )
+    def _each(self, kind: str, move: Callable[[Path, str], None]) -> None:
+        with ThreadPoolExecutor(S3Store.parallel) as pool:
+            files = self._files.of(kind)
+            list(pool.map(move, files, (str(file.relative_to(self._files.folder)) for file in files)))
 
 
 @contextmanager
@@ -137,7 +155,9 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
     seconds[step] = time.monotonic() - began
 
 
-def measure(movers: Sequence[Ours | Mc], kinds: Sequence[str], into: Path, say: Console) -> dict[str, dict[str, float]]:
+def measure(
+    movers: Sequence[Ours | Boto3], kinds: Sequence[str], into: Path, say: Console
+) -> dict[str, dict[str, float]]:
     """Return the seconds of each step of each mover.
 
     They take turns at each step, so that what else the machine does meets all of them; what was moved is removed as
@@ -161,7 +181,9 @@ def measure(movers: Sequence[Ours | Mc], kinds: Sequence[str], into: Path, say: 
 
 
 def table(ours: dict[str, float], theirs: dict[str, float], files: Files) -> Table:
-    found = Table("step", "files/s or MB/s", "mc", "ratio", title="longtake beside mc (more is faster)")
+    found = Table(
+        "step", "files/s or MB/s", "boto3", "ratio", title="longtake beside boto3's transfers (more is faster)"
+    )
     for step, seconds in ours.items():
         kind = step.split()[0]
         amount = len(files.small) if kind == "small" else files.bytes["big"] / 1e6
@@ -189,10 +211,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kinds = [kind for kind in ("small", "big") if files.of(kind)]
         with run_s3_server(folder / "s3-server") as server:
             back = folder / "back"
-            movers: list[Ours | Mc] = [Mc(server, files, back), Ours(server, files, back)]
+            movers: list[Ours | Boto3] = [Boto3(server, files, back), Ours(server, files, back)]
             with Memory() as memory:
                 seconds = measure(movers, kinds, back, say)
-    say.print(table(seconds[Ours.name], seconds[Mc.name], files))
+    say.print(table(seconds[Ours.name], seconds[Boto3.name], files))
     say.print(f"{asked.small:,} files of {SMALL_BYTES:,} bytes and one of {asked.big_bytes:,}; {os.cpu_count()} CPUs")
     say.print(f"memory of the process grew by {memory.growth_bytes / 1e6:.0f} MB (promised: below 100 MB)")
     results = {"seconds": seconds, "growth_bytes": memory.growth_bytes}

@@ -26,6 +26,7 @@ from ports import is_port_taken  # noqa: E402
 
 OUTPUTS = ROOT / "demo"
 LOG = devserver.cache_dir() / "dev" / "worker.log"
+UI = f"http://127.0.0.1:{devserver.DEFAULT_UI_PORT}"
 
 KILL_AFTER_CHUNKS = 2
 PAUSE_AFTER_CHUNKS = 5
@@ -59,7 +60,9 @@ async def main() -> None:
         say(f"Submitted {job_id}: 240 frames in 12 chunks, 2 at a time.")
         try:
             status = await perform(job)
-            await conclude(farm, status, ui=running.process is not None or is_port_taken(devserver.DEFAULT_UI_PORT))
+            # A server that ends with the demo is looked at later, where `make dev` puts its UI if the port is free.
+            shown = running.ui == UI if running.process else is_port_taken(devserver.DEFAULT_UI_PORT)
+            await conclude(farm, status, ui=UI if shown else None)
         finally:
             with suppress(LongtakeError, TimeoutError):
                 # Ctrl-C and failures must not leave a job behind that no worker serves.
@@ -129,7 +132,7 @@ def processes_of(job_id: str) -> list[psutil.Process]:
     return found
 
 
-async def conclude(farm: RenderClient, status: JobStatus, *, ui: bool) -> None:
+async def conclude(farm: RenderClient, status: JobStatus, *, ui: str | None) -> None:
     """Proves the film, and says where everything is."""
     result = status.result
     if status.state is not JobState.COMPLETED or result is None or result.output is None:
@@ -147,9 +150,7 @@ async def conclude(farm: RenderClient, status: JobStatus, *, ui: bool) -> None:
     say(f"sha256         {digest}")
     say(f"contact sheet  {sheet}")
     if ui:
-        # A server that ends with the demo is looked at later, where `make dev` puts its UI.
-        url = f"http://127.0.0.1:{devserver.DEFAULT_UI_PORT}/namespaces/default/workflows"
-        say(f"Temporal UI    {url}/{status.id}/{description.run_id}/history")
+        say(f"Temporal UI    {ui}/namespaces/default/workflows/{status.id}/{description.run_id}/history")
 
 
 def read_back(film: Path) -> tuple[int, str]:

@@ -20,6 +20,11 @@ from activities.processes.programs import find_ffmpeg
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store
 
+# Hundreds of processes import the same files: where the environment forbids to keep what was compiled, each takes twice
+# its time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Tests wait more than they work: three to a core keep two cores busy.
 WORKERS_PER_CORE = 3
 

@@ -1,1 +1,1 @@
-"""Workflows: RenderJob and the pure scheduling it stands on."""
+"""The workflow `RenderJob`, and the pure scheduling under it."""

@@ -1,4 +1,4 @@
-"""How each activity is run: queues, timeouts and retries, each with its reason."""
+"""Task queues, timeouts and retry policies of the activities, each with its reason."""
 
 from datetime import timedelta
 from typing import TypedDict
@@ -16,18 +16,18 @@ with workflow.unsafe.imports_passed_through():
 # heartbeats, which the worker sends four times a second (measured: 37 ms at the median).
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 
-# Beside the render: hashing, checking and publishing a chunk on a slow file system.
+# Time of a chunk beside its render: hashing, checking and publishing on a slow file system.
 CHECK_SECONDS = 1800
 
-# The worker's own clock stands still while a render is frozen, and the server's does not: a freeze that lasts longer
-# costs the chunks that were frozen.
+# The server counts the time of a freeze as time of the activity, and a worker does not: after a freeze that lasts
+# longer than this, the frozen chunks are rendered again.
 FREEZE_SECONDS = 60 * 60 * 24 * 30
 
-# A chunk that takes its worker down every time must end some time; render failures are counted apart.
-LOST_WORKERS = 50
+# Ends a chunk that takes its worker down every time; failed renders are counted apart, by the job's own `retry`.
+MAX_LOST_WORKERS = 50
 
 # A service without room is asked again about once a minute: more than a day of that, before a chunk counts as failed.
-THROTTLED = 2000
+MAX_THROTTLED_TRIES = 2000
 
 
 class ActivityOptions(TypedDict):
@@ -41,43 +41,43 @@ class ActivityOptions(TypedDict):
 
 
 # A disk that is full or a folder that is away shows as a failure after some minutes, not as a job that hangs.
-MOST_TRIES = 10
+MAX_TRIES = 10
 
 
-def orchestration() -> ActivityOptions:
-    """Return options for planning, draining and stitching."""
+def control_options() -> ActivityOptions:
+    """Return the options of activities that plan, drain, stitch and stop agents."""
     return {
         "task_queue": workflow.info().task_queue,
-        # Joining a long film reads and writes all of it.
+        # A stitch of a long film reads and writes all of it.
         "start_to_close_timeout": timedelta(days=2),
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": RetryPolicy(
             initial_interval=timedelta(seconds=1),
             maximum_interval=timedelta(seconds=30),
-            maximum_attempts=MOST_TRIES,
+            maximum_attempts=MAX_TRIES,
             non_retryable_error_types=[ErrorType.BAD_JOB, ErrorType.STITCH_REFUSED],
         ),
-        # The workflow goes on only when the work has really ended: cancelled means dead.
+        # A cancelled activity counts as ended only when its processes are gone, so that none is left behind a job.
         "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     }
 
 
-def rendering(job: RenderJobSpec, chunks: int) -> ActivityOptions:
-    """Return options for rendering this many chunks one after the other.
+def render_options(job: RenderJobSpec, chunks: int) -> ActivityOptions:
+    """Return the options of an activity that renders some chunks of a job one after the other.
 
-    The waits between tries of a chunk, and for services without room, are the worker's to say, with each failure; the
-    policy here speaks for lost workers only.
+    The retry policy is for lost workers only: with each failed try, and each service without room, the worker itself
+    says how long to wait before the next one.
     """
-    each = job.chunk_limit_seconds + job.timeouts.grace_seconds + CHECK_SECONDS
-    spared = LOST_WORKERS + (THROTTLED if job.remote else 0)
+    chunk_seconds = job.chunk_limit_seconds + job.timeouts.grace_seconds + CHECK_SECONDS
+    uncounted_tries = MAX_LOST_WORKERS + (MAX_THROTTLED_TRIES if job.remote else 0)
     return {
         "task_queue": render_queue(workflow.info().task_queue, job.backend_kind),
-        "start_to_close_timeout": timedelta(seconds=each * chunks + FREEZE_SECONDS),
+        "start_to_close_timeout": timedelta(seconds=chunk_seconds * chunks + FREEZE_SECONDS),
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": RetryPolicy(
             initial_interval=timedelta(seconds=1),
             maximum_interval=timedelta(seconds=30),
-            maximum_attempts=job.retry.attempts * chunks + spared,
+            maximum_attempts=job.retry.attempts * chunks + uncounted_tries,
             non_retryable_error_types=[ErrorType.BAD_JOB, ErrorType.CHUNK_FAILED],
         ),
         "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

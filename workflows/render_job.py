@@ -1,9 +1,9 @@
-"""RenderJob: the workflow that owns a job from its file to its film."""
+"""The workflow `RenderJob`: plan a job, render its chunks, join them, and answer for it until it ends."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
@@ -30,9 +30,9 @@ with workflow.unsafe.imports_passed_through():
     from longtake.names import RENDER_JOB_WORKFLOW, Control, check_job_id
     from longtake.ranges import RangeSet
     from workflows import options
-    from workflows.scheduling import PauseOrders
+    from workflows.scheduling import PauseState
     from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
-    from workflows.status_board import StatusBoard, counts, failure_of, why_failed
+    from workflows.status_board import StatusBoard, build_job_error, count_chunks, describe_failures
 
 
 Result = TypeVar("Result")
@@ -40,68 +40,63 @@ Result = TypeVar("Result")
 
 @workflow.defn(name=RENDER_JOB_WORKFLOW)
 class RenderJob:
-    """Plans a job, renders its chunks, joins them, and answers for it all the while.
+    """One job, from the keys of its file to its film.
 
     Signals `pause` and `resume` may come at any time and in any order; a cancel of the workflow is the cancel of
-    the job. However it ends, nothing of it runs any more when it does.
+    the job. However a job ends, no process of it runs any more when the workflow has ended.
     """
 
     @workflow.init
     def __init__(self, document: RawValue) -> None:
         self._board = StatusBoard()
-        self._orders = PauseOrders()
-        self._woken = False
+        self._pause = PauseState()
+        self._is_woken = False
         self._spans: SpanRunner | None = None
         self._step: workflow.ActivityHandle[Any] | None = None
 
     @workflow.run
     async def run(self, document: RawValue) -> RenderJobResult:
-        """Render the job that the document describes: the keys of a job file."""
+        """Render the job that a document describes: the keys of a job file.
+
+        Raises:
+            ApplicationError: The job has failed; its message is the reason, its type one of `ErrorType`.
+            asyncio.CancelledError: The job was cancelled, and all its work has stopped.
+        """
         try:
             job = self._accept(document)
             plan = await self._plan(job)
             await self._render(job, plan)
             result = await self._stitch(plan)
-            await self._rest_while_paused(JobPhase.STITCHING)
+            await self._wait_while_paused(JobPhase.STITCHING)
         except (asyncio.CancelledError, FailureError) as error:
-            if _cancelled():
-                await self._stop_everything()
-                if self._spans is not None:
-                    self._board.summed(self._spans.totals)
-                self._board.end(JobState.CANCELLED)
-                raise asyncio.CancelledError from error
-            if isinstance(error, FailureError):
-                failure = failure_of(error)
-                self._board.end(JobState.FAILED, error=failure.message)
-                raise failure from error
-            raise
-        self._board.end(JobState.COMPLETED, result=result)
+            await self._end_without_film(error)
+        self._board.show_end(JobState.COMPLETED, result=result)
         return result
 
     @workflow.signal
     def pause(self, request: PauseRequest | None = None) -> None:
-        """Start nothing more and let what runs finish, freeze it or end it; a pause in force is only hardened."""
-        self._orders.pause(request.mode if request else PauseMode.DRAIN)
+        """Start no more chunks, and finish, freeze or end those that run; a pause in force is only hardened."""
+        self._pause.pause(request.mode if request else PauseMode.DRAIN)
         self._wake()
 
     @workflow.signal
     def resume(self) -> None:
-        """Go on with what is missing, failed chunks of a holding job included."""
+        """Render the missing chunks again after a pause, and the failed ones of a job that holds."""
         if self._spans is not None:
-            self._spans.resume(paused=self._orders.paused)
-        self._orders.resume()
+            self._spans.resume(paused=self._pause.is_paused)
+        self._pause.resume()
         self._wake()
 
     @workflow.query
     def status(self) -> JobStatus:
-        """Return where the job stands."""
-        return self._board.answer()
+        """Return the status of the job, with an estimate of the time to go."""
+        return self._board.build_status()
 
     @workflow.update
     def set_max_parallel(self, request: SetMaxParallel) -> int:
-        """Change how many chunks render at once; running ones are not stopped."""
-        self._rendering.scheduler.limit = request.max_parallel
-        self._board.counted(max_parallel=request.max_parallel)
+        """Set how many chunks render at once, and return that number; running chunks are not stopped."""
+        self._active_spans.scheduler.limit = request.max_parallel
+        self._board.update_counts(max_parallel=request.max_parallel)
         self._wake()
         return request.max_parallel
 
@@ -111,8 +106,8 @@ class RenderJob:
 
     @workflow.update
     def retry_failed(self, request: RetryFailed) -> int:
-        """Take up failed chunks again, or skipped ones that are named; return how many."""
-        count = self._rendering.retry(request.chunks)
+        """Render failed chunks again, and skipped ones that the request names; return how many."""
+        count = self._active_spans.retry(request.chunks)
         self._wake()
         return count
 
@@ -122,14 +117,28 @@ class RenderJob:
 
     @workflow.update
     def skip_chunks(self, request: SkipChunks) -> int:
-        """Render these chunks no more; return how many of them are left out. Published ones stay."""
-        count = self._rendering.leave_out(request)
+        """Leave chunks out of the job; return how many that changes. Published chunks stay."""
+        count = self._active_spans.leave_out(request)
         self._wake()
         return count
 
     @skip_chunks.validator
     def _may_skip_chunks(self, request: SkipChunks) -> None:
         check_skip(request, self._spans)
+
+    async def _end_without_film(self, error: asyncio.CancelledError | FailureError) -> NoReturn:
+        """Show how a cancelled or failed job ended, with all its work stopped, and raise what ends the workflow."""
+        if _is_cancelled():
+            await self._stop_everything()
+            if self._spans is not None:
+                self._board.update_totals(self._spans.totals)
+            self._board.show_end(JobState.CANCELLED)
+            raise asyncio.CancelledError from error
+        if isinstance(error, FailureError):
+            failure = build_job_error(error)
+            self._board.show_end(JobState.FAILED, error=failure.message)
+            raise failure from error
+        raise error
 
     def _accept(self, document: RawValue) -> RenderJobSpec:
         # Decoded here and not by the signature: a converter's error would retry the workflow task for ever.
@@ -138,47 +147,47 @@ class RenderJob:
             job = read_job(workflow.payload_converter().from_payload(document.payload))
         except BadJobError as error:
             raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
-        self._board.accept(job)
+        self._board.show_job(job)
         return job
 
     async def _plan(self, job: RenderJobSpec) -> JobPlan:
         order = PlanOrder(id=workflow.info().workflow_id, job=job)
         plan = await self._perform(
-            lambda: workflow.start_activity_method(PlanActivities.plan_job, order, **options.orchestration()),
+            lambda: workflow.start_activity_method(PlanActivities.plan_job, order, **options.control_options()),
             JobState.PENDING,
             JobPhase.PLANNING,
         )
-        self._board.planned(plan)
+        self._board.show_plan(plan)
         return plan
 
     async def _render(self, job: RenderJobSpec, plan: JobPlan) -> None:
         spans = self._spans = SpanRunner(job, plan, self._wake)
-        while not spans.finished:
-            _leave_if_cancelled()
-            if spans.hopeless:
+        while not spans.is_finished:
+            _raise_if_cancelled()
+            if spans.has_too_many_failures:
                 break
-            if self._orders.paused or spans.holding:
-                spans.rest(self._orders)
-                self._count(job, plan)
-                self._show_resting(spans)
+            if self._pause.is_paused or spans.is_holding:
+                spans.apply_pause(self._pause)
+                self._update_counts(job, plan)
+                self._show_rest(spans)
             else:
-                spans.start_next()
-                self._count(job, plan)
-                self._board.show(JobState.RUNNING, JobPhase.RENDERING, Control.RUN)
-            await self._until_woken()
+                spans.start_spans()
+                self._update_counts(job, plan)
+                self._board.show_state(JobState.RUNNING, JobPhase.RENDERING, Control.RUN)
+            await self._wait_until_woken()
         spans.close()
-        if not spans.finished:
+        if not spans.is_finished:
             await self._stop_everything()
-        self._count(job, plan)
-        if spans.hopeless or (spans.scheduler.failed and not spans.allow_gaps):
-            raise ApplicationError(why_failed(spans), type=ErrorType.JOB_FAILED, non_retryable=True)
+        self._update_counts(job, plan)
+        if spans.has_too_many_failures or (spans.scheduler.failed and not spans.allow_gaps):
+            raise ApplicationError(describe_failures(spans), type=ErrorType.JOB_FAILED, non_retryable=True)
 
     async def _stitch(self, plan: JobPlan) -> RenderJobResult:
-        await self._rest_while_paused(JobPhase.RENDERING)
-        chunks = self._rendering.scheduler
+        await self._wait_while_paused(JobPhase.RENDERING)
+        chunks = self._active_spans.scheduler
         order = StitchOrder(ref=plan.ref, missing=RangeSet((*chunks.failed, *chunks.left_out)).ranges)
         return await self._perform(
-            lambda: workflow.start_activity_method(StitchActivities.stitch_job, order, **options.orchestration()),
+            lambda: workflow.start_activity_method(StitchActivities.stitch_job, order, **options.control_options()),
             JobState.RUNNING,
             JobPhase.STITCHING,
         )
@@ -186,79 +195,86 @@ class RenderJob:
     async def _perform(
         self, start: Callable[[], workflow.ActivityHandle[Result]], state: JobState, phase: JobPhase
     ) -> Result:
-        """Return what one activity makes: a pause lets it finish, `now` aborts it until the job goes on."""
+        """Return the result of one activity; a pause lets it finish, and the pause `now` aborts it until a resume.
+
+        Args:
+            start: Starts the activity, once for each try.
+            state: State of the job that is shown meanwhile.
+            phase: Phase of the job that is shown meanwhile.
+        """
         while True:
             step = self._step = start()
             step.add_done_callback(lambda _: self._wake())
             aborted = False
             while not step.done():
-                _leave_if_cancelled()
-                if self._orders.pause_mode is PauseMode.NOW and not aborted:
+                _raise_if_cancelled()
+                if self._pause.mode is PauseMode.NOW and not aborted:
                     aborted = step.cancel()
-                now = JobPhase.PAUSING if self._orders.paused else phase
-                self._board.show(state, now, self._orders.control, mode=self._orders.pause_mode)
-                await self._until_woken()
-            _leave_if_cancelled()
-            # What was told to stop is not retried by Temporal, whatever it ended with: it is begun anew.
+                now = JobPhase.PAUSING if self._pause.is_paused else phase
+                self._board.show_state(state, now, self._pause.control, mode=self._pause.mode)
+                await self._wait_until_woken()
+            _raise_if_cancelled()
+            # Temporal does not retry an activity that was cancelled, whatever it ended with: start it anew here.
             if not aborted or not (step.cancelled() or step.exception()):
                 return await step
-            await self._rest_while_paused(phase)
+            await self._wait_while_paused(phase)
 
-    async def _rest_while_paused(self, phase: JobPhase) -> None:
-        while self._orders.paused:
-            _leave_if_cancelled()
-            self._board.show(JobState.PAUSED, phase, self._orders.control, mode=self._orders.pause_mode)
-            await self._until_woken()
-        _leave_if_cancelled()
+    async def _wait_while_paused(self, phase: JobPhase) -> None:
+        while self._pause.is_paused:
+            _raise_if_cancelled()
+            self._board.show_state(JobState.PAUSED, phase, self._pause.control, mode=self._pause.mode)
+            await self._wait_until_woken()
+        _raise_if_cancelled()
 
     async def _stop_everything(self) -> None:
-        """Stop all attempts and return when the last of their processes is gone."""
-        self._board.show(self._board.status.state, JobPhase.CLEANING_UP, Control.STOP)
+        """Cancel all activities and return when the last process of the job has ended."""
+        self._board.show_state(self._board.status.state, JobPhase.CLEANING_UP, Control.STOP)
         if self._step is not None:
             self._step.cancel()
         if self._spans is not None:
             self._spans.cancel()
-        # The cancel that was noticed by its flag may be delivered as an exception here, once.
+        # A cancel that was noticed by its flag may be delivered as an exception here, once.
         with suppress(asyncio.CancelledError):
             await workflow.wait_condition(self._is_idle)
         await workflow.wait_condition(self._is_idle)
 
     def _is_idle(self) -> bool:
-        return (self._step is None or self._step.done()) and (self._spans is None or self._spans.idle)
+        return (self._step is None or self._step.done()) and (self._spans is None or self._spans.is_idle)
 
-    def _show_resting(self, spans: SpanRunner) -> None:
-        # Failed chunks hold a job; a pause beside them is shown as what it is.
-        holding = spans.holding and not self._orders.paused
+    def _show_rest(self, spans: SpanRunner) -> None:
+        # A job that holds because of failed chunks, and is paused as well, is shown as paused.
+        holding = spans.is_holding and not self._pause.is_paused
         state, phase = JobState.PAUSED, JobPhase.HOLDING if holding else JobPhase.RENDERING
-        if not spans.resting:
+        if not spans.is_at_rest:
             state, phase = JobState.RUNNING, JobPhase.PAUSING
-        control = Control.DRAIN if holding else self._orders.control
-        error = why_failed(spans) if spans.holding else None
-        orders = self._orders
-        self._board.show(state, phase, control, mode=orders.pause_mode, freeze=orders.freeze, error=error)
+        control = Control.DRAIN if holding else self._pause.control
+        error = describe_failures(spans) if spans.is_holding else None
+        pause = self._pause
+        self._board.show_state(state, phase, control, mode=pause.mode, freeze=pause.freeze_number, error=error)
 
-    def _count(self, job: RenderJobSpec, plan: JobPlan) -> None:
-        self._board.counted(**counts(job, plan, self._rendering))
+    def _update_counts(self, job: RenderJobSpec, plan: JobPlan) -> None:
+        self._board.update_counts(**count_chunks(job, plan, self._active_spans))
 
     @property
-    def _rendering(self) -> SpanRunner:
-        assert self._spans is not None  # updates are refused, and chunks not joined, before they are rendered
+    def _active_spans(self) -> SpanRunner:
+        # Validators refuse updates, and no stitch starts, before the rendering has begun.
+        assert self._spans is not None
         return self._spans
 
     def _wake(self) -> None:
-        self._woken = True
+        self._is_woken = True
 
-    async def _until_woken(self) -> None:
-        # Cancels are looked for beside being delivered: one that arrives together with another event can vanish
+    async def _wait_until_woken(self) -> None:
+        # Without the look at the flag a cancel can be missed: one that arrives together with another event can vanish
         # from the coroutine that waits (sdk-python issues 352 and 620).
-        await workflow.wait_condition(lambda: self._woken or _cancelled())
-        self._woken = False
+        await workflow.wait_condition(lambda: self._is_woken or _is_cancelled())
+        self._is_woken = False
 
 
-def _cancelled() -> bool:
+def _is_cancelled() -> bool:
     return workflow.cancellation_reason() is not None
 
 
-def _leave_if_cancelled() -> None:
-    if _cancelled():
+def _raise_if_cancelled() -> None:
+    if _is_cancelled():
         raise asyncio.CancelledError

@@ -1,4 +1,7 @@
-"""Which chunks are rendered next: pure decisions, no clock and no I/O, so that every one can be tested."""
+"""Decide which chunks of a job render next, which pause is in force, and what finished spans add up to.
+
+Pure: no clock, no I/O, nothing of Temporal, so that a workflow can replay each decision and a test can make it.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,11 +11,11 @@ from longtake.models.status import JobMetrics, PauseMode, RemoteStop, RemoteStop
 from longtake.names import Control
 from longtake.ranges import Range, RangeSet
 
-# Keeps a job's history below 4,000 events whatever its size: a span costs 3 events and at most one workflow task
-# of 3 more (measured: 3.3 to 6 together).
+# Keeps the history of a job of any size below 4,000 events: a span costs 3 events and at most one workflow task of 3
+# more (measured: 3.3 to 6 together).
 MOST_SPANS = 400
 
-# A span shorter than this spends more on Temporal than on rendering; a longer one makes a drain wait.
+# A shorter span costs more time in Temporal than in rendering; a longer one makes a drain wait for its end.
 SPAN_SECONDS = 2.0
 
 
@@ -29,13 +32,15 @@ class Span:
 
 
 class Scheduler:
-    """Hands out every chunk until it is done or has failed for good, and never one that is done or running.
+    """Cuts the chunks of a job into spans, and knows which are pending, running, done, failed or left out.
+
+    Each chunk is assigned until it is done or has failed for good, and none while it is done or running.
 
     Args:
         chunk_count: Chunks of the job, numbered from 0.
-        limit: Spans that run at once.
+        limit: Most spans that run at once; may be set anew at any time.
         done: Chunks that need no rendering.
-        passes: How often a chunk that failed is taken up again, the first time included.
+        passes: How often the job goes over its failed chunks, the first pass included.
     """
 
     def __init__(self, chunk_count: int, *, limit: int, done: Iterable[Range] = (), passes: int = 1) -> None:
@@ -53,79 +58,79 @@ class Scheduler:
 
     @property
     def done(self) -> tuple[Range, ...]:
-        """Chunks that are published."""
+        """The chunks that are published."""
         return self._done.ranges
 
     @property
     def done_count(self) -> int:
-        """How many chunks are published."""
+        """Number of published chunks."""
         return len(self._done)
 
     @property
     def failed(self) -> tuple[Range, ...]:
-        """Chunks that used up the attempts of this pass."""
+        """The chunks that used up their tries in this pass."""
         return self._failed.ranges
 
     @property
     def failed_count(self) -> int:
-        """How many chunks used up the attempts of this pass."""
+        """Number of chunks that used up their tries in this pass."""
         return len(self._failed)
 
     def has_failed(self, chunk: int) -> bool:
-        """Tell whether a chunk stands as failed."""
+        """Return whether a chunk counts as failed."""
         return chunk in self._failed
 
     @property
     def left_out(self) -> tuple[Range, ...]:
-        """Chunks that nobody wants any more."""
+        """The chunks that were skipped on request."""
         return self._left_out.ranges
 
     @property
     def left_out_count(self) -> int:
-        """How many chunks nobody wants any more."""
+        """Number of chunks that were skipped on request."""
         return len(self._left_out)
 
     @property
     def pending(self) -> tuple[Range, ...]:
-        """Chunks that wait for a span of this pass."""
+        """The chunks that this pass has not assigned to a span yet."""
         return self._pending.ranges
 
     @property
     def running(self) -> tuple[Span, ...]:
-        """Spans handed out and not heard of again."""
+        """The spans that are assigned and not finished."""
         return tuple(self._running)
 
     @property
-    def failed_for_good(self) -> bool:
+    def has_failed_for_good(self) -> bool:
         """Whether a chunk has failed and no pass is left that would take it up again."""
         return bool(self._failed) and self._passes_left == 0
 
     @property
-    def finished(self) -> bool:
-        """Whether nothing runs and nothing is left to hand out."""
+    def is_finished(self) -> bool:
+        """Whether no span runs and no chunk is left to assign."""
         return not self._running and not self._pending and (not self._failed or self._passes_left == 0)
 
     @property
     def mean_seconds(self) -> float | None:
-        """What a chunk took on average, of those measured."""
+        """Mean seconds of the chunks that were measured; None before the first one."""
         return self._seconds / self._rendered if self._rendered else None
 
-    def take(self) -> list[Span]:
+    def assign_spans(self) -> list[Span]:
         """Return the spans to start now, and count them as running."""
         if self._failed and self._passes_left > 0 and not self._pending and not self._running:
             self._pending, self._failed = self._failed, RangeSet()
             self._passes_left -= 1
-        taken = []
+        assigned = []
         while self._pending and len(self._running) < self.limit:
-            taken.append(self._cut())
-            self._running.append(taken[-1])
-        return taken
+            assigned.append(self._cut_span())
+            self._running.append(assigned[-1])
+        return assigned
 
     def retry(self, ranges: Iterable[Range] = ()) -> int:
-        """Take up failed chunks again, and named ones that were left out; return how many.
+        """Make failed chunks pending again, and left out ones that are named; return how many.
 
         Args:
-            ranges: Which; none means all failed ones.
+            ranges: The chunks; none means all failed ones.
         """
         count = 0
         for start, stop in tuple(ranges) or self._failed.ranges:
@@ -134,11 +139,11 @@ class Scheduler:
             for low, high in again.ranges:
                 self._failed.remove(low, high)
                 self._left_out.remove(low, high)
-                self._pend(low, high)
+                self._make_pending(low, high)
         return count
 
     def leave_out(self, ranges: Iterable[Range]) -> int:
-        """Render these chunks no more; return how many that changes. Those that are published stay so."""
+        """Leave chunks out of the job; return how many that changes. Published chunks stay published."""
         before = len(self._left_out)
         for start, stop in ranges:
             for low, high in self._done.gaps(max(0, start), min(stop, self.chunk_count)).ranges:
@@ -147,34 +152,34 @@ class Scheduler:
                 self._failed.remove(low, high)
         return len(self._left_out) - before
 
-    def wants(self, span: Span) -> bool:
-        """Tell whether a running span still holds chunks that are wanted."""
+    def is_wanted(self, span: Span) -> bool:
+        """Return whether a running span has chunks that are not left out."""
         return bool(self._left_out.gaps(span.start, span.stop))
 
-    def report(
+    def finish_span(
         self, span: Span, *, done: Iterable[Range] = (), failed: Iterable[Range] = (), tries: int = 0,
         rendered: int = 0, seconds: float = 0.0,
     ) -> None:  # fmt: skip
-        """Take a span back: what is neither done nor failed is pending again.
+        """Record the end of a span: its chunks that are neither done nor failed become pending again.
 
         Args:
-            span: As it was handed out.
+            span: The span as it was assigned.
             done: Its published chunks.
-            failed: Its chunks that used up their attempts.
+            failed: Its chunks that used up their tries.
             tries: Failed tries of the first chunk that is pending again.
-            rendered: Chunks that were measured.
-            seconds: What those took together.
+            rendered: Number of chunks that were measured.
+            seconds: Seconds that those took together.
         """
         self._running.remove(span)
         for start, stop in done:
             self._done.add(max(start, span.start), min(stop, span.stop))
-            # Somebody did not want it, and it was published before anyone could stop it.
+            # A chunk that was skipped and published before its render could be stopped is done, not left out.
             self._left_out.remove(max(start, span.start), min(stop, span.stop))
         left = self._done.gaps(span.start, span.stop)
         for start, stop in self._left_out.within(span.start, span.stop).ranges:
             left.remove(start, stop)
         for start, stop in failed:
-            # What is published has not failed, whatever became of the try that says so.
+            # A published chunk has not failed, whatever a later try of it reports.
             for low, high in left.within(start, stop).ranges:
                 self._failed.add(low, high)
                 left.remove(low, high)
@@ -185,56 +190,61 @@ class Scheduler:
         self._rendered += rendered
         self._seconds += seconds
 
-    def _pend(self, start: int, stop: int) -> None:
-        """Make chunks pending that no running span will report."""
+    def _make_pending(self, start: int, stop: int) -> None:
+        """Make chunks pending, but those of running spans: the end of their span decides."""
         wanted = RangeSet([(start, stop)])
         for span in self._running:
             wanted.remove(span.start, span.stop)
         for low, high in wanted.ranges:
             self._pending.add(low, high)
 
-    def _cut(self) -> Span:
+    def _cut_span(self) -> Span:
         start, stop = self._pending.front
-        # In huge jobs a span may reach over chunks that are done: skipping them costs less than a span each.
-        end = self.chunk_count if self._least_size() > 1 else stop
-        # A chunk with failed tries begins a span, because only a span's first chunk can bring its count along.
+        # In huge jobs a span may hold chunks that are done: skipping them costs less than a span for each gap.
+        end = self.chunk_count if self._minimum_size() > 1 else stop
+        # A chunk with failed tries must begin a span, because an order carries the tries of its first chunk alone.
         edges = [*self._tries, *(span.start for span in self._running)]
         stop = min([start + self._span_size(), end, *(edge for edge in edges if edge > start)])
-        # A chunk that failed waits for the next pass, and one that was left out for nothing.
+        # A failed chunk waits for the next pass, and a left out one is not rendered at all.
         stop = min(each.gaps(start, stop).front[1] for each in (self._failed, self._left_out))
         self._pending.remove(start, stop)
         return Span(start, stop, self._tries.pop(start, 0))
 
-    def _least_size(self) -> int:
+    def _minimum_size(self) -> int:
         return -(-self.chunk_count // MOST_SPANS)
 
     def _span_size(self) -> int:
         mean = self.mean_seconds
         if mean is None:
-            return self._least_size()
+            return self._minimum_size()
         short = int(SPAN_SECONDS / max(mean, 0.001))
-        # Towards the end spans shrink, so that the last worker does not work alone.
+        # Spans shrink towards the end of a job, so that the last chunks are spread over all workers.
         share = -(-len(self._pending) // (2 * self.limit))
-        return max(self._least_size(), min(short, share))
+        return max(self._minimum_size(), min(short, share))
 
 
-# A status that lists every one would not fit a payload.
+# A status that listed every stop of a large job would not fit a payload.
 MOST_STOPS = 20
 
 
 class Totals:
-    """Adds up the reports of a job's spans."""
+    """Sums of the reports of a job's spans: time, cost, memory and stops.
+
+    Attributes:
+        stops: What became of the chunks that were stopped since the last resume.
+    """
 
     def __init__(self) -> None:
         self.stops = RemoteStops()
         self._sums = JobMetrics()
-        self._open: dict[int, ChunkBill] = {}
+        # The latest bill of each chunk that is not published.
+        self._open_bills: dict[int, ChunkBill] = {}
 
     @property
     def metrics(self) -> JobMetrics:
-        """The sums; of chunks that are not published, each with its latest bill."""
-        seconds = sum(bill.seconds for bill in self._open.values())
-        usd = sum(bill.usd for bill in self._open.values())
+        """The sums; a chunk that is not published counts with its latest bill."""
+        seconds = sum(bill.seconds for bill in self._open_bills.values())
+        usd = sum(bill.usd for bill in self._open_bills.values())
         return self._sums.model_copy(
             update={
                 "billed_seconds": round(self._sums.billed_seconds + seconds, 3),
@@ -242,8 +252,8 @@ class Totals:
             }
         )
 
-    def add(self, report: SpanReport) -> None:
-        """Take in what a span came to."""
+    def add_report(self, report: SpanReport) -> None:
+        """Add the report of a span."""
         sums = self._sums
         self._sums = sums.model_copy(
             update={
@@ -254,62 +264,68 @@ class Totals:
                 "cost_usd": sums.cost_usd + report.cost_usd,
             }
         )
-        if self._open:
-            # The bill of a chunk that is published holds what was open of it.
-            for chunk in [chunk for chunk in self._open if any(start <= chunk < stop for start, stop in report.done)]:
-                del self._open[chunk]
-        self._open |= {bill.chunk: bill for bill in report.open_bills}
+        if self._open_bills:
+            # The bill of a published chunk contains that of its tries before.
+            for chunk in [
+                chunk for chunk in self._open_bills if any(start <= chunk < stop for start, stop in report.done)
+            ]:
+                del self._open_bills[chunk]
+        self._open_bills |= {bill.chunk: bill for bill in report.open_bills}
         if report.stops:
-            self.stops = _with_stops(self.stops, report.stops)
+            self.stops = _add_stops(self.stops, report.stops)
 
-    def forget_stops(self) -> None:
-        """Begin anew: the job goes on, and what it stopped before is history."""
+    def reset_stops(self) -> None:
+        """Forget the stops, because the job goes on and renders the stopped chunks again."""
         self.stops = RemoteStops()
 
 
-def _with_stops(stops: RemoteStops, more: Iterable[RemoteStop]) -> RemoteStops:
+def _add_stops(stops: RemoteStops, more: Iterable[RemoteStop]) -> RemoteStops:
     more = tuple(more)
-    silent = tuple(stop for stop in more if not stop.confirmed)
-    heard = [stop.seconds for stop in more if stop.confirmed]
+    unconfirmed = tuple(stop for stop in more if not stop.confirmed)
+    seconds = [stop.seconds for stop in more if stop.confirmed]
     return RemoteStops(
         where=next((stop.where for stop in more if stop.where), stops.where),
-        confirmed=stops.confirmed + len(heard),
-        slowest_seconds=round(max([stops.slowest_seconds, *heard]), 3),
-        unconfirmed_count=stops.unconfirmed_count + len(silent),
-        unconfirmed=(*stops.unconfirmed, *silent)[:MOST_STOPS],
+        confirmed=stops.confirmed + len(seconds),
+        slowest_seconds=round(max([stops.slowest_seconds, *seconds]), 3),
+        unconfirmed_count=stops.unconfirmed_count + len(unconfirmed),
+        unconfirmed=(*stops.unconfirmed, *unconfirmed)[:MOST_STOPS],
     )
 
 
-class PauseOrders:
-    """The pause in force, if there is one; requests may come at any time, in any order and twice."""
+class PauseState:
+    """The pause in force, if there is one; pauses and resumes may come at any time, in any order and twice.
+
+    Attributes:
+        mode: How hard the pause is; None when the job is not paused.
+    """
 
     def __init__(self) -> None:
-        self.pause_mode: PauseMode | None = None
+        self.mode: PauseMode | None = None
         self._freezes = 0
 
     @property
-    def paused(self) -> bool:
-        """Whether nothing new may start."""
-        return self.pause_mode is not None
+    def is_paused(self) -> bool:
+        """Whether no chunk may be started."""
+        return self.mode is not None
 
     @property
-    def freeze(self) -> int:
-        """Number of the freeze in force, by which answers to an earlier one are told apart; 0 when there is none."""
-        return self._freezes if self.pause_mode is PauseMode.FREEZE else 0
+    def freeze_number(self) -> int:
+        """Number of the freeze in force, 0 without one; tells answers to an earlier freeze from those to this one."""
+        return self._freezes if self.mode is PauseMode.FREEZE else 0
 
     @property
     def control(self) -> Control:
-        """What workers are told."""
-        if self.pause_mode is None:
+        """The order to the workers that render chunks of the job."""
+        if self.mode is None:
             return Control.RUN
-        return Control.FREEZE if self.freeze else Control.DRAIN
+        return Control.FREEZE if self.freeze_number else Control.DRAIN
 
     def pause(self, mode: PauseMode) -> None:
-        """Pause, or harden the pause in force; a softer request changes nothing."""
-        if self.pause_mode is None or mode.is_harder_than(self.pause_mode):
-            self.pause_mode = mode
+        """Set a pause, or harden the one in force; a softer request changes nothing."""
+        if self.mode is None or mode.is_harder_than(self.mode):
+            self.mode = mode
             self._freezes += mode is PauseMode.FREEZE
 
     def resume(self) -> None:
-        """Take back the pause."""
-        self.pause_mode = None
+        """End the pause."""
+        self.mode = None

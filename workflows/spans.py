@@ -1,4 +1,7 @@
-"""The render activities of one job: starting them, hearing of their ends, taking them back."""
+"""Run the render activities of a job: start them, read their reports, drain and cancel them, stop lost agents.
+
+The checks of the updates that change a rendering are here too.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -23,178 +26,172 @@ with workflow.unsafe.imports_passed_through():
         StopAgentsReport,
     )
     from longtake.models.policies import FailurePolicy
-    from longtake.models.status import ChunkFailure, PauseMode, RemoteStop, SkipChunks
-    from longtake.ranges import Range, RangeSet
+    from longtake.models.status import ChunkFailure, PauseMode, RemoteStop, RetryFailed, SkipChunks
+    from longtake.ranges import Range, RangeSet, shown
     from workflows import options
-    from workflows.scheduling import Span
+    from workflows.scheduling import PauseState, Scheduler, Span, Totals
 
-    pass  # MOVED
-    from workflows.scheduling import PauseOrders
+# Each is a look into the store, and perhaps a stop order whose confirmation is waited for.
+_MOST_CHUNKS_AT_ONCE = 500
 
-    pass  # MOVED
-    from longtake.models.status import RetryFailed
-    from longtake.ranges import shown
-    from workflows.scheduling import Scheduler, Totals
-
-    pass  # MOVED
+# A status that listed every failure of a large job would not fit a payload.
+MOST_FAILURES = 20
 
 
-def span_report(
+def read_span_report(
     handle: workflow.ActivityHandle[SpanReport],
     span: Span,
     *,
-    stopped: bool,
-    beat: Heartbeat | None,
+    is_stopped: bool,
+    last_heartbeat: Heartbeat | None,
 ) -> SpanReport:
-    """Return what a span came to.
+    """Return the report of a span whose activity has ended, however it ended.
 
     Args:
-        handle: Of its activity, which has ended.
-        span: As it was handed out.
-        stopped: Whether the activity was told to stop.
-        beat: Its last word, where it was taken back while no worker had it.
+        handle: The ended activity.
+        span: The span as it was assigned.
+        is_stopped: Whether the activity was told to stop.
+        last_heartbeat: Last heartbeat of an activity that was cancelled while no worker had it; else None.
     """
     error = None if handle.cancelled() else handle.exception()
     if handle.cancelled() or (error is not None and is_cancelled_exception(error)):
-        return _as_left(span, beat)
+        return _report_interrupted_span(span, last_heartbeat)
     if error is None:
         return handle.result()
     cause = error.cause if isinstance(error, ActivityError) and error.cause else error
-    # Temporal retries nothing of what it was told to cancel: a try that failed, or a worker that was lost before it
-    # heard of the stop, ends the activity, and means no more than that.
-    if isinstance(cause, ApplicationError) and cause.details and (stopped or cause.type == ErrorType.CHUNK_FAILED):
+    # Temporal does not retry an activity that was cancelled: a try that failed, or a worker that was lost before the
+    # cancel reached it, ends the activity, and does not mean that a chunk has failed.
+    if isinstance(cause, ApplicationError) and cause.details and (is_stopped or cause.type == ErrorType.CHUNK_FAILED):
         return SpanReport.model_validate(cause.details[0])
-    if stopped:
-        return _as_left(span, beat)
-    # Workers were lost with it again and again, or it met an error that nobody foresaw.
+    if is_stopped:
+        return _report_interrupted_span(span, last_heartbeat)
+    # Its workers were lost again and again, or an unexpected error ended it.
     reason = ChunkFailure(chunk=span.start, error=f"{cause}"[:800])
     return SpanReport(failed=((span.start, span.stop),), failures=(reason,))
 
 
-def _as_left(span: Span, beat: Heartbeat | None) -> SpanReport:
-    """Return where a span stood that was stopped: its chunks are taken one after the other, so one word tells all."""
-    if beat is None:
+def _report_interrupted_span(span: Span, last_heartbeat: Heartbeat | None) -> SpanReport:
+    """Return the report of a span that was stopped: chunks render in order, so that the last heartbeat tells all."""
+    if last_heartbeat is None:
         return SpanReport(left_failures=span.failures)
-    given_up = RangeSet(beat.given_up)
+    given_up = RangeSet(last_heartbeat.given_up)
     return SpanReport(
-        done=given_up.gaps(span.start, beat.chunk).ranges,
+        done=given_up.gaps(span.start, last_heartbeat.chunk).ranges,
         failed=given_up.ranges,
-        failures=beat.reasons,
-        left_failures=beat.failures,
-        billed_seconds=beat.billed_seconds,
-        cost_usd=beat.cost_usd,
+        failures=last_heartbeat.reasons,
+        left_failures=last_heartbeat.failures,
+        billed_seconds=last_heartbeat.billed_seconds,
+        cost_usd=last_heartbeat.cost_usd,
     )
 
 
-# Each is a look into the store, and an order that is waited for.
-_MOST_AT_ONCE = 500
-
-
 class LostAgents:
-    """Looks after chunks whose activities ended without a word of their agents, one activity at a time.
+    """Stops agents that may still render chunks whose activities ended without a report, one activity at a time.
 
     Args:
         ref: The job.
-        heard: Called with what became of agents that were told to stop.
+        on_stopped: Called after each of these activities with the stops of its agents.
     """
 
-    def __init__(self, ref: JobRef, heard: Callable[[Sequence[RemoteStop]], None]) -> None:
+    def __init__(self, ref: JobRef, on_stopped: Callable[[Sequence[RemoteStop]], None]) -> None:
         self._ref = ref
-        self._heard = heard
-        self._unsure = RangeSet()
-        self._looking: workflow.ActivityHandle[StopAgentsReport] | None = None
+        self._on_stopped = on_stopped
+        self._chunks = RangeSet()
+        self._activity: workflow.ActivityHandle[StopAgentsReport] | None = None
 
     @property
-    def idle(self) -> bool:
-        """Whether there is nothing to be looked after."""
-        return self._looking is None and not self._unsure
+    def is_idle(self) -> bool:
+        """Whether no agent of these chunks can be at work."""
+        return self._activity is None and not self._chunks
 
-    def add(self, start: int, stop: int) -> None:
-        """Look after the chunks `[start, stop)`: their agents are told to stop, if there are any."""
-        self._unsure.add(start, stop)
-        self._look()
+    def stop_agents(self, start: int, stop: int) -> None:
+        """Stop the agents of the chunks `[start, stop)`, if there are any."""
+        self._chunks.add(start, stop)
+        self._start_batch()
 
-    def forget(self) -> None:
-        """Leave all of them to the attempts that come next, which join what is at work."""
-        self._unsure = RangeSet()
-        if self._looking is not None:
-            self._looking.cancel()
+    def leave_running(self) -> None:
+        """Let the agents render on: the next attempts of their chunks join them."""
+        self._chunks = RangeSet()
+        if self._activity is not None:
+            self._activity.cancel()
 
-    def _look(self) -> None:
-        if self._looking is not None or not self._unsure:
+    def _start_batch(self) -> None:
+        if self._activity is not None or not self._chunks:
             return
         chunks = RangeSet()
-        while self._unsure and len(chunks) < _MOST_AT_ONCE:
-            chunks.add(*self._unsure.take(_MOST_AT_ONCE - len(chunks)))
-        self._looking = workflow.start_activity_method(
+        while self._chunks and len(chunks) < _MOST_CHUNKS_AT_ONCE:
+            chunks.add(*self._chunks.take(_MOST_CHUNKS_AT_ONCE - len(chunks)))
+        self._activity = workflow.start_activity_method(
             StopActivities.stop_agents,
             StopAgentsOrder(ref=self._ref, chunks=chunks.ranges),
-            **options.orchestration(),
+            **options.control_options(),
         )
-        self._looking.add_done_callback(self._looked)
+        self._activity.add_done_callback(self._on_batch_ended)
 
-    def _looked(self, handle: workflow.ActivityHandle[StopAgentsReport]) -> None:
-        self._looking = None
-        # Asked for in any case: an exception that nobody has seen is reported as lost.
-        answered = not handle.cancelled() and handle.exception() is None
-        self._look()
-        self._heard(handle.result().stops if answered else ())
-
-
-# A status that lists every failure of a large job would not fit a payload.
-MOST_FAILURES = 20
+    def _on_batch_ended(self, handle: workflow.ActivityHandle[StopAgentsReport]) -> None:
+        self._activity = None
+        # Without this look at the exception asyncio would report one as never retrieved.
+        has_result = not handle.cancelled() and handle.exception() is None
+        self._start_batch()
+        self._on_stopped(handle.result().stops if has_result else ())
 
 
 class SpanRunner:
-    """Keeps as many spans running as the job allows.
+    """Keeps the render activities of a job running, as many at once as the job allows.
 
     Args:
         job: The job as accepted.
         plan: The job as planned.
-        changed: Called whenever something ended that the workflow's loop must look at.
+        on_change: Called whenever an activity has ended, so that the workflow looks what to do next.
+
+    Attributes:
+        scheduler: State of the job's chunks.
+        totals: Sums of the reports so far.
+        allow_gaps: Whether the film may lack chunks; a skip can allow that later.
+        is_closed: Whether requests come too late: what is rendered is decided.
     """
 
-    def __init__(self, job: RenderJobSpec, plan: JobPlan, changed: Callable[[], None]) -> None:
+    def __init__(self, job: RenderJobSpec, plan: JobPlan, on_change: Callable[[], None]) -> None:
         self.scheduler = Scheduler(
             plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts
         )
         self.totals = Totals()
-        self.closed = False
-        self._held = False
+        self.is_closed = False
+        self._is_held = False
         self.allow_gaps = job.allow_gaps
         self._failures: tuple[ChunkFailure, ...] = ()
         self._job = job
         self._plan = plan
-        self._changed = changed
+        self._on_change = on_change
         self._handles: dict[str, workflow.ActivityHandle[SpanReport]] = {}
         self._spans: dict[str, Span] = {}
         self._drain: workflow.ActivityHandle[DrainReport] | None = None
-        self._taken_back: dict[str, Heartbeat | None] = {}
+        self._heartbeats: dict[str, Heartbeat | None] = {}
         self._frozen: frozenset[str] = frozenset()
-        self._asked_to_stop: set[str] = set()
-        self._drained_for = 0
+        self._cancelled: set[str] = set()
+        self._drain_freeze = 0
         self._started = 0
-        self._leftovers = LostAgents(plan.ref, self._heard_of_stops)
+        self._lost_agents = LostAgents(plan.ref, self._on_agents_stopped)
 
     @property
-    def finished(self) -> bool:
-        """Whether nothing is left to render, and nothing holds the job."""
-        return self.scheduler.finished and not self.holding
+    def is_finished(self) -> bool:
+        """Whether no chunk is left to render, and no failed chunk holds the job."""
+        return self.scheduler.is_finished and not self.is_holding
 
     @property
-    def holding(self) -> bool:
-        """Whether failed chunks hold the job until somebody has mended the cause.
+    def is_holding(self) -> bool:
+        """Whether failed chunks hold the job until their cause is mended.
 
-        Whoever takes single chunks up again lets the job go on; it holds for the others when all else is done.
+        A retry of single chunks lets the job go on; it holds for the others again when all else is done.
         """
-        if self._job.on_chunk_failure is not FailurePolicy.HOLD or not self.scheduler.failed_for_good:
+        if self._job.on_chunk_failure is not FailurePolicy.HOLD or not self.scheduler.has_failed_for_good:
             return False
-        return self._held or self.scheduler.finished
+        return self._is_held or self.scheduler.is_finished
 
     @property
-    def hopeless(self) -> bool:
-        """Whether so much has failed that the job is to fail at once."""
-        if not self.scheduler.failed_for_good or self._job.on_chunk_failure is FailurePolicy.HOLD:
+    def has_too_many_failures(self) -> bool:
+        """Whether more chunks have failed than the job allows, so that it fails at once."""
+        if not self.scheduler.has_failed_for_good or self._job.on_chunk_failure is FailurePolicy.HOLD:
             return False
         if self._job.on_chunk_failure is FailurePolicy.FAIL:
             return True
@@ -202,36 +199,36 @@ class SpanRunner:
         return limit is not None and self.scheduler.failed_count > limit
 
     @property
-    def makes_film(self) -> bool:
-        """Whether gaps would show."""
+    def has_film(self) -> bool:
+        """Whether the job makes a film, in which missing chunks would show."""
         return self._job.output is not None or self._job.merge_command is not None
 
     @property
-    def idle(self) -> bool:
-        """Whether no attempt of the job runs or can begin, here or elsewhere."""
-        return not self._handles and self._leftovers.idle
+    def is_idle(self) -> bool:
+        """Whether no attempt of the job runs or can begin, on workers or in agents."""
+        return not self._handles and self._lost_agents.is_idle
 
     @property
-    def resting(self) -> bool:
-        """Whether nothing of the job renders: what has not ended stands frozen."""
-        return self._handles.keys() <= self._frozen and self._leftovers.idle
+    def is_at_rest(self) -> bool:
+        """Whether no chunk of the job renders: all attempts have ended or are frozen."""
+        return self._handles.keys() <= self._frozen and self._lost_agents.is_idle
 
     @property
     def frozen_count(self) -> int:
-        """How many attempts stand frozen."""
+        """Number of frozen attempts."""
         return len(self._frozen)
 
     @property
-    def told_failures(self) -> tuple[ChunkFailure, ...]:
-        """The reasons of chunks that stand as failed, as far as they are kept."""
-        told = [failure for failure in self._failures if self.scheduler.has_failed(failure.chunk)]
-        return tuple(sorted(told, key=lambda failure: failure.chunk))
+    def failures(self) -> tuple[ChunkFailure, ...]:
+        """Reasons of the failed chunks, sorted by chunk, 20 at most."""
+        failures = [failure for failure in self._failures if self.scheduler.has_failed(failure.chunk)]
+        return tuple(sorted(failures, key=lambda failure: failure.chunk))
 
-    def start_next(self) -> None:
-        """Start what may run now."""
-        self._end_drain()
+    def start_spans(self) -> None:
+        """Start an activity for each span that may run now."""
+        self._cancel_drain()
         self._frozen = frozenset()
-        for span in self.scheduler.take():
+        for span in self.scheduler.assign_spans():
             self._started += 1
             chunks = f"chunk {span.start}" if span.stop == span.start + 1 else f"chunks {span.start}-{span.stop - 1}"
             activity_id = f"{chunks.replace(' ', '-')}.{self._started}"
@@ -240,107 +237,109 @@ class SpanRunner:
                 SpanOrder(ref=self._plan.ref, start=span.start, stop=span.stop, failures=span.failures),
                 activity_id=activity_id,
                 summary=chunks,
-                **options.rendering(self._job, span.stop - span.start),
+                **options.render_options(self._job, span.stop - span.start),
             )
             self._handles[activity_id] = handle
             self._spans[activity_id] = span
-            handle.add_done_callback(lambda done, span=span, key=activity_id: self._ended(key, span, done))  # type: ignore[misc]
+            handle.add_done_callback(lambda done, span=span, key=activity_id: self._on_span_ended(key, span, done))  # type: ignore[misc]
 
-    def rest(self, orders: PauseOrders) -> None:
-        """Come to rest as the pause in force says; `resting` tells when."""
-        if orders.pause_mode is PauseMode.NOW:
+    def apply_pause(self, pause: PauseState) -> None:
+        """Begin to finish, freeze or end what runs, as the pause says; `is_at_rest` becomes true when that is done."""
+        if pause.mode is PauseMode.NOW:
             self.cancel()
         else:
-            self._drain_for(orders.freeze)
+            self._start_drain(pause.freeze_number)
 
     def close(self) -> None:
-        """Take no requests any more: what is rendered is decided."""
-        self.closed = True
+        """Refuse requests from now on: what is rendered is decided."""
+        self.is_closed = True
 
     def resume(self, *, paused: bool) -> None:
-        """Go on after a pause, if there was one, and take up what holds the job."""
+        """Go on after a pause, if there was one, and retry the failed chunks that hold the job."""
         if paused:
-            self.totals.forget_stops()
-            self._leftovers.forget()
-        if self.holding and not self.closed:
+            self.totals.reset_stops()
+            self._lost_agents.leave_running()
+        if self.is_holding and not self.is_closed:
             self.retry()
 
     def retry(self, chunks: Iterable[Range] = ()) -> int:
-        """Take up failed chunks again, and named ones that were left out; return how many."""
-        self._held = False
+        """Render failed chunks again, and left out ones that are named; return how many."""
+        self._is_held = False
         return self.scheduler.retry(chunks)
 
     def leave_out(self, request: SkipChunks) -> int:
-        """Render these chunks no more; return how many that changes."""
+        """Leave chunks out of the job, and cancel spans that hold no others; return how many that changes."""
         self.allow_gaps = self.allow_gaps or request.allow_gaps
         count = self.scheduler.leave_out(request.chunks)
         for activity_id, span in self._spans.items():
-            # A span that holds others too goes on: their work would be lost.
-            if not self.scheduler.wants(span):
+            # A span that holds other chunks too goes on, or their work would be lost.
+            if not self.scheduler.is_wanted(span):
                 self._cancel(activity_id)
         return count
 
-    def _drain_for(self, freeze: int) -> None:
-        """Take back what waits in a queue or for its next try; what runs goes on to its end, or is frozen."""
-        if self._drain is not None and freeze != self._drained_for:
-            self._end_drain()
-        if self._handles and not self.resting and self._drain is None:
-            self._drained_for = freeze
+    def _start_drain(self, freeze: int) -> None:
+        """Cancel spans that wait in a queue or for their next try; those that render go on to their end, or freeze."""
+        if self._drain is not None and freeze != self._drain_freeze:
+            self._cancel_drain()
+        if self._handles and not self.is_at_rest and self._drain is None:
+            self._drain_freeze = freeze
             self._drain = workflow.start_activity_method(
-                DrainActivities.find_waiting, DrainOrder(ref=self._plan.ref, freeze=freeze), **options.orchestration()
+                DrainActivities.find_waiting,
+                DrainOrder(ref=self._plan.ref, freeze=freeze),
+                **options.control_options(),
             )
-            self._drain.add_done_callback(self._drained)
+            self._drain.add_done_callback(self._on_drain_ended)
 
     def cancel(self) -> None:
-        """Ask everything to stop; `idle` tells when it has."""
-        self._end_drain()
+        """Cancel all activities; `is_idle` becomes true when all have ended."""
+        self._cancel_drain()
         for activity_id in self._handles:
             self._cancel(activity_id)
 
-    def _drained(self, handle: workflow.ActivityHandle[DrainReport]) -> None:
-        # Asked for in any case: an exception that nobody has seen is reported as lost.
-        answered = not handle.cancelled() and handle.exception() is None
-        # A drain that was taken back may still answer: what waits then belongs to a job that runs.
+    def _on_drain_ended(self, handle: workflow.ActivityHandle[DrainReport]) -> None:
+        # Without this look at the exception asyncio would report one as never retrieved.
+        has_result = not handle.cancelled() and handle.exception() is None
+        # A drain that was cancelled may still answer: spans that wait by now are those of a job that runs.
         if handle is not self._drain:
             return
         self._drain = None
-        if answered:
+        if has_result:
             report = handle.result()
             self._frozen = frozenset(report.frozen)
             for waiting in report.waiting:
                 if waiting.activity_id in self._handles:
-                    self._taken_back[waiting.activity_id] = waiting.beat
+                    self._heartbeats[waiting.activity_id] = waiting.beat
                     self._cancel(waiting.activity_id)
-        self._changed()
+        self._on_change()
 
     def _cancel(self, activity_id: str) -> None:
-        if activity_id not in self._asked_to_stop:
-            self._asked_to_stop.add(activity_id)
+        if activity_id not in self._cancelled:
+            self._cancelled.add(activity_id)
             self._handles[activity_id].cancel()
 
-    def _heard_of_stops(self, stops: Sequence[RemoteStop]) -> None:
-        self.totals.add(SpanReport(stops=tuple(stops)))
-        self._changed()
+    def _on_agents_stopped(self, stops: Sequence[RemoteStop]) -> None:
+        self.totals.add_report(SpanReport(stops=tuple(stops)))
+        self._on_change()
 
-    def _end_drain(self) -> None:
+    def _cancel_drain(self) -> None:
         if self._drain is not None:
             drain, self._drain = self._drain, None
             drain.cancel()
 
-    def _ended(self, activity_id: str, span: Span, handle: workflow.ActivityHandle[SpanReport]) -> None:
+    def _on_span_ended(self, activity_id: str, span: Span, handle: workflow.ActivityHandle[SpanReport]) -> None:
         del self._handles[activity_id], self._spans[activity_id]
         self._frozen -= {activity_id}
-        stopped = activity_id in self._asked_to_stop
-        self._asked_to_stop.discard(activity_id)
-        beat = self._taken_back.pop(activity_id, None)
-        report = span_report(handle, span, stopped=stopped, beat=beat)
+        is_stopped = activity_id in self._cancelled
+        self._cancelled.discard(activity_id)
+        last_heartbeat = self._heartbeats.pop(activity_id, None)
+        report = read_span_report(handle, span, is_stopped=is_stopped, last_heartbeat=last_heartbeat)
         if self._job.remote is not None and (handle.cancelled() or handle.exception() is not None):
-            self._leftovers.add(span.start, span.stop)
-        self._held = self._held or bool(report.failed)
-        told = {failure.chunk: failure for failure in (*self.told_failures, *report.failures)}
-        self._failures = tuple(told.values())[:MOST_FAILURES]
-        self.totals.add(report)
-        self.scheduler.report(
+            self._lost_agents.stop_agents(span.start, span.stop)
+        self._is_held = self._is_held or bool(report.failed)
+        failures = {failure.chunk: failure for failure in (*self.failures, *report.failures)}
+        self._failures = tuple(failures.values())[:MOST_FAILURES]
+        self.totals.add_report(report)
+        self.scheduler.finish_span(
             span,
             done=report.done,
             failed=report.failed,
@@ -348,27 +347,27 @@ class SpanRunner:
             rendered=report.rendered,
             seconds=report.render_seconds,
         )
-        self._changed()
+        self._on_change()
 
 
 def check_rendering(spans: SpanRunner | None) -> SpanRunner:
-    """Return the spans of a job that renders.
+    """Return the spans of a job that is rendering.
 
     Raises:
-        ValueError: It does not.
+        ValueError: The job is not rendering yet, or not any more.
     """
     if spans is None:
         raise ValueError("the job is not rendering yet; try again in a moment")
-    if spans.closed:
+    if spans.is_closed:
         raise ValueError("the job has come to the end of its rendering; `longtake retry` is for when it has ended")
     return spans
 
 
 def check_retry(request: RetryFailed, spans: SpanRunner | None) -> None:
-    """Pass when all chunks that are named can be taken up again.
+    """Check that all chunks that a retry names have failed or are left out.
 
     Raises:
-        ValueError: One cannot, or no chunk has failed.
+        ValueError: One is neither, or no chunk has failed.
     """
     chunks = check_rendering(spans).scheduler
     if not request.chunks and not chunks.failed:
@@ -378,17 +377,17 @@ def check_retry(request: RetryFailed, spans: SpanRunner | None) -> None:
 
 
 def check_skip(request: SkipChunks, spans: SpanRunner | None) -> None:
-    """Pass when all chunks that are named can be left out.
+    """Check that all chunks that a skip names can be left out.
 
     Raises:
-        ValueError: One is published or not of this job, or the film must not have gaps.
+        ValueError: One is published or not a chunk of this job, or the film must not have gaps.
     """
     running = check_rendering(spans)
     chunks = running.scheduler
     _check_within(request.chunks, RangeSet([(0, chunks.chunk_count)]), f"not among the job's {chunks.chunk_count}")
     unfinished = RangeSet(chunks.done).gaps(0, chunks.chunk_count)
     _check_within(request.chunks, unfinished, "finished already; only others can be skipped")
-    if running.makes_film and not (request.allow_gaps or running.allow_gaps):
+    if running.has_film and not (request.allow_gaps or running.allow_gaps):
         raise ValueError("the film would have gaps; say that it may (allow_gaps, or `longtake skip --allow-gaps`)")
 
 

@@ -1,4 +1,7 @@
-"""What a job shows of itself: the answer to `status`, its memo, its search attributes, its page in the Temporal UI."""
+"""Keep the status of a job, and write it to its memo, its search attributes and its page in the Temporal UI.
+
+The sentences on why a job failed are here too.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -28,13 +31,17 @@ with workflow.unsafe.imports_passed_through():
     from workflows.spans import SpanRunner
 
 
-# Progress is written to the history: at most 50 times a job, and never faster than anyone reads lists.
+# Each write of progress is an event of the history: 50 of them for a job at most, and one in five seconds.
 _PROGRESS_STEP = 2.0
 _PROGRESS_PAUSE = timedelta(seconds=5)
 
 
 class StatusBoard:
-    """Keeps the one status of a job and writes it down where others look, at changes only."""
+    """Holds the one status of a job, and writes it where clients and workers read it, at changes only.
+
+    Attributes:
+        status: The status, without an estimate of the time to go.
+    """
 
     def __init__(self) -> None:
         info = workflow.info()
@@ -47,8 +54,8 @@ class StatusBoard:
         self._running_since: datetime | None = None
         self._ran = timedelta()
 
-    def accept(self, job: RenderJobSpec) -> None:
-        """Show the job before it is planned."""
+    def show_job(self, job: RenderJobSpec) -> None:
+        """Show an accepted job, which is not planned yet."""
         frames = job.frames.count if job.frames else sum(chunk.count for chunk in job.inline_chunks)
         self._set(
             name=job.name,
@@ -60,25 +67,29 @@ class StatusBoard:
         )
         workflow.upsert_memo({MEMO_DIGEST: job.digest()})
 
-    def planned(self, plan: JobPlan) -> None:
-        """Show what planning found."""
+    def show_plan(self, plan: JobPlan) -> None:
+        """Show the frames, the kept chunks and the store that planning found."""
         self._attributes = plan.search_attributes
         done = sum(stop - start for start, stop in plan.done)
         self._set(total_frames=plan.frame_count, skipped_chunks=done, base_dir=plan.ref.store_url)
         if self._attributes:
             workflow.upsert_search_attributes([NAME.value_set(self.status.name)])
 
-    def counted(self, **counts: object) -> None:
-        """Take in how far the rendering is; written down now and then."""
+    def update_counts(self, **counts: object) -> None:
+        """Set the counts of chunks, and write them at every 2 % of progress at most.
+
+        Args:
+            counts: The fields of `Counts`, or others of the status.
+        """
         self._set(**counts)
         total = self.status.total_frames or 1
-        # 100 is for films that are proven, not for chunks that are rendered.
+        # 100 % means a proven film, not that all chunks are rendered.
         self._set(progress=min(99.0, round(100 * self.status.completed_frames / total, 1)))
         due = self._shown_at is None or workflow.now() - self._shown_at >= _PROGRESS_PAUSE
         if due and self.status.progress - self._shown_progress >= _PROGRESS_STEP:
             self._write()
 
-    def show(
+    def show_state(
         self,
         state: JobState,
         phase: JobPhase,
@@ -88,15 +99,15 @@ class StatusBoard:
         freeze: int = 0,
         error: str | None = None,
     ) -> None:
-        """Show a change of state, and tell workers what the job wants; nothing happens when it is shown already.
+        """Show a change of state, and give workers their order; do nothing where both are shown already.
 
         Args:
-            state: What users see.
-            phase: The same, finer.
-            control: What workers must do.
+            state: State of the job.
+            phase: Phase within that state.
+            control: Order to the workers that render the job.
             mode: The pause in force, if there is one.
-            freeze: Number of the freeze, where they must freeze.
-            error: What holds the job up.
+            freeze: Number of the freeze in force; 0 without one.
+            error: Why the job holds; None where it does not.
         """
         status = self.status
         shown = (status.state, status.phase, self._control, status.pause_mode, self._freeze, status.error)
@@ -107,13 +118,13 @@ class StatusBoard:
         self._set(state=state, phase=phase, pause_mode=mode, error=error)
         self._write()
 
-    def summed(self, totals: Totals) -> None:
-        """Take in what is known when the last work has stopped; written down with the end."""
+    def update_totals(self, totals: Totals) -> None:
+        """Set the totals that are known when the last work has stopped; `show_end` writes them."""
         metrics = totals.metrics.model_copy(update={"chunk_seconds": self.status.metrics.chunk_seconds})
         self._set(metrics=metrics, remote_stops=totals.stops)
 
-    def end(self, state: JobState, *, error: str | None = None, result: RenderJobResult | None = None) -> None:
-        """Show how the job ended."""
+    def show_end(self, state: JobState, *, error: str | None = None, result: RenderJobResult | None = None) -> None:
+        """Show the end of the job: its state, and its error or its result."""
         self._count_time(running=False)
         progress = 100.0 if state is JobState.COMPLETED else self.status.progress
         self._set(
@@ -129,7 +140,7 @@ class StatusBoard:
         self._control = Control.STOP
         self._write()
 
-    def answer(self) -> JobStatus:
+    def build_status(self) -> JobStatus:
         """Return the status with an estimate of the time to go, from the chunks finished so far."""
         status, ran = self.status, self._ran
         if self._running_since is not None:
@@ -156,11 +167,11 @@ class StatusBoard:
             workflow.upsert_search_attributes(
                 [STATE.value_set(self.status.state.value), PROGRESS.value_set(self.status.progress)]
             )
-        workflow.set_current_details(_page(self.status))
+        workflow.set_current_details(_format_page(self.status))
 
 
-def _page(status: JobStatus) -> str:
-    """Return the job as Markdown for the Temporal UI."""
+def _format_page(status: JobStatus) -> str:
+    """Return the status as Markdown for the Temporal UI."""
     lines = [
         f"**{status.name}**: {status.state} ({status.phase}), {status.progress:g} %",
         f"- chunks: {status.completed_chunks} of {status.total_chunks}, failed: {status.failed_chunks}",
@@ -182,7 +193,7 @@ def _page(status: JobStatus) -> str:
 
 
 class Counts(TypedDict):
-    """The fields of a status that count."""
+    """Fields of a status that change while chunks render."""
 
     completed_chunks: int
     completed_frames: int
@@ -195,8 +206,8 @@ class Counts(TypedDict):
     remote_stops: RemoteStops
 
 
-def counts(job: RenderJobSpec, plan: JobPlan, spans: SpanRunner) -> Counts:
-    """Return how far the rendering is."""
+def count_chunks(job: RenderJobSpec, plan: JobPlan, spans: SpanRunner) -> Counts:
+    """Return the counts of a job that is rendering."""
     chunks = spans.scheduler
     return {
         "completed_chunks": chunks.done_count,
@@ -205,35 +216,35 @@ def counts(job: RenderJobSpec, plan: JobPlan, spans: SpanRunner) -> Counts:
         "left_out_chunks": chunks.left_out_count,
         "running_chunks": len(chunks.running),
         "frozen_chunks": spans.frozen_count,
-        "failures": spans.told_failures,
+        "failures": spans.failures,
         "metrics": spans.totals.metrics.model_copy(update={"chunk_seconds": chunks.mean_seconds}),
         "remote_stops": spans.totals.stops,
     }
 
 
 def _frames_done(job: RenderJobSpec, plan: JobPlan, done: Sequence[Range]) -> int:
-    """Return the frames of these chunks: exact, but for lists in files, where chunks count as equally long."""
+    """Return the number of frames of some chunks; where the list of chunks is a file, all count as equally long."""
     if job.chunk_list is None:
         return ChunkPlan(job).frames_in(done)
     chunks = sum(stop - start for start, stop in done)
     return plan.frame_count * chunks // plan.chunk_count
 
 
-def why_failed(spans: SpanRunner) -> str:
-    """Return one sentence that names the chunks, and the reason of one of them."""
+def describe_failures(spans: SpanRunner) -> str:
+    """Return one sentence that names the failed chunks, and the reason of one of them."""
     chunks = spans.scheduler
-    told = next(iter(spans.told_failures), None)
-    if told is None:
+    failure = next(iter(spans.failures), None)
+    if failure is None:
         return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)})"
-    tries = "try" if told.attempts == 1 else "tries"
-    reason = f"chunk {told.chunk} failed after {told.attempts} {tries}: {told.error}"
+    tries = "try" if failure.attempts == 1 else "tries"
+    reason = f"chunk {failure.chunk} failed after {failure.attempts} {tries}: {failure.error}"
     if chunks.failed_count == 1:
         return reason
     return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)}); {reason}"
 
 
-def failure_of(error: FailureError) -> ApplicationError:
-    """Return the error that ends the job: the sentence of an activity's, not "Activity task failed"."""
+def build_job_error(error: FailureError) -> ApplicationError:
+    """Return the error that ends a job, with the message of the activity and not "Activity task failed"."""
     cause = error.cause if isinstance(error, ActivityError) and error.cause else error
     if isinstance(cause, ApplicationError):
         return ApplicationError(cause.message, type=cause.type, non_retryable=True)

@@ -3,21 +3,18 @@
 import argparse
 import asyncio
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import devserver
-from deploy.production.accounts import Account
-from deploy.production.component import ProductionError
-from deploy.production.compose import ComposeError
-from deploy.production.debian import PackageError
+from deploy.production.component import Account, ProductionError
+from deploy.production.compose import ROOT, ComposeError, Ports
 from deploy.production.farm import ProductionFarm
 from deploy.production.postgres import find_postgres
 from deploy.production.programs import install_programs
-from deploy.production.settings import ROOT, Ports, read_variables
 from gobuild import GoBuildError
+from ports import PortTakenError
 
 _HOW = """\
 The farm is up. Submit a job to it from another terminal:
@@ -33,27 +30,25 @@ def install() -> None:
 
     Raises:
         GoBuildError: A program cannot be built.
-        PackageError: PostgreSQL is not here, and cannot be had.
+        ProductionError: PostgreSQL or the S3 server is not here.
     """
     cache = devserver.cache_dir()
     install_programs(cache, _say)
-    find_postgres(Account.for_database().place_for(cache), _say)
+    find_postgres(Account.for_database(), cache)
 
 
 async def run(folder: Path, workers: int) -> None:
     """Run the farm until SIGINT or SIGTERM.
 
     Raises:
-        ProductionError: A part did not come up, or a port is taken.
+        ProductionError: A part did not come up.
+        PortTakenError: A port that the user has named is taken.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     settings = ".env" if (ROOT / ".env").exists() else f".env.example and {folder / 'secrets.env'}"
-    ports = Ports.published(read_variables(folder))
-    for name, port in (("TEMPORAL_PORT", ports.temporal), ("MINIO_PORT", ports.minio)):
-        _expect_free(name, port)
-    farm = ProductionFarm(folder, workers=workers, ports=ports, say=_say)
+    farm = ProductionFarm(folder, workers=workers, ports=Ports.published(folder, _say), say=_say)
     starting = asyncio.create_task(farm.__aenter__())
     waiting = asyncio.create_task(stopping.wait())
     await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
@@ -91,21 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             install()
             return 0
         asyncio.run(run((given.folder or devserver.cache_dir() / "production").resolve(), given.workers))
-    except (ProductionError, ComposeError, PackageError, GoBuildError, devserver.TemporalNotFound) as error:
+    except (ProductionError, PortTakenError, ComposeError, GoBuildError, devserver.TemporalNotFound) as error:
         print(f"make production: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _expect_free(name: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ProductionError(
-                f"port {port} is taken: end what listens there (`make dev`?), or set {name} in .env"
-            ) from error
 
 
 def _say(line: str) -> None:

@@ -1,23 +1,95 @@
-"""One process of the farm: started until it is ready, stopped in order, or killed and started again."""
+"""Run one process of the farm, as an account of this host: start it until it is ready, stop it, or kill it."""
 
 import asyncio
 import contextlib
+import hashlib
 import os
+import pwd
 import signal
+import stat
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 
-from deploy.production.accounts import Account
+from devserver import end_with_parent
+from ports import is_port_conflict
 
+# Starts of a server whose port another process takes between its choice and its use.
+_STARTS = 5
 # Long enough for a server that mends its files after a crash on a busy machine.
 _START_SECONDS = 90.0
 
 
 class ProductionError(Exception):
     """A part of the farm did not come up; says which, with the end of its log."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account that is not root's; `uid` -1 stands for whoever runs this."""
+
+    uid: int = -1
+    gid: int = -1
+
+    @classmethod
+    def for_database(cls) -> Self:
+        """Return the account for PostgreSQL, which refuses to run as root."""
+        if os.geteuid() != 0:
+            return cls()
+        for name in ("postgres", "nobody"):
+            try:
+                entry = pwd.getpwnam(name)
+            except KeyError:
+                continue
+            return cls(entry.pw_uid, entry.pw_gid)
+        return cls(65534, 65534)
+
+    def command(self, words: Sequence[str], number: signal.Signals = signal.SIGTERM) -> list[str]:
+        """Return the command so that it runs as this account, and is sent a signal when its parent is gone.
+
+        Args:
+            words: The command; its program is looked for on PATH.
+            number: The signal; on Linux only.
+        """
+        return end_with_parent(words, number=number, uid=self.uid, gid=self.gid)
+
+    def own(self, folder: Path) -> None:
+        """Make a folder that only this account may read and write."""
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        if self.uid >= 0:
+            os.chown(folder, self.uid, self.gid)
+
+    def reaches(self, folder: Path) -> bool:
+        """Return whether this account may pass through a folder and all above it."""
+        if self.uid < 0:
+            return True
+        return all(self._passes(path) for path in (folder, *folder.parents))
+
+    def place_for(self, folder: Path) -> Path:
+        """Return a folder of the same content that this account reaches: the given one, or one in /var/tmp.
+
+        A checkout in a home folder is closed to other accounts. The other place is the same each time.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.reaches(folder):
+            return folder
+        name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+        place = Path("/var/tmp") / f"longtake-{name}"
+        place.mkdir(mode=0o755, exist_ok=True)
+        return place
+
+    def _passes(self, folder: Path) -> bool:
+        seen = folder.stat()
+        if seen.st_uid == self.uid:
+            return bool(seen.st_mode & stat.S_IXUSR)
+        if seen.st_gid == self.gid:
+            return bool(seen.st_mode & stat.S_IXGRP)
+        return bool(seen.st_mode & stat.S_IXOTH)
 
 
 class Component:
@@ -123,6 +195,29 @@ class Component:
         _, left = await asyncio.to_thread(psutil.wait_procs, children, timeout=self._stop_seconds)
         if left:
             raise ProductionError(f"{len(left)} processes outlived {self.name}: {left}")
+
+
+async def start_component(make: Callable[[], Component], on_port_conflict: Callable[[Component], None]) -> Component:
+    """Start a component and return it; make another where one of its ports was taken before it listened there.
+
+    Args:
+        make: Makes the component, with ports that are free.
+        on_port_conflict: Called with the component that has ended for want of a port, before the next is made.
+
+    Raises:
+        ProductionError: It did not come up.
+    """
+    for starts_left in reversed(range(_STARTS)):
+        component = make()
+        try:
+            await component.start()
+        except ProductionError:
+            if not starts_left or not is_port_conflict(component.printed):
+                raise
+            on_port_conflict(component)
+        else:
+            break
+    return component
 
 
 async def run_once(

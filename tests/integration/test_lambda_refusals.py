@@ -48,16 +48,18 @@ async def test_calls_beyond_the_limits_of_function_and_account_are_throttled(tmp
     async with called_service(tmp_path, concurrency=2) as service:
         service.add_function("narrow", "lambda_handlers.answer", concurrency=1)
         function = LambdaFunction("narrow", concurrency=5)
-        held = [asyncio.ensure_future(function.call({"seconds": 2}))]
+        held = [asyncio.ensure_future(function.call({"seconds": 100}))]
         await service.begun(1)
         with pytest.raises(ThrottledError, match="ReservedFunctionConcurrentInvocationLimitExceeded"):
             await function.call({})
         other = LambdaFunction("answer", concurrency=5)
-        held.append(asyncio.ensure_future(other.call({"seconds": 2})))
+        held.append(asyncio.ensure_future(other.call({"seconds": 100})))
         await service.begun(2)
         with pytest.raises(ThrottledError, match=r"\(ConcurrentInvocationLimitExceeded"):
             await other.call({})
-        await asyncio.gather(*held)
+        for call in held:
+            call.cancel()
+        await asyncio.wait(held)
 
 
 NOT_NOW = [

@@ -1,4 +1,4 @@
-"""The farm in a box, as processes: PostgreSQL, Temporal 1.32 with its configuration files, MinIO and two workers."""
+"""The farm in a box, as processes: PostgreSQL, Temporal 1.32 with its configuration files, SeaweedFS and workers."""
 
 import asyncio
 import ipaddress
@@ -113,7 +113,7 @@ async def test_the_health_of_a_worker_is_what_temporal_knows_of_it(
 
 
 async def test_nobody_but_loopback_reaches_it(production: ProductionFarm) -> None:
-    parts = (production.postgres, production.temporal, production.minio)
+    parts = (production.postgres, production.temporal, production.s3)
     listening = [
         connection.laddr.ip
         for part in parts

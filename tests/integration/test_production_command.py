@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import sys
@@ -15,8 +16,8 @@ from processtable import carrying
 from production import open_folder
 
 import devserver
-from deploy.production.settings import free_port
 from longtake.client import connect
+from ports import find_free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +33,12 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def ports() -> dict[str, str]:
-    return {name: str(free_port()) for name in ("TEMPORAL_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT")}
+    return {name: str(find_free_port()) for name in ("TEMPORAL_PORT", "S3_PORT")}
+
+
+def sockets_of(port: str) -> list[Path]:
+    """Return what SeaweedFS has left of its Unix sockets."""
+    return list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))
 
 
 @asynccontextmanager
@@ -76,6 +82,7 @@ async def test_ctrl_c_ends_it_workers_first_and_the_next_start_goes_on(folder: P
         assert await asyncio.wait_for(process.wait(), 60) == 0
 
     assert carrying(str(folder)) == []
+    assert sockets_of(ports["S3_PORT"]) == []
     async with command(folder, ports, "--workers", "1") as process:
         await printed_until(process, "Ctrl-C ends everything")
         client = await connect(address=f"127.0.0.1:{ports['TEMPORAL_PORT']}")
@@ -94,13 +101,17 @@ async def test_a_killed_farm_leaves_no_process(folder: Path, ports: dict[str, st
     await eventually(lambda: not carrying(str(folder)), "all processes of the farm are gone")
 
 
-async def test_a_port_that_is_taken_is_named(folder: Path, ports: dict[str, str]) -> None:
-    listening = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", int(ports["TEMPORAL_PORT"]))
+@pytest.mark.parametrize("name", ["TEMPORAL_PORT", "S3_PORT"])
+async def test_a_named_port_that_is_taken_is_told_with_its_holder(
+    folder: Path, ports: dict[str, str], name: str
+) -> None:
+    listening = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", int(ports[name]))
     async with listening, command(folder, ports) as process:
-        printed = await printed_until(process, "TEMPORAL_PORT")
+        printed = await printed_until(process, name)
         assert await process.wait() == 2
 
-    assert printed.splitlines()[-1] == (
-        f"make production: port {ports['TEMPORAL_PORT']} is taken: end what listens there (`make dev`?), or set "
-        "TEMPORAL_PORT in .env"
+    assert re.fullmatch(
+        rf"make production: port {ports[name]} of {name} is taken by process {os.getpid()} \(.+\): end that "
+        r"process, or name another port\.",
+        printed.splitlines()[-1],
     )

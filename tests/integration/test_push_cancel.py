@@ -9,7 +9,7 @@ from pushed import cancelled
 
 import worker
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timed]
 
 # Heartbeats would have brought the cancel after 3.5 seconds on average, so three of them in a row not by chance.
 THROTTLE = timedelta(seconds=7)

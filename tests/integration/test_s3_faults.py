@@ -184,3 +184,40 @@ def test_another_content_than_the_wanted_one_is_refused(scene: Scene) -> None:
     assert "it has another content" in scene.said(raised.value)
     assert not raised.value.passing
     assert not (scene.folder / "brought").exists()
+
+
+def test_an_upload_whose_writer_died_before_its_end_is_ended_by_the_next(scene: Scene) -> None:
+    # All that a writer does from the end of its upload on is lost, as when its host loses power.
+    for call in (r"POST .*uploadId=", r"DELETE .*uploadId=", r"DELETE .*\.upload$"):
+        scene.way.spoil(Spoil.ERROR, call, times=1000, status=403, code="AccessDenied")
+    with pytest.raises(StoreError):
+        scene.impatient().put(scene.made(LARGE), scene.film)
+    assert scene.direct().stat(scene.film) is None
+    other = scene.made(LARGE[::-1])
+
+    assert not scene.direct().put(other, scene.film)
+
+    assert scene.direct().read(scene.film) == LARGE
+    scene.direct().remove(scene.film)
+    assert scene.direct().put(other, scene.film)
+    assert scene.direct().read(scene.film) == LARGE[::-1]
+    assert keys_of(scene) == ["film.mov"]
+
+
+def test_the_claim_of_a_writer_whose_upload_is_gone_is_in_nobodys_way(scene: Scene) -> None:
+    for call in (r"POST .*uploadId=", r"DELETE .*\.upload$"):
+        scene.way.spoil(Spoil.ERROR, call, times=1000, status=403, code="AccessDenied")
+    with pytest.raises(StoreError):
+        scene.impatient().put(scene.made(LARGE), scene.film)
+    assert len(keys_of(scene)) == 1
+
+    assert scene.direct().put(scene.made(LARGE), scene.film)
+
+    assert keys_of(scene) == ["film.mov"]
+
+
+def keys_of(scene: Scene) -> list[str]:
+    """Return the names of all objects of the store, hidden ones too."""
+    bucket, _, prefix = scene.store.url.removeprefix("s3://").partition("/")
+    listed = scene.s3_server.client().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", [])
+    return [found["Key"].removeprefix(f"{prefix}/") for found in listed]

@@ -5,13 +5,14 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from farm import PATIENCE_SECONDS, Farm
+from forked_commands import run_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,26 +27,34 @@ class Ran:
 
 
 class Cli:
-    """Calls `python -m longtake` for a farm, in processes of their own."""
+    """Calls `longtake` for a farm, in processes of their own."""
 
     def __init__(self, farm: Farm) -> None:
         self.farm = farm
         self.running: list[Process] = []
 
+    async def __call__(self, *arguments: str) -> Ran:
+        """Call it and return how it ended."""
+        words, environment = self._words(arguments), self._environment()
+        return Ran(*await asyncio.to_thread(run_command, words, environment, PATIENCE_SECONDS))
+
     async def start(self, *arguments: str, **streams: Any) -> Process:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("TEMPORAL_", "LONGTAKE_"))}
-        environment |= {"PYTHONPATH": str(ROOT / "client"), "COLUMNS": "100", "LINES": "30", "TERM": "xterm"}
-        where = ("--address", self.farm.address, "--task-queue", self.farm.task_queue)
+        """Start it as a process that a test watches, interrupts or gives a terminal."""
         streams = {"stdout": PIPE, "stderr": PIPE} | streams
+        words = (sys.executable, "-m", "longtake", *self._words(arguments))
+        environment = {**self._environment(), "PYTHONPATH": str(ROOT / "client")}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "longtake", *arguments, *where, env=environment, stdin=asyncio.subprocess.DEVNULL,
-            **streams,
-        )  # fmt: skip
+            *words, env=environment, stdin=asyncio.subprocess.DEVNULL, **streams
+        )
         self.running.append(process)
         return process
 
-    async def __call__(self, *arguments: str) -> Ran:
-        return await ended(await self.start(*arguments))
+    def _words(self, arguments: Sequence[str]) -> list[str]:
+        return [*arguments, "--address", self.farm.address, "--task-queue", self.farm.task_queue]
+
+    def _environment(self) -> dict[str, str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "LONGTAKE_"))}
+        return own | {"COLUMNS": "100", "LINES": "30", "TERM": "xterm"}
 
     def job_file(self, **fields: Any) -> str:
         """Write a job file as a person would: no contract version in it."""

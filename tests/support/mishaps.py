@@ -17,7 +17,7 @@ from longtake import JobHandle, JobState, JobStatus, Retry
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-VICTIMS = ("worker", "temporal", "postgres", "minio")
+VICTIMS = ("worker", "temporal", "postgres", "s3")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Mishaps:
             "worker": self._production.workers[number % len(self._production.workers)],
             "temporal": self._production.temporal,
             "postgres": self._production.postgres,
-            "minio": self._production.minio,
+            "s3": self._production.s3,
         }
         await parts[victim].kill()
         await parts[victim].start()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from farm import Farm
 
+from deploy.production.compose import ROOT
 from deploy.production.farm import ProductionFarm
-from deploy.production.settings import ROOT
 from longtake import RenderClient
 from longtake.client import connect
 
@@ -25,7 +25,7 @@ def open_folder() -> Path:
 
 @asynccontextmanager
 async def production_farm(*, worker_program: Path = ROOT / "worker.py") -> AsyncIterator[ProductionFarm]:
-    """Run PostgreSQL, Temporal, MinIO and two workers with two slots each."""
+    """Run PostgreSQL, Temporal, SeaweedFS and two workers with two slots each."""
     folder = open_folder()
     settings = {"LONGTAKE_ALLOWED_COMMANDS": f"{sys.executable}:ffmpeg:sh", "LONGTAKE_SLOTS": "2"}
     try:

@@ -1,4 +1,4 @@
-"""A store in the tests' MinIO behind a faulty way, and what must hold when a test with it has ended."""
+"""A store in the tests' S3 server behind a faulty way, and what must hold when a test with it has ended."""
 
 import os
 import re
@@ -76,7 +76,7 @@ def s3_scene(s3_server: S3Server, folder: Path) -> Iterator[Scene]:
         store = bucket_store(s3_server, folder / "scratch", endpoint=way.url)
         yield Scene(s3_server, way, store, folder)
     bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
-    # MinIO takes a prefix for the name of an object, so all are asked for.
+    # All are asked for: some servers take a prefix for the name of an object.
     begun = s3_server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     assert [upload["Key"] for upload in begun if upload["Key"].startswith(prefix)] == []
     assert list(folder.rglob(".*.partial")) == []

@@ -17,8 +17,15 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deploy.production.s3_server import can_list_buckets, find_internal_ports, find_seaweedfs
+from deploy.production.s3_server import (
+    INTERNAL_PORTS,
+    can_list_buckets,
+    find_internal_ports,
+    find_seaweedfs,
+    remove_sockets,
+)
 from devserver import end_with_parent
+from longtake.stores.s3 import new_session
 from ports import find_free_port, is_port_conflict
 
 if TYPE_CHECKING:
@@ -30,6 +37,8 @@ _START_SECONDS = 60.0
 _STARTS = 5
 # Every bucket takes seven volumes, so that hundreds of buckets need many small ones.
 _VOLUMES = ["-volume.max=5000", "-master.volumeSizeLimitMB=64"]
+# The key of the workers is told from the administrator's, so that four values tell all of a server.
+_WORKER = "worker"
 # A role that everybody with a key may take and that may do everything: what a session may do is up to its own policy.
 _ROLE = "arn:aws:iam::123456789012:role/tests"
 _ROLES = {
@@ -67,7 +76,8 @@ class S3Server:
     secret_key: str
     pid: int = 0
     _made: set[str] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _client: "S3Client | None" = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -85,11 +95,15 @@ class S3Server:
 
     def client(self) -> "S3Client":
         """Return a plain client for what tests look at themselves."""
-        return self.session().client("s3", endpoint_url=self.url, config=Config(s3={"addressing_style": "path"}))
+        with self._lock:
+            if self._client is None:
+                config = Config(s3={"addressing_style": "path"})
+                self._client = self.session().client("s3", endpoint_url=self.url, config=config)
+        return self._client
 
     def session(self, *, policy: list[dict[str, object]] | None = None) -> boto3.Session:
         """Return credentials: those of the administrator, or such that may do what a policy's statements allow."""
-        session = boto3.Session(self.access_key, self.secret_key, region_name="us-east-1")
+        session = _session(self.access_key, self.secret_key)
         if policy is None:
             return session
         answer = session.client("sts", endpoint_url=self.url).assume_role(
@@ -97,9 +111,11 @@ class S3Server:
             RoleSessionName="tests",
             Policy=json.dumps({"Version": "2012-10-17", "Statement": policy}),
         )["Credentials"]
-        return boto3.Session(
-            answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"], region_name="us-east-1"
-        )
+        return _session(answer["AccessKeyId"], answer["SecretAccessKey"], aws_session_token=answer["SessionToken"])
+
+    def worker_session(self) -> boto3.Session:
+        """Return the credentials that workers have in the box: those for its bucket `longtake`."""
+        return boto3.Session(_WORKER, _WORKER + self.secret_key, region_name="us-east-1")
 
     def bucket(self, name: str | None = None) -> str:
         """Return a bucket, made if need be: that of this name, or a new one."""
@@ -112,6 +128,10 @@ class S3Server:
                     client.create_bucket(Bucket=name)
                 self._made.add(name)
         return name
+
+
+def _session(access_key: str, secret_key: str, **more: str) -> boto3.Session:
+    return new_session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name="us-east-1", **more)
 
 
 @contextmanager
@@ -131,7 +151,7 @@ def run_s3_server(
     access_key, secret_key = access_key or secrets.token_hex(8), secret_key or secrets.token_hex(16)
     for _ in range(_STARTS):
         server = S3Server(f"http://127.0.0.1:{port or find_free_port()}", access_key, secret_key)
-        process, inside = _start(server, folder, roles)
+        process, ports = _start(server, folder, roles)
         try:
             if _is_ready_in_time(server, process):
                 yield server
@@ -139,9 +159,7 @@ def run_s3_server(
         finally:
             process.kill()
             process.wait()
-            for socket in Path("/tmp").glob("seaweedfs-*.sock"):
-                if any(socket.stem.endswith(f"-{number}") for number in inside):
-                    socket.unlink(missing_ok=True)
+            remove_sockets(ports)
             if port is None:
                 shutil.rmtree(folder / "data", ignore_errors=True)
         end = (folder / "s3-server.log").read_text(errors="replace")[-2000:]
@@ -157,8 +175,8 @@ def _start(server: S3Server, folder: Path, roles: Path) -> tuple["subprocess.Pop
         "PATH": f"{find_seaweedfs().parent}:/usr/bin:/bin",
         "S3_ADMIN_ACCESS_KEY": server.access_key,
         "S3_ADMIN_SECRET_KEY": server.secret_key,
-        "AWS_ACCESS_KEY_ID": "worker",
-        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
+        "AWS_ACCESS_KEY_ID": _WORKER,
+        "AWS_SECRET_ACCESS_KEY": _WORKER + server.secret_key,
         "S3_DATA": str(folder / "data"),
         "S3_BIND": str(url.hostname),
         "S3_LISTEN_PORT": str(url.port),
@@ -174,7 +192,7 @@ def _start(server: S3Server, folder: Path, roles: Path) -> tuple["subprocess.Pop
             cwd=folder,
         )
     server.pid = process.pid
-    return process, {url.port or 0, *range(inside, inside + 7)}
+    return process, {url.port or 0, *range(inside, inside + INTERNAL_PORTS)}
 
 
 def _is_ready_in_time(server: S3Server, process: "subprocess.Popen[bytes]") -> bool:

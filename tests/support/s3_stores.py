@@ -1,7 +1,8 @@
-"""Stores in the tests' MinIO."""
+"""Stores in the tests' S3 server."""
 
 import secrets
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -31,6 +32,6 @@ def bucket_store(
     """Return an empty store of its own, or the one at a URL; through another endpoint, where one is given."""
     url = url or f"s3://{s3_server.bucket('stores')}/{secrets.token_hex(6)}"
     if secret_key is not None:
-        session = boto3.Session(s3_server.access_key, secret_key, region_name="us-east-1")
+        session = replace(s3_server, secret_key=secret_key).session()
     client = connect(session or s3_server.session(), endpoint_url=endpoint or s3_server.url)
     return S3Store(url, client, scratch=scratch, patience=patience, part_bytes=SMALL_PART_BYTES, stop=stop)

@@ -17,7 +17,7 @@ from longtake.names import SEARCH_ATTRIBUTES
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((Path(__file__).with_name("compose_spec") / "compose-spec.json").read_text())
 
-SECRETS = dict.fromkeys(("POSTGRES_PASSWORD", "MINIO_ROOT_PASSWORD", "AWS_SECRET_ACCESS_KEY"), "secret")
+SECRETS = dict.fromkeys(("POSTGRES_PASSWORD", "S3_ADMIN_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"), "secret")
 
 
 def written() -> dict[str, Any]:
@@ -61,8 +61,8 @@ def test_the_schema_finds_what_is_wrong() -> None:
 
 
 def test_the_farm_is_all_there() -> None:
-    assert {"postgres", "temporal", "temporal-ui", "minio", "worker"} == LASTING
-    assert {"temporal-schema", "temporal-namespace", "minio-bucket"} == ONE_SHOT
+    assert {"postgres", "temporal", "temporal-ui", "s3", "worker"} == LASTING
+    assert {"temporal-schema", "temporal-namespace", "s3-bucket"} == ONE_SHOT
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))
@@ -72,7 +72,7 @@ def test_ports_are_published_on_loopback_unless_told(service: str) -> None:
 
 
 def test_databases_and_workers_are_not_published_at_all() -> None:
-    assert {name for name, service in SERVICES.items() if "ports" in service} == {"temporal", "temporal-ui", "minio"}
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {"temporal", "temporal-ui", "s3"}
     assert all("network_mode" not in service for service in SERVICES.values())
 
 
@@ -80,7 +80,7 @@ def test_databases_and_workers_are_not_published_at_all() -> None:
 def test_images_are_of_one_version(service: str) -> None:
     name, _, tag = SERVICES[service]["image"].rpartition(":")
     assert name
-    assert re.search(r"\d+\.\d+|RELEASE\.\d{4}-", tag), tag
+    assert re.search(r"\d+\.\d+", tag), tag
     assert "latest" not in tag
 
 
@@ -156,7 +156,7 @@ def test_all_that_is_mounted_is_there() -> None:
     for service in SERVICES:
         for target, path in compose().mounts(service).items():
             assert path.exists() or path.is_relative_to("/volumes"), (service, target)
-    for name in ("temporal", "temporal-schema", "temporal-namespace", "minio-bucket"):
+    for name in ("temporal", "temporal-schema", "temporal-namespace", "s3-bucket"):
         files = [word for word in compose().command(name) if word.startswith(str(ROOT))]
         assert files
         assert all(Path(word).is_file() for word in files), files

@@ -62,7 +62,7 @@ class Life(RuleBasedStateMachine):
             self.pending, self.failed = self.failed, set()
             self.passes_left -= 1
         before = len(self.running)
-        for span in self.scheduler.take():
+        for span in self.scheduler.assign_spans():
             self._hand_out(span)
         started = len(self.running) > before
         assert not started or len(self.running) <= self.scheduler.limit
@@ -198,7 +198,7 @@ class Life(RuleBasedStateMachine):
         self, span: Span, *, done: Iterable[Range] = (), failed: Iterable[Range] = (), tries: int = 0,
         rendered: int = 0, seconds: float = 0,
     ) -> None:  # fmt: skip
-        self.scheduler.report(span, done=done, failed=failed, tries=tries, rendered=rendered, seconds=seconds)
+        self.scheduler.finish_span(span, done=done, failed=failed, tries=tries, rendered=rendered, seconds=seconds)
         self.running.remove(span)
         self.done |= numbers(done)
         self.left_out -= self.done
@@ -234,9 +234,9 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def it_knows_whether_it_is_finished(self) -> None:
         scheduler = self.scheduler
-        assert scheduler.failed_for_good is bool(self.failed and not self.passes_left)
+        assert scheduler.has_failed_for_good is bool(self.failed and not self.passes_left)
         to_do = self.pending or self.running or (self.failed and self.passes_left)
-        assert scheduler.finished is (not to_do)
+        assert scheduler.is_finished is (not to_do)
 
     def teardown(self) -> None:
         """Whatever happened: when it goes on and nothing fails any more, it comes to its end."""
@@ -246,13 +246,13 @@ class Life(RuleBasedStateMachine):
         for _ in range(self.count + 10):
             while self.running:
                 self.finish(0, 1)
-            if self.scheduler.finished:
+            if self.scheduler.is_finished:
                 break
             self.take()
-        assert self.scheduler.finished
+        assert self.scheduler.is_finished
         assert self.done | self.failed | self.left_out == self.all
         assert not self.failed or not self.passes_left
-        assert self.scheduler.take() == []
+        assert self.scheduler.assign_spans() == []
 
 
 TestLife = Life.TestCase
@@ -267,14 +267,14 @@ TestLife.settings = settings(
 
 def run_clean(scheduler: Scheduler, *, seconds: float) -> int:
     """Render everything, first come first served; return how many spans that took."""
-    spans, running = 0, deque(scheduler.take())
+    spans, running = 0, deque(scheduler.assign_spans())
     while running:
         span = running.popleft()
         size = span.stop - span.start
         spans += 1
-        scheduler.report(span, done=[(span.start, span.stop)], rendered=size, seconds=size * seconds)
-        running.extend(scheduler.take())
-    assert scheduler.finished
+        scheduler.finish_span(span, done=[(span.start, span.stop)], rendered=size, seconds=size * seconds)
+        running.extend(scheduler.assign_spans())
+    assert scheduler.is_finished
     return spans
 
 
@@ -291,10 +291,10 @@ def test_no_job_makes_more_spans_than_its_history_can_hold(count: int, limit: in
 def test_a_job_that_was_paused_ten_times_still_fits_its_history() -> None:
     scheduler, spans = Scheduler(1_000_000, limit=8), 0
     for _ in range(10):
-        taken = scheduler.take()
+        taken = scheduler.assign_spans()
         spans += len(taken)
         for span in taken:
-            scheduler.report(span, done=[(span.start, span.start + 1000)], tries=1, rendered=1000, seconds=1000.0)
+            scheduler.finish_span(span, done=[(span.start, span.start + 1000)], tries=1, rendered=1000, seconds=1000.0)
     spans += run_clean(scheduler, seconds=1)
 
     assert EVENTS_A_SPAN * spans + OTHER_EVENTS < MOST_EVENTS
@@ -309,11 +309,11 @@ def test_a_huge_job_full_of_holes_still_fits_its_history() -> None:
 def test_half_a_huge_job_that_failed_is_taken_up_again_within_the_history() -> None:
     scheduler, spans = Scheduler(100_000, limit=8, passes=2), 0
     while scheduler.failed_count < 50_000:
-        for span in scheduler.take():
+        for span in scheduler.assign_spans():
             spans += 1
             odd = [(chunk, chunk + 1) for chunk in range(span.start | 1, span.stop, 2)]
             even = [(chunk, chunk + 1) for chunk in range(span.start + span.start % 2, span.stop, 2)]
-            scheduler.report(span, done=even, failed=odd)
+            scheduler.finish_span(span, done=even, failed=odd)
     spans += run_clean(scheduler, seconds=1)
 
     assert scheduler.done_count == 100_000
@@ -322,49 +322,49 @@ def test_half_a_huge_job_that_failed_is_taken_up_again_within_the_history() -> N
 
 def test_short_chunks_share_a_span_and_long_ones_do_not() -> None:
     scheduler = Scheduler(400, limit=2)
-    first, second = scheduler.take()
+    first, second = scheduler.assign_spans()
     assert (first, second) == (Span(0, 1), Span(1, 2))
 
-    scheduler.report(first, done=[(0, 1)], rendered=1, seconds=0.1)
-    (short,) = scheduler.take()
+    scheduler.finish_span(first, done=[(0, 1)], rendered=1, seconds=0.1)
+    (short,) = scheduler.assign_spans()
     assert short == Span(2, 22), "20 of 0.1 s are 2 s"
 
-    scheduler.report(second, done=[(1, 2)], rendered=1, seconds=99.9)
-    assert scheduler.take() == [Span(22, 23)]
+    scheduler.finish_span(second, done=[(1, 2)], rendered=1, seconds=99.9)
+    assert scheduler.assign_spans() == [Span(22, 23)]
 
 
 def test_spans_shrink_towards_the_end() -> None:
     scheduler = Scheduler(41, limit=2)
-    first, _ = scheduler.take()
-    scheduler.report(first, done=[(0, 1)], rendered=1, seconds=0.001)
+    first, _ = scheduler.assign_spans()
+    scheduler.finish_span(first, done=[(0, 1)], rendered=1, seconds=0.001)
 
-    assert scheduler.take() == [Span(2, 12)], "a quarter of 39 chunks, though 2,000 would take two seconds"
+    assert scheduler.assign_spans() == [Span(2, 12)], "a quarter of 39 chunks, though 2,000 would take two seconds"
 
 
 def test_tries_go_with_their_chunk() -> None:
     scheduler = Scheduler(10, limit=1)
-    (first,) = scheduler.take()
-    scheduler.report(first, done=[(0, 1)], rendered=1, seconds=0.001)
-    (span,) = scheduler.take()
+    (first,) = scheduler.assign_spans()
+    scheduler.finish_span(first, done=[(0, 1)], rendered=1, seconds=0.001)
+    (span,) = scheduler.assign_spans()
     assert span == Span(1, 6)
 
-    scheduler.report(span, done=[(1, 3)], tries=2, rendered=2, seconds=0.002)
-    assert scheduler.take() == [Span(3, 7, failures=2)]
+    scheduler.finish_span(span, done=[(1, 3)], tries=2, rendered=2, seconds=0.002)
+    assert scheduler.assign_spans() == [Span(3, 7, failures=2)]
 
 
 def test_a_chunk_with_tries_is_never_hidden_inside_a_span() -> None:
     scheduler = Scheduler(10, limit=2)
-    first, second = scheduler.take()
-    scheduler.report(second, tries=1)
-    scheduler.report(first, rendered=1, seconds=0.001)
+    first, second = scheduler.assign_spans()
+    scheduler.finish_span(second, tries=1)
+    scheduler.finish_span(first, rendered=1, seconds=0.001)
 
-    assert scheduler.take() == [Span(0, 1), Span(1, 4, failures=1)]
+    assert scheduler.assign_spans() == [Span(0, 1), Span(1, 4, failures=1)]
 
 
 def test_a_report_says_nothing_about_chunks_of_others() -> None:
     scheduler = Scheduler(10, limit=2)
-    first, second = scheduler.take()
-    scheduler.report(first, done=[(0, 10)])
+    first, second = scheduler.assign_spans()
+    scheduler.finish_span(first, done=[(0, 10)])
 
     assert scheduler.done == ((0, 1),)
     assert scheduler.running == (second,)
@@ -372,41 +372,41 @@ def test_a_report_says_nothing_about_chunks_of_others() -> None:
 
 def test_what_is_published_has_not_failed() -> None:
     scheduler = Scheduler(1, limit=1)
-    (span,) = scheduler.take()
-    scheduler.report(span, done=[(0, 1)], failed=[(0, 1)])
+    (span,) = scheduler.assign_spans()
+    scheduler.finish_span(span, done=[(0, 1)], failed=[(0, 1)])
 
     assert (scheduler.done_count, scheduler.failed_count) == (1, 0)
 
 
 def test_a_span_is_taken_back_once() -> None:
     scheduler = Scheduler(1, limit=1)
-    (span,) = scheduler.take()
-    scheduler.report(span)
+    (span,) = scheduler.assign_spans()
+    scheduler.finish_span(span)
 
     with pytest.raises(ValueError, match="not in list"):
-        scheduler.report(span)
+        scheduler.finish_span(span)
 
 
 def test_failed_chunks_are_taken_up_when_all_others_are_through() -> None:
     scheduler = Scheduler(3, limit=1, passes=2)
-    (first,) = scheduler.take()
-    scheduler.report(first, failed=[(0, 1)])
+    (first,) = scheduler.assign_spans()
+    scheduler.finish_span(first, failed=[(0, 1)])
     order = []
-    while not scheduler.finished:
-        (span,) = scheduler.take()
+    while not scheduler.is_finished:
+        (span,) = scheduler.assign_spans()
         order.append(span.start)
-        scheduler.report(
+        scheduler.finish_span(
             span, done=[(span.start, span.stop)] if span.start else (), failed=[(0, 1)] if not span.start else ()
         )
 
     assert order == [1, 2, 0]
-    assert scheduler.failed_for_good
+    assert scheduler.has_failed_for_good
     assert scheduler.failed == ((0, 1),)
 
 
 def test_a_job_without_chunks_to_render_is_finished() -> None:
     scheduler = Scheduler(5, limit=8, done=[(0, 5)], passes=3)
 
-    assert scheduler.finished
-    assert scheduler.take() == []
-    assert not scheduler.failed_for_good
+    assert scheduler.is_finished
+    assert scheduler.assign_spans() == []
+    assert not scheduler.has_failed_for_good

@@ -14,8 +14,10 @@ ENDS = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
 
 def test_reports_add_up() -> None:
     totals = Totals()
-    totals.add(SpanReport(done=((0, 2),), render_seconds=2, cpu_seconds=1, peak_memory_bytes=7, billed_seconds=20.5))
-    totals.add(SpanReport(done=((2, 3),), render_seconds=1, cpu_seconds=2, peak_memory_bytes=5, cost_usd=0.25))
+    totals.add_report(
+        SpanReport(done=((0, 2),), render_seconds=2, cpu_seconds=1, peak_memory_bytes=7, billed_seconds=20.5)
+    )
+    totals.add_report(SpanReport(done=((2, 3),), render_seconds=1, cpu_seconds=2, peak_memory_bytes=5, cost_usd=0.25))
 
     metrics = totals.metrics
     assert (metrics.render_seconds, metrics.cpu_seconds, metrics.peak_memory_bytes) == (3, 3, 7)
@@ -25,13 +27,13 @@ def test_reports_add_up() -> None:
 
 def test_a_failed_chunk_is_paid_for_and_its_bill_goes_into_that_of_the_try_that_publishes_it() -> None:
     totals = Totals()
-    totals.add(SpanReport(failed=((3, 4),), open_bills=(ChunkBill(chunk=3, seconds=10, usd=0.5),)))
+    totals.add_report(SpanReport(failed=((3, 4),), open_bills=(ChunkBill(chunk=3, seconds=10, usd=0.5),)))
     assert (totals.metrics.billed_seconds, totals.metrics.cost_usd) == (10, 0.5)
 
-    totals.add(SpanReport(failed=((3, 4),), open_bills=(ChunkBill(chunk=3, seconds=25, usd=1.25),)))
+    totals.add_report(SpanReport(failed=((3, 4),), open_bills=(ChunkBill(chunk=3, seconds=25, usd=1.25),)))
     assert (totals.metrics.billed_seconds, totals.metrics.cost_usd) == (25, 1.25)
 
-    totals.add(SpanReport(done=((3, 4),), billed_seconds=30, cost_usd=1.5))
+    totals.add_report(SpanReport(done=((3, 4),), billed_seconds=30, cost_usd=1.5))
     assert (totals.metrics.billed_seconds, totals.metrics.cost_usd) == (30, 1.5)
 
 
@@ -47,9 +49,11 @@ def test_whatever_happens_on_the_way_a_finished_job_has_paid_for_each_try_once(t
         made[chunk] += 1
         bill = ChunkBill(chunk=chunk, seconds=10.0 * made[chunk], usd=made[chunk])
         # A worker that is lost takes its report along; the store still knows of the try.
-        totals.add(SpanReport() if end == "is lost" else SpanReport(open_bills=(bill,)))
+        totals.add_report(SpanReport() if end == "is lost" else SpanReport(open_bills=(bill,)))
     for chunk, before in made.items():
-        totals.add(SpanReport(done=((chunk, chunk + 1),), billed_seconds=10.0 * (before + 1), cost_usd=before + 1))
+        totals.add_report(
+            SpanReport(done=((chunk, chunk + 1),), billed_seconds=10.0 * (before + 1), cost_usd=before + 1)
+        )
 
     assert totals.metrics.billed_seconds == 10 * (len(tries) + 6)
     assert totals.metrics.cost_usd == len(tries) + 6
@@ -59,20 +63,20 @@ def test_stops_are_counted_until_the_job_goes_on() -> None:
     totals = Totals()
     heard = RemoteStop(chunk=0, where="lambda render", confirmed=True, seconds=0.8)
     silent = RemoteStop(chunk=1, where="lambda render", seconds=10, ends_at=ENDS)
-    totals.add(SpanReport(stops=(heard, silent)))
-    totals.add(SpanReport(stops=(heard.model_copy(update={"seconds": 1.25}),)))
+    totals.add_report(SpanReport(stops=(heard, silent)))
+    totals.add_report(SpanReport(stops=(heard.model_copy(update={"seconds": 1.25}),)))
 
     assert totals.stops == RemoteStops(
         where="lambda render", confirmed=2, slowest_seconds=1.25, unconfirmed_count=1, unconfirmed=(silent,)
     )
-    totals.forget_stops()
+    totals.reset_stops()
     assert totals.stops == RemoteStops()
 
 
 def test_a_farm_that_is_silent_still_fits_a_status() -> None:
     totals = Totals()
     for chunk in range(300):
-        totals.add(SpanReport(stops=(RemoteStop(chunk=chunk, seconds=10, ends_at=ENDS),)))
+        totals.add_report(SpanReport(stops=(RemoteStop(chunk=chunk, seconds=10, ends_at=ENDS),)))
 
     assert totals.stops.unconfirmed_count == 300
     assert [stop.chunk for stop in totals.stops.unconfirmed] == list(range(MOST_STOPS))

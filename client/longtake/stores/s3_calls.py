@@ -96,7 +96,7 @@ _SENTENCES = {
     "SignatureDoesNotMatch": f"the secret key does not belong to the access key; {_CREDENTIALS}",
     "RequestTimeTooSkewed": "the clock of this host and that of the store are more than 15 minutes apart; "
     "set this host's clock, by NTP for example",
-    "NotImplemented": "the store cannot make a file only where there is none (If-None-Match); use S3, MinIO or R2",
+    "NotImplemented": "the store cannot make a file only where there is none (If-None-Match); use S3, SeaweedFS or R2",
     "EntityTooLarge": "the file is larger than the store takes; render it in several files",
     "KeyTooLongError": "the name is longer than the store takes; shorten it",
 }
@@ -208,7 +208,7 @@ class RetryPolicy:
     """How long a store may be away, counted from the first failure of a call.
 
     Args:
-        seconds: Time after which nothing is tried again. Long enough for a restart of MinIO and for the minute that
+        seconds: Time after which nothing is tried again. Long enough for a restart of a server and for the minute that
             S3 may take to split a busy prefix, short enough for an activity's attempt.
         first_seconds: Pause after the first failure; each later one is twice as long.
         most_seconds: The longest pause.

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-# What S3, MinIO and R2 all take: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+# What S3, SeaweedFS and R2 all take: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
-# Of UTF-8: the limit of S3 for a key, and that of MinIO and of local disks for one name in it.
+# Of UTF-8: the limit of S3 for a key, and that of SeaweedFS and of local disks for one name in it.
 _KEY_BYTES = 1024
 _NAME_BYTES = 255
 
@@ -65,6 +65,11 @@ class Keys:
         inside = posixpath.normpath(path)
         if inside.startswith(("/", "../", _SCHEME.replace("//", "/"))) or inside == "..":
             raise ValueError(f"leads out of {self.url}; write a path below it, without a / before it")
+        if "\\" in inside:
+            # SeaweedFS takes it for a slash, so that a\b and a/b would be one file.
+            raise ValueError(
+                f"{inside!r} holds a backslash, which not every service tells from /; write another character"
+            )
         location = self.url if inside == "." else f"{self.url}/{inside}"
         self.folder(location)
         return location

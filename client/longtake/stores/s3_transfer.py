@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import logging
 import os
 import secrets
@@ -31,6 +32,8 @@ _MIB = 1 << 20
 # Others that complete the same name in the same moment make S3 refuse both; each time one of them is done.
 _STARTS = 5
 
+# Claims of other writers that one writer meets, each gone again without an object, before it gives up.
+_CLAIMS = 20
 
 # Sends one part, by its number in an upload; returns its tag and checksum.
 SendPart = Callable[[range, int, str], tuple[str, str | None]]
@@ -69,6 +72,9 @@ class PartedUpload:
         self._sha256 = sha256
         self._checksums = checksums
         self._check = check
+        # Beside the object, where its writer may write; hidden, as what is still being written.
+        folder, _, name = location.rpartition("/")
+        self._claim = f"{folder}/.longtake-{hashlib.sha256(name.encode()).hexdigest()[:32]}.upload"
 
     def publish(self, parts: Sequence[range], send: SendPart) -> bool:
         """Make the object unless there is one; return whether it was made here.
@@ -108,7 +114,53 @@ class PartedUpload:
         return answer["UploadId"]
 
     def _complete(self, upload_id: str, parts: "list[CompletedPartTypeDef]", token: str) -> bool | None:
-        """Return whether the object is ours; None where it is nobody's and the upload is of no use any more."""
+        """Return whether the object is ours; None where it is nobody's and the upload is of no use any more.
+
+        Some services check that the name is free, and write a moment later (SeaweedFS 4.48): of two uploads that are
+        completed at once, both are told that they have made the object. So the upload to complete is named by a claim
+        first, a small object, whose exclusive create is exact everywhere. A writer that finds another's claim
+        completes that upload, so that none waits for a writer that has died.
+        """
+        claim = json.dumps({"UploadId": upload_id, "Parts": parts}).encode()
+        for _ in range(_CLAIMS):
+            if write_new(self._objects, self._claim, lambda: claim, hashlib.sha256(claim).digest()):
+                return self._complete_claimed(upload_id, parts, token)
+            is_read = self._complete_for_other()
+            if (standing := self._objects.find(self._location)) is not None:
+                return standing.token == token
+            if is_read:
+                # Its upload is gone, and so is its writer.
+                self._remove_claim()
+        raise StoreError("others write to this name all the time; try again", self._location, passing=True)
+
+    def _complete_claimed(self, upload_id: str, parts: "list[CompletedPartTypeDef]", token: str) -> bool | None:
+        """Complete the upload that our claim names, and remove the claim."""
+        try:
+            if self._call_complete(upload_id, parts):
+                return True
+            # Taken; or made by an earlier try whose answer was lost, which leaves no upload to complete.
+            standing = self._objects.find(self._location)
+        except OSError:
+            # Before the claim goes, after which another may make the object.
+            self._abort(upload_id)
+            raise
+        finally:
+            self._remove_claim()
+        return None if standing is None else standing.token == token
+
+    def _complete_for_other(self) -> bool:
+        """Complete the upload that another's claim names; return whether there was such a claim still."""
+        where = self._objects.where(self._claim)
+        try:
+            claim = self._objects.calls.call(lambda client: client.get_object(**where)["Body"].read(), self._claim)
+        except FileNotFoundError:
+            return False
+        named = json.loads(claim)
+        self._call_complete(named["UploadId"], named["Parts"])
+        return True
+
+    def _call_complete(self, upload_id: str, parts: "list[CompletedPartTypeDef]") -> bool:
+        """Complete an upload; return False where the name is taken, or the upload is gone."""
         try:
             self._objects.calls.call(
                 lambda client: client.complete_multipart_upload(
@@ -117,11 +169,16 @@ class PartedUpload:
                 self._location,
                 sees={S3Answer.PRECONDITION, S3Answer.CONFLICT, S3Answer.NO_UPLOAD},
             )
-            return True
         except Answered:
-            # Taken; or made by an earlier try whose answer was lost, which leaves no upload to complete.
-            standing = self._objects.find(self._location)
-            return None if standing is None else standing.token == token
+            return False
+        return True
+
+    def _remove_claim(self) -> None:
+        where = self._objects.where(self._claim)
+        try:
+            self._objects.calls.call(lambda client: client.delete_object(**where), self._claim, tidying=True)
+        except OSError as error:
+            _log.warning("%s; the next writer of %s removes it", error, self._location)
 
     def _abort(self, upload_id: str) -> None:
         try:
@@ -429,11 +486,11 @@ def _prove(found: StoredObject, digest: str, wanted: str | None, location: str) 
     raise StoreError(f"it has another content: its SHA-256 is {digest} and not {wanted}; hand it in anew", location)
 
 
-# CopyObject would be one call, but MinIO ignores its `If-None-Match` and overwrites. What is small is read and
-# written, which is two calls; a copy in parts is four. Measured on loopback, that is faster up to 3 MiB.
+# CopyObject would be one call, but some services ignore its `If-None-Match` and overwrite (MinIO). What
+# is small is read and written, which is two calls; a copy in parts is six.
 _SMALL_BYTES = 1 << 20
 
-# A call that is answered within the client's time limit where the server reads and writes every byte, as MinIO does.
+# A call that is answered within the client's time limit where the server reads and writes every byte (SeaweedFS).
 _PART_BYTES = 64 << 20
 
 
