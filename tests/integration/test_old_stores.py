@@ -3,12 +3,13 @@
 import json
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from commandline import Ran, command_line
-from farm import Farm, serving, until
+from farm import Farm, serving, until, worker_settings
 from films import frame_digests
 from kept_files import everything
 from old_stores import FOLDER, VERSIONS, OldStore, job_files, recorded
@@ -72,18 +73,22 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=["directory", "bucket"])
-def old(
-    request: pytest.FixtureRequest,
-    version: str,
-    cloud: Farm,
-    bucket: str,
-    store: Path,
-    s3_server: S3Server,
-    tmp_path: Path,
+def idle(
+    request: pytest.FixtureRequest, version: str, bare: Farm, bucket: str, s3_server: S3Server, tmp_path: Path
 ) -> Old:
-    found = OldStore.moved(version, bucket if request.param == "bucket" else str(store), store.parent)
+    """A store and a farm without workers."""
+    found = OldStore.moved(version, bucket if request.param == "bucket" else str(bare.store), bare.store.parent)
     found.write(s3_server, version)
-    return Old(cloud, found, s3_server, tmp_path)
+    return Old(bare, found, s3_server, tmp_path)
+
+
+@pytest_asyncio.fixture
+async def old(idle: Old, bucket: str, scratch: Path) -> AsyncIterator[Old]:
+    """A store and a farm with workers."""
+    settings = worker_settings(idle.farm.task_queue, idle.farm.store, slots=4)
+    settings = settings.model_copy(update={"stores": (bucket,), "scratch": scratch})
+    async with serving(idle.farm.client, settings):
+        yield idle
 
 
 @pytest.fixture
@@ -118,11 +123,12 @@ async def test_an_interrupted_sequence_renders_what_is_missing_and_nothing_else(
 
     assert old.new_logs() == ["frames 6 2", "frames 8 4"]
     assert (status.skipped_chunks, status.completed_chunks, status.completed_frames) == (1, 3, 12)
-    assert sequence(old.files(), "frames") == undisturbed
-    left = {path for path in old.files() if f"/{old.id('frames')}/" in path}
+    files = old.files()
+    assert sequence(files, "frames") == undisturbed
+    left = {path for path in files if f"/{old.id('frames')}/" in path}
     assert not [path for path in left if "/attempts/" in path or "/frames/" in path or "/aside/" in path]
     film, same = tmp_path / "film.mp4", tmp_path / "same.mp4"
-    film.write_bytes(old.files()["frames.mp4"])
+    film.write_bytes(files["frames.mp4"])
     whole = old.store.job(old.name("frames")).model_copy(
         update={"chunk_output": "again/f_{frame:04}.bmp", "output": "again.mp4"}
     )
@@ -165,7 +171,7 @@ async def test_a_completed_film_is_taken_over_as_it_is(old: Old, who: str) -> No
 
     assert old.new_logs() == []
     assert status.skipped_chunks == 3
-    assert {path: old.files()[path] for path in before} == before
+    assert before.items() <= old.files().items()
     assert (await handle.result()).output == f"{old.store.url}/film.mp4"
 
 
@@ -183,34 +189,29 @@ async def test_a_winner_that_was_not_published_to_the_end_is_published_now(
     assert files[output] == old.store.files[output]
 
 
-async def test_a_completed_job_comes_home(old: Old, tmp_path: Path) -> None:
-    ran = await old.cli("fetch", old.id("film"), str(tmp_path / "home"), "--store", old.store.url)
+async def test_what_jobs_have_made_comes_home(idle: Old, tmp_path: Path) -> None:
+    film, frames = tmp_path / "film", tmp_path / "frames"
+    completed = await idle.cli("fetch", idle.id("film"), str(film), "--store", idle.store.url)
+    interrupted = await idle.cli("fetch", idle.id("frames"), str(frames), "--store", idle.store.url, "--no-logs")
 
-    assert (ran.code, ran.err) == (0, "")
-    wanted = {path: old.store.files[path] for path in old.made_by("film")}
-    outputs = {path: content for path, content in wanted.items() if not path.startswith(".longtake/")}
-    logs = {path.partition(f"{old.id('film')}/")[2]: b for path, b in wanted.items() if "/logs/" in path}
-    assert len(outputs) == 4
-    assert len(logs) == 3
-    assert here(tmp_path / "home") == outputs | logs
-
-
-async def test_what_an_interrupted_job_has_comes_home(old: Old, tmp_path: Path) -> None:
-    ran = await old.cli("fetch", old.id("frames"), str(tmp_path / "home"), "--store", old.store.url, "--no-logs")
-
-    assert (ran.code, ran.err) == (0, "")
-    assert list(here(tmp_path / "home")) == [f"frames/f_{frame:04}.bmp" for frame in range(4)]
+    assert (completed.code, completed.err) == (interrupted.code, interrupted.err) == (0, "")
+    made = {path: idle.store.files[path] for path in idle.made_by("film")}
+    outputs = {path: content for path, content in made.items() if not path.startswith(".longtake/")}
+    logs = {path.partition(f"{idle.id('film')}/")[2]: content for path, content in made.items() if "/logs/" in path}
+    assert (len(outputs), len(logs)) == (4, 3)
+    assert here(film) == outputs | logs
+    assert here(frames) == {path: idle.store.files[path] for path in (f"frames/f_{frame:04}.bmp" for frame in range(4))}
 
 
-@pytest.mark.parametrize("job", ["film", "frames"])
-async def test_a_deleted_job_is_gone_and_nothing_else(old: Old, job: str) -> None:
-    before = old.files()
+async def test_deleted_jobs_are_gone_and_nothing_else(idle: Old) -> None:
+    left = idle.files()
+    for job in ("film", "frames"):
+        ran = await idle.cli("delete", idle.id(job), "--yes", "--store", idle.store.url)
 
-    ran = await old.cli("delete", old.id(job), "--yes", "--store", old.store.url)
-
-    assert ran.code == 0, ran.err
-    assert before.keys() - old.files().keys() == old.made_by(job)
-    assert old.files() == {path: content for path, content in before.items() if path not in old.made_by(job)}
+        assert ran.code == 0, ran.err
+        assert idle.made_by(job) <= left.keys()
+        left = {path: content for path, content in left.items() if path not in idle.made_by(job)}
+        assert idle.files() == left
 
 
 async def test_a_failed_job_is_mended_and_its_old_logs_are_read(
