@@ -12,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 from activities.remote import protocol
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job
-from longtake.models import backends, inputs, job, messages, policies, status
+from longtake.models import backends, inputs, job, job_fields, messages, policies, status
 from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import ChunkList, ChunkSpec, FrameRange, IfExists
+from longtake.models.job_fields import ChunkList, ChunkSpec, FrameRange, IfExists, JobFields
 from longtake.models.policies import FailurePolicy, Retry, Timeouts
 
 FILM = RenderJobSpec(
@@ -34,9 +34,9 @@ def models() -> list[type[BaseModel]]:
     """All models of the modules that hold messages."""
     found = [
         value
-        for module in (backends, inputs, job, policies, protocol, status, status, messages)
+        for module in (backends, inputs, job, job_fields, policies, protocol, status, messages)
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, BaseModel) and value is not Contract
+        if isinstance(value, type) and issubclass(value, BaseModel) and value not in (Contract, JobFields)
     ]
     return sorted(set(found), key=lambda model: model.__name__)
 
