@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from s3_server import S3Server
 from s3_stores import bucket_store
 from shared_servers import SharedServers, ask
@@ -27,6 +28,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Tests wait more than they work: three to a core keep two cores busy.
 WORKERS_PER_CORE = 3
+
+# Without deadlines, which a loaded machine misses. `--hypothesis-profile=thorough` looks longer.
+settings.register_profile("suite", max_examples=50, deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("suite")
 
 _SERVERS = pytest.StashKey[SharedServers]()
 

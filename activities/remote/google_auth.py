@@ -205,15 +205,15 @@ class _Transport(Request):
     ) -> "_Answer":
         # In this thread: reading the certificates of the system takes longer than the loop should wait.
         trust = httpx.create_ssl_context()
-        request = self._send(trust, method, url, body, headers)
+        if self._is_closed:
+            raise TransportError("nobody waits for the answer")  # type: ignore[no-untyped-call]
+        sending = self._send(trust, method, url, body, headers)
         try:
-            if self._is_closed:
-                # Reading the certificates took longer than the caller waited; its loop may have ended by now.
-                raise TransportError("it was given up")  # type: ignore[no-untyped-call]
-            sent = asyncio.run_coroutine_threadsafe(request, self._loop)
-        except BaseException:
-            request.close()
-            raise
+            sent = asyncio.run_coroutine_threadsafe(sending, self._loop)
+        except RuntimeError as error:
+            # The loop has ended meanwhile.
+            sending.close()
+            raise TransportError(str(error)) from error  # type: ignore[no-untyped-call]
         return _Answer(sent.result(self._most_seconds))
 
     def close(self) -> None:

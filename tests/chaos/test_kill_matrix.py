@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from crew import GONE_SECONDS, Crew
+from crew import GONE_SECONDS, GONE_SECONDS_UNDER_LOAD, Crew
 from figures import Figures
 from pacedjobs import CHUNKS, FRAMES_PER_CHUNK, Finished, PacedJob
 from patience import ended
@@ -22,10 +22,11 @@ pytestmark = pytest.mark.integration
 VICTIMS = ("worker", "supervisor", "both", "server")
 
 
+@pytest.mark.timeout(400)
 async def test_nothing_is_lost_whatever_is_killed(
     temporal_program: Path, tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crash = Crash(temporal_program, tmp_path, store, jobs=4, rounds=1)
+    crash = Crash(temporal_program, tmp_path, store, jobs=4, rounds=1, gone_seconds=GONE_SECONDS_UNDER_LOAD)
     with capsys.disabled():
         print(f"\nLONGTAKE_CHAOS_SEED={crash.seed}", end="")
     await crash.run()
@@ -39,7 +40,7 @@ async def test_nothing_is_lost_whatever_is_killed(
 async def test_fifty_jobs_are_completed_whatever_is_killed(
     part: int, temporal_program: Path, tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crash = Crash(temporal_program, tmp_path, store, jobs=10, rounds=2)
+    crash = Crash(temporal_program, tmp_path, store, jobs=10, rounds=2, gone_seconds=GONE_SECONDS)
     with capsys.disabled():
         print(f"\npart {part}, LONGTAKE_CHAOS_SEED={crash.seed}")
     await crash.run()
@@ -50,7 +51,10 @@ async def test_fifty_jobs_are_completed_whatever_is_killed(
 class Crash:
     """Jobs on a farm, half of them films and half image sequences, and one kill of each kind a round."""
 
-    def __init__(self, program: Path, folder: Path, store: Path, *, jobs: int, rounds: int) -> None:
+    def __init__(
+        self, program: Path, folder: Path, store: Path, *, jobs: int, rounds: int, gone_seconds: float
+    ) -> None:
+        self._gone_seconds = gone_seconds
         self.seed = int(os.environ.get("LONGTAKE_CHAOS_SEED") or secrets.randbits(32))
         self._random = Random(self.seed)
         self._server = RestartableServer(program, folder)
@@ -63,7 +67,7 @@ class Crash:
 
     async def run(self) -> None:
         """Run all jobs through all kills and look at what came of it."""
-        async with Crew(self._server, "crash", self._store, self._random) as crew:
+        async with Crew(self._server, "crash", self._store, self._random, self._gone_seconds) as crew:
             self._crew = crew
             self._render = RenderClient(await connect(address=self._server.address), task_queue="crash")
             film, sequence = await asyncio.gather(self._undisturbed(video=True), self._undisturbed(video=False))
@@ -101,7 +105,7 @@ class Crash:
             assert last.sidecars.items() >= seen.sidecars.items(), f"{id}: a sidecar has changed"
         assert len(last.sidecars) == CHUNKS
         assert job.outputs() == model, f"{id} differs from the undisturbed run"
-        assert not self._crew.late, f"left {GONE_SECONDS:g} s after their worker: {self._crew.late}"
+        assert not self._crew.late, f"left {self._gone_seconds:g} s after their worker: {self._crew.late}"
 
     async def _undisturbed(self, *, video: bool) -> dict[str, str]:
         job = PacedJob(self._folder(f"model-{'film' if video else 'sequence'}"), video)

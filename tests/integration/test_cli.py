@@ -95,7 +95,7 @@ async def test_pause_waits_until_idle_and_resume_goes_on(cli: Cli) -> None:
     asked = await cli("pause", job_id)
     cli.farm.open_gate()
     paused = await cli("pause", job_id, "--wait", "--json")
-    listed = await cli("list", "--json")
+    listed = await cli.until_listed('"paused"', "--json")
     resumed = await cli("resume", job_id, "--wait")
     watched = await cli("watch", job_id, "--json")
 
@@ -238,10 +238,7 @@ async def test_logs_of_a_store_that_is_not_here_say_where_to_look(cli: Cli) -> N
 async def test_list_by_state_finds_jobs_of_that_state_only(cli: Cli) -> None:
     good = (await cli.farm.run(cli.farm.job(chunk_output="good/{chunk}.txt"))).id
     bad = (await cli.farm.run(cli.farm.job(options=("--exit", "3")))).id
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        # Temporal's lists lag behind.
-        while bad not in (failed := await cli("list", "--state", "failed")).out:
-            pass
+    failed = await cli.until_listed(bad, "--state", "failed")
 
     assert failed.code == 0
     assert bad in failed.out

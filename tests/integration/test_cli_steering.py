@@ -31,7 +31,8 @@ async def holding(farm: Farm, *options: str) -> str:
 async def test_a_job_that_holds_says_what_to_do_and_a_resume_does_it(cli: Cli) -> None:
     job_id = await holding(cli.farm, "--fail-times", "1", "--only", "1")
 
-    shown, as_json, listed = await cli("status", job_id), await cli("status", job_id, "--json"), await cli("list")
+    shown, as_json = await cli("status", job_id), await cli("status", job_id, "--json")
+    listed = await cli.until_listed("paused, holding")
     resumed, watched = await cli("resume", job_id, "--wait"), await cli("watch", job_id)
 
     assert shown.code == resumed.code == watched.code == 0

@@ -125,7 +125,7 @@ async def test_a_service_that_never_answers_is_left_at_its_limit(
         await CloudRunService(front.url, concurrency=1, most_seconds=0.1).call(PAYLOAD)
 
     assert lost.value.begun
-    await asyncio.wait_for(front.calls[0].hung_up, 5)
+    await asyncio.wait_for(front.calls[0].hung_up, 60)
 
 
 async def test_a_cut_cable_is_noticed_at_the_limit(front: CloudRunFront, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ async def test_calls_beyond_the_limit_wait_for_their_turn(front: CloudRunFront) 
     calls[begun[0].payload["chunkIndex"]].cancel()
     third = await front.next_call()
 
-    await asyncio.wait_for(begun[0].hung_up, 5)
+    await asyncio.wait_for(begun[0].hung_up, 60)
     assert len(front.calls) == 3
     assert third.payload["chunkIndex"] == 2
     for call in calls:

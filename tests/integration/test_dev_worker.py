@@ -83,7 +83,7 @@ async def test_a_dev_worker_stops_clean_and_its_jobs_go_on_when_it_is_back(
         await eventually(lambda: bool({2, 3} & set(farm.ledger.started)), "a chunk that waits starts")
 
         worker.send_signal(number)
-        assert await asyncio.wait_for(worker.wait(), 30) == 0
+        assert await asyncio.wait_for(worker.wait(), 60) == 0
         assert not any(map(alive, farm.ledger.pids))
     before = farm.sidecars(job.id)
     farm.open_gate()

@@ -200,7 +200,8 @@ async def test_short_chunks_share_an_activity(farm: Farm) -> None:
     assert status.state is JobState.COMPLETED, status.error
     assert sorted(farm.ledger.started) == list(range(60))
     description = await farm.client.get_workflow_handle(status.id).describe()
-    assert description.history_length < 250
+    # 400 and more for an activity each.
+    assert description.history_length < 300
 
 
 async def test_the_environment_of_a_render_holds_no_credential(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from certificates import make_certificate
+from certificates import known_certificate
 from farm import eventually
 from figures import Figures
 from lambda_calls import called_service
@@ -79,7 +79,7 @@ async def test_the_service_sees_the_connection_close_at_once(
 @pytest.mark.timed
 async def test_a_connection_by_tls_closes_as_quickly(tmp_path: Path, runs: int) -> None:
     """TLS has words for the end of a connection: nobody waits for them."""
-    async with called_service(tmp_path, certificate=make_certificate(tmp_path)) as service:
+    async with called_service(tmp_path, certificate=known_certificate(tmp_path)) as service:
         function = LambdaFunction("answer", concurrency=1)
         assert (await function.call({"answer": 1})).body == b"1"
         seen = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from certificates import make_certificate
+from certificates import known_certificate
 from lambda_calls import aws_environment, called_service
 from lambda_service import LambdaService
 
@@ -191,7 +191,7 @@ async def test_a_worker_without_credentials_or_region_says_so(
 
 
 async def test_a_service_with_a_stranger_s_certificate_is_not_called(tmp_path: Path) -> None:
-    async with called_service(tmp_path, certificate=make_certificate(tmp_path)) as service:
+    async with called_service(tmp_path, certificate=known_certificate(tmp_path)) as service:
         with (
             aws_environment(**service.environ),
             pytest.raises(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from certificates import make_certificate
+from certificates import known_certificate
 from lambda_calls import called_service
 
 from activities.remote.aws_lambda import LambdaFunction
@@ -65,7 +65,7 @@ async def connect_proxy(**fields: bytes) -> AsyncIterator[ConnectProxy]:
 async def test_a_call_goes_through_the_proxy_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with connect_proxy() as proxy, called_service(tmp_path, certificate=make_certificate(tmp_path)) as service:
+    async with connect_proxy() as proxy, called_service(tmp_path, certificate=known_certificate(tmp_path)) as service:
         monkeypatch.setenv("HTTPS_PROXY", f"http://someone:word@127.0.0.1:{proxy.port}")
         monkeypatch.setenv("NO_PROXY", "")
         answer = await LambdaFunction("answer", concurrency=1).call({"answer": "through"})
@@ -83,7 +83,7 @@ async def test_a_proxy_that_refuses_is_named_and_nothing_was_begun(
 ) -> None:
     async with (
         connect_proxy(answer=answer) as proxy,
-        called_service(tmp_path, certificate=make_certificate(tmp_path)) as service,
+        called_service(tmp_path, certificate=known_certificate(tmp_path)) as service,
     ):
         monkeypatch.setenv("HTTPS_PROXY", f"http://someone:word@127.0.0.1:{proxy.port}")
         monkeypatch.setenv("NO_PROXY", "")

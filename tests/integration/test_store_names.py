@@ -100,7 +100,7 @@ def test_a_folder_keeps_a_backslash_which_a_bucket_refuses(tmp_path: Path) -> No
     assert store.names(store.url) == ["a\\b"]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=st.dictionaries(NAMES, st.binary(max_size=200), max_size=6))
 def test_any_set_of_files_is_what_was_made(any_store: Store, files: dict[str, bytes]) -> None:
     folder = f"set-{secrets.token_hex(6)}"

@@ -2,7 +2,9 @@
 
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 @dataclass(frozen=True)
@@ -11,6 +13,21 @@ class Certificate:
 
     certificate: Path
     key: Path
+
+
+def known_certificate(folder: Path) -> Certificate:
+    """Write the one certificate of this process into a folder, where any will do: a new one takes a moment."""
+    made = Certificate(folder / "certificate.pem", folder / "key.pem")
+    for path, content in zip((made.certificate, made.key), _contents(), strict=True):
+        path.write_bytes(content)
+    return made
+
+
+@cache
+def _contents() -> tuple[bytes, bytes]:
+    with TemporaryDirectory() as folder:
+        made = make_certificate(Path(folder))
+        return made.certificate.read_bytes(), made.key.read_bytes()
 
 
 def make_certificate(folder: Path) -> Certificate:

@@ -68,7 +68,7 @@ class CloudRunFront:
 
     async def next_call(self) -> Call:
         """Return the next request, when it has arrived whole."""
-        return await asyncio.wait_for(self._arrived.get(), 20)
+        return await asyncio.wait_for(self._arrived.get(), 60)
 
     def arrived(self, request: Request, version: str) -> tuple[Call, Reply | Deed]:
         """Note a request; return what becomes of it."""

@@ -38,6 +38,13 @@ class Cli:
         words, environment = self._words(arguments), self._environment()
         return Ran(*await asyncio.to_thread(run_command, words, environment, PATIENCE_SECONDS))
 
+    async def until_listed(self, words: str, *options: str) -> Ran:
+        """Return the first list in which these words stand: Temporal's lists lag behind."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while words not in (listed := await self("list", *options)).out:
+                pass
+        return listed
+
     async def start(self, *arguments: str, **streams: Any) -> Process:
         """Start it as a process that a test watches, interrupts or gives a terminal."""
         streams = {"stdout": PIPE, "stderr": PIPE} | streams

@@ -21,7 +21,7 @@ from worker import build_workers
 RENDERER = Path(__file__).with_name("renderer.py")
 
 # Long enough for a loaded machine, short enough that a hang fails as a test.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 def worker_settings(task_queue: str, root: Path, *, slots: int) -> WorkerSettings:

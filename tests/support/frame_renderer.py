@@ -39,7 +39,7 @@ for frame in range(given.start, given.start + given.count):
         file.flush()
         if frame == given.gate_at:
             note(f"waiting {frame} {os.getpid()}")
-            end = time.monotonic() + 120
+            end = time.monotonic() + 600
             while not os.path.exists(given.gate) and time.monotonic() < end:
                 time.sleep(0.01)
         if frame == given.fail_at and not os.path.exists(f"{given.ledger}.failed"):

@@ -31,7 +31,7 @@ class Watcher:
         self.news.set()
 
     async def until_heard(self, frames: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not self.heard or self.heard[-1].frames_done < frames:
                 self.news.clear()
                 await self.news.wait()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from certificates import make_certificate
+from certificates import known_certificate
 from google.auth import jwt
 from loopback_http import Connection, HttpServer, Request
 
@@ -29,7 +29,7 @@ class MetadataServer:
 
     def __init__(self, folder: Path, *, tls: bool = False) -> None:
         self._numbers = itertools.count(1)
-        self._certificate = make_certificate(folder)
+        self._certificate = known_certificate(folder)
         context = None
         if tls:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -44,7 +44,7 @@ if given.child:
     note(f"child {given.chunk} {child.pid}")
 if given.gate and misbehaves:
     # Bounded, so that a test that fails leaves nothing behind for long.
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not os.path.exists(given.gate) and time.monotonic() < end:
         time.sleep(0.01)
 time.sleep(given.seconds if misbehaves else 0)

@@ -209,7 +209,7 @@ class Trying:
         self.task = asyncio.ensure_future(attempt.run(watcher))
 
     async def sidecar(self) -> Sidecar:
-        return await asyncio.wait_for(self.task, 30)
+        return await asyncio.wait_for(self.task, 60)
 
     async def cancelled(self) -> RemoteStop | None:
         """Cancel it; return what became of its agent."""

@@ -26,7 +26,7 @@ def cpu_ticks(pid: int) -> int:
     return seen.cpu_ticks
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> float:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> float:
     """Return the seconds until the condition holds; fail when that takes too long."""
     begun = time.monotonic()
     while not condition():
@@ -35,7 +35,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) ->
     return time.monotonic() - begun
 
 
-async def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Return when the condition holds; fail when that takes too long."""
     end = time.monotonic() + seconds
     while not condition():

@@ -83,11 +83,11 @@ async def test_a_cancel_does_not_wait_for_the_fetch_and_the_next_one_asks_anew(
     google.may_answer.clear()
     fetch = asyncio.create_task(tokens.token(AUDIENCE))
     waiter = asyncio.create_task(tokens.token(AUDIENCE))
-    await asyncio.wait_for(google.asked.wait(), 10)
+    await asyncio.wait_for(google.asked.wait(), 60)
 
     fetch.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(fetch, 1)
+        await asyncio.wait_for(fetch, 5)
     google.may_answer.set()
 
     assert claims_of(await waiter)["aud"] == AUDIENCE
@@ -103,7 +103,7 @@ async def test_fetches_that_are_cancelled_leave_no_thread_and_no_connection(
     for number in range(5):
         google.asked.clear()
         fetch = asyncio.create_task(tokens.token(f"{AUDIENCE}/{number}"))
-        await asyncio.wait_for(google.asked.wait(), 10)
+        await asyncio.wait_for(google.asked.wait(), 60)
         fetch.cancel()
         await asyncio.wait([fetch])
     await asyncio.wait_for(google.all_hung_up.wait(), 10)
@@ -198,11 +198,11 @@ async def test_a_key_file_signs_for_the_audience_and_its_token_is_kept(google: M
 async def test_a_cancel_does_not_wait_for_google(google: MetadataServer) -> None:
     google.may_answer.clear()
     fetch = asyncio.create_task(by_key(google.key_file()).token(AUDIENCE))
-    await asyncio.wait_for(google.asked.wait(), 10)
+    await asyncio.wait_for(google.asked.wait(), 60)
 
     fetch.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(fetch, 1)
+        await asyncio.wait_for(fetch, 5)
     google.may_answer.set()
 
 

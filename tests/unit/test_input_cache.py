@@ -158,6 +158,7 @@ def test_a_stop_ends_the_wait_for_another_process(hand_in: HandIn, tmp_path: Pat
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.timed
 def test_five_thousand_inputs_are_laid_out_in_a_moment(hand_in: HandIn, tmp_path: Path) -> None:
     handed = hand_in({"one.bin": b"one"})
     (only,) = InputManifest.model_validate_json(

@@ -63,7 +63,7 @@ def states(paths: Iterable[Path]) -> dict[Path, tuple[bytes, int, int]]:
     return {path: (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     kept_frames=st.sets(st.integers(0, FRAMES - 1)),
     ways=st.dictionaries(st.integers(0, FRAMES - 1), st.sampled_from(Damage)),
@@ -268,7 +268,7 @@ def test_publishing_ends_the_keeping(folder: JobFolder) -> None:
     assert not Path(folder.frames_dir(KEY)).exists()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(ways=st.dictionaries(st.integers(0, FRAMES - 1), st.sampled_from([*Damage, None]), min_size=1))
 def test_of_a_damaged_chunk_the_sound_frames_are_kept(ways: dict[int, Damage | None]) -> None:
     with TemporaryDirectory() as base:

@@ -177,14 +177,14 @@ print(peak() - before, file=sys.stderr)
 @pytest.mark.parametrize(
     "line", [b"a line like any other\n", b"x" * 1_000_000 + b"\n", b"\x00\xff\x1b[" * 64, b"frame=1\r"]
 )
-def test_50_mb_are_printed_in_little_memory(tmp_path: Path, line: bytes) -> None:
+def test_20_mb_are_printed_in_little_memory(tmp_path: Path, line: bytes) -> None:
     with (tmp_path / "000000.a.log").open("wb") as file:
-        for _ in range(50):
+        for _ in range(20):
             file.write((line * (1_000_000 // len(line) + 1))[:1_000_000])
     ran = subprocess.run(
         [sys.executable, "-c", PRINT, str(tmp_path)], capture_output=True, check=True, timeout=120, text=True
     )
 
     assert int(ran.stderr.splitlines()[-1]) < 10_000
-    assert len(ran.stdout) > 5000
+    assert len(ran.stdout) > 2000
     assert max(map(len, ran.stdout.split("\n"))) <= 64 * 1024

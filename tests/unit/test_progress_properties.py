@@ -4,7 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from activities.progress.log_errors import (
@@ -59,7 +59,6 @@ def followed(printed: list[bytes]) -> list[Reading]:
         return [*readings, reader.read(ended=True)]
 
 
-@settings(max_examples=300, deadline=None)
 @given(OUTPUT, CUTS)
 def test_progress_is_the_same_however_output_is_cut(data: bytes, cuts: list[int]) -> None:
     readings = followed(pieces(data, cuts))
@@ -72,7 +71,6 @@ def test_progress_is_the_same_however_output_is_cut(data: bytes, cuts: list[int]
     assert all(_is_plain(reading.fatal or "") for reading in readings)
 
 
-@settings(max_examples=200, deadline=None)
 @given(OUTPUT, CUTS, st.integers(0, 3))
 def test_lines_are_the_same_however_output_is_cut(data: bytes, cuts: list[int], longer: int) -> None:
     # Some of it in one line that is longer than any is kept.
@@ -85,7 +83,6 @@ def test_lines_are_the_same_however_output_is_cut(data: bytes, cuts: list[int], 
     assert all(_is_plain(decode_line(line)) for line in lines)
 
 
-@settings(max_examples=200, deadline=None)
 @given(OUTPUT)
 def test_the_end_of_any_log_can_be_told(data: bytes) -> None:
     with TemporaryDirectory() as folder:

@@ -153,7 +153,7 @@ async def test_a_frozen_tree_uses_no_cpu_and_goes_on_where_it_stood(
 
     await process.thaw()
     log = tmp_path / "log"
-    await until(lambda: log.read_bytes() != printed and all(cpu_ticks(pid) > used[pid] for pid in pids), "going on", 30)
+    await until(lambda: log.read_bytes() != printed and all(cpu_ticks(pid) > used[pid] for pid in pids), "going on")
 
     assert sorted(survivors(tag)) == pids
     counted = [int(line) for line in (tmp_path / "log").read_text().split() if line.isdigit()]
@@ -187,9 +187,9 @@ async def test_a_frozen_tree_can_be_stopped_and_obeys(
     await process.freeze()
 
     begun = time.monotonic()
-    await process.stop(20)
+    await process.stop(100)
 
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     assert await process.wait() == 5
     assert (tmp_path / "log").read_text() == "ready\nbye\n"
 
@@ -201,7 +201,7 @@ async def test_a_later_stop_with_less_grace_wins(supervisor: Supervisor, tag: di
 
     await process.stop(0)
 
-    await asyncio.wait_for(patient, 5)
+    await asyncio.wait_for(patient, 60)
     assert survivors(tag) == []
 
 
@@ -213,7 +213,7 @@ async def test_a_stop_goes_on_when_its_caller_is_cancelled(
     await asyncio.sleep(0.05)
     stopping.cancel()
 
-    assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGKILL
+    assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
 
 
 async def test_usage_counts_the_whole_tree_and_what_has_ended(

@@ -1,6 +1,5 @@
 """The scheduler hands out every chunk, never twice at once and never again when it is done, whatever happens."""
 
-import os
 from collections import deque
 from collections.abc import Iterable
 
@@ -257,10 +256,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=200,
     stateful_step_count=40,
-    deadline=None,
-    derandomize="CI" in os.environ,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

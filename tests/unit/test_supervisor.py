@@ -259,7 +259,7 @@ async def test_a_supervisor_that_dies_at_once_is_tried_again_a_few_times(
     monkeypatch.setattr(sys, "executable", "/bin/false")
 
     with pytest.raises(SupervisorError, match="dies as soon as it is started"):
-        await asyncio.wait_for(spawn(supervisor, tmp_path, "true"), 20)
+        await asyncio.wait_for(spawn(supervisor, tmp_path, "true"), 60)
 
 
 async def test_nothing_is_started_before_it_is_needed() -> None:

@@ -74,7 +74,7 @@ async def test_a_child_that_holds_the_output_does_not_hold_up_the_end(supervisor
     script = "import os, time\nprint('done', flush=True)\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(300)\n"
     process = await python(supervisor, tmp_path, script)
 
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
     assert (tmp_path / "log").read_bytes() == b"done\n"
     await process.stop(0)
@@ -137,7 +137,7 @@ async def test_odd_output_passes(supervisor: Supervisor, tmp_path: Path, script:
     # os.write may take a part only, but of a blocking pipe it takes all.
     process = await python(supervisor, tmp_path, f"import os, sys\n{script}")
 
-    assert await asyncio.wait_for(process.wait(), 30) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
     kept = segments(tmp_path / "log")
     assert kept[max(kept)].endswith(ending)
@@ -156,8 +156,8 @@ async def test_a_log_that_cannot_be_written_is_not_the_trouble_of_the_renderer(
 
     process = await python(supervisor, tmp_path, "import os\nfor _ in range(300): os.write(1, b'x' * 50000)", name)
 
-    assert await asyncio.wait_for(process.wait(), 30) == 0
-    await asyncio.wait_for(process.stop(0), 30)
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+    await asyncio.wait_for(process.stop(0), 60)
 
 
 async def test_a_store_that_hangs_holds_up_neither_the_end_nor_a_stop(supervisor: Supervisor, tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ async def test_a_store_that_hangs_holds_up_neither_the_end_nor_a_stop(supervisor
     running = await python(supervisor, tmp_path, "import time\nprint('hello')\ntime.sleep(300)")
     pids = [ended.pid, running.pid]
 
-    assert await asyncio.wait_for(ended.wait(), 20) == 0
-    await asyncio.wait_for(running.stop(5), 20)
-    await asyncio.wait_for(ended.stop(0), 20)
+    assert await asyncio.wait_for(ended.wait(), 60) == 0
+    await asyncio.wait_for(running.stop(5), 60)
+    await asyncio.wait_for(ended.stop(0), 60)
 
     assert living(*pids) == []
     assert supervisor.pid is not None
