@@ -12,13 +12,13 @@ from commandline import Ran, command_line
 from farm import Farm, serving, until, worker_settings
 from films import frame_digests
 from kept_files import everything
-from longtake.backends import BackendKind
 from old_stores import FOLDER, VERSIONS, OldStore, job_files, recorded
 from remote_farm import services
 from s3_server import S3Server
 from stored_jobs import here
 
 from longtake import JobHandle, JobState, JobStatus, RenderJobSpec
+from longtake.models.backends import BackendKind
 
 pytestmark = pytest.mark.integration
 
@@ -177,9 +177,7 @@ async def test_a_completed_film_is_taken_over_as_it_is(old: Old, who: str) -> No
     assert (await handle.result()).output == f"{old.store.url}/film.mp4"
 
 
-async def test_a_winner_that_was_not_published_to_the_end_is_published_now(
-    old: Old, s3_server: S3Server, version: str
-) -> None:
+async def test_a_claim_without_a_sidecar_is_published_to_its_end(old: Old, s3_server: S3Server, version: str) -> None:
     sidecar, output = f".longtake/{old.id('film')}/chunks/000001.json", "film/000001.mp4"
     remove(old.store, sidecar, s3_server)
 

@@ -37,15 +37,17 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
 from farm import Farm, eventually, until, until_state  # noqa: E402
-from longtake.backends import BackendKind  # noqa: E402
-from longtake.connection import connect  # noqa: E402
-from longtake.job import ChunkList  # noqa: E402
+from lambda_service import LambdaService  # noqa: E402
 from processes import worker_process  # noqa: E402
-from remote_farm import Services, services  # noqa: E402
+from remote_farm import services  # noqa: E402
 from s3_server import S3Server, run_s3_server  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
+from longtake.client import connect  # noqa: E402
+from longtake.models.backends import BackendKind  # noqa: E402
+from longtake.models.job_fields import ChunkList  # noqa: E402
+from ports import find_free_port  # noqa: E402
 
 RECORDED_BASE = Path("/tmp/longtake-recording")
 RECORDED_BUCKET = "s3://longtake-recording/shows/one"
@@ -209,7 +211,7 @@ async def record(into: Path) -> None:
         stack.push_async_callback(server.stop)
         client = await connect(address=address)
         render = RenderClient(client)
-        buckets = stack.enter_context(run_s3_server(RECORDED_BASE / "s3-server"))
+        buckets = stack.enter_context(run_s3_server(RECORDED_BASE / "s3"))
         buckets.bucket(RECORDED_BUCKET.removeprefix("s3://").partition("/")[0])
         recording = Recording(address, render, Farm(address, "longtake", client, render, STORE), buckets)
         await recording.directory()
