@@ -175,9 +175,7 @@ async def test_a_completed_film_is_taken_over_as_it_is(old: Old, who: str) -> No
     assert (await handle.result()).output == f"{old.store.url}/film.mp4"
 
 
-async def test_a_winner_that_was_not_published_to_the_end_is_published_now(
-    old: Old, s3_server: S3Server, version: str
-) -> None:
+async def test_a_claim_without_a_sidecar_is_published_to_its_end(old: Old, s3_server: S3Server, version: str) -> None:
     sidecar, output = f".longtake/{old.id('film')}/chunks/000001.json", "film/000001.mp4"
     remove(old.store, sidecar, s3_server)
 

@@ -37,8 +37,9 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
 from farm import Farm, eventually, until, until_state  # noqa: E402
+from lambda_service import LambdaService  # noqa: E402
 from processes import worker_process  # noqa: E402
-from remote_farm import Services, services  # noqa: E402
+from remote_farm import services  # noqa: E402
 from s3_server import S3Server, run_s3_server  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
@@ -119,10 +120,10 @@ class Recording:
             await self.completed("film", RenderJobSpec(**film_job(), base_dir=str(STORE)))
             handle = await self.render.submit(RenderJobSpec(**texts_job(), base_dir=str(STORE)), id="texts")
             await until_state(handle, JobState.FAILED)
-        await self.interrupted("frames", RenderJobSpec(**frames_job("frames"), base_dir=str(STORE)))
+        await self.interrupted("frames", RenderJobSpec(**frames_job("frames"), base_dir=str(STORE)), {})
         async with services(BackendKind.LAMBDA, (str(STORE),), RECORDED_BASE / "lambda") as running:
             job = RenderJobSpec(**frames_job("service"), base_dir=str(STORE), backend="lambda")
-            await self.interrupted("service", job, running)
+            await self.interrupted("service", job, running.environment, running.service)
 
     async def bucket(self) -> None:
         project = RECORDED_BASE / "project"
@@ -134,32 +135,28 @@ class Recording:
         }
         os.environ.update(self.s3_server.environment)
         where = {"base_dir": str(project), "store": RECORDED_BUCKET}
-        async with worker_process(self.address, "longtake", STORE, **environment):  # type: ignore[arg-type]  # no variable is called like a parameter
-            await self.completed("film", RenderJobSpec(**film_job(), **where), id="bucket-film")
+        async with worker_process(self.address, "longtake", STORE, slots=2, **environment):
+            await self.completed("bucket-film", RenderJobSpec(**film_job(), **where))
         job = RenderJobSpec(**frames_job("frames"), **where)
-        await self.interrupted("frames", job, id="bucket-frames", **environment)  # type: ignore[arg-type]  # no variable is called like a parameter
+        await self.interrupted("bucket-frames", job, environment)
 
-    async def completed(self, name: str, job: RenderJobSpec, *, id: str = "") -> None:
-        handle = await self.render.submit(job, id=id or name)
+    async def completed(self, id: str, job: RenderJobSpec) -> None:
+        handle = await self.render.submit(job, id=id)
         await until_state(handle, JobState.COMPLETED)
 
     async def interrupted(
-        self, name: str, job: RenderJobSpec, running: Services | None = None, *, id: str = "", **environment: str
+        self, id: str, job: RenderJobSpec, environment: dict[str, str], service: LambdaService | None = None
     ) -> None:
-        """Kill the worker when all that comes before the frame that waits is kept."""
-        if running is not None:
-            environment |= running.environment
+        """Kill the worker, and the service, when all that comes before the frame that waits is kept."""
         async with worker_process(self.address, "longtake", STORE, slots=2, **environment) as worker:
-            handle = await self.render.submit(job, id=id or name)
+            handle = await self.render.submit(job, id=id)
             await until(handle, lambda status: status.completed_chunks == 1)
             kept = self.kept(job, handle)
             await eventually(lambda: kept() == WAITS_IN % 4, "the frames before it are kept")
             worker.kill()
             await worker.wait()
-        if running is not None and running.service is not None:
-            for function in running.service._functions.values():
-                for environ in function.environments:
-                    await environ.close()
+        if service is not None:
+            await service.__aexit__()
         await eventually(lambda: not rendering(), "the renderers end with their worker")
         await self.farm.client.get_workflow_handle(handle.id).terminate()
 
@@ -184,8 +181,7 @@ class Recording:
 
     def content(self, key: str) -> bytes:
         bucket, _, prefix = RECORDED_BUCKET.removeprefix("s3://").partition("/")
-        content: bytes = self.s3_server.client().get_object(Bucket=bucket, Key=f"{prefix}/{key}")["Body"].read()
-        return content
+        return self.s3_server.client().get_object(Bucket=bucket, Key=f"{prefix}/{key}")["Body"].read()
 
 
 def rendering() -> bool:
@@ -215,7 +211,7 @@ async def record(into: Path) -> None:
         stack.push_async_callback(server.stop)
         client = await connect(address=address)
         render = RenderClient(client)
-        buckets = stack.enter_context(run_s3_server(RECORDED_BASE / "s3-server"))
+        buckets = stack.enter_context(run_s3_server(RECORDED_BASE / "s3"))
         buckets.bucket(RECORDED_BUCKET.removeprefix("s3://").partition("/")[0])
         recording = Recording(address, render, Farm(address, "longtake", client, render, STORE), buckets)
         await recording.directory()
