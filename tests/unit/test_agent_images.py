@@ -39,8 +39,8 @@ OF_THE_PLATFORM = {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 STORES = sorted((ROOT / "client" / "longtake" / "stores").glob("s3*.py"))
 CODE = {
-    "agent-policy.json": [*STORES, ROOT / "agent" / "secret.py"],
-    "worker-policy.json": [*STORES, *sorted((ROOT / "activities" / "backends").glob("lambda*.py"))],
+    "agent-policy.json": [*STORES, ROOT / "agent" / "settings.py"],
+    "worker-policy.json": [*STORES, ROOT / "activities" / "remote" / "aws_lambda.py"],
 }
 
 
