@@ -321,6 +321,16 @@ class SpanRunner:
         self.totals.add_report(SpanReport(stops=tuple(stops)))
         self._on_change()
 
+    def _may_leave_agents(self, span: Span, handle: workflow.ActivityHandle[SpanReport], report: SpanReport) -> bool:
+        """Tell whether agents of a span may be at work that its ended activity did not wait for."""
+        if self._job.remote is None:
+            return False
+        if handle.cancelled() or handle.exception() is not None:
+            return True
+        # A worker that takes over a lost one's span while the job pauses gives it back without a look at its agents.
+        settled = RangeSet((*report.done, *report.failed))
+        return bool(settled.gaps(span.start, span.stop)) and workflow.patched("stop-agents-of-returned-chunks")
+
     def _cancel_drain(self) -> None:
         if self._drain is not None:
             drain, self._drain = self._drain, None
@@ -333,7 +343,7 @@ class SpanRunner:
         self._cancelled.discard(activity_id)
         last_heartbeat = self._heartbeats.pop(activity_id, None)
         report = read_span_report(handle, span, is_stopped=is_stopped, last_heartbeat=last_heartbeat)
-        if self._job.remote is not None and (handle.cancelled() or handle.exception() is not None):
+        if self._may_leave_agents(span, handle, report):
             self._lost_agents.stop_agents(span.start, span.stop)
         self._is_held = self._is_held or bool(report.failed)
         failures = {failure.chunk: failure for failure in (*self.failures, *report.failures)}

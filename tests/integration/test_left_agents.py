@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from farm import Farm, alive, until_state
+from farm import Farm, alive, serving, until, until_state, worker_settings
 from processes import worker_process
 from remote_farm import services
 
-from longtake import JobHandle, JobState, PauseMode, Retry
+from longtake import JobHandle, JobPhase, JobState, PauseMode, Retry
 from longtake.models.backends import BackendKind
 
 pytestmark = pytest.mark.integration
@@ -53,6 +53,9 @@ async def test_paused_means_idle_also_when_the_worker_died_first(bare: Farm, tmp
             first.kill()
             await first.wait()
         await job.pause(mode=mode)
+        # Renders of a lost worker that begin before the job has heard of its pause would be left to finish.
+        async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=1)):
+            await until(job, lambda status: status.phase is JobPhase.PAUSING)
         async with worker_process(bare.address, bare.task_queue, bare.store, slots=2, **running.environment):
             paused = await until_state(job, JobState.PAUSED)
             survivors = [pid for pid in bare.ledger.pids if alive(pid)]
