@@ -413,3 +413,12 @@ def test_a_page_says_what_it_is_for_and_lists_its_sections(page: Path) -> None:
     assert title.startswith("# ")
     assert len(paragraphs) >= 1
     assert len(re.findall(r"\]\(#", head)) >= len(sections)
+
+
+def test_the_word_of_each_question_finds_the_file_that_answers_it() -> None:
+    table = re.findall(
+        r"^\| [^|]+\? \| `(\w+)` \| `([\w/.]+)` \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE
+    )
+
+    assert len(table) >= 10
+    assert [(word, file) for word, file in table if word.lower() not in (ROOT / file).read_text().lower()] == []
