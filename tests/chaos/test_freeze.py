@@ -17,7 +17,8 @@ from longtake.models.status import PauseMode
 pytestmark = pytest.mark.integration
 
 # Some seconds of work for one core.
-FRAMES = 900
+# About ten seconds of work: the freeze must find both encoders at it.
+FRAMES = 2400
 ENCODE = (
     *("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30"),
     *("-vf", "trim=start_frame={start},setpts=PTS-STARTPTS", "-frames:v", "{count}"),
