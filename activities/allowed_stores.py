@@ -1,4 +1,4 @@
-"""The folders and buckets that a worker lets jobs use."""
+"""Check that a job uses only the folders and buckets that this worker allows."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a worker is allowed and told to do: `LONGTAKE_*`, read once, here; and how agents read theirs."""
+"""Read the settings of a worker, and what those of an agent share with them, from `LONGTAKE_*` variables."""
 
 import os
 import socket

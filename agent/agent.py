@@ -1,4 +1,4 @@
-"""The render agent: takes orders of workers, and carries each out once."""
+"""Accept signed orders of workers, check what they may touch, and carry each out once."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Talking to the store beside a render, however busy the render itself keeps the store and the machine."""
+"""Describe one call of the agent: its deadline, its refusals, and threads of its own for the store."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The agent as a Cloud Run service: `python -m agent.cloud_run` serves `app` on the port that PORT names."""
+"""Serve the agent on Cloud Run: `python -m agent.cloud_run` serves `app` on the port that PORT names."""
 
 import asyncio
 import json

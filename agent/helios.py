@@ -1,4 +1,4 @@
-"""Rendering for Helios clients: one command of a job.json, in a workspace, with nothing left of it."""
+"""Render for Helios clients: one command of a job.json in a workspace of its own, answered in the words of Helios."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The agent as an AWS Lambda function: `handler` for AWS's runtime client."""
+"""Run the agent as an AWS Lambda function: `handler` is called by AWS's runtime client."""
 
 import asyncio
 import json

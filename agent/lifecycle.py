@@ -1,4 +1,4 @@
-"""What ends a render before its own end: orders, deadlines, and callers that are gone."""
+"""Report the progress of a render to the store, and watch for what ends it early: orders, deadlines, lost callers."""
 
 import asyncio
 import logging

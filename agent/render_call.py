@@ -1,4 +1,4 @@
-"""One order, carried out: a chunk's attempt with everything that may end it, and its last word."""
+"""Carry out one order: render the chunk, stop in time, and write the agent's result."""
 
 import asyncio
 import logging

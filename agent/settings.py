@@ -1,4 +1,4 @@
-"""What an agent is allowed and told to do: `LONGTAKE_*`, read once, here."""
+"""Read the settings of an agent from `LONGTAKE_*` variables: stores, secret, URLs that Helios clients may name."""
 
 import os
 import re

@@ -1,4 +1,7 @@
-"""Whether a remote agent lives, told from what it leaves in the store."""
+"""Follow a remote agent by its records in the store, and stop it through them.
+
+The connection to an agent may break while the agent works on: the store is what tells whether it lives.
+"""
 
 import asyncio
 import logging

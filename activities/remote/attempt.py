@@ -1,4 +1,7 @@
-"""One try of one chunk by a service: called, followed through the store, joined and stopped there."""
+"""Try one chunk by a service: call its agent, follow it through the store, join it after a loss, or stop it.
+
+`RemoteAttempt` is to a service what `ChunkAttempt` is to this host's own processes.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,8 @@
-"""Calling AWS Lambda: boto3 signs, and the event loop sends, so that an abort closes the connection at once."""
+"""Call AWS Lambda functions, and read their answers: results, refusals and crashes.
+
+boto3 makes and signs each request and is kept from sending it; the event loop sends, so that an abort closes the
+connection at once.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What workers and remote agents leave each other in the store about one chunk; see `activities.remote.protocol`."""
+"""Read and write the records about calls of services that lie in the store; see `activities.remote.protocol`."""
 
 import asyncio
 import logging

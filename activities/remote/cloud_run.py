@@ -1,4 +1,4 @@
-"""Calling a Cloud Run service: one HTTP request, one chunk."""
+"""Call Cloud Run services, one HTTP request a chunk, and read their answers: the agent's, Helios' and Google's own."""
 
 import asyncio
 import json

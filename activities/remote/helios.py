@@ -1,4 +1,4 @@
-"""Rendering with the workers of Helios, unchanged, through whatever service runs them."""
+"""Render chunks with the workers of Helios, unchanged, through the service that runs them."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

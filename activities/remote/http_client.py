@@ -1,4 +1,4 @@
-"""One HTTP request on a connection of its own, which is closed the moment that nobody waits for the answer."""
+"""Send one HTTP request on a connection of its own, which a cancel closes at once; directly or through a proxy."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Calling a service that renders: one call, one chunk."""
+"""Define a service that renders one chunk a call, and read what the answers of all services have in common."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The services that jobs may have their chunks rendered by."""
+"""Make the services that jobs may have their chunks rendered by, and the attempts that call them."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""`longtake` and `python -m longtake`."""
+"""Run the command line: `longtake` and `python -m longtake`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Folders that jobs may read and write: checked by clients before a start, and by workers, whose word counts."""
+"""Check that the files of a job lie in the folders that `LONGTAKE_ROOTS` names, links followed."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The log of one attempt: its beginning, and the newest of what came after."""
+"""Read the log of one attempt: its head and the newest end, while it may still be growing."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Cutting a job into chunks: a few numbers in, any chunk of a million out."""
+"""Cut a job into chunks: any chunk of a million is computed from a few numbers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

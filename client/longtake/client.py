@@ -1,4 +1,4 @@
-"""RenderClient: starting, watching and steering render jobs from Python."""
+"""Start, find and list render jobs from Python: `RenderClient`, and the connection to Temporal."""
 
 import asyncio
 import atexit

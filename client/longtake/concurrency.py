@@ -1,4 +1,4 @@
-"""Looks that cost more the more there is to see, kept cheap."""
+"""Run blocking work beside an event loop, end tasks without losing errors, and throttle costly looks."""
 
 import asyncio
 import threading
@@ -7,18 +7,19 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+Result = TypeVar("Result")
 
 # Below this it is not worth waiting: a few looks a second cost nothing.
 _CHEAP_SECONDS = 0.001
 
 
 class Throttle(Generic[T]):
-    """Looks no more often than a share of one core allows.
+    """Call `look` at most for a share of one core's time.
 
     Args:
-        look: What is done.
-        share: Of one core.
-        clock: Seconds that never go back.
+        look: Costly function without arguments.
+        share: Largest part of one core that all calls together may take, 0 to 1.
+        clock: Monotonic clock in seconds.
     """
 
     def __init__(self, look: Callable[[], T], *, share: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,7 +29,7 @@ class Throttle(Generic[T]):
         self._due = float("-inf")
 
     def now(self) -> T | None:
-        """Return what is seen now; None where it is too early for another look."""
+        """Return the result of `look`, or None while another call would pass the share."""
         began = self._clock()
         if began < self._due:
             return None
@@ -38,19 +39,16 @@ class Throttle(Generic[T]):
         return seen
 
 
-Result = TypeVar("Result")
-
-
 async def in_thread(function: Callable[[], Result], stop: threading.Event | None = None) -> Result:
-    """Return what the function returns; a cancel sets `stop` and is raised when the function has ended.
+    """Run a blocking function in a thread; a cancel sets `stop` and is raised when the function has ended.
 
-    `asyncio.to_thread` alone would leave the thread writing files for an attempt that counts as ended.
+    With `asyncio.to_thread` alone the thread would go on writing files for an attempt that counts as ended.
     """
     return await shield_until_done(asyncio.to_thread(function), stop)
 
 
 async def shield_until_done(work: Coroutine[Any, Any, Result], stop: threading.Event | None = None) -> Result:
-    """Return what the work returns; a cancel, and any more of them, sets `stop` and is raised when it has ended."""
+    """Wait for work to its end; cancels of the caller set `stop` and are raised when the work has ended."""
     task = asyncio.ensure_future(work)
     cancel: asyncio.CancelledError | None = None
     while not task.done():
@@ -69,13 +67,13 @@ async def shield_until_done(work: Coroutine[Any, Any, Result], stop: threading.E
 
 
 async def wait_all(*tasks: asyncio.Future[Any]) -> None:
-    """Return when all of these have ended, however; what they came to is for others to ask."""
+    """Wait until all tasks have ended, whatever their results are; raise none of their errors."""
     if tasks:
         await asyncio.wait(tasks)
 
 
 async def cancel_and_wait(task: asyncio.Future[Any]) -> None:
-    """Cancel a task and wait for its end, whatever that is; a cancel of the caller's own comes through."""
+    """Cancel a task and wait for its end; a cancel of the caller is raised."""
     task.cancel()
     await wait_all(task)
     if not task.cancelled():

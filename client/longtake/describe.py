@@ -1,4 +1,4 @@
-"""The chunks that run now, as Temporal's list of a job's pending activities tells of them."""
+"""Read a job's status and its running chunks from Temporal's own description of the workflow; no worker is needed."""
 
 from collections.abc import Iterable
 

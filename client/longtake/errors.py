@@ -1,4 +1,4 @@
-"""What can go wrong, as types that callers and workflows compare by name."""
+"""Define the errors of Longtake, whose types callers and workflows compare by name."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""JobHandle: one job, watched and steered."""
+"""Watch and control one job from Python: `JobHandle`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable

@@ -1,4 +1,4 @@
-"""Names that clients, workflows and workers must agree on: queues, ids, signals, search attributes."""
+"""Define the names that clients, workflows and workers share: queues, ids, signals, search attributes."""
 
 import re
 import secrets

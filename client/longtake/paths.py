@@ -1,4 +1,4 @@
-"""Where chunks and films are written: kinds of output, and the paths that a job may name."""
+"""Check and classify the output paths of a job."""
 
 import unicodedata
 from enum import StrEnum

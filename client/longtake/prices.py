@@ -1,4 +1,4 @@
-"""What services ask for rendering: a price table, and costs by it."""
+"""Compute what services charge for rendering, by a price table."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Sets of whole numbers kept as ranges, so that a million chunks cost a few bytes."""
+"""Keep sets of whole numbers as ranges: a million chunks cost a few bytes."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""The `{...}` words of a job file: which are known where, and what they become."""
+"""Expand the `{...}` placeholders of job files, and split command lines by the rules of Helios."""
 
 import re
 from collections.abc import Mapping

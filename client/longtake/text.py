@@ -1,4 +1,4 @@
-"""Pydantic's errors as sentences that name the field and the fix."""
+"""Turn pydantic's errors and foreign text into plain sentences: quoted, shortened, no escape sequences or secrets."""
 
 import json
 import math

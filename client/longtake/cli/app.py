@@ -1,4 +1,4 @@
-"""The application: its options, its commands, and errors as sentences with exit codes."""
+"""Assemble the command line: global options, commands, and errors as sentences with exit codes."""
 
 import os
 import sys

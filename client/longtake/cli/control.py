@@ -1,4 +1,4 @@
-"""`pause`, `resume` and `cancel`: each may be repeated, and each says what it brought about."""
+"""The commands `pause`, `resume`, `cancel`, `retry` and `skip`: each may be repeated and prints its effect."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`doctor`: what works on this host, what does not, and how to mend it."""
+"""The command `doctor`: check this host, the Temporal server and the workers, with a fix for each failed check."""
 
 import os
 import platform

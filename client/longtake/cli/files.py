@@ -1,4 +1,4 @@
-"""`delete`: what a job wrote is removed from its store, and nothing else."""
+"""The commands `fetch` and `delete`: download or remove the files that a job has published."""
 
 import sys
 from pathlib import Path

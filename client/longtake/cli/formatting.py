@@ -1,4 +1,4 @@
-"""Numbers and times as people read them."""
+"""Format numbers, times, states and costs as people read them."""
 
 import re
 from collections.abc import Iterable, Iterator

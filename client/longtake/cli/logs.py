@@ -1,4 +1,4 @@
-"""`logs`: what the renderers of a job printed."""
+"""The command `logs`: print the output of renderers from the store of a job, and follow it as it grows."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""`plan`: what a job file would start, without starting it and without a server."""
+"""The command `plan`: show the chunks, the first command and the cost of a job file without a server."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""One command's talk with Temporal: connect, do the work, and part well when interrupted."""
+"""Connect to Temporal for one command, and turn errors and interrupts into exit codes."""
 
 import asyncio
 import os

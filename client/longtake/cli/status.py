@@ -1,4 +1,4 @@
-"""`status` and `list`: where jobs stand."""
+"""The commands `status` and `list`: show where jobs stand."""
 
 import sys
 from typing import Annotated

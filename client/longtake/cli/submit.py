@@ -1,4 +1,4 @@
-"""`submit` and `watch`: starting jobs and following them to their end."""
+"""The commands `submit` and `watch`: start a job, and follow it to its end over outages of the server."""
 
 import asyncio
 import os

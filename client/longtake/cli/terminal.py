@@ -1,4 +1,4 @@
-"""What is written where: results to stdout, messages to stderr, and never a control character of others."""
+"""Write results to stdout and messages to stderr, without control characters of others, and show progress bars."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""How a job is shown while it is followed: a live picture, plain lines, or JSON lines."""
+"""Show a job while it is followed: a live picture, plain lines, or JSON lines."""
 
 import time
 from collections import deque

@@ -1,4 +1,4 @@
-"""Helios job files: its `job.json` as a Longtake job, unmodified.
+"""Read the `job.json` of Helios, unmodified, as a Longtake job.
 
 The format is that of Helios' `--emit-job` (packages/infrastructure 0.25.0): camelCase, chunk ids from 0, paths
 relative to the file's folder, one command line a chunk and one to merge. Keys it adds are ignored, as its own

@@ -1,4 +1,4 @@
-"""Reading job files: YAML, JSON and Helios' `job.json`, strictly, with one sentence for what is wrong."""
+"""Load job files in YAML, JSON or Helios' form, strictly: each mistake is one sentence that names the field."""
 
 import hashlib
 import json

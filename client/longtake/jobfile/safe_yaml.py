@@ -1,4 +1,4 @@
-"""The part of YAML that has one meaning: what JSON has too, written the way people write it."""
+"""Load the part of YAML that has one meaning: what JSON has too, written the way people write it."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Where chunks are rendered: on workers' own hosts, or by services that are paid by the second."""
+"""Model the backends of a job: workers' own hosts, or services that are paid by the second."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""Kinds of values that job files hold, with what makes one of them good."""
+"""Define the base of all wire models, and the kinds of values that job files hold."""
 
 import re
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""What renders read: files that travel to the store once, by their content."""
+"""Model the inputs of a job: files that travel to the store once, by their content."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The job: what a job file says, what `RenderClient.submit` takes and what the RenderJob workflow is given."""
+"""The job: model of a job file, argument of `RenderClient.submit`, and input of the RenderJob workflow."""
 
 from typing import Self
 

@@ -1,4 +1,4 @@
-"""The fields of a render job: frames, chunks, commands, outputs and policies, each with its own bounds."""
+"""Model the fields of a render job (frames, chunks, commands, outputs, policies), each with its own bounds."""
 
 import hashlib
 import json

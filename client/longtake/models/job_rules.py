@@ -1,4 +1,4 @@
-"""The rules that join the fields of a job: each broken one is a sentence with the fix in it."""
+"""Check the rules that join several fields of a job: each broken rule is a sentence with the fix in it."""
 
 import re
 from collections.abc import Iterator

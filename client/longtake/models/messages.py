@@ -1,4 +1,4 @@
-"""What the workflow and its activities tell each other: orders, reports and heartbeats.
+"""Model the orders, reports and heartbeats between a workflow and its activities.
 
 Each stays far below 1 KiB whatever the size of the job: activities read the job itself from its folder in the store.
 """

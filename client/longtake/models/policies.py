@@ -1,4 +1,4 @@
-"""Policies of a job: what becomes of failures, how long a try may take, how progress is read, what is kept."""
+"""Model the policies of a job: failures and retries, timeouts, progress, resume."""
 
 import re
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What a job says of itself: to the `status` query, to lists, and to people."""
+"""Model the status of a job, and the requests that clients and operators send to it."""
 
 from datetime import datetime
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""A store in a directory, which all hosts that render share."""
+"""Store outputs in a directory that all rendering hosts share."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""From what a job calls its store to the store itself."""
+"""Open the store that a job names: a directory or a bucket."""
 
 import threading
 from pathlib import Path

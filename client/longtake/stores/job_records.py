@@ -1,4 +1,4 @@
-"""The files that Longtake keeps about one job in its store: their layout, and the records that clients read there."""
+"""Locate and read the records of one job in its store: the layout of `.longtake/<job>/` is written here only."""
 
 import os
 from collections.abc import Collection, Iterable, Iterator

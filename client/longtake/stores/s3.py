@@ -1,4 +1,4 @@
-"""A store in a bucket of S3, SeaweedFS, R2 or another store that speaks S3's protocol."""
+"""Store outputs in a bucket of S3, SeaweedFS, R2 or another service that speaks S3's protocol."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Calls to a bucket: asked again while that is safe and may help, and failed in one sentence."""
+"""Retry calls to a bucket while that is safe and may help, and turn failures into one sentence each."""
 
 import errno
 import logging

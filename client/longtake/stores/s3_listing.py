@@ -1,4 +1,4 @@
-"""Listing and emptying folders of a bucket, page by page."""
+"""List and empty folders of a bucket, page by page."""
 
 import shutil
 from collections.abc import Iterator

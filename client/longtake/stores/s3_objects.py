@@ -1,4 +1,4 @@
-"""Objects of a bucket: what is known of them, and reading them."""
+"""Read objects of a bucket and their metadata, and check the keys that a store may touch."""
 
 import posixpath
 import re

@@ -1,4 +1,7 @@
-"""Handing files in to a bucket: whole or not at all, and never over a file that stands there."""
+"""Upload, download and copy objects of a bucket: whole or not at all, and never over an object that exists.
+
+Files above the size of one request travel in parts; downloads are proven by their SHA-256.
+"""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What every store offers."""
+"""Define what every store offers: exclusive creation, listing, reading and removal of files."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Removing what a job wrote, and nothing else."""
+"""Delete the files that a job has published, then its records, and nothing else."""
 
 import os
 import threading

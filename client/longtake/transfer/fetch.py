@@ -1,4 +1,4 @@
-"""Bringing home what a job has published."""
+"""Download the film, frames, chunk files and logs of a job into a folder, each proven by its digest."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Work on many files of a store, as whoever waits for it sees it."""
+"""Count and report the progress of work on many files of a store."""
 
 import tempfile
 import threading

@@ -1,4 +1,4 @@
-"""StoredJob: what a job has left in its store, fetched and deleted."""
+"""Fetch or delete what a job has published: `StoredJob`."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Handing the inputs of a job in to its bucket, each content once."""
+"""Upload the inputs of a job to its bucket, each content once."""
 
 import hashlib
 import os
