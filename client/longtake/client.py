@@ -29,7 +29,8 @@ from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
 from longtake.models.status import JobState, JobStatus
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, new_job_id
 from longtake.ranges import Range
-from longtake.transfer.upload_inputs import OnUploadProgress, needs_upload, upload_inputs
+from longtake.transfer.progress import OnProgress
+from longtake.transfer.upload_inputs import needs_upload, upload_inputs
 
 # Long enough for a server that is just starting, short enough for a person who mistyped the address.
 CONNECT_SECONDS = 10.0
@@ -128,7 +129,7 @@ class RenderClient:
         return self._client
 
     async def submit(
-        self, job: RenderJobSpec, *, id: str | None = None, tell: OnUploadProgress = lambda _: None
+        self, job: RenderJobSpec, *, id: str | None = None, on_progress: OnProgress = lambda _: None
     ) -> JobHandle:
         """Start a job and return its handle; the same job under the same id is started once.
 
@@ -137,7 +138,7 @@ class RenderClient:
         Args:
             job: What to render; `base_dir` should be set, for relative paths start from it.
             id: Name of the job; made from the job's name when absent.
-            tell: Hears, from another thread, how far the handing in is.
+            on_progress: Called with each new total of the upload, from another thread.
 
         Raises:
             BadJobError: The id or the job cannot be accepted; nothing was started.
@@ -148,7 +149,7 @@ class RenderClient:
         _check_size(job)
         if needs_upload(job):
             stop = threading.Event()
-            job = await in_thread(partial(upload_inputs, job, tell=tell, stop=stop), stop)
+            job = await in_thread(partial(upload_inputs, job, on_progress=on_progress, stop=stop), stop)
         try:
             # Failed and cancelled jobs are started again by `retry`, which says so; never by a repeated submit.
             await self._start(

@@ -113,7 +113,7 @@ async def test_a_delete_that_was_cut_off_anywhere_is_finished_by_the_next(place:
                 raise Cut
 
         try:
-            await asyncio.to_thread(delete_job, place.url, handle.id, tell=tell)
+            await asyncio.to_thread(delete_job, place.url, handle.id, on_progress=tell)
             break
         except Cut:
             continue

@@ -22,11 +22,10 @@ from longtake.cli.terminal import say
 from longtake.client import RenderClient
 from longtake.concurrency import in_thread
 from longtake.errors import BadJobError, LongtakeError
-from longtake.stores.factory import is_bucket
+from longtake.stores.factory import is_bucket, open_client_store
 from longtake.stores.job_records import LOGS, job_folder_path
 from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.text import Redactor, plain
-from longtake.transfer.progress import store_of
 from longtake.transfer.stored_job import visible
 
 # Read at a time; what is held in memory is a few times as much, however long a log or a line is.
@@ -290,7 +289,7 @@ def log_folder(url: str | None, job_id: str, chunk: int | None) -> Iterator[LogF
         visible(folder, job_id)
         yield LogFolder(Path(folder) / LOGS)
         return
-    with store_of(url) as store, TemporaryDirectory(prefix="longtake-logs-") as place:
+    with open_client_store(url) as store, TemporaryDirectory(prefix="longtake-logs-") as place:
         yield LogMirror(store, f"{folder}/{LOGS}", Path(place), chunk)
 
 

@@ -122,7 +122,7 @@ def submit(
 
     async def begin(farm: RenderClient) -> JobHandle:
         with UploadView() as view:
-            return await farm.submit(job, id=id, tell=view.tell)
+            return await farm.submit(job, id=id, on_progress=view.tell)
 
     launch(context, begin, watch=watch)
 

@@ -50,7 +50,7 @@ class StoredJob:
         film_only: bool = False,
         logs: bool = True,
         force: bool = False,
-        tell: OnProgress = lambda _: None,
+        on_progress: OnProgress = lambda _: None,
     ) -> Fetched:
         """Bring film, frames, chunk files and logs into a folder, as `longtake fetch` does.
 
@@ -65,9 +65,17 @@ class StoredJob:
         job = await self._submitted() if status else None
         stop = threading.Event()
         fetch = partial(
-            fetch_job, url, self._job.id, Path(into), job=job, film_only=film_only, logs=logs, force=force, tell=tell,
+            fetch_job,
+            url,
+            self._job.id,
+            Path(into),
+            job=job,
+            film_only=film_only,
+            logs=logs,
+            force=force,
+            on_progress=on_progress,
             stop=stop,
-        )  # fmt: skip
+        )
         return await in_thread(fetch, stop)
 
     async def check_deletable(self) -> str | None:
@@ -87,7 +95,7 @@ class StoredJob:
             return None
         return visible(self._url(status), self._job.id)
 
-    async def delete(self, *, tell: OnProgress = lambda _: None) -> Deleted:
+    async def delete(self, *, on_progress: OnProgress = lambda _: None) -> Deleted:
         """Remove the job's files from its store, as `longtake delete` does; its history stays in Temporal.
 
         Raises:
@@ -100,7 +108,9 @@ class StoredJob:
             return Deleted()
         job = await self._submitted() if await self._status() else None
         stop = threading.Event()
-        return await in_thread(partial(delete_job, url, self._job.id, job=job, tell=tell, stop=stop), stop)
+        return await in_thread(
+            partial(delete_job, url, self._job.id, job=job, on_progress=on_progress, stop=stop), stop
+        )
 
     async def _status(self) -> JobStatus | None:
         """Return the status; None where Temporal has forgotten the job and its store was given."""
