@@ -1,4 +1,4 @@
-"""`longtake plan`: what a job file would start, and the folders that a client may name."""
+"""`longtake plan`: what a job file would start, where that is rendered and what it costs."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 from longtake.cli.app import main
 
 Captured = pytest.CaptureFixture[str]
+
 
 JOB = {
     "name": "test",
@@ -82,39 +83,124 @@ def test_control_characters_of_a_job_file_do_not_reach_the_terminal(tmp_path: Pa
     assert "\x07" not in shown
 
 
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"output": "../film.mp4"}, "output"),
-        ({"output": "link/film.mp4"}, "output"),
-        ({"chunk_output": "link/{chunk}.mp4"}, "chunk_output"),
-        ({"chunk_output": "{chunk}/../../../{chunk}.mp4"}, "chunk_output"),
-        ({"audio": "/etc/score.wav"}, "audio"),
-        ({"base_dir": "/etc"}, "base_dir"),
-    ],
-)
-def test_paths_outside_the_roots_of_this_host_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, changes: dict[str, str], field: str
-) -> None:
-    root, outside = tmp_path / "root", tmp_path / "outside"
-    root.mkdir()
-    outside.mkdir()
-    (root / "link").symlink_to(outside)
-    monkeypatch.setenv("LONGTAKE_ROOTS", f"{root}:/nowhere")
-
-    assert main(["submit", written(root, **changes)]) == 2
-    refused = capsys.readouterr()
-    assert refused.err.startswith(f"longtake: {field}: ")
-    assert "lies outside the folders that jobs may use" in refused.err
-    assert refused.out == ""
+REMOTE_JOB = {
+    "name": "test",
+    "frames": {"count": 100, "per_chunk": 50},
+    "fps": 30,
+    "command": ["ffmpeg", "-frames:v", "{count}", "{output}"],
+    "chunk_output": "chunks/{chunk:06}.mp4",
+    "output": "film.mp4",
+    "backend": {"type": "lambda", "function": "longtake-render", "region": "eu-central-1"},
+    "store": "s3://films/2025/",
+}
 
 
-def test_paths_inside_the_roots_pass_through_links_too(
+@pytest.fixture(autouse=True)
+def no_server_or_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+    for name in ("LONGTAKE_ROOTS", "LONGTAKE_PRICES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def written_remote(tmp_path: Path, **changes: Any) -> str:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps({key: value for key, value in (REMOTE_JOB | changes).items() if value is not None}))
+    return str(path)
+
+
+def test_plan_shows_where_a_job_renders_and_what_it_costs_at_most(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["plan", written_remote(tmp_path)]) == 0
+
+    text = " ".join(capsys.readouterr().out.split())
+    assert "store s3://films/2025/" in text
+    assert "film s3://films/2025/film.mp4" in text
+    assert "command ffmpeg -frames:v 50 chunks/000000.mp4" in text
+    assert "rendered on Lambda, function longtake-render in eu-central-1 (2,048 MB)" in text
+    assert "time limit 14:30 a chunk" in text
+    assert "cost at most 0.058 USD: 2 chunks to their time limit; each of up to 4 tries of a chunk is billed" in text
+    assert "prices list prices (AWS Lambda x86 us-east-1, Cloud Run tier 1, request-based); LONGTAKE_PRICES" in text
+
+
+def test_plan_as_json_has_the_same_facts_of_remote_work(tmp_path: Path, capsys: Captured) -> None:
+    changes = {"backend": {"type": "cloud_run", "vcpus": 4, "memory_mb": 8192}, "store": None}
+    assert main(["plan", written_remote(tmp_path, **changes), "--json", "--chunk-seconds", "90"]) == 0
+
+    plan = json.loads(capsys.readouterr().out)
+    remote = plan["remote"]
+    assert plan["store"] == plan["base_dir"] == str(tmp_path)
+    assert remote["backend"] == "cloud_run"
+    assert remote["where"] == "Cloud Run, the first service that its workers may call"
+    assert (remote["memory_mb"], remote["vcpus"], remote["protocol"]) == (8192, 4, "longtake")
+    assert remote["chunk_limit_seconds"] == 3570
+    a_second = 4 * 0.000024 + 8 * 0.0000025
+    assert remote["estimated_usd"] == pytest.approx(2 * 90 * a_second + 0.0000008, abs=1e-6)
+    assert remote["most_usd"] == pytest.approx(2 * 3570 * a_second + 0.0000008, abs=1e-6)
+    assert remote["prices"]["cloud_run_vcpu_second"] == 0.000024
+    assert "fitting_frames" not in remote
+
+
+def test_plan_estimates_by_measured_times_and_prices_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    monkeypatch.setenv("LONGTAKE_ROOTS", str(tmp_path / "link"))
+    monkeypatch.setenv("LONGTAKE_PRICES", "lambda_gb_second=1 lambda_request=0.5")
+    assert main(["plan", written_remote(tmp_path, retry={"attempts": 1}), "--chunk-seconds", "60.5"]) == 0
 
-    assert main(["plan", written(tmp_path / "real"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["total_chunks"] == 3
+    text = " ".join(capsys.readouterr().out.split())
+    assert "cost about 243.00 USD: 2 chunks of 60.5 s each cost at most" in text
+    assert "prices list prices" in text
+    assert "but lambda_gb_second, lambda_request of LONGTAKE_PRICES" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({}, "1200 s are more than a chunk may take; set frames.per_chunk to at most 32"),
+        (
+            {"frames": None, "chunks": [{"start": n * 20, "count": 20} for n in range(3)]},
+            "1200 s are more than a chunk may take; set the count of each chunk to at most 13",
+        ),
+        ({"frames": {"count": 4, "per_chunk": 1}}, "cannot be cut; render it on hosts of your own"),
+    ],
+)
+def test_plan_proposes_smaller_chunks_for_those_that_take_too_long(
+    tmp_path: Path, capsys: Captured, changes: dict[str, Any], advice: str
+) -> None:
+    assert main(["plan", written_remote(tmp_path, **changes), "--chunk-seconds", "1200"]) == 0
+
+    assert advice in " ".join(capsys.readouterr().out.split())
+
+
+def test_plan_counts_what_a_bucket_would_get(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / "a.blend").write_bytes(b"x" * 2048)
+    assert main(["plan", written_remote(tmp_path, inputs=["scene"])]) == 0
+    assert "inputs 1 file (2.0 KiB), of which the store gets what it lacks" in " ".join(capsys.readouterr().out.split())
+
+    assert main(["plan", written_remote(tmp_path, inputs=["scene", "missing"])]) == 2
+    assert capsys.readouterr().err.startswith("longtake: inputs[1]: there is no ")
+
+
+@pytest.mark.parametrize(
+    ("prices", "changes", "sentence"),
+    [
+        ("lambda=1", {}, "longtake: LONGTAKE_PRICES: 'lambda' is not a price; "),
+        ("", {"backend": None, "store": None}, "longtake: --chunk-seconds: is for what services bill"),
+        ("", {"timeouts": {"chunk_seconds": 1200}}, "longtake: timeouts.chunk_seconds: 1200 s is longer than a Lambda"),
+    ],
+)
+def test_plan_refuses_in_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    prices: str,
+    changes: dict[str, Any],
+    sentence: str,
+) -> None:
+    monkeypatch.setenv("LONGTAKE_PRICES", prices)
+
+    assert main(["plan", written_remote(tmp_path, **changes), "--chunk-seconds", "9"]) == 2
+
+    refused = capsys.readouterr()
+    assert refused.err.startswith(sentence)
+    assert refused.err.count("\n") == 1
+    assert refused.out == ""

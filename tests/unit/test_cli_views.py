@@ -1,25 +1,17 @@
-"""What people see of a job: lines, JSON lines, the picture, and numbers they can read."""
+"""What people see of a job while it runs: lines, JSON lines and the picture."""
 
 import io
 import json
-import os
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from longtake.cli.control import describe_effect
-from longtake.cli.formatting import describe_end, describe_film, format_bytes, format_duration
-from longtake.cli.logs import LogReader, readable
-from longtake.cli.submit import follow
-from longtake.cli.terminal import shortened
 from longtake.cli.views import JsonView, LineView, SpeedEstimate, View, running_table
-from longtake.errors import NotReachableError
-from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, PauseMode, RenderJobResult, RunningChunk
-from longtake.text import plain
+from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RunningChunk
 
 Captured = pytest.CaptureFixture[str]
+
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -182,158 +174,3 @@ def test_an_activity_paused_in_temporal_is_told_beside_the_try_before_it(capsys:
     told = capsys.readouterr().err.splitlines()
 
     assert told.count("chunk 4: out of memory") == told.count("chunk 4: paused in Temporal; unpause it") == 1
-
-
-@pytest.mark.parametrize(
-    ("fields", "mode", "words"),
-    [
-        ({"phase": JobPhase.PAUSING, "running_chunks": 2}, PauseMode.DRAIN, "job-1 is pausing: 2 chunks finish first"),
-        ({"phase": JobPhase.PAUSING, "running_chunks": 1}, PauseMode.DRAIN, "job-1 is pausing: 1 chunk finishes first"),
-        ({"phase": JobPhase.PAUSING, "running_chunks": 2}, PauseMode.FREEZE, "job-1 is pausing: 2 chunks to freeze"),
-        ({"phase": JobPhase.PAUSING, "running_chunks": 1}, PauseMode.NOW, "job-1 is pausing: 1 chunk to stop"),
-        ({"phase": JobPhase.PAUSING}, PauseMode.NOW, "job-1 is pausing"),
-        ({"state": JobState.PAUSED, "frozen_chunks": 3}, PauseMode.FREEZE, "job-1 is paused at 20 %, 3 chunks frozen"),
-        ({"state": JobState.PAUSED}, PauseMode.DRAIN, "job-1 is paused at 20 %"),
-        ({"phase": JobPhase.CLEANING_UP, "running_chunks": 1}, PauseMode.DRAIN, "is being cancelled: 1 chunk to stop"),
-    ],
-)
-def test_what_a_request_has_brought_about_is_one_line(fields: dict[str, object], mode: PauseMode, words: str) -> None:
-    assert describe_effect(look(20, **fields), mode).endswith(words)
-
-
-def test_a_job_that_holds_is_told_by_pause_and_resume_too() -> None:
-    assert "mend the cause" in describe_effect(HOLDING, PauseMode.DRAIN)
-
-
-class Scripted:
-    """A job that answers as it is told, one look after the other."""
-
-    id = "job-1"
-
-    def __init__(self, *looks: JobStatus | NotReachableError) -> None:
-        self._looks = list(looks)
-
-    async def status(self) -> JobStatus:
-        look = self._looks.pop(0)
-        if isinstance(look, NotReachableError):
-            raise look
-        return look
-
-
-async def test_watching_goes_on_while_the_server_is_away_and_says_so_once(capsys: Captured) -> None:
-    away, done = NotReachableError("gone"), look(100, state=JobState.COMPLETED, phase=JobPhase.ENDED)
-    end = await follow(Scripted(look(), away, away, away, done), LineView(), interval_seconds=0)
-
-    assert end.state is JobState.COMPLETED
-    assert [line.split(" (")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "job-1 running, rendering: 0 %, 0 of 100 frames, 0 of 10 chunks",
-        "no answer",
-        "job-1 completed: 100 %, 100 of 100 frames, 10 of 10 chunks",
-    ]
-
-
-async def test_watching_does_not_begin_where_no_server_answers() -> None:
-    with pytest.raises(NotReachableError):
-        await follow(Scripted(NotReachableError("gone"), look()), LineView(), interval_seconds=0)
-
-
-async def test_a_look_older_than_the_last_one_does_not_turn_the_clock_back(capsys: Captured) -> None:
-    old, new = look(10), look(50, updated_at=BEGAN + timedelta(seconds=9))
-    end = look(100, state=JobState.COMPLETED, phase=JobPhase.ENDED)
-    await follow(Scripted(new, old, end), JsonView(), interval_seconds=0)
-
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["completed_frames"] for line in lines] == [50, 100]
-
-
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ("a\x1b[1;31mred\x1b[0m", "ared"),
-        ("\x1b]0;title\x07text", "text"),
-        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
-        ("\x9b31mred", "red"),
-        ("\x1b(Bplain\x1bc", "plain"),
-        ("bell\x07back\x08nul\x00del\x7f", "bellbacknuldel"),
-        ("\u202eevil\u2066", "evil"),
-        ("tab\tstays ü", "tab\tstays ü"),
-        ("\x1b[31", "31"),
-    ],
-)
-def test_control_characters_are_taken_out(text: str, left: str) -> None:
-    assert plain(text) == left
-
-
-def test_lines_drawn_over_and_over_are_left_as_drawn_last() -> None:
-    assert readable("frame=1\rframe=2\r\x1b[Kframe=3\r\n") == "frame=3"
-
-
-def test_logs_come_in_the_order_of_chunks_and_tries_with_the_film_last(tmp_path: Path, capsys: Captured) -> None:
-    names = ("film.a-0-1", "000010.a-chunk-10.5-1", "000002.b-chunk-2.9-2", "000002.a-chunk-2.3-1", "1000000.a-1-1")
-    for age, name in enumerate(names):
-        path = tmp_path / f"{name}.log"
-        path.write_text(f"{name}\n")
-        os.utime(path, (1000 - age, 1000 - age))
-    (tmp_path / "unfinished.tmp").write_text("x")
-
-    LogReader(tmp_path).print_new(to_the_end=True)
-
-    written = capsys.readouterr()
-    assert written.out.split() == [names[3], names[2], names[1], names[4], names[0]]
-    assert written.err.splitlines()[1] == f"==> chunk 2, try 2 ({names[2]}.log)"
-
-
-def test_a_growing_log_is_printed_line_by_line_and_never_twice(tmp_path: Path, capsys: Captured) -> None:
-    log, reader = tmp_path / "000003.a-chunk-3.1-1.log", LogReader(tmp_path, 3)
-    log.write_text("one\ntw")
-    reader.print_new()
-    reader.print_new()
-    log.write_text("one\ntwo\nthree")
-    reader.print_new()
-    assert capsys.readouterr().out == "one\ntwo\n"
-
-    reader.print_new(to_the_end=True)
-    assert capsys.readouterr().out == "three\n"
-
-
-def test_long_errors_keep_their_beginning_and_their_end() -> None:
-    short = shortened(f"ffmpeg exited {'x' * 1000} No space left on device")
-    assert len(short) < 250
-    assert short.startswith("ffmpeg exited")
-    assert short.endswith("No space left on device")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0:00"), (7.4, "0:07"), (750, "12:30"), (11_100, "3:05:00"), (187_200, "2 d 4 h")]
-)
-def test_spans_of_time_are_readable(seconds: float, words: str) -> None:
-    assert format_duration(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("count", "words"),
-    [
-        (0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (2**20, "1.0 MiB"), (812 * 2**20, "812 MiB"),
-        (1023 * 2**20, "1.0 GiB"), (int(9.96 * 2**30), "10 GiB"), (5 * 2**50, "5120 TiB"),
-    ],
-)  # fmt: skip
-def test_amounts_of_memory_are_readable(count: int, words: str) -> None:
-    assert format_bytes(count) == words
-
-
-def test_a_film_with_gaps_says_which() -> None:
-    result = RenderJobResult(output="/films/film.mp4", frames=90, missing_chunks=((3, 4), (7, 9)))
-    assert describe_film(result) == "/films/film.mp4 (90 frames), without chunks 3, 7-8"
-    assert describe_film(RenderJobResult(frames=90, missing_chunks=((3, 4),))).endswith(
-        "in chunks, no film, without chunks 3"
-    )
-
-
-def test_the_end_of_a_job_is_one_line_with_what_to_do_next() -> None:
-    result = RenderJobResult(output="/films/film.mp4", sha256="ab" * 32, frames=100, duration_seconds=4)
-    after = BEGAN + timedelta(seconds=65)
-    assert describe_end(look(100, state=JobState.COMPLETED, updated_at=after, result=result)) == (
-        "job-1 completed in 1:05: /films/film.mp4 (100 frames, 4 s, sha256 abababababab)"
-    )
-    assert "longtake retry job-1" in describe_end(look(state=JobState.FAILED, error="chunk 3 failed"))
-    assert "longtake retry job-1" in describe_end(look(state=JobState.CANCELLED))

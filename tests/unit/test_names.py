@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.errors import BadJobError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, check_job_id, new_job_id, render_queue
 
@@ -42,3 +43,29 @@ def test_local_renders_have_a_queue_of_their_own() -> None:
 
 def test_search_attributes_are_ours_by_name() -> None:
     assert [key.name for key in SEARCH_ATTRIBUTES] == ["LongtakeState", "LongtakeName", "LongtakeProgress"]
+
+
+NOT_FOR_PEOPLE = ("Traceback", "pydantic", "Value error", "ValueError", "Error:", "<class", "object at 0x", "errors.")
+
+
+def assert_is_a_sentence(text: str) -> None:
+    assert text == text.strip()
+    assert all(character.isprintable() for character in text), "one line, and nothing that moves a cursor"
+    assert len(text) < 400
+    assert ": " in text, "names the field or the file"
+    assert not [words for words in NOT_FOR_PEOPLE if words in text]
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    [
+        *("", ".", "..", ".hidden", "-x", "_x", "a/b", "../a", "a b", "a\nb", "a\n", "\na", "a\0b", "film:1", "é"),
+        *("\uff11", "x" * 101, "x" * 10_000),
+    ],
+)
+def test_a_bad_job_id_is_refused_in_one_sentence(job_id: str) -> None:
+    with pytest.raises(BadJobError) as caught:
+        check_job_id(job_id)
+
+    assert_is_a_sentence(str(caught.value))
+    assert "is not a job id; use 1 to 100 letters, digits" in str(caught.value)

@@ -1,20 +1,28 @@
 """The scheduler hands out every chunk, never twice at once and never again when it is done, whatever happens."""
 
+import random
 from collections import deque
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from longtake.models.messages import ChunkBill, SpanReport
+from longtake.models.status import PauseMode, RemoteStop, RemoteStops
+from longtake.names import Control
 from longtake.ranges import Range
-from workflows.scheduling import MOST_SPANS, SPAN_SECONDS, Scheduler, Span
+from workflows.scheduling import MOST_SPANS, MOST_STOPS, SPAN_SECONDS, PauseState, Scheduler, Span, Totals
 
 # Promise P8. Measured: 3.3 to 6 events a span, and what a job needs anyway.
 EVENTS_A_SPAN, OTHER_EVENTS, MOST_EVENTS = 6, 200, 4000
 
+
 sizes = st.one_of(st.integers(1, 12), st.integers(13, MOST_SPANS), st.integers(MOST_SPANS + 1, 3000))
+
+
 fractions = st.floats(0, 1)
 
 
@@ -255,6 +263,8 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
+
+
 TestLife.settings = settings(
     stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow],
@@ -406,3 +416,154 @@ def test_a_job_without_chunks_to_render_is_finished() -> None:
     assert scheduler.is_finished
     assert scheduler.assign_spans() == []
     assert not scheduler.has_failed_for_good
+
+
+DRAIN, FREEZE, NOW = PauseMode.DRAIN, PauseMode.FREEZE, PauseMode.NOW
+
+
+@pytest.mark.parametrize(
+    ("modes", "in_force", "control"),
+    [
+        ([], None, Control.RUN),
+        ([DRAIN], DRAIN, Control.DRAIN),
+        ([FREEZE], FREEZE, Control.FREEZE),
+        ([NOW], NOW, Control.DRAIN),
+        ([DRAIN, NOW], NOW, Control.DRAIN),
+        ([DRAIN, FREEZE], FREEZE, Control.FREEZE),
+        ([FREEZE, NOW], NOW, Control.DRAIN),
+        ([FREEZE, DRAIN], FREEZE, Control.FREEZE),
+        ([NOW, FREEZE, DRAIN], NOW, Control.DRAIN),
+    ],
+)
+def test_a_pause_is_only_hardened(modes: list[PauseMode], in_force: PauseMode | None, control: Control) -> None:
+    pause = PauseState()
+    for mode in modes:
+        pause.pause(mode)
+        pause.pause(mode)
+
+    assert pause.mode is in_force
+    assert pause.is_paused is (in_force is not None)
+    assert pause.control is control
+    assert bool(pause.freeze_number) is (in_force is FREEZE)
+
+
+def test_each_freeze_has_a_number_of_its_own() -> None:
+    pause = PauseState()
+    numbers = []
+    for _ in range(3):
+        pause.pause(FREEZE)
+        numbers.append(pause.freeze_number)
+        pause.resume()
+        assert pause.freeze_number == 0
+    assert numbers == [1, 2, 3]
+
+
+@given(st.lists(st.sampled_from([DRAIN, FREEZE, NOW, None])))
+def test_a_resume_takes_back_every_pause(requests: list[PauseMode | None]) -> None:
+    pause = PauseState()
+    for mode in requests:
+        pause.resume() if mode is None else pause.pause(mode)
+    pause.resume()
+
+    assert not pause.is_paused
+    assert pause.control is Control.RUN
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_thousand_pauses_and_resumes_leave_state_and_work_agreed(seed: int) -> None:
+    """The loop of the workflow without Temporal: signals first, then either rest or start."""
+    chance = random.Random(seed)
+    pause, scheduler = PauseState(), Scheduler(400, limit=4)
+    rendered: set[int] = set()
+    for _ in range(1000):
+        pause.pause(chance.choice([DRAIN, FREEZE, NOW]))
+        if chance.random() < 0.5:
+            # The workflow may run between the two, or see both at once.
+            before = scheduler.running
+            if pause.mode is NOW:
+                for span in before:
+                    scheduler.finish_span(span)
+            assert set(scheduler.running) <= set(before), "a paused job starts nothing"
+        pause.resume()
+        assert not pause.is_paused
+        scheduler.assign_spans()
+        assert len(scheduler.running) == 4 or not scheduler.pending, "a job that goes on works"
+        for span in scheduler.running[: chance.random() < 0.3]:
+            chunks = set(range(span.start, span.stop))
+            assert not chunks & rendered, "nothing twice"
+            rendered |= chunks
+            scheduler.finish_span(span, done=[(span.start, span.stop)])
+    assert scheduler.done_count == len(rendered) > 0
+
+
+ENDS = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
+
+
+def test_reports_add_up() -> None:
+    totals = Totals()
+    totals.add_report(
+        SpanReport(done=((0, 2),), render_seconds=2, cpu_seconds=1, peak_memory_bytes=7, billed_seconds=20.5)
+    )
+    totals.add_report(SpanReport(done=((2, 3),), render_seconds=1, cpu_seconds=2, peak_memory_bytes=5, cost_usd=0.25))
+
+    metrics = totals.metrics
+    assert (metrics.render_seconds, metrics.cpu_seconds, metrics.peak_memory_bytes) == (3, 3, 7)
+    assert (metrics.billed_seconds, metrics.cost_usd) == (20.5, 0.25)
+    assert totals.stops == RemoteStops()
+
+
+def test_a_failed_chunk_is_paid_for_and_its_bill_goes_into_that_of_the_try_that_publishes_it() -> None:
+    totals = Totals()
+    totals.add_report(SpanReport(failed=((3, 4),), open_bills=(ChunkBill(chunk=3, seconds=10, usd=0.5),)))
+    assert (totals.metrics.billed_seconds, totals.metrics.cost_usd) == (10, 0.5)
+
+    totals.add_report(SpanReport(failed=((3, 4),), open_bills=(ChunkBill(chunk=3, seconds=25, usd=1.25),)))
+    assert (totals.metrics.billed_seconds, totals.metrics.cost_usd) == (25, 1.25)
+
+    totals.add_report(SpanReport(done=((3, 4),), billed_seconds=30, cost_usd=1.5))
+    assert (totals.metrics.billed_seconds, totals.metrics.cost_usd) == (30, 1.5)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(min_value=0, max_value=5), st.sampled_from(["fails", "is stopped", "is lost"])),
+        max_size=30,
+    )
+)
+def test_whatever_happens_on_the_way_a_finished_job_has_paid_for_each_try_once(tries: list[tuple[int, str]]) -> None:
+    totals, made = Totals(), dict.fromkeys(range(6), 0)
+    for chunk, end in tries:
+        made[chunk] += 1
+        bill = ChunkBill(chunk=chunk, seconds=10.0 * made[chunk], usd=made[chunk])
+        # A worker that is lost takes its report along; the store still knows of the try.
+        totals.add_report(SpanReport() if end == "is lost" else SpanReport(open_bills=(bill,)))
+    for chunk, before in made.items():
+        totals.add_report(
+            SpanReport(done=((chunk, chunk + 1),), billed_seconds=10.0 * (before + 1), cost_usd=before + 1)
+        )
+
+    assert totals.metrics.billed_seconds == 10 * (len(tries) + 6)
+    assert totals.metrics.cost_usd == len(tries) + 6
+
+
+def test_stops_are_counted_until_the_job_goes_on() -> None:
+    totals = Totals()
+    heard = RemoteStop(chunk=0, where="lambda render", confirmed=True, seconds=0.8)
+    silent = RemoteStop(chunk=1, where="lambda render", seconds=10, ends_at=ENDS)
+    totals.add_report(SpanReport(stops=(heard, silent)))
+    totals.add_report(SpanReport(stops=(heard.model_copy(update={"seconds": 1.25}),)))
+
+    assert totals.stops == RemoteStops(
+        where="lambda render", confirmed=2, slowest_seconds=1.25, unconfirmed_count=1, unconfirmed=(silent,)
+    )
+    totals.reset_stops()
+    assert totals.stops == RemoteStops()
+
+
+def test_a_farm_that_is_silent_still_fits_a_status() -> None:
+    totals = Totals()
+    for chunk in range(300):
+        totals.add_report(SpanReport(stops=(RemoteStop(chunk=chunk, seconds=10, ends_at=ENDS),)))
+
+    assert totals.stops.unconfirmed_count == 300
+    assert [stop.chunk for stop in totals.stops.unconfirmed] == list(range(MOST_STOPS))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from farm import eventually
 from processtable import children, living
 from render_trees import HIDDEN, HiddenWorker, noted
 from survivors import kill_quietly, state_of, survivors, until, wait_for
 
-from activities.processes.orphans import kill_orphans
 from activities.processes.render_process import KeeperLostError, RenderProcess
 from activities.processes.supervisor import Supervisor
 
@@ -93,37 +93,6 @@ async def test_a_killed_worker_and_supervisor_leave_nothing(tmp_path: Path) -> N
         took = wait_for(gone([*pids, *ours]), "renders without worker and supervisor", PROMISE_SECONDS)
 
     print(f"SIGKILL of worker and supervisor to the end of its renders: {took * 1000:.0f} ms")
-
-
-@pytest.mark.parametrize("control_groups", [False, True], ids=["by tag", "by cgroup"])
-async def test_the_sweep_ends_what_is_left_when_all_of_ours_is_killed(tmp_path: Path, control_groups: bool) -> None:
-    if control_groups and Supervisor().group_prefix is None:
-        pytest.skip("this host lets nobody make cgroups")
-    async with HiddenWorker(tmp_path, control_groups=control_groups) as worker, HiddenWorker(tmp_path) as other:
-        pids = worker.renders
-        ours = [worker.pid, worker.supervisor, *keepers(worker.supervisor)]
-        # Stopped first, so that none of them can do anything about the others.
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in ours:
-                os.kill(pid, number)
-        wait_for(gone(ours), "all of ours")
-        left = survivors(worker.tag, *pids)
-        # The renderers themselves die with their keepers; what they started does not.
-        assert left
-
-        swept = kill_orphans()
-
-        try:
-            # One whose environment is empty is seen by its cgroup only.
-            unseen = {pid for pid in left if not control_groups and pid not in survivors(worker.tag)} - set(swept)
-            # A renderer may still be dying when it is looked for.
-            missed = {pid for pid in set(left) - set(swept) if state_of(pid) not in "ZX"}
-            assert missed <= unseen
-            assert survivors(worker.tag) == []
-            assert control_groups <= (not survivors(worker.tag, *pids))
-            assert len(survivors(other.tag, *other.renders)) == 6
-        finally:
-            kill_quietly(*pids)
 
 
 async def test_renders_go_on_without_their_supervisor_and_the_next_gets_another(
@@ -214,3 +183,26 @@ async def test_the_end_of_a_supervisor_leaves_nothing(tmp_path: Path) -> None:
 
     assert survivors(tag(), *ours, *(pid for _, pids in trees for pid in pids)) == []
     assert all(process.is_gone for process, _ in trees)
+
+
+# Ends with the fourth SIGTERM, as ffmpeg does.
+LATE = """#!/bin/sh
+asked=0
+trap 'asked=$((asked + 1)); [ $asked -lt 4 ] || exit 44' TERM
+echo ready
+while :; do sleep 0.01; done
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("ffmpeg", 44), ("ffmpeg-linux-x86_64-v7.0.2", 44), ("other", -9)])
+async def test_ffmpeg_is_asked_until_it_hears_and_others_once(tmp_path: Path, name: str, code: int) -> None:
+    program, log = tmp_path / name, tmp_path / "log"
+    program.write_text(LATE)
+    program.chmod(0o755)
+    async with Supervisor() as supervisor:
+        render = await supervisor.spawn([str(program)], cwd=tmp_path, env=dict(os.environ), log=log, tag={"T": name})
+        await eventually(lambda: log.exists() and b"ready" in log.read_bytes(), "the program listens")
+        # The one that is asked once has to be killed; the others have all the time they want.
+        await render.stop(0.5 if code == -9 else 60)
+
+        assert await render.wait() == code

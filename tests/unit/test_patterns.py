@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from activities.progress.patterns import UserPatterns
+from activities.progress.patterns import LogPatternSearch, UserPatterns
 from activities.progress.reader import ProgressReader, Reading
 from longtake.models.policies import ProgressFormat, ProgressSpec
 
@@ -111,3 +111,19 @@ def test_without_patterns_there_is_no_process(tmp_path: Path) -> None:
 
     assert reader.read().frames_done == 12
     assert set(psutil.Process().children()) <= before
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [("^second$", True), ("first\nsecond", True), ("^ec", False), ("third", False), ("(?i)FIRST", True)],
+)
+def test_patterns_are_looked_for_in_lines_and_across_them(pattern: str, found: bool) -> None:
+    assert LogPatternSearch("first\nsecond\n").has_match(pattern) is found
+
+
+def test_a_pattern_that_runs_away_is_not_found_and_bounded() -> None:
+    began = time.monotonic()
+
+    assert not LogPatternSearch("a" * 60 + "b\n").has_match("(a+)+$")
+    # Half a second of CPU time, on a machine that may be busy.
+    assert time.monotonic() - began < 30

@@ -1,17 +1,29 @@
 """The lines of a log that say why a renderer failed."""
 
 import subprocess
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
-from activities.progress.log_errors import find_error_lines, read_log_tail
+from activities.progress.log_errors import (
+    LONGEST_LINE_BYTES,
+    LineSplitter,
+    decode_line,
+    find_error_lines,
+    read_log_tail,
+)
 
 FFMPEG_PROGRESS = (
     "frame=0\nfps=0.00\nstream_0_0_q=0.0\nbitrate=  -0.0kbits/s\ntotal_size=0\nout_time_us=N/A\nout_time=N/A\n"
     "dup_frames=0\ndrop_frames=0\nspeed=N/A\nprogress=end\n"
 )
+
+
 SAMPLES = {
     "ffmpeg, an odd height": (
         f"[libx264 @ 0x1] height not divisible by 2 (48x27)\n{FFMPEG_PROGRESS}",
@@ -134,3 +146,64 @@ def test_redacted_values_are_told_nowhere_however_long_ago_they_were_declared(tm
 
 def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
     assert find_error_lines(tmp_path / "none" / "log") == read_log_tail(tmp_path / "log") == ""
+
+
+PRINTED = Path(__file__).parent / "printed"
+
+
+CAPTURED = [
+    *(PRINTED / "blender-3.4-cycles.txt").read_bytes().splitlines(keepends=True),
+    *(PRINTED / "blender-3.4-workbench-video.txt").read_bytes().splitlines(keepends=True),
+    *(b"frame=7\n", b"speed=1.2x\n", b"progress=continue\n", b"frame=   12 fps=0.0 q=28.0 speed=N/A\r"),
+    *(b"openjd_progress: 12.5\n", b"openjd_status: working\n", b"openjd_fail: no\n", b"openjd_progress: x\n"),
+    *(b"openjd_redacted_env: KEY=hunter22\n", b"openjd_status: hunter22\n", b"openjd_redacted_env: [[[[\n"),
+    *(b"Rendered 3/9\r", b"Progress: Rendered 4 / 9 frames\n", b"Fra:", b"Saved: '", b"\x1b[2K", b"\x1b]0;", b"\x00"),
+    *(
+        b"Error: no\n",
+        b"Traceback (most recent call last):\n",
+        b"  File\n",
+        b"ValueError: x\n",
+        b"\xff",
+        b"\xc3",
+        b"\r\n",
+    ),
+]
+
+
+OUTPUT = st.lists(st.one_of(st.sampled_from(CAPTURED), st.binary(max_size=40)), max_size=60).map(b"".join)
+
+
+CUTS = st.lists(st.integers(0, 4000), max_size=12)
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[begin:end] for begin, end in pairwise(edges)]
+
+
+@given(OUTPUT, CUTS, st.integers(0, 3))
+def test_lines_are_the_same_however_output_is_cut(data: bytes, cuts: list[int], longer: int) -> None:
+    # Some of it in one line that is longer than any is kept.
+    data = data.replace(b"ViewLayer", b"x" * (LONGEST_LINE_BYTES * longer // 2))
+    splitter, at_once = LineSplitter(), LineSplitter()
+    lines = [line for piece in pieces(data, cuts) for line in splitter.feed(piece)] + [*splitter.finish()]
+
+    assert lines == [*at_once.feed(data), *at_once.finish()]
+    assert all(0 < len(line) <= LONGEST_LINE_BYTES for line in lines)
+    assert all(_is_plain(decode_line(line)) for line in lines)
+
+
+@given(OUTPUT)
+def test_the_end_of_any_log_can_be_told(data: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        log.write_bytes(data)
+        told = find_error_lines(log)
+
+        assert len(told) <= 600
+        assert _is_plain(told)
+        assert all(_is_plain(line) for line in read_log_tail(log).split("\n"))
+
+
+def _is_plain(text: str) -> bool:
+    return all(letter == "\t" or (letter >= " " and not "\x7f" <= letter <= "\x9f") for letter in text)

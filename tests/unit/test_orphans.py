@@ -1,16 +1,22 @@
 """The sweep at a worker's start ends renders of dead workers, and of nobody else."""
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from survivors import survivors
+import pytest_asyncio
+from processtable import children, living
+from render_trees import HiddenWorker
+from survivors import kill_quietly, state_of, survivors, wait_for
 
 from activities.processes.orphans import WORKER_VARIABLE, WorkerMark, kill_orphans
+from activities.processes.supervisor import Supervisor
 
 
 @contextmanager
@@ -79,3 +85,53 @@ def test_a_mark_reads_back() -> None:
     assert not own.is_dead
     assert a_dead_worker().is_dead
     assert [WorkerMark.parse(text) for text in ("", "a/b/c/d", "a/b", "a/b/3/4/5")] == [None] * 4
+
+
+def tag(name: str = "tree") -> dict[str, str]:
+    return {"LONGTAKE_ATTEMPT": f"deaths-{os.getpid()}-{name}"}
+
+
+@pytest_asyncio.fixture
+async def supervisor() -> AsyncIterator[Supervisor]:
+    # Without cgroups, so that each test shows what the walk alone reaches.
+    async with Supervisor(control_groups=False) as supervisor:
+        yield supervisor
+
+
+def keepers(supervisor: int) -> list[int]:
+    return [seen.pid for seen in children(supervisor).values() if seen.name == "longtake-keeper"]
+
+
+def gone(pids: list[int]) -> Callable[[], bool]:
+    return lambda: not living(*pids)
+
+
+@pytest.mark.parametrize("control_groups", [False, True], ids=["by tag", "by cgroup"])
+async def test_the_sweep_ends_what_is_left_when_all_of_ours_is_killed(tmp_path: Path, control_groups: bool) -> None:
+    if control_groups and Supervisor().group_prefix is None:
+        pytest.skip("this host lets nobody make cgroups")
+    async with HiddenWorker(tmp_path, control_groups=control_groups) as worker, HiddenWorker(tmp_path) as other:
+        pids = worker.renders
+        ours = [worker.pid, worker.supervisor, *keepers(worker.supervisor)]
+        # Stopped first, so that none of them can do anything about the others.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in ours:
+                os.kill(pid, number)
+        wait_for(gone(ours), "all of ours")
+        left = survivors(worker.tag, *pids)
+        # The renderers themselves die with their keepers; what they started does not.
+        assert left
+
+        swept = kill_orphans()
+
+        try:
+            # One whose environment is empty is seen by its cgroup only.
+            unseen = {pid for pid in left if not control_groups and pid not in survivors(worker.tag)} - set(swept)
+            # A renderer may still be dying when it is looked for.
+            missed = {pid for pid in set(left) - set(swept) if state_of(pid) not in "ZX"}
+            assert missed <= unseen
+            assert survivors(worker.tag) == []
+            assert control_groups <= (not survivors(worker.tag, *pids))
+            assert len(survivors(other.tag, *other.renders)) == 6
+        finally:
+            kill_quietly(*pids)

@@ -1,20 +1,21 @@
-"""Jobs that are rendered or published elsewhere: what cannot work is one sentence with the field and the fix."""
+"""Rules for jobs: what cannot work is one sentence with the field and the fix."""
 
 # ruff: noqa: E501  # a table is read by rows
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from bad_files import GOOD, HELIOS
 
 from longtake.errors import BadJobError
-from longtake.jobfile.loader import load_job, read_job
-from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend, frames_within
+from longtake.jobfile.loader import read_job
 
 S3 = "s3://films/2025"
+
+
 LIST: dict[str, Any] = {"frames": None, "chunks": [{"start": 0, "count": 10}]}
+
+
 HELIOS_BACKEND = {"type": "lambda", "protocol": "helios", "job_url": "https://files.example.com/job.json"}
 
 
@@ -104,6 +105,7 @@ BAD = [
     ("inputs as text", job(inputs="scene.blend"), "inputs: is 'scene.blend'; write a list"),
 ]  # fmt: skip
 
+
 GOOD_JOBS = [
     job(backend="lambda", store=S3),
     job(backend="cloud_run"),
@@ -143,34 +145,29 @@ def test_what_can_work_is_taken(document: dict[str, Any]) -> None:
     assert read_job(read.to_wire()) == read
 
 
+@pytest.mark.parametrize("film", ["chunks/0.mp4", "chunks/000004.mp4", "chunks/000003.mov", "000003.mp4"])
+def test_a_film_may_look_like_a_chunk_that_there_is_not(film: str) -> None:
+    assert read_job({**GOOD, "output": film}).output == film
+
+
 @pytest.mark.parametrize(
-    ("document", "limit"),
+    ("template", "film", "clash"),
     [
-        (job(backend="lambda"), 870),
-        (timeouts(60, backend="lambda"), 60),
-        (job(backend="cloud_run"), 3570),
-        (job(), 3600),
-        (timeouts(7200), 7200),
+        ("c/{start}.mp4", "c/25.mp4", True), ("c/{start}.mp4", "c/24.mp4", False),
+        ("c/{stop}.mp4", "c/100.mp4", True), ("c/{stop}.mp4", "c/0.mp4", False),
+        ("c/{last}.mp4", "c/99.mp4", True), ("c/{last}.mp4", "c/100.mp4", False),
+        ("{start}-{last}.mp4", "25-49.mp4", True), ("{start}-{last}.mp4", "25-50.mp4", False),
+        ("{count}_{chunk}.mp4", "25_1.mp4", True), ("{count}_{chunk}.mp4", "1_1.mp4", False),
+        ("{chunk:3}.mp4", "  2.mp4", True), ("{chunk:3}.mp4", "2.mp4", False),
+        ("f{frame:03}.mp4", "f099.mp4", True), ("f{frame:03}.mp4", "f100.mp4", False),
+        ("/farm/{chunk}.mp4", "0.mp4", True), ("/other/{chunk}.mp4", "0.mp4", False),
+        ("//farm/{chunk}.mp4", "0.mp4", True), ("/../farm/{chunk}.mp4", "0.mp4", True),
     ],
-)
-def test_a_chunk_may_take_as_long_as_its_backend_lives(document: dict[str, Any], limit: float) -> None:
-    assert read_job(document).chunk_limit_seconds == limit
-
-
-def test_a_backend_can_be_set_from_outside(tmp_path: Path) -> None:
-    path = tmp_path / "job.json"
-    path.write_text(json.dumps(GOOD))
-
-    assert load_job(path, {"backend": "lambda"}).backend_kind is BackendKind.LAMBDA
-    assert load_job(path, {"backend": "lambda"}).remote == LambdaBackend()
-    chosen = {"backend.type": "cloud_run", "backend.vcpus": 4, "store": S3}
-    assert load_job(path, chosen).remote == CloudRunBackend(vcpus=4)
-    with pytest.raises(BadJobError, match=r"^backend\.type: is missing; choose lambda or cloud_run$"):
-        load_job(path, {"backend.function": "render"})
-
-
-@pytest.mark.parametrize(
-    ("frames", "seconds", "fit"), [(50, 1200, 32), (50, 870, 45), (10, 100, 78), (1, 5000, 1), (50, 0, 50)]
-)
-def test_fewer_frames_are_proposed_from_measured_times(frames: int, seconds: float, fit: int) -> None:
-    assert frames_within(870, frames=frames, seconds=seconds) == fit
+)  # fmt: skip
+def test_a_film_never_is_one_of_its_chunks(template: str, film: str, clash: bool) -> None:
+    document = {**GOOD, "chunk_output": template, "output": film, "base_dir": "/farm"}
+    if clash:
+        with pytest.raises(BadJobError, match=r"^output: chunk [0-3] writes this file too"):
+            read_job(document)
+    else:
+        assert read_job(document).output == film

@@ -11,7 +11,7 @@ import pytest
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
 from longtake.attempt_log import AttemptLog
 from longtake.cli.app import main
-from longtake.cli.logs import LogLines, LogReader
+from longtake.cli.logs import LogLines, LogReader, readable
 
 Captured = pytest.CaptureFixture[str]
 
@@ -188,3 +188,35 @@ def test_20_mb_are_printed_in_little_memory(tmp_path: Path, line: bytes) -> None
     assert int(ran.stderr.splitlines()[-1]) < 10_000
     assert len(ran.stdout) > 2000
     assert max(map(len, ran.stdout.split("\n"))) <= 64 * 1024
+
+
+def test_lines_drawn_over_and_over_are_left_as_drawn_last() -> None:
+    assert readable("frame=1\rframe=2\r\x1b[Kframe=3\r\n") == "frame=3"
+
+
+def test_logs_come_in_the_order_of_chunks_and_tries_with_the_film_last(tmp_path: Path, capsys: Captured) -> None:
+    names = ("film.a-0-1", "000010.a-chunk-10.5-1", "000002.b-chunk-2.9-2", "000002.a-chunk-2.3-1", "1000000.a-1-1")
+    for age, name in enumerate(names):
+        path = tmp_path / f"{name}.log"
+        path.write_text(f"{name}\n")
+        os.utime(path, (1000 - age, 1000 - age))
+    (tmp_path / "unfinished.tmp").write_text("x")
+
+    LogReader(tmp_path).print_new(to_the_end=True)
+
+    written = capsys.readouterr()
+    assert written.out.split() == [names[3], names[2], names[1], names[4], names[0]]
+    assert written.err.splitlines()[1] == f"==> chunk 2, try 2 ({names[2]}.log)"
+
+
+def test_a_growing_log_is_printed_line_by_line_and_never_twice(tmp_path: Path, capsys: Captured) -> None:
+    log, reader = tmp_path / "000003.a-chunk-3.1-1.log", LogReader(tmp_path, 3)
+    log.write_text("one\ntw")
+    reader.print_new()
+    reader.print_new()
+    log.write_text("one\ntwo\nthree")
+    reader.print_new()
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+    reader.print_new(to_the_end=True)
+    assert capsys.readouterr().out == "three\n"

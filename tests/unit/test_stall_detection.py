@@ -1,4 +1,4 @@
-"""What a render's limits are counted by: the clock, movement, and looks at outputs, with times made up."""
+"""What stands still and what lingers: movement, and looks at outputs, with times made up."""
 
 import os
 from dataclasses import dataclass, field
@@ -6,36 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.backends.render_monitor import RenderClock
 from activities.backends.stall_detection import LingerDetector, OutputsSnapshot, StallDetector, inspect_outputs
 from activities.processes.render_process import Usage
-
-
-class Wall:
-    """A clock that goes as it is told."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-def test_a_clock_stands_still_while_it_is_held() -> None:
-    wall = Wall()
-    clock = RenderClock(wall)
-    wall.seconds += 5
-    clock.pause()
-    wall.seconds += 100
-    clock.pause()
-    assert clock.is_paused
-    assert clock.now() == 5
-    clock.resume()
-    clock.resume()
-    wall.seconds += 2
-
-    assert not clock.is_paused
-    assert clock.now() == 7
 
 
 @dataclass
@@ -119,6 +91,8 @@ def test_an_ended_process_that_takes_its_sums_with_it_is_no_work() -> None:
 
 
 STATE = ((100, 1),)
+
+
 BEFORE = ((50, 0),)
 
 
@@ -131,6 +105,8 @@ def broken(seconds: float = 0.0) -> OutputsSnapshot:
 
 
 GROWING = OutputsSnapshot(BEFORE, was_checked=False, is_whole=False, seconds=0.0)
+
+
 MISSING = OutputsSnapshot(None, was_checked=False, is_whole=False, seconds=0.0)
 
 

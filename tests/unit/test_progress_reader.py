@@ -2,9 +2,13 @@
 
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from activities.progress.reader import ProgressReader, Reading
 from longtake.models.policies import ProgressFormat, ProgressSpec
@@ -353,3 +357,62 @@ def test_files_are_counted_but_for_the_one_being_written(tmp_path: Path) -> None
         (frames / "beauty" / f"{number}.png").touch()
 
     assert log.reader.read().frames_done == 3
+
+
+CAPTURED = [
+    *(PRINTED / "blender-3.4-cycles.txt").read_bytes().splitlines(keepends=True),
+    *(PRINTED / "blender-3.4-workbench-video.txt").read_bytes().splitlines(keepends=True),
+    *(b"frame=7\n", b"speed=1.2x\n", b"progress=continue\n", b"frame=   12 fps=0.0 q=28.0 speed=N/A\r"),
+    *(b"openjd_progress: 12.5\n", b"openjd_status: working\n", b"openjd_fail: no\n", b"openjd_progress: x\n"),
+    *(b"openjd_redacted_env: KEY=hunter22\n", b"openjd_status: hunter22\n", b"openjd_redacted_env: [[[[\n"),
+    *(b"Rendered 3/9\r", b"Progress: Rendered 4 / 9 frames\n", b"Fra:", b"Saved: '", b"\x1b[2K", b"\x1b]0;", b"\x00"),
+    *(
+        b"Error: no\n",
+        b"Traceback (most recent call last):\n",
+        b"  File\n",
+        b"ValueError: x\n",
+        b"\xff",
+        b"\xc3",
+        b"\r\n",
+    ),
+]
+
+
+OUTPUT = st.lists(st.one_of(st.sampled_from(CAPTURED), st.binary(max_size=40)), max_size=60).map(b"".join)
+
+
+CUTS = st.lists(st.integers(0, 4000), max_size=12)
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[begin:end] for begin, end in pairwise(edges)]
+
+
+def followed(printed: list[bytes]) -> list[Reading]:
+    """The readings after each piece, and at the end."""
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        reader = ProgressReader(log, ProgressSpec(), start=1, stop=40, counted_dir=None)
+        readings = []
+        with log.open("wb", buffering=0) as file:
+            for piece in printed:
+                file.write(piece)
+                readings.append(reader.read())
+        return [*readings, reader.read(ended=True)]
+
+
+@given(OUTPUT, CUTS)
+def test_progress_is_the_same_however_output_is_cut(data: bytes, cuts: list[int]) -> None:
+    readings = followed(pieces(data, cuts))
+
+    assert readings[-1] == followed([data])[-1]
+    frames = [reading.frames_done for reading in readings]
+    assert frames == sorted(frames)
+    assert all(0 <= count <= 39 for count in frames)
+    assert all(len(reading.message) <= 200 and _is_plain(reading.message) for reading in readings)
+    assert all(_is_plain(reading.fatal or "") for reading in readings)
+
+
+def _is_plain(text: str) -> bool:
+    return all(letter == "\t" or (letter >= " " and not "\x7f" <= letter <= "\x9f") for letter in text)

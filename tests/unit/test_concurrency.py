@@ -1,3 +1,5 @@
+"""Work side by side: looks that cost no more than their share."""
+
 from longtake.concurrency import Throttle
 
 
