@@ -21,7 +21,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.describe import running_chunks, status_of
+from longtake.describe import read_running_chunks, read_status
 from longtake.errors import (
     BadJobError,
     JobCancelledError,
@@ -117,7 +117,7 @@ class JobHandle:
     async def status(self) -> JobStatus:
         """Return where the job stands, with the chunks that run now."""
         description = await self._describe()
-        status = await status_of(description)
+        status = await read_status(description)
         if status.state.ended:
             return await self._with_error(description, status)
         # Where no worker answers, what the job wrote down last is the best there is.
@@ -256,7 +256,7 @@ class JobHandle:
 
     async def _running(self, description: WorkflowExecutionDescription) -> tuple[RunningChunk, ...]:
         pending = description.raw_description.pending_activities
-        return await running_chunks(pending, self._client.data_converter, job_id=self.id)
+        return await read_running_chunks(pending, self._client.data_converter, job_id=self.id)
 
     async def _signal(self, name: str, *arguments: object) -> None:
         try:
@@ -275,7 +275,7 @@ class JobHandle:
             raise self._explained(error) from error
 
     async def _refuse_ended(self, request: str) -> None:
-        status = await status_of(await self._describe())
+        status = await read_status(await self._describe())
         if status.state.ended:
             hint = "" if status.state is JobState.COMPLETED else f"; `longtake retry {self.id}` starts it again"
             raise JobEndedError(f"{self.id} is {status.state} and cannot {request} any more{hint}")

@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from longtake.cli.formatting import format_bytes, plural
-from longtake.text import plain
+from longtake.text import strip_controls
 from longtake.transfer.progress import TransferProgress
 
 # Files and pipes have no width: nothing is wrapped or cut for them.
@@ -28,7 +28,7 @@ _PIPE_WIDTH = 100_000
 
 def one_line(text: str) -> str:
     """Return text of any shape as one clean line."""
-    return plain(" ".join(text.split()))
+    return strip_controls(" ".join(text.split()))
 
 
 def shortened(text: str, most: int = 240) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from longtake.concurrency import in_thread
+from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, JobNotEndedError, LongtakeError, NoSuchJobError
 from longtake.jobfile.loader import read_job
 from longtake.models.job import RenderJobSpec
@@ -76,7 +76,7 @@ class StoredJob:
             on_progress=on_progress,
             stop=stop,
         )
-        return await in_thread(fetch, stop)
+        return await run_in_thread(fetch, stop)
 
     async def check_deletable(self) -> str | None:
         """Return the URL of the store of a job that has ended; None where it never got to have one.
@@ -108,7 +108,7 @@ class StoredJob:
             return Deleted()
         job = await self._submitted() if await self._status() else None
         stop = threading.Event()
-        return await in_thread(
+        return await run_in_thread(
             partial(delete_job, url, self._job.id, job=job, on_progress=on_progress, stop=stop), stop
         )
 

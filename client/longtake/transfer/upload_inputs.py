@@ -26,7 +26,7 @@ from longtake.models.job_fields import ChunkList
 from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.factory import is_bucket, open_client_store
 from longtake.stores.store import Store, StoreError, map_parallel
-from longtake.text import plainly
+from longtake.text import escape_text
 from longtake.transfer.progress import OnProgress, ProgressCounter
 
 
@@ -96,8 +96,8 @@ def path_below(base: Path, name: str, field: str) -> str:
     path = os.path.relpath(whole, os.path.normpath(base))
     if not name or path == ".." or path.startswith("../"):
         raise BadJobError(
-            f"{field}: {plainly(name, 200)} lies outside base_dir ({base}), and only what is below it is handed in; "
-            "move it there, or set base_dir to a folder that holds both"
+            f"{field}: {escape_text(name, 200)} lies outside base_dir ({base}), and only what is below it is handed "
+            "in; move it there, or set base_dir to a folder that holds both"
         )
     return path
 
@@ -160,7 +160,7 @@ class _Walk:
             raise BadJobError(f"{self._field}: {error}") from error
 
     def _refused(self, problem: str, fix: str) -> BadJobError:
-        return BadJobError(f"{self._field}: {plainly(problem, 400)}; {fix}")
+        return BadJobError(f"{self._field}: {escape_text(problem, 400)}; {fix}")
 
 
 _PIECE_BYTES = 1 << 20
