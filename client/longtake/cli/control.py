@@ -95,7 +95,7 @@ def _left(id: str, *, wait: bool) -> str:
 
 def describe_effect(status: JobStatus, mode: PauseMode) -> str:
     """Return where a request has brought a job, in one line; the mode is that of the pause asked for."""
-    if status.state.ended:
+    if status.state.has_ended:
         return describe_end(status)
     running = plural(status.running_chunks, "chunk")
     if status.phase is JobPhase.PAUSING:
@@ -151,7 +151,7 @@ def retry(
 
     async def begin(farm: RenderClient) -> JobHandle:
         job = farm.job(id)
-        if (await job.status()).state.ended:
+        if (await job.status()).state.has_ended:
             return await farm.retry(id, chunks=chunks)
         count = await job.retry_failed(chunks)
         say(f"{id} takes up {plural(count, 'chunk')} again")

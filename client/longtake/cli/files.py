@@ -13,8 +13,8 @@ from longtake.cli.terminal import TransferView, answer, one_line, say
 from longtake.client import RenderClient
 from longtake.errors import BadJobError
 from longtake.handle import StoredJob
-from longtake.transfer.delete import Deleted
-from longtake.transfer.fetch import Fetched
+from longtake.transfer.delete import DeleteResult
+from longtake.transfer.fetch import FetchResult
 
 StoreOption = Annotated[
     str | None,
@@ -50,7 +50,7 @@ def fetch(
     """
     into = folder or Path(id)
 
-    async def work(farm: RenderClient) -> Fetched:
+    async def work(farm: RenderClient) -> FetchResult:
         with TransferView("fetching") as view:
             stored = StoredJob(farm.job(id), store)
             return await stored.fetch(into, film_only=film_only, logs=logs, force=force, on_progress=view.tell)
@@ -88,7 +88,7 @@ def delete(
     if not yes:
         _ask(id, where)
 
-    async def work(farm: RenderClient) -> Deleted:
+    async def work(farm: RenderClient) -> DeleteResult:
         with TransferView("deleting") as view:
             return await StoredJob(farm.job(id), store).delete(on_progress=view.tell)
 
@@ -103,7 +103,7 @@ def _ask(id: str, where: str) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _tell(id: str, where: str, end: Deleted) -> None:
+def _tell(id: str, where: str, end: DeleteResult) -> None:
     for sentence in end.left[:_MOST_NAMED]:
         say(f"left: {sentence}")
     if len(end.left) > _MOST_NAMED:

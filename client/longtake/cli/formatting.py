@@ -84,7 +84,7 @@ def format_bytes(count: int) -> str:
 def state_text(status: JobStatus) -> str:
     """Return state and phase: `running, rendering`, `paused, holding`; other phases of rest are not worth a word."""
     state, phase = f"{status.state}", f"{status.phase}".replace("_", " ")
-    if status.state.ended or (status.state is JobState.PAUSED and status.phase is not JobPhase.HOLDING):
+    if status.state.has_ended or (status.state is JobState.PAUSED and status.phase is not JobPhase.HOLDING):
         return state
     if status.phase is JobPhase.PAUSING and status.pause_mode not in (None, PauseMode.DRAIN):
         phase += f" ({status.pause_mode})"
@@ -104,7 +104,7 @@ def unusual_counts(status: JobStatus) -> Iterator[str]:
 
 def describe_advice(status: JobStatus) -> str | None:
     """Return what somebody must do for the job to go on; None when it needs nobody."""
-    if status.phase is not JobPhase.HOLDING or status.state.ended:
+    if status.phase is not JobPhase.HOLDING or status.state.has_ended:
         return None
     failed = RangeSet((failure.chunk, failure.chunk + 1) for failure in status.failures)
     return (

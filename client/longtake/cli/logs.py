@@ -263,7 +263,7 @@ class LogMirror(LogFolder):
     def _bring(self, file: StoredFile) -> None:
         # Gone again: only so many bytes of a log are kept.
         with suppress(FileNotFoundError):
-            coming = self._store.bring(file.location, self.path / f".{file.name}")
+            coming = self._store.download(file.location, self.path / f".{file.name}")
             # Tries are counted in the order of their times.
             os.utime(coming, ns=(file.modified_ns, file.modified_ns))
             coming.replace(self.path / file.name)
@@ -320,7 +320,7 @@ def logs(
         status = await job.status()
         with log_folder(status.base_dir, id, chunk) as folder:
             reader = LogReader(folder.path, chunk, attempt)
-            while follow and not status.state.ended:
+            while follow and not status.state.has_ended:
                 await run_in_thread(folder.sync)
                 reader.print_new()
                 await asyncio.sleep(_LOOK_SECONDS)

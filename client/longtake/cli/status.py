@@ -47,7 +47,7 @@ def status(context: typer.Context, id: JobId, json: Json = False) -> None:
         answer_json(found)
         return
     show(facts(found))
-    if found.running and not found.state.ended:
+    if found.running and not found.state.has_ended:
         show("")
         width = stdout().width if sys.stdout.isatty() else None
         show(running_table(found.running, _MOST_ROWS, width=width, whole=True))

@@ -62,7 +62,7 @@ async def follow(job: Watched, view: View, *, interval_seconds: float = _LOOK_SE
             else:
                 answered = time.monotonic()
                 view.show(last)
-                if last.state.ended:
+                if last.state.has_ended:
                     return last
                 if last.state is JobState.PENDING and not hinted and answered - began > _PICKUP_SECONDS:
                     hinted = True
@@ -72,7 +72,7 @@ async def follow(job: Watched, view: View, *, interval_seconds: float = _LOOK_SE
 
 def _newer(last: JobStatus | None, now: JobStatus) -> JobStatus:
     """Return the younger of two looks: without a worker a job shows what it wrote down a while ago."""
-    if last is None or last.updated_at is None or now.updated_at is None or now.state.ended:
+    if last is None or last.updated_at is None or now.updated_at is None or now.state.has_ended:
         return now
     if now.created_at != last.created_at or now.updated_at >= last.updated_at:
         return now

@@ -164,7 +164,7 @@ def overall(status: JobStatus, pace: SpeedEstimate) -> Iterator[RenderableType]:
         line.append(f" · {status.failed_chunks:,} failed", style="red")
     if pace.eta_seconds is not None:
         line.append(" · ").append(f"{format_duration(pace.eta_seconds)} to go", style="bold not dim")
-    elif status.state.ended:
+    elif status.state.has_ended:
         line.append(f" · {format_duration(elapsed_seconds(status))}")
     yield line
 
@@ -291,7 +291,7 @@ class LiveView:
         if status is None:
             return Text("looking ...", style="dim")
         parts: list[RenderableType] = [headline(status), *overall(status, self._pace)]
-        if status.running and not status.state.ended:
+        if status.running and not status.state.has_ended:
             rows = max(1, min(_MOST_ROWS, self._console.height - _OTHER_LINES))
             parts += [Text(""), running_table(status.running, rows, width=self._console.width)]
         # The ^C that a terminal echoes lands on this line; on a full one it would wrap and shift the picture.
