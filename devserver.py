@@ -27,7 +27,7 @@ from longtake.names import SEARCH_ATTRIBUTES
 # Offered here too: who runs a server finds its program first.
 from longtake.temporal_program import TemporalNotFound as TemporalNotFound
 from longtake.temporal_program import find_temporal as find_temporal
-from longtake.temporal_program import version_of
+from longtake.temporal_program import read_version
 from ports import LOOPBACK, choose_port, find_free_port, is_port_conflict
 
 # Temporal's own: clients find a server here without being told.
@@ -329,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TemporalNotFound, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"Temporal: {temporal} ({version_of(temporal)})\nffmpeg:   {ffmpeg}")
+    print(f"Temporal: {temporal} ({read_version(temporal)})\nffmpeg:   {ffmpeg}")
     return 0
 
 

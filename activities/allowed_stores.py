@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from longtake.allowed_paths import Roots
+from longtake.allowed_paths import AllowedPaths
 from longtake.errors import BadJobError
 from longtake.models.job import RenderJobSpec
 from longtake.stores.factory import is_bucket
@@ -19,7 +19,7 @@ class AllowedStores:
 
     def __init__(self, roots: Sequence[Path], stores: Sequence[str] = ()) -> None:
         self._folders = tuple(roots)
-        self._roots = Roots(roots)
+        self._roots = AllowedPaths(roots)
         self._stores = tuple(store.rstrip("/") for store in stores)
 
     def choose_store(self, job: RenderJobSpec) -> str:

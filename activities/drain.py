@@ -8,7 +8,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 
 from activities.activity_context import send_heartbeats
-from longtake.describe import last_heartbeat
+from longtake.describe import read_last_heartbeat
 from longtake.models.messages import DrainOrder, DrainReport, Heartbeat, WaitingAttempt
 from longtake.names import RENDER_SPAN
 
@@ -62,4 +62,4 @@ class DrainActivities:
         return WaitingAttempt(activity_id=pending.activity_id, beat=await self._heartbeat(pending))
 
     async def _heartbeat(self, pending: PendingActivityInfo) -> Heartbeat | None:
-        return await last_heartbeat(pending, self._client.data_converter)
+        return await read_last_heartbeat(pending, self._client.data_converter)

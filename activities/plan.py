@@ -10,7 +10,7 @@ from activities.acceptance import Acceptance
 from activities.activity_context import send_heartbeats
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
-from longtake.concurrency import in_thread
+from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.job import RenderJobSpec
 from longtake.models.messages import JobPlan, PlanOrder
@@ -50,7 +50,7 @@ class PlanActivities:
         """
         async with send_heartbeats():
             try:
-                return await in_thread(partial(self._plan, order))
+                return await run_in_thread(partial(self._plan, order))
             except BadJobError as error:
                 raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
 

@@ -14,7 +14,7 @@ from activities.attempts.host import Host
 from activities.attempts.span_attempt import RetryError, SpanAttempt
 from activities.errors import AttemptLostError
 from activities.job_watch import JobWatches, OtherHosts
-from longtake.concurrency import in_thread
+from longtake.concurrency import run_in_thread
 from longtake.errors import ErrorType
 from longtake.models.messages import Heartbeat, SpanOrder, SpanReport
 from longtake.names import RENDER_SPAN
@@ -56,7 +56,7 @@ class RenderActivities:
                 when tries are used up. Each has a `SpanReport` in its details.
         """
         async with send_heartbeats(_last_heartbeat):
-            job = await in_thread(partial(open_job, order.ref, self._host.scratch))
+            job = await run_in_thread(partial(open_job, order.ref, self._host.scratch))
         span = SpanAttempt(self._host, self._make_attempt, self._others, job, order, _last_heartbeat())
         try:
             async with (

@@ -9,10 +9,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from longtake.allowed_paths import roots_from
+from longtake.allowed_paths import read_roots
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
-from longtake.text import sentence
+from longtake.text import describe_invalid
 
 
 def _split_by(separator: str | None) -> BeforeValidator:
@@ -47,7 +47,7 @@ class EnvironmentSettings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            field, _, problem = sentence(error).partition(": ")
+            field, _, problem = describe_invalid(error).partition(": ")
             raise LongtakeError(f"LONGTAKE_{field.upper()} {problem}") from error
 
 
@@ -126,7 +126,7 @@ class WorkerSettings(EnvironmentSettings):
         Raises:
             LongtakeError: A production worker is not told what it may run and where, or a value is off.
         """
-        roots = roots_from(environ)
+        roots = read_roots(environ)
         named = cls.named_in(environ)
         if not dev and not roots:
             raise LongtakeError("LONGTAKE_ROOTS is not set; name the folders that jobs may use, or start with --dev")

@@ -13,7 +13,7 @@ from activities.errors import AttemptError, AttemptLostError, RefusedError
 from activities.job_watch import JobRenderWatcher, JobWatches
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import is_intact, revoke
-from longtake.concurrency import in_thread
+from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.messages import Heartbeat, StitchOrder
 from longtake.models.status import RenderJobResult
@@ -51,8 +51,8 @@ class StitchActivities:
 
         try:
             async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
-                job = await in_thread(partial(open_job, order.ref, self._host.scratch))
-                sidecars = await in_thread(partial(_sidecars, job, RangeSet(order.missing)))
+                job = await run_in_thread(partial(open_job, order.ref, self._host.scratch))
+                sidecars = await run_in_thread(partial(_sidecars, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
                 beat = beat.model_copy(update={"frames": frames})
                 made = RenderJobResult(frames=frames)

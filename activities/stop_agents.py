@@ -12,7 +12,7 @@ from activities.attempts.host import Host
 from activities.remote.agent_monitor import stop_agent
 from activities.remote.call_records import ChunkCallRecords, RemoteHost
 from activities.stores.job_folder import OpenJob
-from longtake.concurrency import in_thread
+from longtake.concurrency import run_in_thread
 from longtake.models.messages import StopAgentsOrder, StopAgentsReport
 from longtake.models.status import RemoteStop
 from longtake.ranges import RangeSet
@@ -36,7 +36,7 @@ class StopActivities:
         Safe to repeat: an agent that has written its result is not asked again.
         """
         async with send_heartbeats():
-            job = await in_thread(partial(open_job, order.ref, self._host.scratch))
+            job = await run_in_thread(partial(open_job, order.ref, self._host.scratch))
             stops = await asyncio.gather(*(self._stop(job, chunk) for chunk in RangeSet(order.chunks)))
         return StopAgentsReport(stops=tuple(stop for found in stops for stop in found))
 

@@ -19,9 +19,9 @@ from activities.stores.job_folder import OpenJob
 from agent.call import Aside, BegunBeforeError, ForbiddenOrderError, Invocation
 from agent.render_call import AgentResult, ChunkRunner
 from agent.settings import AgentSettings
-from longtake.allowed_paths import Roots
+from longtake.allowed_paths import AllowedPaths
 from longtake.chunks import Chunk
-from longtake.concurrency import in_thread
+from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError
 from longtake.names import check_job_id
 from longtake.stores.factory import is_bucket
@@ -71,7 +71,7 @@ class Admission:
     def _check_outputs(self, job: OpenJob, chunk: Chunk) -> None:
         """Pass a chunk whose files end up in a store that the agent may use, links followed."""
         is_local = job.folder.store.is_local
-        roots = Roots(self._settings.folders)
+        roots = AllowedPaths(self._settings.folders)
         for path in chunk.outputs():
             try:
                 target = job.target(path)
@@ -85,7 +85,7 @@ class Admission:
 
     def _holds(self, folder: Path) -> bool:
         try:
-            Roots(self._settings.folders).check(folder, "store")
+            AllowedPaths(self._settings.folders).check(folder, "store")
         except BadJobError:
             return False
         return True
@@ -156,9 +156,9 @@ class RenderAgent:
             RefusedOrderError: It leads elsewhere, or was begun before; nothing was written, and nothing ran.
         """
         try:
-            job, chunk = await in_thread(partial(self._admission.open, order))
+            job, chunk = await run_in_thread(partial(self._admission.open, order))
             calls = CallRecords(job.folder, chunk_key(chunk.index))
-            begun = await in_thread(partial(calls.begin, order.attempt))
+            begun = await run_in_thread(partial(calls.begin, order.attempt))
         except OSError as error:
             return self._result(order, call, AgentResult.of_failure(attempt_failure(error)))
         if not begun:
@@ -167,7 +167,7 @@ class RenderAgent:
         async with Aside() as aside:
             word = await self._carry_out(order, job, chunk, calls, call, aside)
             tag = attempt_tag(job, chunk=str(chunk.index), attempt=order.attempt)
-            result = self._result(order, call, word, survivors=await in_thread(partial(count_tagged, tag)))
+            result = self._result(order, call, word, survivors=await run_in_thread(partial(count_tagged, tag)))
             seconds = min(max(call.left_seconds / 2, _LEAST_SECONDS), _MOST_SECONDS)
             await aside.try_within(seconds, partial(calls.finish, result))
         _log.info("job %s: chunk %d: %s %s", order.ref.id, order.chunk, result.outcome, result.error)

@@ -23,10 +23,10 @@ from activities.processes.supervisor import Supervisor, SupervisorError
 from agent.call import Invocation
 from agent.settings import AgentSettings, is_url_below
 from longtake.attempt_log import AttemptLog
-from longtake.concurrency import in_thread, shield_until_done
+from longtake.concurrency import run_in_thread, shield_until_done
 from longtake.errors import BadJobError
 from longtake.templates import split_command
-from longtake.text import short_line
+from longtake.text import shorten_line
 
 # That of 10,000 chunks has 3 MB.
 _LARGEST_BYTES = 32 * 2**20
@@ -200,18 +200,18 @@ class HeliosWorker:
             HeliosForbiddenError: The settings do not allow it.
             HeliosError: It cannot be run, or was stopped.
         """
-        command = await in_thread(partial(chunk_command, job_url, chunk, self._settings.helios_jobs))
+        command = await run_in_thread(partial(chunk_command, job_url, chunk, self._settings.helios_jobs))
         token = secrets.token_hex(8)
         place = self._settings.scratch / "helios" / token
         workspace = self._settings.helios_workspace or place / "work"
         try:
-            await in_thread(partial(workspace.mkdir, parents=True, exist_ok=True))
-            await in_thread(partial(place.mkdir, parents=True, exist_ok=True))
+            await run_in_thread(partial(workspace.mkdir, parents=True, exist_ok=True))
+            await run_in_thread(partial(place.mkdir, parents=True, exist_ok=True))
             return await self._run(self._resolved(command, workspace), workspace, place, token, call)
         except (OSError, SupervisorError) as error:
             raise HeliosError(f"spawn {command[0]}: {getattr(error, 'strerror', None) or error}") from error
         finally:
-            await in_thread(partial(shutil.rmtree, place, ignore_errors=True))
+            await run_in_thread(partial(shutil.rmtree, place, ignore_errors=True))
 
     def _resolved(self, command: tuple[str, ...], workspace: Path) -> tuple[str, ...]:
         try:
@@ -233,7 +233,7 @@ class HeliosWorker:
             renderer = await self._supervisor.spawn(apart, cwd=workspace, env=environment, log=log, tag=tag)
             async with _ended_whatever_happens(renderer):
                 code = await self._until_its_end(renderer, call)
-            stdout = await in_thread(partial(AttemptLog(log).tail, MOST_BYTES))
+            stdout = await run_in_thread(partial(AttemptLog(log).tail, MOST_BYTES))
             return HeliosExit(code if code >= 0 else -1, decode_tail(stdout), decode_tail(stderr.tail()))
 
     async def _until_its_end(self, renderer: RenderProcess, call: Invocation) -> int:
@@ -360,7 +360,7 @@ def _as_lambda(ended: HeliosExit) -> dict[str, Any]:
     body: dict[str, Any] = {"exitCode": ended.code, "output": ended.stdout, "stderr": ended.stderr}
     if ended.code != 0:
         # The only field that Helios' own client shows.
-        reason = short_line(ended.stderr[-_LONGEST_REASON:], _LONGEST_REASON)
+        reason = shorten_line(ended.stderr[-_LONGEST_REASON:], _LONGEST_REASON)
         body["message"] = reason or f"the command ended with exit code {ended.code}"
     return body
 

@@ -13,7 +13,7 @@ from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteProgress
 from agent.call import Aside, Invocation
 from longtake.concurrency import shield_until_done, wait_all
-from longtake.text import short_line
+from longtake.text import shorten_line
 
 _log = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ class ProgressReporter:
         return RemoteProgress(
             beat=self._beat,
             frames_done=newest.frames_done,
-            message=short_line(newest.message, _LONGEST_MESSAGE),
+            message=shorten_line(newest.message, _LONGEST_MESSAGE),
             cpu_seconds=round(newest.usage.cpu_seconds, 2),
             memory_bytes=newest.usage.memory_bytes,
             io_bytes=newest.usage.io_bytes,

@@ -17,12 +17,12 @@ from agent.call import Aside, Invocation
 from agent.lifecycle import ProgressReporter, Stop, StopMonitor
 from agent.settings import AgentSettings
 from longtake.chunks import Chunk
-from longtake.concurrency import in_thread, shield_until_done, wait_all
+from longtake.concurrency import run_in_thread, shield_until_done, wait_all
 from longtake.errors import BadJobError
-from longtake.models.backends import frames_within
+from longtake.models.backends import count_frames_within
 from longtake.models.job import RenderJobSpec
 from longtake.stores.job_records import chunk_key
-from longtake.text import plain
+from longtake.text import strip_controls
 
 # Of `RemoteResult.error`.
 _LONGEST_ERROR = 4000
@@ -54,7 +54,7 @@ class AgentResult:
 
 def _cut(text: str) -> str:
     """Return a text without what would rule a terminal, cut in its middle."""
-    lines = "\n".join(map(plain, text.split("\n")))
+    lines = "\n".join(map(strip_controls, text.split("\n")))
     half = _LONGEST_ERROR // 2 - 5
     return lines if len(lines) <= _LONGEST_ERROR else f"{lines[:half]} ... {lines[-half:]}"
 
@@ -78,7 +78,7 @@ def chunk_too_large(job: RenderJobSpec, chunk: Chunk, used: TimeUsed, *, kept: b
         f"ends after {used.call_seconds:.0f} s"
     )
     if used.frames:
-        most = min(chunk.count - 1, frames_within(used.work_seconds, frames=used.frames, seconds=used.seconds))
+        most = min(chunk.count - 1, count_frames_within(used.work_seconds, frames=used.frames, seconds=used.seconds))
         fix = _fix(job, max(1, most))
     elif chunk.count > 1:
         fix = _fix(job, max(1, chunk.count // 2))
@@ -142,16 +142,16 @@ class ChunkRunner:
         reporting = ProgressReporter(
             aside, self._calls, self._name, self._call, save_seconds=self._settings.margin_seconds / 2
         )
-        kept_before = await in_thread(self._kept_files)
+        kept_before = await run_in_thread(self._kept_files)
         began = asyncio.get_running_loop().time()
         try:
             stopped = await self._render(aside, reporting)
         except (AttemptError, AttemptLostError, BadJobError) as error:
             return AgentResult.of_failure(error, reporting.frames_done)
         finally:
-            kept = await in_thread(self._kept_files)
+            kept = await run_in_thread(self._kept_files)
             new = kept - kept_before
-            await in_thread(self._clear_scratch)
+            await run_in_thread(self._clear_scratch)
         if stopped is None or await self._is_published():
             return AgentResult(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
         # What was finished in the last moment has been kept, and not been told.

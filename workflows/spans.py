@@ -27,7 +27,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from longtake.models.policies import FailurePolicy
     from longtake.models.status import ChunkFailure, PauseMode, RemoteStop, RetryFailed, SkipChunks
-    from longtake.ranges import Range, RangeSet, shown
+    from longtake.ranges import Range, RangeSet, format_ranges
     from workflows import options
     from workflows.scheduling import PauseState, Scheduler, Span, Totals
 
@@ -408,5 +408,7 @@ def _check_within(asked: tuple[tuple[int, int], ...], there: RangeSet, problem: 
         if lacking := there.gaps(start, stop).ranges:
             one = sum(high - low for low, high in lacking) == 1
             raise ValueError(
-                f"chunk {shown(lacking)} is {problem}" if one else f"chunks {shown(lacking)} are {problem}"
+                f"chunk {format_ranges(lacking)} is {problem}"
+                if one
+                else f"chunks {format_ranges(lacking)} are {problem}"
             )

@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
         RenderJobResult,
     )
     from longtake.names import MEMO_CONTROL, MEMO_DIGEST, MEMO_FREEZE, MEMO_STATUS, NAME, PROGRESS, STATE, Control
-    from longtake.ranges import Range, shown
+    from longtake.ranges import Range, format_ranges
     from workflows.scheduling import Totals
     from workflows.spans import SpanRunner
 
@@ -188,7 +188,9 @@ def _format_page(status: JobStatus) -> str:
     if status.phase is JobPhase.HOLDING:
         lines.append("- the job waits: mend the cause, then signal `resume`; or update `skip_chunks`")
     if status.failures:
-        lines.append("- failed chunks: " + shown((failure.chunk, failure.chunk + 1) for failure in status.failures))
+        lines.append(
+            "- failed chunks: " + format_ranges((failure.chunk, failure.chunk + 1) for failure in status.failures)
+        )
     return "\n".join(lines)
 
 
@@ -235,12 +237,12 @@ def describe_failures(spans: SpanRunner) -> str:
     chunks = spans.scheduler
     failure = next(iter(spans.failures), None)
     if failure is None:
-        return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)})"
+        return f"{chunks.failed_count} chunks failed ({format_ranges(chunks.failed)})"
     tries = "try" if failure.attempts == 1 else "tries"
     reason = f"chunk {failure.chunk} failed after {failure.attempts} {tries}: {failure.error}"
     if chunks.failed_count == 1:
         return reason
-    return f"{chunks.failed_count} chunks failed ({shown(chunks.failed)}); {reason}"
+    return f"{chunks.failed_count} chunks failed ({format_ranges(chunks.failed)}); {reason}"
 
 
 def build_job_error(error: FailureError) -> ApplicationError:

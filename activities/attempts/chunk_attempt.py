@@ -25,7 +25,7 @@ from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.kept_frames import KeptFrames, Signature, file_signature
 from activities.stores.publish import discard_attempt, finish_claim, publish, stage_files
 from longtake.chunks import Chunk
-from longtake.concurrency import in_thread
+from longtake.concurrency import run_in_thread
 from longtake.models.policies import ProgressSpec, ResumeUnit
 from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
@@ -150,7 +150,7 @@ class ChunkAttempt:
 
     async def published(self) -> Sidecar | None:
         """Return the sidecar if the chunk is finished, by whomever; finishes what a dead winner began to publish."""
-        return await in_thread(partial(finish_claim, self._folder, self._key))
+        return await run_in_thread(partial(finish_claim, self._folder, self._key))
 
     async def run(self, watcher: RenderWatcher) -> Sidecar:
         """Render, check and publish the chunk; return the sidecar that stands.
@@ -177,14 +177,14 @@ class ChunkAttempt:
                 raise
             raise attempt_failure(error, self._dir) from error
         finally:
-            await in_thread(self._clean_up)
+            await run_in_thread(self._clean_up)
 
     async def _run(self, watcher: RenderWatcher) -> Sidecar:
         began = asyncio.get_running_loop().time()
         in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
         made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
         stop = threading.Event()
-        proof = await in_thread(partial(check_chunk, self._chunk, made, self._job.job.rate, stop), stop)
+        proof = await run_in_thread(partial(check_chunk, self._chunk, made, self._job.job.rate, stop), stop)
         await self._run_own_check(made, watcher)
         seconds = asyncio.get_running_loop().time() - began
         done = Progress(frames_done=self._chunk.count, usage=self._used)
@@ -213,7 +213,7 @@ class ChunkAttempt:
         return self._runs.files
 
     async def _render_whole(self, watcher: RenderWatcher) -> list[Path]:
-        made = await in_thread(self._prepare)
+        made = await run_in_thread(self._prepare)
         written = self._local_targets if self._chunk.writes_in_place else made
         proof: Callable[[], bool] | None
         if self._chunk.kind is OutputKind.FRAMES:
@@ -226,7 +226,7 @@ class ChunkAttempt:
         task = self._task(self._chunk, self._dir, outputs=tuple(written), is_whole=proof)
         run = CommandWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
         self._used = await self._host.backend.render(task, run)
-        await in_thread(partial(self._collect_in_place, made))
+        await run_in_thread(partial(self._collect_in_place, made))
         return made
 
     async def _run_own_check(self, made: list[Path], watcher: RenderWatcher) -> None:
@@ -245,7 +245,7 @@ class ChunkAttempt:
 
     async def _forget_kept_frames(self) -> None:
         self._runs = None
-        await in_thread(self._kept.remove)
+        await run_in_thread(self._kept.remove)
 
     def _clean_up(self) -> None:
         try:

@@ -19,12 +19,12 @@ from activities.media.join import join_video
 from activities.media.writer import build_encode_command, build_image_pattern
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files
-from longtake.concurrency import in_thread
+from longtake.concurrency import run_in_thread
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
 from longtake.stores.job_records import FILM, PublishedFile
 from longtake.stores.store import map_parallel
-from longtake.templates import expand
+from longtake.templates import expand_template
 
 
 def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> list[Path]:
@@ -92,7 +92,7 @@ class FilmAttempt:
         """
         standing = None
         if self._job.job.output is not None:
-            standing = await in_thread(partial(finish_claim, self._job.folder, FILM))
+            standing = await run_in_thread(partial(finish_claim, self._job.folder, FILM))
         if standing is None:
             async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
                 standing = await self._make()
@@ -115,7 +115,7 @@ class FilmAttempt:
         try:
             return await self._make_film()
         finally:
-            await in_thread(partial(discard_attempt, self._job.folder, FILM, self._name))
+            await run_in_thread(partial(discard_attempt, self._job.folder, FILM, self._name))
 
     async def _make_film(self) -> Sidecar:
         self._dir.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ class FilmAttempt:
             await self._encode(film)
         else:
             await self._join(film)
-        facts = await in_thread(partial(self._prove, film), self._stop)
+        facts = await run_in_thread(partial(self._prove, film), self._stop)
         done = Progress(frames_done=self._frames)
         return await retry_while_store_is_away(
             partial(self._publish, film, target, facts),
@@ -136,7 +136,7 @@ class FilmAttempt:
         )
 
     async def _join(self, film: Path) -> None:
-        files = await in_thread(partial(fetch_chunk_files, self._job, self._sidecars, self._dir / "chunks"))
+        files = await run_in_thread(partial(fetch_chunk_files, self._job, self._sidecars, self._dir / "chunks"))
         chunks = [
             ChunkFile(path, f"chunk {int(sidecar.key)}", sidecar.frames)
             for path, sidecar in zip(files, self._sidecars, strict=True)
@@ -146,7 +146,7 @@ class FilmAttempt:
             join_video, chunks, film, fps=self._job.job.rate, audio=sound, progress=self._on_frames, stop=self._stop
         )
         try:
-            await in_thread(join, self._stop)
+            await run_in_thread(join, self._stop)
         except MediaError as error:
             self._refuse(error)
 
@@ -164,7 +164,7 @@ class FilmAttempt:
         """Encode image files through links with plain numbers, whatever their own names are."""
         links = self._dir / "frames"
         first = Path(self._sidecars[0].files[0].path)
-        await in_thread(partial(self._link_frames, links))
+        await run_in_thread(partial(self._link_frames, links))
         pattern = build_image_pattern(f"{links}/", 9, first.suffix)
         picture = film if not self._job.job.audio else film.with_name(f"picture{film.suffix}")
         ffmpeg = self._host.programs.ffmpeg
@@ -177,7 +177,7 @@ class FilmAttempt:
             join = partial(
                 join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._on_frames, stop=self._stop
             )
-            await in_thread(join, self._stop)
+            await run_in_thread(join, self._stop)
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)
@@ -199,9 +199,9 @@ class FilmAttempt:
     async def _merge(self, film: Path | None) -> None:
         if not self._store.is_local:
             # Beside the job's inputs, in a folder of this attempt's own.
-            await in_thread(partial(download_chunk_files, self._job, self._sidecars, self._workdir))
+            await run_in_thread(partial(download_chunk_files, self._job, self._sidecars, self._workdir))
         words = {"output": str(film)} if film is not None else {}
-        command = [expand(part, words) for part in self._job.job.merge_command or ()]
+        command = [expand_template(part, words) for part in self._job.job.merge_command or ()]
         resolved = self._host.programs.resolve(command, base_dir=self._workdir, field="merge_command")
         await self._run(resolved, Path(command[0]).name)
 

@@ -17,8 +17,8 @@ from activities.media.images import ImageFacts, check_image
 from activities.processes.render_process import Usage
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
 from longtake.chunks import Chunk
-from longtake.concurrency import in_thread, shield_until_done, wait_all
-from longtake.ranges import Range, RangeSet, shown
+from longtake.concurrency import run_in_thread, shield_until_done, wait_all
+from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.stores.directory import lend
 
 # Structure checks of these follow a file to an end that is written last. Of others a half-written file may pass.
@@ -220,7 +220,7 @@ class SequenceRender:
             AttemptError: A command has failed.
         """
         stop = threading.Event()
-        await in_thread(partial(self._begin, stop), stop)
+        await run_in_thread(partial(self._begin, stop), stop)
         everything = (self._chunk.start, self._chunk.stop)
         gaps = self._there.gaps(*everything).ranges
         watcher.on_progress(Progress(frames_done=len(self._there)))
@@ -228,7 +228,9 @@ class SequenceRender:
             await self._render_part(gap, watcher)
         if gaps != (everything,) and any(map(self._has_other_names, gaps)):
             # It numbers its files in a way of its own: only those of the whole chunk get the names that are asked for.
-            _log.warning("%s: the command cannot render frames %s alone; rendering all", self._place, shown(gaps))
+            _log.warning(
+                "%s: the command cannot render frames %s alone; rendering all", self._place, format_ranges(gaps)
+            )
             await self._render_part(everything, watcher)
 
     def keep(self) -> None:
@@ -278,7 +280,7 @@ class SequenceRender:
         place = self._part_place(frames)
         files = {number - self._chunk.start: place / self._name(number) for number in range(start, stop)}
         finished = FinishedFrameScanner(files)
-        await in_thread(partial(self._make_folders, place))
+        await run_in_thread(partial(self._make_folders, place))
         run = CommandWatcher(watcher, before=len(self._there), count=part.count, used=self.used)
         self._runs.append((finished, False))
         keep_task = asyncio.ensure_future(self._keep_regularly(finished))
@@ -288,7 +290,7 @@ class SequenceRender:
             keep_task.cancel()
             await shield_until_done(wait_all(keep_task))
         self._runs[-1] = (finished, True)
-        await in_thread(partial(self._take_over, files))
+        await run_in_thread(partial(self._take_over, files))
         watcher.on_progress(Progress(frames_done=len(self._there), usage=self.used))
 
     def _has_other_names(self, gap: Range) -> bool:
@@ -302,7 +304,7 @@ class SequenceRender:
     async def _keep_regularly(self, finished: FinishedFrameScanner) -> None:
         while self._kept is not None:
             await asyncio.sleep(_KEEP_SECONDS)
-            await in_thread(partial(self._keep, finished, writer_is_done=False))
+            await run_in_thread(partial(self._keep, finished, writer_is_done=False))
 
     def _keep(self, finished: FinishedFrameScanner, *, writer_is_done: bool) -> None:
         if self._kept is None:

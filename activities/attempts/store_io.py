@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from activities.errors import AttemptError, AttemptLostError
 from longtake.attempt_log import AttemptLog
-from longtake.concurrency import in_thread, shield_until_done, wait_all
+from longtake.concurrency import run_in_thread, shield_until_done, wait_all
 from longtake.stores.store import Store, StoreError
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ async def ship_log(store: Store, location: str) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await shield_until_done(wait_all(task))
-        await in_thread(partial(upload.send, is_last=True))
+        await run_in_thread(partial(upload.send, is_last=True))
 
 
 class _LogUpload:
@@ -50,7 +50,7 @@ class _LogUpload:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(_UPLOAD_SECONDS)
-            await in_thread(self.send)
+            await run_in_thread(self.send)
 
     def send(self, *, is_last: bool = False) -> None:
         """Send each file of the log that has grown, and take back those whose bytes are no longer kept."""
@@ -98,7 +98,7 @@ async def retry_while_store_is_away(
     end, pause = clock() + longest_seconds, 1.0
     while True:
         try:
-            return await in_thread(work)
+            return await run_in_thread(work)
         except StoreError as error:
             if not error.passing or clock() + pause > end:
                 raise

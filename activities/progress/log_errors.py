@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from longtake.attempt_log import AttemptLog
-from longtake.text import Redactor, plain, short_line
+from longtake.text import Redactor, shorten_line, strip_controls
 
 # Output without line ends, such as a picture, must not pile up in memory. OpenJD has the same limit.
 LONGEST_LINE_BYTES = 64 * 1024
@@ -43,7 +43,7 @@ class LineSplitter:
 
 def decode_line(line: bytes) -> str:
     """Decode a line as plain text, whatever bytes it holds."""
-    return plain(line.decode("utf-8", "replace"))
+    return strip_controls(line.decode("utf-8", "replace"))
 
 
 # Errors stand near the end: what follows (progress, summaries) is seldom longer than this.
@@ -86,7 +86,7 @@ def find_error_lines(log: Path, *, lines: int = 3, most: int = 600, since: int =
     printed = _last_lines(log, since)
     said = [line for line in printed if not _PROGRESS.fullmatch(line)] or printed
     chosen = _errors(said, lines) or said[-lines:]
-    return short_line(" | ".join(short_line(line, most // max(1, len(chosen)) - 3) for line in chosen), most)
+    return shorten_line(" | ".join(shorten_line(line, most // max(1, len(chosen)) - 3) for line in chosen), most)
 
 
 def read_log_tail(log: Path, *, since: int = 0) -> str:

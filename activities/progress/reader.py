@@ -11,7 +11,7 @@ from activities.progress.patterns import UserPatterns
 from longtake.attempt_log import AttemptLog
 from longtake.concurrency import Throttle
 from longtake.models.policies import ProgressSpec
-from longtake.text import Redactor, short_line
+from longtake.text import Redactor, shorten_line
 
 # Counting 100,000 files takes some 50 ms: a fifth of a core at four times a second, so it is done less often.
 _SHARE_OF_A_CORE = 0.02
@@ -121,7 +121,7 @@ class ProgressReader:
         self._follow(lines)
         if self._files is not None:
             self._apply(ProgressUpdate(frames_done=self._files.count_finished()))
-        return Reading(self._frames_done, short_line(self._message, LONGEST_MESSAGE), self._fatal)
+        return Reading(self._frames_done, shorten_line(self._message, LONGEST_MESSAGE), self._fatal)
 
     def _new_lines(self) -> tuple[list[bytes], list[bytes]]:
         """Read the new lines: those that are only searched for failures, and the newest ones."""
@@ -194,4 +194,4 @@ class ProgressReader:
 
     def _fail(self, line: str | None) -> None:
         if line is not None and self._fatal is None:
-            self._fatal = short_line(self._redactor.mask(line), _LONGEST_FATAL)
+            self._fatal = shorten_line(self._redactor.mask(line), _LONGEST_FATAL)

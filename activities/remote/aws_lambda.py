@@ -36,7 +36,7 @@ from activities.errors import AttemptError, ThrottledError
 from activities.remote.http_client import Route, post_once
 from activities.remote.protocol import RemoteResult
 from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, exit_code, first_text, unheard
-from longtake.text import short_line
+from longtake.text import shorten_line
 
 
 @dataclass(frozen=True)
@@ -184,14 +184,14 @@ def parse_agent_result(where: str, answer: ServiceAnswer) -> RemoteResult:
         kind, message = _function_error(answer)
         hint = next((f"; {hint}" for part, hint in _HINTS.items() if part in message), "")
         named = f"{kind}: {message}" if kind and kind not in message else message
-        said = f"{where} failed: {short_line(named, _LONGEST_REASON)}{hint}"
+        said = f"{where} failed: {shorten_line(named, _LONGEST_REASON)}{hint}"
         raise AttemptError(said, fatal=kind in _FATAL)
     try:
         return RemoteResult.model_validate_json(answer.body)
     except ValidationError as error:
         if refused := first_text(answer.document() or {}, "refused"):
-            raise AttemptError(f"{where} refused the order: {short_line(refused, 600)}", fatal=True) from error
-        beginning = short_line(answer.text[:200], 200)
+            raise AttemptError(f"{where} refused the order: {shorten_line(refused, 600)}", fatal=True) from error
+        beginning = shorten_line(answer.text[:200], 200)
         said = f"{where} is no agent of Longtake, or of another version: it answered {beginning!r}; deploy agent/ there"
         raise AttemptError(said, fatal=True) from error
 
@@ -337,7 +337,7 @@ def _read(answer: ServiceAnswer) -> tuple[str, str, str]:
     message = fields.get("message") or fields.get("Message") or ""
     # `aws.protocols#FooError:http://internal.amazon.com/...` is FooError.
     plain = str(code).partition(":")[0].rpartition("#")[2]
-    return plain, short_line(str(message), _LONGEST_MESSAGE), str(fields.get("Reason") or "")
+    return plain, shorten_line(str(message), _LONGEST_MESSAGE), str(fields.get("Reason") or "")
 
 
 # The longest a function may be allowed to run:

@@ -15,7 +15,7 @@ from activities.remote.google_auth import IdTokens
 from activities.remote.http_client import Route, post_once, system_ssl_context
 from activities.remote.protocol import RemoteResult
 from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, exit_code, first_text, unheard
-from longtake.text import short_line
+from longtake.text import shorten_line
 
 # Cloud Run itself lets 32 MiB pass where a service does not stream. What is larger is read no further.
 MOST_BYTES = 64 * 1024 * 1024
@@ -53,7 +53,7 @@ def raise_if_not_taken(answer: ServiceAnswer, where: str) -> None:
         # Nobody but a worker has so much to say.
         return
     if status < 400:
-        place = short_line(answer.headers.get("location", "").partition("?")[0], 200)
+        place = shorten_line(answer.headers.get("location", "").partition("?")[0], 200)
         raise AttemptError(f"{said}; it leads to {place or 'nowhere'}: configure the final URL", fatal=True)
     if status < 500 and status != 408:
         raise AttemptError(f"{said}; {_FIXES.get(status, 'check the URL')}", fatal=True)
@@ -71,7 +71,7 @@ def worker_words(answer: ServiceAnswer) -> str | None:
     document = _document(answer)
     if document is None or not ("exitCode" in document or first_text(document, "message", "error")):
         return None
-    return short_line(first_text(document, "error", "message"), 600)
+    return shorten_line(first_text(document, "error", "message"), 600)
 
 
 def parse_agent_result(answer: ServiceAnswer, where: str) -> RemoteResult:

@@ -21,7 +21,7 @@ from google.auth.transport import Request, Response
 from google.oauth2.service_account import IDTokenCredentials
 
 from activities.errors import AttemptError, ThrottledError
-from longtake.text import short_line
+from longtake.text import shorten_line
 
 # Google answers in a tenth of a second.
 _MOST_SECONDS = 20.0
@@ -117,9 +117,9 @@ class IdTokens:
         except TimeoutError as error:
             raise ThrottledError(f"{giver} within {self._most_seconds:g} s") from error
         except TransportError as error:
-            raise ThrottledError(short_line(f"{giver}: {error}", 400)) from error
+            raise ThrottledError(shorten_line(f"{giver}: {error}", 400)) from error
         except RefreshError as error:
-            said = short_line(f"{giver}: {error.args[0]}", 400)
+            said = shorten_line(f"{giver}: {error.args[0]}", 400)
             # Not as a cause: its other arguments are the whole answer.
             if error.retryable:
                 raise ThrottledError(said) from None

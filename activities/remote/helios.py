@@ -20,9 +20,9 @@ from activities.remote.service import CallLostError, Service, ServiceAnswer
 from activities.stores.job_folder import OpenJob
 from longtake.attempt_log import AttemptLog
 from longtake.chunks import Chunk
-from longtake.concurrency import cancel_and_wait, in_thread
+from longtake.concurrency import cancel_and_wait, run_in_thread
 from longtake.models.backends import RemoteBackend
-from longtake.templates import escape
+from longtake.templates import escape_template
 
 # What Node, in which these workers are written, makes of the end by any signal.
 _SOME_SIGNAL = -1
@@ -64,9 +64,9 @@ class HeliosBackend:
             answer = await self._answer(payload, task, watcher, following)
         finally:
             await following.stop()
-        ending = await in_thread(lambda: self._ending(answer, task, printed_before))
+        ending = await run_in_thread(lambda: self._ending(answer, task, printed_before))
         watcher.on_progress(Progress(ending.reading.frames_done, ending.reading.message))
-        await in_thread(lambda: raise_if_failed(ending, self._told(ending, task), task, printed_before))
+        await run_in_thread(lambda: raise_if_failed(ending, self._told(ending, task), task, printed_before))
         return Usage()
 
     def _payload(self, task: RenderTask) -> Mapping[str, Any]:
@@ -102,7 +102,7 @@ class HeliosBackend:
         except asyncio.CancelledError:
             await cancel_and_wait(call)
             note = f"longtake: stopped; the connection to {self._service.where} is closed, and {_WORKS_ON}"
-            await in_thread(lambda: _append(task, note))
+            await run_in_thread(lambda: _append(task, note))
             raise
         finally:
             await cancel_and_wait(call)
@@ -164,7 +164,7 @@ def _in_place(job: OpenJob, chunk: Chunk) -> Chunk:
     """Return the chunk with a command that names its output itself: the worker knows no place of an attempt."""
     target = job.target(chunk.output_pattern())
     command = chunk.command(chunk.command_template, output=target, output_dir=str(Path(target).parent))
-    return replace(chunk, command_template=tuple(map(escape, command)))
+    return replace(chunk, command_template=tuple(map(escape_template, command)))
 
 
 class _ProgramsElsewhere(Programs):

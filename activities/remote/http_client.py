@@ -16,7 +16,7 @@ import httpx
 
 from activities.errors import AttemptError
 from activities.remote.service import CallLostError, ServiceAnswer
-from longtake.text import short_line
+from longtake.text import shorten_line
 
 # A status line and a few headers; more comes from no proxy.
 _LONGEST_ANSWER = 16_384
@@ -37,7 +37,7 @@ async def open_tunnel(proxy: httpx.URL, host: str, port: int) -> tuple[asyncio.S
             raise OSError("the proxy does not answer as proxies do") from error
         status = answer.partition(b"\r\n")[0].decode("latin-1")
         if status.split(" ")[1:2] != ["200"]:
-            raise OSError(f"the proxy answers {short_line(status, 200)!r}")
+            raise OSError(f"the proxy answers {shorten_line(status, 200)!r}")
     except BaseException:
         writer.transport.abort()
         raise
@@ -120,7 +120,7 @@ async def post_once(
             async with asyncio.timeout(most_seconds):
                 return await connection.post(content, headers, most_bytes=most_bytes)
         except (OSError, httpcore.NetworkError, httpcore.ProtocolError) as error:
-            how = short_line(str(error), 200) or type(error).__name__
+            how = shorten_line(str(error), 200) or type(error).__name__
             if isinstance(error, TimeoutError):
                 raise CallLostError(f"{route.where} gave no answer within {most_seconds:g} s", begun=True) from error
             raise CallLostError(f"the connection to {route.where} broke: {how}", begun=True) from error
@@ -136,7 +136,7 @@ async def _connected(route: Route, url: httpx.URL) -> "HttpConnection":
     except OSError as error:
         # asyncio's own words name an address and no cause.
         known = error.errno if isinstance(error, ConnectionError) else None
-        reason = os.strerror(known) if known else short_line(error.strerror or str(error), 200)
+        reason = os.strerror(known) if known else shorten_line(error.strerror or str(error), 200)
         through = f" through the proxy {route.proxy.host}" if route.proxy else ""
         said = f"{route.where} cannot be reached at {url.scheme}://{url.netloc.decode()}{through}"
         raise CallLostError(f"{said}: {reason or 'no answer'}", begun=False) from error

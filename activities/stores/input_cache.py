@@ -16,11 +16,11 @@ from pydantic import ValidationError
 
 from activities.stores.job_folder import OpenJob
 from activities.stores.scratch import file_lock, lock_folder
-from longtake.concurrency import in_thread
+from longtake.concurrency import run_in_thread
 from longtake.models.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store, StoreError, map_parallel
-from longtake.text import sentence
+from longtake.text import describe_invalid
 
 _log = logging.getLogger(__name__)
 
@@ -290,9 +290,9 @@ class InputCache:
         with ExitStack() as stack:
             laid_out = self.lay_out(job, stop)
             try:
-                yield await in_thread(lambda: stack.enter_context(laid_out), stop)
+                yield await run_in_thread(lambda: stack.enter_context(laid_out), stop)
             finally:
-                await in_thread(stack.close)
+                await run_in_thread(stack.close)
 
     @contextmanager
     def lay_out(self, job: OpenJob, stop: threading.Event | None = None) -> Iterator[Path]:
@@ -355,7 +355,7 @@ class InputCache:
         try:
             return InputManifest.model_validate_json(content)
         except ValidationError as error:
-            problem = f"is no list of inputs ({sentence(error)}); hand them in by `longtake submit`"
+            problem = f"is no list of inputs ({describe_invalid(error)}); hand them in by `longtake submit`"
             raise StoreError(problem, location) from error
 
     def _lay_out(self, store: Store, files: tuple[InputFile, ...], place: AttemptFolder, stop: threading.Event) -> bool:

@@ -18,7 +18,7 @@ from longtake.ranges import RangeSet
 from longtake.stores.factory import open_store
 from longtake.stores.job_records import LIST_FILE, JobRecords, PublishedFile
 from longtake.stores.store import Store
-from longtake.templates import expand
+from longtake.templates import expand_template
 
 
 class KeptFrame(Contract):
@@ -159,7 +159,7 @@ class OpenJob:
     @property
     def film_path(self) -> str:
         """The film's path as the job names it."""
-        return expand(self.job.output or "", {})
+        return expand_template(self.job.output or "", {})
 
     def target(self, path: str) -> str:
         """Return the location of a path as the job names it."""

@@ -10,13 +10,13 @@ from longtake.models.job import RenderJobSpec
 from longtake.stores.factory import is_bucket
 
 
-def roots_from(environ: Mapping[str, str]) -> tuple[Path, ...]:
+def read_roots(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Return the folders of `LONGTAKE_ROOTS`, links resolved; none when it is not set."""
     named = environ.get("LONGTAKE_ROOTS", "").split(os.pathsep)
     return tuple(Path(os.path.realpath(name)) for name in named if name)
 
 
-class Roots:
+class AllowedPaths:
     """Refuses paths outside some folders; made anew for each job, because links change.
 
     Args:
@@ -49,7 +49,7 @@ class Roots:
         return any(real.is_relative_to(root) for root in self._roots)
 
 
-def check_roots(job: RenderJobSpec, roots: Sequence[Path]) -> None:
+def check_job_paths(job: RenderJobSpec, roots: Sequence[Path]) -> None:
     """Pass a job whose files lie inside these folders; no folders allow all.
 
     Raises:
@@ -57,7 +57,7 @@ def check_roots(job: RenderJobSpec, roots: Sequence[Path]) -> None:
     """
     if not roots:
         return
-    base, allowed = Path(job.base_dir or os.getcwd()), Roots(roots)
+    base, allowed = Path(job.base_dir or os.getcwd()), AllowedPaths(roots)
     for field, name in _files(job):
         allowed.check(base / name, field)
 

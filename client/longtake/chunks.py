@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
-from longtake.paths import OutputKind, kind_of
+from longtake.paths import OutputKind, classify_output
 from longtake.ranges import Range
-from longtake.templates import COMMAND_WORDS, chunk_words, expand, printf_pattern, used
+from longtake.templates import COMMAND_PLACEHOLDERS, chunk_values, expand_template, find_placeholders, printf_pattern
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Chunk:
     @property
     def kind(self) -> OutputKind:
         """What it writes, and so how it is checked."""
-        return kind_of(self.output_template)
+        return classify_output(self.output_template)
 
     @property
     def words(self) -> dict[str, int | str]:
         """What the placeholders of its command stand for, but for those of outputs."""
-        return chunk_words(self.index, self.start, self.stop)
+        return chunk_values(self.index, self.start, self.stop)
 
     @property
     def is_divisible(self) -> bool:
@@ -45,7 +45,7 @@ class Chunk:
         if self.kind is not OutputKind.FRAMES or self.writes_in_place:
             return False
         known = frozenset[str]().union(
-            *(used(part, field="command", allowed=COMMAND_WORDS) for part in self.command_template)
+            *(find_placeholders(part, field="command", allowed=COMMAND_PLACEHOLDERS) for part in self.command_template)
         )
         return "start" in known and bool(known & {"stop", "last", "count"})
 
@@ -63,26 +63,27 @@ class Chunk:
     def outputs(self) -> tuple[str, ...]:
         """Return the paths it publishes, as the job names them."""
         if self.kind is not OutputKind.FRAMES:
-            return (expand(self.output_template, self._path_words),)
+            return (expand_template(self.output_template, self._path_words),)
         return tuple(
-            expand(self.output_template, {**self._path_words, "frame": frame}) for frame in range(self.start, self.stop)
+            expand_template(self.output_template, {**self._path_words, "frame": frame})
+            for frame in range(self.start, self.stop)
         )
 
     def output_pattern(self) -> str:
         """Return the path for `{output}`: the file, or the printf pattern of the image files."""
         if self.kind is not OutputKind.FRAMES:
-            return expand(self.output_template, self._path_words)
+            return expand_template(self.output_template, self._path_words)
         return printf_pattern(self.output_template, self._path_words)
 
     def command(self, template: tuple[str, ...], *, output: str, output_dir: str) -> tuple[str, ...]:
         """Return a command of this chunk with its placeholders replaced."""
         words = {**self.words, "output": output, "output_dir": output_dir}
-        return tuple(expand(part, words) for part in template)
+        return tuple(expand_template(part, words) for part in template)
 
     @property
     def _path_words(self) -> dict[str, int | str]:
         """What the words of its output stand for: a part of a chunk writes where the whole one does."""
-        return chunk_words(self.index, *(self.whole or (self.start, self.stop)))
+        return chunk_values(self.index, *(self.whole or (self.start, self.stop)))
 
 
 class ChunkPlan:

@@ -20,16 +20,17 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.concurrency import in_thread
-from longtake.describe import query_for, status_of
+from longtake.concurrency import run_in_thread
+from longtake.describe import build_query, read_status
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
 from longtake.models.status import JobState, JobStatus
-from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, new_job_id
+from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, make_job_id
 from longtake.ranges import Range
-from longtake.transfer.upload_inputs import OnUploadProgress, needs_upload, upload_inputs
+from longtake.transfer.progress import OnProgress
+from longtake.transfer.upload_inputs import needs_upload, upload_inputs
 
 # Long enough for a server that is just starting, short enough for a person who mistyped the address.
 CONNECT_SECONDS = 10.0
@@ -112,7 +113,7 @@ class RenderClient:
         namespace: str | None = None,
         profile: str | None = None,
         task_queue: str = DEFAULT_TASK_QUEUE,
-    ) -> "Connecting":
+    ) -> "PendingClient":
         """Return a connected client, to be awaited or used in `async with`.
 
         What is not given comes from `temporal.toml` and `TEMPORAL_*`, as for the Temporal CLI.
@@ -120,7 +121,7 @@ class RenderClient:
         Raises:
             NotReachableError: No Temporal server answers.
         """
-        return Connecting(address=address, namespace=namespace, profile=profile, task_queue=task_queue)
+        return PendingClient(address=address, namespace=namespace, profile=profile, task_queue=task_queue)
 
     @property
     def temporal(self) -> Client:
@@ -128,7 +129,7 @@ class RenderClient:
         return self._client
 
     async def submit(
-        self, job: RenderJobSpec, *, id: str | None = None, tell: OnUploadProgress = lambda _: None
+        self, job: RenderJobSpec, *, id: str | None = None, on_progress: OnProgress = lambda _: None
     ) -> JobHandle:
         """Start a job and return its handle; the same job under the same id is started once.
 
@@ -137,18 +138,18 @@ class RenderClient:
         Args:
             job: What to render; `base_dir` should be set, for relative paths start from it.
             id: Name of the job; made from the job's name when absent.
-            tell: Hears, from another thread, how far the handing in is.
+            on_progress: Called with each new total of the upload, from another thread.
 
         Raises:
             BadJobError: The id or the job cannot be accepted; nothing was started.
             StoreUnusableError: Its inputs cannot be handed in to its store; nothing was started.
             JobExistsError: The id is taken by a different job.
         """
-        job_id = check_job_id(id) if id is not None else new_job_id(job.name)
+        job_id = check_job_id(id) if id is not None else make_job_id(job.name)
         _check_size(job)
         if needs_upload(job):
             stop = threading.Event()
-            job = await in_thread(partial(upload_inputs, job, tell=tell, stop=stop), stop)
+            job = await run_in_thread(partial(upload_inputs, job, on_progress=on_progress, stop=stop), stop)
         try:
             # Failed and cancelled jobs are started again by `retry`, which says so; never by a repeated submit.
             await self._start(
@@ -177,11 +178,11 @@ class RenderClient:
         """
         found: dict[str, JobStatus] = {}
         try:
-            async for execution in self._client.list_workflows(query_for(state)):
+            async for execution in self._client.list_workflows(build_query(state)):
                 if execution.id in found or (state is not None and not await self._is_latest(execution)):
                     # An earlier run of a job that was retried since.
                     continue
-                status = await status_of(execution)
+                status = await read_status(execution)
                 # Visibility lags behind: what the job says of itself decides.
                 if state is None or status.state is state:
                     found[execution.id] = status
@@ -264,7 +265,7 @@ class RenderClient:
             raise JobExistsError(f"id: {job_id} is taken by a different job; choose another id")
 
 
-class Connecting:
+class PendingClient:
     """A `RenderClient` that is about to be: `await` it, or enter it with `async with`."""
 
     def __init__(self, *, address: str | None, namespace: str | None, profile: str | None, task_queue: str) -> None:

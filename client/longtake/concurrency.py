@@ -39,7 +39,7 @@ class Throttle(Generic[T]):
         return seen
 
 
-async def in_thread(function: Callable[[], Result], stop: threading.Event | None = None) -> Result:
+async def run_in_thread(function: Callable[[], Result], stop: threading.Event | None = None) -> Result:
     """Run a blocking function in a thread; a cancel sets `stop` and is raised when the function has ended.
 
     With `asyncio.to_thread` alone the thread would go on writing files for an attempt that counts as ended.

@@ -19,17 +19,17 @@ _PAUSED = (
 )
 
 
-async def running_chunks(
+async def read_running_chunks(
     activities: Iterable[PendingActivityInfo], converter: DataConverter, *, job_id: str
 ) -> tuple[RunningChunk, ...]:
     """Return the chunks that are rendered, stand frozen, or wait for their next try."""
     renders = [activity for activity in activities if activity.activity_type.name == RENDER_SPAN]
-    chunks = [_chunk(activity, await last_heartbeat(activity, converter), job_id) for activity in renders]
+    chunks = [_chunk(activity, await read_last_heartbeat(activity, converter), job_id) for activity in renders]
     # Temporal lists activities in no order that would stay.
     return tuple(sorted(chunks, key=lambda chunk: chunk.chunk))
 
 
-async def last_heartbeat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat | None:
+async def read_last_heartbeat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat | None:
     """Return the last word of a render, if it has said one."""
     if not activity.HasField("heartbeat_details"):
         return None
@@ -108,13 +108,13 @@ _QUERIES = {
 }
 
 
-def query_for(state: JobState | None) -> str:
+def build_query(state: JobState | None) -> str:
     """Return the visibility query for jobs in a state."""
     query = f'WorkflowType="{RENDER_JOB_WORKFLOW}"'
     return query if state is None else f"{query} AND {_QUERIES[state]}"
 
 
-async def status_of(execution: WorkflowExecution) -> JobStatus:
+async def read_status(execution: WorkflowExecution) -> JobStatus:
     """Return the status that the job last wrote into its memo, corrected by how Temporal says it ended."""
     written = await execution.memo_value(MEMO_STATUS, None)
     status = JobStatus.model_validate(written) if written else JobStatus(id=execution.id)

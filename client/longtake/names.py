@@ -60,7 +60,7 @@ def check_job_id(job_id: str) -> str:
     return job_id
 
 
-def new_job_id(name: str) -> str:
+def make_job_id(name: str) -> str:
     """Return an id that starts with the job's name and is not taken."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "job"
     return f"{slug}-{secrets.token_hex(4)}"

@@ -4,7 +4,7 @@ import unicodedata
 from enum import StrEnum
 from pathlib import PurePosixPath
 
-from longtake.text import quoted
+from longtake.text import quote_value
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".avi", ".mxf"})
 FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts"})
@@ -12,7 +12,7 @@ FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts"})
 BOOKKEEPING_FOLDER = ".longtake"
 
 
-def holds_control(text: str) -> bool:
+def has_control_characters(text: str) -> bool:
     """Tell whether a text has characters that are no text: NUL, newlines and their kind."""
     return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text)
 
@@ -25,7 +25,7 @@ class OutputKind(StrEnum):
     FILE = "file"
 
 
-def kind_of(output: str) -> OutputKind:
+def classify_output(output: str) -> OutputKind:
     """Return how an output of this name, a template or a path, is checked."""
     if "{frame" in output.replace("{{", ""):
         return OutputKind.FRAMES
@@ -42,19 +42,21 @@ def check_path(path: str) -> None:
     """
     if not path.strip():
         raise ValueError("is empty; write a path or leave the key out")
-    if holds_control(path):
+    if has_control_characters(path):
         raise ValueError("holds a control character such as NUL or a newline; take it out")
     if path.rpartition("/")[2] in ("", ".", ".."):
-        raise ValueError(f"{quoted(path)} names a folder; add a file name")
+        raise ValueError(f"{quote_value(path)} names a folder; add a file name")
     if path.startswith("~"):
-        raise ValueError(f"{quoted(path)} starts with ~, which only a shell expands; write the path in full")
+        raise ValueError(f"{quote_value(path)} starts with ~, which only a shell expands; write the path in full")
     if len(path) > 1000 or any(len(part.encode()) > 255 for part in PurePosixPath(path).parts):
         raise ValueError("is longer than file systems allow; shorten it")
     if BOOKKEEPING_FOLDER in PurePosixPath(path).parts:
-        raise ValueError(f"{quoted(path)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; choose another folder")
+        raise ValueError(
+            f"{quote_value(path)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; choose another folder"
+        )
 
 
-def normal(path: str) -> str:
+def normalize_path(path: str) -> str:
     """Return one spelling for paths that differ in `./` and `a/../` only; links are a worker's to resolve."""
     parts: list[str] = []
     for part in PurePosixPath(path).parts:

@@ -10,9 +10,9 @@ from pydantic import Field
 from longtake.errors import LongtakeError
 from longtake.models.backends import CloudRunBackend, LambdaBackend, RemoteBackend
 from longtake.models.fields import Contract
-from longtake.text import plainly, quoted
+from longtake.text import escape_text, quote_value
 
-VARIABLE = "LONGTAKE_PRICES"
+PRICES_VARIABLE = "LONGTAKE_PRICES"
 
 # A call is billed in whole steps of this many seconds.
 _LAMBDA_STEP = 0.001
@@ -50,7 +50,7 @@ class Prices(Contract):
             if name not in cls.model_fields:
                 near = get_close_matches(name[:60], cls.model_fields, n=1)
                 known = f"did you mean {near[0]}?" if near else f"known: {', '.join(cls.model_fields)}"
-                raise LongtakeError(f"{VARIABLE}: {quoted(name)} is not a price; {known}")
+                raise LongtakeError(f"{PRICES_VARIABLE}: {quote_value(name)} is not a price; {known}")
             given[name] = _usd(name, number)
         return cls(**given)
 
@@ -61,14 +61,18 @@ class Prices(Contract):
         Raises:
             LongtakeError: A word of `LONGTAKE_PRICES` is no price.
         """
-        return cls.parse(environ.get(VARIABLE, ""))
+        return cls.parse(environ.get(PRICES_VARIABLE, ""))
 
     @property
     def source(self) -> str:
         """Where the prices come from, for people."""
         changed = sorted(self.model_dump(exclude_defaults=True))
         lists = "list prices (AWS Lambda x86 us-east-1, Cloud Run tier 1, request-based)"
-        return f"{lists}, but {', '.join(changed)} of {VARIABLE}" if changed else f"{lists}; {VARIABLE} changes them"
+        return (
+            f"{lists}, but {', '.join(changed)} of {PRICES_VARIABLE}"
+            if changed
+            else f"{lists}; {PRICES_VARIABLE} changes them"
+        )
 
     def cost(self, backend: RemoteBackend, seconds: float, calls: int = 1, *, memory_mb: int | None = None) -> float:
         """Return what calls of a service cost, in USD.
@@ -99,7 +103,8 @@ def _usd(name: str, text: str) -> float:
         usd = math.nan
     if not 0 <= usd <= _MOST_USD:
         raise LongtakeError(
-            f"{VARIABLE}: {name} is {plainly(text) or 'empty'}; write USD from 0 to {_MOST_USD:g}, as in {name}=0.00002"
+            f"{PRICES_VARIABLE}: {name} is {escape_text(text) or 'empty'}; write USD from 0 to {_MOST_USD:g}, as in "
+            f"{name}=0.00002"
         )
     return usd
 

@@ -103,7 +103,7 @@ class RangeSet:
         return RangeSet((low, high) for low, high in list(pairwise(edges))[::2])
 
 
-def shown(ranges: Iterable[Range], most: int = 5) -> str:
+def format_ranges(ranges: Iterable[Range], most: int = 5) -> str:
     """Return the numbers as people write them: `3, 7-9 and 12 more`."""
     listed = list(ranges)
     parts = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in listed[:most]]

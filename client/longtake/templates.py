@@ -6,22 +6,22 @@ from difflib import get_close_matches
 from string import Formatter
 
 from longtake.errors import BadJobError
-from longtake.text import plainly, quoted
+from longtake.text import escape_text, quote_value
 
-COMMAND_WORDS = ("chunk", "start", "stop", "last", "count", "output", "output_dir")
-PATH_WORDS = ("chunk", "start", "stop", "last", "count", "frame")
+COMMAND_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "output", "output_dir")
+PATH_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "frame")
 
 _NUMBERS = frozenset({"chunk", "start", "stop", "last", "count", "frame"})
 # A width of more than 20 digits is a slip of the finger; unbounded it would be a way to fill memory.
 _WIDTH = re.compile(r"0?(1?\d|20)?", re.ASCII)
 
 
-def chunk_words(index: int, start: int, stop: int) -> dict[str, int | str]:
+def chunk_values(index: int, start: int, stop: int) -> dict[str, int | str]:
     """Return what the words of a chunk stand for, but for those of its outputs."""
     return {"chunk": index, "start": start, "stop": stop, "last": stop - 1, "count": stop - start}
 
 
-def used(template: str, *, field: str, allowed: tuple[str, ...]) -> frozenset[str]:
+def find_placeholders(template: str, *, field: str, allowed: tuple[str, ...]) -> frozenset[str]:
     """Return the words that a template uses.
 
     Raises:
@@ -30,7 +30,7 @@ def used(template: str, *, field: str, allowed: tuple[str, ...]) -> frozenset[st
     return frozenset(word for _, word, _ in _parts(template, field, allowed) if word)
 
 
-def expand(template: str, values: Mapping[str, int | str]) -> str:
+def expand_template(template: str, values: Mapping[str, int | str]) -> str:
     """Return the template with its words replaced; `{{` and `}}` become single braces."""
     text = []
     for literal, word, width in _parts(template, "template", tuple(values)):
@@ -40,7 +40,7 @@ def expand(template: str, values: Mapping[str, int | str]) -> str:
     return "".join(text)
 
 
-def escape(text: str) -> str:
+def escape_template(text: str) -> str:
     """Return a template that expands to this very text."""
     return text.replace("{", "{{").replace("}", "}}")
 
@@ -57,10 +57,10 @@ def printf_pattern(template: str, values: Mapping[str, int | str]) -> str:
     return "".join(text)
 
 
-def reader(template: str) -> tuple[tuple[str, ...], re.Pattern[str]]:
+def compile_template(template: str) -> tuple[tuple[str, ...], re.Pattern[str]]:
     """Return a pattern for the texts that a template makes of numbers, and the word that each group stands for."""
     words, pattern = [], ""
-    for literal, word, _ in _parts(template, "template", PATH_WORDS):
+    for literal, word, _ in _parts(template, "template", PATH_PLACEHOLDERS):
         pattern += re.escape(literal)
         if word:
             words.append(word)
@@ -73,7 +73,7 @@ def _parts(template: str, field: str, allowed: tuple[str, ...]) -> list[tuple[st
         parts = list(Formatter().parse(template))
     except ValueError as error:
         raise BadJobError(
-            f"{field}: a single brace stands in {quoted(template)}; write {{{{ or }}}} for a literal brace"
+            f"{field}: a single brace stands in {quote_value(template)}; write {{{{ or }}}} for a literal brace"
         ) from error
     found = []
     for literal, word, width, conversion in parts:
@@ -82,7 +82,7 @@ def _parts(template: str, field: str, allowed: tuple[str, ...]) -> list[tuple[st
             if conversion or (width and not (word in _NUMBERS and _WIDTH.fullmatch(width))):
                 raise BadJobError(
                     f"{field}: {{{word}}} takes only a width such as {{frame:06}}, for numbers; "
-                    f"take the rest out of {quoted(template)}"
+                    f"take the rest out of {quote_value(template)}"
                 )
         found.append((literal, word or "", width or ""))
     return found
@@ -97,7 +97,7 @@ def _check_word(word: str, field: str, allowed: tuple[str, ...]) -> None:
         hint = f"did you mean {{{nearest[0]}}}?"
     elif allowed:
         hint = "it can hold " + ", ".join(f"{{{name}}}" for name in allowed)
-    raise BadJobError(f"{field}: the placeholder {{{plainly(word)}}} is not known here; {hint}")
+    raise BadJobError(f"{field}: the placeholder {{{escape_text(word)}}} is not known here; {hint}")
 
 
 # JavaScript's `\s`. Python's str.isspace differs both ways: it has U+001C-001F and U+0085, and lacks U+FEFF.

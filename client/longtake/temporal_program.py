@@ -53,7 +53,7 @@ def find_wheel_program(package: str, program: str) -> Path | None:
     return next((Path(str(file.locate())).resolve() for file in files if file.name == program), None)
 
 
-def version_of(program: Path) -> str | None:
+def read_version(program: Path) -> str | None:
     """Return what `program --version` says, or None if it does not run."""
     try:
         done = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
@@ -64,7 +64,7 @@ def version_of(program: Path) -> str | None:
 
 def _problem_of(program: Path) -> str | None:
     """Return why a program is not to be used."""
-    version = version_of(program)
+    version = read_version(program)
     if version is None:
         return f"{program} does not run: passed over."
     found = re.search(r"\bServer (\d+)\.(\d+)", version)

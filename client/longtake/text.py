@@ -44,7 +44,7 @@ _DEEPEST = 20
 _TOO_LARGE = 10**100
 
 
-def sentence(error: ValidationError) -> str:
+def describe_invalid(error: ValidationError) -> str:
     """Return the first thing that is wrong, as `field: what is wrong; the fix`."""
     details = error.errors(include_url=False)[0]
     field = _field(details)
@@ -52,19 +52,19 @@ def sentence(error: ValidationError) -> str:
     return f"{field}: {problem}" if field else problem
 
 
-def plainly(text: str, most: int = 60) -> str:
+def escape_text(text: str, most: int = 60) -> str:
     """Return foreign text as a part of one line: cut, and without what would move a cursor."""
     cut = text if len(text) <= most else f"{text[: most - 3]}..."
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in cut)
 
 
-def quoted(value: object, most: int = 60) -> str:
+def quote_value(value: object, most: int = 60) -> str:
     """Return a value of a job file as it is shown in a sentence."""
     spelled = repr(value)
-    return _SPELLED.get(spelled) or plainly(spelled, most)
+    return _SPELLED.get(spelled) or escape_text(spelled, most)
 
 
-def unfit(value: object, field: str = "") -> str:
+def describe_unserializable(value: object, field: str = "") -> str:
     """Return a sentence about the first thing in a document that JSON, or a job, cannot hold."""
     return next(_unfit(value, field), "job: cannot be written as JSON; use text, numbers, lists and objects only")
 
@@ -72,12 +72,12 @@ def unfit(value: object, field: str = "") -> str:
 def _unfit(value: object, field: str) -> Iterator[str]:
     where = field or "job"
     if field.count(".") + field.count("[") > _DEEPEST:
-        yield f"{plainly(where)}: is nested too deeply; a job has three levels"
+        yield f"{escape_text(where)}: is nested too deeply; a job has three levels"
     elif isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str | int | float | None):
-                yield f"{where}: the key {quoted(key)} is no text; put it in quotes"
-            name = plainly(str(key))
+                yield f"{where}: the key {quote_value(key)} is no text; put it in quotes"
+            name = escape_text(str(key))
             yield from _unfit(inner, f"{field}.{name}" if field else name)
             yield from _unfit_text(str(key), f"{where}: the key")
     elif isinstance(value, list | tuple):
@@ -90,12 +90,12 @@ def _unfit(value: object, field: str) -> Iterator[str]:
     elif isinstance(value, int) and abs(value) >= _TOO_LARGE:
         yield f"{where}: is a number of more digits than anything here can have; write a smaller one"
     elif not isinstance(value, int | float | None):
-        yield f"{where}: is {quoted(value)}, which JSON cannot carry; write it as text or number"
+        yield f"{where}: is {quote_value(value)}, which JSON cannot carry; write it as text or number"
 
 
 def _unfit_text(text: str, start: str) -> Iterator[str]:
     if any("\ud800" <= character <= "\udfff" for character in text):
-        yield f"{start} {quoted(text)} holds half a character; write it anew, in UTF-8"
+        yield f"{start} {quote_value(text)} holds half a character; write it anew, in UTF-8"
 
 
 def _field(details: ErrorDetails) -> str:
@@ -104,13 +104,13 @@ def _field(details: ErrorDetails) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         elif part not in _NOT_FIELDS:
-            text += f".{plainly(part)}" if text else plainly(part)
+            text += f".{escape_text(part)}" if text else escape_text(part)
     return text
 
 
 def _problem(details: ErrorDetails) -> str:
     kind, context = details["type"], details.get("ctx", {})
-    got = quoted(details["input"])
+    got = quote_value(details["input"])
     if kind in ("value_error", "assertion_error"):
         return str(context["error"])
     if kind == "missing":
@@ -144,14 +144,14 @@ _SHORTEST_SECRET = 4
 _MOST_SECRETS = 256
 
 
-def plain(text: str) -> str:
+def strip_controls(text: str) -> str:
     """Return a line without escape sequences and control characters, which could rule a terminal; tabs stay."""
     return text if text.isascii() and text.isprintable() else _CONTROL.sub("", text)
 
 
-def short_line(text: str, most: int) -> str:
+def shorten_line(text: str, most: int) -> str:
     """Return text as one plain line cut in its middle: what went wrong stands at the beginning and at the end."""
-    line = plain(" ".join(text.split()))
+    line = strip_controls(" ".join(text.split()))
     return line if len(line) <= most else f"{line[: most // 2 - 5]} ... {line[len(line) - (most - most // 2) :]}"
 
 
@@ -173,7 +173,7 @@ class Redactor:
 
     def _learn(self, value: str) -> None:
         for part in (value, *value.splitlines()):
-            if len(part := plain(part).strip()) >= _SHORTEST_SECRET and len(self._secrets) < _MOST_SECRETS:
+            if len(part := strip_controls(part).strip()) >= _SHORTEST_SECRET and len(self._secrets) < _MOST_SECRETS:
                 self._secrets.add(part)
 
 

@@ -12,7 +12,7 @@ from helios_worker import helios_server, job_server
 from lambda_calls import called_service
 
 from longtake import JobState, RenderJobSpec
-from longtake.jobfile.helios import from_helios
+from longtake.jobfile.helios import convert_helios
 
 pytestmark = pytest.mark.integration
 
@@ -55,7 +55,7 @@ async def test_helios_workers_render_a_helios_job_whose_film_is_that_of_local_wo
     bare: Farm, ffmpeg: str, tmp_path: Path, kind: str
 ) -> None:
     spec = document(ffmpeg)
-    job = {**from_helios(spec), "fps": "30000/1001", "output": "film.mov", "base_dir": str(bare.store)}
+    job = {**convert_helios(spec), "fps": "30000/1001", "output": "film.mov", "base_dir": str(bare.store)}
     async with job_server(spec) as job_url, backend(kind, bare.store, tmp_path) as (allowed, settings):
         told = worker_settings(bare.task_queue, bare.store, slots=2).model_copy(update=allowed)
         async with serving(bare.client, told):
@@ -71,7 +71,7 @@ async def test_helios_workers_render_a_helios_job_whose_film_is_that_of_local_wo
 async def test_a_chunk_that_a_helios_worker_fails_says_why(bare: Farm, ffmpeg: str, tmp_path: Path, kind: str) -> None:
     spec = document(ffmpeg)
     spec["chunks"][1]["command"] = spec["chunks"][1]["command"].replace("libx264", "libnothing")
-    job = {**from_helios(spec), "fps": "30000/1001", "base_dir": str(bare.store), "retry": {"attempts": 1}}
+    job = {**convert_helios(spec), "fps": "30000/1001", "base_dir": str(bare.store), "retry": {"attempts": 1}}
     async with job_server(spec) as job_url, backend(kind, bare.store, tmp_path) as (allowed, settings):
         told = worker_settings(bare.task_queue, bare.store, slots=2).model_copy(update=allowed)
         async with serving(bare.client, told):

@@ -13,7 +13,8 @@ from longtake import ChunkSpec, FrameRange, JobState, RenderJobSpec, load_job
 from longtake.errors import JobExistsError
 from longtake.models.inputs import InputBundle, content_path
 from longtake.stores.store import Store
-from longtake.transfer.upload_inputs import UploadProgress, measure_inputs, upload_inputs
+from longtake.transfer.progress import TransferProgress
+from longtake.transfer.upload_inputs import measure_inputs, upload_inputs
 
 pytestmark = pytest.mark.integration
 
@@ -56,16 +57,16 @@ async def test_a_program_among_the_inputs_runs(cloud: Farm, project: Project, fi
 
 
 async def test_the_same_files_are_sent_once_and_make_the_same_job(cloud: Farm, project: Project) -> None:
-    told: list[UploadProgress] = []
-    first = await cloud.render.submit(project.job(), id="same", tell=told.append)
+    told: list[TransferProgress] = []
+    first = await cloud.render.submit(project.job(), id="same", on_progress=told.append)
     assert (told[-1].files, told[-1].sent_files) == (5, 4)
-    again = await cloud.render.submit(project.job(), id="same", tell=told.append)
+    again = await cloud.render.submit(project.job(), id="same", on_progress=told.append)
 
     assert first.id == again.id
     assert (told[-1].sent_files, told[-1].done_bytes) == (0, told[-1].size_bytes)
     (project.base / "scene" / "a.txt").write_text("changed")
     with pytest.raises(JobExistsError):
-        await cloud.render.submit(project.job(), id="same", tell=told.append)
+        await cloud.render.submit(project.job(), id="same", on_progress=told.append)
     await first.cancel(wait=True)
 
 

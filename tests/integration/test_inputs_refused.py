@@ -13,7 +13,8 @@ from s3_server import S3Server
 from longtake import BadJobError, JobState
 from longtake.models.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
 from longtake.stores.store import Store
-from longtake.transfer.upload_inputs import UploadProgress, upload_inputs
+from longtake.transfer.progress import TransferProgress
+from longtake.transfer.upload_inputs import upload_inputs
 
 pytestmark = pytest.mark.integration
 
@@ -86,9 +87,9 @@ def test_what_cannot_be_handed_in_is_one_sentence(
 def test_a_file_that_changes_while_it_is_handed_in_is_refused(project: Project, films: Store) -> None:
     large = project.base / "scene" / "large.bin"
     large.write_bytes(os.urandom(20 << 20))
-    meddled: list[UploadProgress] = []
+    meddled: list[TransferProgress] = []
 
-    def meddle(now: UploadProgress) -> None:
+    def meddle(now: TransferProgress) -> None:
         # All are read, and nothing is sent yet.
         if now.read_bytes == now.size_bytes and not meddled:
             meddled.append(now)
@@ -97,7 +98,7 @@ def test_a_file_that_changes_while_it_is_handed_in_is_refused(project: Project, 
                 file.write(b"other content")
 
     with pytest.raises(BadJobError, match=r"scene/large\.bin was written to while it was handed in"):
-        upload_inputs(project.job(), tell=meddle)
+        upload_inputs(project.job(), on_progress=meddle)
 
     assert meddled
     assert not [name for name in contents(films) if films.digest(films.locate(content_path(name))) != name]

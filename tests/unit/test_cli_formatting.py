@@ -24,7 +24,7 @@ from longtake.models.status import (
     RemoteStops,
     RenderJobResult,
 )
-from longtake.ranges import Range, RangeSet, shown
+from longtake.ranges import Range, RangeSet, format_ranges
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_messages_show_can_be_copied_into_the_option() -> None:
     failed = RangeSet([(3, 4), (7, 10), (12, 13)]).ranges
 
     assert format_chunks(failed) == "3,7-9,12"
-    assert parse_chunks([format_chunks(failed)]) == parse_chunks([shown(failed)]) == failed
+    assert parse_chunks([format_chunks(failed)]) == parse_chunks([format_ranges(failed)]) == failed
     assert format_chunks(failed, most=2) == "3,7-9"
 
 

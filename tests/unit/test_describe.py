@@ -5,7 +5,7 @@ from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TimeoutFailure
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from longtake.describe import running_chunks
+from longtake.describe import read_running_chunks
 from longtake.models.messages import Heartbeat
 from longtake.models.status import RunningChunk
 
@@ -24,7 +24,7 @@ async def pending(state: PendingActivityState.ValueType, beat: Heartbeat | None 
 
 
 async def read(activity: PendingActivityInfo) -> RunningChunk:
-    (chunk,) = await running_chunks([activity], pydantic_data_converter, job_id="film-1")
+    (chunk,) = await read_running_chunks([activity], pydantic_data_converter, job_id="film-1")
     return chunk
 
 
@@ -112,4 +112,4 @@ async def test_activities_that_render_nothing_are_left_out() -> None:
     activity = PendingActivityInfo(activity_id="1", state=PendingActivityState.PENDING_ACTIVITY_STATE_STARTED)
     activity.activity_type.name = "stitch_job"
 
-    assert await running_chunks([activity], pydantic_data_converter, job_id="film-1") == ()
+    assert await read_running_chunks([activity], pydantic_data_converter, job_id="film-1") == ()

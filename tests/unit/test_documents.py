@@ -23,14 +23,14 @@ from longtake.cli.app import app, main
 from longtake.cli.doctor import Check
 from longtake.cli.session import ExitCode
 from longtake.jobfile.loader import read_job
-from longtake.jobfile.safe_yaml import load
+from longtake.jobfile.safe_yaml import load_yaml
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import IfExists
 from longtake.models.policies import PROGRESS_GROUPS, FailurePolicy, ProgressFormat, Verdict
 from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode
 from longtake.paths import FILM_SUFFIXES, VIDEO_SUFFIXES, OutputKind
 from longtake.prices import Prices
-from longtake.templates import COMMAND_WORDS, PATH_WORDS
+from longtake.templates import COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -145,7 +145,7 @@ def test_the_page_on_job_files_tells_what_the_values_mean() -> None:
     def first(title: str) -> set[str]:
         return set(names(section(JOB_FILE, title)))
 
-    assert first("Placeholders") == {f"{{{word}}}" for word in {*COMMAND_WORDS, *PATH_WORDS}}
+    assert first("Placeholders") == {f"{{{word}}}" for word in {*COMMAND_PLACEHOLDERS, *PATH_PLACEHOLDERS}}
     assert first("Files that are in the way") == set(IfExists)
     assert first("When a chunk fails") == set(Verdict)
     assert {cells[0] for cells in rows(section(JOB_FILE, "Kinds of output"))} == set(OutputKind)
@@ -156,8 +156,8 @@ def test_the_page_on_job_files_tells_what_the_values_mean() -> None:
 def test_the_page_on_job_files_tells_which_placeholder_goes_where() -> None:
     table = {words(cells[0])[0].strip("{}"): cells[2:] for cells in rows(section(JOB_FILE, "Placeholders"))}
 
-    assert {word for word, (command, _) in table.items() if command == "yes"} == set(COMMAND_WORDS)
-    assert {word for word, (_, path) in table.items() if path == "yes"} == set(PATH_WORDS)
+    assert {word for word, (command, _) in table.items() if command == "yes"} == set(COMMAND_PLACEHOLDERS)
+    assert {word for word, (_, path) in table.items() if path == "yes"} == set(PATH_PLACEHOLDERS)
 
 
 def test_the_page_on_job_files_names_the_endings_of_videos_and_films() -> None:
@@ -180,7 +180,7 @@ def test_keys_of_jobs_that_are_shown_are_known(page: Path) -> None:
 
     assert found
     for block in found:
-        keys = load(block.replace("...", "x"))
+        keys = load_yaml(block.replace("...", "x"))
         assert isinstance(keys, dict)
         frames = {} if "chunks" in keys else {"frames": {"count": 2}}
         read_job({**_JOB, **frames, **keys})

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from longtake.errors import BadJobError
 from longtake.models.backends import BackendKind
-from longtake.names import SEARCH_ATTRIBUTES, check_job_id, new_job_id, render_queue
+from longtake.names import SEARCH_ATTRIBUTES, check_job_id, make_job_id, render_queue
 
 
 @pytest.mark.parametrize("job_id", ["a", "0", "film", "film-1.2_3", "Film", "x" * 100, "a..b", "a-"])
@@ -16,7 +16,7 @@ def test_a_good_job_id_is_passed_as_it_is(job_id: str) -> None:
 
 @given(st.text())
 def test_a_new_id_is_a_good_one_whatever_the_name(name: str) -> None:
-    assert len(check_job_id(new_job_id(name))) <= 69
+    assert len(check_job_id(make_job_id(name))) <= 69
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ def test_a_new_id_is_a_good_one_whatever_the_name(name: str) -> None:
     ],
 )
 def test_a_new_id_begins_with_the_name(name: str, start: str) -> None:
-    assert new_job_id(name).startswith(start)
+    assert make_job_id(name).startswith(start)
 
 
 def test_two_new_ids_differ() -> None:
-    assert len({new_job_id("film") for _ in range(100)}) == 100
+    assert len({make_job_id("film") for _ in range(100)}) == 100
 
 
 def test_local_renders_have_a_queue_of_their_own() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.ranges import Range, RangeSet, shown
+from longtake.ranges import Range, RangeSet, format_ranges
 
 numbers = st.integers(min_value=-5, max_value=60)
 ranges = st.tuples(numbers, numbers)
@@ -110,4 +110,4 @@ def test_half_a_million_ranges_take_a_moment() -> None:
     ],
 )
 def test_ranges_are_shown_as_people_write_them(listed: list[Range], text: str) -> None:
-    assert shown(listed) == text
+    assert format_ranges(listed) == text

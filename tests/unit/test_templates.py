@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from longtake.errors import BadJobError
 from longtake.templates import (
-    COMMAND_WORDS,
-    PATH_WORDS,
-    chunk_words,
-    escape,
-    expand,
+    COMMAND_PLACEHOLDERS,
+    PATH_PLACEHOLDERS,
+    chunk_values,
+    compile_template,
+    escape_template,
+    expand_template,
+    find_placeholders,
     printf_pattern,
-    reader,
     split_command,
-    used,
 )
 
-literals = st.text(st.characters(exclude_categories=["Cs"])).map(escape)
+literals = st.text(st.characters(exclude_categories=["Cs"])).map(escape_template)
 
 
 numbers = st.integers(min_value=0, max_value=2**31 - 1)
@@ -28,7 +28,7 @@ numbers = st.integers(min_value=0, max_value=2**31 - 1)
 formats = st.sampled_from(["", ":", ":0", ":1", ":6", ":06", ":020"])
 
 
-words = st.sampled_from(PATH_WORDS)
+words = st.sampled_from(PATH_PLACEHOLDERS)
 
 
 fields = st.builds(lambda word, width: f"{{{word}{width}}}", words, formats)
@@ -37,7 +37,7 @@ fields = st.builds(lambda word, width: f"{{{word}{width}}}", words, formats)
 templates = st.lists(literals | fields).map("".join)
 
 
-values = st.fixed_dictionaries(dict.fromkeys(PATH_WORDS, numbers))
+values = st.fixed_dictionaries(dict.fromkeys(PATH_PLACEHOLDERS, numbers))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ values = st.fixed_dictionaries(dict.fromkeys(PATH_WORDS, numbers))
     ],
 )
 def test_a_template_expands(template: str, expanded: str) -> None:
-    assert expand(template, chunk_words(7, 70, 80)) == expanded
+    assert expand_template(template, chunk_values(7, 70, 80)) == expanded
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def test_a_template_expands(template: str, expanded: str) -> None:
     ],
 )
 def test_an_image_sequence_is_a_printf_pattern(template: str, pattern: str) -> None:
-    assert printf_pattern(template, chunk_words(7, 70, 80)) == pattern
+    assert printf_pattern(template, chunk_values(7, 70, 80)) == pattern
 
 
 @given(templates, values)
 def test_a_printf_pattern_names_the_files_that_are_published(template: str, values: dict[str, int]) -> None:
     others = {word: value for word, value in values.items() if word != "frame"}
 
-    assert printf_pattern(template, others) % ((values["frame"],) * template_frames(template)) == expand(
+    assert printf_pattern(template, others) % ((values["frame"],) * template_frames(template)) == expand_template(
         template, values
     )
 
@@ -88,45 +88,48 @@ def template_frames(template: str) -> int:
 
 @given(st.text())
 def test_an_escaped_text_expands_to_itself(text: str) -> None:
-    assert expand(escape(text), {}) == text
-    assert used(escape(text), field="command", allowed=()) == frozenset()
+    assert expand_template(escape_template(text), {}) == text
+    assert find_placeholders(escape_template(text), field="command", allowed=()) == frozenset()
 
 
 @given(templates, values)
 def test_numbers_are_read_back_from_a_path(template: str, values: dict[str, int]) -> None:
-    groups, pattern = reader(template)
-    match = pattern.fullmatch(expand(template, values))
+    groups, pattern = compile_template(template)
+    match = pattern.fullmatch(expand_template(template, values))
 
     assert match is not None
-    assert set(groups) == used(template, field="output", allowed=PATH_WORDS)
+    assert set(groups) == find_placeholders(template, field="output", allowed=PATH_PLACEHOLDERS)
 
 
-@given(st.text(), st.sampled_from([COMMAND_WORDS, PATH_WORDS, ()]))
+@given(st.text(), st.sampled_from([COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS, ()]))
 def test_a_template_is_refused_when_it_is_read_or_never(template: str, allowed: tuple[str, ...]) -> None:
     known: dict[str, int | str] = dict.fromkeys(allowed, 7)
     try:
-        used(template, field="command", allowed=allowed)
+        find_placeholders(template, field="command", allowed=allowed)
     except BadJobError:
         with pytest.raises(BadJobError):
-            expand(template, known)
+            expand_template(template, known)
     else:
-        assert isinstance(expand(template, known), str)
+        assert isinstance(expand_template(template, known), str)
 
 
 def test_a_path_cannot_be_made_to_fill_memory() -> None:
-    assert len(expand("{chunk:020}", {"chunk": 1})) == 20
+    assert len(expand_template("{chunk:020}", {"chunk": 1})) == 20
     with pytest.raises(BadJobError, match="takes only a width"):
-        used("{chunk:99999999999}", field="chunk_output", allowed=PATH_WORDS)
+        find_placeholders("{chunk:99999999999}", field="chunk_output", allowed=PATH_PLACEHOLDERS)
 
 
 def test_objects_cannot_be_reached_into() -> None:
     for template in ("{output.__class__}", "{output.__init__.__globals__}", "{output[0]}", "{0.__class__}"):
         with pytest.raises(BadJobError, match="is not known here"):
-            expand(template, {"output": "film.mp4"})
+            expand_template(template, {"output": "film.mp4"})
 
 
 def test_the_words_of_a_template_are_told() -> None:
-    assert used("{chunk:06}/{frame}{{stop}}", field="output", allowed=PATH_WORDS) == {"chunk", "frame"}
+    assert find_placeholders("{chunk:06}/{frame}{{stop}}", field="output", allowed=PATH_PLACEHOLDERS) == {
+        "chunk",
+        "frame",
+    }
 
 
 # How Helios 0.25.0 splits, as its own parser was seen to do: both sides are JSON.

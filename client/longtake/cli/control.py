@@ -13,7 +13,7 @@ from longtake.client import RenderClient
 from longtake.errors import BadJobError, JobEndedError
 from longtake.handle import JobHandle
 from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode
-from longtake.ranges import shown
+from longtake.ranges import format_ranges
 
 Wait = Annotated[bool, typer.Option("--wait", help="Return only when it has come about.")]
 
@@ -199,4 +199,4 @@ def skip(
     elif count:
         answer(f"{id} leaves out {plural(count, 'more chunk')}; left out now: {status.left_out_chunks:,}")
     else:
-        answer(f"{id} goes on without {shown(chunks)} already")
+        answer(f"{id} goes on without {format_ranges(chunks)} already")

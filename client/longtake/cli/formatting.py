@@ -8,8 +8,8 @@ from longtake.errors import BadJobError
 from longtake.models.backends import BackendKind, RemoteBackend
 from longtake.models.job_fields import MOST_CHUNKS
 from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode, RemoteStop, RemoteStops, RenderJobResult
-from longtake.ranges import Range, RangeSet, shown
-from longtake.text import plain
+from longtake.ranges import Range, RangeSet, format_ranges
+from longtake.text import strip_controls
 
 _PART = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
 
@@ -116,7 +116,7 @@ def describe_advice(status: JobStatus) -> str | None:
 def describe_film(result: RenderJobResult) -> str:
     """Return what a job made: its film, or how many frames it has in chunks, and what it lacks."""
     facts = [plural(result.frames, "frame")]
-    lacks = f", without chunks {shown(result.missing_chunks)}" if result.missing_chunks else ""
+    lacks = f", without chunks {format_ranges(result.missing_chunks)}" if result.missing_chunks else ""
     if result.output is None:
         return f"{facts[0]} in chunks, no film{lacks}"
     if result.duration_seconds is not None:
@@ -144,7 +144,7 @@ def describe_place(backend: RemoteBackend) -> str:
         found += f" in {backend.region}" if backend.region else ""
     else:
         found = backend.url or "the first service that its workers may call"
-    return f"{platform}, {plain(found)}"
+    return f"{platform}, {strip_controls(found)}"
 
 
 def format_usd(usd: float) -> str:
@@ -166,7 +166,7 @@ def describe_stops(stops: RemoteStops, *, now: datetime | None = None) -> str | 
     """Return what became of the chunks that were told to stop elsewhere; None where none was."""
     parts = []
     if stops.confirmed:
-        where = f" on {plain(stops.where)}" if stops.where else ""
+        where = f" on {strip_controls(stops.where)}" if stops.where else ""
         parts.append(
             f"{plural(stops.confirmed, 'chunk')} stopped{where}, confirmed after {stops.slowest_seconds:.1f} s"
         )

@@ -20,14 +20,12 @@ from longtake.cli.session import run
 from longtake.cli.submit import JobId
 from longtake.cli.terminal import say
 from longtake.client import RenderClient
-from longtake.concurrency import in_thread
+from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, LongtakeError
-from longtake.stores.factory import is_bucket
+from longtake.stores.factory import is_bucket, open_client_store, require_visible_store
 from longtake.stores.job_records import LOGS, job_folder_path
 from longtake.stores.store import Store, StoredFile, map_parallel
-from longtake.text import Redactor, plain
-from longtake.transfer.progress import store_of
-from longtake.transfer.stored_job import visible
+from longtake.text import Redactor, strip_controls
 
 # Read at a time; what is held in memory is a few times as much, however long a log or a line is.
 _PIECE_BYTES = 256 * 1024
@@ -196,7 +194,7 @@ class _Log:
 
 def readable(line: str) -> str:
     """Return a line as a terminal would have left it: of one that was drawn over and over, the last drawing."""
-    return plain(line.rstrip("\r\n").rpartition("\r")[2])
+    return strip_controls(line.rstrip("\r\n").rpartition("\r")[2])
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -284,13 +282,13 @@ def log_folder(url: str | None, job_id: str, chunk: int | None) -> Iterator[LogF
     Raises:
         LongtakeError: They cannot be read from here.
     """
-    url = visible(url, job_id)
+    url = require_visible_store(url, job_id)
     folder = job_folder_path(url, job_id)
     if not is_bucket(url):
-        visible(folder, job_id)
+        require_visible_store(folder, job_id)
         yield LogFolder(Path(folder) / LOGS)
         return
-    with store_of(url) as store, TemporaryDirectory(prefix="longtake-logs-") as place:
+    with open_client_store(url) as store, TemporaryDirectory(prefix="longtake-logs-") as place:
         yield LogMirror(store, f"{folder}/{LOGS}", Path(place), chunk)
 
 
@@ -323,11 +321,11 @@ def logs(
         with log_folder(status.base_dir, id, chunk) as folder:
             reader = LogReader(folder.path, chunk, attempt)
             while follow and not status.state.ended:
-                await in_thread(folder.sync)
+                await run_in_thread(folder.sync)
                 reader.print_new()
                 await asyncio.sleep(_LOOK_SECONDS)
                 status = await job.status()
-            await in_thread(partial(folder.sync, now=True))
+            await run_in_thread(partial(folder.sync, now=True))
             reader.print_new(to_the_end=True)
             return reader
 

@@ -15,11 +15,11 @@ from longtake.cli.submit import JobFile, Json, Values, read
 from longtake.cli.terminal import answer_json, show
 from longtake.errors import BadJobError, LongtakeError
 from longtake.jobfile.loader import read_chunk_list
-from longtake.models.backends import CloudRunBackend, RemoteBackend, frames_within
+from longtake.models.backends import CloudRunBackend, RemoteBackend, count_frames_within
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
 from longtake.prices import Prices
-from longtake.text import plain
+from longtake.text import strip_controls
 from longtake.transfer.upload_inputs import measure_inputs
 
 
@@ -77,7 +77,7 @@ def remote_rows(job: RenderJobSpec, facts: Mapping[str, Any], total_chunks: int)
 def _fitting(job: RenderJobSpec, chunks: ChunkPlan, chunk_seconds: float, limit: float) -> int:
     # Of a list, the mean: nobody has said which chunk takes how long.
     frames = job.frames.per_chunk if job.frames is not None else max(1, chunks.frame_count // len(chunks))
-    return frames_within(limit, frames=frames, seconds=chunk_seconds) if frames > 1 else 0
+    return count_frames_within(limit, frames=frames, seconds=chunk_seconds) if frames > 1 else 0
 
 
 def _too_long(job: RenderJobSpec, facts: Mapping[str, Any]) -> str:
@@ -185,10 +185,10 @@ def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row("name", plain(job.name))
-    grid.add_row("folder", plain(facts["base_dir"]))
+    grid.add_row("name", strip_controls(job.name))
+    grid.add_row("folder", strip_controls(facts["base_dir"]))
     if job.store is not None:
-        grid.add_row("store", plain(job.store))
+        grid.add_row("store", strip_controls(job.store))
     if facts["inputs"] and facts["inputs"]["files"]:
         inputs = f"{plural(facts['inputs']['files'], 'file')} ({format_bytes(facts['inputs']['size_bytes'])})"
         grid.add_row("inputs", f"{inputs}, of which the store gets what it lacks")
@@ -202,11 +202,13 @@ def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
         outputs = chunk["first_output"]
         outputs += "" if chunk["last_output"] == outputs else f" to {chunk['last_output']}"
         grid.add_row(
-            label, plain(f"{chunk['chunk']}: frames {chunk['start']}-{chunk['stop'] - 1} ({count}), {outputs}")
+            label, strip_controls(f"{chunk['chunk']}: frames {chunk['start']}-{chunk['stop'] - 1} ({count}), {outputs}")
         )
     joined = " (joined by merge_command)" if job.merge_command else ""
-    grid.add_row("film", plain(facts["output"]) + joined if facts["output"] else "none: the chunks stay as they are")
-    grid.add_row("command", plain(shlex.join(facts["command"])))
+    grid.add_row(
+        "film", strip_controls(facts["output"]) + joined if facts["output"] else "none: the chunks stay as they are"
+    )
+    grid.add_row("command", strip_controls(shlex.join(facts["command"])))
     if "remote" in facts:
         for label, words in remote_rows(job, facts["remote"], facts["total_chunks"]):
             grid.add_row(label, words)

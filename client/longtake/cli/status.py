@@ -27,7 +27,7 @@ from longtake.cli.views import SpeedEstimate, failure_line, running_table
 from longtake.client import RenderClient
 from longtake.models.backends import BackendKind
 from longtake.models.status import JobPhase, JobState, JobStatus
-from longtake.text import plain
+from longtake.text import strip_controls
 
 # A status is read, not watched: the live view is for long lists.
 _MOST_ROWS = 20
@@ -86,7 +86,7 @@ def facts(status: JobStatus) -> Table:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("job", Text(status.id, style="bold"))
-    grid.add_row("name", plain(status.name))
+    grid.add_row("name", strip_controls(status.name))
     grid.add_row("state", Text(state_text(status), style=STATE_STYLES[status.state]))
     percent = (
         100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * pace.frames / max(1, status.total_frames))
@@ -114,9 +114,9 @@ def facts(status: JobStatus) -> Table:
         if when is not None:
             grid.add_row(label, format_time(when))
     if status.base_dir:
-        grid.add_row("store", plain(status.base_dir))
+        grid.add_row("store", strip_controls(status.base_dir))
     if status.result:
-        grid.add_row("film", plain(describe_film(status.result)))
+        grid.add_row("film", strip_controls(describe_film(status.result)))
     if status.error:
         grid.add_row("error", Text(one_line(status.error), style="red"))
     if to_do := describe_advice(status):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 import typer
 import yaml
 
-from longtake.allowed_paths import check_roots, roots_from
+from longtake.allowed_paths import check_job_paths, read_roots
 from longtake.cli.formatting import describe_end
 from longtake.cli.session import exit_code_of_state, run
 from longtake.cli.terminal import UploadView, answer, answer_json, say
@@ -122,7 +122,7 @@ def submit(
 
     async def begin(farm: RenderClient) -> JobHandle:
         with UploadView() as view:
-            return await farm.submit(job, id=id, tell=view.tell)
+            return await farm.submit(job, id=id, on_progress=view.tell)
 
     launch(context, begin, watch=watch)
 
@@ -147,7 +147,7 @@ def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
 def read(file: Path, values: list[str] | None) -> RenderJobSpec:
     """Return the job of a file with the values of `--set`, if its files lie where jobs may write."""
     job = load_job(file, overrides=dict(_override(value) for value in values or ()))
-    check_roots(job, roots_from(os.environ))
+    check_job_paths(job, read_roots(os.environ))
     return job
 
 

@@ -19,9 +19,8 @@ from rich.progress import (
 from rich.text import Text
 
 from longtake.cli.formatting import format_bytes, plural
-from longtake.text import plain
+from longtake.text import strip_controls
 from longtake.transfer.progress import TransferProgress
-from longtake.transfer.upload_inputs import UploadProgress
 
 # Files and pipes have no width: nothing is wrapped or cut for them.
 _PIPE_WIDTH = 100_000
@@ -29,7 +28,7 @@ _PIPE_WIDTH = 100_000
 
 def one_line(text: str) -> str:
     """Return text of any shape as one clean line."""
-    return plain(" ".join(text.split()))
+    return strip_controls(" ".join(text.split()))
 
 
 def shortened(text: str, most: int = 240) -> str:
@@ -137,7 +136,7 @@ class UploadView:
         self._bar: Progress = transfer_bar(stderr())
         self._lock = threading.Lock()
         self._task: TaskID | None = None
-        self._last: UploadProgress | None = None
+        self._last: TransferProgress | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -150,7 +149,7 @@ class UploadView:
         if kind is None and self._last is not None:
             say(_told(self._last))
 
-    def tell(self, now: UploadProgress) -> None:
+    def tell(self, now: TransferProgress) -> None:
         """Take in how far it is, from any thread."""
         with self._lock:
             self._last = now
@@ -163,7 +162,7 @@ class UploadView:
             self._bar.update(self._task, completed=now.read_bytes + now.done_bytes)
 
 
-def _told(end: UploadProgress) -> str:
+def _told(end: TransferProgress) -> str:
     all_of_them = f"{plural(end.files, 'input file')} ({format_bytes(end.size_bytes)})"
     if end.sent_files == 0:
         return f"{all_of_them} were in the store already"

@@ -26,7 +26,7 @@ from longtake.cli.formatting import (
 )
 from longtake.cli.terminal import answer_json_line, one_line, say, shortened, stderr
 from longtake.models.status import ChunkFailure, JobState, JobStatus, RunningChunk
-from longtake.text import plain
+from longtake.text import strip_controls
 
 # Failed tries told one by one; on a farm where every chunk fails they would hide everything else.
 _MOST_TRIES = 20
@@ -69,7 +69,7 @@ class JobEvents:
 def failure_line(failure: ChunkFailure) -> str:
     """Return the end of a chunk that has used up its tries."""
     tries = "1 try" if failure.attempts == 1 else f"{failure.attempts} tries"
-    where = f" on {plain(failure.host)}" if failure.host else ""
+    where = f" on {strip_controls(failure.host)}" if failure.host else ""
     return f"chunk {failure.chunk} failed for good after {tries}{where}: {shortened(failure.error)}"
 
 
@@ -132,7 +132,7 @@ def headline(status: JobStatus) -> RenderableType:
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     grid.add_column(no_wrap=True, justify="right")
-    name = plain(status.name)
+    name = strip_controls(status.name)
     who = Text.assemble((f"{name}  ", "bold"), (status.id, "dim")) if name else Text(status.id, style="bold")
     grid.add_row(who, Text(state_text(status), style=f"bold {STATE_STYLES[status.state]}"))
     return grid
@@ -237,7 +237,11 @@ def _note(chunk: RunningChunk, *, whole: bool) -> Text:
     note = Text(no_wrap=not whole, overflow=overflow)
     if chunk.waiting:
         return note.append(error, style="yellow")
-    parts = [(plain(chunk.host), ""), (one_line(chunk.message), "dim"), (error and f"before: {error}", "yellow")]
+    parts = [
+        (strip_controls(chunk.host), ""),
+        (one_line(chunk.message), "dim"),
+        (error and f"before: {error}", "yellow"),
+    ]
     for index, (words, style) in enumerate(part for part in parts if part[0]):
         note.append("  " if index else "").append(words, style=style)
     return note

@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from longtake.errors import BadJobError
-from longtake.models.fields import ntsc_rate
-from longtake.paths import VIDEO_SUFFIXES, normal
-from longtake.templates import escape, split_command
-from longtake.text import quoted
+from longtake.models.fields import find_ntsc_rate
+from longtake.paths import VIDEO_SUFFIXES, normalize_path
+from longtake.templates import escape_template, split_command
+from longtake.text import quote_value
 
 
 def is_helios(document: Mapping[str, Any]) -> bool:
@@ -25,7 +25,7 @@ def is_helios(document: Mapping[str, Any]) -> bool:
     return {"mergeCommand", "metadata"} <= document.keys() or (isinstance(first, dict) and "startFrame" in first)
 
 
-def from_helios(document: Mapping[str, Any]) -> dict[str, Any]:
+def convert_helios(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a Helios job as the keys of `RenderJobSpec`.
 
     Tokens of a command that are the chunk's output file become `{output}`, so that each attempt writes to a place
@@ -59,7 +59,7 @@ def _chunk(chunk: object, field: str) -> dict[str, Any]:
         "id": _get(chunk, "id", int, f"{field}.id"),
         "start": _get(chunk, "startFrame", int, f"{field}.startFrame"),
         "count": _get(chunk, "frameCount", int, f"{field}.frameCount"),
-        "output": escape(output),
+        "output": escape_template(output),
         "command": [_as_output(token, output) for token in _split(line, f"{field}.command")],
     }
 
@@ -68,8 +68,8 @@ def _merge(command: tuple[str, ...], chunk_outputs: list[str]) -> dict[str, Any]
     """Return the merge command, with the film it writes where that can be told from its form."""
     film = _film(command, chunk_outputs)
     if film is None:
-        return {"merge_command": [escape(token) for token in command]}
-    return {"merge_command": [_as_output(token, film) for token in command], "output": escape(film)}
+        return {"merge_command": [escape_template(token) for token in command]}
+    return {"merge_command": [_as_output(token, film) for token in command], "output": escape_template(film)}
 
 
 def _film(command: tuple[str, ...], chunk_outputs: list[str]) -> str | None:
@@ -77,23 +77,27 @@ def _film(command: tuple[str, ...], chunk_outputs: list[str]) -> str | None:
     program = PurePosixPath(command[0]).name if command else ""
     if program == "helios" and len(command) > 2 and command[1] == "merge":
         return command[2]
-    inputs = {normal(output) for output in chunk_outputs}
+    inputs = {normalize_path(output) for output in chunk_outputs}
     if program == "ffmpeg":
         files = [token for token in command[1:] if PurePosixPath(token).suffix.lower() in VIDEO_SUFFIXES]
-        if files and not files[-1].startswith("concat:") and normal(files[-1]) not in inputs:
+        if files and not files[-1].startswith("concat:") and normalize_path(files[-1]) not in inputs:
             return files[-1]
     return None
 
 
 def _as_output(token: str, output: str) -> str:
-    return "{output}" if token == output or normal(token or ".") == normal(output) else escape(token)
+    return (
+        "{output}"
+        if token == output or normalize_path(token or ".") == normalize_path(output)
+        else escape_template(token)
+    )
 
 
 def _rate(fps: object) -> object:
     """Return the rate; Helios itself cuts it to a whole number, other writers of its format may not."""
     if not isinstance(fps, float) or not math.isfinite(fps):
         return fps
-    return str(ntsc_rate(fps) or Fraction(fps).limit_denominator(1001))
+    return str(find_ntsc_rate(fps) or Fraction(fps).limit_denominator(1001))
 
 
 def _split(line: str, field: str) -> tuple[str, ...]:
@@ -107,6 +111,6 @@ def _get(holder: Mapping[str, Any], key: str, kind: type, field: str) -> Any:
     value = holder.get(key)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         names = {dict: "an object", list: "a list", int: "a whole number", str: "text"}
-        state = "is missing" if value is None else f"is {quoted(value)}"
+        state = "is missing" if value is None else f"is {quote_value(value)}"
         raise BadJobError(f"{field}: {state}; a Helios job has {names[kind]} here")
     return value

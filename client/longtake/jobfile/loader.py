@@ -12,10 +12,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from longtake.errors import BadJobError
-from longtake.jobfile.helios import from_helios, is_helios
+from longtake.jobfile.helios import convert_helios, is_helios
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkList, ChunkSpec
-from longtake.text import plainly, quoted, sentence, unfit
+from longtake.text import describe_invalid, describe_unserializable, escape_text, quote_value
 
 # A million Helios chunks are some 300 MB; a file beyond that is no job file.
 LARGEST_FILE_BYTES = 512 * 1024 * 1024
@@ -27,7 +27,7 @@ def read_file(path: Path) -> bytes:
     Raises:
         BadJobError: It cannot be read, or is too large to be one.
     """
-    shown = plainly(str(path), 200)
+    shown = escape_text(str(path), 200)
     try:
         if path.is_dir():
             raise BadJobError(f"{shown}: is a folder; name the job file in it")
@@ -50,13 +50,13 @@ def read_file(path: Path) -> bytes:
         raise BadJobError(f"{shown}: is no path ({error}); check it") from error
 
 
-def parse(raw: bytes, name: str) -> dict[str, Any]:
+def parse_document(raw: bytes, name: str) -> dict[str, Any]:
     """Return the keys and values of a job file's bytes: JSON when its name ends so, else YAML.
 
     Raises:
         BadJobError: They are not UTF-8, not YAML or JSON, or not an object.
     """
-    is_json, name = name.lower().endswith(".json"), plainly(name, 100)
+    is_json, name = name.lower().endswith(".json"), escape_text(name, 100)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -90,11 +90,11 @@ def _json(text: str) -> object:
 
 def _yaml(text: str) -> object:
     try:
-        from longtake.jobfile.safe_yaml import load  # noqa: PLC0415  # an extra: services that pass models need no YAML
+        from longtake.jobfile.safe_yaml import load_yaml  # noqa: PLC0415  # an extra: services that pass models need no YAML
     except ImportError as error:
         raise BadJobError("PyYAML is not installed; install longtake[cli], or write the job as JSON") from error
     try:
-        return load(text)
+        return load_yaml(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply; a job has three levels") from error
 
@@ -103,7 +103,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     together = dict(pairs)
     if len(together) < len(pairs):
         twin = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise ValueError(f"the key {plainly(twin)} stands twice in one object; keep one of them")
+        raise ValueError(f"the key {escape_text(twin)} stands twice in one object; keep one of them")
     return together
 
 
@@ -120,7 +120,7 @@ def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJo
         BadJobError: The file cannot be read or is no job; the sentence names the field and the fix.
     """
     raw = read_file(path)
-    document = parse(raw, path.name)
+    document = parse_document(raw, path.name)
     for key, value in (overrides or {}).items():
         _override(document, key, value)
     document.setdefault("base_dir", str(path.resolve().parent))
@@ -152,9 +152,9 @@ def read_job(document: object) -> RenderJobSpec:
     except ValidationError as error:
         # What JSON cannot carry is refused by pydantic's parser as a whole, without a field.
         invalid = any(details["type"] == "json_invalid" for details in error.errors(include_url=False))
-        raise BadJobError(unfit(document) if invalid else sentence(error)) from error
+        raise BadJobError(describe_unserializable(document) if invalid else describe_invalid(error)) from error
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadJobError(unfit(document)) from error
+        raise BadJobError(describe_unserializable(document)) from error
 
 
 def _read_job(document: object) -> RenderJobSpec:
@@ -167,7 +167,7 @@ def _read_job(document: object) -> RenderJobSpec:
     if is_helios(document):
         # What is ours may stand beside what is Helios', so that a file can be adapted without being rewritten.
         ours = {key: document[key] for key in RenderJobSpec.model_fields if key in document and key != "chunks"}
-        document = from_helios(document) | ours
+        document = convert_helios(document) | ours
     if not lenient:
         # A client says which contract it wrote; then keys unknown here are a newer client's, not a slip.
         _check_keys(document, RenderJobSpec, "")
@@ -183,10 +183,10 @@ def read_chunk_list(raw: bytes, name: str) -> tuple[ChunkSpec, ...]:
         BadJobError: The file holds no list of chunks.
     """
     try:
-        document = parse(raw, Path(name).with_suffix(".json").name)
+        document = parse_document(raw, Path(name).with_suffix(".json").name)
     except BadJobError:
-        document = parse(raw, Path(name).with_suffix(".yaml").name)
-    listed = from_helios(document)["chunks"] if is_helios(document) else document.get("chunks")
+        document = parse_document(raw, Path(name).with_suffix(".yaml").name)
+    listed = convert_helios(document)["chunks"] if is_helios(document) else document.get("chunks")
     # The job itself says what its chunks leave out; here they are only held against the rules for lists.
     return read_job(
         {"contract": 1, "chunks": listed, "fps": 1, "command": ["-"], "chunk_output": "{chunk}"}
@@ -225,7 +225,7 @@ def _check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str)
             nearest = get_close_matches(str(key)[:60], model.model_fields, n=1, cutoff=0.5)
             known = ", ".join(name for name in model.model_fields if name != "contract")
             hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {known}"
-            raise BadJobError(f"{where}{plainly(str(key)) or quoted(key)}: is not a key of a job; {hint}")
+            raise BadJobError(f"{where}{escape_text(str(key)) or quote_value(key)}: is not a key of a job; {hint}")
         models = [
             inner for inner, listed in _models(model.model_fields[key].annotation) if listed == isinstance(value, list)
         ]
@@ -242,7 +242,7 @@ def _meant(item: Mapping[str, Any], models: Sequence[type[BaseModel]], place: st
     by_type = {model.model_fields["type"].default: model for model in models}
     given = item.get("type")
     if not isinstance(given, str) or given not in by_type:
-        state = "is missing" if given is None else f"is {quoted(given)}"
+        state = "is missing" if given is None else f"is {quote_value(given)}"
         raise BadJobError(f"{place}type: {state}; choose {' or '.join(by_type)}")
     return by_type[given]
 

@@ -6,7 +6,7 @@ import yaml
 from yaml import MappingNode, Node, SafeLoader, ScalarNode
 from yaml.constructor import ConstructorError
 
-from longtake.text import plainly, quoted
+from longtake.text import escape_text, quote_value
 
 # YAML is read at some 0.2 MB a second; longer lists are written by programs, which can write JSON.
 LARGEST_YAML_BYTES = 4 * 1024 * 1024
@@ -20,7 +20,7 @@ _MISREAD_NUMBER = re.compile(r"[-+]?0[\d_]+|[-+]?\d[\d_]*(:\d+)+(\.\d*)?")
 _KNOWN_TAGS = frozenset({"null", "bool", "int", "float", "str", "seq", "map"})
 
 
-def load(text: str) -> object:
+def load_yaml(text: str) -> object:
     """Return the value of a YAML text; dates are text.
 
     Raises:
@@ -34,12 +34,12 @@ def load(text: str) -> object:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ValueError(
-            f"{where}{plainly(error.problem or error.context or 'it is no YAML', 200)}; mend it there"
+            f"{where}{escape_text(error.problem or error.context or 'it is no YAML', 200)}; mend it there"
         ) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ValueError(
-            f"line {line}: the character {quoted(chr(int(error.character)))} may not stand in YAML; take it out"
+            f"line {line}: the character {quote_value(chr(int(error.character)))} may not stand in YAML; take it out"
         ) from error
 
 
@@ -87,7 +87,7 @@ class _Loader(SafeLoader):
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, LookupError) as error:
-            problem = f"{quoted(node.value)} is no {node.tag.rpartition(':')[2]}"
+            problem = f"{quote_value(node.value)} is no {node.tag.rpartition(':')[2]}"
             raise ConstructorError(problem=problem, problem_mark=node.start_mark) from error
 
 

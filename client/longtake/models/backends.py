@@ -70,7 +70,7 @@ Backend = Annotated[
 ]
 
 
-def kind_of_backend(backend: Backend) -> BackendKind:
+def backend_kind(backend: Backend) -> BackendKind:
     """Return where a job's chunks are rendered."""
     return BackendKind(backend if isinstance(backend, str) else backend.type)
 
@@ -93,7 +93,7 @@ def remote_backend(backend: Backend) -> RemoteBackend | None:
 LONGEST_CHUNK_SECONDS = {BackendKind.LAMBDA: 870.0, BackendKind.CLOUD_RUN: 3570.0}
 
 
-def frames_within(limit_seconds: float, *, frames: int, seconds: float) -> int:
+def count_frames_within(limit_seconds: float, *, frames: int, seconds: float) -> int:
     """Return how many frames a chunk may have to end in time, if this many took so long; at least 1.
 
     A tenth of the time is left for chunks that are harder than others.

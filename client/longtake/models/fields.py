@@ -7,9 +7,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from longtake.errors import BadJobError
-from longtake.paths import holds_control
+from longtake.paths import has_control_characters
 from longtake.templates import split_command
-from longtake.text import plainly, quoted
+from longtake.text import escape_text, quote_value
 
 # No job has more chunks.
 _MOST_FAILURES = 1_000_000
@@ -32,13 +32,15 @@ def _as_pattern(value: str) -> str:
     try:
         re.compile(value)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"{quoted(value)} is no regular expression ({plainly(str(error))}); mend it") from error
+        raise ValueError(
+            f"{quote_value(value)} is no regular expression ({escape_text(str(error))}); mend it"
+        ) from error
     return value
 
 
 def _as_line(value: str) -> str:
-    if holds_control(value) or not value.strip():
-        raise ValueError(f"is {quoted(value)}; write one line of text")
+    if has_control_characters(value) or not value.strip():
+        raise ValueError(f"is {quote_value(value)}; write one line of text")
     return value
 
 
@@ -46,7 +48,7 @@ def _as_limit(value: object) -> object:
     count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_FAILURES
     share = isinstance(value, str) and re.fullmatch(r"(100|\d{1,2})(\.\d{1,4})?%", value, re.ASCII)
     if not count and not share:
-        raise ValueError(f"is {quoted(value)}; write a number of chunks, or a share such as 10%")
+        raise ValueError(f"is {quote_value(value)}; write a number of chunks, or a share such as 10%")
     return value
 
 
@@ -69,7 +71,7 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-def ntsc_rate(value: float) -> Fraction | None:
+def find_ntsc_rate(value: float) -> Fraction | None:
     """Return the exact rate that 29.97 and its kind are roundings of: over a long film the rest becomes audible."""
     if not 0 < value <= 1000 or value.is_integer():
         return None
@@ -82,7 +84,7 @@ def _as_rate(value: object) -> object:
     if value is None:
         return None
     if isinstance(value, float):
-        near = ntsc_rate(value)
+        near = find_ntsc_rate(value)
         fix = f'"{near}"' if near else "a whole number or a fraction"
         raise ValueError(f"write {fix} instead of {value}; a rounded rate drifts over a long film")
     spelled = str(value) if isinstance(value, int) and not isinstance(value, bool) else value

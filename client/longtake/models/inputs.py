@@ -7,8 +7,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from longtake.models.fields import Contract
-from longtake.paths import BOOKKEEPING_FOLDER, holds_control
-from longtake.text import quoted
+from longtake.paths import BOOKKEEPING_FOLDER, has_control_characters
+from longtake.text import quote_value
 
 # In the store's own folder, beside those of jobs; no job may have this id.
 INPUTS = "inputs"
@@ -34,17 +34,17 @@ def check_input_path(path: str) -> None:
     Raises:
         ValueError: What is wrong with it and the fix, without the field's name.
     """
-    if not path.isprintable() and holds_control(path):
-        raise ValueError(f"{quoted(path)} holds a control character such as NUL or a newline; rename the file")
+    if not path.isprintable() and has_control_characters(path):
+        raise ValueError(f"{quote_value(path)} holds a control character such as NUL or a newline; rename the file")
     if any("\ud800" <= character <= "\udfff" for character in path):
-        raise ValueError(f"{quoted(path)} is not UTF-8; rename the file")
+        raise ValueError(f"{quote_value(path)} is not UTF-8; rename the file")
     parts = path.split("/")
     if path.startswith("/") or ".." in parts:
-        raise ValueError(f"{quoted(path)} leads out of the folder of the inputs; name a file below it")
+        raise ValueError(f"{quote_value(path)} leads out of the folder of the inputs; name a file below it")
     if "" in parts or "." in parts:
-        raise ValueError(f"{quoted(path)} is no plain path; take out empty names and dots")
+        raise ValueError(f"{quote_value(path)} is no plain path; take out empty names and dots")
     if len(path.encode()) > 1000 or any(len(part.encode()) > 255 for part in parts):
-        raise ValueError(f"{quoted(path)} is longer than file systems allow; shorten it")
+        raise ValueError(f"{quote_value(path)} is longer than file systems allow; shorten it")
 
 
 class InputFile(Contract):
@@ -71,14 +71,14 @@ class InputManifest(Contract):
         for file in self.files:
             check_input_path(file.path)
             if file.path in paths:
-                raise ValueError(f"{quoted(file.path)} stands twice among the inputs")
+                raise ValueError(f"{quote_value(file.path)} stands twice among the inputs")
             paths.add(file.path)
             folder = file.path.rpartition("/")[0]
             while folder and folder not in folders:
                 folders.add(folder)
                 folder = folder.rpartition("/")[0]
         if both := paths & folders:
-            raise ValueError(f"{quoted(min(both))} is a file and a folder among the inputs")
+            raise ValueError(f"{quote_value(min(both))} is a file and a folder among the inputs")
         return self
 
     def to_bytes(self) -> bytes:

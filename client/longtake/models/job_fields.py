@@ -14,13 +14,13 @@ from longtake.models.backends import (
     Backend,
     BackendKind,
     RemoteBackend,
-    kind_of_backend,
+    backend_kind,
     remote_backend,
 )
 from longtake.models.fields import Arguments, Contract, FailureLimit, Line, Rate
 from longtake.models.inputs import InputBundle
 from longtake.models.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
-from longtake.paths import OutputKind, kind_of
+from longtake.paths import OutputKind, classify_output
 
 CONTRACT_VERSION = 1
 
@@ -157,12 +157,12 @@ class JobFields(Contract):
     def kind(self) -> OutputKind:
         """What the chunks write, told by the output's name."""
         first = self.inline_chunks[0].output if self.inline_chunks else None
-        return kind_of(first or self.chunk_output or "")
+        return classify_output(first or self.chunk_output or "")
 
     @property
     def backend_kind(self) -> BackendKind:
         """Where its chunks are rendered."""
-        return kind_of_backend(self.backend)
+        return backend_kind(self.backend)
 
     @property
     def chunk_limit_seconds(self) -> float:

@@ -10,9 +10,25 @@ from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRu
 from longtake.models.inputs import InputBundle, content_path
 from longtake.models.job_fields import LARGEST_FRAME, JobFields
 from longtake.models.policies import Timeouts
-from longtake.paths import BOOKKEEPING_FOLDER, FILM_SUFFIXES, OutputKind, check_path, holds_control, kind_of, normal
-from longtake.templates import COMMAND_WORDS, PATH_WORDS, chunk_words, expand, printf_pattern, reader, used
-from longtake.text import quoted
+from longtake.paths import (
+    BOOKKEEPING_FOLDER,
+    FILM_SUFFIXES,
+    OutputKind,
+    check_path,
+    classify_output,
+    has_control_characters,
+    normalize_path,
+)
+from longtake.templates import (
+    COMMAND_PLACEHOLDERS,
+    PATH_PLACEHOLDERS,
+    chunk_values,
+    compile_template,
+    expand_template,
+    find_placeholders,
+    printf_pattern,
+)
+from longtake.text import quote_value
 
 _SCHEME = "s3://"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
@@ -55,9 +71,9 @@ def _check_backend(job: JobFields) -> None:
     match job.remote:
         case LambdaBackend(function=function, region=region):
             if function is not None and not _FUNCTION.fullmatch(function):
-                raise ValueError(f"backend.function: {quoted(function)} is no function; write its name or its ARN")
+                raise ValueError(f"backend.function: {quote_value(function)} is no function; write its name or its ARN")
             if region is not None and not _REGION.fullmatch(region):
-                raise ValueError(f"backend.region: {quoted(region)} is no region; write one as in eu-central-1")
+                raise ValueError(f"backend.region: {quote_value(region)} is no region; write one as in eu-central-1")
         case CloudRunBackend(url=url):
             if url is not None:
                 _check_url("backend.url", url)
@@ -69,8 +85,10 @@ def _check_url(field: str, url: str) -> None:
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         is_url = False
-    if not is_url or holds_control(url) or " " in url:
-        raise ValueError(f"{field}: {quoted(url)} is no absolute URL; write one that starts with https:// or http://")
+    if not is_url or has_control_characters(url) or " " in url:
+        raise ValueError(
+            f"{field}: {quote_value(url)} is no absolute URL; write one that starts with https:// or http://"
+        )
     if "@" in parts.netloc:
         # Not shown: it may be a password.
         raise ValueError(
@@ -108,23 +126,23 @@ def _check_store(store: str) -> None:
         raise ValueError("store: holds something before an @, and job files are no place for keys; leave it out")
     if not store.startswith(_SCHEME):
         raise ValueError(
-            f"store: {quoted(store)} is no bucket; write s3://bucket/prefix, or name a folder in base_dir instead"
+            f"store: {quote_value(store)} is no bucket; write s3://bucket/prefix, or name a folder in base_dir instead"
         )
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:
         raise ValueError(
-            f"store: {quoted(bucket)} is no name of a bucket; write s3://bucket/prefix with 3 to 63 small letters, "
-            "digits, . and -"
+            f"store: {quote_value(bucket)} is no name of a bucket; write s3://bucket/prefix with 3 to 63 small "
+            "letters, digits, . and -"
         )
     if "?" in prefix or "#" in prefix:
-        raise ValueError(f"store: {quoted(store)} has a query; write s3://bucket/prefix and nothing behind it")
-    if holds_control(prefix):
+        raise ValueError(f"store: {quote_value(store)} has a query; write s3://bucket/prefix and nothing behind it")
+    if has_control_characters(prefix):
         raise ValueError("store: holds a control character such as NUL or a newline; take it out")
     names = prefix.rstrip("/").split("/") if prefix.rstrip("/") else []
     if any(name in ("", ".", "..") for name in names):
-        raise ValueError(f"store: {quoted(store)} holds an empty name, . or ..; write the prefix without them")
+        raise ValueError(f"store: {quote_value(store)} holds an empty name, . or ..; write the prefix without them")
     if BOOKKEEPING_FOLDER in names:
         raise ValueError(
-            f"store: {quoted(store)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; choose another"
+            f"store: {quote_value(store)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; choose another"
         )
     if len(prefix.encode(errors="replace")) > 500:
         raise ValueError("store: has a prefix of more than 500 bytes, and keys have 1024 in all; shorten it")
@@ -135,8 +153,10 @@ def _check_what_reaches_a_bucket(job: JobFields) -> None:
     outputs = {"output": job.output, "chunk_output": job.chunk_output}
     outputs |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
     for field, path in outputs.items():
-        if path is not None and (normal(path).startswith(("/", "../")) or normal(path) == ".."):
-            raise ValueError(f"{field}: {quoted(path)} leads out of the store; write a path below it, without / or ..")
+        if path is not None and (normalize_path(path).startswith(("/", "../")) or normalize_path(path) == ".."):
+            raise ValueError(
+                f"{field}: {quote_value(path)} leads out of the store; write a path below it, without / or .."
+            )
     for field, command in _chunk_commands(job):
         if not any("{output" in part.replace("{{", "") for part in command):
             raise ValueError(
@@ -166,18 +186,18 @@ def _check_inputs(job: JobFields) -> None:
         field = f"inputs[{index}]"
         if not name.strip():
             raise ValueError(f"{field}: is empty; name a file or a folder below base_dir")
-        if holds_control(name):
+        if has_control_characters(name):
             raise ValueError(f"{field}: holds a control character such as NUL or a newline; rename the file")
         if name.startswith("~"):
             raise ValueError(
-                f"{field}: {quoted(name)} starts with ~, which only a shell expands; write the path in full"
+                f"{field}: {quote_value(name)} starts with ~, which only a shell expands; write the path in full"
             )
         if BOOKKEEPING_FOLDER in name.split("/"):
             raise ValueError(
-                f"{field}: {quoted(name)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; leave it out"
+                f"{field}: {quote_value(name)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; leave it out"
             )
-        if (before := seen.setdefault(normal(name), index)) != index:
-            raise ValueError(f"{field}: {quoted(name)} stands in inputs[{before}] already; leave it out")
+        if (before := seen.setdefault(normalize_path(name), index)) != index:
+            raise ValueError(f"{field}: {quote_value(name)} stands in inputs[{before}] already; leave it out")
 
 
 _FIX = "give each output a path of its own"
@@ -190,7 +210,7 @@ def check_outputs_differ(job: JobFields) -> None:
         ValueError: `field: what is wrong; the fix`.
     """
     taken: dict[str, str] = {}
-    for field, path in (("output", job.output and expand(job.output, {})), ("audio", job.audio)):
+    for field, path in (("output", job.output and expand_template(job.output, {})), ("audio", job.audio)):
         if path:
             _take(taken, job, field, path)
     if job.frames is not None:
@@ -202,19 +222,19 @@ def check_outputs_differ(job: JobFields) -> None:
         _check_frames_of_list(job)
     else:
         for index, chunk in enumerate(job.inline_chunks):
-            words = chunk_words(index, chunk.start, chunk.start + chunk.count)
-            _take(taken, job, f"chunks[{index}].output", expand(chunk.output or job.chunk_output or "", words))
+            words = chunk_values(index, chunk.start, chunk.start + chunk.count)
+            _take(taken, job, f"chunks[{index}].output", expand_template(chunk.output or job.chunk_output or "", words))
 
 
 def _take(taken: dict[str, str], job: JobFields, field: str, path: str) -> None:
     where = _absolute(job, path)
     if where in taken:
-        raise ValueError(f"{field}: {quoted(path)} is also {taken[where]}; {_FIX}")
+        raise ValueError(f"{field}: {quote_value(path)} is also {taken[where]}; {_FIX}")
     taken[where] = field
 
 
 def _absolute(job: JobFields, path: str) -> str:
-    return normal(str(PurePosixPath(job.base_dir or "") / path))
+    return normalize_path(str(PurePosixPath(job.base_dir or "") / path))
 
 
 def _chunk_that_writes(job: JobFields, where: str) -> int | None:
@@ -222,7 +242,7 @@ def _chunk_that_writes(job: JobFields, where: str) -> int | None:
     frames = job.frames
     assert frames is not None  # lists are compared one by one
     template = _absolute(job, job.chunk_output or "")
-    words, pattern = reader(template)
+    words, pattern = compile_template(template)
     match = pattern.fullmatch(where)
     for word, text in zip(words, match.groups() if match else (), strict=False):
         number = int(text)
@@ -231,8 +251,8 @@ def _chunk_that_writes(job: JobFields, where: str) -> int | None:
         start = frames.first + chunk * frames.per_chunk
         stop = min(start + frames.per_chunk, frames.first + frames.count)
         if 0 <= chunk < job.chunk_count and word != "count":
-            values = {**chunk_words(chunk, start, stop), "frame": number}
-            if expand(template, values) == where:
+            values = {**chunk_values(chunk, start, stop), "frame": number}
+            if expand_template(template, values) == where:
                 return chunk
     return None
 
@@ -243,7 +263,7 @@ def _check_frames_of_list(job: JobFields) -> None:
     for index, chunk in enumerate(job.inline_chunks):
         stop = chunk.start + chunk.count
         template = _absolute(job, chunk.output or job.chunk_output or "")
-        pattern = printf_pattern(template, chunk_words(index, chunk.start, stop))
+        pattern = printf_pattern(template, chunk_values(index, chunk.start, stop))
         written.setdefault(pattern, []).append((chunk.start, stop, index))
     for sequences in written.values():
         for (_, stop, one), (start, _, other) in pairwise(sorted(sequences)):
@@ -314,7 +334,7 @@ def _check_commands(job: JobFields) -> None:
             raise ValueError(f"{field}: holds a NUL character; take it out")
         known: set[str] = set()
         for argument in arguments:
-            known |= used(argument, field=field, allowed=words)
+            known |= find_placeholders(argument, field=field, allowed=words)
         # Chunks of a list may have fixed outputs, as Helios files do; then the renderer writes in place.
         if field == "command" and job.frames is not None and not known & {"output", "output_dir"}:
             raise ValueError(
@@ -325,14 +345,14 @@ def _check_commands(job: JobFields) -> None:
 
 def _all_commands(job: JobFields) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     if job.command is not None:
-        yield "command", job.command, COMMAND_WORDS
+        yield "command", job.command, COMMAND_PLACEHOLDERS
     if job.merge_command is not None:
         yield "merge_command", job.merge_command, ("output",)
     if job.check is not None:
-        yield "check", job.check, COMMAND_WORDS
+        yield "check", job.check, COMMAND_PLACEHOLDERS
     for index, chunk in enumerate(job.inline_chunks):
         if chunk.command is not None:
-            yield f"chunks[{index}].command", chunk.command, COMMAND_WORDS
+            yield f"chunks[{index}].command", chunk.command, COMMAND_PLACEHOLDERS
 
 
 def _check_paths(job: JobFields) -> None:
@@ -342,27 +362,29 @@ def _check_paths(job: JobFields) -> None:
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from error
     if job.output is not None:
-        used(job.output, field="output", allowed=())
+        find_placeholders(job.output, field="output", allowed=())
     if isinstance(job.inputs, InputBundle) and job.store is None:
         raise ValueError("inputs: are a bundle, which lies in a bucket; name the bucket in store, or list the files")
-    if job.base_dir is not None and holds_control(job.base_dir):
+    if job.base_dir is not None and has_control_characters(job.base_dir):
         raise ValueError("base_dir: holds a control character such as NUL or a newline; take it out")
     if job.base_dir is not None and not job.base_dir.startswith("/"):
-        raise ValueError(f"base_dir: {quoted(job.base_dir)} is no folder from the root; write one that starts with /")
+        raise ValueError(
+            f"base_dir: {quote_value(job.base_dir)} is no folder from the root; write one that starts with /"
+        )
     if job.chunk_output is not None:
-        used(job.chunk_output, field="chunk_output", allowed=PATH_WORDS)
+        find_placeholders(job.chunk_output, field="chunk_output", allowed=PATH_PLACEHOLDERS)
         # What `..` takes back tells no chunks apart.
-        words = used(normal(job.chunk_output), field="chunk_output", allowed=PATH_WORDS)
+        words = find_placeholders(normalize_path(job.chunk_output), field="chunk_output", allowed=PATH_PLACEHOLDERS)
         if job.frames is not None and job.chunk_count > 1 and not words & {"chunk", "start", "stop", "last", "frame"}:
             raise ValueError(
                 "chunk_output: is the same for every chunk; add {chunk}, as in chunks/{chunk:06}.mp4, or {frame}"
             )
     for index, chunk in enumerate(job.inline_chunks):
         if chunk.output is not None:
-            used(chunk.output, field=f"chunks[{index}].output", allowed=PATH_WORDS)
-            if kind_of(chunk.output) is not job.kind:
+            find_placeholders(chunk.output, field=f"chunks[{index}].output", allowed=PATH_PLACEHOLDERS)
+            if (kind := classify_output(chunk.output)) is not job.kind:
                 raise ValueError(
-                    f"chunks[{index}].output: is {quoted(chunk.output)}, of the kind {kind_of(chunk.output)}, and "
+                    f"chunks[{index}].output: is {quote_value(chunk.output)}, of the kind {kind}, and "
                     f"chunks[0] writes {job.kind}; let all chunks write one kind"
                 )
 
@@ -395,7 +417,7 @@ def _check_merge(job: JobFields) -> None:
             raise ValueError(f"{field}: is not for a merge_command, which makes the film alone; leave one of them out")
     words: set[str] = set()
     for argument in job.merge_command or ():
-        words |= used(argument, field="merge_command", allowed=("output",))
+        words |= find_placeholders(argument, field="merge_command", allowed=("output",))
     if job.output is None and words:
         raise ValueError("output: is missing, and merge_command names {output}; say where the film goes")
     if job.output is not None and not words:
@@ -405,7 +427,9 @@ def _check_merge(job: JobFields) -> None:
 def _check_join(job: JobFields, output: str) -> None:
     suffix = PurePosixPath(output).suffix.lower()
     if suffix not in FILM_SUFFIXES:
-        raise ValueError(f"output: {quoted(output)} is no film; end it in one of {', '.join(sorted(FILM_SUFFIXES))}")
+        raise ValueError(
+            f"output: {quote_value(output)} is no film; end it in one of {', '.join(sorted(FILM_SUFFIXES))}"
+        )
     if job.kind is OutputKind.FILE:
         raise ValueError(
             "output: no film can be made of chunks that are neither video nor {frame} images; name them so, give a "
@@ -419,5 +443,5 @@ def _check_environment(env: dict[str, str]) -> None:
     for name, value in env.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII) or "\0" in value:
             raise ValueError(
-                f"env: {quoted(name)} cannot be set; use a name of letters, digits and _, a value without NUL"
+                f"env: {quote_value(name)} cannot be set; use a name of letters, digits and _, a value without NUL"
             )

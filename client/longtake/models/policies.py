@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from longtake.models.fields import Contract, Pattern, ProgramExitCode, Seconds
-from longtake.text import quoted
+from longtake.text import quote_value
 
 
 class FailurePolicy(StrEnum):
@@ -100,7 +100,7 @@ PROGRESS_GROUPS = ("frame", "done", "total", "percent")
 def _has_groups(pattern: str) -> str:
     if not set(re.compile(pattern).groupindex) & {"frame", "done", "percent"}:
         raise ValueError(
-            f"{quoted(pattern)} has no named group that tells how far it is; write one as in "
+            f"{quote_value(pattern)} has no named group that tells how far it is; write one as in "
             r"'Frame (?P<frame>\d+)', with frame, done or percent"
         )
     return pattern
@@ -108,7 +108,9 @@ def _has_groups(pattern: str) -> str:
 
 def _tells_lines_apart(pattern: str) -> str:
     if re.search(pattern, ""):
-        raise ValueError(f"{quoted(pattern)} fits every line, and so every try would fail; write words that tell it")
+        raise ValueError(
+            f"{quote_value(pattern)} fits every line, and so every try would fail; write words that tell it"
+        )
     return pattern
 
 

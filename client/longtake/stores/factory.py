@@ -1,31 +1,39 @@
 """Open the store that a job names: a directory or a bucket."""
 
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from longtake.errors import BadJobError
+from longtake.errors import BadJobError, LongtakeError, StoreUnusableError
+from longtake.models.inputs import INPUTS_FOLDER
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.store import Store
+from longtake.stores.store import Store, StoreError
+
+# Time for the first answer of a bucket to a person, so that a mistyped address fails soon. After it, clients wait for a
+# store that is away as long as workers do.
+_FIRST_ANSWER_SECONDS = 5.0
 
 
 def is_bucket(url: str) -> bool:
-    """Tell whether a store is a bucket and no directory."""
+    """Tell whether the URL of a store names a bucket rather than a directory."""
     return url.startswith("s3://")
 
 
 def open_store(
     url: str, *, scratch: Path, patience_seconds: float | None = None, stop: threading.Event | None = None
 ) -> Store:
-    """Return the store.
+    """Return the store at a URL, without calling it.
 
     Args:
         url: An absolute directory, or `s3://bucket/prefix`.
-        scratch: Where this host keeps what it works at for stores that are elsewhere.
-        patience_seconds: How long such a store may be away, where that is not as long as for workers.
-        stop: Ends what is under way with such a store, soon, when it is set.
+        scratch: Local folder for files on their way to a bucket and back.
+        patience_seconds: How long calls wait for a bucket that is away; default: as long as for workers.
+        stop: Event that ends calls of a bucket that are under way.
 
     Raises:
-        BadJobError: It is neither, or what it takes is not installed.
+        BadJobError: The URL is neither, or the store needs a package that is not installed.
     """
     if not is_bucket(url):
         if not url.startswith("/"):
@@ -42,3 +50,44 @@ def open_store(
         return S3Store.open(url, scratch=scratch, patience_seconds=patience_seconds, stop=stop)
     except ValueError as error:
         raise BadJobError(f"store: {url} {error}") from error
+
+
+@contextmanager
+def open_client_store(url: str, stop: threading.Event | None = None) -> Iterator[Store]:
+    """Open a store for one command of a client; turn errors of the store inside the block into one sentence.
+
+    Args:
+        url: An absolute directory, or `s3://bucket/prefix`.
+        stop: Event that ends calls of a bucket that are under way.
+
+    Raises:
+        StoreUnusableError: The store cannot be reached, or a call inside the block failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="longtake-") as scratch:
+        try:
+            if is_bucket(url):
+                # Asked before there is work to lose: wrong addresses and credentials show here, within seconds.
+                first = open_store(url, scratch=Path(scratch), patience_seconds=_FIRST_ANSWER_SECONDS, stop=stop)
+                first.stat(first.locate(INPUTS_FOLDER))
+            yield open_store(url, scratch=Path(scratch), stop=stop)
+        except OSError as error:
+            raise StoreUnusableError(f"store: {_describe(error, url)}") from error
+
+
+def require_visible_store(url: str | None, job_id: str) -> str:
+    """Return the URL of a job's store; raise if the job has none yet or its directory is not mounted on this host.
+
+    Raises:
+        LongtakeError: No worker has planned the job yet, or the directory is not here.
+    """
+    if url is None:
+        raise LongtakeError(f"{job_id} has no store yet: no worker has planned it; `longtake doctor` shows the workers")
+    if not is_bucket(url) and not Path(url).is_dir():
+        raise LongtakeError(f"{url} is not visible on this host; run this where the job's store is mounted")
+    return url
+
+
+def _describe(error: OSError, url: str) -> str:
+    if isinstance(error, StoreError):
+        return str(error)
+    return f"{error.filename or url}: {error.strerror or error}; look at its permissions and its disk"

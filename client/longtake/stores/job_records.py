@@ -18,7 +18,7 @@ from longtake.models.job_fields import ChunkSpec
 from longtake.names import check_job_id
 from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.store import Store, StoredFile, map_parallel
-from longtake.templates import expand
+from longtake.templates import expand_template
 
 # The key of the film, where chunks have their numbers.
 FILM = "film"
@@ -179,7 +179,7 @@ class JobRecords:
         """Yield the locations that a job publishes to, as its own fields name them."""
         plan = ChunkPlan(job, self._read_chunk_list() if job.chunk_list is not None else ())
         paths = (path for chunk in plan for path in chunk.outputs())
-        for path in chain(paths, () if job.output is None else (expand(job.output, {}),)):
+        for path in chain(paths, () if job.output is None else (expand_template(job.output, {}),)):
             try:
                 yield self.store.locate(path)
             except ValueError:

@@ -23,7 +23,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from longtake.stores.store import StoreError
-from longtake.text import plainly
+from longtake.text import escape_text
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -186,8 +186,8 @@ def refused(operation: str, code: str, message: str = "no reason given", status:
             return S3Problem("another program has changed or removed it meanwhile; try again", passing=True)
     if code in _SENTENCES:
         return S3Problem(_SENTENCES[code])
-    said = plainly(message, 200).rstrip(".")
-    return S3Problem(f"the store refuses {operation} ({plainly(code)}: {said}); mend that, then try again")
+    said = escape_text(message, 200).rstrip(".")
+    return S3Problem(f"the store refuses {operation} ({escape_text(code)}: {said}); mend that, then try again")
 
 
 def status_of(error: ClientError) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longtake.models.job import RenderJobSpec
+from longtake.stores.factory import open_client_store
 from longtake.stores.job_records import (
     ASIDE,
     FILM,
@@ -22,7 +23,7 @@ from longtake.stores.job_records import (
     path_in_store,
 )
 from longtake.stores.store import Store, map_parallel
-from longtake.transfer.progress import OnProgress, ProgressCounter, store_of
+from longtake.transfer.progress import OnProgress, ProgressCounter
 
 # Read first by who looks for a job, and so removed last: in this order.
 _LAST = (f"{FILM}.json", LIST_FILE, JOB_FILE)
@@ -54,7 +55,7 @@ def delete_job(
     job_id: str,
     *,
     job: RenderJobSpec | None = None,
-    tell: OnProgress = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Deleted:
     """Remove the files that a job has published, then its bookkeeping; it must have ended. Blocking.
@@ -68,14 +69,14 @@ def delete_job(
         job_id: The job.
         job: The job by a source that is trusted more than its store; only files that it names are removed from
             outside the store.
-        tell: Hears how far it is.
+        on_progress: Called with each new total.
         stop: Ends it between two files when it is set.
 
     Raises:
         StoreUnusableError: Something could not be looked at or removed; its record is still there.
     """
-    with store_of(url, stop) as store:
-        return _Deletion(JobRecords(store, job_id), job, ProgressCounter(tell, stop)).run()
+    with open_client_store(url, stop) as store:
+        return _Deletion(JobRecords(store, job_id), job, ProgressCounter(on_progress, stop)).run()
 
 
 class _Deletion:

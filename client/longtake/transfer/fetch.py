@@ -15,9 +15,10 @@ from pathlib import Path
 from longtake.errors import BadJobError, LongtakeError
 from longtake.models.job import RenderJobSpec
 from longtake.stores.directory import DirectoryStore, file_digest
+from longtake.stores.factory import open_client_store
 from longtake.stores.job_records import FILM, LOGS, JobRecords, PublishedFile, is_plain_path, path_in_store
 from longtake.stores.store import Store, StoreError, map_parallel
-from longtake.transfer.progress import OnProgress, ProgressCounter, store_of
+from longtake.transfer.progress import OnProgress, ProgressCounter
 
 # Folders of files that are not whole yet.
 _COMING = ".longtake-fetch-"
@@ -179,7 +180,7 @@ def fetch_job(
     film_only: bool = False,
     logs: bool = True,
     force: bool = False,
-    tell: OnProgress = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Fetched:
     """Bring film, frames, chunk files and logs of a job into a folder, each proven by its digest. Blocking.
@@ -196,7 +197,7 @@ def fetch_job(
         film_only: Fetch nothing but the film.
         logs: Fetch the logs too.
         force: Replace files that stand in the way.
-        tell: Hears how far it is.
+        on_progress: Called with each new total.
         stop: Ends it between two files when it is set.
 
     Raises:
@@ -204,8 +205,8 @@ def fetch_job(
         StoreUnusableError: The store cannot be read from here.
         LongtakeError: There is nothing to fetch.
     """
-    counter = ProgressCounter(tell, stop)
-    with store_of(url, stop) as store:
+    counter = ProgressCounter(on_progress, stop)
+    with open_client_store(url, stop) as store:
         fetch = _Fetch(JobRecords(store, job_id), into, job, counter, force=force)
         wanted = list(fetch.films() if film_only else fetch.all(logs=logs))
         if not wanted and not fetch.lost:

@@ -1,91 +1,72 @@
-"""Count and report the progress of work on many files of a store."""
+"""Count and report the progress of an upload, a download or a deletion of many files."""
 
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from longtake.errors import StoreUnusableError
-from longtake.models.inputs import INPUTS_FOLDER
-from longtake.stores.factory import is_bucket, open_store
-from longtake.stores.store import Store, StoreError
-
-# For a person who waits to hear of a wrong address; later on, a store may be away for as long as for workers.
-_FIRST_SECONDS = 5.0
+from longtake.errors import LongtakeError, StoreUnusableError
 
 
 @dataclass(frozen=True)
 class TransferProgress:
-    """How far the work is.
+    """Report the progress of an upload, a download or a deletion.
 
     Args:
-        files: How many files there are.
-        size_bytes: How many bytes they have together.
-        done_files: How many are done.
-        done_bytes: How many bytes those have.
+        files: Number of files.
+        size_bytes: Size of all files together.
+        read_bytes: Size of what an upload has read to compute digests; 0 for downloads and deletions.
+        done_files: Number of files that are finished.
+        done_bytes: Size of the finished files.
+        sent_files: Number of files that an upload sent; the other finished files were in the store before.
+        sent_bytes: Size of the sent files.
     """
 
     files: int = 0
     size_bytes: int = 0
+    read_bytes: int = 0
     done_files: int = 0
     done_bytes: int = 0
+    sent_files: int = 0
+    sent_bytes: int = 0
 
 
 OnProgress = Callable[[TransferProgress], None]
 
 
+def _interrupted() -> LongtakeError:
+    return StoreUnusableError("interrupted; the same command goes on where this one ended")
+
+
 class ProgressCounter:
-    """Counts, in many threads, and tells one at a time.
+    """Add up the progress of many threads and report each new total, one report at a time.
 
     Args:
-        tell: Hears each count.
-        stop: Ends the work between two files when it is set.
+        on_progress: Called with each new total, from the thread that counted.
+        stop: Event that ends the transfer: `check_stop` and `add` raise once it is set.
+        interrupted: Makes the error that is raised then.
     """
 
-    def __init__(self, tell: OnProgress, stop: threading.Event | None) -> None:
-        self._tell = tell
+    def __init__(
+        self,
+        on_progress: OnProgress,
+        stop: threading.Event | None,
+        interrupted: Callable[[], LongtakeError] = _interrupted,
+    ) -> None:
+        self._on_progress = on_progress
         self._stop = stop or threading.Event()
+        self._interrupted = interrupted
         self._lock = threading.Lock()
-        self._now = TransferProgress()
+        self._total = TransferProgress()
+
+    def check_stop(self) -> None:
+        """Raise the error of an interrupted transfer if the transfer must end."""
+        if self._stop.is_set():
+            raise self._interrupted()
 
     def add(self, **more: int) -> None:
-        """Count more of anything; raises where the work is to end."""
-        if self._stop.is_set():
-            raise StoreUnusableError("interrupted; the same command goes on where this one ended")
+        """Add to fields of the total, named as in `TransferProgress`, and report; raise if the transfer must end."""
+        self.check_stop()
         with self._lock:
-            self._now = TransferProgress(**{name: value + more.get(name, 0) for name, value in vars(self._now).items()})
-            self._tell(self._now)
-
-
-@contextmanager
-def store_of(url: str, stop: threading.Event | None = None) -> Iterator[Store]:
-    """Open the store of a job for as long as the block runs; what goes wrong with it there is one sentence.
-
-    Args:
-        url: The store.
-        stop: Ends what is under way with it, soon, when it is set.
-
-    Raises:
-        StoreUnusableError: The sentence.
-    """
-    with tempfile.TemporaryDirectory(prefix="longtake-") as scratch:
-        try:
-            yield _reached(url, Path(scratch), stop)
-        except OSError as error:
-            raise StoreUnusableError(f"store: {_told(error, url)}") from error
-
-
-def _reached(url: str, scratch: Path, stop: threading.Event | None) -> Store:
-    """Return the store; raise soon where it is not there now, and not when there has been work to lose."""
-    if is_bucket(url):
-        first = open_store(url, scratch=scratch, patience_seconds=_FIRST_SECONDS, stop=stop)
-        first.stat(first.locate(INPUTS_FOLDER))
-    return open_store(url, scratch=scratch, stop=stop)
-
-
-def _told(error: OSError, url: str) -> str:
-    if isinstance(error, StoreError):
-        return str(error)
-    return f"{error.filename or url}: {error.strerror or error}; look at its permissions and its disk"
+            total = {name: value + more.get(name, 0) for name, value in vars(self._total).items()}
+            self._total = TransferProgress(**total)
+            self._on_progress(self._total)

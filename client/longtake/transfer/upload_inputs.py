@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -24,10 +24,10 @@ from longtake.models.inputs import (
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkList
 from longtake.paths import BOOKKEEPING_FOLDER
-from longtake.stores.factory import is_bucket
+from longtake.stores.factory import is_bucket, open_client_store
 from longtake.stores.store import Store, StoreError, map_parallel
-from longtake.text import plainly
-from longtake.transfer.progress import store_of
+from longtake.text import escape_text
+from longtake.transfer.progress import OnProgress, ProgressCounter
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def path_below(base: Path, name: str, field: str) -> str:
     path = os.path.relpath(whole, os.path.normpath(base))
     if not name or path == ".." or path.startswith("../"):
         raise BadJobError(
-            f"{field}: {plainly(name, 200)} lies outside base_dir ({base}), and only what is below it is handed in; "
-            "move it there, or set base_dir to a folder that holds both"
+            f"{field}: {escape_text(name, 200)} lies outside base_dir ({base}), and only what is below it is handed "
+            "in; move it there, or set base_dir to a folder that holds both"
         )
     return path
 
@@ -160,7 +160,7 @@ class _Walk:
             raise BadJobError(f"{self._field}: {error}") from error
 
     def _refused(self, problem: str, fix: str) -> BadJobError:
-        return BadJobError(f"{self._field}: {plainly(problem, 400)}; {fix}")
+        return BadJobError(f"{self._field}: {escape_text(problem, 400)}; {fix}")
 
 
 _PIECE_BYTES = 1 << 20
@@ -173,37 +173,13 @@ _MOST_LISTED = 50_000
 _Signature = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class UploadProgress:
-    """How far the handing in of a job's inputs is.
-
-    Args:
-        files: How many files there are.
-        size_bytes: How many bytes they have together.
-        read_bytes: How many of them were read, to know their digests.
-        done_bytes: How many of them are in the store.
-        sent_files: How many files were sent; the others were there.
-        sent_bytes: How many bytes those have.
-    """
-
-    files: int
-    size_bytes: int
-    read_bytes: int = 0
-    done_bytes: int = 0
-    sent_files: int = 0
-    sent_bytes: int = 0
-
-
-OnUploadProgress = Callable[[UploadProgress], None]
-
-
 def needs_upload(job: RenderJobSpec) -> bool:
     """Tell whether what renders of this job read must be in a bucket before it is started."""
     return job.store is not None and is_bucket(job.store)
 
 
 def upload_inputs(
-    job: RenderJobSpec, *, tell: OnUploadProgress = lambda _: None, stop: threading.Event | None = None
+    job: RenderJobSpec, *, on_progress: OnProgress = lambda _: None, stop: threading.Event | None = None
 ) -> RenderJobSpec:
     """Return the job as it is started: its inputs are in its bucket, and it names nothing of this host any more.
 
@@ -212,7 +188,7 @@ def upload_inputs(
 
     Args:
         job: The job, with paths of this host.
-        tell: Hears how far it is, from several threads, one at a time.
+        on_progress: Called with each new total, from several threads, one at a time.
         stop: Ends it between two files when it is set.
 
     Raises:
@@ -224,9 +200,8 @@ def upload_inputs(
     if not _names_files(job):
         # Whoever only starts such a job needs no access to its bucket.
         return job.model_copy(update={"base_dir": None})
-    stop = stop or threading.Event()
-    with store_of(job.store, stop) as store:
-        return _InputUpload(job, store, tell, stop).job()
+    with open_client_store(job.store, stop) as store:
+        return _InputUpload(job, store, ProgressCounter(on_progress, stop, _interrupted)).job()
 
 
 def _names_files(job: RenderJobSpec) -> bool:
@@ -238,13 +213,10 @@ def _names_files(job: RenderJobSpec) -> bool:
 class _InputUpload:
     """The way of one job's inputs to its store."""
 
-    def __init__(self, job: RenderJobSpec, store: Store, tell: OnUploadProgress, stop: threading.Event) -> None:
+    def __init__(self, job: RenderJobSpec, store: Store, counter: ProgressCounter) -> None:
         self._job = job
         self._store = store
-        self._tell = tell
-        self._stop = stop
-        self._lock = threading.Lock()
-        self._now = UploadProgress(0, 0)
+        self._counter = counter
 
     def job(self) -> RenderJobSpec:
         changes: dict[str, object] = {"base_dir": None}
@@ -261,12 +233,13 @@ class _InputUpload:
         found = find_inputs(self._job)
         if not found:
             return ()
-        self._count(files=len(found), size_bytes=sum(file.size_bytes for file in found))
+        self._counter.add(files=len(found), size_bytes=sum(file.size_bytes for file in found))
         read = map_parallel(self._store, self._read, found)
         manifest = InputManifest(files=tuple(file for file, _ in read))
         by_content = {file.sha256: (local, file, sign) for local, (file, sign) in zip(found, read, strict=True)}
-        self._count(
-            done_bytes=manifest.bundle().size_bytes - sum(file.size_bytes for _, file, _ in by_content.values())
+        self._counter.add(
+            done_files=len(found) - len(by_content),
+            done_bytes=manifest.bundle().size_bytes - sum(file.size_bytes for _, file, _ in by_content.values()),
         )
         absent = self._absent(set(by_content))
         map_parallel(self._store, lambda one: self._send(*one, is_absent=one[1].sha256 in absent), by_content.values())
@@ -283,10 +256,9 @@ class _InputUpload:
                 before = _signature(os.fstat(file.fileno()))
                 digest, size = hashlib.sha256(), 0
                 while piece := file.read(_PIECE_BYTES):
-                    self._go_on()
                     digest.update(piece)
                     size += len(piece)
-                    self._count(read_bytes=len(piece))
+                    self._counter.add(read_bytes=len(piece))
                 if _signature(os.fstat(file.fileno())) != before or size != before[1]:
                     raise _changed(local)
         except OSError as error:
@@ -305,12 +277,12 @@ class _InputUpload:
     def _send(self, local: LocalInput, file: InputFile, read: _Signature, *, is_absent: bool = False) -> None:
         place = self._store.locate(content_path(file.sha256))
         while True:
-            self._go_on()
+            self._counter.check_stop()
             if not is_absent and self._stands(place, file.sha256, file.size_bytes):
-                self._count(done_bytes=file.size_bytes)
+                self._counter.add(done_files=1, done_bytes=file.size_bytes)
                 return
             if self._put(local, place, file, read):
-                self._count(done_bytes=file.size_bytes, sent_files=1, sent_bytes=file.size_bytes)
+                self._counter.add(done_files=1, done_bytes=file.size_bytes, sent_files=1, sent_bytes=file.size_bytes)
                 return
             # Another client was quicker, by moments.
             is_absent = False
@@ -355,21 +327,12 @@ class _InputUpload:
             local = LocalInput("chunks.path", listed.path, path, path.stat().st_size, executable=False)
         except OSError as error:
             raise BadJobError(f"chunks.path: {path} cannot be read ({error.strerror}); mend the path") from error
-        self._count(files=1, size_bytes=local.size_bytes)
+        self._counter.add(files=1, size_bytes=local.size_bytes)
         file, sign = self._read(local)
         if file.sha256 != listed.sha256:
             raise BadJobError(f"chunks.sha256: {path} is not the file it was; write its digest anew")
         self._send(local, file, sign)
         return listed.model_copy(update={"path": content_path(file.sha256)})
-
-    def _go_on(self) -> None:
-        if self._stop.is_set():
-            raise BadJobError("inputs: handing them in was interrupted; submit again, and what is there is not resent")
-
-    def _count(self, **more: int) -> None:
-        with self._lock:
-            self._now = UploadProgress(**{name: value + more.get(name, 0) for name, value in vars(self._now).items()})
-            self._tell(self._now)
 
 
 def _signature(status: os.stat_result) -> _Signature:
@@ -380,6 +343,10 @@ def _is(file: Path, read: _Signature) -> bool:
     with suppress(OSError):
         return _signature(file.stat()) == read
     return False
+
+
+def _interrupted() -> BadJobError:
+    return BadJobError("inputs: handing them in was interrupted; submit again, and what is there is not resent")
 
 
 def _changed(local: LocalInput) -> BadJobError:
