@@ -21,7 +21,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.backends.backend import Progress
-from activities.errors import AttemptLostError
+from activities.errors import AttemptLostError, WatchEndedError
 from longtake.names import MEMO_CONTROL, MEMO_FREEZE, Control
 
 
@@ -74,7 +74,7 @@ class JobWatch:
         self._contact_seconds = contact_seconds
         self._answered_at = asyncio.get_running_loop().time()
         self._work: set[asyncio.Task[object]] = set()
-        self._lost: set[asyncio.Task[object]] = set()
+        self._lost: dict[asyncio.Task[object], AttemptLostError | WatchEndedError] = {}
 
     async def refresh(self) -> JobOrders:
         """Read the job's orders and return them; while Temporal does not answer, return the last ones.
@@ -86,7 +86,11 @@ class JobWatch:
             self._answered_at = asyncio.get_running_loop().time()
             self.orders = orders
         elif self._left() <= 0:
-            self._stop_work()
+            self._stop_work(
+                AttemptLostError(
+                    f"Temporal has not answered for {self._contact_seconds:g} s; other workers have this chunk now"
+                )
+            )
         return self.orders
 
     async def poll(self, interval_seconds: float) -> None:
@@ -94,7 +98,13 @@ class JobWatch:
         while True:
             pause = interval_seconds * random.uniform(0.8, 1.2)
             await asyncio.sleep(min(pause, max(_LEAST_INTERVAL_SECONDS, self._left())))
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception as error:
+                # Renders that nobody watches would neither freeze nor end when this worker is cut off.
+                _log.exception("the watch of a job has ended")
+                self._stop_work(WatchEndedError(f"{type(error).__name__}: {error}"))
+                raise
 
     @asynccontextmanager
     async def stop_when_cut_off(self) -> AsyncIterator[None]:
@@ -102,6 +112,7 @@ class JobWatch:
 
         Raises:
             AttemptLostError: In place of the cancel, when the block has ended.
+            WatchEndedError: The same, where the watch itself has ended by an unexpected error.
         """
         task = asyncio.current_task()
         assert task is not None  # it runs in an event loop
@@ -112,12 +123,10 @@ class JobWatch:
             if task not in self._lost or activity.is_cancelled():
                 raise
             task.uncancel()
-            raise AttemptLostError(
-                f"Temporal has not answered for {self._contact_seconds:g} s; other workers have this chunk now"
-            ) from error
+            raise self._lost[task] from error
         finally:
             self._work.discard(task)
-            self._lost.discard(task)
+            self._lost.pop(task, None)
 
     def is_cut_off(self) -> bool:
         """Tell whether Temporal was away for so long that another worker has this work."""
@@ -126,10 +135,10 @@ class JobWatch:
     def _left(self) -> float:
         return self._answered_at + self._contact_seconds - asyncio.get_running_loop().time()
 
-    def _stop_work(self) -> None:
-        for task in self._work - self._lost:
-            _log.error("Temporal has not answered for %g s: stopping a render", self._contact_seconds)
-            self._lost.add(task)
+    def _stop_work(self, reason: AttemptLostError | WatchEndedError) -> None:
+        for task in self._work - self._lost.keys():
+            _log.error("stopping a render: %s", reason)
+            self._lost[task] = reason
             task.cancel()
 
 

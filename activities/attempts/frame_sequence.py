@@ -17,7 +17,7 @@ from activities.media.images import ImageFacts, check_image
 from activities.processes.render_process import Usage
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
 from longtake.chunks import Chunk
-from longtake.concurrency import run_in_thread, shield_until_done, wait_all
+from longtake.concurrency import run_beside, run_in_thread
 from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.stores.directory import link_or_copy
 
@@ -283,12 +283,8 @@ class SequenceRender:
         await run_in_thread(partial(self._make_folders, place))
         run = CommandWatcher(watcher, before=len(self._there), count=part.count, used=self.used)
         self._runs.append((finished, False))
-        keep_task = asyncio.ensure_future(self._keep_regularly(finished))
-        try:
+        async with run_beside(self._keep_regularly(finished)):
             self.used += await self._backend.render(self._make_task(part, place, finished), run)
-        finally:
-            keep_task.cancel()
-            await shield_until_done(wait_all(keep_task))
         self._runs[-1] = (finished, True)
         await run_in_thread(partial(self._take_over, files))
         watcher.on_progress(Progress(frames_done=len(self._there), usage=self.used))

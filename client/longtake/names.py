@@ -11,8 +11,13 @@ from longtake.models.backends import BackendKind
 from longtake.models.inputs import INPUTS
 
 RENDER_JOB_WORKFLOW = "RenderJob"
-# The activity that renders: clients and drains look for it among those that are pending.
+
+# Activities. Clients and drains look for those that render among the pending ones.
+PLAN_JOB = "plan_job"
 RENDER_SPAN = "render_span"
+FIND_WAITING = "find_waiting"
+STOP_AGENTS = "stop_agents"
+STITCH_JOB = "stitch_job"
 
 DEFAULT_TASK_QUEUE = "longtake"
 

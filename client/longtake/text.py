@@ -155,6 +155,17 @@ def shorten_line(text: str, most: int) -> str:
     return line if len(line) <= most else f"{line[: most // 2 - 5]} ... {line[len(line) - (most - most // 2) :]}"
 
 
+def cut_to_bytes(text: str, most: int) -> str:
+    """Return text of at most this many bytes in UTF-8, cut in its middle: both ends say what went wrong."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= most:
+        return text
+    mark = " ... "
+    head = (most - len(mark)) // 2
+    tail = most - len(mark) - head
+    return raw[:head].decode("utf-8", "ignore") + mark + raw[len(raw) - tail :].decode("utf-8", "ignore")
+
+
 class Redactor:
     """Masks the values that a program declared with OpenJD's `openjd_redacted_env: NAME=VALUE`, from then on."""
 
