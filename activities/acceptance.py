@@ -16,7 +16,7 @@ from longtake.errors import BadJobError
 from longtake.models.inputs import InputBundle
 from longtake.models.job_fields import IfExists
 from longtake.models.messages import JobRef, PlanOrder
-from longtake.patterns import check_patterns
+from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import open_store
 from longtake.stores.job_records import FILM, chunk_key, find_publishers

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 
 from activities.progress.formats import ProgressUpdate, compute_share, parse_percent
-from longtake.patterns import encode_request, matcher_command
+from longtake.pattern_check import encode_request, matcher_command
 
 # Longest part of a line that is searched. With the matcher's limit on CPU time this bounds the cost of a pattern: one
 # that runs away costs the limit once, and is not searched again.

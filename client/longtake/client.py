@@ -27,7 +27,7 @@ from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
 from longtake.models.status import JobState, JobStatus
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, make_job_id
-from longtake.patterns import check_patterns
+from longtake.pattern_check import check_patterns
 from longtake.ranges import Range
 from longtake.transfer.progress import OnProgress
 from longtake.transfer.upload_inputs import needs_upload, upload_inputs

@@ -15,7 +15,7 @@ from longtake.errors import BadJobError
 from longtake.jobfile.helios import convert_helios, is_helios
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkList, ChunkSpec
-from longtake.patterns import check_patterns
+from longtake.pattern_check import check_patterns
 from longtake.text import describe_invalid, describe_unserializable, escape_text, quote_value
 
 # A million Helios chunks are some 300 MB; a file beyond that is no job file.

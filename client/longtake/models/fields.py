@@ -43,7 +43,7 @@ def _as_limit(value: object) -> object:
 
 
 Arguments = Annotated[tuple[str, ...], BeforeValidator(_as_arguments)]
-# Neither compiled nor tried here, which may take for ever: see `longtake.patterns`.
+# Neither compiled nor tried here, which may take for ever: see `longtake.pattern_check`.
 Pattern = Annotated[str, Field(max_length=1000)]
 # Minus the signal that ended the renderer, as `subprocess` tells it, or what it exited with.
 ProgramExitCode = Annotated[int, Field(ge=-64, le=255)]
