@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 import devserver  # noqa: E402
 from activities.processes.programs import find_ffmpeg  # noqa: E402
 from longtake import JobHandle, JobState, JobStatus, LongtakeError, RenderClient, RenderJobSpec, load_job  # noqa: E402
-from longtake.cli.views import View, view_for  # noqa: E402
+from longtake.cli.views import View, make_view  # noqa: E402
 from ports import is_port_taken  # noqa: E402
 
 OUTPUTS = ROOT / "demo"
@@ -78,7 +78,7 @@ def film_job(folder: Path) -> RenderJobSpec:
 async def perform(job: JobHandle) -> JobStatus:
     """Shows the job to its end; kills one of its renderers and pauses it on the way."""
     killed = paused = False
-    with view_for(json=False) as view:
+    with make_view(json=False) as view:
         async for status in job.watch(interval_seconds=LOOK_SECONDS):
             view.show(status)
             if not killed and status.completed_chunks >= KILL_AFTER_CHUNKS:

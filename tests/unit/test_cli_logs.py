@@ -11,7 +11,7 @@ import pytest
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
 from longtake.attempt_log import AttemptLog
 from longtake.cli.app import main
-from longtake.cli.logs import LogLines, LogReader, readable
+from longtake.cli.logs import LogLines, LogReader, clean_line
 
 Captured = pytest.CaptureFixture[str]
 
@@ -191,7 +191,7 @@ def test_20_mb_are_printed_in_little_memory(tmp_path: Path, line: bytes) -> None
 
 
 def test_lines_drawn_over_and_over_are_left_as_drawn_last() -> None:
-    assert readable("frame=1\rframe=2\r\x1b[Kframe=3\r\n") == "frame=3"
+    assert clean_line("frame=1\rframe=2\r\x1b[Kframe=3\r\n") == "frame=3"
 
 
 def test_logs_come_in_the_order_of_chunks_and_tries_with_the_film_last(tmp_path: Path, capsys: Captured) -> None:

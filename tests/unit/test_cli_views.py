@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from longtake.cli.views import JsonView, LineView, SpeedEstimate, View, running_table
+from longtake.cli.views import JsonView, LineView, SpeedEstimate, View, make_running_table
 from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RunningChunk
 
 Captured = pytest.CaptureFixture[str]
@@ -100,7 +100,7 @@ def test_the_pace_estimates_by_itself_while_no_chunk_is_finished() -> None:
 def test_the_picture_has_no_more_rows_than_there_is_room_for() -> None:
     running = tuple(RunningChunk(chunk=n, frames=10, host="node", waiting=n >= 30) for n in range(500))
     drawn = io.StringIO()
-    Console(file=drawn, width=80).print(running_table(running, 12, width=80))
+    Console(file=drawn, width=80).print(make_running_table(running, 12, width=80))
     rows = drawn.getvalue().splitlines()
     assert len(rows) == 13
     assert "489 more chunks" in rows[-1]
@@ -110,7 +110,7 @@ def test_the_picture_has_no_more_rows_than_there_is_room_for() -> None:
 
 def drawn_rows(*running: RunningChunk, width: int, whole: bool = False) -> list[str]:
     drawn = io.StringIO()
-    Console(file=drawn, width=width).print(running_table(running, 12, width=width, whole=whole))
+    Console(file=drawn, width=width).print(make_running_table(running, 12, width=width, whole=whole))
     return drawn.getvalue().splitlines()
 
 

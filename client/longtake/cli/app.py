@@ -19,7 +19,7 @@ from longtake.cli.plan import plan
 from longtake.cli.session import ExitCode, Settings, exit_code_of_error, explain_error
 from longtake.cli.status import list_, status
 from longtake.cli.submit import submit, watch
-from longtake.cli.terminal import say
+from longtake.cli.terminal import print_message
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
 
@@ -29,20 +29,20 @@ _EPILOG = (
     "5 Temporal not reachable, 130 interrupted."
 )
 
-_WITH_VALUE = ("--address", "--namespace", "--profile", "--task-queue")
-_WITHOUT_VALUE = ("--debug",)
+_OPTIONS_WITH_VALUE = ("--address", "--namespace", "--profile", "--task-queue")
+_FLAGS = ("--debug",)
 
 
-class AnywhereGroup(TyperGroup):
+class GlobalOptionsGroup(TyperGroup):
     """Takes the options of the whole application behind the command too, where people write them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments with those options moved to the front."""
-        return super().parse_args(ctx, _globals_first(args))
+        return super().parse_args(ctx, _move_globals_first(args))
 
 
 app = typer.Typer(
-    cls=AnywhereGroup,
+    cls=GlobalOptionsGroup,
     help="Durable distributed rendering on Temporal: films in pieces, and no finished piece is ever lost.",
     epilog=_EPILOG,
     no_args_is_help=True,
@@ -68,7 +68,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def read_options(
     context: typer.Context,
     address: Annotated[
         str | None, typer.Option("--address", metavar="HOST:PORT", help="Temporal server; or TEMPORAL_ADDRESS.")
@@ -112,24 +112,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = explain_error(error) if isinstance(error, RPCError) else error
         if debug:
             traceback.print_exc()
-        say(f"longtake: {known}")
+        print_message(f"longtake: {known}")
         return exit_code_of_error(known)
     except Exception as error:
         if debug:
             traceback.print_exc()
-        say(f"longtake: unexpected {type(error).__name__}: {error}; --debug or LONGTAKE_DEBUG=1 shows where")
+        print_message(f"longtake: unexpected {type(error).__name__}: {error}; --debug or LONGTAKE_DEBUG=1 shows where")
         return ExitCode.FAILED
 
 
-def _globals_first(arguments: list[str]) -> list[str]:
+def _move_globals_first(arguments: list[str]) -> list[str]:
     front: list[str] = []
     rest = list(arguments)
     kept: list[str] = []
     while rest and rest[0] != "--":
         word = rest.pop(0)
-        if word in _WITHOUT_VALUE or word.startswith(tuple(f"{name}=" for name in _WITH_VALUE)):
+        if word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _OPTIONS_WITH_VALUE)):
             front.append(word)
-        elif word in _WITH_VALUE:
+        elif word in _OPTIONS_WITH_VALUE:
             front += [word, *rest[:1]]
             rest = rest[1:]
         else:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.formatting import describe_advice, describe_end, describe_stops, parse_chunks, plural
-from longtake.cli.session import ExitCode, exit_code_of_state, run
-from longtake.cli.submit import JobId, Json, launch
-from longtake.cli.terminal import answer, answer_json, say
+from longtake.cli.formatting import describe_advice, describe_end, describe_stops, parse_chunks, format_count
+from longtake.cli.session import ExitCode, exit_code_of_state, run_with_client
+from longtake.cli.submit import JobId, Json, start_job
+from longtake.cli.terminal import print_result, print_json, print_message
 from longtake.client import RenderClient
 from longtake.errors import BadJobError, JobEndedError
 from longtake.handle import JobHandle
@@ -23,7 +23,7 @@ def pause(
     id: JobId,
     mode: Annotated[
         PauseMode,
-        typer.Option("--mode", help="What becomes of the chunks that run; of two pauses the harder one holds."),
+        typer.Option("--mode", help="What becomes of the chunks that run_with_client; of two pauses the harder one holds."),
     ] = PauseMode.DRAIN,
     wait: Wait = False,
     json: Json = False,
@@ -38,7 +38,7 @@ def pause(
 
     Example: longtake pause film-1a2b3c4d --mode freeze --wait
     """
-    end = _steer(context, id, lambda job: job.pause(mode=mode, wait=wait), wait=wait, json=json, mode=mode)
+    end = _send_request(context, id, lambda job: job.pause(mode=mode, wait=wait), wait=wait, json=json, mode=mode)
     raise typer.Exit(exit_code_of_state(end.state) if wait else ExitCode.FINE)
 
 
@@ -47,7 +47,7 @@ def resume(context: typer.Context, id: JobId, wait: Wait = False, json: Json = F
 
     Example: longtake resume film-1a2b3c4d
     """
-    end = _steer(context, id, lambda job: job.resume(wait=wait), wait=wait, json=json)
+    end = _send_request(context, id, lambda job: job.resume(wait=wait), wait=wait, json=json)
     raise typer.Exit(exit_code_of_state(end.state) if wait else ExitCode.FINE)
 
 
@@ -58,10 +58,10 @@ def cancel(context: typer.Context, id: JobId, wait: Wait = False, json: Json = F
 
     Example: longtake cancel film-1a2b3c4d --wait
     """
-    _steer(context, id, lambda job: job.cancel(wait=wait), wait=wait, json=json)
+    _send_request(context, id, lambda job: job.cancel(wait=wait), wait=wait, json=json)
 
 
-def _steer(
+def _send_request(
     context: typer.Context,
     id: str,
     request: Callable[[JobHandle], Awaitable[JobStatus]],
@@ -76,18 +76,18 @@ def _steer(
             return await request(job)
         except JobEndedError as error:
             # Asked twice or a moment too late: nothing to do is not a failure.
-            say(str(error))
+            print_message(str(error))
             return await job.status()
 
-    status = run(context, work, interrupted=lambda: _left(id, wait=wait))
+    status = run_with_client(context, work, interrupted=lambda: _describe_interrupt(id, wait=wait))
     if json:
-        answer_json(status)
+        print_json(status)
     else:
-        answer(describe_effect(status, mode))
+        print_result(describe_effect(status, mode))
     return status
 
 
-def _left(id: str, *, wait: bool) -> str:
+def _describe_interrupt(id: str, *, wait: bool) -> str:
     return (
         f"no longer waiting; {id} was asked and does as it was told: `longtake watch {id}`" if wait else "interrupted"
     )
@@ -97,10 +97,10 @@ def describe_effect(status: JobStatus, mode: PauseMode) -> str:
     """Return where a request has brought a job, in one line; the mode is that of the pause asked for."""
     if status.state.ended:
         return describe_end(status)
-    running = plural(status.running_chunks, "chunk")
+    running = format_count(status.running_chunks, "chunk")
     if status.phase is JobPhase.PAUSING:
         still = (
-            f": {running} {_before_the_pause(status.pause_mode or mode, status.running_chunks)}"
+            f": {running} {_describe_pausing(status.pause_mode or mode, status.running_chunks)}"
             if status.running_chunks
             else ""
         )
@@ -108,7 +108,7 @@ def describe_effect(status: JobStatus, mode: PauseMode) -> str:
     if told := describe_advice(status):
         return f"{status.id} holds: {told}"
     if status.state is JobState.PAUSED:
-        frozen = f", {plural(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
+        frozen = f", {format_count(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
         told = describe_stops(status.remote_stops)
         return f"{status.id} is paused at {status.progress:g} %{frozen}" + (f": {told}" if told else "")
     if status.phase is JobPhase.CLEANING_UP:
@@ -116,7 +116,7 @@ def describe_effect(status: JobStatus, mode: PauseMode) -> str:
     return f"{status.id} is {status.state}" + (f", {running} rendering" if status.running_chunks else "")
 
 
-def _before_the_pause(mode: PauseMode, count: int) -> str:
+def _describe_pausing(mode: PauseMode, count: int) -> str:
     match mode:
         case PauseMode.DRAIN:
             return "finishes first" if count == 1 else "finish first"
@@ -154,15 +154,15 @@ def retry(
         if (await job.status()).state.ended:
             return await farm.retry(id, chunks=chunks)
         count = await job.retry_failed(chunks)
-        say(f"{id} takes up {plural(count, 'chunk')} again")
+        print_message(f"{id} takes up {format_count(count, 'chunk')} again")
         return job
 
     try:
-        launch(context, begin, watch=watch, json=json)
+        start_job(context, begin, watch=watch, json=json)
     except JobEndedError as error:
-        say(str(error))
+        print_message(str(error))
         if json:
-            answer_json(run(context, lambda farm: farm.job(id).status()))
+            print_json(run_with_client(context, lambda farm: farm.job(id).status()))
 
 
 def skip(
@@ -193,10 +193,10 @@ def skip(
             # Unlike a pause that comes too late, this cannot have come about by itself.
             raise BadJobError(str(error)) from error
 
-    count, status = run(context, work)
+    count, status = run_with_client(context, work)
     if json:
-        answer_json(status)
+        print_json(status)
     elif count:
-        answer(f"{id} leaves out {plural(count, 'more chunk')}; left out now: {status.left_out_chunks:,}")
+        print_result(f"{id} leaves out {format_count(count, 'more chunk')}; left out now: {status.left_out_chunks:,}")
     else:
-        answer(f"{id} goes on without {format_ranges(chunks)} already")
+        print_result(f"{id} goes on without {format_ranges(chunks)} already")

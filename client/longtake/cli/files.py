@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.formatting import format_bytes, plural
-from longtake.cli.session import ExitCode, run
+from longtake.cli.formatting import format_bytes, format_count
+from longtake.cli.session import ExitCode, run_with_client
 from longtake.cli.submit import JobId
-from longtake.cli.terminal import TransferView, answer, one_line, say
+from longtake.cli.terminal import TransferView, print_result, one_line, print_message
 from longtake.client import RenderClient
 from longtake.errors import BadJobError
 from longtake.transfer.delete import Deleted
@@ -55,16 +55,16 @@ def fetch(
             stored = StoredJob(farm.job(id), store)
             return await stored.fetch(into, film_only=film_only, logs=logs, force=force, on_progress=view.tell)
 
-    found = run(context, work, interrupted=lambda: "interrupted; the same command fetches the rest")
+    found = run_with_client(context, work, interrupted=lambda: "interrupted; the same command fetches the rest")
     news = (
         f"{found.new_files:,} of them new ({format_bytes(found.new_bytes)})" if found.new_files else "nothing was new"
     )
     if found.files:
-        answer(f"{plural(found.files, 'file')} ({format_bytes(found.size_bytes)}) in {into}; {news}")
+        print_result(f"{format_count(found.files, 'file')} ({format_bytes(found.size_bytes)}) in {into}; {news}")
     for sentence in found.lost[:_MOST_NAMED]:
-        say(sentence)
+        print_message(sentence)
     if found.lost:
-        say(f"{plural(len(found.lost), 'file')} could not be fetched; `longtake retry {id}` renders what is damaged")
+        print_message(f"{format_count(len(found.lost), 'file')} could not be fetched; `longtake retry {id}` renders what is damaged")
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -81,38 +81,38 @@ def delete(
 
     Example: longtake delete film-1a2b3c4d
     """
-    where = run(context, lambda farm: StoredJob(farm.job(id), store).check_deletable())
+    where = run_with_client(context, lambda farm: StoredJob(farm.job(id), store).check_deletable())
     if where is None:
-        answer(f"{id} has written nothing")
+        print_result(f"{id} has written nothing")
         return
     if not yes:
-        _ask(id, where)
+        _confirm_delete(id, where)
 
     async def work(farm: RenderClient) -> Deleted:
         with TransferView("deleting") as view:
             return await StoredJob(farm.job(id), store).delete(on_progress=view.tell)
 
-    _tell(id, where, run(context, work, interrupted=lambda: "interrupted; the same command deletes the rest"))
+    _print_deleted(id, where, run_with_client(context, work, interrupted=lambda: "interrupted; the same command deletes the rest"))
 
 
-def _ask(id: str, where: str) -> None:
+def _confirm_delete(id: str, where: str) -> None:
     if not sys.stdin.isatty():
         raise BadJobError(f"--yes: is missing, and there is nobody here to be asked whether {id} is to be deleted")
     if not typer.confirm(one_line(f"Delete what {id} wrote to {where}?"), err=True):
-        say("nothing was deleted")
+        print_message("nothing was deleted")
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _tell(id: str, where: str, end: Deleted) -> None:
+def _print_deleted(id: str, where: str, end: Deleted) -> None:
     for sentence in end.left[:_MOST_NAMED]:
-        say(f"left: {sentence}")
+        print_message(f"left: {sentence}")
     if len(end.left) > _MOST_NAMED:
-        say(f"left: {len(end.left) - _MOST_NAMED:,} more")
+        print_message(f"left: {len(end.left) - _MOST_NAMED:,} more")
     if end.aside:
-        say(f"left: what was set aside for {id}, in {end.aside}; remove it when nobody misses it")
+        print_message(f"left: what was set aside for {id}, in {end.aside}; remove it when nobody misses it")
     if not end.files and not end.records:
-        answer(f"nothing of {id} is left in {where} to be deleted")
+        print_result(f"nothing of {id} is left in {where} to be deleted")
         return
-    records = f"{plural(end.records, 'file')} of logs and records ({format_bytes(end.record_bytes)})"
-    answer(f"deleted {plural(end.files, 'output')} ({format_bytes(end.size_bytes)}) and {records} from {where}")
-    say(f"the history of {id} stays in Temporal until its retention ends, and inputs stay for other jobs")
+    records = f"{format_count(end.records, 'file')} of logs and records ({format_bytes(end.record_bytes)})"
+    print_result(f"deleted {format_count(end.files, 'output')} ({format_bytes(end.size_bytes)}) and {records} from {where}")
+    print_message(f"the history of {id} stays in Temporal until its retention ends, and inputs stay for other jobs")

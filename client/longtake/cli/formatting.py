@@ -11,7 +11,7 @@ from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode, Rem
 from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.text import strip_controls
 
-_PART = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
+_CHUNK_RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
 
 
 def parse_chunks(words: Iterable[str]) -> tuple[Range, ...]:
@@ -23,7 +23,7 @@ def parse_chunks(words: Iterable[str]) -> tuple[Range, ...]:
     named = RangeSet()
     for word in words:
         for part in word.split(","):
-            found = _PART.fullmatch(part.strip())
+            found = _CHUNK_RANGE.fullmatch(part.strip())
             first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
             if not found or last >= MOST_CHUNKS:
                 raise BadJobError(f"--chunk: {word!r} is no chunk; write its number, as in --chunk 3 or --chunk 3-7")
@@ -65,7 +65,7 @@ def format_time(when: datetime) -> str:
     return f"{when.astimezone():%Y-%m-%d %H:%M:%S} ({format_duration(ago)} ago)"
 
 
-def plural(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """Return `1 chunk`, `2 chunks`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
@@ -81,7 +81,7 @@ def format_bytes(count: int) -> str:
     return f"{amount:.0f} {unit}" if amount >= 9.95 or unit == "B" else f"{amount:.1f} {unit}"
 
 
-def state_text(status: JobStatus) -> str:
+def format_state(status: JobStatus) -> str:
     """Return state and phase: `running, rendering`, `paused, holding`; other phases of rest are not worth a word."""
     state, phase = f"{status.state}", f"{status.phase}".replace("_", " ")
     if status.state.ended or (status.state is JobState.PAUSED and status.phase is not JobPhase.HOLDING):
@@ -91,7 +91,7 @@ def state_text(status: JobStatus) -> str:
     return f"{state}, {phase}"
 
 
-def unusual_counts(status: JobStatus) -> Iterator[str]:
+def format_unusual_counts(status: JobStatus) -> Iterator[str]:
     """Yield the counts of chunks that most jobs have none of, as in `2 frozen`; failed ones apart."""
     for count, word in (
         (status.frozen_chunks, "frozen"),
@@ -115,7 +115,7 @@ def describe_advice(status: JobStatus) -> str | None:
 
 def describe_film(result: RenderJobResult) -> str:
     """Return what a job made: its film, or how many frames it has in chunks, and what it lacks."""
-    facts = [plural(result.frames, "frame")]
+    facts = [format_count(result.frames, "frame")]
     lacks = f", without chunks {format_ranges(result.missing_chunks)}" if result.missing_chunks else ""
     if result.output is None:
         return f"{facts[0]} in chunks, no film{lacks}"
@@ -136,7 +136,7 @@ def elapsed_seconds(status: JobStatus) -> float:
 PLATFORMS = {BackendKind.LOCAL: "hosts of your own", BackendKind.LAMBDA: "Lambda", BackendKind.CLOUD_RUN: "Cloud Run"}
 
 
-def describe_place(backend: RemoteBackend) -> str:
+def describe_backend(backend: RemoteBackend) -> str:
     """Return where a job is rendered: `Lambda, function render in eu-central-1`."""
     platform = PLATFORMS[BackendKind(backend.type)]
     if backend.type == "lambda":
@@ -168,17 +168,17 @@ def describe_stops(stops: RemoteStops, *, now: datetime | None = None) -> str | 
     if stops.confirmed:
         where = f" on {strip_controls(stops.where)}" if stops.where else ""
         parts.append(
-            f"{plural(stops.confirmed, 'chunk')} stopped{where}, confirmed after {stops.slowest_seconds:.1f} s"
+            f"{format_count(stops.confirmed, 'chunk')} stopped{where}, confirmed after {stops.slowest_seconds:.1f} s"
         )
     if stops.unconfirmed_count:
         waited = max((stop.seconds for stop in stops.unconfirmed), default=0.0)
         within = f" within {waited:.0f} s" if waited else ""
-        ends = _ends(stops.unconfirmed, stops.unconfirmed_count == 1, now or datetime.now(UTC))
-        parts.append(f"{plural(stops.unconfirmed_count, 'chunk')} asked to stop, not confirmed{within}; {ends}")
+        ends = _describe_unconfirmed(stops.unconfirmed, stops.unconfirmed_count == 1, now or datetime.now(UTC))
+        parts.append(f"{format_count(stops.unconfirmed_count, 'chunk')} asked to stop, not confirmed{within}; {ends}")
     return "; ".join(parts) or None
 
 
-def _ends(stops: tuple[RemoteStop, ...], one: bool, now: datetime) -> str:
+def _describe_unconfirmed(stops: tuple[RemoteStop, ...], one: bool, now: datetime) -> str:
     latest = max((stop.ends_at for stop in stops if stop.ends_at is not None), default=None)
     who, itself, its = ("it", "itself", "its") if one else ("they", "themselves", "their")
     if latest is None:

@@ -16,9 +16,9 @@ import typer
 
 from longtake.attempt_log import AttemptLog
 from longtake.cli.formatting import format_bytes
-from longtake.cli.session import run
+from longtake.cli.session import run_with_client
 from longtake.cli.submit import JobId
-from longtake.cli.terminal import say
+from longtake.cli.terminal import print_message
 from longtake.client import RenderClient
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, LongtakeError
@@ -76,7 +76,7 @@ class LogLines:
 
     def _lines(self, data: bytes) -> list[bytes]:
         *ended, self._line = (self._line + data).split(b"\n")
-        lines = [part for line in ended for part in _parts(line)]
+        lines = [part for line in ended for part in _split_line(line)]
         while len(self._line) > _LINE_BYTES:
             lines.append(self._line[:_LINE_BYTES])
             self._line = self._line[_LINE_BYTES:]
@@ -87,7 +87,7 @@ class LogLines:
         return [line]
 
 
-def _parts(line: bytes) -> list[bytes]:
+def _split_line(line: bytes) -> list[bytes]:
     return [line[at : at + _LINE_BYTES] for at in range(0, len(line), _LINE_BYTES)] or [b""]
 
 
@@ -138,14 +138,14 @@ class LogReader:
                 if lines or left_out:
                     self._name(log)
                 if left_out:
-                    say(f"... {format_bytes(left_out)} are left out here: it printed more than is kept")
+                    print_message(f"... {format_bytes(left_out)} are left out here: it printed more than is kept")
                 text = "".join(f"{log.shown(line)}\n" for line in lines)
                 sys.stdout.write(text)
                 sys.stdout.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
-            say(f"{log.name} cannot be read ({error.strerror})")
+            print_message(f"{log.name} cannot be read ({error.strerror})")
 
     def _wanted(self) -> "list[_Log]":
         wanted = [log for log in self._logs.values() if self._attempt in (None, log.number)]
@@ -156,11 +156,11 @@ class LogReader:
         begins = "" if self._chunk is None else f"{self._chunk:06}."
         self._names = {}
         heads = []
-        for entry in _entries(self._folder):
+        for entry in _list_folder(self._folder):
             if entry.name.startswith(begins) and (match := LOG_NAME.fullmatch(entry.name)):
                 self._names.setdefault(match[1], []).append(entry.name)
                 if entry.name == match[1] and entry.name not in self._logs:
-                    heads.append((_written_at(entry), entry.name))
+                    heads.append((_read_mtime(entry), entry.name))
         for _, name in sorted(heads):
             key = name.partition(".")[0]
             self._tries[key] = number = self._tries.get(key, 0) + 1
@@ -173,7 +173,7 @@ class LogReader:
     def _name(self, log: "_Log") -> None:
         if log is not self._named:
             self._named = log
-            say(f"==> {log.what}, try {log.number} ({log.name})")
+            print_message(f"==> {log.what}, try {log.number} ({log.name})")
 
 
 class _Log:
@@ -190,15 +190,15 @@ class _Log:
 
     def shown(self, line: bytes) -> str:
         """Return a line as it may be shown."""
-        return self._redactor.mask(readable(line.decode(errors="replace")))
+        return self._redactor.mask(clean_line(line.decode(errors="replace")))
 
 
-def readable(line: str) -> str:
+def clean_line(line: str) -> str:
     """Return a line as a terminal would have left it: of one that was drawn over and over, the last drawing."""
     return strip_controls(line.rstrip("\r\n").rpartition("\r")[2])
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _list_folder(folder: Path) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             yield from entries
@@ -207,7 +207,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def _written_at(entry: os.DirEntry[str]) -> float:
+def _read_mtime(entry: os.DirEntry[str]) -> float:
     try:
         return entry.stat().st_mtime
     except FileNotFoundError:
@@ -272,7 +272,7 @@ class LogMirror(LogFolder):
 
 
 @contextmanager
-def log_folder(url: str | None, job_id: str, chunk: int | None) -> Iterator[LogFolder]:
+def open_log_folder(url: str | None, job_id: str, chunk: int | None) -> Iterator[LogFolder]:
     """Yield the logs of a job for as long as the block runs.
 
     Args:
@@ -293,7 +293,7 @@ def log_folder(url: str | None, job_id: str, chunk: int | None) -> Iterator[LogF
         yield LogMirror(store, f"{folder}/{LOGS}", Path(place), chunk)
 
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 def logs(
@@ -319,23 +319,23 @@ def logs(
     async def work(farm: RenderClient) -> LogReader:
         job = farm.job(id)
         status = await job.status()
-        with log_folder(status.base_dir, id, chunk) as folder:
+        with open_log_folder(status.base_dir, id, chunk) as folder:
             reader = LogReader(folder.path, chunk, attempt)
             while follow and not status.state.ended:
                 await run_in_thread(folder.sync)
                 reader.print_new()
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
                 status = await job.status()
             await run_in_thread(partial(folder.sync, now=True))
             reader.print_new(to_the_end=True)
             return reader
 
-    reader = run(context, work)
+    reader = run_with_client(context, work)
     if reader.count == 0:
-        raise LongtakeError(_nothing(id, chunk, attempt, reader.tries))
+        raise LongtakeError(_describe_missing(id, chunk, attempt, reader.tries))
 
 
-def _nothing(id: str, chunk: int | None, attempt: int | None, tries: int) -> str:
+def _describe_missing(id: str, chunk: int | None, attempt: int | None, tries: int) -> str:
     """Return the sentence on why nothing was printed."""
     if attempt is None or tries == 0:
         which = id if chunk is None else f"chunk {chunk} of {id}"

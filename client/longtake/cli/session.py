@@ -11,7 +11,7 @@ import typer
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.cli.terminal import say
+from longtake.cli.terminal import print_message
 from longtake.client import RenderClient, connect
 from longtake.errors import (
     BadJobError,
@@ -93,13 +93,13 @@ class Settings:
     debug: bool = False
 
 
-def settings_of(context: typer.Context) -> Settings:
+def read_settings(context: typer.Context) -> Settings:
     """Return the settings of this call."""
     found = context.find_object(Settings)
     return found or Settings(debug=bool(os.environ.get("LONGTAKE_DEBUG")))
 
 
-def run(
+def run_with_client(
     context: typer.Context,
     work: Callable[[RenderClient], Awaitable[T]],
     *,
@@ -116,7 +116,7 @@ def run(
         LongtakeError: As the work raises them.
         typer.Exit: 130, after a Ctrl-C.
     """
-    settings = settings_of(context)
+    settings = read_settings(context)
 
     async def connected() -> T:
         client = await connect(
@@ -131,5 +131,5 @@ def run(
     try:
         return asyncio.run(connected())
     except KeyboardInterrupt as error:
-        say(interrupted())
+        print_message(interrupted())
         raise typer.Exit(ExitCode.INTERRUPTED) from error

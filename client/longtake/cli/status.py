@@ -7,23 +7,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from longtake.cli.formatting import (
-    PLATFORMS,
-    STATE_STYLES,
-    describe_advice,
-    describe_film,
-    describe_stops,
-    format_bill,
-    format_bytes,
-    format_duration,
-    format_time,
-    state_text,
-    unusual_counts,
-)
-from longtake.cli.session import run
+from longtake.cli.formatting import PLATFORMS, STATE_STYLES, describe_advice, describe_film, describe_stops, format_bill, format_bytes, format_duration, format_time, format_state, format_unusual_counts
+from longtake.cli.session import run_with_client
 from longtake.cli.submit import JobId, Json
-from longtake.cli.terminal import answer_json, one_line, say, show, stdout
-from longtake.cli.views import SpeedEstimate, failure_line, running_table
+from longtake.cli.terminal import print_json, one_line, print_message, print_table, stdout_console
+from longtake.cli.views import SpeedEstimate, describe_failure, make_running_table
 from longtake.client import RenderClient
 from longtake.models.backends import BackendKind
 from longtake.models.status import JobPhase, JobState, JobStatus
@@ -42,17 +30,17 @@ def status(context: typer.Context, id: JobId, json: Json = False) -> None:
     async def work(farm: RenderClient) -> JobStatus:
         return await farm.job(id).status()
 
-    found = run(context, work)
+    found = run_with_client(context, work)
     if json:
-        answer_json(found)
+        print_json(found)
         return
-    show(facts(found))
+    print_table(make_status_table(found))
     if found.running and not found.state.ended:
-        show("")
-        width = stdout().width if sys.stdout.isatty() else None
-        show(running_table(found.running, _MOST_ROWS, width=width, whole=True))
+        print_table("")
+        width = stdout_console().width if sys.stdout.isatty() else None
+        print_table(make_running_table(found.running, _MOST_ROWS, width=width, whole=True))
     for failure in found.failures:
-        show(Text(failure_line(failure), style="red"))
+        print_table(Text(describe_failure(failure), style="red"))
 
 
 def list_(
@@ -69,16 +57,16 @@ def list_(
     async def work(farm: RenderClient) -> list[JobStatus]:
         return await farm.list(state=state, limit=limit)
 
-    found = run(context, work)
+    found = run_with_client(context, work)
     if json:
-        answer_json(found)
+        print_json(found)
     elif not found:
-        say("no jobs" if state is None else f"no jobs are {state}")
+        print_message("no jobs" if state is None else f"no jobs are {state}")
     else:
-        show(_jobs(found))
+        print_table(_make_job_table(found))
 
 
-def facts(status: JobStatus) -> Table:
+def make_status_table(status: JobStatus) -> Table:
     """Return a row for each thing worth knowing of a job."""
     pace = SpeedEstimate()
     pace.look(status)
@@ -87,14 +75,14 @@ def facts(status: JobStatus) -> Table:
     grid.add_column(overflow="fold")
     grid.add_row("job", Text(status.id, style="bold"))
     grid.add_row("name", strip_controls(status.name))
-    grid.add_row("state", Text(state_text(status), style=STATE_STYLES[status.state]))
+    grid.add_row("state", Text(format_state(status), style=STATE_STYLES[status.state]))
     percent = (
         100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * pace.frames / max(1, status.total_frames))
     )
     grid.add_row("progress", f"{percent:.1f} %, {pace.frames:,} of {status.total_frames:,} frames")
     counts = [f"{status.completed_chunks:,} of {status.total_chunks:,} done", f"{status.running_chunks:,} running"]
     counts += [f"{status.failed_chunks:,} failed"] if status.failed_chunks else []
-    counts += unusual_counts(status)
+    counts += format_unusual_counts(status)
     grid.add_row("chunks", f"{', '.join(counts)} (at most {status.max_parallel:,} at once)")
     if pace.eta_seconds is not None:
         grid.add_row("to go", format_duration(pace.eta_seconds))
@@ -124,7 +112,7 @@ def facts(status: JobStatus) -> Table:
     return grid
 
 
-def _jobs(found: list[JobStatus]) -> Table:
+def _make_job_table(found: list[JobStatus]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("JOB", overflow="fold", ratio=1)
     table.add_column("STATE", no_wrap=True)
@@ -138,7 +126,7 @@ def _jobs(found: list[JobStatus]) -> Table:
         troubles += [f"{job.left_out_chunks:,} left out"] if job.left_out_chunks else []
         table.add_row(
             job.id,
-            Text(_word(job), style=STATE_STYLES[job.state]),
+            Text(_format_list_state(job), style=STATE_STYLES[job.state]),
             f"{job.progress:.0f} %",
             f"{job.completed_chunks:,}/{job.total_chunks:,}" + (f" ({', '.join(troubles)})" if troubles else ""),
             started,
@@ -146,7 +134,7 @@ def _jobs(found: list[JobStatus]) -> Table:
     return table
 
 
-def _word(job: JobStatus) -> str:
+def _format_list_state(job: JobStatus) -> str:
     """Return the state as `--state` takes it, with the phases that somebody may want to act on."""
     acting = job.phase in (JobPhase.PAUSING, JobPhase.HOLDING, JobPhase.CLEANING_UP)
-    return state_text(job) if acting else job.state.value
+    return format_state(job) if acting else job.state.value

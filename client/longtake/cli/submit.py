@@ -12,9 +12,9 @@ import yaml
 
 from longtake.allowed_paths import check_job_paths, read_roots
 from longtake.cli.formatting import describe_end
-from longtake.cli.session import exit_code_of_state, run
-from longtake.cli.terminal import UploadView, answer, answer_json, say
-from longtake.cli.views import View, view_for
+from longtake.cli.session import exit_code_of_state, run_with_client
+from longtake.cli.terminal import UploadView, print_result, print_json, print_message
+from longtake.cli.views import View, make_view
 from longtake.client import RenderClient
 from longtake.errors import BadJobError, NotReachableError
 from longtake.handle import JobHandle
@@ -24,10 +24,10 @@ from longtake.models.status import JobState, JobStatus
 from longtake.names import check_job_id
 
 # A terminal is looked at this often; a look costs the server some 2 ms.
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 # A server that is restarted or moved is back sooner; then somebody must look.
-_PATIENCE_SECONDS = 600.0
+_OUTAGE_SECONDS = 600.0
 
 # A worker that is there takes a job within a second.
 _PICKUP_SECONDS = 5.0
@@ -42,7 +42,7 @@ class Watched(Protocol):
         """Return where the job stands."""
 
 
-async def follow(job: Watched, view: View, *, interval_seconds: float = _LOOK_SECONDS) -> JobStatus:
+async def follow_job(job: Watched, view: View, *, interval_seconds: float = _POLL_SECONDS) -> JobStatus:
     """Show the job until it ends; return how it ended.
 
     Raises:
@@ -54,9 +54,9 @@ async def follow(job: Watched, view: View, *, interval_seconds: float = _LOOK_SE
     with view:
         while True:
             try:
-                last = _newer(last, await job.status())
+                last = _choose_newer(last, await job.status())
             except NotReachableError as error:
-                if last is None or time.monotonic() - answered > _PATIENCE_SECONDS:
+                if last is None or time.monotonic() - answered > _OUTAGE_SECONDS:
                     raise
                 view.note(f"no answer ({error}); the job is safe, and I keep asking")
             else:
@@ -70,7 +70,7 @@ async def follow(job: Watched, view: View, *, interval_seconds: float = _LOOK_SE
             await asyncio.sleep(interval_seconds)
 
 
-def _newer(last: JobStatus | None, now: JobStatus) -> JobStatus:
+def _choose_newer(last: JobStatus | None, now: JobStatus) -> JobStatus:
     """Return the younger of two looks: without a worker a job shows what it wrote down a while ago."""
     if last is None or last.updated_at is None or now.updated_at is None or now.state.ended:
         return now
@@ -116,7 +116,7 @@ def submit(
     """
     if id is not None:
         check_job_id(id)
-    job = read(file, values)
+    job = read_job(file, values)
     if max_parallel is not None:
         job = job.model_copy(update={"max_parallel": max_parallel})
 
@@ -124,7 +124,7 @@ def submit(
         with UploadView() as view:
             return await farm.submit(job, id=id, on_progress=view.tell)
 
-    launch(context, begin, watch=watch)
+    start_job(context, begin, watch=watch)
 
 
 def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
@@ -136,27 +136,27 @@ def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
     """
 
     async def work(farm: RenderClient) -> JobStatus:
-        return await follow(farm.job(id), view_for(json=json))
+        return await follow_job(farm.job(id), make_view(json=json))
 
-    end = run(context, work, interrupted=lambda: detached(id))
+    end = run_with_client(context, work, interrupted=lambda: describe_detached(id))
     if not json:
-        answer(describe_end(end))
+        print_result(describe_end(end))
     raise typer.Exit(exit_code_of_state(end.state))
 
 
-def read(file: Path, values: list[str] | None) -> RenderJobSpec:
+def read_job(file: Path, values: list[str] | None) -> RenderJobSpec:
     """Return the job of a file with the values of `--set`, if its files lie where jobs may write."""
-    job = load_job(file, overrides=dict(_override(value) for value in values or ()))
+    job = load_job(file, overrides=dict(_parse_override(value) for value in values or ()))
     check_job_paths(job, read_roots(os.environ))
     return job
 
 
-def detached(id: str) -> str:
+def describe_detached(id: str) -> str:
     """Return what to say when somebody stops looking at a job."""
     return f"no longer watching; {id} goes on: `longtake watch {id}` shows it again, `longtake cancel {id}` ends it"
 
 
-def launch(
+def start_job(
     context: typer.Context,
     begin: Callable[[RenderClient], Awaitable[JobHandle]],
     *,
@@ -165,28 +165,28 @@ def launch(
 ) -> None:
     """Start a job, print its id or as JSON where it stands, and follow it if that is asked for."""
     started: list[str] = []
-    view: View = view_for(json=json)
+    view: View = make_view(json=json)
 
     async def work(farm: RenderClient) -> JobStatus | None:
         job = await begin(farm)
         started.append(job.id)
         if not json:
-            answer(job.id)
+            print_result(job.id)
         elif not watch:
-            answer_json(await job.status())
-        return await follow(job, view) if watch else None
+            print_json(await job.status())
+        return await follow_job(job, view) if watch else None
 
     def interrupted() -> str:
-        return detached(started[0]) if started else "interrupted; `longtake list` shows whether the job was started"
+        return describe_detached(started[0]) if started else "interrupted; `longtake list` shows whether the job was started"
 
-    end = run(context, work, interrupted=interrupted)
+    end = run_with_client(context, work, interrupted=interrupted)
     if end is not None:
         if not json:
-            say(describe_end(end))
+            print_message(describe_end(end))
         raise typer.Exit(exit_code_of_state(end.state))
 
 
-def _override(text: str) -> tuple[str, Any]:
+def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise BadJobError(f"--set: {text!r} is not KEY=VALUE; write it as in --set retry.attempts=2")

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from longtake.cli.formatting import format_bytes, plural
+from longtake.cli.formatting import format_bytes, format_count
 from longtake.text import strip_controls
 from longtake.transfer.progress import TransferProgress
 
@@ -37,29 +37,29 @@ def shortened(text: str, most: int = 240) -> str:
     return line if len(line) <= most else f"{line[: most // 3]} ... {line[-(most - most // 3) :]}"
 
 
-def stdout() -> Console:
+def stdout_console() -> Console:
     """Return the console for results."""
-    return _console(stderr=False)
+    return _make_console(stderr=False)
 
 
-def stderr() -> Console:
+def stderr_console() -> Console:
     """Return the console for messages and progress."""
-    return _console(stderr=True)
+    return _make_console(stderr=True)
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Write a message for a person, as one line."""
-    stderr().print(Text(one_line(text)), soft_wrap=True)
+    stderr_console().print(Text(one_line(text)), soft_wrap=True)
 
 
-def answer(text: str) -> None:
+def print_result(text: str) -> None:
     """Write a result as one line."""
-    stdout().print(Text(one_line(text)), soft_wrap=True)
+    stdout_console().print(Text(one_line(text)), soft_wrap=True)
 
 
-def show(what: RenderableType) -> None:
+def print_table(what: RenderableType) -> None:
     """Write a table or the like as the result; in files and pipes its lines end where their text does."""
-    console = stdout()
+    console = stdout_console()
     if console.is_terminal:
         console.print(what)
         return
@@ -68,19 +68,19 @@ def show(what: RenderableType) -> None:
     print("\n".join(line.rstrip() for line in written.get().splitlines()), file=sys.stdout, flush=True)
 
 
-def answer_json(value: object, *, indent: int | None = 2) -> None:
+def print_json(value: object, *, indent: int | None = 2) -> None:
     """Write a result as one JSON document; contract models anywhere in it are written as on the wire."""
     # Plain ASCII: control characters of others stay escaped, and any locale can write it.
     text = json.dumps(value, indent=indent, default=lambda model: model.model_dump(mode="json"))
     print(text, file=sys.stdout, flush=True)
 
 
-def answer_json_line(value: object) -> None:
+def print_json_line(value: object) -> None:
     """Write a result as JSON on one line, for streams of them."""
-    answer_json(value, indent=None)
+    print_json(value, indent=None)
 
 
-def _console(*, stderr: bool) -> Console:
+def _make_console(*, stderr: bool) -> Console:
     file = sys.stderr if stderr else sys.stdout
     width = None if file.isatty() else _PIPE_WIDTH
     return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
@@ -109,7 +109,7 @@ class TransferView:
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
-        self._bar = transfer_bar(stderr())
+        self._bar = transfer_bar(stderr_console())
         self._task = self._bar.add_task(doing, total=None)
         self._lock = threading.Lock()
 
@@ -133,7 +133,7 @@ class UploadView:
     """Shows how far the handing in is; entered before it begins and left when it has ended."""
 
     def __init__(self) -> None:
-        self._bar: Progress = transfer_bar(stderr())
+        self._bar: Progress = transfer_bar(stderr_console())
         self._lock = threading.Lock()
         self._task: TaskID | None = None
         self._last: TransferProgress | None = None
@@ -147,7 +147,7 @@ class UploadView:
         if self._task is not None:
             self._bar.stop()
         if kind is None and self._last is not None:
-            say(_told(self._last))
+            print_message(_describe_upload(self._last))
 
     def tell(self, now: TransferProgress) -> None:
         """Take in how far it is, from any thread."""
@@ -162,8 +162,8 @@ class UploadView:
             self._bar.update(self._task, completed=now.read_bytes + now.done_bytes)
 
 
-def _told(end: TransferProgress) -> str:
-    all_of_them = f"{plural(end.files, 'input file')} ({format_bytes(end.size_bytes)})"
+def _describe_upload(end: TransferProgress) -> str:
+    all_of_them = f"{format_count(end.files, 'input file')} ({format_bytes(end.size_bytes)})"
     if end.sent_files == 0:
         return f"{all_of_them} were in the store already"
     return f"{all_of_them} are in the store; {end.sent_files:,} of them ({format_bytes(end.sent_bytes)}) were sent"

@@ -12,24 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from longtake.cli.formatting import (
-    STATE_STYLES,
-    describe_advice,
-    describe_stops,
-    elapsed_seconds,
-    format_bytes,
-    format_duration,
-    format_usd,
-    plural,
-    state_text,
-    unusual_counts,
-)
-from longtake.cli.terminal import answer_json_line, one_line, say, shortened, stderr
+from longtake.cli.formatting import STATE_STYLES, describe_advice, describe_stops, elapsed_seconds, format_bytes, format_duration, format_usd, format_count, format_state, format_unusual_counts
+from longtake.cli.terminal import print_json_line, one_line, print_message, shortened, stderr_console
 from longtake.models.status import ChunkFailure, JobState, JobStatus, RunningChunk
 from longtake.text import strip_controls
 
 # Failed tries told one by one; on a farm where every chunk fails they would hide everything else.
-_MOST_TRIES = 20
+_MOST_REPORTED_TRIES = 20
 
 
 class JobEvents:
@@ -48,12 +37,12 @@ class JobEvents:
         for failure in status.failures:
             if failure.chunk not in self._failed:
                 self._failed.add(failure.chunk)
-                yield failure_line(failure), True
+                yield describe_failure(failure), True
         for chunk in status.running:
             key = (chunk.chunk, chunk.attempt, chunk.error)
-            if chunk.error and key not in self._tries and len(self._tries) <= _MOST_TRIES:
+            if chunk.error and key not in self._tries and len(self._tries) <= _MOST_REPORTED_TRIES:
                 self._tries.add(key)
-                quiet = len(self._tries) > _MOST_TRIES
+                quiet = len(self._tries) > _MOST_REPORTED_TRIES
                 error = chunk.error if chunk.error.startswith("chunk ") else f"chunk {chunk.chunk}: {chunk.error}"
                 yield "more tries go wrong; `longtake logs` has them all" if quiet else shortened(error), False
         last, self._advice = self._advice, describe_advice(status)
@@ -66,7 +55,7 @@ class JobEvents:
                 yield self._stopped, False
 
 
-def failure_line(failure: ChunkFailure) -> str:
+def describe_failure(failure: ChunkFailure) -> str:
     """Return the end of a chunk that has used up its tries."""
     tries = "1 try" if failure.attempts == 1 else f"{failure.attempts} tries"
     where = f" on {strip_controls(failure.host)}" if failure.host else ""
@@ -122,23 +111,23 @@ class SpeedEstimate:
 
 
 # A narrower screen needs its columns for bars, hosts and what went wrong.
-_WIDE = 90
+_WIDE_COLUMNS = 90
 
 _BAR_WIDTH = 20
 
 
-def headline(status: JobStatus) -> RenderableType:
+def make_headline(status: JobStatus) -> RenderableType:
     """Return a line with the job's name, its id and what it does."""
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     grid.add_column(no_wrap=True, justify="right")
     name = strip_controls(status.name)
     who = Text.assemble((f"{name}  ", "bold"), (status.id, "dim")) if name else Text(status.id, style="bold")
-    grid.add_row(who, Text(state_text(status), style=f"bold {STATE_STYLES[status.state]}"))
+    grid.add_row(who, Text(format_state(status), style=f"bold {STATE_STYLES[status.state]}"))
     return grid
 
 
-def overall(status: JobStatus, pace: SpeedEstimate) -> Iterator[RenderableType]:
+def make_totals(status: JobStatus, pace: SpeedEstimate) -> Iterator[RenderableType]:
     """Yield the bar over the whole job and the line of numbers below it."""
     total = max(1, status.total_frames)
     percent = 100.0 if status.progress >= 100 else min(99.0, 100 * pace.frames / total)
@@ -156,7 +145,7 @@ def overall(status: JobStatus, pace: SpeedEstimate) -> Iterator[RenderableType]:
         f"{status.completed_chunks:,}/{status.total_chunks:,} chunks",
         f"{status.running_chunks:,} running",
     ]
-    numbers += unusual_counts(status)
+    numbers += format_unusual_counts(status)
     if status.metrics.cost_usd:
         numbers.append(format_usd(status.metrics.cost_usd))
     line = Text(" · ".join(numbers), style="dim", no_wrap=True, overflow="ellipsis")
@@ -169,7 +158,7 @@ def overall(status: JobStatus, pace: SpeedEstimate) -> Iterator[RenderableType]:
     yield line
 
 
-def running_table(running: Sequence[RunningChunk], most: int, *, width: int | None, whole: bool = False) -> Table:
+def make_running_table(running: Sequence[RunningChunk], most: int, *, width: int | None, whole: bool = False) -> Table:
     """Return a row for each chunk that renders, stands frozen or waits for its next try, in this order.
 
     Args:
@@ -180,8 +169,8 @@ def running_table(running: Sequence[RunningChunk], most: int, *, width: int | No
     """
     told = [chunk for chunk in running if not chunk.waiting or chunk.error]
     told.sort(key=lambda chunk: (chunk.waiting, chunk.chunk))
-    measured = any(chunk.cpu_seconds or chunk.memory_bytes for chunk in told) and (width or _WIDE) >= _WIDE
-    table = _columns(width, whole=whole, measured=measured)
+    measured = any(chunk.cpu_seconds or chunk.memory_bytes for chunk in told) and (width or _WIDE_COLUMNS) >= _WIDE_COLUMNS
+    table = _make_empty_table(width, whole=whole, measured=measured)
     shown = told if len(told) <= most and len(told) == len(running) else told[: max(1, most - 1)]
     for chunk in shown:
         known = chunk.cpu_seconds or chunk.memory_bytes
@@ -189,20 +178,20 @@ def running_table(running: Sequence[RunningChunk], most: int, *, width: int | No
         table.add_row(
             f"{chunk.chunk}",
             f"{chunk.attempt}",
-            _bar(chunk),
+            _make_chunk_bar(chunk),
             f"{chunk.frames_done:,}/{chunk.frames:,}" if chunk.frames and not chunk.waiting else "",
             *(usage if measured else ()),
-            _note(chunk, whole=whole),
+            _describe_running(chunk, whole=whole),
         )
     if more := len(running) - len(shown):
         waiting = sum(chunk.waiting for chunk in running) - sum(chunk.waiting for chunk in shown)
         word = f"{waiting:,} of them in a queue" if waiting != more else "in a queue"
         gaps = [""] * (len(table.columns) - 4)
-        table.add_row("", "", Text(plural(more, "more chunk"), style="dim"), *gaps, Text(word, style="dim"))
+        table.add_row("", "", Text(format_count(more, "more chunk"), style="dim"), *gaps, Text(word, style="dim"))
     return table
 
 
-def _columns(width: int | None, *, whole: bool, measured: bool) -> Table:
+def _make_empty_table(width: int | None, *, whole: bool, measured: bool) -> Table:
     table = Table(box=None, pad_edge=False, expand=width is not None, header_style="dim", show_edge=False)
     table.add_column("chunk", justify="right", no_wrap=True)
     table.add_column("try", justify="right", no_wrap=True)
@@ -218,7 +207,7 @@ def _columns(width: int | None, *, whole: bool, measured: bool) -> Table:
     return table
 
 
-def _bar(chunk: RunningChunk) -> RenderableType:
+def _make_chunk_bar(chunk: RunningChunk) -> RenderableType:
     if chunk.waiting:
         return Text("waits", style="yellow")
     if chunk.frozen:
@@ -228,7 +217,7 @@ def _bar(chunk: RunningChunk) -> RenderableType:
     return ProgressBar(total=chunk.frames, completed=chunk.frames_done, complete_style="cyan", finished_style="cyan")
 
 
-def _note(chunk: RunningChunk, *, whole: bool) -> Text:
+def _describe_running(chunk: RunningChunk, *, whole: bool) -> Text:
     error = one_line(chunk.error)
     # The sentence of a try begins with "chunk 7 (frames 70-79): ", which the row says already.
     if error.startswith(f"chunk {chunk.chunk} "):
@@ -290,10 +279,10 @@ class LiveView:
         status = self._status
         if status is None:
             return Text("looking ...", style="dim")
-        parts: list[RenderableType] = [headline(status), *overall(status, self._pace)]
+        parts: list[RenderableType] = [make_headline(status), *make_totals(status, self._pace)]
         if status.running and not status.state.ended:
             rows = max(1, min(_MOST_ROWS, self._console.height - _OTHER_LINES))
-            parts += [Text(""), running_table(status.running, rows, width=self._console.width)]
+            parts += [Text(""), make_running_table(status.running, rows, width=self._console.width)]
         # The ^C that a terminal echoes lands on this line; on a full one it would wrap and shift the picture.
         parts.append(Text(""))
         return Group(*parts)
@@ -302,7 +291,7 @@ class LiveView:
 # A line each 5 %: a log of a job that takes days stays readable.
 _STEP_PERCENT = 5
 
-_MOVING = {"frames_done": 0, "message": "", "cpu_seconds": 0.0, "memory_bytes": 0, "io_bytes": 0}
+_VOLATILE = {"frames_done": 0, "message": "", "cpu_seconds": 0.0, "memory_bytes": 0, "io_bytes": 0}
 
 
 class View(Protocol):
@@ -321,15 +310,15 @@ class View(Protocol):
         """Show a message once, however often it is given in a row."""
 
 
-def view_for(*, json: bool) -> View:
+def make_view(*, json: bool) -> View:
     """Return the view for where messages go: a terminal, or a log."""
     if json:
         return JsonView()
-    console = stderr()
+    console = stderr_console()
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else LineView()
 
 
-class _WrittenView:
+class _TextView:
     """What views without a picture share: nothing to set up, and each note said once."""
 
     def __init__(self) -> None:
@@ -345,11 +334,11 @@ class _WrittenView:
 
     def note(self, text: str) -> None:
         if text != self._noted:
-            say(text)
+            print_message(text)
         self._noted = text
 
 
-class LineView(_WrittenView):
+class LineView(_TextView):
     """One plain line on stderr for each thing that happens."""
 
     def __init__(self) -> None:
@@ -361,24 +350,24 @@ class LineView(_WrittenView):
     def show(self, status: JobStatus) -> None:
         self._noted = ""
         for line, _ in self._happenings.news(status):
-            say(line)
-        now, step = state_text(status), int(status.progress // _STEP_PERCENT)
+            print_message(line)
+        now, step = format_state(status), int(status.progress // _STEP_PERCENT)
         if now != self._standing or step > self._step:
             self._standing, self._step = now, step
-            say(f"{status.id} {now}: {self._progress(status)}")
+            print_message(f"{status.id} {now}: {self._progress(status)}")
 
     def _progress(self, status: JobStatus) -> str:
-        parts = [f"{status.progress:.0f} %", f"{status.completed_frames:,} of {plural(status.total_frames, 'frame')}"]
-        parts.append(f"{status.completed_chunks:,} of {plural(status.total_chunks, 'chunk')}")
+        parts = [f"{status.progress:.0f} %", f"{status.completed_frames:,} of {format_count(status.total_frames, 'frame')}"]
+        parts.append(f"{status.completed_chunks:,} of {format_count(status.total_chunks, 'chunk')}")
         if status.failed_chunks:
             parts.append(f"{status.failed_chunks:,} failed")
-        parts += unusual_counts(status)
+        parts += format_unusual_counts(status)
         if status.eta_seconds:
             parts.append(f"{format_duration(status.eta_seconds)} to go")
         return ", ".join(parts)
 
 
-class JsonView(_WrittenView):
+class JsonView(_TextView):
     """One JSON object a line on stdout for each change."""
 
     def __init__(self) -> None:
@@ -387,8 +376,8 @@ class JsonView(_WrittenView):
 
     def show(self, status: JobStatus) -> None:
         # Times, partial frames and measurements move all the while; they travel along with real changes.
-        running = tuple(chunk.model_copy(update=_MOVING) for chunk in status.running)
+        running = tuple(chunk.model_copy(update=_VOLATILE) for chunk in status.running)
         essence = status.model_copy(update={"running": running, "updated_at": None, "eta_seconds": None})
         if essence != self._last:
             self._last = essence
-            answer_json_line(status)
+            print_json_line(status)
