@@ -1,10 +1,14 @@
-"""Watch and control one job from Python: `JobHandle`."""
+"""Watch and control one job from Python (`JobHandle`), and fetch or delete its files (`StoredJob`)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Protocol
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
@@ -21,16 +25,20 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
+from longtake.concurrency import run_in_thread
 from longtake.describe import read_running_chunks, read_status
 from longtake.errors import (
     BadJobError,
     JobCancelledError,
     JobEndedError,
     JobFailedError,
+    JobNotEndedError,
     LongtakeError,
     NoSuchJobError,
     NotReachableError,
 )
+from longtake.jobfile.loader import read_job
+from longtake.models.job import RenderJobSpec
 from longtake.models.status import (
     JobState,
     JobStatus,
@@ -43,66 +51,66 @@ from longtake.models.status import (
     SkipChunks,
 )
 from longtake.ranges import Range
-from longtake.transfer.stored_job import StoredJob
+from longtake.stores.factory import is_bucket, require_visible_store
+from longtake.transfer.delete import Deleted, delete_job
+from longtake.transfer.fetch import Fetched, fetch_job
+from longtake.transfer.progress import OnProgress
 
-# An update needs a worker; one that replays a long history first answers well within this.
-_PATIENCE_SECONDS = 30.0
+# An update needs a worker. A worker that must replay a long history first answers well within this.
+_UPDATE_PATIENCE_SECONDS = 30.0
 
+# A query needs a worker too. Without an answer by then, the status that the job wrote down last is shown.
+_QUERY_TIMEOUT = timedelta(seconds=3)
 
-class Updated(Protocol):
-    """What is needed of a `WorkflowHandle`."""
-
-    @property
-    def id(self) -> str:
-        """Id of the job."""
-
-    async def execute_update(self, update: str, arg: object, *, result_type: type) -> Any:
-        """Return the answer of the job's handler."""
+# Time between two readings of the status by `watch`.
+_WATCH_SECONDS = 0.5
 
 
-async def request_number(
-    workflow: Updated, name: str, request: object, *, patience_seconds: float = _PATIENCE_SECONDS
+async def await_update(
+    job_id: str, update: Coroutine[Any, Any, int], *, patience_seconds: float = _UPDATE_PATIENCE_SECONDS
 ) -> int:
-    """Return the number that the job answers with.
+    """Wait for the number that a job answers an update with.
+
+    Args:
+        job_id: Id of the job, for errors.
+        update: The update, as `WorkflowHandle.execute_update` returns it.
+        patience_seconds: Longest time to wait.
 
     Raises:
-        BadJobError: The job refuses the request; nothing was changed.
+        BadJobError: The job refuses the update; nothing was changed.
         NotReachableError: No worker answers for the job.
-        RPCError: Temporal refuses the request: there is no such job, or it has ended.
+        RPCError: Temporal refuses the update: there is no such job, or the job has ended.
     """
     try:
         async with asyncio.timeout(patience_seconds):
-            return await _answer(workflow, name, request)
+            return await _restore_cancel(update)
     except TimeoutError as error:
         raise NotReachableError(
-            f"no worker answers for {workflow.id}; `longtake doctor` shows which workers run, and then ask again"
+            f"no worker answers for {job_id}; `longtake doctor` shows which workers run, and then ask again"
         ) from error
     except WorkflowUpdateFailedError as error:
-        cause = error.cause
-        raise BadJobError(
-            f"{workflow.id}: {cause.message if isinstance(cause, ApplicationError) else cause}"
-        ) from error
+        raise BadJobError(f"{job_id}: {_message(error.cause)}") from error
 
 
-async def _answer(workflow: Updated, name: str, request: object) -> int:
+async def _restore_cancel(update: Coroutine[Any, Any, int]) -> int:
+    """Raise a cancel as `CancelledError` again: the SDK wraps it, and neither a timeout nor a Ctrl-C would know it."""
     try:
-        answer: int = await workflow.execute_update(name, request, result_type=int)
+        return await update
     except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-        # The SDK makes an error of a cancel, by which neither a timeout nor a Ctrl-C would know it again.
         if isinstance(error.__cause__, asyncio.CancelledError):
             raise error.__cause__ from None
         raise TimeoutError from error
-    return answer
-
-
-# A query needs a worker; without one the job's own last words serve.
-_QUERY_TIMEOUT = timedelta(seconds=3)
-
-_LOOK_SECONDS = 0.5
 
 
 class JobHandle:
-    """One job; every method raises `NoSuchJobError` when there is none of this id."""
+    """Watch and control one job.
+
+    Every method raises `NoSuchJobError` when Temporal knows no job of this id.
+
+    Args:
+        client: Connected Temporal client.
+        job_id: Id of the job.
+    """
 
     def __init__(self, client: Client, job_id: str) -> None:
         self.id = job_id
@@ -110,27 +118,27 @@ class JobHandle:
         self._workflow = client.get_workflow_handle(job_id)
 
     @property
-    def stored(self) -> StoredJob:
-        """What it has published, to be fetched or deleted."""
+    def stored(self) -> "StoredJob":
+        """The published files of the job, to be fetched or deleted."""
         return StoredJob(self)
 
     async def status(self) -> JobStatus:
-        """Return where the job stands, with the chunks that run now."""
+        """Return the status of the job, with the chunks that run now."""
         description = await self._describe()
         status = await read_status(description)
         if status.state.ended:
             return await self._with_error(description, status)
-        # Where no worker answers, what the job wrote down last is the best there is.
+        # Without an answer of a worker, the status that the job wrote down last stays.
         with suppress(RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
             status = await self._workflow.query("status", result_type=JobStatus, rpc_timeout=_QUERY_TIMEOUT)
         if status.state.ended:
-            # What ran in the description has ended since.
+            # The job has ended since the description was read: its activities there are no longer true.
             return status
         if status.state is JobState.PAUSED:
-            # What ran in the description has ended or was frozen before the job called itself paused.
+            # Activities of the older description have ended or were frozen before the job became paused.
             frozen = await self._running(await self._describe()) if status.frozen_chunks else ()
-            stand = tuple(chunk for chunk in frozen if chunk.frozen)
-            return status.model_copy(update={"running": stand, "running_chunks": 0})
+            frozen = tuple(chunk for chunk in frozen if chunk.frozen)
+            return status.model_copy(update={"running": frozen, "running_chunks": 0})
         chunks = await self._running(description)
         frozen_chunks = sum(chunk.frozen for chunk in chunks)
         running_chunks = sum(not chunk.waiting for chunk in chunks) - frozen_chunks
@@ -138,8 +146,8 @@ class JobHandle:
             update={"running": chunks, "running_chunks": running_chunks, "frozen_chunks": frozen_chunks}
         )
 
-    async def watch(self, *, interval_seconds: float = _LOOK_SECONDS) -> AsyncIterator[JobStatus]:
-        """Yield the status again and again, and last the one the job ended with."""
+    async def watch(self, *, interval_seconds: float = _WATCH_SECONDS) -> AsyncIterator[JobStatus]:
+        """Yield the status of the job at an interval until the job has ended; the last one is its final status."""
         while True:
             status = await self.status()
             yield status
@@ -148,24 +156,24 @@ class JobHandle:
             await asyncio.sleep(interval_seconds)
 
     async def pause(self, *, mode: PauseMode = PauseMode.DRAIN, wait: bool = False) -> JobStatus:
-        """Ask the job to pause: no further chunk starts, and the mode says what becomes of those that run.
+        """Pause the job: start no further chunk, and treat running chunks by the mode.
 
         Of two pauses the harder one holds (`drain`, `freeze`, `now`), until the job is resumed.
 
         Args:
-            mode: `drain` lets running chunks finish. `freeze` stops their processes where they stand, to go on bit for
-                bit; they keep their slots and their memory. `now` ends them: whole frames are kept, the rest is
+            mode: `drain` lets running chunks finish. `freeze` stops their processes, which later continue exactly where
+                they were; they keep their slots and their memory. `now` ends them: whole frames are kept, the rest is
                 rendered again.
-            wait: Return only when nothing of the job runs.
+            wait: Return only when no chunk of the job runs.
 
         Raises:
             JobEndedError: The job has ended.
         """
         await self._signal("pause", PauseRequest(mode=mode))
-        return await self._until(lambda status: status.state is JobState.PAUSED, wait=wait)
+        return await self._watch_until(lambda status: status.state is JobState.PAUSED, wait=wait)
 
     async def resume(self, *, wait: bool = False) -> JobStatus:
-        """Let a paused job go on; one that is not paused stays as it is.
+        """Resume a paused job; leave any other job as it is.
 
         Args:
             wait: Return only when the job is no longer paused.
@@ -174,13 +182,13 @@ class JobHandle:
             JobEndedError: The job has ended.
         """
         await self._signal("resume")
-        return await self._until(lambda status: status.state is not JobState.PAUSED, wait=wait)
+        return await self._watch_until(lambda status: status.state is not JobState.PAUSED, wait=wait)
 
     async def cancel(self, *, wait: bool = False) -> JobStatus:
-        """Cancel the job: it ends when no process of it is left.
+        """Cancel the job: the job ends when none of its processes is left.
 
         Args:
-            wait: Return only when it has ended.
+            wait: Return only when the job has ended.
 
         Raises:
             JobEndedError: The job has ended.
@@ -189,14 +197,14 @@ class JobHandle:
         try:
             await self._workflow.cancel()
         except RPCError as error:
-            raise self._explained(error) from error
-        return await self._until(lambda status: status.state.ended, wait=wait)
+            raise self._explain(error) from error
+        return await self._watch_until(lambda status: status.state.ended, wait=wait)
 
     async def set_max_parallel(self, max_parallel: int) -> int:
         """Change how many chunks render at once; return the number in force.
 
         Raises:
-            BadJobError: The job refuses it; the text says why. So for every request below.
+            BadJobError: The job refuses the change; the text says why.
             JobEndedError: The job has ended.
             NotReachableError: No worker answers for the job.
         """
@@ -204,43 +212,57 @@ class JobHandle:
         return await self._update("set_max_parallel", request, "change its max_parallel")
 
     async def retry_failed(self, chunks: Iterable[Range] = ()) -> int:
-        """Take up chunks that have used up their attempts; return how many.
+        """Retry chunks that have used up their attempts; return their number.
 
         Args:
             chunks: Ranges `[start, stop)` of failed or skipped chunks; none means all that failed.
+
+        Raises:
+            BadJobError: The job refuses the retry; the text says why.
+            JobEndedError: The job has ended.
+            NotReachableError: No worker answers for the job.
         """
         return await self._update("retry_failed", RetryFailed(chunks=tuple(chunks)), "retry single chunks")
 
     async def skip_chunks(self, chunks: Iterable[Range], *, allow_gaps: bool = False) -> int:
-        """Render these chunks no more; return how many were not left out before.
+        """Leave chunks out of the job; return the number of those that were not left out before.
 
         Args:
             chunks: Ranges `[start, stop)` of unfinished chunks.
-            allow_gaps: The film may lack them; a job that makes a film refuses without this.
+            allow_gaps: Make the film without these chunks; a job that makes a film refuses to skip without it.
+
+        Raises:
+            BadJobError: The job refuses to skip them; the text says why.
+            JobEndedError: The job has ended.
+            NotReachableError: No worker answers for the job.
         """
         request = SkipChunks(chunks=tuple(chunks), allow_gaps=allow_gaps)
         return await self._update("skip_chunks", request, "skip chunks")
 
     async def result(self) -> RenderJobResult:
-        """Return what the job made, when it has completed.
+        """Wait until the job has completed and return its result.
 
         Raises:
-            JobFailedError: It failed; the text says why.
-            JobCancelledError: It was cancelled.
+            JobFailedError: The job failed; the text says why.
+            JobCancelledError: The job was cancelled.
         """
         handle = self._client.get_workflow_handle(self.id, result_type=RenderJobResult)
         try:
-            made: RenderJobResult = await handle.result()
-            return made
+            result: RenderJobResult = await handle.result()
+            return result
         except WorkflowFailureError as error:
             if isinstance(error.cause, CancelledError):
                 raise JobCancelledError(f"{self.id} was cancelled") from error
-            raise JobFailedError(_sentence(error.cause)) from error
+            raise JobFailedError(_message(error.cause)) from error
         except RPCError as error:
-            raise self._explained(error) from error
+            raise self._explain(error) from error
 
     async def document(self) -> dict[str, Any]:
-        """Return the job as it was submitted."""
+        """Return the job as plain values, as it was submitted.
+
+        Raises:
+            NoSuchJobError: Temporal has forgotten the start of the job.
+        """
         async for event in self._workflow.fetch_history_events(page_size=1):
             if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
                 payloads = event.workflow_execution_started_event_attributes.input.payloads
@@ -252,7 +274,7 @@ class JobHandle:
         try:
             return await self._workflow.describe()
         except RPCError as error:
-            raise self._explained(error) from error
+            raise self._explain(error) from error
 
     async def _running(self, description: WorkflowExecutionDescription) -> tuple[RunningChunk, ...]:
         pending = description.raw_description.pending_activities
@@ -264,30 +286,32 @@ class JobHandle:
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 await self._refuse_ended(name)
-            raise self._explained(error) from error
+            raise self._explain(error) from error
 
-    async def _update(self, name: str, request: object, doing: str) -> int:
+    async def _update(self, name: str, request: object, action: str) -> int:
         try:
-            return await request_number(self._workflow, name, request)
+            return await await_update(self.id, self._workflow.execute_update(name, request, result_type=int))
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
-                await self._refuse_ended(doing)
-            raise self._explained(error) from error
+                await self._refuse_ended(action)
+            raise self._explain(error) from error
 
-    async def _refuse_ended(self, request: str) -> None:
+    async def _refuse_ended(self, action: str) -> None:
+        """Raise `JobEndedError` if the job has ended."""
         status = await read_status(await self._describe())
         if status.state.ended:
             hint = "" if status.state is JobState.COMPLETED else f"; `longtake retry {self.id}` starts it again"
-            raise JobEndedError(f"{self.id} is {status.state} and cannot {request} any more{hint}")
+            raise JobEndedError(f"{self.id} is {status.state} and cannot {action} any more{hint}")
 
-    async def _until(self, reached: Any, *, wait: bool) -> JobStatus:
+    async def _watch_until(self, is_reached: Callable[[JobStatus], bool], *, wait: bool) -> JobStatus:
+        """Return the first status that is reached or final; without `wait` the status of now."""
         async for status in self.watch(interval_seconds=0.1):
-            if not wait or reached(status) or status.state.ended:
+            if not wait or is_reached(status) or status.state.ended:
                 return status
         raise AssertionError("watch ends with a status")
 
     async def _with_error(self, description: WorkflowExecutionDescription, status: JobStatus) -> JobStatus:
-        """Add the sentence of a job that failed before it could write one down."""
+        """Add the error of a job that failed before it could write its error down."""
         if status.error or description.status is not WorkflowExecutionStatus.FAILED:
             return status
         try:
@@ -296,15 +320,132 @@ class JobHandle:
             return status.model_copy(update={"error": str(error)})
         return status
 
-    def _explained(self, error: RPCError) -> LongtakeError:
+    def _explain(self, error: RPCError) -> LongtakeError:
         if error.status is RPCStatusCode.NOT_FOUND and not _lacks_namespace(error):
             return NoSuchJobError(f"there is no job {self.id}; `longtake list` shows those there are")
         return NotReachableError(f"Temporal does not answer for {self.id}: {error.message}")
+
+
+class StoredJob:
+    """Fetch or delete the files that one job has published.
+
+    Args:
+        job: Handle of the job.
+        store: Store of the job, needed only when Temporal has forgotten it: a folder, or `s3://bucket/prefix`.
+    """
+
+    def __init__(self, job: JobHandle, store: str | None = None) -> None:
+        self._job = job
+        self._named = store.rstrip("/") if store and is_bucket(store) else store and os.path.abspath(store)
+
+    async def fetch(
+        self,
+        into: str | Path,
+        *,
+        film_only: bool = False,
+        logs: bool = True,
+        force: bool = False,
+        on_progress: OnProgress = lambda _: None,
+    ) -> Fetched:
+        """Download film, frames, chunk files and logs into a folder, as `longtake fetch` does.
+
+        Args:
+            into: The folder; made if need be.
+            film_only: Fetch the film only.
+            logs: Fetch the logs too.
+            force: Replace files that stand in the way.
+            on_progress: Called with each new total, from another thread.
+
+        Raises:
+            NoSuchJobError: There is no such job.
+            BadJobError: Other files stand in the way, or the folder cannot be written; nothing was fetched.
+            StoreUnusableError: The store cannot be read from here.
+            LongtakeError: There is nothing to fetch.
+        """
+        status = await self._status()
+        url = require_visible_store(self._url(status), self._job.id)
+        job = await self._submitted() if status else None
+        stop = threading.Event()
+        fetch = partial(
+            fetch_job,
+            url,
+            self._job.id,
+            Path(into),
+            job=job,
+            film_only=film_only,
+            logs=logs,
+            force=force,
+            on_progress=on_progress,
+            stop=stop,
+        )
+        return await run_in_thread(fetch, stop)
+
+    async def check_deletable(self) -> str | None:
+        """Return the URL of the store of a job that has ended; None for a job that ended before it had a store.
+
+        Raises:
+            NoSuchJobError: There is no such job, and no store was given.
+            JobNotEndedError: The job has not ended.
+            LongtakeError: The store cannot be read from here.
+        """
+        status = await self._status()
+        if status is not None and not status.state.ended:
+            raise JobNotEndedError(
+                f"{self._job.id} is {status.state}, and deleting is for jobs that have ended; "
+                f"`longtake cancel {self._job.id} --wait` ends it"
+            )
+        if status is not None and status.base_dir is None:
+            return None
+        return require_visible_store(self._url(status), self._job.id)
+
+    async def delete(self, *, on_progress: OnProgress = lambda _: None) -> Deleted:
+        """Remove the files of the job from its store, as `longtake delete` does; its history stays in Temporal.
+
+        Args:
+            on_progress: Called with each new total, from another thread.
+
+        Raises:
+            NoSuchJobError: There is no such job, and no store was given.
+            JobNotEndedError: The job has not ended.
+            StoreUnusableError: A file could not be read or removed; the same call continues from there.
+        """
+        url = await self.check_deletable()
+        if url is None:
+            return Deleted()
+        job = await self._submitted() if await self._status() else None
+        stop = threading.Event()
+        return await run_in_thread(
+            partial(delete_job, url, self._job.id, job=job, on_progress=on_progress, stop=stop), stop
+        )
+
+    async def _status(self) -> JobStatus | None:
+        """Return the status; None where Temporal has forgotten the job and its store was given."""
+        try:
+            return await self._job.status()
+        except NoSuchJobError as error:
+            if self._named is None:
+                raise NoSuchJobError(
+                    f"{error}; where Temporal has forgotten it, name its store: --store s3://bucket/prefix"
+                ) from error
+            return None
+
+    def _url(self, status: JobStatus | None) -> str | None:
+        known = status.base_dir if status else None
+        if known is not None and self._named not in (None, known):
+            raise BadJobError(f"--store: {self._job.id} is in {known} and not in {self._named}; leave it out")
+        return known or self._named
+
+    async def _submitted(self) -> RenderJobSpec | None:
+        try:
+            return read_job(await self._job.document())
+        except LongtakeError:
+            # The start of the job is gone (retention). Then only files below the store itself are believed.
+            return None
 
 
 def _lacks_namespace(error: RPCError) -> bool:
     return any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in error.grpc_status.details)
 
 
-def _sentence(cause: BaseException | None) -> str:
+def _message(cause: BaseException | None) -> str:
     return cause.message if isinstance(cause, ApplicationError) else f"{cause}"

@@ -11,10 +11,10 @@ from s3_server import S3Server
 from stored_jobs import Place
 
 from longtake import BadJobError, JobNotEndedError, JobState
+from longtake.handle import StoredJob
 from longtake.models.job_fields import IfExists
 from longtake.transfer.delete import delete_job
 from longtake.transfer.progress import TransferProgress
-from longtake.transfer.stored_job import StoredJob
 from longtake.transfer.upload_inputs import upload_inputs
 
 pytestmark = pytest.mark.integration

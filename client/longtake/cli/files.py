@@ -12,9 +12,9 @@ from longtake.cli.submit import JobId
 from longtake.cli.terminal import TransferView, print_result, one_line, print_message
 from longtake.client import RenderClient
 from longtake.errors import BadJobError
+from longtake.handle import StoredJob
 from longtake.transfer.delete import Deleted
 from longtake.transfer.fetch import Fetched
-from longtake.transfer.stored_job import StoredJob
 
 StoreOption = Annotated[
     str | None,

@@ -22,11 +22,10 @@ from longtake.cli.terminal import print_message
 from longtake.client import RenderClient
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, LongtakeError
-from longtake.stores.factory import is_bucket, open_client_store
+from longtake.stores.factory import is_bucket, open_client_store, require_visible_store
 from longtake.stores.job_records import LOGS, job_folder_path
 from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.text import Redactor, strip_controls
-from longtake.transfer.stored_job import visible
 
 # Read at a time; what is held in memory is a few times as much, however long a log or a line is.
 _PIECE_BYTES = 256 * 1024
@@ -283,10 +282,10 @@ def open_log_folder(url: str | None, job_id: str, chunk: int | None) -> Iterator
     Raises:
         LongtakeError: They cannot be read from here.
     """
-    url = visible(url, job_id)
+    url = require_visible_store(url, job_id)
     folder = job_folder_path(url, job_id)
     if not is_bucket(url):
-        visible(folder, job_id)
+        require_visible_store(folder, job_id)
         yield LogFolder(Path(folder) / LOGS)
         return
     with open_client_store(url) as store, TemporaryDirectory(prefix="longtake-logs-") as place:

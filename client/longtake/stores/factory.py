@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from longtake.errors import BadJobError, StoreUnusableError
+from longtake.errors import BadJobError, LongtakeError, StoreUnusableError
 from longtake.models.inputs import INPUTS_FOLDER
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store, StoreError
@@ -72,6 +72,19 @@ def open_client_store(url: str, stop: threading.Event | None = None) -> Iterator
             yield open_store(url, scratch=Path(scratch), stop=stop)
         except OSError as error:
             raise StoreUnusableError(f"store: {_describe(error, url)}") from error
+
+
+def require_visible_store(url: str | None, job_id: str) -> str:
+    """Return the URL of a job's store; raise if the job has none yet or its directory is not mounted on this host.
+
+    Raises:
+        LongtakeError: No worker has planned the job yet, or the directory is not here.
+    """
+    if url is None:
+        raise LongtakeError(f"{job_id} has no store yet: no worker has planned it; `longtake doctor` shows the workers")
+    if not is_bucket(url) and not Path(url).is_dir():
+        raise LongtakeError(f"{url} is not visible on this host; run this where the job's store is mounted")
+    return url
 
 
 def _describe(error: OSError, url: str) -> str:
