@@ -99,14 +99,16 @@ def kill_one(status: JobStatus, view: View) -> bool:
             chunk = process.environ()["LONGTAKE_CHUNK"]
             if chunk in begun:
                 process.kill()
-                view.note(f"Trouble: the demo sends SIGKILL to the ffmpeg of chunk {chunk}. Longtake tries again.")
+                view.show_message(
+                    f"Trouble: the demo sends SIGKILL to the ffmpeg of chunk {chunk}. Longtake tries again."
+                )
                 return True
     return False
 
 
 async def pause_and_resume(job: JobHandle, view: View) -> None:
     """Pauses the job, proves that nothing of it runs, and lets it go on."""
-    view.note("Pause: chunks that render are finished, no other starts.")
+    view.show_message("Pause: chunks that render are finished, no other starts.")
     await job.pause()
     async for status in job.watch(interval_seconds=LOOK_SECONDS):
         view.show(status)
@@ -115,10 +117,12 @@ async def pause_and_resume(job: JobHandle, view: View) -> None:
     for _ in range(round(PAUSE_SECONDS / LOOK_SECONDS)):
         if status.state is not JobState.PAUSED or processes_of(job.id):
             raise DemoError(f"{job.id} is {status.state} with {len(processes_of(job.id))} processes, not paused")
-        view.note(f"Paused: {status.completed_chunks} chunks are kept, no process of this job is on this machine.")
+        view.show_message(
+            f"Paused: {status.completed_chunks} chunks are kept, no process of this job is on this machine."
+        )
         await asyncio.sleep(LOOK_SECONDS)
         status = await job.status()
-    view.note("Resume: only what is missing is rendered.")
+    view.show_message("Resume: only what is missing is rendered.")
     await job.resume()
 
 

@@ -81,7 +81,7 @@ def test_json_lines_come_with_changes_and_not_with_looks(capsys: Captured) -> No
 
 def test_the_pace_counts_frames_of_unfinished_chunks() -> None:
     pace = SpeedEstimate(clock=lambda: 0.0)
-    pace.look(look(20, eta_seconds=80, running=(RunningChunk(chunk=2, frames=10, frames_done=8),)))
+    pace.update(look(20, eta_seconds=80, running=(RunningChunk(chunk=2, frames=10, frames_done=8),)))
     assert pace.frames == 28
     assert pace.eta_seconds == pytest.approx(72)
 
@@ -91,9 +91,9 @@ def test_the_pace_estimates_by_itself_while_no_chunk_is_finished() -> None:
     pace = SpeedEstimate(clock=lambda: now)
     for done in range(6):
         now = float(done)
-        pace.look(look(0, running=(RunningChunk(chunk=0, frames=100, frames_done=done),)))
+        pace.update(look(0, running=(RunningChunk(chunk=0, frames=100, frames_done=done),)))
     assert pace.eta_seconds == pytest.approx(95)
-    pace.look(look(0, state=JobState.PAUSED))
+    pace.update(look(0, state=JobState.PAUSED))
     assert pace.eta_seconds is None
 
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.formatting import describe_advice, describe_end, describe_stops, parse_chunks, format_count
+from longtake.cli.formatting import describe_advice, describe_end, describe_stops, format_count, parse_chunks
 from longtake.cli.session import ExitCode, exit_code_of_state, run_with_client
 from longtake.cli.submit import JobId, Json, start_job
-from longtake.cli.terminal import print_result, print_json, print_message
+from longtake.cli.terminal import print_json, print_message, print_result
 from longtake.client import RenderClient
 from longtake.errors import BadJobError, JobEndedError
 from longtake.handle import JobHandle
@@ -23,7 +23,7 @@ def pause(
     id: JobId,
     mode: Annotated[
         PauseMode,
-        typer.Option("--mode", help="What becomes of the chunks that run_with_client; of two pauses the harder one holds."),
+        typer.Option("--mode", help="What becomes of the chunks that run; of two pauses the harder one holds."),
     ] = PauseMode.DRAIN,
     wait: Wait = False,
     json: Json = False,

@@ -24,7 +24,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.cli.formatting import PLATFORMS
-from longtake.cli.session import ExitCode, explain_error, run_with_client, read_settings
+from longtake.cli.session import ExitCode, explain_error, read_settings, run_with_client
 from longtake.cli.submit import Json
 from longtake.cli.terminal import print_json, print_table
 from longtake.client import RenderClient
@@ -89,7 +89,10 @@ async def check_temporal(client: Client, task_queue: str) -> list[Check]:
     try:
         server = await service.get_system_info(GetSystemInfoRequest())
         address = client.service_client.config.target_host
-        checks = [Check("Temporal", ok=True, found=f"{server.server_version} at {address}"), await _check_namespace(client)]
+        checks = [
+            Check("Temporal", ok=True, found=f"{server.server_version} at {address}"),
+            await _check_namespace(client),
+        ]
         if checks[-1].ok:
             checks.append(await _check_search_attributes(client))
             for queue, kind, what in (

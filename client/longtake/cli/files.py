@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.formatting import format_bytes, format_count
+from longtake.cli.formatting import format_count
 from longtake.cli.session import ExitCode, run_with_client
 from longtake.cli.submit import JobId
-from longtake.cli.terminal import TransferView, print_result, one_line, print_message
+from longtake.cli.terminal import TransferView, print_message, print_result
 from longtake.client import RenderClient
 from longtake.errors import BadJobError
 from longtake.handle import StoredJob
+from longtake.text import flatten_text, format_bytes
 from longtake.transfer.delete import Deleted
 from longtake.transfer.fetch import Fetched
 
@@ -53,7 +54,7 @@ def fetch(
     async def work(farm: RenderClient) -> Fetched:
         with TransferView("fetching") as view:
             stored = StoredJob(farm.job(id), store)
-            return await stored.fetch(into, film_only=film_only, logs=logs, force=force, on_progress=view.tell)
+            return await stored.fetch(into, film_only=film_only, logs=logs, force=force, on_progress=view.on_progress)
 
     found = run_with_client(context, work, interrupted=lambda: "interrupted; the same command fetches the rest")
     news = (
@@ -64,7 +65,9 @@ def fetch(
     for sentence in found.lost[:_MOST_NAMED]:
         print_message(sentence)
     if found.lost:
-        print_message(f"{format_count(len(found.lost), 'file')} could not be fetched; `longtake retry {id}` renders what is damaged")
+        print_message(
+            f"{format_count(len(found.lost), 'file')} could not be fetched; `longtake retry {id}` renders what is damaged"
+        )
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -90,15 +93,17 @@ def delete(
 
     async def work(farm: RenderClient) -> Deleted:
         with TransferView("deleting") as view:
-            return await StoredJob(farm.job(id), store).delete(on_progress=view.tell)
+            return await StoredJob(farm.job(id), store).delete(on_progress=view.on_progress)
 
-    _print_deleted(id, where, run_with_client(context, work, interrupted=lambda: "interrupted; the same command deletes the rest"))
+    _print_deleted(
+        id, where, run_with_client(context, work, interrupted=lambda: "interrupted; the same command deletes the rest")
+    )
 
 
 def _confirm_delete(id: str, where: str) -> None:
     if not sys.stdin.isatty():
         raise BadJobError(f"--yes: is missing, and there is nobody here to be asked whether {id} is to be deleted")
-    if not typer.confirm(one_line(f"Delete what {id} wrote to {where}?"), err=True):
+    if not typer.confirm(flatten_text(f"Delete what {id} wrote to {where}?"), err=True):
         print_message("nothing was deleted")
         raise typer.Exit(ExitCode.FAILED)
 
@@ -114,5 +119,7 @@ def _print_deleted(id: str, where: str, end: Deleted) -> None:
         print_result(f"nothing of {id} is left in {where} to be deleted")
         return
     records = f"{format_count(end.records, 'file')} of logs and records ({format_bytes(end.record_bytes)})"
-    print_result(f"deleted {format_count(end.files, 'output')} ({format_bytes(end.size_bytes)}) and {records} from {where}")
+    print_result(
+        f"deleted {format_count(end.files, 'output')} ({format_bytes(end.size_bytes)}) and {records} from {where}"
+    )
     print_message(f"the history of {id} stays in Temporal until its retention ends, and inputs stay for other jobs")

@@ -70,17 +70,6 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def format_bytes(count: int) -> str:
-    """Return a number of bytes in three digits or so: `812 MiB`, `1.2 GiB`."""
-    amount, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        # 999.5 would be shown as 1000.
-        if amount < 999.5:
-            break
-        amount, unit = amount / 1024, larger
-    return f"{amount:.0f} {unit}" if amount >= 9.95 or unit == "B" else f"{amount:.1f} {unit}"
-
-
 def format_state(status: JobStatus) -> str:
     """Return state and phase: `running, rendering`, `paused, holding`; other phases of rest are not worth a word."""
     state, phase = f"{status.state}", f"{status.phase}".replace("_", " ")

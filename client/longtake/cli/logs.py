@@ -15,7 +15,6 @@ from typing import Annotated
 import typer
 
 from longtake.attempt_log import AttemptLog
-from longtake.cli.formatting import format_bytes
 from longtake.cli.session import run_with_client
 from longtake.cli.submit import JobId
 from longtake.cli.terminal import print_message
@@ -25,7 +24,7 @@ from longtake.errors import BadJobError, LongtakeError
 from longtake.stores.factory import is_bucket, open_client_store, require_visible_store
 from longtake.stores.job_records import LOGS, job_folder_path
 from longtake.stores.store import Store, StoredFile, map_parallel
-from longtake.text import Redactor, strip_controls
+from longtake.text import Redactor, format_bytes, strip_controls
 
 # Read at a time; what is held in memory is a few times as much, however long a log or a line is.
 _PIECE_BYTES = 256 * 1024
@@ -46,20 +45,20 @@ class LogLines:
         self._line = b""
 
     @property
-    def begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether any of it was read."""
         return self._offset > 0
 
-    def new(self, *, to_the_end: bool) -> Iterator[tuple[int, list[bytes]]]:
+    def read_new(self, *, final: bool) -> Iterator[tuple[int, list[bytes]]]:
         """Yield how many bytes are left out, because they are not kept, and the lines that follow them.
 
         Args:
-            to_the_end: Also a last line that is not complete.
+            final: Also a last line that is not complete.
 
         Raises:
             OSError: The log is there and cannot be read.
         """
-        if to_the_end:
+        if final:
             # Sees also what a look at the newest segment alone would not.
             self._log.segments()
         # What is added meanwhile comes the next time: one try that prints without end must not hold up the others.
@@ -68,10 +67,10 @@ class LogLines:
             left_out = piece.offset - self._offset
             self._offset = piece.stop
             if left_out and self._line:
-                yield 0, self._rest()
+                yield 0, self._take_partial()
             yield left_out, self._lines(piece.data)
-        if to_the_end and self._line:
-            yield 0, self._rest()
+        if final and self._line:
+            yield 0, self._take_partial()
 
     def _lines(self, data: bytes) -> list[bytes]:
         *ended, self._line = (self._line + data).split(b"\n")
@@ -81,7 +80,7 @@ class LogLines:
             self._line = self._line[_LINE_BYTES:]
         return lines
 
-    def _rest(self) -> list[bytes]:
+    def _take_partial(self) -> list[bytes]:
         line, self._line = self._line, b""
         return [line]
 
@@ -110,35 +109,35 @@ class LogReader:
         self._names: dict[str, list[str]] = {}
         self._logs: dict[str, _Log] = {}
         self._tries: dict[str, int] = {}
-        self._named: _Log | None = None
+        self._headed: _Log | None = None
 
     @property
     def count(self) -> int:
         """How many logs were found that are to be printed."""
-        return len(self._wanted())
+        return len(self._select_logs())
 
     @property
     def tries(self) -> int:
         """How many tries have a log, printed or not."""
         return len(self._logs)
 
-    def print_new(self, *, to_the_end: bool = False) -> None:
-        """Print what was added since the last time; a line that is not complete yet only `to_the_end`."""
-        self._find()
-        for log in self._wanted():
-            if to_the_end and not log.lines.begun:
+    def print_new(self, *, final: bool = False) -> None:
+        """Print what was added since the last time; a line that is not complete yet only `final`."""
+        self._scan_folder()
+        for log in self._select_logs():
+            if final and not log.lines.has_begun:
                 # A try that printed nothing is worth knowing of.
-                self._name(log)
-            self._print(log, to_the_end)
+                self._print_heading(log)
+            self._print(log, final)
 
-    def _print(self, log: "_Log", to_the_end: bool) -> None:
+    def _print(self, log: "_Log", final: bool) -> None:
         try:
-            for left_out, lines in log.lines.new(to_the_end=to_the_end):
+            for left_out, lines in log.lines.read_new(final=final):
                 if lines or left_out:
-                    self._name(log)
+                    self._print_heading(log)
                 if left_out:
                     print_message(f"... {format_bytes(left_out)} are left out here: it printed more than is kept")
-                text = "".join(f"{log.shown(line)}\n" for line in lines)
+                text = "".join(f"{log.format_line(line)}\n" for line in lines)
                 sys.stdout.write(text)
                 sys.stdout.flush()
         except BrokenPipeError:
@@ -146,17 +145,17 @@ class LogReader:
         except OSError as error:
             print_message(f"{log.name} cannot be read ({error.strerror})")
 
-    def _wanted(self) -> "list[_Log]":
+    def _select_logs(self) -> "list[_Log]":
         wanted = [log for log in self._logs.values() if self._attempt in (None, log.number)]
         return sorted(wanted, key=lambda log: log.place)
 
-    def _find(self) -> None:
+    def _scan_folder(self) -> None:
         """List the folder once for all logs: there may be 100,000."""
-        begins = "" if self._chunk is None else f"{self._chunk:06}."
+        prefix = "" if self._chunk is None else f"{self._chunk:06}."
         self._names = {}
         heads = []
         for entry in _list_folder(self._folder):
-            if entry.name.startswith(begins) and (match := LOG_NAME.fullmatch(entry.name)):
+            if entry.name.startswith(prefix) and (match := LOG_NAME.fullmatch(entry.name)):
                 self._names.setdefault(match[1], []).append(entry.name)
                 if entry.name == match[1] and entry.name not in self._logs:
                     heads.append((_read_mtime(entry), entry.name))
@@ -169,9 +168,9 @@ class LogReader:
     def _names_of(self, head: str) -> list[str]:
         return self._names.get(head, [])
 
-    def _name(self, log: "_Log") -> None:
-        if log is not self._named:
-            self._named = log
+    def _print_heading(self, log: "_Log") -> None:
+        if log is not self._headed:
+            self._headed = log
             print_message(f"==> {log.what}, try {log.number} ({log.name})")
 
 
@@ -187,8 +186,8 @@ class _Log:
         self.lines = LogLines(log)
         self._redactor = Redactor()
 
-    def shown(self, line: bytes) -> str:
-        """Return a line as it may be shown."""
+    def format_line(self, line: bytes) -> str:
+        """Return a line as it may be format_line."""
         return self._redactor.mask(clean_line(line.decode(errors="replace")))
 
 
@@ -223,7 +222,7 @@ class LogFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def sync(self, *, now: bool = False) -> None:
+    def sync(self, *, force: bool = False) -> None:
         """Bring it up to date, if it is time or `now`. Blocking."""
 
 
@@ -241,33 +240,35 @@ class LogMirror(LogFolder):
         super().__init__(path)
         self._store = store
         self._folder = folder
-        self._begins = "" if chunk is None else f"{chunk:06}."
-        self._here: dict[str, tuple[int, int]] = {}
+        self._prefix = "" if chunk is None else f"{chunk:06}."
+        self._copied: dict[str, tuple[int, int]] = {}
         self._due = 0.0
 
-    def sync(self, *, now: bool = False) -> None:
+    def sync(self, *, force: bool = False) -> None:
         """Bring what is new and what has grown, and forget what is no longer kept."""
-        if time.monotonic() < self._due and not now:
+        if time.monotonic() < self._due and not force:
             return
-        there = {file.name: file for file in self._store.files(self._folder) if self._is_wanted(file)}
-        changed = [file for file in there.values() if self._here.get(file.name) != (file.size_bytes, file.modified_ns)]
-        map_parallel(self._store, self._bring, changed)
-        for name in set(self._here) - set(there):
+        stored = {file.name: file for file in self._store.files(self._folder) if self._is_wanted(file)}
+        changed = [
+            file for file in stored.values() if self._copied.get(file.name) != (file.size_bytes, file.modified_ns)
+        ]
+        map_parallel(self._store, self._download, changed)
+        for name in set(self._copied) - set(stored):
             (self.path / name).unlink(missing_ok=True)
-            del self._here[name]
+            del self._copied[name]
         self._due = time.monotonic() + _SYNC_SECONDS
 
     def _is_wanted(self, file: StoredFile) -> bool:
-        return file.name.startswith(self._begins) and LOG_NAME.fullmatch(file.name) is not None
+        return file.name.startswith(self._prefix) and LOG_NAME.fullmatch(file.name) is not None
 
-    def _bring(self, file: StoredFile) -> None:
+    def _download(self, file: StoredFile) -> None:
         # Gone again: only so many bytes of a log are kept.
         with suppress(FileNotFoundError):
             coming = self._store.bring(file.location, self.path / f".{file.name}")
             # Tries are counted in the order of their times.
             os.utime(coming, ns=(file.modified_ns, file.modified_ns))
             coming.replace(self.path / file.name)
-            self._here[file.name] = file.size_bytes, file.modified_ns
+            self._copied[file.name] = file.size_bytes, file.modified_ns
 
 
 @contextmanager
@@ -325,8 +326,8 @@ def logs(
                 reader.print_new()
                 await asyncio.sleep(_POLL_SECONDS)
                 status = await job.status()
-            await run_in_thread(partial(folder.sync, now=True))
-            reader.print_new(to_the_end=True)
+            await run_in_thread(partial(folder.sync, force=True))
+            reader.print_new(final=True)
             return reader
 
     reader = run_with_client(context, work)

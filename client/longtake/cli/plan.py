@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from longtake.chunks import Chunk, ChunkPlan
-from longtake.cli.formatting import describe_backend, format_bytes, format_duration, format_usd, format_count
+from longtake.cli.formatting import describe_backend, format_count, format_duration, format_usd
 from longtake.cli.submit import JobFile, Json, Values, read_job
 from longtake.cli.terminal import print_json, print_table
 from longtake.errors import BadJobError, LongtakeError
@@ -19,7 +19,7 @@ from longtake.models.backends import CloudRunBackend, RemoteBackend, count_frame
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
 from longtake.prices import Prices
-from longtake.text import strip_controls
+from longtake.text import format_bytes, strip_controls
 from longtake.transfer.upload_inputs import measure_inputs
 
 

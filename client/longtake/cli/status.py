@@ -7,15 +7,26 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from longtake.cli.formatting import PLATFORMS, STATE_STYLES, describe_advice, describe_film, describe_stops, format_bill, format_bytes, format_duration, format_time, format_state, format_unusual_counts
+from longtake.cli.formatting import (
+    PLATFORMS,
+    STATE_STYLES,
+    describe_advice,
+    describe_film,
+    describe_stops,
+    format_bill,
+    format_duration,
+    format_state,
+    format_time,
+    format_unusual_counts,
+)
 from longtake.cli.session import run_with_client
 from longtake.cli.submit import JobId, Json
-from longtake.cli.terminal import print_json, one_line, print_message, print_table, stdout_console
+from longtake.cli.terminal import print_json, print_message, print_table, stdout_console
 from longtake.cli.views import SpeedEstimate, describe_failure, make_running_table
 from longtake.client import RenderClient
 from longtake.models.backends import BackendKind
 from longtake.models.status import JobPhase, JobState, JobStatus
-from longtake.text import strip_controls
+from longtake.text import flatten_text, format_bytes, strip_controls
 
 # A status is read, not watched: the live view is for long lists.
 _MOST_ROWS = 20
@@ -68,8 +79,8 @@ def list_(
 
 def make_status_table(status: JobStatus) -> Table:
     """Return a row for each thing worth knowing of a job."""
-    pace = SpeedEstimate()
-    pace.look(status)
+    speed = SpeedEstimate()
+    speed.update(status)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -77,15 +88,15 @@ def make_status_table(status: JobStatus) -> Table:
     grid.add_row("name", strip_controls(status.name))
     grid.add_row("state", Text(format_state(status), style=STATE_STYLES[status.state]))
     percent = (
-        100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * pace.frames / max(1, status.total_frames))
+        100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * speed.frames / max(1, status.total_frames))
     )
-    grid.add_row("progress", f"{percent:.1f} %, {pace.frames:,} of {status.total_frames:,} frames")
+    grid.add_row("progress", f"{percent:.1f} %, {speed.frames:,} of {status.total_frames:,} frames")
     counts = [f"{status.completed_chunks:,} of {status.total_chunks:,} done", f"{status.running_chunks:,} running"]
     counts += [f"{status.failed_chunks:,} failed"] if status.failed_chunks else []
     counts += format_unusual_counts(status)
     grid.add_row("chunks", f"{', '.join(counts)} (at most {status.max_parallel:,} at once)")
-    if pace.eta_seconds is not None:
-        grid.add_row("to go", format_duration(pace.eta_seconds))
+    if speed.eta_seconds is not None:
+        grid.add_row("to go", format_duration(speed.eta_seconds))
     if status.metrics.cpu_seconds:
         most = (
             f", at most {format_bytes(status.metrics.peak_memory_bytes)} a chunk"
@@ -106,7 +117,7 @@ def make_status_table(status: JobStatus) -> Table:
     if status.result:
         grid.add_row("film", strip_controls(describe_film(status.result)))
     if status.error:
-        grid.add_row("error", Text(one_line(status.error), style="red"))
+        grid.add_row("error", Text(flatten_text(status.error), style="red"))
     if to_do := describe_advice(status):
         grid.add_row("to do", Text(to_do, style="yellow"))
     return grid

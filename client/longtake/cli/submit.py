@@ -13,7 +13,7 @@ import yaml
 from longtake.allowed_paths import check_job_paths, read_roots
 from longtake.cli.formatting import describe_end
 from longtake.cli.session import exit_code_of_state, run_with_client
-from longtake.cli.terminal import UploadView, print_result, print_json, print_message
+from longtake.cli.terminal import UploadView, print_json, print_message, print_result
 from longtake.cli.views import View, make_view
 from longtake.client import RenderClient
 from longtake.errors import BadJobError, NotReachableError
@@ -58,7 +58,7 @@ async def follow_job(job: Watched, view: View, *, interval_seconds: float = _POL
             except NotReachableError as error:
                 if last is None or time.monotonic() - answered > _OUTAGE_SECONDS:
                     raise
-                view.note(f"no answer ({error}); the job is safe, and I keep asking")
+                view.show_message(f"no answer ({error}); the job is safe, and I keep asking")
             else:
                 answered = time.monotonic()
                 view.show(last)
@@ -66,7 +66,7 @@ async def follow_job(job: Watched, view: View, *, interval_seconds: float = _POL
                     return last
                 if last.state is JobState.PENDING and not hinted and answered - began > _PICKUP_SECONDS:
                     hinted = True
-                    view.note(f"no worker has planned {job.id} yet; `longtake doctor` shows which workers run")
+                    view.show_message(f"no worker has planned {job.id} yet; `longtake doctor` shows which workers run")
             await asyncio.sleep(interval_seconds)
 
 
@@ -122,7 +122,7 @@ def submit(
 
     async def begin(farm: RenderClient) -> JobHandle:
         with UploadView() as view:
-            return await farm.submit(job, id=id, on_progress=view.tell)
+            return await farm.submit(job, id=id, on_progress=view.on_progress)
 
     start_job(context, begin, watch=watch)
 
@@ -177,7 +177,11 @@ def start_job(
         return await follow_job(job, view) if watch else None
 
     def interrupted() -> str:
-        return describe_detached(started[0]) if started else "interrupted; `longtake list` shows whether the job was started"
+        return (
+            describe_detached(started[0])
+            if started
+            else "interrupted; `longtake list` shows whether the job was started"
+        )
 
     end = run_with_client(context, work, interrupted=interrupted)
     if end is not None:
