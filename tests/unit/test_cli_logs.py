@@ -74,7 +74,7 @@ def test_one_try_of_a_chunk_is_printed_alone(tmp_path: Path, capsys: Captured) -
     reader.print_new(final=True)
 
     assert capsys.readouterr().out == "second\n"
-    assert (reader.count, reader.tries) == (1, 3)
+    assert (reader.log_count, reader.try_count) == (1, 3)
 
 
 def test_a_try_that_is_not_there_prints_nothing_and_the_others_are_known(tmp_path: Path, capsys: Captured) -> None:
@@ -83,7 +83,7 @@ def test_a_try_that_is_not_there_prints_nothing_and_the_others_are_known(tmp_pat
     reader.print_new(final=True)
 
     assert capsys.readouterr() == ("", "")
-    assert (reader.count, reader.tries) == (0, 2)
+    assert (reader.log_count, reader.try_count) == (0, 2)
 
 
 def test_a_chunk_of_seven_digits_is_not_taken_for_one_of_six(tmp_path: Path, capsys: Captured) -> None:

@@ -1,4 +1,4 @@
-"""The commands `pause`, `resume`, `cancel`, `retry` and `skip`: each may be repeated and prints its effect."""
+"""The commands `pause`, `resume`, `cancel`, `retry` and `skip`, which may be repeated and print their effect."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -61,71 +61,6 @@ def cancel(context: typer.Context, id: JobId, wait: Wait = False, json: Json = F
     _send_request(context, id, lambda job: job.cancel(wait=wait), wait=wait, json=json)
 
 
-def _send_request(
-    context: typer.Context,
-    id: str,
-    request: Callable[[JobHandle], Awaitable[JobStatus]],
-    *,
-    wait: bool,
-    json: bool,
-    mode: PauseMode = PauseMode.DRAIN,
-) -> JobStatus:
-    async def work(farm: RenderClient) -> JobStatus:
-        job = farm.job(id)
-        try:
-            return await request(job)
-        except JobEndedError as error:
-            # Asked twice or a moment too late: nothing to do is not a failure.
-            print_message(str(error))
-            return await job.status()
-
-    status = run_with_client(context, work, interrupted=lambda: _describe_interrupt(id, wait=wait))
-    if json:
-        print_json(status)
-    else:
-        print_result(describe_effect(status, mode))
-    return status
-
-
-def _describe_interrupt(id: str, *, wait: bool) -> str:
-    return (
-        f"no longer waiting; {id} was asked and does as it was told: `longtake watch {id}`" if wait else "interrupted"
-    )
-
-
-def describe_effect(status: JobStatus, mode: PauseMode) -> str:
-    """Return where a request has brought a job, in one line; the mode is that of the pause asked for."""
-    if status.state.ended:
-        return describe_end(status)
-    running = format_count(status.running_chunks, "chunk")
-    if status.phase is JobPhase.PAUSING:
-        still = (
-            f": {running} {_describe_pausing(status.pause_mode or mode, status.running_chunks)}"
-            if status.running_chunks
-            else ""
-        )
-        return f"{status.id} is pausing{still}"
-    if told := describe_advice(status):
-        return f"{status.id} holds: {told}"
-    if status.state is JobState.PAUSED:
-        frozen = f", {format_count(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
-        told = describe_stops(status.remote_stops)
-        return f"{status.id} is paused at {status.progress:g} %{frozen}" + (f": {told}" if told else "")
-    if status.phase is JobPhase.CLEANING_UP:
-        return f"{status.id} is being cancelled: {running} to stop"
-    return f"{status.id} is {status.state}" + (f", {running} rendering" if status.running_chunks else "")
-
-
-def _describe_pausing(mode: PauseMode, count: int) -> str:
-    match mode:
-        case PauseMode.DRAIN:
-            return "finishes first" if count == 1 else "finish first"
-        case PauseMode.FREEZE:
-            return "to freeze"
-        case PauseMode.NOW:
-            return "to stop"
-
-
 def retry(
     context: typer.Context,
     id: JobId,
@@ -149,7 +84,7 @@ def retry(
     """
     chunks = parse_chunks(chunk or ())
 
-    async def begin(farm: RenderClient) -> JobHandle:
+    async def retry_job(farm: RenderClient) -> JobHandle:
         job = farm.job(id)
         if (await job.status()).state.ended:
             return await farm.retry(id, chunks=chunks)
@@ -158,7 +93,7 @@ def retry(
         return job
 
     try:
-        start_job(context, begin, watch=watch, json=json)
+        start_job(context, retry_job, watch=watch, json=json)
     except JobEndedError as error:
         print_message(str(error))
         if json:
@@ -190,7 +125,7 @@ def skip(
         try:
             return await job.skip_chunks(chunks, allow_gaps=allow_gaps), await job.status()
         except JobEndedError as error:
-            # Unlike a pause that comes too late, this cannot have come about by itself.
+            # A pause that comes too late is harmless; a skip that comes too late has left nothing out.
             raise BadJobError(str(error)) from error
 
     count, status = run_with_client(context, work)
@@ -200,3 +135,73 @@ def skip(
         print_result(f"{id} leaves out {format_count(count, 'more chunk')}; left out now: {status.left_out_chunks:,}")
     else:
         print_result(f"{id} goes on without {format_ranges(chunks)} already")
+
+
+def _send_request(
+    context: typer.Context,
+    id: str,
+    request: Callable[[JobHandle], Awaitable[JobStatus]],
+    *,
+    wait: bool,
+    json: bool,
+    mode: PauseMode = PauseMode.DRAIN,
+) -> JobStatus:
+    async def work(farm: RenderClient) -> JobStatus:
+        job = farm.job(id)
+        try:
+            return await request(job)
+        except JobEndedError as error:
+            # A request that is repeated, or comes a moment after the end, has nothing to do: that is no failure.
+            print_message(str(error))
+            return await job.status()
+
+    status = run_with_client(context, work, describe_interrupt=lambda: _describe_interrupt(id, wait=wait))
+    if json:
+        print_json(status)
+    else:
+        print_result(describe_effect(status, mode))
+    return status
+
+
+def _describe_interrupt(id: str, *, wait: bool) -> str:
+    return (
+        f"no longer waiting; {id} was asked and does as it was told: `longtake watch {id}`" if wait else "interrupted"
+    )
+
+
+def describe_effect(status: JobStatus, mode: PauseMode) -> str:
+    """Return the state of a job after a request, in one line.
+
+    Args:
+        status: Status of the job after the request.
+        mode: Mode of the requested pause, while the job has not taken up a mode.
+    """
+    if status.state.ended:
+        return describe_end(status)
+    running = format_count(status.running_chunks, "chunk")
+    if status.phase is JobPhase.PAUSING:
+        remaining = (
+            f": {running} {_describe_pausing(status.pause_mode or mode, status.running_chunks)}"
+            if status.running_chunks
+            else ""
+        )
+        return f"{status.id} is pausing{remaining}"
+    if advice := describe_advice(status):
+        return f"{status.id} holds: {advice}"
+    if status.state is JobState.PAUSED:
+        frozen = f", {format_count(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
+        stops = describe_stops(status.remote_stops)
+        return f"{status.id} is paused at {status.progress:g} %{frozen}" + (f": {stops}" if stops else "")
+    if status.phase is JobPhase.CLEANING_UP:
+        return f"{status.id} is being cancelled: {running} to stop"
+    return f"{status.id} is {status.state}" + (f", {running} rendering" if status.running_chunks else "")
+
+
+def _describe_pausing(mode: PauseMode, count: int) -> str:
+    match mode:
+        case PauseMode.DRAIN:
+            return "finishes first" if count == 1 else "finish first"
+        case PauseMode.FREEZE:
+            return "to freeze"
+        case PauseMode.NOW:
+            return "to stop"

@@ -36,17 +36,25 @@ from longtake.text import strip_controls
 
 _LEAST_PYTHON = (3, 11)
 
-# What the command line itself needs, and what only hosts that render do.
+# Packages that the command line imports, and those that hosts import to render.
 _CLI_PACKAGES = ("longtake", "temporalio", "pydantic", "typer", "rich", "PyYAML")
 _WORKER_PACKAGES = ("av", "imageio-ffmpeg", "psutil")
 
-# A worker asks for work at least once a minute; the server remembers those that are gone for five.
+# A worker polls at least once a minute; the server lists workers for five minutes after their last poll.
 _POLL_SECONDS = 75.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at; what is not `needed` may be absent."""
+    """Result of one check.
+
+    Args:
+        name: Subject of the check.
+        ok: Whether the check has passed.
+        found: Version, place or state that was found.
+        fix: How to make the check pass.
+        needed: Whether `longtake doctor` fails without it.
+    """
 
     name: str
     ok: bool
@@ -55,8 +63,34 @@ class Check:
     needed: bool = True
 
 
+def doctor(context: typer.Context, json: Json = False) -> None:
+    """Check this host, the Temporal server and the workers; each line says what to do if it must.
+
+    Example: longtake doctor
+    """
+    checks = check_host()
+    task_queue = read_settings(context).task_queue
+
+    async def work(farm: RenderClient) -> list[Check]:
+        return await check_temporal(farm.temporal, task_queue)
+
+    code = ExitCode.FINE
+    try:
+        checks += run_with_client(context, work)
+    except NotReachableError as error:
+        code = ExitCode.NOT_REACHABLE
+        checks.append(Check("Temporal", ok=False, found="", fix=str(error)))
+    if code is ExitCode.FINE and any(check.needed and not check.ok for check in checks):
+        code = ExitCode.FAILED
+    if json:
+        print_json({"ok": code is ExitCode.FINE, "checks": [asdict(check) for check in checks]})
+    else:
+        print_table(_make_table(checks))
+    raise typer.Exit(code)
+
+
 def check_host() -> list[Check]:
-    """Look at Python, the packages and the renderers of this host."""
+    """Check Python, the packages, the renderers and the Temporal program of this host."""
     checks = [
         Check(
             "Python",
@@ -70,7 +104,7 @@ def check_host() -> list[Check]:
         "worker packages", _WORKER_PACKAGES, "to render here: pip install 'longtake[worker]'", needed=False
     )
     checks.append(worker)
-    # Hosts that render need ffmpeg for films; others may go without.
+    # Hosts that render need ffmpeg for films; other hosts do not.
     checks.append(_check_program("ffmpeg", _find_ffmpeg(), "-version", "install ffmpeg", needed=worker.ok))
     checks.append(
         _check_program("Blender", shutil.which("blender"), "--version", "to render .blend files here: install Blender")
@@ -80,7 +114,7 @@ def check_host() -> list[Check]:
 
 
 async def check_temporal(client: Client, task_queue: str) -> list[Check]:
-    """Look at the server, the namespace, its search attributes and the workers.
+    """Check the server, the namespace, its search attributes and the workers of each task queue.
 
     Raises:
         NotReachableError: The server does not answer.
@@ -102,7 +136,7 @@ async def check_temporal(client: Client, task_queue: str) -> list[Check]:
             ):
                 checks.append(await _check_workers(client, queue, kind, what))
             for backend in (BackendKind.LAMBDA, BackendKind.CLOUD_RUN):
-                # Most farms have none of these.
+                # Most farms call no services: missing workers for them are no finding.
                 check = await _check_workers(
                     client,
                     render_queue(task_queue, backend),
@@ -203,32 +237,6 @@ def _check_program(name: str, path: str | None, option: str, fix: str, *, needed
     )
 
 
-def doctor(context: typer.Context, json: Json = False) -> None:
-    """Check this host, the Temporal server and the workers; each line says what to do if it must.
-
-    Example: longtake doctor
-    """
-    checks = check_host()
-    task_queue = read_settings(context).task_queue
-
-    async def work(farm: RenderClient) -> list[Check]:
-        return await check_temporal(farm.temporal, task_queue)
-
-    code = ExitCode.FINE
-    try:
-        checks += run_with_client(context, work)
-    except NotReachableError as error:
-        code = ExitCode.NOT_REACHABLE
-        checks.append(Check("Temporal", ok=False, found="", fix=str(error)))
-    if code is ExitCode.FINE and any(check.needed and not check.ok for check in checks):
-        code = ExitCode.FAILED
-    if json:
-        print_json({"ok": code is ExitCode.FINE, "checks": [asdict(check) for check in checks]})
-    else:
-        print_table(_make_table(checks))
-    raise typer.Exit(code)
-
-
 def _make_table(checks: list[Check]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
@@ -236,11 +244,11 @@ def _make_table(checks: list[Check]) -> Table:
     grid.add_column(overflow="fold")
     for check in checks:
         style = "green" if check.ok else "red" if check.needed else "yellow"
-        word = "ok" if check.ok else "missing" if check.needed else "absent"
+        verdict = "ok" if check.ok else "missing" if check.needed else "absent"
         text = (
             strip_controls(check.found)
             if check.ok
             else strip_controls("; ".join(filter(None, (check.found, check.fix))))
         )
-        grid.add_row(Text(word, style=style), check.name, text)
+        grid.add_row(Text(verdict, style=style), check.name, text)
     return grid

@@ -1,4 +1,4 @@
-"""The commands `fetch` and `delete`: download or remove the files that a job has published."""
+"""The commands `fetch` and `delete`: download or remove the files of a job."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ StoreOption = Annotated[
     ),
 ]
 
-# Of many lost files, so many are named.
+# Files that are named one by one.
 _MOST_NAMED = 10
 
 
@@ -56,18 +56,18 @@ def fetch(
             stored = StoredJob(farm.job(id), store)
             return await stored.fetch(into, film_only=film_only, logs=logs, force=force, on_progress=view.on_progress)
 
-    found = run_with_client(context, work, interrupted=lambda: "interrupted; the same command fetches the rest")
-    news = (
-        f"{found.new_files:,} of them new ({format_bytes(found.new_bytes)})" if found.new_files else "nothing was new"
+    fetched = run_with_client(
+        context, work, describe_interrupt=lambda: "interrupted; the same command fetches the rest"
     )
-    if found.files:
-        print_result(f"{format_count(found.files, 'file')} ({format_bytes(found.size_bytes)}) in {into}; {news}")
-    for sentence in found.lost[:_MOST_NAMED]:
+    new = f"{fetched.new_files:,} of them new ({format_bytes(fetched.new_bytes)})"
+    if fetched.files:
+        files = f"{format_count(fetched.files, 'file')} ({format_bytes(fetched.size_bytes)})"
+        print_result(f"{files} in {into}; {new if fetched.new_files else 'nothing was new'}")
+    for sentence in fetched.lost[:_MOST_NAMED]:
         print_message(sentence)
-    if found.lost:
-        print_message(
-            f"{format_count(len(found.lost), 'file')} could not be fetched; `longtake retry {id}` renders what is damaged"
-        )
+    if fetched.lost:
+        lost = format_count(len(fetched.lost), "file")
+        print_message(f"{lost} could not be fetched; `longtake retry {id}` renders what is damaged")
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -95,9 +95,10 @@ def delete(
         with TransferView("deleting") as view:
             return await StoredJob(farm.job(id), store).delete(on_progress=view.on_progress)
 
-    _print_deleted(
-        id, where, run_with_client(context, work, interrupted=lambda: "interrupted; the same command deletes the rest")
+    deleted = run_with_client(
+        context, work, describe_interrupt=lambda: "interrupted; the same command deletes the rest"
     )
+    _print_deleted(id, where, deleted)
 
 
 def _confirm_delete(id: str, where: str) -> None:
@@ -108,18 +109,17 @@ def _confirm_delete(id: str, where: str) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _print_deleted(id: str, where: str, end: Deleted) -> None:
-    for sentence in end.left[:_MOST_NAMED]:
+def _print_deleted(id: str, where: str, deleted: Deleted) -> None:
+    for sentence in deleted.left[:_MOST_NAMED]:
         print_message(f"left: {sentence}")
-    if len(end.left) > _MOST_NAMED:
-        print_message(f"left: {len(end.left) - _MOST_NAMED:,} more")
-    if end.aside:
-        print_message(f"left: what was set aside for {id}, in {end.aside}; remove it when nobody misses it")
-    if not end.files and not end.records:
+    if len(deleted.left) > _MOST_NAMED:
+        print_message(f"left: {len(deleted.left) - _MOST_NAMED:,} more")
+    if deleted.aside:
+        print_message(f"left: what was set aside for {id}, in {deleted.aside}; remove it when nobody misses it")
+    if not deleted.files and not deleted.records:
         print_result(f"nothing of {id} is left in {where} to be deleted")
         return
-    records = f"{format_count(end.records, 'file')} of logs and records ({format_bytes(end.record_bytes)})"
-    print_result(
-        f"deleted {format_count(end.files, 'output')} ({format_bytes(end.size_bytes)}) and {records} from {where}"
-    )
+    outputs = f"{format_count(deleted.files, 'output')} ({format_bytes(deleted.size_bytes)})"
+    records = f"{format_count(deleted.records, 'file')} of logs and records ({format_bytes(deleted.record_bytes)})"
+    print_result(f"deleted {outputs} and {records} from {where}")
     print_message(f"the history of {id} stays in Temporal until its retention ends, and inputs stay for other jobs")

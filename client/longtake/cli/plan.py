@@ -23,71 +23,6 @@ from longtake.text import format_bytes, strip_controls
 from longtake.transfer.upload_inputs import measure_inputs
 
 
-def collect_remote_facts(
-    job: RenderJobSpec, backend: RemoteBackend, chunks: ChunkPlan, chunk_seconds: float | None, prices: Prices
-) -> dict[str, Any]:
-    """Return where a job would be rendered, how long a chunk may take there, and what it costs.
-
-    Args:
-        job: The job.
-        backend: Its backend.
-        chunks: Its chunks.
-        chunk_seconds: What a chunk takes on average, if somebody has measured it.
-        prices: The price table.
-    """
-    limit, count = job.chunk_limit_seconds, len(chunks)
-    facts: dict[str, Any] = {
-        "backend": backend.type,
-        "where": describe_backend(backend),
-        "protocol": backend.protocol.value,
-        "memory_mb": backend.memory_mb,
-        "chunk_limit_seconds": limit,
-        "most_usd": round(prices.cost(backend, limit * count, count), 6),
-        "prices": prices.model_dump(),
-        "prices_from": prices.source,
-    }
-    if isinstance(backend, CloudRunBackend):
-        facts["vcpus"] = backend.vcpus
-    if chunk_seconds is not None:
-        facts["chunk_seconds"] = chunk_seconds
-        facts["estimated_usd"] = round(prices.cost(backend, chunk_seconds * count, count), 6)
-        if chunk_seconds > limit:
-            facts["fitting_frames"] = _count_fitting_frames(job, chunks, chunk_seconds, limit)
-    return facts
-
-
-def format_remote_facts(job: RenderJobSpec, facts: Mapping[str, Any], total_chunks: int) -> Iterator[tuple[str, str]]:
-    """Yield the same as labels and words."""
-    vcpus = f", {facts['vcpus']:g} vCPU" if "vcpus" in facts else ""
-    helios = ", Helios' workers" if facts["protocol"] == "helios" else ""
-    yield "rendered on", f"{facts['where']}{helios} ({facts['memory_mb']:,} MB{vcpus})"
-    yield "time limit", f"{format_duration(facts['chunk_limit_seconds'])} a chunk"
-    tries = job.retry.attempts
-    again = f"; each of up to {tries} tries of a chunk is billed" if tries > 1 else ""
-    chunks = format_count(total_chunks, "chunk")
-    if "estimated_usd" in facts:
-        each = f"{facts['chunk_seconds']:g} s each"
-        yield "cost", f"about {format_usd(facts['estimated_usd'])}: {chunks} of {each}{again}"
-    if "fitting_frames" in facts:
-        yield "too long", _describe_too_long(job, facts)
-    yield "cost at most", f"{format_usd(facts['most_usd'])}: {chunks} to their time limit{again}"
-    yield "prices", facts["prices_from"]
-
-
-def _count_fitting_frames(job: RenderJobSpec, chunks: ChunkPlan, chunk_seconds: float, limit: float) -> int:
-    # Of a list, the mean: nobody has said which chunk takes how long.
-    frames = job.frames.per_chunk if job.frames is not None else max(1, chunks.frame_count // len(chunks))
-    return count_frames_within(limit, frames=frames, seconds=chunk_seconds) if frames > 1 else 0
-
-
-def _describe_too_long(job: RenderJobSpec, facts: Mapping[str, Any]) -> str:
-    late = f"{facts['chunk_seconds']:g} s are more than a chunk may take"
-    if not facts["fitting_frames"]:
-        return f"{late}, and one of a single frame cannot be cut; render it on hosts of your own"
-    key = "frames.per_chunk" if job.frames is not None else "the count of each chunk"
-    return f"{late}; set {key} to at most {facts['fitting_frames']:,}"
-
-
 def plan(
     file: JobFile,
     values: Values = None,
@@ -120,7 +55,7 @@ def _read_prices() -> Prices:
     try:
         return Prices.from_environ(os.environ)
     except LongtakeError as error:
-        # Input of this command, as the job file is.
+        # The table is input of this command, as the job file is: exit code 2.
         raise BadJobError(str(error)) from error
 
 
@@ -137,7 +72,7 @@ def _read_chunk_list(job: RenderJobSpec) -> tuple[ChunkSpec, ...]:
 def _collect_facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
     base = job.base_dir or os.getcwd()
     first, last = chunks[0], chunks[len(chunks) - 1]
-    # In a bucket outputs are keys, and renders write wherever their host works.
+    # In a bucket outputs are keys, and renders write to the scratch folder of their host.
     place = base if job.store is None else ""
     film = None if job.output is None else os.path.normpath(Path(place) / job.output)
     return {
@@ -158,7 +93,7 @@ def _collect_facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
 
 
 def _measure_inputs(job: RenderJobSpec) -> dict[str, int] | None:
-    """Return how much would be handed in to a bucket; None where renders use their inputs in place."""
+    """Return number and size of the inputs of a bucket job; None where renders read their inputs in place."""
     if job.store is None:
         return None
     files, size_bytes = measure_inputs(job)
@@ -179,6 +114,71 @@ def _collect_chunk_facts(chunk: Chunk) -> dict[str, Any]:
 def _expand_command(chunk: Chunk, base: str) -> tuple[str, ...]:
     output = Path(os.path.normpath(Path(base) / chunk.output_pattern()))
     return chunk.command(chunk.command_template, output=str(output), output_dir=str(output.parent))
+
+
+def collect_remote_facts(
+    job: RenderJobSpec, backend: RemoteBackend, chunks: ChunkPlan, chunk_seconds: float | None, prices: Prices
+) -> dict[str, Any]:
+    """Return the service that would render a job, the time limit of a chunk, and the cost, with the keys of `--json`.
+
+    Args:
+        job: The job.
+        backend: Its backend.
+        chunks: Its chunks.
+        chunk_seconds: Average time that a chunk renders, for an estimate; None when not known.
+        prices: The price table.
+    """
+    limit, count = job.chunk_limit_seconds, len(chunks)
+    facts: dict[str, Any] = {
+        "backend": backend.type,
+        "where": describe_backend(backend),
+        "protocol": backend.protocol.value,
+        "memory_mb": backend.memory_mb,
+        "chunk_limit_seconds": limit,
+        "most_usd": round(prices.cost(backend, limit * count, count), 6),
+        "prices": prices.model_dump(),
+        "prices_from": prices.source,
+    }
+    if isinstance(backend, CloudRunBackend):
+        facts["vcpus"] = backend.vcpus
+    if chunk_seconds is not None:
+        facts["chunk_seconds"] = chunk_seconds
+        facts["estimated_usd"] = round(prices.cost(backend, chunk_seconds * count, count), 6)
+        if chunk_seconds > limit:
+            facts["fitting_frames"] = _count_fitting_frames(job, chunks, chunk_seconds, limit)
+    return facts
+
+
+def format_remote_facts(job: RenderJobSpec, facts: Mapping[str, Any], total_chunks: int) -> Iterator[tuple[str, str]]:
+    """Yield labels and texts for a table of the result of `collect_remote_facts`."""
+    vcpus = f", {facts['vcpus']:g} vCPU" if "vcpus" in facts else ""
+    helios = ", Helios' workers" if facts["protocol"] == "helios" else ""
+    yield "rendered on", f"{facts['where']}{helios} ({facts['memory_mb']:,} MB{vcpus})"
+    yield "time limit", f"{format_duration(facts['chunk_limit_seconds'])} a chunk"
+    tries = job.retry.attempts
+    again = f"; each of up to {tries} tries of a chunk is billed" if tries > 1 else ""
+    chunks = format_count(total_chunks, "chunk")
+    if "estimated_usd" in facts:
+        each = f"{facts['chunk_seconds']:g} s each"
+        yield "cost", f"about {format_usd(facts['estimated_usd'])}: {chunks} of {each}{again}"
+    if "fitting_frames" in facts:
+        yield "too long", _describe_too_long(job, facts)
+    yield "cost at most", f"{format_usd(facts['most_usd'])}: {chunks} to their time limit{again}"
+    yield "prices", facts["prices_from"]
+
+
+def _count_fitting_frames(job: RenderJobSpec, chunks: ChunkPlan, chunk_seconds: float, limit: float) -> int:
+    # Chunks of a list differ in length, and only their average time is known: their average length goes with it.
+    frames = job.frames.per_chunk if job.frames is not None else max(1, chunks.frame_count // len(chunks))
+    return count_frames_within(limit, frames=frames, seconds=chunk_seconds) if frames > 1 else 0
+
+
+def _describe_too_long(job: RenderJobSpec, facts: Mapping[str, Any]) -> str:
+    problem = f"{facts['chunk_seconds']:g} s are more than a chunk may take"
+    if not facts["fitting_frames"]:
+        return f"{problem}, and one of a single frame cannot be cut; render it on hosts of your own"
+    key = "frames.per_chunk" if job.frames is not None else "the count of each chunk"
+    return f"{problem}; set {key} to at most {facts['fitting_frames']:,}"
 
 
 def _make_table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
@@ -210,6 +210,6 @@ def _make_table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     )
     grid.add_row("command", strip_controls(shlex.join(facts["command"])))
     if "remote" in facts:
-        for label, words in format_remote_facts(job, facts["remote"], facts["total_chunks"]):
-            grid.add_row(label, words)
+        for label, text in format_remote_facts(job, facts["remote"], facts["total_chunks"]):
+            grid.add_row(label, text)
     return grid

@@ -1,4 +1,4 @@
-"""The commands `status` and `list`: show where jobs stand."""
+"""The commands `status` and `list`: show the state of one job or of many."""
 
 import sys
 from typing import Annotated
@@ -28,7 +28,7 @@ from longtake.models.backends import BackendKind
 from longtake.models.status import JobPhase, JobState, JobStatus
 from longtake.text import flatten_text, format_bytes, strip_controls
 
-# A status is read, not watched: the live view is for long lists.
+# A status is read once: the live view of `longtake watch` is for long lists.
 _MOST_ROWS = 20
 
 
@@ -78,7 +78,7 @@ def list_(
 
 
 def make_status_table(status: JobStatus) -> Table:
-    """Return a row for each thing worth knowing of a job."""
+    """Return a table of the state, the progress, the cost and the result of a job."""
     speed = SpeedEstimate()
     speed.update(status)
     grid = Table.grid(padding=(0, 2))
@@ -106,9 +106,9 @@ def make_status_table(status: JobStatus) -> Table:
         grid.add_row("used", f"{format_duration(status.metrics.cpu_seconds)} of CPU time{most}")
     if status.backend is not BackendKind.LOCAL:
         grid.add_row("rendered on", PLATFORMS[status.backend])
-    for label, words in (("billed", format_bill(status)), ("stopped", describe_stops(status.remote_stops))):
-        if words is not None:
-            grid.add_row(label, words)
+    for label, text in (("billed", format_bill(status)), ("stopped", describe_stops(status.remote_stops))):
+        if text is not None:
+            grid.add_row(label, text)
     for label, when in (("started", status.created_at), ("changed", status.updated_at)):
         if when is not None:
             grid.add_row(label, format_time(when))
@@ -118,19 +118,19 @@ def make_status_table(status: JobStatus) -> Table:
         grid.add_row("film", strip_controls(describe_film(status.result)))
     if status.error:
         grid.add_row("error", Text(flatten_text(status.error), style="red"))
-    if to_do := describe_advice(status):
-        grid.add_row("to do", Text(to_do, style="yellow"))
+    if advice := describe_advice(status):
+        grid.add_row("to do", Text(advice, style="yellow"))
     return grid
 
 
-def _make_job_table(found: list[JobStatus]) -> Table:
+def _make_job_table(jobs: list[JobStatus]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("JOB", overflow="fold", ratio=1)
     table.add_column("STATE", no_wrap=True)
     table.add_column("PROGRESS", no_wrap=True, justify="right")
     table.add_column("CHUNKS", no_wrap=True, justify="right")
     table.add_column("STARTED", no_wrap=True)
-    for job in found:
+    for job in jobs:
         started = f"{job.created_at.astimezone():%Y-%m-%d %H:%M}" if job.created_at else ""
         troubles = [f"{job.failed_chunks:,} failed"] if job.failed_chunks else []
         troubles += [f"{job.frozen_chunks:,} frozen"] if job.frozen_chunks else []
@@ -146,6 +146,6 @@ def _make_job_table(found: list[JobStatus]) -> Table:
 
 
 def _format_list_state(job: JobStatus) -> str:
-    """Return the state as `--state` takes it, with the phases that somebody may want to act on."""
-    acting = job.phase in (JobPhase.PAUSING, JobPhase.HOLDING, JobPhase.CLEANING_UP)
-    return format_state(job) if acting else job.state.value
+    """Return the state as `--state` takes it, with the phase where a person may have to act or to wait."""
+    shows_phase = job.phase in (JobPhase.PAUSING, JobPhase.HOLDING, JobPhase.CLEANING_UP)
+    return format_state(job) if shows_phase else job.state.value

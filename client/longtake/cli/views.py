@@ -87,7 +87,7 @@ class View(ABC):
 
 
 def make_view(*, json: bool) -> View:
-    """Return a view that writes JSON lines, draws on the terminal, or writes plain lines where stderr is no terminal."""
+    """Return a view of JSON lines, or a live picture on stderr, or plain lines where stderr is no terminal."""
     if json:
         return JsonView()
     console = stderr_console()
