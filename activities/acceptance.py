@@ -146,7 +146,7 @@ class Acceptance:
                 self._check_programs(workdir)
                 self._check_audio(workdir)
         except StoreError as error:
-            if error.passing:
+            if error.is_temporary:
                 raise
             raise BadJobError(f"inputs: {error}") from error
 
@@ -160,7 +160,7 @@ class Acceptance:
                 # A look at one file cannot tell a bucket that is not there from an empty one.
                 self._store.names(self.folder.path)
             except StoreError as error:
-                if error.passing:
+                if error.is_temporary:
                     raise
                 raise BadJobError(f"store: {error}") from error
             return

@@ -25,7 +25,7 @@ from rich.table import Table  # noqa: E402
 from s3_server import S3Server, run_s3_server  # noqa: E402
 
 import devserver  # noqa: E402
-from longtake.stores.s3 import S3Store, connect  # noqa: E402
+from longtake.stores.s3 import S3Store, make_s3_client  # noqa: E402
 from longtake.stores.store import map_parallel  # noqa: E402
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Ours:
     def __init__(self, server: S3Server, files: Files, into: Path) -> None:
         session = boto3.Session(server.access_key, server.secret_key, region_name="us-east-1")
         url = f"s3://{server.bucket('ours')}/job"
-        self._store = S3Store(url, connect(session, endpoint_url=server.url), scratch=into)
+        self._store = S3Store(url, make_s3_client(session, endpoint_url=server.url), scratch=into)
         self._files = files
         self._into = into
         # What is made at a first call only is no growth.
@@ -90,7 +90,7 @@ class Ours:
 
     def down(self, kind: str) -> None:
         def bring(file: Path) -> Path:
-            return self._store.bring(self._where(file, "up"), self._into / file.relative_to(self._files.folder))
+            return self._store.download(self._where(file, "up"), self._into / file.relative_to(self._files.folder))
 
         map_parallel(self._store, bring, self._files.of(kind))
 

@@ -112,7 +112,7 @@ async def pause_and_resume(job: JobHandle, view: View) -> None:
     await job.pause()
     async for status in job.watch(interval_seconds=LOOK_SECONDS):
         view.show(status)
-        if status.state is JobState.PAUSED or status.state.ended:
+        if status.state is JobState.PAUSED or status.state.has_ended:
             break
     for _ in range(round(PAUSE_SECONDS / LOOK_SECONDS)):
         if status.state is not JobState.PAUSED or processes_of(job.id):
@@ -177,7 +177,7 @@ async def remove_earlier_outputs(farm: RenderClient) -> None:
     """Removes the folders of demos that are over."""
     for folder in OUTPUTS.glob("demo-*"):
         with suppress(LongtakeError):
-            if not (await farm.job(folder.name).status()).state.ended:
+            if not (await farm.job(folder.name).status()).state.has_ended:
                 continue
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -147,7 +147,7 @@ class StatusBoard:
             ran += workflow.now() - self._running_since
         finished = status.completed_chunks - status.skipped_chunks
         left = status.total_chunks - status.completed_chunks - status.failed_chunks - status.left_out_chunks
-        if finished <= 0 or status.state.ended:
+        if finished <= 0 or status.state.has_ended:
             return status
         return status.model_copy(update={"eta_seconds": round(ran.total_seconds() / finished * left, 1)})
 

@@ -37,7 +37,7 @@ def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) ->
 
     def bring(numbered: tuple[int, PublishedFile]) -> Path:
         number, file = numbered
-        return store.bring(file.path, place / f"{number:09}{Path(file.path).suffix}", sha256=file.sha256)
+        return store.download(file.path, place / f"{number:09}{Path(file.path).suffix}", sha256=file.sha256)
 
     return map_parallel(store, bring, enumerate(_files(sidecars)))
 
@@ -48,7 +48,7 @@ def download_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path)
     root = f"{store.url}/"
 
     def bring(file: PublishedFile) -> Path:
-        return store.bring(file.path, place / file.path.removeprefix(root), sha256=file.sha256)
+        return store.download(file.path, place / file.path.removeprefix(root), sha256=file.sha256)
 
     place.mkdir(parents=True, exist_ok=True)
     map_parallel(store, bring, _files(sidecars))

@@ -19,7 +19,7 @@ from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, 
 from longtake.chunks import Chunk
 from longtake.concurrency import run_in_thread, shield_until_done, wait_all
 from longtake.ranges import Range, RangeSet, format_ranges
-from longtake.stores.directory import lend
+from longtake.stores.directory import link_or_copy
 
 # Structure checks of these follow a file to an end that is written last. Of others a half-written file may pass.
 _WITH_END_MARK = frozenset({"PNG", "JPEG", "OpenEXR", "TIFF"})
@@ -271,7 +271,7 @@ class SequenceRender:
         for frame, path in frames.items():
             # Gone, where another attempt has published the chunk meanwhile, or where the renderer never wrote it.
             with suppress(FileNotFoundError, IndexError):
-                lend(path, files[frame])
+                link_or_copy(path, files[frame])
                 self._there.add(self._chunk.start + frame, self._chunk.start + frame + 1)
 
     async def _render_part(self, frames: Range, watcher: RenderWatcher) -> None:

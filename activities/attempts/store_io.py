@@ -100,7 +100,7 @@ async def retry_while_store_is_away(
         try:
             return await run_in_thread(work)
         except StoreError as error:
-            if not error.passing or clock() + pause > end:
+            if not error.is_temporary or clock() + pause > end:
                 raise
             _log.warning("%s; trying again in %g s", error, pause)
             on_wait(f"the store is away, and the finished render waits for it: {error}")
@@ -111,5 +111,5 @@ async def retry_while_store_is_away(
 def attempt_failure(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
     """Return the error of an attempt whose disk or store failed: a lost try where the store may come back."""
     if isinstance(error, StoreError):
-        return AttemptLostError(str(error)) if error.passing else AttemptError(str(error))
+        return AttemptLostError(str(error)) if error.is_temporary else AttemptError(str(error))
     return AttemptError(f"{error.filename or place}: {error.strerror or error}")

@@ -104,7 +104,7 @@ class SupervisorChannel:
                 raise
 
     async def wait_until_gone(self, number: int) -> None:
-        """Wait until the supervisor has killed what is left of a render, or is dead itself."""
+        """Wait until the keeper has ended and nothing of its render is left, or the supervisor is dead."""
         if (gone := self._gone.get(number)) is not None:
             await asyncio.wait([gone, self._lost], return_when=asyncio.FIRST_COMPLETED)
             self._gone.pop(number, None)
@@ -289,7 +289,7 @@ class Supervisor:
     async def _finish_lost(
         self, channel: SupervisorChannel, number: int, tag: Mapping[str, str], group: ControlGroup | None
     ) -> None:
-        """Kill what is left of a render whose keeper was killed."""
+        """Kill what is left of a render whose keeper has gone without a closing message."""
         await channel.wait_until_gone(number)
         # The supervisor misses some: where it was killed too, and where another process started them for the render.
         tree = ProcessTree(process_table(exact=self.exact), None, tag=tag, group=group)
@@ -307,7 +307,9 @@ class Supervisor:
         try:
             async with asyncio.timeout(self._kill_seconds + 1):
                 await render.stop(0)
-        except (TimeoutError, ProcessSurvivedError) as error:
+        except TimeoutError:
+            _log.error("left to the supervisor of renders: a keeper does not answer")
+        except ProcessSurvivedError as error:
             _log.error("left to the supervisor of renders: %s", error)
 
     def _create_task(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:

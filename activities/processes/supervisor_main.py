@@ -23,7 +23,7 @@ from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import ProcessTree
 
 # A message is the number of a render: to the supervisor, with the keeper's socket, to fork its keeper; from the
-# supervisor, when the keeper was killed and nothing of the render is left.
+# supervisor, when the keeper has ended and nothing of the render is left.
 NUMBER = struct.Struct("!Q")
 
 # A keeper whose worker has gone ends long before this, unless it was stopped by a signal.
@@ -132,19 +132,28 @@ class SupervisorProcess:
                 ended, status = os.waitpid(-1, os.WNOHANG)
                 if ended == 0:
                     break
-                # A keeper that exits with 0 has proven that nothing of its render is left.
-                if (number := self._keepers.pop(ended, None)) is not None and status != 0:
+                if (number := self._keepers.pop(ended, None)) is None:
+                    continue
+                # A keeper that exits with 0 has proven that nothing of its render is left. The worker may not know: a
+                # keeper that got SIGTERM does not say so, and an order written to a closed socket (EPIPE) makes
+                # asyncio drop the keeper's last messages.
+                if status == 0:
+                    self._report_gone([number])
+                else:
                     self._lost.append(number)
         if not self._lost:
             return True
         if self._orphans.kill_twice():
             self._pause = min(self._pause * 1.5, _LAST_PAUSE)
             return False
-        with contextlib.suppress(OSError):
-            for number in self._lost:
-                self._control.send(NUMBER.pack(number))
+        self._report_gone(self._lost)
         self._lost.clear()
         return True
+
+    def _report_gone(self, numbers: list[int]) -> None:
+        with contextlib.suppress(OSError):
+            for number in numbers:
+                self._control.send(NUMBER.pack(number))
 
     def _signal_keepers(self, number: signal.Signals) -> None:
         for pid in self._keepers:

@@ -88,7 +88,7 @@ class InputContents:
                 if not self.link(file, target):
                     self._fetch(store, file, target, work / f"{name}.{secrets.token_hex(4)}")
         except InterruptedError as error:
-            raise StoreError(f"was not fetched: {error}", file.path, passing=True) from error
+            raise StoreError(f"was not fetched: {error}", file.path, is_temporary=True) from error
 
     def _fetch(self, store: Store, file: InputFile, target: str, coming: Path) -> None:
         location = store.locate(content_path(file.sha256))
@@ -96,7 +96,7 @@ class InputContents:
         if content.exists():
             _log.warning("the input %s was damaged on this host by a render; it is fetched again", file.path)
         try:
-            store.bring(location, coming, sha256=file.sha256)
+            store.download(location, coming, sha256=file.sha256)
         except FileNotFoundError as error:
             problem = f"the input {file.path} is not there any more; submit the job again, which hands it in anew"
             raise StoreError(problem, location) from error
@@ -134,7 +134,7 @@ class InputContents:
                     held -= sizes[name].st_size
         if need and need > (free := shutil.disk_usage(self._folder.parent).free):
             problem = f"has {free:,} bytes free, and inputs of a job take {need:,}; free some, or move LONGTAKE_SCRATCH"
-            raise StoreError(problem, str(self._folder.parent), passing=True)
+            raise StoreError(problem, str(self._folder.parent), is_temporary=True)
 
     def _entries(self) -> list[os.DirEntry[str]]:
         with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
@@ -321,7 +321,7 @@ class InputCache:
                     raise
                 except OSError as error:
                     why = f"the inputs of a job cannot be laid out ({error.strerror}); look at that disk"
-                    raise StoreError(why, str(error.filename or place.tree), passing=True) from error
+                    raise StoreError(why, str(error.filename or place.tree), is_temporary=True) from error
             yield place.tree
         if fetched:
             with file_lock(self._lock):

@@ -130,9 +130,9 @@ class KeptFrames:
             known = self._store.stat(location)
             if known is not None and known.size_bytes != record.size_bytes:
                 return f"it has {known.size_bytes} bytes instead of {record.size_bytes}"
-            return _problem(self._store.bring(location, self._local(record), sha256=record.sha256), record)
+            return _problem(self._store.download(location, self._local(record), sha256=record.sha256), record)
         except StoreError as error:
-            if error.passing:
+            if error.is_temporary:
                 raise
             return error.sentence
         except OSError as error:

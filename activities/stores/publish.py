@@ -73,7 +73,7 @@ def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[Fini
     sound = []
     for frame, file in enumerate(sidecar.files):
         with suppress(OSError, MediaError):
-            path = folder.store.bring(file.path, place / Path(file.path).name, sha256=file.sha256)
+            path = folder.store.download(file.path, place / Path(file.path).name, sha256=file.sha256)
             before = file_signature(path.stat())
             if file_digest(path) == file.sha256:
                 sound.append(FinishedFrame(frame, path, check_image(path), before))
@@ -83,7 +83,7 @@ def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[Fini
 def find_reusable(folder: JobFolder, key: str, digest: str) -> str | None:
     """Return the location of another job's sidecar of the same chunk and digest whose files are undamaged."""
     store = folder.store
-    for other in list_jobs(store, but=folder.job_id):
+    for other in list_jobs(store, exclude=folder.job_id):
         sidecar = read_sidecar(store, other.sidecar_path(key))
         if sidecar is None or sidecar.digest != digest:
             continue
@@ -211,12 +211,12 @@ def _is_ours(store: Store, location: str, file: PublishedFile) -> bool:
     # Quicker than reading it, while the attempt's name is still there.
     if there.identity is not None and (mine := store.stat(file.attempt_path)) and mine.identity == there.identity:
         return True
-    return is_as_published(store, there, file, believe_time=False)
+    return is_as_published(store, there, file, trust_time=False)
 
 
 def _check_unpublished(folder: JobFolder, foreign: list[PublishedFile]) -> None:
     """Refuse to replace files that another job has published."""
-    makers = find_publishers([file.path for file in foreign], folder.store, but=folder.job_id)
+    makers = find_publishers([file.path for file in foreign], folder.store, exclude=folder.job_id)
     for location, job in makers.items():
         raise AttemptError(
             f"{location} stands where this job must publish, and job {job} has made it; move it away, then retry the "

@@ -212,7 +212,7 @@ class RenderClient:
         status = await handle.status()
         if status.state is JobState.COMPLETED:
             raise JobEndedError(f"{id} has completed; there is nothing to retry")
-        if not status.state.ended:
+        if not status.state.has_ended:
             await handle.retry_failed(wanted)
             return handle
         if wanted:

@@ -52,8 +52,8 @@ from longtake.models.status import (
 )
 from longtake.ranges import Range
 from longtake.stores.factory import is_bucket, require_visible_store
-from longtake.transfer.delete import Deleted, delete_job
-from longtake.transfer.fetch import Fetched, fetch_job
+from longtake.transfer.delete import DeleteResult, delete_job
+from longtake.transfer.fetch import FetchResult, fetch_job
 from longtake.transfer.progress import OnProgress
 
 # An update needs a worker. A worker that must replay a long history first answers well within this.
@@ -126,12 +126,12 @@ class JobHandle:
         """Return the status of the job, with the chunks that run now."""
         description = await self._describe()
         status = await read_status(description)
-        if status.state.ended:
+        if status.state.has_ended:
             return await self._with_error(description, status)
         # Without an answer of a worker, the status that the job wrote down last stays.
         with suppress(RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
             status = await self._workflow.query("status", result_type=JobStatus, rpc_timeout=_QUERY_TIMEOUT)
-        if status.state.ended:
+        if status.state.has_ended:
             # The job has ended since the description was read: its activities there are no longer true.
             return status
         if status.state is JobState.PAUSED:
@@ -151,7 +151,7 @@ class JobHandle:
         while True:
             status = await self.status()
             yield status
-            if status.state.ended:
+            if status.state.has_ended:
                 return
             await asyncio.sleep(interval_seconds)
 
@@ -198,7 +198,7 @@ class JobHandle:
             await self._workflow.cancel()
         except RPCError as error:
             raise self._explain(error) from error
-        return await self._watch_until(lambda status: status.state.ended, wait=wait)
+        return await self._watch_until(lambda status: status.state.has_ended, wait=wait)
 
     async def set_max_parallel(self, max_parallel: int) -> int:
         """Change how many chunks render at once; return the number in force.
@@ -299,14 +299,14 @@ class JobHandle:
     async def _refuse_ended(self, action: str) -> None:
         """Raise `JobEndedError` if the job has ended."""
         status = await read_status(await self._describe())
-        if status.state.ended:
+        if status.state.has_ended:
             hint = "" if status.state is JobState.COMPLETED else f"; `longtake retry {self.id}` starts it again"
             raise JobEndedError(f"{self.id} is {status.state} and cannot {action} any more{hint}")
 
     async def _watch_until(self, is_reached: Callable[[JobStatus], bool], *, wait: bool) -> JobStatus:
         """Return the first status that is reached or final; without `wait` the status of now."""
         async for status in self.watch(interval_seconds=0.1):
-            if not wait or is_reached(status) or status.state.ended:
+            if not wait or is_reached(status) or status.state.has_ended:
                 return status
         raise AssertionError("watch ends with a status")
 
@@ -346,7 +346,7 @@ class StoredJob:
         logs: bool = True,
         force: bool = False,
         on_progress: OnProgress = lambda _: None,
-    ) -> Fetched:
+    ) -> FetchResult:
         """Download film, frames, chunk files and logs into a folder, as `longtake fetch` does.
 
         Args:
@@ -389,7 +389,7 @@ class StoredJob:
             LongtakeError: The store cannot be read from here.
         """
         status = await self._status()
-        if status is not None and not status.state.ended:
+        if status is not None and not status.state.has_ended:
             raise JobNotEndedError(
                 f"{self._job.id} is {status.state}, and deleting is for jobs that have ended; "
                 f"`longtake cancel {self._job.id} --wait` ends it"
@@ -398,7 +398,7 @@ class StoredJob:
             return None
         return require_visible_store(self._url(status), self._job.id)
 
-    async def delete(self, *, on_progress: OnProgress = lambda _: None) -> Deleted:
+    async def delete(self, *, on_progress: OnProgress = lambda _: None) -> DeleteResult:
         """Remove the files of the job from its store, as `longtake delete` does; its history stays in Temporal.
 
         Args:
@@ -411,7 +411,7 @@ class StoredJob:
         """
         url = await self.check_deletable()
         if url is None:
-            return Deleted()
+            return DeleteResult()
         job = await self._submitted() if await self._status() else None
         stop = threading.Event()
         return await run_in_thread(

@@ -279,7 +279,7 @@ class Scene:
         ended: set[str] = set()
         async with asyncio.timeout(60):
             while ended != names:
-                ended = {job.id for job in await self.farm.render.list() if job.state.ended}
+                ended = {job.id for job in await self.farm.render.list() if job.state.has_ended}
         await self.jobs(
             "list --json",
             "list",

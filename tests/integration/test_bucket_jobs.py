@@ -63,7 +63,7 @@ async def test_a_film_is_made_in_the_bucket(cloud: Farm, bucket: str, films: Sto
     assert status.state is JobState.COMPLETED, status.error
     assert status.result is not None
     assert status.result.output == f"{bucket}/film.mp4"
-    film = films.bring(f"{bucket}/film.mp4", scratch.parent / "film.mp4", sha256=status.result.sha256)
+    film = films.download(f"{bucket}/film.mp4", scratch.parent / "film.mp4", sha256=status.result.sha256)
     with av.open(str(film)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 50
     assert names(films, "chunks") == [f"{number:06}.mp4" for number in range(5)]
@@ -104,7 +104,7 @@ async def test_finished_frames_are_kept_in_the_bucket(cloud: Farm, bucket: str, 
     assert left_behind(scratch) == []
     cloud.open_gate()
     await running.resume()
-    status = await until(running, lambda status: status.state.ended)
+    status = await until(running, lambda status: status.state.has_ended)
 
     assert status.state is JobState.COMPLETED, status.error
     rendered = sorted(int(line[1]) for line in cloud.ledger.lines("frame"))
@@ -119,7 +119,7 @@ async def test_a_damaged_frame_alone_is_rendered_again(cloud: Farm, bucket: str,
     films.replace(f"{bucket}/frames/f_000003.png", b"cut")
 
     again = await cloud.submit(sequence(cloud, bucket, if_exists=IfExists.REUSE))
-    status = await until(again, lambda status: status.state.ended)
+    status = await until(again, lambda status: status.state.has_ended)
 
     # Another job's damaged file is no proven output: it is refused, and nothing is rendered.
     assert status.state is JobState.FAILED

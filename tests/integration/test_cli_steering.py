@@ -164,7 +164,7 @@ async def test_an_activity_paused_in_temporal_waits_and_says_how_to_unpause_it(c
     await service.unpause_activity(
         UnpauseActivityRequest(namespace=namespace, execution=execution, identity="ann@desk", id=pending.activity_id)
     )
-    end = await until(job, lambda status: status.state.ended)
+    end = await until(job, lambda status: status.state.has_ended)
 
     (chunk,) = paused.running
     assert chunk.waiting

@@ -131,7 +131,7 @@ async def test_a_job_that_has_not_ended_is_not_deleted(place: Place) -> None:
     async with command_line(place.farm) as cli:
         ran = await cli("delete", handle.id, "--yes")
     place.farm.open_gate()
-    status = await until(handle, lambda status: status.state.ended)
+    status = await until(handle, lambda status: status.state.has_ended)
 
     assert (ran.code, ran.out) == (2, "")
     assert status.state is JobState.COMPLETED

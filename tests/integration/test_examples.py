@@ -130,7 +130,7 @@ async def test_one_job_makes_the_same_film_in_a_folder_and_in_a_bucket(cloud: Fa
 
     assert [film and film.frames for film in films] == [10, 10]
     there = open_store(bucket, scratch=cloud.store)
-    downloaded = there.bring(f"{bucket}/out/anywhere.mp4", cloud.store / "downloaded.mp4")
+    downloaded = there.download(f"{bucket}/out/anywhere.mp4", cloud.store / "downloaded.mp4")
     pictures = frame_digests(ffmpeg, "-i", str(downloaded))
     assert len(set(pictures)) == 10
     assert pictures == frame_digests(ffmpeg, "-i", str(cloud.store / "anywhere/out/anywhere.mp4"))

@@ -99,12 +99,12 @@ async def test_a_job_that_goes_on_takes_single_chunks_up_again(farm: Farm) -> No
     with pytest.raises(BadJobError, match="no chunk has failed; there is nothing to retry"):
         await job.retry_failed()
     farm.open_gate()
-    await until(job, lambda status: status.failed_chunks >= 1 or status.state.ended)
+    await until(job, lambda status: status.failed_chunks >= 1 or status.state.has_ended)
     with pytest.raises(BadJobError, match="chunk 1 is neither failed nor skipped"):
         await job.retry_failed([(1, 2)])
     assert await job.retry_failed([(0, 1)]) == 1
 
-    status = await until(job, lambda status: status.state.ended)
+    status = await until(job, lambda status: status.state.has_ended)
     assert status.state is JobState.FAILED
     assert "chunk 5" in (status.error or "")
     assert farm.ledger.started.count(0) == 2

@@ -176,7 +176,7 @@ async def test_cancel_leaves_no_process_within_a_second(farm: Farm, capsys: pyte
     await job.cancel()
     await eventually(lambda: not any(map(alive, pids)), "the renders end")
     gone = time.monotonic() - began
-    status = await until(job, lambda status: status.state.ended)
+    status = await until(job, lambda status: status.state.has_ended)
     done = time.monotonic() - began
 
     with capsys.disabled():
@@ -259,8 +259,8 @@ async def test_a_job_takes_requests_before_it_was_planned(farm: Farm, request_na
     job = await farm.submit(farm.job(chunks=2))
     status = await getattr(job, request_name)()
 
-    assert not status.state.ended or request_name == "cancel"
-    status = await until(job, lambda status: status.state.ended)
+    assert not status.state.has_ended or request_name == "cancel"
+    status = await until(job, lambda status: status.state.has_ended)
     assert status.state is (JobState.CANCELLED if request_name == "cancel" else JobState.COMPLETED)
     assert not any(map(alive, farm.ledger.pids))
 

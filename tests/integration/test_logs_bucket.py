@@ -87,9 +87,9 @@ class Counted:
     def files(self, folder: str) -> list[StoredFile]:
         return list(self._store.files(folder))
 
-    def bring(self, location: str, into: Path) -> Path:
+    def download(self, location: str, into: Path) -> Path:
         self.brought.append(location.rpartition("/")[2])
-        return self._store.bring(location, into)
+        return self._store.download(location, into)
 
 
 def test_only_what_has_changed_is_brought_again(films: Store, tmp_path: Path) -> None:

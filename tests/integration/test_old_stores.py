@@ -58,7 +58,7 @@ class Old:
         self.store.go.touch()
         spec = self.store.job(self.name(job)).to_wire() | fields
         handle = await self.farm.render.submit(RenderJobSpec.model_validate(spec), id=id or self.id(job))
-        status = await until(handle, lambda status: status.state.ended)
+        status = await until(handle, lambda status: status.state.has_ended)
         assert status.state is JobState.COMPLETED, status.error
         return handle, status
 

@@ -57,7 +57,7 @@ async def test_no_order_of_requests_loses_or_repeats_a_chunk(farm: Farm, seed: i
     except JobEndedError:
         pass
 
-    status = await until(job, lambda status: status.state.ended)
+    status = await until(job, lambda status: status.state.has_ended)
 
     assert status.state is JobState.COMPLETED or (cancels and status.state is JobState.CANCELLED), status.error
     assert not any(map(alive, farm.ledger.pids))

@@ -45,7 +45,7 @@ async def test_one_job_file_makes_one_film_on_every_backend_and_in_every_store(
         status = await bare.run(load_job(job_file, chosen))
         assert status.state is JobState.COMPLETED, status.error
         films = open_store(url, scratch=tmp_path / "look")
-        film = await asyncio.to_thread(films.bring, f"{url}/film.mp4", tmp_path / "film.mp4")
+        film = await asyncio.to_thread(films.download, f"{url}/film.mp4", tmp_path / "film.mp4")
 
     made = await asyncio.to_thread(frame_digests, ffmpeg, "-i", str(film))
     source = ("-f", "lavfi", "-i", "testsrc2=s=96x64:r=30000/1001", "-frames:v", str(FRAMES), "-pix_fmt", "yuv420p")

@@ -55,13 +55,13 @@ def test_a_file_that_is_changed_in_the_middle_is_noticed(scene: Scene, then: str
 
     scene.way.before = change
     ask: dict[str, Callable[[], object]] = {
-        "bring": lambda: scene.store.bring(scene.film, scene.folder / "brought"),
+        "bring": lambda: scene.store.download(scene.film, scene.folder / "brought"),
         "copy": lambda: scene.store.copy(scene.film, scene.copy),
     }
     with pytest.raises(StoreError) as raised:
         ask[what]()
     assert "changed or removed while it was read" in scene.said(raised.value)
-    assert raised.value.passing
+    assert raised.value.is_temporary
     assert not (scene.folder / "brought").exists()
     assert scene.store.stat(scene.copy) is None
 
@@ -86,9 +86,9 @@ def test_a_full_disk_is_said_to_be_before_gigabytes_come(scene: Scene) -> None:
     scene.store.put(scene.made(LARGE), scene.film)
     with tiny_disk(scene.folder / "disk", SMALL_PART_BYTES * 2) as disk:
         with pytest.raises(StoreError) as raised:
-            scene.store.bring(scene.film, disk / "in" / "brought")
+            scene.store.download(scene.film, disk / "in" / "brought")
         assert "the disk of this host is full" in scene.said(raised.value)
-        assert raised.value.passing
+        assert raised.value.is_temporary
         assert list(disk.glob("in/*")) == []
     assert [call for call in scene.way.calls if call.startswith("GET")] == [f"GET {path(scene.film)}"]
     assert scene.store.read(scene.film) == LARGE
@@ -105,7 +105,7 @@ def test_a_disk_that_fills_up_on_the_way_is_noticed(scene: Scene) -> None:
 
         scene.way.before = fill
         with pytest.raises(StoreError) as raised:
-            scene.store.bring(scene.film, disk / "in" / "brought")
+            scene.store.download(scene.film, disk / "in" / "brought")
         assert "the disk of this host is full" in scene.said(raised.value)
         assert list(disk.glob("in/*")) == []
 
@@ -116,7 +116,7 @@ def test_a_full_disk_keeps_the_file_that_was_there(scene: Scene) -> None:
         into = disk / "brought"
         into.write_bytes(b"old")
         with pytest.raises(StoreError) as raised:
-            scene.store.bring(scene.film, into)
+            scene.store.download(scene.film, into)
         assert raised.value.errno != errno.ENOSPC
         assert into.read_bytes() == b"old"
 

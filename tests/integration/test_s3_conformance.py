@@ -19,7 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from s3_server import S3Server
 
-from longtake.stores.s3_objects import Where
+from longtake.stores.s3_objects import ObjectAddress
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -44,7 +44,7 @@ class Place:
     def key(self, name: str) -> str:
         return self.prefix + name
 
-    def where(self, name: str) -> Where:
+    def where(self, name: str) -> ObjectAddress:
         return {"Bucket": self.bucket, "Key": self.key(name)}
 
     def put(self, name: str, content: bytes, **more: str) -> None:

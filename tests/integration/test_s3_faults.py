@@ -114,7 +114,7 @@ def test_a_copy_goes_on_after_a_fault(scene: Scene, content: bytes, call: str, s
 def test_a_download_goes_on_after_faults(scene: Scene, content: bytes, spoil: Spoil) -> None:
     scene.store.put(scene.made(content), scene.film)
     fault = scene.way.spoil(spoil, r"GET .*/film\.mov", times=3)
-    assert scene.store.bring(scene.film, scene.folder / "brought").read_bytes() == content
+    assert scene.store.download(scene.film, scene.folder / "brought").read_bytes() == content
     assert fault.met == 3
 
 
@@ -137,7 +137,7 @@ def test_a_store_that_stays_busy_is_said_to_be(scene: Scene, content: bytes, cal
     with pytest.raises(StoreError) as raised:
         scene.impatient().put(scene.made(content), scene.film)
     assert "busy or in trouble (SlowDown" in scene.said(raised.value)
-    assert raised.value.passing
+    assert raised.value.is_temporary
     assert scene.store.stat(scene.film) is None
 
 
@@ -147,7 +147,7 @@ def test_a_connection_that_always_breaks_is_said_to(scene: Scene, content: bytes
     with pytest.raises(StoreError) as raised:
         scene.impatient().put(scene.made(content), scene.film)
     assert "the store does not answer" in scene.said(raised.value)
-    assert raised.value.passing
+    assert raised.value.is_temporary
     assert scene.store.stat(scene.film) is None
 
 
@@ -167,11 +167,11 @@ def test_a_download_that_was_damaged_is_thrown_away(scene: Scene, content: bytes
     scene.store.put(scene.made(content), scene.film)
     scene.way.spoil(Spoil.FLIP_DOWN, r"GET .*/film\.mov")
     with pytest.raises(StoreError) as raised:
-        scene.store.bring(scene.film, into)
+        scene.store.download(scene.film, into)
     assert "damaged on its way here" in scene.said(raised.value)
-    assert raised.value.passing
+    assert raised.value.is_temporary
     assert into.read_bytes() == b"what was there"
-    assert scene.store.bring(scene.film, into).read_bytes() == content
+    assert scene.store.download(scene.film, into).read_bytes() == content
     scene.way.spoil(Spoil.FLIP_DOWN, r"GET .*/film\.mov")
     with pytest.raises(StoreError, match="damaged"):
         scene.store.read(scene.film)
@@ -180,9 +180,9 @@ def test_a_download_that_was_damaged_is_thrown_away(scene: Scene, content: bytes
 def test_another_content_than_the_wanted_one_is_refused(scene: Scene) -> None:
     scene.store.create(scene.film, SMALL)
     with pytest.raises(StoreError) as raised:
-        scene.store.bring(scene.film, scene.folder / "brought", sha256="0" * 64)
+        scene.store.download(scene.film, scene.folder / "brought", sha256="0" * 64)
     assert "it has another content" in scene.said(raised.value)
-    assert not raised.value.passing
+    assert not raised.value.is_temporary
     assert not (scene.folder / "brought").exists()
 
 

@@ -28,7 +28,7 @@ def test_a_large_file_takes_little_memory(s3_server: S3Server, tmp_path: Path) -
     with Memory() as memory:
         assert store.put(file, film)
         assert store.copy(film, copy)
-        store.bring(copy, home)
+        store.download(copy, home)
     assert (home.stat().st_size, tail(home)) == (SIZE, b"film")
     for where in (film, copy):
         store.remove(where)

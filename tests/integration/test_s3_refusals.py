@@ -15,7 +15,7 @@ from s3_stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.errors import BadJobError
 from longtake.stores.factory import open_store
-from longtake.stores.s3 import S3Store, connect
+from longtake.stores.s3 import S3Store, make_s3_client
 from longtake.stores.store import StoreError
 from ports import find_free_port
 
@@ -43,7 +43,7 @@ def asks(store: S3Store, folder: Path) -> list[Callable[[], object]]:
         lambda: store.put(large, where),
         lambda: store.copy(where, store.locate("copy")),
         lambda: store.move(where, store.locate("copy")),
-        lambda: store.bring(where, folder / "brought"),
+        lambda: store.download(where, folder / "brought"),
         lambda: store.digest(where),
         lambda: store.names(store.url),
         lambda: list(store.folders(store.url)),
@@ -60,7 +60,7 @@ def test_a_wrong_secret_key_is_said_to_be_one(scene: Scene) -> None:
         said = scene.said(raised.value)
         assert "the secret key does not belong to the access key; mend the AWS credentials" in said
         assert "not-the-secret-key" not in said
-        assert not raised.value.passing
+        assert not raised.value.is_temporary
 
 
 def test_a_bucket_that_is_not_there_is_said_not_to_be(scene: Scene) -> None:
@@ -72,7 +72,7 @@ def test_a_bucket_that_is_not_there_is_said_not_to_be(scene: Scene) -> None:
         if not isinstance(raised.value, FileNotFoundError):
             assert isinstance(raised.value, StoreError)
             assert "there is no such bucket; make it" in scene.said(raised.value)
-            assert not raised.value.passing
+            assert not raised.value.is_temporary
 
 
 def restricted(scene: Scene, *denied: str, below: str = "*") -> S3Store:
@@ -109,7 +109,7 @@ def test_what_is_denied_names_the_permission(
     with pytest.raises(StoreError) as raised:
         ask(store, scene.made(LARGE))
     assert re.search(f"the store denies it; allow {permission}(?!\\w)", scene.said(raised.value))
-    assert not raised.value.passing
+    assert not raised.value.is_temporary
 
 
 def test_what_cannot_be_removed_is_named_and_the_rest_is_gone(scene: Scene) -> None:
@@ -133,7 +133,7 @@ def test_a_clock_that_is_wrong_is_said_to_be(scene: Scene, monkeypatch: pytest.M
         with pytest.raises(StoreError) as raised:
             ask()
         assert "the clock of this host and that of the store are more than 15 minutes apart" in scene.said(raised.value)
-        assert not raised.value.passing
+        assert not raised.value.is_temporary
 
 
 def test_expired_credentials_are_read_anew_once(scene: Scene) -> None:
@@ -141,7 +141,7 @@ def test_expired_credentials_are_read_anew_once(scene: Scene) -> None:
 
     def renew() -> "object":
         renewals.append(1)
-        return connect(
+        return make_s3_client(
             boto3.Session(scene.s3_server.access_key, scene.s3_server.secret_key, region_name="us-east-1"),
             endpoint_url=scene.way.url,
         )
@@ -150,7 +150,7 @@ def test_expired_credentials_are_read_anew_once(scene: Scene) -> None:
     for status in (400, 403):
         store = S3Store(
             scene.store.url,
-            connect(expired, endpoint_url=scene.way.url),
+            make_s3_client(expired, endpoint_url=scene.way.url),
             scratch=scene.folder,
             renew=renew,  # type: ignore[arg-type]
             part_bytes=SMALL_PART_BYTES,
@@ -167,7 +167,7 @@ def test_credentials_that_stay_expired_are_said_to_be(scene: Scene) -> None:
         with pytest.raises(StoreError) as raised:
             ask()
         assert "the AWS credentials of this host have expired; mend" in scene.said(raised.value)
-        assert not raised.value.passing
+        assert not raised.value.is_temporary
 
 
 def test_a_host_without_credentials_is_told_what_to_do(
@@ -188,7 +188,7 @@ def test_a_store_that_is_away_is_waited_for_and_said_to_be(scene: Scene) -> None
         with pytest.raises(StoreError) as raised:
             ask()
         assert "the store does not answer (EndpointConnectionError)" in scene.said(raised.value)
-        assert raised.value.passing
+        assert raised.value.is_temporary
 
 
 def test_a_store_opens_by_the_settings_of_the_host(

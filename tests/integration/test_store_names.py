@@ -83,7 +83,7 @@ def test_odd_names_are_names(any_store: Store, tmp_path: Path, local_file: Calla
     assert any_store.move(second, third)
     assert any_store.names(any_store.locate("z")) == [name]
     assert f"x{name}" in any_store.folders(any_store.url)
-    assert any_store.bring(third, tmp_path / "brought").read_bytes() == b"content"
+    assert any_store.download(third, tmp_path / "brought").read_bytes() == b"content"
     found = any_store.stat(third)
     assert found is not None
     assert found.name == name

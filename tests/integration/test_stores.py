@@ -37,7 +37,7 @@ def test_an_empty_file_is_a_file(any_store: Store, tmp_path: Path, local_file: C
     for where in (empty, other, third):
         assert any_store.read(where) == b""
         assert any_store.digest(where) == hashlib.sha256().hexdigest()
-        assert any_store.bring(where, tmp_path / "brought").read_bytes() == b""
+        assert any_store.download(where, tmp_path / "brought").read_bytes() == b""
 
 
 def test_nothing_is_created_over_a_file(any_store: Store) -> None:
@@ -135,7 +135,7 @@ def test_a_file_of_any_size_comes_back_as_it_went(
         assert found.size_bytes == size
         assert found.sha256 in (None, sha256)
         assert any_store.digest(where) == sha256
-        brought = any_store.bring(where, tmp_path / "home" / "film.mov", sha256=sha256)
+        brought = any_store.download(where, tmp_path / "home" / "film.mov", sha256=sha256)
         assert hashlib.sha256(brought.read_bytes()).hexdigest() == sha256
     # Nothing of what was on its way is left there.
     assert [path.name for path in tmp_path.glob("home/*")] == ([] if any_store.is_local else ["film.mov"])
@@ -154,7 +154,7 @@ def test_what_is_missing_is_said_to_be(any_store: Store, tmp_path: Path) -> None
         lambda: any_store.copy(missing, target),
         lambda: any_store.move(missing, target),
         lambda: any_store.digest(missing),
-        lambda: any_store.bring(missing, tmp_path / "into"),
+        lambda: any_store.download(missing, tmp_path / "into"),
         lambda: any_store.put(tmp_path / "nothing", target),
     ]
     for ask in asked:

@@ -149,7 +149,7 @@ class Farm:
 
     async def run(self, job: RenderJobSpec) -> JobStatus:
         """Submit a job and return how it ended."""
-        return await until(await self.submit(job), lambda status: status.state.ended)
+        return await until(await self.submit(job), lambda status: status.state.has_ended)
 
     def sidecar(self, job_id: str, chunk: int) -> Path:
         return self.store / ".longtake" / job_id / "chunks" / f"{chunk:06}.json"

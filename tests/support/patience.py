@@ -23,7 +23,7 @@ async def ended(job: JobHandle) -> JobStatus:
                     continue
                 finally:
                     await asyncio.sleep(0.25)
-                if status.state.ended:
+                if status.state.has_ended:
                     return status
     except TimeoutError:
         raise AssertionError(f"the job never ended; last seen: {status}") from None

@@ -25,7 +25,7 @@ from deploy.production.s3_server import (
     remove_sockets,
 )
 from devserver import end_with_parent
-from longtake.stores.s3 import new_session
+from longtake.stores.s3 import make_session
 from ports import find_free_port, is_port_conflict
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class S3Server:
 
 
 def _session(access_key: str, secret_key: str, **more: str) -> boto3.Session:
-    return new_session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name="us-east-1", **more)
+    return make_session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name="us-east-1", **more)
 
 
 @contextmanager

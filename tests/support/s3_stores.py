@@ -8,7 +8,7 @@ from pathlib import Path
 import boto3
 from s3_server import S3Server
 
-from longtake.stores.s3 import S3Store, connect
+from longtake.stores.s3 import S3Store, make_s3_client
 from longtake.stores.s3_calls import RetryPolicy
 
 # The least that S3 takes for a part.
@@ -33,5 +33,5 @@ def bucket_store(
     url = url or f"s3://{s3_server.bucket('stores')}/{secrets.token_hex(6)}"
     if secret_key is not None:
         session = replace(s3_server, secret_key=secret_key).session()
-    client = connect(session or s3_server.session(), endpoint_url=endpoint or s3_server.url)
+    client = make_s3_client(session or s3_server.session(), endpoint_url=endpoint or s3_server.url)
     return S3Store(url, client, scratch=scratch, patience=patience, part_bytes=SMALL_PART_BYTES, stop=stop)

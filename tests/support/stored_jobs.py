@@ -50,7 +50,7 @@ class Place:
 
     async def complete(self, job: RenderJobSpec) -> JobHandle:
         handle = await self.farm.submit(job)
-        status = await until(handle, lambda status: status.state.ended)
+        status = await until(handle, lambda status: status.state.has_ended)
         assert status.state is JobState.COMPLETED, status.error
         return handle
 

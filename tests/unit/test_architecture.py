@@ -44,6 +44,11 @@ RETIRED_WORDS = {
 # Gerunds that are the field's own nouns.
 NOUNS_IN_ING = {"scheduling", "formatting", "listing"}
 
+# Unit tests of the repository itself, which mirror no module.
+REPOSITORY_SUBJECTS = {
+    "agent_images", "architecture", "compose_file", "contract", "documents", "env_example", "worker_image",
+}  # fmt: skip
+
 MODULES = modules()
 GRAPH = import_graph(MODULES)
 
@@ -207,3 +212,17 @@ def test_no_class_name_is_used_twice() -> None:
                 where.setdefault(node.name, []).append(module.name)
 
     assert {name: places for name, places in where.items() if len(places) > 1} == {}
+
+
+def test_a_file_of_unit_tests_is_named_after_the_one_module_it_tests() -> None:
+    tested = {path.stem.removeprefix("test_"): set[str]() for path in (ROOT / "tests" / "unit").glob("test_*.py")}
+    for module in MODULES.values():
+        *packages, name = module.name.split(".")
+        for stem in {name, "_".join([*packages[-1:], name])} & tested.keys():
+            if not module.is_package:
+                tested[stem].add(module.name)
+    files_of = {name: [stem for stem, names in tested.items() if name in names] for name in MODULES}
+
+    assert {stem: names for stem, names in tested.items() if len(names) != 1 and stem not in REPOSITORY_SUBJECTS} == {}
+    assert {stem for stem in REPOSITORY_SUBJECTS if tested.get(stem) != set()} == set()
+    assert {name: files for name, files in files_of.items() if len(files) > 1} == {}

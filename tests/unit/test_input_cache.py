@@ -239,7 +239,7 @@ def test_a_disk_without_room_is_one_sentence_and_nothing_half_made(
     ):
         raise AssertionError("there is no room")
 
-    assert full.value.passing
+    assert full.value.is_temporary
     # What was there made room first, although the limit would have let it stay.
     assert bytes_in(tmp_path / "cache") == 0
     assert list((tmp_path / "cache" / "uses").iterdir()) == []
@@ -266,7 +266,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
         with pytest.raises(StoreError, match="No space left on device") as full, cache.lay_out(handed.job):
             raise AssertionError("there is no room")
 
-    assert full.value.passing
+    assert full.value.is_temporary
     assert list((tmp_path / "cache" / "uses").iterdir()) == []
     with cache.lay_out(handed.job) as tree:
         assert found_in(tree) == SCENE

@@ -114,8 +114,9 @@ async def test_renders_go_on_without_their_supervisor_and_the_next_gets_another(
     assert survivors(tag("first"), *pids, *others) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 async def test_a_killed_keeper_is_an_error_of_its_own_and_leaves_nothing(
-    supervisor: Supervisor, tmp_path: Path
+    supervisor: Supervisor, tmp_path: Path, number: signal.Signals
 ) -> None:
     process, pids = await hidden(supervisor, tmp_path)
     other, others = await hidden(supervisor, tmp_path, "other")
@@ -123,11 +124,11 @@ async def test_a_killed_keeper_is_an_error_of_its_own_and_leaves_nothing(
     (keeper,) = [pid for pid in keepers(supervisor.pid) if process.pid in children(pid)]
 
     begun = time.monotonic()
-    os.kill(keeper, signal.SIGKILL)
+    os.kill(keeper, number)
     with pytest.raises(KeeperLostError):
         await asyncio.wait_for(process.wait(), 60)
 
-    print(f"SIGKILL of a keeper to the proof that its render is gone: {(time.monotonic() - begun) * 1000:.0f} ms")
+    print(f"{number.name} of a keeper to the proof that its render is gone: {(time.monotonic() - begun) * 1000:.0f} ms")
     assert living(*pids) == []
     await process.stop(5)
     await process.freeze()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from processtable import children
 from render_trees import READY, SPAWN, TREES
-from survivors import cpu_ticks, kill_quietly, state_of, survivors, until
+from survivors import cpu_ticks, kill_quietly, state_of, survivors, until, wait_for
 
 from activities.processes.render_process import ProcessSurvivedError, RenderProcess
 from activities.processes.supervisor import Supervisor
@@ -214,6 +215,25 @@ async def test_a_stop_goes_on_when_its_caller_is_cancelled(
     stopping.cancel()
 
     assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
+
+
+async def test_an_order_to_a_keeper_that_has_just_ended_is_answered(
+    supervisor: Supervisor, tag: dict[str, str], tmp_path: Path
+) -> None:
+    process = await start(supervisor, tag, tmp_path, sys.executable, "-S", "-c", TREES["obeys TERM"])
+    assert supervisor.pid is not None
+    (keeper,) = children(supervisor.pid)
+    first = asyncio.ensure_future(process.stop(0))
+    await asyncio.sleep(0)
+    # Nothing reads the keeper's last messages while this blocks the event loop.
+    wait_for(lambda: state_of(keeper) in "ZX", "the end of the keeper")
+
+    async with asyncio.timeout(60):
+        await process.stop(0)
+        await first
+
+    assert process.is_gone
+    assert survivors(tag) == []
 
 
 async def test_usage_counts_the_whole_tree_and_what_has_ended(

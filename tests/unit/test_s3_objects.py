@@ -1,12 +1,13 @@
 """Locations of a bucket: none leads out of its store, and each key has one."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.stores.s3_objects import Keys
+from longtake.stores.s3_objects import Keys, split_parts
 
 SCRATCH = Path("/scratch")
 
@@ -106,3 +107,12 @@ def test_a_folder_is_what_its_keys_begin_with() -> None:
     assert keys("s3://bucket").folder("s3://bucket") == ""
     assert keys().key(f"{URL}/a") == "shows/one/a"
     assert keys().local(f"{URL}/a") == SCRATCH / "bucket/shows/one/a"
+
+
+@given(size=st.integers(1, 50 << 40), part=st.integers(5 << 20, 64 << 20))
+def test_parts_are_of_one_size_and_never_too_many(size: int, part: int) -> None:
+    parts = split_parts(size, part)
+    assert len(parts) <= 9_000
+    assert {len(one) for one in parts[:-1]} <= {parts[0].stop}
+    assert (parts[0].start, parts[-1].stop) == (0, size)
+    assert all(one.stop == after.start for one, after in pairwise(parts))

@@ -86,7 +86,7 @@ def retry(
 
     async def retry_job(farm: RenderClient) -> JobHandle:
         job = farm.job(id)
-        if (await job.status()).state.ended:
+        if (await job.status()).state.has_ended:
             return await farm.retry(id, chunks=chunks)
         count = await job.retry_failed(chunks)
         print_message(f"{id} takes up {format_count(count, 'chunk')} again")
@@ -176,7 +176,7 @@ def describe_effect(status: JobStatus, mode: PauseMode) -> str:
         status: Status of the job after the request.
         mode: Mode of the requested pause, while the job has not taken up a mode.
     """
-    if status.state.ended:
+    if status.state.has_ended:
         return describe_end(status)
     running = format_count(status.running_chunks, "chunk")
     if status.phase is JobPhase.PAUSING:

@@ -14,8 +14,8 @@ from longtake.client import RenderClient
 from longtake.errors import BadJobError
 from longtake.handle import StoredJob
 from longtake.text import flatten_text, format_bytes
-from longtake.transfer.delete import Deleted
-from longtake.transfer.fetch import Fetched
+from longtake.transfer.delete import DeleteResult
+from longtake.transfer.fetch import FetchResult
 
 StoreOption = Annotated[
     str | None,
@@ -51,7 +51,7 @@ def fetch(
     """
     into = folder or Path(id)
 
-    async def work(farm: RenderClient) -> Fetched:
+    async def work(farm: RenderClient) -> FetchResult:
         with TransferView("fetching") as view:
             stored = StoredJob(farm.job(id), store)
             return await stored.fetch(into, film_only=film_only, logs=logs, force=force, on_progress=view.on_progress)
@@ -91,7 +91,7 @@ def delete(
     if not yes:
         _confirm_delete(id, where)
 
-    async def work(farm: RenderClient) -> Deleted:
+    async def work(farm: RenderClient) -> DeleteResult:
         with TransferView("deleting") as view:
             return await StoredJob(farm.job(id), store).delete(on_progress=view.on_progress)
 
@@ -109,7 +109,7 @@ def _confirm_delete(id: str, where: str) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _print_deleted(id: str, where: str, deleted: Deleted) -> None:
+def _print_deleted(id: str, where: str, deleted: DeleteResult) -> None:
     for sentence in deleted.left[:_MOST_NAMED]:
         print_message(f"left: {sentence}")
     if len(deleted.left) > _MOST_NAMED:

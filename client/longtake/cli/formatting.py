@@ -75,7 +75,7 @@ def format_count(count: int, noun: str) -> str:
 def format_state(status: JobStatus) -> str:
     """Return the state of a job with its phase, as in `running, rendering`; of ended jobs the state alone."""
     state, phase = f"{status.state}", f"{status.phase}".replace("_", " ")
-    if status.state.ended or (status.state is JobState.PAUSED and status.phase is not JobPhase.HOLDING):
+    if status.state.has_ended or (status.state is JobState.PAUSED and status.phase is not JobPhase.HOLDING):
         return state
     if status.phase is JobPhase.PAUSING and status.pause_mode not in (None, PauseMode.DRAIN):
         phase += f" ({status.pause_mode})"
@@ -95,7 +95,7 @@ def format_unusual_counts(status: JobStatus) -> Iterator[str]:
 
 def describe_advice(status: JobStatus) -> str | None:
     """Return the commands with which a job that holds goes on; None for other jobs."""
-    if status.phase is not JobPhase.HOLDING or status.state.ended:
+    if status.phase is not JobPhase.HOLDING or status.state.has_ended:
         return None
     failed = RangeSet((failure.chunk, failure.chunk + 1) for failure in status.failures)
     return (

@@ -67,7 +67,7 @@ def logs(
         status = await job.status()
         with open_log_folder(status.base_dir, id, chunk) as folder:
             reader = LogReader(folder.path, chunk, attempt)
-            while follow and not status.state.ended:
+            while follow and not status.state.has_ended:
                 await run_in_thread(folder.sync)
                 reader.print_new()
                 await asyncio.sleep(_POLL_SECONDS)
@@ -146,7 +146,7 @@ class LogMirror(LogFolder):
     def _download(self, file: StoredFile) -> None:
         # A segment may be gone by now: workers remove the oldest ones of a long log.
         with suppress(FileNotFoundError):
-            partial_copy = self._store.bring(file.location, self.path / f".{file.name}")
+            partial_copy = self._store.download(file.location, self.path / f".{file.name}")
             # `LogReader` numbers the tries of a chunk by these times.
             os.utime(partial_copy, ns=(file.modified_ns, file.modified_ns))
             partial_copy.replace(self.path / file.name)

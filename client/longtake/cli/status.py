@@ -46,7 +46,7 @@ def status(context: typer.Context, id: JobId, json: Json = False) -> None:
         print_json(found)
         return
     print_table(make_status_table(found))
-    if found.running and not found.state.ended:
+    if found.running and not found.state.has_ended:
         print_table("")
         width = stdout_console().width if sys.stdout.isatty() else None
         print_table(make_running_table(found.running, _MOST_ROWS, width=width, whole=True))

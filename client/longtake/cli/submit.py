@@ -186,7 +186,7 @@ async def follow_job(
             else:
                 answered = time.monotonic()
                 view.show(last)
-                if last.state.ended:
+                if last.state.has_ended:
                     return last
                 if last.state is JobState.PENDING and not has_hinted and answered - began > _PICKUP_SECONDS:
                     has_hinted = True
@@ -196,7 +196,7 @@ async def follow_job(
 
 def _choose_newer(last: JobStatus | None, now: JobStatus) -> JobStatus:
     """Return the newer of two statuses: without a worker Temporal has only the one that the job last stored."""
-    if last is None or last.updated_at is None or now.updated_at is None or now.state.ended:
+    if last is None or last.updated_at is None or now.updated_at is None or now.state.has_ended:
         return now
     if now.created_at != last.created_at or now.updated_at >= last.updated_at:
         return now

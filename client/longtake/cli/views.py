@@ -129,7 +129,7 @@ class LiveView(View):
         if status is None:
             return Text("looking ...", style="dim")
         parts: list[RenderableType] = [make_headline(status), *make_totals(status, self._speed)]
-        if status.running and not status.state.ended:
+        if status.running and not status.state.has_ended:
             rows = max(1, min(_MOST_ROWS, self._console.height - _OTHER_LINES))
             parts += [Text(""), make_running_table(status.running, rows, width=self._console.width)]
         # The ^C that a terminal echoes lands on this line; on a full one it would wrap and shift the picture.
@@ -311,7 +311,7 @@ def make_totals(status: JobStatus, speed: SpeedEstimate) -> Iterator[RenderableT
         line.append(f" · {status.failed_chunks:,} failed", style="red")
     if speed.eta_seconds is not None:
         line.append(" · ").append(f"{format_duration(speed.eta_seconds)} to go", style="bold not dim")
-    elif status.state.ended:
+    elif status.state.has_ended:
         line.append(f" · {format_duration(elapsed_seconds(status))}")
     yield line
 

@@ -69,7 +69,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether nothing more will happen to the job by itself."""
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 

@@ -94,13 +94,13 @@ class DirectoryStore:
             if error.errno not in _UNLINKABLE:
                 raise
             # Torn by a crash it would be found by its digest: whoever hands a file in writes that down first.
-            return lend(file, target)
+            return link_or_copy(file, target)
 
     def copy(self, source: str, target: str) -> bool:
         """Give a file a second name unless that is taken."""
         return self.put(Path(source), target)
 
-    def bring(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
+    def download(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
         """Return the file itself; who must be sure of its content reads it."""
         path = Path(location)
         os.stat(path)
@@ -149,7 +149,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def lend(source: Path, target: Path) -> bool:
+def link_or_copy(source: Path, target: Path) -> bool:
     """Give a file a second name, or a copy where no link can be had; return whether the name was free.
 
     A copy may be torn by a crash: for files that are checked against a digest before they are used.

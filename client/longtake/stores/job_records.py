@@ -216,15 +216,15 @@ def job_folder_path(store_url: str, job_id: str) -> str:
     return f"{store_url}/{BOOKKEEPING_FOLDER}/{job_id}"
 
 
-def list_jobs(store: Store, *, but: str | None = None) -> Iterator[JobRecords]:
+def list_jobs(store: Store, *, exclude: str | None = None) -> Iterator[JobRecords]:
     """Yield the jobs of a store.
 
     Args:
         store: The store.
-        but: Id of a job that is left out.
+        exclude: Id of a job that is left out.
     """
     for name in store.folders(f"{store.url}/{BOOKKEEPING_FOLDER}"):
-        if name not in (but, INPUTS):
+        if name not in (exclude, INPUTS):
             try:
                 yield JobRecords(store, name)
             except BadJobError:
@@ -232,17 +232,17 @@ def list_jobs(store: Store, *, but: str | None = None) -> Iterator[JobRecords]:
                 continue
 
 
-def find_publishers(locations: Collection[str], store: Store, *, but: str | None = None) -> dict[str, str]:
+def find_publishers(locations: Collection[str], store: Store, *, exclude: str | None = None) -> dict[str, str]:
     """Return the id of a job that has published a file, or is publishing it, for each file that has such a job.
 
     Args:
         locations: The files.
         store: Their store, whose jobs are looked at.
-        but: Id of a job that is left out.
+        exclude: Id of a job that is left out.
     """
     wanted = frozenset(locations)
     publishers: dict[str, str] = {}
-    for records in list_jobs(store, but=but):
+    for records in list_jobs(store, exclude=exclude):
         job = records.find_job()
         # Most jobs write elsewhere, and one file says so: thousands of records need not be read.
         if job is not None and job.chunk_list is None and wanted.isdisjoint(records.output_locations(job)):
@@ -254,7 +254,7 @@ def find_publishers(locations: Collection[str], store: Store, *, but: str | None
     return publishers
 
 
-def is_as_published(store: Store, there: StoredFile, file: PublishedFile, *, believe_time: bool = True) -> bool:
+def is_as_published(store: Store, there: StoredFile, file: PublishedFile, *, trust_time: bool = True) -> bool:
     """Tell whether a stored file has the content that was published.
 
     A file of another size has not. Otherwise the digest decides that the store vouches for. Without one, a file that
@@ -264,7 +264,7 @@ def is_as_published(store: Store, there: StoredFile, file: PublishedFile, *, bel
         store: The store.
         there: The file, as the store describes it now.
         file: The published file.
-        believe_time: Whether the time is evidence; renderers may give all of their files one time.
+        trust_time: Whether the time is evidence; renderers may give all of their files one time.
 
     Raises:
         OSError: The file cannot be read.
@@ -273,7 +273,7 @@ def is_as_published(store: Store, there: StoredFile, file: PublishedFile, *, bel
         return False
     if there.sha256 is not None:
         return there.sha256 == file.sha256
-    if believe_time and file.modified_ns and file.modified_ns == there.modified_ns:
+    if trust_time and file.modified_ns and file.modified_ns == there.modified_ns:
         return True
     with suppress(FileNotFoundError):
         return store.digest(there.location) == file.sha256

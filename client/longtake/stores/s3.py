@@ -18,8 +18,9 @@ from botocore.loaders import Loader, create_loader
 
 from longtake.stores import s3_listing
 from longtake.stores.s3_calls import RETRY_POLICY, RetryPolicy, S3Retrier
-from longtake.stores.s3_objects import Keys, Objects, stored_file
-from longtake.stores.s3_transfer import copy, digest_of, download, upload, write, write_new
+from longtake.stores.s3_download import compute_digest, download_object
+from longtake.stores.s3_objects import Keys, Objects, to_stored_file
+from longtake.stores.s3_upload import copy_object, create_object, replace_object, upload_file
 from longtake.stores.store import StoredFile, StoreError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 
 
-def new_session(**credentials: str) -> boto3.Session:
+def make_session(**credentials: str) -> boto3.Session:
     """Return a session with these credentials, or else with those of this host, which are read anew.
 
     It shares with others what botocore reads of its own files, which otherwise takes each session 0.15 s of CPU time.
@@ -48,7 +49,7 @@ def _loader(data_path: str | None) -> Loader:
     return create_loader(data_path)
 
 
-def connect(session: boto3.Session | None = None, *, endpoint_url: str | None = None) -> "S3Client":
+def make_s3_client(session: boto3.Session | None = None, *, endpoint_url: str | None = None) -> "S3Client":
     """Return a client for the store that this host's AWS settings name.
 
     Args:
@@ -59,7 +60,7 @@ def connect(session: boto3.Session | None = None, *, endpoint_url: str | None = 
         ValueError: The settings cannot be used; `is ...; the fix`.
     """
     try:
-        return _client(session or new_session(), endpoint_url)
+        return _client(session or make_session(), endpoint_url)
     except BotoCoreError as error:
         # The name of the error alone: its text may quote what is secret.
         name = type(error).__name__
@@ -161,7 +162,7 @@ class S3Store:
         """
         Keys(url, scratch)
         patience = RETRY_POLICY if patience_seconds is None else replace(RETRY_POLICY, seconds=patience_seconds)
-        return cls(url, connect(), scratch=scratch, renew=connect, patience=patience, stop=stop)
+        return cls(url, make_s3_client(), scratch=scratch, renew=make_s3_client, patience=patience, stop=stop)
 
     def locate(self, path: str) -> str:
         """Return the location of a path as a job names it."""
@@ -174,22 +175,22 @@ class S3Store:
     def read(self, location: str) -> bytes:
         """Return the content of a small file, proven by its digest."""
         pieces: dict[int, bytes] = {}
-        found = self._objects.start(location, self._part_bytes, pieces.__setitem__)
+        found = self._objects.read_start(location, self._part_bytes, pieces.__setitem__)
         if found.size_bytes > self._part_bytes:
             self._objects.read_range(location, found.etag, self._part_bytes, found.size_bytes, pieces.__setitem__)
         content = b"".join(pieces[offset] for offset in sorted(pieces))
         if found.sha256 not in (None, hashlib.sha256(content).hexdigest()):
-            raise StoreError("it was damaged in the store or on its way here; try again", location, passing=True)
+            raise StoreError("it was damaged in the store or on its way here; try again", location, is_temporary=True)
         return content
 
     def stat(self, location: str) -> StoredFile | None:
         """Return what is known of a file; None where there is none."""
         found = self._objects.find(location)
-        return None if found is None else stored_file(location, found)
+        return None if found is None else to_stored_file(location, found)
 
     def files(self, folder: str) -> Iterator[StoredFile]:
         """Return the files in a folder, page by page."""
-        return s3_listing.files(self._objects, folder)
+        return s3_listing.list_files(self._objects, folder)
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the same files; a listing tells all there is at once."""
@@ -197,27 +198,27 @@ class S3Store:
 
     def folders(self, folder: str) -> Iterator[str]:
         """Return the names of the folders in a folder."""
-        return s3_listing.folders(self._objects, folder)
+        return s3_listing.list_folders(self._objects, folder)
 
     def create(self, location: str, content: bytes) -> bool:
         """Make a file unless there is one."""
-        return write_new(self._objects, location, lambda: content, hashlib.sha256(content).digest())
+        return create_object(self._objects, location, lambda: content, hashlib.sha256(content).digest())
 
     def replace(self, location: str, content: bytes) -> None:
         """Write a file, whatever was there."""
-        write(self._objects, location, content)
+        replace_object(self._objects, location, content)
 
     def put(self, file: Path, location: str, *, sha256: str | None = None) -> bool:
         """Upload a file unless there is one of that name; its digest, where it is known, spares a reading."""
-        return upload(self._objects, file, location, sha256=sha256, part_bytes=self._part_bytes)
+        return upload_file(self._objects, file, location, sha256=sha256, part_bytes=self._part_bytes)
 
     def copy(self, source: str, target: str) -> bool:
         """Give a file another name unless that is taken; large ones are copied by the store itself."""
-        return copy(self._objects, source, target)
+        return copy_object(self._objects, source, target)
 
-    def bring(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
+    def download(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
         """Download a file and prove it, by the given digest or the one that the store keeps with it."""
-        download(self._objects, location, into, sha256=sha256, part_bytes=self._part_bytes)
+        download_object(self._objects, location, into, sha256=sha256, part_bytes=self._part_bytes)
         return into
 
     def digest(self, location: str) -> str:
@@ -225,7 +226,7 @@ class S3Store:
         found = self._objects.find(location)
         if found is not None and found.sha256 is not None:
             return found.sha256
-        return digest_of(self._objects, location)
+        return compute_digest(self._objects, location)
 
     def move(self, source: str, target: str) -> bool:
         """Give a file another name instead of its own; a crash on the way leaves it with both."""
@@ -241,12 +242,12 @@ class S3Store:
 
     def remove(self, location: str) -> None:
         """Remove a file, if it is there."""
-        where = self._objects.where(location)
+        where = self._objects.address(location)
         self._objects.calls.call(lambda client: client.delete_object(**where), location)
 
     def remove_all(self, folder: str) -> None:
         """Remove a folder with all that is in it, unfinished uploads and this host's scratch for it included."""
-        s3_listing.remove_all(self._objects, folder)
+        s3_listing.remove_folder(self._objects, folder)
 
     def sync(self, folders: Iterable[str]) -> None:
         """Do nothing: what a bucket has answered for survives."""

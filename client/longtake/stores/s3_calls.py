@@ -55,13 +55,13 @@ class S3Problem:
 
     Args:
         sentence: What happened and the fix.
-        passing: Whether it may work later as it is.
-        again: Whether to try again at once, after a pause.
+        is_temporary: Whether it may work later as it is.
+        is_retryable: Whether to try again at once, after a pause.
     """
 
     sentence: str
-    passing: bool = False
-    again: bool = False
+    is_temporary: bool = False
+    is_retryable: bool = False
 
 
 _ANSWERS = {
@@ -117,21 +117,21 @@ _FULL = frozenset({"XMinioStorageFull", "507", "QuotaExceeded", "XMinioAdminBuck
 _DENIED = frozenset({"AccessDenied", "403", "AllAccessDisabled", "AccountProblem"})
 
 
-def answer_of(error: Exception) -> S3Answer | None:
+def classify_answer(error: Exception) -> S3Answer | None:
     """Return which answer this is; None for a silence, and for what nobody but a person can deal with."""
-    return _ANSWERS.get(code_of(error)) if isinstance(error, ClientError) else None
+    return _ANSWERS.get(error_code(error)) if isinstance(error, ClientError) else None
 
 
-def code_of(error: ClientError) -> str:
+def error_code(error: ClientError) -> str:
     """Return the store's own name for what is wrong; for a HEAD, which has no text, the HTTP status."""
-    return str(error.response.get("Error", {}).get("Code") or status_of(error))
+    return str(error.response.get("Error", {}).get("Code") or http_status(error))
 
 
-def problem_of(error: Exception) -> S3Problem:
+def describe_problem(error: Exception) -> S3Problem:
     """Return what is to be made of what a call raised."""
     if isinstance(error, ClientError):
         message = str(error.response.get("Error", {}).get("Message") or "no reason given")
-        return refused(error.operation_name, code_of(error), message, status_of(error))
+        return describe_refusal(error.operation_name, error_code(error), message, http_status(error))
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
         return S3Problem(f"this host has no AWS credentials for the store; {_CREDENTIALS}")
     if isinstance(error, ParamValidationError):
@@ -142,19 +142,19 @@ def problem_of(error: Exception) -> S3Problem:
     return S3Problem(
         f"the store does not answer ({type(error).__name__}); it is tried again later, and AWS_ENDPOINT_URL_S3 says "
         "where it is, if it is not AWS's",
-        passing=True,
-        again=True,
+        is_temporary=True,
+        is_retryable=True,
     )
 
 
-def no_room(error: OSError, folder: object) -> S3Problem | None:
+def describe_full_disk(error: OSError, folder: object) -> S3Problem | None:
     """Return what to say of a disk of this host that is full; None where something else is wrong with it."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return None
-    return S3Problem(f"the disk of this host is full: {folder} has no room for it; free some", passing=True)
+    return S3Problem(f"the disk of this host is full: {folder} has no room for it; free some", is_temporary=True)
 
 
-def refused(operation: str, code: str, message: str = "no reason given", status: int = 0) -> S3Problem:
+def describe_refusal(operation: str, code: str, message: str = "no reason given", status: int = 0) -> S3Problem:
     """Return what is to be made of a refusal.
 
     Args:
@@ -164,33 +164,33 @@ def refused(operation: str, code: str, message: str = "no reason given", status:
         status: The HTTP status, where there is one.
     """
     if code in _FULL:
-        return S3Problem("the store is full; make room in it", passing=True)
+        return S3Problem("the store is full; make room in it", is_temporary=True)
     if code in _BUSY or (status >= 500 and code not in _SENTENCES):
         return S3Problem(
             f"the store is busy or in trouble ({code} to each {operation}); it is tried again later",
-            passing=True,
-            again=True,
+            is_temporary=True,
+            is_retryable=True,
         )
     if code in _DENIED:
         permission = _PERMISSIONS.get(operation, f"s3:{operation}")
         return S3Problem(f"the store denies it; allow {permission} to the credentials that this host uses")
     match _ANSWERS.get(code):
         case S3Answer.CONFLICT:
-            return S3Problem("others write to this name all the time; try again", passing=True, again=True)
+            return S3Problem("others write to this name all the time; try again", is_temporary=True, is_retryable=True)
         case S3Answer.DIGEST:
             sentence = "it does not arrive at the store as it leaves this host; check the network between, and its file"
-            return S3Problem(sentence, passing=True, again=True)
+            return S3Problem(sentence, is_temporary=True, is_retryable=True)
         case S3Answer.EXPIRED:
             return S3Problem(f"the AWS credentials of this host have expired; {_CREDENTIALS}")
         case S3Answer.MISSING | S3Answer.NO_UPLOAD | S3Answer.PRECONDITION:
-            return S3Problem("another program has changed or removed it meanwhile; try again", passing=True)
+            return S3Problem("another program has changed or removed it meanwhile; try again", is_temporary=True)
     if code in _SENTENCES:
         return S3Problem(_SENTENCES[code])
     said = escape_text(message, 200).rstrip(".")
     return S3Problem(f"the store refuses {operation} ({escape_text(code)}: {said}); mend that, then try again")
 
 
-def status_of(error: ClientError) -> int:
+def http_status(error: ClientError) -> int:
     """Return the HTTP status of an answer."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
@@ -227,21 +227,21 @@ class RetryPolicy:
 RETRY_POLICY = RetryPolicy()
 
 # What is left behind costs a little money and hides nothing; work is not kept waiting for it.
-_TIDYING = RetryPolicy(seconds=10.0)
+_CLEANUP_POLICY = RetryPolicy(seconds=10.0)
 
 
-class Answered(Exception):
+class ExpectedAnswer(Exception):
     """The store gave an answer that its caller asked to see.
 
     Args:
         answer: The answer.
-        unsure: Whether an earlier try failed so that it may have been carried out all the same.
+        may_be_done: Whether an earlier try failed so that it may have been carried out all the same.
     """
 
-    def __init__(self, answer: S3Answer, *, unsure: bool) -> None:
+    def __init__(self, answer: S3Answer, *, may_be_done: bool) -> None:
         super().__init__(answer)
         self.answer = answer
-        self.unsure = unsure
+        self.may_be_done = may_be_done
 
 
 class S3Retrier:
@@ -273,58 +273,58 @@ class S3Retrier:
         ask: "Callable[[S3Client], Result]",
         location: str,
         *,
-        sees: Collection[S3Answer] = frozenset(),
-        tidying: bool = False,
+        expected: Collection[S3Answer] = frozenset(),
+        is_cleanup: bool = False,
     ) -> Result:
         """Return what the store answers.
 
         Args:
             ask: Asks once; what it asks for must do no harm when it is done twice.
             location: What it is about, for errors.
-            sees: Answers that are raised as `Answered`.
-            tidying: It takes away what was begun: done after a stop too, and given up soon.
+            expected: Answers that are raised as `Answered`.
+            is_cleanup: It takes away what was begun: done after a stop too, and given up soon.
 
         Raises:
             Answered: It is one of those.
             FileNotFoundError: There is no such file.
             StoreError: The store refuses, or was away for longer than patience lasts.
         """
-        patience = _TIDYING if tidying else self._patience
+        patience = _CLEANUP_POLICY if is_cleanup else self._patience
         failures = 0
         deadline = 0.0
         renewed = False
         while True:
-            if self._stop.is_set() and not tidying:
-                raise failed(S3Problem("was interrupted before it was done", passing=True), location)
+            if self._stop.is_set() and not is_cleanup:
+                raise problem_error(S3Problem("was interrupted before it was done", is_temporary=True), location)
             client = self._client
             try:
                 return ask(client)
             except StoreFault as error:
                 fault = error
-            answer = answer_of(fault)
-            if answer is not None and answer in sees:
-                raise Answered(answer, unsure=failures > 0) from fault
+            answer = classify_answer(fault)
+            if answer is not None and answer in expected:
+                raise ExpectedAnswer(answer, may_be_done=failures > 0) from fault
             if answer is S3Answer.MISSING:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location) from None
             if not renewed and self._renews(fault, client):
                 renewed = True
                 continue
-            trouble = problem_of(self._in_words(fault, location))
+            problem = describe_problem(self._in_words(fault, location))
             failures += 1
             deadline = deadline or time.monotonic() + patience.seconds
             pause = patience.pause(failures)
             hopeless = answer is S3Answer.DIGEST and failures >= _DIGEST_TRIES
-            if not trouble.again or hopeless or time.monotonic() + pause > deadline:
-                raise failed(trouble, location) from fault
-            _log.info("%s: %s; try %d failed", location, trouble.sentence, failures)
+            if not problem.is_retryable or hopeless or time.monotonic() + pause > deadline:
+                raise problem_error(problem, location) from fault
+            _log.info("%s: %s; try %d failed", location, problem.sentence, failures)
             # A stop that has come does not make those hurry who tidy up after it.
-            time.sleep(pause) if tidying else self._stop.wait(pause)
+            time.sleep(pause) if is_cleanup else self._stop.wait(pause)
 
     def _renews(self, fault: Exception, used: "S3Client") -> bool:
         """Take fresh credentials once the old ones have expired; return whether that may help."""
         # A HEAD has no text that tells an expired token (400) from anything else.
-        expired = answer_of(fault) is S3Answer.EXPIRED or (
-            isinstance(fault, ClientError) and fault.operation_name == "HeadObject" and status_of(fault) == 400
+        expired = classify_answer(fault) is S3Answer.EXPIRED or (
+            isinstance(fault, ClientError) and fault.operation_name == "HeadObject" and http_status(fault) == 400
         )
         if not expired or self._renew is None:
             return False
@@ -335,7 +335,7 @@ class S3Retrier:
 
     def _in_words(self, fault: Exception, location: str) -> Exception:
         """Return a refusal that says why, for that of a HEAD, which does not: that of a listing of the same name."""
-        if not isinstance(fault, ClientError) or fault.operation_name != "HeadObject" or status_of(fault) >= 500:
+        if not isinstance(fault, ClientError) or fault.operation_name != "HeadObject" or http_status(fault) >= 500:
             return fault
         bucket, _, key = location.removeprefix("s3://").partition("/")
         try:
@@ -345,6 +345,6 @@ class S3Retrier:
         return fault
 
 
-def failed(trouble: S3Problem, location: str) -> StoreError:
+def problem_error(problem: S3Problem, location: str) -> StoreError:
     """Return the error that is raised for it."""
-    return StoreError(trouble.sentence, location, passing=trouble.passing)
+    return StoreError(problem.sentence, location, is_temporary=problem.is_temporary)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from longtake.stores.s3_calls import Answered, S3Answer, failed, refused
-from longtake.stores.s3_objects import Objects, modified_ns
+from longtake.stores.s3_calls import ExpectedAnswer, S3Answer, describe_refusal, problem_error
+from longtake.stores.s3_objects import Objects, to_modified_ns
 from longtake.stores.store import StoredFile
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LOOKS_AT_ONCE = 16
 
 
-def files(objects: Objects, folder: str) -> Iterator[StoredFile]:
+def list_files(objects: Objects, folder: str) -> Iterator[StoredFile]:
     """Return the objects directly in a folder, sorted as their store sorts them: by the bytes of their names."""
     prefix = objects.keys.folder(folder)
     for page in _pages(objects, folder, prefix, "/"):
@@ -25,10 +25,10 @@ def files(objects: Objects, folder: str) -> Iterator[StoredFile]:
             name = found["Key"].removeprefix(prefix)
             if name and not name.startswith("."):
                 location = objects.keys.location(found["Key"])
-                yield StoredFile(location, found["Size"], modified_ns(found["LastModified"]))
+                yield StoredFile(location, found["Size"], to_modified_ns(found["LastModified"]))
 
 
-def folders(objects: Objects, folder: str) -> Iterator[str]:
+def list_folders(objects: Objects, folder: str) -> Iterator[str]:
     """Return the names of the folders directly in a folder that hold an object, sorted."""
     prefix = objects.keys.folder(folder)
 
@@ -46,7 +46,7 @@ def folders(objects: Objects, folder: str) -> Iterator[str]:
             yield from (name for name, holds in zip(names, pool.map(holds_object, names), strict=True) if holds)
 
 
-def remove_all(objects: Objects, folder: str) -> None:
+def remove_folder(objects: Objects, folder: str) -> None:
     """Remove all objects below a folder, the uploads that were begun there, and this host's folder for it.
 
     Raises:
@@ -61,7 +61,7 @@ def remove_all(objects: Objects, folder: str) -> None:
         kept |= _delete(objects, folder, [found["Key"] for found in page.get("Contents", [])])
     _abort_uploads(objects, folder, prefix)
     for key, code in kept.items():
-        raise failed(refused("DeleteObjects", code), objects.keys.location(key))
+        raise problem_error(describe_refusal("DeleteObjects", code), objects.keys.location(key))
 
 
 def _pages(objects: Objects, folder: str, prefix: str, delimiter: str) -> "Iterator[ListObjectsV2OutputTypeDef]":
@@ -103,9 +103,9 @@ def _abort_uploads(objects: Objects, folder: str, prefix: str) -> None:
                     Bucket=objects.keys.bucket, Key=key, UploadId=upload_id
                 ),
                 folder,
-                sees={S3Answer.NO_UPLOAD},
+                expected={S3Answer.NO_UPLOAD},
             )
-        except Answered:
+        except ExpectedAnswer:
             # Its own end came first.
             continue
 

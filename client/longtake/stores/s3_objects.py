@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from longtake.stores.s3_calls import Answered, S3Answer, S3Retrier
+from longtake.stores.s3_calls import ExpectedAnswer, S3Answer, S3Retrier
 from longtake.stores.store import StoredFile, StoreError
 
 if TYPE_CHECKING:
@@ -24,6 +24,14 @@ _KEY_BYTES = 1024
 _NAME_BYTES = 255
 
 _SCHEME = "s3://"
+
+# Parts of one file that travel at once. R2 takes few at once of one upload, and more make neither a disk nor a network
+# faster.
+PARTS_AT_ONCE = 4
+
+# S3 takes 10,000: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+_MOST_PARTS = 9_000
+_MIB = 1 << 20
 
 
 class Keys:
@@ -136,7 +144,7 @@ TOKEN = "longtake-token"
 _PIECE_BYTES = 1 << 20
 
 
-class Where(TypedDict):
+class ObjectAddress(TypedDict):
     """Names an object in calls."""
 
     Bucket: str
@@ -161,7 +169,7 @@ class Objects:
     calls: S3Retrier
     keys: Keys
 
-    def where(self, location: str) -> Where:
+    def address(self, location: str) -> ObjectAddress:
         """Return what names an object in calls.
 
         Raises:
@@ -171,14 +179,14 @@ class Objects:
 
     def find(self, location: str) -> StoredObject | None:
         """Return what is known of an object; None where there is none."""
-        where = self.where(location)
+        where = self.address(location)
         try:
             found = self.calls.call(lambda client: client.head_object(**where), location)
         except FileNotFoundError:
             return None
         return _told(found, found["ContentLength"])
 
-    def start(self, location: str, most_bytes: int, into: Callable[[int, bytes], None]) -> StoredObject:
+    def read_start(self, location: str, most_bytes: int, into: Callable[[int, bytes], None]) -> StoredObject:
         """Read the first bytes of an object, all of them if it has no more; return what is known of it.
 
         Args:
@@ -189,7 +197,7 @@ class Objects:
         Raises:
             FileNotFoundError: There is none.
         """
-        where = self.where(location)
+        where = self.address(location)
         found: StoredObject | None = None
         position = 0
 
@@ -210,15 +218,15 @@ class Objects:
             return found
 
         try:
-            return self.calls.call(ask, location, sees={S3Answer.RANGE, S3Answer.PRECONDITION})
-        except Answered as error:
+            return self.calls.call(ask, location, expected={S3Answer.RANGE, S3Answer.PRECONDITION})
+        except ExpectedAnswer as error:
             if error.answer is S3Answer.PRECONDITION:
-                raise changed(location) from error
+                raise changed_error(location) from error
         empty = self.find(location)
         if empty is None:
             raise FileNotFoundError(2, "No such file or directory", location)
         if empty.size_bytes:
-            raise changed(location)
+            raise changed_error(location)
         return empty
 
     def read_range(self, location: str, etag: str, start: int, stop: int, into: Callable[[int, bytes], None]) -> None:
@@ -227,7 +235,7 @@ class Objects:
         Raises:
             StoreError: It is another object now.
         """
-        where = self.where(location)
+        where = self.address(location)
         position = start
 
         def ask(client: "S3Client") -> None:
@@ -242,27 +250,39 @@ class Objects:
                     position += len(piece)
 
         try:
-            self.calls.call(ask, location, sees={S3Answer.PRECONDITION})
-        except (Answered, FileNotFoundError) as error:
-            raise changed(location) from error
+            self.calls.call(ask, location, expected={S3Answer.PRECONDITION})
+        except (ExpectedAnswer, FileNotFoundError) as error:
+            raise changed_error(location) from error
 
 
-def changed(location: str) -> StoreError:
+def changed_error(location: str) -> StoreError:
     """Return the error for an object that is another one than a moment ago."""
-    return StoreError("it was changed or removed while it was read; try again", location, passing=True)
+    return StoreError("it was changed or removed while it was read; try again", location, is_temporary=True)
 
 
-def modified_ns(modified: datetime) -> int:
+def to_modified_ns(modified: datetime) -> int:
     """Return a time as files have it: to the second, because HEAD tells no more and listings do."""
     return int(modified.timestamp()) * 10**9
 
 
-def stored_file(location: str, found: StoredObject) -> StoredFile:
+def to_stored_file(location: str, found: StoredObject) -> StoredFile:
     """Return an object as a file of a store."""
-    return StoredFile(location, found.size_bytes, modified_ns(found.modified), sha256=found.sha256)
+    return StoredFile(location, found.size_bytes, to_modified_ns(found.modified), sha256=found.sha256)
 
 
 def _told(answer: Any, size_bytes: int) -> StoredObject:
     # Servers may spell the names of metadata with capitals, as HTTP headers are.
     metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
     return StoredObject(size_bytes, answer["ETag"], answer["LastModified"], metadata.get(SHA256), metadata.get(TOKEN))
+
+
+def split_parts(size_bytes: int, part_bytes: int) -> list[range]:
+    """Split a file into the byte ranges of its parts: all of one size but the last, as R2 demands, and at most 9,000.
+
+    Args:
+        size_bytes: Size of the file.
+        part_bytes: Wanted size of a part; larger files get larger parts.
+    """
+    least = -(-size_bytes // _MOST_PARTS)
+    step = max(part_bytes, -(-least // _MIB) * _MIB)
+    return [range(start, min(start + step, size_bytes)) for start in range(0, size_bytes, step)]

@@ -16,13 +16,13 @@ class StoreError(OSError):
     Args:
         sentence: What happened and the fix, without any credential.
         location: Where it happened.
-        passing: Whether it may work later as it is: the store is away, slow or full, and nothing needs mending.
+        is_temporary: Whether it may work later as it is: the store is away, slow or full, and nothing needs mending.
     """
 
-    def __init__(self, sentence: str, location: str, *, passing: bool = False) -> None:
+    def __init__(self, sentence: str, location: str, *, is_temporary: bool = False) -> None:
         super().__init__(0, sentence, location)
         self.sentence = sentence
-        self.passing = passing
+        self.is_temporary = is_temporary
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.sentence}"
@@ -118,7 +118,7 @@ class Store(Protocol):
         """Give a stored file another name unless that is taken; return whether it was free. No bytes pass here."""
         ...
 
-    def bring(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
+    def download(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
         """Return a local file with this content: its own place, or `into`, to which it is downloaded and proven.
 
         Args:

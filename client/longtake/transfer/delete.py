@@ -30,7 +30,7 @@ _LAST = (f"{FILM}.json", LIST_FILE, JOB_FILE)
 
 
 @dataclass(frozen=True)
-class Deleted:
+class DeleteResult:
     """What was removed.
 
     Args:
@@ -57,7 +57,7 @@ def delete_job(
     job: RenderJobSpec | None = None,
     on_progress: OnProgress = lambda _: None,
     stop: threading.Event | None = None,
-) -> Deleted:
+) -> DeleteResult:
     """Remove the files that a job has published, then its bookkeeping; it must have ended. Blocking.
 
     A file goes if it still is what the job published and no other job of the store has published it too. Inputs stay,
@@ -89,17 +89,17 @@ class _Deletion:
         self._counter = counter
         self._left: list[str] = []
 
-    def run(self) -> Deleted:
+    def run(self) -> DeleteResult:
         published = [*self._records.finished_records(), *self._records.open_claims()]
         files = self._believed(published)
         self._counter.add(files=len(files), size_bytes=sum(file.size_bytes for file in files.values()))
-        makers = find_publishers(files, self._store, but=self._records.job_id)
+        makers = find_publishers(files, self._store, exclude=self._records.job_id)
         gone = map_parallel(self._store, lambda file: self._remove(file, makers.get(file.path)), files.values())
         if self._store.is_local:
             _remove_emptied(Path(self._store.url), {os.path.dirname(file.path) for file in files.values()})
         count, size = self._remove_bookkeeping()
         aside = self._records.aside_dir
-        return Deleted(
+        return DeleteResult(
             files=sum(size is not None for size in gone),
             size_bytes=sum(size or 0 for size in gone),
             records=count,

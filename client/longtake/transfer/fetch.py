@@ -64,7 +64,7 @@ class Download:
 
 
 @contextmanager
-def download_folder(folder: Path) -> Iterator[Path]:
+def make_partial_folder(folder: Path) -> Iterator[Path]:
     """Make the folder, and in it one for files that are not whole yet, which is gone at the end.
 
     Raises:
@@ -97,7 +97,7 @@ def download_file(store: Store, arrival: Download, place: Path, *, force: bool) 
         BadJobError: Its place cannot be written, or another file stands there.
     """
     coming = place / secrets.token_hex(8)
-    found = store.bring(arrival.location, coming, sha256=arrival.sha256)
+    found = store.download(arrival.location, coming, sha256=arrival.sha256)
     if found != coming:
         # A directory store gives the file itself, and believes what is in it.
         digest = _copy(found, coming)
@@ -110,12 +110,12 @@ def download_file(store: Store, arrival: Download, place: Path, *, force: bool) 
         if force or arrival.sha256 is None:
             coming.replace(arrival.target)
         elif not DirectoryStore(place).put(coming, str(arrival.target)):
-            raise conflict_error(arrival.target)
+            raise make_conflict_error(arrival.target)
     except OSError as error:
         raise BadJobError(f"{arrival.target} cannot be written ({error.strerror}); name another folder") from error
 
 
-def conflict_error(target: Path, *, others: int = 0) -> BadJobError:
+def make_conflict_error(target: Path, *, others: int = 0) -> BadJobError:
     """Return the error for what stands where files must come."""
     more = f", and {others:,} more like it" if others else ""
     return BadJobError(
@@ -151,7 +151,7 @@ def _is_alive(pid: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchResult:
     """What was brought home.
 
     Args:
@@ -182,7 +182,7 @@ def fetch_job(
     force: bool = False,
     on_progress: OnProgress = lambda _: None,
     stop: threading.Event | None = None,
-) -> Fetched:
+) -> FetchResult:
     """Bring film, frames, chunk files and logs of a job into a folder, each proven by its digest. Blocking.
 
     Files get the paths that they have in the store; logs come into `logs/`. What is here already, with the right
@@ -214,8 +214,8 @@ def fetch_job(
             raise LongtakeError(f"there is no {what} of {job_id} in {store.url}")
         counter.add(files=len(wanted), size_bytes=_bytes(wanted))
         missing = fetch.missing(wanted)
-        brought = fetch.bring(missing) if missing else []
-    return Fetched(
+        brought = fetch.download(missing) if missing else []
+    return FetchResult(
         files=len(wanted) - len(missing) + len(brought),
         size_bytes=_bytes(wanted) - _bytes(missing) + _bytes(brought),
         new_files=len(brought),
@@ -272,12 +272,12 @@ class _Fetch:
             if file.is_blocked:
                 blocked.append(file.target)
         if blocked and not self._force:
-            raise conflict_error(blocked[0], others=len(blocked) - 1)
+            raise make_conflict_error(blocked[0], others=len(blocked) - 1)
         return missing
 
-    def bring(self, missing: list[Download]) -> list[Download]:
+    def download(self, missing: list[Download]) -> list[Download]:
         """Return those that could be had."""
-        with download_folder(self._into) as place:
+        with make_partial_folder(self._into) as place:
             brought = map_parallel(self._store, partial(self._bring, place), missing)
         return [file for file, is_here in zip(missing, brought, strict=True) if is_here]
 
@@ -315,7 +315,7 @@ class _Fetch:
                 self.lost.append(f"{file.location} is not there any more")
             return False
         except StoreError as error:
-            if error.passing:
+            if error.is_temporary:
                 raise
             self.lost.append(str(error))
             return False

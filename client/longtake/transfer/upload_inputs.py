@@ -77,7 +77,7 @@ def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
         fields.append(("audio", job.audio))
     found: dict[str, LocalInput] = {}
     for field, name in fields:
-        for file in _Walk(base, field).files(path_below(base, name, field)):
+        for file in _Walk(base, field).files(relative_input_path(base, name, field)):
             found.setdefault(file.path, file)
             if len(found) > MOST_INPUTS:
                 raise BadJobError(
@@ -86,7 +86,7 @@ def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
     return [found[path] for path in sorted(found)]
 
 
-def path_below(base: Path, name: str, field: str) -> str:
+def relative_input_path(base: Path, name: str, field: str) -> str:
     """Return an input's path below `base_dir`, `.` for all of it.
 
     Raises:
@@ -224,7 +224,7 @@ class _InputUpload:
         if not isinstance(self._job.inputs, InputBundle):
             changes["inputs"] = self._bundle()
             if self._job.audio is not None:
-                changes["audio"] = path_below(base, self._job.audio, "audio")
+                changes["audio"] = relative_input_path(base, self._job.audio, "audio")
         if self._job.chunk_list is not None:
             changes["chunks"] = self._chunk_list(base, self._job.chunk_list)
         return self._job.model_copy(update=changes)
