@@ -12,14 +12,12 @@ COMMANDS = (
     "plan", "submit", "watch", "retry", "skip", "pause", "resume", "cancel", "status", "list", "logs", "doctor"
 )  # fmt: skip
 
-
 JOB = """
 name: test
 frames: {count: 10, per_chunk: 4}
 command: [render, "{output}"]
 chunk_output: "out/{chunk}.txt"
 """
-
 
 Captured = pytest.CaptureFixture[str]
 

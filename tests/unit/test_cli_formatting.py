@@ -122,14 +122,8 @@ def test_the_end_of_a_job_is_one_line_with_what_to_do_next() -> None:
 
 
 NOON = datetime(2025, 6, 1, 12, 0, 0, tzinfo=UTC)
-
-
 CONFIRMED = RemoteStops(where="lambda longtake-render", confirmed=8, slowest_seconds=1.21)
-
-
 DEADLINE = NOON + timedelta(hours=2, minutes=32, seconds=10)
-
-
 SILENT = RemoteStops(
     unconfirmed_count=2,
     unconfirmed=(

@@ -22,11 +22,7 @@ from longtake.models.status import (
 )
 
 Captured = pytest.CaptureFixture[str]
-
-
 NOON = datetime(2025, 6, 1, 12, 0, 0, tzinfo=UTC)
-
-
 CONFIRMED = RemoteStops(where="lambda longtake-render", confirmed=8, slowest_seconds=1.21)
 
 

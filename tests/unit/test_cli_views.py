@@ -12,7 +12,6 @@ from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, 
 
 Captured = pytest.CaptureFixture[str]
 
-
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -23,8 +23,6 @@ from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, Ch
 from longtake.models.policies import ProgressFormat, ResumeUnit, Verdict
 
 MANY = 3_000
-
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -22,8 +22,6 @@ FFMPEG_PROGRESS = (
     "frame=0\nfps=0.00\nstream_0_0_q=0.0\nbitrate=  -0.0kbits/s\ntotal_size=0\nout_time_us=N/A\nout_time=N/A\n"
     "dup_frames=0\ndrop_frames=0\nspeed=N/A\nprogress=end\n"
 )
-
-
 SAMPLES = {
     "ffmpeg, an odd height": (
         f"[libx264 @ 0x1] height not divisible by 2 (48x27)\n{FFMPEG_PROGRESS}",
@@ -150,7 +148,6 @@ def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
 
 PRINTED = Path(__file__).parent / "printed"
 
-
 CAPTURED = [
     *(PRINTED / "blender-3.4-cycles.txt").read_bytes().splitlines(keepends=True),
     *(PRINTED / "blender-3.4-workbench-video.txt").read_bytes().splitlines(keepends=True),
@@ -169,10 +166,7 @@ CAPTURED = [
     ),
 ]
 
-
 OUTPUT = st.lists(st.one_of(st.sampled_from(CAPTURED), st.binary(max_size=40)), max_size=60).map(b"".join)
-
-
 CUTS = st.lists(st.integers(0, 4000), max_size=12)
 
 

@@ -20,23 +20,11 @@ from longtake.templates import (
 )
 
 literals = st.text(st.characters(exclude_categories=["Cs"])).map(escape_template)
-
-
 numbers = st.integers(min_value=0, max_value=2**31 - 1)
-
-
 formats = st.sampled_from(["", ":", ":0", ":1", ":6", ":06", ":020"])
-
-
 words = st.sampled_from(PATH_PLACEHOLDERS)
-
-
 fields = st.builds(lambda word, width: f"{{{word}{width}}}", words, formats)
-
-
 templates = st.lists(literals | fields).map("".join)
-
-
 values = st.fixed_dictionaries(dict.fromkeys(PATH_PLACEHOLDERS, numbers))
 
 
@@ -157,7 +145,6 @@ VECTORS = r"""
 "\u00e9\u00a0b c"  ->  ["\u00e9","b","c"]
 "\"a b"  ->  ["a b"]
 """.strip().splitlines()
-
 
 JAVASCRIPT_SPACES = "\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
     map(chr, range(0x2000, 0x200B))
