@@ -20,12 +20,6 @@ JOB = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
-    monkeypatch.delenv("LONGTAKE_ROOTS", raising=False)
-
-
 def written(tmp_path: Path, **changes: Any) -> str:
     path = tmp_path / "job.json"
     path.write_text(json.dumps(JOB | changes))
@@ -95,7 +89,7 @@ REMOTE_JOB = {
 
 
 @pytest.fixture(autouse=True)
-def no_server_or_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
     for name in ("LONGTAKE_ROOTS", "LONGTAKE_PRICES"):
         monkeypatch.delenv(name, raising=False)

@@ -61,6 +61,10 @@ SAMPLES = {
         "Unknown encoder 'x'",
     ),
     "colours and control characters": ("first\n\x1b[31mError:\x1b[0m no codec\r\n\x00\x07\x1b[2J\n", "Error: no codec"),
+    "an old error, not taken for the cause of a later one": (
+        "EGL Error (0x3001)\n" + "a line of work\n" * 20 + "Error: no codec\nand its details\nError: giving up\n",
+        "Error: no codec | Error: giving up",
+    ),
     "blank": ("\n \r\n\x00\n", ""),
     "nothing": ("", ""),
 }
@@ -73,15 +77,6 @@ def test_what_matters_is_told_as_one_plain_line(tmp_path: Path, sample: str) -> 
     log.write_text(printed)
 
     assert find_error_lines(log) == told
-
-
-def test_an_old_error_is_not_taken_for_the_cause_of_a_later_one(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text(
-        "EGL Error (0x3001)\n" + "a line of work\n" * 20 + "Error: no codec\nand its details\nError: giving up\n"
-    )
-
-    assert find_error_lines(log) == "Error: no codec | Error: giving up"
 
 
 def test_of_many_errors_the_first_and_the_last_are_told(tmp_path: Path) -> None:

@@ -107,10 +107,12 @@ def test_a_path_cannot_be_made_to_fill_memory() -> None:
         find_placeholders("{chunk:99999999999}", field="chunk_output", allowed=PATH_PLACEHOLDERS)
 
 
-def test_objects_cannot_be_reached_into() -> None:
-    for template in ("{output.__class__}", "{output.__init__.__globals__}", "{output[0]}", "{0.__class__}"):
-        with pytest.raises(BadJobError, match="is not known here"):
-            expand_template(template, {"output": "film.mp4"})
+@pytest.mark.parametrize(
+    "template", ["{output.__class__}", "{output.__init__.__globals__}", "{output[0]}", "{0.__class__}"]
+)
+def test_objects_cannot_be_reached_into(template: str) -> None:
+    with pytest.raises(BadJobError, match="is not known here"):
+        expand_template(template, {"output": "film.mp4"})
 
 
 def test_the_words_of_a_template_are_told() -> None:
