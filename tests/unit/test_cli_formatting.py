@@ -9,7 +9,6 @@ from longtake.cli.formatting import (
     describe_end,
     describe_film,
     describe_stops,
-    format_bytes,
     format_chunks,
     format_duration,
     format_usd,
@@ -68,17 +67,6 @@ def test_what_messages_show_can_be_copied_into_the_option() -> None:
 )
 def test_spans_of_time_are_readable(seconds: float, words: str) -> None:
     assert format_duration(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("count", "words"),
-    [
-        (0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (2**20, "1.0 MiB"), (812 * 2**20, "812 MiB"),
-        (1023 * 2**20, "1.0 GiB"), (int(9.96 * 2**30), "10 GiB"), (5 * 2**50, "5120 TiB"),
-    ],
-)  # fmt: skip
-def test_amounts_of_memory_are_readable(count: int, words: str) -> None:
-    assert format_bytes(count) == words
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from longtake.cli.control import describe_effect
 from longtake.cli.formatting import describe_end
-from longtake.cli.status import facts
+from longtake.cli.status import make_status_table
 from longtake.cli.views import LineView
 from longtake.models.backends import BackendKind
 from longtake.models.status import (
@@ -26,7 +26,7 @@ CONFIRMED = RemoteStops(where="lambda longtake-render", confirmed=8, slowest_sec
 
 def shown(status: JobStatus) -> str:
     text = io.StringIO()
-    Console(file=text, width=200).print(facts(status))
+    Console(file=text, width=200).print(make_status_table(status))
     return text.getvalue()
 
 

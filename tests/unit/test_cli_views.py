@@ -8,7 +8,7 @@ import pytest
 from job_statuses import BEGAN, job_status
 from rich.console import Console
 
-from longtake.cli.views import JsonView, LineView, SpeedEstimate, View, running_table
+from longtake.cli.views import JsonView, LineView, SpeedEstimate, View, make_running_table
 from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RunningChunk
 
 Captured = pytest.CaptureFixture[str]
@@ -62,7 +62,7 @@ def test_json_lines_come_with_changes_and_not_with_looks(capsys: Captured) -> No
 
 def test_the_pace_counts_frames_of_unfinished_chunks() -> None:
     pace = SpeedEstimate(clock=lambda: 0.0)
-    pace.look(job_status(20, eta_seconds=80, running=(RunningChunk(chunk=2, frames=10, frames_done=8),)))
+    pace.update(job_status(20, eta_seconds=80, running=(RunningChunk(chunk=2, frames=10, frames_done=8),)))
     assert pace.frames == 28
     assert pace.eta_seconds == pytest.approx(72)
 
@@ -72,16 +72,16 @@ def test_the_pace_estimates_by_itself_while_no_chunk_is_finished() -> None:
     pace = SpeedEstimate(clock=lambda: now)
     for done in range(6):
         now = float(done)
-        pace.look(job_status(0, running=(RunningChunk(chunk=0, frames=100, frames_done=done),)))
+        pace.update(job_status(0, running=(RunningChunk(chunk=0, frames=100, frames_done=done),)))
     assert pace.eta_seconds == pytest.approx(95)
-    pace.look(job_status(0, state=JobState.PAUSED))
+    pace.update(job_status(0, state=JobState.PAUSED))
     assert pace.eta_seconds is None
 
 
 def test_the_picture_has_no_more_rows_than_there_is_room_for() -> None:
     running = tuple(RunningChunk(chunk=n, frames=10, host="node", waiting=n >= 30) for n in range(500))
     drawn = io.StringIO()
-    Console(file=drawn, width=80).print(running_table(running, 12, width=80))
+    Console(file=drawn, width=80).print(make_running_table(running, 12, width=80))
     rows = drawn.getvalue().splitlines()
     assert len(rows) == 13
     assert "489 more chunks" in rows[-1]
@@ -91,7 +91,7 @@ def test_the_picture_has_no_more_rows_than_there_is_room_for() -> None:
 
 def drawn_rows(*running: RunningChunk, width: int, whole: bool = False) -> list[str]:
     drawn = io.StringIO()
-    Console(file=drawn, width=width).print(running_table(running, 12, width=width, whole=whole))
+    Console(file=drawn, width=width).print(make_running_table(running, 12, width=width, whole=whole))
     return drawn.getvalue().splitlines()
 
 
