@@ -22,7 +22,7 @@ from longtake.errors import BadJobError
 from longtake.models.backends import count_frames_within
 from longtake.models.job import RenderJobSpec
 from longtake.stores.job_records import chunk_key
-from longtake.text import strip_controls
+from longtake.text import cut_middle, strip_controls
 
 # Of `RemoteResult.error`.
 _LONGEST_ERROR = 4000
@@ -42,7 +42,8 @@ class AgentResult:
     @classmethod
     def of_failure(cls, error: Exception, frames_done: int = 0) -> Self:
         """Return what a failed or lost try, a job that cannot run here, or an agent's own mistake comes to."""
-        said = _cut(str(error))
+        lines = "\n".join(map(strip_controls, str(error).split("\n")))
+        said = cut_middle(lines, _LONGEST_ERROR)
         match error:
             case AttemptLostError():
                 return cls(RemoteOutcome.LOST, said, frames_done=frames_done)
@@ -50,13 +51,6 @@ class AgentResult:
                 return cls(RemoteOutcome.FAILED, said, error.fatal, error.wait_seconds, error.another_host, frames_done)
         # The job asks for what no agent of these settings gives.
         return cls(RemoteOutcome.FAILED, said, fatal=True, frames_done=frames_done)
-
-
-def _cut(text: str) -> str:
-    """Return a text without what would rule a terminal, cut in its middle."""
-    lines = "\n".join(map(strip_controls, text.split("\n")))
-    half = _LONGEST_ERROR // 2 - 5
-    return lines if len(lines) <= _LONGEST_ERROR else f"{lines[:half]} ... {lines[-half:]}"
 
 
 @dataclass(frozen=True)
