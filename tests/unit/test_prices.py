@@ -13,12 +13,12 @@ CLOUD_RUN = CloudRunBackend(memory_mb=4096, vcpus=2)
 
 
 def test_lambda_is_billed_by_memory_and_time_and_by_the_call() -> None:
-    assert Prices().cost(LAMBDA, 100) == pytest.approx(100 * 2 * 0.0000166667 + 0.0000002)
-    assert Prices().cost(LAMBDA, 100, 10) == pytest.approx(100 * 2 * 0.0000166667 + 0.000002)
+    assert Prices().compute_cost(LAMBDA, 100) == pytest.approx(100 * 2 * 0.0000166667 + 0.0000002)
+    assert Prices().compute_cost(LAMBDA, 100, 10) == pytest.approx(100 * 2 * 0.0000166667 + 0.000002)
 
 
 def test_cloud_run_is_billed_by_vcpu_and_memory_and_by_the_request() -> None:
-    assert Prices().cost(CLOUD_RUN, 100) == pytest.approx(100 * (2 * 0.000024 + 4 * 0.0000025) + 0.0000004)
+    assert Prices().compute_cost(CLOUD_RUN, 100) == pytest.approx(100 * (2 * 0.000024 + 4 * 0.0000025) + 0.0000004)
 
 
 @pytest.mark.parametrize(
@@ -28,25 +28,25 @@ def test_cloud_run_is_billed_by_vcpu_and_memory_and_by_the_request() -> None:
 def test_each_call_is_billed_in_whole_steps(seconds: float, milliseconds: int, tenths: int) -> None:
     prices = Prices(lambda_request=0, cloud_run_request=0)
 
-    assert prices.cost(LAMBDA, seconds) == pytest.approx(milliseconds / 1000 * 2 * prices.lambda_gb_second)
+    assert prices.compute_cost(LAMBDA, seconds) == pytest.approx(milliseconds / 1000 * 2 * prices.lambda_gb_second)
     a_second = 2 * prices.cloud_run_vcpu_second + 4 * prices.cloud_run_gib_second
-    assert prices.cost(CLOUD_RUN, seconds) == pytest.approx(tenths / 10 * a_second)
+    assert prices.compute_cost(CLOUD_RUN, seconds) == pytest.approx(tenths / 10 * a_second)
 
 
 @given(seconds=st.floats(min_value=0, max_value=1e5), calls=st.integers(min_value=1, max_value=1000))
 def test_a_bill_is_never_lower_than_the_time_and_higher_by_a_step_a_call_at_most(seconds: float, calls: int) -> None:
     prices = Prices(lambda_request=0)
-    billed = prices.cost(LAMBDA, seconds, calls) / (2 * prices.lambda_gb_second)
+    billed = prices.compute_cost(LAMBDA, seconds, calls) / (2 * prices.lambda_gb_second)
 
     assert seconds - 1e-6 * calls <= billed <= seconds + 0.001 * calls + 1e-6 * calls
 
 
 def test_measured_memory_counts_more_than_what_the_job_says() -> None:
-    assert Prices().cost(LAMBDA, 10, memory_mb=1024) == pytest.approx(10 * 0.0000166667 + 0.0000002)
+    assert Prices().compute_cost(LAMBDA, 10, memory_mb=1024) == pytest.approx(10 * 0.0000166667 + 0.0000002)
 
 
 def test_nothing_called_costs_nothing() -> None:
-    assert Prices().cost(LAMBDA, 0, 0) == 0
+    assert Prices().compute_cost(LAMBDA, 0, 0) == 0
 
 
 def test_prices_are_read_from_the_setting_and_the_rest_stays() -> None:
