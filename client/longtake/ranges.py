@@ -103,6 +103,11 @@ class RangeSet:
         return RangeSet((low, high) for low, high in list(pairwise(edges))[::2])
 
 
+def format_range(start: int, stop: int) -> str:
+    """Return a range with both ends included: `3`, `7-9`."""
+    return str(start) if stop == start + 1 else f"{start}-{stop - 1}"
+
+
 def format_ranges(ranges: Iterable[Range], most: int = 5) -> str:
     """Format ranges for people, as in `3, 7-9 and 12 more`.
 
@@ -111,6 +116,6 @@ def format_ranges(ranges: Iterable[Range], most: int = 5) -> str:
         most: Number of ranges to write out.
     """
     listed = list(ranges)
-    parts = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in listed[:most]]
+    parts = [format_range(start, stop) for start, stop in listed[:most]]
     more = sum(stop - start for start, stop in listed[most:])
     return ", ".join(parts) + (f" and {more} more" if more else "")

@@ -12,17 +12,9 @@ from activities.progress.reader import Reading
 from longtake.models.policies import FailureRule, Retry, Verdict
 
 FAILED = ExitStatus(1)
-
-
 FINE = ExitStatus(0)
-
-
 LINGERED = ExitStatus()
-
-
 STALLED = ExitStatus(stopped_for="stood still")
-
-
 SAID_SO = ExitStatus(0, reading=Reading(fatal="openjd_fail: no licence"))
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from longtake.chunks import Chunk, ChunkPlan
 from longtake.cli.formatting import describe_backend, format_count, format_duration, format_usd
 from longtake.cli.submit import JobFile, Json, Values, read_job
-from longtake.cli.terminal import print_json, print_table
+from longtake.cli.terminal import print_json, print_renderable
 from longtake.errors import BadJobError, LongtakeError
 from longtake.jobfile.loader import read_chunk_list
 from longtake.models.backends import CloudRunBackend, RemoteBackend, count_frames_within
@@ -48,7 +48,7 @@ def plan(
     if json:
         print_json(facts)
     else:
-        print_table(_make_table(job, facts))
+        print_renderable(_make_table(job, facts))
 
 
 def _read_prices() -> Prices:
