@@ -15,8 +15,9 @@ from activities.errors import StoreNotSharedError
 from activities.processes.linux_table import process_table
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RefusedOrderError, RemoteOrder, RemoteResult
+from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import OpenJob
-from agent.call import Aside, BegunBeforeError, ForbiddenOrderError, Invocation
+from agent.call import BegunBeforeError, ForbiddenOrderError, Invocation
 from agent.render_call import AgentResult, ChunkRunner
 from agent.settings import AgentSettings
 from longtake.allowed_paths import AllowedPaths
@@ -98,7 +99,7 @@ _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 _NO_LIMIT_BYTES = 1 << 50
 
 
-def memory_mb(environ: Mapping[str, str], groups: Path = Path("/sys/fs/cgroup")) -> int:
+def read_memory_mb(environ: Mapping[str, str], groups: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the memory of the instance in MiB; 0 where nobody says."""
     told = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
     if told.isdigit():
@@ -144,7 +145,7 @@ class RenderAgent:
         self._settings = settings
         self._host = host
         self._admission = Admission(settings)
-        self._memory_mb = memory_mb(os.environ)
+        self._memory_mb = read_memory_mb(os.environ)
 
     async def render(self, order: RemoteOrder, call: Invocation) -> RemoteResult:
         """Carry out a verified order, and return the last word on it, which lies in the store as well.
@@ -164,21 +165,21 @@ class RenderAgent:
         if not begun:
             raise BegunBeforeError(f"the attempt {order.attempt} was begun before")
         _log.info("job %s: chunk %d is begun as %s", order.ref.id, order.chunk, order.attempt)
-        async with Aside() as aside:
-            word = await self._carry_out(order, job, chunk, calls, call, aside)
+        async with StoreExecutor(_STORE_THREADS, "store") as executor:
+            word = await self._carry_out(order, job, chunk, calls, call, executor)
             tag = attempt_tag(job, chunk=str(chunk.index), attempt=order.attempt)
             result = self._result(order, call, word, survivors=await run_in_thread(partial(count_tagged, tag)))
             seconds = min(max(call.left_seconds / 2, _LEAST_SECONDS), _MOST_SECONDS)
-            await aside.try_within(seconds, partial(calls.finish, result))
+            await executor.run_with_timeout(seconds, partial(calls.finish, result))
         _log.info("job %s: chunk %d: %s %s", order.ref.id, order.chunk, result.outcome, result.error)
         return result
 
     async def _carry_out(
-        self, order: RemoteOrder, job: OpenJob, chunk: Chunk, calls: CallRecords, call: Invocation, aside: Aside
+        self, order: RemoteOrder, job: OpenJob, chunk: Chunk, calls: CallRecords, call: Invocation, executor: StoreExecutor
     ) -> AgentResult:
         try:
             rendering = ChunkRunner(self._settings, self._host, job, chunk, calls, order.attempt, call, order.seconds)
-            return await rendering.carry_out(aside)
+            return await rendering.carry_out(executor)
         except OSError as error:
             return AgentResult.of_failure(attempt_failure(error))
         except Exception as error:

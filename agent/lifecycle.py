@@ -11,7 +11,8 @@ from functools import partial
 from activities.backends.backend import Progress
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteProgress
-from agent.call import Aside, Invocation
+from activities.remote.store_executor import StoreExecutor
+from agent.call import Invocation
 from longtake.concurrency import shield_until_done, wait_all
 from longtake.text import shorten_line
 
@@ -44,7 +45,7 @@ class StopMonitor:
     A store that is away for a while stops nothing: orders to stop are heard when it is back, or at the deadline.
 
     Args:
-        aside: Where the store is asked.
+        executor: Threads for the store.
         calls: What lies there about the chunk.
         attempt: The attempt.
         call: How it was called.
@@ -53,9 +54,9 @@ class StopMonitor:
     """
 
     def __init__(
-        self, aside: Aside, calls: CallRecords, attempt: str, call: Invocation, *, ends_at: float, orphan_seconds: float
+        self, executor: StoreExecutor, calls: CallRecords, attempt: str, call: Invocation, *, ends_at: float, orphan_seconds: float
     ) -> None:
-        self._aside = aside
+        self._executor = executor
         self._calls = calls
         self._attempt = attempt
         self._call = call
@@ -112,7 +113,7 @@ class StopMonitor:
 
     async def _look(self, question: _Question, unknown: bool | None = False) -> bool | None:
         try:
-            return await self._aside.do(partial(question, self._attempt))
+            return await self._executor.run(partial(question, self._attempt))
         except OSError as error:
             _log.warning("%s: the store does not say whether it may go on: %s", self._attempt, error)
             return unknown
@@ -143,7 +144,7 @@ class ProgressReporter:
     A store that is away costs beats and nothing else.
 
     Args:
-        aside: Where the store is told.
+        executor: Threads for the store.
         calls: What lies there about the chunk.
         attempt: The attempt.
         call: How it was called.
@@ -154,9 +155,9 @@ class ProgressReporter:
     freeze_order = 0
 
     def __init__(
-        self, aside: Aside, calls: CallRecords, attempt: str, call: Invocation, *, save_seconds: float
+        self, executor: StoreExecutor, calls: CallRecords, attempt: str, call: Invocation, *, save_seconds: float
     ) -> None:
-        self._aside = aside
+        self._executor = executor
         self._calls = calls
         self._attempt = attempt
         self._call = call
@@ -196,7 +197,7 @@ class ProgressReporter:
         while True:
             self._beat += 1
             try:
-                await self._aside.do(partial(self._calls.report, self._attempt, self._report()))
+                await self._executor.run(partial(self._calls.report, self._attempt, self._report()))
             except OSError as error:
                 _log.warning("%s: the store does not hear how far it is: %s", self._attempt, error)
             await asyncio.sleep(_BEAT_SECONDS)

@@ -12,8 +12,9 @@ from activities.attempts.host import Host
 from activities.errors import AttemptError, AttemptLostError
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteOutcome
+from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import OpenJob
-from agent.call import Aside, Invocation
+from agent.call import Invocation
 from agent.lifecycle import ProgressReporter, Stop, StopMonitor
 from agent.settings import AgentSettings
 from longtake.chunks import Chunk
@@ -71,7 +72,7 @@ class TimeUsed:
     frames: int
 
 
-def chunk_too_large(job: RenderJobSpec, chunk: Chunk, used: TimeUsed, *, kept: bool) -> str:
+def describe_too_large_chunk(job: RenderJobSpec, chunk: Chunk, used: TimeUsed, *, kept: bool) -> str:
     """Return the sentence that says how far a chunk came, and what to change."""
     course = (
         f"chunk {chunk.index} rendered {used.frames} of {chunk.count} frames in {used.seconds:.0f} s; this function "
@@ -131,13 +132,13 @@ class ChunkRunner:
         self._ends_at = min(call.deadline - settings.margin_seconds, call.arrived + seconds)
         self._kept_dir = job.folder.frames_dir(chunk_key(chunk.index))
 
-    async def carry_out(self, aside: Aside) -> AgentResult:
+    async def carry_out(self, executor: StoreExecutor) -> AgentResult:
         """Return what it came to; every way out leaves no process behind.
 
         Raises:
             OSError: The store is away before anything has begun.
         """
-        if (known := await self._known_before(aside)) is not None:
+        if (known := await self._known_before(executor)) is not None:
             return known
         reporting = ProgressReporter(
             aside, self._calls, self._name, self._call, save_seconds=self._settings.margin_seconds / 2
@@ -145,7 +146,7 @@ class ChunkRunner:
         kept_before = await run_in_thread(self._kept_files)
         began = asyncio.get_running_loop().time()
         try:
-            stopped = await self._render(aside, reporting)
+            stopped = await self._render(executor, reporting)
         except (AttemptError, AttemptLostError, BadJobError) as error:
             return AgentResult.of_failure(error, reporting.frames_done)
         finally:
@@ -159,13 +160,13 @@ class ChunkRunner:
         if stopped is Stop.OUT_OF_TIME:
             seconds = asyncio.get_running_loop().time() - began
             used = TimeUsed(self._ends_at - self._call.arrived, self._call.seconds, seconds, reporting.frames_made)
-            said = chunk_too_large(self._job.job, self._chunk, used, kept=bool(new))
+            said = describe_too_large_chunk(self._job.job, self._chunk, used, kept=bool(new))
             # Where nothing new is kept, the next attempt would come as far and no further.
             return AgentResult(RemoteOutcome.OUT_OF_TIME, said, fatal=not new, frames_done=done)
         outcome = RemoteOutcome.LOST if stopped is Stop.GOING_DOWN else RemoteOutcome.STOPPED
         return AgentResult(outcome, stopped.value, frames_done=done)
 
-    async def _known_before(self, aside: Aside) -> AgentResult | None:
+    async def _known_before(self, executor: StoreExecutor) -> AgentResult | None:
         """Return the last word where nothing has to be rendered for it."""
         if self._ends_at <= asyncio.get_running_loop().time():
             said = (
@@ -175,14 +176,14 @@ class ChunkRunner:
             return AgentResult(RemoteOutcome.FAILED, said, fatal=True)
         if await self._attempt.published() is not None:
             return AgentResult(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
-        if await aside.do(partial(self._calls.is_stopped, self._name)):
+        if await executor.run(partial(self._calls.is_stopped, self._name)):
             return AgentResult(RemoteOutcome.STOPPED, "it was told to stop before it began")
         return None
 
-    async def _render(self, aside: Aside, reporting: ProgressReporter) -> Stop | None:
+    async def _render(self, executor: StoreExecutor, reporting: ProgressReporter) -> Stop | None:
         """Return why the attempt was stopped; None when the chunk is published."""
         stopping = StopMonitor(
-            aside,
+            executor,
             self._calls,
             self._name,
             self._call,

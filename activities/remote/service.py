@@ -65,20 +65,20 @@ class ServiceAnswer:
 class HeliosResult:
     """What a Helios worker says of its command, whatever service carried the words."""
 
-    exit_code: int
+    parse_exit_code: int
     stdout: str = ""
     stderr: str = ""
     # Whether the work was done, and only the answer was too large to come back.
     answer_was_lost: bool = False
 
 
-def first_text(document: Mapping[str, Any], *names: str) -> str:
+def find_text(document: Mapping[str, Any], *names: str) -> str:
     """Return the first of these values of an answer that is text and not empty; empty where none is."""
     values = (document.get(name) for name in names)
     return next((value for value in values if isinstance(value, str) and value), "")
 
 
-def exit_code(document: Mapping[str, Any], *, lenient: bool) -> int | None:
+def parse_exit_code(document: Mapping[str, Any], *, lenient: bool) -> int | None:
     """Return the exit code in a Helios worker's answer; None where there is none, and 1 for a number that is not whole.
 
     Args:
@@ -91,7 +91,7 @@ def exit_code(document: Mapping[str, Any], *, lenient: bool) -> int | None:
     return int(code) if code == code // 1 else 1
 
 
-def unheard() -> None:
+def ignore_send() -> None:
     """Hear of a call that nobody asks about."""
 
 
@@ -103,7 +103,7 @@ class Service(Protocol):
     # How long it lets one call work.
     most_seconds: float
 
-    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> ServiceAnswer:
+    async def call(self, payload: Mapping[str, Any], *, on_send: Callable[[], None] = ignore_send) -> ServiceAnswer:
         """Send one JSON object and return the answer, whatever its status, but for those below.
 
         Calls beyond what the worker lets this service have at once wait for their turn. Nothing is ever sent twice.
@@ -111,7 +111,7 @@ class Service(Protocol):
 
         Args:
             payload: The object.
-            sending: Called right before the first byte leaves: until then nobody can have begun anything.
+            on_send: Called right before the first byte leaves: until then nobody can have begun anything.
 
         Raises:
             ThrottledError: The service has no room now, or is briefly out of order, and began nothing.
@@ -120,7 +120,7 @@ class Service(Protocol):
         """
         ...
 
-    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
+    def parse_result(self, answer: ServiceAnswer) -> RemoteResult:
         """Return what our own agent answered.
 
         Raises:
@@ -128,7 +128,7 @@ class Service(Protocol):
         """
         ...
 
-    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
+    def parse_helios_answer(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
         """Return what a Helios worker says in this answer.
 
         Args:

@@ -13,7 +13,7 @@ from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.call_records import RemoteHost
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.google_auth import IdTokens
-from activities.remote.helios import helios_attempt
+from activities.remote.helios import make_helios_attempt
 from activities.remote.service import Service
 from activities.settings import WorkerSettings
 from activities.stores.job_folder import OpenJob
@@ -45,7 +45,7 @@ class Services:
         self._settings = settings
         self._made: dict[tuple[str, str | None], SharedService] = {}
 
-    def served(self) -> list[tuple[BackendKind, int]]:
+    def list_backends(self) -> list[tuple[BackendKind, int]]:
         """Return the remote backends that this worker serves, each with how many chunks at once."""
         settings = self._settings
         slots = {
@@ -113,7 +113,7 @@ class Services:
         return self._settings.cloud_run_urls
 
 
-def remote_attempts(services: Services, host: Host, remote: RemoteHost) -> MakeAttempt:
+def make_remote_attempts(services: Services, host: Host, remote: RemoteHost) -> MakeAttempt:
     """Return what makes the tries of jobs that services render.
 
     Args:
@@ -131,8 +131,8 @@ def remote_attempts(services: Services, host: Host, remote: RemoteHost) -> MakeA
             # Planned by a worker that may call it: one of those takes the next try.
             raise AttemptLostError(str(error)) from error
         if backend.protocol is RemoteProtocol.HELIOS:
-            return helios_attempt(host, shared.service, backend, job, chunk, name)
-        return RemoteAttempt(remote, backend, shared.service, shared.turns, job, chunk, name)
+            return make_helios_attempt(host, shared.service, backend, job, chunk, name)
+        return RemoteAttempt(remote, backend, shared.service, shared.slots, job, chunk, name)
 
     return make
 
