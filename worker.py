@@ -36,8 +36,8 @@ from activities.plan import PlanActivities
 from activities.processes.orphans import kill_orphans
 from activities.processes.supervisor import Supervisor
 from activities.remote.call_records import RemoteHost, is_left_running
-from activities.remote.store_executor import StoreExecutor
 from activities.remote.services import Services, make_remote_attempts
+from activities.remote.store_executor import StoreExecutor
 from activities.render import RenderActivities
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities

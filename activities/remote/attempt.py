@@ -82,9 +82,7 @@ class ServiceCall:
         order = RemoteOrder(ref=ref, chunk=chunk, attempt=self.call.attempt, seconds=seconds, issued_at=time.time())
         return sign(order, self._host.secret.get_secret_value()).model_dump()
 
-    async def _read_answer(
-        self, connection: asyncio.Task[ServiceAnswer], monitor: AgentMonitor
-    ) -> RemoteResult | None:
+    async def _read_answer(self, connection: asyncio.Task[ServiceAnswer], monitor: AgentMonitor) -> RemoteResult | None:
         """Return the result of an agent whose connection has ended, from its answer or from the store."""
         timeouts = self._host.timeouts
         try:
@@ -226,7 +224,7 @@ class RemoteAttempt:
         return self._job.folder.log_path(self._key, self._agent_name)
 
     async def published(self) -> Sidecar | None:
-        """Return the sidecar of a finished chunk, else None; finishes a publication that a dead worker or agent began."""
+        """Return the sidecar of a finished chunk, else None; finishes the publication of a dead worker or agent."""
         return await self._records.published()
 
     async def bill(self) -> Bill:

@@ -35,7 +35,14 @@ from pydantic import ValidationError
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.http_client import Route, post_once
 from activities.remote.protocol import RemoteResult
-from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, parse_exit_code, find_text, ignore_send
+from activities.remote.service import (
+    CallLostError,
+    HeliosResult,
+    ServiceAnswer,
+    find_text,
+    ignore_send,
+    parse_exit_code,
+)
 from longtake.text import shorten_line
 
 

@@ -1,6 +1,6 @@
 """Read and write the records of calls of services in the store; their names and content: `activities.remote.protocol`.
 
-`CallRecords` blocks, and is used by workers and agents. `ChunkCallRecords` is what a worker does with those of one chunk.
+`CallRecords` blocks, and serves workers and agents. `ChunkCallRecords` is a worker's asynchronous view of one chunk.
 """
 
 from collections.abc import Awaitable, Callable
@@ -37,7 +37,7 @@ _CALL, _BEGAN, _PROGRESS, _STOP, _JOINED, _RESULT = (
 # Of the reason for a stop: an agent repeats it in its result, and records have a few kilobytes.
 _LONGEST_REASON = 400
 
-# A worker that shuts down, or hears late that its chunk was given away, has a moment to ask Temporal what the job wants.
+# For asking Temporal what the job wants: a worker that shuts down has no more time.
 _ANSWER_SECONDS = 2.0
 
 
@@ -185,7 +185,7 @@ class ChunkCallRecords:
         self.calls = CallRecords(folder, key)
 
     async def published(self) -> Sidecar | None:
-        """Return the sidecar of a finished chunk, else None; finishes a publication that a dead worker or agent began."""
+        """Return the sidecar of a finished chunk, else None; finishes the publication of a dead worker or agent."""
         return await self._host.executor.run_shielded(partial(finish_claim, self._folder, self._key))
 
     async def results(self) -> list[RemoteResult]:

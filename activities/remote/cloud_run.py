@@ -12,9 +12,16 @@ from pydantic import ValidationError
 
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.google_auth import IdTokens
-from activities.remote.http_client import Route, post_once, make_ssl_context
+from activities.remote.http_client import Route, make_ssl_context, post_once
 from activities.remote.protocol import RemoteResult
-from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, parse_exit_code, find_text, ignore_send
+from activities.remote.service import (
+    CallLostError,
+    HeliosResult,
+    ServiceAnswer,
+    find_text,
+    ignore_send,
+    parse_exit_code,
+)
 from longtake.text import shorten_line
 
 # Cloud Run itself lets 32 MiB pass where a service does not stream. What is larger is read no further.

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,8 @@ from activities.errors import AttemptError
 from activities.remote.attempt import RemoteAttempt
 from activities.remote.call_records import AgentTimeouts, CallRecords, RemoteHost
 from activities.remote.protocol import RemoteOrder, RemoteOutcome, RemoteProgress, RemoteResult, verify
-from activities.remote.store_executor import StoreExecutor
 from activities.remote.service import HeliosResult, ServiceAnswer, ignore_send
+from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from activities.stores.publish import publish, stage_files
 from longtake import FrameRange, RenderJobSpec

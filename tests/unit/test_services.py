@@ -90,7 +90,10 @@ def test_a_check_that_helios_workers_cannot_run_is_refused() -> None:
 
 
 def test_a_worker_serves_the_backends_that_it_may_call() -> None:
-    assert services(lambda_slots=7, cloud_run_slots=9).list_backends() == [(BackendKind.LAMBDA, 7), (BackendKind.CLOUD_RUN, 9)]
+    assert services(lambda_slots=7, cloud_run_slots=9).list_backends() == [
+        (BackendKind.LAMBDA, 7),
+        (BackendKind.CLOUD_RUN, 9),
+    ]
     assert services(lambda_functions=()).list_backends() == [(BackendKind.CLOUD_RUN, 100)]
 
 
