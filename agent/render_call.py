@@ -23,7 +23,7 @@ from longtake.errors import BadJobError
 from longtake.models.backends import count_frames_within
 from longtake.models.job import RenderJobSpec
 from longtake.stores.job_records import chunk_key
-from longtake.text import strip_controls
+from longtake.text import cut_middle, strip_controls
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class AgentResult:
     @classmethod
     def of_failure(cls, error: Exception, frames_done: int = 0) -> Self:
         """Return the result of a try that has ended with this error."""
-        said = _cut(str(error))
+        lines = "\n".join(map(strip_controls, str(error).split("\n")))
+        said = cut_middle(lines, _LONGEST_ERROR)
         match error:
             case AttemptLostError():
                 return cls(RemoteOutcome.LOST, said, frames_done=frames_done)
@@ -53,13 +54,6 @@ class AgentResult:
                 return cls(RemoteOutcome.FAILED, said, error.fatal, error.wait_seconds, error.another_host, frames_done)
         # A job that no agent of these settings can render, or a mistake in the agent: another try would fail alike.
         return cls(RemoteOutcome.FAILED, said, fatal=True, frames_done=frames_done)
-
-
-def _cut(text: str) -> str:
-    """Return a text without control characters, cut in its middle."""
-    lines = "\n".join(map(strip_controls, text.split("\n")))
-    half = _LONGEST_ERROR // 2 - 5
-    return lines if len(lines) <= _LONGEST_ERROR else f"{lines[:half]} ... {lines[-half:]}"
 
 
 @dataclass(frozen=True)

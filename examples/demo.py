@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 import devserver  # noqa: E402
 from activities.processes.programs import find_ffmpeg  # noqa: E402
 from longtake import JobHandle, JobState, JobStatus, LongtakeError, RenderClient, RenderJobSpec, load_job  # noqa: E402
-from longtake.cli.views import View, view_for  # noqa: E402
+from longtake.cli.views import View, make_view  # noqa: E402
 from ports import is_port_taken  # noqa: E402
 
 OUTPUTS = ROOT / "demo"
@@ -78,7 +78,7 @@ def film_job(folder: Path) -> RenderJobSpec:
 async def perform(job: JobHandle) -> JobStatus:
     """Shows the job to its end; kills one of its renderers and pauses it on the way."""
     killed = paused = False
-    with view_for(json=False) as view:
+    with make_view(json=False) as view:
         async for status in job.watch(interval_seconds=LOOK_SECONDS):
             view.show(status)
             if not killed and status.completed_chunks >= KILL_AFTER_CHUNKS:
@@ -99,14 +99,16 @@ def kill_one(status: JobStatus, view: View) -> bool:
             chunk = process.environ()["LONGTAKE_CHUNK"]
             if chunk in begun:
                 process.kill()
-                view.note(f"Trouble: the demo sends SIGKILL to the ffmpeg of chunk {chunk}. Longtake tries again.")
+                view.show_message(
+                    f"Trouble: the demo sends SIGKILL to the ffmpeg of chunk {chunk}. Longtake tries again."
+                )
                 return True
     return False
 
 
 async def pause_and_resume(job: JobHandle, view: View) -> None:
     """Pauses the job, proves that nothing of it runs, and lets it go on."""
-    view.note("Pause: chunks that render are finished, no other starts.")
+    view.show_message("Pause: chunks that render are finished, no other starts.")
     await job.pause()
     async for status in job.watch(interval_seconds=LOOK_SECONDS):
         view.show(status)
@@ -115,10 +117,12 @@ async def pause_and_resume(job: JobHandle, view: View) -> None:
     for _ in range(round(PAUSE_SECONDS / LOOK_SECONDS)):
         if status.state is not JobState.PAUSED or processes_of(job.id):
             raise DemoError(f"{job.id} is {status.state} with {len(processes_of(job.id))} processes, not paused")
-        view.note(f"Paused: {status.completed_chunks} chunks are kept, no process of this job is on this machine.")
+        view.show_message(
+            f"Paused: {status.completed_chunks} chunks are kept, no process of this job is on this machine."
+        )
         await asyncio.sleep(LOOK_SECONDS)
         status = await job.status()
-    view.note("Resume: only what is missing is rendered.")
+    view.show_message("Resume: only what is missing is rendered.")
     await job.resume()
 
 

@@ -12,6 +12,7 @@ from activities.progress.log_errors import find_error_lines, read_log_tail
 from activities.progress.patterns import LogPatternSearch
 from activities.progress.reader import Reading
 from longtake.models.policies import FailureRule, Retry, Verdict
+from longtake.text import format_bytes
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,6 @@ def describe_evidence(reading: Reading, frames: int, stall: StallDetector, usage
         f"I/O {format_bytes(usage.io_bytes)} in all, {stall.cpu_seconds:.2f} s and {format_bytes(stall.io_bytes)} "
         f"of it in the last {stall.still_seconds(now):.1f} s; processes: {usage.processes}"
     )
-
-
-def format_bytes(count: float) -> str:
-    """Format a number of bytes for an error: `812 bytes`, `1.5 KiB`."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 def _signal_name(number: int) -> str:

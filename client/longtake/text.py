@@ -1,4 +1,4 @@
-"""Turn pydantic's errors and foreign text into plain sentences: quoted, shortened, no escape sequences or secrets."""
+"""Format text for people: pydantic's errors as sentences, foreign text without control characters or secrets, sizes."""
 
 import json
 import math
@@ -138,6 +138,8 @@ _CONTROL = re.compile(
 
 _REDACTED_ENV = re.compile(r"(\s*\"?openjd_redacted_env:\s*)(.*)", re.DOTALL)
 _MASK = "********"
+# Stands where a line was cut.
+_CUT = " ... "
 # Of shorter values every second line would be full.
 _SHORTEST_SECRET = 4
 # A program that declares secrets without end must not fill the memory.
@@ -149,10 +151,36 @@ def strip_controls(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _CONTROL.sub("", text)
 
 
+def flatten_text(text: str) -> str:
+    """Return text of any shape as one line without control characters, with single spaces between its words."""
+    return strip_controls(" ".join(text.split()))
+
+
+def cut_middle(text: str, most: int) -> str:
+    """Return text of at most `most` characters: of longer text one third from its beginning, the rest from its end.
+
+    The beginning of an error says what failed, and its end why, mostly in more words.
+    """
+    if len(text) <= most:
+        return text
+    head = (most - len(_CUT)) // 3
+    return f"{text[:head]}{_CUT}{text[len(text) - (most - len(_CUT) - head) :]}"
+
+
 def shorten_line(text: str, most: int) -> str:
-    """Return text as one plain line cut in its middle: what went wrong stands at the beginning and at the end."""
-    line = strip_controls(" ".join(text.split()))
-    return line if len(line) <= most else f"{line[: most // 2 - 5]} ... {line[len(line) - (most - most // 2) :]}"
+    """Return text as one plain line of at most `most` characters, cut in its middle."""
+    return cut_middle(flatten_text(text), most)
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes in two or three digits: `812 MiB`, `1.2 GiB`."""
+    amount, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        # 999.5 would be shown as 1000.
+        if amount < 999.5:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.0f} {unit}" if amount >= 9.95 or unit == "B" else f"{amount:.1f} {unit}"
 
 
 class Redactor:

@@ -102,11 +102,11 @@ def test_only_what_has_changed_is_brought_again(films: Store, tmp_path: Path) ->
     mirror = LogMirror(store, folder, place, chunk=1)  # type: ignore[arg-type]
     mirror.sync()
     first, store.brought = sorted(store.brought), []
-    mirror.sync(now=True)
+    mirror.sync(force=True)
     unchanged = list(store.brought)
     films.replace(f"{folder}/000001.b.log.4096", b"longer than before")
     films.remove(f"{folder}/000001.b.log")
-    mirror.sync(now=True)
+    mirror.sync(force=True)
 
     assert first == ["000001.b.log", "000001.b.log.4096"]
     assert unchanged == []

@@ -1,4 +1,5 @@
 import itertools
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -56,3 +57,11 @@ def frame_hashes(ffmpeg: str) -> FrameHashes:
         return [line.split(",")[-1].strip() for line in output.splitlines() if not line.startswith("#")]
 
     return hashes
+
+
+@pytest.fixture
+def dead_address() -> str:
+    """An address where no server answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"

@@ -36,7 +36,6 @@ PERMISSIONS = {
 
 # What Lambda itself does as the function.
 OF_THE_PLATFORM = {"logs:CreateLogStream", "logs:PutLogEvents"}
-
 STORES = sorted((ROOT / "client" / "longtake" / "stores").glob("s3*.py"))
 CODE = {
     "agent-policy.json": [*STORES, ROOT / "agent" / "settings.py"],

@@ -63,10 +63,16 @@ def test_the_secret_may_be_elsewhere_or_none(environ: dict[str, str]) -> None:
     assert AgentSettings.from_environ({**GOOD, "LONGTAKE_REMOTE_SECRET": "", **environ})
 
 
-def test_an_agent_is_called_what_its_platform_calls_it() -> None:
-    assert AgentSettings.from_environ({**GOOD, "AWS_LAMBDA_FUNCTION_NAME": "render"}).host == "lambda render"
-    assert AgentSettings.from_environ({**GOOD, "K_SERVICE": "render"}).host == "cloud run render"
-    assert AgentSettings.from_environ({**GOOD, "K_SERVICE": "render", "LONGTAKE_HOST": "mine"}).host == "mine"
+@pytest.mark.parametrize(
+    ("environ", "host"),
+    [
+        ({"AWS_LAMBDA_FUNCTION_NAME": "render"}, "lambda render"),
+        ({"K_SERVICE": "render"}, "cloud run render"),
+        ({"K_SERVICE": "render", "LONGTAKE_HOST": "mine"}, "mine"),
+    ],
+)
+def test_an_agent_is_called_what_its_platform_calls_it(environ: dict[str, str], host: str) -> None:
+    assert AgentSettings.from_environ({**GOOD, **environ}).host == host
 
 
 @pytest.mark.parametrize(

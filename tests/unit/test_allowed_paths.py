@@ -10,7 +10,6 @@ from longtake.cli.app import main
 
 Captured = pytest.CaptureFixture[str]
 
-
 JOB = {
     "name": "test",
     "frames": {"first": 100, "count": 10, "per_chunk": 4},

@@ -115,25 +115,18 @@ async def test_a_success_ends_what_is_left_at_once_and_tells_the_usage(task: Ren
     assert watcher.heard[-1].usage.cpu_seconds == 3
 
 
-async def test_a_cancel_gives_the_grace(task: RenderTask) -> None:
-    puppet = Puppet()
-    rendering = await begin(puppet, task, Watcher())
-    rendering.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(rendering, BOUND_SECONDS)
-    assert puppet.done == ["stop 5"]
-
-
-async def test_a_worker_that_is_cut_off_gives_less_grace(task: RenderTask) -> None:
+@pytest.mark.parametrize(
+    ("most_grace_seconds", "stop"), [(float("inf"), "stop 5"), (2, "stop 2")], ids=["all of it", "cut off, so less"]
+)
+async def test_a_cancel_gives_the_grace(task: RenderTask, most_grace_seconds: float, stop: str) -> None:
     puppet, watcher = Puppet(), Watcher()
     rendering = await begin(puppet, task, watcher)
-    watcher.most_grace_seconds = 2
+    watcher.most_grace_seconds = most_grace_seconds
     rendering.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(rendering, BOUND_SECONDS)
-    assert puppet.done == ["stop 2"]
+    assert puppet.done == [stop]
 
 
 async def test_survivors_keep_the_render_until_they_are_gone(

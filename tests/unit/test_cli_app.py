@@ -1,6 +1,5 @@
 """Usage: what is refused with a sentence and its exit code, what help teaches, and that nothing ends in a traceback."""
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,12 @@ COMMANDS = (
     "plan", "submit", "watch", "retry", "skip", "pause", "resume", "cancel", "status", "list", "logs", "doctor"
 )  # fmt: skip
 
-
 JOB = """
 name: test
 frames: {count: 10, per_chunk: 4}
 command: [render, "{output}"]
 chunk_output: "out/{chunk}.txt"
 """
-
 
 Captured = pytest.CaptureFixture[str]
 
@@ -35,14 +32,6 @@ def job_file(tmp_path: Path) -> Path:
     path = tmp_path / "job.yaml"
     path.write_text(JOB)
     return path
-
-
-@pytest.fixture
-def nobody() -> str:
-    """An address where no server answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def test_the_version_is_told(capsys: Captured) -> None:
@@ -87,8 +76,8 @@ def test_wrong_usage_exits_2_and_writes_no_result(arguments: tuple[str, ...], jo
 
 
 @pytest.mark.parametrize("mode", ["drain", "freeze", "now"])
-def test_every_way_to_pause_is_taken_and_taught(mode: str, nobody: str, capsys: Captured) -> None:
-    assert main(["--address", nobody, "pause", "job-1", "--mode", mode]) == 5
+def test_every_way_to_pause_is_taken_and_taught(mode: str, dead_address: str, capsys: Captured) -> None:
+    assert main(["--address", dead_address, "pause", "job-1", "--mode", mode]) == 5
     assert main(["pause", "--help"]) == 0
     assert any(line.strip().startswith(f"{mode}: ") for line in capsys.readouterr().out.splitlines())
 
@@ -102,9 +91,9 @@ def test_every_way_to_pause_is_taken_and_taught(mode: str, nobody: str, capsys: 
     ],
 )
 def test_bad_jobs_exit_2_with_one_sentence_before_any_server_is_asked(
-    arguments: tuple[str, ...], sentence: str, job_file: Path, nobody: str, capsys: Captured
+    arguments: tuple[str, ...], sentence: str, job_file: Path, dead_address: str, capsys: Captured
 ) -> None:
-    assert main(["--address", nobody, *(argument.format(job=job_file) for argument in arguments)]) == 2
+    assert main(["--address", dead_address, *(argument.format(job=job_file) for argument in arguments)]) == 2
     written = capsys.readouterr()
     assert written.out == ""
     assert sentence in written.err
@@ -119,12 +108,12 @@ def test_bad_jobs_exit_2_with_one_sentence_before_any_server_is_asked(
     ],
 )  # fmt: skip
 def test_no_server_exits_5_with_one_sentence(
-    arguments: tuple[str, ...], job_file: Path, nobody: str, capsys: Captured
+    arguments: tuple[str, ...], job_file: Path, dead_address: str, capsys: Captured
 ) -> None:
-    assert main([*(argument.format(job=job_file) for argument in arguments), "--address", nobody]) == 5
+    assert main([*(argument.format(job=job_file) for argument in arguments), "--address", dead_address]) == 5
     written = capsys.readouterr()
     assert written.out == ""
-    assert f"no Temporal server answers at {nobody}" in written.err
+    assert f"no Temporal server answers at {dead_address}" in written.err
     assert len(written.err.splitlines()) == 1
 
 
@@ -147,7 +136,7 @@ def test_an_unexpected_error_is_one_sentence_and_a_traceback_only_on_demand(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_options_of_the_application_may_stand_behind_the_command(capsys: Captured, nobody: str) -> None:
-    assert main(["list", f"--address={nobody}"]) == 5
-    assert nobody in capsys.readouterr().err
-    assert main(["list", "--", "--address", nobody]) == 2
+def test_options_of_the_application_may_stand_behind_the_command(capsys: Captured, dead_address: str) -> None:
+    assert main(["list", f"--address={dead_address}"]) == 5
+    assert dead_address in capsys.readouterr().err
+    assert main(["list", "--", "--address", dead_address]) == 2

@@ -1,33 +1,12 @@
 """What a request to a job has brought about, in one line."""
 
-from datetime import UTC, datetime
-
 import pytest
+from job_statuses import job_status
 
 from longtake.cli.control import describe_effect
-from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, PauseMode
+from longtake.models.status import ChunkFailure, JobPhase, JobState, PauseMode
 
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def look(frames: int = 0, **fields: object) -> JobStatus:
-    """A look at a running job of 100 frames in 10 chunks."""
-    known = {
-        "id": "job-1",
-        "state": JobState.RUNNING,
-        "phase": JobPhase.RENDERING,
-        "total_frames": 100,
-        "total_chunks": 10,
-        "completed_frames": frames,
-        "completed_chunks": frames // 10,
-        "progress": float(frames),
-        "created_at": BEGAN,
-        "updated_at": BEGAN,
-    }
-    return JobStatus.model_validate(known | fields)
-
-
-HOLDING = look(
+HOLDING = job_status(
     20,
     state=JobState.PAUSED,
     phase=JobPhase.HOLDING,
@@ -50,7 +29,7 @@ HOLDING = look(
     ],
 )
 def test_what_a_request_has_brought_about_is_one_line(fields: dict[str, object], mode: PauseMode, words: str) -> None:
-    assert describe_effect(look(20, **fields), mode).endswith(words)
+    assert describe_effect(job_status(20, **fields), mode).endswith(words)
 
 
 def test_a_job_that_holds_is_told_by_pause_and_resume_too() -> None:

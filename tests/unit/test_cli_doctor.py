@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from importlib import metadata
 from pathlib import Path
 
@@ -19,19 +18,11 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def nobody() -> str:
-    """An address where no server answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
-def test_doctor_without_a_server_still_tells_of_this_host_and_exits_5(nobody: str, capsys: Captured) -> None:
-    assert main(["doctor", "--address", nobody]) == 5
+def test_doctor_without_a_server_still_tells_of_this_host_and_exits_5(dead_address: str, capsys: Captured) -> None:
+    assert main(["doctor", "--address", dead_address]) == 5
     shown = capsys.readouterr().out
     assert any(line.split()[:2] == ["ok", "Python"] for line in shown.splitlines())
-    assert f"no Temporal server answers at {nobody}" in shown
+    assert f"no Temporal server answers at {dead_address}" in shown
 
 
 @pytest.mark.parametrize(
@@ -43,13 +34,13 @@ def test_doctor_without_a_server_still_tells_of_this_host_and_exits_5(nobody: st
     ids=["new enough", "too old"],
 )
 def test_doctor_says_where_the_program_of_the_server_comes_from(
-    nobody: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, found: str
+    dead_address: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, found: str
 ) -> None:
     (tmp_path / "temporal").write_text(program)
     (tmp_path / "temporal").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
-    main(["doctor", "--json", "--address", nobody])
+    main(["doctor", "--json", "--address", dead_address])
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
 
     assert checks["Temporal program"]["ok"]
@@ -57,13 +48,13 @@ def test_doctor_says_where_the_program_of_the_server_comes_from(
 
 
 def test_doctor_says_what_to_install_where_there_is_no_program(
-    nobody: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    dead_address: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     # Without the packages that are installed here.
     monkeypatch.setattr(metadata, "files", lambda package: None)
 
-    assert main(["doctor", "--json", "--address", nobody]) == 5
+    assert main(["doctor", "--json", "--address", dead_address]) == 5
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
 
     assert not checks["Temporal program"]["ok"]

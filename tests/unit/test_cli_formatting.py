@@ -1,25 +1,22 @@
 """Words and numbers of the command line: chunks, times, sizes, bills, stops and ends of jobs."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from job_statuses import BEGAN, NOON, job_status, lambda_job_status
 
 from longtake.cli.formatting import (
     describe_end,
     describe_film,
     describe_stops,
-    format_bytes,
     format_chunks,
     format_duration,
     format_usd,
     parse_chunks,
 )
 from longtake.errors import BadJobError
-from longtake.models.backends import BackendKind
 from longtake.models.status import (
-    JobPhase,
     JobState,
-    JobStatus,
     RemoteStop,
     RemoteStops,
     RenderJobResult,
@@ -65,26 +62,6 @@ def test_what_messages_show_can_be_copied_into_the_option() -> None:
     assert format_chunks(failed, most=2) == "3,7-9"
 
 
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def look(frames: int = 0, **fields: object) -> JobStatus:
-    """A look at a running job of 100 frames in 10 chunks."""
-    known = {
-        "id": "job-1",
-        "state": JobState.RUNNING,
-        "phase": JobPhase.RENDERING,
-        "total_frames": 100,
-        "total_chunks": 10,
-        "completed_frames": frames,
-        "completed_chunks": frames // 10,
-        "progress": float(frames),
-        "created_at": BEGAN,
-        "updated_at": BEGAN,
-    }
-    return JobStatus.model_validate(known | fields)
-
-
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0, "0:00"), (7.4, "0:07"), (750, "12:30"), (11_100, "3:05:00"), (187_200, "2 d 4 h")]
 )
@@ -93,43 +70,31 @@ def test_spans_of_time_are_readable(seconds: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "words"),
+    ("result", "told"),
     [
-        (0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (2**20, "1.0 MiB"), (812 * 2**20, "812 MiB"),
-        (1023 * 2**20, "1.0 GiB"), (int(9.96 * 2**30), "10 GiB"), (5 * 2**50, "5120 TiB"),
+        (
+            RenderJobResult(output="/films/film.mp4", frames=90, missing_chunks=((3, 4), (7, 9))),
+            "/films/film.mp4 (90 frames), without chunks 3, 7-8",
+        ),
+        (RenderJobResult(frames=90, missing_chunks=((3, 4),)), "90 frames in chunks, no film, without chunks 3"),
     ],
-)  # fmt: skip
-def test_amounts_of_memory_are_readable(count: int, words: str) -> None:
-    assert format_bytes(count) == words
-
-
-def test_a_film_with_gaps_says_which() -> None:
-    result = RenderJobResult(output="/films/film.mp4", frames=90, missing_chunks=((3, 4), (7, 9)))
-    assert describe_film(result) == "/films/film.mp4 (90 frames), without chunks 3, 7-8"
-    assert describe_film(RenderJobResult(frames=90, missing_chunks=((3, 4),))).endswith(
-        "in chunks, no film, without chunks 3"
-    )
+)
+def test_a_film_with_gaps_says_which(result: RenderJobResult, told: str) -> None:
+    assert describe_film(result) == told
 
 
 def test_the_end_of_a_job_is_one_line_with_what_to_do_next() -> None:
     result = RenderJobResult(output="/films/film.mp4", sha256="ab" * 32, frames=100, duration_seconds=4)
     after = BEGAN + timedelta(seconds=65)
-    assert describe_end(look(100, state=JobState.COMPLETED, updated_at=after, result=result)) == (
+    assert describe_end(job_status(100, state=JobState.COMPLETED, updated_at=after, result=result)) == (
         "job-1 completed in 1:05: /films/film.mp4 (100 frames, 4 s, sha256 abababababab)"
     )
-    assert "longtake retry job-1" in describe_end(look(state=JobState.FAILED, error="chunk 3 failed"))
-    assert "longtake retry job-1" in describe_end(look(state=JobState.CANCELLED))
-
-
-NOON = datetime(2025, 6, 1, 12, 0, 0, tzinfo=UTC)
+    assert "longtake retry job-1" in describe_end(job_status(state=JobState.FAILED, error="chunk 3 failed"))
+    assert "longtake retry job-1" in describe_end(job_status(state=JobState.CANCELLED))
 
 
 CONFIRMED = RemoteStops(where="lambda longtake-render", confirmed=8, slowest_seconds=1.21)
-
-
 DEADLINE = NOON + timedelta(hours=2, minutes=32, seconds=10)
-
-
 SILENT = RemoteStops(
     unconfirmed_count=2,
     unconfirmed=(
@@ -137,25 +102,6 @@ SILENT = RemoteStops(
         RemoteStop(chunk=4, seconds=10.01, ends_at=DEADLINE),
     ),
 )
-
-
-@pytest.fixture(autouse=True)
-def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
-    for name in ("LONGTAKE_ROOTS", "LONGTAKE_PRICES"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def remote_look(state: JobState = JobState.RUNNING, **fields: object) -> JobStatus:
-    known: dict[str, object] = {
-        "id": "job-1",
-        "state": state,
-        "phase": JobPhase.RENDERING,
-        "backend": BackendKind.LAMBDA,
-        "created_at": NOON,
-        "updated_at": NOON + timedelta(seconds=12),
-    }
-    return JobStatus.model_validate(known | fields)
 
 
 @pytest.mark.parametrize(
@@ -167,43 +113,64 @@ def test_amounts_are_short(usd: float, text: str) -> None:
     assert format_usd(usd) == text
 
 
-def test_a_confirmed_stop_says_how_long_it_took() -> None:
-    assert describe_stops(CONFIRMED) == "8 chunks stopped on lambda longtake-render, confirmed after 1.2 s"
-    assert describe_stops(RemoteStops(confirmed=1, slowest_seconds=0.4)) == "1 chunk stopped, confirmed after 0.4 s"
-    assert describe_stops(RemoteStops()) is None
-
-
-def test_an_unconfirmed_stop_says_when_it_ends_by_itself() -> None:
-    assert describe_stops(SILENT, now=NOON) == (
-        "2 chunks asked to stop, not confirmed within 10 s; they end by themselves at their deadline of 14:32:10 UTC "
-        "at the latest"
-    )
-    assert (describe_stops(SILENT, now=NOON + timedelta(days=1)) or "").endswith(
-        "; they ended by themselves by their deadline of 2025-06-01 14:32:10 UTC at the latest"
-    )
-    lost = RemoteStops(unconfirmed_count=1, unconfirmed=(RemoteStop(chunk=3, ends_at=DEADLINE),))
-    assert describe_stops(lost, now=NOON) == (
-        "1 chunk asked to stop, not confirmed; it ends by itself at its deadline of 14:32:10 UTC at the latest"
-    )
-    assert (describe_stops(RemoteStops(unconfirmed_count=1)) or "").endswith("; it ends by itself at its deadline")
-
-
-def test_both_kinds_of_stops_are_told_together() -> None:
-    both = CONFIRMED.model_copy(update={"unconfirmed_count": 2, "unconfirmed": SILENT.unconfirmed})
-
-    assert (describe_stops(both) or "").startswith(
-        "8 chunks stopped on lambda longtake-render, confirmed after 1.2 s; 2 chunks asked to stop, not confirmed"
-    )
+@pytest.mark.parametrize(
+    ("stops", "now", "told"),
+    [
+        (RemoteStops(), NOON, None),
+        (CONFIRMED, NOON, "8 chunks stopped on lambda longtake-render, confirmed after 1.2 s"),
+        (RemoteStops(confirmed=1, slowest_seconds=0.4), NOON, "1 chunk stopped, confirmed after 0.4 s"),
+        (
+            SILENT,
+            NOON,
+            "2 chunks asked to stop, not confirmed within 10 s; they end by themselves at their deadline of 14:32:10 "
+            "UTC at the latest",
+        ),
+        (
+            SILENT,
+            NOON + timedelta(days=1),
+            "2 chunks asked to stop, not confirmed within 10 s; they ended by themselves by their deadline of "
+            "2025-06-01 14:32:10 UTC at the latest",
+        ),
+        (
+            RemoteStops(unconfirmed_count=1, unconfirmed=(RemoteStop(chunk=3, ends_at=DEADLINE),)),
+            NOON,
+            "1 chunk asked to stop, not confirmed; it ends by itself at its deadline of 14:32:10 UTC at the latest",
+        ),
+        (
+            RemoteStops(unconfirmed_count=1),
+            NOON,
+            "1 chunk asked to stop, not confirmed; it ends by itself at its deadline",
+        ),
+        (
+            CONFIRMED.model_copy(update={"unconfirmed_count": 2, "unconfirmed": SILENT.unconfirmed}),
+            NOON,
+            "8 chunks stopped on lambda longtake-render, confirmed after 1.2 s; 2 chunks asked to stop, not confirmed "
+            "within 10 s; they end by themselves at their deadline of 14:32:10 UTC at the latest",
+        ),
+    ],
+    ids=[
+        "none",
+        "confirmed ones say how long they took",
+        "one is told without a plural",
+        "silent ones say when they end",
+        "silent ones of yesterday say when they ended",
+        "one that was lost says when it ends",
+        "one of which no deadline is known",
+        "both kinds are told together",
+    ],
+)
+def test_stops_of_remote_work_are_told(stops: RemoteStops, now: datetime, told: str | None) -> None:
+    assert describe_stops(stops, now=now) == told
 
 
 def test_the_end_of_a_cancelled_job_tells_what_became_of_its_remote_work() -> None:
-    assert describe_end(remote_look(JobState.CANCELLED, remote_stops=CONFIRMED)) == (
+    assert describe_end(lambda_job_status(JobState.CANCELLED, remote_stops=CONFIRMED)) == (
         "job-1 was cancelled after 0:12: 8 chunks stopped on lambda longtake-render, confirmed after 1.2 s; "
         "`longtake retry job-1` renders only what is missing"
     )
     assert "; 8 chunks stopped on" in describe_end(
-        remote_look(JobState.FAILED, error="no codec", remote_stops=CONFIRMED)
+        lambda_job_status(JobState.FAILED, error="no codec", remote_stops=CONFIRMED)
     )
-    assert describe_end(remote_look(JobState.CANCELLED)) == (
+    assert describe_end(lambda_job_status(JobState.CANCELLED)) == (
         "job-1 was cancelled after 0:12; `longtake retry job-1` renders only what is missing"
     )

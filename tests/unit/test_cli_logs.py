@@ -11,7 +11,7 @@ import pytest
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
 from longtake.attempt_log import AttemptLog
 from longtake.cli.app import main
-from longtake.cli.logs import LogLines, LogReader, readable
+from longtake.cli.logs import LogLines, LogReader, clean_line
 
 Captured = pytest.CaptureFixture[str]
 
@@ -29,7 +29,7 @@ def test_head_and_segments_are_printed_with_what_is_left_out_between_them(tmp_pa
     (head,) = tries(tmp_path, "one\ntw")
     head.with_name(f"{head.name}.6").write_text("o\nthree\nfo")
     head.with_name(f"{head.name}.5000016").write_text("rgotten\nlast")
-    LogReader(tmp_path).print_new(to_the_end=True)
+    LogReader(tmp_path).print_new(final=True)
 
     written = capsys.readouterr()
     assert written.out.splitlines() == ["one", "two", "three", "fo", "rgotten", "last"]
@@ -62,7 +62,7 @@ def test_following_does_not_print_a_line_before_it_is_complete(tmp_path: Path, c
     head.with_name(f"{head.name}.6").write_text("o\nthr")
     reader.print_new()
     assert capsys.readouterr().out == "two\n"
-    reader.print_new(to_the_end=True)
+    reader.print_new(final=True)
 
     assert capsys.readouterr().out == "thr\n"
 
@@ -71,25 +71,25 @@ def test_one_try_of_a_chunk_is_printed_alone(tmp_path: Path, capsys: Captured) -
     tries(tmp_path, "first\n", "second\n", "third\n")
     tries(tmp_path, "another\n", chunk=8)
     reader = LogReader(tmp_path, 7, 2)
-    reader.print_new(to_the_end=True)
+    reader.print_new(final=True)
 
     assert capsys.readouterr().out == "second\n"
-    assert (reader.count, reader.tries) == (1, 3)
+    assert (reader.log_count, reader.try_count) == (1, 3)
 
 
 def test_a_try_that_is_not_there_prints_nothing_and_the_others_are_known(tmp_path: Path, capsys: Captured) -> None:
     tries(tmp_path, "first\n", "second\n")
     reader = LogReader(tmp_path, 7, 5)
-    reader.print_new(to_the_end=True)
+    reader.print_new(final=True)
 
     assert capsys.readouterr() == ("", "")
-    assert (reader.count, reader.tries) == (0, 2)
+    assert (reader.log_count, reader.try_count) == (0, 2)
 
 
 def test_a_chunk_of_seven_digits_is_not_taken_for_one_of_six(tmp_path: Path, capsys: Captured) -> None:
     tries(tmp_path, "seven digits\n", chunk=1_000_000)
     tries(tmp_path, "six digits\n", chunk=100_000)
-    LogReader(tmp_path, 100_000).print_new(to_the_end=True)
+    LogReader(tmp_path, 100_000).print_new(final=True)
 
     assert capsys.readouterr().out == "six digits\n"
 
@@ -107,7 +107,7 @@ def test_nothing_that_is_printed_rules_the_terminal(tmp_path: Path, capsys: Capt
         tmp_path,
         f"{every}\n\x1b[2J\x1b]0;title\x07\x1b[31mred\x1b[0m\x9b5A\n\x1b[3{'1' * 70_000}m\n\x1b]0;{'x' * 70_000}\x07\n",
     )
-    LogReader(tmp_path).print_new(to_the_end=True)
+    LogReader(tmp_path).print_new(final=True)
 
     out = capsys.readouterr().out
     assert "red" in out
@@ -116,7 +116,7 @@ def test_nothing_that_is_printed_rules_the_terminal(tmp_path: Path, capsys: Capt
 
 def test_redacted_values_are_masked(tmp_path: Path, capsys: Captured) -> None:
     tries(tmp_path, "openjd_redacted_env: KEY=hunter22\nusing hunter22\n")
-    LogReader(tmp_path).print_new(to_the_end=True)
+    LogReader(tmp_path).print_new(final=True)
 
     assert capsys.readouterr().out == "openjd_redacted_env: KEY=********\nusing ********\n"
 
@@ -124,7 +124,7 @@ def test_redacted_values_are_masked(tmp_path: Path, capsys: Captured) -> None:
 def test_a_file_that_cannot_be_read_is_told_and_the_others_are_printed(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "000001.a.log").mkdir()
     tries(tmp_path, "fine\n")
-    LogReader(tmp_path).print_new(to_the_end=True)
+    LogReader(tmp_path).print_new(final=True)
 
     written = capsys.readouterr()
     assert written.out == "fine\n"
@@ -140,19 +140,19 @@ def test_the_end_is_found_in_a_folder_that_takes_long_to_list(tmp_path: Path) ->
         return os.listdir(tmp_path)
 
     lines = LogLines(AttemptLog(head, names))
-    assert [*lines.new(to_the_end=False)] == [(0, [b"one"])]
+    assert [*lines.read_new(final=False)] == [(0, [b"one"])]
     head.with_name(f"{head.name}.100").write_text("last")
 
-    assert [*lines.new(to_the_end=True)] == [(96, []), (0, [b"last"])]
+    assert [*lines.read_new(final=True)] == [(96, []), (0, [b"last"])]
 
 
 def test_logs_that_vanish_or_never_were(tmp_path: Path, capsys: Captured) -> None:
-    LogReader(tmp_path / "none").print_new(to_the_end=True)
+    LogReader(tmp_path / "none").print_new(final=True)
     (head,) = tries(tmp_path, "one\n")
     reader = LogReader(tmp_path)
     reader.print_new()
     head.unlink()
-    reader.print_new(to_the_end=True)
+    reader.print_new(final=True)
 
     assert capsys.readouterr().out == "one\n"
 
@@ -169,7 +169,7 @@ def peak():
 
 reader = LogReader(Path(sys.argv[1]))
 before = peak()
-reader.print_new(to_the_end=True)
+reader.print_new(final=True)
 print(peak() - before, file=sys.stderr)
 """
 
@@ -191,7 +191,7 @@ def test_20_mb_are_printed_in_little_memory(tmp_path: Path, line: bytes) -> None
 
 
 def test_lines_drawn_over_and_over_are_left_as_drawn_last() -> None:
-    assert readable("frame=1\rframe=2\r\x1b[Kframe=3\r\n") == "frame=3"
+    assert clean_line("frame=1\rframe=2\r\x1b[Kframe=3\r\n") == "frame=3"
 
 
 def test_logs_come_in_the_order_of_chunks_and_tries_with_the_film_last(tmp_path: Path, capsys: Captured) -> None:
@@ -202,7 +202,7 @@ def test_logs_come_in_the_order_of_chunks_and_tries_with_the_film_last(tmp_path:
         os.utime(path, (1000 - age, 1000 - age))
     (tmp_path / "unfinished.tmp").write_text("x")
 
-    LogReader(tmp_path).print_new(to_the_end=True)
+    LogReader(tmp_path).print_new(final=True)
 
     written = capsys.readouterr()
     assert written.out.split() == [names[3], names[2], names[1], names[4], names[0]]
@@ -218,5 +218,5 @@ def test_a_growing_log_is_printed_line_by_line_and_never_twice(tmp_path: Path, c
     reader.print_new()
     assert capsys.readouterr().out == "one\ntwo\n"
 
-    reader.print_new(to_the_end=True)
+    reader.print_new(final=True)
     assert capsys.readouterr().out == "three\n"

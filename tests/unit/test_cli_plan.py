@@ -10,7 +10,6 @@ from longtake.cli.app import main
 
 Captured = pytest.CaptureFixture[str]
 
-
 JOB = {
     "name": "test",
     "frames": {"first": 100, "count": 10, "per_chunk": 4},
@@ -19,12 +18,6 @@ JOB = {
     "chunk_output": "chunks/{chunk:06}.mp4",
     "output": "film.mp4",
 }
-
-
-@pytest.fixture(autouse=True)
-def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
-    monkeypatch.delenv("LONGTAKE_ROOTS", raising=False)
 
 
 def written(tmp_path: Path, **changes: Any) -> str:
@@ -96,7 +89,7 @@ REMOTE_JOB = {
 
 
 @pytest.fixture(autouse=True)
-def no_server_or_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
     for name in ("LONGTAKE_ROOTS", "LONGTAKE_PRICES"):
         monkeypatch.delenv(name, raising=False)

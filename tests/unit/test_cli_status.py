@@ -1,19 +1,18 @@
 """`longtake status`: where a job is rendered and what is billed for it."""
 
 import io
-from datetime import UTC, datetime, timedelta
 
 import pytest
+from job_statuses import lambda_job_status
 from rich.console import Console
 
 from longtake.cli.control import describe_effect
 from longtake.cli.formatting import describe_end
-from longtake.cli.status import facts
+from longtake.cli.status import make_status_table
 from longtake.cli.views import LineView
 from longtake.models.backends import BackendKind
 from longtake.models.status import (
     JobMetrics,
-    JobPhase,
     JobState,
     JobStatus,
     PauseMode,
@@ -22,44 +21,20 @@ from longtake.models.status import (
 )
 
 Captured = pytest.CaptureFixture[str]
-
-
-NOON = datetime(2025, 6, 1, 12, 0, 0, tzinfo=UTC)
-
-
 CONFIRMED = RemoteStops(where="lambda longtake-render", confirmed=8, slowest_seconds=1.21)
-
-
-@pytest.fixture(autouse=True)
-def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
-    for name in ("LONGTAKE_ROOTS", "LONGTAKE_PRICES"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def look(state: JobState = JobState.RUNNING, **fields: object) -> JobStatus:
-    known: dict[str, object] = {
-        "id": "job-1",
-        "state": state,
-        "phase": JobPhase.RENDERING,
-        "backend": BackendKind.LAMBDA,
-        "created_at": NOON,
-        "updated_at": NOON + timedelta(seconds=12),
-    }
-    return JobStatus.model_validate(known | fields)
 
 
 def shown(status: JobStatus) -> str:
     text = io.StringIO()
-    Console(file=text, width=200).print(facts(status))
+    Console(file=text, width=200).print(make_status_table(status))
     return text.getvalue()
 
 
 def test_a_paused_job_tells_it_too(capsys: Captured) -> None:
-    paused = look(JobState.PAUSED, progress=40, remote_stops=CONFIRMED)
+    paused = lambda_job_status(JobState.PAUSED, progress=40, remote_stops=CONFIRMED)
     told = "8 chunks stopped on lambda longtake-render, confirmed after 1.2 s"
     with LineView() as view:
-        for status in (look(JobState.RUNNING, remote_stops=CONFIRMED), paused, paused):
+        for status in (lambda_job_status(JobState.RUNNING, remote_stops=CONFIRMED), paused, paused):
             view.show(status)
 
     assert describe_effect(paused, PauseMode.NOW) == f"job-1 is paused at 40 %: {told}"
@@ -69,17 +44,19 @@ def test_a_paused_job_tells_it_too(capsys: Captured) -> None:
 
 def test_the_bill_is_part_of_the_status_and_of_the_end() -> None:
     metrics = JobMetrics(billed_seconds=3725, cost_usd=0.1241)
-    done = look(JobState.COMPLETED, metrics=metrics, result=RenderJobResult(output="/f/film.mp4", frames=100))
+    done = lambda_job_status(
+        JobState.COMPLETED, metrics=metrics, result=RenderJobResult(output="/f/film.mp4", frames=100)
+    )
 
-    assert "rendered on  Lambda" in shown(look(metrics=metrics))
-    assert "billed       1:02:05 of Lambda, 0.124 USD" in shown(look(metrics=metrics))
+    assert "rendered on  Lambda" in shown(lambda_job_status(metrics=metrics))
+    assert "billed       1:02:05 of Lambda, 0.124 USD" in shown(lambda_job_status(metrics=metrics))
     assert (
         describe_end(done) == "job-1 completed in 0:12: /f/film.mp4 (100 frames); billed 1:02:05 of Lambda, 0.124 USD"
     )
 
 
 def test_a_job_on_hosts_of_ones_own_speaks_of_no_bill() -> None:
-    text = shown(look(backend=BackendKind.LOCAL))
+    text = shown(lambda_job_status(backend=BackendKind.LOCAL))
 
     assert "billed" not in text
     assert "rendered on" not in text

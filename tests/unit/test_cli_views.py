@@ -2,35 +2,16 @@
 
 import io
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
+from job_statuses import BEGAN, job_status
 from rich.console import Console
 
-from longtake.cli.views import JsonView, LineView, SpeedEstimate, View, running_table
+from longtake.cli.views import JsonView, LineView, SpeedEstimate, View, make_running_table
 from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RunningChunk
 
 Captured = pytest.CaptureFixture[str]
-
-
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def look(frames: int = 0, **fields: object) -> JobStatus:
-    """A look at a running job of 100 frames in 10 chunks."""
-    known = {
-        "id": "job-1",
-        "state": JobState.RUNNING,
-        "phase": JobPhase.RENDERING,
-        "total_frames": 100,
-        "total_chunks": 10,
-        "completed_frames": frames,
-        "completed_chunks": frames // 10,
-        "progress": float(frames),
-        "created_at": BEGAN,
-        "updated_at": BEGAN,
-    }
-    return JobStatus.model_validate(known | fields)
 
 
 def show_all(view: View, looks: list[JobStatus]) -> None:
@@ -40,7 +21,7 @@ def show_all(view: View, looks: list[JobStatus]) -> None:
 
 
 def test_plain_lines_come_with_changes_and_not_with_looks(capsys: Captured) -> None:
-    slow = [look(frames) for frames in range(100) for _ in range(3)]
+    slow = [job_status(frames) for frames in range(100) for _ in range(3)]
     show_all(LineView(), slow)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 20
@@ -49,8 +30,8 @@ def test_plain_lines_come_with_changes_and_not_with_looks(capsys: Captured) -> N
 
 
 def test_each_failure_is_told_once(capsys: Captured) -> None:
-    failed = look(failures=(ChunkFailure(chunk=3, attempts=2, error="exited\x1b[31m\nwith code 1", host="node"),))
-    again = look(running=(RunningChunk(chunk=4, attempt=2, waiting=True, error="out of memory"),))
+    failed = job_status(failures=(ChunkFailure(chunk=3, attempts=2, error="exited\x1b[31m\nwith code 1", host="node"),))
+    again = job_status(running=(RunningChunk(chunk=4, attempt=2, waiting=True, error="out of memory"),))
     show_all(LineView(), [failed, failed, again, again])
     told = capsys.readouterr().err.splitlines()
     assert told.count("chunk 3 failed for good after 2 tries on node: exited with code 1") == 1
@@ -58,7 +39,7 @@ def test_each_failure_is_told_once(capsys: Captured) -> None:
 
 
 def test_failed_tries_stop_being_told_one_by_one(capsys: Captured) -> None:
-    looks = [look(running=(RunningChunk(chunk=n, attempt=2, waiting=True, error=f"e{n}"),)) for n in range(500)]
+    looks = [job_status(running=(RunningChunk(chunk=n, attempt=2, waiting=True, error=f"e{n}"),)) for n in range(500)]
     show_all(LineView(), looks)
     told = capsys.readouterr().err.splitlines()
     assert len(told) < 30
@@ -66,14 +47,14 @@ def test_failed_tries_stop_being_told_one_by_one(capsys: Captured) -> None:
 
 
 def test_json_lines_come_with_changes_and_not_with_looks(capsys: Captured) -> None:
-    begun = look(running=(RunningChunk(chunk=1, frames=10, frames_done=1),), eta_seconds=5)
+    begun = job_status(running=(RunningChunk(chunk=1, frames=10, frames_done=1),), eta_seconds=5)
     usage = {"message": "Tile 3", "cpu_seconds": 1.5, "memory_bytes": 2**20, "io_bytes": 5}
-    later = look(
+    later = job_status(
         running=(RunningChunk(chunk=1, frames=10, frames_done=7, **usage),),
         eta_seconds=2,
         updated_at=BEGAN + timedelta(seconds=3),
     )
-    show_all(JsonView(), [begun, later, look(10)])
+    show_all(JsonView(), [begun, later, job_status(10)])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["completed_frames"] for line in lines] == [0, 10]
     assert lines[0]["created_at"] == "2026-01-01T00:00:00Z"
@@ -81,7 +62,7 @@ def test_json_lines_come_with_changes_and_not_with_looks(capsys: Captured) -> No
 
 def test_the_pace_counts_frames_of_unfinished_chunks() -> None:
     pace = SpeedEstimate(clock=lambda: 0.0)
-    pace.look(look(20, eta_seconds=80, running=(RunningChunk(chunk=2, frames=10, frames_done=8),)))
+    pace.update(job_status(20, eta_seconds=80, running=(RunningChunk(chunk=2, frames=10, frames_done=8),)))
     assert pace.frames == 28
     assert pace.eta_seconds == pytest.approx(72)
 
@@ -91,16 +72,16 @@ def test_the_pace_estimates_by_itself_while_no_chunk_is_finished() -> None:
     pace = SpeedEstimate(clock=lambda: now)
     for done in range(6):
         now = float(done)
-        pace.look(look(0, running=(RunningChunk(chunk=0, frames=100, frames_done=done),)))
+        pace.update(job_status(0, running=(RunningChunk(chunk=0, frames=100, frames_done=done),)))
     assert pace.eta_seconds == pytest.approx(95)
-    pace.look(look(0, state=JobState.PAUSED))
+    pace.update(job_status(0, state=JobState.PAUSED))
     assert pace.eta_seconds is None
 
 
 def test_the_picture_has_no_more_rows_than_there_is_room_for() -> None:
     running = tuple(RunningChunk(chunk=n, frames=10, host="node", waiting=n >= 30) for n in range(500))
     drawn = io.StringIO()
-    Console(file=drawn, width=80).print(running_table(running, 12, width=80))
+    Console(file=drawn, width=80).print(make_running_table(running, 12, width=80))
     rows = drawn.getvalue().splitlines()
     assert len(rows) == 13
     assert "489 more chunks" in rows[-1]
@@ -110,7 +91,7 @@ def test_the_picture_has_no_more_rows_than_there_is_room_for() -> None:
 
 def drawn_rows(*running: RunningChunk, width: int, whole: bool = False) -> list[str]:
     drawn = io.StringIO()
-    Console(file=drawn, width=width).print(running_table(running, 12, width=width, whole=whole))
+    Console(file=drawn, width=width).print(make_running_table(running, 12, width=width, whole=whole))
     return drawn.getvalue().splitlines()
 
 
@@ -140,7 +121,7 @@ def test_an_error_is_whole_where_it_is_read_and_cut_where_it_is_watched() -> Non
     assert "the end" in " ".join(drawn_rows(chunk, width=80, whole=True))
 
 
-HOLDING = look(
+HOLDING = job_status(
     20,
     state=JobState.PAUSED,
     phase=JobPhase.HOLDING,
@@ -150,7 +131,7 @@ HOLDING = look(
 
 
 def test_a_job_that_holds_says_once_what_to_do_and_again_when_it_holds_again(capsys: Captured) -> None:
-    show_all(LineView(), [HOLDING, HOLDING, look(30), HOLDING])
+    show_all(LineView(), [HOLDING, HOLDING, job_status(30), HOLDING])
     told = capsys.readouterr().err.splitlines()
 
     advised = (
@@ -163,13 +144,15 @@ def test_a_job_that_holds_says_once_what_to_do_and_again_when_it_holds_again(cap
 
 
 def test_lines_count_frozen_and_left_out_chunks(capsys: Captured) -> None:
-    show_all(LineView(), [look(20, state=JobState.PAUSED, frozen_chunks=2, left_out_chunks=1)])
+    show_all(LineView(), [job_status(20, state=JobState.PAUSED, frozen_chunks=2, left_out_chunks=1)])
     assert capsys.readouterr().err == "job-1 paused: 20 %, 20 of 100 frames, 2 of 10 chunks, 2 frozen, 1 left out\n"
 
 
 def test_an_activity_paused_in_temporal_is_told_beside_the_try_before_it(capsys: Captured) -> None:
-    before = look(running=(RunningChunk(chunk=4, attempt=2, error="out of memory"),))
-    paused = look(running=(RunningChunk(chunk=4, attempt=2, waiting=True, error="paused in Temporal; unpause it"),))
+    before = job_status(running=(RunningChunk(chunk=4, attempt=2, error="out of memory"),))
+    paused = job_status(
+        running=(RunningChunk(chunk=4, attempt=2, waiting=True, error="paused in Temporal; unpause it"),)
+    )
     show_all(LineView(), [before, paused, paused])
     told = capsys.readouterr().err.splitlines()
 

@@ -1,5 +1,6 @@
 """The chunks that run, read from Temporal's pending activities: rendering, frozen, waiting, paused by hand."""
 
+import pytest
 from temporalio.api.enums.v1 import PendingActivityState, TimeoutType
 from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TimeoutFailureInfo
 from temporalio.api.workflow.v1 import PendingActivityInfo
@@ -78,20 +79,26 @@ async def test_an_error_too_long_for_the_server_is_told_all_the_same() -> None:
     assert (await read(activity)).error == "chunk 7: ended by SIGKILL"
 
 
-async def test_an_activity_paused_in_temporal_waits_and_says_how_to_unpause_it() -> None:
-    for state in (
+@pytest.mark.parametrize(
+    "state",
+    [
         PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
         PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
-    ):
-        activity = await pending(state)
-        activity.last_failure.CopyFrom(Failure(message="exit code 1"))
-        chunk = await read(activity)
+    ],
+    ids=["paused", "to be paused"],
+)
+async def test_an_activity_paused_in_temporal_waits_and_says_how_to_unpause_it(
+    state: PendingActivityState.ValueType,
+) -> None:
+    activity = await pending(state)
+    activity.last_failure.CopyFrom(Failure(message="exit code 1"))
+    chunk = await read(activity)
 
-        assert (chunk.waiting, chunk.frames_done, chunk.memory_bytes) == (True, 0, 0)
-        assert chunk.error == (
-            "paused in Temporal; unpause it in the Temporal UI, or with "
-            "`temporal activity unpause --workflow-id film-1 --activity-id chunks-7-9.3`"
-        )
+    assert (chunk.waiting, chunk.frames_done, chunk.memory_bytes) == (True, 0, 0)
+    assert chunk.error == (
+        "paused in Temporal; unpause it in the Temporal UI, or with "
+        "`temporal activity unpause --workflow-id film-1 --activity-id chunks-7-9.3`"
+    )
 
 
 async def test_whoever_paused_an_activity_in_temporal_is_named_with_the_reason() -> None:

@@ -5,24 +5,16 @@ import signal
 
 import pytest
 
-from activities.backends.exit_status import Decision, ExitStatus, decide_verdict, describe_evidence, format_bytes
+from activities.backends.exit_status import Decision, ExitStatus, decide_verdict, describe_evidence
 from activities.backends.stall_detection import StallDetector
 from activities.processes.render_process import Usage
 from activities.progress.reader import Reading
 from longtake.models.policies import FailureRule, Retry, Verdict
 
 FAILED = ExitStatus(1)
-
-
 FINE = ExitStatus(0)
-
-
 LINGERED = ExitStatus()
-
-
 STALLED = ExitStatus(stopped_for="stood still")
-
-
 SAID_SO = ExitStatus(0, reading=Reading(fatal="openjd_fail: no licence"))
 
 
@@ -136,10 +128,3 @@ def test_the_evidence_is_what_was_seen() -> None:
         "1.0 KiB of it in the last 11.0 s; processes: 2"
     )
     assert describe_evidence(Reading(), 0, movement, usage, 16).startswith("no progress or output for 11.0 s")
-
-
-@pytest.mark.parametrize(
-    ("count", "words"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (5 * 1024**4, "5.0 TiB")]
-)
-def test_bytes_are_written_for_people(count: int, words: str) -> None:
-    assert format_bytes(count) == words

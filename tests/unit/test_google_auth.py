@@ -146,10 +146,21 @@ async def test_a_metadata_server_that_is_busy_costs_no_try(google: MetadataServe
     assert await tokens.token(AUDIENCE)
 
 
-async def test_a_host_without_service_account_is_told_what_to_do(google: MetadataServer, tokens: IdTokens) -> None:
-    google.failure = 404, {}
+@pytest.mark.parametrize(
+    ("status", "answer", "says"),
+    [
+        (404, {}, r"HTTP 404; give this host a service account with roles/run\.invoker"),
+        (200, {"sign": "in, please"}, "check GCE_METADATA_HOST and the key file"),
+        (302, {}, "HTTP 302"),
+    ],
+    ids=["no service account", "no token", "a redirect is not followed"],
+)
+async def test_a_metadata_server_that_will_never_give_a_token_fails_the_job_with_the_fix(
+    google: MetadataServer, tokens: IdTokens, status: int, answer: dict[str, str], says: str
+) -> None:
+    google.failure = status, answer
 
-    with pytest.raises(AttemptError, match=r"HTTP 404; give this host a service account with roles/run\.invoker") as no:
+    with pytest.raises(AttemptError, match=says) as no:
         await tokens.token(AUDIENCE)
     assert no.value.fatal
 
@@ -161,22 +172,6 @@ async def test_a_host_outside_of_google_cloud_is_told_what_to_do() -> None:
     if isinstance(no.value, AttemptError):
         assert no.value.fatal
         assert "set GOOGLE_APPLICATION_CREDENTIALS" in str(no.value)
-
-
-async def test_what_is_no_token_is_an_error_of_the_settings(google: MetadataServer, tokens: IdTokens) -> None:
-    google.failure = 200, {"sign": "in, please"}
-
-    with pytest.raises(AttemptError, match="check GCE_METADATA_HOST and the key file") as no:
-        await tokens.token(AUDIENCE)
-    assert no.value.fatal
-
-
-async def test_a_redirect_is_not_followed(google: MetadataServer, tokens: IdTokens) -> None:
-    google.failure = 302, {}
-
-    with pytest.raises(AttemptError, match="HTTP 302") as no:
-        await tokens.token(AUDIENCE)
-    assert no.value.fatal
 
 
 def by_key(path: Path) -> IdTokens:

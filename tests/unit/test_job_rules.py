@@ -11,11 +11,7 @@ from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job
 
 S3 = "s3://films/2025"
-
-
 LIST: dict[str, Any] = {"frames": None, "chunks": [{"start": 0, "count": 10}]}
-
-
 HELIOS_BACKEND = {"type": "lambda", "protocol": "helios", "job_url": "https://files.example.com/job.json"}
 
 
@@ -104,7 +100,6 @@ BAD = [
     ("an input twice", job(inputs=["scene", "textures", "a/../scene/"]), "inputs[2]: 'a/../scene/' stands in inputs[0] already; leave it out"),
     ("inputs as text", job(inputs="scene.blend"), "inputs: is 'scene.blend'; write a list"),
 ]  # fmt: skip
-
 
 GOOD_JOBS = [
     job(backend="lambda", store=S3),

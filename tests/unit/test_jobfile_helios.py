@@ -149,18 +149,23 @@ def test_braces_in_commands_and_paths_stay_what_they_are() -> None:
     assert job.merge_command == ("sh", "{{b}}", "{{")
 
 
-def test_the_output_is_known_by_any_spelling_and_nothing_else_is() -> None:
-    line = "r -o ./a/../part_0.mov --copy=part_0.mov part_0.mov.log part_0.mov"
+@pytest.mark.parametrize(
+    ("line", "command", "in_place"),
+    [
+        (
+            "r -o ./a/../part_0.mov --copy=part_0.mov part_0.mov.log part_0.mov",
+            ("r", "-o", "<output>", "--copy=part_0.mov", "part_0.mov.log", "<output>"),
+            False,
+        ),
+        ("./render.sh 0 10", ("./render.sh", "0", "10"), True),
+    ],
+    ids=["known by any spelling and nothing else is", "not named, so written in place"],
+)
+def test_the_output_is_found_in_the_command(line: str, command: tuple[str, ...], in_place: bool) -> None:
     job = read_job(helios(chunk(command=line)))
 
-    assert command_of(job) == ("r", "-o", "<output>", "--copy=part_0.mov", "part_0.mov.log", "<output>")
-
-
-def test_a_command_that_does_not_name_its_output_writes_in_place() -> None:
-    job = read_job(helios(chunk(command="./render.sh 0 10")))
-
-    assert ChunkPlan(job)[0].writes_in_place
-    assert command_of(job) == ("./render.sh", "0", "10")
+    assert command_of(job) == command
+    assert ChunkPlan(job)[0].writes_in_place is in_place
 
 
 def test_keys_that_helios_adds_are_passed_over() -> None:

@@ -23,8 +23,6 @@ from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, Ch
 from longtake.models.policies import ProgressFormat, ResumeUnit, Verdict
 
 MANY = 3_000
-
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -118,24 +116,20 @@ def test_policies_travel_and_are_not_part_of_the_work(tmp_path: Path) -> None:
     assert job.digest() == plain.digest()
 
 
-def test_a_command_may_be_one_line() -> None:
-    assert read_job({**GOOD, "command": "render -o '{output}' --title \"a b\""}).command == (
-        "render", "-o", "{output}", "--title", "a b"
-    )  # fmt: skip
-
-
-def test_whole_numbers_among_arguments_need_no_quotes() -> None:
+@pytest.mark.parametrize(
+    ("key", "written", "read"),
+    [
+        ("command", "render -o '{output}' --title \"a b\"", ("render", "-o", "{output}", "--title", "a b")),
+        ("command", ["r", "-crf", 18, "{output}"], ("r", "-crf", "18", "{output}")),
+        ("encode", "-c:v libx264 -crf 18", ("-c:v", "libx264", "-crf", "18")),
+        ("encode", ["-crf", 18], ("-crf", "18")),
+    ],
+    ids=["a command of one line", "a whole number in a command", "options of one line", "a whole number in options"],
+)
+def test_arguments_are_read_as_people_write_them(key: str, written: object, read: tuple[str, ...]) -> None:
     images: dict[str, object] = {**GOOD, "chunk_output": "f/{frame}.png", "output": "film.mp4"}
-    job = read_job({**images, "command": ["r", "-crf", 18, "{output}"], "encode": ["-crf", 18]})
 
-    assert job.command == ("r", "-crf", "18", "{output}")
-    assert job.encode == ("-crf", "18")
-
-
-def test_encoder_options_may_be_one_line() -> None:
-    job = read_job({**GOOD, "chunk_output": "f/{frame}.png", "output": "a.mp4", "encode": "-c:v libx264 -crf 18"})
-
-    assert job.encode == ("-c:v", "libx264", "-crf", "18")
+    assert getattr(read_job({**images, key: written}), key) == read
 
 
 @pytest.mark.parametrize(("fps", "rate"), [(30, "30"), ("30", "30"), ("30000/1001", "30000/1001"), ("60/2", "30")])
@@ -320,28 +314,27 @@ def test_a_list_beyond_a_million_chunks_is_refused_unread() -> None:
     assert time.monotonic() - began < 2
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    text = refusal(tmp_path / "none.yaml")
-
-    assert text.endswith("none.yaml: there is no such job file; check the path")
-
-
-def test_a_folder_is_no_job_file(tmp_path: Path) -> None:
-    assert refusal(tmp_path).endswith(": is a folder; name the job file in it")
-
-
-def test_a_file_that_cannot_be_reached_is_named_with_the_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("none.yaml", "none.yaml: there is no such job file; check the path"),
+        ("", ": is a folder; name the job file in it"),
+        ("file/job.yaml", "cannot be read (Not a directory); check its path"),
+        ("loop", "cannot be read (Too many levels of symbolic links); check its path"),
+        ("x" * 300, "cannot be read (File name too long); check its path"),
+        ("/dev/zero", "/dev/zero: is no regular file; write the job into one"),
+        ("a\0b", "is no path (embedded null byte); check it"),
+    ],
+    ids=["missing", "a folder", "below a file", "a loop of links", "too long a name", "a device", "a name with a NUL"],
+)
+def test_what_is_no_job_file_is_named_with_the_reason(name: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
 
-    assert "cannot be read (Not a directory); check its path" in refusal(tmp_path / "file" / "job.yaml")
-    assert "cannot be read (Too many levels of symbolic links)" in refusal(tmp_path / "loop")
-    assert "cannot be read (File name too long)" in refusal(tmp_path / ("x" * 300))
-    assert_is_a_sentence(refusal(tmp_path / "a\0b"))
+    text = refusal(tmp_path / name)
 
-
-def test_a_device_is_no_job_file() -> None:
-    assert refusal(Path("/dev/zero")) == "/dev/zero: is no regular file; write the job into one"
+    assert_is_a_sentence(text)
+    assert says in text
 
 
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:

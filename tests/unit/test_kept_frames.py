@@ -21,8 +21,6 @@ from longtake.stores.directory import DirectoryStore
 from longtake.stores.job_records import chunk_key
 
 KEY = chunk_key(3)
-
-
 FRAMES = 8
 
 

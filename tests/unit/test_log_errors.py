@@ -22,8 +22,6 @@ FFMPEG_PROGRESS = (
     "frame=0\nfps=0.00\nstream_0_0_q=0.0\nbitrate=  -0.0kbits/s\ntotal_size=0\nout_time_us=N/A\nout_time=N/A\n"
     "dup_frames=0\ndrop_frames=0\nspeed=N/A\nprogress=end\n"
 )
-
-
 SAMPLES = {
     "ffmpeg, an odd height": (
         f"[libx264 @ 0x1] height not divisible by 2 (48x27)\n{FFMPEG_PROGRESS}",
@@ -63,6 +61,10 @@ SAMPLES = {
         "Unknown encoder 'x'",
     ),
     "colours and control characters": ("first\n\x1b[31mError:\x1b[0m no codec\r\n\x00\x07\x1b[2J\n", "Error: no codec"),
+    "an old error, not taken for the cause of a later one": (
+        "EGL Error (0x3001)\n" + "a line of work\n" * 20 + "Error: no codec\nand its details\nError: giving up\n",
+        "Error: no codec | Error: giving up",
+    ),
     "blank": ("\n \r\n\x00\n", ""),
     "nothing": ("", ""),
 }
@@ -75,15 +77,6 @@ def test_what_matters_is_told_as_one_plain_line(tmp_path: Path, sample: str) -> 
     log.write_text(printed)
 
     assert find_error_lines(log) == told
-
-
-def test_an_old_error_is_not_taken_for_the_cause_of_a_later_one(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text(
-        "EGL Error (0x3001)\n" + "a line of work\n" * 20 + "Error: no codec\nand its details\nError: giving up\n"
-    )
-
-    assert find_error_lines(log) == "Error: no codec | Error: giving up"
 
 
 def test_of_many_errors_the_first_and_the_last_are_told(tmp_path: Path) -> None:
@@ -150,7 +143,6 @@ def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
 
 PRINTED = Path(__file__).parent / "printed"
 
-
 CAPTURED = [
     *(PRINTED / "blender-3.4-cycles.txt").read_bytes().splitlines(keepends=True),
     *(PRINTED / "blender-3.4-workbench-video.txt").read_bytes().splitlines(keepends=True),
@@ -169,10 +161,7 @@ CAPTURED = [
     ),
 ]
 
-
 OUTPUT = st.lists(st.one_of(st.sampled_from(CAPTURED), st.binary(max_size=40)), max_size=60).map(b"".join)
-
-
 CUTS = st.lists(st.integers(0, 4000), max_size=12)
 
 

@@ -10,11 +10,7 @@ from activities.media.film import verify_film
 from activities.media.video import inspect_video
 
 Render = Callable[..., Path]
-
-
 FPS = Fraction(30)
-
-
 H264 = ("-c:v", "libx264", "-bf", "2")
 
 

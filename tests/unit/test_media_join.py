@@ -144,21 +144,35 @@ def test_any_file_name_can_be_joined(name: str, render: Render, tmp_path: Path) 
     verify_film(tmp_path / f"film {name}", fps=Fraction(30), frames=24)
 
 
-def test_a_missing_chunk_is_named(render: Render, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "clip", "frames", "error", "problem"),
+    [
+        (LOSSLESS, None, 12, DamagedOutput, "is missing"),
+        (LOSSLESS, {}, 50, DamagedOutput, "holds 12 frames instead of 50"),
+        (LOSSLESS, {"size": "128x72"}, 12, MismatchedOutput, "has another size: 128x72 instead of 64x64"),
+        (LOSSLESS, {"fps": "25"}, 12, MismatchedOutput, "runs at 25 frames a second instead of 30"),
+        (("-c:v", "mpeg4"), {}, 12, MismatchedOutput, "has another codec: mpeg4 instead of h264"),
+    ],
+    ids=["missing", "short", "of another size", "of another rate", "of another codec"],
+)
+def test_a_chunk_that_does_not_fit_the_others_is_named(
+    options: tuple[str, ...],
+    clip: dict[str, str] | None,
+    frames: int,
+    error: type[MediaError],
+    problem: str,
+    render: Render,
+    tmp_path: Path,
+) -> None:
     chunks = rendered(render, ".mp4", *LOSSLESS)
-    chunks[1] = ChunkFile(tmp_path / "000001.mp4", "chunk 1", 12)
-    error = join_refusal(chunks, tmp_path / "film.mp4")
-    assert error.sentence == f"chunk 1 ({tmp_path}/000001.mp4) is missing"
-    assert isinstance(error, DamagedOutput)
-    assert error.chunk == 1
+    path = tmp_path / "000001.mp4" if clip is None else render(".mp4", *options, **clip)
+    chunks[1] = ChunkFile(path, "chunk 1", frames)
 
+    refusal = join_refusal(chunks, tmp_path / "film.mp4")
 
-def test_a_short_chunk_is_named(render: Render, tmp_path: Path) -> None:
-    chunks = rendered(render, ".mp4", *LOSSLESS)
-    chunks[2] = ChunkFile(chunks[2].path, "chunk 2", 50)
-    error = join_refusal(chunks, tmp_path / "film.mp4")
-    assert error.sentence == f"chunk 2 ({chunks[2].path}) holds 5 frames instead of 50"
-    assert error.chunk == 2
+    assert refusal.sentence == f"chunk 1 ({path}) {problem}"
+    assert type(refusal) is error
+    assert refusal.chunk == 1
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
@@ -170,26 +184,6 @@ def test_a_cut_chunk_is_named(suffix: str, render: Render, tmp_path: Path) -> No
     error = join_refusal(chunks, tmp_path / f"film{suffix}")
     assert isinstance(error, DamagedOutput)
     assert (error.chunk, error.subject) == (1, f"chunk 1 ({cut})")
-
-
-def test_a_chunk_of_another_size_is_named(render: Render, tmp_path: Path) -> None:
-    chunks = rendered(render, ".mp4", *LOSSLESS)
-    chunks[1] = ChunkFile(render(".mp4", *LOSSLESS, size="128x72"), "chunk 1", 12)
-    error = join_refusal(chunks, tmp_path / "film.mp4")
-    assert error.sentence == f"chunk 1 ({chunks[1].path}) has another size: 128x72 instead of 64x64"
-    assert isinstance(error, MismatchedOutput)
-
-
-def test_a_chunk_of_another_rate_is_named(render: Render, tmp_path: Path) -> None:
-    chunks = rendered(render, ".mp4", *LOSSLESS)
-    chunks[1] = ChunkFile(render(".mp4", *LOSSLESS, fps="25"), "chunk 1", 12)
-    assert join_refusal(chunks, tmp_path / "film.mp4").problem == ("runs at 25 frames a second instead of 30")
-
-
-def test_a_chunk_of_another_codec_is_named(render: Render, tmp_path: Path) -> None:
-    chunks = rendered(render, ".mp4", *LOSSLESS)
-    chunks[2] = ChunkFile(render(".mp4", "-c:v", "mpeg4", frames=5), "chunk 2", 5)
-    assert join_refusal(chunks, tmp_path / "film.mp4").problem == "has another codec: mpeg4 instead of h264"
 
 
 def test_a_chunk_that_needs_the_one_before_is_named(render: Render, tmp_path: Path, ffmpeg: str) -> None:

@@ -95,13 +95,29 @@ def test_a_cut_inside_the_last_frame_is_refused_without_a_known_count(render: Re
     assert refusal(cut_file, frames=None).sentence == "cut.ts is cut short inside its last frame"
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "chunk.mp4").sentence == "chunk.mp4 is missing"
+@pytest.mark.parametrize("content", [None, b""], ids=["missing", "empty"])
+def test_a_file_that_holds_nothing_is_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "chunk.mkv"
+    if content is not None:
+        path.write_bytes(content)
+    assert refusal(path).sentence == f"chunk.mkv is {'missing' if content is None else 'empty'}"
 
 
-def test_an_empty_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "chunk.mkv").touch()
-    assert refusal(tmp_path / "chunk.mkv").sentence == "chunk.mkv is empty"
+@pytest.mark.parametrize(
+    ("rate", "frames", "error", "problem"),
+    [
+        ("30", 50, DamagedOutput, "holds 12 frames instead of 50"),
+        ("25", 12, MismatchedOutput, "runs at 25 frames a second instead of 30"),
+    ],
+    ids=["count", "rate"],
+)
+def test_what_is_wrong_is_named_with_what_would_be_right(
+    rate: str, frames: int, error: type[MediaError], problem: str, render: Render
+) -> None:
+    clip = render(".mp4", *H264, fps=rate)
+    wrong = refusal(clip, frames=frames)
+    assert wrong.sentence == f"{clip.name} {problem}"
+    assert type(wrong) is error
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".flv"])
@@ -127,17 +143,6 @@ def test_a_container_under_another_containers_name_is_refused(render: Render, tm
 def test_a_file_without_video_is_refused(render: Render, tmp_path: Path, ffmpeg: str) -> None:
     sound = render(".mov", "-map", "1:a", "-c:a", "pcm_s16le", extra=("-f", "lavfi", "-i", "sine=d=0.1"))
     assert refusal(sound).problem == "holds no video stream"
-
-
-def test_a_wrong_count_names_both_numbers(render: Render) -> None:
-    clip = render(*KINDS["mp4"])
-    assert refusal(clip, frames=50).sentence == f"{clip.name} holds 12 frames instead of 50"
-
-
-def test_a_wrong_rate_names_both_rates(render: Render) -> None:
-    error = refusal(render(".mp4", *H264, fps="25"))
-    assert isinstance(error, MismatchedOutput)
-    assert error.problem == "runs at 25 frames a second instead of 30"
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mov", "ts"])

@@ -13,8 +13,6 @@ from activities.media.film import verify_film
 from activities.media.writer import build_encode_command, build_image_pattern
 
 FrameHashes = Callable[[Path], list[str]]
-
-
 FPS = Fraction(30)
 
 

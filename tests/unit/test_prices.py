@@ -5,20 +5,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import LongtakeError
-from longtake.models.backends import CloudRunBackend, LambdaBackend
+from longtake.models.backends import CloudRunBackend, LambdaBackend, RemoteBackend
 from longtake.prices import Prices
 
 LAMBDA = LambdaBackend(memory_mb=2048)
 CLOUD_RUN = CloudRunBackend(memory_mb=4096, vcpus=2)
 
 
-def test_lambda_is_billed_by_memory_and_time_and_by_the_call() -> None:
-    assert Prices().cost(LAMBDA, 100) == pytest.approx(100 * 2 * 0.0000166667 + 0.0000002)
-    assert Prices().cost(LAMBDA, 100, 10) == pytest.approx(100 * 2 * 0.0000166667 + 0.000002)
-
-
-def test_cloud_run_is_billed_by_vcpu_and_memory_and_by_the_request() -> None:
-    assert Prices().cost(CLOUD_RUN, 100) == pytest.approx(100 * (2 * 0.000024 + 4 * 0.0000025) + 0.0000004)
+@pytest.mark.parametrize(
+    ("backend", "seconds", "calls", "measured_mb", "usd"),
+    [
+        (LAMBDA, 100, 1, None, 100 * 2 * 0.0000166667 + 0.0000002),
+        (LAMBDA, 100, 10, None, 100 * 2 * 0.0000166667 + 0.000002),
+        (LAMBDA, 10, 1, 1024, 10 * 0.0000166667 + 0.0000002),
+        (LAMBDA, 0, 0, None, 0),
+        (CLOUD_RUN, 100, 1, None, 100 * (2 * 0.000024 + 4 * 0.0000025) + 0.0000004),
+    ],
+    ids=[
+        "Lambda bills memory, time and the call",
+        "each call is billed",
+        "measured memory counts more than what the job says",
+        "nothing called costs nothing",
+        "Cloud Run bills vCPUs, memory and the request",
+    ],
+)
+def test_work_is_billed_as_services_bill_it(
+    backend: RemoteBackend, seconds: float, calls: int, measured_mb: int | None, usd: float
+) -> None:
+    assert Prices().cost(backend, seconds, calls, memory_mb=measured_mb) == pytest.approx(usd)
 
 
 @pytest.mark.parametrize(
@@ -39,14 +53,6 @@ def test_a_bill_is_never_lower_than_the_time_and_higher_by_a_step_a_call_at_most
     billed = prices.cost(LAMBDA, seconds, calls) / (2 * prices.lambda_gb_second)
 
     assert seconds - 1e-6 * calls <= billed <= seconds + 0.001 * calls + 1e-6 * calls
-
-
-def test_measured_memory_counts_more_than_what_the_job_says() -> None:
-    assert Prices().cost(LAMBDA, 10, memory_mb=1024) == pytest.approx(10 * 0.0000166667 + 0.0000002)
-
-
-def test_nothing_called_costs_nothing() -> None:
-    assert Prices().cost(LAMBDA, 0, 0) == 0
 
 
 def test_prices_are_read_from_the_setting_and_the_rest_stays() -> None:

@@ -377,10 +377,7 @@ CAPTURED = [
     ),
 ]
 
-
 OUTPUT = st.lists(st.one_of(st.sampled_from(CAPTURED), st.binary(max_size=40)), max_size=60).map(b"".join)
-
-
 CUTS = st.lists(st.integers(0, 4000), max_size=12)
 
 

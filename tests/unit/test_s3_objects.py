@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 from longtake.stores.s3_objects import Keys, split_parts
 
 SCRATCH = Path("/scratch")
-
-
 URL = "s3://bucket/shows/one"
-
 
 PATHS = st.lists(st.sampled_from(["..", ".", "", "a", "b c", "...", "ü", "s3:", "shows", "one"]), max_size=8).map(
     "/".join

@@ -19,10 +19,7 @@ from workflows.scheduling import MOST_SPANS, MOST_STOPS, SPAN_SECONDS, PauseStat
 # Promise P8. Measured: 3.3 to 6 events a span, and what a job needs anyway.
 EVENTS_A_SPAN, OTHER_EVENTS, MOST_EVENTS = 6, 200, 4000
 
-
 sizes = st.one_of(st.integers(1, 12), st.integers(13, MOST_SPANS), st.integers(MOST_SPANS + 1, 3000))
-
-
 fractions = st.floats(0, 1)
 
 
@@ -263,8 +260,6 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-
-
 TestLife.settings = settings(
     stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow],

@@ -29,7 +29,6 @@ from longtake.stores.factory import open_store
 # What an attempt does when it is run: it returns when the chunk is published.
 Script = Callable[[RenderWatcher], Awaitable[None]]
 
-
 DONE = Sidecar(key="000000", digest="", attempt="a", frames=1, files=(), render_seconds=2)
 
 

@@ -91,8 +91,6 @@ def test_an_ended_process_that_takes_its_sums_with_it_is_no_work() -> None:
 
 
 STATE = ((100, 1),)
-
-
 BEFORE = ((50, 0),)
 
 
@@ -105,8 +103,6 @@ def broken(seconds: float = 0.0) -> OutputsSnapshot:
 
 
 GROWING = OutputsSnapshot(BEFORE, was_checked=False, is_whole=False, seconds=0.0)
-
-
 MISSING = OutputsSnapshot(None, was_checked=False, is_whole=False, seconds=0.0)
 
 

@@ -20,23 +20,11 @@ from longtake.templates import (
 )
 
 literals = st.text(st.characters(exclude_categories=["Cs"])).map(escape_template)
-
-
 numbers = st.integers(min_value=0, max_value=2**31 - 1)
-
-
 formats = st.sampled_from(["", ":", ":0", ":1", ":6", ":06", ":020"])
-
-
 words = st.sampled_from(PATH_PLACEHOLDERS)
-
-
 fields = st.builds(lambda word, width: f"{{{word}{width}}}", words, formats)
-
-
 templates = st.lists(literals | fields).map("".join)
-
-
 values = st.fixed_dictionaries(dict.fromkeys(PATH_PLACEHOLDERS, numbers))
 
 
@@ -119,10 +107,12 @@ def test_a_path_cannot_be_made_to_fill_memory() -> None:
         find_placeholders("{chunk:99999999999}", field="chunk_output", allowed=PATH_PLACEHOLDERS)
 
 
-def test_objects_cannot_be_reached_into() -> None:
-    for template in ("{output.__class__}", "{output.__init__.__globals__}", "{output[0]}", "{0.__class__}"):
-        with pytest.raises(BadJobError, match="is not known here"):
-            expand_template(template, {"output": "film.mp4"})
+@pytest.mark.parametrize(
+    "template", ["{output.__class__}", "{output.__init__.__globals__}", "{output[0]}", "{0.__class__}"]
+)
+def test_objects_cannot_be_reached_into(template: str) -> None:
+    with pytest.raises(BadJobError, match="is not known here"):
+        expand_template(template, {"output": "film.mp4"})
 
 
 def test_the_words_of_a_template_are_told() -> None:
@@ -157,7 +147,6 @@ VECTORS = r"""
 "\u00e9\u00a0b c"  ->  ["\u00e9","b","c"]
 "\"a b"  ->  ["a b"]
 """.strip().splitlines()
-
 
 JAVASCRIPT_SPACES = "\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
     map(chr, range(0x2000, 0x200B))

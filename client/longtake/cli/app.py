@@ -1,4 +1,4 @@
-"""Assemble the command line: global options, commands, and errors as sentences with exit codes."""
+"""The application `longtake`: its global options, its commands, and its errors as sentences with exit codes."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ from longtake.cli.plan import plan
 from longtake.cli.session import ExitCode, Settings, exit_code_of_error, explain_error
 from longtake.cli.status import list_, status
 from longtake.cli.submit import submit, watch
-from longtake.cli.terminal import say
+from longtake.cli.terminal import print_message
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
 
@@ -29,20 +29,20 @@ _EPILOG = (
     "5 Temporal not reachable, 130 interrupted."
 )
 
-_WITH_VALUE = ("--address", "--namespace", "--profile", "--task-queue")
-_WITHOUT_VALUE = ("--debug",)
+_OPTIONS_WITH_VALUE = ("--address", "--namespace", "--profile", "--task-queue")
+_FLAGS = ("--debug",)
 
 
-class AnywhereGroup(TyperGroup):
-    """Takes the options of the whole application behind the command too, where people write them."""
+class GlobalOptionsGroup(TyperGroup):
+    """Accept the global options in front of the command and behind it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments with those options moved to the front."""
-        return super().parse_args(ctx, _globals_first(args))
+        """Parse the arguments after moving the global options to the front."""
+        return super().parse_args(ctx, _move_globals_first(args))
 
 
 app = typer.Typer(
-    cls=AnywhereGroup,
+    cls=GlobalOptionsGroup,
     help="Durable distributed rendering on Temporal: films in pieces, and no finished piece is ever lost.",
     epilog=_EPILOG,
     no_args_is_help=True,
@@ -61,14 +61,14 @@ for _panel, _commands in {
         app.command(name=_command.__name__.strip("_"), rich_help_panel=_panel)(_command)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_given: bool) -> None:
+    if is_given:
         print(f"longtake {version('longtake')}")
         raise typer.Exit
 
 
 @app.callback()
-def options(
+def read_options(
     context: typer.Context,
     address: Annotated[
         str | None, typer.Option("--address", metavar="HOST:PORT", help="Temporal server; or TEMPORAL_ADDRESS.")
@@ -90,48 +90,52 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Keep the options for the command; the text above is the application's."""
+    """Keep the global options as `Settings` in the context of the command."""
     context.obj = Settings(address, namespace, profile, task_queue, debug)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; no traceback ever, unless asked for."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the command line and return its exit code; tracebacks are printed with --debug only.
+
+    Args:
+        arguments: The arguments behind the program's name; those of this process when None.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
-        # A locale that lacks a character gets a question mark, not a traceback.
+        # A character that the locale lacks becomes a question mark; without this, printing it raises.
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
-    debug = "--debug" in given or os.environ.get("LONGTAKE_DEBUG", "") not in ("", "0")
+    debug = "--debug" in words or os.environ.get("LONGTAKE_DEBUG", "") not in ("", "0")
     try:
-        app(given, prog_name="longtake")
+        app(words, prog_name="longtake")
         return ExitCode.FINE
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else ExitCode.FINE
+    except SystemExit as exit:
+        return exit.code if isinstance(exit.code, int) else ExitCode.FINE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except (LongtakeError, RPCError) as error:
-        known = explain_error(error) if isinstance(error, RPCError) else error
+        explained = explain_error(error) if isinstance(error, RPCError) else error
         if debug:
             traceback.print_exc()
-        say(f"longtake: {known}")
-        return exit_code_of_error(known)
+        print_message(f"longtake: {explained}")
+        return exit_code_of_error(explained)
     except Exception as error:
         if debug:
             traceback.print_exc()
-        say(f"longtake: unexpected {type(error).__name__}: {error}; --debug or LONGTAKE_DEBUG=1 shows where")
+        print_message(f"longtake: unexpected {type(error).__name__}: {error}; --debug or LONGTAKE_DEBUG=1 shows where")
         return ExitCode.FAILED
 
 
-def _globals_first(arguments: list[str]) -> list[str]:
+def _move_globals_first(arguments: list[str]) -> list[str]:
     front: list[str] = []
+    others: list[str] = []
     rest = list(arguments)
-    kept: list[str] = []
     while rest and rest[0] != "--":
         word = rest.pop(0)
-        if word in _WITHOUT_VALUE or word.startswith(tuple(f"{name}=" for name in _WITH_VALUE)):
+        if word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _OPTIONS_WITH_VALUE)):
             front.append(word)
-        elif word in _WITH_VALUE:
+        elif word in _OPTIONS_WITH_VALUE:
             front += [word, *rest[:1]]
             rest = rest[1:]
         else:
-            kept.append(word)
-    return [*front, *kept, *rest]
+            others.append(word)
+    return [*front, *others, *rest]

@@ -1,14 +1,14 @@
-"""The commands `pause`, `resume`, `cancel`, `retry` and `skip`: each may be repeated and prints its effect."""
+"""The commands `pause`, `resume`, `cancel`, `retry` and `skip`, which may be repeated and print their effect."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
 
-from longtake.cli.formatting import describe_advice, describe_end, describe_stops, parse_chunks, plural
-from longtake.cli.session import ExitCode, exit_code_of_state, run
-from longtake.cli.submit import JobId, Json, launch
-from longtake.cli.terminal import answer, answer_json, say
+from longtake.cli.formatting import describe_advice, describe_end, describe_stops, format_count, parse_chunks
+from longtake.cli.session import ExitCode, exit_code_of_state, run_with_client
+from longtake.cli.submit import JobId, Json, start_job
+from longtake.cli.terminal import print_json, print_message, print_result
 from longtake.client import RenderClient
 from longtake.errors import BadJobError, JobEndedError
 from longtake.handle import JobHandle
@@ -38,7 +38,7 @@ def pause(
 
     Example: longtake pause film-1a2b3c4d --mode freeze --wait
     """
-    end = _steer(context, id, lambda job: job.pause(mode=mode, wait=wait), wait=wait, json=json, mode=mode)
+    end = _send_request(context, id, lambda job: job.pause(mode=mode, wait=wait), wait=wait, json=json, mode=mode)
     raise typer.Exit(exit_code_of_state(end.state) if wait else ExitCode.FINE)
 
 
@@ -47,7 +47,7 @@ def resume(context: typer.Context, id: JobId, wait: Wait = False, json: Json = F
 
     Example: longtake resume film-1a2b3c4d
     """
-    end = _steer(context, id, lambda job: job.resume(wait=wait), wait=wait, json=json)
+    end = _send_request(context, id, lambda job: job.resume(wait=wait), wait=wait, json=json)
     raise typer.Exit(exit_code_of_state(end.state) if wait else ExitCode.FINE)
 
 
@@ -58,72 +58,7 @@ def cancel(context: typer.Context, id: JobId, wait: Wait = False, json: Json = F
 
     Example: longtake cancel film-1a2b3c4d --wait
     """
-    _steer(context, id, lambda job: job.cancel(wait=wait), wait=wait, json=json)
-
-
-def _steer(
-    context: typer.Context,
-    id: str,
-    request: Callable[[JobHandle], Awaitable[JobStatus]],
-    *,
-    wait: bool,
-    json: bool,
-    mode: PauseMode = PauseMode.DRAIN,
-) -> JobStatus:
-    async def work(farm: RenderClient) -> JobStatus:
-        job = farm.job(id)
-        try:
-            return await request(job)
-        except JobEndedError as error:
-            # Asked twice or a moment too late: nothing to do is not a failure.
-            say(str(error))
-            return await job.status()
-
-    status = run(context, work, interrupted=lambda: _left(id, wait=wait))
-    if json:
-        answer_json(status)
-    else:
-        answer(describe_effect(status, mode))
-    return status
-
-
-def _left(id: str, *, wait: bool) -> str:
-    return (
-        f"no longer waiting; {id} was asked and does as it was told: `longtake watch {id}`" if wait else "interrupted"
-    )
-
-
-def describe_effect(status: JobStatus, mode: PauseMode) -> str:
-    """Return where a request has brought a job, in one line; the mode is that of the pause asked for."""
-    if status.state.has_ended:
-        return describe_end(status)
-    running = plural(status.running_chunks, "chunk")
-    if status.phase is JobPhase.PAUSING:
-        still = (
-            f": {running} {_before_the_pause(status.pause_mode or mode, status.running_chunks)}"
-            if status.running_chunks
-            else ""
-        )
-        return f"{status.id} is pausing{still}"
-    if told := describe_advice(status):
-        return f"{status.id} holds: {told}"
-    if status.state is JobState.PAUSED:
-        frozen = f", {plural(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
-        told = describe_stops(status.remote_stops)
-        return f"{status.id} is paused at {status.progress:g} %{frozen}" + (f": {told}" if told else "")
-    if status.phase is JobPhase.CLEANING_UP:
-        return f"{status.id} is being cancelled: {running} to stop"
-    return f"{status.id} is {status.state}" + (f", {running} rendering" if status.running_chunks else "")
-
-
-def _before_the_pause(mode: PauseMode, count: int) -> str:
-    match mode:
-        case PauseMode.DRAIN:
-            return "finishes first" if count == 1 else "finish first"
-        case PauseMode.FREEZE:
-            return "to freeze"
-        case PauseMode.NOW:
-            return "to stop"
+    _send_request(context, id, lambda job: job.cancel(wait=wait), wait=wait, json=json)
 
 
 def retry(
@@ -149,20 +84,20 @@ def retry(
     """
     chunks = parse_chunks(chunk or ())
 
-    async def begin(farm: RenderClient) -> JobHandle:
+    async def retry_job(farm: RenderClient) -> JobHandle:
         job = farm.job(id)
         if (await job.status()).state.has_ended:
             return await farm.retry(id, chunks=chunks)
         count = await job.retry_failed(chunks)
-        say(f"{id} takes up {plural(count, 'chunk')} again")
+        print_message(f"{id} takes up {format_count(count, 'chunk')} again")
         return job
 
     try:
-        launch(context, begin, watch=watch, json=json)
+        start_job(context, retry_job, watch=watch, json=json)
     except JobEndedError as error:
-        say(str(error))
+        print_message(str(error))
         if json:
-            answer_json(run(context, lambda farm: farm.job(id).status()))
+            print_json(run_with_client(context, lambda farm: farm.job(id).status()))
 
 
 def skip(
@@ -190,13 +125,83 @@ def skip(
         try:
             return await job.skip_chunks(chunks, allow_gaps=allow_gaps), await job.status()
         except JobEndedError as error:
-            # Unlike a pause that comes too late, this cannot have come about by itself.
+            # A pause that comes too late is harmless; a skip that comes too late has left nothing out.
             raise BadJobError(str(error)) from error
 
-    count, status = run(context, work)
+    count, status = run_with_client(context, work)
     if json:
-        answer_json(status)
+        print_json(status)
     elif count:
-        answer(f"{id} leaves out {plural(count, 'more chunk')}; left out now: {status.left_out_chunks:,}")
+        print_result(f"{id} leaves out {format_count(count, 'more chunk')}; left out now: {status.left_out_chunks:,}")
     else:
-        answer(f"{id} goes on without {format_ranges(chunks)} already")
+        print_result(f"{id} goes on without {format_ranges(chunks)} already")
+
+
+def _send_request(
+    context: typer.Context,
+    id: str,
+    request: Callable[[JobHandle], Awaitable[JobStatus]],
+    *,
+    wait: bool,
+    json: bool,
+    mode: PauseMode = PauseMode.DRAIN,
+) -> JobStatus:
+    async def work(farm: RenderClient) -> JobStatus:
+        job = farm.job(id)
+        try:
+            return await request(job)
+        except JobEndedError as error:
+            # A request that is repeated, or comes a moment after the end, has nothing to do: that is no failure.
+            print_message(str(error))
+            return await job.status()
+
+    status = run_with_client(context, work, describe_interrupt=lambda: _describe_interrupt(id, wait=wait))
+    if json:
+        print_json(status)
+    else:
+        print_result(describe_effect(status, mode))
+    return status
+
+
+def _describe_interrupt(id: str, *, wait: bool) -> str:
+    return (
+        f"no longer waiting; {id} was asked and does as it was told: `longtake watch {id}`" if wait else "interrupted"
+    )
+
+
+def describe_effect(status: JobStatus, mode: PauseMode) -> str:
+    """Return the state of a job after a request, in one line.
+
+    Args:
+        status: Status of the job after the request.
+        mode: Mode of the requested pause, while the job has not taken up a mode.
+    """
+    if status.state.has_ended:
+        return describe_end(status)
+    running = format_count(status.running_chunks, "chunk")
+    if status.phase is JobPhase.PAUSING:
+        remaining = (
+            f": {running} {_describe_pausing(status.pause_mode or mode, status.running_chunks)}"
+            if status.running_chunks
+            else ""
+        )
+        return f"{status.id} is pausing{remaining}"
+    if advice := describe_advice(status):
+        return f"{status.id} holds: {advice}"
+    if status.state is JobState.PAUSED:
+        frozen = f", {format_count(status.frozen_chunks, 'chunk')} frozen" if status.frozen_chunks else ""
+        stops = describe_stops(status.remote_stops)
+        return f"{status.id} is paused at {status.progress:g} %{frozen}" + (f": {stops}" if stops else "")
+    if status.phase is JobPhase.CLEANING_UP:
+        return f"{status.id} is being cancelled: {running} to stop"
+    return f"{status.id} is {status.state}" + (f", {running} rendering" if status.running_chunks else "")
+
+
+def _describe_pausing(mode: PauseMode, count: int) -> str:
+    match mode:
+        case PauseMode.DRAIN:
+            return "finishes first" if count == 1 else "finish first"
+        case PauseMode.FREEZE:
+            return "to freeze"
+        case PauseMode.NOW:
+            return "to stop"

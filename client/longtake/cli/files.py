@@ -1,4 +1,4 @@
-"""The commands `fetch` and `delete`: download or remove the files that a job has published."""
+"""The commands `fetch` and `delete`: download or remove the files of a job."""
 
 import sys
 from pathlib import Path
@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.formatting import format_bytes, plural
-from longtake.cli.session import ExitCode, run
+from longtake.cli.formatting import format_count
+from longtake.cli.session import ExitCode, run_with_client
 from longtake.cli.submit import JobId
-from longtake.cli.terminal import TransferView, answer, one_line, say
+from longtake.cli.terminal import TransferView, print_message, print_result
 from longtake.client import RenderClient
 from longtake.errors import BadJobError
 from longtake.handle import StoredJob
+from longtake.text import flatten_text, format_bytes
 from longtake.transfer.delete import DeleteResult
 from longtake.transfer.fetch import FetchResult
 
@@ -26,7 +27,7 @@ StoreOption = Annotated[
     ),
 ]
 
-# Of many lost files, so many are named.
+# Files that are named one by one.
 _MOST_NAMED = 10
 
 
@@ -53,18 +54,20 @@ def fetch(
     async def work(farm: RenderClient) -> FetchResult:
         with TransferView("fetching") as view:
             stored = StoredJob(farm.job(id), store)
-            return await stored.fetch(into, film_only=film_only, logs=logs, force=force, on_progress=view.tell)
+            return await stored.fetch(into, film_only=film_only, logs=logs, force=force, on_progress=view.on_progress)
 
-    found = run(context, work, interrupted=lambda: "interrupted; the same command fetches the rest")
-    news = (
-        f"{found.new_files:,} of them new ({format_bytes(found.new_bytes)})" if found.new_files else "nothing was new"
+    fetched = run_with_client(
+        context, work, describe_interrupt=lambda: "interrupted; the same command fetches the rest"
     )
-    if found.files:
-        answer(f"{plural(found.files, 'file')} ({format_bytes(found.size_bytes)}) in {into}; {news}")
-    for sentence in found.lost[:_MOST_NAMED]:
-        say(sentence)
-    if found.lost:
-        say(f"{plural(len(found.lost), 'file')} could not be fetched; `longtake retry {id}` renders what is damaged")
+    new = f"{fetched.new_files:,} of them new ({format_bytes(fetched.new_bytes)})"
+    if fetched.files:
+        files = f"{format_count(fetched.files, 'file')} ({format_bytes(fetched.size_bytes)})"
+        print_result(f"{files} in {into}; {new if fetched.new_files else 'nothing was new'}")
+    for sentence in fetched.lost[:_MOST_NAMED]:
+        print_message(sentence)
+    if fetched.lost:
+        lost = format_count(len(fetched.lost), "file")
+        print_message(f"{lost} could not be fetched; `longtake retry {id}` renders what is damaged")
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -81,38 +84,42 @@ def delete(
 
     Example: longtake delete film-1a2b3c4d
     """
-    where = run(context, lambda farm: StoredJob(farm.job(id), store).check_deletable())
+    where = run_with_client(context, lambda farm: StoredJob(farm.job(id), store).check_deletable())
     if where is None:
-        answer(f"{id} has written nothing")
+        print_result(f"{id} has written nothing")
         return
     if not yes:
-        _ask(id, where)
+        _confirm_delete(id, where)
 
     async def work(farm: RenderClient) -> DeleteResult:
         with TransferView("deleting") as view:
-            return await StoredJob(farm.job(id), store).delete(on_progress=view.tell)
+            return await StoredJob(farm.job(id), store).delete(on_progress=view.on_progress)
 
-    _tell(id, where, run(context, work, interrupted=lambda: "interrupted; the same command deletes the rest"))
+    deleted = run_with_client(
+        context, work, describe_interrupt=lambda: "interrupted; the same command deletes the rest"
+    )
+    _print_deleted(id, where, deleted)
 
 
-def _ask(id: str, where: str) -> None:
+def _confirm_delete(id: str, where: str) -> None:
     if not sys.stdin.isatty():
         raise BadJobError(f"--yes: is missing, and there is nobody here to be asked whether {id} is to be deleted")
-    if not typer.confirm(one_line(f"Delete what {id} wrote to {where}?"), err=True):
-        say("nothing was deleted")
+    if not typer.confirm(flatten_text(f"Delete what {id} wrote to {where}?"), err=True):
+        print_message("nothing was deleted")
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _tell(id: str, where: str, end: DeleteResult) -> None:
-    for sentence in end.left[:_MOST_NAMED]:
-        say(f"left: {sentence}")
-    if len(end.left) > _MOST_NAMED:
-        say(f"left: {len(end.left) - _MOST_NAMED:,} more")
-    if end.aside:
-        say(f"left: what was set aside for {id}, in {end.aside}; remove it when nobody misses it")
-    if not end.files and not end.records:
-        answer(f"nothing of {id} is left in {where} to be deleted")
+def _print_deleted(id: str, where: str, deleted: DeleteResult) -> None:
+    for sentence in deleted.left[:_MOST_NAMED]:
+        print_message(f"left: {sentence}")
+    if len(deleted.left) > _MOST_NAMED:
+        print_message(f"left: {len(deleted.left) - _MOST_NAMED:,} more")
+    if deleted.aside:
+        print_message(f"left: what was set aside for {id}, in {deleted.aside}; remove it when nobody misses it")
+    if not deleted.files and not deleted.records:
+        print_result(f"nothing of {id} is left in {where} to be deleted")
         return
-    records = f"{plural(end.records, 'file')} of logs and records ({format_bytes(end.record_bytes)})"
-    answer(f"deleted {plural(end.files, 'output')} ({format_bytes(end.size_bytes)}) and {records} from {where}")
-    say(f"the history of {id} stays in Temporal until its retention ends, and inputs stay for other jobs")
+    outputs = f"{format_count(deleted.files, 'output')} ({format_bytes(deleted.size_bytes)})"
+    records = f"{format_count(deleted.records, 'file')} of logs and records ({format_bytes(deleted.record_bytes)})"
+    print_result(f"deleted {outputs} and {records} from {where}")
+    print_message(f"the history of {id} stays in Temporal until its retention ends, and inputs stay for other jobs")

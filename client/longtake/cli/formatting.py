@@ -1,4 +1,4 @@
-"""Format numbers, times, states and costs as people read them."""
+"""Format counts, times, states, costs and results of jobs for people, and parse the chunks of `--chunk`."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,34 +11,6 @@ from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode, Rem
 from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.text import strip_controls
 
-_PART = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
-
-
-def parse_chunks(words: Iterable[str]) -> tuple[Range, ...]:
-    """Return the chunks that words such as `3`, `3-7` and `3, 7-9` name, both ends of a range included.
-
-    Raises:
-        BadJobError: A word is no chunk.
-    """
-    named = RangeSet()
-    for word in words:
-        for part in word.split(","):
-            found = _PART.fullmatch(part.strip())
-            first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
-            if not found or last >= MOST_CHUNKS:
-                raise BadJobError(f"--chunk: {word!r} is no chunk; write its number, as in --chunk 3 or --chunk 3-7")
-            if last < first:
-                raise BadJobError(f"--chunk: {word!r} ends before it begins; write --chunk {last}-{first}")
-            named.add(first, last + 1)
-    return named.ranges
-
-
-def format_chunks(chunks: Iterable[Range], most: int = 5) -> str:
-    """Return the first of these chunks as `--chunk` takes them."""
-    parts = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in chunks]
-    return ",".join(parts[:most])
-
-
 STATE_STYLES = {
     JobState.PENDING: "yellow",
     JobState.RUNNING: "cyan",
@@ -48,9 +20,39 @@ STATE_STYLES = {
     JobState.CANCELLED: "magenta",
 }
 
+PLATFORMS = {BackendKind.LOCAL: "hosts of your own", BackendKind.LAMBDA: "Lambda", BackendKind.CLOUD_RUN: "Cloud Run"}
+
+# A value of `--chunk`, or a part of one between commas.
+_CHUNK_RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
+
+
+def parse_chunks(words: Iterable[str]) -> tuple[Range, ...]:
+    """Return the chunks that values of `--chunk` name: `3`, `3-7` or `3, 7-9`, both ends of a range included.
+
+    Raises:
+        BadJobError: A value is neither a chunk nor a range of chunks.
+    """
+    chunks = RangeSet()
+    for word in words:
+        for part in word.split(","):
+            found = _CHUNK_RANGE.fullmatch(part.strip())
+            first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+            if not found or last >= MOST_CHUNKS:
+                raise BadJobError(f"--chunk: {word!r} is no chunk; write its number, as in --chunk 3 or --chunk 3-7")
+            if last < first:
+                raise BadJobError(f"--chunk: {word!r} ends before it begins; write --chunk {last}-{first}")
+            chunks.add(first, last + 1)
+    return chunks.ranges
+
+
+def format_chunks(chunks: Iterable[Range], most: int = 5) -> str:
+    """Return the first `most` ranges of chunks as a value of `--chunk`: `3,7-9`."""
+    parts = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in chunks]
+    return ",".join(parts[:most])
+
 
 def format_duration(seconds: float) -> str:
-    """Return a span of time: `0:07`, `12:30`, `3:05:00`, `2 d 4 h`."""
+    """Return a duration as text: `0:07`, `12:30`, `3:05:00`, `2 d 4 h`."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
     if hours >= 48:
@@ -60,29 +62,18 @@ def format_duration(seconds: float) -> str:
 
 
 def format_time(when: datetime) -> str:
-    """Return a point in time of this host's clock, and how long ago it was."""
+    """Return a time in the time zone of this host, with how long ago it was."""
     ago = (datetime.now(UTC) - when).total_seconds()
     return f"{when.astimezone():%Y-%m-%d %H:%M:%S} ({format_duration(ago)} ago)"
 
 
-def plural(count: int, noun: str) -> str:
-    """Return `1 chunk`, `2 chunks`."""
+def format_count(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 chunk`, `2 chunks`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def format_bytes(count: int) -> str:
-    """Return a number of bytes in three digits or so: `812 MiB`, `1.2 GiB`."""
-    amount, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        # 999.5 would be shown as 1000.
-        if amount < 999.5:
-            break
-        amount, unit = amount / 1024, larger
-    return f"{amount:.0f} {unit}" if amount >= 9.95 or unit == "B" else f"{amount:.1f} {unit}"
-
-
-def state_text(status: JobStatus) -> str:
-    """Return state and phase: `running, rendering`, `paused, holding`; other phases of rest are not worth a word."""
+def format_state(status: JobStatus) -> str:
+    """Return the state of a job with its phase, as in `running, rendering`; of ended jobs the state alone."""
     state, phase = f"{status.state}", f"{status.phase}".replace("_", " ")
     if status.state.has_ended or (status.state is JobState.PAUSED and status.phase is not JobPhase.HOLDING):
         return state
@@ -91,8 +82,8 @@ def state_text(status: JobStatus) -> str:
     return f"{state}, {phase}"
 
 
-def unusual_counts(status: JobStatus) -> Iterator[str]:
-    """Yield the counts of chunks that most jobs have none of, as in `2 frozen`; failed ones apart."""
+def format_unusual_counts(status: JobStatus) -> Iterator[str]:
+    """Yield the counts of frozen, left out and kept chunks that are not 0, as in `2 frozen`."""
     for count, word in (
         (status.frozen_chunks, "frozen"),
         (status.left_out_chunks, "left out"),
@@ -103,7 +94,7 @@ def unusual_counts(status: JobStatus) -> Iterator[str]:
 
 
 def describe_advice(status: JobStatus) -> str | None:
-    """Return what somebody must do for the job to go on; None when it needs nobody."""
+    """Return the commands with which a job that holds goes on; None for other jobs."""
     if status.phase is not JobPhase.HOLDING or status.state.has_ended:
         return None
     failed = RangeSet((failure.chunk, failure.chunk + 1) for failure in status.failures)
@@ -114,16 +105,16 @@ def describe_advice(status: JobStatus) -> str | None:
 
 
 def describe_film(result: RenderJobResult) -> str:
-    """Return what a job made: its film, or how many frames it has in chunks, and what it lacks."""
-    facts = [plural(result.frames, "frame")]
-    lacks = f", without chunks {format_ranges(result.missing_chunks)}" if result.missing_chunks else ""
+    """Return the film of a job, or its number of frames where there is no film, and the missing chunks."""
+    facts = [format_count(result.frames, "frame")]
+    missing = f", without chunks {format_ranges(result.missing_chunks)}" if result.missing_chunks else ""
     if result.output is None:
-        return f"{facts[0]} in chunks, no film{lacks}"
+        return f"{facts[0]} in chunks, no film{missing}"
     if result.duration_seconds is not None:
         facts.append(f"{result.duration_seconds:g} s")
     if result.sha256:
         facts.append(f"sha256 {result.sha256[:12]}")
-    return f"{result.output} ({', '.join(facts)}){lacks}"
+    return f"{result.output} ({', '.join(facts)}){missing}"
 
 
 def elapsed_seconds(status: JobStatus) -> float:
@@ -133,29 +124,26 @@ def elapsed_seconds(status: JobStatus) -> float:
     return max(0.0, (status.updated_at - status.created_at).total_seconds())
 
 
-PLATFORMS = {BackendKind.LOCAL: "hosts of your own", BackendKind.LAMBDA: "Lambda", BackendKind.CLOUD_RUN: "Cloud Run"}
-
-
-def describe_place(backend: RemoteBackend) -> str:
-    """Return where a job is rendered: `Lambda, function render in eu-central-1`."""
+def describe_backend(backend: RemoteBackend) -> str:
+    """Return the service that renders a job: `Lambda, function render in eu-central-1`."""
     platform = PLATFORMS[BackendKind(backend.type)]
     if backend.type == "lambda":
-        found = f"function {backend.function}" if backend.function else "the first function that its workers may call"
-        found += f" in {backend.region}" if backend.region else ""
+        place = f"function {backend.function}" if backend.function else "the first function that its workers may call"
+        place += f" in {backend.region}" if backend.region else ""
     else:
-        found = backend.url or "the first service that its workers may call"
-    return f"{platform}, {strip_controls(found)}"
+        place = backend.url or "the first service that its workers may call"
+    return f"{platform}, {strip_controls(place)}"
 
 
 def format_usd(usd: float) -> str:
-    """Return an amount as people read it: `12.30 USD`, `0.042 USD`, `under 0.001 USD`."""
+    """Return an amount of US dollars: `12.30 USD`, `0.042 USD`, `under 0.001 USD`."""
     if 0 < usd < 0.001:
         return "under 0.001 USD"
     return f"{usd:,.2f} USD" if usd >= 1 or usd == 0 else f"{usd:.3f} USD"
 
 
 def format_bill(status: JobStatus) -> str | None:
-    """Return what a job is billed for so far; None where nothing sends bills."""
+    """Return the billed time and the cost of a job so far; None where nothing was billed."""
     metrics = status.metrics
     if not (metrics.billed_seconds or metrics.cost_usd):
         return None
@@ -163,43 +151,48 @@ def format_bill(status: JobStatus) -> str | None:
 
 
 def describe_stops(stops: RemoteStops, *, now: datetime | None = None) -> str | None:
-    """Return what became of the chunks that were told to stop elsewhere; None where none was."""
+    """Return how many chunks on services have confirmed their stop, and when the others end; None without stops.
+
+    Args:
+        stops: The stops of a job.
+        now: Time that deadlines are compared with; the current time when None.
+    """
     parts = []
     if stops.confirmed:
         where = f" on {strip_controls(stops.where)}" if stops.where else ""
         parts.append(
-            f"{plural(stops.confirmed, 'chunk')} stopped{where}, confirmed after {stops.slowest_seconds:.1f} s"
+            f"{format_count(stops.confirmed, 'chunk')} stopped{where}, confirmed after {stops.slowest_seconds:.1f} s"
         )
     if stops.unconfirmed_count:
         waited = max((stop.seconds for stop in stops.unconfirmed), default=0.0)
         within = f" within {waited:.0f} s" if waited else ""
-        ends = _ends(stops.unconfirmed, stops.unconfirmed_count == 1, now or datetime.now(UTC))
-        parts.append(f"{plural(stops.unconfirmed_count, 'chunk')} asked to stop, not confirmed{within}; {ends}")
+        ends = _describe_deadline(stops.unconfirmed, stops.unconfirmed_count == 1, now or datetime.now(UTC))
+        parts.append(f"{format_count(stops.unconfirmed_count, 'chunk')} asked to stop, not confirmed{within}; {ends}")
     return "; ".join(parts) or None
 
 
-def _ends(stops: tuple[RemoteStop, ...], one: bool, now: datetime) -> str:
+def _describe_deadline(stops: tuple[RemoteStop, ...], one: bool, now: datetime) -> str:
     latest = max((stop.ends_at for stop in stops if stop.ends_at is not None), default=None)
-    who, itself, its = ("it", "itself", "its") if one else ("they", "themselves", "their")
+    they, themselves, their = ("it", "itself", "its") if one else ("they", "themselves", "their")
     if latest is None:
-        return f"{who} {'ends' if one else 'end'} by {itself} at {its} deadline"
+        return f"{they} {'ends' if one else 'end'} by {themselves} at {their} deadline"
     day = "%H:%M:%S" if latest.astimezone(UTC).date() == now.astimezone(UTC).date() else "%Y-%m-%d %H:%M:%S"
     moment = f"{latest.astimezone(UTC):{day}} UTC"
     if latest <= now:
-        return f"{who} ended by {itself} by {its} deadline of {moment} at the latest"
-    return f"{who} {'ends' if one else 'end'} by {itself} at {its} deadline of {moment} at the latest"
+        return f"{they} ended by {themselves} by {their} deadline of {moment} at the latest"
+    return f"{they} {'ends' if one else 'end'} by {themselves} at {their} deadline of {moment} at the latest"
 
 
 def describe_end(status: JobStatus) -> str:
-    """Return how a job ended, with what to do about it."""
-    took_time = format_duration(elapsed_seconds(status))
+    """Return how a job ended, with the command that goes on where it failed or was cancelled."""
+    duration = format_duration(elapsed_seconds(status))
     if status.state is JobState.COMPLETED:
-        made = describe_film(status.result) if status.result else "nothing to show"
+        film = describe_film(status.result) if status.result else "nothing to show"
         bill = format_bill(status)
-        return f"{status.id} completed in {took_time}: {made}" + (f"; billed {bill}" if bill else "")
+        return f"{status.id} completed in {duration}: {film}" + (f"; billed {bill}" if bill else "")
     again = f"`longtake retry {status.id}` renders only what is missing"
-    told = describe_stops(status.remote_stops)
+    stops = describe_stops(status.remote_stops)
     if status.state is JobState.CANCELLED:
-        return f"{status.id} was cancelled after {took_time}" + (f": {told}" if told else "") + f"; {again}"
+        return f"{status.id} was cancelled after {duration}" + (f": {stops}" if stops else "") + f"; {again}"
     reason = status.error or "no reason given"
-    return f"{status.id} failed after {took_time}: {reason}" + (f"; {told}" if told else "") + f"; {again}"
+    return f"{status.id} failed after {duration}: {reason}" + (f"; {stops}" if stops else "") + f"; {again}"

@@ -10,82 +10,17 @@ import typer
 from rich.table import Table
 
 from longtake.chunks import Chunk, ChunkPlan
-from longtake.cli.formatting import describe_place, format_bytes, format_duration, format_usd, plural
-from longtake.cli.submit import JobFile, Json, Values, read
-from longtake.cli.terminal import answer_json, show
+from longtake.cli.formatting import describe_backend, format_count, format_duration, format_usd
+from longtake.cli.submit import JobFile, Json, Values, read_job
+from longtake.cli.terminal import print_json, print_table
 from longtake.errors import BadJobError, LongtakeError
 from longtake.jobfile.loader import read_chunk_list
 from longtake.models.backends import CloudRunBackend, RemoteBackend, count_frames_within
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
 from longtake.prices import Prices
-from longtake.text import strip_controls
+from longtake.text import format_bytes, strip_controls
 from longtake.transfer.upload_inputs import measure_inputs
-
-
-def remote_facts(
-    job: RenderJobSpec, backend: RemoteBackend, chunks: ChunkPlan, chunk_seconds: float | None, prices: Prices
-) -> dict[str, Any]:
-    """Return where a job would be rendered, how long a chunk may take there, and what it costs.
-
-    Args:
-        job: The job.
-        backend: Its backend.
-        chunks: Its chunks.
-        chunk_seconds: What a chunk takes on average, if somebody has measured it.
-        prices: The price table.
-    """
-    limit, count = job.chunk_limit_seconds, len(chunks)
-    facts: dict[str, Any] = {
-        "backend": backend.type,
-        "where": describe_place(backend),
-        "protocol": backend.protocol.value,
-        "memory_mb": backend.memory_mb,
-        "chunk_limit_seconds": limit,
-        "most_usd": round(prices.cost(backend, limit * count, count), 6),
-        "prices": prices.model_dump(),
-        "prices_from": prices.source,
-    }
-    if isinstance(backend, CloudRunBackend):
-        facts["vcpus"] = backend.vcpus
-    if chunk_seconds is not None:
-        facts["chunk_seconds"] = chunk_seconds
-        facts["estimated_usd"] = round(prices.cost(backend, chunk_seconds * count, count), 6)
-        if chunk_seconds > limit:
-            facts["fitting_frames"] = _fitting(job, chunks, chunk_seconds, limit)
-    return facts
-
-
-def remote_rows(job: RenderJobSpec, facts: Mapping[str, Any], total_chunks: int) -> Iterator[tuple[str, str]]:
-    """Yield the same as labels and words."""
-    vcpus = f", {facts['vcpus']:g} vCPU" if "vcpus" in facts else ""
-    helios = ", Helios' workers" if facts["protocol"] == "helios" else ""
-    yield "rendered on", f"{facts['where']}{helios} ({facts['memory_mb']:,} MB{vcpus})"
-    yield "time limit", f"{format_duration(facts['chunk_limit_seconds'])} a chunk"
-    tries = job.retry.attempts
-    again = f"; each of up to {tries} tries of a chunk is billed" if tries > 1 else ""
-    chunks = plural(total_chunks, "chunk")
-    if "estimated_usd" in facts:
-        each = f"{facts['chunk_seconds']:g} s each"
-        yield "cost", f"about {format_usd(facts['estimated_usd'])}: {chunks} of {each}{again}"
-    if "fitting_frames" in facts:
-        yield "too long", _too_long(job, facts)
-    yield "cost at most", f"{format_usd(facts['most_usd'])}: {chunks} to their time limit{again}"
-    yield "prices", facts["prices_from"]
-
-
-def _fitting(job: RenderJobSpec, chunks: ChunkPlan, chunk_seconds: float, limit: float) -> int:
-    # Of a list, the mean: nobody has said which chunk takes how long.
-    frames = job.frames.per_chunk if job.frames is not None else max(1, chunks.frame_count // len(chunks))
-    return count_frames_within(limit, frames=frames, seconds=chunk_seconds) if frames > 1 else 0
-
-
-def _too_long(job: RenderJobSpec, facts: Mapping[str, Any]) -> str:
-    late = f"{facts['chunk_seconds']:g} s are more than a chunk may take"
-    if not facts["fitting_frames"]:
-        return f"{late}, and one of a single frame cannot be cut; render it on hosts of your own"
-    key = "frames.per_chunk" if job.frames is not None else "the count of each chunk"
-    return f"{late}; set {key} to at most {facts['fitting_frames']:,}"
 
 
 def plan(
@@ -103,28 +38,28 @@ def plan(
 
     Example: longtake plan film.yaml --set backend=lambda --chunk-seconds 90
     """
-    job = read(file, values)
-    chunks = ChunkPlan(job, _listed(job))
-    facts = _facts(job, chunks)
+    job = read_job(file, values)
+    chunks = ChunkPlan(job, _read_chunk_list(job))
+    facts = _collect_facts(job, chunks)
     if job.remote is not None:
-        facts["remote"] = remote_facts(job, job.remote, chunks, chunk_seconds, _prices())
+        facts["remote"] = collect_remote_facts(job, job.remote, chunks, chunk_seconds, _read_prices())
     elif chunk_seconds is not None:
         raise BadJobError("--chunk-seconds: is for what services bill, and this job renders on hosts of your own")
     if json:
-        answer_json(facts)
+        print_json(facts)
     else:
-        show(_table(job, facts))
+        print_table(_make_table(job, facts))
 
 
-def _prices() -> Prices:
+def _read_prices() -> Prices:
     try:
         return Prices.from_environ(os.environ)
     except LongtakeError as error:
-        # Input of this command, as the job file is.
+        # The table is input of this command, as the job file is: exit code 2.
         raise BadJobError(str(error)) from error
 
 
-def _listed(job: RenderJobSpec) -> tuple[ChunkSpec, ...]:
+def _read_chunk_list(job: RenderJobSpec) -> tuple[ChunkSpec, ...]:
     if job.chunk_list is None:
         return ()
     path = Path(job.base_dir or ".") / job.chunk_list.path
@@ -134,10 +69,10 @@ def _listed(job: RenderJobSpec) -> tuple[ChunkSpec, ...]:
         raise BadJobError(f"chunks.path: {path} cannot be read ({error.strerror}); mend the path") from error
 
 
-def _facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
+def _collect_facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
     base = job.base_dir or os.getcwd()
     first, last = chunks[0], chunks[len(chunks) - 1]
-    # In a bucket outputs are keys, and renders write wherever their host works.
+    # In a bucket outputs are keys, and renders write to the scratch folder of their host.
     place = base if job.store is None else ""
     film = None if job.output is None else os.path.normpath(Path(place) / job.output)
     return {
@@ -149,23 +84,23 @@ def _facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
         "total_chunks": len(chunks),
         "total_frames": chunks.frame_count,
         "max_parallel": job.max_parallel,
-        "first_chunk": _chunk(first),
-        "last_chunk": _chunk(last),
+        "first_chunk": _collect_chunk_facts(first),
+        "last_chunk": _collect_chunk_facts(last),
         "output": film if film is None or job.store is None else f"{job.store.rstrip('/')}/{film}",
-        "inputs": _inputs(job),
-        "command": list(_command(first, place)),
+        "inputs": _measure_inputs(job),
+        "command": list(_expand_command(first, place)),
     }
 
 
-def _inputs(job: RenderJobSpec) -> dict[str, int] | None:
-    """Return how much would be handed in to a bucket; None where renders use their inputs in place."""
+def _measure_inputs(job: RenderJobSpec) -> dict[str, int] | None:
+    """Return number and size of the inputs of a bucket job; None where renders read their inputs in place."""
     if job.store is None:
         return None
     files, size_bytes = measure_inputs(job)
     return {"files": files, "size_bytes": size_bytes}
 
 
-def _chunk(chunk: Chunk) -> dict[str, Any]:
+def _collect_chunk_facts(chunk: Chunk) -> dict[str, Any]:
     outputs = chunk.outputs()
     return {
         "chunk": chunk.index,
@@ -176,12 +111,77 @@ def _chunk(chunk: Chunk) -> dict[str, Any]:
     }
 
 
-def _command(chunk: Chunk, base: str) -> tuple[str, ...]:
+def _expand_command(chunk: Chunk, base: str) -> tuple[str, ...]:
     output = Path(os.path.normpath(Path(base) / chunk.output_pattern()))
     return chunk.command(chunk.command_template, output=str(output), output_dir=str(output.parent))
 
 
-def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
+def collect_remote_facts(
+    job: RenderJobSpec, backend: RemoteBackend, chunks: ChunkPlan, chunk_seconds: float | None, prices: Prices
+) -> dict[str, Any]:
+    """Return the service that would render a job, the time limit of a chunk, and the cost, with the keys of `--json`.
+
+    Args:
+        job: The job.
+        backend: Its backend.
+        chunks: Its chunks.
+        chunk_seconds: Average time that a chunk renders, for an estimate; None when not known.
+        prices: The price table.
+    """
+    limit, count = job.chunk_limit_seconds, len(chunks)
+    facts: dict[str, Any] = {
+        "backend": backend.type,
+        "where": describe_backend(backend),
+        "protocol": backend.protocol.value,
+        "memory_mb": backend.memory_mb,
+        "chunk_limit_seconds": limit,
+        "most_usd": round(prices.cost(backend, limit * count, count), 6),
+        "prices": prices.model_dump(),
+        "prices_from": prices.source,
+    }
+    if isinstance(backend, CloudRunBackend):
+        facts["vcpus"] = backend.vcpus
+    if chunk_seconds is not None:
+        facts["chunk_seconds"] = chunk_seconds
+        facts["estimated_usd"] = round(prices.cost(backend, chunk_seconds * count, count), 6)
+        if chunk_seconds > limit:
+            facts["fitting_frames"] = _count_fitting_frames(job, chunks, chunk_seconds, limit)
+    return facts
+
+
+def format_remote_facts(job: RenderJobSpec, facts: Mapping[str, Any], total_chunks: int) -> Iterator[tuple[str, str]]:
+    """Yield labels and texts for a table of the result of `collect_remote_facts`."""
+    vcpus = f", {facts['vcpus']:g} vCPU" if "vcpus" in facts else ""
+    helios = ", Helios' workers" if facts["protocol"] == "helios" else ""
+    yield "rendered on", f"{facts['where']}{helios} ({facts['memory_mb']:,} MB{vcpus})"
+    yield "time limit", f"{format_duration(facts['chunk_limit_seconds'])} a chunk"
+    tries = job.retry.attempts
+    again = f"; each of up to {tries} tries of a chunk is billed" if tries > 1 else ""
+    chunks = format_count(total_chunks, "chunk")
+    if "estimated_usd" in facts:
+        each = f"{facts['chunk_seconds']:g} s each"
+        yield "cost", f"about {format_usd(facts['estimated_usd'])}: {chunks} of {each}{again}"
+    if "fitting_frames" in facts:
+        yield "too long", _describe_too_long(job, facts)
+    yield "cost at most", f"{format_usd(facts['most_usd'])}: {chunks} to their time limit{again}"
+    yield "prices", facts["prices_from"]
+
+
+def _count_fitting_frames(job: RenderJobSpec, chunks: ChunkPlan, chunk_seconds: float, limit: float) -> int:
+    # Chunks of a list differ in length, and only their average time is known: their average length goes with it.
+    frames = job.frames.per_chunk if job.frames is not None else max(1, chunks.frame_count // len(chunks))
+    return count_frames_within(limit, frames=frames, seconds=chunk_seconds) if frames > 1 else 0
+
+
+def _describe_too_long(job: RenderJobSpec, facts: Mapping[str, Any]) -> str:
+    problem = f"{facts['chunk_seconds']:g} s are more than a chunk may take"
+    if not facts["fitting_frames"]:
+        return f"{problem}, and one of a single frame cannot be cut; render it on hosts of your own"
+    key = "frames.per_chunk" if job.frames is not None else "the count of each chunk"
+    return f"{problem}; set {key} to at most {facts['fitting_frames']:,}"
+
+
+def _make_table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -190,7 +190,7 @@ def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     if job.store is not None:
         grid.add_row("store", strip_controls(job.store))
     if facts["inputs"] and facts["inputs"]["files"]:
-        inputs = f"{plural(facts['inputs']['files'], 'file')} ({format_bytes(facts['inputs']['size_bytes'])})"
+        inputs = f"{format_count(facts['inputs']['files'], 'file')} ({format_bytes(facts['inputs']['size_bytes'])})"
         grid.add_row("inputs", f"{inputs}, of which the store gets what it lacks")
     rate = f" at {job.fps} a second" if job.fps else ""
     grid.add_row("frames", f"{facts['total_frames']:,}{rate}")
@@ -198,7 +198,7 @@ def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     for label, chunk in (("first chunk", facts["first_chunk"]), ("last chunk", facts["last_chunk"])):
         if label == "last chunk" and facts["total_chunks"] == 1:
             continue
-        count = plural(chunk["stop"] - chunk["start"], "frame")
+        count = format_count(chunk["stop"] - chunk["start"], "frame")
         outputs = chunk["first_output"]
         outputs += "" if chunk["last_output"] == outputs else f" to {chunk['last_output']}"
         grid.add_row(
@@ -210,6 +210,6 @@ def _table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     )
     grid.add_row("command", strip_controls(shlex.join(facts["command"])))
     if "remote" in facts:
-        for label, words in remote_rows(job, facts["remote"], facts["total_chunks"]):
-            grid.add_row(label, words)
+        for label, text in format_remote_facts(job, facts["remote"], facts["total_chunks"]):
+            grid.add_row(label, text)
     return grid

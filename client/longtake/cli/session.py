@@ -1,4 +1,4 @@
-"""Connect to Temporal for one command, and turn errors and interrupts into exit codes."""
+"""Connect one command to Temporal, and turn errors, job states and Ctrl-C into exit codes."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import typer
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.cli.terminal import say
+from longtake.cli.terminal import print_message
 from longtake.client import RenderClient, connect
 from longtake.errors import (
     BadJobError,
@@ -26,9 +26,11 @@ from longtake.errors import (
 from longtake.models.status import JobState
 from longtake.names import DEFAULT_TASK_QUEUE
 
+T = TypeVar("T")
+
 
 class ExitCode(IntEnum):
-    """What the command line ends with."""
+    """Exit codes of the command line."""
 
     FINE = 0
     FAILED = 1
@@ -51,7 +53,7 @@ _BY_ERROR: dict[type[LongtakeError], ExitCode] = {
 
 _BY_STATE = {JobState.FAILED: ExitCode.FAILED, JobState.CANCELLED: ExitCode.CANCELLED}
 
-# Answers that no other request of the same user would better: as good as no server.
+# With these answers every request of the same user fails, as without a server.
 _REFUSALS = {
     RPCStatusCode.UNAVAILABLE,
     RPCStatusCode.DEADLINE_EXCEEDED,
@@ -63,28 +65,25 @@ _REFUSALS = {
 
 
 def exit_code_of_error(error: LongtakeError) -> ExitCode:
-    """Return the exit code for an error; those without one of their own are failures."""
+    """Return the exit code of an error: `FAILED` unless the type of the error has another."""
     return next((code for kind, code in _BY_ERROR.items() if isinstance(error, kind)), ExitCode.FAILED)
 
 
 def exit_code_of_state(state: JobState) -> ExitCode:
-    """Return the exit code for how a job ended."""
+    """Return the exit code of a job that ended in a state."""
     return _BY_STATE.get(state, ExitCode.FINE)
 
 
 def explain_error(error: RPCError) -> LongtakeError:
-    """Return Temporal's own error as a sentence with a fix."""
+    """Return an error of Temporal's service as a sentence with a fix."""
     if error.status in _REFUSALS:
         return NotReachableError(f"Temporal does not serve this request ({error.message}); `longtake doctor` says more")
     return LongtakeError(f"Temporal refuses this request ({error.message}); `longtake doctor` may say why")
 
 
-T = TypeVar("T")
-
-
 @dataclass(frozen=True)
 class Settings:
-    """What the options in front of the command say; `None` is left to `temporal.toml` and `TEMPORAL_*`."""
+    """Global options of a command; `None` leaves the choice to `temporal.toml` and `TEMPORAL_*`."""
 
     address: str | None = None
     namespace: str | None = None
@@ -93,43 +92,43 @@ class Settings:
     debug: bool = False
 
 
-def settings_of(context: typer.Context) -> Settings:
-    """Return the settings of this call."""
-    found = context.find_object(Settings)
-    return found or Settings(debug=bool(os.environ.get("LONGTAKE_DEBUG")))
+def read_settings(context: typer.Context) -> Settings:
+    """Return the global options that a command was given."""
+    settings = context.find_object(Settings)
+    return settings or Settings(debug=bool(os.environ.get("LONGTAKE_DEBUG")))
 
 
-def run(
+def run_with_client(
     context: typer.Context,
     work: Callable[[RenderClient], Awaitable[T]],
     *,
-    interrupted: Callable[[], str] = lambda: "interrupted",
+    describe_interrupt: Callable[[], str] = lambda: "interrupted",
 ) -> T:
-    """Connect, do the work and return what it returns.
+    """Connect to Temporal, run a coroutine with the client and return its result.
 
     Args:
-        context: Of the command.
-        work: Given the connected client.
-        interrupted: What to say when a Ctrl-C ends the work early; the job itself never hears of it.
+        context: Context of the command, with its settings.
+        work: Coroutine function that is called with the connected client.
+        describe_interrupt: Returns the message for a Ctrl-C, which ends the command and leaves the job alone.
 
     Raises:
-        LongtakeError: As the work raises them.
-        typer.Exit: 130, after a Ctrl-C.
+        LongtakeError: `work` raised it, or Temporal is not reachable.
+        typer.Exit: With 130, after a Ctrl-C.
     """
-    settings = settings_of(context)
+    settings = read_settings(context)
 
-    async def connected() -> T:
+    async def run() -> T:
         client = await connect(
             address=settings.address,
             namespace=settings.namespace,
             profile=settings.profile,
-            # The SDK's own log goes to stdout, between the lines of results, while a server is away.
+            # Without this the SDK logs to stdout, between the lines of results, while a server is away.
             runtime=Runtime(telemetry=TelemetryConfig(logging=None)),
         )
         return await work(RenderClient(client, task_queue=settings.task_queue))
 
     try:
-        return asyncio.run(connected())
+        return asyncio.run(run())
     except KeyboardInterrupt as error:
-        say(interrupted())
+        print_message(describe_interrupt())
         raise typer.Exit(ExitCode.INTERRUPTED) from error

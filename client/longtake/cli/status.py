@@ -1,4 +1,4 @@
-"""The commands `status` and `list`: show where jobs stand."""
+"""The commands `status` and `list`: show the state of one job or of many."""
 
 import sys
 from typing import Annotated
@@ -14,22 +14,21 @@ from longtake.cli.formatting import (
     describe_film,
     describe_stops,
     format_bill,
-    format_bytes,
     format_duration,
+    format_state,
     format_time,
-    state_text,
-    unusual_counts,
+    format_unusual_counts,
 )
-from longtake.cli.session import run
+from longtake.cli.session import run_with_client
 from longtake.cli.submit import JobId, Json
-from longtake.cli.terminal import answer_json, one_line, say, show, stdout
-from longtake.cli.views import SpeedEstimate, failure_line, running_table
+from longtake.cli.terminal import print_json, print_message, print_table, stdout_console
+from longtake.cli.views import SpeedEstimate, describe_failure, make_running_table
 from longtake.client import RenderClient
 from longtake.models.backends import BackendKind
 from longtake.models.status import JobPhase, JobState, JobStatus
-from longtake.text import strip_controls
+from longtake.text import flatten_text, format_bytes, strip_controls
 
-# A status is read, not watched: the live view is for long lists.
+# A status is read once: the live view of `longtake watch` is for long lists.
 _MOST_ROWS = 20
 
 
@@ -42,17 +41,17 @@ def status(context: typer.Context, id: JobId, json: Json = False) -> None:
     async def work(farm: RenderClient) -> JobStatus:
         return await farm.job(id).status()
 
-    found = run(context, work)
+    found = run_with_client(context, work)
     if json:
-        answer_json(found)
+        print_json(found)
         return
-    show(facts(found))
+    print_table(make_status_table(found))
     if found.running and not found.state.has_ended:
-        show("")
-        width = stdout().width if sys.stdout.isatty() else None
-        show(running_table(found.running, _MOST_ROWS, width=width, whole=True))
+        print_table("")
+        width = stdout_console().width if sys.stdout.isatty() else None
+        print_table(make_running_table(found.running, _MOST_ROWS, width=width, whole=True))
     for failure in found.failures:
-        show(Text(failure_line(failure), style="red"))
+        print_table(Text(describe_failure(failure), style="red"))
 
 
 def list_(
@@ -69,35 +68,35 @@ def list_(
     async def work(farm: RenderClient) -> list[JobStatus]:
         return await farm.list(state=state, limit=limit)
 
-    found = run(context, work)
+    found = run_with_client(context, work)
     if json:
-        answer_json(found)
+        print_json(found)
     elif not found:
-        say("no jobs" if state is None else f"no jobs are {state}")
+        print_message("no jobs" if state is None else f"no jobs are {state}")
     else:
-        show(_jobs(found))
+        print_table(_make_job_table(found))
 
 
-def facts(status: JobStatus) -> Table:
-    """Return a row for each thing worth knowing of a job."""
-    pace = SpeedEstimate()
-    pace.look(status)
+def make_status_table(status: JobStatus) -> Table:
+    """Return a table of the state, the progress, the cost and the result of a job."""
+    speed = SpeedEstimate()
+    speed.update(status)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("job", Text(status.id, style="bold"))
     grid.add_row("name", strip_controls(status.name))
-    grid.add_row("state", Text(state_text(status), style=STATE_STYLES[status.state]))
+    grid.add_row("state", Text(format_state(status), style=STATE_STYLES[status.state]))
     percent = (
-        100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * pace.frames / max(1, status.total_frames))
+        100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * speed.frames / max(1, status.total_frames))
     )
-    grid.add_row("progress", f"{percent:.1f} %, {pace.frames:,} of {status.total_frames:,} frames")
+    grid.add_row("progress", f"{percent:.1f} %, {speed.frames:,} of {status.total_frames:,} frames")
     counts = [f"{status.completed_chunks:,} of {status.total_chunks:,} done", f"{status.running_chunks:,} running"]
     counts += [f"{status.failed_chunks:,} failed"] if status.failed_chunks else []
-    counts += unusual_counts(status)
+    counts += format_unusual_counts(status)
     grid.add_row("chunks", f"{', '.join(counts)} (at most {status.max_parallel:,} at once)")
-    if pace.eta_seconds is not None:
-        grid.add_row("to go", format_duration(pace.eta_seconds))
+    if speed.eta_seconds is not None:
+        grid.add_row("to go", format_duration(speed.eta_seconds))
     if status.metrics.cpu_seconds:
         most = (
             f", at most {format_bytes(status.metrics.peak_memory_bytes)} a chunk"
@@ -107,9 +106,9 @@ def facts(status: JobStatus) -> Table:
         grid.add_row("used", f"{format_duration(status.metrics.cpu_seconds)} of CPU time{most}")
     if status.backend is not BackendKind.LOCAL:
         grid.add_row("rendered on", PLATFORMS[status.backend])
-    for label, words in (("billed", format_bill(status)), ("stopped", describe_stops(status.remote_stops))):
-        if words is not None:
-            grid.add_row(label, words)
+    for label, text in (("billed", format_bill(status)), ("stopped", describe_stops(status.remote_stops))):
+        if text is not None:
+            grid.add_row(label, text)
     for label, when in (("started", status.created_at), ("changed", status.updated_at)):
         if when is not None:
             grid.add_row(label, format_time(when))
@@ -118,27 +117,27 @@ def facts(status: JobStatus) -> Table:
     if status.result:
         grid.add_row("film", strip_controls(describe_film(status.result)))
     if status.error:
-        grid.add_row("error", Text(one_line(status.error), style="red"))
-    if to_do := describe_advice(status):
-        grid.add_row("to do", Text(to_do, style="yellow"))
+        grid.add_row("error", Text(flatten_text(status.error), style="red"))
+    if advice := describe_advice(status):
+        grid.add_row("to do", Text(advice, style="yellow"))
     return grid
 
 
-def _jobs(found: list[JobStatus]) -> Table:
+def _make_job_table(jobs: list[JobStatus]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("JOB", overflow="fold", ratio=1)
     table.add_column("STATE", no_wrap=True)
     table.add_column("PROGRESS", no_wrap=True, justify="right")
     table.add_column("CHUNKS", no_wrap=True, justify="right")
     table.add_column("STARTED", no_wrap=True)
-    for job in found:
+    for job in jobs:
         started = f"{job.created_at.astimezone():%Y-%m-%d %H:%M}" if job.created_at else ""
         troubles = [f"{job.failed_chunks:,} failed"] if job.failed_chunks else []
         troubles += [f"{job.frozen_chunks:,} frozen"] if job.frozen_chunks else []
         troubles += [f"{job.left_out_chunks:,} left out"] if job.left_out_chunks else []
         table.add_row(
             job.id,
-            Text(_word(job), style=STATE_STYLES[job.state]),
+            Text(_format_list_state(job), style=STATE_STYLES[job.state]),
             f"{job.progress:.0f} %",
             f"{job.completed_chunks:,}/{job.total_chunks:,}" + (f" ({', '.join(troubles)})" if troubles else ""),
             started,
@@ -146,7 +145,7 @@ def _jobs(found: list[JobStatus]) -> Table:
     return table
 
 
-def _word(job: JobStatus) -> str:
-    """Return the state as `--state` takes it, with the phases that somebody may want to act on."""
-    acting = job.phase in (JobPhase.PAUSING, JobPhase.HOLDING, JobPhase.CLEANING_UP)
-    return state_text(job) if acting else job.state.value
+def _format_list_state(job: JobStatus) -> str:
+    """Return the state as `--state` takes it, with the phase where a person may have to act or to wait."""
+    shows_phase = job.phase in (JobPhase.PAUSING, JobPhase.HOLDING, JobPhase.CLEANING_UP)
+    return format_state(job) if shows_phase else job.state.value

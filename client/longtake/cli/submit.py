@@ -1,20 +1,20 @@
-"""The commands `submit` and `watch`: start a job, and follow it to its end over outages of the server."""
+"""The commands `submit` and `watch`: start a job, and follow a job to its end through outages of the server."""
 
 import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import typer
 import yaml
 
 from longtake.allowed_paths import check_job_paths, read_roots
 from longtake.cli.formatting import describe_end
-from longtake.cli.session import exit_code_of_state, run
-from longtake.cli.terminal import UploadView, answer, answer_json, say
-from longtake.cli.views import View, view_for
+from longtake.cli.session import exit_code_of_state, run_with_client
+from longtake.cli.terminal import UploadView, print_json, print_message, print_result
+from longtake.cli.views import View, make_view
 from longtake.client import RenderClient
 from longtake.errors import BadJobError, NotReachableError
 from longtake.handle import JobHandle
@@ -23,61 +23,14 @@ from longtake.models.job import RenderJobSpec
 from longtake.models.status import JobState, JobStatus
 from longtake.names import check_job_id
 
-# A terminal is looked at this often; a look costs the server some 2 ms.
-_LOOK_SECONDS = 0.5
+# A status costs the server some 2 ms; at two a second the view is never older than a person notices.
+_POLL_SECONDS = 0.5
 
-# A server that is restarted or moved is back sooner; then somebody must look.
-_PATIENCE_SECONDS = 600.0
+# A server that is restarted or moved is back sooner; after that a person must act.
+_OUTAGE_SECONDS = 600.0
 
-# A worker that is there takes a job within a second.
+# A running worker plans a job within a second.
 _PICKUP_SECONDS = 5.0
-
-
-class Watched(Protocol):
-    """What is needed of a `JobHandle`."""
-
-    id: str
-
-    async def status(self) -> JobStatus:
-        """Return where the job stands."""
-
-
-async def follow(job: Watched, view: View, *, interval_seconds: float = _LOOK_SECONDS) -> JobStatus:
-    """Show the job until it ends; return how it ended.
-
-    Raises:
-        NoSuchJobError: There is no such job.
-        NotReachableError: Temporal did not answer the first look, or for ten minutes.
-    """
-    last: JobStatus | None = None
-    answered, hinted, began = time.monotonic(), False, time.monotonic()
-    with view:
-        while True:
-            try:
-                last = _newer(last, await job.status())
-            except NotReachableError as error:
-                if last is None or time.monotonic() - answered > _PATIENCE_SECONDS:
-                    raise
-                view.note(f"no answer ({error}); the job is safe, and I keep asking")
-            else:
-                answered = time.monotonic()
-                view.show(last)
-                if last.state.has_ended:
-                    return last
-                if last.state is JobState.PENDING and not hinted and answered - began > _PICKUP_SECONDS:
-                    hinted = True
-                    view.note(f"no worker has planned {job.id} yet; `longtake doctor` shows which workers run")
-            await asyncio.sleep(interval_seconds)
-
-
-def _newer(last: JobStatus | None, now: JobStatus) -> JobStatus:
-    """Return the younger of two looks: without a worker a job shows what it wrote down a while ago."""
-    if last is None or last.updated_at is None or now.updated_at is None or now.state.has_ended:
-        return now
-    if now.created_at != last.created_at or now.updated_at >= last.updated_at:
-        return now
-    present = {"running": now.running, "running_chunks": now.running_chunks, "frozen_chunks": now.frozen_chunks}
-    return last.model_copy(update=present)
 
 
 JobFile = Annotated[
@@ -116,15 +69,15 @@ def submit(
     """
     if id is not None:
         check_job_id(id)
-    job = read(file, values)
+    job = read_job(file, values)
     if max_parallel is not None:
         job = job.model_copy(update={"max_parallel": max_parallel})
 
-    async def begin(farm: RenderClient) -> JobHandle:
+    async def upload_and_start(farm: RenderClient) -> JobHandle:
         with UploadView() as view:
-            return await farm.submit(job, id=id, on_progress=view.tell)
+            return await farm.submit(job, id=id, on_progress=view.on_progress)
 
-    launch(context, begin, watch=watch)
+    start_job(context, upload_and_start, watch=watch)
 
 
 def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
@@ -136,57 +89,122 @@ def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
     """
 
     async def work(farm: RenderClient) -> JobStatus:
-        return await follow(farm.job(id), view_for(json=json))
+        return await follow_job(id, farm.job(id).status, make_view(json=json))
 
-    end = run(context, work, interrupted=lambda: detached(id))
+    end = run_with_client(context, work, describe_interrupt=lambda: describe_detached(id))
     if not json:
-        answer(describe_end(end))
+        print_result(describe_end(end))
     raise typer.Exit(exit_code_of_state(end.state))
 
 
-def read(file: Path, values: list[str] | None) -> RenderJobSpec:
-    """Return the job of a file with the values of `--set`, if its files lie where jobs may write."""
-    job = load_job(file, overrides=dict(_override(value) for value in values or ()))
+def read_job(file: Path, values: list[str] | None) -> RenderJobSpec:
+    """Load a job file, change the values of `--set`, and check that jobs may write where its files lie.
+
+    Raises:
+        BadJobError: The file or a value is no job.
+    """
+    job = load_job(file, overrides=dict(_parse_override(value) for value in values or ()))
     check_job_paths(job, read_roots(os.environ))
     return job
 
 
-def detached(id: str) -> str:
-    """Return what to say when somebody stops looking at a job."""
+def describe_detached(id: str) -> str:
+    """Return the message for a Ctrl-C that ends the view of a job."""
     return f"no longer watching; {id} goes on: `longtake watch {id}` shows it again, `longtake cancel {id}` ends it"
 
 
-def launch(
+def start_job(
     context: typer.Context,
-    begin: Callable[[RenderClient], Awaitable[JobHandle]],
+    start: Callable[[RenderClient], Awaitable[JobHandle]],
     *,
     watch: bool,
     json: bool = False,
 ) -> None:
-    """Start a job, print its id or as JSON where it stands, and follow it if that is asked for."""
+    """Start a job, print its id or its status as JSON, and follow the job to its end with `watch`.
+
+    Args:
+        context: Context of the command.
+        start: Starts the job with the connected client.
+        watch: Whether to follow the job and to exit with the code of its state.
+        json: Whether to print JSON.
+    """
     started: list[str] = []
-    view: View = view_for(json=json)
+    view: View = make_view(json=json)
 
     async def work(farm: RenderClient) -> JobStatus | None:
-        job = await begin(farm)
+        job = await start(farm)
         started.append(job.id)
         if not json:
-            answer(job.id)
+            print_result(job.id)
         elif not watch:
-            answer_json(await job.status())
-        return await follow(job, view) if watch else None
+            print_json(await job.status())
+        return await follow_job(job.id, job.status, view) if watch else None
 
-    def interrupted() -> str:
-        return detached(started[0]) if started else "interrupted; `longtake list` shows whether the job was started"
+    def describe_interrupt() -> str:
+        return (
+            describe_detached(started[0])
+            if started
+            else "interrupted; `longtake list` shows whether the job was started"
+        )
 
-    end = run(context, work, interrupted=interrupted)
+    end = run_with_client(context, work, describe_interrupt=describe_interrupt)
     if end is not None:
         if not json:
-            say(describe_end(end))
+            print_message(describe_end(end))
         raise typer.Exit(exit_code_of_state(end.state))
 
 
-def _override(text: str) -> tuple[str, Any]:
+async def follow_job(
+    id: str,
+    read_status: Callable[[], Awaitable[JobStatus]],
+    view: View,
+    *,
+    interval_seconds: float = _POLL_SECONDS,
+) -> JobStatus:
+    """Show a job in a view until the job ends, and return its last status.
+
+    Args:
+        id: The job's id.
+        read_status: Reads the status of the job from Temporal.
+        view: Entered at the first status and left at the end.
+        interval_seconds: Time between two statuses.
+
+    Raises:
+        NoSuchJobError: There is no such job.
+        NotReachableError: Temporal did not answer the first request, or none for ten minutes.
+    """
+    last: JobStatus | None = None
+    answered, has_hinted, began = time.monotonic(), False, time.monotonic()
+    with view:
+        while True:
+            try:
+                last = _choose_newer(last, await read_status())
+            except NotReachableError as error:
+                if last is None or time.monotonic() - answered > _OUTAGE_SECONDS:
+                    raise
+                view.show_message(f"no answer ({error}); the job is safe, and I keep asking")
+            else:
+                answered = time.monotonic()
+                view.show(last)
+                if last.state.has_ended:
+                    return last
+                if last.state is JobState.PENDING and not has_hinted and answered - began > _PICKUP_SECONDS:
+                    has_hinted = True
+                    view.show_message(f"no worker has planned {id} yet; `longtake doctor` shows which workers run")
+            await asyncio.sleep(interval_seconds)
+
+
+def _choose_newer(last: JobStatus | None, now: JobStatus) -> JobStatus:
+    """Return the newer of two statuses: without a worker Temporal has only the one that the job last stored."""
+    if last is None or last.updated_at is None or now.updated_at is None or now.state.has_ended:
+        return now
+    if now.created_at != last.created_at or now.updated_at >= last.updated_at:
+        return now
+    current = {"running": now.running, "running_chunks": now.running_chunks, "frozen_chunks": now.frozen_chunks}
+    return last.model_copy(update=current)
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise BadJobError(f"--set: {text!r} is not KEY=VALUE; write it as in --set retry.attempts=2")

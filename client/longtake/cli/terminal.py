@@ -1,4 +1,4 @@
-"""Write results to stdout and messages to stderr, without control characters of others, and show progress bars."""
+"""Print results to stdout and messages to stderr, without control characters of others, and show transfers as bars."""
 
 import json
 import sys
@@ -7,110 +7,89 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
-from longtake.cli.formatting import format_bytes, plural
-from longtake.text import strip_controls
+from longtake.cli.formatting import format_count
+from longtake.text import flatten_text, format_bytes
 from longtake.transfer.progress import TransferProgress
 
 # Files and pipes have no width: nothing is wrapped or cut for them.
 _PIPE_WIDTH = 100_000
 
 
-def one_line(text: str) -> str:
-    """Return text of any shape as one clean line."""
-    return strip_controls(" ".join(text.split()))
-
-
-def shortened(text: str, most: int = 240) -> str:
-    """Return a line cut in its middle: what went wrong stands at the beginning and at the end."""
-    line = one_line(text)
-    return line if len(line) <= most else f"{line[: most // 3]} ... {line[-(most - most // 3) :]}"
-
-
-def stdout() -> Console:
+def stdout_console() -> Console:
     """Return the console for results."""
-    return _console(stderr=False)
+    return _make_console(stderr=False)
 
 
-def stderr() -> Console:
+def stderr_console() -> Console:
     """Return the console for messages and progress."""
-    return _console(stderr=True)
+    return _make_console(stderr=True)
 
 
-def say(text: str) -> None:
-    """Write a message for a person, as one line."""
-    stderr().print(Text(one_line(text)), soft_wrap=True)
+def print_result(text: str) -> None:
+    """Print a result to stdout as one line."""
+    stdout_console().print(Text(flatten_text(text)), soft_wrap=True)
 
 
-def answer(text: str) -> None:
-    """Write a result as one line."""
-    stdout().print(Text(one_line(text)), soft_wrap=True)
+def print_message(text: str) -> None:
+    """Print a message for a person to stderr as one line."""
+    stderr_console().print(Text(flatten_text(text)), soft_wrap=True)
 
 
-def show(what: RenderableType) -> None:
-    """Write a table or the like as the result; in files and pipes its lines end where their text does."""
-    console = stdout()
+def print_table(table: RenderableType) -> None:
+    """Print a table or a text as the result; in files and pipes no line ends in spaces."""
+    console = stdout_console()
     if console.is_terminal:
-        console.print(what)
+        console.print(table)
         return
-    with console.capture() as written:
-        console.print(what)
-    print("\n".join(line.rstrip() for line in written.get().splitlines()), file=sys.stdout, flush=True)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()), file=sys.stdout, flush=True)
 
 
-def answer_json(value: object, *, indent: int | None = 2) -> None:
-    """Write a result as one JSON document; contract models anywhere in it are written as on the wire."""
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """Print a result as one JSON document; contract models anywhere in it are written as on the wire."""
     # Plain ASCII: control characters of others stay escaped, and any locale can write it.
     text = json.dumps(value, indent=indent, default=lambda model: model.model_dump(mode="json"))
     print(text, file=sys.stdout, flush=True)
 
 
-def answer_json_line(value: object) -> None:
-    """Write a result as JSON on one line, for streams of them."""
-    answer_json(value, indent=None)
+def print_json_line(value: object) -> None:
+    """Print a result as JSON on one line, for streams of results."""
+    print_json(value, indent=None)
 
 
-def _console(*, stderr: bool) -> Console:
+def _make_console(*, stderr: bool) -> Console:
     file = sys.stderr if stderr else sys.stdout
     width = None if file.isatty() else _PIPE_WIDTH
     return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
 
 
-def transfer_bar(console: Console) -> Progress:
-    """Return a bar of bytes, to be started; it is gone when it is stopped."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
 class TransferView:
-    """Shows how far the work is; entered before it begins and left when it has ended.
+    """Show the progress of a transfer as a bar on stderr, from entering the view until leaving it.
+
+    Nothing is shown where stderr is no terminal.
 
     Args:
-        doing: What is done to the files.
+        verb: Names what happens to the files, as in `fetching`.
     """
 
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._bar = transfer_bar(stderr())
-        self._task = self._bar.add_task(doing, total=None)
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        console = stderr_console()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(verb, total=None)
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -122,20 +101,25 @@ class TransferView:
     ) -> None:
         self._bar.stop()
 
-    def tell(self, now: TransferProgress) -> None:
-        """Take in how far it is, from any thread."""
+    def on_progress(self, progress: TransferProgress) -> None:
+        """Show the progress; may be called from any thread."""
         with self._lock:
-            files = f"{self._doing} {now.done_files:,} of {now.files:,} files"
-            self._bar.update(self._task, description=files, total=now.size_bytes or None, completed=now.done_bytes)
+            self._update(progress)
+
+    def _update(self, progress: TransferProgress) -> None:
+        files = f"{self._verb} {progress.done_files:,} of {progress.files:,} files"
+        total, completed = progress.size_bytes or None, progress.done_bytes
+        self._bar.update(self._task, description=files, total=total, completed=completed)
 
 
-class UploadView:
-    """Shows how far the handing in is; entered before it begins and left when it has ended."""
+class UploadView(TransferView):
+    """Show the upload of a job's inputs as a bar, and say when it has ended what was sent.
+
+    Most jobs have no inputs to upload: the bar appears with the first progress.
+    """
 
     def __init__(self) -> None:
-        self._bar: Progress = transfer_bar(stderr())
-        self._lock = threading.Lock()
-        self._task: TaskID | None = None
+        super().__init__("inputs")
         self._last: TransferProgress | None = None
 
     def __enter__(self) -> Self:
@@ -144,26 +128,22 @@ class UploadView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._bar.stop()
-        if kind is None and self._last is not None:
-            say(_told(self._last))
+        if self._last is None:
+            return
+        super().__exit__(kind, error, trace)
+        if kind is None:
+            print_message(_describe_upload(self._last))
 
-    def tell(self, now: TransferProgress) -> None:
-        """Take in how far it is, from any thread."""
-        with self._lock:
-            self._last = now
-            if not self._bar.console.is_terminal:
-                return
-            if self._task is None:
-                # Each byte is read once, for its digest, and is then in the store or sent there.
-                self._task = self._bar.add_task("inputs", total=2 * now.size_bytes)
-                self._bar.start()
-            self._bar.update(self._task, completed=now.read_bytes + now.done_bytes)
+    def _update(self, progress: TransferProgress) -> None:
+        self._last = progress
+        # Each byte is read once, for its digest, and is then in the store or sent there.
+        total, completed = 2 * progress.size_bytes, progress.read_bytes + progress.done_bytes
+        self._bar.update(self._task, total=total, completed=completed)
+        self._bar.start()
 
 
-def _told(end: TransferProgress) -> str:
-    all_of_them = f"{plural(end.files, 'input file')} ({format_bytes(end.size_bytes)})"
+def _describe_upload(end: TransferProgress) -> str:
+    inputs = f"{format_count(end.files, 'input file')} ({format_bytes(end.size_bytes)})"
     if end.sent_files == 0:
-        return f"{all_of_them} were in the store already"
-    return f"{all_of_them} are in the store; {end.sent_files:,} of them ({format_bytes(end.sent_bytes)}) were sent"
+        return f"{inputs} were in the store already"
+    return f"{inputs} are in the store; {end.sent_files:,} of them ({format_bytes(end.sent_bytes)}) were sent"

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from longtake.stores.store import StoredFile
 
-# No hard link can be had here: another file system, one that knows none, or a file with too many of them.
+# Errors of `link` where no hard link is possible: another file system, one without links, or too many links already.
 _UNLINKABLE = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 class DirectoryStore:
-    """A store whose files are files of this host; see `Store`.
+    """Read and write the files of a shared directory; the methods are those of `Store`.
 
     Args:
-        base: The directory.
+        base: Absolute path of the directory.
     """
 
     is_local = True
@@ -30,11 +30,11 @@ class DirectoryStore:
         self.url = str(base)
 
     def locate(self, path: str) -> str:
-        """Return the location of a path as a job names it."""
+        """Return the location of a path that a job names."""
         return os.path.normpath(self.base / path)
 
     def local(self, location: str) -> Path:
-        """Return the file itself."""
+        """Return the location itself as a path."""
         return Path(location)
 
     def read(self, location: str) -> bytes:
@@ -42,37 +42,37 @@ class DirectoryStore:
         return Path(location).read_bytes()
 
     def stat(self, location: str) -> StoredFile | None:
-        """Return what is known of a file, links followed; None where there is none."""
+        """Return the metadata of a file, links followed; None if there is no such file."""
         try:
             return _stored(location, os.stat(location))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def files(self, folder: str) -> Iterator[StoredFile]:
-        """Return the files in a folder; hidden ones are still being written."""
+        """Yield the files in a folder; hidden ones are still being written and left out."""
         found = []
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             for entry in entries:
-                # Gone again: another worker has cleared it away.
+                # Another worker may remove the file between the listing and its metadata.
                 with suppress(FileNotFoundError):
                     if not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False):
                         found.append(_stored(entry.path, entry.stat()))
         yield from sorted(found, key=lambda file: file.location)
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of the same files, without looking at each of them."""
+        """Return the names of the files in a folder, without reading the metadata of each file."""
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             shown = (entry for entry in entries if not entry.name.startswith("."))
             return sorted(entry.name for entry in shown if not entry.is_dir(follow_symlinks=False))
         return []
 
     def folders(self, folder: str) -> Iterator[str]:
-        """Return the names of the folders in a folder."""
+        """Yield the names of the folders in a folder."""
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             yield from sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
     def create(self, location: str, content: bytes) -> bool:
-        """Make a file unless there is one."""
+        """Create a file; return False if the name is taken."""
         partial = _write_partial(Path(location), content)
         try:
             return _link(partial, Path(location), sync=True)
@@ -80,11 +80,11 @@ class DirectoryStore:
             partial.unlink(missing_ok=True)
 
     def replace(self, location: str, content: bytes) -> None:
-        """Write a file, whatever was there."""
+        """Write a file in place of any other."""
         _write_partial(Path(location), content).replace(location)
 
     def put(self, file: Path, location: str, *, sha256: str | None = None) -> bool:
-        """Give a file a second name, or a copy where no link can be had."""
+        """Link a file to a new name, or copy it where no hard link is possible; return False if the name is taken."""
         target = Path(location)
         if file == target:
             return True
@@ -93,15 +93,15 @@ class DirectoryStore:
         except OSError as error:
             if error.errno not in _UNLINKABLE:
                 raise
-            # Torn by a crash it would be found by its digest: whoever hands a file in writes that down first.
+            # A copy that a crash cuts short is found by its digest, which callers write down before they put a file.
             return link_or_copy(file, target)
 
     def copy(self, source: str, target: str) -> bool:
-        """Give a file a second name unless that is taken."""
+        """Link a file to a new name; return False if the name is taken."""
         return self.put(Path(source), target)
 
     def download(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
-        """Return the file itself; who must be sure of its content reads it."""
+        """Return the file itself; its content is not proven."""
         path = Path(location)
         os.stat(path)
         return path
@@ -111,10 +111,10 @@ class DirectoryStore:
         return file_digest(Path(location))
 
     def move(self, source: str, target: str) -> bool:
-        """Give a file another name instead of its own, never over another file."""
+        """Rename a file; return False if the new name is taken."""
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Taken before it is used: another worker may be moving a file to this name.
+            # The name is reserved first: another worker may be moving a file to it at the same time.
             Path(target).touch(exist_ok=False)
         except FileExistsError:
             return False
@@ -126,7 +126,7 @@ class DirectoryStore:
         return True
 
     def remove(self, location: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if there is one."""
         Path(location).unlink(missing_ok=True)
 
     def remove_all(self, folder: str) -> None:
@@ -134,7 +134,7 @@ class DirectoryStore:
         shutil.rmtree(folder, ignore_errors=True)
 
     def sync(self, folders: Iterable[str]) -> None:
-        """Make names survive a power cut, as the files' own fsync does not."""
+        """Make the names of new files survive a power cut, which the fsync of the files does not."""
         for folder in folders:
             descriptor = os.open(folder, os.O_RDONLY)
             try:
@@ -150,9 +150,9 @@ def file_digest(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> bool:
-    """Give a file a second name, or a copy where no link can be had; return whether the name was free.
+    """Link a file to a new name, or copy it where no hard link is possible; return False if the name is taken.
 
-    A copy may be torn by a crash: for files that are checked against a digest before they are used.
+    A crash may leave a copy incomplete: only for files whose digest is checked before they are used.
     """
     try:
         os.link(source, target)
@@ -167,10 +167,10 @@ def link_or_copy(source: Path, target: Path) -> bool:
 
 
 def _link(source: Path, target: Path, *, sync: bool) -> bool:
-    """Give a complete file its final name unless that is taken.
+    """Give a complete file its final name; return False if the name is taken.
 
-    A hard link either appears whole or fails with EEXIST, on local disks and on NFS alike, which a rename, that
-    replaces, does not.
+    A hard link either appears whole or fails with EEXIST, on local disks and on NFS alike. A rename would replace the
+    file that has the name.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -187,13 +187,13 @@ def _link(source: Path, target: Path, *, sync: bool) -> bool:
 
 
 def _copy(source: Path, target: Path) -> bool:
-    """Do the same from another file system: copy beside the target first."""
+    """Give a file of another file system its final name: copy it beside the target, then link the copy."""
     partial = _partial(target)
     try:
         shutil.copyfile(source, partial)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        # Its time is how a file that was changed after it was published is told.
+        # The time is kept because a published file with another time counts as changed.
         known = source.stat()
         os.utime(partial, ns=(known.st_atime_ns, known.st_mtime_ns))
         return _link(partial, target, sync=False)

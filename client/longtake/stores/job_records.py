@@ -20,20 +20,20 @@ from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.templates import expand_template
 
-# The key of the film, where chunks have their numbers.
+# Key of the film's records; those of chunks have the number of the chunk as key.
 FILM = "film"
-# The folder of logs, and the one of files that were in the way or damaged; both below the job's own.
+# Folders below that of the job: logs, and files that were in the way or damaged.
 LOGS = "logs"
 ASIDE = "aside"
 JOB_FILE = "job.json"
 LIST_FILE = "list.json"
 
-# Records that are read at once, and kept in memory until they are dealt with.
+# Records that are read at once and held in memory.
 _BATCH = 500
 
 
 class PublishedFile(Contract):
-    """One file that an attempt made and that was published under its final name."""
+    """A file that an attempt made and that was published under its final name."""
 
     path: str = Field(description="final location: an absolute path, or an s3:// URL")
     size_bytes: int
@@ -50,12 +50,12 @@ class Publication(Contract):
 
 @dataclass(frozen=True)
 class Record:
-    """A sidecar or a claim of a job, as it was found.
+    """A sidecar or a claim of a job, as found in the store.
 
     Args:
-        key: The chunk's key, or `film`.
-        location: Where the record is.
-        publication: Its content; None where it cannot be read.
+        key: Key of the chunk, or `film`.
+        location: Location of the record.
+        publication: Content of the record; None if unreadable.
     """
 
     key: str
@@ -64,17 +64,17 @@ class Record:
 
     @property
     def files(self) -> tuple[PublishedFile, ...]:
-        """The published files."""
+        """Published files of the record."""
         return self.publication.files if self.publication else ()
 
 
 def chunk_key(chunk: int) -> str:
-    """Return the name of a chunk in the bookkeeping."""
+    """Return the key of a chunk in the names of its records, as in `000012`."""
     return f"{chunk:06}"
 
 
 class JobRecords:
-    """The folder of one job in its store; all locations are of that store.
+    """Locate and read the records of one job in its store.
 
     ```
     .longtake/<job>/job.json           the job as accepted
@@ -90,8 +90,8 @@ class JobRecords:
     ```
 
     Args:
-        store: The store.
-        job_id: The job.
+        store: Store of the job; all locations are of that store.
+        job_id: Id of the job.
 
     Raises:
         BadJobError: No job can have this id.
@@ -114,12 +114,12 @@ class JobRecords:
 
     @property
     def logs_dir(self) -> str:
-        """Location of the logs of all attempts."""
+        """Location of the folder for the logs of all attempts."""
         return f"{self.path}/{LOGS}"
 
     @property
     def aside_dir(self) -> str:
-        """Location of files that were in the way, or damaged."""
+        """Location of the folder for files that were in the way or damaged."""
         return f"{self.path}/{ASIDE}"
 
     def sidecar_path(self, key: str) -> str:
@@ -135,7 +135,7 @@ class JobRecords:
         return f"{self.path}/attempts/{key}"
 
     def attempt_dir(self, key: str, attempt: str) -> str:
-        """Return the folder of one attempt, which the attempt itself makes."""
+        """Return the folder of one attempt at a chunk."""
         return f"{self.attempts_dir(key)}/{attempt}"
 
     def frames_dir(self, key: str) -> str:
@@ -143,7 +143,7 @@ class JobRecords:
         return f"{self.path}/frames/{key}"
 
     def remote_dir(self, key: str) -> str:
-        """Return the folder of the records of calls of services that render a chunk."""
+        """Return the folder for the records of calls to services that render a chunk."""
         return f"{self.path}/remote/{key}"
 
     def log_path(self, key: str, attempt: str) -> str:
@@ -151,39 +151,39 @@ class JobRecords:
         return f"{self.logs_dir}/{key}.{attempt}.log"
 
     def find_job(self) -> RenderJobSpec | None:
-        """Return the job as it was accepted; None where there is none, or none that can be read."""
+        """Return the job as it was accepted; None if its record is missing or unreadable."""
         try:
             return RenderJobSpec.model_validate_json(self.store.read(self.job_file))
         except (FileNotFoundError, ValidationError):
             return None
 
     def film_record(self) -> Record | None:
-        """Return the record of the film, if there is one."""
+        """Return the sidecar of the film; None if no film is published."""
         location = self.sidecar_path(FILM)
         return self._read_record((FILM, location)) if self.store.stat(location) else None
 
     def finished_records(self) -> Iterator[Record]:
-        """Yield the records of the finished chunks, and last the film's."""
+        """Yield the sidecars of the finished chunks, then that of the film."""
         yield from self._read_records(self._list_records("chunks"))
         if (film := self.film_record()) is not None:
             yield film
 
     def open_claims(self) -> Iterator[Record]:
-        """Yield the claims without a sidecar: their files are being published, or their worker has died."""
+        """Yield the claims without a sidecar: a worker is publishing their files, or has died before it was done."""
         finished = {key for key, _ in self._list_records("chunks")}
         if self.store.stat(self.sidecar_path(FILM)):
             finished.add(FILM)
         yield from self._read_records(found for found in self._list_records("claims") if found[0] not in finished)
 
     def output_locations(self, job: RenderJobSpec) -> Iterator[str]:
-        """Yield the locations that a job publishes to, as its own fields name them."""
+        """Yield the locations that the fields of a job name for its outputs."""
         plan = ChunkPlan(job, self._read_chunk_list() if job.chunk_list is not None else ())
         paths = (path for chunk in plan for path in chunk.outputs())
         for path in chain(paths, () if job.output is None else (expand_template(job.output, {}),)):
             try:
                 yield self.store.locate(path)
             except ValueError:
-                # Such a job was never accepted.
+                # A job with an output outside of its store was never accepted.
                 continue
 
     def _read_chunk_list(self) -> tuple[ChunkSpec, ...]:
@@ -217,34 +217,34 @@ def job_folder_path(store_url: str, job_id: str) -> str:
 
 
 def list_jobs(store: Store, *, exclude: str | None = None) -> Iterator[JobRecords]:
-    """Yield the jobs of a store.
+    """Yield the records of each job in a store.
 
     Args:
         store: The store.
-        exclude: Id of a job that is left out.
+        exclude: Id of a job to leave out.
     """
     for name in store.folders(f"{store.url}/{BOOKKEEPING_FOLDER}"):
         if name not in (exclude, INPUTS):
             try:
                 yield JobRecords(store, name)
             except BadJobError:
-                # No job has such a folder.
+                # A folder of another program: no job can have this id.
                 continue
 
 
 def find_publishers(locations: Collection[str], store: Store, *, exclude: str | None = None) -> dict[str, str]:
-    """Return the id of a job that has published a file, or is publishing it, for each file that has such a job.
+    """Find the jobs that have published files, or are publishing them; return one job id for each such file.
 
     Args:
-        locations: The files.
-        store: Their store, whose jobs are looked at.
-        exclude: Id of a job that is left out.
+        locations: Locations of the files.
+        store: Store whose jobs are searched.
+        exclude: Id of a job to leave out.
     """
     wanted = frozenset(locations)
     publishers: dict[str, str] = {}
     for records in list_jobs(store, exclude=exclude):
         job = records.find_job()
-        # Most jobs write elsewhere, and one file says so: thousands of records need not be read.
+        # Most jobs write elsewhere, which their job file alone tells, without thousands of records.
         if job is not None and job.chunk_list is None and wanted.isdisjoint(records.output_locations(job)):
             continue
         for record in chain(records.finished_records(), records.open_claims()):
@@ -255,16 +255,16 @@ def find_publishers(locations: Collection[str], store: Store, *, exclude: str | 
 
 
 def is_as_published(store: Store, there: StoredFile, file: PublishedFile, *, trust_time: bool = True) -> bool:
-    """Tell whether a stored file has the content that was published.
+    """Tell whether a file still has the content that was published.
 
-    A file of another size has not. Otherwise the digest decides that the store vouches for. Without one, a file that
-    still has the time of its publication is believed, and any other one, restored or exchanged, is read.
+    The size must be the same; then the SHA-256 that the store keeps decides. Without one, a file with the time of its
+    publication counts as unchanged, and any other file, restored or exchanged, is read.
 
     Args:
         store: The store.
-        there: The file, as the store describes it now.
-        file: The published file.
-        trust_time: Whether the time is evidence; renderers may give all of their files one time.
+        there: Metadata of the file now.
+        file: Record of the published file.
+        trust_time: Whether the time counts; False for files that a renderer may have given all the same time.
 
     Raises:
         OSError: The file cannot be read.
@@ -281,10 +281,9 @@ def is_as_published(store: Store, there: StoredFile, file: PublishedFile, *, tru
 
 
 def path_in_store(store: Store, location: str) -> str | None:
-    """Return the path of a published file below its store; None where a record leads elsewhere.
+    """Return the path of a published file below its store; None if the location is not a file of jobs there.
 
-    Records are files that others may have written: what leads out of the store, or to what Longtake keeps there
-    itself, is not believed.
+    Other programs can write records too. So locations outside of the store and in Longtake's own folder are refused.
     """
     inside = location.removeprefix(f"{store.url.rstrip('/')}/")
     if inside == location or BOOKKEEPING_FOLDER in inside.split("/"):
@@ -297,5 +296,5 @@ def path_in_store(store: Store, location: str) -> str | None:
 
 
 def is_plain_path(location: str) -> bool:
-    """Tell whether a location outside of the store is at least an absolute path without detours."""
+    """Tell whether a location is an absolute path without `..`, `.` or doubled slashes."""
     return location.startswith("/") and os.path.normpath(location) == location

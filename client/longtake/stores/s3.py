@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-# So many files at once (`S3Store.parallel`), and the parts of some large ones.
+# Enough for `S3Store.parallel` files at once, and for the parts of some large ones.
 _CONNECTIONS = 64
 _CONNECT_SECONDS = 10.0
-# Between two reads. A server that copies a part, or puts parts together, says nothing for so long.
+# Longest silence of a server, as when it copies a part or puts parts together.
 _READ_SECONDS = 60.0
 
 
 def make_session(**credentials: str) -> boto3.Session:
-    """Return a session with these credentials, or else with those of this host, which are read anew.
+    """Return a session of boto3 with these credentials, or without any with those of this host, read anew.
 
-    It shares with others what botocore reads of its own files, which otherwise takes each session 0.15 s of CPU time.
+    All sessions share what botocore reads from its own data files, which otherwise costs each 0.15 s of CPU time.
     """
     core = botocore.session.Session()
     core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
@@ -50,19 +50,19 @@ def _loader(data_path: str | None) -> Loader:
 
 
 def make_s3_client(session: boto3.Session | None = None, *, endpoint_url: str | None = None) -> "S3Client":
-    """Return a client for the store that this host's AWS settings name.
+    """Return a client for the S3 service that this host's AWS settings name.
 
     Args:
-        session: Other credentials than those of the environment, the profile or the role, which are read anew.
-        endpoint_url: Another store than the one that the settings name.
+        session: Session with other credentials than those of the environment, the profile or the role.
+        endpoint_url: Address of another service than the settings name.
 
     Raises:
-        ValueError: The settings cannot be used; `is ...; the fix`.
+        ValueError: The settings cannot be used; `is ...; the fix`, without the field's name.
     """
     try:
         return _client(session or make_session(), endpoint_url)
     except BotoCoreError as error:
-        # The name of the error alone: its text may quote what is secret.
+        # The name of the error alone is shown: its text may quote secrets.
         name = type(error).__name__
         raise ValueError(f"is not to be had with the AWS settings of this host ({name}); mend AWS_PROFILE") from error
     except ValueError as error:
@@ -70,14 +70,14 @@ def make_s3_client(session: boto3.Session | None = None, *, endpoint_url: str | 
 
 
 def _client(session: boto3.Session, endpoint_url: str | None) -> "S3Client":
-    # boto3 reads AWS_DEFAULT_REGION only, and Lambda and most other SDKs know the short name.
+    # boto3 reads AWS_DEFAULT_REGION only; Lambda and most other SDKs set AWS_REGION.
     region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
     client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=_config("auto"))
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     if not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        # SeaweedFS and the like have no host name for each bucket.
+        # SeaweedFS and others have no host name for each bucket, so the bucket goes into the path.
         client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=_config("path"))
-    client.meta.events.register_last("before-call.s3", _expect_nothing)
+    client.meta.events.register_last("before-call.s3", _drop_expect_header)
     return client
 
 
@@ -87,46 +87,46 @@ def _config(addressing: Literal["auto", "path"]) -> Config:
         read_timeout=_READ_SECONDS,
         max_pool_connections=_CONNECTIONS,
         tcp_keepalive=True,
-        # boto3's own is put together anew for each call, which takes an eighth of its CPU time.
+        # boto3 builds its own user agent anew for each call, which takes an eighth of the call's CPU time.
         user_agent="longtake",
-        # `Calls` tries again, and knows what an exclusive write that was tried twice means.
+        # `S3Retrier` retries instead: it knows that an exclusive write that was sent twice may have succeeded.
         retries={"total_max_attempts": 1, "mode": "standard"},
-        # Bodies carry a SHA-256 of their own, which is signed, and contents are proven by their own digest.
+        # Bodies are sent with a signed SHA-256, and contents are proven by the digest that the store keeps.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={"addressing_style": addressing, "payload_signing_enabled": False},
     )
 
 
-def _expect_nothing(params: dict[str, Any], **_: object) -> None:
-    """Send bodies at once: R2 never answers `Expect: 100-continue`, which costs a second for each body."""
+def _drop_expect_header(params: dict[str, Any], **_: object) -> None:
+    """Remove `Expect: 100-continue`, which R2 never answers: the client would wait a second before each body."""
     params["headers"].pop("Expect", None)
 
 
-# As large as a file may be that is sent and read in one piece; at least 5 MiB, which S3 demands of a part.
+# Largest file that is sent and read in one request; at least 5 MiB, which S3 demands of a part.
 PART_BYTES = 16 << 20
 
 
 class S3Store:
-    """A store whose files are the objects below a prefix of a bucket; see `Store`.
+    """Read and write the objects below a prefix of a bucket; the methods are those of `Store`.
 
-    Every object is written with the SHA-256 of its content, which the bucket checks as it comes and keeps with it.
+    Each object is written with the SHA-256 of its content, which the service checks on arrival and keeps as metadata.
 
     Args:
         url: `s3://bucket` or `s3://bucket/prefix`.
-        client: A client that tries nothing again by itself; see `connect`.
-        scratch: Where this host keeps what it works at.
-        renew: Makes a client with fresh credentials, for when the old ones have expired.
-        patience: How long the bucket may be away, busy or slow.
-        part_bytes: Larger files go and come in parts of so much, some at once.
-        stop: Ends what is under way, soon, when it is set.
+        client: Client without retries of its own; see `make_s3_client`.
+        scratch: Local folder for files on their way to the bucket and back.
+        renew: Makes a client with fresh credentials once the old ones have expired.
+        patience: Retries while the bucket is away, busy or slow.
+        part_bytes: Size of the parts that larger files are sent and read in, some at once.
+        stop: Event that ends calls that are under way.
 
     Raises:
-        ValueError: The URL is no such thing.
+        ValueError: The URL names no bucket.
     """
 
     is_local = False
-    # More make neither SeaweedFS on one disk nor S3 over one network faster, and the GIL has had enough.
+    # More threads make neither SeaweedFS on one disk nor S3 over one network faster, and are limited by the GIL.
     parallel = 16
 
     def __init__(
@@ -149,13 +149,13 @@ class S3Store:
     def open(
         cls, url: str, *, scratch: Path, patience_seconds: float | None = None, stop: threading.Event | None = None
     ) -> "S3Store":
-        """Return the store at a URL, by the AWS settings of this host; nothing is asked of it yet.
+        """Return the store at a URL, with the AWS settings of this host and without calling it.
 
         Args:
             url: `s3://bucket` or `s3://bucket/prefix`.
-            scratch: Where this host keeps what it works at.
-            patience_seconds: How long the bucket may be away, where that is not as long as for workers.
-            stop: Ends what is under way, soon, when it is set.
+            scratch: Local folder for files on their way to the bucket and back.
+            patience_seconds: How long calls wait for a bucket that is away; default: as long as for workers.
+            stop: Event that ends calls that are under way.
 
         Raises:
             ValueError: The URL names no bucket, or the AWS settings cannot be used; `is ...; the fix`.
@@ -165,15 +165,15 @@ class S3Store:
         return cls(url, make_s3_client(), scratch=scratch, renew=make_s3_client, patience=patience, stop=stop)
 
     def locate(self, path: str) -> str:
-        """Return the location of a path as a job names it."""
+        """Return the location of a path that a job names."""
         return self._keys.locate(path)
 
     def local(self, location: str) -> Path:
-        """Return the place in the scratch that stands for it."""
+        """Return the path below the scratch folder where this host prepares a file for a location."""
         return self._keys.local(location)
 
     def read(self, location: str) -> bytes:
-        """Return the content of a small file, proven by its digest."""
+        """Return the content of a small file, proven by its SHA-256."""
         pieces: dict[int, bytes] = {}
         found = self._objects.read_start(location, self._part_bytes, pieces.__setitem__)
         if found.size_bytes > self._part_bytes:
@@ -184,52 +184,52 @@ class S3Store:
         return content
 
     def stat(self, location: str) -> StoredFile | None:
-        """Return what is known of a file; None where there is none."""
+        """Return the metadata of a file; None if there is no such file."""
         found = self._objects.find(location)
         return None if found is None else to_stored_file(location, found)
 
     def files(self, folder: str) -> Iterator[StoredFile]:
-        """Return the files in a folder, page by page."""
+        """Yield the files in a folder, page by page."""
         return s3_listing.list_files(self._objects, folder)
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of the same files; a listing tells all there is at once."""
+        """Return the names of the files in a folder."""
         return [file.name for file in self.files(folder)]
 
     def folders(self, folder: str) -> Iterator[str]:
-        """Return the names of the folders in a folder."""
+        """Yield the names of the folders in a folder."""
         return s3_listing.list_folders(self._objects, folder)
 
     def create(self, location: str, content: bytes) -> bool:
-        """Make a file unless there is one."""
+        """Create a file; return False if the name is taken."""
         return create_object(self._objects, location, lambda: content, hashlib.sha256(content).digest())
 
     def replace(self, location: str, content: bytes) -> None:
-        """Write a file, whatever was there."""
+        """Write a file in place of any other."""
         replace_object(self._objects, location, content)
 
     def put(self, file: Path, location: str, *, sha256: str | None = None) -> bool:
-        """Upload a file unless there is one of that name; its digest, where it is known, spares a reading."""
+        """Upload a local file under a new name; return False if the name is taken."""
         return upload_file(self._objects, file, location, sha256=sha256, part_bytes=self._part_bytes)
 
     def copy(self, source: str, target: str) -> bool:
-        """Give a file another name unless that is taken; large ones are copied by the store itself."""
+        """Copy a file to a new name, a large one within the service; return False if the name is taken."""
         return copy_object(self._objects, source, target)
 
     def download(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
-        """Download a file and prove it, by the given digest or the one that the store keeps with it."""
+        """Download a file and prove it by the given SHA-256 or by the one that the store keeps; return `into`."""
         download_object(self._objects, location, into, sha256=sha256, part_bytes=self._part_bytes)
         return into
 
     def digest(self, location: str) -> str:
-        """Return the SHA-256 that was checked when the file came, or for files of others, that of all its bytes."""
+        """Return the SHA-256 that the store keeps with a file; read files that other programs wrote to compute it."""
         found = self._objects.find(location)
         if found is not None and found.sha256 is not None:
             return found.sha256
         return compute_digest(self._objects, location)
 
     def move(self, source: str, target: str) -> bool:
-        """Give a file another name instead of its own; a crash on the way leaves it with both."""
+        """Rename a file; return False if the new name is taken. A crash on the way leaves the file with both names."""
         try:
             if not self.copy(source, target):
                 return False
@@ -241,13 +241,13 @@ class S3Store:
         return True
 
     def remove(self, location: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if there is one."""
         where = self._objects.address(location)
         self._objects.calls.call(lambda client: client.delete_object(**where), location)
 
     def remove_all(self, folder: str) -> None:
-        """Remove a folder with all that is in it, unfinished uploads and this host's scratch for it included."""
+        """Remove a folder with all that is in it, unfinished uploads and local files for it included."""
         s3_listing.remove_folder(self._objects, folder)
 
     def sync(self, folders: Iterable[str]) -> None:
-        """Do nothing: what a bucket has answered for survives."""
+        """Do nothing: a bucket keeps what it has confirmed."""

@@ -29,34 +29,34 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-# What a call to a store raises when the store, or the way to it, is at fault.
+# Errors of a call that the service, or the network to it, is to blame for.
 StoreFault = (BotoCoreError, ClientError, HTTPError)
 
 
 class S3Answer(StrEnum):
-    """Answers that the one who asked may have to deal with."""
+    """Answers of the service that callers of `S3Retrier.call` may handle themselves."""
 
     MISSING = "missing"
-    # `If-None-Match: *` met a file, or `If-Match` met another one.
+    # `If-None-Match: *` found an object, or `If-Match` found another one.
     PRECONDITION = "precondition"
-    # Two conditional writes met: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    # Two conditional writes of one name at the same time: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
     CONFLICT = "conflict"
     NO_UPLOAD = "no upload"
-    # The file has no such byte: it is empty.
+    # The object has no byte of the range: it is empty.
     RANGE = "range"
-    # What arrived is not what was sent.
+    # The service received other bytes than were sent.
     DIGEST = "digest"
     EXPIRED = "expired"
 
 
 @dataclass(frozen=True)
 class S3Problem:
-    """What is to be made of a failed call.
+    """Describe a failed call and say whether to repeat the call.
 
     Args:
         sentence: What happened and the fix.
-        is_temporary: Whether it may work later as it is.
-        is_retryable: Whether to try again at once, after a pause.
+        is_temporary: Whether the same call may work later; see `StoreError`.
+        is_retryable: Whether `S3Retrier` repeats the call itself, after a pause.
     """
 
     sentence: str
@@ -83,7 +83,7 @@ _ANSWERS = {
     "TokenRefreshRequired": S3Answer.EXPIRED,
 }
 
-# Busy, slow or in the middle of something, beside all answers from 500 up.
+# Codes of a busy or slow service, besides all answers with a status from 500 up.
 _BUSY = frozenset({"SlowDown", "RequestTimeout", "TooManyRequests", "Throttling", "ThrottlingException", "429"})
 
 _CREDENTIALS = "mend the AWS credentials that this host uses (AWS_ACCESS_KEY_ID, a profile, or the role of the host)"
@@ -101,7 +101,7 @@ _SENTENCES = {
     "KeyTooLongError": "the name is longer than the store takes; shorten it",
 }
 
-# Which permission a denied call takes, where it is not that of its own name.
+# Permissions that calls need, where the permission is not named like the call.
 _PERMISSIONS = {
     "HeadObject": "s3:GetObject and s3:ListBucket",
     "ListObjectsV2": "s3:ListBucket",
@@ -118,17 +118,17 @@ _DENIED = frozenset({"AccessDenied", "403", "AllAccessDisabled", "AccountProblem
 
 
 def classify_answer(error: Exception) -> S3Answer | None:
-    """Return which answer this is; None for a silence, and for what nobody but a person can deal with."""
+    """Return the answer in an error; None if the service did not answer, or only a person can fix the cause."""
     return _ANSWERS.get(error_code(error)) if isinstance(error, ClientError) else None
 
 
 def error_code(error: ClientError) -> str:
-    """Return the store's own name for what is wrong; for a HEAD, which has no text, the HTTP status."""
+    """Return the code of an error, such as `NoSuchKey`; for a HEAD, whose answer has no text, the HTTP status."""
     return str(error.response.get("Error", {}).get("Code") or http_status(error))
 
 
 def describe_problem(error: Exception) -> S3Problem:
-    """Return what is to be made of what a call raised."""
+    """Return the problem behind an error that a call raised."""
     if isinstance(error, ClientError):
         message = str(error.response.get("Error", {}).get("Message") or "no reason given")
         return describe_refusal(error.operation_name, error_code(error), message, http_status(error))
@@ -138,7 +138,7 @@ def describe_problem(error: Exception) -> S3Problem:
         return S3Problem("the store cannot be asked for this name; shorten or simplify it")
     if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return S3Problem("this host does not trust the store's certificate; name its authority's file in AWS_CA_BUNDLE")
-    # The name of the error alone: its text may quote the URL, and that a password.
+    # The name of the error alone is shown: its text may quote the URL, which may hold a password.
     return S3Problem(
         f"the store does not answer ({type(error).__name__}); it is tried again later, and AWS_ENDPOINT_URL_S3 says "
         "where it is, if it is not AWS's",
@@ -148,20 +148,20 @@ def describe_problem(error: Exception) -> S3Problem:
 
 
 def describe_full_disk(error: OSError, folder: object) -> S3Problem | None:
-    """Return what to say of a disk of this host that is full; None where something else is wrong with it."""
+    """Return the problem of a full local disk; None for any other error."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return None
     return S3Problem(f"the disk of this host is full: {folder} has no room for it; free some", is_temporary=True)
 
 
 def describe_refusal(operation: str, code: str, message: str = "no reason given", status: int = 0) -> S3Problem:
-    """Return what is to be made of a refusal.
+    """Return the problem behind a refusal of the service.
 
     Args:
-        operation: What was asked, by the name of its call.
-        code: The store's own name for what is wrong.
-        message: Its words.
-        status: The HTTP status, where there is one.
+        operation: Name of the call, such as `PutObject`.
+        code: Code of the error, such as `AccessDenied`.
+        message: Text of the error.
+        status: HTTP status, if known.
     """
     if code in _FULL:
         return S3Problem("the store is full; make room in it", is_temporary=True)
@@ -191,7 +191,7 @@ def describe_refusal(operation: str, code: str, message: str = "no reason given"
 
 
 def http_status(error: ClientError) -> int:
-    """Return the HTTP status of an answer."""
+    """Return the HTTP status of an error; 0 if the error has none."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
@@ -199,19 +199,19 @@ Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
-# A body that is damaged on its way more often than this is damaged by something that stays.
+# A body that arrives damaged more often than this is damaged by a permanent fault.
 _DIGEST_TRIES = 4
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long a store may be away, counted from the first failure of a call.
+    """Say how long a call is retried while the store is away, from the first failure of the call on.
 
     Args:
-        seconds: Time after which nothing is tried again. Long enough for a restart of a server and for the minute that
-            S3 may take to split a busy prefix, short enough for an activity's attempt.
-        first_seconds: Pause after the first failure; each later one is twice as long.
-        most_seconds: The longest pause.
+        seconds: Time after the first failure in which the call is retried. Long enough for a restart of a server and
+            for the minute that S3 may take to split a busy prefix, short enough for an activity's attempt.
+        first_seconds: Pause after the first failure; each later pause is twice as long.
+        most_seconds: Longest pause.
     """
 
     seconds: float = 75.0
@@ -219,23 +219,23 @@ class RetryPolicy:
     most_seconds: float = 10.0
 
     def pause(self, failures: int) -> float:
-        """Return how long to wait; spread, so that many who failed together do not come back together."""
+        """Return the pause after this many failures, in seconds, with jitter against retries at the same moment."""
         longest: float = min(self.most_seconds, self.first_seconds * 2.0 ** min(failures - 1, 30))
         return longest * random.uniform(0.5, 1.0)
 
 
 RETRY_POLICY = RetryPolicy()
 
-# What is left behind costs a little money and hides nothing; work is not kept waiting for it.
+# Cleanup is given up soon: what stays behind costs a little money and does no harm, and work waits for the cleanup.
 _CLEANUP_POLICY = RetryPolicy(seconds=10.0)
 
 
 class ExpectedAnswer(Exception):
-    """The store gave an answer that its caller asked to see.
+    """Carry an answer that the caller of `S3Retrier.call` handles itself.
 
     Args:
         answer: The answer.
-        may_be_done: Whether an earlier try failed so that it may have been carried out all the same.
+        may_be_done: Whether an earlier try failed, which the service may have carried out all the same.
     """
 
     def __init__(self, answer: S3Answer, *, may_be_done: bool) -> None:
@@ -245,13 +245,13 @@ class ExpectedAnswer(Exception):
 
 
 class S3Retrier:
-    """Asks a store; safe to use from many threads.
+    """Send calls to a service and retry those that failed; safe to use from many threads.
 
     Args:
-        client: A client that tries nothing again by itself.
-        renew: Makes a client with fresh credentials; None where there can be none.
-        patience: How long the store may be away.
-        stop: Lets all calls fail that have not begun when it is set, but those that clean up.
+        client: Client without retries of its own.
+        renew: Makes a client with fresh credentials; None if credentials cannot be renewed.
+        patience: How long calls are retried.
+        stop: Event that makes all further calls fail, except those that clean up.
     """
 
     def __init__(
@@ -276,18 +276,18 @@ class S3Retrier:
         expected: Collection[S3Answer] = frozenset(),
         is_cleanup: bool = False,
     ) -> Result:
-        """Return what the store answers.
+        """Send a call, retry it as long as that may help, and return the result.
 
         Args:
-            ask: Asks once; what it asks for must do no harm when it is done twice.
-            location: What it is about, for errors.
-            expected: Answers that are raised as `Answered`.
-            is_cleanup: It takes away what was begun: done after a stop too, and given up soon.
+            ask: Sends the call once; must do no harm when the service carries it out twice.
+            location: Location that the call is about, for errors.
+            expected: Answers that are raised as `ExpectedAnswer`.
+            is_cleanup: Whether the call removes leftovers: sent after a stop too, and given up soon.
 
         Raises:
-            Answered: It is one of those.
-            FileNotFoundError: There is no such file.
-            StoreError: The store refuses, or was away for longer than patience lasts.
+            ExpectedAnswer: The service gave one of the expected answers.
+            FileNotFoundError: There is no such object.
+            StoreError: The service refused the call, or was away for longer than the policy allows.
         """
         patience = _CLEANUP_POLICY if is_cleanup else self._patience
         failures = 0
@@ -309,7 +309,7 @@ class S3Retrier:
             if not renewed and self._renews(fault, client):
                 renewed = True
                 continue
-            problem = describe_problem(self._in_words(fault, location))
+            problem = describe_problem(self._with_text(fault, location))
             failures += 1
             deadline = deadline or time.monotonic() + patience.seconds
             pause = patience.pause(failures)
@@ -317,12 +317,12 @@ class S3Retrier:
             if not problem.is_retryable or hopeless or time.monotonic() + pause > deadline:
                 raise problem_error(problem, location) from fault
             _log.info("%s: %s; try %d failed", location, problem.sentence, failures)
-            # A stop that has come does not make those hurry who tidy up after it.
+            # Cleanup runs after a stop, so that waiting for the stop would be no pause at all.
             time.sleep(pause) if is_cleanup else self._stop.wait(pause)
 
     def _renews(self, fault: Exception, used: "S3Client") -> bool:
-        """Take fresh credentials once the old ones have expired; return whether that may help."""
-        # A HEAD has no text that tells an expired token (400) from anything else.
+        """Renew credentials that have expired; return whether the call may work now."""
+        # The answer to a HEAD has no text: an expired token is a mere 400 there.
         expired = classify_answer(fault) is S3Answer.EXPIRED or (
             isinstance(fault, ClientError) and fault.operation_name == "HeadObject" and http_status(fault) == 400
         )
@@ -333,8 +333,8 @@ class S3Retrier:
                 self._client = self._renew()
         return True
 
-    def _in_words(self, fault: Exception, location: str) -> Exception:
-        """Return a refusal that says why, for that of a HEAD, which does not: that of a listing of the same name."""
+    def _with_text(self, fault: Exception, location: str) -> Exception:
+        """Return an error with a text for the refusal of a HEAD, which has none, by listing the same name."""
         if not isinstance(fault, ClientError) or fault.operation_name != "HeadObject" or http_status(fault) >= 500:
             return fault
         bucket, _, key = location.removeprefix("s3://").partition("/")
@@ -346,5 +346,5 @@ class S3Retrier:
 
 
 def problem_error(problem: S3Problem, location: str) -> StoreError:
-    """Return the error that is raised for it."""
+    """Return the error that is raised for a problem."""
     return StoreError(problem.sentence, location, is_temporary=problem.is_temporary)

@@ -12,16 +12,16 @@ from longtake.stores.store import StoredFile
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, MultipartUploadTypeDef
 
-# A folder costs a call; so many at once keep a store with thousands of jobs quick to look through.
-_LOOKS_AT_ONCE = 16
+# Calls at the same time, because each folder of a listing costs one call and a store may have thousands of jobs.
+_CALLS_AT_ONCE = 16
 
 
 def list_files(objects: Objects, folder: str) -> Iterator[StoredFile]:
-    """Return the objects directly in a folder, sorted as their store sorts them: by the bytes of their names."""
+    """Yield the objects directly in a folder, in the order of the service: by the bytes of their names."""
     prefix = objects.keys.folder(folder)
     for page in _pages(objects, folder, prefix, "/"):
         for found in page.get("Contents", []):
-            # Consoles make an object of no name for each folder.
+            # Consoles create an object with an empty name for each folder.
             name = found["Key"].removeprefix(prefix)
             if name and not name.startswith("."):
                 location = objects.keys.location(found["Key"])
@@ -29,7 +29,7 @@ def list_files(objects: Objects, folder: str) -> Iterator[StoredFile]:
 
 
 def list_folders(objects: Objects, folder: str) -> Iterator[str]:
-    """Return the names of the folders directly in a folder that hold an object, sorted."""
+    """Yield the names of the folders directly in a folder that hold an object, sorted."""
     prefix = objects.keys.folder(folder)
 
     def holds_object(name: str) -> bool:
@@ -40,20 +40,20 @@ def list_folders(objects: Objects, folder: str) -> Iterator[str]:
         )
         return bool(page.get("Contents"))
 
-    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="s3-folders") as pool:
+    with ThreadPoolExecutor(_CALLS_AT_ONCE, thread_name_prefix="s3-folders") as pool:
         for page in _pages(objects, folder, prefix, "/"):
             names = [found["Prefix"].removeprefix(prefix).rstrip("/") for found in page.get("CommonPrefixes", [])]
             yield from (name for name, holds in zip(names, pool.map(holds_object, names), strict=True) if holds)
 
 
 def remove_folder(objects: Objects, folder: str) -> None:
-    """Remove all objects below a folder, the uploads that were begun there, and this host's folder for it.
+    """Remove all objects below a folder, the unfinished uploads there, and the local folder that stands for it.
 
     Raises:
-        ValueError: It is the store itself.
-        StoreError: Something could not be removed; all that could be is gone.
+        ValueError: The folder is the store itself.
+        StoreError: An object could not be removed; all others are removed.
     """
-    # The trailing slash keeps it from the neighbours whose names go on.
+    # With the trailing slash, `job-1` does not match `job-10`.
     prefix = f"{objects.keys.key(folder)}/"
     shutil.rmtree(objects.keys.local(folder), ignore_errors=True)
     kept: dict[str, str] = {}
@@ -80,7 +80,7 @@ def _pages(objects: Objects, folder: str, prefix: str, delimiter: str) -> "Itera
 
 
 def _delete(objects: Objects, folder: str, keys: list[str]) -> dict[str, str]:
-    """Remove up to 1,000 objects in one call; return those that could not be, with the store's words for why."""
+    """Remove up to 1,000 objects in one call; return the keys of those that remain, with the code of each error."""
     if not keys:
         return {}
     answer = objects.calls.call(
@@ -106,12 +106,12 @@ def _abort_uploads(objects: Objects, folder: str, prefix: str) -> None:
                 expected={S3Answer.NO_UPLOAD},
             )
         except ExpectedAnswer:
-            # Its own end came first.
+            # The upload was completed or aborted meanwhile.
             continue
 
 
 def _uploads(objects: Objects, folder: str, prefix: str) -> "Iterator[MultipartUploadTypeDef]":
-    """Return the uploads that were begun below a prefix and have not ended."""
+    """Yield the unfinished uploads below a prefix."""
     asked = prefix
     more: dict[str, Any] = {}
     while True:
@@ -123,7 +123,7 @@ def _uploads(objects: Objects, folder: str, prefix: str) -> "Iterator[MultipartU
         )
         server = page["ResponseMetadata"]["HTTPHeaders"].get("server", "")
         if asked and server.startswith("MinIO"):
-            # It takes a prefix for the name of an object, and lists all only when it is asked for all.
+            # MinIO takes the prefix for the name of an object, and lists other uploads only without a prefix.
             asked = ""
             continue
         yield from (upload for upload in page.get("Uploads", []) if upload["Key"].startswith(prefix))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What S3, SeaweedFS and R2 all take: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
-# Of UTF-8: the limit of S3 for a key, and that of SeaweedFS and of local disks for one name in it.
+# Bytes of UTF-8: the limit of S3 for a key, and that of SeaweedFS and of local disks for one name in a key.
 _KEY_BYTES = 1024
 _NAME_BYTES = 255
 
@@ -35,14 +35,14 @@ _MIB = 1 << 20
 
 
 class Keys:
-    """The keys below one prefix of one bucket.
+    """Translate paths and locations to keys below one prefix of one bucket, and refuse all others.
 
     Args:
         url: `s3://bucket` or `s3://bucket/prefix`.
-        scratch: Where this host keeps what it works at for it.
+        scratch: Local folder for files on their way to the bucket and back.
 
     Raises:
-        ValueError: The URL is no such thing; `is ...; the fix`.
+        ValueError: The URL names no bucket; `names ...; the fix`, without the field's name.
     """
 
     def __init__(self, url: str, scratch: Path) -> None:
@@ -58,14 +58,14 @@ class Keys:
 
     @property
     def url(self) -> str:
-        """The store, as a location of its own root."""
+        """URL of the store, which is the location of its root."""
         return (self._root + self._path).rstrip("/")
 
     def locate(self, path: str) -> str:
-        """Return the location of a path as a job names it.
+        """Return the location of a path that a job names.
 
         Raises:
-            ValueError: It leads out of the store, or no key can have this name.
+            ValueError: The path leads out of the store, or no key can have this name.
         """
         if path == self.url or path.startswith(f"{self.url}/"):
             self.folder(path)
@@ -74,7 +74,7 @@ class Keys:
         if inside.startswith(("/", "../", _SCHEME.replace("//", "/"))) or inside == "..":
             raise ValueError(f"leads out of {self.url}; write a path below it, without a / before it")
         if "\\" in inside:
-            # SeaweedFS takes it for a slash, so that a\b and a/b would be one file.
+            # SeaweedFS takes a backslash for a slash, so that a\b and a/b would be one file.
             raise ValueError(
                 f"{inside!r} holds a backslash, which not every service tells from /; write another character"
             )
@@ -83,7 +83,7 @@ class Keys:
         return location
 
     def key(self, location: str) -> str:
-        """Return the key of a file.
+        """Return the key of the file at a location.
 
         Raises:
             ValueError: The location is not below this store, or no key can have this name.
@@ -94,7 +94,7 @@ class Keys:
         return key
 
     def folder(self, location: str) -> str:
-        """Return what the keys of all that is in a folder begin with.
+        """Return the prefix of all keys in the folder at a location, with its trailing slash.
 
         Raises:
             ValueError: The location is not below this store, or no key can have this name.
@@ -108,11 +108,11 @@ class Keys:
         return f"{key}/"
 
     def location(self, key: str) -> str:
-        """Return the location that a key has."""
+        """Return the location of a key."""
         return self._root + key
 
     def local(self, location: str) -> Path:
-        """Return where this host writes what is to be put there: one place for each location, below the scratch.
+        """Return the local path below the scratch folder where this host prepares a file for a location.
 
         Raises:
             ValueError: The location is not below this store, or no file can have this name.
@@ -136,16 +136,17 @@ def _check(key: str) -> None:
             raise ValueError(f"{name!r} holds a NUL, which no file name can; take it out")
 
 
-# Names of user metadata: the digest of the content, and who wrote it, so that a writer knows its own work again.
+# Names of user metadata: the SHA-256 of the content, and a random token of the write, by which a writer recognises its
+# own object after a lost answer.
 SHA256 = "longtake-sha256"
 TOKEN = "longtake-token"
 
-# Read from a connection at once: large enough to cost little, small enough for many threads.
+# Bytes read from a connection at once: large enough to cost little CPU time, small enough for many threads.
 _PIECE_BYTES = 1 << 20
 
 
 class ObjectAddress(TypedDict):
-    """Names an object in calls."""
+    """Parameters that name an object in calls of boto3."""
 
     Bucket: str
     Key: str
@@ -153,7 +154,7 @@ class ObjectAddress(TypedDict):
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What a bucket tells of an object."""
+    """Metadata of an object of a bucket."""
 
     size_bytes: int
     etag: str
@@ -164,13 +165,18 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Objects:
-    """Reads the objects of a store."""
+    """Read the objects of a store and their metadata.
+
+    Args:
+        calls: Sends the calls and retries them.
+        keys: Keys of the store.
+    """
 
     calls: S3Retrier
     keys: Keys
 
     def address(self, location: str) -> ObjectAddress:
-        """Return what names an object in calls.
+        """Return the parameters that name an object in calls of boto3.
 
         Raises:
             ValueError: The location is not below this store, or no key can have this name.
@@ -178,24 +184,25 @@ class Objects:
         return {"Bucket": self.keys.bucket, "Key": self.keys.key(location)}
 
     def find(self, location: str) -> StoredObject | None:
-        """Return what is known of an object; None where there is none."""
+        """Return the metadata of an object; None if there is no such object."""
         where = self.address(location)
         try:
             found = self.calls.call(lambda client: client.head_object(**where), location)
         except FileNotFoundError:
             return None
-        return _told(found, found["ContentLength"])
+        return _parse_metadata(found, found["ContentLength"])
 
     def read_start(self, location: str, most_bytes: int, into: Callable[[int, bytes], None]) -> StoredObject:
-        """Read the first bytes of an object, all of them if it has no more; return what is known of it.
+        """Read the first bytes of an object, or all of a small one; return the metadata of the object.
 
         Args:
-            location: The object.
-            most_bytes: How many.
-            into: Takes each piece and its offset.
+            location: Location of the object.
+            most_bytes: Number of bytes to read.
+            into: Called with the offset and the bytes of each piece, each byte once.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: There is no such object.
+            StoreError: The object was changed meanwhile.
         """
         where = self.address(location)
         found: StoredObject | None = None
@@ -205,7 +212,7 @@ class Objects:
             nonlocal found, position
             if found is None:
                 answer = client.get_object(**where, Range=f"bytes=0-{most_bytes - 1}")
-                found = _told(answer, int(answer["ContentRange"].rpartition("/")[2]))
+                found = _parse_metadata(answer, int(answer["ContentRange"].rpartition("/")[2]))
             elif position == min(most_bytes, found.size_bytes):
                 return found
             else:
@@ -230,10 +237,17 @@ class Objects:
         return empty
 
     def read_range(self, location: str, etag: str, start: int, stop: int, into: Callable[[int, bytes], None]) -> None:
-        """Read the bytes from `start` to before `stop`, of the object that has this tag only.
+        """Read the bytes `[start, stop)` of an object, if the object still has this tag.
+
+        Args:
+            location: Location of the object.
+            etag: Tag that the object must have.
+            start: Offset of the first byte.
+            stop: Offset after the last byte.
+            into: Called with the offset and the bytes of each piece, each byte once.
 
         Raises:
-            StoreError: It is another object now.
+            StoreError: The object was changed or removed.
         """
         where = self.address(location)
         position = start
@@ -256,22 +270,22 @@ class Objects:
 
 
 def changed_error(location: str) -> StoreError:
-    """Return the error for an object that is another one than a moment ago."""
+    """Return the error for an object that was changed or removed while it was read."""
     return StoreError("it was changed or removed while it was read; try again", location, is_temporary=True)
 
 
 def to_modified_ns(modified: datetime) -> int:
-    """Return a time as files have it: to the second, because HEAD tells no more and listings do."""
+    """Return a time in ns, cut to seconds: listings have fractions and HEAD has not, and both must give one value."""
     return int(modified.timestamp()) * 10**9
 
 
 def to_stored_file(location: str, found: StoredObject) -> StoredFile:
-    """Return an object as a file of a store."""
+    """Return the metadata of an object as those of a file."""
     return StoredFile(location, found.size_bytes, to_modified_ns(found.modified), sha256=found.sha256)
 
 
-def _told(answer: Any, size_bytes: int) -> StoredObject:
-    # Servers may spell the names of metadata with capitals, as HTTP headers are.
+def _parse_metadata(answer: Any, size_bytes: int) -> StoredObject:
+    # Some servers capitalise the names of metadata, as HTTP headers are.
     metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
     return StoredObject(size_bytes, answer["ETag"], answer["LastModified"], metadata.get(SHA256), metadata.get(TOKEN))
 

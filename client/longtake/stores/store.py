@@ -11,12 +11,12 @@ Result = TypeVar("Result")
 
 
 class StoreError(OSError):
-    """The store did not do what was asked, and nothing half-made is left in it.
+    """A failed call of a store; nothing half-made is left in the store.
 
     Args:
         sentence: What happened and the fix, without any credential.
-        location: Where it happened.
-        is_temporary: Whether it may work later as it is: the store is away, slow or full, and nothing needs mending.
+        location: File or folder that the call was about.
+        is_temporary: Whether the same call may work later, because the store is away, slow or full.
     """
 
     def __init__(self, sentence: str, location: str, *, is_temporary: bool = False) -> None:
@@ -30,48 +30,53 @@ class StoreError(OSError):
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of a store."""
+    """Metadata of a file of a store.
+
+    Args:
+        location: Location of the file.
+        size_bytes: Size of the file.
+        modified_ns: Time of the last modification, in ns since 1970.
+        identity: Identifier that two names of one file share (device and inode); None in buckets.
+        sha256: SHA-256 that the store keeps with the file; None where only reading the file tells.
+    """
 
     location: str
     size_bytes: int
-    # When it was written, in ns since 1970.
     modified_ns: int
-    # What two names of one file share, where files can have two; None elsewhere.
     identity: str | None = None
-    # Digest of its content as it was handed in, where the store keeps one; None where only reading it tells.
     sha256: str | None = None
 
     @property
     def name(self) -> str:
-        """Its name in its folder."""
+        """Name of the file in its folder."""
         return self.location.rpartition("/")[2]
 
 
 class Store(Protocol):
-    """Files that appear whole or not at all, on this host or elsewhere.
+    """Read and write the files of a directory or a bucket; each file appears whole or not at all.
 
-    A *location* says where a file or folder lies, as records name it: an absolute path in a directory store, an
-    `s3://bucket/key` URL in a bucket. Folders need not be made. All methods block and may be called from many
-    threads; each raises `FileNotFoundError` for a file that must be there and is not, and `StoreError` or another
-    `OSError` for what else goes wrong.
+    A *location* names a file or folder, as records do: an absolute path in a directory, an `s3://bucket/key` URL in a
+    bucket. Folders need not be made. All methods block and may be called from many threads. Each raises
+    `FileNotFoundError` for a missing file that must exist, and `StoreError` or another `OSError` for other failures.
     """
 
+    # URL of the store: an absolute path or `s3://bucket/prefix`.
     url: str
-    # Whether its files are files of this host, so that programs can read and write them in place.
+    # Whether the files are files of this host, so that programs can read and write them in place.
     is_local: bool
-    # How many calls at once make it fastest.
+    # Number of calls at the same time that makes the store fastest.
     parallel: int
 
     def locate(self, path: str) -> str:
-        """Return the location of a path as a job names it; `..` and `.` are taken out.
+        """Return the location of a path that a job names, with `..` and `.` resolved.
 
         Raises:
-            ValueError: It leads out of the store; `is ...; the fix`, without the field's name.
+            ValueError: The path leads out of the store; `is ...; the fix`, without the field's name.
         """
         ...
 
     def local(self, location: str) -> Path:
-        """Return where this host writes what is to be put there: the place itself where the store is local."""
+        """Return the local path where this host prepares a file for a location: the location itself in a directory."""
         ...
 
     def read(self, location: str) -> bytes:
@@ -79,83 +84,83 @@ class Store(Protocol):
         ...
 
     def stat(self, location: str) -> StoredFile | None:
-        """Return what is known of a file; None where there is none."""
+        """Return the metadata of a file; None if there is no such file."""
         ...
 
     def files(self, folder: str) -> Iterator[StoredFile]:
-        """Return the files directly in a folder, sorted by name, without those that are still being written."""
+        """Yield the files directly in a folder, sorted by name, without those that are still being written."""
         ...
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of the same files, without looking at each of them."""
+        """Return the names of the files directly in a folder, sorted, without reading the metadata of each file."""
         ...
 
     def folders(self, folder: str) -> Iterator[str]:
-        """Return the names of the folders directly in a folder, sorted."""
+        """Yield the names of the folders directly in a folder, sorted."""
         ...
 
     def create(self, location: str, content: bytes) -> bool:
-        """Make a small file unless there is one; return whether it was made here. Of many who try, one makes it."""
+        """Create a small file; return False if the name is taken. Of many callers at once exactly one gets True."""
         ...
 
     def replace(self, location: str, content: bytes) -> None:
-        """Write a small file, whatever was there; readers see the old content or the new one."""
+        """Write a small file in place of any other; readers see the old content or the new one."""
         ...
 
     def put(self, file: Path, location: str, *, sha256: str | None = None) -> bool:
-        """Hand in a complete local file unless there is one of that name; return whether the name was free.
+        """Put a complete local file into the store under a new name; return False if the name is taken.
 
-        What is handed in to the place where it lies already is left as it is.
+        A file that lies at the location already is left as it is, and counts as put.
 
         Args:
             file: The file.
-            location: Its name there.
-            sha256: Its digest, where it is known: a store that keeps one need not read the file for it.
+            location: Location of the new file.
+            sha256: SHA-256 of the file, if known: a store that keeps digests then need not read the file for it.
         """
         ...
 
     def copy(self, source: str, target: str) -> bool:
-        """Give a stored file another name unless that is taken; return whether it was free. No bytes pass here."""
+        """Copy a file to a new name within the store; return False if the name is taken."""
         ...
 
     def download(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
-        """Return a local file with this content: its own place, or `into`, to which it is downloaded and proven.
+        """Download a file and prove its digest; return its local path. A directory returns the file itself, unproven.
 
         Args:
             location: The file.
-            into: Where to put it; a file that is there is replaced.
-            sha256: Digest that the content must have, where it is known; checked while it is downloaded.
+            into: Local path to download to; an older file there is replaced.
+            sha256: SHA-256 that the content must have, if known; checked during the download.
 
         Raises:
-            StoreError: It has another content, or the disk here is full; nothing is left at `into`.
+            StoreError: The file has another content, or the local disk is full; nothing is left at `into`.
         """
         ...
 
     def digest(self, location: str) -> str:
-        """Return the SHA-256 of a file: the one the store vouches for, or that of all its bytes."""
+        """Return the SHA-256 of a file: the one that the store keeps, or else computed from all bytes of the file."""
         ...
 
     def move(self, source: str, target: str) -> bool:
-        """Give a file another name instead of its own unless that is taken; return whether it was free."""
+        """Rename a file within the store; return False if the new name is taken."""
         ...
 
     def remove(self, location: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if there is one."""
         ...
 
     def remove_all(self, folder: str) -> None:
-        """Remove a folder with all that is in it, also what this host holds locally for it."""
+        """Remove a folder with all that is in it, also the local files that this host prepares for it."""
         ...
 
     def sync(self, folders: Iterable[str]) -> None:
-        """Make names that were given in these folders survive a power cut."""
+        """Make the names of new files in these folders survive a power cut."""
         ...
 
 
 def map_parallel(store: Store, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Return what the work makes of each item, in order, as many at once as the store likes.
+    """Call a function for each item in threads, as many as make the store fastest; return the results in order.
 
-    The first error is raised when what was begun has ended; what was not begun then is not begun.
+    The first error is raised once the calls that have begun have ended; no further call begins after an error.
     """
     listed = list(items)
     if store.parallel == 1 or len(listed) < 2:

@@ -25,21 +25,21 @@ from longtake.stores.job_records import (
 from longtake.stores.store import Store, map_parallel
 from longtake.transfer.progress import OnProgress, ProgressCounter
 
-# Read first by who looks for a job, and so removed last: in this order.
-_LAST = (f"{FILM}.json", LIST_FILE, JOB_FILE)
+# Files of a job that mark its existence: removed last and in this order, so that a deletion cut short can go on.
+_REMOVED_LAST = (f"{FILM}.json", LIST_FILE, JOB_FILE)
 
 
 @dataclass(frozen=True)
 class DeleteResult:
-    """What was removed.
+    """Report what a deletion removed.
 
     Args:
-        files: How many published files.
-        size_bytes: How many bytes they had.
-        records: How many files of the bookkeeping, logs included.
-        record_bytes: How many bytes those had.
-        left: Sentences on what stays although the job names it, because it is not the job's or not its alone.
-        aside: The folder with what was set aside for the job, if there is anything in it.
+        files: Number of published files that were removed.
+        size_bytes: Size of those files.
+        records: Number of files of the job's own folder that were removed, logs included.
+        record_bytes: Size of those files.
+        left: Sentences on files that stay although the job names them: files of other jobs, or changed ones.
+        aside: Folder with files that were set aside for the job; None if there are none.
     """
 
     files: int = 0
@@ -58,29 +58,29 @@ def delete_job(
     on_progress: OnProgress = lambda _: None,
     stop: threading.Event | None = None,
 ) -> DeleteResult:
-    """Remove the files that a job has published, then its bookkeeping; it must have ended. Blocking.
+    """Delete the files that an ended job has published, then its records. Blocking.
 
-    A file goes if it still is what the job published and no other job of the store has published it too. Inputs stay,
-    because jobs share them, and so does what was set aside. Safe to repeat: a call that was cut off is finished by
-    the next one.
+    A file is removed if it has the content that the job published and no other job of the store has published it too.
+    Inputs stay, because jobs share them, and so do files that were set aside. Safe to repeat: the next call finishes
+    one that was cut short.
 
     Args:
-        url: The job's store.
-        job_id: The job.
-        job: The job by a source that is trusted more than its store; only files that it names are removed from
+        url: URL of the job's store.
+        job_id: Id of the job.
+        job: The job from a source that is trusted more than its store; only files that it names are removed from
             outside the store.
         on_progress: Called with each new total.
-        stop: Ends it between two files when it is set.
+        stop: Event that ends the deletion between two files.
 
     Raises:
-        StoreUnusableError: Something could not be looked at or removed; its record is still there.
+        StoreUnusableError: A file could not be read or removed; its record is still there.
     """
     with open_client_store(url, stop) as store:
         return _Deletion(JobRecords(store, job_id), job, ProgressCounter(on_progress, stop)).run()
 
 
 class _Deletion:
-    """One call of `delete_job`."""
+    """Carry out one call of `delete_job`."""
 
     def __init__(self, records: JobRecords, job: RenderJobSpec | None, counter: ProgressCounter) -> None:
         self._records = records
@@ -91,10 +91,10 @@ class _Deletion:
 
     def run(self) -> DeleteResult:
         published = [*self._records.finished_records(), *self._records.open_claims()]
-        files = self._believed(published)
+        files = self._find_removable(published)
         self._counter.add(files=len(files), size_bytes=sum(file.size_bytes for file in files.values()))
-        makers = find_publishers(files, self._store, exclude=self._records.job_id)
-        gone = map_parallel(self._store, lambda file: self._remove(file, makers.get(file.path)), files.values())
+        publishers = find_publishers(files, self._store, exclude=self._records.job_id)
+        gone = map_parallel(self._store, lambda file: self._remove(file, publishers.get(file.path)), files.values())
         if self._store.is_local:
             _remove_emptied(Path(self._store.url), {os.path.dirname(file.path) for file in files.values()})
         count, size = self._remove_bookkeeping()
@@ -108,9 +108,9 @@ class _Deletion:
             aside=aside if self._store.names(aside) else None,
         )
 
-    def _believed(self, records: Iterable[Record]) -> dict[str, PublishedFile]:
-        """Return the files that may be removed if they are what the records say."""
-        believed: dict[str, PublishedFile] = {}
+    def _find_removable(self, records: Iterable[Record]) -> dict[str, PublishedFile]:
+        """Return the published files that lie in the store or are named by the trusted job; note all others."""
+        removable: dict[str, PublishedFile] = {}
         trusted: frozenset[str] | None = None
         for record in records:
             if record.publication is None:
@@ -122,16 +122,16 @@ class _Deletion:
                     if not (self._store.is_local and is_plain_path(file.path) and file.path in trusted):
                         self._left.append(f"{file.path} lies outside the store")
                         continue
-                believed[file.path] = file
-        return believed
+                removable[file.path] = file
+        return removable
 
-    def _remove(self, file: PublishedFile, maker: str | None) -> int | None:
-        """Return how many bytes a file had that was removed; None where none was."""
+    def _remove(self, file: PublishedFile, publisher: str | None) -> int | None:
+        """Remove a file unless it is shared or changed; return its size, None if it stays or is gone."""
         self._counter.add()
         there = self._store.stat(file.path)
         removed = None
-        if there is not None and maker is not None:
-            self._left.append(f"{file.path} is a file of job {maker} too")
+        if there is not None and publisher is not None:
+            self._left.append(f"{file.path} is a file of job {publisher} too")
         elif there is not None and not is_as_published(self._store, there, file):
             self._left.append(f"{file.path} is not what the job published")
         elif there is not None:
@@ -141,40 +141,41 @@ class _Deletion:
         return removed
 
     def _remove_bookkeeping(self) -> tuple[int, int]:
+        """Remove the records and logs of the job; return the number of files and their size."""
         folder, count, size = self._records.path, 0, 0
         for name in list(self._store.folders(folder)):
             if name != ASIDE:
-                files, bytes_of_them = _measured(self._store, f"{folder}/{name}")
+                files, bytes_of_them = _measure(self._store, f"{folder}/{name}")
                 self._store.remove_all(f"{folder}/{name}")
                 count, size = count + files, size + bytes_of_them
         found = {file.name: file for file in self._store.files(folder)}
-        for name in sorted(found, key=lambda name: (_LAST.index(name) if name in _LAST else -1, name)):
+        for name in sorted(found, key=lambda name: (_REMOVED_LAST.index(name) if name in _REMOVED_LAST else -1, name)):
             self._counter.add()
             self._store.remove(found[name].location)
             count, size = count + 1, size + found[name].size_bytes
         if not self._store.names(self._records.aside_dir):
-            # What no listing shows: uploads and files that were begun and never ended.
+            # Unfinished uploads and hidden files, which no listing shows.
             self._store.remove_all(folder)
         if self._store.is_local:
             with suppress(OSError):
-                # Not empty: there are other jobs.
+                # The folder of all jobs is removed with the last one; it is not empty before.
                 os.rmdir(os.path.dirname(folder))
         return count, size
 
 
-def _measured(store: Store, folder: str) -> tuple[int, int]:
-    """Return how many files are in a folder and in those below it, and how many bytes they have."""
+def _measure(store: Store, folder: str) -> tuple[int, int]:
+    """Return the number of files in a folder and in those below it, and their size."""
     count = size = 0
     for file in store.files(folder):
         count, size = count + 1, size + file.size_bytes
     for name in store.folders(folder):
-        files, bytes_of_them = _measured(store, f"{folder}/{name}")
+        files, bytes_of_them = _measure(store, f"{folder}/{name}")
         count, size = count + files, size + bytes_of_them
     return count, size
 
 
 def _remove_emptied(base: Path, folders: Iterable[str]) -> None:
-    """Remove folders that were emptied, and those above them that are empty then, up to the store and not itself."""
+    """Remove empty folders and then empty parents, up to the folder of the store, which stays."""
     for folder in sorted(map(Path, folders), key=lambda folder: len(folder.parts), reverse=True):
         place = folder
         while base in place.parents:
@@ -183,6 +184,6 @@ def _remove_emptied(base: Path, folders: Iterable[str]) -> None:
             except FileNotFoundError:
                 pass
             except OSError:
-                # Not empty.
+                # The folder is not empty.
                 break
             place = place.parent

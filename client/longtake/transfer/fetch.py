@@ -20,22 +20,22 @@ from longtake.stores.job_records import FILM, LOGS, JobRecords, PublishedFile, i
 from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.transfer.progress import OnProgress, ProgressCounter
 
-# Folders of files that are not whole yet.
-_COMING = ".longtake-fetch-"
+# Prefix of the folders for files that are not whole yet; the process id follows.
+_PARTIAL_PREFIX = ".longtake-fetch-"
 
 _PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Download:
-    """A file of a store and its place here.
+    """A file of a store and the local path that it is downloaded to.
 
     Args:
-        location: The file.
-        target: Its place.
-        size_bytes: How many bytes it has.
-        sha256: Digest of its content; logs, which grow, have none.
-        modified_ns: When a log was written last, which its file here shows too.
+        location: Location of the file in the store.
+        target: Local path.
+        size_bytes: Size of the file.
+        sha256: SHA-256 of the content; None for logs, which may still grow.
+        modified_ns: Time of the last modification of a log, which its local copy gets too.
     """
 
     location: str
@@ -46,7 +46,7 @@ class Download:
 
     @property
     def is_here(self) -> bool:
-        """Whether it has arrived before."""
+        """Whether the local file exists with the right content."""
         try:
             status = self.target.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -59,13 +59,13 @@ class Download:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether something stands at its place that must not be lost; an older state of the same log may be."""
+        """Whether another file has the local path; an older copy of a log may be replaced and does not count."""
         return self.sha256 is not None and os.path.lexists(self.target)
 
 
 @contextmanager
 def make_partial_folder(folder: Path) -> Iterator[Path]:
-    """Make the folder, and in it one for files that are not whole yet, which is gone at the end.
+    """Make a folder, and in it one for files that are not whole yet, which is removed at the end.
 
     Raises:
         BadJobError: The folder cannot be written.
@@ -73,7 +73,7 @@ def make_partial_folder(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        place = Path(tempfile.mkdtemp(prefix=f"{_COMING}{os.getpid()}-", dir=folder))
+        place = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL_PREFIX}{os.getpid()}-", dir=folder))
     except OSError as error:
         raise BadJobError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
     try:
@@ -82,41 +82,46 @@ def make_partial_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def download_file(store: Store, arrival: Download, place: Path, *, force: bool) -> None:
-    """Bring a file to its place, proven by its digest.
+def download_file(store: Store, file: Download, partial_folder: Path, *, force: bool) -> None:
+    """Download a file to its local path, whole or not at all, and prove its SHA-256.
 
     Args:
-        store: Where it is.
-        arrival: The file.
-        place: A folder for files that are not whole yet.
-        force: Replace what stands at its place.
+        store: Store of the file.
+        file: The file and its local path.
+        partial_folder: Folder for files that are not whole yet, on the file system of the target.
+        force: Replace another file that has the local path.
 
     Raises:
-        FileNotFoundError: It is not in the store.
-        StoreError: It has another content there.
-        BadJobError: Its place cannot be written, or another file stands there.
+        FileNotFoundError: The file is not in the store.
+        StoreError: The file has another content there.
+        BadJobError: The local path cannot be written, or another file has it.
     """
-    coming = place / secrets.token_hex(8)
-    found = store.download(arrival.location, coming, sha256=arrival.sha256)
-    if found != coming:
-        # A directory store gives the file itself, and believes what is in it.
-        digest = _copy(found, coming)
-        if arrival.sha256 not in (None, digest):
-            raise StoreError("has another content than was published", arrival.location)
-    if arrival.modified_ns:
-        os.utime(coming, ns=(arrival.modified_ns, arrival.modified_ns))
+    partial_file = partial_folder / secrets.token_hex(8)
+    found = store.download(file.location, partial_file, sha256=file.sha256)
+    if found != partial_file:
+        # A directory store returns the file itself, unproven.
+        digest = _copy(found, partial_file)
+        if file.sha256 not in (None, digest):
+            raise StoreError("has another content than was published", file.location)
+    if file.modified_ns:
+        os.utime(partial_file, ns=(file.modified_ns, file.modified_ns))
     try:
-        arrival.target.parent.mkdir(parents=True, exist_ok=True)
-        if force or arrival.sha256 is None:
-            coming.replace(arrival.target)
-        elif not DirectoryStore(place).put(coming, str(arrival.target)):
-            raise make_conflict_error(arrival.target)
+        file.target.parent.mkdir(parents=True, exist_ok=True)
+        if force or file.sha256 is None:
+            partial_file.replace(file.target)
+        elif not DirectoryStore(partial_folder).put(partial_file, str(file.target)):
+            raise make_conflict_error(file.target)
     except OSError as error:
-        raise BadJobError(f"{arrival.target} cannot be written ({error.strerror}); name another folder") from error
+        raise BadJobError(f"{file.target} cannot be written ({error.strerror}); name another folder") from error
 
 
 def make_conflict_error(target: Path, *, others: int = 0) -> BadJobError:
-    """Return the error for what stands where files must come."""
+    """Return the error for another file that has the path of a download.
+
+    Args:
+        target: Local path of the download.
+        others: Number of further conflicts.
+    """
     more = f", and {others:,} more like it" if others else ""
     return BadJobError(
         f"{target} is another file than the job's{more}; fetch into another folder, or replace it by --force"
@@ -124,6 +129,7 @@ def make_conflict_error(target: Path, *, others: int = 0) -> BadJobError:
 
 
 def _copy(source: Path, target: Path) -> str:
+    """Copy a file; return the SHA-256 of the copied bytes."""
     digest = hashlib.sha256()
     with source.open("rb") as readable, target.open("xb") as writable:
         while piece := readable.read(_PIECE_BYTES):
@@ -133,9 +139,9 @@ def _copy(source: Path, target: Path) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a fetch that was killed on this host has left of unfinished files."""
-    for left in folder.glob(f"{_COMING}*-*"):
-        pid = left.name.removeprefix(_COMING).partition("-")[0]
+    """Remove the unfinished files of fetches on this host that were killed."""
+    for left in folder.glob(f"{_PARTIAL_PREFIX}*-*"):
+        pid = left.name.removeprefix(_PARTIAL_PREFIX).partition("-")[0]
         if pid.isdigit() and not _is_alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -152,15 +158,15 @@ def _is_alive(pid: int) -> bool:
 
 @dataclass(frozen=True)
 class FetchResult:
-    """What was brought home.
+    """Report what a fetch downloaded.
 
     Args:
-        files: How many files of the job are here now.
-        size_bytes: How many bytes they have.
-        new_files: How many of them were not here before.
-        new_bytes: How many bytes those have.
-        film: The film, where there is one.
-        lost: Sentences on those that could not be had, because they are not in the store as they were published.
+        files: Number of files of the job that are here now.
+        size_bytes: Size of those files.
+        new_files: Number of files that this fetch downloaded.
+        new_bytes: Size of the downloaded files.
+        film: Local path of the film; None if the job has none.
+        lost: Sentences on files that were not fetched, because they are not in the store as they were published.
     """
 
     files: int
@@ -183,22 +189,22 @@ def fetch_job(
     on_progress: OnProgress = lambda _: None,
     stop: threading.Event | None = None,
 ) -> FetchResult:
-    """Bring film, frames, chunk files and logs of a job into a folder, each proven by its digest. Blocking.
+    """Download film, frames, chunk files and logs of a job into a folder, each proven by its SHA-256. Blocking.
 
-    Files get the paths that they have in the store; logs come into `logs/`. What is here already, with the right
-    content, is not fetched again, so that the same call goes on where an earlier one ended.
+    Files get the paths that they have in the store; logs go into `logs/`. Files that are here with the right content
+    are not fetched again, so that the same call continues where an earlier one ended.
 
     Args:
-        url: The job's store.
-        job_id: The job.
+        url: URL of the job's store.
+        job_id: Id of the job.
         into: The folder; made if need be. Nothing is written outside of it.
-        job: The job by a source that is trusted more than its store; only files that it names are fetched from
+        job: The job from a source that is trusted more than its store; only files that it names are fetched from
             outside the store.
-        film_only: Fetch nothing but the film.
+        film_only: Fetch the film only.
         logs: Fetch the logs too.
         force: Replace files that stand in the way.
         on_progress: Called with each new total.
-        stop: Ends it between two files when it is set.
+        stop: Event that ends the fetch between two files.
 
     Raises:
         BadJobError: Other files stand in the way, or the folder cannot be written; nothing was fetched.
@@ -208,25 +214,25 @@ def fetch_job(
     counter = ProgressCounter(on_progress, stop)
     with open_client_store(url, stop) as store:
         fetch = _Fetch(JobRecords(store, job_id), into, job, counter, force=force)
-        wanted = list(fetch.films() if film_only else fetch.all(logs=logs))
+        wanted = list(fetch.find_film() if film_only else fetch.find_all(logs=logs))
         if not wanted and not fetch.lost:
             what = "film" if film_only else "finished chunk and no log"
             raise LongtakeError(f"there is no {what} of {job_id} in {store.url}")
         counter.add(files=len(wanted), size_bytes=_bytes(wanted))
-        missing = fetch.missing(wanted)
-        brought = fetch.download(missing) if missing else []
+        missing = fetch.find_missing(wanted)
+        fetched = fetch.download(missing) if missing else []
     return FetchResult(
-        files=len(wanted) - len(missing) + len(brought),
-        size_bytes=_bytes(wanted) - _bytes(missing) + _bytes(brought),
-        new_files=len(brought),
-        new_bytes=_bytes(brought),
+        files=len(wanted) - len(missing) + len(fetched),
+        size_bytes=_bytes(wanted) - _bytes(missing) + _bytes(fetched),
+        new_files=len(fetched),
+        new_bytes=_bytes(fetched),
         film=fetch.film,
         lost=tuple(fetch.lost),
     )
 
 
 class _Fetch:
-    """One call of `fetch_job`."""
+    """Carry out one call of `fetch_job`."""
 
     def __init__(
         self, records: JobRecords, into: Path, job: RenderJobSpec | None, counter: ProgressCounter, *, force: bool
@@ -241,14 +247,14 @@ class _Fetch:
         self.film: Path | None = None
         self.lost: list[str] = []
 
-    def films(self) -> Iterator[Download]:
+    def find_film(self) -> Iterator[Download]:
         record = self._records.film_record()
         for file in record.files if record else ():
             if (wanted := self._wanted(file)) is not None:
                 self.film = wanted.target
                 yield wanted
 
-    def all(self, *, logs: bool) -> Iterator[Download]:
+    def find_all(self, *, logs: bool) -> Iterator[Download]:
         for record in self._records.finished_records():
             if record.publication is None:
                 self.lost.append(f"{record.location} is no record that can be read")
@@ -261,8 +267,8 @@ class _Fetch:
             for log in self._store.files(self._records.logs_dir):
                 yield Download(log.location, self._into / LOGS / log.name, log.size_bytes, None, log.modified_ns)
 
-    def missing(self, wanted: list[Download]) -> list[Download]:
-        """Return what is not here; what is here already is counted as done."""
+    def find_missing(self, wanted: list[Download]) -> list[Download]:
+        """Return the files that are not here; count those that are here as done."""
         missing, blocked = [], []
         for file, is_here in zip(wanted, map_parallel(self._store, self._is_here, wanted), strict=True):
             if is_here:
@@ -276,10 +282,10 @@ class _Fetch:
         return missing
 
     def download(self, missing: list[Download]) -> list[Download]:
-        """Return those that could be had."""
+        """Download files; return those that could be downloaded."""
         with make_partial_folder(self._into) as place:
-            brought = map_parallel(self._store, partial(self._bring, place), missing)
-        return [file for file, is_here in zip(missing, brought, strict=True) if is_here]
+            fetched = map_parallel(self._store, partial(self._download, place), missing)
+        return [file for file, is_here in zip(missing, fetched, strict=True) if is_here]
 
     def _wanted(self, file: PublishedFile) -> Download | None:
         inside = path_in_store(self._store, file.path)
@@ -297,20 +303,20 @@ class _Fetch:
         return self._store.is_local and location in self._trusted
 
     def _is_inside(self, target: Path) -> bool:
-        """Tell whether a place is below the folder also when links that stand there are followed."""
+        """Tell whether a path is below the folder, links followed."""
         return Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(self._into))
 
     def _is_here(self, file: Download) -> bool:
         self._counter.add()
         return file.is_here
 
-    def _bring(self, place: Path, file: Download) -> bool:
-        """Return whether a file could be had."""
+    def _download(self, place: Path, file: Download) -> bool:
+        """Download one file; return False, and note why, if the store does not have the file as it was published."""
         self._counter.add()
         try:
             download_file(self._store, file, place, force=self._force)
         except FileNotFoundError:
-            # A log whose bytes are no longer kept is no loss.
+            # A log without a digest may have been rotated away, which is no loss.
             if file.sha256 is not None:
                 self.lost.append(f"{file.location} is not there any more")
             return False

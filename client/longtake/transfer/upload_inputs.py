@@ -29,17 +29,28 @@ from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.text import escape_text
 from longtake.transfer.progress import OnProgress, ProgressCounter
 
+# Bytes of an input that are read for its digest at once.
+_PIECE_BYTES = 1 << 20
+
+# From this many contents on the store is listed first: a listing returns 1,000 names in the time of two single calls.
+_LEAST_LISTED = 50
+# Longer listings cost more than they save.
+_MOST_LISTED = 50_000
+
+# Inode, size and modification time of a file, which change when somebody writes to the file.
+_Signature = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class LocalInput:
-    """A file of this host that renders read.
+    """A local file that renders read.
 
     Args:
-        field: The key of the job that names it, or the folder it is in.
-        path: Its path below `base_dir`, where renders find it.
+        field: Key of the job that names the file or its folder, as in `inputs[2]`.
+        path: Path below `base_dir`, at which renders find the file.
         file: The file.
-        size_bytes: How much it holds now.
-        executable: Whether it is a program.
+        size_bytes: Size of the file now.
+        executable: Whether the file is a program.
     """
 
     field: str
@@ -49,11 +60,16 @@ class LocalInput:
     executable: bool
 
 
+def needs_upload(job: RenderJobSpec) -> bool:
+    """Tell whether the inputs of a job must be uploaded before the job starts: its store is a bucket."""
+    return job.store is not None and is_bucket(job.store)
+
+
 def measure_inputs(job: RenderJobSpec) -> tuple[int, int]:
-    """Return how many files a job in a bucket hands in, and how many bytes they have; nothing is sent or read.
+    """Return the number of inputs of a job and their size in bytes, without reading or uploading them.
 
     Raises:
-        BadJobError: One is not there, or cannot be handed in.
+        BadJobError: An input is missing or cannot be uploaded.
     """
     if isinstance(job.inputs, InputBundle):
         return job.inputs.files, job.inputs.size_bytes
@@ -61,11 +77,177 @@ def measure_inputs(job: RenderJobSpec) -> tuple[int, int]:
     return len(found), sum(file.size_bytes for file in found)
 
 
-def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
-    """Return all files of `inputs` and `audio`, sorted by their paths, each once.
+def upload_inputs(
+    job: RenderJobSpec, *, on_progress: OnProgress = lambda _: None, stop: threading.Event | None = None
+) -> RenderJobSpec:
+    """Upload the inputs of a job to its bucket; return the job as it is started, without paths of this host. Blocking.
 
-    Links are followed as far as they stay below `base_dir`. Folders are taken with all that is in them but Longtake's
-    own bookkeeping; one that is empty leaves nothing to be handed in.
+    Contents that are in the bucket already are not sent again, and the same files make the same job. A job whose store
+    is a directory is returned as it is: renders read its inputs in place.
+
+    Args:
+        job: The job, with paths of this host.
+        on_progress: Called with each new total, from several threads, one at a time.
+        stop: Event that ends the upload between two files.
+
+    Raises:
+        BadJobError: An input cannot be uploaded; nothing half-made is left in the store.
+        StoreUnusableError: The store cannot be reached or refuses an input.
+    """
+    if not needs_upload(job) or job.store is None:
+        return job
+    if not _names_files(job):
+        # Without files to upload, a client needs no access to the bucket.
+        return job.model_copy(update={"base_dir": None})
+    with open_client_store(job.store, stop) as store:
+        return _InputUpload(job, store, ProgressCounter(on_progress, stop, _make_interrupted_error)).run()
+
+
+def _names_files(job: RenderJobSpec) -> bool:
+    """Tell whether a job names files of this host."""
+    is_uploaded = isinstance(job.inputs, InputBundle)
+    return job.chunk_list is not None or (not is_uploaded and bool(job.inputs or job.audio))
+
+
+class _InputUpload:
+    """Carry out one call of `upload_inputs`."""
+
+    def __init__(self, job: RenderJobSpec, store: Store, counter: ProgressCounter) -> None:
+        self._job = job
+        self._store = store
+        self._counter = counter
+
+    def run(self) -> RenderJobSpec:
+        changes: dict[str, object] = {"base_dir": None}
+        base = Path(self._job.base_dir or os.getcwd())
+        if not isinstance(self._job.inputs, InputBundle):
+            changes["inputs"] = self._upload_bundle()
+            if self._job.audio is not None:
+                changes["audio"] = relative_input_path(base, self._job.audio, "audio")
+        if self._job.chunk_list is not None:
+            changes["chunks"] = self._upload_chunk_list(base, self._job.chunk_list)
+        return self._job.model_copy(update=changes)
+
+    def _upload_bundle(self) -> InputBundle | tuple[()]:
+        """Upload all inputs, then their manifest."""
+        found = find_inputs(self._job)
+        if not found:
+            return ()
+        self._counter.add(files=len(found), size_bytes=sum(file.size_bytes for file in found))
+        read = map_parallel(self._store, self._read, found)
+        manifest = InputManifest(files=tuple(file for file, _ in read))
+        by_content = {
+            file.sha256: (local, file, signature) for local, (file, signature) in zip(found, read, strict=True)
+        }
+        self._counter.add(
+            done_files=len(found) - len(by_content),
+            done_bytes=manifest.bundle().size_bytes - sum(file.size_bytes for _, file, _ in by_content.values()),
+        )
+        absent = self._find_absent(set(by_content))
+        map_parallel(self._store, lambda one: self._send(*one, is_absent=one[1].sha256 in absent), by_content.values())
+        bundle, content = manifest.bundle(), manifest.to_bytes()
+        place = self._store.locate(manifest_path(bundle.sha256))
+        if not self._is_stored(place, bundle.sha256, len(content)):
+            self._store.replace(place, content)
+        return bundle
+
+    def _read(self, local: LocalInput) -> tuple[InputFile, _Signature]:
+        """Read a file; return its entry in the manifest and its signature at that time."""
+        try:
+            with local.file.open("rb") as file:
+                before = _signature(os.fstat(file.fileno()))
+                digest, size = hashlib.sha256(), 0
+                while piece := file.read(_PIECE_BYTES):
+                    digest.update(piece)
+                    size += len(piece)
+                    self._counter.add(read_bytes=len(piece))
+                if _signature(os.fstat(file.fileno())) != before or size != before[1]:
+                    raise _make_changed_error(local)
+        except OSError as error:
+            raise _make_unreadable_error(local, error) from error
+        known = InputFile(path=local.path, sha256=digest.hexdigest(), size_bytes=size, executable=local.executable)
+        return known, before
+
+    def _find_absent(self, contents: set[str]) -> set[str]:
+        """Return contents that a listing shows to be absent from the store; all others are checked one by one."""
+        if len(contents) < _LEAST_LISTED:
+            return set()
+        listing = self._store.files(self._store.locate(INPUTS_FOLDER))
+        names = {file.name for file in islice(listing, _MOST_LISTED)}
+        return contents - names if len(names) < _MOST_LISTED else set()
+
+    def _send(self, local: LocalInput, file: InputFile, read: _Signature, *, is_absent: bool = False) -> None:
+        """Upload a content unless the store has it, and count the file as done."""
+        place = self._store.locate(content_path(file.sha256))
+        while True:
+            self._counter.check_stop()
+            if not is_absent and self._is_stored(place, file.sha256, file.size_bytes):
+                self._counter.add(done_files=1, done_bytes=file.size_bytes)
+                return
+            if self._put(local, place, file, read):
+                self._counter.add(done_files=1, done_bytes=file.size_bytes, sent_files=1, sent_bytes=file.size_bytes)
+                return
+            # Another client has uploaded the content meanwhile: check that one.
+            is_absent = False
+
+    def _put(self, local: LocalInput, place: str, file: InputFile, read: _Signature) -> bool:
+        """Upload a content; return False if its name is taken.
+
+        Raises:
+            BadJobError: The file was changed since it was read; its content is removed from the store again.
+        """
+        try:
+            made = self._store.put(local.file, place)
+        except FileNotFoundError as error:
+            raise _make_changed_error(local) from error
+        except StoreError as error:
+            if _is_unchanged(local.file, read):
+                raise
+            self._take_back(place, file)
+            raise _make_changed_error(local) from error
+        if not _is_unchanged(local.file, read):
+            self._take_back(place, file)
+            raise _make_changed_error(local)
+        return made
+
+    def _is_stored(self, place: str, sha256: str, size_bytes: int) -> bool:
+        """Tell whether the store has a content; remove another content that has its name."""
+        there = self._store.stat(place)
+        if there is None:
+            return False
+        if there.size_bytes == size_bytes and there.sha256 in (None, sha256):
+            return True
+        self._store.remove(place)
+        return False
+
+    def _take_back(self, place: str, file: InputFile) -> None:
+        """Remove the content of a file that changed during its upload: other jobs would trust its name, a digest."""
+        with suppress(FileNotFoundError):
+            if self._store.digest(place) != file.sha256:
+                self._store.remove(place)
+
+    def _upload_chunk_list(self, base: Path, listed: ChunkList) -> ChunkList:
+        """Upload the file with the chunk list, unless the list names an uploaded one."""
+        if listed.path == content_path(listed.sha256):
+            return listed
+        path = base / listed.path
+        try:
+            local = LocalInput("chunks.path", listed.path, path, path.stat().st_size, executable=False)
+        except OSError as error:
+            raise BadJobError(f"chunks.path: {path} cannot be read ({error.strerror}); mend the path") from error
+        self._counter.add(files=1, size_bytes=local.size_bytes)
+        file, signature = self._read(local)
+        if file.sha256 != listed.sha256:
+            raise BadJobError(f"chunks.sha256: {path} is not the file it was; write its digest anew")
+        self._send(local, file, signature)
+        return listed.model_copy(update={"path": content_path(file.sha256)})
+
+
+def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
+    """Find all files that `inputs` and `audio` of a job name, sorted by their paths, each once.
+
+    Links are followed if they stay below `base_dir`. Folders are searched, without Longtake's own bookkeeping; empty
+    folders are ignored.
 
     Raises:
         BadJobError: `inputs[2]: what is wrong; the fix`.
@@ -77,7 +259,7 @@ def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
         fields.append(("audio", job.audio))
     found: dict[str, LocalInput] = {}
     for field, name in fields:
-        for file in _Walk(base, field).files(relative_input_path(base, name, field)):
+        for file in _InputSearch(base, field).files(relative_input_path(base, name, field)):
             found.setdefault(file.path, file)
             if len(found) > MOST_INPUTS:
                 raise BadJobError(
@@ -87,10 +269,10 @@ def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
 
 
 def relative_input_path(base: Path, name: str, field: str) -> str:
-    """Return an input's path below `base_dir`, `.` for all of it.
+    """Return the path of an input relative to `base_dir`; `.` for `base_dir` itself.
 
     Raises:
-        BadJobError: It lies elsewhere.
+        BadJobError: The input lies outside of `base_dir`.
     """
     whole = os.path.normpath(base / name)
     path = os.path.relpath(whole, os.path.normpath(base))
@@ -102,8 +284,8 @@ def relative_input_path(base: Path, name: str, field: str) -> str:
     return path
 
 
-class _Walk:
-    """Finds the files of one input."""
+class _InputSearch:
+    """Find the files of one input, links and folders followed."""
 
     def __init__(self, base: Path, field: str) -> None:
         self._base = base
@@ -113,12 +295,12 @@ class _Walk:
     def files(self, path: str) -> Iterator[LocalInput]:
         file = self._base / path
         if not os.path.lexists(file):
-            raise self._refused(f"there is no {file}", "put it there, or leave it out")
+            raise self._error(f"there is no {file}", "put it there, or leave it out")
         self._check_inside(path)
-        yield from self._found(path, ())
+        yield from self._walk(path, ())
 
-    def _found(self, path: str, above: tuple[str, ...]) -> Iterator[LocalInput]:
-        """Yield what is at a path; `above` are the folders that led there, links resolved."""
+    def _walk(self, path: str, above: tuple[str, ...]) -> Iterator[LocalInput]:
+        """Yield the file at a path, or all files below a folder; `above` are the folders on the way, links resolved."""
         if path != ".":
             self._check_name(path)
         file = self._base / path
@@ -127,17 +309,17 @@ class _Walk:
             if stat.S_ISDIR(status.st_mode):
                 real = os.path.realpath(file)
                 if real in above:
-                    raise self._refused(f"{path} is a link to a folder that it lies in", "remove the link")
+                    raise self._error(f"{path} is a link to a folder that it lies in", "remove the link")
                 with os.scandir(file) as entries:
                     inner = sorted((entry.name, entry.is_symlink()) for entry in entries)
                 yield from self._in_folder("" if path == "." else f"{path}/", inner, (*above, real))
                 return
         except FileNotFoundError as error:
-            raise self._refused(f"{path} is a link to nothing", "mend or remove it") from error
+            raise self._error(f"{path} is a link to nothing", "mend or remove it") from error
         except OSError as error:
-            raise self._refused(f"{path} cannot be read ({error.strerror})", "change its permissions") from error
+            raise self._error(f"{path} cannot be read ({error.strerror})", "change its permissions") from error
         if not stat.S_ISREG(status.st_mode):
-            raise self._refused(f"{path} is neither a file nor a folder", "take it out")
+            raise self._error(f"{path} is neither a file nor a folder", "take it out")
         yield LocalInput(self._field, path, file, status.st_size, bool(status.st_mode & stat.S_IXUSR))
 
     def _in_folder(self, prefix: str, inner: list[tuple[str, bool]], above: tuple[str, ...]) -> Iterator[LocalInput]:
@@ -146,12 +328,12 @@ class _Walk:
                 continue
             if is_link:
                 self._check_inside(prefix + name)
-            yield from self._found(prefix + name, above)
+            yield from self._walk(prefix + name, above)
 
     def _check_inside(self, path: str) -> None:
         real = os.path.realpath(self._base / path)
         if real != self._inside and not real.startswith(f"{self._inside.rstrip('/')}/"):
-            raise self._refused(f"{path} leads out of base_dir, to {real}", "copy what it leads to below base_dir")
+            raise self._error(f"{path} leads out of base_dir, to {real}", "copy what it leads to below base_dir")
 
     def _check_name(self, path: str) -> None:
         try:
@@ -159,201 +341,29 @@ class _Walk:
         except ValueError as error:
             raise BadJobError(f"{self._field}: {error}") from error
 
-    def _refused(self, problem: str, fix: str) -> BadJobError:
+    def _error(self, problem: str, fix: str) -> BadJobError:
         return BadJobError(f"{self._field}: {escape_text(problem, 400)}; {fix}")
-
-
-_PIECE_BYTES = 1 << 20
-
-# A listing tells of 1,000 files in the time of two looks at single ones.
-_WORTH_A_GLANCE = 50
-_MOST_LISTED = 50_000
-
-# What tells that nobody has written to a file: its inode, size and time.
-_Signature = tuple[int, int, int]
-
-
-def needs_upload(job: RenderJobSpec) -> bool:
-    """Tell whether what renders of this job read must be in a bucket before it is started."""
-    return job.store is not None and is_bucket(job.store)
-
-
-def upload_inputs(
-    job: RenderJobSpec, *, on_progress: OnProgress = lambda _: None, stop: threading.Event | None = None
-) -> RenderJobSpec:
-    """Return the job as it is started: its inputs are in its bucket, and it names nothing of this host any more.
-
-    What is in the bucket already is not sent again, so that the same files make the same job. Blocking. A job whose
-    store is a directory stays as it is: renders use its inputs in place.
-
-    Args:
-        job: The job, with paths of this host.
-        on_progress: Called with each new total, from several threads, one at a time.
-        stop: Ends it between two files when it is set.
-
-    Raises:
-        BadJobError: An input cannot be handed in; nothing half-made is left in the store.
-        StoreUnusableError: The store cannot be reached or does not take it.
-    """
-    if not needs_upload(job) or job.store is None:
-        return job
-    if not _names_files(job):
-        # Whoever only starts such a job needs no access to its bucket.
-        return job.model_copy(update={"base_dir": None})
-    with open_client_store(job.store, stop) as store:
-        return _InputUpload(job, store, ProgressCounter(on_progress, stop, _interrupted)).job()
-
-
-def _names_files(job: RenderJobSpec) -> bool:
-    """Tell whether a job names files of this host."""
-    handed_in_before = isinstance(job.inputs, InputBundle)
-    return job.chunk_list is not None or (not handed_in_before and bool(job.inputs or job.audio))
-
-
-class _InputUpload:
-    """The way of one job's inputs to its store."""
-
-    def __init__(self, job: RenderJobSpec, store: Store, counter: ProgressCounter) -> None:
-        self._job = job
-        self._store = store
-        self._counter = counter
-
-    def job(self) -> RenderJobSpec:
-        changes: dict[str, object] = {"base_dir": None}
-        base = Path(self._job.base_dir or os.getcwd())
-        if not isinstance(self._job.inputs, InputBundle):
-            changes["inputs"] = self._bundle()
-            if self._job.audio is not None:
-                changes["audio"] = relative_input_path(base, self._job.audio, "audio")
-        if self._job.chunk_list is not None:
-            changes["chunks"] = self._chunk_list(base, self._job.chunk_list)
-        return self._job.model_copy(update=changes)
-
-    def _bundle(self) -> InputBundle | tuple[()]:
-        found = find_inputs(self._job)
-        if not found:
-            return ()
-        self._counter.add(files=len(found), size_bytes=sum(file.size_bytes for file in found))
-        read = map_parallel(self._store, self._read, found)
-        manifest = InputManifest(files=tuple(file for file, _ in read))
-        by_content = {file.sha256: (local, file, sign) for local, (file, sign) in zip(found, read, strict=True)}
-        self._counter.add(
-            done_files=len(found) - len(by_content),
-            done_bytes=manifest.bundle().size_bytes - sum(file.size_bytes for _, file, _ in by_content.values()),
-        )
-        absent = self._absent(set(by_content))
-        map_parallel(self._store, lambda one: self._send(*one, is_absent=one[1].sha256 in absent), by_content.values())
-        bundle, content = manifest.bundle(), manifest.to_bytes()
-        place = self._store.locate(manifest_path(bundle.sha256))
-        if not self._stands(place, bundle.sha256, len(content)):
-            self._store.replace(place, content)
-        return bundle
-
-    def _read(self, local: LocalInput) -> tuple[InputFile, _Signature]:
-        """Return what a manifest says of a file, and what tells whether it is still so."""
-        try:
-            with local.file.open("rb") as file:
-                before = _signature(os.fstat(file.fileno()))
-                digest, size = hashlib.sha256(), 0
-                while piece := file.read(_PIECE_BYTES):
-                    digest.update(piece)
-                    size += len(piece)
-                    self._counter.add(read_bytes=len(piece))
-                if _signature(os.fstat(file.fileno())) != before or size != before[1]:
-                    raise _changed(local)
-        except OSError as error:
-            raise _unreadable(local, error) from error
-        known = InputFile(path=local.path, sha256=digest.hexdigest(), size_bytes=size, executable=local.executable)
-        return known, before
-
-    def _absent(self, contents: set[str]) -> set[str]:
-        """Return contents that are not in the store, as far as a glance tells; the others are looked at one by one."""
-        if len(contents) < _WORTH_A_GLANCE:
-            return set()
-        listing = self._store.files(self._store.locate(INPUTS_FOLDER))
-        names = {file.name for file in islice(listing, _MOST_LISTED)}
-        return contents - names if len(names) < _MOST_LISTED else set()
-
-    def _send(self, local: LocalInput, file: InputFile, read: _Signature, *, is_absent: bool = False) -> None:
-        place = self._store.locate(content_path(file.sha256))
-        while True:
-            self._counter.check_stop()
-            if not is_absent and self._stands(place, file.sha256, file.size_bytes):
-                self._counter.add(done_files=1, done_bytes=file.size_bytes)
-                return
-            if self._put(local, place, file, read):
-                self._counter.add(done_files=1, done_bytes=file.size_bytes, sent_files=1, sent_bytes=file.size_bytes)
-                return
-            # Another client was quicker, by moments.
-            is_absent = False
-
-    def _put(self, local: LocalInput, place: str, file: InputFile, read: _Signature) -> bool:
-        """Return whether a content was sent; False where it stands already."""
-        try:
-            made = self._store.put(local.file, place)
-        except FileNotFoundError as error:
-            raise _changed(local) from error
-        except StoreError as error:
-            if _is(local.file, read):
-                raise
-            self._take_back(place, file)
-            raise _changed(local) from error
-        if not _is(local.file, read):
-            self._take_back(place, file)
-            raise _changed(local)
-        return made
-
-    def _stands(self, place: str, sha256: str, size_bytes: int) -> bool:
-        """Tell whether a content is in the store; another one under its name is removed."""
-        there = self._store.stat(place)
-        if there is None:
-            return False
-        if there.size_bytes == size_bytes and there.sha256 in (None, sha256):
-            return True
-        self._store.remove(place)
-        return False
-
-    def _take_back(self, place: str, file: InputFile) -> None:
-        """Remove what was sent of a file that changed on its way; others would take it for what its name says."""
-        with suppress(FileNotFoundError):
-            if self._store.digest(place) != file.sha256:
-                self._store.remove(place)
-
-    def _chunk_list(self, base: Path, listed: ChunkList) -> ChunkList:
-        if listed.path == content_path(listed.sha256):
-            return listed
-        path = base / listed.path
-        try:
-            local = LocalInput("chunks.path", listed.path, path, path.stat().st_size, executable=False)
-        except OSError as error:
-            raise BadJobError(f"chunks.path: {path} cannot be read ({error.strerror}); mend the path") from error
-        self._counter.add(files=1, size_bytes=local.size_bytes)
-        file, sign = self._read(local)
-        if file.sha256 != listed.sha256:
-            raise BadJobError(f"chunks.sha256: {path} is not the file it was; write its digest anew")
-        self._send(local, file, sign)
-        return listed.model_copy(update={"path": content_path(file.sha256)})
 
 
 def _signature(status: os.stat_result) -> _Signature:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _is(file: Path, read: _Signature) -> bool:
+def _is_unchanged(file: Path, read: _Signature) -> bool:
     with suppress(OSError):
         return _signature(file.stat()) == read
     return False
 
 
-def _interrupted() -> BadJobError:
+def _make_interrupted_error() -> BadJobError:
     return BadJobError("inputs: handing them in was interrupted; submit again, and what is there is not resent")
 
 
-def _changed(local: LocalInput) -> BadJobError:
+def _make_changed_error(local: LocalInput) -> BadJobError:
     return BadJobError(f"{local.field}: {local.path} was written to while it was handed in; submit when it is at rest")
 
 
-def _unreadable(local: LocalInput, error: OSError) -> BadJobError:
+def _make_unreadable_error(local: LocalInput, error: OSError) -> BadJobError:
     if isinstance(error, FileNotFoundError):
         return BadJobError(f"{local.field}: there is no {local.file} any more; submit when its writer has ended")
     return BadJobError(f"{local.field}: {local.file} cannot be read ({error.strerror}); change its permissions")
