@@ -89,7 +89,7 @@ async def test_an_order_that_the_agent_refuses_is_not_sent_again(front: CloudRun
 
     assert len(front.calls) == 1
     with pytest.raises(AttemptError, match="refused the order: the order is not signed with the secret") as no:
-        service.result_in(answer)
+        service.parse_result(answer)
     assert no.value.fatal
 
 

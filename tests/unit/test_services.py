@@ -52,7 +52,7 @@ def test_jobs_of_one_service_share_its_turns_and_others_do_not() -> None:
     assert shared.find(LambdaBackend(function="render", memory_mb=512)) is first
     assert shared.find(LambdaBackend(function="render-big")) is not first
     assert shared.find(LambdaBackend(function="render", region="eu-west-1")) is not first
-    assert first.turns._value == 3
+    assert first.slots._value == 3
 
 
 @pytest.mark.parametrize(
@@ -90,5 +90,8 @@ def test_a_check_that_helios_workers_cannot_run_is_refused() -> None:
 
 
 def test_a_worker_serves_the_backends_that_it_may_call() -> None:
-    assert services(lambda_slots=7, cloud_run_slots=9).served() == [(BackendKind.LAMBDA, 7), (BackendKind.CLOUD_RUN, 9)]
-    assert services(lambda_functions=()).served() == [(BackendKind.CLOUD_RUN, 100)]
+    assert services(lambda_slots=7, cloud_run_slots=9).list_backends() == [
+        (BackendKind.LAMBDA, 7),
+        (BackendKind.CLOUD_RUN, 9),
+    ]
+    assert services(lambda_functions=()).list_backends() == [(BackendKind.CLOUD_RUN, 100)]
