@@ -12,7 +12,7 @@ from collections.abc import Collection
 from activities.processes.linux_table import forbid_reading
 
 # Of a file in memory that holds the rest of the environment; set between the two lives of the process alone.
-_VARIABLE = "LONGTAKE_ENVIRONMENT_FD"
+_VARIABLE = "_LONGTAKE_ENVIRONMENT_FD"
 
 # What programs need to find their files, their language and their GPU.
 _PASSED_VARIABLES = frozenset(

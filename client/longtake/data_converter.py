@@ -13,7 +13,7 @@ from longtake.text import cut_to_bytes
 
 # In place of a failure of more than 4,096 bytes a server shows "Failure exceeds size limit." as the reason of a failed
 # try, and warns from 2,048 on (`limit.mutableStateActivityFailureSize`). The rest is for the details and their frame.
-MOST_MESSAGE_BYTES = 800
+MOST_MESSAGE_BYTES = 750
 
 
 class LenientPayloadConverter(PydanticPayloadConverter):
