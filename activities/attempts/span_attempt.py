@@ -107,7 +107,7 @@ def throttle_delay_seconds(error: ThrottledError, throttled: int) -> float:
 _MOST_REASONS = 3
 
 # In the failure of a try that is followed by another one: see `data_converter.MOST_MESSAGE_BYTES`.
-_MOST_RANGES_OF_TRY = 20
+_MOST_RANGES_OF_TRY = 10
 
 # A chunk that no other host takes is rendered where it failed before: better than never.
 _MOST_PASSED_ON = 8

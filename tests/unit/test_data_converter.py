@@ -47,8 +47,8 @@ def raised(error: BaseException) -> BaseException:
 @given(message=TEXT, kind=st.sampled_from(ErrorType), number=st.integers(0, 2**31))
 def test_the_failure_of_a_try_fits_what_a_server_keeps(message: str, kind: ErrorType, number: int) -> None:
     report = SpanReport(
-        done=tuple((number + 2 * i, number + 2 * i + 1) for i in range(20)),
-        failed=tuple((number + 2 * i, number + 2 * i + 1) for i in range(20)),
+        done=tuple((number + 2 * i, number + 2 * i + 1) for i in range(10)),
+        failed=tuple((number + 2 * i, number + 2 * i + 1) for i in range(10)),
         left_failures=1000,
         left_losses=1000,
         rendered=number,
