@@ -20,6 +20,9 @@ INPUTS_FOLDER = "inputs"
 # A render may write nothing for days, and another worker of this host may be at it.
 _OLD_SECONDS = 14 * 24 * 3600.0
 
+# Between two looks at a lock that another has: it may be fetching gigabytes, and nobody says when it has done.
+_LOOK_SECONDS = 0.05
+
 
 def clear_scratch(scratch: Path, *, older_than_seconds: float = _OLD_SECONDS) -> int:
     """Remove old folders of attempts and old logs of buckets; return how many were removed.
@@ -58,10 +61,6 @@ def _written_at(path: Path) -> float:
                 # Somebody is at work there.
                 return time.time()
     return newest or path.lstat().st_mtime
-
-
-# Between two looks at a lock that another has: it may be fetching gigabytes, and nobody says when it has done.
-_LOOK_SECONDS = 0.05
 
 
 @contextmanager
