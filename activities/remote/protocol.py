@@ -94,9 +94,9 @@ class RemoteResult(Contract):
     another_host: bool = False
     host: str = ""
     frames_done: int = 0
-    billed_seconds: float = Field(default=0, description="from the beginning of the call to its last word")
+    billed_seconds: float = Field(default=0, description="from the start of the call to the result")
     memory_mb: int = Field(default=0, description="of the instance; 0 where it does not know")
-    survivors: int = Field(default=0, description="processes left when it gave its last word; 0 or something is wrong")
+    survivors: int = Field(default=0, description="processes that were left at the end; anything but 0 is a fault")
 
 
 def sign(order: RemoteOrder, secret: str) -> SignedOrder:
