@@ -32,7 +32,7 @@ LARGEST_INLINE_JOB_BYTES = 200_000
 
 
 class IfExists(StrEnum):
-    """Ways of planning to treat files of others that have the paths of outputs."""
+    """Reactions of planning to files of others that have the paths of outputs."""
 
     REFUSE = "refuse"
     REUSE = "reuse"

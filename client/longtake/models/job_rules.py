@@ -1,4 +1,4 @@
-"""Check the rules that join several fields of a job: each broken rule is a sentence with the fix in it."""
+"""Check the rules between the fields of a job: each broken rule is one sentence with the fix in it."""
 
 import re
 from collections.abc import Iterator

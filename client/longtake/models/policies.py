@@ -11,7 +11,7 @@ from longtake.text import quote_value
 
 
 class FailurePolicy(StrEnum):
-    """Ways of a job to treat a chunk that has used up its attempts."""
+    """Reactions of a job to a chunk that has used up its attempts."""
 
     FAIL = "fail"
     CONTINUE = "continue"
