@@ -24,6 +24,20 @@ from activities.backends.backend import Progress
 from activities.errors import AttemptLostError, WatchEndedError
 from longtake.names import MEMO_CONTROL, MEMO_FREEZE, Control
 
+_log = logging.getLogger(__name__)
+
+_ASK_SECONDS = 1.0
+
+# An answer takes 1.3 ms at the median (measured); one that has not come by then will not.
+_ANSWER_SECONDS = 5.0
+_LEAST_INTERVAL_SECONDS = 0.2
+
+# At most this many workers ask after one job in a second: a namespace is good for 2,400 calls.
+_MOST_ASKING = 200
+
+# Somebody else renders the same already: what obeys SIGTERM may clean up, the rest must go.
+_GRACE_WHEN_CUT_OFF = 2.0
+
 
 @dataclass(frozen=True)
 class JobOrders:
@@ -51,18 +65,6 @@ async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: fl
     control = Control(told) if told in list(Control) else Control.DRAIN
     freeze = await description.memo_value(MEMO_FREEZE, 0, type_hint=int)
     return JobOrders(control, freeze if control is Control.FREEZE else 0)
-
-
-_log = logging.getLogger(__name__)
-
-_ASK_SECONDS = 1.0
-
-# An answer takes 1.3 ms at the median (measured); one that has not come by then will not.
-_ANSWER_SECONDS = 5.0
-_LEAST_INTERVAL_SECONDS = 0.2
-
-# At most this many workers ask after one job in a second: a namespace is good for 2,400 calls.
-_MOST_ASKING = 200
 
 
 class JobWatch:
@@ -181,10 +183,6 @@ class JobWatches:
                 _, looking = self._watches.pop(key)
                 del self._users[key]
                 looking.cancel()
-
-
-# Somebody else renders the same already: what obeys SIGTERM may clean up, the rest must go.
-_GRACE_WHEN_CUT_OFF = 2.0
 
 
 class JobRenderWatcher:

@@ -21,11 +21,20 @@ from longtake.concurrency import run_beside, run_in_thread
 from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.stores.directory import link_or_copy
 
+_log = logging.getLogger(__name__)
+
 # Structure checks of these follow a file to an end that is written last. Of others a half-written file may pass.
 _WITH_END_MARK = frozenset({"PNG", "JPEG", "OpenEXR", "TIFF"})
 
 # So long has a file of another kind to rest until it counts as finished; the next one counts as proof, too.
 _REST_SECONDS = 2.0
+
+# Often enough that a kill costs a second of work, seldom enough to cost nothing beside it.
+_KEEP_SECONDS = 1.0
+
+# The folder of an attempt where its frames come together; its commands write beside it, each in a place of its own,
+# so that none of them can write into what another one has finished.
+_WHOLE_FOLDER = "whole"
 
 
 class FinishedFrameScanner:
@@ -158,15 +167,6 @@ class CommandWatcher:
         done = self._before + min(progress.frames_done, self._count)
         self._watcher.on_progress(replace(progress, frames_done=done, usage=self._used + progress.usage))
 
-
-_log = logging.getLogger(__name__)
-
-# Often enough that a kill costs a second of work, seldom enough to cost nothing beside it.
-_KEEP_SECONDS = 1.0
-
-# The folder of an attempt where its frames come together; its commands write beside it, each in a place of its own,
-# so that none of them can write into what another one has finished.
-_WHOLE_FOLDER = "whole"
 
 # Return the task that renders a part of the chunk below this folder.
 MakeTask = Callable[[Chunk, Path, FinishedFrameScanner], RenderTask]

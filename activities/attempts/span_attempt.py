@@ -27,6 +27,22 @@ _log = logging.getLogger(__name__)
 # In a report: a span where more chunks than this fail is one of a huge job where nothing works.
 _MOST_OPEN = 100
 
+# A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that.
+_FIRST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 60.0
+_LONGEST_ASKED_SECONDS = 3600.0
+
+# Reasons kept of a span's failed chunks: they travel in heartbeats, four times a second.
+_MOST_REASONS = 3
+
+# In the failure of a try that is followed by another one: see `data_converter.MOST_MESSAGE_BYTES`.
+_MOST_RANGES_OF_TRY = 10
+
+# A chunk that no other host takes is rendered where it failed before: better than never.
+_MOST_PASSED_ON = 8
+_LONGEST_PASS_SECONDS = 15.0
+_MOST_HOSTS = 16
+
 
 class SpanBills:
     """Bills of published chunks, summed, and of chunks that are not published, one by one.
@@ -68,12 +84,6 @@ async def _bill(chunk: int, attempt: Attempt) -> Bill:
         return Bill()
 
 
-# A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that.
-_FIRST_WAIT_SECONDS = 1.0
-_LONGEST_WAIT_SECONDS = 60.0
-_LONGEST_ASKED_SECONDS = 3600.0
-
-
 class RetryError(Exception):
     """A try is over, and Temporal must start another one after a wait.
 
@@ -101,18 +111,6 @@ def throttle_delay_seconds(error: ThrottledError, throttled: int) -> float:
         return min(error.wait_seconds, _LONGEST_ASKED_SECONDS) * random.uniform(1, 1.2)
     # The exponent is bounded: a service may be full for days.
     return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(throttled, 16)) * random.uniform(0.5, 1)
-
-
-# Reasons kept of a span's failed chunks: they travel in heartbeats, four times a second.
-_MOST_REASONS = 3
-
-# In the failure of a try that is followed by another one: see `data_converter.MOST_MESSAGE_BYTES`.
-_MOST_RANGES_OF_TRY = 10
-
-# A chunk that no other host takes is rendered where it failed before: better than never.
-_MOST_PASSED_ON = 8
-_LONGEST_PASS_SECONDS = 15.0
-_MOST_HOSTS = 16
 
 
 class SpanAttempt:

@@ -22,6 +22,9 @@ INPUTS_FOLDER = "inputs"
 # A render may write nothing for days, and another worker of this host may be at it.
 _OLD_SECONDS = 14 * 24 * 3600.0
 
+# Between two looks at a lock that another has: it may be fetching gigabytes, and nobody says when it has done.
+_LOOK_SECONDS = 0.05
+
 
 def open_scratch(scratch: Path) -> Path:
     """Make the scratch folder, which this account alone may use, and return it.
@@ -88,10 +91,6 @@ def _written_at(path: Path) -> float:
                 # Somebody is at work there.
                 return time.time()
     return newest or path.lstat().st_mtime
-
-
-# Between two looks at a lock that another has: it may be fetching gigabytes, and nobody says when it has done.
-_LOOK_SECONDS = 0.05
 
 
 @contextmanager
