@@ -110,6 +110,7 @@ class Acceptance:
         Raises:
             BadJobError: One sentence that names the field and the fix.
         """
+        self._host.job_variables.check(self.job.env)
         check_patterns(self.job)
         self._check_store()
         chunk_list = self._read_chunk_list()

@@ -3,13 +3,13 @@
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from activities.backends.backend import Backend
 from activities.backends.local import LocalBackend
-from activities.processes.programs import Programs, build_render_environment, find_ffmpeg, link_ffmpeg
+from activities.processes.programs import JobVariables, Programs, build_render_environment, find_ffmpeg, link_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import OpenJob
@@ -29,10 +29,17 @@ class Host:
     pass_env: Sequence[str] = ()
     tools_dir: Path | None = None
     name: str = socket.gethostname()
+    job_variables: JobVariables = field(default_factory=JobVariables)
 
     def environment(self, job: OpenJob, tag: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of a render, with the tag of its attempt."""
-        environment = build_render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
+        """Return the environment of a render, with the tag of its attempt.
+
+        Raises:
+            BadJobError: The job sets a variable that jobs may not set here.
+        """
+        environment = build_render_environment(
+            self.environ, job.job.env, tag=tag, also=self.pass_env, job_variables=self.job_variables
+        )
         if self.tools_dir is not None:
             environment["PATH"] = os.pathsep.join(filter(None, (environment.get("PATH"), str(self.tools_dir))))
         return environment
@@ -54,6 +61,11 @@ class HostSettings(Protocol):
     @property
     def pass_env(self) -> Sequence[str]:
         """More variables that renders see."""
+        ...
+
+    @property
+    def job_env(self) -> Sequence[str] | None:
+        """Variables that jobs may set; None allows all that load no code."""
         ...
 
     @property
@@ -93,6 +105,7 @@ def build_host(settings: HostSettings, supervisor: Supervisor, *, tools: Path) -
         inputs=InputCache(scratch / INPUTS_FOLDER, settings.inputs_bytes),
         scratch=scratch,
         pass_env=settings.pass_env,
+        job_variables=JobVariables(settings.job_env),
         tools_dir=tools,
         name=settings.host,
     )
