@@ -167,7 +167,7 @@ def _remote_host(client: Client, settings: WorkerSettings) -> RemoteHost:
     return RemoteHost(
         secret=settings.signing_secret,
         threads=ThreadPoolExecutor(_REMOTE_THREADS, thread_name_prefix="remote-records"),
-        price=lambda backend, result: prices.cost(backend, result.billed_seconds, memory_mb=result.memory_mb),
+        price=lambda backend, result: prices.compute_cost(backend, result.billed_seconds, memory_mb=result.memory_mb),
         is_left_running=partial(is_left_running, client),
     )
 

@@ -227,7 +227,7 @@ def count_chunks(job: RenderJobSpec, plan: JobPlan, spans: SpanRunner) -> Counts
 def _frames_done(job: RenderJobSpec, plan: JobPlan, done: Sequence[Range]) -> int:
     """Return the number of frames of some chunks; where the list of chunks is a file, all count as equally long."""
     if job.chunk_list is None:
-        return ChunkPlan(job).frames_in(done)
+        return ChunkPlan(job).count_frames(done)
     chunks = sum(stop - start for start, stop in done)
     return plan.frame_count * chunks // plan.chunk_count
 

@@ -287,7 +287,9 @@ class ChunkAttempt:
         """Return what renders these frames of the chunk into a folder, or another command that reads them there."""
         job = self._job.job
         output = place / self._relative(chunk.output_pattern())
-        expanded = chunk.command(command or chunk.command_template, output=str(output), output_dir=str(output.parent))
+        expanded = chunk.expand_command(
+            command or chunk.command_template, output=str(output), output_dir=str(output.parent)
+        )
         tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self._name)
         return RenderTask(
             command=self._host.programs.resolve(expanded, base_dir=self._workdir, field="command"),

@@ -276,7 +276,7 @@ class SequenceRender:
 
     async def _render_part(self, frames: Range, watcher: RenderWatcher) -> None:
         start, stop = frames
-        part = self._chunk.part(start, stop)
+        part = self._chunk.slice_frames(start, stop)
         place = self._part_place(frames)
         files = {number - self._chunk.start: place / self._name(number) for number in range(start, stop)}
         finished = FinishedFrameScanner(files)

@@ -18,6 +18,9 @@ from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput
 _SIGNATURE_BYTES = 8
 _BLOCK_BYTES = 1 << 20
 
+# No directory or header of a real picture holds a longer value: a damaged length would fill the memory.
+_LONGEST_VALUE_BYTES = 1 << 26
+
 
 def check_png(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
     """Check the checksums of all chunks of a PNG up to the end mark; return width and height."""
@@ -103,6 +106,14 @@ def _size(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
             return size
 
 
+def _read_exactly(file: BinaryIO, count: int, problem: str) -> bytes:
+    """Read `count` bytes; raise `ValueError` with the problem where the file has fewer."""
+    data = file.read(count) if count <= _LONGEST_VALUE_BYTES else b""
+    if len(data) < count:
+        raise ValueError(problem)
+    return data
+
+
 _WIDTH, _HEIGHT = 256, 257
 # Where pixels lie: offsets and lengths, in strips or in tiles.
 _DATA = ((273, 279), (324, 325))
@@ -110,7 +121,7 @@ _DATA = ((273, 279), (324, 325))
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 _MOST_ENTRIES = 4096
-_LONGEST_VALUE_BYTES = 1 << 26
+_CUT_DIRECTORY = "is cut short: its directory is incomplete"
 
 
 def check_tiff(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
@@ -144,12 +155,13 @@ def _read_directory(file: BinaryIO, position: int, order: str, big: bool) -> dic
     count_form, entry_form, inline = ("Q", "HHQ8s", 8) if big else ("H", "HHI4s", 4)
     pointer_form = order + ("Q" if big else "I")
     file.seek(position)
-    count = struct.unpack(order + count_form, _read_at(file, inline if big else 2))[0]
+    count = struct.unpack(order + count_form, _read_exactly(file, inline if big else 2, _CUT_DIRECTORY))[0]
     entries = [
-        struct.unpack(order + entry_form, _read_at(file, 20 if big else 12)) for _ in range(min(count, _MOST_ENTRIES))
+        struct.unpack(order + entry_form, _read_exactly(file, 20 if big else 12, _CUT_DIRECTORY))
+        for _ in range(min(count, _MOST_ENTRIES))
     ]
     # The position of the next directory ends this one.
-    _read_at(file, inline)
+    _read_exactly(file, inline, _CUT_DIRECTORY)
     tags: dict[int, tuple[int, ...]] = {}
     for tag, kind, length, value in entries:
         if kind not in _TYPES:
@@ -160,22 +172,14 @@ def _read_directory(file: BinaryIO, position: int, order: str, big: bool) -> dic
             tags[tag] = struct.unpack(form, value[:size])
         else:
             file.seek(struct.unpack(pointer_form, value)[0])
-            tags[tag] = struct.unpack(form, _read_at(file, size))
+            tags[tag] = struct.unpack(form, _read_exactly(file, size, _CUT_DIRECTORY))
     return tags
-
-
-def _read_at(file: BinaryIO, count: int) -> bytes:
-    # A damaged length must not be taken for a reason to fill the memory.
-    data = file.read(count) if count <= _LONGEST_VALUE_BYTES else b""
-    if len(data) < count:
-        raise ValueError("is cut short: its directory is incomplete")
-    return data
 
 
 _TILED, _DEEP, _MULTIPART = 0x200, 0x800, 0x1000
 # Scan lines in one chunk, by compression: none, rle, zips, zip, piz, pxr24, b44, b44a, dwaa, dwab, htj2k256, htj2k32.
 _LINES = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256, 256, 32)
-_LONGEST_READ_BYTES = 1 << 26
+_CUT_HEADER = "is cut short before its pixels"
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,7 @@ def check_exr(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
 
     The writer fills in the offset table last, so a render killed in the middle leaves zeros there.
     """
-    flags = struct.unpack("<I", _read_exactly(file, 8)[4:])[0]
+    flags = struct.unpack("<I", _read_exactly(file, 8, _CUT_HEADER)[4:])[0]
     parts = [_read_part(file)]
     if flags & _MULTIPART:
         while (part := _read_part(file)).attributes:
@@ -217,7 +221,7 @@ def check_exr(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
         size = parts[0].box("displayWindow")
         last = 0
         for part, count in [(part, part.chunks(_is_tiled(part, flags))) for part in parts]:
-            offsets = struct.unpack(f"<{count}Q", _read_exactly(file, 8 * count))
+            offsets = struct.unpack(f"<{count}Q", _read_exactly(file, 8 * count, _CUT_HEADER))
             if not count or min(offsets) == 0:
                 raise ValueError("was never finished: its table of pixels has gaps")
             if max(offsets) >= last:
@@ -236,10 +240,10 @@ def _check_chunk(file: BinaryIO, size_bytes: int, offset: int, part: _Part, flag
     coordinates = (4 if _is_tiled(part, flags) else 1) + (1 if flags & _MULTIPART else 0)
     file.seek(offset + 4 * coordinates)
     if deep:
-        table, pixels, _ = struct.unpack("<3Q", _read_exactly(file, 24))
+        table, pixels, _ = struct.unpack("<3Q", _read_exactly(file, 24, _CUT_HEADER))
         end = file.tell() + table + pixels
     else:
-        end = struct.unpack("<I", _read_exactly(file, 4))[0] + file.tell()
+        end = struct.unpack("<I", _read_exactly(file, 4, _CUT_HEADER))[0] + file.tell()
     if end > size_bytes:
         raise ValueError(f"is cut short: {end - size_bytes} bytes are missing")
 
@@ -253,26 +257,18 @@ def _read_part(file: BinaryIO) -> _Part:
     attributes: dict[str, bytes] = {}
     while name := _read_text(file):
         _read_text(file)
-        length = struct.unpack("<I", _read_exactly(file, 4))[0]
-        attributes[name] = _read_exactly(file, length)
+        length = struct.unpack("<I", _read_exactly(file, 4, _CUT_HEADER))[0]
+        attributes[name] = _read_exactly(file, length, _CUT_HEADER)
     return _Part(attributes)
 
 
 def _read_text(file: BinaryIO) -> str:
     text = bytearray()
-    while (byte := _read_exactly(file, 1)) != b"\x00":
+    while (byte := _read_exactly(file, 1, _CUT_HEADER)) != b"\x00":
         text += byte
         if len(text) > 255:
             raise ValueError("is damaged: a name in its header has no end")
     return text.decode("latin-1")
-
-
-def _read_exactly(file: BinaryIO, count: int) -> bytes:
-    # A damaged length must not be taken for a reason to fill the memory.
-    data = file.read(count) if count <= _LONGEST_READ_BYTES else b""
-    if len(data) < count:
-        raise ValueError("is cut short before its pixels")
-    return data
 
 
 def _tiles(width: int, height: int, tile_width: int, tile_height: int, mode: int, *, rounds_up: bool) -> int:

@@ -5,7 +5,7 @@ import re
 import struct
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -120,11 +120,7 @@ def _avcc_units(data: bytes) -> Iterator[bytes]:
     position = 5
     for mask in (0x1F, 0xFF):
         count = data[position] & mask if position < len(data) else 0
-        position += 1
-        for _ in range(count):
-            length = int.from_bytes(data[position : position + 2], "big")
-            yield data[position + 2 : position + 2 + length]
-            position += 2 + length
+        position = yield from _read_units(data, position + 1, count)
 
 
 def _hvcc_units(data: bytes) -> Iterator[bytes]:
@@ -132,11 +128,16 @@ def _hvcc_units(data: bytes) -> Iterator[bytes]:
     position = 23
     for _ in range(data[22] if len(data) > 22 else 0):
         count = int.from_bytes(data[position + 1 : position + 3], "big")
-        position += 3
-        for _ in range(count):
-            length = int.from_bytes(data[position : position + 2], "big")
-            yield data[position + 2 : position + 2 + length]
-            position += 2 + length
+        position = yield from _read_units(data, position + 3, count)
+
+
+def _read_units(data: bytes, position: int, count: int) -> Generator[bytes, None, int]:
+    """Yield units that stand behind their length in two bytes; return where the last one ends."""
+    for _ in range(count):
+        length = int.from_bytes(data[position : position + 2], "big")
+        yield data[position + 2 : position + 2 + length]
+        position += 2 + length
+    return position
 
 
 _UNWRAP = {"h264": _avcc_units, "hevc": _hvcc_units}

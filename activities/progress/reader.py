@@ -30,7 +30,7 @@ class FileCounter:
 
     def count_finished(self) -> int:
         """Count the finished files; of a large folder the count may be a few seconds old."""
-        counted = self._counting.now()
+        counted = self._counting.call_if_due()
         self._counted = self._counted if counted is None else counted
         return max(0, self._counted - 1)
 

@@ -163,7 +163,7 @@ def helios_attempt(
 def _in_place(job: OpenJob, chunk: Chunk) -> Chunk:
     """Return the chunk with a command that names its output itself: the worker knows no place of an attempt."""
     target = job.target(chunk.output_pattern())
-    command = chunk.command(chunk.command_template, output=target, output_dir=str(Path(target).parent))
+    command = chunk.expand_command(chunk.command_template, output=target, output_dir=str(Path(target).parent))
     return replace(chunk, command_template=tuple(map(escape_template, command)))
 
 

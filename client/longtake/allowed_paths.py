@@ -11,13 +11,13 @@ from longtake.stores.factory import is_bucket
 
 
 def read_roots(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the folders of `LONGTAKE_ROOTS`, links resolved; none when it is not set."""
+    """Read the folders of `LONGTAKE_ROOTS`, links resolved; return none if the variable is not set."""
     named = environ.get("LONGTAKE_ROOTS", "").split(os.pathsep)
     return tuple(Path(os.path.realpath(name)) for name in named if name)
 
 
 class AllowedPaths:
-    """Refuses paths outside some folders; made anew for each job, because links change.
+    """Refuse paths outside of the allowed folders; made anew for each job, because links change.
 
     Args:
         roots: Absolute folders, links resolved.
@@ -28,12 +28,16 @@ class AllowedPaths:
         self._passed: set[Path] = set()
 
     def check(self, path: Path, field: str) -> None:
-        """Pass a path that lies inside, once its links are followed.
+        """Raise unless a path lies in an allowed folder, links followed.
+
+        Args:
+            path: The path.
+            field: Key of the job that names the path, for the error.
 
         Raises:
-            BadJobError: It lies outside; the sentence names the field and the fix.
+            BadJobError: The path lies outside; the sentence names the field and the fix.
         """
-        # Files of a folder that has passed need no second look, unless they are links themselves.
+        # Another file of an allowed folder is allowed too, unless the file is a link.
         if path.parent in self._passed and not path.is_symlink():
             return
         if not self._holds(path):
@@ -50,10 +54,14 @@ class AllowedPaths:
 
 
 def check_job_paths(job: RenderJobSpec, roots: Sequence[Path]) -> None:
-    """Pass a job whose files lie inside these folders; no folders allow all.
+    """Raise unless all files of a job lie in the allowed folders.
+
+    Args:
+        job: The job.
+        roots: Allowed folders, links resolved; none allows all.
 
     Raises:
-        BadJobError: One lies outside.
+        BadJobError: A file lies outside.
     """
     if not roots:
         return
@@ -63,6 +71,7 @@ def check_job_paths(job: RenderJobSpec, roots: Sequence[Path]) -> None:
 
 
 def _files(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a job that name files, and their paths."""
     yield "base_dir", "."
     in_bucket = job.store is not None and is_bucket(job.store)
     for field, name in (("output", None if in_bucket else job.output), ("audio", job.audio)):
@@ -74,10 +83,10 @@ def _files(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
         yield "chunks.path", job.chunk_list.path
         return
     if in_bucket:
-        # Nothing is written here.
+        # The outputs of chunks go to the bucket.
         return
     plan = ChunkPlan(job)
-    # Chunks of one folder need one look; only a folder named after its chunk makes every one a case of its own.
+    # All chunks in one folder need one check; each chunk is checked only if the folder is named after the chunk.
     varied = job.frames is None or "{" in os.path.dirname(job.chunk_output or "")
     for chunk in plan if varied else (plan[0],):
         yield "chunk_output", chunk.outputs()[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from longtake.concurrency import Throttle
 
-# A job's folder of logs may hold 100,000 files, and logs are looked at several times a second.
+# Listing is throttled: a job's folder of logs may hold 100,000 files, and logs are read several times a second.
 _LISTING_SHARE_OF_A_CORE = 0.005
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
@@ -16,7 +16,7 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
 @dataclass(frozen=True)
 class Segment:
-    """One file of a log: bytes `[offset, stop)` of all that was printed."""
+    """One file of a log, with the bytes `[offset, stop)` of all that was printed."""
 
     path: Path
     offset: int
@@ -24,50 +24,50 @@ class Segment:
 
     @property
     def stop(self) -> int:
-        """Where the next segment begins, unless something is left out."""
+        """Offset after the last byte, where the next segment begins unless bytes were dropped."""
         return self.offset + self.size
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes of a log; `offset` is past the place asked for where what lay between is no longer kept."""
+    """Bytes of a log and their offset, which is later than asked for if the bytes between are no longer kept."""
 
     offset: int
     data: bytes
 
     @property
     def stop(self) -> int:
-        """Where the next piece begins."""
+        """Offset after the last byte, where the next piece begins."""
         return self.offset + len(self.data)
 
 
 class AttemptLog:
-    """Reads a log that may be growing, and whose middle may be gone; a file that vanishes meanwhile is a gap.
+    """Read a log that may be growing and whose middle may be gone; files that vanish meanwhile become gaps.
 
     `<name>.log` is the head, `<name>.log.<offset>` are the segments after it, each named by the position of its first
     byte in all that was printed.
 
     Args:
-        path: The head; it may not be there yet.
-        names: Lists the names in the folder, among them those of the segments; by default from the folder itself.
+        path: The head, which need not exist yet.
+        list_names: Lists the names in the folder of the log; default: reads the local folder.
     """
 
-    def __init__(self, path: Path, names: Callable[[], Iterable[str]] | None = None) -> None:
+    def __init__(self, path: Path, list_names: Callable[[], Iterable[str]] | None = None) -> None:
         self.path = path
-        self._names = names or self._names_in_folder
+        self._list_names = list_names or self._list_folder
         self._listing = Throttle(self.segments, share=_LISTING_SHARE_OF_A_CORE)
         self._newest: Segment | None = None
 
     @property
     def size(self) -> int:
-        """How many bytes were printed so far, kept or not."""
-        return self._look_at_newest().stop
+        """Number of bytes that were printed so far, kept or not."""
+        return self._find_newest().stop
 
     def segments(self) -> list[Segment]:
-        """Return the head and what is kept after it, in order."""
+        """Return the head and the segments that are kept, in order."""
         prefix = f"{self.path.name}."
-        texts = (name.removeprefix(prefix) for name in self._names() if name.startswith(prefix))
-        # 18 digits are an exabyte; more is no offset.
+        texts = (name.removeprefix(prefix) for name in self._list_names() if name.startswith(prefix))
+        # A name with more than 18 digits, an exabyte, is no offset.
         offsets = sorted({0, *(int(text) for text in texts if text.isascii() and text.isdigit() and len(text) <= 18)})
         found = [self._segment(offset) for offset in offsets]
         segments = [segment for segment in found if segment is not None]
@@ -75,16 +75,20 @@ class AttemptLog:
         return segments
 
     def read(self, offset: int, most: int) -> Piece:
-        """Return at most so many bytes from the first place at or after `offset` that is kept; none at the end.
+        """Return bytes from the first offset at or after `offset` that is kept; none at the end of the log.
+
+        Args:
+            offset: Offset in all that was printed.
+            most: Largest number of bytes to return.
 
         Raises:
-            OSError: A file is there and cannot be read.
+            OSError: A file exists and cannot be read.
         """
         piece = Piece(offset, b"")
         for segment in self._from(offset):
             if segment.offset > piece.stop:
                 if piece.data:
-                    # A piece has no holes: what lies behind this one comes with the next read.
+                    # A piece has no gaps: the bytes after this one come with the next read.
                     break
                 piece = Piece(segment.offset, b"")
             data = _bytes_of(segment, piece.stop, most - len(piece.data))
@@ -94,17 +98,17 @@ class AttemptLog:
         return piece if piece.data else Piece(offset, b"")
 
     def tail(self, most: int, *, since: int = 0) -> bytes:
-        """Return the newest bytes, at most so many, and none from before a place."""
+        """Return the newest bytes, at most `most`, and none from before the offset `since`."""
         return self.read(max(since, self.size - most), most).data
 
     def _from(self, offset: int) -> Iterator[Segment]:
-        newest = self._look_at_newest()
-        # Whoever follows a log reads its newest segment, and needs no listing.
+        newest = self._find_newest()
+        # A follower reads the newest segment, which needs no listing.
         segments = [newest] if offset >= newest.offset else self.segments()
         yield from (segment for segment in segments if segment.stop > offset)
 
-    def _look_at_newest(self) -> Segment:
-        """Return the last file of the log, which is mostly the same as before, or the one that begins at its end."""
+    def _find_newest(self) -> Segment:
+        """Return the last file of the log: mostly that of the last call, or else the one that begins at its end."""
         before = self._newest
         newest = self._segment(before.offset) if before else None
         while newest and newest.size and (after := self._segment(newest.stop)):
@@ -112,8 +116,9 @@ class AttemptLog:
         if newest and newest != before:
             self._newest = newest
         else:
-            # Nothing new there. Where the disk was full, or segments went by between two looks, it is elsewhere.
-            self._listing.now()
+            # No new bytes there. After a full disk, or when segments came and went meanwhile, only a listing finds
+            # the newest file.
+            self._listing.call_if_due()
         return self._newest or Segment(self.path, 0, 0)
 
     def _segment(self, offset: int) -> Segment | None:
@@ -125,7 +130,7 @@ class AttemptLog:
                 return None
             raise
 
-    def _names_in_folder(self) -> list[str]:
+    def _list_folder(self) -> list[str]:
         try:
             return os.listdir(self.path.parent)
         except OSError as error:
@@ -135,7 +140,7 @@ class AttemptLog:
 
 
 def _bytes_of(segment: Segment, offset: int, most: int) -> bytes:
-    """Return bytes of one file from a place in the whole log; none if it is gone."""
+    """Return bytes of one file from an offset in the whole log; none if the file is gone."""
     try:
         with segment.path.open("rb") as file:
             file.seek(offset - segment.offset)

@@ -1,4 +1,4 @@
-"""Cut a job into chunks: any chunk of a million is computed from a few numbers."""
+"""Cut a job into chunks; each chunk is computed when it is asked for."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,36 +12,44 @@ from longtake.templates import COMMAND_PLACEHOLDERS, chunk_values, expand_templa
 
 @dataclass(frozen=True)
 class Chunk:
-    """One unit of rendering, checking and retrying: the frames `[start, stop)` of a job, or a part of such a one."""
+    """One unit of rendering, checking and retrying: the frames `[start, stop)` of a job, or a part of such a unit.
+
+    Args:
+        index: Number of the chunk in the job, from 0.
+        start: Number of the first frame.
+        stop: Number after the last frame.
+        output_template: Output path, with placeholders.
+        command_template: Command that renders the chunk, with placeholders.
+        whole: Frames of the whole chunk, if this is a part of a chunk.
+        id: Name of the chunk in its own pipeline; None if that is the index.
+    """
 
     index: int
     start: int
     stop: int
     output_template: str
     command_template: tuple[str, ...]
-    # The frames of the whole chunk, where this is a part of one.
     whole: Range | None = None
-    # What its own pipeline calls it; None where that counts as we do.
     id: int | None = None
 
     @property
     def count(self) -> int:
-        """How many frames it has."""
+        """Number of frames of the chunk."""
         return self.stop - self.start
 
     @property
     def kind(self) -> OutputKind:
-        """What it writes, and so how it is checked."""
+        """Kind of the output, which decides how it is checked."""
         return classify_output(self.output_template)
 
     @property
-    def words(self) -> dict[str, int | str]:
-        """What the placeholders of its command stand for, but for those of outputs."""
+    def placeholder_values(self) -> dict[str, int | str]:
+        """Values of the placeholders of the command, without those of outputs."""
         return chunk_values(self.index, self.start, self.stop)
 
     @property
     def is_divisible(self) -> bool:
-        """Whether its command can render a part of its frames, each into a file of its own."""
+        """Whether the command can render a part of the frames, each into a file of its own."""
         if self.kind is not OutputKind.FRAMES or self.writes_in_place:
             return False
         known = frozenset[str]().union(
@@ -49,49 +57,55 @@ class Chunk:
         )
         return "start" in known and bool(known & {"stop", "last", "count"})
 
-    def part(self, start: int, stop: int) -> "Chunk":
-        """Return the frames `[start, stop)` of it: its command renders those alone, and names files as before."""
+    def slice_frames(self, start: int, stop: int) -> "Chunk":
+        """Return the part with the frames `[start, stop)`, whose files have the same names as in the whole chunk."""
         if not self.start <= start < stop <= self.stop:
             raise ValueError(f"[{start}, {stop}) is no part of [{self.start}, {self.stop})")
         return replace(self, start=start, stop=stop, whole=self.whole or (self.start, self.stop))
 
     @property
     def writes_in_place(self) -> bool:
-        """Whether its command names its output itself, as some Helios files do."""
+        """Whether the command names its output itself, as some Helios files do."""
         return not any("{output" in part.replace("{{", "") for part in self.command_template)
 
     def outputs(self) -> tuple[str, ...]:
-        """Return the paths it publishes, as the job names them."""
+        """Return the paths of all outputs, as the job names them."""
         if self.kind is not OutputKind.FRAMES:
-            return (expand_template(self.output_template, self._path_words),)
+            return (expand_template(self.output_template, self._path_values),)
         return tuple(
-            expand_template(self.output_template, {**self._path_words, "frame": frame})
+            expand_template(self.output_template, {**self._path_values, "frame": frame})
             for frame in range(self.start, self.stop)
         )
 
     def output_pattern(self) -> str:
-        """Return the path for `{output}`: the file, or the printf pattern of the image files."""
+        """Return the value of `{output}`: the path of the file, or the printf pattern of the image files."""
         if self.kind is not OutputKind.FRAMES:
-            return expand_template(self.output_template, self._path_words)
-        return printf_pattern(self.output_template, self._path_words)
+            return expand_template(self.output_template, self._path_values)
+        return printf_pattern(self.output_template, self._path_values)
 
-    def command(self, template: tuple[str, ...], *, output: str, output_dir: str) -> tuple[str, ...]:
-        """Return a command of this chunk with its placeholders replaced."""
-        words = {**self.words, "output": output, "output_dir": output_dir}
-        return tuple(expand_template(part, words) for part in template)
+    def expand_command(self, template: tuple[str, ...], *, output: str, output_dir: str) -> tuple[str, ...]:
+        """Return a command with the placeholders of this chunk replaced.
+
+        Args:
+            template: The command.
+            output: Value of `{output}`.
+            output_dir: Value of `{output_dir}`.
+        """
+        values = {**self.placeholder_values, "output": output, "output_dir": output_dir}
+        return tuple(expand_template(part, values) for part in template)
 
     @property
-    def _path_words(self) -> dict[str, int | str]:
-        """What the words of its output stand for: a part of a chunk writes where the whole one does."""
+    def _path_values(self) -> dict[str, int | str]:
+        """Values of the placeholders of the output path: a part of a chunk has the paths of the whole chunk."""
         return chunk_values(self.index, *(self.whole or (self.start, self.stop)))
 
 
 class ChunkPlan:
-    """The chunks of a job, made as they are asked for: a million of them take no memory.
+    """Present the chunks of a job as a sequence; chunks are made when asked for, so that a million take no memory.
 
     Args:
         job: The job.
-        listed: The explicit chunks of a job whose list is in a file (`job.chunk_list`), read by the caller.
+        listed: Explicit chunks of a job whose list is in a file (`job.chunk_list`), read by the caller.
     """
 
     def __init__(self, job: RenderJobSpec, listed: Sequence[ChunkSpec] = ()) -> None:
@@ -129,11 +143,11 @@ class ChunkPlan:
 
     @property
     def frame_count(self) -> int:
-        """How many frames all chunks have together."""
-        return self.frames_in([(0, len(self))])
+        """Number of frames of all chunks together."""
+        return self.count_frames([(0, len(self))])
 
-    def frames_in(self, chunks: Iterable[Range]) -> int:
-        """Return how many frames these ranges of chunks have together."""
+    def count_frames(self, chunks: Iterable[Range]) -> int:
+        """Return the number of frames of these ranges of chunks together."""
         frames = self._job.frames
         if frames is None:
             return sum(chunk.count for start, stop in chunks for chunk in self._listed[start:stop])

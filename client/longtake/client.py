@@ -2,7 +2,6 @@
 
 import asyncio
 import atexit
-import json
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -289,7 +288,7 @@ class PendingClient:
 
 
 def _check_size(job: RenderJobSpec) -> None:
-    size = len(json.dumps(job.to_wire()))
+    size = job.wire_size_bytes()
     if size > LARGEST_INLINE_JOB_BYTES:
         raise BadJobError(
             f"chunks: the list takes {size:,} bytes, and {LARGEST_INLINE_JOB_BYTES:,} can travel; write it to a "

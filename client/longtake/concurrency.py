@@ -1,4 +1,4 @@
-"""Run blocking work beside an event loop, end tasks without losing errors, and throttle costly looks."""
+"""Run blocking functions beside an event loop, wait for tasks without losing errors, and throttle costly calls."""
 
 import asyncio
 import threading
@@ -9,38 +9,38 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 Result = TypeVar("Result")
 
-# Below this it is not worth waiting: a few looks a second cost nothing.
+# Faster calls are not throttled: a few of them a second cost nothing.
 _CHEAP_SECONDS = 0.001
 
 
 class Throttle(Generic[T]):
-    """Call `look` at most for a share of one core's time.
+    """Limit how often a costly function is called, to a share of one core's time.
 
     Args:
-        look: Costly function without arguments.
+        function: The function.
         share: Largest part of one core that all calls together may take, 0 to 1.
         clock: Monotonic clock in seconds.
     """
 
-    def __init__(self, look: Callable[[], T], *, share: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._look = look
+    def __init__(self, function: Callable[[], T], *, share: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._function = function
         self._share = share
         self._clock = clock
         self._due = float("-inf")
 
-    def now(self) -> T | None:
-        """Return the result of `look`, or None while another call would pass the share."""
+    def call_if_due(self) -> T | None:
+        """Call the function and return its result, or return None while a call would exceed the share."""
         began = self._clock()
         if began < self._due:
             return None
-        seen = self._look()
+        result = self._function()
         took = self._clock() - began
         self._due = began + took / self._share if took > _CHEAP_SECONDS else began
-        return seen
+        return result
 
 
 async def run_in_thread(function: Callable[[], Result], stop: threading.Event | None = None) -> Result:
-    """Run a blocking function in a thread; a cancel sets `stop` and is raised when the function has ended.
+    """Run a blocking function in a thread; on a cancel, set `stop`, wait for the function to end and raise the cancel.
 
     With `asyncio.to_thread` alone the thread would go on writing files for an attempt that counts as ended.
     """
@@ -48,7 +48,7 @@ async def run_in_thread(function: Callable[[], Result], stop: threading.Event | 
 
 
 async def shield_until_done(work: Coroutine[Any, Any, Result], stop: threading.Event | None = None) -> Result:
-    """Wait for work to its end; cancels of the caller set `stop` and are raised when the work has ended."""
+    """Await work to its end; on a cancel, set `stop`, wait for the work to end and raise the cancel."""
     task = asyncio.ensure_future(work)
     cancel: asyncio.CancelledError | None = None
     while not task.done():
@@ -61,21 +61,21 @@ async def shield_until_done(work: Coroutine[Any, Any, Result], stop: threading.E
     if cancel is None:
         return task.result()
     if not task.cancelled():
-        # Retrieved, so that asyncio does not report it as lost: the cancel is what counts.
+        # The error is retrieved, or asyncio would log it as lost; the cancel is raised in its place.
         task.exception()
     raise cancel
 
 
 async def wait_all(*tasks: asyncio.Future[Any]) -> None:
-    """Wait until all tasks have ended, whatever their results are; raise none of their errors."""
+    """Wait until all tasks have ended; raise none of their errors."""
     if tasks:
         await asyncio.wait(tasks)
 
 
 async def cancel_and_wait(task: asyncio.Future[Any]) -> None:
-    """Cancel a task and wait for its end; a cancel of the caller is raised."""
+    """Cancel a task and wait until it has ended; raise none of its errors."""
     task.cancel()
     await wait_all(task)
     if not task.cancelled():
-        # Retrieved, so that asyncio does not report it as lost.
+        # The error is retrieved, or asyncio would log it as lost.
         task.exception()

@@ -12,7 +12,7 @@ from longtake.models.messages import Heartbeat
 from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
 from longtake.names import MEMO_STATUS, RENDER_JOB_WORKFLOW, RENDER_SPAN, STATE
 
-# Somebody paused the activity itself, in Temporal's UI or CLI; its attempt ends as soon as its worker hears of it.
+# States of an activity that a person paused in Temporal's UI or CLI. Its attempt ends once its worker learns of it.
 _PAUSED = (
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
@@ -22,15 +22,21 @@ _PAUSED = (
 async def read_running_chunks(
     activities: Iterable[PendingActivityInfo], converter: DataConverter, *, job_id: str
 ) -> tuple[RunningChunk, ...]:
-    """Return the chunks that are rendered, stand frozen, or wait for their next try."""
+    """Return the chunks that are rendered, are frozen, or wait for their next try, by their numbers.
+
+    Args:
+        activities: Pending activities of the job, as Temporal describes them.
+        converter: Decoder of heartbeats.
+        job_id: Id of the job, for commands in error texts.
+    """
     renders = [activity for activity in activities if activity.activity_type.name == RENDER_SPAN]
     chunks = [_chunk(activity, await read_last_heartbeat(activity, converter), job_id) for activity in renders]
-    # Temporal lists activities in no order that would stay.
+    # Sorted, because Temporal lists activities in changing order.
     return tuple(sorted(chunks, key=lambda chunk: chunk.chunk))
 
 
 async def read_last_heartbeat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat | None:
-    """Return the last word of a render, if it has said one."""
+    """Return the last heartbeat of an activity that renders; None if there was none yet."""
     if not activity.HasField("heartbeat_details"):
         return None
     beat: Heartbeat
@@ -47,7 +53,7 @@ def _chunk(activity: PendingActivityInfo, beat: Heartbeat | None, job_id: str) -
     if activity.state in _PAUSED:
         return told.model_copy(update={"error": _how_to_unpause(activity, job_id)})
     if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
-        # What the heartbeat says else is of the try before.
+        # The rest of the heartbeat is about the try before.
         return told
     return told.model_copy(
         update={
@@ -73,10 +79,10 @@ def _how_to_unpause(activity: PendingActivityInfo, job_id: str) -> str:
 
 
 def _why(failure: Failure) -> str:
-    # In place of a failure of more than 4,096 bytes, stack trace and all, the server shows one of its own.
+    # The server replaces a failure of more than 4,096 bytes, stack trace included, by one of its own around the cause.
     if failure.HasField("server_failure_info") and failure.HasField("cause"):
         failure = failure.cause
-    # Temporal's own words, "activity Heartbeat timeout", tell nobody that a worker died.
+    # Temporal's own text, "activity Heartbeat timeout", does not say that a worker died.
     if failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_HEARTBEAT:
         return "its worker was lost, and another one takes it"
     return failure.message
@@ -92,12 +98,12 @@ _ENDED = {
     WorkflowExecutionStatus.COMPLETED: JobState.COMPLETED,
     WorkflowExecutionStatus.CANCELED: JobState.CANCELLED,
     WorkflowExecutionStatus.FAILED: JobState.FAILED,
-    # Killed from outside, not by us: work may have gone on for a moment, but the job is over.
+    # Ended from outside: renders may have continued for a moment, but the job has ended.
     WorkflowExecutionStatus.TERMINATED: JobState.FAILED,
     WorkflowExecutionStatus.TIMED_OUT: JobState.FAILED,
 }
 
-# A list must find jobs that ended before they could write their state down: bad ones, terminated ones.
+# Ended jobs are found by Temporal's own status: bad and terminated jobs never wrote their state down.
 _QUERIES = {
     JobState.PENDING: 'ExecutionStatus="Running"',
     JobState.RUNNING: f'ExecutionStatus="Running" AND {STATE.name}="running"',
@@ -109,13 +115,13 @@ _QUERIES = {
 
 
 def build_query(state: JobState | None) -> str:
-    """Return the visibility query for jobs in a state."""
+    """Build the visibility query for jobs in a state; None means all jobs."""
     query = f'WorkflowType="{RENDER_JOB_WORKFLOW}"'
     return query if state is None else f"{query} AND {_QUERIES[state]}"
 
 
 async def read_status(execution: WorkflowExecution) -> JobStatus:
-    """Return the status that the job last wrote into its memo, corrected by how Temporal says it ended."""
+    """Read the status that a job last wrote into its memo, corrected if Temporal says that the job has ended."""
     written = await execution.memo_value(MEMO_STATUS, None)
     status = JobStatus.model_validate(written) if written else JobStatus(id=execution.id)
     status = status.model_copy(update={"created_at": execution.start_time})

@@ -4,47 +4,47 @@ from enum import StrEnum
 
 
 class LongtakeError(Exception):
-    """An error whose text is one sentence for a person, with the fix in it."""
+    """Base of all errors of Longtake; the text is one sentence for a person, with the fix in it."""
 
 
 class BadJobError(LongtakeError, ValueError):
-    """A job, a job file or an id that cannot be accepted; nothing was started."""
+    """Raised for a job, a job file or an id that cannot be accepted; nothing was started."""
 
 
 class NoSuchJobError(LongtakeError):
-    """No job has this id."""
+    """Raised when no job has the id."""
 
 
 class JobExistsError(LongtakeError):
-    """The id is taken by a different job."""
+    """Raised when a different job has the id, or the job was started again meanwhile."""
 
 
 class JobEndedError(LongtakeError):
-    """The job has ended, so that the request has nothing to act on."""
+    """Raised for a request to a job that has ended."""
 
 
 class NotReachableError(LongtakeError):
-    """Temporal, or a worker that must answer, cannot be reached."""
+    """Raised when Temporal, or a worker that must answer, cannot be reached."""
 
 
 class JobNotEndedError(LongtakeError):
-    """The job has not ended, and what was asked for is for jobs that have."""
+    """Raised for a request that needs an ended job, such as a deletion."""
 
 
 class StoreUnusableError(LongtakeError):
-    """The store of a job cannot be used from this host, or not now."""
+    """Raised when the store of a job cannot be used from this host, or not now."""
 
 
 class JobFailedError(LongtakeError):
-    """The job whose result was awaited has failed."""
+    """Raised for the result of a job that failed."""
 
 
 class JobCancelledError(LongtakeError):
-    """The job whose result was awaited was cancelled."""
+    """Raised for the result of a job that was cancelled."""
 
 
 class ErrorType(StrEnum):
-    """`ApplicationError.type` values on the wire: the only thing workflows and clients compare."""
+    """Values of `ApplicationError.type` on the wire; workflows and clients compare errors by them alone."""
 
     # Never retried: the same input gives the same answer.
     BAD_JOB = "BadJob"
@@ -54,11 +54,11 @@ class ErrorType(StrEnum):
     ATTEMPT_FAILED = "AttemptFailed"
     # Never retried: the files of a chunk are not what was published, and joining again changes nothing.
     STITCH_REFUSED = "StitchRefused"
-    # Retried at once and not counted as a try: the chunk failed on this host before, and others are there.
+    # Retried at once and not counted as a try: the chunk failed on this host before, and there are other hosts.
     ANOTHER_HOST = "AnotherHost"
     # Retried and not counted: the worker lost Temporal, or the process that kept the render was killed.
     ATTEMPT_LOST = "AttemptLost"
-    # Retried and not counted: a service that renders has no room or answers that it is busy.
+    # Retried and not counted: a service that renders is busy.
     THROTTLED = "Throttled"
     # Retried for ever: another worker may see the job's folder.
     STORE_NOT_SHARED = "StoreNotShared"

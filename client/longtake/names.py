@@ -11,7 +11,7 @@ from longtake.models.backends import BackendKind
 from longtake.models.inputs import INPUTS
 
 RENDER_JOB_WORKFLOW = "RenderJob"
-# The activity that renders: clients and drains look for it among those that are pending.
+# Name of the activity that renders: clients and drains find it by its name among the pending ones.
 RENDER_SPAN = "render_span"
 
 DEFAULT_TASK_QUEUE = "longtake"
@@ -20,21 +20,21 @@ STATE = SearchAttributeKey.for_keyword("LongtakeState")
 NAME = SearchAttributeKey.for_keyword("LongtakeName")
 PROGRESS = SearchAttributeKey.for_float("LongtakeProgress")
 
-# Registered by a worker as it starts, and given to a development server.
+# Registered by each worker as it starts, and by the development server.
 SEARCH_ATTRIBUTES = (STATE, NAME, PROGRESS)
 
-# Memo keys: small facts that `describe` and `list` bring along without asking a worker.
+# Memo keys: small values that `describe` and `list` return without a worker.
 MEMO_CONTROL = "control"
 MEMO_FREEZE = "freeze"
 MEMO_STATUS = "status"
 MEMO_DIGEST = "digest"
 
-# A job id is a folder name in the store and part of attempt ids: nothing in it may need quoting.
+# A job id is a folder name in the store and a part of attempt ids, so no character in it may need quoting.
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 
 class Control(StrEnum):
-    """What a job wants of its running work, as workers read it in the job's memo."""
+    """Orders of a job to its running attempts, which workers read from the memo of the job."""
 
     RUN = "run"
     DRAIN = "drain"
@@ -43,12 +43,12 @@ class Control(StrEnum):
 
 
 def render_queue(task_queue: str, backend: BackendKind) -> str:
-    """Return the queue of the workers that render by this backend."""
+    """Return the task queue of the workers that render with a backend."""
     return f"{task_queue}-{backend.replace('_', '-')}"
 
 
 def check_job_id(job_id: str) -> str:
-    """Return the id as it is, or raise `BadJobError` with the rule it breaks."""
+    """Return a job id unchanged, or raise `BadJobError` with the rule that it breaks."""
     if not _JOB_ID.fullmatch(job_id):
         shown = job_id if len(job_id) <= 40 else f"{job_id[:40]}..."
         raise BadJobError(
@@ -61,6 +61,6 @@ def check_job_id(job_id: str) -> str:
 
 
 def make_job_id(name: str) -> str:
-    """Return an id that starts with the job's name and is not taken."""
+    """Make a new id from the name of a job and a random suffix."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "job"
     return f"{slug}-{secrets.token_hex(4)}"

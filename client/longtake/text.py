@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-# Tags of unions and markers of dict keys: words of ours and pydantic's, not of the file.
+# Parts of pydantic's error locations that are not keys of the file: tags of unions and markers of dict keys.
 _NOT_FIELDS = frozenset({"list", "file", "bundle", "lambda", "cloud_run", "[name]", "[key]"})
 
 _EXPECTED = {
@@ -34,18 +34,18 @@ _BOUNDS = {
     "string_pattern_mismatch": ("write what matches {}", "pattern"),
 }
 
-# How files spell what Python spells differently.
+# Spelling of job files for values that Python spells differently.
 _SPELLED = {"None": "null", "True": "true", "False": "false"}
 
 
-# Far deeper than any job, far below what stops Python's and pydantic's parsers.
+# Deepest nesting: more than any job has, less than breaks the parsers of Python and pydantic.
 _DEEPEST = 20
 
 _TOO_LARGE = 10**100
 
 
 def describe_invalid(error: ValidationError) -> str:
-    """Return the first thing that is wrong, as `field: what is wrong; the fix`."""
+    """Describe the first error of a validation, as `field: what is wrong; the fix`."""
     details = error.errors(include_url=False)[0]
     field = _field(details)
     problem = _problem(details)
@@ -53,19 +53,29 @@ def describe_invalid(error: ValidationError) -> str:
 
 
 def escape_text(text: str, most: int = 60) -> str:
-    """Return foreign text as a part of one line: cut, and without what would move a cursor."""
+    """Return text of others for use in a sentence: shortened, control characters escaped.
+
+    Args:
+        text: The text.
+        most: Largest number of characters to keep.
+    """
     cut = text if len(text) <= most else f"{text[: most - 3]}..."
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in cut)
 
 
 def quote_value(value: object, most: int = 60) -> str:
-    """Return a value of a job file as it is shown in a sentence."""
+    """Return a value of a job file for use in a sentence, in the spelling of job files."""
     spelled = repr(value)
     return _SPELLED.get(spelled) or escape_text(spelled, most)
 
 
 def describe_unserializable(value: object, field: str = "") -> str:
-    """Return a sentence about the first thing in a document that JSON, or a job, cannot hold."""
+    """Describe the first value of a document that neither JSON nor a job can hold, in one sentence.
+
+    Args:
+        value: The document.
+        field: Name of the document's own place; empty for a whole job.
+    """
     return next(_unfit(value, field), "job: cannot be written as JSON; use text, numbers, lists and objects only")
 
 
@@ -130,7 +140,7 @@ def _problem(details: ErrorDetails) -> str:
     return f"is {got}; {details['msg'][0].lower()}{details['msg'][1:]}"
 
 
-# Escape sequences first (CSI, OSC and other strings, two-character ones), then what is left of control characters.
+# Escape sequences first (CSI, OSC and other strings, two-character ones), then single control characters.
 _CONTROL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)|\x1b[ -/]*[0-~]?"
     r"|\x9b[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -140,14 +150,14 @@ _REDACTED_ENV = re.compile(r"(\s*\"?openjd_redacted_env:\s*)(.*)", re.DOTALL)
 _MASK = "********"
 # Stands where a line was cut.
 _CUT = " ... "
-# Of shorter values every second line would be full.
+# Shorter values are not masked, because they would match by chance in many lines.
 _SHORTEST_SECRET = 4
-# A program that declares secrets without end must not fill the memory.
+# A bound, so that a program that declares secrets without end cannot fill the memory.
 _MOST_SECRETS = 256
 
 
 def strip_controls(text: str) -> str:
-    """Return a line without escape sequences and control characters, which could rule a terminal; tabs stay."""
+    """Return a line without escape sequences and control characters, which could control a terminal; tabs stay."""
     return text if text.isascii() and text.isprintable() else _CONTROL.sub("", text)
 
 
@@ -184,13 +194,13 @@ def format_bytes(count: float) -> str:
 
 
 class Redactor:
-    """Masks the values that a program declared with OpenJD's `openjd_redacted_env: NAME=VALUE`, from then on."""
+    """Mask secrets in printed lines, once the program declares them with OpenJD's `openjd_redacted_env: NAME=VALUE`."""
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
 
     def mask(self, line: str) -> str:
-        """Return a plain line as it may be shown, and learn from it what else may not."""
+        """Return a plain line with all known secrets masked; learn the secret that the line declares, if any."""
         if "openjd_redacted_env:" in line and (declared := _REDACTED_ENV.fullmatch(line)):
             name, equals, value = _declaration(declared[2]).partition("=")
             self._learn(value)
@@ -206,7 +216,7 @@ class Redactor:
 
 
 def _declaration(text: str) -> str:
-    """Return `NAME=VALUE`, which may be written as a JSON string."""
+    """Return the declared `NAME=VALUE`, which may be written as a JSON string."""
     try:
         decoded = json.loads(text)
     except (ValueError, RecursionError):

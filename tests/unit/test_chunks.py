@@ -43,7 +43,7 @@ def test_frames_of_chunks_are_counted(frames: FrameRange, ranges: list[tuple[int
     plan = ChunkPlan(job(frames))
     within = [(start, min(stop, len(plan))) for start, stop in ranges if start < min(stop, len(plan))]
 
-    assert plan.frames_in(within) == sum(plan[index].count for start, stop in within for index in range(start, stop))
+    assert plan.count_frames(within) == sum(plan[index].count for start, stop in within for index in range(start, stop))
     assert plan.frame_count == frames.count
 
 
@@ -54,7 +54,7 @@ def test_listed_chunks_are_planned_as_they_are_listed(listed: list[tuple[int, in
 
     assert [(chunk.start, chunk.count) for chunk in plan] == listed
     assert plan.frame_count == sum(count for _, count in listed)
-    assert plan.frames_in([(0, 1)]) == listed[0][1]
+    assert plan.count_frames([(0, 1)]) == listed[0][1]
 
 
 def test_a_million_chunks_take_no_memory_and_a_kilobyte_on_the_wire() -> None:
@@ -119,7 +119,7 @@ def test_an_image_chunk_publishes_a_file_for_each_frame() -> None:
 
 def test_a_command_is_given_its_words() -> None:
     chunk = chunk_of("c.mp4", "-s", "{start}", "-e", "{last}", "-n", "{count}", "{output}", "{{x}}", "{output_dir}/log")
-    command = chunk.command(chunk.command_template, output="/a/c.mp4", output_dir="/a")
+    command = chunk.expand_command(chunk.command_template, output="/a/c.mp4", output_dir="/a")
 
     assert command == ("-s", "20", "-e", "22", "-n", "3", "/a/c.mp4", "{x}", "/a/log")
 
@@ -127,7 +127,7 @@ def test_a_command_is_given_its_words() -> None:
 def test_what_stands_in_a_path_is_not_expanded_again() -> None:
     chunk = chunk_of("c.mp4", "{output}")
 
-    assert chunk.command(chunk.command_template, output="/a/{chunk}/%d", output_dir="/a") == ("/a/{chunk}/%d",)
+    assert chunk.expand_command(chunk.command_template, output="/a/{chunk}/%d", output_dir="/a") == ("/a/{chunk}/%d",)
 
 
 @pytest.mark.parametrize(
@@ -161,11 +161,18 @@ def test_a_chunk_is_divisible_when_its_command_is_told_which_frames(chunk: Chunk
 
 def test_a_part_renders_its_own_frames_into_the_files_of_the_whole() -> None:
     whole = frames_chunk("{output}", "{chunk}", "{start}", "{last}", "{count}")
-    part = whole.part(24, 27)
+    part = whole.slice_frames(24, 27)
 
-    assert part.command(part.command_template, output="o", output_dir="d") == ("render", "o", "2", "24", "26", "3")
+    assert part.expand_command(part.command_template, output="o", output_dir="d") == (
+        "render",
+        "o",
+        "2",
+        "24",
+        "26",
+        "3",
+    )
     assert part.outputs() == whole.outputs()[4:7] == ("20/f_0024.png", "20/f_0025.png", "20/f_0026.png")
     assert part.output_pattern() == whole.output_pattern()
-    assert part.part(25, 26).outputs() == ("20/f_0025.png",)
+    assert part.slice_frames(25, 26).outputs() == ("20/f_0025.png",)
     with pytest.raises(ValueError, match="no part of"):
-        whole.part(29, 31)
+        whole.slice_frames(29, 31)

@@ -44,7 +44,7 @@ def words(line: str) -> tuple[str, ...]:
 
 def command_of(job: RenderJobSpec, index: int = 0) -> tuple[str, ...]:
     found = ChunkPlan(job)[index]
-    return found.command(found.command_template, output="<output>", output_dir="<dir>")
+    return found.expand_command(found.command_template, output="<output>", output_dir="<dir>")
 
 
 def test_the_local_example_renders_as_helios_would() -> None:

@@ -32,7 +32,7 @@ CLOUD_RUN = CloudRunBackend(memory_mb=4096, vcpus=2)
 def test_work_is_billed_as_services_bill_it(
     backend: RemoteBackend, seconds: float, calls: int, measured_mb: int | None, usd: float
 ) -> None:
-    assert Prices().cost(backend, seconds, calls, memory_mb=measured_mb) == pytest.approx(usd)
+    assert Prices().compute_cost(backend, seconds, calls, memory_mb=measured_mb) == pytest.approx(usd)
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,15 @@ def test_work_is_billed_as_services_bill_it(
 def test_each_call_is_billed_in_whole_steps(seconds: float, milliseconds: int, tenths: int) -> None:
     prices = Prices(lambda_request=0, cloud_run_request=0)
 
-    assert prices.cost(LAMBDA, seconds) == pytest.approx(milliseconds / 1000 * 2 * prices.lambda_gb_second)
+    assert prices.compute_cost(LAMBDA, seconds) == pytest.approx(milliseconds / 1000 * 2 * prices.lambda_gb_second)
     a_second = 2 * prices.cloud_run_vcpu_second + 4 * prices.cloud_run_gib_second
-    assert prices.cost(CLOUD_RUN, seconds) == pytest.approx(tenths / 10 * a_second)
+    assert prices.compute_cost(CLOUD_RUN, seconds) == pytest.approx(tenths / 10 * a_second)
 
 
 @given(seconds=st.floats(min_value=0, max_value=1e5), calls=st.integers(min_value=1, max_value=1000))
 def test_a_bill_is_never_lower_than_the_time_and_higher_by_a_step_a_call_at_most(seconds: float, calls: int) -> None:
     prices = Prices(lambda_request=0)
-    billed = prices.cost(LAMBDA, seconds, calls) / (2 * prices.lambda_gb_second)
+    billed = prices.compute_cost(LAMBDA, seconds, calls) / (2 * prices.lambda_gb_second)
 
     assert seconds - 1e-6 * calls <= billed <= seconds + 0.001 * calls + 1e-6 * calls
 

@@ -1,1 +1,1 @@
-"""The command line `longtake`: one file a noun; results on stdout, everything else on stderr."""
+"""The command line `longtake`: results on stdout, messages and progress on stderr."""

@@ -26,7 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from longtake.cli.formatting import PLATFORMS
 from longtake.cli.session import ExitCode, explain_error, read_settings, run_with_client
 from longtake.cli.submit import Json
-from longtake.cli.terminal import print_json, print_table
+from longtake.cli.terminal import print_json, print_renderable
 from longtake.client import RenderClient
 from longtake.errors import NotReachableError
 from longtake.models.backends import BackendKind
@@ -85,7 +85,7 @@ def doctor(context: typer.Context, json: Json = False) -> None:
     if json:
         print_json({"ok": code is ExitCode.FINE, "checks": [asdict(check) for check in checks]})
     else:
-        print_table(_make_table(checks))
+        print_renderable(_make_table(checks))
     raise typer.Exit(code)
 
 

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 
 from longtake.errors import BadJobError
 from longtake.models.backends import BackendKind, RemoteBackend
 from longtake.models.job_fields import MOST_CHUNKS
 from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode, RemoteStop, RemoteStops, RenderJobResult
-from longtake.ranges import Range, RangeSet, format_ranges
+from longtake.ranges import Range, RangeSet, format_range, format_ranges
 from longtake.text import strip_controls
 
 STATE_STYLES = {
@@ -47,8 +48,7 @@ def parse_chunks(words: Iterable[str]) -> tuple[Range, ...]:
 
 def format_chunks(chunks: Iterable[Range], most: int = 5) -> str:
     """Return the first `most` ranges of chunks as a value of `--chunk`: `3,7-9`."""
-    parts = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in chunks]
-    return ",".join(parts[:most])
+    return ",".join(format_range(start, stop) for start, stop in islice(chunks, most))
 
 
 def format_duration(seconds: float) -> str:

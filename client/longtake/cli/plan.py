@@ -12,7 +12,7 @@ from rich.table import Table
 from longtake.chunks import Chunk, ChunkPlan
 from longtake.cli.formatting import describe_backend, format_count, format_duration, format_usd
 from longtake.cli.submit import JobFile, Json, Values, read_job
-from longtake.cli.terminal import print_json, print_table
+from longtake.cli.terminal import print_json, print_renderable
 from longtake.errors import BadJobError, LongtakeError
 from longtake.jobfile.loader import read_chunk_list
 from longtake.models.backends import CloudRunBackend, RemoteBackend, count_frames_within
@@ -48,7 +48,7 @@ def plan(
     if json:
         print_json(facts)
     else:
-        print_table(_make_table(job, facts))
+        print_renderable(_make_table(job, facts))
 
 
 def _read_prices() -> Prices:
@@ -113,7 +113,7 @@ def _collect_chunk_facts(chunk: Chunk) -> dict[str, Any]:
 
 def _expand_command(chunk: Chunk, base: str) -> tuple[str, ...]:
     output = Path(os.path.normpath(Path(base) / chunk.output_pattern()))
-    return chunk.command(chunk.command_template, output=str(output), output_dir=str(output.parent))
+    return chunk.expand_command(chunk.command_template, output=str(output), output_dir=str(output.parent))
 
 
 def collect_remote_facts(
@@ -135,7 +135,7 @@ def collect_remote_facts(
         "protocol": backend.protocol.value,
         "memory_mb": backend.memory_mb,
         "chunk_limit_seconds": limit,
-        "most_usd": round(prices.cost(backend, limit * count, count), 6),
+        "most_usd": round(prices.compute_cost(backend, limit * count, count), 6),
         "prices": prices.model_dump(),
         "prices_from": prices.source,
     }
@@ -143,7 +143,7 @@ def collect_remote_facts(
         facts["vcpus"] = backend.vcpus
     if chunk_seconds is not None:
         facts["chunk_seconds"] = chunk_seconds
-        facts["estimated_usd"] = round(prices.cost(backend, chunk_seconds * count, count), 6)
+        facts["estimated_usd"] = round(prices.compute_cost(backend, chunk_seconds * count, count), 6)
         if chunk_seconds > limit:
             facts["fitting_frames"] = _count_fitting_frames(job, chunks, chunk_seconds, limit)
     return facts

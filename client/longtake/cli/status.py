@@ -21,7 +21,7 @@ from longtake.cli.formatting import (
 )
 from longtake.cli.session import run_with_client
 from longtake.cli.submit import JobId, Json
-from longtake.cli.terminal import print_json, print_message, print_table, stdout_console
+from longtake.cli.terminal import print_json, print_message, print_renderable, stdout_console
 from longtake.cli.views import SpeedEstimate, describe_failure, make_running_table
 from longtake.client import RenderClient
 from longtake.models.backends import BackendKind
@@ -41,17 +41,17 @@ def status(context: typer.Context, id: JobId, json: Json = False) -> None:
     async def work(farm: RenderClient) -> JobStatus:
         return await farm.job(id).status()
 
-    found = run_with_client(context, work)
+    job = run_with_client(context, work)
     if json:
-        print_json(found)
+        print_json(job)
         return
-    print_table(make_status_table(found))
-    if found.running and not found.state.has_ended:
-        print_table("")
+    print_renderable(make_status_table(job))
+    if job.running and not job.state.has_ended:
+        print_renderable("")
         width = stdout_console().width if sys.stdout.isatty() else None
-        print_table(make_running_table(found.running, _MOST_ROWS, width=width, whole=True))
-    for failure in found.failures:
-        print_table(Text(describe_failure(failure), style="red"))
+        print_renderable(make_running_table(job.running, _MOST_ROWS, width=width, whole=True))
+    for failure in job.failures:
+        print_renderable(Text(describe_failure(failure), style="red"))
 
 
 def list_(
@@ -68,13 +68,13 @@ def list_(
     async def work(farm: RenderClient) -> list[JobStatus]:
         return await farm.list(state=state, limit=limit)
 
-    found = run_with_client(context, work)
+    jobs = run_with_client(context, work)
     if json:
-        print_json(found)
-    elif not found:
+        print_json(jobs)
+    elif not jobs:
         print_message("no jobs" if state is None else f"no jobs are {state}")
     else:
-        print_table(_make_job_table(found))
+        print_renderable(_make_job_table(jobs))
 
 
 def make_status_table(status: JobStatus) -> Table:

@@ -38,14 +38,14 @@ def print_message(text: str) -> None:
     stderr_console().print(Text(flatten_text(text)), soft_wrap=True)
 
 
-def print_table(table: RenderableType) -> None:
-    """Print a table or a text as the result; in files and pipes no line ends in spaces."""
+def print_renderable(renderable: RenderableType) -> None:
+    """Print a table or a styled text as the result; in files and pipes no line ends in spaces."""
     console = stdout_console()
     if console.is_terminal:
-        console.print(table)
+        console.print(renderable)
         return
     with console.capture() as captured:
-        console.print(table)
+        console.print(renderable)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()), file=sys.stdout, flush=True)
 
 

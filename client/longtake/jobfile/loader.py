@@ -126,11 +126,11 @@ def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJo
     document.setdefault("base_dir", str(path.resolve().parent))
     document.setdefault("name", "".join(filter(str.isprintable, path.stem)).strip()[:100] or "job")
     job = read_job(document)
-    if len(json.dumps(job.to_wire())) > LARGEST_INLINE_JOB_BYTES and job.inline_chunks:
+    if job.wire_size_bytes() > LARGEST_INLINE_JOB_BYTES and job.inline_chunks:
         if any(key.startswith("chunks") for key in overrides or ()):
             raise BadJobError("chunks: are too many to be set from outside; write them into the job file")
         job = _referring(job, path, raw)
-    size = len(json.dumps(job.to_wire()))
+    size = job.wire_size_bytes()
     if size > LARGEST_INLINE_JOB_BYTES:
         raise BadJobError(
             f"job: takes {size:,} bytes beside its chunks, and {LARGEST_INLINE_JOB_BYTES:,} can travel; shorten env "

@@ -188,6 +188,10 @@ class JobFields(Contract):
         """Return the job as plain JSON values, without what is left at its default."""
         return self.model_dump(mode="json", exclude_defaults=True) | {"contract": CONTRACT_VERSION}
 
+    def wire_size_bytes(self) -> int:
+        """Return the size of the job as JSON text, to be compared with `LARGEST_INLINE_JOB_BYTES`."""
+        return len(json.dumps(self.to_wire()))
+
 
 # What decides the outputs. How often to try, how many at once and what to do with failures do not.
 _WORK = {
