@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 # A session as pytest is one: it says where its servers are to be asked for, and ends when it is told to.
 SESSION = """
 import sys
-from shared_servers import SharedServers
+from support.servers.shared_servers import SharedServers
 servers = SharedServers()
 print(servers.folder, flush=True)
 sys.stdin.read()

@@ -117,7 +117,7 @@ class HiddenWorker:
 
     @property
     def environment(self) -> dict[str, str]:
-        paths = f"{ROOT}:{ROOT / 'client'}"
+        paths = f"{ROOT}:{ROOT / 'client'}:{ROOT / 'tests'}"
         return {**os.environ, "PYTHONPATH": paths, "AWS_SECRET_ACCESS_KEY": "hush", "TEMPORAL_API_KEY": "hush"}
 
     @property
