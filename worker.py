@@ -36,7 +36,8 @@ from activities.plan import PlanActivities
 from activities.processes.orphans import kill_orphans
 from activities.processes.supervisor import Supervisor
 from activities.remote.call_records import RemoteHost, is_left_running
-from activities.remote.services import Services, remote_attempts
+from activities.remote.services import Services, make_remote_attempts
+from activities.remote.store_executor import StoreExecutor
 from activities.render import RenderActivities
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
@@ -130,8 +131,8 @@ def build_workers(
         ),
     ]
     # Where the host makes no difference, no chunk is passed on to another one.
-    remote = RenderActivities(host, remote_attempts(services, host, remote_host), watches, None)
-    for kind, slots in services.served():
+    remote = RenderActivities(host, make_remote_attempts(services, host, remote_host), watches, None)
+    for kind, slots in services.list_backends():
         queue = render_queue(settings.task_queue, kind)
         workers.append(_worker(client, settings, queue, [remote.render_span], slots=slots))
     return workers
@@ -166,7 +167,7 @@ def _remote_host(client: Client, settings: WorkerSettings) -> RemoteHost:
     prices = Prices.parse(settings.prices)
     return RemoteHost(
         secret=settings.signing_secret,
-        threads=ThreadPoolExecutor(_REMOTE_THREADS, thread_name_prefix="remote-records"),
+        executor=StoreExecutor(_REMOTE_THREADS, "remote-records"),
         price=lambda backend, result: prices.compute_cost(backend, result.billed_seconds, memory_mb=result.memory_mb),
         is_left_running=partial(is_left_running, client),
     )

@@ -32,13 +32,13 @@ class EnvironmentSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     @classmethod
-    def named_in(cls, environ: Mapping[str, str]) -> dict[str, str]:
+    def read_environ(cls, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the text of each setting that an environment names and does not leave empty."""
         texts = {name: environ.get(f"LONGTAKE_{name.upper()}", "").strip() for name in cls.model_fields}
         return {name: text for name, text in texts.items() if text}
 
     @classmethod
-    def checked(cls, values: Mapping[str, object]) -> Self:
+    def from_values(cls, values: Mapping[str, object]) -> Self:
         """Return the settings with these values.
 
         Raises:
@@ -127,7 +127,7 @@ class WorkerSettings(EnvironmentSettings):
             LongtakeError: A production worker is not told what it may run and where, or a value is off.
         """
         roots = read_roots(environ)
-        named = cls.named_in(environ)
+        named = cls.read_environ(environ)
         if not dev and not roots:
             raise LongtakeError("LONGTAKE_ROOTS is not set; name the folders that jobs may use, or start with --dev")
         if not dev and not named.get("allowed_commands", "").strip(os.pathsep):
@@ -142,4 +142,4 @@ class WorkerSettings(EnvironmentSettings):
         }
         if slots is not None:
             values["slots"] = slots
-        return cls.checked(values)
+        return cls.from_values(values)

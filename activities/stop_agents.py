@@ -42,7 +42,7 @@ class StopActivities:
 
     async def _stop(self, job: OpenJob, chunk: int) -> list[RemoteStop]:
         records = ChunkCallRecords(self._remote, job.folder, chunk_key(chunk))
-        seconds = self._remote.patience.stop_seconds
+        seconds = self._remote.timeouts.stop_seconds
         try:
             return [
                 await stop_agent(
@@ -53,7 +53,7 @@ class StopActivities:
                     reason="its worker was lost, and its job wants no more of it",
                     most_seconds=seconds,
                 )
-                for call in await records.left_behind()
+                for call in await records.find_unfinished()
             ]
         except OSError as error:
             _log.warning("job %s: chunk %d: its agents cannot be told to stop: %s", job.ref.id, chunk, error)

@@ -1,4 +1,4 @@
-"""Accept signed orders of workers, check what they may touch, and carry each out once."""
+"""Render the chunks of signed orders: check the stores that an order names, begin it once, write its result."""
 
 import logging
 import os
@@ -15,8 +15,9 @@ from activities.errors import StoreNotSharedError
 from activities.processes.linux_table import process_table
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RefusedOrderError, RemoteOrder, RemoteResult
+from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import OpenJob
-from agent.call import Aside, BegunBeforeError, ForbiddenOrderError, Invocation
+from agent.call import BegunBeforeError, ForbiddenOrderError, Invocation
 from agent.render_call import AgentResult, ChunkRunner
 from agent.settings import AgentSettings
 from longtake.allowed_paths import AllowedPaths
@@ -27,12 +28,28 @@ from longtake.names import check_job_id
 from longtake.stores.factory import is_bucket
 from longtake.stores.job_records import chunk_key
 
+_log = logging.getLogger(__name__)
+
+# One for reports of progress and one for looks for orders: neither waits for the other.
+_STORE_THREADS = 2
+
+# To write the result, where the deadline leaves less or nothing.
+_LEAST_SECONDS = 2.0
+# A result that the store does not take within this time is in the answer of the call only.
+_MOST_SECONDS = 8.0
+
+# The memory limit of the instance, by cgroups version 2 and version 1.
+_MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+
+# Version 1 writes a number close to 2**63 for no limit.
+_NO_LIMIT_BYTES = 1 << 50
+
 
 class Admission:
-    """Opens what an order means; nothing is written, and only the stores of the settings are asked.
+    """Opens the job of an order and checks that the agent may touch its files; writes nothing.
 
     Args:
-        settings: What the agent may do.
+        settings: The stores that jobs may use, and the folder for scratch.
     """
 
     def __init__(self, settings: AgentSettings) -> None:
@@ -42,7 +59,7 @@ class Admission:
         """Return the job and the chunk of an order; blocking.
 
         Raises:
-            RefusedOrderError: The order leads elsewhere, or its job is not the one that was signed.
+            RefusedOrderError: The order names another store, or its job is not the one that was signed.
             OSError: The store is away.
         """
         try:
@@ -69,7 +86,7 @@ class Admission:
             raise ForbiddenOrderError(f"store: {url!r} is not one that this agent may use; add it to LONGTAKE_STORES")
 
     def _check_outputs(self, job: OpenJob, chunk: Chunk) -> None:
-        """Pass a chunk whose files end up in a store that the agent may use, links followed."""
+        """Raise unless all outputs of a chunk are in a store that the agent may use, links followed."""
         is_local = job.folder.store.is_local
         roots = AllowedPaths(self._settings.folders)
         for path in chunk.outputs():
@@ -91,19 +108,91 @@ class Admission:
         return True
 
 
-# Of cgroups version 2 and version 1.
-_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+class RenderAgent:
+    """Renders chunks for workers elsewhere, with processes of this instance.
 
-# Version 1 writes a number close to 2**63 for no limit.
-_NO_LIMIT_BYTES = 1 << 50
+    Args:
+        settings: Stores, margin and name of the agent.
+        host: Programs, folders and backend for attempts.
+    """
+
+    def __init__(self, settings: AgentSettings, host: Host) -> None:
+        self._settings = settings
+        self._host = host
+        self._admission = Admission(settings)
+        self._memory_mb = read_memory_mb(os.environ)
+
+    async def render(self, order: RemoteOrder, call: Invocation) -> RemoteResult:
+        """Render the chunk of a verified order; write the result to the store and return it.
+
+        No process of the order runs any more then. Ordered to stop, at the deadline, without a caller, or when the
+        instance is taken down, the agent ends the processes first, keeps finished frames and uploads the log.
+
+        Raises:
+            RefusedOrderError: The order names another store, or was begun before; nothing was written, nothing ran.
+        """
+        try:
+            job, chunk = await run_in_thread(partial(self._admission.open, order))
+            calls = CallRecords(job.folder, chunk_key(chunk.index))
+            begun = await run_in_thread(partial(calls.begin, order.attempt))
+        except OSError as error:
+            return self._result(order, call, AgentResult.of_failure(attempt_failure(error)))
+        if not begun:
+            raise BegunBeforeError(f"the attempt {order.attempt} was begun before")
+        _log.info("job %s: chunk %d is begun as %s", order.ref.id, order.chunk, order.attempt)
+        async with StoreExecutor(_STORE_THREADS, "store") as executor:
+            outcome = await self._run(order, job, chunk, calls, call, executor)
+            tag = attempt_tag(job, chunk=str(chunk.index), attempt=order.attempt)
+            result = self._result(order, call, outcome, survivors=await run_in_thread(partial(count_tagged, tag)))
+            seconds = min(max(call.left_seconds / 2, _LEAST_SECONDS), _MOST_SECONDS)
+            await executor.run_with_timeout(seconds, partial(calls.finish, result))
+        _log.info("job %s: chunk %d: %s %s", order.ref.id, order.chunk, result.outcome, result.error)
+        return result
+
+    async def _run(
+        self,
+        order: RemoteOrder,
+        job: OpenJob,
+        chunk: Chunk,
+        calls: CallRecords,
+        call: Invocation,
+        executor: StoreExecutor,
+    ) -> AgentResult:
+        try:
+            runner = ChunkRunner(self._settings, self._host, job, chunk, calls, order.attempt, call, order.seconds)
+            return await runner.run(executor)
+        except OSError as error:
+            return AgentResult.of_failure(attempt_failure(error))
+        except Exception as error:
+            # The boundary of the agent: whatever broke, a worker waits for a result.
+            _log.exception("job %s: chunk %d broke the agent", order.ref.id, order.chunk)
+            said = f"the agent failed at this chunk ({type(error).__name__}); its own log says more"
+            return AgentResult.of_failure(RuntimeError(said))
+
+    def _result(
+        self, order: RemoteOrder, call: Invocation, outcome: AgentResult, *, survivors: int = 0
+    ) -> RemoteResult:
+        return RemoteResult(
+            attempt=order.attempt,
+            outcome=outcome.outcome,
+            error=outcome.error,
+            fatal=outcome.fatal,
+            wait_seconds=outcome.wait_seconds,
+            another_host=outcome.another_host,
+            host=self._settings.host,
+            frames_done=outcome.frames_done,
+            billed_seconds=round(call.elapsed_seconds, 3),
+            memory_mb=self._memory_mb,
+            survivors=survivors,
+        )
 
 
-def memory_mb(environ: Mapping[str, str], groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the memory of the instance in MiB; 0 where nobody says."""
+def read_memory_mb(environ: Mapping[str, str], groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory limit of the instance in MiB; 0 where there is none."""
     told = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
     if told.isdigit():
         return int(told)
-    for name in _LIMITS:
+    for name in _MEMORY_LIMITS:
         try:
             limit = (groups / name).read_text().strip()
         except OSError:
@@ -116,88 +205,9 @@ def memory_mb(environ: Mapping[str, str], groups: Path = Path("/sys/fs/cgroup"))
 def count_tagged(tag: Mapping[str, str]) -> int:
     """Return how many living processes carry all variables of a tag; blocking.
 
-    A look of its own at all processes: whoever ended the render is not asked whether that went well.
+    This looks at all processes anew, and does not rely on the supervisor that has ended the render.
     """
     table = process_table()
     marks = {f"{name}={value}".encode() for name, value in tag.items()}
     found = [pid for pid in table.pids() if marks.issubset(table.read_environment(pid))]
     return sum((entry := table.find(pid)) is not None and entry.is_alive for pid in found)
-
-
-_log = logging.getLogger(__name__)
-
-# For the last word, where the deadline leaves less or nothing.
-_LEAST_SECONDS = 2.0
-# A store that does not take it within this time leaves the answer of the call.
-_MOST_SECONDS = 8.0
-
-
-class RenderAgent:
-    """Renders chunks for workers elsewhere, with processes of this instance.
-
-    Args:
-        settings: What it may do.
-        host: What it offers to attempts.
-    """
-
-    def __init__(self, settings: AgentSettings, host: Host) -> None:
-        self._settings = settings
-        self._host = host
-        self._admission = Admission(settings)
-        self._memory_mb = memory_mb(os.environ)
-
-    async def render(self, order: RemoteOrder, call: Invocation) -> RemoteResult:
-        """Carry out a verified order, and return the last word on it, which lies in the store as well.
-
-        Nothing of it runs any more then: told to stop, at its deadline, when it is orphaned or when the instance
-        goes down it ends its processes first, keeps finished frames and hands in its log.
-
-        Raises:
-            RefusedOrderError: It leads elsewhere, or was begun before; nothing was written, and nothing ran.
-        """
-        try:
-            job, chunk = await run_in_thread(partial(self._admission.open, order))
-            calls = CallRecords(job.folder, chunk_key(chunk.index))
-            begun = await run_in_thread(partial(calls.begin, order.attempt))
-        except OSError as error:
-            return self._result(order, call, AgentResult.of_failure(attempt_failure(error)))
-        if not begun:
-            raise BegunBeforeError(f"the attempt {order.attempt} was begun before")
-        _log.info("job %s: chunk %d is begun as %s", order.ref.id, order.chunk, order.attempt)
-        async with Aside() as aside:
-            word = await self._carry_out(order, job, chunk, calls, call, aside)
-            tag = attempt_tag(job, chunk=str(chunk.index), attempt=order.attempt)
-            result = self._result(order, call, word, survivors=await run_in_thread(partial(count_tagged, tag)))
-            seconds = min(max(call.left_seconds / 2, _LEAST_SECONDS), _MOST_SECONDS)
-            await aside.try_within(seconds, partial(calls.finish, result))
-        _log.info("job %s: chunk %d: %s %s", order.ref.id, order.chunk, result.outcome, result.error)
-        return result
-
-    async def _carry_out(
-        self, order: RemoteOrder, job: OpenJob, chunk: Chunk, calls: CallRecords, call: Invocation, aside: Aside
-    ) -> AgentResult:
-        try:
-            rendering = ChunkRunner(self._settings, self._host, job, chunk, calls, order.attempt, call, order.seconds)
-            return await rendering.carry_out(aside)
-        except OSError as error:
-            return AgentResult.of_failure(attempt_failure(error))
-        except Exception as error:
-            # The boundary of the agent: whatever broke, a worker waits for a word.
-            _log.exception("job %s: chunk %d broke the agent", order.ref.id, order.chunk)
-            said = f"the agent failed at this chunk ({type(error).__name__}); its own log says more"
-            return AgentResult.of_failure(RuntimeError(said))
-
-    def _result(self, order: RemoteOrder, call: Invocation, word: AgentResult, *, survivors: int = 0) -> RemoteResult:
-        return RemoteResult(
-            attempt=order.attempt,
-            outcome=word.outcome,
-            error=word.error,
-            fatal=word.fatal,
-            wait_seconds=word.wait_seconds,
-            another_host=word.another_host,
-            host=self._settings.host,
-            frames_done=word.frames_done,
-            billed_seconds=round(call.elapsed_seconds, 3),
-            memory_mb=self._memory_mb,
-            survivors=survivors,
-        )

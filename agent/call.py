@@ -1,83 +1,42 @@
-"""Describe one call of the agent: its deadline, its refusals, and threads of its own for the store."""
+"""Describe one call of the agent: when it came and must end, and the errors that refuse its order."""
 
 import asyncio
-import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Self, TypeVar
 
 from activities.remote.protocol import RefusedOrderError
-
-Result = TypeVar("Result")
-
-_log = logging.getLogger(__name__)
-
-# One for what is reported and one for what is looked for: neither waits for the other.
-_THREADS = 2
-
-
-class Aside:
-    """Threads of one call, which no upload of a film can occupy."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aside")
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def do(self, work: Callable[[], Result]) -> Result:
-        """Return what blocking work returns; a cancel does not wait for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    async def try_within(self, seconds: float, work: Callable[[], object]) -> bool:
-        """Do blocking work in so much time; return whether that went well. A failure is logged and is no more."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.do(work)
-        except TimeoutError:
-            _log.warning("the store does not answer within %.1f s", seconds)
-            return False
-        except OSError as error:
-            _log.warning("the store does not take what it is told: %s", error)
-            return False
-        return True
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """When a call came, when it must be over, and what else ends it; times are those of the monotonic clock."""
+    """When a call of the agent came, when it must end, and what ends it sooner; times are of the monotonic clock."""
 
     arrived: float
-    # When the platform ends whatever is left.
+    # When the platform ends whatever still runs.
     deadline: float
-    # The caller has hung up; never set where the platform does not show it.
+    # Set when the caller closes the connection; never set on platforms that do not show it.
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
-    # The platform is about to take this instance down.
+    # Set when the platform is about to end this instance.
     going_down: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def seconds(self) -> float:
-        """How long it may take in all."""
+        """Seconds from the arrival of the call to its deadline."""
         return self.deadline - self.arrived
 
     @property
     def elapsed_seconds(self) -> float:
-        """How long ago it came."""
+        """Seconds since the arrival of the call."""
         return asyncio.get_running_loop().time() - self.arrived
 
     @property
     def left_seconds(self) -> float:
-        """How long it may still take."""
+        """Seconds that are left until the deadline."""
         return self.deadline - asyncio.get_running_loop().time()
 
 
 class BegunBeforeError(RefusedOrderError):
-    """An order that was begun already, here or on another instance: it was replayed, or delivered twice."""
+    """An order that an agent has begun before: replayed, or delivered twice."""
 
 
 class ForbiddenOrderError(RefusedOrderError):
-    """A good order for a job that this agent must not touch, or does not see."""
+    """A signed order for a job that this agent must not touch, or does not see."""

@@ -19,8 +19,8 @@ from activities.processes.supervisor import Supervisor
 from activities.remote.protocol import LARGEST_ORDER_BYTES, RefusedOrderError, verify
 from agent.agent import RenderAgent
 from agent.call import BegunBeforeError, ForbiddenOrderError, Invocation
-from agent.helios import HeliosWorker, cloud_run_answer
-from agent.settings import AgentSettings, shared_secret
+from agent.helios import HeliosWorker, answer_cloud_run
+from agent.settings import AgentSettings, load_shared_secret
 from longtake.concurrency import wait_all
 from longtake.errors import LongtakeError
 
@@ -76,7 +76,7 @@ async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
         raise RefusedRequest(408, f"the request was not there within {_BODY_SECONDS:g} s") from error
 
 
-def json_in(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """Return the JSON in a body.
 
     Raises:
@@ -88,7 +88,7 @@ def json_in(body: bytes) -> Any:
         raise RefusedRequest(400, "Invalid JSON payload") from error
 
 
-async def until_disconnected(receive: Receive, disconnected: asyncio.Event) -> None:
+async def wait_for_disconnect(receive: Receive, disconnected: asyncio.Event) -> None:
     """Watch a caller whose request is there, and tell when it hangs up."""
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -146,7 +146,7 @@ class CloudRunApp:
         await receive()
         try:
             settings = AgentSettings.from_environ(os.environ)
-            secret = await asyncio.to_thread(shared_secret, settings)
+            secret = await asyncio.to_thread(load_shared_secret, settings)
         except LongtakeError as error:
             return await send({"type": "lifespan.startup.failed", "message": str(error)})
         await asyncio.to_thread(kill_orphans)
@@ -180,12 +180,12 @@ class CloudRunApp:
 
 async def _watched(renderers: _Renderers, body: bytes, receive: Receive, call: Invocation) -> tuple[int, object]:
     """Return status and document of an answer, while the caller is watched."""
-    document = json_in(body)
-    watching = asyncio.create_task(until_disconnected(receive, call.disconnected))
+    document = parse_json(body)
+    watching = asyncio.create_task(wait_for_disconnect(receive, call.disconnected))
     try:
         if isinstance(document, dict) and "order" in document:
             return await _carry_out(renderers, body, call)
-        reply = await cloud_run_answer(renderers.helios, document, call)
+        reply = await answer_cloud_run(renderers.helios, document, call)
         return reply.status, reply.body
     finally:
         watching.cancel()

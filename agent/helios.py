@@ -43,7 +43,7 @@ class HeliosForbiddenError(HeliosError):
     """The settings do not allow it."""
 
 
-def chunk_command(url: str, chunk: float, allowed: Sequence[str]) -> tuple[str, ...]:
+def fetch_chunk_command(url: str, chunk: float, allowed: Sequence[str]) -> tuple[str, ...]:
     """Return the command of a chunk; blocking.
 
     Raises:
@@ -200,7 +200,7 @@ class HeliosWorker:
             HeliosForbiddenError: The settings do not allow it.
             HeliosError: It cannot be run, or was stopped.
         """
-        command = await run_in_thread(partial(chunk_command, job_url, chunk, self._settings.helios_jobs))
+        command = await run_in_thread(partial(fetch_chunk_command, job_url, chunk, self._settings.helios_jobs))
         token = secrets.token_hex(8)
         place = self._settings.scratch / "helios" / token
         workspace = self._settings.helios_workspace or place / "work"
@@ -312,7 +312,7 @@ class HeliosReply:
     body: dict[str, Any]
 
 
-def request_in(document: Any) -> HeliosRequest | None:
+def parse_request(document: Any) -> HeliosRequest | None:
     """Return what a Helios client asks for; None where the keys are wrong."""
     if not isinstance(document, dict):
         return None
@@ -322,20 +322,20 @@ def request_in(document: Any) -> HeliosRequest | None:
     return HeliosRequest(path, index)
 
 
-async def lambda_answer(worker: HeliosWorker, event: Any, call: Invocation) -> dict[str, Any]:
+async def answer_lambda(worker: HeliosWorker, event: Any, call: Invocation) -> dict[str, Any]:
     """Return what a Lambda handler answers to a Helios client; never raises."""
     if not isinstance(event, dict | list):
         reply = HeliosReply(400, {"message": "Invalid payload: must be an object"})
-    elif (request := request_in(event)) is None:
+    elif (request := parse_request(event)) is None:
         reply = HeliosReply(400, {"message": "Invalid payload: missing jobPath or chunkIndex"})
     else:
         reply = await _reply(worker, request, call, _as_lambda)
     return {"statusCode": reply.status, "body": json.dumps(reply.body)}
 
 
-async def cloud_run_answer(worker: HeliosWorker, document: Any, call: Invocation) -> HeliosReply:
+async def answer_cloud_run(worker: HeliosWorker, document: Any, call: Invocation) -> HeliosReply:
     """Return what a Cloud Run service answers to a Helios client; never raises."""
-    if (request := request_in(document)) is None:
+    if (request := parse_request(document)) is None:
         return HeliosReply(400, {"message": "Missing jobPath or chunkIndex"})
     return await _reply(worker, request, call, _as_cloud_run)
 

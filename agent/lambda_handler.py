@@ -13,8 +13,8 @@ from activities.processes.supervisor import Supervisor
 from activities.remote.protocol import RefusedOrderError, verify
 from agent.agent import RenderAgent
 from agent.call import Invocation
-from agent.helios import HeliosWorker, lambda_answer
-from agent.settings import AgentSettings, shared_secret
+from agent.helios import HeliosWorker, answer_lambda
+from agent.settings import AgentSettings, load_shared_secret
 from longtake.errors import LongtakeError
 
 _log = logging.getLogger(__name__)
@@ -60,13 +60,13 @@ async def _order(event: Any, settings: AgentSettings, secret: str, call: Invocat
 async def _helios(event: Any, settings: AgentSettings, call: Invocation) -> dict[str, Any]:
     async with Supervisor() as supervisor:
         worker = HeliosWorker(settings, build_host(settings, supervisor, tools=settings.tools), supervisor)
-        return await lambda_answer(worker, event, call)
+        return await answer_lambda(worker, event, call)
 
 
 @cache
 def _settings() -> tuple[AgentSettings, str]:
     settings = AgentSettings.from_environ(os.environ)
-    return settings, shared_secret(settings)
+    return settings, load_shared_secret(settings)
 
 
 def _bytes(event: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Report the progress of a render to the store, and watch for what ends it early: orders, deadlines, lost callers."""
+"""Report the progress of a render to the store, and wait for reasons to stop it: orders, deadlines, lost callers."""
 
 import asyncio
 import logging
@@ -11,22 +11,24 @@ from functools import partial
 from activities.backends.backend import Progress
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteProgress
-from agent.call import Aside, Invocation
+from activities.remote.store_executor import StoreExecutor
+from agent.call import Invocation
 from longtake.concurrency import shield_until_done, wait_all
 from longtake.text import shorten_line
 
 _log = logging.getLogger(__name__)
 
-# With the grace of those who ignore SIGTERM and the kill, what is told to stop is gone within two seconds.
+# Between two looks for an order to stop. A renderer that ignores SIGTERM is then gone two seconds after the order.
 _LOOK_SECONDS = 0.5
 
-# Who hangs up to stop a render says so in the store at the same moment.
+# After the caller has hung up: one that means to stop the render writes the order at the same moment.
 _HURRIED_LOOK_SECONDS = 0.1
 _HURRIED_SECONDS = 2.0
 
+# Between two reports of progress.
+_BEAT_SECONDS = 1.0
 
-# Asked of an attempt.
-_Question = Callable[[str], bool]
+_LONGEST_MESSAGE = 400
 
 
 class Stop(Enum):
@@ -38,31 +40,42 @@ class Stop(Enum):
     GOING_DOWN = "the platform takes this instance down"
 
 
+# Workers wait 10 s for the result of an agent that they stop, and platforms 10 s from SIGTERM to SIGKILL.
+_GRACE_SECONDS = {Stop.ORDERED: 7.0, Stop.ORPHANED: math.inf, Stop.OUT_OF_TIME: math.inf, Stop.GOING_DOWN: 4.0}
+
+
 class StopMonitor:
     """Waits for the first reason to stop one render.
 
-    A store that is away for a while stops nothing: orders to stop are heard when it is back, or at the deadline.
+    A store that is away for a while stops nothing: orders to stop are read when it is back.
 
     Args:
-        aside: Where the store is asked.
-        calls: What lies there about the chunk.
-        attempt: The attempt.
-        call: How it was called.
+        executor: Threads for the store.
+        calls: The call records of the chunk.
+        attempt: Name of the attempt.
+        call: The call that brought the order.
         ends_at: When rendering must end, by the loop's clock.
-        orphan_seconds: How long it goes on when its caller has hung up and nobody joins.
+        orphan_seconds: How long rendering goes on when the caller has hung up and no other worker joins.
     """
 
     def __init__(
-        self, aside: Aside, calls: CallRecords, attempt: str, call: Invocation, *, ends_at: float, orphan_seconds: float
+        self,
+        executor: StoreExecutor,
+        calls: CallRecords,
+        attempt: str,
+        call: Invocation,
+        *,
+        ends_at: float,
+        orphan_seconds: float,
     ) -> None:
-        self._aside = aside
+        self._executor = executor
         self._calls = calls
         self._attempt = attempt
         self._call = call
         self._ends_at = ends_at
         self._orphan_seconds = orphan_seconds
 
-    async def before(self, work: "asyncio.Task[object]") -> Stop | None:
+    async def wait_for_stop(self, work: "asyncio.Task[object]") -> Stop | None:
         """Return the first reason to stop; None when the work ends before there is one."""
         reasons = {
             asyncio.create_task(wait): stop
@@ -85,7 +98,7 @@ class StopMonitor:
         hurried_until: float | None = None
         while not await self._look(self._calls.is_stopped):
             if not self._call.disconnected.is_set():
-                await _until(self._call.disconnected, _LOOK_SECONDS)
+                await _wait_for(self._call.disconnected, _LOOK_SECONDS)
                 continue
             hurried_until = hurried_until or _now() + _HURRIED_SECONDS
             await asyncio.sleep(_HURRIED_LOOK_SECONDS if _now() < hurried_until else _LOOK_SECONDS)
@@ -110,53 +123,34 @@ class StopMonitor:
     async def _going_down(self) -> None:
         await self._call.going_down.wait()
 
-    async def _look(self, question: _Question, unknown: bool | None = False) -> bool | None:
+    async def _look(self, question: Callable[[str], bool], unknown: bool | None = False) -> bool | None:
         try:
-            return await self._aside.do(partial(question, self._attempt))
+            return await self._executor.run(partial(question, self._attempt))
         except OSError as error:
             _log.warning("%s: the store does not say whether it may go on: %s", self._attempt, error)
             return unknown
 
 
-async def _until(event: asyncio.Event, seconds: float) -> None:
-    """Return when the event has happened, or so much later."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-_BEAT_SECONDS = 1.0
-
-_LONGEST_MESSAGE = 400
-
-# Workers wait 10 s for the word that nothing runs any more, and platforms 10 s from SIGTERM to SIGKILL.
-_GRACE_SECONDS = {Stop.ORDERED: 7.0, Stop.ORPHANED: math.inf, Stop.OUT_OF_TIME: math.inf, Stop.GOING_DOWN: 4.0}
-
-
 class ProgressReporter:
-    """Hears of one render as its `RenderWatcher`, and passes on what it hears.
+    """Writes the progress of one render to the store; the `RenderWatcher` of that render.
 
-    A store that is away costs beats and nothing else.
+    A store that is away costs reports and nothing else.
 
     Args:
-        aside: Where the store is told.
-        calls: What lies there about the chunk.
-        attempt: The attempt.
-        call: How it was called.
-        save_seconds: What must be left of the call when the processes are gone.
+        executor: Threads for the store.
+        calls: The call records of the chunk.
+        attempt: Name of the attempt.
+        call: The call that brought the order.
+        save_seconds: What must be left of the call when the processes have ended.
     """
 
-    # Services bill what stands still: workers stop what is to be frozen.
+    # Services bill frozen processes too, so that workers stop a render instead of freezing it.
     freeze_order = 0
 
     def __init__(
-        self, aside: Aside, calls: CallRecords, attempt: str, call: Invocation, *, save_seconds: float
+        self, executor: StoreExecutor, calls: CallRecords, attempt: str, call: Invocation, *, save_seconds: float
     ) -> None:
-        self._aside = aside
+        self._executor = executor
         self._calls = calls
         self._attempt = attempt
         self._call = call
@@ -168,35 +162,35 @@ class ProgressReporter:
 
     @property
     def most_grace_seconds(self) -> float:
-        """How long the end of the render may take at most."""
+        """Longest time between SIGTERM and SIGKILL for the reason of this stop."""
         most = math.inf if self.stop is None else _GRACE_SECONDS[self.stop]
         return max(0.0, min(most, self._call.left_seconds - self._save_seconds))
 
     @property
     def frames_done(self) -> int:
-        """How many frames of the chunk are done, those of earlier attempts included."""
+        """Frames of the chunk that are done, those of earlier attempts included."""
         return self._newest.frames_done
 
     @property
     def frames_made(self) -> int:
-        """How many of them this attempt has made."""
+        """Frames of the chunk that this attempt has made."""
         return self.frames_done - (self._begun_with or 0)
 
     def on_frozen(self, order: int) -> None:
-        """Hear that nothing is frozen."""
+        """Ignore freezes: `freeze_order` never orders one."""
 
     def on_progress(self, progress: Progress) -> None:
-        """Hear how far the render is."""
+        """Keep the newest progress for the next report."""
         if self._begun_with is None:
             self._begun_with = progress.frames_done
         self._newest = progress
 
-    async def go_on(self) -> None:
-        """Report until cancelled."""
+    async def run(self) -> None:
+        """Write a report each second until cancelled."""
         while True:
             self._beat += 1
             try:
-                await self._aside.do(partial(self._calls.report, self._attempt, self._report()))
+                await self._executor.run(partial(self._calls.report, self._attempt, self._report()))
             except OSError as error:
                 _log.warning("%s: the store does not hear how far it is: %s", self._attempt, error)
             await asyncio.sleep(_BEAT_SECONDS)
@@ -211,3 +205,14 @@ class ProgressReporter:
             memory_bytes=newest.usage.memory_bytes,
             io_bytes=newest.usage.io_bytes,
         )
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, at most this long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""Carry out one order: render the chunk, stop in time, and write the agent's result."""
+"""Render the chunk of one order, stop in time, and describe the outcome."""
 
 import asyncio
 import logging
@@ -12,8 +12,9 @@ from activities.attempts.host import Host
 from activities.errors import AttemptError, AttemptLostError
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteOutcome
+from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import OpenJob
-from agent.call import Aside, Invocation
+from agent.call import Invocation
 from agent.lifecycle import ProgressReporter, Stop, StopMonitor
 from agent.settings import AgentSettings
 from longtake.chunks import Chunk
@@ -24,13 +25,15 @@ from longtake.models.job import RenderJobSpec
 from longtake.stores.job_records import chunk_key
 from longtake.text import cut_middle, strip_controls
 
-# Of `RemoteResult.error`.
+_log = logging.getLogger(__name__)
+
+# Bound of `RemoteResult.error`.
 _LONGEST_ERROR = 4000
 
 
 @dataclass(frozen=True)
 class AgentResult:
-    """An outcome, with what a worker needs to know of a failure."""
+    """The outcome of an order, with what a worker needs to know of a failure."""
 
     outcome: RemoteOutcome
     error: str = ""
@@ -41,7 +44,7 @@ class AgentResult:
 
     @classmethod
     def of_failure(cls, error: Exception, frames_done: int = 0) -> Self:
-        """Return what a failed or lost try, a job that cannot run here, or an agent's own mistake comes to."""
+        """Return the result of a try that has ended with this error."""
         lines = "\n".join(map(strip_controls, str(error).split("\n")))
         said = cut_middle(lines, _LONGEST_ERROR)
         match error:
@@ -49,24 +52,24 @@ class AgentResult:
                 return cls(RemoteOutcome.LOST, said, frames_done=frames_done)
             case AttemptError():
                 return cls(RemoteOutcome.FAILED, said, error.fatal, error.wait_seconds, error.another_host, frames_done)
-        # The job asks for what no agent of these settings gives.
+        # A job that no agent of these settings can render, or a mistake in the agent: another try would fail alike.
         return cls(RemoteOutcome.FAILED, said, fatal=True, frames_done=frames_done)
 
 
 @dataclass(frozen=True)
 class TimeUsed:
-    """What a call had and what it did with it."""
+    """The time that a call had, and the frames that it rendered in it."""
 
-    # What it could render for, and what the platform gives it in all.
+    # What rendering may take, and what the platform gives the whole call.
     work_seconds: float
     call_seconds: float
-    # How long it rendered, and how many frames it made meanwhile.
+    # What rendering took, and how many frames were made meanwhile.
     seconds: float
     frames: int
 
 
-def chunk_too_large(job: RenderJobSpec, chunk: Chunk, used: TimeUsed, *, kept: bool) -> str:
-    """Return the sentence that says how far a chunk came, and what to change."""
+def describe_too_large_chunk(job: RenderJobSpec, chunk: Chunk, used: TimeUsed, *, kept: bool) -> str:
+    """Return the sentence for a chunk that does not fit into one call: how far it came, and how to make it smaller."""
     course = (
         f"chunk {chunk.index} rendered {used.frames} of {chunk.count} frames in {used.seconds:.0f} s; this function "
         f"ends after {used.call_seconds:.0f} s"
@@ -87,21 +90,18 @@ def _fix(job: RenderJobSpec, most: int) -> str:
     return f"give each chunk at most {most} frames"
 
 
-_log = logging.getLogger(__name__)
-
-
 class ChunkRunner:
     """Renders one chunk by the rules of a worker, and stops in time.
 
     Args:
-        settings: What the agent may do.
-        host: What it offers.
+        settings: The agent's margin.
+        host: Programs, folders and backend of the agent.
         job: The chunk's job.
         chunk: The chunk.
-        calls: What lies in the store about it.
+        calls: The call records of the chunk.
         attempt: Name of the attempt, which has begun.
-        call: How it was called.
-        seconds: Longest time that the worker wants it to work.
+        call: The call that brought the order.
+        seconds: Longest time that the worker wants the agent to work.
     """
 
     def __init__(
@@ -125,42 +125,42 @@ class ChunkRunner:
         self._ends_at = min(call.deadline - settings.margin_seconds, call.arrived + seconds)
         self._kept_dir = job.folder.frames_dir(chunk_key(chunk.index))
 
-    async def carry_out(self, aside: Aside) -> AgentResult:
-        """Return what it came to; every way out leaves no process behind.
+    async def run(self, executor: StoreExecutor) -> AgentResult:
+        """Render the chunk and return the outcome; no process is left, however this ends.
 
         Raises:
-            OSError: The store is away before anything has begun.
+            OSError: The store is away before the render has begun.
         """
-        if (known := await self._known_before(aside)) is not None:
+        if (known := await self._find_early_result(executor)) is not None:
             return known
-        reporting = ProgressReporter(
-            aside, self._calls, self._name, self._call, save_seconds=self._settings.margin_seconds / 2
+        reporter = ProgressReporter(
+            executor, self._calls, self._name, self._call, save_seconds=self._settings.margin_seconds / 2
         )
         kept_before = await run_in_thread(self._kept_files)
         began = asyncio.get_running_loop().time()
         try:
-            stopped = await self._render(aside, reporting)
+            stopped = await self._render(executor, reporter)
         except (AttemptError, AttemptLostError, BadJobError) as error:
-            return AgentResult.of_failure(error, reporting.frames_done)
+            return AgentResult.of_failure(error, reporter.frames_done)
         finally:
             kept = await run_in_thread(self._kept_files)
             new = kept - kept_before
             await run_in_thread(self._clear_scratch)
         if stopped is None or await self._is_published():
             return AgentResult(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
-        # What was finished in the last moment has been kept, and not been told.
-        done = min(self._chunk.count, max(reporting.frames_done, len(kept)))
+        # Frames that were finished in the last moment have been kept, and not been reported.
+        done = min(self._chunk.count, max(reporter.frames_done, len(kept)))
         if stopped is Stop.OUT_OF_TIME:
             seconds = asyncio.get_running_loop().time() - began
-            used = TimeUsed(self._ends_at - self._call.arrived, self._call.seconds, seconds, reporting.frames_made)
-            said = chunk_too_large(self._job.job, self._chunk, used, kept=bool(new))
+            used = TimeUsed(self._ends_at - self._call.arrived, self._call.seconds, seconds, reporter.frames_made)
+            said = describe_too_large_chunk(self._job.job, self._chunk, used, kept=bool(new))
             # Where nothing new is kept, the next attempt would come as far and no further.
             return AgentResult(RemoteOutcome.OUT_OF_TIME, said, fatal=not new, frames_done=done)
         outcome = RemoteOutcome.LOST if stopped is Stop.GOING_DOWN else RemoteOutcome.STOPPED
         return AgentResult(outcome, stopped.value, frames_done=done)
 
-    async def _known_before(self, aside: Aside) -> AgentResult | None:
-        """Return the last word where nothing has to be rendered for it."""
+    async def _find_early_result(self, executor: StoreExecutor) -> AgentResult | None:
+        """Return the result where there is nothing to render; else None."""
         if self._ends_at <= asyncio.get_running_loop().time():
             said = (
                 f"this function ends after {self._call.seconds:.0f} s, and LONGTAKE_MARGIN_SECONDS keeps "
@@ -169,28 +169,28 @@ class ChunkRunner:
             return AgentResult(RemoteOutcome.FAILED, said, fatal=True)
         if await self._attempt.published() is not None:
             return AgentResult(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
-        if await aside.do(partial(self._calls.is_stopped, self._name)):
+        if await executor.run(partial(self._calls.is_stopped, self._name)):
             return AgentResult(RemoteOutcome.STOPPED, "it was told to stop before it began")
         return None
 
-    async def _render(self, aside: Aside, reporting: ProgressReporter) -> Stop | None:
+    async def _render(self, executor: StoreExecutor, reporter: ProgressReporter) -> Stop | None:
         """Return why the attempt was stopped; None when the chunk is published."""
-        stopping = StopMonitor(
-            aside,
+        monitor = StopMonitor(
+            executor,
             self._calls,
             self._name,
             self._call,
             ends_at=self._ends_at,
             orphan_seconds=self._settings.orphan_seconds,
         )
-        work = asyncio.create_task(self._attempt.run(reporting))
-        reports = asyncio.create_task(reporting.go_on())
+        work = asyncio.create_task(self._attempt.run(reporter))
+        reports = asyncio.create_task(reporter.run())
         try:
-            reporting.stop = await stopping.before(work)
-            if reporting.stop is not None:
-                _log.info("%s is stopped: %s", self._name, reporting.stop.value)
+            reporter.stop = await monitor.wait_for_stop(work)
+            if reporter.stop is not None:
+                _log.info("%s is stopped: %s", self._name, reporter.stop.value)
                 work.cancel()
-            # The agent lives, and says so, until all of that has ended.
+            # Progress is reported until all processes have ended, so that the worker does not take the agent for lost.
             await asyncio.wait([work])
         finally:
             work.cancel()
@@ -200,10 +200,10 @@ class ChunkRunner:
         if not work.cancelled():
             work.result()
             return None
-        return reporting.stop or Stop.GOING_DOWN
+        return reporter.stop or Stop.GOING_DOWN
 
     async def _is_published(self) -> bool:
-        """Tell whether the stop came too late, or somebody else was quicker."""
+        """Tell whether the chunk was published before the stop, by this or another attempt."""
         try:
             return await self._attempt.published() is not None
         except OSError:
@@ -217,7 +217,7 @@ class ChunkRunner:
         return {name for name in names if not name.endswith(".json")}
 
     def _clear_scratch(self) -> None:
-        """Leave nothing on a small disk that the next call on this instance, for another chunk, does not need."""
+        """Remove copies of kept frames: the disk is small, and the next call on this instance is for another chunk."""
         store = self._job.folder.store
         if not store.is_local:
             shutil.rmtree(store.local(self._kept_dir), ignore_errors=True)

@@ -139,11 +139,11 @@ class AgentSettings(EnvironmentSettings):
         Raises:
             LongtakeError: The agent is not told what it may run, where, and for whom; or a value is off.
         """
-        named = cls.named_in(environ)
+        named = cls.read_environ(environ)
         _check_complete(named)
         if platform := _platform(environ):
             named.setdefault("host", platform)
-        return cls.checked(named)
+        return cls.from_values(named)
 
 
 def _check_complete(named: Mapping[str, str]) -> None:
@@ -177,7 +177,7 @@ def _platform(environ: Mapping[str, str]) -> str:
     return ""
 
 
-def shared_secret(settings: AgentSettings) -> str:
+def load_shared_secret(settings: AgentSettings) -> str:
     """Return what orders must be signed with; empty where the platform alone decides who may call. Blocking.
 
     Raises:

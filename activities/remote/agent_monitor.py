@@ -1,6 +1,6 @@
-"""Follow a remote agent by its records in the store, and stop it through them.
+"""Follow a remote agent by its records in the store, and stop the agent through them.
 
-The connection to an agent may break while the agent works on: the store is what tells whether it lives.
+The connection to an agent may break while the agent works on: its records tell whether it lives.
 """
 
 import asyncio
@@ -19,20 +19,23 @@ from longtake.models.status import RemoteStop
 
 _log = logging.getLogger(__name__)
 
-# How soon a freeze is heard of; the store is asked less often.
+# How soon an order to freeze ends a wait; the store is read less often.
 _TICK_SECONDS = 0.25
+
+# Between two reads for the result of an agent that was ordered to stop: a caller waits, and for seconds only.
+_STOP_LOOK_SECONDS = 0.1
 
 
 class AgentMonitor:
-    """Follows one agent, and passes on to the watcher how far it is.
+    """Follows one agent, and gives its progress to a watcher.
 
-    Hosts' clocks need not agree: an agent lives while its beat changes, by the clock of this host.
+    Hosts' clocks need not agree: an agent lives while its `beat` changes, by the clock of this host.
 
     Args:
-        host: What this worker offers.
-        calls: What lies in the store.
-        call: The call that the agent answers to.
-        watcher: Who hears how far it is, and may order a freeze.
+        host: Threads and timeouts of this worker.
+        calls: The records of the chunk.
+        call: The call that the agent was begun by.
+        watcher: Gets the progress, and may order a freeze.
     """
 
     def __init__(self, host: RemoteHost, calls: CallRecords, call: RemoteCall, watcher: RenderWatcher) -> None:
@@ -42,12 +45,12 @@ class AgentMonitor:
         self._watcher = watcher
         self._beat: int | None = None
         self._called_at = _now() - max(0.0, (datetime.now(UTC) - call.called_at).total_seconds())
-        # When it was seen alive last; None while it has not begun.
+        # When the agent was seen alive last; None before it has begun.
         self._seen_at: float | None = None
 
     @property
     def has_begun(self) -> bool:
-        """Whether the agent was seen at work."""
+        """Whether the agent was seen alive."""
         return self._seen_at is not None
 
     @property
@@ -56,55 +59,55 @@ class AgentMonitor:
         return self._watcher.freeze_order != 0
 
     @property
-    def called_seconds(self) -> float:
-        """How long ago it was called."""
+    def seconds_since_call(self) -> float:
+        """Seconds since the agent was called."""
         return _now() - self._called_at
 
     @property
-    def lived_seconds(self) -> float:
-        """How long it worked, as far as this worker has seen."""
+    def alive_seconds(self) -> float:
+        """Seconds from the call to the last sign of life that this worker has seen; 0 before the first."""
         return 0.0 if self._seen_at is None else max(0.0, self._seen_at - self._called_at)
 
-    async def last_word(
+    async def wait_for_result(
         self,
-        call: asyncio.Future[Any] | None = None,
+        connection: asyncio.Future[Any] | None = None,
         *,
-        patience: AgentTimeouts | None = None,
-        heeds_freeze: bool = True,
+        timeouts: AgentTimeouts | None = None,
+        ends_at_freeze: bool = True,
     ) -> RemoteResult | None:
-        """Return the agent's last word; None when a freeze is ordered, the call is over, or the agent is gone.
+        """Wait for the agent's result; None when a freeze is ordered, the connection ends, or the agent is lost.
 
         Args:
-            call: The call, while it is open: what is connected is not judged by its silence.
-            patience: When it counts as gone; the host's by default.
-            heeds_freeze: Whether the order of a freeze ends the wait.
+            connection: The call while its connection is open: then a silent agent does not count as lost.
+            timeouts: When the agent counts as lost; the host's by default.
+            ends_at_freeze: Whether an order to freeze ends the wait.
         """
-        patience = patience or self._host.patience
-        # What has just been called has nothing to say yet.
-        looked_at = _now() if call else -math.inf
-        while not (heeds_freeze and self._watcher.freeze_order):
-            if _now() - looked_at >= patience.look_seconds:
+        timeouts = timeouts or self._host.timeouts
+        # An agent that has just been called has written nothing yet.
+        looked_at = _now() if connection else -math.inf
+        while not (ends_at_freeze and self._watcher.freeze_order):
+            if _now() - looked_at >= timeouts.look_seconds:
                 if (result := await self._look()) is not None:
                     return result
                 looked_at = _now()
-                if call is None and self._is_gone(patience):
+                if connection is None and self._is_lost(timeouts):
                     return None
-            if call is None:
-                await asyncio.sleep(min(_TICK_SECONDS, patience.look_seconds))
-            elif (await asyncio.wait([call], timeout=min(_TICK_SECONDS, patience.look_seconds)))[0]:
+            if connection is None:
+                await asyncio.sleep(min(_TICK_SECONDS, timeouts.look_seconds))
+            elif (await asyncio.wait([connection], timeout=min(_TICK_SECONDS, timeouts.look_seconds)))[0]:
                 return None
         return None
 
-    def _is_gone(self, patience: AgentTimeouts) -> bool:
+    def _is_lost(self, timeouts: AgentTimeouts) -> bool:
         if self._seen_at is None:
-            return _now() - self._called_at > patience.begin_seconds
-        return _now() - self._seen_at > patience.silent_seconds
+            return _now() - self._called_at > timeouts.begin_seconds
+        return _now() - self._seen_at > timeouts.silent_seconds
 
     async def _look(self) -> RemoteResult | None:
         try:
-            has_begun, progress, result = await self._host.read(self._read)
+            has_begun, progress, result = await self._host.executor.run(self._read)
         except OSError as error:
-            # Nobody is judged by the silence of a store that is away.
+            # While the store is away, an agent must not count as silent.
             _log.warning("cannot look after remote attempt %s: %s", self._attempt, error)
             if self._seen_at is not None:
                 self._seen_at = _now()
@@ -112,7 +115,7 @@ class AgentMonitor:
         if progress is not None and progress.beat != self._beat:
             self._beat = progress.beat
             self._seen_at = _now()
-            self._pass_on(progress)
+            self._report(progress)
         elif has_begun and self._seen_at is None:
             self._seen_at = _now()
         return result
@@ -120,12 +123,12 @@ class AgentMonitor:
     def _read(self) -> tuple[bool, RemoteProgress | None, RemoteResult | None]:
         progress = self._calls.progress(self._attempt)
         if progress is not None and progress.beat != self._beat:
-            # It works, so that there is no last word yet: one request a look is enough.
+            # The agent is at work, so that there is no result yet: one request a look is enough.
             return True, progress, None
         has_begun = progress is not None or self.has_begun or self._calls.has_begun(self._attempt)
         return has_begun, progress, self._calls.result(self._attempt)
 
-    def _pass_on(self, progress: RemoteProgress) -> None:
+    def _report(self, progress: RemoteProgress) -> None:
         used = Usage(
             cpu_seconds=progress.cpu_seconds,
             io_bytes=progress.io_bytes,
@@ -139,30 +142,26 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-# Somebody waits for the word of a stop, and it is for seconds only.
-_LOOK_SECONDS = 0.1
-
-
 async def stop_agent(
     host: RemoteHost, calls: CallRecords, call: RemoteCall, *, chunk: int, reason: str, most_seconds: float
 ) -> RemoteStop:
-    """Order an attempt to stop and return what became of that; a store that is away confirms nothing.
+    """Order an agent to stop, and return whether its result has confirmed that; a store that is away confirms nothing.
 
     Args:
-        host: What this worker offers.
-        calls: What lies in the store about the chunk.
-        call: The call of the attempt.
-        chunk: The chunk.
-        reason: Why, for whoever reads the agent's log.
-        most_seconds: How long to wait for its last word.
+        host: Threads and timeouts of this worker.
+        calls: The records of the chunk.
+        call: The call of the agent.
+        chunk: Index of the chunk.
+        reason: Written into the order, for people.
+        most_seconds: How long to wait for the result.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await host.write_within(most_seconds, partial(calls.order_stop, call.attempt, reason))
+    await host.executor.run_with_timeout(most_seconds, partial(calls.order_stop, call.attempt, reason))
     confirmed = False
     with suppress(TimeoutError):
         async with asyncio.timeout_at(began + most_seconds):
-            await _until_over(host, calls, call.attempt)
+            await _wait_until_ended(host, calls, call.attempt)
             confirmed = True
     return RemoteStop(
         chunk=chunk,
@@ -173,11 +172,11 @@ async def stop_agent(
     )
 
 
-async def _until_over(host: RemoteHost, calls: CallRecords, attempt: str) -> None:
-    """Return when an agent has said that nothing of it runs any more."""
+async def _wait_until_ended(host: RemoteHost, calls: CallRecords, attempt: str) -> None:
+    """Return when the result of an agent says that no process of it runs any more."""
     while True:
         with suppress(OSError):
-            result = await host.read(partial(calls.result, attempt))
+            result = await host.executor.run(partial(calls.result, attempt))
             if result is not None and result.survivors == 0:
                 return
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_STOP_LOOK_SECONDS)

@@ -35,7 +35,14 @@ from pydantic import ValidationError
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.http_client import Route, post_once
 from activities.remote.protocol import RemoteResult
-from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, exit_code, first_text, unheard
+from activities.remote.service import (
+    CallLostError,
+    HeliosResult,
+    ServiceAnswer,
+    find_text,
+    ignore_send,
+    parse_exit_code,
+)
 from longtake.text import shorten_line
 
 
@@ -189,14 +196,14 @@ def parse_agent_result(where: str, answer: ServiceAnswer) -> RemoteResult:
     try:
         return RemoteResult.model_validate_json(answer.body)
     except ValidationError as error:
-        if refused := first_text(answer.document() or {}, "refused"):
+        if refused := find_text(answer.document() or {}, "refused"):
             raise AttemptError(f"{where} refused the order: {shorten_line(refused, 600)}", fatal=True) from error
         beginning = shorten_line(answer.text[:200], 200)
         said = f"{where} is no agent of Longtake, or of another version: it answered {beginning!r}; deploy agent/ there"
         raise AttemptError(said, fatal=True) from error
 
 
-def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
+def parse_helios_answer(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
     """Return what a Helios worker says in an answer.
 
     Where Helios' own adapter loses the exit code and stderr of its worker, or takes an answer without an exit code
@@ -231,19 +238,19 @@ def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult
 
 
 def _of_body(status: object, body: Mapping[str, Any], *, lenient: bool) -> HeliosResult:
-    code = exit_code(body, lenient=lenient)
-    stdout = first_text(body, "output", "stdout")
+    code = parse_exit_code(body, lenient=lenient)
+    stdout = find_text(body, "output", "stdout")
     if status != 200:
-        told = first_text(body, "stderr") or _reason(body) or "Lambda returned non-200 status code"
+        told = find_text(body, "stderr") or _reason(body) or "Lambda returned non-200 status code"
         return HeliosResult(code or 1, stdout, told)
     if code is not None:
-        return HeliosResult(code, stdout, first_text(body, "stderr") or (_reason(body) if code else ""))
-    return HeliosResult(1, stdout, first_text(body, "stderr") or _reason(body) or "the answer holds no exit code")
+        return HeliosResult(code, stdout, find_text(body, "stderr") or (_reason(body) if code else ""))
+    return HeliosResult(1, stdout, find_text(body, "stderr") or _reason(body) or "the answer holds no exit code")
 
 
 def _reason(body: Mapping[str, Any]) -> str:
     """Return why it failed; the handler of `helios deploy aws` says what went wrong in `error` only."""
-    return ": ".join(filter(None, (first_text(body, "message"), first_text(body, "error"))))
+    return ": ".join(filter(None, (find_text(body, "message"), find_text(body, "error"))))
 
 
 def _function_error(answer: ServiceAnswer) -> tuple[str, str]:
@@ -307,7 +314,7 @@ _CREDENTIALS = {
 _LONGEST_MESSAGE = 400
 
 
-def invoke_error(where: str, answer: ServiceAnswer) -> AttemptError | ThrottledError | CallLostError:
+def make_invoke_error(where: str, answer: ServiceAnswer) -> AttemptError | ThrottledError | CallLostError:
     """Return the error that this answer of the Invoke API stands for.
 
     Nobody says of a 500 (`ServiceException`) or of an unknown 5xx whether the function was begun: it counts as a
@@ -371,7 +378,7 @@ class LambdaFunction:
         self._turns = asyncio.Semaphore(concurrency)
         self._signing = ThreadPoolExecutor(_SIGNING_THREADS, thread_name_prefix="lambda-signing")
 
-    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> ServiceAnswer:
+    async def call(self, payload: Mapping[str, Any], *, on_send: Callable[[], None] = ignore_send) -> ServiceAnswer:
         """Invoke the function once and return its answer, a function error included; see `Service.call`."""
         body = json.dumps(payload, allow_nan=False).encode()
         async with self._turns:
@@ -384,16 +391,16 @@ class LambdaFunction:
                 request.headers,
                 most_seconds=self.most_seconds + _MARGIN_SECONDS,
                 most_bytes=_MOST_BYTES,
-                sending=sending,
+                on_send=on_send,
             )
         if not 200 <= answer.status < 300:
-            raise invoke_error(self.where, answer)
+            raise make_invoke_error(self.where, answer)
         return answer
 
-    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
-        """Return what our own agent answered; see `Service.result_in`."""
+    def parse_result(self, answer: ServiceAnswer) -> RemoteResult:
+        """Return what our own agent answered; see `Service.parse_result`."""
         return parse_agent_result(self.where, answer)
 
-    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
-        """Return what a Helios worker says; see `Service.helios_result_in`."""
-        return parse_helios_result(answer, lenient=lenient)
+    def parse_helios_answer(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
+        """Return what a Helios worker says; see `Service.parse_helios_answer`."""
+        return parse_helios_answer(answer, lenient=lenient)

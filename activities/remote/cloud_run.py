@@ -12,9 +12,16 @@ from pydantic import ValidationError
 
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.google_auth import IdTokens
-from activities.remote.http_client import Route, post_once, system_ssl_context
+from activities.remote.http_client import Route, make_ssl_context, post_once
 from activities.remote.protocol import RemoteResult
-from activities.remote.service import CallLostError, HeliosResult, ServiceAnswer, exit_code, first_text, unheard
+from activities.remote.service import (
+    CallLostError,
+    HeliosResult,
+    ServiceAnswer,
+    find_text,
+    ignore_send,
+    parse_exit_code,
+)
 from longtake.text import shorten_line
 
 # Cloud Run itself lets 32 MiB pass where a service does not stream. What is larger is read no further.
@@ -34,7 +41,7 @@ _FIXES = {
 _NO_INSTANCE = re.compile(rb"no available instance|rate exceeded", re.IGNORECASE)
 
 
-def raise_if_not_taken(answer: ServiceAnswer, where: str) -> None:
+def raise_if_refused(answer: ServiceAnswer, where: str) -> None:
     """Raise unless this is an answer of the worker itself, or one that only the worker's protocol can judge.
 
     Raises:
@@ -43,7 +50,7 @@ def raise_if_not_taken(answer: ServiceAnswer, where: str) -> None:
         CallLostError: The request may have reached the worker, and somebody else answered: an instance that ran out
             of memory or of time looks like this, and so does an order that was begun before.
     """
-    status, words = answer.status, worker_words(answer)
+    status, words = answer.status, find_worker_message(answer)
     said = f"{where}: HTTP {status} {_phrase(status)}".rstrip() + (f": {words}" if words else "")
     if status == 429 or (status == 503 and words is not None):
         raise ThrottledError(said, wait_seconds=answer.wait_seconds())
@@ -63,15 +70,15 @@ def raise_if_not_taken(answer: ServiceAnswer, where: str) -> None:
     raise CallLostError(f"{said}, from the platform and not from the worker", begun=True)
 
 
-def worker_words(answer: ServiceAnswer) -> str | None:
+def find_worker_message(answer: ServiceAnswer) -> str | None:
     """Return why a worker, ours or Helios', says that it failed; None where it was not a worker that answered.
 
     Google's own errors are pages, plain text, or JSON whose `error` is an object.
     """
     document = _document(answer)
-    if document is None or not ("exitCode" in document or first_text(document, "message", "error")):
+    if document is None or not ("exitCode" in document or find_text(document, "message", "error")):
         return None
-    return shorten_line(first_text(document, "error", "message"), 600)
+    return shorten_line(find_text(document, "error", "message"), 600)
 
 
 def parse_agent_result(answer: ServiceAnswer, where: str) -> RemoteResult:
@@ -80,7 +87,7 @@ def parse_agent_result(answer: ServiceAnswer, where: str) -> RemoteResult:
     Raises:
         AttemptError: There is none.
     """
-    words = worker_words(answer) if answer.status != 200 else None
+    words = find_worker_message(answer) if answer.status != 200 else None
     if words is not None:
         # 5xx is an agent that broke; what it refuses it will refuse again.
         raise AttemptError(f"{where} refused the order: {words}", fatal=answer.status < 500)
@@ -91,7 +98,7 @@ def parse_agent_result(answer: ServiceAnswer, where: str) -> RemoteResult:
         raise AttemptError(f"{sentence}; check the URL and `backend.protocol`", fatal=True) from error
 
 
-def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
+def parse_helios_answer(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
     """Return what a Helios worker says in this answer; one that says nothing has failed.
 
     Args:
@@ -105,11 +112,11 @@ def parse_helios_result(answer: ServiceAnswer, *, lenient: bool) -> HeliosResult
             return HeliosResult(0, answer_was_lost=True)
         what = "too large to be read" if len(answer.body) > MOST_BYTES else "which is no JSON object"
         return HeliosResult(1, stderr=_status_words(answer.status) + (f", {what}" if answer.body else ""))
-    stdout, stderr = first_text(document, "stdout", "output"), first_text(document, "stderr")
-    code = exit_code(document, lenient=lenient)
+    stdout, stderr = find_text(document, "stdout", "output"), find_text(document, "stderr")
+    code = parse_exit_code(document, lenient=lenient)
     if answer.status == 200 and code == 0:
         return HeliosResult(0, stdout, stderr)
-    words = [stderr, first_text(document, "message"), first_text(document, "error")]
+    words = [stderr, find_text(document, "message"), find_text(document, "error")]
     if code is None and answer.status == 200:
         words.append("HTTP 200 without an exit code")
     reason = next(filter(None, words), "") or ("" if code else _status_words(answer.status))
@@ -160,9 +167,9 @@ class CloudRunService:
         self._tokens = tokens
         self._turns = asyncio.Semaphore(concurrency)
         # Made once: reading the certificates of the system takes longer than a call on loopback.
-        self._route = Route(self.where, system_ssl_context())
+        self._route = Route(self.where, make_ssl_context())
 
-    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> ServiceAnswer:
+    async def call(self, payload: Mapping[str, Any], *, on_send: Callable[[], None] = ignore_send) -> ServiceAnswer:
         """Send one JSON object and return the answer; see `Service.call`.
 
         Only a request whose token was refused is sent again, once, with a new one.
@@ -170,25 +177,25 @@ class CloudRunService:
         content = json.dumps(payload, separators=(",", ":")).encode()
         async with self._turns:
             token = await self._token()
-            answer = await self._post(content, token, sending)
-            refused = bool(token) and answer.status == 401 and worker_words(answer) is None
+            answer = await self._post(content, token, on_send)
+            refused = bool(token) and answer.status == 401 and find_worker_message(answer) is None
             if refused and (renewed := await self._token(refused=token)) != token:
-                answer = await self._post(content, renewed, sending)
-        raise_if_not_taken(answer, self.where)
+                answer = await self._post(content, renewed, on_send)
+        raise_if_refused(answer, self.where)
         return answer
 
-    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
-        """Return what our own agent answered; see `Service.result_in`."""
+    def parse_result(self, answer: ServiceAnswer) -> RemoteResult:
+        """Return what our own agent answered; see `Service.parse_result`."""
         return parse_agent_result(answer, self.where)
 
-    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
-        """Return what a Helios worker says in this answer; see `Service.helios_result_in`."""
-        return parse_helios_result(answer, lenient=lenient)
+    def parse_helios_answer(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
+        """Return what a Helios worker says in this answer; see `Service.parse_helios_answer`."""
+        return parse_helios_answer(answer, lenient=lenient)
 
     async def _token(self, *, refused: str = "") -> str:
         return "" if self._tokens is None else await self._tokens.token(self._audience, refused=refused)
 
-    async def _post(self, content: bytes, token: str, sending: Callable[[], None]) -> ServiceAnswer:
+    async def _post(self, content: bytes, token: str, on_send: Callable[[], None]) -> ServiceAnswer:
         headers = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -199,7 +206,7 @@ class CloudRunService:
             headers,
             most_seconds=self.most_seconds + _MARGIN_SECONDS,
             most_bytes=MOST_BYTES,
-            sending=sending,
+            on_send=on_send,
         )
 
 

@@ -109,7 +109,7 @@ class HeliosBackend:
 
     def _ending(self, answer: ServiceAnswer, task: RenderTask, printed_before: int) -> ExitStatus:
         """Return how the worker says that the command ended; what it printed is in the log then. Blocking."""
-        result = self._service.helios_result_in(answer, lenient=self._settings.lenient)
+        result = self._service.parse_helios_answer(answer, lenient=self._settings.lenient)
         lost = "longtake: the work is done, and its output was too large to come back" if result.answer_was_lost else ""
         _append(task, result.stdout, result.stderr, lost)
         # A new one: whoever has followed the log so far looks but now and then whether it has new files.
@@ -143,7 +143,7 @@ def _append(task: RenderTask, *texts: str) -> None:
     log.close()
 
 
-def helios_attempt(
+def make_helios_attempt(
     host: Host, service: Service, backend: RemoteBackend, job: OpenJob, chunk: Chunk, name: str
 ) -> ChunkAttempt:
     """Return a try that a Helios worker renders and this worker checks and publishes.

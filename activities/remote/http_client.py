@@ -62,7 +62,7 @@ _CONNECT_SECONDS = 15.0
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
-def system_ssl_context() -> ssl.SSLContext:
+def make_ssl_context() -> ssl.SSLContext:
     """Return what checks the certificates of services, and offers them HTTP/2; blocking for some milliseconds."""
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -94,7 +94,7 @@ async def post_once(
     *,
     most_seconds: float,
     most_bytes: int,
-    sending: Callable[[], None],
+    on_send: Callable[[], None],
 ) -> ServiceAnswer:
     """Send one request on a connection of its own, and return the answer; a cancel closes the connection at once.
 
@@ -108,14 +108,14 @@ async def post_once(
         headers: All but those that HTTP itself needs.
         most_seconds: How long the answer may take.
         most_bytes: How much of its body to read; of a larger one a little more than this is returned.
-        sending: Called right before the first byte of the request leaves.
+        on_send: Called right before the first byte of the request leaves.
 
     Raises:
         AttemptError: The certificate of the service is not to be trusted.
         CallLostError: There is no connection to be had, or it broke.
     """
     with await _connected(route, url) as connection:
-        sending()
+        on_send()
         try:
             async with asyncio.timeout(most_seconds):
                 return await connection.post(content, headers, most_bytes=most_bytes)

@@ -1,4 +1,4 @@
-"""Define a service that renders one chunk a call, and read what the answers of all services have in common."""
+"""Define a service that renders one chunk a call, its errors and its answers; parse what all answers share."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ _LONGEST_WAIT_SECONDS = 600.0
 
 
 class CallLostError(Exception):
-    """The connection broke, or never came about: whether the service works on is for the store to tell.
+    """A connection that broke or was never made; only records in the store tell whether an agent works on.
 
     Args:
-        sentence: What happened.
+        sentence: What happened, for people.
         begun: Whether the request may have reached the service.
     """
 
@@ -28,7 +28,7 @@ class CallLostError(Exception):
 
 @dataclass(frozen=True)
 class ServiceAnswer:
-    """What a service answered to one call."""
+    """The HTTP answer of a service to one call."""
 
     status: int
     body: bytes
@@ -49,41 +49,41 @@ class ServiceAnswer:
         return document if isinstance(document, dict) else None
 
     def wait_seconds(self) -> float | None:
-        """Return how long `Retry-After` asks to wait, in seconds or until a date; None where it says nothing of use."""
+        """Return the seconds that `Retry-After` asks to wait, by a number or a date; None without a usable value."""
         value = self.headers.get("retry-after", "").strip()
         if value.isascii() and value.isdigit():
             return min(float(value), _LONGEST_WAIT_SECONDS)
         until = _date(value)
         if until is None:
             return None
-        # By the clock that wrote it, where that is known.
+        # By the service's own clock where its answer has the time: the two clocks may differ.
         now = _date(self.headers.get("date", "")) or datetime.now(UTC)
         return min(max((until - now).total_seconds(), 0.0), _LONGEST_WAIT_SECONDS)
 
 
 @dataclass(frozen=True)
 class HeliosResult:
-    """What a Helios worker says of its command, whatever service carried the words."""
+    """Exit code and output of a command that a Helios worker has run, by whatever service."""
 
     exit_code: int
     stdout: str = ""
     stderr: str = ""
-    # Whether the work was done, and only the answer was too large to come back.
+    # The work is done, and its answer was too large to come back.
     answer_was_lost: bool = False
 
 
-def first_text(document: Mapping[str, Any], *names: str) -> str:
-    """Return the first of these values of an answer that is text and not empty; empty where none is."""
+def find_text(document: Mapping[str, Any], *names: str) -> str:
+    """Return the first of these fields of an answer that is text and not empty; else an empty text."""
     values = (document.get(name) for name in names)
     return next((value for value in values if isinstance(value, str) and value), "")
 
 
-def exit_code(document: Mapping[str, Any], *, lenient: bool) -> int | None:
-    """Return the exit code in a Helios worker's answer; None where there is none, and 1 for a number that is not whole.
+def parse_exit_code(document: Mapping[str, Any], *, lenient: bool) -> int | None:
+    """Parse the exit code in a Helios worker's answer: None without one, 1 for a number that is not whole.
 
     Args:
         document: The answer.
-        lenient: Whether the words of the worker that Helios deploys, which has no exit code, count as 0.
+        lenient: Whether the answer of the worker that Helios deploys, which has no exit code, counts as 0.
     """
     code = document.get("exitCode")
     if isinstance(code, bool) or not isinstance(code, int | float):
@@ -91,45 +91,45 @@ def exit_code(document: Mapping[str, Any], *, lenient: bool) -> int | None:
     return int(code) if code == code // 1 else 1
 
 
-def unheard() -> None:
-    """Hear of a call that nobody asks about."""
+def ignore_send() -> None:
+    """Do nothing: the default `on_send` of a call."""
 
 
 class Service(Protocol):
     """One function or service that renders."""
 
-    # What people and records call it, as in `lambda longtake-render`.
+    # Name for people and records, as in `lambda longtake-render`.
     where: str
-    # How long it lets one call work.
+    # Longest time that the service lets one call work.
     most_seconds: float
 
-    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> ServiceAnswer:
-        """Send one JSON object and return the answer, whatever its status, but for those below.
+    async def call(self, payload: Mapping[str, Any], *, on_send: Callable[[], None] = ignore_send) -> ServiceAnswer:
+        """Send one JSON object and return the answer, whatever its status, except for the errors below.
 
-        Calls beyond what the worker lets this service have at once wait for their turn. Nothing is ever sent twice.
-        A cancel closes the connection at once; one that comes before anything was sent sends nothing.
+        Calls beyond the concurrency of this service wait for a slot. Nothing is ever sent twice. A cancel closes the
+        connection at once; a cancel before the first byte was sent sends nothing.
 
         Args:
             payload: The object.
-            sending: Called right before the first byte leaves: until then nobody can have begun anything.
+            on_send: Called right before the first byte leaves: until then no agent can have begun.
 
         Raises:
             ThrottledError: The service has no room now, or is briefly out of order, and began nothing.
-            AttemptError: It will never take this call, as it stands: no such function, no permission, no such request.
+            AttemptError: The service will never take this call: no such function, no permission, no such request.
             CallLostError: The connection broke.
         """
         ...
 
-    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
-        """Return what our own agent answered.
+    def parse_result(self, answer: ServiceAnswer) -> RemoteResult:
+        """Parse the result in the answer of a Longtake agent.
 
         Raises:
-            AttemptError: It is none: the agent crashed, or refused the order. The sentence says which.
+            AttemptError: The answer holds none: the agent crashed, or refused the order. The sentence says which.
         """
         ...
 
-    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
-        """Return what a Helios worker says in this answer.
+    def parse_helios_answer(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
+        """Parse exit code and output in the answer of a Helios worker.
 
         Args:
             answer: The answer.

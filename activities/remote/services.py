@@ -1,4 +1,4 @@
-"""Make the services that jobs may have their chunks rendered by, and the attempts that call them."""
+"""Make the services that jobs may call, each once, and the attempts that call them."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.call_records import RemoteHost
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.google_auth import IdTokens
-from activities.remote.helios import helios_attempt
+from activities.remote.helios import make_helios_attempt
 from activities.remote.service import Service
 from activities.settings import WorkerSettings
 from activities.stores.job_folder import OpenJob
@@ -22,31 +22,31 @@ from longtake.errors import BadJobError
 from longtake.models.backends import BackendKind, LambdaBackend, RemoteBackend, RemoteProtocol
 from longtake.models.job import RenderJobSpec
 
-# What tells that a service asks for tokens although it is no https address of Google's.
-_GOOGLE = ("GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST")
+# Variables whose presence says that a service without https asks for identity tokens too.
+_GOOGLE_VARIABLES = ("GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST")
 
 
 @dataclass(frozen=True)
 class SharedService:
-    """A service with the turns that all jobs of a worker share."""
+    """A service, and the slots for its calls that all jobs of a worker share."""
 
     service: Service
-    turns: asyncio.Semaphore
+    slots: asyncio.Semaphore
 
 
 class Services:
     """Makes services as jobs name them, each once, so that its limit of calls holds over all jobs.
 
     Args:
-        settings: What the worker is told of them.
+        settings: Which services jobs may call, and how many calls at once.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._made: dict[tuple[str, str | None], SharedService] = {}
 
-    def served(self) -> list[tuple[BackendKind, int]]:
-        """Return the remote backends that this worker serves, each with how many chunks at once."""
+    def list_backends(self) -> list[tuple[BackendKind, int]]:
+        """Return the remote backends that this worker serves, each with its number of slots."""
         settings = self._settings
         slots = {
             BackendKind.LAMBDA: (settings.lambda_functions, settings.lambda_slots),
@@ -55,12 +55,12 @@ class Services:
         return [(kind, most) for kind, (allowed, most) in slots.items() if allowed]
 
     def check(self, job: RenderJobSpec) -> None:
-        """Pass a job whose service its workers may call.
+        """Raise unless jobs may call the service that this job names.
 
-        Only a worker that serves the job's backend itself can tell; others pass every job.
+        Only a worker that serves the job's backend itself can tell; others accept every job.
 
         Raises:
-            BadJobError: It may not be called, or its protocol does not fit the job; the sentence names the fix.
+            BadJobError: Jobs may not call the service, or its protocol does not fit the job; names the fix.
         """
         backend = job.remote
         if backend is None:
@@ -71,10 +71,10 @@ class Services:
             raise BadJobError("check: Helios' workers run what their job.json says, and nothing else; leave it out")
 
     def find(self, backend: RemoteBackend) -> SharedService:
-        """Return the service of a job.
+        """Return the service of a job; all jobs with the same one share its slots.
 
         Raises:
-            BadJobError: This worker may not call it.
+            BadJobError: Jobs may not call the service from this worker.
         """
         name = self._name(backend)
         region = backend.region if isinstance(backend, LambdaBackend) else None
@@ -89,7 +89,7 @@ class Services:
         return self._made[name, region]
 
     def _name(self, backend: RemoteBackend) -> str:
-        """Return which of the allowed services a job means."""
+        """Return the name or URL of the allowed service that a job means."""
         wanted = backend.function if isinstance(backend, LambdaBackend) else backend.url
         allowed = self._allowed(backend)
         if wanted is None and allowed:
@@ -113,13 +113,13 @@ class Services:
         return self._settings.cloud_run_urls
 
 
-def remote_attempts(services: Services, host: Host, remote: RemoteHost) -> MakeAttempt:
-    """Return what makes the tries of jobs that services render.
+def make_remote_attempts(services: Services, host: Host, remote: RemoteHost) -> MakeAttempt:
+    """Return the function that makes attempts for jobs of remote backends.
 
     Args:
-        services: The services.
-        host: What this worker offers.
-        remote: What it offers to remote attempts.
+        services: The services that jobs may call.
+        host: What this worker offers to attempts whose outputs it checks itself.
+        remote: What this worker offers to remote attempts.
     """
 
     def make(job: OpenJob, chunk: Chunk, name: str) -> Attempt:
@@ -128,15 +128,15 @@ def remote_attempts(services: Services, host: Host, remote: RemoteHost) -> MakeA
         try:
             shared = services.find(backend)
         except BadJobError as error:
-            # Planned by a worker that may call it: one of those takes the next try.
+            # The job was accepted by a worker that may call it: such a worker takes the next try.
             raise AttemptLostError(str(error)) from error
         if backend.protocol is RemoteProtocol.HELIOS:
-            return helios_attempt(host, shared.service, backend, job, chunk, name)
-        return RemoteAttempt(remote, backend, shared.service, shared.turns, job, chunk, name)
+            return make_helios_attempt(host, shared.service, backend, job, chunk, name)
+        return RemoteAttempt(remote, backend, shared.service, shared.slots, job, chunk, name)
 
     return make
 
 
 def _tokens(url: str) -> IdTokens | None:
-    """Return where tokens come from; None for a service of this host, which nobody else can call."""
-    return IdTokens() if url.startswith("https://") or any(os.environ.get(name) for name in _GOOGLE) else None
+    """Return the source of identity tokens; None for a service that asks for none, as one on this host."""
+    return IdTokens() if url.startswith("https://") or any(os.environ.get(name) for name in _GOOGLE_VARIABLES) else None

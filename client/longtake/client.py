@@ -40,7 +40,7 @@ atexit.register(time.sleep, 0.02)
 
 
 def data_converter() -> DataConverter:
-    """Return how payloads are written: the same on clients, workers and in replays."""
+    """Return the converter of payloads, which clients, workers and replays share."""
     return pydantic_data_converter
 
 
@@ -52,10 +52,17 @@ async def connect(
     runtime: Runtime | None = None,
     timeout_seconds: float = CONNECT_SECONDS,
 ) -> temporalio.client.Client:
-    """Return a connected Temporal client.
+    """Connect to Temporal and return the client.
 
-    What is not given comes from `temporal.toml` profiles and `TEMPORAL_*` variables, as for the Temporal CLI, and
-    is localhost:7233 and `default` where those are silent.
+    Arguments that are not given come from `temporal.toml` profiles and `TEMPORAL_*` variables, as for the Temporal CLI;
+    without those from the defaults, localhost:7233 and `default`.
+
+    Args:
+        address: Host and port of the server.
+        namespace: Namespace of the jobs.
+        profile: Profile of `temporal.toml`.
+        runtime: Runtime of the SDK, for metrics.
+        timeout_seconds: Longest time to wait for the server.
 
     Raises:
         NotReachableError: No Temporal server answered in time.
@@ -81,17 +88,17 @@ def _configured(profile: str | None) -> Mapping[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the SDK's nested error as people know it."""
+    """Return the reason in a nested error of the SDK, in words that people know."""
     text = f"{error}"
     known = {"ConnectionRefused": "connection refused", "dns error": "no such host", "Unauthenticated": "not let in"}
-    for mark, words in known.items():
+    for mark, reason in known.items():
         if mark in text:
-            return words
+            return reason
     return "it did not answer in time" if isinstance(error, TimeoutError) else text.split("\n")[0][:120]
 
 
 class RenderClient:
-    """Talks to the Temporal server that owns the jobs; needs no worker, store or renderer at hand.
+    """Start, find and list the render jobs of a Temporal server, without a worker or renderer on this host.
 
     ```python
     async with RenderClient.connect() as farm:
@@ -113,9 +120,15 @@ class RenderClient:
         profile: str | None = None,
         task_queue: str = DEFAULT_TASK_QUEUE,
     ) -> "PendingClient":
-        """Return a connected client, to be awaited or used in `async with`.
+        """Connect to Temporal; the result is awaited, or entered with `async with`.
 
-        What is not given comes from `temporal.toml` and `TEMPORAL_*`, as for the Temporal CLI.
+        Arguments that are not given come from `temporal.toml` and `TEMPORAL_*` variables, as for the Temporal CLI.
+
+        Args:
+            address: Host and port of the server.
+            namespace: Namespace of the jobs.
+            profile: Profile of `temporal.toml`.
+            task_queue: Task queue of the workers that run the jobs.
 
         Raises:
             NotReachableError: No Temporal server answers.
@@ -124,25 +137,26 @@ class RenderClient:
 
     @property
     def temporal(self) -> Client:
-        """The Temporal client underneath."""
+        """Temporal client that all calls use."""
         return self._client
 
     async def submit(
         self, job: RenderJobSpec, *, id: str | None = None, on_progress: OnProgress = lambda _: None
     ) -> JobHandle:
-        """Start a job and return its handle; the same job under the same id is started once.
+        """Start a job and return its handle; the same job under the same id is started only once.
 
-        The inputs of a job whose store is a bucket are handed in to it first, each content once.
+        If the store of the job is a bucket, its inputs are uploaded there first, each content once.
 
         Args:
-            job: What to render; `base_dir` should be set, for relative paths start from it.
-            id: Name of the job; made from the job's name when absent.
+            job: The job; set `base_dir`, because relative paths start from it.
+            id: Id of the job; default: made from the job's name.
             on_progress: Called with each new total of the upload, from another thread.
 
         Raises:
             BadJobError: The id or the job cannot be accepted; nothing was started.
-            StoreUnusableError: Its inputs cannot be handed in to its store; nothing was started.
-            JobExistsError: The id is taken by a different job.
+            StoreUnusableError: The inputs cannot be uploaded to the store; nothing was started.
+            JobExistsError: A different job has the id.
+            NotReachableError: Temporal does not take the job.
         """
         job_id = check_job_id(id) if id is not None else make_job_id(job.name)
         _check_size(job)
@@ -150,7 +164,7 @@ class RenderClient:
             stop = threading.Event()
             job = await run_in_thread(partial(upload_inputs, job, on_progress=on_progress, stop=stop), stop)
         try:
-            # Failed and cancelled jobs are started again by `retry`, which says so; never by a repeated submit.
+            # A repeated submit must not start a failed or cancelled job again: that is what `retry` is for.
             await self._start(
                 job.to_wire(),
                 job_id,
@@ -165,24 +179,27 @@ class RenderClient:
         return self.job(job_id)
 
     def job(self, id: str) -> JobHandle:
-        """Return the handle of a job; whether there is one shows when it is used."""
+        """Return the handle of a job, without checking that the job exists: methods of the handle raise then."""
         return JobHandle(self._client, check_job_id(id))
 
     async def list(self, *, state: JobState | None = None, limit: int = 100) -> list[JobStatus]:
-        """Return jobs, the youngest first, as they last wrote themselves down.
+        """Return the status of jobs, the youngest first, as each job last wrote it down.
 
         Args:
-            state: Only jobs in this state.
-            limit: How many at most.
+            state: State of the jobs to list; None lists all.
+            limit: Largest number of jobs.
+
+        Raises:
+            NotReachableError: Temporal does not answer.
         """
         found: dict[str, JobStatus] = {}
         try:
             async for execution in self._client.list_workflows(build_query(state)):
                 if execution.id in found or (state is not None and not await self._is_latest(execution)):
-                    # An earlier run of a job that was retried since.
+                    # This is an earlier run of a job that was retried since.
                     continue
                 status = await read_status(execution)
-                # Visibility lags behind: what the job says of itself decides.
+                # The list of Temporal lags behind, so that the status in the job's memo decides.
                 if state is None or status.state is state:
                     found[execution.id] = status
                 if len(found) >= limit:
@@ -192,20 +209,20 @@ class RenderClient:
         return list(found.values())
 
     async def retry(self, id: str, *, chunks: Iterable[Range] = ()) -> JobHandle:
-        """Give a job's failed chunks another chance.
+        """Retry the failed chunks of a job.
 
-        A failed or cancelled job is started again under its id and renders only what is missing. A job that goes on
-        although chunks failed, or holds because of them, takes them up again.
+        A failed or cancelled job is started again under its id and renders only what is missing. A job that has not
+        ended renders its failed chunks again.
 
         Args:
-            id: Of the job.
+            id: Id of the job.
             chunks: Ranges `[start, stop)` of failed chunks of a job that has not ended; none means all of them.
 
         Raises:
             NoSuchJobError: There is no such job.
             JobEndedError: The job has completed, and there is nothing to retry.
-            JobExistsError: Somebody else has started it again.
-            BadJobError: None of these chunks has failed, or the job has ended and does not take single ones.
+            JobExistsError: The job was started again meanwhile.
+            BadJobError: None of the chunks has failed, or single chunks were named for a job that has ended.
         """
         handle, wanted = self.job(id), tuple(chunks)
         status = await handle.status()
@@ -265,7 +282,7 @@ class RenderClient:
 
 
 class PendingClient:
-    """A `RenderClient` that is about to be: `await` it, or enter it with `async with`."""
+    """Connect a `RenderClient` when awaited, or when entered with `async with`."""
 
     def __init__(self, *, address: str | None, namespace: str | None, profile: str | None, task_queue: str) -> None:
         self._address = address

@@ -419,7 +419,7 @@ class StoredJob:
         )
 
     async def _status(self) -> JobStatus | None:
-        """Return the status; None where Temporal has forgotten the job and its store was given."""
+        """Return the status of the job; None if Temporal has forgotten the job and its store was given."""
         try:
             return await self._job.status()
         except NoSuchJobError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.farm import eventually
-from support.remote.agent_jobs import AgentJobs, last_word
+from support.remote.agent_jobs import AgentJobs, read_result
 from support.remote.agents import cloud_run_edge
 from support.s3.server import S3Server
 from support.s3.stores import bucket_store
@@ -59,7 +59,7 @@ async def test_an_agent_with_these_permissions_does_all_of_its_work(
         call = edge.call(order)
         await eventually(lambda: bool(images.ledger.lines("waiting")), "five frames are rendered")
         images.calls().order_stop(order.attempt, "enough")
-        assert (await last_word(images, order)).outcome is RemoteOutcome.STOPPED
+        assert (await read_result(images, order)).outcome is RemoteOutcome.STOPPED
         await call
         (images.notes / "gate").touch()
         assert (await edge.render(images.order())).outcome is RemoteOutcome.PUBLISHED

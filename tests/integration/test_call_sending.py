@@ -57,7 +57,7 @@ async def test_a_cancel_in_the_middle_of_a_handshake_comes_before_anything_was_s
     async with listener() as (listening, port), asyncio.timeout(PATIENCE_SECONDS):
         with calling(kind, f"https://127.0.0.1:{port}") as service:
             sent = asyncio.Event()
-            call = asyncio.ensure_future(service.call({"chunk": 1}, sending=sent.set))
+            call = asyncio.ensure_future(service.call({"chunk": 1}, on_send=sent.set))
             # The hello of TLS, to which nobody answers.
             await listening.got_bytes.wait()
             call.cancel()
@@ -73,7 +73,7 @@ async def test_a_call_says_that_it_sends_before_its_first_byte(kind: str) -> Non
     async with listener() as (listening, port), asyncio.timeout(PATIENCE_SECONDS):
         with calling(kind, f"http://127.0.0.1:{port}") as service:
             sent_before: list[bytes] = []
-            call = asyncio.ensure_future(service.call({"chunk": 1}, sending=lambda: sent_before.append(listening.read)))
+            call = asyncio.ensure_future(service.call({"chunk": 1}, on_send=lambda: sent_before.append(listening.read)))
             await listening.got_bytes.wait()
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -89,7 +89,7 @@ async def test_a_service_that_is_not_there_was_sent_nothing(kind: str) -> None:
     with calling(kind, f"http://127.0.0.1:{port}") as service:
         sent = asyncio.Event()
         with pytest.raises(CallLostError) as lost:
-            await service.call({"chunk": 1}, sending=sent.set)
+            await service.call({"chunk": 1}, on_send=sent.set)
 
         assert not lost.value.begun
         assert not sent.is_set()

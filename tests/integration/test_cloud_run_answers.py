@@ -125,7 +125,7 @@ async def test_a_result_of_our_agent_comes_through(front: CloudRunFront, service
     result = RemoteResult(attempt="a-1", outcome=RemoteOutcome.FAILED, error="ffmpeg exited with code 1")
     front.reply(200, json.loads(result.model_dump_json()))
 
-    assert service.result_in(await service.call(PAYLOAD)) == result
+    assert service.parse_result(await service.call(PAYLOAD)) == result
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ async def test_what_is_no_result_is_told_in_one_sentence(
     answer = await service.call(PAYLOAD)
 
     with pytest.raises(AttemptError) as no:
-        service.result_in(answer)
+        service.parse_result(answer)
 
     assert sentence in str(no.value)
     assert no.value.fatal is fatal

@@ -89,7 +89,7 @@ async def test_an_order_that_the_agent_refuses_is_not_sent_again(front: CloudRun
 
     assert len(front.calls) == 1
     with pytest.raises(AttemptError, match="refused the order: the order is not signed with the secret") as no:
-        service.result_in(answer)
+        service.parse_result(answer)
     assert no.value.fatal
 
 
@@ -155,15 +155,3 @@ async def test_calls_beyond_the_limit_wait_for_their_turn(front: CloudRunFront) 
         call.cancel()
     await asyncio.wait(calls)
     assert len(front.calls) == 3, "what was cancelled in the queue was never sent"
-
-
-@pytest.mark.parametrize("url", ["render.example", "ftp://host/x", "https://me:secret@host", "https://", "http://h:x"])
-def test_what_is_no_url_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(ValueError, match=r"is no URL of a Cloud Run service; write https://HOST") as no:
-        CloudRunService(url, concurrency=1)
-    assert "secret" not in str(no.value)
-
-
-def test_tokens_travel_only_by_https(google: MetadataServer) -> None:
-    with pytest.raises(ValueError, match="identity tokens travel only by https; write https://render"):
-        CloudRunService("http://render.example", concurrency=1, tokens=IdTokens(google.environ))

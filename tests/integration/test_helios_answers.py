@@ -29,7 +29,7 @@ async def answered(front: CloudRunFront, status: int, body: object, *, lenient: 
     """Have the service answer so; return what a worker reads in it."""
     front.reply(status, body)
     service = CloudRunService(front.url, concurrency=1)
-    return service.helios_result_in(await service.call(PAYLOAD), lenient=lenient)
+    return service.parse_helios_answer(await service.call(PAYLOAD), lenient=lenient)
 
 
 SERVER_ROWS = {
@@ -142,6 +142,6 @@ async def test_an_answer_too_large_to_be_read_fails_no_finished_work(
 def test_an_answer_alone_says_what_helios_client_would_say() -> None:
     service = CloudRunService("http://127.0.0.1:1", concurrency=1)
 
-    result = service.helios_result_in(ServiceAnswer(404, b""), lenient=False)
+    result = service.parse_helios_answer(ServiceAnswer(404, b""), lenient=False)
 
     assert result == HeliosResult(1, "", "HTTP 404: Not Found")

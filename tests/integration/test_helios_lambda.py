@@ -73,7 +73,7 @@ async def test_what_helios_handlers_answer(
 ) -> None:
     came = await function.call({"answer": answer})
 
-    assert function.helios_result_in(came, lenient=lenient) == result
+    assert function.parse_helios_answer(came, lenient=lenient) == result
 
 
 # The original takes the first four for success, and so does a lenient job; it never takes the others so.
@@ -99,8 +99,8 @@ async def test_an_answer_without_an_exit_code_is_success_for_lenient_jobs_at_mos
 ) -> None:
     answer = await function.call(event)
 
-    assert function.helios_result_in(answer, lenient=False) == strict
-    assert function.helios_result_in(answer, lenient=True) == lenient
+    assert function.parse_helios_answer(answer, lenient=False) == strict
+    assert function.parse_helios_answer(answer, lenient=True) == lenient
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ async def test_an_answer_without_an_exit_code_is_success_for_lenient_jobs_at_mos
 )
 @pytest.mark.parametrize("lenient", [False, True])
 async def test_what_is_not_json_is_a_failure(function: LambdaFunction, raw: str, lenient: bool) -> None:
-    result = function.helios_result_in(await function.call({"raw": raw}), lenient=lenient)
+    result = function.parse_helios_answer(await function.call({"raw": raw}), lenient=lenient)
 
     assert (result.exit_code, result.stdout) == (1, raw)
     assert result.stderr.startswith("Failed to parse Lambda response: ")
@@ -125,7 +125,7 @@ async def test_what_is_not_json_is_a_failure(function: LambdaFunction, raw: str,
 async def test_a_handler_that_crashes_has_failed(
     function: LambdaFunction, event: dict[str, Any], sentence: str
 ) -> None:
-    result = function.helios_result_in(await function.call(event), lenient=True)
+    result = function.parse_helios_answer(await function.call(event), lenient=True)
 
     assert (result.exit_code, result.stdout, result.answer_was_lost) == (1, "", False)
     assert result.stderr.startswith("Lambda execution failed: ")
@@ -136,7 +136,7 @@ async def test_a_handler_that_crashes_has_failed(
 async def test_a_runtime_of_another_language_may_fail_without_a_message(
     function: LambdaFunction, body: bytes, words: str
 ) -> None:
-    result = function.helios_result_in(ServiceAnswer(200, body, {"x-amz-function-error": "Unhandled"}), lenient=True)
+    result = function.parse_helios_answer(ServiceAnswer(200, body, {"x-amz-function-error": "Unhandled"}), lenient=True)
 
     assert (result.exit_code, result.stderr) == (1, f"Lambda execution failed: {words}")
 
@@ -145,14 +145,14 @@ async def test_a_handler_that_lambda_ends_has_failed(service: LambdaService) -> 
     service.add_function("brief", "support.remote.lambda_handlers.answer", timeout=1)
     function = LambdaFunction("brief", concurrency=1)
 
-    result = function.helios_result_in(await function.call({"seconds": 30}), lenient=True)
+    result = function.parse_helios_answer(await function.call({"seconds": 30}), lenient=True)
 
     assert result.exit_code == 1
     assert result.stderr.endswith("Task timed out after 1.00 seconds")
 
 
 async def test_an_answer_over_6_mb_does_not_fail_finished_work(function: LambdaFunction) -> None:
-    result = function.helios_result_in(await function.call({"megabytes": 7}), lenient=False)
+    result = function.parse_helios_answer(await function.call({"megabytes": 7}), lenient=False)
 
     assert (result.exit_code, result.answer_was_lost) == (0, True)
     assert "exceeded maximum allowed payload size" in result.stderr
@@ -163,7 +163,7 @@ async def test_an_answer_of_nearly_6_mb_comes_back(function: LambdaFunction) -> 
 
     answer = await function.call({"answer": worker(200, exitCode=0, output=output)})
 
-    assert function.helios_result_in(answer, lenient=False) == HeliosResult(0, output)
+    assert function.parse_helios_answer(answer, lenient=False) == HeliosResult(0, output)
 
 
 @pytest.mark.parametrize(

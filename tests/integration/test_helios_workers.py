@@ -148,7 +148,7 @@ async def test_what_the_workers_cannot_be_asked_is_never_sent(
 class LostAnswer(CloudRunService):
     """Stands for AWS Lambda, where an answer over 6 MiB is an error after the work was done."""
 
-    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
+    def parse_helios_answer(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
         return HeliosResult(0, answer_was_lost=True)
 
 

@@ -64,7 +64,7 @@ async def test_an_arn_tells_the_region(service: LambdaService) -> None:
 async def test_the_result_of_the_agent_comes_back(function: LambdaFunction) -> None:
     answer = await function.call({"answer": RESULT.model_dump(mode="json", exclude_defaults=True)})
 
-    assert function.result_in(answer) == RESULT
+    assert function.parse_result(answer) == RESULT
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ async def test_what_is_no_result_of_an_agent(
     answer = await function.call(event)
 
     with pytest.raises(AttemptError) as caught:
-        function.result_in(answer)
+        function.parse_result(answer)
     assert sentence in str(caught.value)
     assert caught.value.fatal is fatal
 
@@ -98,7 +98,7 @@ async def test_a_function_that_takes_too_long_is_ended(service: LambdaService) -
     answer = await function.call({"seconds": 30})
 
     with pytest.raises(AttemptError, match=r"Task timed out after 1\.00 seconds; give the function a longer timeout"):
-        function.result_in(answer)
+        function.parse_result(answer)
     (invocation,) = brief.invocations
     assert 1 <= invocation.billed_seconds < 10
     assert not brief.environments[0].processes()
@@ -111,7 +111,7 @@ async def test_a_function_that_cannot_be_loaded_is_not_called_again(service: Lam
     answer = await function.call({})
 
     with pytest.raises(AttemptError, match="lambda broken failed: Runtime") as caught:
-        function.result_in(answer)
+        function.parse_result(answer)
     assert caught.value.fatal
 
 

@@ -1,16 +1,13 @@
-"""Every activity is offered on the queue that it is sent to; a worker refuses what it is not told."""
+"""Every activity is offered on the queue that it is sent to, with search attributes or without."""
 
 from pathlib import Path
 
-import pytest
 from support.farm import Farm, serving, worker_settings
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.processes.supervisor import Supervisor
-from activities.settings import WorkerSettings
 from longtake import JobState, RenderClient
-from longtake.errors import LongtakeError
 from longtake.models.backends import BackendKind
 from longtake.names import render_queue
 from worker import build_workers, register_search_attributes
@@ -43,20 +40,6 @@ async def test_each_activity_is_offered_on_the_queue_it_is_sent_to(client: Clien
 async def test_search_attributes_are_registered_once_and_found_again(client: Client) -> None:
     assert await register_search_attributes(client)
     assert await register_search_attributes(client)
-
-
-@pytest.mark.parametrize("missing", ["LONGTAKE_ROOTS", "LONGTAKE_ALLOWED_COMMANDS"])
-def test_a_production_worker_refuses_to_guess_what_jobs_may_do(missing: str) -> None:
-    environ = {"LONGTAKE_ROOTS": "/tmp", "LONGTAKE_ALLOWED_COMMANDS": "ffmpeg"}
-    del environ[missing]
-    with pytest.raises(LongtakeError, match=f"{missing} is not set"):
-        WorkerSettings.from_environ(environ, dev=False)
-
-
-@pytest.mark.parametrize("value", ["many", "0", "1.5"])
-def test_settings_that_cannot_be_are_named(value: str) -> None:
-    with pytest.raises(LongtakeError, match=f"LONGTAKE_SLOTS is '?{value}'?; "):
-        WorkerSettings.from_environ({"LONGTAKE_SLOTS": value}, dev=True)
 
 
 async def test_a_namespace_without_search_attributes_renders_all_the_same(

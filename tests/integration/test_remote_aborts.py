@@ -5,7 +5,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from activities.remote.call_records import CallRecords, RemoteHost
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.protocol import RemoteOutcome
 from activities.remote.service import Service
+from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake import FrameRange, RenderJobSpec, Timeouts
 from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend
@@ -44,7 +44,7 @@ class Scene:
     service: Service
     running: Services
     folder: Path
-    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
+    executor: StoreExecutor = field(default_factory=lambda: StoreExecutor(4, "aborts"))
     jobs: int = 0
 
     @property
@@ -75,13 +75,13 @@ class Scene:
         folder.create(spec, None)
         return OpenJob(folder, JobRef(id=folder.job_id, base_dir=str(store), digest=spec.digest()), spec, None), ledger
 
-    def attempt(self, job: OpenJob, chunk: int, *, turns: int = 8) -> RemoteAttempt:
+    def attempt(self, job: OpenJob, chunk: int, *, slots: int = 8) -> RemoteAttempt:
         host = RemoteHost(
-            secret=SecretStr(SECRET), threads=self.threads, price=lambda *_: 0.0, is_left_running=_wanted_no_more
+            secret=SecretStr(SECRET), executor=self.executor, price=lambda *_: 0.0, is_left_running=_wanted_no_more
         )
         backend = LambdaBackend() if self.kind is BackendKind.LAMBDA else CloudRunBackend()
         name = f"a-{chunk}"
-        return RemoteAttempt(host, backend, self.service, asyncio.Semaphore(turns), job, job.chunks[chunk], name)
+        return RemoteAttempt(host, backend, self.service, asyncio.Semaphore(slots), job, job.chunks[chunk], name)
 
     def closed(self) -> int:
         """Return how many callers the service has seen hang up."""
@@ -203,7 +203,7 @@ async def test_a_cancel_as_the_answer_arrives_has_one_outcome(scene: Scene) -> N
 
 async def test_a_chunk_that_is_cancelled_before_its_turn_never_reaches_the_service(scene: Scene) -> None:
     job, ledger = scene.job()
-    attempt = scene.attempt(job, 0, turns=0)
+    attempt = scene.attempt(job, 0, slots=0)
     before = scene.reached()
     trying = asyncio.ensure_future(attempt.run(Watcher()))
     await asyncio.sleep(0.3)

@@ -7,7 +7,7 @@ import signal
 import pytest
 from support.farm import eventually
 from support.processes.process_table import look
-from support.remote.agent_jobs import AgentJobs, carriers, last_word
+from support.remote.agent_jobs import AgentJobs, carriers, read_result
 from support.remote.agents import Edge
 
 from activities.remote.protocol import RemoteOutcome
@@ -174,4 +174,4 @@ async def test_what_an_agent_leaves_on_its_disk_does_not_add_up(jobs: AgentJobs,
     assert failed.outcome is RemoteOutcome.FAILED
     left = [path for path in scratch.rglob("*") if path.is_file() and job.job.ref.id in str(path)]
     assert left == []
-    assert await last_word(job, job.order(attempt=failed.attempt)) == failed
+    assert await read_result(job, job.order(attempt=failed.attempt)) == failed

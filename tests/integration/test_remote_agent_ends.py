@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.farm import eventually
-from support.remote.agent_jobs import AgentJobs, carriers, last_word
+from support.remote.agent_jobs import AgentJobs, carriers, read_result
 from support.remote.agents import EDGES, Edge, cloud_run_edge, lambda_edge
 from support.s3.server import S3Server
 from support.s3.stores import bucket_store
@@ -112,7 +112,7 @@ async def test_an_instance_that_goes_down_stops_its_renders_and_says_so(local: A
         assert {result.outcome for result in results} == {RemoteOutcome.LOST}
         assert "takes this instance down" in results[0].error
         assert len(images.kept()) == 5
-        assert [await last_word(stubborn, orders[0]), await last_word(images, orders[1])] == results
+        assert [await read_result(stubborn, orders[0]), await read_result(images, orders[1])] == results
         assert not any(carriers(order) for order in orders)
 
 

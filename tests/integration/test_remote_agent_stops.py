@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.farm import eventually
 from support.measurements import Distribution
-from support.remote.agent_jobs import AgentJob, AgentJobs, carriers, last_word
+from support.remote.agent_jobs import AgentJob, AgentJobs, carriers, read_result
 from support.remote.agents import Edge, cloud_run_edge
 
 from activities.remote.protocol import RemoteOrder, RemoteOutcome
@@ -47,7 +47,7 @@ async def test_a_tree_is_gone_soon_after_the_order_to_stop(jobs: AgentJobs, edge
         await asyncio.to_thread(job.calls().order_stop, order.attempt, "enough")
         await eventually(lambda: not carriers(order), f"the tree of kind {kind} is gone")
         gone.append(time.monotonic() - began)
-        result = await last_word(job, order)
+        result = await read_result(job, order)
         told.append(time.monotonic() - began)
         assert (result.outcome, result.survivors) == (RemoteOutcome.STOPPED, 0)
         assert edge.result(await call) == result
@@ -86,7 +86,7 @@ async def test_a_caller_that_hangs_up_and_says_stop_is_heard_at_once(local: Agen
             job.calls().order_stop(order.attempt, "cancelled")
             await eventually(lambda order=order: not carriers(order), "the render is gone")  # type: ignore[misc]
             took.append(time.monotonic() - began)
-            assert (await last_word(job, order)).outcome is RemoteOutcome.STOPPED
+            assert (await read_result(job, order)).outcome is RemoteOutcome.STOPPED
     print(f"hang-up with an order to stop, to no process left: {Distribution.of(took)}")
     # Without the hang-up the mean would be half a second longer.
     assert Distribution.of(took).p50 < 0.6
@@ -98,7 +98,7 @@ async def test_a_caller_that_only_hangs_up_is_waited_for_and_then_nobody_pays(lo
         job = local.images("--gate", "NOTES/gate", "--gate-at", "5")
         order = job.order()
         began = await begun_and_hung_up(edge, job, order)
-        result = await last_word(job, order)
+        result = await read_result(job, order)
 
         assert 2 <= time.monotonic() - began < 8
         assert (result.outcome, result.survivors) == (RemoteOutcome.STOPPED, 0)
@@ -116,7 +116,7 @@ async def test_what_somebody_else_has_joined_goes_on_to_its_end(local: AgentJobs
         await eventually(lambda: "somebody else waits" in edge.log, "the agent has found that")
         (job.notes / "gate").touch()
 
-        assert (await last_word(job, order)).outcome is RemoteOutcome.PUBLISHED
+        assert (await read_result(job, order)).outcome is RemoteOutcome.PUBLISHED
 
 
 async def test_a_joined_render_can_be_stopped(local: AgentJobs, tmp_path: Path) -> None:
@@ -128,4 +128,4 @@ async def test_a_joined_render_can_be_stopped(local: AgentJobs, tmp_path: Path) 
         await eventually(lambda: "somebody else waits" in edge.log, "the agent has found that")
         job.calls().order_stop(order.attempt, "cancelled")
 
-        assert (await last_word(job, order)).outcome is RemoteOutcome.STOPPED
+        assert (await read_result(job, order)).outcome is RemoteOutcome.STOPPED

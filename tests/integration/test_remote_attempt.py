@@ -188,7 +188,7 @@ async def test_nobody_waits_for_what_was_never_begun(
 
 
 async def test_a_worker_calls_a_service_so_many_times_at_once_and_no_more(remote: Remote, go: asyncio.Event) -> None:
-    remote.turns = asyncio.Semaphore(1)
+    remote.slots = asyncio.Semaphore(1)
     remote.service.scripts = [lambda agent: agent.render(go)] * 2
     first, second = remote.attempt("a-1"), remote.attempt("b-1", chunk=1)
     await eventually(lambda: bool(remote.watcher.heard), "one is called")

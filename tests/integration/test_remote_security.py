@@ -52,7 +52,7 @@ async def test_what_no_worker_has_signed_is_refused_and_leaves_nothing(jobs: Age
 async def test_an_order_runs_once_whoever_sends_it_again(jobs: AgentJobs, edge: Edge) -> None:
     job = jobs.texts("--exit", "3")
     payload = signed(order := job.order())
-    first = edge.service.result_in(await edge.service.call(payload))
+    first = edge.service.parse_result(await edge.service.call(payload))
     assert first.outcome is RemoteOutcome.FAILED
     before = job.everything()
 

@@ -93,15 +93,15 @@ async def test_somebody_who_has_little_time_waits_no_longer(remote: Remote) -> N
 
 
 async def test_a_cancel_before_the_call_reaches_nobody(remote: Remote) -> None:
-    remote.turns = asyncio.Semaphore(0)
+    remote.slots = asyncio.Semaphore(0)
     trying = remote.attempt("a-1")
-    await eventually(lambda: bool(remote.turns._waiters), "it waits for its turn")
+    await eventually(lambda: bool(remote.slots._waiters), "it waits for its turn")
 
     assert await trying.cancelled() is None
     assert remote.service.agents == []
     assert remote.calls.attempts() == []
-    remote.turns.release()
-    assert not remote.turns.locked(), "its turn is not lost"
+    remote.slots.release()
+    assert not remote.slots.locked(), "its turn is not lost"
 
 
 async def test_a_cancel_of_a_joined_agent_stops_that(remote: Remote, go: asyncio.Event) -> None:
@@ -130,7 +130,7 @@ async def test_a_freeze_stops_the_agent_and_another_one_goes_on(remote: Remote, 
     await eventually(lambda: remote.watcher.frozen_by == [7], "the freeze is confirmed")
     assert remote.calls.result("a-1") is not None, "not before the agent has stopped"
     assert remote.service.hung_up == 1
-    assert not remote.turns.locked()
+    assert not remote.slots.locked()
 
     remote.watcher.freeze_order = 0
     go.set()
@@ -157,13 +157,13 @@ async def test_a_freeze_is_not_confirmed_while_an_agent_shows_signs_of_life(remo
 
 
 async def test_what_waits_for_its_turn_stands_frozen_at_once(remote: Remote, go: asyncio.Event) -> None:
-    remote.turns = asyncio.Semaphore(0)
+    remote.slots = asyncio.Semaphore(0)
     remote.service.scripts = [lambda agent: agent.render(go)]
     trying = remote.attempt("a-1")
-    await eventually(lambda: bool(remote.turns._waiters), "it waits for its turn")
+    await eventually(lambda: bool(remote.slots._waiters), "it waits for its turn")
     remote.watcher.freeze_order = 7
     await eventually(lambda: remote.watcher.frozen_by == [7], "nothing of it runs")
-    remote.turns.release()
+    remote.slots.release()
     await asyncio.sleep(0.1)
     assert remote.service.agents == []
 

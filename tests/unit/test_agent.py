@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.agent import count_tagged, memory_mb
+from agent.agent import count_tagged, read_memory_mb
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ def test_the_memory_of_an_instance_is_that_of_its_group(tmp_path: Path, files: d
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
 
-    assert memory_mb({}, tmp_path) == mb
-    assert memory_mb({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008"}, tmp_path) == 3008
+    assert read_memory_mb({}, tmp_path) == mb
+    assert read_memory_mb({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008"}, tmp_path) == 3008
 
 
 def test_nobody_carries_a_tag_that_nobody_has() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agent.helios import MOST_BYTES, decode_tail, request_in
+from agent.helios import MOST_BYTES, decode_tail, parse_request
 
 
 def test_the_end_of_an_output_begins_with_a_whole_character() -> None:
@@ -16,9 +16,9 @@ def test_the_end_of_an_output_begins_with_a_whole_character() -> None:
 
 @pytest.mark.parametrize("document", [None, [], "x", 1, {}, {"jobPath": "x"}, {"jobPath": "x", "chunkIndex": "0"}])
 def test_wrong_keys_are_no_request(document: object) -> None:
-    assert request_in(document) is None
+    assert parse_request(document) is None
 
 
 def test_numbers_of_chunks_are_what_javascript_takes_for_one() -> None:
-    assert request_in(json.loads('{"jobPath": "x", "chunkIndex": 1.0}')) is not None
-    assert request_in(json.loads('{"jobPath": "x", "chunkIndex": true}')) is None
+    assert parse_request(json.loads('{"jobPath": "x", "chunkIndex": 1.0}')) is not None
+    assert parse_request(json.loads('{"jobPath": "x", "chunkIndex": true}')) is None

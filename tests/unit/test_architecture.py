@@ -46,7 +46,7 @@ NOUNS_IN_ING = {"scheduling", "formatting", "listing"}
 
 # Unit tests of the repository itself, which mirror no module.
 REPOSITORY_SUBJECTS = {
-    "agent_images", "architecture", "compose_file", "contract", "documents", "env_example", "worker_image",
+    "agent_images", "architecture", "compose_file", "contract", "documents", "env_example", "setup", "worker_image",
 }  # fmt: skip
 
 MODULES = modules()

@@ -1,3 +1,5 @@
+"""Sound of films: scores as long as the film, and sound of chunks joined to the sample."""
+
 import subprocess
 import threading
 from array import array

@@ -1,3 +1,5 @@
+"""Films: proven whole, evenly timed, and like the chunks they were made of."""
+
 import subprocess
 from collections.abc import Callable
 from fractions import Fraction

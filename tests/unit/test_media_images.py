@@ -1,3 +1,5 @@
+"""Image files: measured, and refused when they are cut short or damaged."""
+
 import contextlib
 import struct
 import subprocess

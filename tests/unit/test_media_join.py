@@ -1,3 +1,5 @@
+"""Joining chunks into one film without encoding: nothing is lost, and what does not fit is named."""
+
 import shutil
 import threading
 from collections.abc import Callable, Sequence

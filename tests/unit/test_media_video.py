@@ -1,3 +1,5 @@
+"""Videos of chunks: what is accepted and described, and what is refused with its reason."""
+
 import shutil
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
-"""Progress as renderers print it, in captured output, and from the files they finish."""
+"""Progress as it is read from a log that grows: whole lines, never back, at a bounded cost."""
 
-import shutil
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +7,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from progress_printer import ProgressPrinter
 
 from activities.progress.reader import ProgressReader, Reading
 from longtake.models.policies import ProgressFormat, ProgressSpec
@@ -16,213 +15,8 @@ from longtake.models.policies import ProgressFormat, ProgressSpec
 PRINTED = Path(__file__).parent / "printed"
 
 
-class Printer:
-    """A renderer's log that grows, and the reader that follows it."""
-
-    def __init__(
-        self, folder: Path, spec: ProgressSpec, start: int, stop: int, counted_dir: Path | None = None
-    ) -> None:
-        self.log = folder / "000000.a.log"
-        self.reader = ProgressReader(self.log, spec, start=start, stop=stop, counted_dir=counted_dir)
-
-    def prints(self, printed: bytes | str) -> Reading:
-        with self.log.open("ab") as file:
-            file.write(printed.encode() if isinstance(printed, str) else printed)
-        return self.reader.read()
-
-    def readings(self, printed: bytes | str) -> list[Reading]:
-        """What is read after each line, where it changes."""
-        whole = printed.encode() if isinstance(printed, str) else printed
-        found = [self.prints(line) for line in whole.splitlines(keepends=True)]
-        return [reading for before, reading in zip([None, *found], found, strict=False) if reading != before]
-
-
-def printer(
-    folder: Path,
-    format: ProgressFormat = ProgressFormat.AUTO,
-    *,
-    start: int = 0,
-    stop: int = 100,
-    counted_dir: Path | None = None,
-) -> Printer:
-    return Printer(folder, ProgressSpec(format=format), start, stop, counted_dir)
-
-
-BOTH = pytest.mark.parametrize("format", [ProgressFormat.AUTO, ProgressFormat.BLENDER])
-
-
-@BOTH
-def test_cycles_of_blender_3_4(tmp_path: Path, format: ProgressFormat) -> None:
-    captured = (PRINTED / "blender-3.4-cycles.txt").read_bytes()
-    readings = printer(tmp_path, format, start=1, stop=4).readings(captured)
-
-    assert sorted({reading.frames_done for reading in readings}) == [0, 1, 2, 3]
-    told = [reading.message for reading in readings if reading.frames_done == 1]
-    assert told == [
-        *("frame 1", "frame 2", "frame 2, sample 0 of 4", "frame 2, sample 1 of 4, 0:00 to go"),
-        *("frame 2, sample 4 of 4", "frame 2"),
-    ]
-
-
-@BOTH
-def test_a_video_of_workbench_of_blender_3_4(tmp_path: Path, format: ProgressFormat) -> None:
-    captured = (PRINTED / "blender-3.4-workbench-video.txt").read_bytes()
-    readings = printer(tmp_path, format, start=5, stop=8).readings(captured)
-
-    assert [reading.frames_done for reading in readings] == [0, 1, 2, 3]
-
-
-BLENDERS = {
-    "2.7": (
-        "Fra:340 Mem:8.72M (0.00M, Peak 14.19M) | Time:00:00.33 | Remaining:00:12.61 | Mem:1.43M, Peak:2.00M | Scene, "
-        "RenderLayer | Path Tracing Tile 3/64, Sample 64/128\n",
-        0,
-        "frame 340, sample 64 of 128, 0:12 to go",
-    ),
-    "2.9, tiles": (
-        "Fra:340 Mem:8.72M (0.00M, Peak 14.19M) | Time:00:00.33 | Scene, View | Rendered 3/64 Tiles\n",
-        0,
-        "frame 340, tile 3 of 64",
-    ),
-    "2.9, tiles and samples": (
-        "Fra:340 Mem:8.7M (Peak 14.19M) | Time:00:00.33 | Mem:1M, Peak:2M | Scene, View | Rendered 3/64 Tiles, "
-        "Sample 4/128\n",
-        0,
-        "frame 340, sample 4 of 128",
-    ),
-    "4, Cycles": (
-        "Fra:341 Mem:12.19M (Peak 12.19M) | Time:00:00.08 | Remaining:01:02:03.36 | Mem:2.74M, Peak:2.74M | Scene, "
-        "ViewLayer | Sample 1/16\n",
-        1,
-        "frame 341, sample 1 of 16, 1:02:03 to go",
-    ),
-    "4, Eevee": (
-        "Fra:341 Mem:32.79M (Peak 33.86M) | Time:00:00.14 | Rendering 1 / 64 samples\n",
-        1,
-        "frame 341, sample 1 of 64",
-    ),
-    "4, saved": (
-        "Fra:341 Mem:1M (Peak 1M)\nSaved: '/shots/sc010/f_0341.png'\nTime: 00:00.96 (Saving: 00:00.34)\n",
-        2,
-        "",
-    ),
-    "4, Windows": ("Saved: 'C:\\shots\\sc010\\f_0341.png'\n", 2, ""),
-    "4, stereo": ("Fra:341 Mem:1M (Peak 1M)\nSaved: '/shots/f_0341_L.png'\nSaved: '/shots/v2_0341_R2.png'\n", 2, ""),
-    "4, a name with a dash": ("Saved: '/shots/f-0341.png'\n", 2, ""),
-    "3, skipped": ('skipping existing frame "/shots/f_0341.png"\n', 2, ""),
-    "3, time alone": ("Fra:341 Mem:1M (Peak 1M)\n Time: 00:00.96 (Saving: 00:00.34)\n", 2, ""),
-    "5, saved": ("00:00.327  render           | Saved: '/shots/f_0341.png'\n", 2, ""),
-    "5, frame": ("00:00.327  render           | Fra: 341 | Mem: 12M | Sample 2/16\n", 1, "frame 341, sample 2 of 16"),
-    "5, time": (
-        "00:00.300  render           | Fra: 341\n00:00.327  render           | Time: 00:01.06 (Saving: 00:00.02)\n",
-        2,
-        "frame 341",
-    ),
-    "5, skipped": ('00:00.327  render           | Skipping existing frame "/shots/f_0341.png"\n', 2, ""),
-    "5, after an hour": ("01:00:00.327  render           | Append frame 341\n", 2, ""),
-    "video": ("Append frame 341\n", 2, ""),
-    "frames of another range": ("Fra:12 Mem:1M\nFra:9999 Mem:1M\nSaved: '/shots/f_9999.png'\n", 0, "frame 9999"),
-    "no number in the name": ("Saved: '/shots/still.png'\n", 0, ""),
-    "a render without name": ("Saved: ''\n", 0, ""),
-}
-
-
-@BOTH
-@pytest.mark.parametrize("sample", BLENDERS)
-def test_blender_of_each_age(tmp_path: Path, sample: str, format: ProgressFormat) -> None:
-    printed, frames, message = BLENDERS[sample]
-    reading = printer(tmp_path, format, start=340, stop=350).prints(printed)
-
-    assert reading.frames_done == frames
-    assert reading.message == message or (not message and reading.message == "frame 341")
-
-
-def test_frames_below_zero(tmp_path: Path) -> None:
-    blender = printer(tmp_path, start=-5, stop=5)
-
-    assert blender.prints("Fra:-3 Mem:1M (Peak 1M)\n").frames_done == 2
-    assert blender.prints("Saved: '/shots/f_-0003.png'\n").frames_done == 3
-
-
-@pytest.mark.skipif(shutil.which("blender") is None, reason="Blender is not installed; its captured output is read")
-def test_the_blender_of_this_host(tmp_path: Path) -> None:
-    script = (
-        "import bpy; scene = bpy.context.scene; scene.render.resolution_x = scene.render.resolution_y = 16; "
-        "scene.render.engine = 'CYCLES'; scene.cycles.samples = 1; scene.cycles.use_denoising = False"
-    )
-    blender = printer(tmp_path, start=10, stop=13)
-    command = ["blender", "--background", "-noaudio", "--factory-startup", "--python-expr", script]
-    with blender.log.open("wb") as log:
-        subprocess.run(
-            [*command, "-o", f"{tmp_path}/f_####", "-s", "10", "-e", "12", "-a"],
-            stdout=log,
-            stderr=log,
-            check=True,
-            timeout=120,
-        )
-
-    assert blender.reader.read(ended=True) == Reading(3, "frame 12")
-
-
-@pytest.mark.parametrize("format", [ProgressFormat.AUTO, ProgressFormat.FFMPEG])
-@pytest.mark.parametrize("options", [("-progress", "pipe:1", "-nostats", "-v", "error"), ("-v", "info", "-stats")])
-def test_ffmpeg_itself(ffmpeg: str, tmp_path: Path, options: tuple[str, ...], format: ProgressFormat) -> None:
-    log = printer(tmp_path, format, stop=60)
-    source = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=30")
-    with log.log.open("wb") as file:
-        subprocess.run(
-            [ffmpeg, "-nostdin", "-hide_banner", *options, *source, "-frames:v", "60", str(tmp_path / "film.mp4")],
-            stdout=file,
-            stderr=file,
-            check=True,
-            timeout=120,
-        )
-    reading = log.reader.read(ended=True)
-
-    assert reading.frames_done == 60
-    assert reading.message.startswith("speed ")
-    assert reading.message.endswith("x")
-
-
-@pytest.mark.parametrize("format", [ProgressFormat.AUTO, ProgressFormat.FFMPEG])
-def test_ffmpeg_before_its_first_frame_and_of_sound_alone(tmp_path: Path, format: ProgressFormat) -> None:
-    log = printer(tmp_path, format)
-    block = "frame=0\nfps=0.00\nstream_0_0_q=0.0\nbitrate=N/A\nout_time_us=N/A\nspeed=N/A\nprogress=continue\n"
-
-    assert log.prints(block) == Reading()
-    assert log.prints("bitrate= 706.2kbits/s\nout_time_ms=1000000\nspeed= 233x\nprogress=end\n") == Reading(
-        0, "speed 233x"
-    )
-    assert (
-        log.prints("frame=   12 fps=0.0 q=28.0 size=       0KiB time=N/A bitrate=N/A speed=1.22x\r").frames_done == 12
-    )
-
-
-OPENJD = [ProgressFormat.AUTO, ProgressFormat.OPENJD]
-
-
-@pytest.mark.parametrize("format", OPENJD)
-def test_directives_of_open_job_description(tmp_path: Path, format: ProgressFormat) -> None:
-    log = printer(tmp_path, format, start=100, stop=300)
-
-    assert log.prints("openjd_progress: 12.5\n") == Reading(25)
-    assert log.prints("openjd_status: Loading \x1b[1mtextures\x1b[0m\n") == Reading(25, "Loading textures")
-    assert log.prints("openjd_env: A=B\nopenjd_unset_env: A\nopenjd_session_runtime_loglevel: info\n").frames_done == 25
-    odd = "openjd_progress: 101\nopenjd_progress: nan\nopenjd_progress: -1\nopenjd_progress:50\n openjd_progress: 60\n"
-    assert log.prints(odd) == Reading(25, "Loading textures")
-    assert log.prints("openjd_progress: 100\n").frames_done == 200
-
-
-@pytest.mark.parametrize("format", OPENJD)
-def test_an_adaptor_that_says_it_failed_is_heard_first_and_for_ever(tmp_path: Path, format: ProgressFormat) -> None:
-    log = printer(tmp_path, format)
-    log.prints("openjd_fail: No licence\nopenjd_fail: another\n")
-
-    assert log.prints("openjd_fail: later\n").fatal == "openjd_fail: No licence"
-
-
 def test_that_it_failed_is_heard_of_a_renderer_that_prints_very_much_after_it(tmp_path: Path) -> None:
-    log = printer(tmp_path)
+    log = ProgressPrinter(tmp_path)
 
     assert (
         log.prints("openjd_fail: No licence\n" + "a line like any other\n" * 40_000).fatal == "openjd_fail: No licence"
@@ -230,7 +24,7 @@ def test_that_it_failed_is_heard_of_a_renderer_that_prints_very_much_after_it(tm
 
 
 def test_redacted_values_are_never_shown(tmp_path: Path) -> None:
-    log = printer(tmp_path)
+    log = ProgressPrinter(tmp_path)
     log.prints("openjd_redacted_env: KEY=hunter22\n")
     log.prints('openjd_redacted_env: "TWO=lines of\\nsecret text"\n')
     reading = log.prints("openjd_status: using hunter22\nopenjd_fail: secret text and hunter22 refused\n")
@@ -239,63 +33,27 @@ def test_redacted_values_are_never_shown(tmp_path: Path) -> None:
     assert reading.fatal == "openjd_fail: ******** and ******** refused"
 
 
-@pytest.mark.parametrize(
-    ("format", "printed"),
-    [
-        (ProgressFormat.AUTO, "Rendered 31/300\n"),
-        (ProgressFormat.REMOTION, "Rendered 30/300\rRendered 31/300\r"),
-        (ProgressFormat.REMOTION, "Rendered 31/300, time remaining: 12s\n"),
-        (ProgressFormat.AUTO, "Progress: Rendered 31 / 300 frames\n"),
-        (ProgressFormat.HELIOS, "Progress: Rendered 31 / 300 frames\n"),
-        (ProgressFormat.AUTO, "\x1b[32m✔\x1b[0m Rendered 31/300\n"),
-    ],
-)
-def test_remotion_and_helios(tmp_path: Path, format: ProgressFormat, printed: str) -> None:
-    assert printer(tmp_path, format, start=600, stop=900).prints(printed) == Reading(31, "rendered 31 of 300")
-
-
-def test_a_count_of_something_else_is_a_share_of_the_frames(tmp_path: Path) -> None:
-    assert printer(tmp_path, stop=50).prints("Rendered 30/300\nRendered 1/0\n").frames_done == 5
-
-
-@pytest.mark.parametrize(
-    "printed",
-    [
-        "Video: 24 fps, 640x360, 12 frames dropped\n",
-        "[libx264 @ 0x55] frame I:1     Avg QP:29.50  size:   447\n",
-        "keyframe=12\n",
-        "Rendered 3/64 Tiles\n",
-        "Not Rendered 5/10\n",
-        "frame=99999999999999999999999\n",
-        "Fra:" + "9" * 10_000 + "\n",
-        "",
-    ],
-)
-def test_what_is_no_progress(tmp_path: Path, printed: str) -> None:
-    assert printer(tmp_path).prints(printed) == Reading()
-
-
 @pytest.mark.parametrize("format", [ProgressFormat.BLENDER, ProgressFormat.NONE, ProgressFormat.HELIOS])
 def test_other_formats_than_the_one_asked_for_are_not_read(tmp_path: Path, format: ProgressFormat) -> None:
-    assert printer(tmp_path, format).prints("frame=12\nopenjd_progress: 50\nopenjd_fail: no\n") == Reading()
+    assert ProgressPrinter(tmp_path, format).prints("frame=12\nopenjd_progress: 50\nopenjd_fail: no\n") == Reading()
 
 
 def test_a_number_cut_by_two_reads_is_read_whole(tmp_path: Path) -> None:
-    log = printer(tmp_path, stop=300)
+    log = ProgressPrinter(tmp_path, stop=300)
 
     assert log.prints("Rendered 1/3").frames_done == 0
     assert log.prints("00\n").frames_done == 1
 
 
 def test_the_last_line_counts_at_the_end_though_nothing_ends_it(tmp_path: Path) -> None:
-    log = printer(tmp_path)
+    log = ProgressPrinter(tmp_path)
     log.prints("frame=100")
 
     assert log.reader.read(ended=True).frames_done == 100
 
 
 def test_progress_never_goes_back_nor_past_the_end(tmp_path: Path) -> None:
-    log = printer(tmp_path)
+    log = ProgressPrinter(tmp_path)
     log.prints("frame=90\n")
 
     assert log.prints("second pass\nframe=3\n").frames_done == 90
@@ -314,7 +72,7 @@ def test_a_command_is_not_credited_with_what_the_one_before_it_printed(tmp_path:
 
 
 def test_a_renderer_that_prints_without_end_is_read_from_its_newest_words(tmp_path: Path) -> None:
-    log = printer(tmp_path)
+    log = ProgressPrinter(tmp_path)
 
     assert log.prints(b"frame=1\n" + b"x" * 5_000_000 + b"\nframe=77\n").frames_done == 77
     assert log.reader.printed_bytes == 5_000_018
@@ -322,7 +80,7 @@ def test_a_renderer_that_prints_without_end_is_read_from_its_newest_words(tmp_pa
 
 @pytest.mark.parametrize("cut", [b"its end.......\n", b"openjd_fail: a\n"])
 def test_what_stands_beside_left_out_output_is_no_whole_line(tmp_path: Path, cut: bytes) -> None:
-    log = printer(tmp_path)
+    log = ProgressPrinter(tmp_path)
     log.prints("openjd_fail: ")
     # The newest 64 KiB are read, and 1 MiB before them is searched; that begins inside of a line.
     searched = cut + b"." + b"at work\n" * ((1024 + 64) * 1024 // 8 - 2)
@@ -331,7 +89,7 @@ def test_what_stands_beside_left_out_output_is_no_whole_line(tmp_path: Path, cut
 
 
 def test_lines_longer_than_any_are_cut_and_the_next_one_is_read(tmp_path: Path) -> None:
-    log = printer(tmp_path)
+    log = ProgressPrinter(tmp_path)
     log.prints(b"x" * 60_000)
     log.prints(b"x" * 60_000)
 
@@ -339,18 +97,18 @@ def test_lines_longer_than_any_are_cut_and_the_next_one_is_read(tmp_path: Path) 
 
 
 def test_binary_output(tmp_path: Path) -> None:
-    assert printer(tmp_path).prints(b"\xff\xfe\x00fr\x00ame=5\n\x00frame=6\x00\n\xf0\x9f").frames_done == 6
+    assert ProgressPrinter(tmp_path).prints(b"\xff\xfe\x00fr\x00ame=5\n\x00frame=6\x00\n\xf0\x9f").frames_done == 6
 
 
 def test_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
-    log = printer(tmp_path / "later")
+    log = ProgressPrinter(tmp_path / "later")
 
     assert log.reader.read() == Reading()
 
 
 def test_files_are_counted_but_for_the_one_being_written(tmp_path: Path) -> None:
     frames = tmp_path / "frames"
-    log = printer(tmp_path, counted_dir=frames)
+    log = ProgressPrinter(tmp_path, counted_dir=frames)
     assert log.reader.read().frames_done == 0
     (frames / "beauty").mkdir(parents=True)
     for number in range(4):

@@ -2,7 +2,7 @@
 
 from activities.errors import AttemptError, AttemptLostError
 from activities.remote.protocol import RemoteOutcome, RemoteResult
-from agent.render_call import AgentResult, TimeUsed, chunk_too_large
+from agent.render_call import AgentResult, TimeUsed, describe_too_large_chunk
 from longtake import BadJobError, ChunkSpec, FrameRange, RenderJobSpec
 from longtake.chunks import Chunk, ChunkPlan
 
@@ -20,10 +20,10 @@ def job(**fields: object) -> tuple[RenderJobSpec, Chunk]:
 def test_a_chunk_that_was_too_large_names_the_size_that_fits() -> None:
     used = TimeUsed(work_seconds=885, call_seconds=900, seconds=840, frames=41)
 
-    assert chunk_too_large(*job(), used, kept=False) == (
+    assert describe_too_large_chunk(*job(), used, kept=False) == (
         "chunk 3 rendered 41 of 100 frames in 840 s; this function ends after 900 s: set frames.per_chunk to at most 38"
     )
-    assert chunk_too_large(*job(), used, kept=True).endswith("at most 38; the finished frames are kept")
+    assert describe_too_large_chunk(*job(), used, kept=True).endswith("at most 38; the finished frames are kept")
 
 
 def test_listed_chunks_and_such_that_finished_no_frame_are_told_what_they_can_do() -> None:
@@ -31,10 +31,10 @@ def test_listed_chunks_and_such_that_finished_no_frame_are_told_what_they_can_do
     used = TimeUsed(work_seconds=885, call_seconds=900, seconds=840, frames=41)
     nothing = TimeUsed(work_seconds=885, call_seconds=900, seconds=880, frames=0)
 
-    assert chunk_too_large(*job(**listed), used, kept=False).endswith("give each chunk at most 38 frames")
-    assert chunk_too_large(*job(), nothing, kept=False).endswith("set frames.per_chunk to at most 50")
+    assert describe_too_large_chunk(*job(**listed), used, kept=False).endswith("give each chunk at most 38 frames")
+    assert describe_too_large_chunk(*job(), nothing, kept=False).endswith("set frames.per_chunk to at most 50")
     one = {"frames": FrameRange(count=4, per_chunk=1)}
-    assert "longer timeout" in chunk_too_large(*job(**one), nothing, kept=False)
+    assert "longer timeout" in describe_too_large_chunk(*job(**one), nothing, kept=False)
 
 
 def test_failures_come_with_what_a_worker_must_know() -> None:

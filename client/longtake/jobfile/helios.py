@@ -19,17 +19,17 @@ from longtake.text import quote_value
 
 
 def is_helios(document: Mapping[str, Any]) -> bool:
-    """Tell whether a document is a Helios job rather than one of ours."""
+    """Tell whether a document is a Helios job rather than a Longtake job."""
     chunks = document.get("chunks")
     first = chunks[0] if isinstance(chunks, list) and chunks else None
     return {"mergeCommand", "metadata"} <= document.keys() or (isinstance(first, dict) and "startFrame" in first)
 
 
 def convert_helios(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a Helios job as the keys of `RenderJobSpec`.
+    """Convert a Helios job to the keys of `RenderJobSpec`.
 
-    Tokens of a command that are the chunk's output file become `{output}`, so that each attempt writes to a place
-    of its own; everything else is taken literally.
+    Arguments of a command that name the chunk's output file become `{output}`, so that each attempt writes to a file of
+    its own; all other arguments stay as they are.
 
     Raises:
         BadJobError: A key is missing or has another type than Helios writes.
@@ -65,15 +65,15 @@ def _chunk(chunk: object, field: str) -> dict[str, Any]:
 
 
 def _merge(command: tuple[str, ...], chunk_outputs: list[str]) -> dict[str, Any]:
-    """Return the merge command, with the film it writes where that can be told from its form."""
-    film = _film(command, chunk_outputs)
+    """Return the merge command, and the film if the form of the command names it."""
+    film = _find_film(command, chunk_outputs)
     if film is None:
         return {"merge_command": [escape_template(token) for token in command]}
     return {"merge_command": [_as_output(token, film) for token in command], "output": escape_template(film)}
 
 
-def _film(command: tuple[str, ...], chunk_outputs: list[str]) -> str | None:
-    """Return the film of `helios merge FILM ...` or `ffmpeg ... FILM`, the two forms Helios writes."""
+def _find_film(command: tuple[str, ...], chunk_outputs: list[str]) -> str | None:
+    """Return the film of `helios merge FILM ...` or `ffmpeg ... FILM`, the two forms that Helios writes."""
     program = PurePosixPath(command[0]).name if command else ""
     if program == "helios" and len(command) > 2 and command[1] == "merge":
         return command[2]
@@ -94,7 +94,7 @@ def _as_output(token: str, output: str) -> str:
 
 
 def _rate(fps: object) -> object:
-    """Return the rate; Helios itself cuts it to a whole number, other writers of its format may not."""
+    """Return the exact frame rate; Helios writes whole numbers, other writers of its format may write roundings."""
     if not isinstance(fps, float) or not math.isfinite(fps):
         return fps
     return str(find_ntsc_rate(fps) or Fraction(fps).limit_denominator(1001))

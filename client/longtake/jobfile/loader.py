@@ -22,10 +22,10 @@ LARGEST_FILE_BYTES = 512 * 1024 * 1024
 
 
 def read_file(path: Path) -> bytes:
-    """Return what a job file holds.
+    """Read the bytes of a job file.
 
     Raises:
-        BadJobError: It cannot be read, or is too large to be one.
+        BadJobError: The file cannot be read, or is too large for a job file.
     """
     shown = escape_text(str(path), 200)
     try:
@@ -51,10 +51,14 @@ def read_file(path: Path) -> bytes:
 
 
 def parse_document(raw: bytes, name: str) -> dict[str, Any]:
-    """Return the keys and values of a job file's bytes: JSON when its name ends so, else YAML.
+    """Parse the bytes of a job file into keys and values.
+
+    Args:
+        raw: The bytes.
+        name: Name of the file: JSON if it ends in `.json`, else YAML.
 
     Raises:
-        BadJobError: They are not UTF-8, not YAML or JSON, or not an object.
+        BadJobError: The bytes are not UTF-8, not YAML or JSON, or not an object.
     """
     is_json, name = name.lower().endswith(".json"), escape_text(name, 100)
     try:
@@ -76,7 +80,7 @@ def parse_document(raw: bytes, name: str) -> dict[str, Any]:
 
 def _json(text: str) -> object:
     try:
-        return json.loads(text, object_pairs_hook=_without_twins)
+        return json.loads(text, object_pairs_hook=_reject_duplicates)
     except json.JSONDecodeError as error:
         problem = f"{error.msg[0].lower()}{error.msg[1:]}"
         raise ValueError(f"line {error.lineno}, column {error.colno}: {problem}; mend it there") from error
@@ -99,7 +103,7 @@ def _yaml(text: str) -> object:
         raise ValueError("it is nested too deeply; a job has three levels") from error
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     together = dict(pairs)
     if len(together) < len(pairs):
         twin = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
@@ -108,16 +112,16 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJobSpec:
-    """Return the job that a file describes, with paths relative to the file's folder.
+    """Load the job that a file describes, with paths relative to the file's folder.
 
-    A list of chunks too long to travel stays in the file: the job then refers to it by path and digest.
+    A chunk list that is too long for a message stays in the file; the job refers to the file by path and digest.
 
     Args:
         path: YAML, or JSON when it ends in `.json`.
         overrides: Values that win over the file's, by key; dots reach into sections (`retry.attempts`).
 
     Raises:
-        BadJobError: The file cannot be read or is no job; the sentence names the field and the fix.
+        BadJobError: The file cannot be read or holds no valid job; the sentence names the field and the fix.
     """
     raw = read_file(path)
     document = parse_document(raw, path.name)
@@ -129,7 +133,7 @@ def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJo
     if job.wire_size_bytes() > LARGEST_INLINE_JOB_BYTES and job.inline_chunks:
         if any(key.startswith("chunks") for key in overrides or ()):
             raise BadJobError("chunks: are too many to be set from outside; write them into the job file")
-        job = _referring(job, path, raw)
+        job = _refer_to_file(job, path, raw)
     size = job.wire_size_bytes()
     if size > LARGEST_INLINE_JOB_BYTES:
         raise BadJobError(
@@ -140,17 +144,17 @@ def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJo
 
 
 def read_job(document: object) -> RenderJobSpec:
-    """Return the job that plain values describe: strictly what a person wrote, leniently what a client sent.
+    """Read a job from plain values: strictly those that a person wrote, leniently those that a client sent.
 
     Raises:
-        BadJobError: One sentence that names the field and the fix.
+        BadJobError: The values are no valid job; one sentence that names the field and the fix.
     """
     try:
         return _read_job(document)
     except BadJobError:
         raise
     except ValidationError as error:
-        # What JSON cannot carry is refused by pydantic's parser as a whole, without a field.
+        # Pydantic's parser rejects values outside of JSON as a whole, without naming the field.
         invalid = any(details["type"] == "json_invalid" for details in error.errors(include_url=False))
         raise BadJobError(describe_unserializable(document) if invalid else describe_invalid(error)) from error
     except (TypeError, ValueError, RecursionError) as error:
@@ -165,11 +169,11 @@ def _read_job(document: object) -> RenderJobSpec:
         raise BadJobError(f"chunks: are {len(listed):,}, and a job has at most {MOST_CHUNKS:,}; make them longer")
     lenient = "contract" in document
     if is_helios(document):
-        # What is ours may stand beside what is Helios', so that a file can be adapted without being rewritten.
+        # Keys of Longtake may stand beside those of Helios, so that a file can be adapted without being rewritten.
         ours = {key: document[key] for key in RenderJobSpec.model_fields if key in document and key != "chunks"}
         document = convert_helios(document) | ours
     if not lenient:
-        # A client says which contract it wrote; then keys unknown here are a newer client's, not a slip.
+        # Documents of clients have the key `contract`; unknown keys there come from a newer client and are no mistake.
         _check_keys(document, RenderJobSpec, "")
     # JSON mode takes lists for tuples and text for enums, and still no "30" for 30.
     text = json.dumps(document, allow_nan=False, ensure_ascii=False)
@@ -177,7 +181,7 @@ def _read_job(document: object) -> RenderJobSpec:
 
 
 def read_chunk_list(raw: bytes, name: str) -> tuple[ChunkSpec, ...]:
-    """Return the chunks of a job file that a job refers to by path and digest; the rest of the file does not matter.
+    """Read the chunk list of a job file that a job refers to, and ignore the rest of the file.
 
     Raises:
         BadJobError: The file holds no list of chunks.
@@ -187,7 +191,7 @@ def read_chunk_list(raw: bytes, name: str) -> tuple[ChunkSpec, ...]:
     except BadJobError:
         document = parse_document(raw, Path(name).with_suffix(".yaml").name)
     listed = convert_helios(document)["chunks"] if is_helios(document) else document.get("chunks")
-    # The job itself says what its chunks leave out; here they are only held against the rules for lists.
+    # Fields that the chunks leave out come from the job later; here the chunks are only checked by the rules of lists.
     return read_job(
         {"contract": 1, "chunks": listed, "fps": 1, "command": ["-"], "chunk_output": "{chunk}"}
     ).inline_chunks
@@ -204,11 +208,11 @@ def _override(document: dict[str, Any], key: str, value: object) -> None:
     holder[last] = value
 
 
-def _referring(job: RenderJobSpec, path: Path, raw: bytes) -> RenderJobSpec:
+def _refer_to_file(job: RenderJobSpec, path: Path, raw: bytes) -> RenderJobSpec:
     where = path.resolve()
     reference = ChunkList(path=str(where), sha256=hashlib.sha256(raw).hexdigest(), count=job.chunk_count)
     first = job.inline_chunks[0]
-    # The job's own templates stay as they are read: they also tell the kind of output without the list.
+    # Templates of the first chunk stand in for missing ones of the job, because the kind of output is told by them.
     return RenderJobSpec.model_validate(
         {
             **job.model_dump(),
@@ -227,16 +231,18 @@ def _check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {known}"
             raise BadJobError(f"{where}{escape_text(str(key)) or quote_value(key)}: is not a key of a job; {hint}")
         models = [
-            inner for inner, listed in _models(model.model_fields[key].annotation) if listed == isinstance(value, list)
+            inner
+            for inner, listed in _find_models(model.model_fields[key].annotation)
+            if listed == isinstance(value, list)
         ]
         for index, item in enumerate(value if isinstance(value, list) else [value]):
             place = f"{where}{key}[{index}]." if isinstance(value, list) else f"{where}{key}."
             if isinstance(item, dict) and models:
-                _check_keys(item, _meant(item, models, place), place)
+                _check_keys(item, _select_model(item, models, place), place)
 
 
-def _meant(item: Mapping[str, Any], models: Sequence[type[BaseModel]], place: str) -> type[BaseModel]:
-    """Return the model that a section means, where there are several by its `type`."""
+def _select_model(item: Mapping[str, Any], models: Sequence[type[BaseModel]], place: str) -> type[BaseModel]:
+    """Return the model of a section; of several models the one that its `type` names."""
     if len(models) == 1:
         return models[0]
     by_type = {model.model_fields["type"].default: model for model in models}
@@ -247,11 +253,11 @@ def _meant(item: Mapping[str, Any], models: Sequence[type[BaseModel]], place: st
     return by_type[given]
 
 
-def _models(annotation: object, *, listed: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
+def _find_models(annotation: object, *, listed: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
     """Yield the models that a field may hold, and whether it holds them in a list."""
     origin = get_origin(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation, listed
     elif origin in (Union, UnionType, Annotated, tuple):
         for part in get_args(annotation):
-            yield from _models(part, listed=listed or origin is tuple)
+            yield from _find_models(part, listed=listed or origin is tuple)

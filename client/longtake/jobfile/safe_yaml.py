@@ -1,4 +1,4 @@
-"""Load the part of YAML that has one meaning: what JSON has too, written the way people write it."""
+"""Load the subset of YAML that has one meaning: the values of JSON, without dates, duplicate keys and odd numbers."""
 
 import re
 
@@ -11,17 +11,17 @@ from longtake.text import escape_text, quote_value
 # YAML is read at some 0.2 MB a second; longer lists are written by programs, which can write JSON.
 LARGEST_YAML_BYTES = 4 * 1024 * 1024
 
-# An alias stands for all it names: nested, a few lines become billions of values.
+# Bound on values with aliases expanded: a few lines of nested aliases would become billions of values.
 _MOST_VALUES = 1_000_000
 
-# YAML 1.1 makes 010 an 8 and 1:30 a 90.
+# Numbers that YAML 1.1 reads otherwise than people: 010 is an 8 and 1:30 a 90.
 _MISREAD_NUMBER = re.compile(r"[-+]?0[\d_]+|[-+]?\d[\d_]*(:\d+)+(\.\d*)?")
 
 _KNOWN_TAGS = frozenset({"null", "bool", "int", "float", "str", "seq", "map"})
 
 
 def load_yaml(text: str) -> object:
-    """Return the value of a YAML text; dates are text.
+    """Parse a YAML text and return its value; dates stay text.
 
     Raises:
         ValueError: `where: what is wrong; the fix`.
@@ -44,7 +44,7 @@ def load_yaml(text: str) -> object:
 
 
 class _Loader(SafeLoader):
-    """YAML's own loader, without twins among keys, without dates, and with an end to aliases."""
+    """Load YAML without duplicate keys, without dates, and with a bound on aliases."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

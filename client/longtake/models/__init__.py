@@ -1,1 +1,1 @@
-"""The contract: what crosses the wire between clients, workflows and workers."""
+"""Models of the messages between clients, workflows and workers."""

@@ -9,7 +9,7 @@ from longtake.models.fields import Contract
 
 
 class BackendKind(StrEnum):
-    """The places to render; each has a task queue of its own."""
+    """Kinds of places that render; each has a task queue of its own."""
 
     LOCAL = "local"
     LAMBDA = "lambda"
@@ -17,7 +17,7 @@ class BackendKind(StrEnum):
 
 
 class RemoteProtocol(StrEnum):
-    """How a remote renderer is spoken to."""
+    """Protocols between workers and remote renderers."""
 
     LONGTAKE = "longtake"
     HELIOS = "helios"
@@ -33,12 +33,12 @@ class _Remote(Contract):
 
     @model_serializer(mode="wrap")
     def _with_type(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Say the type also where defaults are left out: it tells the backends apart."""
+        """Add the type, which tells the backends apart, also where defaults are left out."""
         return {"type": getattr(self, "type", ""), **serialize(self)}
 
 
 class LambdaBackend(_Remote):
-    """AWS Lambda: one synchronous invocation renders one chunk."""
+    """Backend on AWS Lambda: one synchronous invocation renders one chunk."""
 
     type: Literal["lambda"] = "lambda"
     function: str | None = Field(default=None, description="name or ARN; default: the first that the worker may call")
@@ -46,7 +46,7 @@ class LambdaBackend(_Remote):
 
 
 class CloudRunBackend(_Remote):
-    """Google Cloud Run: one request renders one chunk."""
+    """Backend on Google Cloud Run: one request renders one chunk."""
 
     type: Literal["cloud_run"] = "cloud_run"
     url: str | None = Field(default=None, description="the service; default: the first that the worker may call")
@@ -58,7 +58,7 @@ RemoteBackend = LambdaBackend | CloudRunBackend
 
 def _form(value: object) -> str:
     form = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    # What is no backend at all is told which names there are.
+    # Other values are validated as names, so that the error lists the names.
     return form if form in ("lambda", "cloud_run") else "[name]"
 
 
@@ -71,12 +71,12 @@ Backend = Annotated[
 
 
 def backend_kind(backend: Backend) -> BackendKind:
-    """Return where a job's chunks are rendered."""
+    """Return the kind of a backend."""
     return BackendKind(backend if isinstance(backend, str) else backend.type)
 
 
 def remote_backend(backend: Backend) -> RemoteBackend | None:
-    """Return the settings of a remote backend, also where a job only names it; None for the local one."""
+    """Return the settings of a remote backend, the defaults for a mere name; None for the local backend."""
     match backend:
         case "local":
             return None
@@ -88,14 +88,19 @@ def remote_backend(backend: Backend) -> RemoteBackend | None:
             return backend
 
 
-# How long one call may work at most; a Lambda function lives 900 s and a Cloud Run request 3,600, and the last 30 of
-# them are for publishing.
+# Longest time that one call may render: a Lambda function lives 900 s and a Cloud Run request 3,600 s; the last 30 s
+# are kept for publishing.
 LONGEST_CHUNK_SECONDS = {BackendKind.LAMBDA: 870.0, BackendKind.CLOUD_RUN: 3570.0}
 
 
 def count_frames_within(limit_seconds: float, *, frames: int, seconds: float) -> int:
-    """Return how many frames a chunk may have to end in time, if this many took so long; at least 1.
+    """Return the number of frames that can be rendered within a time limit; at least 1.
 
     A tenth of the time is left for chunks that are harder than others.
+
+    Args:
+        limit_seconds: The time limit.
+        frames: Number of frames that were rendered for a measurement.
+        seconds: Time that those took.
     """
     return max(1, int(frames * 0.9 * limit_seconds / seconds)) if seconds > 0 else frames

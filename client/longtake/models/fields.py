@@ -11,7 +11,7 @@ from longtake.paths import has_control_characters
 from longtake.templates import split_command
 from longtake.text import escape_text, quote_value
 
-# No job has more chunks.
+# Largest limit of failures, because no job has more chunks.
 _MOST_FAILURES = 1_000_000
 
 
@@ -20,10 +20,10 @@ def _as_arguments(value: object) -> object:
         try:
             return split_command(value)
         except BadJobError:
-            # The rules say it with the field's name.
+            # Empty arguments break a rule of `job_rules`, whose error names the field.
             return ()
     if isinstance(value, list):
-        # `-crf, 18` needs no quotes; 1.10 does, or it would become 1.1.
+        # Whole numbers need no quotes, as in `-crf, 18`. Others do, or 1.10 would become 1.1.
         return tuple(str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value)
     return value
 
@@ -54,7 +54,7 @@ def _as_limit(value: object) -> object:
 
 Arguments = Annotated[tuple[str, ...], BeforeValidator(_as_arguments)]
 Pattern = Annotated[str, AfterValidator(_as_pattern)]
-# Minus the signal that ended the renderer, as `subprocess` tells it, or what it exited with.
+# Exit code of a program, or minus the signal that ended it, as in `subprocess`.
 ProgramExitCode = Annotated[int, Field(ge=-64, le=255)]
 FailureLimit = Annotated[int | str, BeforeValidator(_as_limit)]
 Line = Annotated[str, AfterValidator(_as_line)]
@@ -62,17 +62,20 @@ Seconds = Annotated[float, Field(gt=0, le=60 * 60 * 24 * 365)]
 
 
 class Contract(BaseModel):
-    """A frozen message that an older or a newer Longtake can still read.
+    """Base of all frozen messages, which an older or a newer Longtake can still read.
 
-    Unknown keys are ignored here, because a newer peer may send more; job *files* are read strictly, by
-    `longtake.jobfile.loader`. New fields always have defaults and none is ever renamed.
+    Unknown keys are ignored, because a newer peer may send more; `longtake.jobfile.loader` reads job *files* strictly.
+    New fields always have defaults, and no field is ever renamed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 def find_ntsc_rate(value: float) -> Fraction | None:
-    """Return the exact rate that 29.97 and its kind are roundings of: over a long film the rest becomes audible."""
+    """Return the exact NTSC rate (n * 1000/1001) that a number such as 29.97 rounds; None if there is none.
+
+    Over a long film the rounding error would become audible.
+    """
     if not 0 < value <= 1000 or value.is_integer():
         return None
     near = Fraction(round(value * 1.001) * 1000, 1001)
@@ -80,7 +83,7 @@ def find_ntsc_rate(value: float) -> Fraction | None:
 
 
 def _as_rate(value: object) -> object:
-    """Turn what people write for a frame rate into its one spelling, `30` or `30000/1001`."""
+    """Convert a frame rate to its one spelling, `30` or `30000/1001`."""
     if value is None:
         return None
     if isinstance(value, float):

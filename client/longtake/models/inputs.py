@@ -10,29 +10,29 @@ from longtake.models.fields import Contract
 from longtake.paths import BOOKKEEPING_FOLDER, has_control_characters
 from longtake.text import quote_value
 
-# In the store's own folder, beside those of jobs; no job may have this id.
+# Folder of inputs beside the folders of jobs; no job may have it as id.
 INPUTS = "inputs"
 INPUTS_FOLDER = f"{BOOKKEEPING_FOLDER}/{INPUTS}"
 
-# Hosts read the whole list, and look at each file, before each attempt.
+# A bound, because hosts read the whole list and check each file before each attempt.
 MOST_INPUTS = 100_000
 
 
 def content_path(sha256: str) -> str:
-    """Return where a store keeps a file that was handed in, by the digest of its content."""
+    """Return the path of an uploaded content in its store, by its SHA-256."""
     return f"{INPUTS_FOLDER}/{sha256}"
 
 
 def manifest_path(sha256: str) -> str:
-    """Return where a store keeps the list of the files of a bundle."""
+    """Return the path of the manifest of a bundle in its store, by its SHA-256."""
     return f"{INPUTS_FOLDER}/{sha256}.json"
 
 
 def check_input_path(path: str) -> None:
-    """Pass a path that leads to a file below a folder, whoever wrote it.
+    """Raise unless a path of others names a file below a folder.
 
     Raises:
-        ValueError: What is wrong with it and the fix, without the field's name.
+        ValueError: What is wrong and the fix, without the field's name.
     """
     if not path.isprintable() and has_control_characters(path):
         raise ValueError(f"{quote_value(path)} holds a control character such as NUL or a newline; rename the file")
@@ -48,7 +48,7 @@ def check_input_path(path: str) -> None:
 
 
 class InputFile(Contract):
-    """One file that renders read."""
+    """A file that renders read: its path, content and mode."""
 
     path: str = Field(description="where renders find it, relative to the folder they run in")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of its content, and its name in the store")
@@ -57,9 +57,9 @@ class InputFile(Contract):
 
 
 class InputManifest(Contract):
-    """All files that the renders of a job read; a client hands it in, and every host that renders reads it.
+    """List of all files that the renders of a job read; a client uploads the list, and each rendering host reads it.
 
-    Nothing about it is believed because it lies in the store: each path is checked again where it is read.
+    A manifest in a store is not trusted: readers check each path again.
     """
 
     files: tuple[InputFile, ...] = Field(max_length=MOST_INPUTS)
@@ -82,12 +82,12 @@ class InputManifest(Contract):
         return self
 
     def to_bytes(self) -> bytes:
-        """Return the manifest as it is stored: the same files make the same bytes, and so the same digest."""
+        """Return the manifest as it is stored; the same files make the same bytes, and so the same digest."""
         document = self.model_dump(mode="json", exclude_defaults=True)
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
     def bundle(self) -> "InputBundle":
-        """Return what a job says of these files."""
+        """Return the reference to these files that a job carries."""
         return InputBundle(
             sha256=hashlib.sha256(self.to_bytes()).hexdigest(),
             files=len(self.files),
@@ -96,14 +96,14 @@ class InputManifest(Contract):
 
 
 class InputBundle(Contract):
-    """Files that were handed in to the job's store, by a client for whoever renders.
+    """Reference of a job to the files that a client uploaded to its store for the renders.
 
     ```
     .longtake/inputs/<sha256>         the content of a file; all jobs of the store share it
                      <sha256>.json    a manifest: paths, digests and sizes of the files of one bundle
     ```
 
-    A manifest is handed in after all its files, so that where one stands they do.
+    A manifest is uploaded after all its files, so that the files of an existing manifest exist.
     """
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the manifest")

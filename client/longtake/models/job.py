@@ -9,7 +9,7 @@ from longtake.models.job_rules import check_job
 
 
 class RenderJobSpec(JobFields):
-    """A render job: frames or chunks, the command that renders one, and what becomes of the outputs."""
+    """A render job: frames or chunks, the command that renders a chunk, and the outputs."""
 
     @model_validator(mode="after")
     def _is_sound(self) -> Self:

@@ -32,7 +32,7 @@ LARGEST_INLINE_JOB_BYTES = 200_000
 
 
 class IfExists(StrEnum):
-    """What planning does about files of others where this job wants to write."""
+    """Reactions of planning to files of others that have the paths of outputs."""
 
     REFUSE = "refuse"
     REUSE = "reuse"
@@ -40,7 +40,7 @@ class IfExists(StrEnum):
 
 
 class FrameRange(Contract):
-    """The frames of a job, cut into chunks of equal length; the last one may be shorter."""
+    """Frames of a job, cut into chunks of equal length; the last chunk may be shorter."""
 
     first: int = Field(default=0, ge=0, le=LARGEST_FRAME, description="number of the first frame")
     count: int = Field(ge=1, le=LARGEST_FRAME, description="how many frames the job has")
@@ -59,12 +59,12 @@ class FrameRange(Contract):
 
     @property
     def chunk_count(self) -> int:
-        """How many chunks these frames make."""
+        """Number of chunks that these frames make."""
         return -(-self.count // self.per_chunk)
 
 
 class ChunkSpec(Contract):
-    """One chunk of an explicit list; what it leaves out it takes from the job."""
+    """One chunk of an explicit list; fields that are left out come from the job."""
 
     id: int | None = Field(default=None, ge=0, description="name of the chunk in its own pipeline")
     start: int = Field(ge=0, le=LARGEST_FRAME, description="number of its first frame")
@@ -74,7 +74,7 @@ class ChunkSpec(Contract):
 
 
 class ChunkList(Contract):
-    """An explicit chunk list too long to travel: a job file that workers read themselves."""
+    """Reference to a job file with a chunk list too long for a message; workers read the file themselves."""
 
     path: str = Field(description="job file that holds the list, relative to base_dir")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of that file")
@@ -100,7 +100,7 @@ Inputs = Annotated[
 
 
 class JobFields(Contract):
-    """The fields of a render job and what follows from them; `RenderJobSpec` adds the rules that join them."""
+    """Fields of a render job and values that follow from them; `RenderJobSpec` adds the rules between fields."""
 
     contract: int = Field(default=CONTRACT_VERSION, ge=1, description="version of this model at the sender")
     name: Line = Field(default="job", max_length=100, description="what people call the job")
@@ -130,7 +130,7 @@ class JobFields(Contract):
     if_exists: IfExists = IfExists.REFUSE
 
     def failure_limit(self, chunk_count: int) -> int | None:
-        """Return how many chunks may fail before the job does; None when any number may."""
+        """Return the number of chunks that may fail before the job fails; None without a limit."""
         limit = self.max_failed_chunks
         if limit is None or isinstance(limit, int):
             return limit
@@ -138,54 +138,54 @@ class JobFields(Contract):
 
     @property
     def inline_chunks(self) -> tuple[ChunkSpec, ...]:
-        """The explicit chunks that the job carries itself; none for frames and for lists in files."""
+        """Explicit chunks that the job carries itself; empty for frames and for lists in files."""
         return self.chunks if isinstance(self.chunks, tuple) else ()
 
     @property
     def chunk_list(self) -> ChunkList | None:
-        """The file that holds the explicit chunks, if one does."""
+        """Reference to the file with the explicit chunks; None if there is no such file."""
         return self.chunks if isinstance(self.chunks, ChunkList) else None
 
     @property
     def chunk_count(self) -> int:
-        """How many chunks the job has."""
+        """Number of chunks of the job."""
         if self.frames is not None:
             return self.frames.chunk_count
         return self.chunk_list.count if self.chunk_list else len(self.inline_chunks)
 
     @property
     def kind(self) -> OutputKind:
-        """What the chunks write, told by the output's name."""
+        """Kind of the chunks' outputs, by the name of the first output."""
         first = self.inline_chunks[0].output if self.inline_chunks else None
         return classify_output(first or self.chunk_output or "")
 
     @property
     def backend_kind(self) -> BackendKind:
-        """Where its chunks are rendered."""
+        """Kind of the backend that renders the chunks."""
         return backend_kind(self.backend)
 
     @property
     def chunk_limit_seconds(self) -> float:
-        """How long one try of a chunk may work: what the job says, or less where its backend lives shorter."""
+        """Longest time of one try of a chunk: the job's timeout, or the shorter lifetime of its backend."""
         return min(self.timeouts.chunk_seconds, LONGEST_CHUNK_SECONDS.get(self.backend_kind, math.inf))
 
     @property
     def remote(self) -> RemoteBackend | None:
-        """The settings of its remote backend; None where workers render."""
+        """Settings of the remote backend; None if workers render themselves."""
         return remote_backend(self.backend)
 
     @property
     def rate(self) -> Fraction:
-        """The frame rate as an exact number; jobs that need none count as 1."""
+        """Frame rate as an exact number; 1 for jobs without one."""
         return Fraction(self.fps or 1)
 
     def digest(self) -> str:
-        """Return the identity of the work: two jobs with one digest render the same files the same way."""
+        """Return the SHA-256 of all fields that decide the outputs: jobs with one digest render the same files."""
         work = self.model_dump(mode="json", include=_WORK, exclude_defaults=True)
         return hashlib.sha256(json.dumps(work, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the job as plain JSON values, without what is left at its default."""
+        """Return the job as plain JSON values, without fields at their defaults."""
         return self.model_dump(mode="json", exclude_defaults=True) | {"contract": CONTRACT_VERSION}
 
     def wire_size_bytes(self) -> int:
@@ -193,7 +193,7 @@ class JobFields(Contract):
         return len(json.dumps(self.to_wire()))
 
 
-# What decides the outputs. How often to try, how many at once and what to do with failures do not.
+# Fields that decide the outputs; those on retries, parallelism and failures do not.
 _WORK = {
     "frames", "chunks", "fps", "command", "chunk_output", "output", "encode", "merge_command", "audio", "check",
     "env", "base_dir", "store", "inputs",

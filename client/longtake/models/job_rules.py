@@ -1,4 +1,4 @@
-"""Check the rules that join several fields of a job: each broken rule is a sentence with the fix in it."""
+"""Check the rules between the fields of a job: each broken rule is one sentence with the fix in it."""
 
 import re
 from collections.abc import Iterator
@@ -35,12 +35,12 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _FUNCTION = re.compile(r"[A-Za-z0-9:_$-]{1,256}", re.ASCII)
 _REGION = re.compile(r"[a-z0-9-]{1,40}", re.ASCII)
 
-# What people call the thing that lives so long, and for how many seconds.
-_LIVES = {BackendKind.LAMBDA: ("a Lambda", 900), BackendKind.CLOUD_RUN: ("a Cloud Run request", 3600)}
+# What a backend's calls are called in errors, and their longest lifetime in seconds.
+_LIFETIMES = {BackendKind.LAMBDA: ("a Lambda", 900), BackendKind.CLOUD_RUN: ("a Cloud Run request", 3600)}
 
 
-def check_elsewhere(job: JobFields) -> None:
-    """Pass a job whose backend, store and inputs fit together.
+def check_remote_rules(job: JobFields) -> None:
+    """Raise unless backend, store and inputs of a job fit together.
 
     Raises:
         ValueError: `field: what is wrong; the fix`, for the first rule that is broken.
@@ -50,16 +50,16 @@ def check_elsewhere(job: JobFields) -> None:
     _check_helios(job)
     if job.store is not None:
         _check_store(job.store)
-        _check_what_reaches_a_bucket(job)
+        _check_bucket_outputs(job)
     _check_inputs(job)
 
 
 def _check_limit(job: JobFields) -> None:
     longest, seconds = LONGEST_CHUNK_SECONDS.get(job.backend_kind), job.timeouts.chunk_seconds
-    # The default is an hour, for hosts of one's own; elsewhere it means as long as may be.
+    # The default, an hour, is for own hosts; for other backends it means the longest lifetime.
     if longest is None or seconds <= longest or seconds == Timeouts().chunk_seconds:
         return
-    what, lives = _LIVES[job.backend_kind]
+    what, lives = _LIFETIMES[job.backend_kind]
     fewer = "frames.per_chunk" if job.frames is not None else "chunks[...].count"
     raise ValueError(
         f"timeouts.chunk_seconds: {seconds:g} s is longer than {what} lives ({lives} s, {lives - longest:g} of them "
@@ -90,7 +90,7 @@ def _check_url(field: str, url: str) -> None:
             f"{field}: {quote_value(url)} is no absolute URL; write one that starts with https:// or http://"
         )
     if "@" in parts.netloc:
-        # Not shown: it may be a password.
+        # The URL is not shown, because it may hold a password.
         raise ValueError(
             f"{field}: holds a user name before the host, and job files are no place for such; leave it out"
         )
@@ -122,7 +122,7 @@ def _check_helios(job: JobFields) -> None:
 def _check_store(store: str) -> None:
     bucket, _, prefix = store.removeprefix(_SCHEME).partition("/")
     if "@" in bucket:
-        # Not shown: it may be a key.
+        # The text is not shown, because it may hold a key.
         raise ValueError("store: holds something before an @, and job files are no place for keys; leave it out")
     if not store.startswith(_SCHEME):
         raise ValueError(
@@ -148,8 +148,8 @@ def _check_store(store: str) -> None:
         raise ValueError("store: has a prefix of more than 500 bytes, and keys have 1024 in all; shorten it")
 
 
-def _check_what_reaches_a_bucket(job: JobFields) -> None:
-    """Pass outputs that keys can name, and commands that write where their outputs are taken from."""
+def _check_bucket_outputs(job: JobFields) -> None:
+    """Raise unless outputs can be named by keys, and commands write to `{output}`, from where outputs are uploaded."""
     outputs = {"output": job.output, "chunk_output": job.chunk_output}
     outputs |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
     for field, path in outputs.items():
@@ -204,7 +204,7 @@ _FIX = "give each output a path of its own"
 
 
 def check_outputs_differ(job: JobFields) -> None:
-    """Pass a job whose chunks, film and sound are different files, however their paths are spelled.
+    """Raise unless chunks, film and sound of a job are different files, however their paths are spelled.
 
     Raises:
         ValueError: `field: what is wrong; the fix`.
@@ -212,10 +212,10 @@ def check_outputs_differ(job: JobFields) -> None:
     taken: dict[str, str] = {}
     for field, path in (("output", job.output and expand_template(job.output, {})), ("audio", job.audio)):
         if path:
-            _take(taken, job, field, path)
+            _claim_path(taken, job, field, path)
     if job.frames is not None:
         for where, field in taken.items():
-            writer = _chunk_that_writes(job, where)
+            writer = _find_writer(job, where)
             if writer is not None:
                 raise ValueError(f"{field}: chunk {writer} writes this file too; {_FIX}")
     elif job.kind is OutputKind.FRAMES:
@@ -223,10 +223,12 @@ def check_outputs_differ(job: JobFields) -> None:
     else:
         for index, chunk in enumerate(job.inline_chunks):
             words = chunk_values(index, chunk.start, chunk.start + chunk.count)
-            _take(taken, job, f"chunks[{index}].output", expand_template(chunk.output or job.chunk_output or "", words))
+            _claim_path(
+                taken, job, f"chunks[{index}].output", expand_template(chunk.output or job.chunk_output or "", words)
+            )
 
 
-def _take(taken: dict[str, str], job: JobFields, field: str, path: str) -> None:
+def _claim_path(taken: dict[str, str], job: JobFields, field: str, path: str) -> None:
     where = _absolute(job, path)
     if where in taken:
         raise ValueError(f"{field}: {quote_value(path)} is also {taken[where]}; {_FIX}")
@@ -237,8 +239,8 @@ def _absolute(job: JobFields, path: str) -> str:
     return normalize_path(str(PurePosixPath(job.base_dir or "") / path))
 
 
-def _chunk_that_writes(job: JobFields, where: str) -> int | None:
-    """Return the chunk that the template leads to this path, told by the numbers in the path."""
+def _find_writer(job: JobFields, where: str) -> int | None:
+    """Return the number of the chunk whose output has this path, by the numbers in the path; None if none has."""
     frames = job.frames
     assert frames is not None  # lists are compared one by one
     template = _absolute(job, job.chunk_output or "")
@@ -258,7 +260,7 @@ def _chunk_that_writes(job: JobFields, where: str) -> int | None:
 
 
 def _check_frames_of_list(job: JobFields) -> None:
-    """Compare image sequences by their patterns: a list may have far more frames than chunks."""
+    """Compare image sequences by their patterns, because a list may have far more frames than chunks."""
     written: dict[str, list[tuple[int, int, int]]] = {}
     for index, chunk in enumerate(job.inline_chunks):
         stop = chunk.start + chunk.count
@@ -275,7 +277,7 @@ def _check_frames_of_list(job: JobFields) -> None:
 
 
 def check_job(job: JobFields) -> None:
-    """Pass a job whose fields fit together.
+    """Raise unless all fields of a job fit together.
 
     Raises:
         ValueError: `field: what is wrong; the fix`, for the first rule that is broken.
@@ -287,7 +289,7 @@ def check_job(job: JobFields) -> None:
     _check_paths(job)
     _check_film(job)
     check_outputs_differ(job)
-    check_elsewhere(job)
+    check_remote_rules(job)
     _check_environment(job.env)
 
 
@@ -335,7 +337,7 @@ def _check_commands(job: JobFields) -> None:
         known: set[str] = set()
         for argument in arguments:
             known |= find_placeholders(argument, field=field, allowed=words)
-        # Chunks of a list may have fixed outputs, as Helios files do; then the renderer writes in place.
+        # Listed chunks may have fixed outputs, as in Helios files, to which the renderer writes in place.
         if field == "command" and job.frames is not None and not known & {"output", "output_dir"}:
             raise ValueError(
                 "command: has no {output} or {output_dir}, so that two tries would write one file; put {output} "
@@ -373,7 +375,7 @@ def _check_paths(job: JobFields) -> None:
         )
     if job.chunk_output is not None:
         find_placeholders(job.chunk_output, field="chunk_output", allowed=PATH_PLACEHOLDERS)
-        # What `..` takes back tells no chunks apart.
+        # Normalized, because a placeholder before `..` does not tell chunks apart.
         words = find_placeholders(normalize_path(job.chunk_output), field="chunk_output", allowed=PATH_PLACEHOLDERS)
         if job.frames is not None and job.chunk_count > 1 and not words & {"chunk", "start", "stop", "last", "frame"}:
             raise ValueError(
@@ -411,7 +413,7 @@ def _check_film(job: JobFields) -> None:
 
 
 def _check_merge(job: JobFields) -> None:
-    """Pass a job whose own program makes the film, of whatever kind, and nothing else would have a say in it."""
+    """Raise unless a job with a `merge_command` leaves the film to that command alone."""
     for field, value in (("audio", job.audio), ("encode", job.encode)):
         if value:
             raise ValueError(f"{field}: is not for a merge_command, which makes the film alone; leave one of them out")

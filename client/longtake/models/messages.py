@@ -12,7 +12,7 @@ from longtake.ranges import Range
 
 
 class JobRef(Contract):
-    """Where the accepted job lies, for activities that read it."""
+    """Reference to the accepted job in its store, for activities that read the job."""
 
     id: str
     base_dir: str = Field(
@@ -23,12 +23,12 @@ class JobRef(Contract):
 
     @property
     def store_url(self) -> str:
-        """Where the job publishes: a folder, or `s3://bucket/prefix`."""
+        """URL of the store of the job: a folder, or `s3://bucket/prefix`."""
         return self.store or self.base_dir
 
 
 class PlanOrder(Contract):
-    """RenderJob to `plan_job`: accept this job."""
+    """RenderJob to `plan_job`: accept a job."""
 
     id: str
     job: RenderJobSpec
@@ -54,7 +54,7 @@ class SpanOrder(Contract):
 
 
 class ChunkBill(Contract):
-    """What a service asks for all attempts so far at a chunk that is not published."""
+    """Cost of all attempts so far at a chunk that is not published."""
 
     chunk: int
     seconds: float = 0
@@ -79,7 +79,7 @@ class SpanReport(Contract):
 
 
 class Heartbeat(Contract):
-    """`render_span` to its own next attempt, and to whoever looks at the job."""
+    """`render_span` to its own next attempt and to clients: the progress of the span."""
 
     chunk: int
     frames: int = 0
@@ -103,35 +103,35 @@ class Heartbeat(Contract):
 
 
 class DrainOrder(Contract):
-    """RenderJob to `find_waiting`: say which of these attempts have not begun, or stand frozen."""
+    """RenderJob to `find_waiting`: find the attempts that have not begun or are frozen."""
 
     ref: JobRef
     freeze: int = Field(default=0, description="number of the freeze to look for; 0 when there is none")
 
 
 class WaitingAttempt(Contract):
-    """An activity that no worker has."""
+    """Activity that waits for a worker."""
 
     activity_id: str
     beat: Heartbeat | None = Field(default=None, description="the last word of the attempt before, if there was one")
 
 
 class DrainReport(Contract):
-    """`find_waiting` to RenderJob: attempts that the job can take back at once, and those that stand frozen."""
+    """`find_waiting` to RenderJob: attempts that the job can take back at once, and those that are frozen."""
 
     waiting: tuple[WaitingAttempt, ...] = ()
     frozen: tuple[str, ...] = Field(default=(), description="activity ids of attempts that stand frozen")
 
 
 class StopAgentsOrder(Contract):
-    """RenderJob to `stop_agents`: end what workers that were lost have left at work elsewhere."""
+    """RenderJob to `stop_agents`: stop the agents of workers that were lost."""
 
     ref: JobRef
     chunks: tuple[Range, ...] = Field(description="chunks whose activities have ended without a word of their agents")
 
 
 class StopAgentsReport(Contract):
-    """`stop_agents` to RenderJob."""
+    """`stop_agents` to RenderJob: the stopped agents."""
 
     stops: tuple[RemoteStop, ...] = Field(default=(), description="what became of each agent that may have worked")
 

@@ -11,7 +11,7 @@ from longtake.text import quote_value
 
 
 class FailurePolicy(StrEnum):
-    """What a job does when a chunk has used up its attempts."""
+    """Reactions of a job to a chunk that has used up its attempts."""
 
     FAIL = "fail"
     CONTINUE = "continue"
@@ -19,7 +19,7 @@ class FailurePolicy(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a failure rule makes of a try."""
+    """Decisions of a failure rule on a failed try."""
 
     RETRY = "retry"
     ANOTHER_HOST = "another_host"
@@ -28,7 +28,7 @@ class Verdict(StrEnum):
 
 
 class FailureRule(Contract):
-    """What becomes of tries that end in a certain way; the first rule that fits decides."""
+    """Rule for tries that end in a certain way; the first rule that fits decides."""
 
     exit_codes: tuple[ProgramExitCode, ...] = Field(
         default=(), max_length=256, description="exit codes it is for, minus the signal; none: any but 0"
@@ -50,7 +50,7 @@ class FailureRule(Contract):
 
 
 class Retry(Contract):
-    """How often a chunk is tried, and what makes another try pointless."""
+    """Number of tries of a chunk, the waits between them, and failures that are never retried."""
 
     attempts: int = Field(default=4, ge=1, le=1000, description="tries of one chunk in one pass")
     initial_seconds: float = Field(default=1, ge=0, le=86_400, description="wait before the second try")
@@ -65,7 +65,7 @@ class Retry(Contract):
     same_host: int = Field(default=2, ge=1, le=16, description="failed tries on one host before another one is asked")
 
     def delay_seconds(self, failures: int) -> float:
-        """Return the wait after this many failed tries of a chunk."""
+        """Return the wait after a number of failed tries of a chunk, in seconds."""
         if failures < 1 or self.initial_seconds == 0:
             return 0.0
         # The exponent is bounded: 100.0**999 overflows a float.
@@ -73,7 +73,7 @@ class Retry(Contract):
 
 
 class Timeouts(Contract):
-    """Bounds on one try of one chunk."""
+    """Time limits of one try of one chunk."""
 
     chunk_seconds: Seconds = Field(default=3600, description="longest time one command of a try may take")
     stall_seconds: Seconds = Field(default=600, description="longest time without progress, CPU time or output")
@@ -82,7 +82,7 @@ class Timeouts(Contract):
 
 
 class ProgressFormat(StrEnum):
-    """Whose way of printing progress is read."""
+    """Programs whose printed progress can be read."""
 
     AUTO = "auto"
     FFMPEG = "ffmpeg"
@@ -93,7 +93,7 @@ class ProgressFormat(StrEnum):
     NONE = "none"
 
 
-# Named groups that a pattern of `progress.patterns` may have, and what each number means.
+# Named groups that a pattern of `progress.patterns` may have.
 PROGRESS_GROUPS = ("frame", "done", "total", "percent")
 
 
@@ -115,7 +115,7 @@ def _tells_lines_apart(pattern: str) -> str:
 
 
 class ProgressSpec(Contract):
-    """How progress is read from what renderers print."""
+    """Settings for reading progress and errors from the output of renderers."""
 
     format: ProgressFormat = Field(default=ProgressFormat.AUTO, description="whose format; auto knows them all")
     patterns: tuple[Annotated[Pattern, AfterValidator(_has_groups)], ...] = Field(
@@ -127,7 +127,7 @@ class ProgressSpec(Contract):
 
 
 class ResumeUnit(StrEnum):
-    """What of an interrupted chunk is kept."""
+    """Units of an interrupted chunk that are kept."""
 
     FRAMES = "frames"
     CHUNK = "chunk"

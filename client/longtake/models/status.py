@@ -11,10 +11,10 @@ from longtake.ranges import Range
 
 
 class PauseMode(StrEnum):
-    """How a pause treats what runs; of two pauses the harder one holds.
+    """Ways of a pause to treat running chunks; of two pauses the harder one holds.
 
-    `drain` lets running chunks finish. `freeze` stops processes where they stand, to go on bit for bit; they keep
-    their slots. `now` ends them; frames that are verified are kept.
+    `drain` lets running chunks finish. `freeze` stops their processes, which later continue exactly where they were and
+    keep their slots. `now` ends them; verified frames are kept.
     """
 
     DRAIN = "drain"
@@ -28,14 +28,14 @@ class PauseMode(StrEnum):
 
 
 class PauseRequest(Contract):
-    """Argument of the signal `pause`; the signal may also come without one."""
+    """Argument of the signal `pause`, which may also be sent without one."""
 
     mode: PauseMode = PauseMode.DRAIN
 
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, value: object) -> object:
-        # By hand, `--input '"freeze"'` is what one writes first.
+        # A mere name is accepted, because people write `--input '"freeze"'` by hand.
         return {"mode": value} if isinstance(value, str) else value
 
 
@@ -59,7 +59,7 @@ class SkipChunks(Contract):
 
 
 class JobState(StrEnum):
-    """The states of a job as users see them."""
+    """States of a job."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -70,12 +70,12 @@ class JobState(StrEnum):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will happen to the job by itself."""
+        """Whether the job has ended: completed, failed or cancelled."""
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
 class JobPhase(StrEnum):
-    """What a job is doing, finer than its state."""
+    """Phases of a job, finer than its states."""
 
     PLANNING = "planning"
     RENDERING = "rendering"
@@ -87,7 +87,7 @@ class JobPhase(StrEnum):
 
 
 class ChunkFailure(Contract):
-    """A chunk that used up its attempts: a worker tells the workflow, and the workflow its users."""
+    """Chunk that used up its attempts; sent by a worker to the workflow, and by the workflow to clients."""
 
     chunk: int = Field(ge=0)
     start: int = Field(default=0, description="number of its first frame")
@@ -99,7 +99,7 @@ class ChunkFailure(Contract):
 
 
 class RunningChunk(Contract):
-    """A chunk that is rendered, or waits for its next try, as the activity's heartbeat tells it."""
+    """Chunk that is rendered or waits for its next try, by the last heartbeat of its activity."""
 
     chunk: int
     frames: int = 0
@@ -116,7 +116,7 @@ class RunningChunk(Contract):
 
 
 class RenderJobResult(Contract):
-    """What a completed job has made."""
+    """Result of a completed job."""
 
     output: str | None = Field(default=None, description="absolute path of the film; None without a stitch")
     sha256: str | None = Field(default=None, description="digest of the film")
@@ -127,7 +127,7 @@ class RenderJobResult(Contract):
 
 
 class RemoteStop(Contract):
-    """A remote attempt that was told to stop."""
+    """Remote attempt that was asked to stop."""
 
     chunk: int
     where: str = Field(default="", description="the function or service")
@@ -137,7 +137,7 @@ class RemoteStop(Contract):
 
 
 class RemoteStops(Contract):
-    """What became of the remote attempts that a job told to stop, since it was last begun or resumed."""
+    """Summary of the remote attempts that a job asked to stop since it was last started or resumed."""
 
     where: str = Field(default="", description="the function or service")
     confirmed: int = 0
@@ -147,7 +147,7 @@ class RemoteStops(Contract):
 
 
 class JobMetrics(Contract):
-    """Sums over a job."""
+    """Times, memory and cost of a job, summed over its attempts."""
 
     render_seconds: float = Field(default=0, description="time spent in attempts that succeeded, over all workers")
     chunk_seconds: float | None = Field(default=None, description="what one chunk took, on average")
@@ -158,7 +158,7 @@ class JobMetrics(Contract):
 
 
 class JobStatus(Contract):
-    """One look at a job; the same fields as `longtake status --json`."""
+    """Status of a job at one moment; the fields are those of `longtake status --json`."""
 
     id: str
     name: str = ""

@@ -1,1 +1,1 @@
-"""Where jobs publish and where their records lie: a directory, or a bucket that speaks S3."""
+"""Stores of jobs, for their outputs and records: directories, and buckets of services that speak S3."""

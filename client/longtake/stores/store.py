@@ -1,4 +1,4 @@
-"""Define what every store offers: exclusive creation, listing, reading and removal of files."""
+"""Define the interface of stores: exclusive creation, listing, reading and removal of files."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,1 +1,1 @@
-"""Move the files of jobs between this host and their store: inputs up, results down, and all of it away."""
+"""Upload the inputs of jobs to their stores, download their results, and delete their files."""

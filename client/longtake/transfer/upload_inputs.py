@@ -203,10 +203,10 @@ class _InputUpload:
         except StoreError as error:
             if _is_unchanged(local.file, read):
                 raise
-            self._take_back(place, file)
+            self._remove_changed(place, file)
             raise _make_changed_error(local) from error
         if not _is_unchanged(local.file, read):
-            self._take_back(place, file)
+            self._remove_changed(place, file)
             raise _make_changed_error(local)
         return made
 
@@ -220,7 +220,7 @@ class _InputUpload:
         self._store.remove(place)
         return False
 
-    def _take_back(self, place: str, file: InputFile) -> None:
+    def _remove_changed(self, place: str, file: InputFile) -> None:
         """Remove the content of a file that changed during its upload: other jobs would trust its name, a digest."""
         with suppress(FileNotFoundError):
             if self._store.digest(place) != file.sha256:

@@ -173,7 +173,7 @@ def signed_text(text: str) -> dict[str, Any]:
     return SignedOrder(order=text, signature=sign(order, SECRET).signature).model_dump()
 
 
-async def last_word(job: AgentJob, order: RemoteOrder) -> RemoteResult:
+async def read_result(job: AgentJob, order: RemoteOrder) -> RemoteResult:
     """Return the last word that lies in the store, when it has come."""
     calls = job.calls(order.chunk)
     await eventually(lambda: calls.result(order.attempt) is not None, "the agent gives its last word")

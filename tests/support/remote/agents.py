@@ -119,7 +119,7 @@ class Edge:
         return self.result(await asyncio.wait_for(self.call(order), 90))
 
     def result(self, answer: ServiceAnswer) -> RemoteResult:
-        return self.service.result_in(answer)
+        return self.service.parse_result(answer)
 
     @property
     def log(self) -> str:
@@ -168,7 +168,7 @@ async def refused(edge: Edge, payload: dict[str, Any]) -> str:
     except CallLostError as error:
         return str(error) if "409" in str(error) else f"lost: {error}"
     with pytest.raises(AttemptError) as caught:
-        edge.service.result_in(answer)
+        edge.service.parse_result(answer)
     assert caught.value.fatal
     assert "refused the order" in str(caught.value)
     return str(caught.value)

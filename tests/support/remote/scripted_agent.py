@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,8 @@ from activities.errors import AttemptError
 from activities.remote.attempt import RemoteAttempt
 from activities.remote.call_records import AgentTimeouts, CallRecords, RemoteHost
 from activities.remote.protocol import RemoteOrder, RemoteOutcome, RemoteProgress, RemoteResult, verify
-from activities.remote.service import HeliosResult, ServiceAnswer, unheard
+from activities.remote.service import HeliosResult, ServiceAnswer, ignore_send
+from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from activities.stores.publish import publish, stage_files
 from longtake import FrameRange, RenderJobSpec
@@ -108,11 +108,11 @@ class ScriptedService:
         self.unreachable = False
         self.reached_for = asyncio.Event()
 
-    async def call(self, payload: Mapping[str, Any], *, sending: Callable[[], None] = unheard) -> ServiceAnswer:
+    async def call(self, payload: Mapping[str, Any], *, on_send: Callable[[], None] = ignore_send) -> ServiceAnswer:
         if self.unreachable:
             self.reached_for.set()
             await asyncio.Event().wait()
-        sending()
+        on_send()
         order = verify(json.dumps(payload).encode(), SECRET)
         agent = ScriptedAgent(self._job, order)
         assert agent.calls.call(order.attempt) is not None, "the call is written down before it is made"
@@ -125,12 +125,12 @@ class ScriptedService:
             self.hung_up += 1
             raise
 
-    def result_in(self, answer: ServiceAnswer) -> RemoteResult:
+    def parse_result(self, answer: ServiceAnswer) -> RemoteResult:
         if answer.status != 200:
             raise AttemptError(answer.body.decode())
         return RemoteResult.model_validate_json(answer.body)
 
-    def helios_result_in(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
+    def parse_helios_answer(self, answer: ServiceAnswer, *, lenient: bool) -> HeliosResult:
         raise AssertionError("no Helios worker")
 
 
@@ -167,23 +167,23 @@ class Remote:
         self.job = OpenJob(self.folder, JobRef(id="job", base_dir=str(store), digest=spec.digest()), spec, None)
         self.calls = CallRecords(self.folder, KEY)
         self.service = ScriptedService(self.job)
-        self.turns = asyncio.Semaphore(4)
+        self.slots = asyncio.Semaphore(4)
         self.watcher = Watcher()
         # What a cancel means to the worker: whether it leaves its agent at work.
         self.is_left = False
-        self._threads = ThreadPoolExecutor(4)
+        self._executor = StoreExecutor(4, "scripted")
 
-    def attempt(self, name: str, *, chunk: int = 0, **patience: float) -> "Trying":
+    def attempt(self, name: str, *, chunk: int = 0, **timeouts: float) -> "Trying":
         """Return an attempt at a chunk that has begun."""
         host = RemoteHost(
             secret=SecretStr(SECRET),
-            threads=self._threads,
+            executor=self._executor,
             price=lambda backend, result: result.billed_seconds / 1000,
             is_left_running=self._left,
-            patience=replace(HASTE, **patience),
+            timeouts=replace(HASTE, **timeouts),
         )
         chunks, backend = self.job.chunks, LambdaBackend()
-        attempt = RemoteAttempt(host, backend, self.service, self.turns, self.job, chunks[chunk], name)
+        attempt = RemoteAttempt(host, backend, self.service, self.slots, self.job, chunks[chunk], name)
         return Trying(attempt, self.watcher)
 
     def agent(self, name: str) -> ScriptedAgent:
@@ -198,7 +198,7 @@ class Remote:
         for work in self.service.work:
             work.cancel()
         await asyncio.gather(*self.service.work, return_exceptions=True)
-        self._threads.shutdown()
+        self._executor.close()
 
 
 class Trying:

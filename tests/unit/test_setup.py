@@ -1,3 +1,5 @@
+"""The repository's own set-up: targets of make, pinned packages, and no host or path of a machine in any file."""
+
 import re
 import subprocess
 import tomllib
