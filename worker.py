@@ -3,10 +3,17 @@
 `python worker.py --dev` brings its own Temporal server, for development and for `make demo`.
 """
 
+import os
+
+from activities.processes.privacy import hide_environment
+
+if __name__ == "__main__":
+    # Before anything else is imported: it starts this program again.
+    hide_environment(os.environ.get("LONGTAKE_PASS_ENV", "").split(os.pathsep))
+
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -243,6 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _announce(client: Client, settings: WorkerSettings, *, dev: bool) -> None:
     roots = ":".join(str(root) for root in settings.roots)
     _say(f"ready: queue {settings.task_queue}, {settings.slots} slots, namespace {client.namespace}, folders {roots}")
+    if os.getuid() == 0:
+        _say("runs as root: renders can read all that this host has; start it under an account of its own")
     if settings.allowed_commands is None:
         _say("every program may run: --dev sets no LONGTAKE_ALLOWED_COMMANDS" if dev else "every program may run")
 

@@ -16,6 +16,7 @@ from longtake.errors import BadJobError
 from longtake.models.inputs import InputBundle
 from longtake.models.job_fields import IfExists
 from longtake.models.messages import JobRef, PlanOrder
+from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import open_store
 from longtake.stores.job_records import FILM, chunk_key, find_publishers
@@ -109,6 +110,7 @@ class Acceptance:
         Raises:
             BadJobError: One sentence that names the field and the fix.
         """
+        check_patterns(self.job)
         self._check_store()
         chunk_list = self._read_chunk_list()
         self.folder.check_same_job(self.job)

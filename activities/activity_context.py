@@ -1,15 +1,20 @@
 """What every activity does at its edge to Temporal: send heartbeats, open its job, name its attempt."""
 
 import asyncio
+import hashlib
+import logging
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, FailureError
 
-from activities.errors import StoreNotSharedError
+from activities.errors import StoreNotSharedError, describe_unexpected
 from activities.stores.job_folder import OpenJob
+from longtake.concurrency import run_beside
 from longtake.errors import ErrorType
 from longtake.models.fields import Contract
 from longtake.models.messages import JobRef
@@ -18,6 +23,11 @@ from longtake.stores.store import StoreError
 # Each answer to a heartbeat tells whether the activity is cancelled; the worker's throttle (worker.py) decides
 # how many go out.
 _HEARTBEAT_SECONDS = 0.2
+
+# A disk that is full or a folder that is away shows as a failure after some minutes, not as a job that hangs.
+_MOST_UNEXPECTED_TRIES = 10
+
+_log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -28,18 +38,40 @@ async def send_heartbeats(details: Callable[[], Contract | None] = lambda: None)
         details: Called for each heartbeat; returns the details that the next attempt finds if this one is lost.
     """
 
-    async def send_forever() -> None:
+    async def send_forever() -> NoReturn:
         while True:
             _send(details())
             await asyncio.sleep(_HEARTBEAT_SECONDS)
 
-    task = asyncio.create_task(send_forever())
     try:
-        yield
+        async with run_beside(send_forever()):
+            yield
     finally:
-        task.cancel()
         # A failure carries the details of the last heartbeat to the next attempt.
         _send(details())
+
+
+@asynccontextmanager
+async def activity_edge() -> AsyncIterator[None]:
+    """Turn what ends the block into what Temporal can use: unexpected errors are logged, and retried a few times.
+
+    Without a bound an error of ours would be repeated for ever, and what it repeats may be a render.
+
+    Raises:
+        ApplicationError: `Unexpected`, for anything but errors of Temporal; retried at first.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, FailureError):
+            raise
+        info = activity.info()
+        _log.exception("%s: an unexpected error", info.activity_type)
+        raise ApplicationError(
+            describe_unexpected(error),
+            type=ErrorType.UNEXPECTED,
+            non_retryable=info.attempt >= _MOST_UNEXPECTED_TRIES,
+        ) from error
 
 
 def _send(details: Contract | None) -> None:
@@ -67,6 +99,12 @@ def open_job(ref: JobRef, scratch: Path) -> OpenJob:
 
 
 def attempt_name(work: str) -> str:
-    """Return a name for this attempt of the activity at some work, never used twice."""
+    """Return a name for this attempt of the activity at some work, never used twice.
+
+    The random part is what makes it so: an activity that is reset counts its attempts from 1 again, and the beginning
+    of a run id is a clock in steps of 65 s (UUIDv7), which runs of one job shared. Two attempts of one name would
+    write into one folder and kill each other's processes. The rest tells a person whose attempt it was.
+    """
     info = activity.info()
-    return f"{(info.workflow_run_id or '')[:8]}-{work}-{info.attempt}"
+    run = hashlib.sha256((info.workflow_run_id or "").encode()).hexdigest()[:8]
+    return f"{run}-{work}-{info.attempt}-{secrets.token_hex(4)}"

@@ -7,10 +7,10 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 
-from activities.activity_context import send_heartbeats
+from activities.activity_context import activity_edge, send_heartbeats
 from longtake.describe import read_last_heartbeat
 from longtake.models.messages import DrainOrder, DrainReport, Heartbeat, WaitingAttempt
-from longtake.names import RENDER_SPAN
+from longtake.names import FIND_WAITING, RENDER_SPAN
 
 # Renders end when they end: asking more often would not make the job idle sooner.
 _ASK_SECONDS = 0.5
@@ -31,7 +31,7 @@ class DrainActivities:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    @activity.defn(name="find_waiting")
+    @activity.defn(name=FIND_WAITING)
     async def find_waiting(self, order: DrainOrder) -> DrainReport:
         """Wait for renders of this job that are in a queue or wait for their next try, and return them.
 
@@ -41,7 +41,7 @@ class DrainActivities:
         """
         info = activity.info()
         handle = self._client.get_workflow_handle(order.ref.id, run_id=info.workflow_run_id)
-        async with send_heartbeats():
+        async with activity_edge(), send_heartbeats():
             while True:
                 description = await handle.describe()
                 pending = description.raw_description.pending_activities

@@ -1,5 +1,9 @@
 """Errors of attempts, stores and services, before an activity turns them into Temporal's errors."""
 
+import socket
+
+from longtake.text import shorten_line
+
 
 class AttemptError(Exception):
     """One try of a chunk or a stitch went wrong.
@@ -29,7 +33,17 @@ class AttemptError(Exception):
 
 
 class AttemptLostError(Exception):
-    """A try ended through no fault of its renderer and does not count: its keeper was killed, or Temporal is away."""
+    """A try ended through no fault of its renderer, and is not counted as failed: Temporal or the store is away.
+
+    Args:
+        sentence: The cause.
+        by_render: Whether the render itself may be the cause, as when its keeper was killed for want of memory: then
+            it counts as a lost worker.
+    """
+
+    def __init__(self, sentence: str, *, by_render: bool = False) -> None:
+        super().__init__(sentence)
+        self.by_render = by_render
 
 
 class ThrottledError(Exception):
@@ -45,9 +59,18 @@ class ThrottledError(Exception):
         self.wait_seconds = wait_seconds
 
 
+class WatchEndedError(Exception):
+    """The watch of a job has ended by an unexpected error, and the work that it watched was stopped for that."""
+
+
 class StoreNotSharedError(Exception):
     """This worker does not see the job's folder: the store is not shared with it."""
 
 
 class RefusedError(Exception):
     """The published files are not what the job needs; trying again changes nothing."""
+
+
+def describe_unexpected(error: BaseException) -> str:
+    """Return a sentence about an error that nothing expects: a fault of Longtake, or of the host it runs on."""
+    return f"unexpected {type(error).__name__}: {shorten_line(str(error), 300)}; see the log of {socket.gethostname()}"

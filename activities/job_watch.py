@@ -21,8 +21,22 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.backends.backend import Progress
-from activities.errors import AttemptLostError
+from activities.errors import AttemptLostError, WatchEndedError
 from longtake.names import MEMO_CONTROL, MEMO_FREEZE, Control
+
+_log = logging.getLogger(__name__)
+
+_ASK_SECONDS = 1.0
+
+# An answer takes 1.3 ms at the median (measured); one that has not come by then will not.
+_ANSWER_SECONDS = 5.0
+_LEAST_INTERVAL_SECONDS = 0.2
+
+# At most this many workers ask after one job in a second: a namespace is good for 2,400 calls.
+_MOST_ASKING = 200
+
+# Somebody else renders the same already: what obeys SIGTERM may clean up, the rest must go.
+_GRACE_WHEN_CUT_OFF = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,18 +67,6 @@ async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: fl
     return JobOrders(control, freeze if control is Control.FREEZE else 0)
 
 
-_log = logging.getLogger(__name__)
-
-_ASK_SECONDS = 1.0
-
-# An answer takes 1.3 ms at the median (measured); one that has not come by then will not.
-_ANSWER_SECONDS = 5.0
-_LEAST_INTERVAL_SECONDS = 0.2
-
-# At most this many workers ask after one job in a second: a namespace is good for 2,400 calls.
-_MOST_ASKING = 200
-
-
 class JobWatch:
     """One job as this worker sees it; shared by all of the job's work here."""
 
@@ -74,7 +76,7 @@ class JobWatch:
         self._contact_seconds = contact_seconds
         self._answered_at = asyncio.get_running_loop().time()
         self._work: set[asyncio.Task[object]] = set()
-        self._lost: set[asyncio.Task[object]] = set()
+        self._lost: dict[asyncio.Task[object], AttemptLostError | WatchEndedError] = {}
 
     async def refresh(self) -> JobOrders:
         """Read the job's orders and return them; while Temporal does not answer, return the last ones.
@@ -86,7 +88,11 @@ class JobWatch:
             self._answered_at = asyncio.get_running_loop().time()
             self.orders = orders
         elif self._left() <= 0:
-            self._stop_work()
+            self._stop_work(
+                AttemptLostError(
+                    f"Temporal has not answered for {self._contact_seconds:g} s; other workers have this chunk now"
+                )
+            )
         return self.orders
 
     async def poll(self, interval_seconds: float) -> None:
@@ -94,7 +100,13 @@ class JobWatch:
         while True:
             pause = interval_seconds * random.uniform(0.8, 1.2)
             await asyncio.sleep(min(pause, max(_LEAST_INTERVAL_SECONDS, self._left())))
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception as error:
+                # Renders that nobody watches would neither freeze nor end when this worker is cut off.
+                _log.exception("the watch of a job has ended")
+                self._stop_work(WatchEndedError(f"{type(error).__name__}: {error}"))
+                raise
 
     @asynccontextmanager
     async def stop_when_cut_off(self) -> AsyncIterator[None]:
@@ -102,6 +114,7 @@ class JobWatch:
 
         Raises:
             AttemptLostError: In place of the cancel, when the block has ended.
+            WatchEndedError: The same, where the watch itself has ended by an unexpected error.
         """
         task = asyncio.current_task()
         assert task is not None  # it runs in an event loop
@@ -112,12 +125,10 @@ class JobWatch:
             if task not in self._lost or activity.is_cancelled():
                 raise
             task.uncancel()
-            raise AttemptLostError(
-                f"Temporal has not answered for {self._contact_seconds:g} s; other workers have this chunk now"
-            ) from error
+            raise self._lost[task] from error
         finally:
             self._work.discard(task)
-            self._lost.discard(task)
+            self._lost.pop(task, None)
 
     def is_cut_off(self) -> bool:
         """Tell whether Temporal was away for so long that another worker has this work."""
@@ -126,10 +137,10 @@ class JobWatch:
     def _left(self) -> float:
         return self._answered_at + self._contact_seconds - asyncio.get_running_loop().time()
 
-    def _stop_work(self) -> None:
-        for task in self._work - self._lost:
-            _log.error("Temporal has not answered for %g s: stopping a render", self._contact_seconds)
-            self._lost.add(task)
+    def _stop_work(self, reason: AttemptLostError | WatchEndedError) -> None:
+        for task in self._work - self._lost.keys():
+            _log.error("stopping a render: %s", reason)
+            self._lost[task] = reason
             task.cancel()
 
 
@@ -172,10 +183,6 @@ class JobWatches:
                 _, looking = self._watches.pop(key)
                 del self._users[key]
                 looking.cancel()
-
-
-# Somebody else renders the same already: what obeys SIGTERM may clean up, the rest must go.
-_GRACE_WHEN_CUT_OFF = 2.0
 
 
 class JobRenderWatcher:

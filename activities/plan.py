@@ -7,13 +7,14 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.acceptance import Acceptance
-from activities.activity_context import send_heartbeats
+from activities.activity_context import activity_edge, send_heartbeats
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.job import RenderJobSpec
 from longtake.models.messages import JobPlan, PlanOrder
+from longtake.names import PLAN_JOB
 
 
 class PlanActivities:
@@ -39,7 +40,7 @@ class PlanActivities:
         self._check_service = check_service
         self._search_attributes = search_attributes
 
-    @activity.defn(name="plan_job")
+    @activity.defn(name=PLAN_JOB)
     async def plan_job(self, order: PlanOrder) -> JobPlan:
         """Accept the job, write it into its folder and return its size and its finished chunks.
 
@@ -48,7 +49,7 @@ class PlanActivities:
         Raises:
             ApplicationError: `BadJob`, never retried: what is wrong, and nothing was written.
         """
-        async with send_heartbeats():
+        async with activity_edge(), send_heartbeats():
             try:
                 return await run_in_thread(partial(self._plan, order))
             except BadJobError as error:

@@ -8,12 +8,13 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.activity_context import open_job, send_heartbeats
+from activities.activity_context import activity_edge, open_job, send_heartbeats
 from activities.attempts.attempt import MakeAttempt
 from activities.attempts.host import Host
 from activities.attempts.span_attempt import RetryError, SpanAttempt
 from activities.errors import AttemptLostError
 from activities.job_watch import JobWatches, OtherHosts
+from activities.stores.job_folder import OpenJob
 from longtake.concurrency import run_in_thread
 from longtake.errors import ErrorType
 from longtake.models.messages import Heartbeat, SpanOrder, SpanReport
@@ -55,23 +56,35 @@ class RenderActivities:
             ApplicationError: `AttemptFailed`, `AnotherHost`, `Throttled` and `AttemptLost`, retried; `ChunkFailed`,
                 when tries are used up. Each has a `SpanReport` in its details.
         """
-        async with send_heartbeats(_last_heartbeat):
-            job = await run_in_thread(partial(open_job, order.ref, self._host.scratch))
-        span = SpanAttempt(self._host, self._make_attempt, self._others, job, order, _last_heartbeat())
+        before = first_heartbeat(order)
+        async with activity_edge():
+            async with send_heartbeats(lambda: before):
+                try:
+                    job = await run_in_thread(partial(open_job, order.ref, self._host.scratch))
+                except BaseException:
+                    before = before.model_copy(update={"ended": True})
+                    raise
+            return await self._render(job, order, before)
+
+    async def _render(self, job: OpenJob, order: SpanOrder, before: Heartbeat) -> SpanReport:
+        span = SpanAttempt(self._host, self._make_attempt, self._others, job, order, before)
         try:
             async with (
                 send_heartbeats(lambda: span.heartbeat),
                 self._watches.watch(parallel=job.job.max_parallel) as watch,
             ):
-                await span.render(watch)
+                try:
+                    await span.render(watch)
+                finally:
+                    span.end()
         except RetryError as error:
             _log.warning("job %s: %s; next try in %g s", order.ref.id, error, error.wait_seconds)
             # A delay of zero would mean none was given, and the waits for lost workers would apply.
             wait = max(timedelta(seconds=error.wait_seconds), timedelta(milliseconds=1))
-            raise ApplicationError(str(error), span.report(), type=error.type, next_retry_delay=wait) from error
+            raise ApplicationError(str(error), span.report_of_try(), type=error.type, next_retry_delay=wait) from error
         except (AttemptLostError, StoreError) as error:
             raise ApplicationError(
-                str(error), span.report(), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_RETRY_DELAY_AFTER_LOSS
+                str(error), span.report_of_try(), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_RETRY_DELAY_AFTER_LOSS
             ) from error
         except asyncio.CancelledError:
             details = activity.cancellation_details()
@@ -89,7 +102,19 @@ class RenderActivities:
         return span.report()
 
 
-def _last_heartbeat() -> Heartbeat | None:
-    """Return the last heartbeat of the attempt before this one, whose details come without their type."""
-    details = activity.info().heartbeat_details
-    return Heartbeat.model_validate(details[0]) if details else None
+def first_heartbeat(order: SpanOrder) -> Heartbeat:
+    """Return what the attempts before this one have come to, from the last heartbeat of the one before.
+
+    An attempt that did not say that it has ended was lost with its worker, and its chunk may be the cause. So was one
+    of which there is no heartbeat: the first one is sent before anything is rendered.
+    """
+    info = activity.info()
+    # Details come without their type.
+    details = info.heartbeat_details
+    beat = Heartbeat.model_validate(details[0]) if details else None
+    if beat is None:
+        beat = Heartbeat(chunk=order.start, failures=order.failures, losses=order.losses, ended=True)
+    # What an older worker sends has no number, and an activity that is reset counts from 1 again.
+    is_numbered = not details or 0 < beat.number < info.attempt
+    lost = info.attempt - 1 - beat.number + (not beat.ended) if is_numbered else 0
+    return beat.model_copy(update={"losses": beat.losses + lost, "number": info.attempt, "ended": False})

@@ -5,7 +5,7 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.activity_context import attempt_name, open_job, send_heartbeats
+from activities.activity_context import activity_edge, attempt_name, open_job, send_heartbeats
 from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
@@ -17,6 +17,7 @@ from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.messages import Heartbeat, StitchOrder
 from longtake.models.status import RenderJobResult
+from longtake.names import STITCH_JOB
 from longtake.ranges import RangeSet
 from longtake.stores.job_records import chunk_key
 from longtake.stores.store import map_parallel
@@ -32,7 +33,7 @@ class StitchActivities:
         self._host = host
         self._watches = watches
 
-    @activity.defn(name="stitch_job")
+    @activity.defn(name=STITCH_JOB)
     async def stitch_job(self, order: StitchOrder) -> RenderJobResult:
         """Prove the outputs of all chunks, make the film and return the job's result.
 
@@ -50,7 +51,7 @@ class StitchActivities:
             beat = beat.model_copy(update={"frames_done": progress.frames_done, "message": progress.message[:400]})
 
         try:
-            async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
+            async with activity_edge(), send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
                 job = await run_in_thread(partial(open_job, order.ref, self._host.scratch))
                 sidecars = await run_in_thread(partial(_sidecars, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)

@@ -7,7 +7,7 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.activity_context import open_job, send_heartbeats
+from activities.activity_context import activity_edge, open_job, send_heartbeats
 from activities.attempts.host import Host
 from activities.remote.agent_monitor import stop_agent
 from activities.remote.call_records import ChunkCallRecords, RemoteHost
@@ -15,6 +15,7 @@ from activities.stores.job_folder import OpenJob
 from longtake.concurrency import run_in_thread
 from longtake.models.messages import StopAgentsOrder, StopAgentsReport
 from longtake.models.status import RemoteStop
+from longtake.names import STOP_AGENTS
 from longtake.ranges import RangeSet
 from longtake.stores.job_records import chunk_key
 
@@ -28,14 +29,14 @@ class StopActivities:
         self._host = host
         self._remote = remote
 
-    @activity.defn(name="stop_agents")
+    @activity.defn(name=STOP_AGENTS)
     async def stop_agents(self, order: StopAgentsOrder) -> StopAgentsReport:
         """Stop the agents of these chunks that may still work, and return the outcome for each.
 
         A worker that dies leaves its agents to the next attempt. Without another attempt they would work on.
         Safe to repeat: an agent that has written its result is not asked again.
         """
-        async with send_heartbeats():
+        async with activity_edge(), send_heartbeats():
             job = await run_in_thread(partial(open_job, order.ref, self._host.scratch))
             stops = await asyncio.gather(*(self._stop(job, chunk) for chunk in RangeSet(order.chunks)))
         return StopAgentsReport(stops=tuple(stop for found in stops for stop in found))

@@ -15,6 +15,7 @@ import uvicorn
 
 from activities.attempts.host import build_host
 from activities.processes.orphans import kill_orphans
+from activities.processes.privacy import hide_environment
 from activities.processes.supervisor import Supervisor
 from activities.remote.protocol import LARGEST_ORDER_BYTES, RefusedOrderError, verify
 from agent.agent import RenderAgent
@@ -256,4 +257,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    hide_environment()
     sys.exit(main())

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from activities.attempts.host import build_host
+from activities.processes.linux_table import forbid_reading
 from activities.processes.supervisor import Supervisor
 from activities.remote.protocol import RefusedOrderError, verify
 from agent.agent import RenderAgent
@@ -65,6 +66,7 @@ async def _helios(event: Any, settings: AgentSettings, call: Invocation) -> dict
 
 @cache
 def _settings() -> tuple[AgentSettings, str]:
+    forbid_reading()
     settings = AgentSettings.from_environ(os.environ)
     return settings, load_shared_secret(settings)
 

@@ -23,12 +23,6 @@ CHECK_SECONDS = 1800
 # longer than this, the frozen chunks are rendered again.
 FREEZE_SECONDS = 60 * 60 * 24 * 30
 
-# Ends a chunk that takes its worker down every time; failed renders are counted apart, by the job's own `retry`.
-MAX_LOST_WORKERS = 50
-
-# A service without room is asked again about once a minute: more than a day of that, before a chunk counts as failed.
-MAX_THROTTLED_TRIES = 2000
-
 
 class ActivityOptions(TypedDict):
     """Keyword arguments of `workflow.start_activity_method`."""
@@ -38,10 +32,6 @@ class ActivityOptions(TypedDict):
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
     cancellation_type: ActivityCancellationType
-
-
-# A disk that is full or a folder that is away shows as a failure after some minutes, not as a job that hangs.
-MAX_TRIES = 10
 
 
 def control_options() -> ActivityOptions:
@@ -54,7 +44,6 @@ def control_options() -> ActivityOptions:
         "retry_policy": RetryPolicy(
             initial_interval=timedelta(seconds=1),
             maximum_interval=timedelta(seconds=30),
-            maximum_attempts=MAX_TRIES,
             non_retryable_error_types=[ErrorType.BAD_JOB, ErrorType.STITCH_REFUSED],
         ),
         # A cancelled activity counts as ended only when its processes are gone, so that none is left behind a job.
@@ -66,10 +55,11 @@ def render_options(job: RenderJobSpec, chunks: int) -> ActivityOptions:
     """Return the options of an activity that renders some chunks of a job one after the other.
 
     The retry policy is for lost workers only: with each failed try, and each service without room, the worker itself
-    says how long to wait before the next one.
+    says how long to wait before the next one. There is no maximum of attempts, because Temporal counts by span what
+    workers count by chunk, in heartbeats: failed tries (`retry.attempts`), lost workers (`retry.lost_workers`) and
+    unexpected errors; a full service and a store that is not seen are waited for.
     """
     chunk_seconds = job.chunk_limit_seconds + job.timeouts.grace_seconds + CHECK_SECONDS
-    uncounted_tries = MAX_LOST_WORKERS + (MAX_THROTTLED_TRIES if job.remote else 0)
     return {
         "task_queue": render_queue(workflow.info().task_queue, job.backend_kind),
         "start_to_close_timeout": timedelta(seconds=chunk_seconds * chunks + FREEZE_SECONDS),
@@ -77,7 +67,6 @@ def render_options(job: RenderJobSpec, chunks: int) -> ActivityOptions:
         "retry_policy": RetryPolicy(
             initial_interval=timedelta(seconds=1),
             maximum_interval=timedelta(seconds=30),
-            maximum_attempts=job.retry.attempts * chunks + uncounted_tries,
             non_retryable_error_types=[ErrorType.BAD_JOB, ErrorType.CHUNK_FAILED],
         ),
         "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

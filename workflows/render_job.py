@@ -1,19 +1,17 @@
 """The workflow `RenderJob`: plan a job, render its chunks, join them, and answer for it until it ends."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.plan import PlanActivities
-    from activities.stitch import StitchActivities
     from longtake.errors import BadJobError, ErrorType
     from longtake.jobfile.loader import read_job
+    from longtake.models.fields import Contract
     from longtake.models.job import RenderJobSpec
     from longtake.models.messages import JobPlan, PlanOrder, StitchOrder
     from longtake.models.status import (
@@ -27,43 +25,51 @@ with workflow.unsafe.imports_passed_through():
         SetMaxParallel,
         SkipChunks,
     )
-    from longtake.names import RENDER_JOB_WORKFLOW, Control, check_job_id
+    from longtake.names import PLAN_JOB, RENDER_JOB_WORKFLOW, STITCH_JOB, Control, check_job_id
     from longtake.ranges import RangeSet
     from workflows import options
+    from workflows.requests import check_rendering, check_retry, check_skip, read_input, read_request
+    from workflows.results import BadResultError, read_result
     from workflows.scheduling import PauseState
-    from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
+    from workflows.spans import SpanRunner
     from workflows.status_board import StatusBoard, build_job_error, count_chunks, describe_failures
 
 
-Result = TypeVar("Result")
+Result = TypeVar("Result", bound=Contract)
+
+# Results of one step that are none, as somebody completes it by hand, before the job fails: each begins it anew.
+_MOST_BAD_RESULTS = 3
 
 
 @workflow.defn(name=RENDER_JOB_WORKFLOW)
 class RenderJob:
     """One job, from the keys of its file to its film.
 
-    Signals `pause` and `resume` may come at any time and in any order; a cancel of the workflow is the cancel of
-    the job. However a job ends, no process of it runs any more when the workflow has ended.
+    `pause` and `resume`, as signals or as updates, may come at any time and in any order; a cancel of the workflow is
+    the cancel of the job. However a job ends, no process of it runs any more when the workflow has ended.
+
+    The input, signals and updates take any number of arguments of any kind: what does not fit one model is refused in
+    one sentence by code of ours (`workflows.requests`), where the SDK would fail the workflow task for ever.
     """
 
     @workflow.init
-    def __init__(self, document: RawValue) -> None:
+    def __init__(self, *inputs: object) -> None:
         self._board = StatusBoard()
         self._pause = PauseState()
         self._is_woken = False
         self._spans: SpanRunner | None = None
-        self._step: workflow.ActivityHandle[Any] | None = None
+        self._step: workflow.ActivityHandle[RawValue] | None = None
 
     @workflow.run
-    async def run(self, document: RawValue) -> RenderJobResult:
-        """Render the job that a document describes: the keys of a job file.
+    async def run(self, *inputs: object) -> RenderJobResult:
+        """Render the job that the input describes: the keys of a job file.
 
         Raises:
             ApplicationError: The job has failed; its message is the reason, its type one of `ErrorType`.
             asyncio.CancelledError: The job was cancelled, and all its work has stopped.
         """
         try:
-            job = self._accept(document)
+            job = self._accept(inputs)
             plan = await self._plan(job)
             await self._render(job, plan)
             result = await self._stitch(plan)
@@ -74,18 +80,40 @@ class RenderJob:
         return result
 
     @workflow.signal
-    def pause(self, request: PauseRequest | None = None) -> None:
-        """Start no more chunks, and finish, freeze or end those that run; a pause in force is only hardened."""
-        self._pause.pause(request.mode if request else PauseMode.DRAIN)
-        self._wake()
+    def pause(self, *inputs: object) -> None:
+        """Start no more chunks, and finish, freeze or end those that run; a pause in force is only hardened.
+
+        Takes a `PauseRequest`. One that cannot be read is ignored, and the status says so.
+        """
+        try:
+            request = read_request(PauseRequest, inputs)
+        except ValueError as error:
+            self._note(f"a signal pause was ignored: {error}")
+        else:
+            self._apply_pause(request)
 
     @workflow.signal
-    def resume(self) -> None:
+    def resume(self, *inputs: object) -> None:
         """Render the missing chunks again after a pause, and the failed ones of a job that holds."""
-        if self._spans is not None:
-            self._spans.resume(paused=self._pause.is_paused)
-        self._pause.resume()
-        self._wake()
+        self._apply_resume()
+
+    @workflow.update(name="pause")
+    def pause_job(self, *inputs: object) -> PauseMode:
+        """Pause as the signal does, and return the mode that is in force; refuse a request that cannot be read."""
+        self._apply_pause(read_request(PauseRequest, inputs))
+        assert self._pause.mode is not None  # it was just set
+        return self._pause.mode
+
+    @pause_job.validator
+    def _may_pause(self, *inputs: object) -> None:
+        read_request(PauseRequest, inputs)
+
+    @workflow.update(name="resume")
+    def resume_job(self, *inputs: object) -> bool:
+        """Resume as the signal does; return whether the job was paused or held."""
+        was_waiting = self._pause.is_paused or (self._spans is not None and self._spans.is_holding)
+        self._apply_resume()
+        return was_waiting
 
     @workflow.query
     def status(self) -> JobStatus:
@@ -93,43 +121,46 @@ class RenderJob:
         return self._board.build_status()
 
     @workflow.update
-    def set_max_parallel(self, request: SetMaxParallel) -> int:
+    def set_max_parallel(self, *inputs: object) -> int:
         """Set how many chunks render at once, and return that number; running chunks are not stopped."""
+        request = read_request(SetMaxParallel, inputs)
         self._active_spans.scheduler.limit = request.max_parallel
         self._board.update_counts(max_parallel=request.max_parallel)
         self._wake()
         return request.max_parallel
 
     @set_max_parallel.validator
-    def _may_set_max_parallel(self, request: SetMaxParallel) -> None:
+    def _may_set_max_parallel(self, *inputs: object) -> None:
+        read_request(SetMaxParallel, inputs)
         check_rendering(self._spans)
 
     @workflow.update
-    def retry_failed(self, request: RetryFailed) -> int:
+    def retry_failed(self, *inputs: object) -> int:
         """Render failed chunks again, and skipped ones that the request names; return how many."""
-        count = self._active_spans.retry(request.chunks)
+        count = self._active_spans.retry(read_request(RetryFailed, inputs).chunks)
         self._wake()
         return count
 
     @retry_failed.validator
-    def _may_retry_failed(self, request: RetryFailed) -> None:
-        check_retry(request, self._spans)
+    def _may_retry_failed(self, *inputs: object) -> None:
+        check_retry(read_request(RetryFailed, inputs), self._spans)
 
     @workflow.update
-    def skip_chunks(self, request: SkipChunks) -> int:
+    def skip_chunks(self, *inputs: object) -> int:
         """Leave chunks out of the job; return how many that changes. Published chunks stay."""
-        count = self._active_spans.leave_out(request)
+        count = self._active_spans.leave_out(read_request(SkipChunks, inputs))
         self._wake()
         return count
 
     @skip_chunks.validator
-    def _may_skip_chunks(self, request: SkipChunks) -> None:
-        check_skip(request, self._spans)
+    def _may_skip_chunks(self, *inputs: object) -> None:
+        check_skip(read_request(SkipChunks, inputs), self._spans)
 
     async def _end_without_film(self, error: asyncio.CancelledError | FailureError) -> NoReturn:
         """Show how a cancelled or failed job ended, with all its work stopped, and raise what ends the workflow."""
-        if _is_cancelled():
+        if not self._is_idle():
             await self._stop_everything()
+        if _is_cancelled():
             if self._spans is not None:
                 self._board.update_totals(self._spans.totals)
             self._board.show_end(JobState.CANCELLED)
@@ -140,11 +171,10 @@ class RenderJob:
             raise failure from error
         raise error
 
-    def _accept(self, document: RawValue) -> RenderJobSpec:
-        # Decoded here and not by the signature: a converter's error would retry the workflow task for ever.
+    def _accept(self, inputs: tuple[object, ...]) -> RenderJobSpec:
         try:
             check_job_id(workflow.info().workflow_id)
-            job = read_job(workflow.payload_converter().from_payload(document.payload))
+            job = read_job(read_input(inputs))
         except BadJobError as error:
             raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
         self._board.show_job(job)
@@ -153,15 +183,13 @@ class RenderJob:
     async def _plan(self, job: RenderJobSpec) -> JobPlan:
         order = PlanOrder(id=workflow.info().workflow_id, job=job)
         plan = await self._perform(
-            lambda: workflow.start_activity_method(PlanActivities.plan_job, order, **options.control_options()),
-            JobState.PENDING,
-            JobPhase.PLANNING,
+            PLAN_JOB, order, JobPlan, state=JobState.PENDING, phase=JobPhase.PLANNING, summary="plan"
         )
         self._board.show_plan(plan)
         return plan
 
     async def _render(self, job: RenderJobSpec, plan: JobPlan) -> None:
-        spans = self._spans = SpanRunner(job, plan, self._wake)
+        spans = self._spans = SpanRunner(job, plan, on_change=self._wake, on_notice=self._note)
         while not spans.is_finished:
             _raise_if_cancelled()
             if spans.has_too_many_failures:
@@ -187,23 +215,30 @@ class RenderJob:
         chunks = self._active_spans.scheduler
         order = StitchOrder(ref=plan.ref, missing=RangeSet((*chunks.failed, *chunks.left_out)).ranges)
         return await self._perform(
-            lambda: workflow.start_activity_method(StitchActivities.stitch_job, order, **options.control_options()),
-            JobState.RUNNING,
-            JobPhase.STITCHING,
+            STITCH_JOB, order, RenderJobResult, state=JobState.RUNNING, phase=JobPhase.STITCHING, summary="stitch"
         )
 
     async def _perform(
-        self, start: Callable[[], workflow.ActivityHandle[Result]], state: JobState, phase: JobPhase
+        self, activity: str, order: Contract, kind: type[Result], *, state: JobState, phase: JobPhase, summary: str
     ) -> Result:
         """Return the result of one activity; a pause lets it finish, and the pause `now` aborts it until a resume.
 
         Args:
-            start: Starts the activity, once for each try.
+            activity: Name of the activity, which may be begun several times.
+            order: Its argument.
+            kind: Model of its result.
             state: State of the job that is shown meanwhile.
             phase: Phase of the job that is shown meanwhile.
+            summary: What the Temporal UI calls the activity.
+
+        Raises:
+            FailureError: The activity has failed, or somebody has completed it by hand again and again.
         """
+        bad_results = 0
         while True:
-            step = self._step = start()
+            step = self._step = workflow.start_activity(
+                activity, order, result_type=RawValue, summary=summary, **options.control_options()
+            )
             step.add_done_callback(lambda _: self._wake())
             aborted = False
             while not step.done():
@@ -215,9 +250,17 @@ class RenderJob:
                 await self._wait_until_woken()
             _raise_if_cancelled()
             # Temporal does not retry an activity that was cancelled, whatever it ended with: start it anew here.
-            if not aborted or not (step.cancelled() or step.exception()):
-                return await step
-            await self._wait_while_paused(phase)
+            if aborted and (step.cancelled() or step.exception()):
+                await self._wait_while_paused(phase)
+                continue
+            try:
+                return read_result(kind, await step)
+            except BadResultError as error:
+                bad_results += 1
+                self._note(f"{activity}: {error}; it begins anew")
+                if bad_results >= _MOST_BAD_RESULTS:
+                    message = f"{activity} {error} {bad_results} times; let a worker complete it"
+                    raise ApplicationError(message, type=ErrorType.JOB_FAILED, non_retryable=True) from error
 
     async def _wait_while_paused(self, phase: JobPhase) -> None:
         while self._pause.is_paused:
@@ -233,10 +276,11 @@ class RenderJob:
             self._step.cancel()
         if self._spans is not None:
             self._spans.cancel()
-        # A cancel that was noticed by its flag may be delivered as an exception here, once.
-        with suppress(asyncio.CancelledError):
-            await workflow.wait_condition(self._is_idle)
-        await workflow.wait_condition(self._is_idle)
+        while not self._is_idle():
+            # A cancel that was noticed by its flag may be delivered as an exception here, once.
+            with suppress(asyncio.CancelledError):
+                await workflow.wait_condition(lambda: self._is_woken)
+            self._settle()
 
     def _is_idle(self) -> bool:
         return (self._step is None or self._step.done()) and (self._spans is None or self._spans.is_idle)
@@ -268,7 +312,26 @@ class RenderJob:
         # Without the look at the flag a cancel can be missed: one that arrives together with another event can vanish
         # from the coroutine that waits (sdk-python issues 352 and 620).
         await workflow.wait_condition(lambda: self._is_woken or _is_cancelled())
+        self._settle()
+
+    def _settle(self) -> None:
         self._is_woken = False
+        if self._spans is not None:
+            self._spans.settle()
+
+    def _apply_pause(self, request: PauseRequest) -> None:
+        self._pause.pause(request.mode)
+        self._wake()
+
+    def _apply_resume(self) -> None:
+        if self._spans is not None:
+            self._spans.resume(paused=self._pause.is_paused)
+        self._pause.resume()
+        self._wake()
+
+    def _note(self, sentence: str) -> None:
+        workflow.logger.warning("%s", sentence)
+        self._board.add_notice(sentence)
 
 
 def _is_cancelled() -> bool:

@@ -5,6 +5,7 @@ Pure: no clock, no I/O, nothing of Temporal, so that a workflow can replay each 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from longtake.models.messages import ChunkBill, SpanReport
 from longtake.models.status import JobMetrics, PauseMode, RemoteStop, RemoteStops
@@ -18,17 +19,27 @@ MOST_SPANS = 400
 # A shorter span costs more time in Temporal than in rendering; a longer one makes a drain wait for its end.
 SPAN_SECONDS = 2.0
 
+# Of published chunks that an order names: it stays below 4 KiB in a huge job with a hole at every other chunk.
+_MOST_RANGES = 200
+
+
+class Tries(NamedTuple):
+    """What became of the tries of a chunk in this pass: failed ones, and workers that were lost while they rendered."""
+
+    failures: int = 0
+    losses: int = 0
+
+
+NO_TRIES = Tries()
+
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive chunks `[start, stop)` given to one activity.
-
-    `failures` counts the tries of its first chunk that failed before, in this pass.
-    """
+    """Consecutive chunks `[start, stop)` given to one activity, and the tries of the first one before."""
 
     start: int
     stop: int
-    failures: int = 0
+    tries: Tries = NO_TRIES
 
 
 class Scheduler:
@@ -51,7 +62,7 @@ class Scheduler:
         self._failed = RangeSet()
         self._left_out = RangeSet()
         self._running: list[Span] = []
-        self._tries: dict[int, int] = {}
+        self._tries: dict[int, Tries] = {}
         self._passes_left = passes - 1
         self._rendered = 0
         self._seconds = 0.0
@@ -156,8 +167,12 @@ class Scheduler:
         """Return whether a running span has chunks that are not left out."""
         return bool(self._left_out.gaps(span.start, span.stop))
 
+    def published_within(self, span: Span) -> tuple[Range, ...]:
+        """Return the chunks of a span that are done: their time and cost are counted, and must not be again."""
+        return self._done.within(span.start, span.stop).ranges[:_MOST_RANGES]
+
     def finish_span(
-        self, span: Span, *, done: Iterable[Range] = (), failed: Iterable[Range] = (), tries: int = 0,
+        self, span: Span, *, done: Iterable[Range] = (), failed: Iterable[Range] = (), tries: Tries = NO_TRIES,
         rendered: int = 0, seconds: float = 0.0,
     ) -> None:  # fmt: skip
         """Record the end of a span: its chunks that are neither done nor failed become pending again.
@@ -166,7 +181,7 @@ class Scheduler:
             span: The span as it was assigned.
             done: Its published chunks.
             failed: Its chunks that used up their tries.
-            tries: Failed tries of the first chunk that is pending again.
+            tries: Tries of the first chunk that is pending again.
             rendered: Number of chunks that were measured.
             seconds: Seconds that those took together.
         """
@@ -185,7 +200,7 @@ class Scheduler:
                 left.remove(low, high)
         for start, stop in left.ranges:
             self._pending.add(start, stop)
-        if left and tries:
+        if left and any(tries):
             self._tries[left.front[0]] = tries
         self._rendered += rendered
         self._seconds += seconds
@@ -208,7 +223,7 @@ class Scheduler:
         # A failed chunk waits for the next pass, and a left out one is not rendered at all.
         stop = min(each.gaps(start, stop).front[1] for each in (self._failed, self._left_out))
         self._pending.remove(start, stop)
-        return Span(start, stop, self._tries.pop(start, 0))
+        return Span(start, stop, self._tries.pop(start, NO_TRIES))
 
     def _minimum_size(self) -> int:
         return -(-self.chunk_count // MOST_SPANS)

@@ -1,17 +1,14 @@
-"""Run the render activities of a job: start them, read their reports, drain and cancel them, stop lost agents.
+"""Run the render activities of a job: start them, read their reports, drain and cancel them, stop lost agents."""
 
-The checks of the updates that change a rendering are here too.
-"""
-
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from temporalio import workflow
+from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.drain import DrainActivities
-    from activities.render import RenderActivities
-    from activities.stop_agents import StopActivities
     from longtake.errors import ErrorType
     from longtake.models.job import RenderJobSpec
     from longtake.models.messages import (
@@ -26,10 +23,12 @@ with workflow.unsafe.imports_passed_through():
         StopAgentsReport,
     )
     from longtake.models.policies import FailurePolicy
-    from longtake.models.status import ChunkFailure, PauseMode, RemoteStop, RetryFailed, SkipChunks
-    from longtake.ranges import Range, RangeSet, format_ranges
+    from longtake.models.status import ChunkFailure, PauseMode, SkipChunks
+    from longtake.names import FIND_WAITING, RENDER_SPAN, STOP_AGENTS
+    from longtake.ranges import Range, RangeSet
     from workflows import options
-    from workflows.scheduling import PauseState, Scheduler, Span, Totals
+    from workflows.results import BadResultError, find_result, read_result
+    from workflows.scheduling import PauseState, Scheduler, Span, Totals, Tries
 
 # Each is a look into the store, and perhaps a stop order whose confirmation is waited for.
 _MOST_CHUNKS_AT_ONCE = 500
@@ -39,7 +38,7 @@ MOST_FAILURES = 20
 
 
 def read_span_report(
-    handle: workflow.ActivityHandle[SpanReport],
+    handle: workflow.ActivityHandle[RawValue],
     span: Span,
     *,
     is_stopped: bool,
@@ -52,37 +51,51 @@ def read_span_report(
         span: The span as it was assigned.
         is_stopped: Whether the activity was told to stop.
         last_heartbeat: Last heartbeat of an activity that was cancelled while no worker had it; else None.
+
+    Raises:
+        ApplicationError: `BadJob`: the job's own record cannot be used, so that none of its chunks can be rendered.
+        BadResultError: The activity was completed by hand with a result that is no report.
     """
     error = None if handle.cancelled() else handle.exception()
     if handle.cancelled() or (error is not None and is_cancelled_exception(error)):
         return _report_interrupted_span(span, last_heartbeat)
     if error is None:
-        return handle.result()
+        return read_result(SpanReport, handle.result())
     cause = error.cause if isinstance(error, ActivityError) and error.cause else error
     # Temporal does not retry an activity that was cancelled: a try that failed, or a worker that was lost before the
     # cancel reached it, ends the activity, and does not mean that a chunk has failed.
     if isinstance(cause, ApplicationError) and cause.details and (is_stopped or cause.type == ErrorType.CHUNK_FAILED):
-        return SpanReport.model_validate(cause.details[0])
+        return read_result(SpanReport, cause.details[0])
     if is_stopped:
         return _report_interrupted_span(span, last_heartbeat)
-    # Its workers were lost again and again, or an unexpected error ended it.
+    if isinstance(cause, ApplicationError) and cause.type == ErrorType.BAD_JOB:
+        raise ApplicationError(cause.message, type=ErrorType.BAD_JOB, non_retryable=True)
+    # Somebody failed it by hand. Chunks of the span may be published: a film must not lack them, so that only the first
+    # chunk counts as failed, and those after it are looked at again.
     reason = ChunkFailure(chunk=span.start, error=f"{cause}"[:800])
-    return SpanReport(failed=((span.start, span.stop),), failures=(reason,))
+    return SpanReport(failed=((span.start, span.start + 1),), failures=(reason,))
 
 
 def _report_interrupted_span(span: Span, last_heartbeat: Heartbeat | None) -> SpanReport:
     """Return the report of a span that was stopped: chunks render in order, so that the last heartbeat tells all."""
     if last_heartbeat is None:
-        return SpanReport(left_failures=span.failures)
+        return SpanReport(left_failures=span.tries.failures, left_losses=span.tries.losses)
     given_up = RangeSet(last_heartbeat.given_up)
     return SpanReport(
         done=given_up.gaps(span.start, last_heartbeat.chunk).ranges,
         failed=given_up.ranges,
         failures=last_heartbeat.reasons,
         left_failures=last_heartbeat.failures,
+        left_losses=last_heartbeat.losses + (not last_heartbeat.ended and last_heartbeat.number > 0),
+        rendered=last_heartbeat.rendered,
+        render_seconds=last_heartbeat.render_seconds,
         billed_seconds=last_heartbeat.billed_seconds,
         cost_usd=last_heartbeat.cost_usd,
     )
+
+
+# What is to be settled in the workflow's main coroutine: see `SpanRunner.settle`.
+OnEnded = Callable[[Callable[[], None]], None]
 
 
 class LostAgents:
@@ -90,14 +103,16 @@ class LostAgents:
 
     Args:
         ref: The job.
-        on_stopped: Called after each of these activities with the stops of its agents.
+        totals: Sums of the job, which count the stops.
+        on_ended: Called when one of these activities has ended, with the call that settles it.
     """
 
-    def __init__(self, ref: JobRef, on_stopped: Callable[[Sequence[RemoteStop]], None]) -> None:
+    def __init__(self, ref: JobRef, totals: Totals, on_ended: OnEnded) -> None:
         self._ref = ref
-        self._on_stopped = on_stopped
+        self._totals = totals
+        self._on_ended = on_ended
         self._chunks = RangeSet()
-        self._activity: workflow.ActivityHandle[StopAgentsReport] | None = None
+        self._activity: workflow.ActivityHandle[RawValue] | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -121,19 +136,20 @@ class LostAgents:
         chunks = RangeSet()
         while self._chunks and len(chunks) < _MOST_CHUNKS_AT_ONCE:
             chunks.add(*self._chunks.take(_MOST_CHUNKS_AT_ONCE - len(chunks)))
-        self._activity = workflow.start_activity_method(
-            StopActivities.stop_agents,
+        self._activity = workflow.start_activity(
+            STOP_AGENTS,
             StopAgentsOrder(ref=self._ref, chunks=chunks.ranges),
+            result_type=RawValue,
             **options.control_options(),
         )
-        self._activity.add_done_callback(self._on_batch_ended)
+        self._activity.add_done_callback(lambda handle: self._on_ended(partial(self._settle_batch, handle)))
 
-    def _on_batch_ended(self, handle: workflow.ActivityHandle[StopAgentsReport]) -> None:
+    def _settle_batch(self, handle: workflow.ActivityHandle[RawValue]) -> None:
         self._activity = None
-        # Without this look at the exception asyncio would report one as never retrieved.
-        has_result = not handle.cancelled() and handle.exception() is None
+        report = find_result(StopAgentsReport, handle)
         self._start_batch()
-        self._on_stopped(handle.result().stops if has_result else ())
+        if report is not None:
+            self._totals.add_report(SpanReport(stops=report.stops))
 
 
 class SpanRunner:
@@ -142,7 +158,8 @@ class SpanRunner:
     Args:
         job: The job as accepted.
         plan: The job as planned.
-        on_change: Called whenever an activity has ended, so that the workflow looks what to do next.
+        on_change: Called whenever an activity has ended, so that the workflow wakes and settles it.
+        on_notice: Called with a sentence for the status about what was ignored.
 
     Attributes:
         scheduler: State of the job's chunks.
@@ -151,7 +168,9 @@ class SpanRunner:
         is_closed: Whether requests come too late: what is rendered is decided.
     """
 
-    def __init__(self, job: RenderJobSpec, plan: JobPlan, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, job: RenderJobSpec, plan: JobPlan, *, on_change: Callable[[], None], on_notice: Callable[[str], None]
+    ) -> None:
         self.scheduler = Scheduler(
             plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts
         )
@@ -163,15 +182,17 @@ class SpanRunner:
         self._job = job
         self._plan = plan
         self._on_change = on_change
-        self._handles: dict[str, workflow.ActivityHandle[SpanReport]] = {}
+        self._on_notice = on_notice
+        self._ended: deque[Callable[[], None]] = deque()
+        self._handles: dict[str, workflow.ActivityHandle[RawValue]] = {}
         self._spans: dict[str, Span] = {}
-        self._drain: workflow.ActivityHandle[DrainReport] | None = None
+        self._drain: workflow.ActivityHandle[RawValue] | None = None
         self._heartbeats: dict[str, Heartbeat | None] = {}
         self._frozen: frozenset[str] = frozenset()
         self._cancelled: set[str] = set()
         self._drain_freeze = 0
         self._started = 0
-        self._lost_agents = LostAgents(plan.ref, self._on_agents_stopped)
+        self._lost_agents = LostAgents(plan.ref, self.totals, self._note_end)
 
     @property
     def is_finished(self) -> bool:
@@ -232,16 +253,40 @@ class SpanRunner:
             self._started += 1
             chunks = f"chunk {span.start}" if span.stop == span.start + 1 else f"chunks {span.start}-{span.stop - 1}"
             activity_id = f"{chunks.replace(' ', '-')}.{self._started}"
-            handle = workflow.start_activity_method(
-                RenderActivities.render_span,
-                SpanOrder(ref=self._plan.ref, start=span.start, stop=span.stop, failures=span.failures),
+            order = SpanOrder(
+                ref=self._plan.ref,
+                start=span.start,
+                stop=span.stop,
+                failures=span.tries.failures,
+                losses=span.tries.losses,
+                published=self.scheduler.published_within(span),
+            )
+            handle = workflow.start_activity(
+                RENDER_SPAN,
+                order,
+                result_type=RawValue,
                 activity_id=activity_id,
                 summary=chunks,
                 **options.render_options(self._job, span.stop - span.start),
             )
             self._handles[activity_id] = handle
             self._spans[activity_id] = span
-            handle.add_done_callback(lambda done, span=span, key=activity_id: self._on_span_ended(key, span, done))  # type: ignore[misc]
+            settle = partial(self._settle_span, activity_id, span)
+            handle.add_done_callback(lambda handle, settle=settle: self._note_end(partial(settle, handle)))  # type: ignore[misc]
+
+    def settle(self) -> None:
+        """Settle what has ended since the last call: read reports, and count and start what follows from them.
+
+        Called by the workflow's main coroutine and not by the callbacks of activities: the SDK only logs an exception
+        there, so that the chunk would run for ever, and a mended workflow could not replay. Here a bug fails the
+        workflow task, which is retried until it is mended.
+        """
+        while self._ended:
+            self._ended.popleft()()
+
+    def _note_end(self, settle: Callable[[], None]) -> None:
+        self._ended.append(settle)
+        self._on_change()
 
     def apply_pause(self, pause: PauseState) -> None:
         """Begin to finish, freeze or end what runs, as the pause says; `is_at_rest` becomes true when that is done."""
@@ -283,12 +328,14 @@ class SpanRunner:
             self._cancel_drain()
         if self._handles and not self.is_at_rest and self._drain is None:
             self._drain_freeze = freeze
-            self._drain = workflow.start_activity_method(
-                DrainActivities.find_waiting,
+            self._drain = workflow.start_activity(
+                FIND_WAITING,
                 DrainOrder(ref=self._plan.ref, freeze=freeze),
+                result_type=RawValue,
+                summary="freeze" if freeze else "drain",
                 **options.control_options(),
             )
-            self._drain.add_done_callback(self._on_drain_ended)
+            self._drain.add_done_callback(lambda handle: self._note_end(partial(self._settle_drain, handle)))
 
     def cancel(self) -> None:
         """Cancel all activities; `is_idle` becomes true when all have ended."""
@@ -296,32 +343,25 @@ class SpanRunner:
         for activity_id in self._handles:
             self._cancel(activity_id)
 
-    def _on_drain_ended(self, handle: workflow.ActivityHandle[DrainReport]) -> None:
-        # Without this look at the exception asyncio would report one as never retrieved.
-        has_result = not handle.cancelled() and handle.exception() is None
+    def _settle_drain(self, handle: workflow.ActivityHandle[RawValue]) -> None:
+        report = find_result(DrainReport, handle)
         # A drain that was cancelled may still answer: spans that wait by now are those of a job that runs.
         if handle is not self._drain:
             return
         self._drain = None
-        if has_result:
-            report = handle.result()
-            self._frozen = frozenset(report.frozen)
+        if report is not None:
+            self._frozen = frozenset(report.frozen) & self._handles.keys()
             for waiting in report.waiting:
                 if waiting.activity_id in self._handles:
                     self._heartbeats[waiting.activity_id] = waiting.beat
                     self._cancel(waiting.activity_id)
-        self._on_change()
 
     def _cancel(self, activity_id: str) -> None:
         if activity_id not in self._cancelled:
             self._cancelled.add(activity_id)
             self._handles[activity_id].cancel()
 
-    def _on_agents_stopped(self, stops: Sequence[RemoteStop]) -> None:
-        self.totals.add_report(SpanReport(stops=tuple(stops)))
-        self._on_change()
-
-    def _may_leave_agents(self, span: Span, handle: workflow.ActivityHandle[SpanReport], report: SpanReport) -> bool:
+    def _may_leave_agents(self, span: Span, handle: workflow.ActivityHandle[RawValue], report: SpanReport) -> bool:
         """Tell whether agents of a span may be at work that its ended activity did not wait for."""
         if self._job.remote is None:
             return False
@@ -336,13 +376,17 @@ class SpanRunner:
             drain, self._drain = self._drain, None
             drain.cancel()
 
-    def _on_span_ended(self, activity_id: str, span: Span, handle: workflow.ActivityHandle[SpanReport]) -> None:
+    def _settle_span(self, activity_id: str, span: Span, handle: workflow.ActivityHandle[RawValue]) -> None:
         del self._handles[activity_id], self._spans[activity_id]
         self._frozen -= {activity_id}
         is_stopped = activity_id in self._cancelled
         self._cancelled.discard(activity_id)
         last_heartbeat = self._heartbeats.pop(activity_id, None)
-        report = read_span_report(handle, span, is_stopped=is_stopped, last_heartbeat=last_heartbeat)
+        try:
+            report = read_span_report(handle, span, is_stopped=is_stopped, last_heartbeat=last_heartbeat)
+        except BadResultError as error:
+            self._on_notice(f"{activity_id}: {error}; its chunks are rendered again where they are not published")
+            report = _report_interrupted_span(span, last_heartbeat)
         if self._may_leave_agents(span, handle, report):
             self._lost_agents.stop_agents(span.start, span.stop)
         self._is_held = self._is_held or bool(report.failed)
@@ -353,62 +397,7 @@ class SpanRunner:
             span,
             done=report.done,
             failed=report.failed,
-            tries=report.left_failures,
+            tries=Tries(report.left_failures, report.left_losses),
             rendered=report.rendered,
             seconds=report.render_seconds,
         )
-        self._on_change()
-
-
-def check_rendering(spans: SpanRunner | None) -> SpanRunner:
-    """Return the spans of a job that is rendering.
-
-    Raises:
-        ValueError: The job is not rendering yet, or not any more.
-    """
-    if spans is None:
-        raise ValueError("the job is not rendering yet; try again in a moment")
-    if spans.is_closed:
-        raise ValueError("the job has come to the end of its rendering; `longtake retry` is for when it has ended")
-    return spans
-
-
-def check_retry(request: RetryFailed, spans: SpanRunner | None) -> None:
-    """Check that all chunks that a retry names have failed or are left out.
-
-    Raises:
-        ValueError: One is neither, or no chunk has failed.
-    """
-    chunks = check_rendering(spans).scheduler
-    if not request.chunks and not chunks.failed:
-        raise ValueError("no chunk has failed; there is nothing to retry")
-    there = RangeSet((*chunks.failed, *chunks.left_out))
-    _check_within(request.chunks, there, "neither failed nor skipped; only such chunks can be retried")
-
-
-def check_skip(request: SkipChunks, spans: SpanRunner | None) -> None:
-    """Check that all chunks that a skip names can be left out.
-
-    Raises:
-        ValueError: One is published or not a chunk of this job, or the film must not have gaps.
-    """
-    running = check_rendering(spans)
-    chunks = running.scheduler
-    _check_within(request.chunks, RangeSet([(0, chunks.chunk_count)]), f"not among the job's {chunks.chunk_count}")
-    unfinished = RangeSet(chunks.done).gaps(0, chunks.chunk_count)
-    _check_within(request.chunks, unfinished, "finished already; only others can be skipped")
-    if running.has_film and not (request.allow_gaps or running.allow_gaps):
-        raise ValueError("the film would have gaps; say that it may (allow_gaps, or `longtake skip --allow-gaps`)")
-
-
-def _check_within(asked: tuple[tuple[int, int], ...], there: RangeSet, problem: str) -> None:
-    for start, stop in asked:
-        if start >= stop:
-            raise ValueError(f"chunks: [{start}, {stop}) is empty; give the first chunk and the one after the last")
-        if lacking := there.gaps(start, stop).ranges:
-            one = sum(high - low for low, high in lacking) == 1
-            raise ValueError(
-                f"chunk {format_ranges(lacking)} is {problem}"
-                if one
-                else f"chunks {format_ranges(lacking)} are {problem}"
-            )

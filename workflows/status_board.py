@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from longtake.names import MEMO_CONTROL, MEMO_DIGEST, MEMO_FREEZE, MEMO_STATUS, NAME, PROGRESS, STATE, Control
     from longtake.ranges import Range, format_ranges
+    from longtake.text import shorten_line
     from workflows.scheduling import Totals
     from workflows.spans import SpanRunner
 
@@ -34,6 +35,10 @@ with workflow.unsafe.imports_passed_through():
 # Each write of progress is an event of the history: 50 of them for a job at most, and one in five seconds.
 _PROGRESS_STEP = 2.0
 _PROGRESS_PAUSE = timedelta(seconds=5)
+
+# In the memo, which every look at the job brings along.
+_MOST_NOTICES = 5
+_LONGEST_NOTICE = 300
 
 
 class StatusBoard:
@@ -118,6 +123,11 @@ class StatusBoard:
         self._set(state=state, phase=phase, pause_mode=mode, error=error)
         self._write()
 
+    def add_notice(self, sentence: str) -> None:
+        """Show a sentence about a request that was ignored; the last ones stay."""
+        self._set(notices=(*self.status.notices, shorten_line(sentence, _LONGEST_NOTICE))[-_MOST_NOTICES:])
+        self._write()
+
     def update_totals(self, totals: Totals) -> None:
         """Set the totals that are known when the last work has stopped; `show_end` writes them."""
         metrics = totals.metrics.model_copy(update={"chunk_seconds": self.status.metrics.chunk_seconds})
@@ -174,6 +184,8 @@ def _format_page(status: JobStatus) -> str:
     """Return the status as Markdown for the Temporal UI."""
     lines = [
         f"**{status.name}**: {status.state} ({status.phase}), {status.progress:g} %",
+        # Markdown takes a list for a part of the paragraph above without it.
+        "",
         f"- chunks: {status.completed_chunks} of {status.total_chunks}, failed: {status.failed_chunks}",
         f"- frames: {status.completed_frames} of {status.total_frames}",
     ]
@@ -187,6 +199,7 @@ def _format_page(status: JobStatus) -> str:
         lines.append(f"- skipped on request: {status.left_out_chunks} chunks")
     if status.phase is JobPhase.HOLDING:
         lines.append("- the job waits: mend the cause, then signal `resume`; or update `skip_chunks`")
+    lines += [f"- {notice}" for notice in status.notices]
     if status.failures:
         lines.append(
             "- failed chunks: " + format_ranges((failure.chunk, failure.chunk + 1) for failure in status.failures)

@@ -31,6 +31,8 @@ from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
 from longtake.stores.job_records import chunk_key
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -108,8 +110,6 @@ _CHECKS: dict[OutputKind, Callable[[Chunk, list[Path], Fraction, threading.Event
     OutputKind.FRAMES: _check_frames,
     OutputKind.FILE: _check_file,
 }
-
-_log = logging.getLogger(__name__)
 
 
 class ChunkAttempt:

@@ -17,15 +17,24 @@ from activities.media.images import ImageFacts, check_image
 from activities.processes.render_process import Usage
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
 from longtake.chunks import Chunk
-from longtake.concurrency import run_in_thread, shield_until_done, wait_all
+from longtake.concurrency import run_beside, run_in_thread
 from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.stores.directory import link_or_copy
+
+_log = logging.getLogger(__name__)
 
 # Structure checks of these follow a file to an end that is written last. Of others a half-written file may pass.
 _WITH_END_MARK = frozenset({"PNG", "JPEG", "OpenEXR", "TIFF"})
 
 # So long has a file of another kind to rest until it counts as finished; the next one counts as proof, too.
 _REST_SECONDS = 2.0
+
+# Often enough that a kill costs a second of work, seldom enough to cost nothing beside it.
+_KEEP_SECONDS = 1.0
+
+# The folder of an attempt where its frames come together; its commands write beside it, each in a place of its own,
+# so that none of them can write into what another one has finished.
+_WHOLE_FOLDER = "whole"
 
 
 class FinishedFrameScanner:
@@ -159,15 +168,6 @@ class CommandWatcher:
         self._watcher.on_progress(replace(progress, frames_done=done, usage=self._used + progress.usage))
 
 
-_log = logging.getLogger(__name__)
-
-# Often enough that a kill costs a second of work, seldom enough to cost nothing beside it.
-_KEEP_SECONDS = 1.0
-
-# The folder of an attempt where its frames come together; its commands write beside it, each in a place of its own,
-# so that none of them can write into what another one has finished.
-_WHOLE_FOLDER = "whole"
-
 # Return the task that renders a part of the chunk below this folder.
 MakeTask = Callable[[Chunk, Path, FinishedFrameScanner], RenderTask]
 
@@ -283,12 +283,8 @@ class SequenceRender:
         await run_in_thread(partial(self._make_folders, place))
         run = CommandWatcher(watcher, before=len(self._there), count=part.count, used=self.used)
         self._runs.append((finished, False))
-        keep_task = asyncio.ensure_future(self._keep_regularly(finished))
-        try:
+        async with run_beside(self._keep_regularly(finished)):
             self.used += await self._backend.render(self._make_task(part, place, finished), run)
-        finally:
-            keep_task.cancel()
-            await shield_until_done(wait_all(keep_task))
         self._runs[-1] = (finished, True)
         await run_in_thread(partial(self._take_over, files))
         watcher.on_progress(Progress(frames_done=len(self._there), usage=self.used))

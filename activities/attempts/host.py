@@ -13,7 +13,7 @@ from activities.processes.programs import Programs, build_render_environment, fi
 from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import OpenJob
-from activities.stores.scratch import INPUTS_FOLDER
+from activities.stores.scratch import INPUTS_FOLDER, open_scratch
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,19 @@ def build_host(settings: HostSettings, supervisor: Supervisor, *, tools: Path) -
         settings: Settings of a worker or an agent.
         supervisor: Starts renders.
         tools: Folder that is added to the PATH of renders; ffmpeg is put there.
+
+    Raises:
+        LongtakeError: The scratch folder is not this account's alone.
     """
+    scratch = open_scratch(settings.scratch)
     programs = Programs(settings.allowed_commands, find_ffmpeg())
     link_ffmpeg(programs.ffmpeg, tools)
     return Host(
         backend=LocalBackend(supervisor),
         programs=programs,
         environ=dict(os.environ),
-        inputs=InputCache(settings.scratch / INPUTS_FOLDER, settings.inputs_bytes),
-        scratch=settings.scratch,
+        inputs=InputCache(scratch / INPUTS_FOLDER, settings.inputs_bytes),
+        scratch=scratch,
         pass_env=settings.pass_env,
         tools_dir=tools,
         name=settings.host,

@@ -5,12 +5,13 @@ import logging
 import random
 
 from temporalio import activity
+from temporalio.exceptions import FailureError
 
 from activities.activity_context import attempt_name
 from activities.attempts.attempt import Attempt, Bill, MakeAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
-from activities.errors import AttemptError, ThrottledError
+from activities.errors import AttemptError, AttemptLostError, ThrottledError, describe_unexpected
 from activities.job_watch import JobRenderWatcher, JobWatch, OtherHosts
 from activities.stores.job_folder import OpenJob, Sidecar
 from longtake.chunks import Chunk
@@ -25,6 +26,22 @@ _log = logging.getLogger(__name__)
 
 # In a report: a span where more chunks than this fail is one of a huge job where nothing works.
 _MOST_OPEN = 100
+
+# A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that.
+_FIRST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 60.0
+_LONGEST_ASKED_SECONDS = 3600.0
+
+# Reasons kept of a span's failed chunks: they travel in heartbeats, four times a second.
+_MOST_REASONS = 3
+
+# In the failure of a try that is followed by another one: see `data_converter.MOST_MESSAGE_BYTES`.
+_MOST_RANGES_OF_TRY = 10
+
+# A chunk that no other host takes is rendered where it failed before: better than never.
+_MOST_PASSED_ON = 8
+_LONGEST_PASS_SECONDS = 15.0
+_MOST_HOSTS = 16
 
 
 class SpanBills:
@@ -67,12 +84,6 @@ async def _bill(chunk: int, attempt: Attempt) -> Bill:
         return Bill()
 
 
-# A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that.
-_FIRST_WAIT_SECONDS = 1.0
-_LONGEST_WAIT_SECONDS = 60.0
-_LONGEST_ASKED_SECONDS = 3600.0
-
-
 class RetryError(Exception):
     """A try is over, and Temporal must start another one after a wait.
 
@@ -102,15 +113,6 @@ def throttle_delay_seconds(error: ThrottledError, throttled: int) -> float:
     return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(throttled, 16)) * random.uniform(0.5, 1)
 
 
-# Reasons kept of a span's failed chunks: they travel in heartbeats, four times a second.
-_MOST_REASONS = 3
-
-# A chunk that no other host takes is rendered where it failed before: better than never.
-_MOST_PASSED_ON = 8
-_LONGEST_PASS_SECONDS = 15.0
-_MOST_HOSTS = 16
-
-
 class SpanAttempt:
     """One attempt of the activity `render_span`.
 
@@ -120,7 +122,7 @@ class SpanAttempt:
         others: Hosts that could take a chunk that fails here; None where the host makes no difference.
         job: The job.
         order: The span.
-        before: The last heartbeat of the attempt before this one, if there was one.
+        before: What the attempts before this one have come to; see `first_heartbeat`.
     """
 
     def __init__(
@@ -130,29 +132,33 @@ class SpanAttempt:
         others: OtherHosts | None,
         job: OpenJob,
         order: SpanOrder,
-        before: Heartbeat | None,
+        before: Heartbeat,
     ) -> None:
         self._host = host
         self._make_attempt = make_attempt
         self._others = others
         self._job = job
         self._order = order
-        # What was frozen has died with the attempt that froze it.
-        before = before or Heartbeat(chunk=order.start, failures=order.failures)
-        # Published chunks are met again, and their bills with them.
-        anew = {"frozen": 0, "billed_seconds": 0.0, "cost_usd": 0.0}
+        # Published chunks are met again, and their time and bills with them; what was frozen has died.
+        anew = {"frozen": 0, "rendered": 0, "render_seconds": 0, "billed_seconds": 0, "cost_usd": 0}
         self._before = self.heartbeat = before.model_copy(update=anew)
+        self._published_before = RangeSet(order.published)
         self.gave_up = RangeSet(self.heartbeat.given_up)
         self.reasons = list(self.heartbeat.reasons)
         self._done = RangeSet()
         self._rendered: list[Sidecar] = []
         self._bills = SpanBills()
         self._stops: list[RemoteStop] = []
+        self._has_tried = False
 
     @property
     def has_news(self) -> bool:
         """Whether the job would lose results if this attempt ended without a report."""
         return bool(self._done or self.gave_up or self.heartbeat.failures or self._stops or self._bills.open)
+
+    def end(self) -> None:
+        """Say in the last heartbeat that this attempt was not lost, however it has ended."""
+        self._update_heartbeat(ended=True)
 
     async def render(self, watch: JobWatch) -> None:
         """Render the unfinished chunks in order, until one fails for good or the job wants no more.
@@ -162,6 +168,8 @@ class SpanAttempt:
             AttemptLostError: The try ended through no fault of its own.
         """
         for index in range(self._order.start, self._order.stop):
+            if index in self._published_before:
+                continue
             attempt = self._attempt(index)
             if index in self.gave_up:
                 await self._bills.record_open(index, attempt)
@@ -171,27 +179,31 @@ class SpanAttempt:
                 self._begin_chunk(index)
                 if (await watch.refresh()).control is not Control.RUN or activity.is_worker_shutdown():
                     return
-                await self._pass_on_if_unfit(index)
-                sidecar = await self._try(self._job.chunks[index], attempt, watch)
+                if self.heartbeat.losses >= self._job.job.retry.lost_workers:
+                    await self._give_up_poisonous(self._job.chunks[index], attempt)
+                else:
+                    await self._pass_on_if_unfit(index)
+                    sidecar = await self._try(self._job.chunks[index], attempt, watch)
             if sidecar is not None:
                 self._done.add(index, index + 1)
                 self._rendered.append(sidecar)
                 if self.heartbeat.chunk == index:
-                    self._update_heartbeat(failures=0)
+                    self._update_heartbeat(failures=0, losses=0)
                 await self._bills.add_published(index, attempt)
-                self._update_heartbeat(billed_seconds=self._billed_seconds, cost_usd=self._cost_usd)
+                self._update_heartbeat(**self._sums)
             elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE:
                 return
 
     def report(self) -> SpanReport:
-        """Return the report of this attempt."""
+        """Return the report of this attempt, whole."""
         return SpanReport(
             done=self._done.ranges,
             failed=self.gave_up.ranges,
             failures=tuple(self.reasons),
             left_failures=self.heartbeat.failures,
+            left_losses=self.heartbeat.losses,
             rendered=len(self._rendered),
-            render_seconds=round(sum(sidecar.render_seconds for sidecar in self._rendered), 3),
+            render_seconds=self._render_seconds,
             cpu_seconds=round(sum(sidecar.cpu_seconds for sidecar in self._rendered), 3),
             peak_memory_bytes=max((sidecar.peak_memory_bytes for sidecar in self._rendered), default=0),
             billed_seconds=self._billed_seconds,
@@ -200,10 +212,34 @@ class SpanAttempt:
             stops=tuple(self._stops),
         )
 
+    def report_of_try(self) -> SpanReport:
+        """Return a report that fits the failure of a try which is followed by another one.
+
+        It counts only where the job is stopped before that: reasons, bills and all but the first ranges are in the last
+        heartbeat, or are found again by the next attempt.
+        """
+        whole = self.report()
+        return SpanReport(
+            done=whole.done[:_MOST_RANGES_OF_TRY],
+            failed=whole.failed[:_MOST_RANGES_OF_TRY],
+            left_failures=whole.left_failures,
+            left_losses=whole.left_losses,
+            rendered=whole.rendered,
+            render_seconds=whole.render_seconds,
+            cpu_seconds=whole.cpu_seconds,
+            peak_memory_bytes=whole.peak_memory_bytes,
+            billed_seconds=whole.billed_seconds,
+            cost_usd=whole.cost_usd,
+        )
+
     async def _try(self, chunk: Chunk, attempt: Attempt, watch: JobWatch) -> Sidecar | None:
         """Return the sidecar, or None when the chunk has used up its tries."""
+        self._has_tried = True
         self._update_heartbeat(
-            frames=chunk.count, frames_done=0, attempt=self.heartbeat.failures + 1, host=self._host.name
+            frames=chunk.count,
+            frames_done=0,
+            attempt=self.heartbeat.failures + 1,
+            host=self._host.name,
         )
         try:
             return await attempt.run(JobRenderWatcher(watch, self._on_progress, self._on_frozen))
@@ -212,23 +248,52 @@ class SpanAttempt:
                 self._stops.append(attempt.stop)
             await self._bills.record_open(chunk.index, attempt)
             raise
+        except AttemptLostError as error:
+            self._update_heartbeat(losses=self.heartbeat.losses + error.by_render)
+            raise
         except ThrottledError as error:
             throttled = self.heartbeat.throttled
             self._update_heartbeat(throttled=throttled + 1)
             sentence = f"chunk {chunk.index} waits: {error}"
             raise RetryError(sentence, ErrorType.THROTTLED, throttle_delay_seconds(error, throttled)) from error
         except (AttemptError, BadJobError) as error:
-            failures = self.heartbeat.failures + 1
-            sentence = f"chunk {chunk.index} (frames {chunk.start}-{chunk.stop - 1}): {error}"
-            retry = self._job.job.retry
-            if isinstance(error, AttemptError) and not error.fatal and failures < retry.attempts:
-                self._count_failure(failures, error)
-                wait = retry.delay_seconds(failures) if error.wait_seconds is None else error.wait_seconds
-                raise RetryError(sentence, ErrorType.ATTEMPT_FAILED, wait) from error
-            _log.error("job %s: %s; that was its last try", self._order.ref.id, sentence)
-            self._give_up(chunk, failures, f"{error}", attempt)
-            await self._bills.record_open(chunk.index, attempt)
+            await self._count_try(chunk, attempt, error)
             return None
+        except Exception as error:
+            if isinstance(error, OSError | FailureError):
+                raise
+            # An error that no code expects, while this chunk was rendered or proven: it would be the same for ever.
+            _log.exception("job %s: chunk %d: an unexpected error", self._order.ref.id, chunk.index)
+            await self._count_try(chunk, attempt, AttemptError(describe_unexpected(error)))
+            return None
+
+    async def _count_try(self, chunk: Chunk, attempt: Attempt, error: AttemptError | BadJobError) -> None:
+        """Count a failed try, and give the chunk up when it was the last one.
+
+        Raises:
+            RetryError: The chunk has tries left.
+        """
+        failures = self.heartbeat.failures + 1
+        sentence = f"chunk {chunk.index} (frames {chunk.start}-{chunk.stop - 1}): {error}"
+        retry = self._job.job.retry
+        if isinstance(error, AttemptError) and not error.fatal and failures < retry.attempts:
+            self._count_failure(failures, error)
+            wait = retry.delay_seconds(failures) if error.wait_seconds is None else error.wait_seconds
+            raise RetryError(sentence, ErrorType.ATTEMPT_FAILED, wait) from error
+        _log.error("job %s: %s; that was its last try", self._order.ref.id, sentence)
+        self._give_up(chunk, failures, f"{error}", attempt)
+        await self._bills.record_open(chunk.index, attempt)
+
+    async def _give_up_poisonous(self, chunk: Chunk, attempt: Attempt) -> None:
+        self._has_tried = True
+        losses = self.heartbeat.losses
+        error = (
+            f"{losses} workers were lost while they rendered it, so no other one gets it; look into their logs and "
+            "the memory of their hosts, then `longtake retry`; retry.lost_workers allows more"
+        )
+        _log.error("job %s: chunk %d: %s", self._order.ref.id, chunk.index, error)
+        self._give_up(chunk, self.heartbeat.failures + losses, error, attempt)
+        await self._bills.record_open(chunk.index, attempt)
 
     def _count_failure(self, failures: int, error: AttemptError) -> None:
         here, same_host = self._host.name, self._job.job.retry.same_host
@@ -268,20 +333,24 @@ class SpanAttempt:
                     log=attempt.log,
                 )
             )
-        self._update_heartbeat(failures=0, given_up=self.gave_up.ranges, reasons=tuple(self.reasons), frozen=0)
+        self._update_heartbeat(
+            failures=0, losses=0, given_up=self.gave_up.ranges, reasons=tuple(self.reasons), frozen=0
+        )
 
     def _begin_chunk(self, index: int) -> None:
         """Start the heartbeat of another chunk; failed tries of the attempt before are taken over."""
         if index == self.heartbeat.chunk:
             return
-        begun = self._before if index == self._before.chunk else Heartbeat(chunk=index)
+        begun = self._before if index == self._before.chunk else Heartbeat(chunk=index, number=self._before.number)
+        if not self._has_tried:
+            # Heartbeats lag behind: the worker before may have been lost at a later chunk than it told of.
+            begun = begun.model_copy(update={"losses": self._before.losses})
         self.heartbeat = begun.model_copy(
             update={
                 "given_up": self.gave_up.ranges,
                 "reasons": tuple(self.reasons),
                 "host": self._host.name,
-                "billed_seconds": self._billed_seconds,
-                "cost_usd": self._cost_usd,
+                **self._sums,
             }
         )
 
@@ -300,6 +369,20 @@ class SpanAttempt:
 
     def _update_heartbeat(self, **fields: object) -> None:
         self.heartbeat = self.heartbeat.model_copy(update=fields)
+
+    @property
+    def _sums(self) -> dict[str, object]:
+        """The fields of a heartbeat that add up the span's published chunks."""
+        return {
+            "rendered": len(self._rendered),
+            "render_seconds": self._render_seconds,
+            "billed_seconds": self._billed_seconds,
+            "cost_usd": self._cost_usd,
+        }
+
+    @property
+    def _render_seconds(self) -> float:
+        return round(sum(sidecar.render_seconds for sidecar in self._rendered), 3)
 
     @property
     def _billed_seconds(self) -> float:

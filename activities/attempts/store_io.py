@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from activities.errors import AttemptError, AttemptLostError
 from longtake.attempt_log import AttemptLog
-from longtake.concurrency import run_in_thread, shield_until_done, wait_all
+from longtake.concurrency import run_beside, run_in_thread
 from longtake.stores.store import Store, StoreError
 
 _log = logging.getLogger(__name__)
@@ -30,12 +30,10 @@ async def ship_log(store: Store, location: str) -> AsyncIterator[None]:
         yield
         return
     upload = _LogUpload(store, location)
-    task = asyncio.create_task(upload.run())
     try:
-        yield
+        async with run_beside(upload.run()):
+            yield
     finally:
-        task.cancel()
-        await shield_until_done(wait_all(task))
         await run_in_thread(partial(upload.send, is_last=True))
 
 

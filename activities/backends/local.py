@@ -45,7 +45,7 @@ class LocalBackend:
         try:
             status = await monitor.wait_for_end()
         except KeeperLostError as error:
-            raise AttemptLostError(f"{task.name} did not end by itself: {error}") from error
+            raise AttemptLostError(f"{task.name} did not end by itself: {error}", by_render=True) from error
         finally:
             has_ended = status is not None and status.code is not None
             # No grace after its end: processes that it left running would write on after its chunk counts.

@@ -45,6 +45,11 @@ class ProgressFollower:
         """A value that changes with each piece of progress or output."""
         return self.reading.frames_done, self._reader.printed_bytes
 
+    def raise_if_failed(self) -> None:
+        """Raise the error that has ended the reading: without progress a render would soon count as stalled."""
+        if self._reads.done() and not self._reads.cancelled():
+            self._reads.result()
+
     async def finish(self) -> Reading:
         """Read all that was printed once more, as the last reading, and return it."""
         await self.stop()
@@ -215,6 +220,7 @@ class RenderMonitor:
                 await cancel_and_wait(self._look_at_outputs[1])
 
     def _look(self) -> None:
+        self._progress.raise_if_failed()
         self._watcher.on_progress(self.progress)
         for detector in (self._stall, self._rest):
             detector.update(self._clock.now(), self._progress.output_state, self._renderer.usage)

@@ -15,17 +15,38 @@ from pydantic import BaseModel, ConfigDict, Field
 from activities.media.containers import require_content
 from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput
 
-_SIGNATURE_BYTES = 8
+_PNG_SIGNATURE_BYTES = 8
 _BLOCK_BYTES = 1 << 20
 
 # No directory or header of a real picture holds a longer value: a damaged length would fill the memory.
 _LONGEST_VALUE_BYTES = 1 << 26
 
+_JPEG_END_MARK = b"\xff\xd9"
+# Cameras and some writers pad with zeros; more than this is no padding.
+_LONGEST_JPEG_PADDING_BYTES = 64
+_JPEG_START_OF_SCAN = 0xDA
+# All SOFn except DHT, JPG and DAC, which share their range.
+_JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+# Where pixels lie: offsets and lengths, in strips or in tiles.
+_TIFF_DATA = ((273, 279), (324, 325))
+# Value types that hold offsets and sizes: BYTE, SHORT, LONG, LONG8.
+_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+
+_MOST_TIFF_ENTRIES = 4096
+_CUT_TIFF_DIRECTORY = "is cut short: its directory is incomplete"
+
+_EXR_TILED, _EXR_DEEP, _EXR_MULTIPART = 0x200, 0x800, 0x1000
+# Scan lines in one chunk, by compression: none, rle, zips, zip, piz, pxr24, b44, b44a, dwaa, dwab, htj2k256, htj2k32.
+_EXR_LINES = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256, 256, 32)
+_CUT_EXR_HEADER = "is cut short before its pixels"
+
 
 def check_png(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
     """Check the checksums of all chunks of a PNG up to the end mark; return width and height."""
-    file.seek(_SIGNATURE_BYTES)
-    position = _SIGNATURE_BYTES
+    file.seek(_PNG_SIGNATURE_BYTES)
+    position = _PNG_SIGNATURE_BYTES
     size: tuple[int, int] | None = None
     has_pixels = False
     while True:
@@ -64,20 +85,12 @@ def _read_body(file: BinaryIO, length: int, checksum: int) -> tuple[int, bytes]:
     return checksum, first
 
 
-_END_MARK = b"\xff\xd9"
-# Cameras and some writers pad with zeros; more than this is no padding.
-_LONGEST_PADDING_BYTES = 64
-_START_OF_SCAN = 0xDA
-# All SOFn except DHT, JPG and DAC, which share their range.
-_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
-
 def check_jpeg(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
     """Check the segments of a JPEG and its end mark; return width and height."""
     file.seek(2)
     size = _size(file, size_bytes)
-    file.seek(max(0, size_bytes - _LONGEST_PADDING_BYTES))
-    if not file.read().rstrip(b"\x00").endswith(_END_MARK):
+    file.seek(max(0, size_bytes - _LONGEST_JPEG_PADDING_BYTES))
+    if not file.read().rstrip(b"\x00").endswith(_JPEG_END_MARK):
         raise ValueError("is cut short: its end mark is missing")
     return size
 
@@ -97,10 +110,10 @@ def _size(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
         if file.tell() - 2 + length > size_bytes:
             raise ValueError("is cut short before its pixels")
         body = file.read(length - 2)
-        if head[1] in _FRAME_HEADERS:
+        if head[1] in _JPEG_FRAME_HEADERS:
             height, width = struct.unpack(">HH", body[1:5])
             size = (width, height)
-        if head[1] == _START_OF_SCAN:
+        if head[1] == _JPEG_START_OF_SCAN:
             if size is None:
                 raise ValueError("is damaged: it has pixels but no size")
             return size
@@ -114,16 +127,6 @@ def _read_exactly(file: BinaryIO, count: int, problem: str) -> bytes:
     return data
 
 
-_WIDTH, _HEIGHT = 256, 257
-# Where pixels lie: offsets and lengths, in strips or in tiles.
-_DATA = ((273, 279), (324, 325))
-# Value types that hold offsets and sizes: BYTE, SHORT, LONG, LONG8.
-_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-
-_MOST_ENTRIES = 4096
-_CUT_DIRECTORY = "is cut short: its directory is incomplete"
-
-
 def check_tiff(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
     """Check that all strips or tiles of the first picture of a TIFF lie in the file; return width and height."""
     head = file.read(16)
@@ -135,9 +138,9 @@ def check_tiff(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
     if directory == 0:
         raise ValueError("was never finished: it has no directory")
     tags = _read_directory(file, directory, order, big)
-    if _WIDTH not in tags or _HEIGHT not in tags:
+    if _TIFF_WIDTH not in tags or _TIFF_HEIGHT not in tags:
         raise ValueError("is damaged: it does not say its size")
-    for offsets_tag, lengths_tag in _DATA:
+    for offsets_tag, lengths_tag in _TIFF_DATA:
         offsets, lengths = tags.get(offsets_tag, ()), tags.get(lengths_tag, ())
         if not offsets or len(offsets) != len(lengths):
             continue
@@ -147,7 +150,7 @@ def check_tiff(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
         # A writer that was stopped leaves zeros for strips it never reached.
         if any(length > 0 and offset == 0 for offset, length in zip(offsets, lengths, strict=True)):
             raise ValueError("was never finished: some of its strips are missing")
-        return tags[_WIDTH][0], tags[_HEIGHT][0]
+        return tags[_TIFF_WIDTH][0], tags[_TIFF_HEIGHT][0]
     raise ValueError("is damaged: it does not say where its pixels are")
 
 
@@ -155,31 +158,25 @@ def _read_directory(file: BinaryIO, position: int, order: str, big: bool) -> dic
     count_form, entry_form, inline = ("Q", "HHQ8s", 8) if big else ("H", "HHI4s", 4)
     pointer_form = order + ("Q" if big else "I")
     file.seek(position)
-    count = struct.unpack(order + count_form, _read_exactly(file, inline if big else 2, _CUT_DIRECTORY))[0]
+    count = struct.unpack(order + count_form, _read_exactly(file, inline if big else 2, _CUT_TIFF_DIRECTORY))[0]
     entries = [
-        struct.unpack(order + entry_form, _read_exactly(file, 20 if big else 12, _CUT_DIRECTORY))
-        for _ in range(min(count, _MOST_ENTRIES))
+        struct.unpack(order + entry_form, _read_exactly(file, 20 if big else 12, _CUT_TIFF_DIRECTORY))
+        for _ in range(min(count, _MOST_TIFF_ENTRIES))
     ]
     # The position of the next directory ends this one.
-    _read_exactly(file, inline, _CUT_DIRECTORY)
+    _read_exactly(file, inline, _CUT_TIFF_DIRECTORY)
     tags: dict[int, tuple[int, ...]] = {}
     for tag, kind, length, value in entries:
-        if kind not in _TYPES:
+        if kind not in _TIFF_TYPES:
             continue
-        form = f"{order}{length}{_TYPES[kind]}"
+        form = f"{order}{length}{_TIFF_TYPES[kind]}"
         size = struct.calcsize(form)
         if size <= inline:
             tags[tag] = struct.unpack(form, value[:size])
         else:
             file.seek(struct.unpack(pointer_form, value)[0])
-            tags[tag] = struct.unpack(form, _read_exactly(file, size, _CUT_DIRECTORY))
+            tags[tag] = struct.unpack(form, _read_exactly(file, size, _CUT_TIFF_DIRECTORY))
     return tags
-
-
-_TILED, _DEEP, _MULTIPART = 0x200, 0x800, 0x1000
-# Scan lines in one chunk, by compression: none, rle, zips, zip, piz, pxr24, b44, b44a, dwaa, dwab, htj2k256, htj2k32.
-_LINES = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256, 256, 32)
-_CUT_HEADER = "is cut short before its pixels"
 
 
 @dataclass(frozen=True)
@@ -200,9 +197,9 @@ class _Part:
         width, height = self.box("dataWindow")
         if not tiled:
             compression = self.attributes["compression"][0]
-            if compression >= len(_LINES):
+            if compression >= len(_EXR_LINES):
                 raise ValueError(f"uses the unknown compression {compression}")
-            return -(-height // _LINES[compression])
+            return -(-height // _EXR_LINES[compression])
         tile_width, tile_height, mode = struct.unpack("<IIB", self.attributes["tiles"])
         return _tiles(width, height, tile_width, tile_height, mode & 0xF, rounds_up=bool(mode >> 4))
 
@@ -212,16 +209,16 @@ def check_exr(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
 
     The writer fills in the offset table last, so a render killed in the middle leaves zeros there.
     """
-    flags = struct.unpack("<I", _read_exactly(file, 8, _CUT_HEADER)[4:])[0]
+    flags = struct.unpack("<I", _read_exactly(file, 8, _CUT_EXR_HEADER)[4:])[0]
     parts = [_read_part(file)]
-    if flags & _MULTIPART:
+    if flags & _EXR_MULTIPART:
         while (part := _read_part(file)).attributes:
             parts.append(part)
     try:
         size = parts[0].box("displayWindow")
         last = 0
         for part, count in [(part, part.chunks(_is_tiled(part, flags))) for part in parts]:
-            offsets = struct.unpack(f"<{count}Q", _read_exactly(file, 8 * count, _CUT_HEADER))
+            offsets = struct.unpack(f"<{count}Q", _read_exactly(file, 8 * count, _CUT_EXR_HEADER))
             if not count or min(offsets) == 0:
                 raise ValueError("was never finished: its table of pixels has gaps")
             if max(offsets) >= last:
@@ -236,35 +233,35 @@ def check_exr(file: BinaryIO, size_bytes: int) -> tuple[int, int]:
 
 def _check_chunk(file: BinaryIO, size_bytes: int, offset: int, part: _Part, flags: int) -> None:
     kind = part.attributes.get("type", b"")
-    deep = kind.startswith(b"deep") or (not kind and bool(flags & _DEEP))
-    coordinates = (4 if _is_tiled(part, flags) else 1) + (1 if flags & _MULTIPART else 0)
+    deep = kind.startswith(b"deep") or (not kind and bool(flags & _EXR_DEEP))
+    coordinates = (4 if _is_tiled(part, flags) else 1) + (1 if flags & _EXR_MULTIPART else 0)
     file.seek(offset + 4 * coordinates)
     if deep:
-        table, pixels, _ = struct.unpack("<3Q", _read_exactly(file, 24, _CUT_HEADER))
+        table, pixels, _ = struct.unpack("<3Q", _read_exactly(file, 24, _CUT_EXR_HEADER))
         end = file.tell() + table + pixels
     else:
-        end = struct.unpack("<I", _read_exactly(file, 4, _CUT_HEADER))[0] + file.tell()
+        end = struct.unpack("<I", _read_exactly(file, 4, _CUT_EXR_HEADER))[0] + file.tell()
     if end > size_bytes:
         raise ValueError(f"is cut short: {end - size_bytes} bytes are missing")
 
 
 def _is_tiled(part: _Part, flags: int) -> bool:
     kind = part.attributes.get("type")
-    return b"tile" in kind if kind is not None else bool(flags & _TILED)
+    return b"tile" in kind if kind is not None else bool(flags & _EXR_TILED)
 
 
 def _read_part(file: BinaryIO) -> _Part:
     attributes: dict[str, bytes] = {}
     while name := _read_text(file):
         _read_text(file)
-        length = struct.unpack("<I", _read_exactly(file, 4, _CUT_HEADER))[0]
-        attributes[name] = _read_exactly(file, length, _CUT_HEADER)
+        length = struct.unpack("<I", _read_exactly(file, 4, _CUT_EXR_HEADER))[0]
+        attributes[name] = _read_exactly(file, length, _CUT_EXR_HEADER)
     return _Part(attributes)
 
 
 def _read_text(file: BinaryIO) -> str:
     text = bytearray()
-    while (byte := _read_exactly(file, 1, _CUT_HEADER)) != b"\x00":
+    while (byte := _read_exactly(file, 1, _CUT_EXR_HEADER)) != b"\x00":
         text += byte
         if len(text) > 255:
             raise ValueError("is damaged: a name in its header has no end")

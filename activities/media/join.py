@@ -29,6 +29,21 @@ from activities.media.writer import FilmWriter
 # Declares the stream in a film and yields its packets, timed from the film's start.
 Source = Callable[[FilmWriter], tuple[Stream, Iterator[AnyPacket]]]
 
+# Plain samples one after the other; planar and disc formats are not.
+_PLAIN = re.compile(r"pcm_(?:[sfu](\d+)(?:[lb]e)?|[am]ulaw|alaw)")
+_SILENT_BYTE = {"pcm_u8": b"\x80", "pcm_alaw": b"\xd5", "pcm_mulaw": b"\xff"}
+# These containers hold PCM that players know; in mp4 hardly any does.
+_COPYING = frozenset({".mov", ".mkv"})
+# Times below this are rounding of a container's clock, not a delay someone meant.
+_CLOCK_ROUNDING = Fraction(2, 1000)
+# A renderer may finish its last audio packet; sound that goes on for longer belongs to no frame here.
+_LARGEST_OVERHANG_SAMPLES = 4096
+_USUAL_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+_AAC_RATES = frozenset({8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000})
+
+# Often enough for a progress bar, rarely enough to cost nothing.
+_PROGRESS_FRAMES = 500
+
 
 class Soundtrack:
     """Sound that is written in step with the pictures, so that neither waits in memory for the other."""
@@ -68,19 +83,6 @@ def open_soundtrack(path: Path) -> Iterator[Soundtrack]:
             return film.add_copy(score), (packet for packet in container.demux(score) if packet.size)
 
         yield Soundtrack(source)
-
-
-# Plain samples one after the other; planar and disc formats are not.
-_PLAIN = re.compile(r"pcm_(?:[sfu](\d+)(?:[lb]e)?|[am]ulaw|alaw)")
-_SILENT_BYTE = {"pcm_u8": b"\x80", "pcm_alaw": b"\xd5", "pcm_mulaw": b"\xff"}
-# These containers hold PCM that players know; in mp4 hardly any does.
-_COPYING = frozenset({".mov", ".mkv"})
-# Times below this are rounding of a container's clock, not a delay someone meant.
-_CLOCK_ROUNDING = Fraction(2, 1000)
-# A renderer may finish its last audio packet; sound that goes on for longer belongs to no frame here.
-_LARGEST_OVERHANG_SAMPLES = 4096
-_USUAL_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-_AAC_RATES = frozenset({8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000})
 
 
 def join_chunk_sound(chunks: Sequence[ChunkFile], film_suffix: str, fps: Fraction) -> Soundtrack:
@@ -184,12 +186,6 @@ class _JoinedPcm:
                         yield self._silence * (late * self._sample_bytes)
                 yield data[drop:]
                 drop = max(0, drop - len(data))
-
-
-__all__ = ["ChunkFile", "join_video"]
-
-# Often enough for a progress bar, rarely enough to cost nothing.
-_PROGRESS_FRAMES = 500
 
 
 def join_video(

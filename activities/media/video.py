@@ -25,6 +25,11 @@ from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput,
 # Matroska, WebM and FLV store whole milliseconds, and files made from them keep that rounding.
 _MILLISECOND = Fraction(1, 1000)
 
+# These carry all they need in every frame; what a container keeps beside them is its own business.
+_SELF_CONTAINED = frozenset({"prores", "mjpeg", "vp8", "vp9", "png", "dnxhd", "rawvideo", "v210", "gif"})
+_HEVC_PARAMETER_SETS = frozenset({32, 33, 34})
+_START_CODE = re.compile(b"\x00\x00\x00?\x01")
+
 
 def format_rate(rate: Fraction) -> str:
     """Format a frame rate for people: 25, 29.97, 23.976."""
@@ -87,12 +92,6 @@ class Timeline:
         # An encoder may ask for more than it used; its players were promised that much.
         promised = round((self.pts[0] - self.first_dts) * self.time_base * fps) if self.first_dts is not None else 0
         return max(needed, promised)
-
-
-# These carry all they need in every frame; what a container keeps beside them is its own business.
-_SELF_CONTAINED = frozenset({"prores", "mjpeg", "vp8", "vp9", "png", "dnxhd", "rawvideo", "v210", "gif"})
-_HEVC_PARAMETER_SETS = frozenset({32, 33, 34})
-_START_CODE = re.compile(b"\x00\x00\x00?\x01")
 
 
 def hash_parameters(codec: str, extradata: bytes | None) -> str:
@@ -292,9 +291,6 @@ def _decode_tail(path: Path) -> None:
                 whole = False
             if not whole:
                 raise DamagedOutput(path.name, "is cut short inside its last frame")
-
-
-__all__ = ["VideoFacts", "inspect_video"]
 
 
 def inspect_video(

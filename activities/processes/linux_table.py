@@ -14,6 +14,7 @@ import time
 from activities.processes.process_table import ProcessEntry, ProcessTable, find_descendants
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -107,6 +108,15 @@ class LinuxTable:
 
     def now(self) -> float:
         return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
+
+
+def forbid_reading() -> None:
+    """Keep processes of the same account from reading the memory and environment of this one; root still can.
+
+    A program that this process starts can be read again, until it asks for the same.
+    """
+    if sys.platform == "linux":
+        _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def _prctl(option: int, value: object) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
+from activities.processes.privacy import is_passed
 from longtake.errors import BadJobError
 
 
@@ -67,13 +68,6 @@ class Programs:
         return os.path.abspath(found) if found else None
 
 
-# What programs need to find their files, their language and their GPU.
-_PASSED_VARIABLES = frozenset(
-    {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "DISPLAY"}
-    | {"XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}
-)
-
-
 def build_render_environment(
     worker: Mapping[str, str], job: Mapping[str, str], *, tag: Mapping[str, str], also: Iterable[str] = ()
 ) -> dict[str, str]:
@@ -85,6 +79,6 @@ def build_render_environment(
         tag: Variables that mark every process of the attempt, which replace all others.
         also: Names of more variables to take from the worker.
     """
-    names = _PASSED_VARIABLES | set(also)
-    kept = {name: value for name, value in worker.items() if name in names or name.startswith("LC_")}
+    more = set(also)
+    kept = {name: value for name, value in worker.items() if is_passed(name) or name in more}
     return {**kept, **job, **tag}

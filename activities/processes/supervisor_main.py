@@ -18,7 +18,7 @@ import traceback
 
 from activities.processes.ipc import SignalInbox
 from activities.processes.keeper import Keeper
-from activities.processes.linux_table import process_table
+from activities.processes.linux_table import forbid_reading, process_table
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import ProcessTree
 
@@ -164,6 +164,7 @@ def main() -> None:
     """Run the supervisor process of a worker."""
     control = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(control.fileno(), False)
+    forbid_reading()
     table = process_table(exact=sys.argv[2] == "exact")
     table.adopt_orphans()
     table.set_name("longtake-superv")

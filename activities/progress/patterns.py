@@ -1,15 +1,14 @@
-"""Searching for a job's own regular expressions, in a process whose CPU time is bounded (`pattern_matcher`)."""
+"""Searching for a job's own regular expressions, in a process of bounded CPU time (`longtake.pattern_matcher`)."""
 
 import json
 import logging
 import re
 import subprocess
-import sys
 import weakref
 from collections.abc import Iterator, Sequence
 
-from activities.progress import pattern_matcher
 from activities.progress.formats import ProgressUpdate, compute_share, parse_percent
+from longtake.pattern_check import encode_request, matcher_command
 
 # Longest part of a line that is searched. With the matcher's limit on CPU time this bounds the cost of a pattern: one
 # that runs away costs the limit once, and is not searched again.
@@ -50,7 +49,7 @@ class UserPatterns:
     def _matches(self, pattern: str, lines: Sequence[str]) -> list[Match]:
         if not lines:
             return []
-        request = _encode_request(pattern, [line[:_LINE_CHARACTERS] for line in lines])
+        request = encode_request(pattern, [line[:_LINE_CHARACTERS] for line in lines])
         try:
             answer = self._ask(request)
         except OSError:
@@ -59,12 +58,12 @@ class UserPatterns:
             _log.warning("pattern %r takes too long and is no longer looked for in this try", pattern)
             self._forget(pattern)
             return []
-        return [(index, groups) for index, groups in json.loads(answer)]
+        return _matches_in(answer)
 
     def _ask(self, request: bytes) -> bytes:
         if self._process is None:
             self._process = subprocess.Popen(
-                _matcher_command(), env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                matcher_command(), env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
             weakref.finalize(self, _end, self._process)
         assert self._process.stdin is not None
@@ -80,6 +79,12 @@ class UserPatterns:
         if self._process is not None:
             _end(self._process)
             self._process = None
+
+
+def _matches_in(answer: bytes) -> list[Match]:
+    """Return the matches; none where the pattern is no regular expression, as only an unchecked job can have."""
+    found = json.loads(answer)
+    return [] if isinstance(found, dict) else [(index, groups) for index, groups in found]
 
 
 def parse_groups(groups: dict[str, str]) -> ProgressUpdate:
@@ -118,22 +123,13 @@ class LogPatternSearch:
 
     def has_match(self, pattern: str) -> bool:
         """Return whether the text holds a pattern; one that takes too long counts as not found. Blocking."""
-        request = _encode_request(pattern, self._lines)
+        request = encode_request(pattern, self._lines)
         answer = subprocess.run(
-            _matcher_command(),
+            matcher_command(),
             input=request,
             env={},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             check=False,
         )
-        return bool(answer.stdout and json.loads(answer.stdout))
-
-
-def _matcher_command() -> list[str]:
-    # -I and -S: started in 15 ms, and nothing of the environment reaches it.
-    return [sys.executable, "-I", "-S", pattern_matcher.__file__]
-
-
-def _encode_request(pattern: str, lines: Sequence[str]) -> bytes:
-    return json.dumps({"pattern": pattern, "lines": lines}).encode() + b"\n"
+        return bool(answer.stdout and _matches_in(answer.stdout))

@@ -1,12 +1,12 @@
-"""What a worker and a remote render agent tell each other; all but the order itself lies in the job's store.
+"""Define the messages between a worker and a remote agent; all but the order itself are records in the job's store.
 
 ```
-.longtake/<job>/remote/<chunk>/<attempt>.call.json      worker: this is being called; written before the call
-                                        .began.json     agent: begun; made once, so that no order runs twice
+.longtake/<job>/remote/<chunk>/<attempt>.call.json      worker: the call; written before the service is called
+                                        .began.json     agent: has begun; created once, so that no order runs twice
                                         .progress.json  agent: replaced about once a second while it works
                                         .stop.json      worker: stop; the agent looks twice a second
-                                        .joined.json    worker: another attempt waits for this one now
-                                        .result.json    agent: its last word
+                                        .joined.json    worker: waits for this agent although the connection is closed
+                                        .result.json    agent: the result
 ```
 """
 
@@ -30,7 +30,7 @@ ORDER_LIVES_SECONDS = 900.0
 
 
 class RefusedOrderError(LongtakeError):
-    """An order that the agent does not carry out: unsigned, changed, stale, or begun already."""
+    """An order that an agent refuses: unsigned, changed, stale, or begun before."""
 
 
 class RemoteOrder(Contract):
@@ -46,14 +46,14 @@ class RemoteOrder(Contract):
 
 
 class SignedOrder(Contract):
-    """An order as it travels."""
+    """Worker to agent: an order with its signature."""
 
     order: str = Field(max_length=LARGEST_ORDER_BYTES, description="the order as JSON text, exactly as it was signed")
     signature: str = Field(default="", max_length=200, description="HMAC-SHA256 of that text, hexadecimal")
 
 
 class RemoteCall(Contract):
-    """Worker, before it calls: who is called for what, and until when it may work."""
+    """Record of a worker, before each call: the attempt, the service, and when its platform ends the agent."""
 
     attempt: str
     where: str = Field(description="the function or service")
@@ -62,7 +62,7 @@ class RemoteCall(Contract):
 
 
 class RemoteProgress(Contract):
-    """Agent, about once a second: it lives, and how far it is."""
+    """Record of an agent, about once a second: a sign of life, and the progress of the render."""
 
     beat: int = Field(description="counts up; while it changes the agent lives")
     frames_done: int = 0
@@ -73,7 +73,7 @@ class RemoteProgress(Contract):
 
 
 class RemoteOutcome(StrEnum):
-    """How a remote attempt ended."""
+    """Outcome of a remote attempt."""
 
     PUBLISHED = "published"
     FAILED = "failed"
@@ -84,7 +84,7 @@ class RemoteOutcome(StrEnum):
 
 
 class RemoteResult(Contract):
-    """Agent: its last word, in the store and, the same, as its answer."""
+    """Record of an agent when it has ended: the outcome; also the answer to the call."""
 
     attempt: str
     outcome: RemoteOutcome
@@ -94,27 +94,27 @@ class RemoteResult(Contract):
     another_host: bool = False
     host: str = ""
     frames_done: int = 0
-    billed_seconds: float = Field(default=0, description="from the beginning of the call to its last word")
+    billed_seconds: float = Field(default=0, description="from the start of the call to the result")
     memory_mb: int = Field(default=0, description="of the instance; 0 where it does not know")
-    survivors: int = Field(default=0, description="processes left when it gave its last word; 0 or something is wrong")
+    survivors: int = Field(default=0, description="processes that were left at the end; anything but 0 is a fault")
 
 
 def sign(order: RemoteOrder, secret: str) -> SignedOrder:
-    """Return the order as it travels; an empty secret leaves it unsigned, for platforms whose IAM alone decides."""
+    """Sign an order; an empty secret leaves it unsigned, for platforms whose IAM alone decides who may call."""
     text = order.model_dump_json(exclude_defaults=True)
     return SignedOrder(order=text, signature=_signature(text, secret) if secret else "")
 
 
 def verify(raw: bytes, secret: str, *, now: float | None = None) -> RemoteOrder:
-    """Return the order that came, if it was signed with this secret and is fresh.
+    """Return the order in a request, if it is signed with this secret and fresh.
 
     Args:
-        raw: What came.
+        raw: Body of the request.
         secret: The shared secret; empty only where IAM alone decides.
         now: Seconds since 1970; the clock's when None.
 
     Raises:
-        RefusedOrderError: It is too large, no order, unsigned, changed or stale.
+        RefusedOrderError: The request is too large, no order, unsigned, changed or stale.
     """
     if len(raw) > LARGEST_ORDER_BYTES:
         raise RefusedOrderError(f"the request has {len(raw)} bytes, and an order at most {LARGEST_ORDER_BYTES}")

@@ -24,6 +24,8 @@ from longtake.stores.directory import file_digest
 from longtake.stores.job_records import FILM, PublishedFile, find_publishers, is_as_published, list_jobs
 from longtake.stores.store import Store, StoreError, map_parallel
 
+_log = logging.getLogger(__name__)
+
 
 def is_intact(store: Store, sidecar: Sidecar) -> bool:
     """Tell whether all published files of a sidecar are there with their content; see `is_as_published`."""
@@ -90,9 +92,6 @@ def find_reusable(folder: JobFolder, key: str, digest: str) -> str | None:
         if all(store.stat(file.path) and store.digest(file.path) == file.sha256 for file in sidecar.files):
             return other.sidecar_path(key)
     return None
-
-
-_log = logging.getLogger(__name__)
 
 
 def stage_files(folder: JobFolder, made: list[Path], place: str, targets: list[str]) -> tuple[PublishedFile, ...]:

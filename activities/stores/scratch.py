@@ -4,12 +4,14 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from longtake.errors import LongtakeError
 from longtake.paths import BOOKKEEPING_FOLDER
 
 _log = logging.getLogger(__name__)
@@ -19,6 +21,37 @@ INPUTS_FOLDER = "inputs"
 
 # A render may write nothing for days, and another worker of this host may be at it.
 _OLD_SECONDS = 14 * 24 * 3600.0
+
+# Between two looks at a lock that another has: it may be fetching gigabytes, and nobody says when it has done.
+_LOOK_SECONDS = 0.05
+
+
+def open_scratch(scratch: Path) -> Path:
+    """Make the scratch folder, which this account alone may use, and return it.
+
+    Its default name in `/tmp` can be guessed. Whoever makes the folder first, or may write to it, chooses what renders
+    read: a planted file was rendered as a job's scene.
+
+    Raises:
+        LongtakeError: The folder is a link, of another account, or others may write to it.
+    """
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        scratch.mkdir(mode=0o700)
+    found = scratch.lstat()
+    problem = ""
+    if stat.S_ISLNK(found.st_mode):
+        problem = "is a symbolic link"
+    elif not stat.S_ISDIR(found.st_mode):
+        problem = "is no folder"
+    elif found.st_uid != os.getuid():
+        problem = f"belongs to the account {found.st_uid}, and not to {os.getuid()}"
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        problem = f"has the mode {stat.S_IMODE(found.st_mode):04o}, so that others may write to it"
+    if problem:
+        raise LongtakeError(f"LONGTAKE_SCRATCH: {scratch} {problem}; remove it, or name a folder of this account alone")
+    scratch.chmod(0o700)
+    return scratch
 
 
 def clear_scratch(scratch: Path, *, older_than_seconds: float = _OLD_SECONDS) -> int:
@@ -58,10 +91,6 @@ def _written_at(path: Path) -> float:
                 # Somebody is at work there.
                 return time.time()
     return newest or path.lstat().st_mtime
-
-
-# Between two looks at a lock that another has: it may be fetching gigabytes, and nobody says when it has done.
-_LOOK_SECONDS = 0.05
 
 
 @contextmanager

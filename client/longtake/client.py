@@ -12,14 +12,13 @@ from typing import Any
 import temporalio.client
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
+from longtake.data_converter import data_converter
 from longtake.describe import build_query, read_status
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
@@ -27,6 +26,7 @@ from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
 from longtake.models.status import JobState, JobStatus
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, make_job_id
+from longtake.pattern_check import check_patterns
 from longtake.ranges import Range
 from longtake.transfer.progress import OnProgress
 from longtake.transfer.upload_inputs import needs_upload, upload_inputs
@@ -37,11 +37,6 @@ CONNECT_SECONDS = 10.0
 # An interpreter that ends within a millisecond of the last answer aborts, because a thread of the SDK still returns
 # from it (sdk-python issue 300; measured: 5 of 12 exits without this, 0 of 36 with).
 atexit.register(time.sleep, 0.02)
-
-
-def data_converter() -> DataConverter:
-    """Return the converter of payloads, which clients, workers and replays share."""
-    return pydantic_data_converter
 
 
 async def connect(
@@ -160,6 +155,7 @@ class RenderClient:
         """
         job_id = check_job_id(id) if id is not None else make_job_id(job.name)
         _check_size(job)
+        await run_in_thread(partial(check_patterns, job))
         if needs_upload(job):
             stop = threading.Event()
             job = await run_in_thread(partial(upload_inputs, job, on_progress=on_progress, stop=stop), stop)

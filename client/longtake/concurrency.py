@@ -3,7 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -79,3 +80,21 @@ async def cancel_and_wait(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
         # The error is retrieved, or asyncio would log it as lost.
         task.exception()
+
+
+@asynccontextmanager
+async def run_beside(work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Run work in the background while the block runs; where it raises, end the block and raise its error.
+
+    A task that nobody watches dies in silence: without heartbeats a job's cancel never arrives, and without a look at
+    Temporal a worker that is cut off renders on.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work)
+            try:
+                yield
+            finally:
+                task.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None

@@ -62,5 +62,7 @@ class ErrorType(StrEnum):
     THROTTLED = "Throttled"
     # Retried for ever: another worker may see the job's folder.
     STORE_NOT_SHARED = "StoreNotShared"
+    # Retried a few times: an error that no code expects.
+    UNEXPECTED = "Unexpected"
     # The job ended with chunks missing.
     JOB_FAILED = "JobFailed"

@@ -11,8 +11,13 @@ from longtake.models.backends import BackendKind
 from longtake.models.inputs import INPUTS
 
 RENDER_JOB_WORKFLOW = "RenderJob"
-# Name of the activity that renders: clients and drains find it by its name among the pending ones.
+
+# Activities. Clients and drains look for those that render among the pending ones.
+PLAN_JOB = "plan_job"
 RENDER_SPAN = "render_span"
+FIND_WAITING = "find_waiting"
+STOP_AGENTS = "stop_agents"
+STITCH_JOB = "stitch_job"
 
 DEFAULT_TASK_QUEUE = "longtake"
 

@@ -193,6 +193,17 @@ def format_bytes(count: float) -> str:
     return f"{amount:.0f} {unit}" if amount >= 9.95 or unit == "B" else f"{amount:.1f} {unit}"
 
 
+def cut_to_bytes(text: str, most: int) -> str:
+    """Return text of at most this many bytes in UTF-8, cut in its middle: both ends say what went wrong."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= most:
+        return text
+    mark = " ... "
+    head = (most - len(mark)) // 2
+    tail = most - len(mark) - head
+    return raw[:head].decode("utf-8", "ignore") + mark + raw[len(raw) - tail :].decode("utf-8", "ignore")
+
+
 class Redactor:
     """Mask secrets in printed lines, once the program declares them with OpenJD's `openjd_redacted_env: NAME=VALUE`."""
 

@@ -16,13 +16,14 @@ SECRETS = {
     "DATABASE_URL": "postgres://user:the-fifth-secret@host",
 }
 
-# All that a render can see of those above it: its own environment, and that of its parents up to the supervisor.
+# All that a render can see of those above it: its own environment, and that of its parents up to its worker.
 LOOK_AROUND = """
 env
 pid=$PPID
-while [ "$pid" -gt 1 ] && tr '\\0' ' ' < /proc/$pid/cmdline | grep -q -v 'worker.py'; do
+while [ "$pid" -gt 1 ]; do
   tr '\\0' '\\n' < /proc/$pid/environ
   echo "looked at $pid"
+  if tr '\\0' ' ' < /proc/$pid/cmdline | grep -q 'worker.py'; then echo "reached the worker"; break; fi
   pid=$(cut -d' ' -f4 /proc/$pid/stat)
 done
 exit 3
@@ -40,7 +41,8 @@ async def test_no_secret_of_the_worker_leaves_it(bare: Farm) -> None:
     history = (await bare.client.get_workflow_handle(job.id).fetch_history()).to_json()
     logs = "".join(path.read_text() for path in (bare.store / ".longtake" / job.id / "logs").iterdir())
     assert "LONGTAKE_ATTEMPT=" in logs
-    assert logs.count("looked at") >= 2, "keeper and supervisor"
+    assert logs.count("looked at") >= 3, "keeper, supervisor and worker"
+    assert "reached the worker" in logs
     for name, secret in SECRETS.items():
         for place in (logs, history, worker.log, f"{failure.value}", status.model_dump_json()):
             assert secret not in place, name

@@ -8,7 +8,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.common import RawValue
 from temporalio.worker import Replayer
 
-from longtake.client import data_converter
+from longtake.data_converter import data_converter
 from longtake.models.status import RenderJobResult
 from longtake.names import RENDER_JOB_WORKFLOW
 from workflows.render_job import RenderJob

@@ -92,6 +92,11 @@ def test_temporal_pushes_cancels() -> None:
         assert dynamic[flag] == [{"value": True}]
 
 
+def test_no_web_page_can_reach_temporals_http_api() -> None:
+    dynamic = yaml.safe_load((ROOT / "deploy" / "temporal" / "dynamicconfig.yaml").read_text())
+    assert dynamic["frontend.httpAllowedHosts"] == [{"value": ["longtake.invalid"]}]
+
+
 @pytest.mark.parametrize("service", sorted(LASTING))
 def test_what_lasts_comes_back_and_tells_how_it_is(service: str) -> None:
     assert SERVICES[service]["restart"] == "unless-stopped"

@@ -14,7 +14,7 @@ from longtake.models.messages import ChunkBill, SpanReport
 from longtake.models.status import PauseMode, RemoteStop, RemoteStops
 from longtake.names import Control
 from longtake.ranges import Range
-from workflows.scheduling import MOST_SPANS, MOST_STOPS, SPAN_SECONDS, PauseState, Scheduler, Span, Totals
+from workflows.scheduling import MOST_SPANS, MOST_STOPS, SPAN_SECONDS, PauseState, Scheduler, Span, Totals, Tries
 
 # Promise P8. Measured: 3.3 to 6 events a span, and what a job needs anyway.
 EVENTS_A_SPAN, OTHER_EVENTS, MOST_EVENTS = 6, 200, 4000
@@ -80,7 +80,7 @@ class Life(RuleBasedStateMachine):
         assert not chunks & self.failed, "a chunk that failed waits for the next pass"
         assert not chunks & self.left_out, "nobody wants it"
         assert self.count > MOST_SPANS or not chunks & self.done, "never a finished chunk"
-        assert span.failures == self.tries.pop(span.start, 0)
+        assert span.tries.failures == self.tries.pop(span.start, 0)
         assert not chunks & self.tries.keys(), "only the first chunk of a span can bring its tries along"
         least = -(-self.count // MOST_SPANS)
         mean = self.scheduler.mean_seconds
@@ -170,7 +170,7 @@ class Life(RuleBasedStateMachine):
         """Nothing new starts, and what waits in a queue is taken back."""
         self.paused = True
         for span in [span for place, span in enumerate(self.running) if place in waiting]:
-            self._report(span, tries=span.failures or tries)
+            self._report(span, tries=span.tries.failures or tries)
 
     @precondition(lambda self: self.paused)
     @rule()
@@ -202,7 +202,9 @@ class Life(RuleBasedStateMachine):
         self, span: Span, *, done: Iterable[Range] = (), failed: Iterable[Range] = (), tries: int = 0,
         rendered: int = 0, seconds: float = 0,
     ) -> None:  # fmt: skip
-        self.scheduler.finish_span(span, done=done, failed=failed, tries=tries, rendered=rendered, seconds=seconds)
+        self.scheduler.finish_span(
+            span, done=done, failed=failed, tries=Tries(tries), rendered=rendered, seconds=seconds
+        )
         self.running.remove(span)
         self.done |= numbers(done)
         self.left_out -= self.done
@@ -295,7 +297,9 @@ def test_a_job_that_was_paused_ten_times_still_fits_its_history() -> None:
         taken = scheduler.assign_spans()
         spans += len(taken)
         for span in taken:
-            scheduler.finish_span(span, done=[(span.start, span.start + 1000)], tries=1, rendered=1000, seconds=1000.0)
+            scheduler.finish_span(
+                span, done=[(span.start, span.start + 1000)], tries=Tries(1), rendered=1000, seconds=1000.0
+            )
     spans += run_clean(scheduler, seconds=1)
 
     assert EVENTS_A_SPAN * spans + OTHER_EVENTS < MOST_EVENTS
@@ -349,17 +353,17 @@ def test_tries_go_with_their_chunk() -> None:
     (span,) = scheduler.assign_spans()
     assert span == Span(1, 6)
 
-    scheduler.finish_span(span, done=[(1, 3)], tries=2, rendered=2, seconds=0.002)
-    assert scheduler.assign_spans() == [Span(3, 7, failures=2)]
+    scheduler.finish_span(span, done=[(1, 3)], tries=Tries(2), rendered=2, seconds=0.002)
+    assert scheduler.assign_spans() == [Span(3, 7, Tries(2))]
 
 
 def test_a_chunk_with_tries_is_never_hidden_inside_a_span() -> None:
     scheduler = Scheduler(10, limit=2)
     first, second = scheduler.assign_spans()
-    scheduler.finish_span(second, tries=1)
+    scheduler.finish_span(second, tries=Tries(1))
     scheduler.finish_span(first, rendered=1, seconds=0.001)
 
-    assert scheduler.assign_spans() == [Span(0, 1), Span(1, 4, failures=1)]
+    assert scheduler.assign_spans() == [Span(0, 1), Span(1, 4, Tries(1))]
 
 
 def test_a_report_says_nothing_about_chunks_of_others() -> None:

@@ -11,7 +11,7 @@ from activities.attempts.attempt import Bill
 from activities.attempts.host import Host
 from activities.attempts.span_attempt import RetryError, SpanAttempt, throttle_delay_seconds
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
-from activities.errors import AttemptError, ThrottledError
+from activities.errors import AttemptError, AttemptLostError, ThrottledError
 from activities.job_watch import JobOrders, JobWatch
 from activities.processes.programs import Programs
 from activities.processes.render_process import Usage
@@ -24,6 +24,7 @@ from longtake.models.job_fields import FrameRange
 from longtake.models.messages import ChunkBill, Heartbeat, JobRef, SpanOrder, SpanReport
 from longtake.models.policies import FailurePolicy, Retry
 from longtake.models.status import RemoteStop
+from longtake.ranges import Range
 from longtake.stores.factory import open_store
 
 # What an attempt does when it is run: it returns when the chunk is published.
@@ -115,9 +116,9 @@ class Scene:
         self.service = service
         self.host = Host(NoBackend(), Programs(None, "ffmpeg"), {}, InputCache(store, 0), store, name="node-1")
 
-    def span(self, before: Heartbeat | None = None) -> SpanAttempt:
-        order = SpanOrder(ref=self.job.ref, start=0, stop=3)
-        return SpanAttempt(self.host, self.service.make, None, self.job, order, before)
+    def span(self, before: Heartbeat | None = None, *, published: tuple[Range, ...] = ()) -> SpanAttempt:
+        order = SpanOrder(ref=self.job.ref, start=0, stop=3, published=published)
+        return SpanAttempt(self.host, self.service.make, None, self.job, order, before or Heartbeat(chunk=0))
 
     async def render(self, span: SpanAttempt) -> None:
         async def ask(seconds: float) -> JobOrders:
@@ -246,3 +247,74 @@ async def test_where_the_host_makes_no_difference_no_chunk_is_passed_on(tmp_path
     await scene.render(span)
 
     assert span.report().done == ((0, 3),)
+
+
+async def test_a_worker_lost_at_a_chunk_again_and_again_costs_that_chunk_alone(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Service(publishes, publishes), on_chunk_failure=FailurePolicy.CONTINUE)
+    span = scene.span(Heartbeat(chunk=0, losses=4))
+    await scene.render(span)
+
+    assert span.report().failed == ((0, 1),)
+    assert span.report().done == ((1, 3),)
+    assert span.reasons[0].error.startswith("4 workers were lost while they rendered it")
+    assert span.reasons[0].attempts == 4
+
+
+@pytest.mark.parametrize(("by_render", "losses"), [(True, 1), (False, 0)])
+async def test_a_try_that_is_lost_counts_where_the_render_may_be_the_cause(
+    tmp_path: Path, by_render: bool, losses: int
+) -> None:
+    async def is_lost(watcher: RenderWatcher) -> None:
+        raise AttemptLostError("its keeper was killed", by_render=by_render)
+
+    scene = Scene(tmp_path, Service(is_lost))
+    span = scene.span()
+    with pytest.raises(AttemptLostError):
+        await scene.render(span)
+
+    assert span.heartbeat.losses == losses
+
+
+async def test_a_worker_lost_at_a_later_chunk_than_it_told_of_counts_at_the_chunk_that_is_rendered_next(
+    tmp_path: Path,
+) -> None:
+    """A chunk that kills its worker within a quarter of a second is in none of its heartbeats."""
+    seen = []
+
+    async def looks(watcher: RenderWatcher) -> None:
+        seen.append((span.heartbeat.chunk, span.heartbeat.losses))
+
+    service = Service(looks, looks)
+    service.published = {0}
+    scene = Scene(tmp_path, service)
+    span = scene.span(Heartbeat(chunk=0, losses=3))
+    await scene.render(span)
+
+    assert seen == [(1, 3), (2, 0)]
+
+
+async def test_an_error_that_no_code_expects_counts_as_a_try(tmp_path: Path) -> None:
+    async def has_a_bug(watcher: RenderWatcher) -> None:
+        raise KeyError("codec")
+
+    scene = Scene(tmp_path, Service(has_a_bug, has_a_bug), retry=Retry(attempts=2, initial_seconds=0))
+    first = scene.span()
+    with pytest.raises(RetryError, match=r"chunk 0 .*: unexpected KeyError: 'codec'; see the log of"):
+        await scene.render(first)
+    last = scene.span(first.heartbeat)
+    await scene.render(last)
+
+    assert last.report().failed == ((0, 1),)
+
+
+async def test_chunks_that_the_job_has_counted_are_not_counted_again(tmp_path: Path) -> None:
+    service = Service(publishes)
+    service.published = {0, 1}
+    scene = Scene(tmp_path, service)
+    span = scene.span(published=((1, 2),))
+    await scene.render(span)
+
+    report = span.report()
+    assert report.done == ((0, 1), (2, 3))
+    assert (report.rendered, report.render_seconds) == (2, 2 * DONE.render_seconds)
+    assert (span.heartbeat.rendered, span.heartbeat.render_seconds) == (2, 2 * DONE.render_seconds)

@@ -15,6 +15,7 @@ from longtake.errors import BadJobError
 from longtake.jobfile.helios import convert_helios, is_helios
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkList, ChunkSpec
+from longtake.pattern_check import check_patterns
 from longtake.text import describe_invalid, describe_unserializable, escape_text, quote_value
 
 # A million Helios chunks are some 300 MB; a file beyond that is no job file.
@@ -130,6 +131,7 @@ def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJo
     document.setdefault("base_dir", str(path.resolve().parent))
     document.setdefault("name", "".join(filter(str.isprintable, path.stem)).strip()[:100] or "job")
     job = read_job(document)
+    check_patterns(job)
     if job.wire_size_bytes() > LARGEST_INLINE_JOB_BYTES and job.inline_chunks:
         if any(key.startswith("chunks") for key in overrides or ()):
             raise BadJobError("chunks: are too many to be set from outside; write them into the job file")

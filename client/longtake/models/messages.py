@@ -51,6 +51,8 @@ class SpanOrder(Contract):
     start: int
     stop: int
     failures: int = Field(default=0, description="tries of the first chunk that failed already in this pass")
+    losses: int = Field(default=0, description="workers lost in this pass while they rendered the first chunk")
+    published: tuple[Range, ...] = Field(default=(), description="chunks of the span that are done and in the sums")
 
 
 class ChunkBill(Contract):
@@ -68,6 +70,7 @@ class SpanReport(Contract):
     failed: tuple[Range, ...] = Field(default=(), description="chunks that used up their attempts")
     failures: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     left_failures: int = Field(default=0, description="failed tries of the first chunk given back")
+    left_losses: int = Field(default=0, description="workers that were lost while they rendered that chunk")
     rendered: int = Field(default=0, description="chunks that this attempt rendered itself")
     render_seconds: float = Field(default=0, description="what those took together")
     cpu_seconds: float = Field(default=0, description="CPU time of their processes")
@@ -86,6 +89,9 @@ class Heartbeat(Contract):
     frames_done: int = 0
     attempt: int = Field(default=1, description="try of this chunk in this pass")
     failures: int = Field(default=0, description="failed tries of this chunk in this pass")
+    losses: int = Field(default=0, description="workers that were lost in this pass while they rendered this chunk")
+    number: int = Field(default=0, description="number of the activity's attempt that sends it; 0: an older worker's")
+    ended: bool = Field(default=False, description="that attempt has come to its end; without that, it was lost")
     given_up: tuple[Range, ...] = Field(default=(), description="earlier chunks of the span that failed for good")
     reasons: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     host: str = ""
@@ -94,6 +100,8 @@ class Heartbeat(Contract):
     avoid: tuple[str, ...] = Field(default=(), description="hosts that should not try it again")
     given_back: int = Field(default=0, description="how often such a host passed it on")
     frozen: int = Field(default=0, description="number of the freeze that was carried out; 0 when it runs")
+    rendered: int = Field(default=0, description="chunks of the span that are published and were not before it")
+    render_seconds: float = Field(default=0, description="what those took together")
     billed_seconds: float = Field(default=0, description="what the span's published chunks are billed for")
     cost_usd: float = Field(default=0, description="what that costs")
     message: str = Field(default="", max_length=400, description="what the renderer says it is doing")

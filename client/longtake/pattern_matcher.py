@@ -3,6 +3,8 @@
 A process of its own, because `re` cannot be interrupted: `(a+)+$` on forty letters runs for hours and holds the
 interpreter's lock meanwhile. The kernel kills this process when one request takes too much CPU time. Started with
 `-I -S`, so it imports nothing but the standard library.
+
+An answer is a list of `[index of the line, named groups]`, or `{"error": ...}` where the pattern is none.
 """
 
 import json
@@ -32,7 +34,10 @@ def main() -> None:
     for request in sys.stdin:
         signal.setitimer(signal.ITIMER_PROF, _MOST_CPU_SECONDS)
         asked = json.loads(request)
-        answer = json.dumps(_matches(asked["pattern"], asked["lines"]))
+        try:
+            answer = json.dumps(_matches(asked["pattern"], asked["lines"]))
+        except (re.error, RecursionError, OverflowError) as error:
+            answer = json.dumps({"error": str(error)})
         signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()

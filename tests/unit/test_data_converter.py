@@ -1,0 +1,121 @@
+"""Payloads that cannot be decoded are handed on, and failures fit what a server keeps of them."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError, CancelledError
+
+from activities.errors import describe_unexpected
+from longtake.data_converter import MOST_MESSAGE_BYTES, data_converter
+from longtake.errors import ErrorType
+from longtake.models.messages import Heartbeat, SpanReport
+from longtake.text import cut_to_bytes
+
+# `limit.mutableStateActivityFailureSize.warn` of Temporal 1.32: a server warns from here on, and cuts at twice that.
+MOST_BYTES = 2048
+
+# What the failures of activities are made of: the longest host name, path and sentence, and what JSON writes longest.
+TEXT = st.text(max_size=3000) | st.sampled_from(["\x00" * 1000, "\U0001f3ac" * 1000, "\u2028" * 800 + "/" * 4096])
+
+
+def failure_of(error: BaseException) -> Failure:
+    failure, converter = Failure(), data_converter()
+    converter.failure_converter.to_failure(error, converter.payload_converter, failure)
+    return failure
+
+
+def raised(error: BaseException) -> BaseException:
+    """Return an error with a traceback and causes, as activities raise them."""
+    try:
+        try:
+            try:
+                raise OSError("no space left on device" * 40)
+            except OSError as cause:
+                raise ValueError("x" * 3000) from cause
+        except ValueError as cause:
+            raise error from cause
+    except BaseException as raised:
+        return raised
+
+
+@given(message=TEXT, kind=st.sampled_from(ErrorType), number=st.integers(0, 2**31))
+def test_the_failure_of_a_try_fits_what_a_server_keeps(message: str, kind: ErrorType, number: int) -> None:
+    report = SpanReport(
+        done=tuple((number + 2 * i, number + 2 * i + 1) for i in range(10)),
+        failed=tuple((number + 2 * i, number + 2 * i + 1) for i in range(10)),
+        left_failures=1000,
+        left_losses=1000,
+        rendered=number,
+        render_seconds=number / 3,
+        cpu_seconds=number / 3,
+        peak_memory_bytes=2**50,
+        billed_seconds=number / 3,
+        cost_usd=number / 3,
+    )
+    error = ApplicationError(message, report, type=kind, next_retry_delay=timedelta(seconds=1.234567))
+
+    failure = failure_of(raised(error))
+
+    assert failure.ByteSize() <= MOST_BYTES
+    assert not failure.HasField("cause")
+    assert failure.stack_trace == ""
+    assert failure.application_failure_info.type == kind
+
+
+@given(message=TEXT)
+def test_an_unexpected_error_fits_too(message: str) -> None:
+    failure = failure_of(raised(RuntimeError(message)))
+    assert failure.ByteSize() <= MOST_BYTES
+    failure = failure_of(raised(ApplicationError(describe_unexpected(KeyError(message)), type=ErrorType.UNEXPECTED)))
+    assert failure.ByteSize() <= MOST_BYTES
+    assert failure_of(raised(CancelledError(message))).ByteSize() <= MOST_BYTES
+
+
+@given(text=st.text(), most=st.integers(20, 200))
+def test_a_text_is_cut_between_characters(text: str, most: int) -> None:
+    cut = cut_to_bytes(text, most)
+    assert len(cut.encode()) <= most
+    assert cut == text or cut.startswith(text[:1]) or len(text[0].encode()) > 1
+
+
+def test_both_ends_of_a_long_message_stay() -> None:
+    cut = failure_of(ApplicationError("begin " + "x" * 5000 + " end")).message
+    assert len(cut) == MOST_MESSAGE_BYTES
+    assert cut.startswith("begin x")
+    assert cut.endswith("x end")
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding"),
+    [
+        (b"{", "json/plain"),
+        (b"\xff", "json/plain"),
+        (b"", "json/plain"),
+        (b"{}", "binary/zlib"),
+        (b"{}", "json/protobuf"),
+    ],
+)
+def test_a_value_of_no_known_type_that_cannot_be_decoded_is_handed_on(data: bytes, encoding: str) -> None:
+    payload = Payload(metadata={"encoding": encoding.encode()}, data=data)
+    converter = data_converter().payload_converter
+
+    (value, other) = converter.from_payloads([payload, converter.to_payload({"a": 1})])
+    assert isinstance(value, RawValue)
+    assert value.payload == payload
+    assert other == {"a": 1}
+    with pytest.raises((KeyError, ValueError, RuntimeError)):
+        converter.from_payloads([payload], [Heartbeat])
+
+
+def test_models_travel_as_json() -> None:
+    converter = data_converter().payload_converter
+    beat = Heartbeat(chunk=7, losses=1)
+    payload = converter.to_payload(beat)
+    assert json.loads(payload.data)["losses"] == 1
+    assert converter.from_payload(payload, Heartbeat) == beat
