@@ -4,9 +4,9 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-import worker
-
 sys.path.insert(0, str(Path(__file__).parents[3]))
+
+import worker
 
 # Just often enough for Temporal not to give the chunk to another worker.
 worker._HEARTBEAT_THROTTLE = timedelta(seconds=7)

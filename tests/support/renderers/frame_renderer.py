@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from support.jobs.images import png
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from support.jobs.images import png
 
 parser = argparse.ArgumentParser()
 parser.add_argument("output", help="printf pattern")
