@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from metadata_server import MetadataServer, claims_of, metadata_server
+from support.remote.google_tokens import MetadataServer, claims_of, metadata_server
 
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.google_auth import IdTokens
