@@ -182,27 +182,19 @@ class Acceptance:
         place = self._store.locate(self.job.chunk_list.path)
         if self._store.is_local:
             self._allowed.check(Path(place), "chunks.path")
-        try:
-            raw: bytes | None = self._store.read(place)
-        except OSError as error:
-            # The file that was submitted may be gone when a job is accepted again.
-            raw = self._read_stored_list()
-            if raw is None:
-                raise BadJobError(f"chunks.path: {place} cannot be read ({error.strerror}); put it there") from error
-        if not self._is_list(raw):
-            raw = self._read_stored_list()
-        if raw is None or not self._is_list(raw):
-            raise BadJobError(f"chunks.sha256: {place} is not the file it was; submit the job again")
-        return raw
-
-    def _is_list(self, raw: bytes) -> bool:
-        return self.job.chunk_list is not None and hashlib.sha256(raw).hexdigest() == self.job.chunk_list.sha256
-
-    def _read_stored_list(self) -> bytes | None:
-        try:
-            return self._store.read(self.folder.list_file)
-        except FileNotFoundError:
-            return None
+        # The file that was submitted may be gone or changed when a job is accepted again.
+        for location in (self.folder.list_file, place):
+            try:
+                raw = self._store.read(location)
+            except OSError as error:
+                if location == place:
+                    raise BadJobError(
+                        f"chunks.path: {place} cannot be read ({error.strerror}); put it there"
+                    ) from error
+                continue
+            if hashlib.sha256(raw).hexdigest() == self.job.chunk_list.sha256:
+                return raw
+        raise BadJobError(f"chunks.sha256: {place} is not the file it was; submit the job again")
 
     def _check_handed_in(self) -> None:
         if not self._store.is_local and not isinstance(self.job.inputs, InputBundle) and self.job.inputs:

@@ -64,7 +64,7 @@ def test_a_chunk_list_that_was_swapped_is_not_rendered(tmp_path: Path, has_integ
         JobRecords(DirectoryStore(tmp_path), "job-1").read_accepted()
 
 
-CHANGES = [
+CHANGES: list[dict[str, object]] = [
     {"retry": Retry(attempts=50)},
     {"timeouts": Timeouts(chunk_seconds=1)},
     {"progress": ProgressSpec(fatal_patterns=("a",))},
