@@ -187,11 +187,10 @@ class Acceptance:
             try:
                 raw = self._store.read(location)
             except OSError as error:
-                if location == place:
-                    raise BadJobError(
-                        f"chunks.path: {place} cannot be read ({error.strerror}); put it there"
-                    ) from error
-                continue
+                if location != place and isinstance(error, FileNotFoundError):
+                    continue
+                problem = f"{location} cannot be read ({error.strerror})"
+                raise BadJobError(f"chunks.path: {problem}; put it there") from error
             if hashlib.sha256(raw).hexdigest() == self.job.chunk_list.sha256:
                 return raw
         raise BadJobError(f"chunks.sha256: {place} is not the file it was; submit the job again")
