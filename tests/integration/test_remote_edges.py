@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from commandline import Cli
-from farm import Farm, serving, until, until_state, worker_settings
 from pydantic import SecretStr
+from support.command_line import Cli
+from support.farm import Farm, serving, until, until_state, worker_settings
 from temporalio import activity
 from temporalio.worker import Worker
 

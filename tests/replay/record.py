@@ -18,10 +18,10 @@ from pathlib import Path
 from ports import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from farm import Farm, serving, until, until_state  # noqa: E402
-from remote_farm import services  # noqa: E402
+from support.farm import Farm, serving, until, until_state  # noqa: E402
+from support.remote.agent_farm import services  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
