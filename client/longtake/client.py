@@ -19,7 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
 from longtake.data_converter import data_converter
-from longtake.describe import build_query, read_memo, read_status
+from longtake.describe import build_query, is_job, read_memo, read_status
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
 from longtake.models.job import RenderJobSpec
@@ -194,32 +194,23 @@ class RenderClient:
         Raises:
             NotReachableError: Temporal does not answer.
         """
+        found: dict[str, JobStatus] = {}
         try:
-            try:
-                found = await self._find_jobs(build_query(state, task_queue=self._task_queue), state, limit)
-            except RPCError as error:
-                # A namespace without our search attributes refuses their names.
-                if error.status is not RPCStatusCode.INVALID_ARGUMENT or state in (JobState.RUNNING, JobState.PAUSED):
-                    raise
-                query = build_query(state, task_queue=self._task_queue, search_attributes=False)
-                found = await self._find_jobs(query, state, limit)
+            async for execution in self._client.list_workflows(build_query(state)):
+                if execution.id in found or not await is_job(execution, self._task_queue):
+                    continue
+                if state is not None and not await self._is_latest(execution):
+                    # This is an earlier run of a job that was retried since.
+                    continue
+                status = await read_status(execution)
+                # The list of Temporal lags behind, so that the status in the job's memo decides.
+                if state is None or status.state is state:
+                    found[execution.id] = status
+                if len(found) >= limit:
+                    break
         except RPCError as error:
             raise NotReachableError(f"Temporal does not list jobs: {error.message}") from error
         return list(found.values())
-
-    async def _find_jobs(self, query: str, state: JobState | None, limit: int) -> dict[str, JobStatus]:
-        found: dict[str, JobStatus] = {}
-        async for execution in self._client.list_workflows(query):
-            if execution.id in found or (state is not None and not await self._is_latest(execution)):
-                # This is an earlier run of a job that was retried since.
-                continue
-            status = await read_status(execution)
-            # The list of Temporal lags behind, so that the status in the job's memo decides.
-            if state is None or status.state is state:
-                found[execution.id] = status
-            if len(found) >= limit:
-                break
-        return found
 
     async def retry(self, id: str, *, chunks: Iterable[Range] = ()) -> JobHandle:
         """Retry the failed chunks of a job.

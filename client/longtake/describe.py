@@ -13,7 +13,7 @@ from temporalio.converter import DataConverter
 
 from longtake.models.messages import Heartbeat
 from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
-from longtake.names import MEMO_PREFIX, MEMO_STATUS, NAME, RENDER_JOB_WORKFLOW, RENDER_SPAN, STATE
+from longtake.names import MEMO_PREFIX, MEMO_STATUS, RENDER_JOB_WORKFLOW, RENDER_SPAN, SEARCH_ATTRIBUTES, STATE
 
 T = TypeVar("T")
 
@@ -119,21 +119,24 @@ _QUERIES = {
 }
 
 
-def build_query(state: JobState | None, *, task_queue: str, search_attributes: bool = True) -> str:
-    """Build the visibility query for jobs in a state; None means all jobs.
-
-    Workflows of other applications may have the same type. Ours are on the task queue, or have our attributes.
-
-    Args:
-        state: State of the jobs.
-        task_queue: Task queue of the jobs.
-        search_attributes: Whether the namespace has Longtake's search attributes.
-    """
-    ours = 'TaskQueue="{}"'.format(task_queue.replace('"', '\\"'))
-    if search_attributes:
-        ours = f"({ours} OR {NAME.name} IS NOT NULL)"
-    query = f'WorkflowType="{RENDER_JOB_WORKFLOW}" AND {ours}'
+def build_query(state: JobState | None) -> str:
+    """Build the visibility query for jobs in a state; None means all jobs."""
+    query = f'WorkflowType="{RENDER_JOB_WORKFLOW}"'
     return query if state is None else f"{query} AND {_QUERIES[state]}"
+
+
+async def is_job(execution: WorkflowExecution, task_queue: str) -> bool:
+    """Tell whether a workflow is a job of Longtake: another application may have workflows of the same type.
+
+    Jobs are on the task queue, have our search attributes, or have a memo of ours: the memo is what tells a job that
+    no worker has taken and that was submitted for another queue.
+    """
+    return (
+        execution.task_queue == task_queue
+        or not {key.name for key in SEARCH_ATTRIBUTES}.isdisjoint(execution.search_attributes)
+        or any(name.startswith(MEMO_PREFIX) for name in execution.raw_info.memo.fields)
+        or await read_memo(execution, MEMO_STATUS, JobStatus) is not None
+    )
 
 
 async def read_memo(execution: WorkflowExecution, key: str, kind: type[T]) -> T | None:
