@@ -24,12 +24,6 @@ from longtake.stores.store import Store
 from ports import find_free_port
 
 
-@pytest.fixture(params=[3, pytest.param(30, marks=pytest.mark.chaos)])
-def runs(request: pytest.FixtureRequest) -> int:
-    """How often a test does what it measures: a few times in the suite, for its promise, and thirty in `make chaos`."""
-    return int(request.param)
-
-
 @pytest_asyncio.fixture
 async def client(server: str) -> Client:
     return await connect(address=server)
@@ -61,7 +55,7 @@ async def server_without_push(temporal_program: Path, tmp_path_factory: pytest.T
         ui_port=None,
         push_cancels=False,
         log=tmp_path_factory.mktemp("without-push") / "temporal.log",
-        say=lambda line: None,
+        on_message=lambda line: None,
     )
     yield running.address
     await running.stop()
