@@ -1,0 +1,51 @@
+"""Attacks on a farm, each a program of its own that exits 0 when it is repelled."""
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from support.processes.workers import ROOT, worker_process
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+
+ATTACKS = sorted(path.stem for path in (Path(__file__).parent / "attacks").glob("*.py") if path.stem != "target")
+SECRET = "the-secret-that-no-render-reads"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def target(server: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, str]]:
+    """What an attack knows of a farm: one worker with a secret, as in production."""
+    store = tmp_path_factory.mktemp("attacked") / "store"
+    store.mkdir()
+    task_queue = f"attacked-{uuid.uuid4().hex[:12]}"
+    async with worker_process(server, task_queue, store, slots=2, AWS_SECRET_ACCESS_KEY=SECRET) as worker:
+        yield {
+            "ATTACK_ADDRESS": server,
+            "ATTACK_QUEUE": task_queue,
+            "ATTACK_STORE": str(store),
+            "ATTACK_SECRET": SECRET,
+            "ATTACK_WORKER": str(worker.pid),
+        }
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_an_attack_is_repelled(target: dict[str, str], attack: str) -> None:
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "client")))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(Path(__file__).parent / "attacks" / f"{attack}.py")),
+        env={**os.environ, **target, "PYTHONPATH": paths},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), 240)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, said.decode(errors="replace")
