@@ -55,6 +55,7 @@ from longtake.errors import LongtakeError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
 from longtake.prices import Prices
+from longtake.text import PlainFormatter
 from ports import PortTakenError
 from workflows.render_job import RenderJob
 
@@ -100,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--ui-port", type=int, default=0, help="with --dev: port of the Temporal UI; default: 8233, or a free one"
     )
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # The SDK logs a stack for each failed or cancelled activity; the activities' own errors are one line each.
     logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
     # At INFO, botocore logs for each client where it found credentials.

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
+from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, FailureError
 
@@ -19,6 +20,7 @@ from longtake.errors import BadJobError, ErrorType
 from longtake.models.fields import Contract
 from longtake.models.messages import JobRef
 from longtake.stores.store import StoreError
+from longtake.text import describe_invalid
 
 # Each answer to a heartbeat tells whether the activity is cancelled; the worker's throttle (worker.py) decides
 # how many go out.
@@ -101,6 +103,10 @@ def open_job(ref: JobRef, host: Host) -> OpenJob:
         host.check_job(job)
     except BadJobError as error:
         raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
+    except ValidationError as error:
+        said = f"the record of job {ref.id} is not one that this worker knows ({describe_invalid(error)})"
+        fix = "run one version on all hosts, or look who has changed it"
+        raise ApplicationError(f"{said}; {fix}", type=ErrorType.STORE_NOT_SHARED) from error
     except (StoreNotSharedError, StoreError) as error:
         raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
     return job

@@ -24,6 +24,7 @@ from agent.helios import HeliosWorker, answer_cloud_run
 from agent.settings import AgentSettings, load_shared_secret
 from longtake.concurrency import wait_all
 from longtake.errors import LongtakeError
+from longtake.text import PlainFormatter
 
 _log = logging.getLogger(__name__)
 
@@ -236,7 +237,9 @@ app = CloudRunApp()
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         AgentSettings.from_environ(os.environ)
     except LongtakeError as error:

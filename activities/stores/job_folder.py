@@ -74,7 +74,13 @@ class JobFolder(JobRecords):
         Raises:
             BadJobError: The folder is another job's.
         """
-        if self.is_accepted and self.read_job().digest() != job.digest():
+        try:
+            is_other = self.is_accepted and self.read_job().digest() != job.digest()
+        except ValidationError as error:
+            raise BadJobError(
+                f"id: {self.job_file} holds no job that this version knows; choose another id or remove that folder"
+            ) from error
+        if is_other:
             raise BadJobError(
                 f"id: {self.path} belongs to a different job with this id; choose another id or remove that folder"
             )

@@ -12,6 +12,11 @@ FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts"})
 BOOKKEEPING_FOLDER = ".longtake"
 
 
+def is_bookkeeping(name: str) -> bool:
+    """Tell whether a name is that of Longtake's own folder, on file systems too that do not tell letter cases apart."""
+    return name.casefold() == BOOKKEEPING_FOLDER
+
+
 def has_control_characters(text: str) -> bool:
     """Tell whether a text has control characters: NUL, newlines and others of the Unicode categories Cc, Zl and Zp."""
     return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text)
@@ -50,7 +55,7 @@ def check_path(path: str) -> None:
         raise ValueError(f"{quote_value(path)} starts with ~, which only a shell expands; write the path in full")
     if len(path) > 1000 or any(len(part.encode()) > 255 for part in PurePosixPath(path).parts):
         raise ValueError("is longer than file systems allow; shorten it")
-    if BOOKKEEPING_FOLDER in PurePosixPath(path).parts:
+    if any(map(is_bookkeeping, PurePosixPath(path).parts)):
         raise ValueError(
             f"{quote_value(path)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; choose another folder"
         )

@@ -1,6 +1,7 @@
 """Format text for people: pydantic's errors as sentences, foreign text without control characters or secrets, sizes."""
 
 import json
+import logging
 import math
 import re
 from collections.abc import Iterator
@@ -159,6 +160,14 @@ _MOST_SECRETS = 256
 def strip_controls(text: str) -> str:
     """Return a line without escape sequences and control characters, which could control a terminal; tabs stay."""
     return text if text.isascii() and text.isprintable() else _CONTROL.sub("", text)
+
+
+class PlainFormatter(logging.Formatter):
+    """Format log records without escape sequences and control characters: logs are read in terminals too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text whose lines control no terminal."""
+        return "\n".join(map(strip_controls, super().format(record).split("\n")))
 
 
 def flatten_text(text: str) -> str:

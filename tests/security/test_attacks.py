@@ -13,7 +13,7 @@ from support.processes.workers import ROOT, worker_process
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
-ATTACKS = sorted(path.stem for path in (Path(__file__).parent / "attacks").glob("*.py") if path.stem != "target")
+ATTACKS = sorted(path.stem for path in (Path(__file__).parent / "attacks").glob("*.py"))
 SECRET = "the-secret-that-no-render-reads"
 
 
@@ -35,7 +35,7 @@ async def target(server: str, tmp_path_factory: pytest.TempPathFactory) -> Async
 
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_an_attack_is_repelled(target: dict[str, str], attack: str) -> None:
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "client")))
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "tests")))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(Path(__file__).parent / "attacks" / f"{attack}.py")),
         env={**os.environ, **target, "PYTHONPATH": paths},

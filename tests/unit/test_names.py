@@ -1,5 +1,7 @@
 """Names that clients, workflows and workers agree on."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 from longtake.errors import BadJobError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, check_job_id, make_job_id, render_queue
+from longtake.paths import check_path
+from longtake.stores.s3_objects import Keys
 
 
 @pytest.mark.parametrize("job_id", ["a", "0", "film", "film-1.2_3", "Film", "x" * 100, "a..b", "a-"])
@@ -69,3 +73,16 @@ def test_a_bad_job_id_is_refused_in_one_sentence(job_id: str) -> None:
 
     assert_is_a_sentence(str(caught.value))
     assert "is not a job id; use 1 to 100 letters, digits" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [".longtake", ".Longtake", ".LONGTAKE"])
+def test_longtakes_own_folder_is_its_own_in_any_letter_case(name: str) -> None:
+    """File systems of macOS and Windows do not tell them apart."""
+    with pytest.raises(ValueError, match=r"lies in \.longtake"):
+        check_path(f"a/{name}/job/job.json")
+
+
+@pytest.mark.parametrize("bucket", ["inputs", "tools", "helios"])
+def test_no_bucket_is_taken_for_what_a_host_keeps_in_its_scratch_folder(tmp_path: Path, bucket: str) -> None:
+    local = Keys(f"s3://{bucket}", tmp_path).local(f"s3://{bucket}/.longtake/job/attempts/1/a")
+    assert not local.is_relative_to(tmp_path / bucket)

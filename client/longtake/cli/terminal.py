@@ -3,19 +3,37 @@
 import json
 import sys
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.segment import Segment
 from rich.text import Text
 
 from longtake.cli.formatting import format_count
-from longtake.text import flatten_text, format_bytes
+from longtake.text import flatten_text, format_bytes, strip_controls
 from longtake.transfer.progress import TransferProgress
 
 # Files and pipes have no width: nothing is wrapped or cut for them.
 _PIPE_WIDTH = 100_000
+
+
+class PlainConsole(Console):
+    """A console whose texts control no terminal: all that the command line prints for people goes through one.
+
+    Ids, names, paths and errors come from other people's jobs. Colours and movements are Rich's own.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render without the escape sequences and the control characters in texts."""
+        for segment in super().render(renderable, options):
+            if segment.control or (segment.text.isascii() and segment.text.isprintable()):
+                yield segment
+            else:
+                text = "\n".join(map(strip_controls, segment.text.split("\n")))
+                yield Segment(text, segment.style)
 
 
 def stdout_console() -> Console:
@@ -64,7 +82,7 @@ def print_json_line(value: object) -> None:
 def _make_console(*, stderr: bool) -> Console:
     file = sys.stderr if stderr else sys.stdout
     width = None if file.isatty() else _PIPE_WIDTH
-    return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
+    return PlainConsole(file=file, width=width, markup=False, emoji=False, highlight=False)
 
 
 class TransferView:

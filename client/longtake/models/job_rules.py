@@ -18,6 +18,7 @@ from longtake.paths import (
     check_path,
     classify_output,
     has_control_characters,
+    is_bookkeeping,
     normalize_path,
 )
 from longtake.templates import (
@@ -141,7 +142,7 @@ def _check_store(store: str) -> None:
     names = prefix.rstrip("/").split("/") if prefix.rstrip("/") else []
     if any(name in ("", ".", "..") for name in names):
         raise ValueError(f"store: {quote_value(store)} holds an empty name, . or ..; write the prefix without them")
-    if BOOKKEEPING_FOLDER in names:
+    if any(map(is_bookkeeping, names)):
         raise ValueError(
             f"store: {quote_value(store)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; choose another"
         )
@@ -193,7 +194,7 @@ def _check_inputs(job: JobFields) -> None:
             raise ValueError(
                 f"{field}: {quote_value(name)} starts with ~, which only a shell expands; write the path in full"
             )
-        if BOOKKEEPING_FOLDER in name.split("/"):
+        if any(map(is_bookkeeping, name.split("/"))):
             raise ValueError(
                 f"{field}: {quote_value(name)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; leave it out"
             )

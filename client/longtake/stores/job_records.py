@@ -17,7 +17,7 @@ from longtake.models.inputs import INPUTS, check_input_path
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
 from longtake.names import check_job_id
-from longtake.paths import BOOKKEEPING_FOLDER
+from longtake.paths import BOOKKEEPING_FOLDER, is_bookkeeping
 from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.templates import expand_template
 
@@ -345,7 +345,7 @@ def path_in_store(store: Store, location: str) -> str | None:
     Other programs can write records too. So locations outside of the store and in Longtake's own folder are refused.
     """
     inside = location.removeprefix(f"{store.url.rstrip('/')}/")
-    if inside == location or BOOKKEEPING_FOLDER in inside.split("/"):
+    if inside == location or any(map(is_bookkeeping, inside.split("/"))):
         return None
     try:
         check_input_path(inside)

@@ -25,6 +25,10 @@ _NAME_BYTES = 255
 
 _SCHEME = "s3://"
 
+# Folder of the scratch folder with one folder a bucket. No bucket has a name of two characters, so that none can stand
+# in for what a host keeps beside them: one named `inputs` was its cache of inputs.
+BUCKETS_FOLDER = "s3"
+
 # Parts of one file that travel at once. R2 takes few at once of one upload, and more make neither a disk nor a network
 # faster.
 PARTS_AT_ONCE = 4
@@ -117,7 +121,7 @@ class Keys:
         Raises:
             ValueError: The location is not below this store, or no file can have this name.
         """
-        return self._scratch / self.bucket / self.folder(location)
+        return self._scratch / BUCKETS_FOLDER / self.bucket / self.folder(location)
 
 
 def _check(key: str) -> None:

@@ -23,7 +23,7 @@ from longtake.models.inputs import (
 )
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkList
-from longtake.paths import BOOKKEEPING_FOLDER
+from longtake.paths import is_bookkeeping
 from longtake.stores.factory import is_bucket, open_client_store
 from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.text import escape_text
@@ -324,7 +324,7 @@ class _InputSearch:
 
     def _in_folder(self, prefix: str, inner: list[tuple[str, bool]], above: tuple[str, ...]) -> Iterator[LocalInput]:
         for name, is_link in inner:
-            if name == BOOKKEEPING_FOLDER:
+            if is_bookkeeping(name):
                 continue
             if is_link:
                 self._check_inside(prefix + name)

@@ -1,6 +1,6 @@
 """The options of an encoder hold another output, or a filter that reads or writes a file."""
 
-from target import STORE, job, main, repelled, run, succeeded
+from support.attacks import STORE, job, main, repelled, run, succeeded
 
 aim = STORE.parent / "written-by-encode"
 OPTIONS = [

@@ -1,6 +1,6 @@
 """A pattern of nine characters that never comes to an end, to stop every worker of the farm."""
 
-from target import job, main, repelled, run, succeeded
+from support.attacks import job, main, repelled, run, succeeded
 
 
 async def attack() -> None:

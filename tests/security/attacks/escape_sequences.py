@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from target import ADDRESS, QUEUE, job, main, repelled, run, succeeded
+from support.attacks import ADDRESS, QUEUE, job, main, repelled, run, succeeded
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202egpj.exe\u2066\u200f"
 # Colours of our own are not asked for: what is printed goes to a pipe.

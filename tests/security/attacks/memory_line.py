@@ -3,7 +3,7 @@
 import os
 
 import psutil
-from target import job, main, repelled, run, succeeded
+from support.attacks import job, main, repelled, run, succeeded
 
 
 async def attack() -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from target import ADDRESS, QUEUE, STORE, repelled, succeeded
+from support.attacks import ADDRESS, QUEUE, STORE, repelled, succeeded
 
 planted = STORE.parent / f"planted-{os.getpid()}"
 (planted / "inputs").mkdir(parents=True)

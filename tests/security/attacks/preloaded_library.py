@@ -1,6 +1,6 @@
 """A job sets variables by which a program that is allowed loads code that is not, or writes where it should not."""
 
-from target import STORE, job, main, repelled, run, succeeded
+from support.attacks import STORE, job, main, repelled, run, succeeded
 
 report = STORE.parent / "report-of-ffmpeg"
 VARIABLES = {

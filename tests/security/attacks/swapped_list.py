@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 
-from target import STORE, job, main, repelled, start, succeeded
+from support.attacks import STORE, job, main, repelled, start, succeeded
 
 accepted = json.dumps({"chunks": [{"start": 0, "count": 1}, {"start": 1, "count": 1}]}).encode()
 ran = STORE / "swapped-command-ran"

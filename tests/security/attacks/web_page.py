@@ -6,7 +6,7 @@ import urllib.request
 import uuid
 
 import psutil
-from target import ADDRESS, QUEUE, STORE, job, repelled, succeeded
+from support.attacks import ADDRESS, QUEUE, STORE, job, repelled, succeeded
 
 
 def find_http_port() -> int:

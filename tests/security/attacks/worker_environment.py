@@ -2,7 +2,7 @@
 
 import os
 
-from target import STORE, job, main, repelled, run, succeeded
+from support.attacks import STORE, job, main, repelled, run, succeeded
 
 LOOK = """
 env
