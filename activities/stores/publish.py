@@ -11,7 +11,7 @@ steps costs nothing and never mixes two attempts, also when a chunk has many fil
 import errno
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -85,15 +85,21 @@ def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[Fini
     return sound
 
 
-def find_reusable(folder: JobFolder, key: str, digest: str) -> str | None:
-    """Return the location of another job's sidecar of the same chunk and digest whose files are undamaged."""
+def find_reusable(folder: JobFolder, key: str, digest: str, is_undamaged: Callable[[Sidecar, str], bool]) -> str | None:
+    """Return the location of another job's sidecar of the same chunk and digest whose files are undamaged.
+
+    Args:
+        folder: The folder of the job that would use them.
+        key: Key of the chunk or the film.
+        digest: Digest of the job.
+        is_undamaged: Called with a sidecar and its location; tells whether all of its files are as published.
+    """
     store = folder.store
     for other in list_jobs(store, exclude=folder.job_id):
-        sidecar = read_sidecar(store, other.sidecar_path(key))
-        if sidecar is None or sidecar.digest != digest:
-            continue
-        if all(store.stat(file.path) and store.digest(file.path) == file.sha256 for file in sidecar.files):
-            return other.sidecar_path(key)
+        location = other.sidecar_path(key)
+        sidecar = read_sidecar(store, location)
+        if sidecar is not None and sidecar.digest == digest and is_undamaged(sidecar, location):
+            return location
     return None
 
 

@@ -157,6 +157,7 @@ async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:
         is_bounded = cancelled_before or cancel is not None
         if is_bounded and (work.hangs() or loop.time() - since > _LONGEST_WAIT_SECONDS):
             _log.warning("a call of a store does not return; it is left behind")
+            done.add_done_callback(_drop_error)
             raise cancel or asyncio.CancelledError
         try:
             await asyncio.wait([done], timeout=_LOOK_SECONDS if is_bounded else None)
@@ -169,6 +170,12 @@ async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:
     # The error is retrieved, or asyncio would log it as lost; the cancel is raised in its place.
     done.exception()
     raise cancel
+
+
+def _drop_error(done: asyncio.Future[Any]) -> None:
+    """Retrieve the error of work that nobody waits for, or asyncio would log it as lost."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def shield_until_done(work: Coroutine[Any, Any, Result], stop: threading.Event | None = None) -> Result:
