@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from s3_server import S3Server
-from s3_stores import bucket_store
-from shared_servers import SharedServers, ask
+from support.s3.server import S3Server
+from support.s3.stores import bucket_store
+from support.servers.shared_servers import SharedServers, ask
 
 import devserver
 from activities.processes.programs import find_ffmpeg
@@ -95,6 +95,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def _is_timed(item: pytest.Item) -> bool:
     return item.get_closest_marker("timed") is not None
+
+
+@pytest.fixture(params=[3, pytest.param(30, marks=pytest.mark.chaos)])
+def runs(request: pytest.FixtureRequest) -> int:
+    """How often a test does what it measures: a few times in the suite, for its promise, and thirty in `make chaos`."""
+    return int(request.param)
 
 
 @pytest.fixture(scope="session")

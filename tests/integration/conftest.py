@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from agent_edges import EDGES, Edge
-from agent_jobs import AgentJobs
-from farm import Farm, serving, worker_settings
-from s3_server import S3Server
-from s3_stores import bucket_store
-from scripted_agent import Remote
+from support.farm import Farm, serving, worker_settings
+from support.remote.agent_jobs import AgentJobs
+from support.remote.agents import EDGES, Edge
+from support.remote.scripted_agent import Remote
+from support.s3.server import S3Server
+from support.s3.stores import bucket_store
 from temporalio.client import Client
 
 import devserver
@@ -22,12 +22,6 @@ from longtake.stores.directory import DirectoryStore
 from longtake.stores.factory import open_store
 from longtake.stores.store import Store
 from ports import find_free_port
-
-
-@pytest.fixture(params=[3, pytest.param(30, marks=pytest.mark.chaos)])
-def runs(request: pytest.FixtureRequest) -> int:
-    """How often a test does what it measures: a few times in the suite, for its promise, and thirty in `make chaos`."""
-    return int(request.param)
 
 
 @pytest_asyncio.fixture
@@ -61,7 +55,7 @@ async def server_without_push(temporal_program: Path, tmp_path_factory: pytest.T
         ui_port=None,
         push_cancels=False,
         log=tmp_path_factory.mktemp("without-push") / "temporal.log",
-        say=lambda line: None,
+        on_message=lambda line: None,
     )
     yield running.address
     await running.stop()

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from commandline import Cli, command_line, ended, until_line
-from farm import PATIENCE_SECONDS, Farm, until, until_state
+from support.command_line import Cli, command_line, until_exit, until_line
+from support.farm import PATIENCE_SECONDS, Farm, until, until_state
 
 from longtake import JobState, Retry
 from longtake.cli.app import main
@@ -49,6 +49,24 @@ async def test_the_same_job_under_the_same_id_is_started_once_and_another_is_ref
     assert (first.code, first.out) == (again.code, again.out) == (0, f"{job_id}\n")
     assert (other.code, other.out) == (2, "")
     assert "is taken by a different job" in other.err
+
+
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+async def test_a_submit_of_a_job_that_has_failed_or_was_cancelled_starts_nothing_and_says_so(
+    cli: Cli, how: str
+) -> None:
+    job_id = new_id()
+    options = ("--fail-times", "9") if how == "failed" else ("--gate", str(cli.farm.gate))
+    file = cli.job_file(options=options)
+    await cli("submit", file, "--id", job_id)
+    if how == "cancelled":
+        await cli("cancel", job_id, "--wait")
+    await until(cli.farm.render.job(job_id), lambda status: status.state.value == how)
+
+    again = await cli("submit", file, "--id", job_id)
+
+    assert (again.code, again.out) == (1, "")
+    assert f"nothing was started; `longtake retry {job_id}` renders what is missing" in again.err
 
 
 async def test_a_failed_job_is_told_everywhere_and_retried(cli: Cli) -> None:
@@ -127,7 +145,8 @@ async def test_cancel_waits_until_nothing_runs_and_may_be_repeated(cli: Cli) -> 
 
 async def test_retry_of_a_completed_job_is_told_so_and_of_a_running_one_refused(cli: Cli) -> None:
     done = (await cli.farm.run(cli.farm.job(chunk_output="done/{chunk}.txt"))).id
-    busy = (await cli.farm.submit(cli.farm.job(options=("--gate", str(cli.farm.gate))))).id
+    running = await cli.farm.submit(cli.farm.job(options=("--gate", str(cli.farm.gate))))
+    busy = (await until_state(running, JobState.RUNNING)).id
 
     of_done, of_busy = await asyncio.gather(cli("retry", done), cli("retry", busy))
 
@@ -153,7 +172,7 @@ async def test_ctrl_c_detaches_and_the_job_goes_on(cli: Cli, arguments: tuple[st
         await until_line(process, "running, rendering")
 
     process.send_signal(signal.SIGINT)
-    ran = await ended(process)
+    ran = await until_exit(process)
     cli.farm.open_gate()
 
     assert ran.code == 130
@@ -175,7 +194,7 @@ async def test_watch_draws_what_runs_on_a_terminal(cli: Cli) -> None:
             drawn += (await asyncio.to_thread(os.read, screen, 65536)).decode()
             if "0/1" in drawn:
                 cli.farm.open_gate()
-    ran = await ended(process)
+    ran = await until_exit(process)
     os.close(screen)
 
     assert ran.code == 0
@@ -253,7 +272,7 @@ async def test_logs_follow_a_job_to_its_end(cli: Cli) -> None:
 
     assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS) == b"hello\n"
     cli.farm.open_gate()
-    ran = await ended(process)
+    ran = await until_exit(process)
 
     assert ran.code == 0
     assert ran.out == "hello\n"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from farm import Farm, eventually, until, until_state
+from support.farm import Farm, eventually, until, until_state
 
 from longtake import JobHandle, JobState
 from longtake.names import RENDER_SPAN

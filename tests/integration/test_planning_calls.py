@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from farm import worker_settings
-from s3_faults import FaultyStore, faulty
-from s3_server import S3Server
+from support.farm import worker_settings
+from support.s3_faults import FaultyStore, faulty
+from support.s3_server import S3Server
 
 from activities.acceptance import Acceptance
 from activities.allowed_stores import AllowedStores

@@ -1,7 +1,7 @@
 """A share that vanishes leaves an empty folder at its mount point, which is no store."""
 
 import pytest
-from farm import Farm, until
+from support.farm import Farm, until
 
 from longtake import JobState, Retry
 
