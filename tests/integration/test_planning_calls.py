@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from support.farm import worker_settings
-from support.s3_faults import FaultyStore, faulty
-from support.s3_server import S3Server
+from support.s3.faulty_proxy import FaultyStore, faulty
+from support.s3.server import S3Server
 
 from activities.acceptance import Acceptance
 from activities.allowed_stores import AllowedStores
