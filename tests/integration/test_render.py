@@ -169,8 +169,9 @@ async def test_frames_and_videos_that_are_links_are_published_as_files(farm: Far
     picture = farm.store.parent / "picture.png"
     video = farm.store.parent / "video.mp4"
     source = (ffmpeg, "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", PICTURE)
-    subprocess.run([*source, "-frames:v", "1", str(picture)], check=True)
-    subprocess.run([*source, "-frames:v", "2", str(video)], check=True)
+    for options in (("1", str(picture)), ("2", str(video))):
+        made = await asyncio.create_subprocess_exec(*source, "-frames:v", *options)
+        assert await made.wait() == 0
     frames = (
         *("sh", "-c", 'cd "$1" && for f in 0 1; do cp "$2" "real$f" && ln -s "real$f" "$f.png"; done', "sh"),
         *("{output_dir}", str(picture)),
