@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ports import find_free_port
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
@@ -26,6 +24,7 @@ from support.measurements import Distribution  # noqa: E402
 import devserver  # noqa: E402
 from longtake import RenderClient  # noqa: E402
 from longtake.client import connect  # noqa: E402
+from ports import find_free_port  # noqa: E402
 
 # A killed worker's chunks wait for the server's heartbeat timeout of 10 s: these runs are the long ones.
 _RUNS_PER_KILL = 10
