@@ -3,8 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -51,20 +51,32 @@ class WorkerProcess:
         return self._log.read_text(errors="replace")
 
 
-@asynccontextmanager
-async def worker_process(
-    address: str, task_queue: str, store: Path, *, slots: int = 2, forked: bool = True, **environment: str
-) -> AsyncIterator[WorkerProcess]:
-    """Run a worker that is ready to work.
+def worker_process(
+    address: str, task_queue: str, store: Path, *, slots: int = 2, **environment: str
+) -> AbstractAsyncContextManager[WorkerProcess]:
+    """Run a worker in a fork of a process that has imported it, until the block ends; it is ready to work.
 
     Args:
         address: The Temporal server.
         task_queue: The queue that it serves.
         store: The folder that it may write.
         slots: How many chunks it renders at once.
-        forked: Whether it is a fork of a process that has imported it; otherwise it is `python worker.py`.
         environment: More variables of its environment.
     """
+    return _run_worker(address, task_queue, store, slots, environment, forked=True)
+
+
+def worker_program(
+    address: str, task_queue: str, store: Path, *, slots: int = 2, **environment: str
+) -> AbstractAsyncContextManager[WorkerProcess]:
+    """Run `python worker.py` in the same way, for what depends on its start: its memory, and what `/proc` shows."""
+    return _run_worker(address, task_queue, store, slots, environment, forked=False)
+
+
+@asynccontextmanager
+async def _run_worker(
+    address: str, task_queue: str, store: Path, slots: int, environment: Mapping[str, str], *, forked: bool
+) -> AsyncIterator[WorkerProcess]:
     log = store.parent / f"worker-{os.urandom(4).hex()}.log"
     arguments = [str(ROOT / "worker.py"), "--address", address, "--slots", str(slots)]
     variables = {
