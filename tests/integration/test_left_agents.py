@@ -36,7 +36,7 @@ async def test_cancelled_means_dead_also_when_the_worker_died_first(
             await first.wait()
         await job.cancel()
         assert all(map(alive, bare.ledger.pids))
-        async with serving(bare.client, running.settings(bare)):
+        async with worker_process(bare.address, bare.task_queue, bare.store, slots=2, **running.environment):
             status = await until_state(job, JobState.CANCELLED)
         survivors = [pid for pid in bare.ledger.pids if alive(pid)]
 
@@ -56,7 +56,7 @@ async def test_paused_means_idle_also_when_the_worker_died_first(bare: Farm, tmp
         # Renders of a lost worker that begin before the job has heard of its pause would be left to finish.
         async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=1)):
             await until(job, lambda status: status.phase is JobPhase.PAUSING)
-        async with serving(bare.client, running.settings(bare)):
+        async with worker_process(bare.address, bare.task_queue, bare.store, slots=2, **running.environment):
             paused = await until_state(job, JobState.PAUSED)
             survivors = [pid for pid in bare.ledger.pids if alive(pid)]
             bare.open_gate()
