@@ -40,7 +40,7 @@ async def measure(folder: Path, runs: int, say: Console) -> tuple[dict[str, list
         address=f"127.0.0.1:{find_free_port()}",
         ui_port=None,
         log=folder / "temporal.log",
-        say=say.print,
+        on_message=say.print,
     )
     try:
         render = RenderClient(await connect(address=server.address), task_queue="bench")

@@ -353,7 +353,7 @@ async def look(temporal_program: Path, base: Path) -> dict[str, Any]:
             address=f"{LOOPBACK}:{find_free_port()}",
             ui_port=None,
             log=base / "temporal.log",
-            say=lambda _: None,
+            on_message=lambda _: None,
         )
         stack.push_async_callback(server.stop)
         client = await connect(address=server.address)

@@ -61,7 +61,7 @@ async def server_without_push(temporal_program: Path, tmp_path_factory: pytest.T
         ui_port=None,
         push_cancels=False,
         log=tmp_path_factory.mktemp("without-push") / "temporal.log",
-        say=lambda line: None,
+        on_message=lambda line: None,
     )
     yield running.address
     await running.stop()

@@ -166,7 +166,7 @@ async def test_no_log_and_no_error_has_a_token(
         tokens = IdTokens(google.environ)
         with pytest.raises(AttemptError) as no:
             await CloudRunService(front.url, concurrency=1, tokens=tokens).call({})
-        token = await tokens.token(front.url)
+        token = await tokens.get_token(front.url)
 
     assert token in front.calls[0].request.headers["authorization"]
     assert token not in caplog.text

@@ -167,7 +167,7 @@ async def test_cancelled_calls_leave_nothing_behind(service: LambdaService, func
     finally:
         loop.set_exception_handler(None)
     assert complaints == []
-    assert function._turns._value == 8
+    assert function._slots._value == 8
 
 
 async def test_signing_does_not_wait_for_threads_that_are_busy_with_files(function: LambdaFunction) -> None:

@@ -206,7 +206,7 @@ async def record(into: Path) -> None:
     address = f"127.0.0.1:{find_free_port()}"
     async with AsyncExitStack() as stack:
         server = await devserver.start_dev_server(
-            program, database=None, address=address, ui_port=None, log=RECORDED_BASE / "temporal.log", say=print
+            program, database=None, address=address, ui_port=None, log=RECORDED_BASE / "temporal.log", on_message=print
         )
         stack.push_async_callback(server.stop)
         client = await connect(address=address)

@@ -160,7 +160,7 @@ async def record(names: Collection[str]) -> None:
     address = f"127.0.0.1:{find_free_port()}"
     base.mkdir()
     server = await devserver.start_dev_server(
-        program, database=None, address=address, ui_port=None, log=base / "temporal.log", say=print
+        program, database=None, address=address, ui_port=None, log=base / "temporal.log", on_message=print
     )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.stop)

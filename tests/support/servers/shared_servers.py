@@ -109,7 +109,7 @@ class _Servers:
             address=f"127.0.0.1:{find_free_port()}",
             ui_port=None,
             log=self._folder / "temporal.log",
-            say=lambda line: None,
+            on_message=lambda line: None,
         )
         self._stack.push_async_callback(server.stop)
         return {"address": server.address}

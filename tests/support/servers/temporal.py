@@ -22,7 +22,7 @@ class RestartableServer:
             address=self.address,
             ui_port=None,
             log=self._folder / "temporal.log",
-            say=lambda line: None,
+            on_message=lambda line: None,
         )
 
     async def kill(self) -> None:
