@@ -12,7 +12,7 @@ from longtake.models.backends import BackendKind
 
 pytestmark = pytest.mark.integration
 
-CHUNKS = 2
+CHUNKS = 3
 REMOTE = [BackendKind.LAMBDA, BackendKind.CLOUD_RUN]
 
 
