@@ -109,7 +109,7 @@ _REFUSALS = (
     (("KeyMismatch",), f"the client certificate and the key do not belong together; {_CREDENTIALS}"),
     (
         ("Must have both client cert",),
-        f"a client certificate needs its key, and one of the two is missing; {_CREDENTIALS}",
+        f"a client certificate needs its key, and one of both is missing; {_CREDENTIALS}",
     ),
     (
         ("InvalidCertificate", "UnknownIssuer"),
@@ -122,7 +122,7 @@ _REFUSALS = (
     ),
     (
         ("Unauthenticated", "PermissionDenied"),
-        "the Temporal server at {address} does not let this client in; mend TEMPORAL_API_KEY, or the client certificate",
+        "the Temporal server at {address} refuses this client; mend TEMPORAL_API_KEY, or the client certificate",
     ),
     (("invalid target URL", "invalid uri"), "{address} is no address; write TEMPORAL_ADDRESS as host:port"),
     (
@@ -136,11 +136,11 @@ def _explain_refusal(error: Exception, address: str, *, has_key: bool) -> str:
     """Return one sentence for a nested error of the SDK, with the setting that mends it."""
     text, shown = f"{error}", escape_text(address, 200)
     if "InvalidContentType" in text:
-        why = (
-            "an API key switches TLS on; set TEMPORAL_TLS=false" if has_key else "set TEMPORAL_TLS=false, or leave out"
+        cause = "an API key switches TLS on; " if has_key else ""
+        return (
+            f"the server at {shown} speaks no TLS, and this client was told to: {cause}set TEMPORAL_TLS=false if that "
+            "is meant, or TEMPORAL_ADDRESS"
         )
-        rest = "for a server without" if has_key else "the TEMPORAL_TLS_* variables"
-        return f"the server at {shown} speaks no TLS, and this client was told to: {why} {rest}"
     for marks, sentence in _REFUSALS:
         if any(mark in text for mark in marks):
             return sentence.format(address=shown)
