@@ -6,16 +6,16 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import NoReturn
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, FailureError
 
+from activities.attempts.host import Host
 from activities.errors import StoreNotSharedError, describe_unexpected
 from activities.stores.job_folder import OpenJob
 from longtake.concurrency import run_beside
-from longtake.errors import ErrorType
+from longtake.errors import BadJobError, ErrorType
 from longtake.models.fields import Contract
 from longtake.models.messages import JobRef
 from longtake.stores.store import StoreError
@@ -81,21 +81,29 @@ def _send(details: Contract | None) -> None:
         activity.heartbeat(details)
 
 
-def open_job(ref: JobRef, scratch: Path) -> OpenJob:
+def open_job(ref: JobRef, host: Host) -> OpenJob:
     """Read an accepted job from its store; blocking.
+
+    The store and the programs that a job may use are looked at again: an order to render may come from somebody else
+    than the workflow that has planned the job.
 
     Args:
         ref: Name of the job on the wire.
-        scratch: Folder where this host works for buckets.
+        host: The host that opens the job.
 
     Raises:
         ApplicationError: `StoreNotShared`, retried: this worker does not see the job's folder, and another one may;
-            or the bucket is away.
+            or the bucket is away. `BadJob`, never retried: the job uses what this worker does not allow.
     """
     try:
-        return OpenJob.read(ref, scratch=scratch)
+        host.check_store(ref)
+        job = OpenJob.read(ref, scratch=host.scratch)
+        host.check_job(job)
+    except BadJobError as error:
+        raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
     except (StoreNotSharedError, StoreError) as error:
         raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
+    return job
 
 
 def attempt_name(work: str) -> str:

@@ -60,7 +60,7 @@ class RenderActivities:
         async with activity_edge():
             async with send_heartbeats(lambda: before):
                 try:
-                    job = await run_in_thread(partial(open_job, order.ref, self._host.scratch))
+                    job = await run_in_thread(partial(open_job, order.ref, self._host))
                 except BaseException:
                     before = before.model_copy(update={"ended": True})
                     raise

@@ -37,7 +37,7 @@ class StopActivities:
         Safe to repeat: an agent that has written its result is not asked again.
         """
         async with activity_edge(), send_heartbeats():
-            job = await run_in_thread(partial(open_job, order.ref, self._host.scratch))
+            job = await run_in_thread(partial(open_job, order.ref, self._host))
             stops = await asyncio.gather(*(self._stop(job, chunk) for chunk in RangeSet(order.chunks)))
         return StopAgentsReport(stops=tuple(stop for found in stops for stop in found))
 
