@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import bare  # noqa: E402
-import psutil  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
+import psutil  # noqa: E402
 from farm_runs import FarmRuns  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
