@@ -79,7 +79,7 @@ def test_no_path_leads_out(path: str) -> None:
         assert ".." not in location.split("/")
         assert keys(url).locate(location) == location
         local = keys(url).local(location)
-        assert local.is_relative_to(SCRATCH / "bucket")
+        assert local.is_relative_to(SCRATCH / "s3/bucket")
         assert keys(url).location(keys(url).folder(location).rstrip("/")).rstrip("/") == location
 
 
@@ -103,7 +103,7 @@ def test_a_folder_is_what_its_keys_begin_with() -> None:
     assert keys().folder(f"{URL}/a") == keys().folder(f"{URL}/a/") == "shows/one/a/"
     assert keys("s3://bucket").folder("s3://bucket") == ""
     assert keys().key(f"{URL}/a") == "shows/one/a"
-    assert keys().local(f"{URL}/a") == SCRATCH / "bucket/shows/one/a"
+    assert keys().local(f"{URL}/a") == SCRATCH / "s3/bucket/shows/one/a"
 
 
 @given(size=st.integers(1, 50 << 40), part=st.integers(5 << 20, 64 << 20))
