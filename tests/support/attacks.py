@@ -69,7 +69,7 @@ async def run(document: dict[str, Any]) -> tuple[str, str]:
     return handle.id, ""
 
 
-def main(attack: Coroutine[Any, Any, NoReturn]) -> NoReturn:
+def main(attack: Coroutine[Any, Any, None]) -> NoReturn:
     """Run an attack; what neither succeeds nor is repelled has failed."""
     asyncio.run(attack)
     sys.exit("neither repelled nor succeeded")
