@@ -68,8 +68,10 @@ class DrainActivities:
         description = await handle.describe()
         pending = description.raw_description.pending_activities
         renders = [each for each in pending if each.activity_type.name == RENDER_SPAN]
-        waiting = [await self._waiting(each) for each in renders if each.state in _WAITING]
-        if waiting or not renders:
+        # Of a job that goes on, what somebody has paused in the Temporal UI stays paused.
+        states = _WAITING[:1] if order.once else _WAITING
+        waiting = [await self._waiting(each) for each in renders if each.state in states]
+        if waiting or not renders or order.once:
             return DrainReport(waiting=tuple(waiting[:_MOST_AT_ONCE]))
         heartbeats = [await self._heartbeat(each) for each in renders]
         if order.freeze and all(each is not None and each.frozen == order.freeze for each in heartbeats):

@@ -52,7 +52,7 @@ class StitchActivities:
 
         try:
             async with activity_edge(), send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
-                job = await run_in_thread(partial(open_job, order.ref, self._host.scratch))
+                job = await open_job(order.ref, self._host)
                 sidecars = await run_in_thread(partial(_sidecars, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
                 beat = beat.model_copy(update={"frames": frames})

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -40,12 +41,13 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def worker_process(
-    address: str, task_queue: str, store: Path, *, slots: int = 2, **environment: str
+    address: str, task_queue: str, store: Path, *, slots: int = 2, through: Sequence[str] = (), **environment: str
 ) -> AsyncIterator[WorkerProcess]:
-    """Run a worker that is ready to work."""
+    """Run a worker that is ready to work; `through` is a command that becomes the worker, given as its arguments."""
     log = store.parent / f"worker-{os.urandom(4).hex()}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
+            *through,
             *(sys.executable, str(ROOT / "worker.py"), "--address", address, "--slots", str(slots)),
             env={
                 **{name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")},
@@ -68,3 +70,15 @@ async def worker_process(
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+def own_mount(*mount: str) -> list[str]:
+    """Return a command that becomes the program behind it, which sees a file system that nobody else sees.
+
+    Args:
+        mount: Arguments of `mount`.
+    """
+    # Who is not root becomes it in a namespace of users.
+    unshare = ["unshare", "--mount", *(["--map-root-user"] if os.getuid() else [])]
+    script = f'mount {shlex.join(mount)} && exec "$@"'
+    return [*unshare, "sh", "-c", script, "sh"]

@@ -115,6 +115,7 @@ class DrainOrder(Contract):
 
     ref: JobRef
     freeze: int = Field(default=0, description="number of the freeze to look for; 0 when there is none")
+    once: bool = Field(default=False, description="the job goes on: answer at once, also with nothing")
 
 
 class WaitingAttempt(Contract):
