@@ -24,18 +24,19 @@ from temporalio.service import RPCError
 
 from longtake.names import SEARCH_ATTRIBUTES
 
-# Offered here too: who runs a server finds its program first.
+# Offered here too: callers find the program before they start a server.
 from longtake.temporal_program import TemporalNotFound as TemporalNotFound
 from longtake.temporal_program import find_temporal as find_temporal
 from longtake.temporal_program import read_version
 from ports import LOOPBACK, choose_port, find_free_port, is_port_conflict
 
-# Temporal's own: clients find a server here without being told.
+# Temporal's defaults: clients connect there unless an address is named.
 DEFAULT_ADDRESS = f"{LOOPBACK}:7233"
 DEFAULT_UI_PORT = 8233
+# Search attributes by name, with the type that the server's command line takes.
 ATTRIBUTE_TYPES = {key.name: key.indexed_value_type.name.title() for key in SEARCH_ATTRIBUTES}
 
-# WAL without a sync per commit survives a killed process and spares the one connection the disk.
+# WAL without a sync per commit survives a killed process, and the one connection does not wait for the disk.
 _PRAGMAS = ["journal_mode=wal", "synchronous=1"]
 # The server sends cancels to workers only with both, and they are off by default.
 _PUSH = ("frontend.WorkerCommandsEnabled", "system.enableCancelActivityWorkerCommand")
@@ -44,14 +45,14 @@ _DYNAMIC_CONFIG = [f"matching.numTaskqueue{way}Partitions=1" for way in ("Read",
 _DYNAMIC_CONFIG += [f"{service}.rps=20000" for service in ("frontend", "history", "matching")]
 _DYNAMIC_CONFIG += ["frontend.namespaceRPS=20000"]
 # The server's HTTP API takes a POST of text/plain, which any web page can send to a port of this host: one started a
-# job that ran `sh -c id`. Nothing of ours uses that API, so it answers to a name that no DNS has (RFC 2606) alone.
+# job that ran `sh -c id`. Longtake does not use that API, so it answers to a name that no DNS has (RFC 2606) alone.
 _DYNAMIC_CONFIG += ['frontend.httpAllowedHosts=["longtake.invalid"]']
 _START_SECONDS = 30.0
-# Three of the server's ports are its own choice, each lost to another process once in some thousand starts.
+# The server chooses three more ports itself, and loses each to another process once in some thousand starts.
 _STARTS = 5
-# A killed parent cannot stop its server, so the kernel does. Not by `preexec_fn`, which can deadlock beside the
-# SDK's threads. Root is given up first, because the kernel forgets the signal when the account changes. The parent is
-# compared because one that died before this line sends no signal any more.
+# A killed parent cannot stop its server, so the kernel sends the signal (PR_SET_PDEATHSIG). Not by `preexec_fn`, which
+# can deadlock beside the SDK's threads. The account is changed first, because the kernel drops the setting with it. The
+# parent's pid is compared because a parent that died before `prctl` causes no signal.
 _END_WITH_PARENT = (
     "import ctypes, os, sys; parent, number, uid, gid = map(int, sys.argv[1:5]); "
     "uid < 0 or (os.setgroups([]), os.setgid(gid), os.setuid(uid)); "
@@ -61,16 +62,16 @@ _END_WITH_PARENT = (
 
 
 class DevServerError(Exception):
-    """The development server did not start; says why, with the end of its log."""
+    """Raised when the development server does not start; says why, with the end of its log."""
 
 
 class _PortConflictError(DevServerError):
-    """The server ended because a port was taken between its choice and its use."""
+    """Raised when the server ended because one of its ports was taken between choice and use."""
 
 
 @dataclass
 class DevServer:
-    """A Temporal server that answers at `address`; the rest is None where another process has started that server."""
+    """A Temporal server that answers at `address`; the other fields are None where another process started it."""
 
     address: str
     pid: int | None = None
@@ -78,7 +79,11 @@ class DevServer:
     ui: str | None = None
 
     async def stop(self, patience_seconds: float = 10.0) -> None:
-        """Stop the server if this object started it, and return when it is gone; safe to call twice."""
+        """Stop the server if this object started it, and wait until it has ended; safe to call twice.
+
+        Args:
+            patience_seconds: How long it may take before it is killed.
+        """
         if self.process is None or self.process.returncode is not None:
             return
         try:
@@ -98,19 +103,19 @@ def cache_dir() -> Path:
 
 
 def end_with_parent(
-    command: Sequence[str], *, number: signal.Signals = signal.SIGTERM, uid: int = -1, gid: int = -1
+    command: Sequence[str], *, stop_signal: signal.Signals = signal.SIGTERM, uid: int = -1, gid: int = -1
 ) -> list[str]:
-    """Return the command so that it is sent a signal when this process is gone, however it ends; on Linux only.
+    """Wrap a command so that it gets a signal when this process is gone, however it ends; on Linux only.
 
-    Start it from the main thread: the kernel sends the signal when the *thread* that has started the command ends.
+    Start the command from the main thread: the kernel sends the signal when the *thread* that started it ends.
 
     Args:
         command: A program, looked for on PATH, and its arguments.
-        number: The signal.
-        uid: The account to run the program as; -1 is the one of this process.
+        stop_signal: The signal.
+        uid: The account to run the program as; -1 is that of this process.
         gid: The group of that account.
     """
-    return [sys.executable, "-ISc", _END_WITH_PARENT, *map(str, (os.getpid(), int(number), uid, gid)), *command]
+    return [sys.executable, "-ISc", _END_WITH_PARENT, *map(str, (os.getpid(), int(stop_signal), uid, gid)), *command]
 
 
 async def is_temporal_running(address: str, namespace: str = "default") -> bool:
@@ -134,28 +139,28 @@ async def start_dev_server(
     search_attributes: Mapping[str, str] = ATTRIBUTE_TYPES,
     push_cancels: bool = True,
     log: Path | None = None,
-    say: Callable[[str], None],
+    on_message: Callable[[str], None],
 ) -> DevServer:
-    """Return the Temporal server that runs already, or start one and return it when it answers.
+    """Start a Temporal server and wait until it answers; return the running one where there is one.
 
     A default port that is taken is replaced, and a server that loses a port as it starts is started again.
-    Call this from the main thread: on Linux the server is sent SIGTERM when the *thread* that has started it ends.
+    Call this from the main thread: on Linux the server gets SIGTERM when the *thread* that started it ends.
 
     Args:
-        program: What `find_temporal` has found.
+        program: The program that `find_temporal` returned.
         database: SQLite file of the server's state, made if missing; a server that runs on it already is used. None
             keeps the state in memory.
-        address: Where the server shall answer (ip:port); None is `DEFAULT_ADDRESS`, or another port if that is taken.
-        ui_port: Port of its UI; 0 is `DEFAULT_UI_PORT`, or another if that is taken; None is no UI.
-        namespace: A namespace of the server.
-        search_attributes: Names and types of what lists can ask for.
-        push_cancels: Send cancels to workers at once; without it, workers hear of them with their next heartbeat, as
+        address: Address of the server (ip:port); None is `DEFAULT_ADDRESS`, or another port if that is taken.
+        ui_port: Port of the UI; 0 is `DEFAULT_UI_PORT`, or another if that is taken; None is no UI.
+        namespace: Namespace to create.
+        search_attributes: Names and types of the search attributes to create.
+        push_cancels: Send cancels to workers at once; without it, workers get them with the answer to a heartbeat, as
             from servers before 1.32.
-        log: File that the server writes its log to; `.cache/dev/temporal.log` unless told.
-        say: Told what happens, a line each.
+        log: File for the server's log; `.cache/dev/temporal.log` by default.
+        on_message: Called with one line for each event.
 
     Raises:
-        PortTakenError: A port that was given is taken by something else.
+        PortTakenError: A port that was given is taken by another process.
         DevServerError: The server has ended, or does not answer after 30 s.
     """
     wanted = address or DEFAULT_ADDRESS
@@ -165,23 +170,23 @@ async def start_dev_server(
     starts_left = _STARTS
     while True:
         if await is_temporal_running(wanted, namespace):
-            return _use(wanted, say)
+            return _use_running(wanted, on_message)
         with _open_lock(database) as lock:
-            if lock and (running := await _lock(lock, namespace)):
+            if lock and (running := await _lock_or_find_server(lock, namespace)):
                 if address is not None:
                     raise DevServerError(f"The server at {running} uses {database}: name another --database.")
-                return _use(running, say)
-            ports = _choose_ports(wanted, ui_port, is_address_named=address is not None, say=say)
-            command = _command(program, ports, database, namespace, search_attributes, push_cancels=push_cancels)
+                return _use_running(running, on_message)
+            ports = _choose_ports(wanted, ui_port, is_address_named=address is not None, on_message=on_message)
+            command = _make_command(program, ports, database, namespace, search_attributes, push_cancels=push_cancels)
             try:
-                server = await _start(command, ports, namespace, log, lock)
+                server = await _start_server(command, ports, namespace, log, lock)
             except _PortConflictError:
                 starts_left -= 1
                 if not starts_left:
                     raise
-                say(f"Another process took a port of the Temporal server: starting it again at {ports.address}.")
+                on_message(f"Another process took a port of the Temporal server: starting it again at {ports.address}.")
             else:
-                say(f"Temporal server at {server.address}" + (f", UI at {server.ui}." if server.ui else "."))
+                on_message(f"Temporal server at {server.address}" + (f", UI at {server.ui}." if server.ui else "."))
                 return server
 
 
@@ -196,24 +201,24 @@ class _Ports:
         return f"{self.host}:{self.frontend}"
 
 
-def _use(address: str, say: Callable[[str], None]) -> DevServer:
-    say(f"Using the Temporal server that runs at {address}.")
+def _use_running(address: str, on_message: Callable[[str], None]) -> DevServer:
+    on_message(f"Using the Temporal server that runs at {address}.")
     return DevServer(address)
 
 
 def _open_lock(database: Path | None) -> AbstractContextManager[TextIO | None]:
-    """Open the lock of a database, with which its server keeps others off as long as it lives."""
+    """Open the lock file of a database, which a server keeps locked as long as it lives."""
     if database is None:
         return nullcontext()
     database.parent.mkdir(parents=True, exist_ok=True)
     return database.with_name(f"{database.name}.lock").open("a+")
 
 
-async def _lock(lock: TextIO, namespace: str) -> str | None:
-    """Lock a database, or return the address of the server that has locked it, once that server answers.
+async def _lock_or_find_server(lock: TextIO, namespace: str) -> str | None:
+    """Lock a database; where a server has locked it, return that server's address once it answers.
 
     Raises:
-        DevServerError: It does not answer.
+        DevServerError: The server does not answer.
     """
     deadline = time.monotonic() + _START_SECONDS
     while True:
@@ -234,19 +239,25 @@ async def _lock(lock: TextIO, namespace: str) -> str | None:
             return None
 
 
-def _choose_ports(wanted: str, ui_port: int | None, *, is_address_named: bool, say: Callable[[str], None]) -> _Ports:
+def _choose_ports(
+    wanted: str, ui_port: int | None, *, is_address_named: bool, on_message: Callable[[str], None]
+) -> _Ports:
     host, _, port = wanted.rpartition(":")
     frontend = choose_port(
-        int(port), "the Temporal server", named_by="--address" if is_address_named else None, say=say, host=host
+        int(port),
+        "the Temporal server",
+        named_by="--address" if is_address_named else None,
+        on_message=on_message,
+        host=host,
     )
     if ui_port is None:
         return _Ports(host, frontend, None)
     named_by = "--ui-port" if ui_port else None
-    ui = choose_port(ui_port or DEFAULT_UI_PORT, "the Temporal UI", named_by=named_by, say=say, host=host)
+    ui = choose_port(ui_port or DEFAULT_UI_PORT, "the Temporal UI", named_by=named_by, on_message=on_message, host=host)
     return _Ports(host, frontend, ui)
 
 
-def _command(
+def _make_command(
     program: Path,
     ports: _Ports,
     database: Path | None,
@@ -256,7 +267,7 @@ def _command(
     push_cancels: bool,
 ) -> list[str]:
     words = [str(program), "server", "start-dev", f"--ip={ports.host}", f"--port={ports.frontend}"]
-    # Ports that the server picks by itself are among those of outgoing connections, and lost to one at times.
+    # Ports that the server picks itself are among those of outgoing connections, one of which takes it at times.
     words += [f"--{use}-port={find_free_port(ports.host)}" for use in ("http", "metrics")]
     words += ["--headless" if ports.ui is None else f"--ui-port={ports.ui}", "--log-level=warn"]
     words += [f"--namespace={namespace}", *(f"--dynamic-config-value={value}" for value in _DYNAMIC_CONFIG)]
@@ -267,17 +278,19 @@ def _command(
     return words
 
 
-async def _start(command: Sequence[str], ports: _Ports, namespace: str, log: Path, lock: TextIO | None) -> DevServer:
-    """Start a server, which inherits the lock, and return it when it answers.
+async def _start_server(
+    command: Sequence[str], ports: _Ports, namespace: str, log: Path, lock: TextIO | None
+) -> DevServer:
+    """Start a server, which inherits the lock, and wait until it answers.
 
     Raises:
-        DevServerError: It has ended, or does not answer in time.
+        DevServerError: The server has ended, or does not answer in time.
     """
     if lock is not None:
         lock.truncate(0)
         lock.write(ports.address)
         lock.flush()
-    # A profile for a real cluster must not steer the development server.
+    # Variables for a real cluster must not steer the development server.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
     with _open_log(log) as out:
         # A session of its own: Ctrl-C goes to the worker, which needs the server while it shuts down.
@@ -302,17 +315,17 @@ async def _start(command: Sequence[str], ports: _Ports, namespace: str, log: Pat
         await server.stop()
         raise
     await server.stop()
-    raise _failure_of(server, log)
+    raise _make_error(server, log)
 
 
 def _open_log(log: Path) -> BinaryIO:
     log.parent.mkdir(parents=True, exist_ok=True)
-    # A new file: a server that still runs keeps the old one.
+    # A new file: a server that still runs writes on into the old one.
     log.unlink(missing_ok=True)
     return log.open("wb")
 
 
-def _failure_of(server: DevServer, log: Path) -> DevServerError:
+def _make_error(server: DevServer, log: Path) -> DevServerError:
     printed = log.read_text(errors="replace")
     last = "\n".join(printed.splitlines()[-5:])
     kind = _PortConflictError if is_port_conflict(printed) else DevServerError
@@ -320,7 +333,7 @@ def _failure_of(server: DevServer, log: Path) -> DevServerError:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 1 where a program is missing."""
+    """Run the command line; return the exit code, 1 where a program is missing."""
     parser = argparse.ArgumentParser(description="Longtake's development server, run by `worker.py --dev`.")
     parser.add_argument("--check", action="store_true", help="name the programs that Longtake needs")
     if not parser.parse_args(arguments).check:

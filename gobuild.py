@@ -1,4 +1,4 @@
-"""Programs written in Go that the project runs, each built once into its cache."""
+"""Build programs written in Go, each once, into a folder of the cache."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class GoBuildError(Exception):
-    """A program could not be built; says why and what to install."""
+    """Raised when a program cannot be built; says why and what to install."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class GoProgram:
     """A program of a Go module, at one version.
 
     Args:
-        name: What it is called in the cache, with its version in it.
-        package: What `go install` builds, as in `example.org/tool/cmd/tool@v1.2.3`.
-        minutes: How long that takes on two cores with nothing cached, as people are told.
-        go_version: The oldest Go that builds it.
+        name: File name in the cache, the version included.
+        package: Package for `go install`, as in `example.org/tool/cmd/tool@v1.2.3`.
+        minutes: Minutes that the build takes on two cores with nothing cached, for the message.
+        go_version: The oldest Go that builds the package.
     """
 
     name: str
@@ -31,14 +31,18 @@ class GoProgram:
     go_version: str
 
     def find(self, folder: Path) -> Path | None:
-        """Return the program if it is in the cache already."""
+        """Return the program if it is built already."""
         program = folder / self.name
         return program if os.access(program, os.X_OK) else None
 
-    def get(self, folder: Path, say: Callable[[str], None] = lambda line: None) -> Path:
-        """Return the program in this folder of the cache; builds it if it is not there.
+    def ensure_built(self, folder: Path, on_message: Callable[[str], None] = lambda line: None) -> Path:
+        """Build the program unless it is there, and return it.
 
         Callers at the same time, in other processes too, share one build.
+
+        Args:
+            folder: The folder of the cache.
+            on_message: Called with one line before a build.
 
         Raises:
             GoBuildError: There is no Go, or the build failed.
@@ -53,14 +57,14 @@ class GoProgram:
                     f"There is no Go to build {self.package} with: install Go {self.go_version} or later and put it "
                     "on PATH."
                 )
-            say(f"Building {self.package} with Go: up to {self.minutes} minutes, once.")
+            on_message(f"Building {self.package} with Go: up to {self.minutes} minutes, once.")
             with tempfile.TemporaryDirectory(prefix=".get-", dir=folder) as build:
-                # Renamed into place, so that nobody ever runs half a program.
+                # Renamed into place: a half-written program is never run.
                 return _go_install(self.package, Path(build)).replace(folder / self.name)
 
 
 def _go_install(package: str, folder: Path) -> Path:
-    """Return the program that `go install` has put into an empty folder.
+    """Build a package into an empty folder and return the program.
 
     Raises:
         GoBuildError: The build failed.

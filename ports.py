@@ -1,4 +1,4 @@
-"""TCP ports of this host: find free ones, and name the process that has taken one."""
+"""Find free TCP ports of this host, and the process that has taken one."""
 
 import errno
 import secrets
@@ -15,12 +15,12 @@ class PortTakenError(Exception):
 
 
 def find_free_port(host: str = LOOPBACK) -> int:
-    """Return a port on which nothing listened a moment ago.
+    """Find a port on which nothing listens now.
 
-    Nothing keeps it free until a server listens there: start that server again, on another port, where
-    `is_port_conflict` says so of its log. From 20,000 to 32,000, because Linux gives 32,768 and above to outgoing
-    connections, one of which may take such a port before the server does; and because Temporal writes its ports into
-    16-bit columns of PostgreSQL.
+    Another process may take the port before a server listens there: start that server again, on another port, where
+    `is_port_conflict` is true of its log. The range is 20,000 to 32,000: Linux gives 32,768 and above to outgoing
+    connections, one of which may take such a port before the server does, and Temporal writes its ports into 16-bit
+    columns of PostgreSQL.
     """
     while is_port_taken(port := 20_000 + secrets.randbelow(12_000), host):
         pass
@@ -28,16 +28,16 @@ def find_free_port(host: str = LOOPBACK) -> int:
 
 
 def is_port_taken(port: int, host: str = LOOPBACK) -> bool:
-    """Tell whether a server that would listen on a port fails because another socket has it."""
+    """Tell whether another socket keeps a server from listening on a port."""
     with socket.socket() as probe:
-        # As servers do. Without it, the closed connections of a server that has ended count for a minute.
+        # As servers do: without it, closed connections of a server that has ended occupy the port for a minute.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             return error.errno == errno.EADDRINUSE
         except OverflowError:
-            # Beyond 65,535: the server says so.
+            # Beyond 65,535: the error of the server itself is clear.
             return False
     return False
 
@@ -48,11 +48,11 @@ def is_port_conflict(log: str) -> bool:
 
 
 def find_port_holder(port: int) -> str:
-    """Return the process that has a port, as people are told: `process 4242 (nginx)`."""
+    """Find the process that has a port, and return its name for people: `process 4242 (nginx)`."""
     try:
         sockets = [held for held in psutil.net_connections("tcp") if held.laddr and held.laddr.port == port]
     except psutil.AccessDenied:
-        # macOS shows connections of all processes to root alone.
+        # macOS shows connections of other processes to root alone.
         sockets = []
     # A connection that a server has accepted has the server's port too, and may have gone to another process.
     for held in sorted(sockets, key=lambda held: held.status != psutil.CONN_LISTEN):
@@ -65,15 +65,15 @@ def find_port_holder(port: int) -> str:
 
 
 def choose_port(
-    port: int, server: str, *, named_by: str | None, say: Callable[[str], None], host: str = LOOPBACK
+    port: int, server: str, *, named_by: str | None, on_message: Callable[[str], None], host: str = LOOPBACK
 ) -> int:
-    """Return a port if it is free, else a free one in its place, and tell `say` so in one line.
+    """Return a port if it is free, else find another in its place and report that.
 
     Args:
-        port: The port that is wanted.
-        server: What is to listen there, as people are told.
+        port: The wanted port.
+        server: Name for people of the server that is to listen there.
         named_by: The option or variable with which the user named this port; None where it is a default.
-        say: Told if the port is taken.
+        on_message: Called with one line if the port is taken.
         host: Address of this host on which the server will listen.
 
     Raises:
@@ -85,5 +85,5 @@ def choose_port(
     if named_by is not None:
         raise PortTakenError(f"port {port} of {named_by} is taken by {holder}: end that process, or name another port.")
     chosen = find_free_port(host)
-    say(f"Port {port} is taken by {holder}: {server} gets port {chosen}.")
+    on_message(f"Port {port} is taken by {holder}: {server} gets port {chosen}.")
     return chosen

@@ -1,4 +1,4 @@
-"""The Longtake worker: connects to Temporal, offers workflows and activities, and runs until it is told to stop.
+"""Run a Longtake worker: connect to Temporal, serve workflows and activities until SIGINT or SIGTERM.
 
 `python worker.py --dev` brings its own Temporal server, for development and for `make demo`.
 """
@@ -8,7 +8,7 @@ import os
 from activities.processes.privacy import hide_environment
 
 if __name__ == "__main__":
-    # Before anything else is imported: it starts this program again.
+    # Before other imports: it starts this program again.
     hide_environment(os.environ.get("LONGTAKE_PASS_ENV", "").split(os.pathsep))
 
 import argparse
@@ -60,9 +60,96 @@ from workflows.render_job import RenderJob
 
 _log = logging.getLogger(__name__)
 
+# A server that does not push cancels sends them with the answer to a heartbeat, so a cancel waits at most this long.
+# Measured on server 1.29: 37 ms at the median, 155 ms at most.
+_HEARTBEAT_THROTTLE = timedelta(seconds=0.25)
+
+# Without a build id the SDK hashes the bytecode of every loaded module at start.
+_BUILD_ID = f"longtake-{version('longtake')}"
+
+# Each poll of a worker that is cut off may take a workflow task that then times out after 10 s. With the SDK's five
+# pollers a job stood still for a minute.
+_WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(2)
+
+# Plans and drains cost little; a stitch reads and writes a whole film.
+_ORCHESTRATION_SLOTS = 20
+
+# For digests, checks and publications of all chunks that render here, and for lookups of host names.
+_THREADS = 64
+
+# Each remote chunk reads its store once a second for 10 to 50 ms: enough for some hundreds of chunks.
+_REMOTE_THREADS = 16
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="worker.py",
+        description="Runs Longtake jobs: plans, renders on this host, joins.",
+        epilog="Settings come from LONGTAKE_* and TEMPORAL_* variables; see docs/workers.md.",
+    )
+    parser.add_argument("--dev", action="store_true", help="bring a Temporal server of its own; allow all programs")
+    parser.add_argument(
+        "--address",
+        help="Temporal server, host:port; default: TEMPORAL_ADDRESS or localhost:7233, with --dev 127.0.0.1:7233 or a "
+        "free port",
+    )
+    parser.add_argument("--slots", type=int, help="chunks rendered at once on this host; default: its cores")
+    parser.add_argument("--database", type=Path, help="with --dev: SQLite file that survives restarts")
+    parser.add_argument(
+        "--ui-port", type=int, default=0, help="with --dev: port of the Temporal UI; default: 8233, or a free one"
+    )
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # The SDK logs a stack for each failed or cancelled activity; the activities' own errors are one line each.
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
+    # At INFO, botocore logs for each client where it found credentials.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    try:
+        settings = WorkerSettings.from_environ(os.environ, dev=given.dev, slots=given.slots)
+        database = given.database or devserver.cache_dir() / "dev" / "temporal.db"
+        asyncio.run(run(settings, dev=given.dev, address=given.address, database=database, ui_port=given.ui_port))
+    except (LongtakeError, devserver.TemporalNotFound, devserver.DevServerError, PortTakenError) as error:
+        print(f"worker.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def run(settings: WorkerSettings, *, dev: bool, address: str | None, database: Path, ui_port: int) -> None:
+    """Serve until SIGINT or SIGTERM; then let renders end within the grace, and stop the rest."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    if swept := await asyncio.to_thread(kill_orphans):
+        _print_line(f"ended {len(swept)} processes that a killed worker had left behind: {', '.join(map(str, swept))}")
+    await asyncio.to_thread(clear_scratch, settings.scratch)
+    # Python's default of six threads on a small host would let file work delay lookups of host names.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="worker"))
+    async with AsyncExitStack() as stack:
+        if dev:
+            server = await devserver.start_dev_server(
+                await asyncio.to_thread(devserver.find_temporal, _print_line),
+                database=database,
+                address=address,
+                ui_port=ui_port,
+                on_message=_print_line,
+            )
+            stack.push_async_callback(server.stop)
+            address = server.address
+            if address != devserver.DEFAULT_ADDRESS:
+                _print_line(f"tell `longtake` where it is: export TEMPORAL_ADDRESS={address}")
+        client = await connect(address=address, runtime=Runtime(telemetry=TelemetryConfig()))
+        attributes = await register_search_attributes(client)
+        supervisor = await stack.enter_async_context(Supervisor())
+        for worker in build_workers(client, settings, supervisor, search_attributes=attributes):
+            await stack.enter_async_context(worker)
+        _print_ready(client, settings, dev=dev)
+        await stopping.wait()
+        _print_line("stopping: renders that do not end within the grace are stopped, and given to other workers")
+
 
 async def register_search_attributes(client: Client) -> bool:
-    """Return whether the namespace has Longtake's search attributes, adding those it lacks where that is allowed."""
+    """Register the search attributes that a namespace lacks; return whether it has all of them then."""
     try:
         listed = await client.operator_service.list_search_attributes(
             ListSearchAttributesRequest(namespace=client.namespace)
@@ -86,42 +173,21 @@ async def register_search_attributes(client: Client) -> bool:
     return True
 
 
-# Without a server that pushes cancels, one reaches a running activity with the answer to a heartbeat, at most this long
-# after it was asked for. Measured on server 1.29: 37 ms at the median, 155 ms at most.
-_HEARTBEAT_THROTTLE = timedelta(seconds=0.25)
-
-# Without one the SDK hashes the bytecode of every loaded module at start.
-_BUILD_ID = f"longtake-{version('longtake')}"
-
-# A worker that is cut off has asked for work and never hears the answer: each such request costs jobs the 10 s of a
-# workflow task that is lost. With the SDK's five a job was seen to stand for a minute.
-_WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(2)
-
-# Planning and draining hardly work; a stitch reads and writes a whole film.
-_ORCHESTRATION_SLOTS = 20
-
-# Hashing, checking and publishing of all chunks that render here, and looking up names.
-_THREADS = 64
-
-# Each remote chunk looks into its store once a second, which takes 10 to 50 ms: enough for some hundreds of them.
-_REMOTE_THREADS = 16
-
-
 def build_workers(
     client: Client, settings: WorkerSettings, supervisor: Supervisor, *, search_attributes: bool
 ) -> list[Worker]:
-    """Return the workers of this process, one a queue, ready to run; the supervisor must outlive them."""
+    """Build the workers of this process, one for each task queue; the supervisor must outlive them."""
     host = build_host(settings, supervisor, tools=settings.tools_dir or devserver.cache_dir() / "tools")
     services = Services(settings)
     watches = JobWatches(client, settings.contact_seconds)
     places = partial(AllowedStores, settings.roots, settings.stores)
     plan = PlanActivities(host, places, services.check, search_attributes=search_attributes)
-    remote_host = _remote_host(client, settings)
+    remote_host = _build_remote_host(client, settings)
     stitch, drain, stop = StitchActivities(host, watches), DrainActivities(client), StopActivities(host, remote_host)
     others = OtherHosts(client, render_queue(settings.task_queue, BackendKind.LOCAL), settings.host)
     local = RenderActivities(host, partial(ChunkAttempt, host), watches, others)
     workers = [
-        _worker(
+        _build_worker(
             client,
             settings,
             settings.task_queue,
@@ -129,7 +195,7 @@ def build_workers(
             slots=_ORCHESTRATION_SLOTS,
             workflows=True,
         ),
-        _worker(
+        _build_worker(
             client,
             settings,
             render_queue(settings.task_queue, BackendKind.LOCAL),
@@ -137,15 +203,15 @@ def build_workers(
             slots=settings.slots,
         ),
     ]
-    # Where the host makes no difference, no chunk is passed on to another one.
+    # None: a service renders the same whichever host calls it, so no chunk is passed on to another host.
     remote = RenderActivities(host, make_remote_attempts(services, host, remote_host), watches, None)
     for kind, slots in services.list_backends():
         queue = render_queue(settings.task_queue, kind)
-        workers.append(_worker(client, settings, queue, [remote.render_span], slots=slots))
+        workers.append(_build_worker(client, settings, queue, [remote.render_span], slots=slots))
     return workers
 
 
-def _worker(
+def _build_worker(
     client: Client,
     settings: WorkerSettings,
     task_queue: str,
@@ -169,8 +235,8 @@ def _worker(
     )
 
 
-def _remote_host(client: Client, settings: WorkerSettings) -> RemoteHost:
-    """Return what this worker offers to attempts that services make for it."""
+def _build_remote_host(client: Client, settings: WorkerSettings) -> RemoteHost:
+    """Build what this worker offers to remote attempts."""
     prices = Prices.parse(settings.prices)
     return RemoteHost(
         secret=settings.signing_secret,
@@ -180,83 +246,20 @@ def _remote_host(client: Client, settings: WorkerSettings) -> RemoteHost:
     )
 
 
-async def run(settings: WorkerSettings, *, dev: bool, address: str | None, database: Path, ui_port: int) -> None:
-    """Serve until SIGINT or SIGTERM; then let renders end within the grace, stop the rest, and return."""
-    stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    if swept := await asyncio.to_thread(kill_orphans):
-        _say(f"ended {len(swept)} processes that a killed worker had left behind: {', '.join(map(str, swept))}")
-    await asyncio.to_thread(clear_scratch, settings.scratch)
-    # Python's own six threads of a small host would let file work delay looking up the hosts of services.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="worker"))
-    async with AsyncExitStack() as stack:
-        if dev:
-            server = await devserver.start_dev_server(
-                await asyncio.to_thread(devserver.find_temporal, _say),
-                database=database,
-                address=address,
-                ui_port=ui_port,
-                say=_say,
-            )
-            stack.push_async_callback(server.stop)
-            address = server.address
-            if address != devserver.DEFAULT_ADDRESS:
-                _say(f"tell `longtake` where it is: export TEMPORAL_ADDRESS={address}")
-        client = await connect(address=address, runtime=Runtime(telemetry=TelemetryConfig()))
-        attributes = await register_search_attributes(client)
-        supervisor = await stack.enter_async_context(Supervisor())
-        for worker in build_workers(client, settings, supervisor, search_attributes=attributes):
-            await stack.enter_async_context(worker)
-        _announce(client, settings, dev=dev)
-        await stopping.wait()
-        _say("stopping: renders that do not end within the grace are stopped, and given to other workers")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the worker; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="worker.py",
-        description="Runs Longtake jobs: plans, renders on this host, joins.",
-        epilog="Settings come from LONGTAKE_* and TEMPORAL_* variables; see docs/workers.md.",
-    )
-    parser.add_argument("--dev", action="store_true", help="bring a Temporal server of its own; allow all programs")
-    parser.add_argument(
-        "--address",
-        help="Temporal server, host:port; default: TEMPORAL_ADDRESS or localhost:7233, with --dev 127.0.0.1:7233 or a "
-        "free port",
-    )
-    parser.add_argument("--slots", type=int, help="chunks rendered at once on this host; default: its cores")
-    parser.add_argument("--database", type=Path, help="with --dev: SQLite file that survives restarts")
-    parser.add_argument(
-        "--ui-port", type=int, default=0, help="with --dev: port of the Temporal UI; default: 8233, or a free one"
-    )
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # The SDK prints a stack for each failed or cancelled activity; those of ours say in one line what happened.
-    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
-    # Where it found its credentials, once for each client.
-    logging.getLogger("botocore").setLevel(logging.WARNING)
-    try:
-        settings = WorkerSettings.from_environ(os.environ, dev=given.dev, slots=given.slots)
-        database = given.database or devserver.cache_dir() / "dev" / "temporal.db"
-        asyncio.run(run(settings, dev=given.dev, address=given.address, database=database, ui_port=given.ui_port))
-    except (LongtakeError, devserver.TemporalNotFound, devserver.DevServerError, PortTakenError) as error:
-        print(f"worker.py: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _announce(client: Client, settings: WorkerSettings, *, dev: bool) -> None:
+def _print_ready(client: Client, settings: WorkerSettings, *, dev: bool) -> None:
     roots = ":".join(str(root) for root in settings.roots)
-    _say(f"ready: queue {settings.task_queue}, {settings.slots} slots, namespace {client.namespace}, folders {roots}")
+    _print_line(
+        f"ready: queue {settings.task_queue}, {settings.slots} slots, namespace {client.namespace}, folders {roots}"
+    )
     if os.getuid() == 0:
-        _say("runs as root: renders can read all that this host has; start it under an account of its own")
+        _print_line("runs as root: renders can read all that this host has; start it under an account of its own")
     if settings.allowed_commands is None:
-        _say("every program may run: --dev sets no LONGTAKE_ALLOWED_COMMANDS" if dev else "every program may run")
+        _print_line(
+            "every program may run: --dev sets no LONGTAKE_ALLOWED_COMMANDS" if dev else "every program may run"
+        )
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(f"worker.py: {line}", file=sys.stderr, flush=True)
 
 

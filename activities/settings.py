@@ -1,4 +1,4 @@
-"""Read the settings of a worker, and what those of an agent share with them, from `LONGTAKE_*` variables."""
+"""Read the settings of a worker from `LONGTAKE_*` variables; define what they share with those of an agent."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ from longtake.text import describe_invalid
 
 
 def _split_by(separator: str | None) -> BeforeValidator:
-    """Return what takes a list from the text of one variable; None splits by spaces."""
+    """Make the validator that splits the text of a variable into a list; None splits by spaces."""
     return BeforeValidator(
         lambda value: tuple(filter(None, value.split(separator))) if isinstance(value, str) else value
     )
@@ -33,13 +33,13 @@ class EnvironmentSettings(BaseModel):
 
     @classmethod
     def read_environ(cls, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return the text of each setting that an environment names and does not leave empty."""
+        """Read the text of each setting whose variable is set and not empty, by name of the setting."""
         texts = {name: environ.get(f"LONGTAKE_{name.upper()}", "").strip() for name in cls.model_fields}
         return {name: text for name, text in texts.items() if text}
 
     @classmethod
     def from_values(cls, values: Mapping[str, object]) -> Self:
-        """Return the settings with these values.
+        """Make settings of these values.
 
         Raises:
             LongtakeError: A value is off; the sentence names the variable and the fix.
@@ -52,7 +52,7 @@ class EnvironmentSettings(BaseModel):
 
 
 class WorkerSettings(EnvironmentSettings):
-    """A worker's settings."""
+    """Settings of a worker."""
 
     task_queue: str = Field(default=DEFAULT_TASK_QUEUE, min_length=1, description="LONGTAKE_TASK_QUEUE")
     roots: tuple[Path, ...] = Field(description="LONGTAKE_ROOTS: folders that jobs may read and write, split by ':'")
@@ -107,11 +107,11 @@ class WorkerSettings(EnvironmentSettings):
 
     @property
     def signing_secret(self) -> SecretStr:
-        """What orders to remote agents are signed with; empty where the platform alone decides who may call."""
+        """Secret that orders to agents are signed with; empty where the platform alone decides who may call."""
         return self.remote_secret if self.remote_auth == "hmac" else SecretStr("")
 
     @model_validator(mode="after")
-    def _can_sign(self) -> Self:
+    def _check_secret(self) -> Self:
         if (self.lambda_functions or self.cloud_run_urls) and self.remote_auth == "hmac" and not self.remote_secret:
             raise ValueError(
                 "remote_secret: is not set; give worker and agents one secret, or set LONGTAKE_REMOTE_AUTH=iam where "
@@ -121,10 +121,15 @@ class WorkerSettings(EnvironmentSettings):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], *, dev: bool, slots: int | None = None) -> Self:
-        """Return the settings of an environment; a development worker may do more by default.
+        """Read the settings in an environment; a development worker may do more by default.
+
+        Args:
+            environ: The environment.
+            dev: Whether this is a development worker.
+            slots: Overrides `LONGTAKE_SLOTS`.
 
         Raises:
-            LongtakeError: A production worker is not told what it may run and where, or a value is off.
+            LongtakeError: A production worker lacks the variables of programs or folders, or a value is off.
         """
         roots = read_roots(environ)
         named = cls.read_environ(environ)

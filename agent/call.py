@@ -16,7 +16,7 @@ class Invocation:
     # Set when the caller closes the connection; never set on platforms that do not show it.
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
     # Set when the platform is about to end this instance.
-    going_down: asyncio.Event = field(default_factory=asyncio.Event)
+    shutting_down: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def seconds(self) -> float:

@@ -25,19 +25,29 @@ from agent.settings import AgentSettings, load_shared_secret
 from longtake.concurrency import wait_all
 from longtake.errors import LongtakeError
 
+_log = logging.getLogger(__name__)
+
 Scope = Mapping[str, Any]
+
 Receive = Callable[[], Awaitable[dict[str, Any]]]
+
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-# Google's front end hands requests over as they come; an order is sent at once.
+# Google's front end passes requests on as they arrive, and workers send an order at once.
 _BODY_SECONDS = 30.0
 
+# Cloud Run's front end keeps paths that end in z to itself; probes within the instance do not pass it.
+_HEALTH_PATHS = ("/healthz", "/health")
 
-class RefusedRequest(Exception):
-    """A request that gets an error instead of an answer.
+# Cloud Run kills 10 s after SIGTERM. Renders have 4 s of these to clean up.
+_SHUTDOWN_SECONDS = 9
+
+
+class RequestRefusedError(Exception):
+    """A request that gets an HTTP error as its answer.
 
     Args:
-        status: Its HTTP status.
+        status: HTTP status of the answer.
         message: What is wrong, for the caller.
     """
 
@@ -46,77 +56,13 @@ class RefusedRequest(Exception):
         self.status = status
 
 
-class ClientGone(Exception):
-    """The caller hung up before its request was there."""
-
-
-async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
-    """Return the body of a request; one that is too large is not read to its end.
-
-    Raises:
-        RefusedRequest: It is too large, or does not come.
-        ClientGone: Nobody waits for an answer.
-    """
-    too_large = RefusedRequest(413, f"the request has more than {most_bytes} bytes")
-    told = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"")
-    if told.isdigit() and int(told[:19]) > most_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                body += message.get("body", b"")
-                if len(body) > most_bytes:
-                    raise too_large
-                if not message.get("more_body"):
-                    return bytes(body)
-    except TimeoutError as error:
-        raise RefusedRequest(408, f"the request was not there within {_BODY_SECONDS:g} s") from error
-
-
-def parse_json(body: bytes) -> Any:
-    """Return the JSON in a body.
-
-    Raises:
-        RefusedRequest: There is none.
-    """
-    try:
-        return json.loads(body.decode())
-    except (ValueError, RecursionError) as error:
-        raise RefusedRequest(400, "Invalid JSON payload") from error
-
-
-async def wait_for_disconnect(receive: Receive, disconnected: asyncio.Event) -> None:
-    """Watch a caller whose request is there, and tell when it hangs up."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    disconnected.set()
-
-
-async def respond(send: Send, status: int, document: object, headers: Mapping[str, str] | None = None) -> None:
-    """Answer with a JSON object; a caller that is gone gets nothing."""
-    content = json.dumps(document).encode()
-    named = {"content-type": "application/json", "content-length": str(len(content)), **(headers or {})}
-    encoded = [(name.encode(), value.encode()) for name, value in named.items()]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
-    await send({"type": "http.response.body", "body": content})
-
-
-_log = logging.getLogger(__name__)
-
-# Cloud Run's own front end answers paths that end in z; its probes inside the instance do not pass it.
-_HEALTH_PATHS = ("/healthz", "/health")
-
-# Cloud Run kills 10 s after SIGTERM. Renders have 4 s of these to clean up.
-_SHUTDOWN_SECONDS = 9
+class ClientDisconnectedError(Exception):
+    """The caller hung up before its request had arrived."""
 
 
 @dataclass(frozen=True)
 class _Renderers:
-    """What a started application renders with."""
+    """Settings and renderers of a started application."""
 
     settings: AgentSettings
     secret: str
@@ -125,25 +71,25 @@ class _Renderers:
 
 
 class CloudRunApp:
-    """Takes orders of workers and requests of Helios clients, several at once; an ASGI application."""
+    """ASGI application that carries out orders of workers and requests of Helios clients, several at once."""
 
     def __init__(self) -> None:
-        self._going_down = asyncio.Event()
+        self._shutting_down = asyncio.Event()
         # Made when the server starts the application, which is before the first request.
         self._renderers: _Renderers | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection of the server to the application."""
+        """Handle one scope of ASGI: the application's lifespan, or a request."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await self._serve_request(scope, receive, send)
 
-    def go_down(self) -> None:
-        """Stop what is rendered now: the platform takes the instance down."""
-        self._going_down.set()
+    def begin_shutdown(self) -> None:
+        """Stop all renders: the platform takes the instance down."""
+        self._shutting_down.set()
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
             settings = AgentSettings.from_environ(os.environ)
@@ -159,7 +105,7 @@ class CloudRunApp:
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrived = time.monotonic()
         if scope["method"] == "GET" and scope["path"] in _HEALTH_PATHS:
             return await respond(send, 200, {"status": "ok"})
@@ -167,25 +113,25 @@ class CloudRunApp:
             return await respond(send, 405, {"message": "Method Not Allowed"}, {"allow": "POST"})
         assert self._renderers is not None
         deadline = arrived + self._renderers.settings.deadline_seconds
-        call = Invocation(arrived, deadline, going_down=self._going_down)
+        call = Invocation(arrived, deadline, shutting_down=self._shutting_down)
         try:
             body = await read_body(scope, receive, LARGEST_ORDER_BYTES)
-            status, document = await _watched(self._renderers, body, receive, call)
-        except ClientGone:
+            status, document = await _answer_request(self._renderers, body, receive, call)
+        except ClientDisconnectedError:
             return
-        except RefusedRequest as error:
-            # What was not read would be taken for the next request.
+        except RequestRefusedError as error:
+            # The rest of the body would be read as the next request.
             return await respond(send, error.status, {"message": str(error)}, {"connection": "close"})
         await respond(send, status, document)
 
 
-async def _watched(renderers: _Renderers, body: bytes, receive: Receive, call: Invocation) -> tuple[int, object]:
-    """Return status and document of an answer, while the caller is watched."""
+async def _answer_request(renderers: _Renderers, body: bytes, receive: Receive, call: Invocation) -> tuple[int, object]:
+    """Return status and document of the answer; set `call.disconnected` when the caller hangs up meanwhile."""
     document = parse_json(body)
     watching = asyncio.create_task(wait_for_disconnect(receive, call.disconnected))
     try:
         if isinstance(document, dict) and "order" in document:
-            return await _carry_out(renderers, body, call)
+            return await _carry_out_order(renderers, body, call)
         reply = await answer_cloud_run(renderers.helios, document, call)
         return reply.status, reply.body
     finally:
@@ -193,35 +139,90 @@ async def _watched(renderers: _Renderers, body: bytes, receive: Receive, call: I
         await wait_all(watching)
 
 
-async def _carry_out(renderers: _Renderers, body: bytes, call: Invocation) -> tuple[int, object]:
+async def _carry_out_order(renderers: _Renderers, body: bytes, call: Invocation) -> tuple[int, object]:
     try:
         result = await renderers.agent.render(verify(body, renderers.secret), call)
     except RefusedOrderError as error:
         _log.warning("refused: %s", error)
-        return _status_of(error), {"message": str(error)}
+        return _choose_status(error), {"message": str(error)}
     return 200, result.model_dump(mode="json")
 
 
-def _status_of(error: RefusedOrderError) -> int:
+def _choose_status(error: RefusedOrderError) -> int:
     match error:
         case BegunBeforeError():
             return 409
         case ForbiddenOrderError():
             return 403
-    # Its size and form were judged before.
+    # Not 400: size and form of the request were checked before.
     return 401
 
 
+async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
+    """Read the body of a request; one that is too large is not read to its end.
+
+    Raises:
+        RequestRefusedError: The body is too large, or does not arrive in time.
+        ClientDisconnectedError: The caller hung up.
+    """
+    too_large = RequestRefusedError(413, f"the request has more than {most_bytes} bytes")
+    declared = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"")
+    if declared.isdigit() and int(declared[:19]) > most_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnectedError
+                body += message.get("body", b"")
+                if len(body) > most_bytes:
+                    raise too_large
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError as error:
+        raise RequestRefusedError(408, f"the request was not there within {_BODY_SECONDS:g} s") from error
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse the JSON of a body.
+
+    Raises:
+        RequestRefusedError: The body is no JSON.
+    """
+    try:
+        return json.loads(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise RequestRefusedError(400, "Invalid JSON payload") from error
+
+
+async def wait_for_disconnect(receive: Receive, disconnected: asyncio.Event) -> None:
+    """Wait until a caller whose request was read hangs up; then set the event."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    disconnected.set()
+
+
+async def respond(send: Send, status: int, document: object, headers: Mapping[str, str] | None = None) -> None:
+    """Answer with a JSON object; no error where the caller has hung up."""
+    content = json.dumps(document).encode()
+    named = {"content-type": "application/json", "content-length": str(len(content)), **(headers or {})}
+    encoded = [(name.encode(), value.encode()) for name, value in named.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    await send({"type": "http.response.body", "body": content})
+
+
 class _Server(uvicorn.Server):
-    """Tells the application at once that it must end; uvicorn itself would wait for its renders."""
+    """Tells the application of a signal at once; uvicorn itself waits for all requests, and so for all renders."""
 
     def __init__(self, config: uvicorn.Config, application: CloudRunApp) -> None:
         super().__init__(config)
         self._application = application
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin the end."""
-        self._loop.call_soon_threadsafe(self._application.go_down)
+        """Tell the application, and end as uvicorn does."""
+        self._loop.call_soon_threadsafe(self._application.begin_shutdown)
         super().handle_exit(sig, frame)
 
     async def serve(self, *arguments: Any, **named: Any) -> None:
@@ -234,7 +235,7 @@ app = CloudRunApp()
 
 
 def main() -> int:
-    """Serve; return the exit code."""
+    """Serve until SIGTERM or SIGINT; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         AgentSettings.from_environ(os.environ)

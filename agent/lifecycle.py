@@ -37,11 +37,11 @@ class Stop(Enum):
     ORDERED = "it was told to stop"
     OUT_OF_TIME = "its time is up"
     ORPHANED = "its caller hung up, and nobody came to wait for it"
-    GOING_DOWN = "the platform takes this instance down"
+    SHUTTING_DOWN = "the platform takes this instance down"
 
 
 # Workers wait 10 s for the result of an agent that they stop, and platforms 10 s from SIGTERM to SIGKILL.
-_GRACE_SECONDS = {Stop.ORDERED: 7.0, Stop.ORPHANED: math.inf, Stop.OUT_OF_TIME: math.inf, Stop.GOING_DOWN: 4.0}
+_GRACE_SECONDS = {Stop.ORDERED: 7.0, Stop.ORPHANED: math.inf, Stop.OUT_OF_TIME: math.inf, Stop.SHUTTING_DOWN: 4.0}
 
 
 class StopMonitor:
@@ -83,7 +83,7 @@ class StopMonitor:
                 (self._ordered(), Stop.ORDERED),
                 (self._out_of_time(), Stop.OUT_OF_TIME),
                 (self._orphaned(), Stop.ORPHANED),
-                (self._going_down(), Stop.GOING_DOWN),
+                (self._shutting_down(), Stop.SHUTTING_DOWN),
             )
         }
         try:
@@ -120,8 +120,8 @@ class StopMonitor:
             # A store that is away cannot say that nobody waits.
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _going_down(self) -> None:
-        await self._call.going_down.wait()
+    async def _shutting_down(self) -> None:
+        await self._call.shutting_down.wait()
 
     async def _look(self, question: Callable[[str], bool], unknown: bool | None = False) -> bool | None:
         try:

@@ -156,7 +156,7 @@ class ChunkRunner:
             said = describe_too_large_chunk(self._job.job, self._chunk, used, kept=bool(new))
             # Where nothing new is kept, the next attempt would come as far and no further.
             return AgentResult(RemoteOutcome.OUT_OF_TIME, said, fatal=not new, frames_done=done)
-        outcome = RemoteOutcome.LOST if stopped is Stop.GOING_DOWN else RemoteOutcome.STOPPED
+        outcome = RemoteOutcome.LOST if stopped is Stop.SHUTTING_DOWN else RemoteOutcome.STOPPED
         return AgentResult(outcome, stopped.value, frames_done=done)
 
     async def _find_early_result(self, executor: StoreExecutor) -> AgentResult | None:
@@ -200,7 +200,7 @@ class ChunkRunner:
         if not work.cancelled():
             work.result()
             return None
-        return reporter.stop or Stop.GOING_DOWN
+        return reporter.stop or Stop.SHUTTING_DOWN
 
     async def _is_published(self) -> bool:
         """Tell whether the chunk was published before the stop, by this or another attempt."""

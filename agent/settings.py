@@ -18,7 +18,7 @@ from activities.settings import EnvironmentSettings, SplitByColons, SplitBySpace
 from longtake.errors import LongtakeError
 from longtake.stores.factory import is_bucket
 
-# What servers and proxies read in different ways: a path that is written otherwise than it is meant.
+# Paths that servers and proxies read in different ways: one may see another folder than the other.
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]|%2e|%2f|%5c|%00|//|/\.{1,2}(/|$)", re.IGNORECASE)
 
 _PORTS = {"http": 80, "https": 443}
@@ -27,21 +27,21 @@ _PORTS = {"http": 80, "https": 443}
 def is_url_below(url: str, prefix: str) -> bool:
     """Tell whether a URL lies at or below a prefix, and can be read in one way only.
 
-    The host is compared as a whole, and the path by its folders: neither `https://good.example.evil` nor
-    `/jobs-of-others` passes for `https://good.example` or `/jobs`.
+    Hosts are compared as a whole, and paths folder by folder: `https://good.example.evil` is not below
+    `https://good.example`, nor `/jobs-of-others` below `/jobs`.
     """
-    allowed, found = _parts(prefix), _parts(url)
-    if allowed is None or found is None or _address(found) != _address(allowed):
+    allowed, found = _split_plain_url(prefix), _split_plain_url(url)
+    if allowed is None or found is None or _origin(found) != _origin(allowed):
         return False
     folder = allowed.path.rstrip("/")
     return found.path == folder or found.path.startswith(f"{folder}/")
 
 
-def _parts(url: str) -> SplitResult | None:
+def _split_plain_url(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         is_plain = parts.scheme in _PORTS and bool(parts.hostname) and "@" not in parts.netloc and not parts.fragment
-        # Raises where the port is none.
+        # Reading the port raises where it is no number.
         known = is_plain and (parts.port is None or parts.port > 0)
     except ValueError:
         return None
@@ -50,22 +50,22 @@ def _parts(url: str) -> SplitResult | None:
     return None if re.search(r"[\x00-\x20\x7f\\]", parts.query) else parts
 
 
-def _address(parts: SplitResult) -> tuple[str, str, int]:
+def _origin(parts: SplitResult) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or _PORTS[parts.scheme]
 
 
-def _checked(prefix: str) -> str:
-    parts = _parts(prefix)
+def _require_prefix(prefix: str) -> str:
+    parts = _split_plain_url(prefix)
     if parts is None or parts.query:
         raise ValueError("is no plain URL; write the beginning of URLs, as in https://host/folder/")
     return prefix
 
 
-UrlPrefix = Annotated[str, AfterValidator(_checked)]
+UrlPrefix = Annotated[str, AfterValidator(_require_prefix)]
 
 
 class AgentSettings(EnvironmentSettings):
-    """An agent's settings."""
+    """Settings of an agent."""
 
     stores: Annotated[tuple[str, ...], SplitBySpaces] = Field(
         min_length=1, description="LONGTAKE_STORES: s3://bucket/prefix or folders that jobs may use, split by spaces"
@@ -134,14 +134,14 @@ class AgentSettings(EnvironmentSettings):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Return the settings of an environment.
+        """Read the settings in an environment.
 
         Raises:
-            LongtakeError: The agent is not told what it may run, where, and for whom; or a value is off.
+            LongtakeError: A variable that names programs, stores or the secret is missing, or a value is off.
         """
         named = cls.read_environ(environ)
         _check_complete(named)
-        if platform := _platform(environ):
+        if platform := _find_platform_name(environ):
             named.setdefault("host", platform)
         return cls.from_values(named)
 
@@ -168,8 +168,8 @@ def _check_complete(named: Mapping[str, str]) -> None:
         )
 
 
-def _platform(environ: Mapping[str, str]) -> str:
-    """Return what the platform calls this function or service, which says more than the name of its host."""
+def _find_platform_name(environ: Mapping[str, str]) -> str:
+    """Return the platform's name of this function or service, which tells more than a host name; else nothing."""
     if function := environ.get("AWS_LAMBDA_FUNCTION_NAME"):
         return f"lambda {function}"
     if service := environ.get("K_SERVICE"):
@@ -178,17 +178,17 @@ def _platform(environ: Mapping[str, str]) -> str:
 
 
 def load_shared_secret(settings: AgentSettings) -> str:
-    """Return what orders must be signed with; empty where the platform alone decides who may call. Blocking.
+    """Load the secret that orders are signed with; empty where the platform alone decides who may call. Blocking.
 
     Raises:
-        LongtakeError: AWS Secrets Manager does not give it.
+        LongtakeError: AWS Secrets Manager does not give the secret.
     """
     if settings.remote_auth == "iam":
         return ""
     if settings.remote_secret or not settings.remote_secret_arn:
         return settings.remote_secret.get_secret_value()
     try:
-        # With a full ARN its region is known.
+        # A full ARN holds the region.
         region = next(iter(settings.remote_secret_arn.split(":")[3:4]), None)
         client = boto3.client("secretsmanager", region_name=region or None)
         secret = str(client.get_secret_value(SecretId=settings.remote_secret_arn).get("SecretString", "")).strip()

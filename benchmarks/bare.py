@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from beacon import Beacon, beacon_renderer
+from support.renderers.signal_times import SignalLog, signal_logging_renderer
 
 
 class BareRender:
     """One renderer in a process group of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.beacon = Beacon(folder / f"{os.urandom(6).hex()}.txt")
-        self._process = subprocess.Popen(beacon_renderer(str(self.beacon.path)), start_new_session=True)
+        self.beacon = SignalLog(folder / f"{os.urandom(6).hex()}.txt")
+        self._process = subprocess.Popen(signal_logging_renderer(str(self.beacon.path)), start_new_session=True)
         self.beacon.until_ready()
 
     def signal(self, number: signal.Signals) -> float:

@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from beacon import Beacon, beacon_renderer, until
-from processes import WorkerProcess, worker_process
-from processtable import descendants, still_there
+from support.processes.process_table import descendants, still_there
+from support.processes.workers import WorkerProcess, worker_process
+from support.renderers.signal_times import SignalLog, block_until, signal_logging_renderer
 
 from longtake import (
     FrameRange,
@@ -64,7 +64,7 @@ class FarmRuns:
                     self._note("kill -9 to no process left", _killed(first) - began)
                     again = await self._begun(folder, 2 * _KILLED_CHUNKS)
                     for beacon in again - before:
-                        self._note("kill -9 to next start", Beacon(beacon).ready() - began)
+                        self._note("kill -9 to next start", SignalLog(beacon).ready() - began)
                     await job.cancel(wait=True)
 
     async def _cancel(self) -> None:
@@ -84,11 +84,11 @@ class FarmRuns:
         began = time.monotonic()
         await job.cancel()
         self._note("cancel to proof", await proven - began)
-        self._note("cancel to notice", Beacon(path).term() - began)
+        self._note("cancel to notice", SignalLog(path).term() - began)
 
     async def _freeze(self, job: JobHandle, folder: Path) -> None:
         (path,) = await self._begun(folder, 1)
-        beacon = Beacon(path)
+        beacon = SignalLog(path)
         pids = [beacon.pid()]
         began = time.monotonic()
         await job.pause(mode=PauseMode.FREEZE)
@@ -115,7 +115,7 @@ class FarmRuns:
         job = RenderJobSpec(
             name="lifecycle",
             frames=FrameRange(count=chunks, per_chunk=1),
-            command=(*beacon_renderer(f"{folder}/{{chunk}}/"), "{output}"),
+            command=(*signal_logging_renderer(f"{folder}/{{chunk}}/"), "{output}"),
             chunk_output="out/{chunk:06}.txt",
             base_dir=str(self._store),
             if_exists="replace",
@@ -151,4 +151,4 @@ def _killed(worker: WorkerProcess) -> float:
     """Kill a worker; return when nothing that it had started was left."""
     processes = descendants(worker.pid)
     worker.kill()
-    return until(lambda: not any(map(still_there, processes)), "the worker's processes end")
+    return block_until(lambda: not any(map(still_there, processes)), "the worker's processes end")

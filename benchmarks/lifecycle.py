@@ -14,14 +14,14 @@ from pathlib import Path
 from ports import find_free_port
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import bare  # noqa: E402
 import psutil  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from farm_runs import FarmRuns  # noqa: E402
-from figures import Figures  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
+from support.measurements import Distribution  # noqa: E402
 
 import devserver  # noqa: E402
 from longtake import RenderClient  # noqa: E402
@@ -41,7 +41,7 @@ async def measure(folder: Path, runs: int, say: Console) -> tuple[dict[str, list
         address=f"127.0.0.1:{find_free_port()}",
         ui_port=None,
         log=folder / "temporal.log",
-        say=say.print,
+        on_message=say.print,
     )
     try:
         render = RenderClient(await connect(address=server.address), task_queue="bench")
@@ -58,7 +58,7 @@ async def measure(folder: Path, runs: int, say: Console) -> tuple[dict[str, list
     return farm.found, yardstick
 
 
-def table(found: Mapping[str, Figures], yardstick: Mapping[str, Figures]) -> Table:
+def table(found: Mapping[str, Distribution], yardstick: Mapping[str, Distribution]) -> Table:
     """Return the figures, in milliseconds, with what the bare loop took."""
     shown = Table(title="milliseconds")
     shown.add_column("step", no_wrap=True)
@@ -74,7 +74,7 @@ def table(found: Mapping[str, Figures], yardstick: Mapping[str, Figures]) -> Tab
     return shown
 
 
-def ratio(figures: Figures, bare_one: Figures | None) -> str:
+def ratio(figures: Distribution, bare_one: Distribution | None) -> str:
     """Return how many times longer the farm took."""
     return f"{figures.p50 / bare_one.p50:.1f}" if bare_one else "-"
 
@@ -89,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say, began = Console(stderr=True), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="longtake-bench-") as folder:
         seconds, bare_seconds = asyncio.run(measure(Path(folder).resolve(), given.runs, say))
-    found = {step: Figures.of(times) for step, times in seconds.items()}
-    yardstick = {step: Figures.of(times) for step, times in bare_seconds.items()}
+    found = {step: Distribution.of(times) for step, times in seconds.items()}
+    yardstick = {step: Distribution.of(times) for step, times in bare_seconds.items()}
     # Wide enough also where the output goes to a file.
     Console(width=max(Console().width, _TABLE_COLUMNS)).print(table(found, yardstick))
     out.parent.mkdir(parents=True, exist_ok=True)

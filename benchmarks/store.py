@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import boto3  # noqa: E402  # the root of the checkout is not on the path of a script that lies elsewhere
 from botocore.config import Config  # noqa: E402
-from memory import Memory  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
-from s3_server import S3Server, run_s3_server  # noqa: E402
+from support.measurements import Memory  # noqa: E402
+from support.s3.server import S3Server, run_s3_server  # noqa: E402
 
 import devserver  # noqa: E402
 from longtake.stores.s3 import S3Store, make_s3_client  # noqa: E402

@@ -1,4 +1,4 @@
-"""Tells a container runtime whether the worker of this host is at work: exit code 0 when Temporal has heard of it."""
+"""Check for a container runtime that the worker of this host works: exit code 0 when it polled Temporal of late."""
 
 import asyncio
 import os
@@ -15,26 +15,26 @@ from longtake.client import connect
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
 
-# A worker asks for work anew each minute, and Temporal remembers who asked for five.
-_HEARD_SECONDS = 150.0
+# A worker polls at least once a minute, and Temporal remembers pollers for five minutes.
+_RECENT_SECONDS = 150.0
 
 
-async def heard_of(host: str, task_queue: str) -> bool:
-    """Return whether a worker of this host has asked for work in the last two and a half minutes.
+async def has_polled(host: str, task_queue: str) -> bool:
+    """Tell whether a worker of a host has polled a task queue within the last two and a half minutes.
 
     Raises:
         NotReachableError: No Temporal server answers.
-        RPCError: The server does not tell who asks for work.
+        RPCError: The server does not list the pollers.
     """
     client = await connect(timeout_seconds=5)
-    # Workflow tasks: a worker whose slots are all taken asks for no renders.
+    # Pollers of workflow tasks: a worker whose slots are all taken polls for no activities.
     request = DescribeTaskQueueRequest(
         namespace=client.namespace,
         task_queue=TaskQueue(name=task_queue),
         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
     )
     answer = await client.workflow_service.describe_task_queue(request)
-    oldest = time.time() - _HEARD_SECONDS
+    oldest = time.time() - _RECENT_SECONDS
     return any(
         poller.identity.partition("@")[2] == host and poller.last_access_time.seconds > oldest
         for poller in answer.pollers
@@ -42,17 +42,17 @@ async def heard_of(host: str, task_queue: str) -> bool:
 
 
 def main() -> int:
-    """Print what is wrong, if anything is, and return the exit code."""
+    """Check the worker, print what is wrong, and return the exit code."""
     host = os.environ.get("LONGTAKE_HOST") or socket.gethostname()
     task_queue = os.environ.get("LONGTAKE_TASK_QUEUE") or DEFAULT_TASK_QUEUE
     try:
-        well = asyncio.run(heard_of(host, task_queue))
+        is_healthy = asyncio.run(has_polled(host, task_queue))
     except (LongtakeError, RPCError) as error:
         print(f"worker_health.py: {error}")
         return 1
-    if not well:
+    if not is_healthy:
         print(f"worker_health.py: no worker of {host} has asked for work on {task_queue} of late")
-    return 0 if well else 1
+    return 0 if is_healthy else 1
 
 
 if __name__ == "__main__":

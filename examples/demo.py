@@ -189,7 +189,7 @@ async def server() -> AsyncIterator[devserver.DevServer]:
         await asyncio.to_thread(devserver.find_temporal, lambda line: None),
         database=devserver.cache_dir() / "dev" / "temporal.db",
         ui_port=0,
-        say=say,
+        on_message=say,
     )
     try:
         yield running

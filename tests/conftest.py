@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from s3_server import S3Server
-from s3_stores import bucket_store
-from shared_servers import SharedServers, ask
+from support.s3.server import S3Server
+from support.s3.stores import bucket_store
+from support.servers.shared_servers import SharedServers, ask
 
 import devserver
 from activities.processes.programs import find_ffmpeg

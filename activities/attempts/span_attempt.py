@@ -179,7 +179,7 @@ class SpanAttempt:
                 self._begin_chunk(index)
                 if (await watch.refresh()).control is not Control.RUN or activity.is_worker_shutdown():
                     return
-                if self.heartbeat.losses >= self._job.job.retry.lost_workers:
+                if self._is_poisonous:
                     await self._give_up_poisonous(self._job.chunks[index], attempt)
                 else:
                     await self._pass_on_if_unfit(index)
@@ -369,6 +369,12 @@ class SpanAttempt:
 
     def _update_heartbeat(self, **fields: object) -> None:
         self.heartbeat = self.heartbeat.model_copy(update=fields)
+
+    @property
+    def _is_poisonous(self) -> bool:
+        """Whether the chunk at hand may take its workers down; one that a service renders cannot."""
+        job = self._job.job
+        return job.remote is None and self.heartbeat.losses >= job.retry.lost_workers
 
     @property
     def _sums(self) -> dict[str, object]:

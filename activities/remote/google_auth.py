@@ -1,4 +1,4 @@
-"""Google identity tokens, which a private Cloud Run service asks of its callers: fetched by google-auth, and kept."""
+"""Fetch and cache the Google identity tokens that callers of a private Cloud Run service need, with google-auth."""
 
 import asyncio
 import json
@@ -34,58 +34,58 @@ _NO_CREDENTIALS = (
 
 
 class IdTokens:
-    """Fetches identity tokens and keeps them until shortly before they expire.
+    """Fetches identity tokens and caches each until shortly before it expires.
 
-    They come from the key file that `GOOGLE_APPLICATION_CREDENTIALS` names, else from the metadata server, whose
-    address `GCE_METADATA_HOST` may change; both are read anew for each fetch.
+    Tokens come by the key file that `GOOGLE_APPLICATION_CREDENTIALS` names, else from the metadata server, whose
+    address `GCE_METADATA_HOST` may change; both variables are read anew for each fetch.
 
     Args:
-        environment: Where these variables are; the process's own by default.
+        environment: The environment with these variables; the process's own by default.
         most_seconds: How long a fetch may take.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None, *, most_seconds: float = _MOST_SECONDS) -> None:
         self._environment = os.environ if environment is None else environment
         self._most_seconds = most_seconds
-        self._fetched: dict[str, Credentials] = {}
-        self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        # google-auth blocks. The threads are its own, since the loop's may all be busy with files for minutes.
+        self._cached: dict[str, Credentials] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # google-auth blocks. The threads of the loop may all be busy with files for minutes.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="google-auth")
 
-    async def token(self, audience: str, *, refused: str = "") -> str:
-        """Return a token for this audience, which is used to the letter; a cancel waits for nothing.
+    async def get_token(self, audience: str, *, refused: str = "") -> str:
+        """Return a token for an audience; a cancel waits for nothing.
 
-        One fetch at a time is under way for an audience, however many ask.
+        One fetch at a time is under way for each audience, and all callers share its token.
 
         Args:
-            audience: The URL of the service, as it is called.
-            refused: A token that the service refused, and that is not worth returning again.
+            audience: The URL of the service, to the letter.
+            refused: A token that the service refused: a new one is fetched in its place.
 
         Raises:
-            AttemptError: There are no credentials here, or Google refuses them.
+            AttemptError: This host has no credentials, or Google refuses them.
             ThrottledError: The metadata server, or Google, cannot be reached now.
         """
-        async with self._fetching[audience]:
-            found = self._fetched.get(audience)
+        async with self._locks[audience]:
+            found = self._cached.get(audience)
             # FRESH ends 225 s before the token does. The metadata server has a new one when 240 s are left.
             if found is None or found.token_state is not TokenState.FRESH or found.token == refused:
-                found = self._fetched[audience] = await self._fetch(audience)
+                found = self._cached[audience] = await self._fetch(audience)
             return str(found.token)
 
     async def _fetch(self, audience: str) -> Credentials:
         if key_file := self._environment.get(CREDENTIALS):
-            return await self._refreshed(
-                lambda: _read_key(key_file, audience),
+            return await self._refresh(
+                lambda: _read_key_file(key_file, audience),
                 f"Google gives no identity token for the key {key_file}",
                 "make a new key, or check the clock of this host",
             )
         host = self._environment.get(GCE_METADATA_HOST) or "metadata.google.internal"
         try:
-            return await self._refreshed(
+            return await self._refresh(
                 lambda: _MetadataCredentials(host, audience),
                 f"the metadata server {host} gives no identity token",
                 "give this host a service account with roles/run.invoker",
-                # It is one hop away, and no proxy may see the token.
+                # One hop away, and no proxy may see the token.
                 proxies=False,
             )
         except ThrottledError as error:
@@ -93,15 +93,15 @@ class IdTokens:
                 raise AttemptError(_NO_CREDENTIALS, fatal=True) from error
             raise
 
-    async def _refreshed(
-        self, make: Callable[[], Credentials], giver: str, fix: str, *, proxies: bool = True
+    async def _refresh(
+        self, make: Callable[[], Credentials], problem: str, fix: str, *, proxies: bool = True
     ) -> Credentials:
-        """Return the credentials that `make` makes in a thread, with a token.
+        """Make credentials in a thread, and fetch their token.
 
         Args:
-            make: Makes them; blocking.
-            giver: How the sentence begins that says that there is no token.
-            fix: How it ends where asking again is pointless.
+            make: Makes the credentials; blocking.
+            problem: Beginning of the sentence of an error.
+            fix: End of that sentence where a repeated fetch is pointless.
             proxies: Whether to go through the proxies that the environment names.
         """
         transport = _Transport(self._most_seconds, proxies=proxies)
@@ -115,49 +115,51 @@ class IdTokens:
             async with asyncio.timeout(self._most_seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, refresh)
         except TimeoutError as error:
-            raise ThrottledError(f"{giver} within {self._most_seconds:g} s") from error
+            raise ThrottledError(f"{problem} within {self._most_seconds:g} s") from error
         except TransportError as error:
-            raise ThrottledError(shorten_line(f"{giver}: {error}", 400)) from error
+            raise ThrottledError(shorten_line(f"{problem}: {error}", 400)) from error
         except RefreshError as error:
-            said = shorten_line(f"{giver}: {error.args[0]}", 400)
-            # Not as a cause: its other arguments are the whole answer.
+            sentence = shorten_line(f"{problem}: {error.args[0]}", 400)
+            # Not as the cause: its other arguments hold the whole answer.
             if error.retryable:
-                raise ThrottledError(said) from None
-            raise AttemptError(f"{said}; {fix}", fatal=True) from None
+                raise ThrottledError(sentence) from None
+            raise AttemptError(f"{sentence}; {fix}", fatal=True) from None
         except (ValueError, KeyError, TypeError, OverflowError):
-            # Not as a cause: the error may quote a token.
-            said = f"what should give identity tokens gave something else; check {GCE_METADATA_HOST} and the key file"
-            raise AttemptError(said, fatal=True) from None
+            # Not as the cause: the error may quote a token.
+            sentence = (
+                f"what should give identity tokens gave something else; check {GCE_METADATA_HOST} and the key file"
+            )
+            raise AttemptError(sentence, fatal=True) from None
         finally:
             transport.close()
 
 
-def _read_key(key_file: str, audience: str) -> IDTokenCredentials:
-    """Return the credentials in the key file of a service account; blocking."""
+def _read_key_file(key_file: str, audience: str) -> IDTokenCredentials:
+    """Read the credentials in the key file of a service account; blocking."""
     try:
         with open(key_file, encoding="utf-8") as file:
             key = json.load(file)
         if key["type"] != "service_account":
             raise ValueError(key["type"])
-        # google-auth annotates its newest functions only.
+        # Only the newest functions of google-auth have annotations.
         return IDTokenCredentials.from_service_account_info(key, target_audience=audience)  # type: ignore[no-untyped-call, no-any-return]
     except (OSError, ValueError, KeyError, TypeError, GoogleAuthError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no key of a service account"
         sentence = f"{CREDENTIALS}: {key_file}: {reason}; name the JSON key file of a service account"
-        # Not as a cause: the error may quote the file, which is a credential.
+        # Not as the cause: the error may quote the file, which is a credential.
         raise AttemptError(sentence, fatal=True) from None
 
 
 class _MetadataCredentials(Credentials):
-    """The service account that this host of Google Cloud runs as.
+    """Credentials of the service account that this host of Google Cloud runs as.
 
-    google-auth's own (`google.auth.compute_engine`) need the package requests since version 2.44, which nothing else
-    here does, take the server's address from the environment of the moment they are imported, and try five times with
-    pauses that block their thread for 15 s.
+    Those of google-auth (`google.auth.compute_engine`) need the package requests since version 2.44, which nothing
+    else here does, read the server's address from the environment as they are imported, and try five times with pauses
+    that block their thread for 15 s.
 
     Args:
-        host: The metadata server.
-        audience: What its tokens are for.
+        host: Address of the metadata server.
+        audience: Audience of the tokens.
     """
 
     def __init__(self, host: str, audience: str) -> None:
@@ -170,17 +172,17 @@ class _MetadataCredentials(Credentials):
         if response.status != 200:
             raise RefreshError(f"HTTP {response.status}")  # type: ignore[no-untyped-call]
         token = response.data.decode().strip()
-        # Google signs it for the service: nobody needs to check that here.
+        # The service checks the signature.
         expires_at = jwt.decode(token, verify=False)["exp"]  # type: ignore[no-untyped-call]
-        # google-auth compares with times that know no zone.
+        # google-auth compares with times without a zone.
         self.token, self.expiry = token, datetime.fromtimestamp(expires_at, UTC).replace(tzinfo=None)
 
 
 class _Transport(Request):
-    """Sends what google-auth asks from its thread, through httpx on the event loop.
+    """Sends requests of google-auth's thread through httpx on the event loop.
 
-    Closing it closes the connection and ends the thread, which no cancel could do to a request of the thread's own.
-    google-auth's transports need requests, or are for urllib3 and block.
+    `close` closes the connection and so ends the thread: a cancel could not end a request that the thread itself had
+    sent. The transports of google-auth need requests, or are for urllib3 and block.
 
     Args:
         most_seconds: How long a request may take.
@@ -203,44 +205,46 @@ class _Transport(Request):
         timeout: float | None = None,
         **_kwargs: Any,
     ) -> "_Answer":
-        # In this thread: reading the certificates of the system takes longer than the loop should wait.
-        trust = httpx.create_ssl_context()
+        # In this thread: reading the CA certificates of the system would block the loop for too long.
+        ssl_context = httpx.create_ssl_context()
         if self._is_closed:
-            raise TransportError("nobody waits for the answer")  # type: ignore[no-untyped-call]
-        sending = self._send(trust, method, url, body, headers)
+            raise TransportError("the fetch was cancelled")  # type: ignore[no-untyped-call]
+        sending = self._send(ssl_context, method, url, body, headers)
         try:
             sent = asyncio.run_coroutine_threadsafe(sending, self._loop)
         except RuntimeError as error:
-            # The loop has ended meanwhile.
+            # The loop was closed meanwhile.
             sending.close()
             raise TransportError(str(error)) from error  # type: ignore[no-untyped-call]
         return _Answer(sent.result(self._most_seconds))
 
     def close(self) -> None:
-        """End the request that is under way, and send no more; called on the event loop."""
+        """Cancel the request under way and refuse further ones; called on the event loop."""
         self._is_closed = True
         if self._sending is not None:
             self._sending.cancel()
 
     async def _send(
-        self, trust: ssl.SSLContext, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
+        self, ssl_context: ssl.SSLContext, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
     ) -> httpx.Response:
         if self._is_closed:
             raise asyncio.CancelledError
         self._sending = asyncio.current_task()
         try:
-            async with httpx.AsyncClient(verify=trust, trust_env=self._proxies, timeout=self._most_seconds) as client:
+            async with httpx.AsyncClient(
+                verify=ssl_context, trust_env=self._proxies, timeout=self._most_seconds
+            ) as client:
                 response = await client.request(method, url, content=body, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise TransportError(str(error) or type(error).__name__) from error  # type: ignore[no-untyped-call]
         if response.status_code in (408, 429) or response.status_code >= 500:
-            # As an answer it would have google-auth try three times, with pauses that block its thread for 3 s.
+            # Returned as an answer, it makes google-auth try three times with pauses that block its thread for 3 s.
             raise TransportError(f"HTTP {response.status_code}")  # type: ignore[no-untyped-call]
         return response
 
 
 class _Answer(Response):
-    """An answer of httpx as google-auth reads it."""
+    """Offers an answer of httpx to google-auth."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -259,8 +263,8 @@ class _Answer(Response):
 
 
 def _is_unknown_name(error: BaseException | None) -> bool:
-    """Tell whether a name is known not to exist: only Google Cloud knows that of its metadata server."""
-    # The HTTP client has wrapped the error of the system some times over.
+    """Tell whether an error says that a host name does not exist; off Google Cloud the metadata server has none."""
+    # The HTTP client wraps the error of the system several times.
     for _ in range(_MOST_CAUSES):
         if isinstance(error, socket.gaierror):
             return error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)

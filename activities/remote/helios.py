@@ -24,21 +24,21 @@ from longtake.concurrency import cancel_and_wait, run_in_thread
 from longtake.models.backends import RemoteBackend
 from longtake.templates import escape_template
 
-# What Node, in which these workers are written, makes of the end by any signal.
-_SOME_SIGNAL = -1
+# Exit code that these workers, programs of Node, report for the end by any signal.
+_SIGNAL_EXIT_CODE = -1
 
+# The end of a sentence about a call that was cut.
 _WORKS_ON = "its Helios worker does not hear of that and may work on"
 
 
 class HeliosBackend:
-    """Has a Helios worker run the chunk's command as it stands in the job.json that the worker reads.
+    """Has a Helios worker run a chunk's command as the job.json that the worker reads has it.
 
-    Nothing comes back but what the command printed: its outputs lie where the worker's folder is, which the job's
-    store must share. A worker cannot be frozen, and one that is left works on; only a call that has not begun stands
-    still for a freeze.
+    The answer holds only what the command printed. The outputs lie in the worker's folder, which must be the job's
+    store. A Helios worker cannot be frozen, and works on when its call is cut; a freeze only delays the call.
 
     Args:
-        service: What runs the workers.
+        service: The function or service that runs the workers.
         settings: The job's backend.
     """
 
@@ -52,43 +52,43 @@ class HeliosBackend:
         A cancel closes the connection and waits for nothing.
 
         Raises:
-            AttemptError: The command failed, took too long, or nobody knows how it ended.
+            AttemptError: The command failed or took too long, or its end is not known.
             AttemptLostError: The service was not reached.
             ThrottledError: It has no room now.
         """
-        payload = self._payload(task)
+        payload = self._make_payload(task)
         await wait_while_frozen(watcher)
         printed_before = AttemptLog(task.log).size
-        following = ProgressFollower(task, printed_before)
+        follower = ProgressFollower(task, printed_before)
         try:
-            answer = await self._answer(payload, task, watcher, following)
+            answer = await self._call(payload, task, watcher, follower)
         finally:
-            await following.stop()
-        ending = await run_in_thread(lambda: self._ending(answer, task, printed_before))
-        watcher.on_progress(Progress(ending.reading.frames_done, ending.reading.message))
-        await run_in_thread(lambda: raise_if_failed(ending, self._told(ending, task), task, printed_before))
+            await follower.stop()
+        status = await run_in_thread(lambda: self._read_exit_status(answer, task, printed_before))
+        watcher.on_progress(Progress(status.reading.frames_done, status.reading.message))
+        await run_in_thread(lambda: raise_if_failed(status, self._describe(status, task), task, printed_before))
         return Usage()
 
-    def _payload(self, task: RenderTask) -> Mapping[str, Any]:
+    def _make_payload(self, task: RenderTask) -> Mapping[str, Any]:
         if self._settings.job_url is None:
             sentence = "backend.job_url is missing; give the http(s) URL of the job.json that the Helios workers read"
             raise AttemptError(sentence, fatal=True)
         if task.chunk_id is None:
-            # As in `check`: the workers know the commands of their job.json only.
+            # The same as for `check`: the workers know the commands of their job.json only.
             sentence = f"{task.name} is no chunk of the job.json, and Helios workers run nothing else; leave it out"
             raise AttemptError(sentence, fatal=True)
         return {"jobPath": self._settings.job_url, "chunkIndex": task.chunk_id}
 
-    async def _answer(
-        self, payload: Mapping[str, Any], task: RenderTask, watcher: RenderWatcher, following: ProgressFollower
+    async def _call(
+        self, payload: Mapping[str, Any], task: RenderTask, watcher: RenderWatcher, follower: ProgressFollower
     ) -> ServiceAnswer:
-        """Call, and tell the watcher meanwhile how many files there are."""
+        """Call the service; report the frames that the follower counts meanwhile."""
         call = asyncio.ensure_future(self._service.call(payload))
         seconds = task.timeouts.chunk_seconds
         try:
             async with asyncio.timeout(seconds):
                 while not call.done():
-                    watcher.on_progress(Progress(following.reading.frames_done, f"called {self._service.where}"))
+                    watcher.on_progress(Progress(follower.reading.frames_done, f"called {self._service.where}"))
                     await asyncio.wait([call], timeout=LOOK_SECONDS)
             return call.result()
         except CallLostError as error:
@@ -97,22 +97,22 @@ class HeliosBackend:
             raise AttemptError(f"{task.name}: {error}; {_WORKS_ON}") from error
         except TimeoutError as error:
             limit = f"took longer than timeouts.chunk_seconds, {seconds:g} s"
-            sentence = f"{self._program(task)} {limit}; the connection is closed, and {_WORKS_ON}"
+            sentence = f"{self._name_command(task)} {limit}; the connection is closed, and {_WORKS_ON}"
             raise AttemptError(sentence) from error
         except asyncio.CancelledError:
             await cancel_and_wait(call)
             note = f"longtake: stopped; the connection to {self._service.where} is closed, and {_WORKS_ON}"
-            await run_in_thread(lambda: _append(task, note))
+            await run_in_thread(lambda: _append_to_log(task, note))
             raise
         finally:
             await cancel_and_wait(call)
 
-    def _ending(self, answer: ServiceAnswer, task: RenderTask, printed_before: int) -> ExitStatus:
-        """Return how the worker says that the command ended; what it printed is in the log then. Blocking."""
+    def _read_exit_status(self, answer: ServiceAnswer, task: RenderTask, printed_before: int) -> ExitStatus:
+        """Add what the command printed to the log, and return its exit status; blocking."""
         result = self._service.parse_helios_answer(answer, lenient=self._settings.lenient)
         lost = "longtake: the work is done, and its output was too large to come back" if result.answer_was_lost else ""
-        _append(task, result.stdout, result.stderr, lost)
-        # A new one: whoever has followed the log so far looks but now and then whether it has new files.
+        _append_to_log(task, result.stdout, result.stderr, lost)
+        # Not the follower's reader, which looks for new segments of the log only now and then.
         reader = ProgressReader(
             *(task.log, task.progress),
             start=task.start,
@@ -122,23 +122,23 @@ class HeliosBackend:
         )
         return ExitStatus(result.exit_code, reading=reader.read(ended=True))
 
-    def _told(self, ending: ExitStatus, task: RenderTask) -> str:
-        if ending.code == _SOME_SIGNAL and ending.reading.fatal is None:
-            return f"{self._program(task)} was ended by a signal; the system may have run out of memory"
-        return ending.describe(self._program(task), Usage())
+    def _describe(self, status: ExitStatus, task: RenderTask) -> str:
+        if status.code == _SIGNAL_EXIT_CODE and status.reading.fatal is None:
+            return f"{self._name_command(task)} was ended by a signal; the system may have run out of memory"
+        return status.describe(self._name_command(task), Usage())
 
-    def _program(self, task: RenderTask) -> str:
+    def _name_command(self, task: RenderTask) -> str:
         return f"{task.name} by {self._service.where}"
 
 
-def _append(task: RenderTask, *texts: str) -> None:
-    """Add to the attempt's log, within its bounds, each text as lines of its own."""
+def _append_to_log(task: RenderTask, *texts: str) -> None:
+    """Append each text to the attempt's log, within its bounds, as lines of its own."""
     log = BoundedLog(str(task.log))
     log.create()
     for text in texts:
         if text:
             ended = text if text.endswith("\n") else f"{text}\n"
-            # JSON can hold halves of characters.
+            # A text of JSON can hold half of a surrogate pair, which has no UTF-8.
             log.write(memoryview(ended.encode(errors="replace")))
     log.close()
 
@@ -146,30 +146,30 @@ def _append(task: RenderTask, *texts: str) -> None:
 def make_helios_attempt(
     host: Host, service: Service, backend: RemoteBackend, job: OpenJob, chunk: Chunk, name: str
 ) -> ChunkAttempt:
-    """Return a try that a Helios worker renders and this worker checks and publishes.
+    """Make an attempt at a chunk that a Helios worker renders and this worker checks and publishes.
 
     Args:
-        host: What this worker offers.
-        service: What runs the Helios workers.
-        backend: The job's own settings of it.
+        host: What this worker offers to attempts.
+        service: The function or service that runs the Helios workers.
+        backend: The job's backend.
         job: The chunk's job.
         chunk: The chunk.
         name: Name of the attempt, never used twice.
     """
-    elsewhere = replace(host, backend=HeliosBackend(service, backend), programs=_ProgramsElsewhere(None, ""))
-    return ChunkAttempt(elsewhere, job, _in_place(job, chunk), name)
+    remote_host = replace(host, backend=HeliosBackend(service, backend), programs=_RemotePrograms(None, ""))
+    return ChunkAttempt(remote_host, job, _name_target(job, chunk), name)
 
 
-def _in_place(job: OpenJob, chunk: Chunk) -> Chunk:
-    """Return the chunk with a command that names its output itself: the worker knows no place of an attempt."""
+def _name_target(job: OpenJob, chunk: Chunk) -> Chunk:
+    """Return the chunk with a command that writes to the published place: the worker knows no attempt's folder."""
     target = job.target(chunk.output_pattern())
     command = chunk.expand_command(chunk.command_template, output=target, output_dir=str(Path(target).parent))
     return replace(chunk, command_template=tuple(map(escape_template, command)))
 
 
-class _ProgramsElsewhere(Programs):
-    """Programs of other hosts, which are theirs to find and to allow."""
+class _RemotePrograms(Programs):
+    """Programs of Helios workers, which find and allow them themselves."""
 
     def resolve(self, command: Sequence[str], *, base_dir: Path, field: str) -> tuple[str, ...]:
-        """Return the command as it is."""
+        """Return the command unchanged."""
         return tuple(command)

@@ -1,4 +1,4 @@
-"""Send one HTTP request on a connection of its own, which a cancel closes at once; directly or through a proxy."""
+"""Send one HTTP request on a connection of its own, which a cancel closes at once: directly or through a proxy."""
 
 import asyncio
 import base64
@@ -18,19 +18,123 @@ from activities.errors import AttemptError
 from activities.remote.service import CallLostError, ServiceAnswer
 from longtake.text import shorten_line
 
-# A status line and a few headers; more comes from no proxy.
-_LONGEST_ANSWER = 16_384
+# A service that runs accepts a connection in milliseconds, one on another continent in half a second.
+_CONNECT_SECONDS = 15.0
+
+# Proxies answer with a status line and a few headers.
+_LONGEST_PROXY_ANSWER = 16_384
+
+# A call may be silent for an hour, and routers drop silent connections after five to ten minutes.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+# At DEBUG it logs each header of HTTP/2, the identity token included.
+logging.getLogger("hpack").setLevel(logging.INFO)
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way to a service: TLS context and proxy.
+
+    Args:
+        where: Name of the service for people.
+        ssl_context: Checks the service's certificate.
+        certificate_fix: What to do about a certificate that is not to be trusted.
+        proxy: URL of the HTTP proxy that leads to the service; None without one.
+    """
+
+    where: str
+    ssl_context: ssl.SSLContext
+    certificate_fix: str = "check the URL"
+    proxy: httpx.URL | None = None
+
+
+def make_ssl_context() -> ssl.SSLContext:
+    """Make the TLS context that checks certificates of services and offers HTTP/2; blocks for some milliseconds."""
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+async def post_once(
+    route: Route,
+    url: httpx.URL,
+    content: bytes,
+    headers: Mapping[str, str],
+    *,
+    most_seconds: float,
+    most_bytes: int,
+    on_send: Callable[[], None],
+) -> ServiceAnswer:
+    """Send one POST request on a connection of its own, and return the answer; a cancel closes the connection at once.
+
+    Clients with a pool close no connection of HTTP/2 when a request on it is cancelled, and lose track of a connection
+    whose TLS handshake is cancelled.
+
+    Args:
+        route: The way to the service.
+        url: URL to POST to.
+        content: The body.
+        headers: All headers but `Host` and `Content-Length`.
+        most_seconds: How long the answer may take.
+        most_bytes: How much of the answer's body to read; of a larger one a little more than this is returned.
+        on_send: Called right before the first byte of the request leaves.
+
+    Raises:
+        AttemptError: The certificate of the service is not to be trusted.
+        CallLostError: No connection could be made, or the connection broke.
+    """
+    with await _connect(route, url) as connection:
+        on_send()
+        try:
+            async with asyncio.timeout(most_seconds):
+                return await connection.post(content, headers, most_bytes=most_bytes)
+        except (OSError, httpcore.NetworkError, httpcore.ProtocolError) as error:
+            how = shorten_line(str(error), 200) or type(error).__name__
+            if isinstance(error, TimeoutError):
+                raise CallLostError(f"{route.where} gave no answer within {most_seconds:g} s", begun=True) from error
+            raise CallLostError(f"the connection to {route.where} broke: {how}", begun=True) from error
+
+
+async def _connect(route: Route, url: httpx.URL) -> "HttpConnection":
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            return HttpConnection(url, await _open_stream(route, url))
+    except ssl.SSLCertVerificationError as error:
+        said = f"its certificate is not to be trusted: {error.verify_message}; {route.certificate_fix}"
+        raise AttemptError(f"{route.where}: {said}", fatal=True) from error
+    except OSError as error:
+        # The message of asyncio names an address and no cause.
+        known = error.errno if isinstance(error, ConnectionError) else None
+        reason = os.strerror(known) if known else shorten_line(error.strerror or str(error), 200)
+        through = f" through the proxy {route.proxy.host}" if route.proxy else ""
+        said = f"{route.where} cannot be reached at {url.scheme}://{url.netloc.decode()}{through}"
+        raise CallLostError(f"{said}: {reason or 'no answer'}", begun=False) from error
+
+
+async def _open_stream(route: Route, url: httpx.URL) -> "_Stream":
+    port = url.port or (443 if url.scheme == "https" else 80)
+    ssl_context = route.ssl_context if url.scheme == "https" else None
+    if route.proxy is None:
+        return _Stream(*await asyncio.open_connection(url.host, port, ssl=ssl_context))
+    reader, writer = await open_tunnel(route.proxy, url.host, port)
+    if ssl_context is not None:
+        try:
+            await writer.start_tls(ssl_context, server_hostname=url.host)
+        except BaseException:
+            writer.transport.abort()
+            raise
+    return _Stream(reader, writer)
 
 
 async def open_tunnel(proxy: httpx.URL, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return a connection on which the proxy passes all bytes on to that host.
+    """Open a connection to a host through an HTTP proxy, by CONNECT.
 
     Raises:
-        OSError: The proxy is not there, or does not let it through; its own words are in the message.
+        OSError: The proxy does not answer, or refuses; the message holds its status line.
     """
-    reader, writer = await asyncio.open_connection(proxy.host, proxy.port or 80, limit=_LONGEST_ANSWER)
+    reader, writer = await asyncio.open_connection(proxy.host, proxy.port or 80, limit=_LONGEST_PROXY_ANSWER)
     try:
-        writer.write(_request(proxy, f"{host}:{port}"))
+        writer.write(_make_connect_request(proxy, f"{host}:{port}"))
         try:
             answer = await reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
@@ -44,7 +148,7 @@ async def open_tunnel(proxy: httpx.URL, host: str, port: int) -> tuple[asyncio.S
     return reader, writer
 
 
-def _request(proxy: httpx.URL, target: str) -> bytes:
+def _make_connect_request(proxy: httpx.URL, target: str) -> bytes:
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
     if proxy.userinfo:
         named = f"{proxy.username}:{proxy.password}".encode()
@@ -52,121 +156,16 @@ def _request(proxy: httpx.URL, target: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-# At DEBUG it writes down each header of HTTP/2, and one of them is the token.
-logging.getLogger("hpack").setLevel(logging.INFO)
-
-# A service that is there takes a connection in milliseconds, one in another part of the world in half a second.
-_CONNECT_SECONDS = 15.0
-
-# A render says nothing for an hour, and routers forget silent connections after five to ten minutes.
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-
-
-def make_ssl_context() -> ssl.SSLContext:
-    """Return what checks the certificates of services, and offers them HTTP/2; blocking for some milliseconds."""
-    context = httpx.create_ssl_context()
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context
-
-
-@dataclass(frozen=True)
-class Route:
-    """How to reach a service.
-
-    Args:
-        where: What people call it.
-        trust: What checks its certificate.
-        trust_fix: What to do about one that is not to be trusted.
-        proxy: URL of the HTTP proxy that leads to it; None where nothing is between.
-    """
-
-    where: str
-    trust: ssl.SSLContext
-    trust_fix: str = "check the URL"
-    proxy: httpx.URL | None = None
-
-
-async def post_once(
-    route: Route,
-    url: httpx.URL,
-    content: bytes,
-    headers: Mapping[str, str],
-    *,
-    most_seconds: float,
-    most_bytes: int,
-    on_send: Callable[[], None],
-) -> ServiceAnswer:
-    """Send one request on a connection of its own, and return the answer; a cancel closes the connection at once.
-
-    Clients that share connections close none when one of the requests on it is cancelled, and lose track of one whose
-    TLS handshake is.
-
-    Args:
-        route: How to reach the service.
-        url: Where to POST.
-        content: The body.
-        headers: All but those that HTTP itself needs.
-        most_seconds: How long the answer may take.
-        most_bytes: How much of its body to read; of a larger one a little more than this is returned.
-        on_send: Called right before the first byte of the request leaves.
-
-    Raises:
-        AttemptError: The certificate of the service is not to be trusted.
-        CallLostError: There is no connection to be had, or it broke.
-    """
-    with await _connected(route, url) as connection:
-        on_send()
-        try:
-            async with asyncio.timeout(most_seconds):
-                return await connection.post(content, headers, most_bytes=most_bytes)
-        except (OSError, httpcore.NetworkError, httpcore.ProtocolError) as error:
-            how = shorten_line(str(error), 200) or type(error).__name__
-            if isinstance(error, TimeoutError):
-                raise CallLostError(f"{route.where} gave no answer within {most_seconds:g} s", begun=True) from error
-            raise CallLostError(f"the connection to {route.where} broke: {how}", begun=True) from error
-
-
-async def _connected(route: Route, url: httpx.URL) -> "HttpConnection":
-    try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            return HttpConnection(url, await _open(route, url))
-    except ssl.SSLCertVerificationError as error:
-        said = f"its certificate is not to be trusted: {error.verify_message}; {route.trust_fix}"
-        raise AttemptError(f"{route.where}: {said}", fatal=True) from error
-    except OSError as error:
-        # asyncio's own words name an address and no cause.
-        known = error.errno if isinstance(error, ConnectionError) else None
-        reason = os.strerror(known) if known else shorten_line(error.strerror or str(error), 200)
-        through = f" through the proxy {route.proxy.host}" if route.proxy else ""
-        said = f"{route.where} cannot be reached at {url.scheme}://{url.netloc.decode()}{through}"
-        raise CallLostError(f"{said}: {reason or 'no answer'}", begun=False) from error
-
-
-async def _open(route: Route, url: httpx.URL) -> "_Stream":
-    port = url.port or (443 if url.scheme == "https" else 80)
-    trust = route.trust if url.scheme == "https" else None
-    if route.proxy is None:
-        return _Stream(*await asyncio.open_connection(url.host, port, ssl=trust))
-    reader, writer = await open_tunnel(route.proxy, url.host, port)
-    if trust is not None:
-        try:
-            await writer.start_tls(trust, server_hostname=url.host)
-        except BaseException:
-            writer.transport.abort()
-            raise
-    return _Stream(reader, writer)
-
-
 class HttpConnection:
-    """A connection for one request; as a context manager it closes itself.
+    """A connection for one HTTP request, closed at the end of its `with` block.
 
     Args:
-        url: Where it leads.
-        stream: The bytes.
+        url: URL of the request.
+        stream: The connection's bytes.
     """
 
     def __init__(self, url: httpx.URL, stream: "_Stream") -> None:
-        # As it stands: nothing is added to its path, and nothing taken away.
+        # To the letter: the path is sent as the URL has it.
         self._url = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         self._host = url.netloc
         self._stream = stream
@@ -179,22 +178,22 @@ class HttpConnection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # At once and without a farewell: this is how a service hears of an abort.
+        # At once, without closing messages of TLS or HTTP/2: a service takes that for an abort.
         self._stream.abort()
 
     async def post(self, content: bytes, headers: Mapping[str, str], *, most_bytes: int) -> ServiceAnswer:
-        """Send the request, once, and return the answer; redirects are answers, too.
+        """Send the request once and return the answer; a redirect is an answer, too.
 
         Args:
             content: The body.
-            headers: All but those that HTTP itself needs.
+            headers: All headers but `Host` and `Content-Length`.
             most_bytes: How much of the answer's body to read; of a larger one a little more than this is returned.
 
         Raises:
             httpcore.NetworkError: The connection broke.
-            httpcore.ProtocolError: What answers does not speak HTTP, or broke off in the middle of its answer.
+            httpcore.ProtocolError: The answer is no HTTP, or is cut in its middle.
         """
-        self._stream.keep_alive()
+        self._stream.enable_keepalive()
         named = [(b"Host", self._host), (b"Content-Length", str(len(content)).encode())]
         named += [(name.encode(), value.encode()) for name, value in headers.items()]
         response = await self._connection.handle_async_request(
@@ -210,7 +209,7 @@ class HttpConnection:
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection of asyncio as httpcore reads and writes it; whoever made it closes it."""
+    """Offers a connection of asyncio to httpcore; the maker of the stream closes the connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -240,12 +239,12 @@ class _Stream(httpcore.AsyncNetworkStream):
     def abort(self) -> None:
         self._writer.transport.abort()
 
-    def keep_alive(self) -> None:
-        """Have the system look now and then whether the other side is still there."""
+    def enable_keepalive(self) -> None:
+        """Turn TCP keepalive on: the system probes the other side while the connection is silent."""
         connected = self._writer.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
-            # Not all of them are known everywhere.
+            # Options differ between systems.
             if (option := getattr(socket, name, None)) is not None:
                 connected.setsockopt(socket.IPPROTO_TCP, option, value)
 

@@ -1,4 +1,4 @@
-"""Define a service that renders one chunk a call, its errors and its answers; parse what all answers share."""
+"""Define a service that renders one chunk a call, its answers and their errors; parse what all answers share."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""`make production`: a farm on this host until Ctrl-C; what it has done is there when it is started again."""
+"""Run a farm on this host until Ctrl-C (`make production`); its data stays for the next start."""
 
 import argparse
 import asyncio
@@ -16,7 +16,8 @@ from deploy.production.programs import install_programs
 from gobuild import GoBuildError
 from ports import PortTakenError
 
-_HOW = """\
+# Printed when the farm is up.
+_INSTRUCTIONS = """\
 The farm is up. Submit a job to it from another terminal:
 
   export TEMPORAL_ADDRESS={address} TEMPORAL_NAMESPACE={namespace}
@@ -26,14 +27,14 @@ Settings: {settings}. Logs: {logs}. Ctrl-C ends everything, workers first; the d
 
 
 def install() -> None:
-    """Bring all programs of the farm, so that no test has to wait for a build.
+    """Build or find all programs of the farm: a test has no time for a build.
 
     Raises:
         GoBuildError: A program cannot be built.
         ProductionError: PostgreSQL or the S3 server is not here.
     """
     cache = devserver.cache_dir()
-    install_programs(cache, _say)
+    install_programs(cache, _print_line)
     find_postgres(Account.for_database(), cache)
 
 
@@ -48,18 +49,20 @@ async def run(folder: Path, workers: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     settings = ".env" if (ROOT / ".env").exists() else f".env.example and {folder / 'secrets.env'}"
-    farm = ProductionFarm(folder, workers=workers, ports=Ports.published(folder, _say), say=_say)
+    farm = ProductionFarm(
+        folder, workers=workers, ports=Ports.choose_published(folder, _print_line), on_message=_print_line
+    )
     starting = asyncio.create_task(farm.__aenter__())
     waiting = asyncio.create_task(stopping.wait())
     await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
-        _say("Stopped while starting.")
+        _print_line("Stopped while starting.")
         starting.cancel()
         await asyncio.wait((starting,))
         return
     await starting
     try:
-        _say(_HOW.format(
+        _print_line(_INSTRUCTIONS.format(
             address=farm.address,
             namespace=farm.namespace,
             films=farm.films,
@@ -67,13 +70,13 @@ async def run(folder: Path, workers: int) -> None:
             logs=folder / "logs",
         ))  # fmt: skip
         await waiting
-        _say("Ending: the workers first, so that they can give back what they have not finished.")
+        _print_line("Ending: the workers first, so that they can give back what they have not finished.")
     finally:
         await farm.__aexit__(None, None, None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the farm; return the exit code."""
+    """Run the command line of `make production`; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="make production", description="Runs the services of docker-compose.yml as processes on loopback."
     )
@@ -92,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Run one process of the farm, as an account of this host: start it until it is ready, stop it, or kill it."""
+"""Run one process of the farm, as an account of this host: start it and wait until it is ready, stop or kill it."""
 
 import asyncio
 import contextlib
@@ -18,26 +18,26 @@ import psutil
 from devserver import end_with_parent
 from ports import is_port_conflict
 
-# Starts of a server whose port another process takes between its choice and its use.
+# Starts of one server: another process may take its port between the choice and the use.
 _STARTS = 5
-# Long enough for a server that mends its files after a crash on a busy machine.
+# Long enough for a server that recovers its files after a crash on a busy machine.
 _START_SECONDS = 90.0
 
 
 class ProductionError(Exception):
-    """A part of the farm did not come up; says which, with the end of its log."""
+    """Raised when a part of the farm does not come up; says which, with the end of its log."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """An account that is not root's; `uid` -1 stands for whoever runs this."""
+    """An account of this host; `uid` -1 is the account of this process."""
 
     uid: int = -1
     gid: int = -1
 
     @classmethod
     def for_database(cls) -> Self:
-        """Return the account for PostgreSQL, which refuses to run as root."""
+        """Find the account for PostgreSQL, which refuses to run as root."""
         if os.geteuid() != 0:
             return cls()
         for name in ("postgres", "nobody"):
@@ -48,42 +48,42 @@ class Account:
             return cls(entry.pw_uid, entry.pw_gid)
         return cls(65534, 65534)
 
-    def command(self, words: Sequence[str], number: signal.Signals = signal.SIGTERM) -> list[str]:
-        """Return the command so that it runs as this account, and is sent a signal when its parent is gone.
+    def wrap_command(self, command: Sequence[str], stop_signal: signal.Signals = signal.SIGTERM) -> list[str]:
+        """Wrap a command so that it runs as this account, and gets a signal when its parent is gone.
 
         Args:
-            words: The command; its program is looked for on PATH.
-            number: The signal; on Linux only.
+            command: The command; its program is looked for on PATH.
+            stop_signal: The signal; on Linux only.
         """
-        return end_with_parent(words, number=number, uid=self.uid, gid=self.gid)
+        return end_with_parent(command, stop_signal=stop_signal, uid=self.uid, gid=self.gid)
 
-    def own(self, folder: Path) -> None:
-        """Make a folder that only this account may read and write."""
+    def make_private_folder(self, folder: Path) -> None:
+        """Make a folder that only this account can read and write."""
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         if self.uid >= 0:
             os.chown(folder, self.uid, self.gid)
 
-    def reaches(self, folder: Path) -> bool:
-        """Return whether this account may pass through a folder and all above it."""
+    def can_reach(self, folder: Path) -> bool:
+        """Tell whether this account may enter a folder and all folders above it."""
         if self.uid < 0:
             return True
-        return all(self._passes(path) for path in (folder, *folder.parents))
+        return all(self._can_enter(path) for path in (folder, *folder.parents))
 
-    def place_for(self, folder: Path) -> Path:
-        """Return a folder of the same content that this account reaches: the given one, or one in /var/tmp.
+    def find_reachable_folder(self, folder: Path) -> Path:
+        """Return the folder if this account can reach it, else the one in /var/tmp that always stands for it.
 
-        A checkout in a home folder is closed to other accounts. The other place is the same each time.
+        Other accounts cannot reach a checkout in a home folder.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        if self.reaches(folder):
+        if self.can_reach(folder):
             return folder
         name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
         place = Path("/var/tmp") / f"longtake-{name}"
         place.mkdir(mode=0o755, exist_ok=True)
         return place
 
-    def _passes(self, folder: Path) -> bool:
+    def _can_enter(self, folder: Path) -> bool:
         seen = folder.stat()
         if seen.st_uid == self.uid:
             return bool(seen.st_mode & stat.S_IXUSR)
@@ -93,17 +93,17 @@ class Account:
 
 
 class Component:
-    """A program with its settings; whichever process runs it, it is the same component.
+    """A server program of the farm with its settings; it may be started again, in a new process.
 
     Args:
-        name: What people call it.
+        name: Name for people.
         command: The program and its arguments.
-        environment: All that the process sees.
-        log: File that its output is added to.
-        ready: Tells whether it can be used; asked until it can.
-        account: Who it runs as.
-        stopping: The signal that asks it to end.
-        stop_seconds: How long it may take for that before it is killed.
+        environment: The whole environment of the process.
+        log: File that the output is appended to.
+        is_ready: Tells whether the server can be used; asked until it can.
+        account: The account that the process runs as.
+        stop_signal: The signal that asks the process to end.
+        stop_seconds: How long a stop may take before the process is killed.
     """
 
     def __init__(
@@ -112,48 +112,48 @@ class Component:
         command: Sequence[str],
         environment: Mapping[str, str],
         log: Path,
-        ready: Callable[["Component"], Awaitable[bool]],
+        is_ready: Callable[["Component"], Awaitable[bool]],
         *,
         account: Account | None = None,
-        stopping: signal.Signals = signal.SIGTERM,
+        stop_signal: signal.Signals = signal.SIGTERM,
         stop_seconds: float = 30.0,
     ) -> None:
         self.name = name
         self.log = log
         self._command = command
         self._environment = environment
-        self._ready = ready
+        self._is_ready = is_ready
         self._account = account or Account()
-        self._stopping = stopping
+        self._stop_signal = stop_signal
         self._stop_seconds = stop_seconds
         self._process: asyncio.subprocess.Process | None = None
-        # Where the log of the present process begins.
+        # Offset in the log at which the output of the present process begins.
         self._log_start = 0
 
     @property
     def pid(self) -> int | None:
-        """The process, while there is one."""
+        """Pid of the process; None when it does not run."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     @property
-    def printed(self) -> str:
-        """What the present process has written to its log."""
+    def output(self) -> str:
+        """Output of the present process so far."""
         with self.log.open("rb") as file:
             file.seek(self._log_start)
             return file.read().decode(errors="replace")
 
     async def start(self) -> None:
-        """Return when the component can be used.
+        """Start the process and wait until the server can be used.
 
         Raises:
-            ProductionError: It ended, or was not ready in time.
+            ProductionError: The process ended, or was not ready in time.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._log_start = output.tell()
-            # A session of its own: Ctrl-C is for whoever runs the farm, which then ends everything in order.
+            # A session of its own: Ctrl-C goes to the farm alone, which then ends its components in order.
             self._process = await asyncio.create_subprocess_exec(
-                *self._account.command(self._command, self._stopping),
+                *self._account.wrap_command(self._command, self._stop_signal),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -163,31 +163,37 @@ class Component:
             )
         end = time.monotonic() + _START_SECONDS
         try:
-            while not await self._ready(self):
+            while not await self._is_ready(self):
                 if self._process.returncode is not None or time.monotonic() > end:
-                    raise ProductionError(f"{self.name} did not come up; {self.log} ends:\n{last_lines(self.printed)}")
+                    raise ProductionError(
+                        f"{self.name} did not come up; {self.log} ends:\n{find_last_lines(self.output)}"
+                    )
                 await asyncio.sleep(0.1)
         except BaseException:
             await self.stop()
             raise
 
     async def stop(self) -> None:
-        """Ask the component to end, and return when it has; safe to call twice."""
+        """Ask the process to end and wait until it has; safe to call twice."""
         if self._process is None or self._process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(self._stopping)
+            self._process.send_signal(self._stop_signal)
         try:
             await asyncio.wait_for(self._process.wait(), self._stop_seconds)
         except TimeoutError:
             await self.kill()
 
     async def kill(self) -> None:
-        """End the component as a power cut would, and return when nothing of it is left."""
+        """Kill the process as a power cut would, and wait until its children have ended too.
+
+        Raises:
+            ProductionError: A child outlived it.
+        """
         pid = self.pid
         if pid is None or self._process is None:
             return
-        # Stopped first, so that it starts nothing between the look at its children and its end.
+        # Stopped first: it must start no child between the list of its children and its end.
         os.kill(pid, signal.SIGSTOP)
         children = psutil.Process(pid).children(recursive=True)
         os.kill(pid, signal.SIGKILL)
@@ -201,18 +207,18 @@ async def start_component(make: Callable[[], Component], on_port_conflict: Calla
     """Start a component and return it; make another where one of its ports was taken before it listened there.
 
     Args:
-        make: Makes the component, with ports that are free.
-        on_port_conflict: Called with the component that has ended for want of a port, before the next is made.
+        make: Makes the component, with free ports.
+        on_port_conflict: Called with a component that ended because a port was taken, before the next one is made.
 
     Raises:
-        ProductionError: It did not come up.
+        ProductionError: The component did not come up.
     """
     for starts_left in reversed(range(_STARTS)):
         component = make()
         try:
             await component.start()
         except ProductionError:
-            if not starts_left or not is_port_conflict(component.printed):
+            if not starts_left or not is_port_conflict(component.output):
                 raise
             on_port_conflict(component)
         else:
@@ -223,14 +229,14 @@ async def start_component(make: Callable[[], Component], on_port_conflict: Calla
 async def run_once(
     name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, account: Account | None = None
 ) -> None:
-    """Run a program that sets something up, and return when it has.
+    """Run a program that sets something up to its end.
 
     Raises:
-        ProductionError: It failed.
+        ProductionError: The program failed.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     process = await asyncio.create_subprocess_exec(
-        *(account or Account()).command(command),
+        *(account or Account()).wrap_command(command),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -246,9 +252,9 @@ async def run_once(
     with log.open("ab") as file:
         file.write(printed)
     if process.returncode != 0:
-        raise ProductionError(f"{name} failed; {log} ends:\n{last_lines(printed.decode(errors='replace'))}")
+        raise ProductionError(f"{name} failed; {log} ends:\n{find_last_lines(printed.decode(errors='replace'))}")
 
 
-def last_lines(text: str) -> str:
-    """Return the end of a log, short enough to be read."""
+def find_last_lines(text: str) -> str:
+    """Return the last lines of a log, each cut to a length that people read."""
     return "\n".join(line[:300] for line in text.splitlines()[-5:])

@@ -14,37 +14,37 @@ from ports import choose_port, find_free_port, is_port_taken
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Made up where `.env` is not there to set them.
+# Generated where there is no `.env` that sets them.
 _SECRETS = ("POSTGRES_PASSWORD", "S3_ADMIN_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "LONGTAKE_REMOTE_SECRET")
 
-# The ports that people use: what is offered there, its variable, and where it is unless they say otherwise.
+# The ports that people use, by field of `Ports`: name of the server, variable, default.
 _PUBLISHED = {"temporal": ("Temporal", "TEMPORAL_PORT", 7233), "s3": ("the S3 server", "S3_PORT", 9000)}
 
-# The forms that the file uses: ${NAME}, ${NAME:-default} and ${NAME:?what is wrong}.
+# The forms in the compose file: ${NAME}, ${NAME:-default} and ${NAME:?what is wrong}.
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?:(?P<form>:-|:\?)(?P<rest>[^}]*))?\}")
 
 
 class ComposeError(Exception):
-    """A setting that the compose file needs has no value; says which."""
+    """Raised when a variable that the compose file needs has no value; says which."""
 
 
 class ComposeFile:
     """A compose file with its variables filled in.
 
     Args:
-        path: The file; what it mounts with `./` lies beside it.
-        variables: What `.env` says.
-        volumes: Folder for what the file keeps in volumes.
+        path: The file; its mounts that begin with `./` lie beside it.
+        variables: The variables of `.env`.
+        volumes: Folder for the file's named volumes.
 
     Raises:
-        ComposeError: A variable that the file insists on has no value.
+        ComposeError: A variable that the file needs has no value.
     """
 
     def __init__(self, path: Path, variables: Mapping[str, str], volumes: Path) -> None:
         self._folder = path.parent
         self._volumes = volumes
         services = yaml.safe_load(path.read_text(encoding="utf-8"))["services"]
-        self.services: dict[str, dict[str, Any]] = _filled_in(services, variables)
+        self.services: dict[str, dict[str, Any]] = _fill_in(services, variables)
 
     def environment(self, service: str) -> dict[str, str]:
         """Return the environment of a service, with paths as they are on this host."""
@@ -57,7 +57,7 @@ class ComposeFile:
         return [self._on_host(service, word) for word in (*given.get("entrypoint", ()), *given.get("command", ()))]
 
     def mounts(self, service: str) -> dict[str, Path]:
-        """Return what a service sees where, as paths in its container and on this host."""
+        """Return the mounts of a service: path in its container, and on this host."""
         found = {}
         for volume in self.services[service].get("volumes", ()):
             words = volume.split(":")
@@ -68,32 +68,32 @@ class ComposeFile:
 
     def _on_host(self, service: str, text: str) -> str:
         for target, path in self.mounts(service).items():
-            # Whole paths only, within a list split by ':' or after '=' as well.
+            # Whole paths only, also within a list split by ':' or after '='.
             text = re.sub(rf"(?<![^:=]){re.escape(target)}(?=[/:]|$)", str(path), text)
         return text
 
 
-def variables_of(text: str) -> dict[str, str]:
-    """Return the variables that a text in the form of `.env` sets."""
+def parse_variables(text: str) -> dict[str, str]:
+    """Parse the variables that a text in the form of `.env` sets."""
     lines = (line.strip() for line in text.splitlines())
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _filled_in(given: Any, variables: Mapping[str, str]) -> Any:
-    # After the file was read: a value is never taken for YAML.
+def _fill_in(given: Any, variables: Mapping[str, str]) -> Any:
+    # After the parsing of YAML: a value is never read as YAML.
     match given:
         case dict():
-            return {name: _filled_in(value, variables) for name, value in given.items()}
+            return {name: _fill_in(value, variables) for name, value in given.items()}
         case list():
-            return [_filled_in(value, variables) for value in given]
+            return [_fill_in(value, variables) for value in given]
         case str():
-            return _VARIABLE.sub(lambda found: _value(found, variables), given)
+            return _VARIABLE.sub(lambda found: _fill_in_variable(found, variables), given)
         case _:
             return given
 
 
-def _value(found: re.Match[str], variables: Mapping[str, str]) -> str:
+def _fill_in_variable(found: re.Match[str], variables: Mapping[str, str]) -> str:
     value = variables.get(found["name"], "")
     if value or found["form"] is None:
         return value
@@ -104,14 +104,14 @@ def _value(found: re.Match[str], variables: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Ports:
-    """Ports of the loopback interface.
+    """Ports of the farm's servers on the loopback interface.
 
     Args:
-        temporal: Temporal's, for clients and workers.
-        temporal_http: Temporal's HTTP API.
-        s3: The S3 server's.
-        postgres: PostgreSQL's.
-        named: Those that the user has named: these are never exchanged for others.
+        temporal: Port of Temporal for clients and workers.
+        temporal_http: Port of Temporal's HTTP API.
+        s3: Port of the S3 server.
+        postgres: Port of PostgreSQL.
+        named: Fields whose ports the user has named: these are never replaced.
     """
 
     temporal: int
@@ -121,17 +121,17 @@ class Ports:
     named: frozenset[str] = frozenset()
 
     @classmethod
-    def free(cls) -> Self:
-        """Return ports on which nothing listened a moment ago."""
+    def find_free(cls) -> Self:
+        """Find ports on which nothing listens now."""
         return cls(find_free_port(), find_free_port(), find_free_port(), find_free_port())
 
     @classmethod
-    def published(cls, folder: Path, say: Callable[[str], None]) -> Self:
-        """Return the ports that the compose file publishes, and free ones for the rest.
+    def choose_published(cls, folder: Path, on_message: Callable[[str], None]) -> Self:
+        """Choose the ports that the compose file publishes, and free ones for the rest.
 
         Args:
-            folder: The farm's, for its variables.
-            say: Told of a default port that is taken, and which one is used in its place.
+            folder: Folder of the farm, for its variables.
+            on_message: Called with one line for each default port that is taken.
 
         Raises:
             PortTakenError: A port that the user has named is taken.
@@ -141,20 +141,22 @@ class Ports:
         named = {
             field for field, (_, name, port) in _PUBLISHED.items() if os.environ.get(name) or wanted[field] != port
         }
-        return replace(cls.free(), **wanted, named=frozenset(named)).without_taken(wanted, say)
+        return replace(cls.find_free(), **wanted, named=frozenset(named)).replace_taken(wanted, on_message)
 
-    def without_taken(self, fields: Collection[str], say: Callable[[str], None]) -> Self:
-        """Return these ports with others in place of those of `fields` that are taken.
+    def replace_taken(self, fields: Collection[str], on_message: Callable[[str], None]) -> Self:
+        """Return these ports, with free ones in place of those of `fields` that are taken.
 
         Raises:
-            PortTakenError: The user has named one of them.
+            PortTakenError: The user has named a port that is taken.
         """
         chosen = {}
         for field in fields:
             port = getattr(self, field)
             if field in _PUBLISHED:
                 server, variable, _ = _PUBLISHED[field]
-                port = choose_port(port, server, named_by=variable if field in self.named else None, say=say)
+                port = choose_port(
+                    port, server, named_by=variable if field in self.named else None, on_message=on_message
+                )
             elif is_port_taken(port):
                 port = find_free_port()
             chosen[field] = port
@@ -162,18 +164,18 @@ class Ports:
 
 
 def read_variables(folder: Path) -> dict[str, str]:
-    """Return what `.env` of the checkout says; without one, `.env.example` with secrets of the farm's own.
+    """Read the variables of the checkout's `.env`; without one, those of `.env.example` with generated secrets.
 
-    Those are made up once and kept in the farm's folder. As with the compose file, what the environment sets comes
-    before either.
+    The secrets are generated once and kept in the farm's folder. As for the compose file, the environment of this
+    process comes before both files.
     """
-    example = variables_of((ROOT / ".env.example").read_text(encoding="utf-8"))
+    example = parse_variables((ROOT / ".env.example").read_text(encoding="utf-8"))
     given = ROOT / ".env"
-    text = given.read_text(encoding="utf-8") if given.exists() else _own_secrets(folder)
-    return {**example, **variables_of(text), **{name: os.environ[name] for name in example if os.environ.get(name)}}
+    text = given.read_text(encoding="utf-8") if given.exists() else _read_generated_secrets(folder)
+    return {**example, **parse_variables(text), **{name: os.environ[name] for name in example if os.environ.get(name)}}
 
 
-def _own_secrets(folder: Path) -> str:
+def _read_generated_secrets(folder: Path) -> str:
     kept = folder / "secrets.env"
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)

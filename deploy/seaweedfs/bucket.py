@@ -1,7 +1,7 @@
-"""Make the bucket of the farm, and return when the key of its workers can write to it; safe to run again.
+"""Create the bucket of the farm, and wait until the workers' key can write to it; safe to run again.
 
-Reads S3_ENDPOINT, S3_ADMIN_ACCESS_KEY, S3_ADMIN_SECRET_KEY, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. It runs where
-boto3 is: in the image of a worker, and in a checkout.
+Reads S3_ENDPOINT, S3_ADMIN_ACCESS_KEY, S3_ADMIN_SECRET_KEY, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Needs boto3,
+which the image of a worker and a checkout have.
 """
 
 import os
@@ -15,12 +15,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 BUCKET = "longtake"
 
-# The server knows its keys a few seconds before it has a place for files.
+# The server accepts its keys some seconds before it can store files.
 _PATIENCE_SECONDS = 60.0
 
 
-def make_bucket(endpoint: str, admin: tuple[str, str], worker: tuple[str, str]) -> None:
-    """Make the bucket unless it is there, and try the key of the workers."""
+def create_bucket(endpoint: str, admin: tuple[str, str], worker: tuple[str, str]) -> None:
+    """Create the bucket unless it is there, and write an object with the workers' key."""
     config = Config(s3={"addressing_style": "path"}, connect_timeout=5, read_timeout=10)
     for_admin, for_worker = (
         boto3.Session(*keys, region_name="us-east-1").client("s3", endpoint_url=endpoint, config=config)
@@ -34,12 +34,12 @@ def make_bucket(endpoint: str, admin: tuple[str, str], worker: tuple[str, str]) 
 
 
 def main() -> int:
-    """Make the bucket, as the environment says; return the exit code."""
+    """Create the bucket that the environment names; return the exit code."""
     given = os.environ
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            make_bucket(
+            create_bucket(
                 given["S3_ENDPOINT"],
                 (given["S3_ADMIN_ACCESS_KEY"], given["S3_ADMIN_SECRET_KEY"]),
                 (given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"]),

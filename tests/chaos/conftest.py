@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
-from farm import Farm, serving, worker_settings
+from support.farm import Farm, serving, worker_settings
 
 from longtake import RenderClient
 from longtake.client import connect

@@ -5,11 +5,11 @@ import shutil
 import time
 
 import pytest
-from farm import Farm
-from figures import Figures
-from processes import worker_process
-from processtable import Seen, carrying, words
-from treejobs import KINDS, PROGRAMS, TreeKind
+from support.farm import Farm
+from support.measurements import Distribution
+from support.processes.process_table import Seen, carrying, words
+from support.processes.workers import worker_process
+from support.renderers.process_tree_jobs import KINDS, PROGRAMS, TreeKind
 
 from longtake import JobCancelledError, JobHandle
 
@@ -85,7 +85,7 @@ async def test_cancel_thirty_times(kind: TreeKind, bare: Farm, capsys: pytest.Ca
         while len(seconds) < RUNS:
             for job in await asyncio.gather(*(begin(bare, kind) for _ in range(together))):
                 seconds.append(await cancel_to_proof(job))
-    figures = Figures.of(seconds)
+    figures = Distribution.of(seconds)
     with capsys.disabled():
         print(f"\n{kind.name}: survivors 0, cancel to proof {figures} (promised: p99 {kind.promise_seconds:g} s)")
     # One or two of thirty may meet a busy moment of the machine.

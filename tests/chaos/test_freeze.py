@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from farm import Farm, eventually, until_state
-from processes import worker_process
-from processtable import Seen, carrying, look, still_there
-from treejobs import KINDS, PROGRAMS
+from support.farm import Farm, eventually, until_state
+from support.processes.process_table import Seen, carrying, look, still_there
+from support.processes.workers import worker_process
+from support.renderers.process_tree_jobs import KINDS, PROGRAMS
 
 from longtake import FrameRange, JobHandle, JobState, RenderJobSpec
 from longtake.models.status import PauseMode

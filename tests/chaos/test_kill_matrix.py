@@ -7,12 +7,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from crew import GONE_SECONDS, GONE_SECONDS_UNDER_LOAD, Crew
-from figures import Figures
-from pacedjobs import CHUNKS, FRAMES_PER_CHUNK, Finished, PacedJob
-from patience import ended
-from processtable import carrying
-from restartable import RestartableServer
+from support.farm import until_ended_despite_outages
+from support.kills.killed_farm import GONE_SECONDS, GONE_SECONDS_UNDER_LOAD, KilledFarm
+from support.kills.slow_jobs import CHUNKS, FRAMES_PER_CHUNK, Finished, SlowJob
+from support.measurements import Distribution
+from support.processes.process_table import carrying
+from support.servers.temporal import RestartableServer
 
 from longtake import JobState, RenderClient
 from longtake.client import connect
@@ -61,13 +61,13 @@ class Crash:
         self._store = store
         self._kills = [victim for _ in range(rounds) for victim in self._random.sample(VICTIMS, len(VICTIMS))]
         self._jobs = {
-            f"job-{number}": PacedJob(self._folder(f"job-{number}"), number % 2 == 0) for number in range(jobs)
+            f"job-{number}": SlowJob(self._folder(f"job-{number}"), number % 2 == 0) for number in range(jobs)
         }
         self._seen: dict[str, list[Finished]] = {id: [] for id in self._jobs}
 
     async def run(self) -> None:
         """Run all jobs through all kills and look at what came of it."""
-        async with Crew(self._server, "crash", self._store, self._random, self._gone_seconds) as crew:
+        async with KilledFarm(self._server, "crash", self._store, self._random, self._gone_seconds) as crew:
             self._crew = crew
             self._render = RenderClient(await connect(address=self._server.address), task_queue="crash")
             film, sequence = await asyncio.gather(self._undisturbed(video=True), self._undisturbed(video=False))
@@ -78,7 +78,7 @@ class Crash:
                     self._seen[id].append(Finished.of(job, id))
                 await crew.kill(victim)
             for handle in handles:
-                status = await ended(handle)
+                status = await until_ended_despite_outages(handle)
                 assert (handle.id, status.state, status.error) == (handle.id, JobState.COMPLETED, None)
                 assert status.completed_chunks == CHUNKS
         assert not carrying(str(self._store)), "something outlived the last worker"
@@ -95,10 +95,10 @@ class Crash:
             f"{len(self._jobs)} jobs completed, killed: {', '.join(self._kills)}; {finished} of {frames} frames done "
             f"at the last kill, {kept} seen kept in unfinished chunks: 0 of them rendered again; "
             f"{started - frames} unfinished ones begun again; "
-            f"processes outlived a killed worker by {Figures.of(self._crew.outlived_seconds)}"
+            f"processes outlived a killed worker by {Distribution.of(self._crew.outlived_seconds)}"
         )
 
-    def _check(self, id: str, job: PacedJob, model: dict[str, str]) -> None:
+    def _check(self, id: str, job: SlowJob, model: dict[str, str]) -> None:
         last = Finished.of(job, id)
         for seen in self._seen[id]:
             assert not seen.rendered_again(job), f"{id}: finished frames were rendered again"
@@ -108,8 +108,8 @@ class Crash:
         assert not self._crew.late, f"left {self._gone_seconds:g} s after their worker: {self._crew.late}"
 
     async def _undisturbed(self, *, video: bool) -> dict[str, str]:
-        job = PacedJob(self._folder(f"model-{'film' if video else 'sequence'}"), video)
-        status = await ended(await self._render.submit(job.spec(), id=job.store.name))
+        job = SlowJob(self._folder(f"model-{'film' if video else 'sequence'}"), video)
+        status = await until_ended_despite_outages(await self._render.submit(job.spec(), id=job.store.name))
         assert status.state is JobState.COMPLETED, status.error
         return job.outputs()
 

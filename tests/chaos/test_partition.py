@@ -6,10 +6,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from farm import Farm, Ledger, alive, eventually
-from patience import ended
-from processes import worker_process
-from proxy import Proxy
+from support.farm import Farm, Ledger, alive, eventually, until_ended_despite_outages
+from support.processes.workers import worker_process
+from support.servers.tcp_proxy import Proxy
 
 from longtake import JobHandle, JobState, RenderJobSpec
 
@@ -98,7 +97,7 @@ async def test_a_cut_worker_stops_its_renders_and_one_attempt_wins(
             await eventually(lambda: bare.sidecar(job.id, 1).exists(), "the other worker's attempt of chunk 1 wins")
             if healed:
                 await proxy.heal()
-            status = await ended(job)
+            status = await until_ended_despite_outages(job)
             completed = time.monotonic() - cut
             assert status.state is JobState.COMPLETED
         with capsys.disabled():
@@ -115,7 +114,7 @@ async def test_a_cut_worker_stops_its_renders_and_one_attempt_wins(
         await proxy.heal()
         again = Signed(bare)
         again.open_gate(0)
-        assert (await ended(await bare.submit(again.spec(1)))).state is JobState.COMPLETED
+        assert (await until_ended_despite_outages(await bare.submit(again.spec(1)))).state is JobState.COMPLETED
 
 
 # Of its own accord the SDK cancels after 15 s of silence, and never where the server refuses: the alarm is ours.
@@ -166,5 +165,5 @@ async def test_short_cuts_cost_nothing(how: str, bare: Farm, tmp_path: Path) -> 
             await asyncio.sleep(4)
         for chunk in (0, 1):
             signed.open_gate(chunk)
-        assert (await ended(job)).state is JobState.COMPLETED
+        assert (await until_ended_despite_outages(job)).state is JobState.COMPLETED
     assert len(signed.ledger.lines("start")) == 2

@@ -7,8 +7,8 @@ import time
 from random import Random
 
 import pytest
-from farm import Farm, eventually, until, until_state
-from processtable import carrying, look
+from support.farm import Farm, eventually, until, until_state
+from support.processes.process_table import carrying, look
 
 from longtake import JobHandle, JobPhase, JobState
 from longtake.models.status import PauseMode

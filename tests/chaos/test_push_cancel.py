@@ -4,9 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from farm import Farm, serving, worker_settings
-from figures import Figures
-from pushed import cancelled
+from support.farm import Farm, serving, worker_settings
+from support.measurements import Distribution
+from support.renderers.signal_times import measure_cancel
 
 import worker
 
@@ -22,9 +22,9 @@ async def test_a_pushed_cancel_is_heard_at_once(
     # So seldom that a heartbeat cannot be what brings the cancel: only the push is left.
     monkeypatch.setattr(worker, "_HEARTBEAT_THROTTLE", timedelta(seconds=7))
     async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=4)):
-        seconds = [await cancelled(bare, tmp_path / "beacons") for _ in range(RUNS)]
-    notices = Figures.of([notice for notice, _ in seconds])
+        seconds = [await measure_cancel(bare, tmp_path / "beacons") for _ in range(RUNS)]
+    notices = Distribution.of([notice for notice, _ in seconds])
     with capsys.disabled():
         print(f"\npushed cancel to notice {notices} (promised: p99 {PROMISE_SECONDS:g} s)")
-        print(f"pushed cancel to no process left {Figures.of([gone for _, gone in seconds])}")
+        print(f"pushed cancel to no process left {Distribution.of([gone for _, gone in seconds])}")
     assert notices.p99 < PROMISE_SECONDS

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from farm import Farm, serving, until, workers_of
-from golden import ROOT, Calls, Normal, messages, names_and_messages, records, schema
-from remote_farm import Services, services
+from support.farm import Farm, serving, until, workers_of
+from support.golden import ROOT, Calls, Normal, messages, names_and_messages, records, schema
+from support.remote.agent_farm import Services, services
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 
 import devserver
@@ -353,7 +353,7 @@ async def look(temporal_program: Path, base: Path) -> dict[str, Any]:
             address=f"{LOOPBACK}:{find_free_port()}",
             ui_port=None,
             log=base / "temporal.log",
-            say=lambda _: None,
+            on_message=lambda _: None,
         )
         stack.push_async_callback(server.stop)
         client = await connect(address=server.address)

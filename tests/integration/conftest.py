@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from agent_edges import EDGES, Edge
-from agent_jobs import AgentJobs
-from farm import Farm, serving, worker_settings
-from s3_server import S3Server
-from s3_stores import bucket_store
-from scripted_agent import Remote
+from support.farm import Farm, serving, worker_settings
+from support.remote.agent_jobs import AgentJobs
+from support.remote.agents import EDGES, Edge
+from support.remote.scripted_agent import Remote
+from support.s3.server import S3Server
+from support.s3.stores import bucket_store
 from temporalio.client import Client
 
 import devserver
@@ -61,7 +61,7 @@ async def server_without_push(temporal_program: Path, tmp_path_factory: pytest.T
         ui_port=None,
         push_cancels=False,
         log=tmp_path_factory.mktemp("without-push") / "temporal.log",
-        say=lambda line: None,
+        on_message=lambda line: None,
     )
     yield running.address
     await running.stop()

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_edges import cloud_run_edge
-from agent_jobs import AgentJobs, read_result
-from farm import eventually
-from s3_server import S3Server
-from s3_stores import bucket_store
+from support.farm import eventually
+from support.remote.agent_jobs import AgentJobs, read_result
+from support.remote.agents import cloud_run_edge
+from support.s3.server import S3Server
+from support.s3.stores import bucket_store
 
 from activities.remote.protocol import RemoteOutcome
 from longtake.stores.s3 import S3Store

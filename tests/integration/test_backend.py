@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
-from survivors import cpu_ticks, kill_quietly, state_of, survivors
+from support.processes.process_table import cpu_ticks, kill_quietly, state_of, survivors
 
 from activities.backends.backend import Progress, RenderTask
 from activities.backends.local import LocalBackend

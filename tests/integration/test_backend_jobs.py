@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from farm import Farm
-from films import PICTURE
+from support.farm import Farm
+from support.jobs.films import PICTURE
 
 from longtake import FrameRange, JobState, RenderJobSpec
 from longtake.models.policies import FailureRule, Retry, Timeouts, Verdict

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bad_files import BAD_FILES, BadFile
+from support.jobs.invalid_files import BAD_FILES, BadFile
 
 from longtake.cli.app import main
 

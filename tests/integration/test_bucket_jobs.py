@@ -8,8 +8,8 @@ from typing import Any
 
 import av
 import pytest
-from farm import Farm, alive, eventually, serving, until, until_state, worker_settings
-from pictures import png
+from support.farm import Farm, alive, eventually, serving, until, until_state, worker_settings
+from support.jobs.images import png
 from temporalio.client import Client
 
 from longtake import FrameRange, JobState, PauseMode, RenderClient, RenderJobSpec, Retry
@@ -22,7 +22,7 @@ FFMPEG = ("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=
 PICK = ("-vf", "trim=start_frame={start},setpts=PTS-STARTPTS", "-frames:v", "{count}")
 VIDEO = (*FFMPEG, *PICK, "-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "{output}")
 IMAGES = (*FFMPEG, *PICK, "-start_number", "{start}", "{output}")
-FRAME_RENDERER = Path(__file__).parents[1] / "support" / "frame_renderer.py"
+FRAME_RENDERER = Path(__file__).parents[1] / "support" / "renderers" / "frame_renderer.py"
 
 
 def job(bucket: str, **fields: Any) -> RenderJobSpec:

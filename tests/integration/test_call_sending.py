@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
-from lambda_calls import aws_environment
+from support.remote.lambda_service import aws_environment
 
 from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.cloud_run import CloudRunService

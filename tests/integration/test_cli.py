@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from commandline import Cli, command_line, ended, until_line
-from farm import PATIENCE_SECONDS, Farm, until, until_state
+from support.command_line import Cli, command_line, until_exit, until_line
+from support.farm import PATIENCE_SECONDS, Farm, until, until_state
 
 from longtake import JobState, Retry
 from longtake.cli.app import main
@@ -153,7 +153,7 @@ async def test_ctrl_c_detaches_and_the_job_goes_on(cli: Cli, arguments: tuple[st
         await until_line(process, "running, rendering")
 
     process.send_signal(signal.SIGINT)
-    ran = await ended(process)
+    ran = await until_exit(process)
     cli.farm.open_gate()
 
     assert ran.code == 130
@@ -175,7 +175,7 @@ async def test_watch_draws_what_runs_on_a_terminal(cli: Cli) -> None:
             drawn += (await asyncio.to_thread(os.read, screen, 65536)).decode()
             if "0/1" in drawn:
                 cli.farm.open_gate()
-    ran = await ended(process)
+    ran = await until_exit(process)
     os.close(screen)
 
     assert ran.code == 0
@@ -253,7 +253,7 @@ async def test_logs_follow_a_job_to_its_end(cli: Cli) -> None:
 
     assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS) == b"hello\n"
     cli.farm.open_gate()
-    ran = await ended(process)
+    ran = await until_exit(process)
 
     assert ran.code == 0
     assert ran.out == "hello\n"

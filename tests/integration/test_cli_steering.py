@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from commandline import Cli, command_line
-from farm import Farm, alive, until, until_state
+from support.command_line import Cli, command_line
+from support.farm import Farm, alive, until, until_state
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import PauseActivityRequest, UnpauseActivityRequest
 

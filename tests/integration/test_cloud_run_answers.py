@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 import pytest_asyncio
-from cloud_run_front import CloudRunFront, cloud_run_front
+from support.remote.cloud_run_service import CloudRunFront, cloud_run_front
 
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.cloud_run import CloudRunService

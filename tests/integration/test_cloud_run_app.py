@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from agent_jobs import AgentJobs, signed
-from agent_process import CloudRunProcess, cloud_run_process
+from support.remote.agent_jobs import AgentJobs, signed
+from support.remote.agents import CloudRunProcess, cloud_run_process
 
 from activities.remote.protocol import RemoteOutcome, RemoteResult
 from longtake.stores.directory import DirectoryStore

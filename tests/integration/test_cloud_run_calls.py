@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from cloud_run_front import CloudRunFront, Deed, cloud_run_front
-from metadata_server import MetadataServer, metadata_server
-from proxy import Proxy
+from support.remote.cloud_run_service import CloudRunFront, Deed, cloud_run_front
+from support.remote.google_tokens import MetadataServer, metadata_server
+from support.servers.tcp_proxy import Proxy
 
 from activities.errors import AttemptError
 from activities.remote.cloud_run import CloudRunService

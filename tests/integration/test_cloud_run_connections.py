@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
-from certificates import Certificate, make_certificate
-from cloud_run_front import CloudRunFront, Deed, cloud_run_front, cloud_run_front_tls
-from farm import eventually
-from figures import Figures
-from metadata_server import metadata_server
+from support.farm import eventually
+from support.measurements import Distribution
+from support.remote.cloud_run_service import CloudRunFront, Deed, cloud_run_front, cloud_run_front_tls
+from support.remote.google_tokens import metadata_server
+from support.servers.certificates import Certificate, make_certificate
 
 from activities.errors import AttemptError
 from activities.remote.cloud_run import CloudRunService
@@ -70,7 +70,7 @@ async def test_an_abort_closes_the_connection_at_once(
 
     with capsys.disabled():
         how = f"{front.url.partition(':')[0]} {front.calls[0].version}"
-        print(f"\n{how}, from the abort to the close that the service sees: {Figures.of(took)}")
+        print(f"\n{how}, from the abort to the close that the service sees: {Distribution.of(took)}")
     assert max(took) < 1
     assert connections_to(front) == 0
 
@@ -166,7 +166,7 @@ async def test_no_log_and_no_error_has_a_token(
         tokens = IdTokens(google.environ)
         with pytest.raises(AttemptError) as no:
             await CloudRunService(front.url, concurrency=1, tokens=tokens).call({})
-        token = await tokens.token(front.url)
+        token = await tokens.get_token(front.url)
 
     assert token in front.calls[0].request.headers["authorization"]
     assert token not in caplog.text

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from farm import Farm, alive, eventually, until, until_state
-from processes import ROOT
+from support.farm import Farm, alive, eventually, until, until_state
+from support.processes.workers import ROOT
 
 from longtake import JobState, RenderClient
 from longtake.client import connect

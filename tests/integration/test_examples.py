@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import yaml
-from farm import Farm, serving, worker_settings
-from films import frame_digests
+from support.farm import Farm, serving, worker_settings
+from support.jobs.films import frame_digests
 from temporalio.client import Client
 
 from longtake import JobState, JobStatus, RenderJobSpec, load_job

@@ -3,8 +3,8 @@
 from contextlib import AbstractAsyncContextManager
 
 import pytest
-from farm import Farm, alive, eventually, until, until_state
-from processes import worker_process
+from support.farm import Farm, alive, eventually, until, until_state
+from support.processes.workers import worker_process
 
 from longtake import BadJobError, JobPhase, JobState, Retry
 from longtake.models.policies import FailurePolicy, FailureRule, Verdict

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
-from commandline import command_line
-from farm import Farm, until
-from s3_server import S3Server
-from stored_jobs import Place, here
+from support.command_line import command_line
+from support.farm import Farm, until
+from support.jobs.stored_jobs import Place, here
+from support.s3.server import S3Server
 
 from longtake import BadJobError
 

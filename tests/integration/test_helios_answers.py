@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from cloud_run_front import CloudRunFront, cloud_run_front
+from support.remote.cloud_run_service import CloudRunFront, cloud_run_front
 
 from activities.errors import AttemptError
 from activities.remote import cloud_run

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from cloud_run_front import CloudRunFront, Deed, cloud_run_front
-from helios_tasks import SETTINGS, Watcher, helios_task
+from support.remote.cloud_run_service import CloudRunFront, Deed, cloud_run_front
+from support.remote.helios_tasks import SETTINGS, Watcher, helios_task
 
 from activities.backends.backend import RenderTask
 from activities.errors import AttemptError, AttemptLostError, ThrottledError

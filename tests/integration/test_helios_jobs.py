@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from farm import Farm, serving, worker_settings
-from films import PICTURE, frame_digests
-from helios_worker import helios_server, job_server
-from lambda_calls import called_service
+from support.farm import Farm, serving, worker_settings
+from support.jobs.films import PICTURE, frame_digests
+from support.remote.helios_worker import helios_server, job_server
+from support.remote.lambda_service import called_service
 
 from longtake import JobState, RenderJobSpec
 from longtake.jobfile.helios import convert_helios
@@ -43,7 +43,7 @@ async def backend(kind: str, store: Path, folder: Path) -> AsyncIterator[tuple[d
         if kind == "lambda":
             service = await stack.enter_async_context(called_service(folder))
             environment = {"HELIOS_WORKSPACE": str(store)}
-            service.add_function(FUNCTION, "helios_worker.lambda_handler", env=environment)
+            service.add_function(FUNCTION, "support.remote.helios_worker.lambda_handler", env=environment)
             yield {"lambda_functions": (FUNCTION,)}, {"type": "lambda"}
         else:
             url, _ = await stack.enter_async_context(helios_server(store))

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from lambda_calls import called_service
-from lambda_service import LambdaService
+from support.remote.lambda_service import LambdaService, called_service
 
 from activities.errors import ThrottledError
 from activities.remote.aws_lambda import LambdaFunction
@@ -143,7 +142,7 @@ async def test_a_runtime_of_another_language_may_fail_without_a_message(
 
 
 async def test_a_handler_that_lambda_ends_has_failed(service: LambdaService) -> None:
-    service.add_function("brief", "lambda_handlers.answer", timeout=1)
+    service.add_function("brief", "support.remote.lambda_handlers.answer", timeout=1)
     function = LambdaFunction("brief", concurrency=1)
 
     result = function.parse_helios_answer(await function.call({"seconds": 30}), lenient=True)

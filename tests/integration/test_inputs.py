@@ -5,9 +5,9 @@ import wave
 from pathlib import Path
 
 import pytest
-from commandline import command_line
-from farm import Farm
-from projects import Project, contents
+from support.command_line import command_line
+from support.farm import Farm
+from support.jobs.inputs import Project, contents
 
 from longtake import ChunkSpec, FrameRange, JobState, RenderJobSpec, load_job
 from longtake.errors import JobExistsError

@@ -5,10 +5,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from commandline import command_line, ended
-from farm import Farm, eventually
-from projects import Project, contents
-from s3_server import S3Server
+from support.command_line import command_line, until_exit
+from support.farm import Farm, eventually
+from support.jobs.inputs import Project, contents
+from support.s3.server import S3Server
 
 from longtake import BadJobError, JobState
 from longtake.models.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
@@ -167,7 +167,7 @@ async def test_ctrl_c_ends_an_upload_soon_and_leaves_nothing(
         process = await cli.start("submit", project.job_file())
         await eventually(lambda: bool(client.list_multipart_uploads(Bucket=bucket).get("Uploads")), "it is sent")
         process.send_signal(signal.SIGINT)
-        ran = await ended(process)
+        ran = await until_exit(process)
 
     assert (ran.code, ran.out) == (130, "")
     assert "interrupted" in ran.err

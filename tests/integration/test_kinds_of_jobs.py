@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 import pytest
-from farm import Farm
+from support.farm import Farm
 
 from longtake import ChunkSpec, FrameRange, JobState, RenderJobSpec, load_job
 from longtake.models.job_fields import IfExists

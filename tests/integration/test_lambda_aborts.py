@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from certificates import known_certificate
-from farm import eventually
-from figures import Figures
-from lambda_calls import called_service
-from lambda_service import LambdaService
+from support.farm import eventually
+from support.measurements import Distribution
+from support.remote.lambda_service import LambdaService, called_service
+from support.servers.certificates import known_certificate
 
 from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.service import ServiceAnswer
@@ -71,8 +70,8 @@ async def test_the_service_sees_the_connection_close_at_once(
         assert not invocation.ended, "as with AWS, a function goes on when its caller hangs up"
         await invocation.ended.wait()
         assert invocation.answer == b'"done"'
-    print(f"cancel to closed connection, seen by the service: {Figures.of(seen)}")
-    print(f"cancel to the end of the call: {Figures.of(returned)}")
+    print(f"cancel to closed connection, seen by the service: {Distribution.of(seen)}")
+    print(f"cancel to the end of the call: {Distribution.of(returned)}")
     assert max(*seen, *returned) < 1
 
 
@@ -91,7 +90,7 @@ async def test_a_connection_by_tls_closes_as_quickly(tmp_path: Path, runs: int) 
             assert await cancelled(call) is None
             seen.append(await invocation.caller_gone.wait() - told)
             await invocation.ended.wait()
-    print(f"cancel to closed connection by TLS: {Figures.of(seen)}")
+    print(f"cancel to closed connection by TLS: {Distribution.of(seen)}")
     assert max(seen) < 1
 
 
@@ -168,7 +167,7 @@ async def test_cancelled_calls_leave_nothing_behind(service: LambdaService, func
     finally:
         loop.set_exception_handler(None)
     assert complaints == []
-    assert function._turns._value == 8
+    assert function._slots._value == 8
 
 
 async def test_signing_does_not_wait_for_threads_that_are_busy_with_files(function: LambdaFunction) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 import psutil
 import pytest
 import pytest_asyncio
-from farm import eventually
-from lambda_calls import aws_environment, called_service
-from lambda_service import LambdaService
-from loopback_http import Connection, HttpServer, Request
+from support.farm import eventually
+from support.remote.lambda_service import LambdaService, aws_environment, called_service
+from support.servers.http_server import Connection, HttpServer, Request
 
 from activities.errors import AttemptError
 from activities.remote.aws_lambda import LambdaFunction
@@ -36,7 +35,7 @@ def function(service: LambdaService) -> LambdaFunction:
 
 
 async def test_a_function_gets_the_payload_and_its_answer_comes_back(service: LambdaService) -> None:
-    whoami = service.add_function("whoami", "lambda_handlers.whoami", memory_mb=1024, timeout=30)
+    whoami = service.add_function("whoami", "support.remote.lambda_handlers.whoami", memory_mb=1024, timeout=30)
     function: Service = LambdaFunction("whoami", concurrency=1)
 
     answer = await function.call({"jobPath": "https://example.com/job.json", "chunkIndex": 3})
@@ -94,7 +93,7 @@ async def test_what_is_no_result_of_an_agent(
 
 
 async def test_a_function_that_takes_too_long_is_ended(service: LambdaService) -> None:
-    brief = service.add_function("brief", "lambda_handlers.answer", timeout=1)
+    brief = service.add_function("brief", "support.remote.lambda_handlers.answer", timeout=1)
     function = LambdaFunction("brief", concurrency=1)
     answer = await function.call({"seconds": 30})
 
@@ -105,7 +104,7 @@ async def test_a_function_that_takes_too_long_is_ended(service: LambdaService) -
     assert not brief.environments[0].processes()
 
 
-@pytest.mark.parametrize("handler", ["no_such_module.handler", "lambda_handlers.no_such_handler"])
+@pytest.mark.parametrize("handler", ["no_such_module.handler", "support.remote.lambda_handlers.no_such_handler"])
 async def test_a_function_that_cannot_be_loaded_is_not_called_again(service: LambdaService, handler: str) -> None:
     service.add_function("broken", handler)
     function = LambdaFunction("broken", concurrency=1)
@@ -117,7 +116,7 @@ async def test_a_function_that_cannot_be_loaded_is_not_called_again(service: Lam
 
 
 async def test_no_more_calls_than_allowed_are_in_flight(service: LambdaService) -> None:
-    shape = service.add_function("crowd", "lambda_handlers.answer")
+    shape = service.add_function("crowd", "support.remote.lambda_handlers.answer")
     function = LambdaFunction("crowd", concurrency=3)
 
     await asyncio.gather(*(function.call({"seconds": 0.1}) for _ in range(12)))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from agent_edges import Edge, lambda_edge
-from agent_jobs import AgentJobs, carriers, signed
-from farm import eventually
-from loopback_http import Connection, HttpServer, Request
+from support.farm import eventually
+from support.remote.agent_jobs import AgentJobs, carriers, signed
+from support.remote.agents import Edge, lambda_edge
+from support.servers.http_server import Connection, HttpServer, Request
 
 from activities.remote.protocol import RemoteOutcome
 from longtake.stores.directory import DirectoryStore

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from certificates import known_certificate
-from lambda_calls import aws_environment, called_service
-from lambda_service import LambdaService
+from support.remote.lambda_service import LambdaService, aws_environment, called_service
+from support.servers.certificates import known_certificate
 
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.aws_lambda import LambdaFunction
@@ -46,7 +45,7 @@ async def test_throttled_calls_say_how_long_to_wait(
 
 async def test_calls_beyond_the_limits_of_function_and_account_are_throttled(tmp_path: Path) -> None:
     async with called_service(tmp_path, concurrency=2) as service:
-        service.add_function("narrow", "lambda_handlers.answer", concurrency=1)
+        service.add_function("narrow", "support.remote.lambda_handlers.answer", concurrency=1)
         function = LambdaFunction("narrow", concurrency=5)
         held = [asyncio.ensure_future(function.call({"seconds": 100}))]
         await service.begun(1)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from farm import Farm, alive, serving, until, until_state, worker_settings
-from processes import worker_process
-from remote_farm import services
+from support.farm import Farm, alive, serving, until, until_state, worker_settings
+from support.processes.workers import worker_process
+from support.remote.agent_farm import services
 
 from longtake import JobHandle, JobPhase, JobState, PauseMode, Retry
 from longtake.models.backends import BackendKind

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from farm import Farm, alive, eventually, until, until_state
+from support.farm import Farm, alive, eventually, until, until_state
 from temporalio.client import WorkflowExecutionDescription
 
 from longtake import FrameRange, JobCancelledError, JobEndedError, JobHandle, JobPhase, JobState, Retry

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from commandline import Cli, command_line
-from farm import Farm
+from support.command_line import Cli, command_line
+from support.farm import Farm
 
 from longtake import Retry
 

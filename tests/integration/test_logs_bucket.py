@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from commandline import Cli, command_line, ended, until_line
-from farm import Farm, until
+from support.command_line import Cli, command_line, until_exit, until_line
+from support.farm import Farm, until
 
 from longtake import Retry
 from longtake.cli.logs import LogMirror
@@ -56,7 +56,7 @@ async def test_a_log_is_followed_while_it_grows(cli: Cli, bucket: str) -> None:
     assert following.stdout is not None
     seen = (await following.stdout.readline()).decode()
     cli.farm.open_gate()
-    ran = await ended(following)
+    ran = await until_exit(following)
 
     assert seen == "begun\n"
     assert (ran.code, ran.out) == (0, "done\n"), ran.err

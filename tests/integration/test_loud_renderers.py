@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from farm import Farm
-from processes import WorkerProcess, worker_process
+from support.farm import Farm
+from support.processes.workers import WorkerProcess, worker_process
 
 from longtake import JobState, Timeouts
 from longtake.attempt_log import AttemptLog

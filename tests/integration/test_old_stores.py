@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from commandline import Ran, command_line
-from farm import Farm, serving, until, worker_settings
-from films import frame_digests
-from kept_files import everything
-from old_stores import FOLDER, VERSIONS, OldStore, job_files, recorded
-from remote_farm import services
-from s3_server import S3Server
-from stored_jobs import here
+from support.command_line import Ran, command_line
+from support.farm import Farm, serving, until, worker_settings
+from support.jobs.films import frame_digests
+from support.jobs.old_stores import FOLDER, VERSIONS, OldStore, job_files, recorded
+from support.jobs.stored_jobs import here, read_all_files
+from support.remote.agent_farm import services
+from support.s3.server import S3Server
 
 from longtake import JobHandle, JobState, JobStatus, RenderJobSpec
 from longtake.models.backends import BackendKind
@@ -43,7 +42,9 @@ class Old:
 
     def files(self) -> dict[str, bytes]:
         """Return all files that are in the store now."""
-        return {path: content for path, content in everything(self.store.url, self._minio).items() if path[-1] != "/"}
+        return {
+            path: content for path, content in read_all_files(self.store.url, self._minio).items() if path[-1] != "/"
+        }
 
     def made_by(self, job: str) -> set[str]:
         return self.store.of(self.name(job))

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from farm import Farm, alive, eventually, serving, standing, until, until_state, worker_settings
+from support.farm import Farm, alive, eventually, serving, standing, until, until_state, worker_settings
 
 from longtake import JobHandle, JobPhase, JobState, Retry
 from longtake.models.status import PauseMode

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from farm import Farm, eventually, until, until_state
-from processes import worker_process
+from support.farm import Farm, eventually, until, until_state
+from support.processes.workers import worker_process
 
 from longtake import JobState, Retry
 

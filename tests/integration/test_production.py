@@ -13,18 +13,18 @@ import psutil
 import pytest
 import pytest_asyncio
 from botocore.exceptions import ClientError
-from farm import until, until_state
-from figures import Figures
-from mishaps import bucket_of
-from production import jobs_of, production_farm
-from pushed import cancelled
+from support.farm import until, until_state
+from support.kills.production_kills import bucket_of
+from support.measurements import Distribution
+from support.renderers.signal_times import measure_cancel
+from support.servers.production import jobs_of, production_farm
 
 import devserver
 from deploy.production.farm import ProductionFarm
 from longtake import JobPhase, JobState
 
 ROOT = Path(__file__).parents[2]
-SLOW_HEARTBEATS = ROOT / "tests" / "support" / "slow_heartbeats.py"
+SLOW_HEARTBEATS = ROOT / "tests" / "support" / "processes" / "slow_heartbeat_worker.py"
 
 # Processes belong to the loop that started them.
 pytestmark = [pytest.mark.integration, pytest.mark.farm, pytest.mark.asyncio(loop_scope="module")]
@@ -73,9 +73,9 @@ async def test_a_cancel_is_pushed_to_the_worker(
 ) -> None:
     jobs = await jobs_of(production)
 
-    seconds = [await cancelled(jobs, tmp_path / "beacons") for _ in range(8)]
+    seconds = [await measure_cancel(jobs, tmp_path / "beacons") for _ in range(8)]
 
-    notices = Figures.of([notice for notice, _ in seconds])
+    notices = Distribution.of([notice for notice, _ in seconds])
     with capsys.disabled():
         print(f"\nmake production, cancel to SIGTERM at the renderer, heartbeats every 7 s: {notices}", end="")
     # Heartbeats would have brought them after 3.5 seconds on average.

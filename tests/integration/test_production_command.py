@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from farm import eventually
-from processtable import carrying
-from production import open_folder
+from support.farm import eventually
+from support.processes.process_table import carrying
+from support.servers.production import open_folder
 
 import devserver
 from longtake.client import connect

@@ -28,7 +28,7 @@ def account() -> Account:
 @pytest.fixture
 def place(account: Account, tmp_path: Path) -> Iterator[Path]:
     """A folder for data; pytest's own is closed to other accounts, as a checkout in a home folder is."""
-    found = account.place_for(tmp_path)
+    found = account.find_reachable_folder(tmp_path)
     yield found
     if found != tmp_path:
         shutil.rmtree(found)
@@ -56,7 +56,7 @@ async def cluster(
         "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C.UTF-8",
     }
     made = Cluster(programs, place / "postgres", account, environment)
-    await made.make(tmp_path / "initdb.log")
+    await made.create_files(tmp_path / "initdb.log")
     return made
 
 
@@ -69,7 +69,7 @@ async def make_table(wheel: Path, port: int, password: str, log: Path) -> None:
 
 async def test_it_is_there_again_after_a_kill(cluster: Cluster, wheel: Path, account: Account, tmp_path: Path) -> None:
     port = find_free_port()
-    server = cluster.component(COMMAND, port, tmp_path / "postgres.log")
+    server = cluster.make_component(COMMAND, port, tmp_path / "postgres.log")
     await server.start()
     try:
         await make_table(wheel, port, "correct", tmp_path / "sql.log")
@@ -80,7 +80,7 @@ async def test_it_is_there_again_after_a_kill(cluster: Cluster, wheel: Path, acc
 
         await server.start()
 
-        assert "database system was not properly shut down" in server.printed
+        assert "database system was not properly shut down" in server.output
         await make_table(wheel, port, "correct", tmp_path / "sql.log")
         assert psutil.Process(server.pid).uids().real == (account.uid if account.uid >= 0 else os.getuid()) != 0
     finally:
@@ -90,18 +90,20 @@ async def test_it_is_there_again_after_a_kill(cluster: Cluster, wheel: Path, acc
 
 async def test_a_wrong_password_is_refused(cluster: Cluster, wheel: Path, tmp_path: Path) -> None:
     port = find_free_port()
-    server = cluster.component(COMMAND, port, tmp_path / "postgres.log")
+    server = cluster.make_component(COMMAND, port, tmp_path / "postgres.log")
     await server.start()
     try:
         with pytest.raises(ProductionError, match=r"^psql failed; .*sql\.log ends:\n"):
             await make_table(wheel, port, "wrong", tmp_path / "sql.log")
     finally:
         await server.stop()
-    assert "password authentication failed" in server.printed
+    assert "password authentication failed" in server.output
 
 
 async def test_what_does_not_come_up_says_why(cluster: Cluster, tmp_path: Path) -> None:
-    server = cluster.component([*COMMAND, "-c", "shared_buffers=none"], find_free_port(), tmp_path / "postgres.log")
+    server = cluster.make_component(
+        [*COMMAND, "-c", "shared_buffers=none"], find_free_port(), tmp_path / "postgres.log"
+    )
 
     with pytest.raises(ProductionError, match=r"^postgres did not come up; .*postgres\.log ends:\n.*shared_buffers"):
         await server.start()
@@ -111,7 +113,7 @@ async def test_a_cluster_half_made_is_made_again(cluster: Cluster, tmp_path: Pat
     (cluster.data / "made").unlink()
     (cluster.data / "cluster" / "PG_VERSION").unlink()
 
-    await cluster.make(tmp_path / "initdb.log")
+    await cluster.create_files(tmp_path / "initdb.log")
 
     assert (cluster.data / "cluster" / "PG_VERSION").exists()
 

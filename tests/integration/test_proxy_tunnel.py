@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from certificates import known_certificate
-from lambda_calls import called_service
+from support.remote.lambda_service import called_service
+from support.servers.certificates import known_certificate
 
 from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.service import CallLostError

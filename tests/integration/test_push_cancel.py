@@ -4,8 +4,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from farm import Farm, serving, worker_settings
-from pushed import cancelled
+from support.farm import Farm, serving, worker_settings
+from support.renderers.signal_times import measure_cancel
 
 import worker
 
@@ -21,7 +21,7 @@ async def test_a_pushed_cancel_reaches_the_renderer_between_two_heartbeats(
 ) -> None:
     monkeypatch.setattr(worker, "_HEARTBEAT_THROTTLE", THROTTLE)
     async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=4)):
-        seconds = [await cancelled(bare, tmp_path / "beacons") for _ in range(RUNS)]
+        seconds = [await measure_cancel(bare, tmp_path / "beacons") for _ in range(RUNS)]
 
     assert max(notice for notice, _ in seconds) < 1, seconds
 
@@ -31,6 +31,6 @@ async def test_a_server_that_does_not_push_tells_the_renderer_with_the_next_hear
 ) -> None:
     farm = bare_without_push
     async with serving(farm.client, worker_settings(farm.task_queue, farm.store, slots=4)):
-        seconds = [await cancelled(farm, tmp_path / "beacons") for _ in range(RUNS)]
+        seconds = [await measure_cancel(farm, tmp_path / "beacons") for _ in range(RUNS)]
 
     assert max(notice for notice, _ in seconds) < 1, seconds

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from farm import Farm, alive, standing, until
+from support.farm import Farm, alive, standing, until
 
 from longtake import JobEndedError, JobState, PauseMode, Retry
 from longtake.models.policies import FailurePolicy

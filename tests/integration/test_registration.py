@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from farm import Farm, serving, worker_settings
+from support.farm import Farm, serving, worker_settings
 from temporalio.client import Client
 from temporalio.worker import Worker
 

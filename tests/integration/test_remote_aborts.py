@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from farm import Ledger, alive, eventually, renderer
-from figures import Figures
 from pydantic import SecretStr
-from remote_farm import FUNCTION, SECRET, Services, services
-from scripted_agent import Watcher
+from support.farm import Ledger, alive, eventually, renderer
+from support.measurements import Distribution
+from support.remote.agent_farm import FUNCTION, SECRET, Services, services
+from support.remote.scripted_agent import Watcher
 
 from activities.remote.attempt import RemoteAttempt
 from activities.remote.aws_lambda import LambdaFunction
@@ -159,7 +159,7 @@ async def test_a_cancel_closes_the_connection_at_once_and_ends_the_tree_within_t
 
     seconds = [await abort(scene, job, ledger, chunk) for chunk in range(runs)]
 
-    closed, gone, confirmed = (Figures.of(times) for times in zip(*seconds, strict=True))
+    closed, gone, confirmed = (Distribution.of(times) for times in zip(*seconds, strict=True))
     print(f"\n{scene.kind}: from the worker's notice to the connection closed at the service: {closed}")
     print(f"{scene.kind}: to no process left: {gone}")
     print(f"{scene.kind}: to the confirmation: {confirmed}")

@@ -5,10 +5,10 @@ import os
 import signal
 
 import pytest
-from agent_edges import Edge
-from agent_jobs import AgentJobs, carriers, read_result
-from farm import eventually
-from processtable import look
+from support.farm import eventually
+from support.processes.process_table import look
+from support.remote.agent_jobs import AgentJobs, carriers, read_result
+from support.remote.agents import Edge
 
 from activities.remote.protocol import RemoteOutcome
 from longtake import FailureRule, Retry, Verdict

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from agent_edges import EDGES, Edge, cloud_run_edge, lambda_edge
-from agent_jobs import AgentJobs, carriers, read_result
-from farm import eventually
-from proxy import Proxy
-from s3_server import S3Server
-from s3_stores import bucket_store
+from support.farm import eventually
+from support.remote.agent_jobs import AgentJobs, carriers, read_result
+from support.remote.agents import EDGES, Edge, cloud_run_edge, lambda_edge
+from support.s3.server import S3Server
+from support.s3.stores import bucket_store
+from support.servers.tcp_proxy import Proxy
 
 from activities.remote.protocol import RemoteOutcome
 from activities.remote.service import CallLostError

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from agent_edges import Edge, cloud_run_edge
-from agent_jobs import AgentJob, AgentJobs, carriers, read_result
-from farm import eventually
-from figures import Figures
+from support.farm import eventually
+from support.measurements import Distribution
+from support.remote.agent_jobs import AgentJob, AgentJobs, carriers, read_result
+from support.remote.agents import Edge, cloud_run_edge
 
 from activities.remote.protocol import RemoteOrder, RemoteOutcome
 from longtake.stores.directory import DirectoryStore
@@ -55,9 +55,9 @@ async def test_a_tree_is_gone_soon_after_the_order_to_stop(jobs: AgentJobs, edge
     for first in range(0, len(kinds), AT_ONCE):
         await asyncio.gather(*(stopped(kind) for kind in kinds[first : first + AT_ONCE]))
     kind_of_store = "directory" if jobs.store.is_local else "bucket"
-    print(f"{edge.name}, {kind_of_store}: order to stop to no process left: {Figures.of(gone)}")
-    print(f"{edge.name}, {kind_of_store}: order to stop to the last word: {Figures.of(told)}")
-    assert Figures.of(gone).p99 < PROMISE_SECONDS
+    print(f"{edge.name}, {kind_of_store}: order to stop to no process left: {Distribution.of(gone)}")
+    print(f"{edge.name}, {kind_of_store}: order to stop to the last word: {Distribution.of(told)}")
+    assert Distribution.of(gone).p99 < PROMISE_SECONDS
 
 
 @asynccontextmanager
@@ -87,9 +87,9 @@ async def test_a_caller_that_hangs_up_and_says_stop_is_heard_at_once(local: Agen
             await eventually(lambda order=order: not carriers(order), "the render is gone")  # type: ignore[misc]
             took.append(time.monotonic() - began)
             assert (await read_result(job, order)).outcome is RemoteOutcome.STOPPED
-    print(f"hang-up with an order to stop, to no process left: {Figures.of(took)}")
+    print(f"hang-up with an order to stop, to no process left: {Distribution.of(took)}")
     # Without the hang-up the mean would be half a second longer.
-    assert Figures.of(took).p50 < 0.6
+    assert Distribution.of(took).p50 < 0.6
 
 
 @pytest.mark.timed

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from farm import eventually
-from scripted_agent import KEY, Remote, Script, ScriptedAgent
+from support.farm import eventually
+from support.remote.scripted_agent import KEY, Remote, Script, ScriptedAgent
 
 from activities.errors import AttemptError, AttemptLostError, ThrottledError
 from activities.remote.protocol import RemoteOutcome

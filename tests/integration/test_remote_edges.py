@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from commandline import Cli
-from farm import Farm, serving, until, until_state, worker_settings
 from pydantic import SecretStr
+from support.command_line import Cli
+from support.farm import Farm, serving, until, until_state, worker_settings
 from temporalio import activity
 from temporalio.worker import Worker
 
@@ -95,7 +95,7 @@ async def service(bare: Farm, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
         return make
 
-    monkeypatch.setattr(worker, "remote_attempts", remote_attempts)
+    monkeypatch.setattr(worker, "make_remote_attempts", remote_attempts)
     settings = worker_settings(bare.task_queue, bare.store, slots=4)
     remote = {"lambda_functions": ("scripted",), "lambda_slots": 4, "remote_secret": SecretStr("not-a-secret")}
     async with serving(bare.client, settings.model_copy(update=remote)):

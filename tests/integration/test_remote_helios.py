@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from agent_edges import EDGES, cloud_run_edge, lambda_edge
-from helios_clients import Asked, environ
-from helios_jobs import HeliosJobs, helios_jobs, keys
+from support.remote.agents import EDGES, cloud_run_edge, lambda_edge
+from support.remote.helios_jobs import Asked, HeliosJobs, environ, helios_jobs, keys
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

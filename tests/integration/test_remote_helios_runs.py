@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from agent_edges import EDGES, cloud_run_edge, lambda_edge
-from agent_jobs import AgentJobs, signed
-from farm import eventually
-from helios_clients import Asked, environ
-from helios_jobs import HeliosJobs, helios_jobs, keys
-from processtable import carrying
+from support.farm import eventually
+from support.processes.process_table import carrying
+from support.remote.agent_jobs import AgentJobs, signed
+from support.remote.agents import EDGES, cloud_run_edge, lambda_edge
+from support.remote.helios_jobs import Asked, HeliosJobs, environ, helios_jobs, keys
 
 from activities.remote.protocol import RemoteOutcome
 from longtake.stores.directory import DirectoryStore

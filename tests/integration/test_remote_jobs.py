@@ -6,10 +6,10 @@ import secrets
 from pathlib import Path
 
 import pytest
-from farm import Farm, serving
-from films import frame_digests, lossless_job
-from remote_farm import services
-from s3_server import S3Server
+from support.farm import Farm, serving
+from support.jobs.films import frame_digests, lossless_job
+from support.remote.agent_farm import services
+from support.s3.server import S3Server
 
 from longtake import JobState, load_job
 from longtake.models.backends import BackendKind

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from farm import eventually
-from scripted_agent import KEY, Remote, ScriptedAgent
+from support.farm import eventually
+from support.remote.scripted_agent import KEY, Remote, ScriptedAgent
 
 from activities.errors import AttemptError
 from activities.remote.protocol import RemoteCall, RemoteOutcome

@@ -5,11 +5,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from farm import Farm, eventually, until_state
-from patience import ended
-from processes import WorkerProcess, worker_process
-from proxy import Proxy
-from remote_farm import Services, services
+from support.farm import Farm, eventually, until_ended_despite_outages, until_state
+from support.processes.workers import WorkerProcess, worker_process
+from support.remote.agent_farm import Services, services
+from support.servers.tcp_proxy import Proxy
 
 from longtake import JobHandle, JobState, Retry
 from longtake.models.backends import BackendKind
@@ -43,7 +42,7 @@ async def test_a_killed_worker_costs_no_second_call_and_no_second_bill(
 ) -> None:
     async with services(kind, (str(bare.store),), tmp_path) as running:
         async with worker(bare, running):
-            undisturbed = await ended(await submitted(bare, kind, "one"))
+            undisturbed = await until_ended_despite_outages(await submitted(bare, kind, "one"))
         assert undisturbed.state is JobState.COMPLETED, undisturbed.error
 
         async with worker(bare, running) as first:
@@ -52,7 +51,7 @@ async def test_a_killed_worker_costs_no_second_call_and_no_second_bill(
             first.kill()
             await first.wait()
         async with worker(bare, running):
-            status = await ended(job)
+            status = await until_ended_despite_outages(job)
 
     assert status.state is JobState.COMPLETED, status.error
     assert len(records(bare, job, ".call.json")) == CHUNKS
@@ -108,7 +107,7 @@ async def test_a_worker_that_is_cut_off_leaves_its_agents_to_the_one_that_takes_
                 # Each poll that a cut worker has left swallows a task for 10 s.
                 await proxy.heal()
                 bare.open_gate()
-                status = await ended(job)
+                status = await until_ended_despite_outages(job)
 
     assert status.state is JobState.COMPLETED, status.error
     assert sorted(bare.ledger.started) == [0, 1]

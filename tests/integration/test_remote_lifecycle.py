@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from farm import Farm, alive, eventually, serving, until, until_state
-from remote_farm import Services, services
+from support.farm import Farm, alive, eventually, serving, until, until_state
+from support.remote.agent_farm import Services, services
 
 from longtake import FrameRange, JobState, RenderJobSpec, Retry
 from longtake.models.backends import BackendKind
@@ -19,7 +19,7 @@ from longtake.models.status import PauseMode
 pytestmark = pytest.mark.integration
 
 REMOTE = [BackendKind.LAMBDA, BackendKind.CLOUD_RUN]
-FRAME_RENDERER = Path(__file__).parents[1] / "support" / "frame_renderer.py"
+FRAME_RENDERER = Path(__file__).parents[1] / "support" / "renderers" / "frame_renderer.py"
 
 Serve = Callable[..., AbstractAsyncContextManager[Services]]
 

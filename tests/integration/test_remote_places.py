@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_edges import Edge, cloud_run_edge, refused
-from agent_jobs import AgentJobs, signed
+from support.remote.agent_jobs import AgentJobs, signed
+from support.remote.agents import Edge, cloud_run_edge, refused
 
 from longtake.stores.directory import DirectoryStore
 

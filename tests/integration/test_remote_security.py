@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_edges import Edge, cloud_run_edge, lambda_edge, refused
-from agent_jobs import SECRET, AgentJobs, signed, signed_text
-from s3_server import S3Server
+from support.remote.agent_jobs import SECRET, AgentJobs, signed, signed_text
+from support.remote.agents import Edge, cloud_run_edge, lambda_edge, refused
+from support.s3.server import S3Server
 
 from activities.errors import AttemptError
 from activities.remote.protocol import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome

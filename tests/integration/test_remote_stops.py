@@ -4,8 +4,8 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from farm import eventually
-from scripted_agent import KEY, Remote, ScriptedAgent
+from support.farm import eventually
+from support.remote.scripted_agent import KEY, Remote, ScriptedAgent
 
 from activities.remote.protocol import RemoteOutcome
 from activities.remote.service import ServiceAnswer

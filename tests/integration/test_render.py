@@ -4,8 +4,8 @@ import asyncio
 import subprocess
 
 import pytest
-from farm import Farm, alive, until_state
-from films import PICTURE, frame_digests, lossless_job
+from support.farm import Farm, alive, until_state
+from support.jobs.films import PICTURE, frame_digests, lossless_job
 
 from longtake import FrameRange, JobState, Retry, Timeouts
 from longtake.models.policies import FailurePolicy

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from farm import PATIENCE_SECONDS, Ledger, alive, eventually
-from pictures import Damage, damage, png
+from support.farm import PATIENCE_SECONDS, Ledger, alive, eventually
+from support.jobs.images import Damage, damage, png
 
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
@@ -33,7 +33,7 @@ from longtake.stores.job_records import chunk_key
 
 pytestmark = pytest.mark.integration
 
-FRAME_RENDERER = Path(__file__).parents[1] / "support" / "frame_renderer.py"
+FRAME_RENDERER = Path(__file__).parents[1] / "support" / "renderers" / "frame_renderer.py"
 KEY = chunk_key(1)
 # Chunk 1 of a job of 36 frames from 100 on.
 FIRST, COUNT = 112, 12

@@ -6,16 +6,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from farm import Farm, eventually, until, until_state
-from pictures import Damage, damage, png
-from processes import worker_process
+from support.farm import Farm, eventually, until, until_state
+from support.jobs.images import Damage, damage, png
+from support.processes.workers import worker_process
 
 from longtake import FrameRange, JobState, RenderJobSpec
 from longtake.models.status import PauseMode
 
 pytestmark = pytest.mark.integration
 
-FRAME_RENDERER = Path(__file__).parents[1] / "support" / "frame_renderer.py"
+FRAME_RENDERER = Path(__file__).parents[1] / "support" / "renderers" / "frame_renderer.py"
 FRAMES, PER_CHUNK = 60, 20
 # In the second chunk.
 WAITS_AT = 33

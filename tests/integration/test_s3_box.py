@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ClientError
-from s3_server import SERVER, S3Server, run_s3_server
-from s3_stores import SMALL_PART_BYTES, bucket_store
+from support.s3.server import SERVER, S3Server, run_s3_server
+from support.s3.stores import SMALL_PART_BYTES, bucket_store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

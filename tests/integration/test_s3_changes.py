@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from s3_faults import Spoil
-from s3_scene import LARGE, SMALL, Scene, s3_scene
-from s3_server import S3Server
-from s3_stores import SMALL_PART_BYTES, bucket_store
+from support.s3.faulty_proxy import Spoil
+from support.s3.faulty_store import LARGE, SMALL, FaultyScene, faulty_scene
+from support.s3.server import S3Server
+from support.s3.stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.stores.store import StoreError
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[Scene]:
-    with s3_scene(s3_server, tmp_path) as offered:
+def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[FaultyScene]:
+    with faulty_scene(s3_server, tmp_path) as offered:
         yield offered
 
 
@@ -39,7 +39,7 @@ def tiny_disk(place: Path, size: int) -> Iterator[Path]:
 
 @pytest.mark.parametrize("then", ["changed", "removed"])
 @pytest.mark.parametrize("what", ["bring", "copy"])
-def test_a_file_that_is_changed_in_the_middle_is_noticed(scene: Scene, then: str, what: str) -> None:
+def test_a_file_that_is_changed_in_the_middle_is_noticed(scene: FaultyScene, then: str, what: str) -> None:
     scene.store.put(scene.made(LARGE), scene.film)
     direct, other = scene.direct(), scene.folder / "other.mov"
     other.write_bytes(LARGE[::-1])
@@ -67,7 +67,7 @@ def test_a_file_that_is_changed_in_the_middle_is_noticed(scene: Scene, then: str
 
 
 @pytest.mark.parametrize("how", ["cut", "written"])
-def test_a_file_that_is_written_to_while_it_is_handed_in_is_refused(scene: Scene, how: str) -> None:
+def test_a_file_that_is_written_to_while_it_is_handed_in_is_refused(scene: FaultyScene, how: str) -> None:
     file = scene.made(LARGE)
 
     def write(name: str) -> None:
@@ -82,7 +82,7 @@ def test_a_file_that_is_written_to_while_it_is_handed_in_is_refused(scene: Scene
     assert scene.store.stat(scene.film) is None
 
 
-def test_a_full_disk_is_said_to_be_before_gigabytes_come(scene: Scene) -> None:
+def test_a_full_disk_is_said_to_be_before_gigabytes_come(scene: FaultyScene) -> None:
     scene.store.put(scene.made(LARGE), scene.film)
     with tiny_disk(scene.folder / "disk", SMALL_PART_BYTES * 2) as disk:
         with pytest.raises(StoreError) as raised:
@@ -94,7 +94,7 @@ def test_a_full_disk_is_said_to_be_before_gigabytes_come(scene: Scene) -> None:
     assert scene.store.read(scene.film) == LARGE
 
 
-def test_a_disk_that_fills_up_on_the_way_is_noticed(scene: Scene) -> None:
+def test_a_disk_that_fills_up_on_the_way_is_noticed(scene: FaultyScene) -> None:
     scene.store.put(scene.made(LARGE), scene.film)
     with tiny_disk(scene.folder / "disk", len(LARGE) + (1 << 20)) as disk:
 
@@ -110,7 +110,7 @@ def test_a_disk_that_fills_up_on_the_way_is_noticed(scene: Scene) -> None:
         assert list(disk.glob("in/*")) == []
 
 
-def test_a_full_disk_keeps_the_file_that_was_there(scene: Scene) -> None:
+def test_a_full_disk_keeps_the_file_that_was_there(scene: FaultyScene) -> None:
     scene.store.create(scene.film, SMALL)
     with tiny_disk(scene.folder / "disk", 16 << 10) as disk:
         into = disk / "brought"
@@ -125,7 +125,7 @@ def path(location: str) -> str:
     return location.removeprefix("s3:/")
 
 
-def test_a_stop_ends_an_upload_and_leaves_nothing(scene: Scene) -> None:
+def test_a_stop_ends_an_upload_and_leaves_nothing(scene: FaultyScene) -> None:
     stop = threading.Event()
     store = bucket_store(scene.s3_server, scene.folder, url=scene.store.url, endpoint=scene.way.url, stop=stop)
     scene.way.before = lambda name: stop.set() if "partNumber=1" in name else None

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from s3_server import S3Server
+from support.s3.server import S3Server
 
 from longtake.stores.s3_objects import ObjectAddress
 

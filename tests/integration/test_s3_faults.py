@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from s3_faults import Spoil
-from s3_scene import CONTENTS, LARGE, SMALL, Scene, s3_scene
-from s3_server import S3Server
+from support.s3.faulty_proxy import Spoil
+from support.s3.faulty_store import CONTENTS, LARGE, SMALL, FaultyScene, faulty_scene
+from support.s3.server import S3Server
 
 from longtake.stores.store import StoreError
 
@@ -29,8 +29,8 @@ sizes = pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 
 
 @pytest.fixture
-def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[Scene]:
-    with s3_scene(s3_server, tmp_path) as offered:
+def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[FaultyScene]:
+    with faulty_scene(s3_server, tmp_path) as offered:
         yield offered
 
 
@@ -38,7 +38,7 @@ def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[Scene]:
 @pytest.mark.parametrize(
     "spoil", [Spoil.RESET_IN_BODY, Spoil.RESET_AFTER, Spoil.ERROR, Spoil.ERROR_AFTER, Spoil.FLIP_UP]
 )
-def test_an_upload_goes_on_after_faults(scene: Scene, content: bytes, call: str, spoil: Spoil) -> None:
+def test_an_upload_goes_on_after_faults(scene: FaultyScene, content: bytes, call: str, spoil: Spoil) -> None:
     fault = scene.way.spoil(spoil, call, times=2)
     # Also where the first try has made the file, and a later one finds it.
     assert scene.store.put(scene.made(content), scene.film)
@@ -50,7 +50,7 @@ def test_an_upload_goes_on_after_faults(scene: Scene, content: bytes, call: str,
 @appears
 @pytest.mark.parametrize("spoil", [Spoil.RESET_AFTER, Spoil.ERROR_AFTER, Spoil.ERROR])
 def test_who_made_a_file_knows_it_although_the_answer_was_lost(
-    scene: Scene, content: bytes, call: str, spoil: Spoil
+    scene: FaultyScene, content: bytes, call: str, spoil: Spoil
 ) -> None:
     scene.way.spoil(spoil, call, status=500, code="InternalError")
     assert scene.store.put(scene.made(content), scene.film)
@@ -58,7 +58,7 @@ def test_who_made_a_file_knows_it_although_the_answer_was_lost(
 
 
 @pytest.mark.parametrize("spoil", [Spoil.RESET_AFTER, Spoil.ERROR_AFTER, Spoil.RESET_IN_BODY, Spoil.ERROR])
-def test_the_loser_of_a_claim_does_not_take_the_winners_for_its_own(scene: Scene, spoil: Spoil) -> None:
+def test_the_loser_of_a_claim_does_not_take_the_winners_for_its_own(scene: FaultyScene, spoil: Spoil) -> None:
     # The same content: only who wrote it can tell them apart.
     assert scene.store.create(scene.film, b"claim")
     scene.way.spoil(spoil, WHOLE_PUT)
@@ -66,13 +66,13 @@ def test_the_loser_of_a_claim_does_not_take_the_winners_for_its_own(scene: Scene
 
 
 @pytest.mark.parametrize("spoil", [Spoil.RESET_AFTER, Spoil.ERROR_AFTER])
-def test_the_winner_of_a_claim_knows_its_own(scene: Scene, spoil: Spoil) -> None:
+def test_the_winner_of_a_claim_knows_its_own(scene: FaultyScene, spoil: Spoil) -> None:
     scene.way.spoil(spoil, WHOLE_PUT)
     assert scene.store.create(scene.film, b"claim")
     assert not scene.store.create(scene.film, b"claim")
 
 
-def test_a_claim_that_is_withdrawn_while_its_winner_is_looked_for_is_made_again(scene: Scene) -> None:
+def test_a_claim_that_is_withdrawn_while_its_winner_is_looked_for_is_made_again(scene: FaultyScene) -> None:
     scene.way.spoil(Spoil.RESET_AFTER, WHOLE_PUT)
     direct = scene.direct()
     scene.way.before = lambda name: direct.remove(scene.film) if name.startswith("HEAD") else None
@@ -81,13 +81,13 @@ def test_a_claim_that_is_withdrawn_while_its_winner_is_looked_for_is_made_again(
 
 
 @appears
-def test_writers_that_meet_are_asked_to_try_again(scene: Scene, content: bytes, call: str) -> None:
+def test_writers_that_meet_are_asked_to_try_again(scene: FaultyScene, content: bytes, call: str) -> None:
     scene.way.spoil(Spoil.ERROR, call, times=2, status=409, code="ConditionalRequestConflict")
     assert scene.store.put(scene.made(content), scene.film)
     assert scene.direct().read(scene.film) == content
 
 
-def test_a_file_that_appears_while_a_large_one_is_sent_is_left_as_it_is(scene: Scene) -> None:
+def test_a_file_that_appears_while_a_large_one_is_sent_is_left_as_it_is(scene: FaultyScene) -> None:
     direct = scene.direct()
 
     def first(name: str) -> None:
@@ -101,7 +101,7 @@ def test_a_file_that_appears_while_a_large_one_is_sent_is_left_as_it_is(scene: S
 
 @pytest.mark.parametrize(("content", "call"), [(SMALL, r"PUT .*/copy\.mov$"), (LARGE, "PUT .*partNumber=1")])
 @pytest.mark.parametrize("spoil", [Spoil.RESET_AFTER, Spoil.ERROR])
-def test_a_copy_goes_on_after_a_fault(scene: Scene, content: bytes, call: str, spoil: Spoil) -> None:
+def test_a_copy_goes_on_after_a_fault(scene: FaultyScene, content: bytes, call: str, spoil: Spoil) -> None:
     scene.store.put(scene.made(content), scene.film)
     scene.way.spoil(spoil, call)
     assert scene.store.copy(scene.film, scene.copy)
@@ -111,7 +111,7 @@ def test_a_copy_goes_on_after_a_fault(scene: Scene, content: bytes, call: str, s
 
 @sizes
 @pytest.mark.parametrize("spoil", [Spoil.RESET_IN_ANSWER, Spoil.RESET_AFTER, Spoil.ERROR])
-def test_a_download_goes_on_after_faults(scene: Scene, content: bytes, spoil: Spoil) -> None:
+def test_a_download_goes_on_after_faults(scene: FaultyScene, content: bytes, spoil: Spoil) -> None:
     scene.store.put(scene.made(content), scene.film)
     fault = scene.way.spoil(spoil, r"GET .*/film\.mov", times=3)
     assert scene.store.download(scene.film, scene.folder / "brought").read_bytes() == content
@@ -119,7 +119,7 @@ def test_a_download_goes_on_after_faults(scene: Scene, content: bytes, spoil: Sp
 
 
 @pytest.mark.parametrize("code", ["SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable"])
-def test_listings_and_removals_go_on_after_faults(scene: Scene, code: str) -> None:
+def test_listings_and_removals_go_on_after_faults(scene: FaultyScene, code: str) -> None:
     for index in range(3):
         scene.store.create(scene.store.locate(f"folder/{index}"), b"x")
     status = 400 if code == "RequestTimeout" else 503
@@ -132,7 +132,7 @@ def test_listings_and_removals_go_on_after_faults(scene: Scene, code: str) -> No
 
 
 @sends
-def test_a_store_that_stays_busy_is_said_to_be(scene: Scene, content: bytes, call: str) -> None:
+def test_a_store_that_stays_busy_is_said_to_be(scene: FaultyScene, content: bytes, call: str) -> None:
     scene.way.spoil(Spoil.ERROR, call, times=1000)
     with pytest.raises(StoreError) as raised:
         scene.impatient().put(scene.made(content), scene.film)
@@ -142,7 +142,7 @@ def test_a_store_that_stays_busy_is_said_to_be(scene: Scene, content: bytes, cal
 
 
 @sends
-def test_a_connection_that_always_breaks_is_said_to(scene: Scene, content: bytes, call: str) -> None:
+def test_a_connection_that_always_breaks_is_said_to(scene: FaultyScene, content: bytes, call: str) -> None:
     scene.way.spoil(Spoil.RESET_IN_BODY, call, times=1000)
     with pytest.raises(StoreError) as raised:
         scene.impatient().put(scene.made(content), scene.film)
@@ -152,7 +152,7 @@ def test_a_connection_that_always_breaks_is_said_to(scene: Scene, content: bytes
 
 
 @sends
-def test_a_way_that_always_damages_is_found_out(scene: Scene, content: bytes, call: str) -> None:
+def test_a_way_that_always_damages_is_found_out(scene: FaultyScene, content: bytes, call: str) -> None:
     scene.way.spoil(Spoil.FLIP_UP, call, times=1000)
     with pytest.raises(StoreError) as raised:
         scene.store.put(scene.made(content), scene.film)
@@ -161,7 +161,7 @@ def test_a_way_that_always_damages_is_found_out(scene: Scene, content: bytes, ca
 
 
 @sizes
-def test_a_download_that_was_damaged_is_thrown_away(scene: Scene, content: bytes) -> None:
+def test_a_download_that_was_damaged_is_thrown_away(scene: FaultyScene, content: bytes) -> None:
     into = scene.folder / "brought"
     into.write_bytes(b"what was there")
     scene.store.put(scene.made(content), scene.film)
@@ -177,7 +177,7 @@ def test_a_download_that_was_damaged_is_thrown_away(scene: Scene, content: bytes
         scene.store.read(scene.film)
 
 
-def test_another_content_than_the_wanted_one_is_refused(scene: Scene) -> None:
+def test_another_content_than_the_wanted_one_is_refused(scene: FaultyScene) -> None:
     scene.store.create(scene.film, SMALL)
     with pytest.raises(StoreError) as raised:
         scene.store.download(scene.film, scene.folder / "brought", sha256="0" * 64)
@@ -186,7 +186,7 @@ def test_another_content_than_the_wanted_one_is_refused(scene: Scene) -> None:
     assert not (scene.folder / "brought").exists()
 
 
-def test_an_upload_whose_writer_died_before_its_end_is_ended_by_the_next(scene: Scene) -> None:
+def test_an_upload_whose_writer_died_before_its_end_is_ended_by_the_next(scene: FaultyScene) -> None:
     # All that a writer does from the end of its upload on is lost, as when its host loses power.
     for call in (r"POST .*uploadId=", r"DELETE .*uploadId=", r"DELETE .*\.upload$"):
         scene.way.spoil(Spoil.ERROR, call, times=1000, status=403, code="AccessDenied")
@@ -204,7 +204,7 @@ def test_an_upload_whose_writer_died_before_its_end_is_ended_by_the_next(scene: 
     assert keys_of(scene) == ["film.mov"]
 
 
-def test_the_claim_of_a_writer_whose_upload_is_gone_is_in_nobodys_way(scene: Scene) -> None:
+def test_the_claim_of_a_writer_whose_upload_is_gone_is_in_nobodys_way(scene: FaultyScene) -> None:
     for call in (r"POST .*uploadId=", r"DELETE .*\.upload$"):
         scene.way.spoil(Spoil.ERROR, call, times=1000, status=403, code="AccessDenied")
     with pytest.raises(StoreError):
@@ -216,7 +216,7 @@ def test_the_claim_of_a_writer_whose_upload_is_gone_is_in_nobodys_way(scene: Sce
     assert keys_of(scene) == ["film.mov"]
 
 
-def keys_of(scene: Scene) -> list[str]:
+def keys_of(scene: FaultyScene) -> list[str]:
     """Return the names of all objects of the store, hidden ones too."""
     bucket, _, prefix = scene.store.url.removeprefix("s3://").partition("/")
     listed = scene.s3_server.client().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", [])

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from memory import Memory
-from s3_server import S3Server
-from s3_stores import bucket_store
+from support.measurements import Memory
+from support.s3.server import S3Server
+from support.s3.stores import bucket_store
 
 pytestmark = pytest.mark.integration
 

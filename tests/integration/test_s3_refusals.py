@@ -8,10 +8,10 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.compat import get_current_datetime
-from s3_faults import Spoil
-from s3_scene import LARGE, LITTLE_PATIENCE, SMALL, Scene, s3_scene
-from s3_server import S3Server
-from s3_stores import SMALL_PART_BYTES, bucket_store
+from support.s3.faulty_proxy import Spoil
+from support.s3.faulty_store import LARGE, LITTLE_PATIENCE, SMALL, FaultyScene, faulty_scene
+from support.s3.server import S3Server
+from support.s3.stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.errors import BadJobError
 from longtake.stores.factory import open_store
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[Scene]:
-    with s3_scene(s3_server, tmp_path) as offered:
+def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[FaultyScene]:
+    with faulty_scene(s3_server, tmp_path) as offered:
         yield offered
 
 
@@ -52,7 +52,7 @@ def asks(store: S3Store, folder: Path) -> list[Callable[[], object]]:
     ]
 
 
-def test_a_wrong_secret_key_is_said_to_be_one(scene: Scene) -> None:
+def test_a_wrong_secret_key_is_said_to_be_one(scene: FaultyScene) -> None:
     store = bucket_store(scene.s3_server, scene.folder, url=scene.store.url, secret_key="not-the-secret-key")
     for ask in asks(store, scene.folder):
         with pytest.raises(StoreError) as raised:
@@ -63,7 +63,7 @@ def test_a_wrong_secret_key_is_said_to_be_one(scene: Scene) -> None:
         assert not raised.value.is_temporary
 
 
-def test_a_bucket_that_is_not_there_is_said_not_to_be(scene: Scene) -> None:
+def test_a_bucket_that_is_not_there_is_said_not_to_be(scene: FaultyScene) -> None:
     store = bucket_store(scene.s3_server, scene.folder, url="s3://no-such-bucket/job")
     for ask in asks(store, scene.folder)[1:]:
         with pytest.raises(OSError, match=r".+") as raised:
@@ -75,7 +75,7 @@ def test_a_bucket_that_is_not_there_is_said_not_to_be(scene: Scene) -> None:
             assert not raised.value.is_temporary
 
 
-def restricted(scene: Scene, *denied: str, below: str = "*") -> S3Store:
+def restricted(scene: FaultyScene, *denied: str, below: str = "*") -> S3Store:
     """Return the same store with credentials that the server denies some actions."""
     bucket = scene.store.url.removeprefix("s3://").partition("/")[0]
     where = [f"arn:aws:s3:::{bucket}/{below}", f"arn:aws:s3:::{bucket}"]
@@ -101,7 +101,7 @@ def restricted(scene: Scene, *denied: str, below: str = "*") -> S3Store:
     ],
 )
 def test_what_is_denied_names_the_permission(
-    scene: Scene, permission: str, ask: Callable[[S3Store, Path], object]
+    scene: FaultyScene, permission: str, ask: Callable[[S3Store, Path], object]
 ) -> None:
     for name in ("there", "folder/kept"):
         scene.store.create(scene.store.locate(name), b"x")
@@ -112,7 +112,7 @@ def test_what_is_denied_names_the_permission(
     assert not raised.value.is_temporary
 
 
-def test_what_cannot_be_removed_is_named_and_the_rest_is_gone(scene: Scene) -> None:
+def test_what_cannot_be_removed_is_named_and_the_rest_is_gone(scene: FaultyScene) -> None:
     for name in ("folder/a", "folder/kept", "folder/z"):
         scene.store.create(scene.store.locate(name), b"x")
     with pytest.raises(StoreError) as raised:
@@ -121,7 +121,7 @@ def test_what_cannot_be_removed_is_named_and_the_rest_is_gone(scene: Scene) -> N
     assert scene.store.names(scene.store.locate("folder")) == ["kept"]
 
 
-def test_a_clock_that_is_wrong_is_said_to_be(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_wrong_is_said_to_be(scene: FaultyScene, monkeypatch: pytest.MonkeyPatch) -> None:
     right = get_current_datetime
 
     def wrong(remove_tzinfo: bool = True) -> datetime:
@@ -136,7 +136,7 @@ def test_a_clock_that_is_wrong_is_said_to_be(scene: Scene, monkeypatch: pytest.M
         assert not raised.value.is_temporary
 
 
-def test_expired_credentials_are_read_anew_once(scene: Scene) -> None:
+def test_expired_credentials_are_read_anew_once(scene: FaultyScene) -> None:
     renewals: list[int] = []
 
     def renew() -> "object":
@@ -161,7 +161,7 @@ def test_expired_credentials_are_read_anew_once(scene: Scene) -> None:
     assert len(renewals) == 2
 
 
-def test_credentials_that_stay_expired_are_said_to_be(scene: Scene) -> None:
+def test_credentials_that_stay_expired_are_said_to_be(scene: FaultyScene) -> None:
     scene.way.spoil(Spoil.ERROR, ".", times=1000, status=400, code="ExpiredToken")
     for ask in asks(scene.store, scene.folder)[1:]:
         with pytest.raises(StoreError) as raised:
@@ -171,7 +171,7 @@ def test_credentials_that_stay_expired_are_said_to_be(scene: Scene) -> None:
 
 
 def test_a_host_without_credentials_is_told_what_to_do(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    scene: FaultyScene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in scene.s3_server.environment.items():
         monkeypatch.delenv(name, raising=False) if "KEY" in name else monkeypatch.setenv(name, value)
@@ -181,7 +181,7 @@ def test_a_host_without_credentials_is_told_what_to_do(
     assert "this host has no AWS credentials for the store; mend" in scene.said(raised.value)
 
 
-def test_a_store_that_is_away_is_waited_for_and_said_to_be(scene: Scene) -> None:
+def test_a_store_that_is_away_is_waited_for_and_said_to_be(scene: FaultyScene) -> None:
     url = f"http://127.0.0.1:{find_free_port()}"
     store = bucket_store(scene.s3_server, scene.folder, url=scene.store.url, endpoint=url, patience=LITTLE_PATIENCE)
     for ask in asks(store, scene.folder):
@@ -223,7 +223,7 @@ def test_a_url_that_names_no_bucket_is_a_bad_job(url: str, tmp_path: Path) -> No
         open_store(url, scratch=tmp_path)
 
 
-def test_uploads_that_were_left_are_aborted_with_their_folder(scene: Scene) -> None:
+def test_uploads_that_were_left_are_aborted_with_their_folder(scene: FaultyScene) -> None:
     client = scene.s3_server.client()
     bucket, _, prefix = scene.store.url.removeprefix("s3://").partition("/")
     keys = [f"{prefix}/job/film.mov", f"{prefix}/job/deep/film.mov", f"{prefix}/job2/film.mov"]

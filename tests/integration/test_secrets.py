@@ -1,8 +1,8 @@
 """What a worker knows and renders must not: nowhere in a render, its logs, the job's errors or its history."""
 
 import pytest
-from farm import Farm
-from processes import worker_process
+from support.farm import Farm
+from support.processes.workers import worker_process
 
 from longtake import JobState
 

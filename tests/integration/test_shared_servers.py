@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from farm import eventually
-from processtable import carrying
-from shared_servers import ROOT, ask
+from support.farm import eventually
+from support.processes.process_table import carrying
+from support.servers.shared_servers import ROOT, ask
 
 pytestmark = pytest.mark.integration
 
 # A session as pytest is one: it says where its servers are to be asked for, and ends when it is told to.
 SESSION = """
 import sys
-from shared_servers import SharedServers
+from support.servers.shared_servers import SharedServers
 servers = SharedServers()
 print(servers.folder, flush=True)
 sys.stdin.read()
@@ -28,7 +28,7 @@ servers.stop()
 
 @pytest.fixture
 def session() -> Iterator["subprocess.Popen[str]"]:
-    places = (ROOT, ROOT / "client", ROOT / "tests" / "support")
+    places = (ROOT, ROOT / "client", ROOT / "tests")
     process = subprocess.Popen(
         [sys.executable, "-c", SESSION],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))},

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from farm import Farm, until, until_state
+from support.farm import Farm, until, until_state
 
 from longtake import FrameRange, JobHandle, JobState, RenderJobSpec, Retry
 from longtake.models.policies import FailurePolicy

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from farm import Farm, alive, eventually, until, until_state
-from processes import worker_process
+from support.farm import Farm, alive, eventually, until, until_state
+from support.processes.workers import worker_process
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import PauseActivityRequest, ResetActivityRequest, UnpauseActivityRequest
 

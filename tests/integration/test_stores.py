@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from s3_server import S3Server
-from s3_stores import SMALL_PART_BYTES, bucket_store
+from support.s3.server import S3Server
+from support.s3.stores import SMALL_PART_BYTES, bucket_store
 
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store, StoredFile, map_parallel

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from farm import Farm, alive, eventually, until, until_state
-from films import PICTURE, frame_digests, lossless_job
-from processes import worker_process
-from restartable import RestartableServer
+from support.farm import Farm, alive, eventually, until, until_state
+from support.jobs.films import PICTURE, frame_digests, lossless_job
+from support.processes.workers import worker_process
+from support.servers.temporal import RestartableServer
 
 from longtake import JobState, RenderClient
 from longtake.client import connect

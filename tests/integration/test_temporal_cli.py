@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from farm import Farm, alive, eventually, until, until_state
+from support.farm import Farm, alive, eventually, until, until_state
 from temporalio.client import WorkflowFailureError
 
 from longtake import BadJobError, JobPhase, JobState, PauseMode, RenderJobSpec

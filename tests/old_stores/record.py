@@ -34,13 +34,13 @@ import psutil
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from farm import Farm, eventually, until, until_state  # noqa: E402
-from lambda_service import LambdaService  # noqa: E402
-from processes import worker_process  # noqa: E402
-from remote_farm import services  # noqa: E402
-from s3_server import S3Server, run_s3_server  # noqa: E402
+from support.farm import Farm, eventually, until, until_state  # noqa: E402
+from support.processes.workers import worker_process  # noqa: E402
+from support.remote.agent_farm import services  # noqa: E402
+from support.remote.lambda_service import LambdaService  # noqa: E402
+from support.s3.server import S3Server, run_s3_server  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
@@ -206,7 +206,7 @@ async def record(into: Path) -> None:
     address = f"127.0.0.1:{find_free_port()}"
     async with AsyncExitStack() as stack:
         server = await devserver.start_dev_server(
-            program, database=None, address=address, ui_port=None, log=RECORDED_BASE / "temporal.log", say=print
+            program, database=None, address=address, ui_port=None, log=RECORDED_BASE / "temporal.log", on_message=print
         )
         stack.push_async_callback(server.stop)
         client = await connect(address=address)

@@ -18,10 +18,10 @@ from pathlib import Path
 from ports import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from farm import Farm, serving, until, until_state  # noqa: E402
-from remote_farm import services  # noqa: E402
+from support.farm import Farm, serving, until, until_state  # noqa: E402
+from support.remote.agent_farm import services  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
@@ -161,7 +161,7 @@ async def record(names: Collection[str]) -> None:
     address = f"127.0.0.1:{find_free_port()}"
     base.mkdir()
     server = await devserver.start_dev_server(
-        program, database=None, address=address, ui_port=None, log=base / "temporal.log", say=print
+        program, database=None, address=address, ui_port=None, log=base / "temporal.log", on_message=print
     )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.stop)

@@ -11,14 +11,16 @@ from typing import Any
 
 import psutil
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from activities.processes.supervisor import Supervisor
 from activities.settings import WorkerSettings
 from longtake import FrameRange, JobHandle, JobState, JobStatus, RenderClient, RenderJobSpec, Retry, Timeouts
+from longtake.errors import LongtakeError
 from worker import build_workers
 
-RENDERER = Path(__file__).with_name("renderer.py")
+RENDERER = Path(__file__).parent / "renderers" / "renderer.py"
 
 # Long enough for a loaded machine, short enough that a hang fails as a test.
 PATIENCE_SECONDS = 120.0
@@ -181,3 +183,25 @@ async def until(job: JobHandle, reached: Callable[[JobStatus], bool]) -> JobStat
 
 async def until_state(job: JobHandle, state: JobState) -> JobStatus:
     return await until(job, lambda status: status.state is state)
+
+
+# Some heartbeat timeouts and workflow task timeouts of 10 s, one after the other.
+_OUTAGE_SECONDS = 180.0
+
+
+async def until_ended_despite_outages(job: JobHandle) -> JobStatus:
+    """Return how a job ended; a server that is away for a moment is no answer."""
+    status: JobStatus | None = None
+    try:
+        async with asyncio.timeout(_OUTAGE_SECONDS):
+            while True:
+                try:
+                    status = await job.status()
+                except (LongtakeError, RPCError):
+                    continue
+                finally:
+                    await asyncio.sleep(0.25)
+                if status.state.has_ended:
+                    return status
+    except TimeoutError:
+        raise AssertionError(f"the job never ended; last seen: {status}") from None

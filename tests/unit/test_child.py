@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from processtable import children, living, memory_bytes
-from survivors import until
+from support.processes.process_table import children, living, memory_bytes, until
 
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
 from activities.processes.render_process import RenderProcess

@@ -1,7 +1,7 @@
 """What a request to a job has brought about, in one line."""
 
 import pytest
-from job_statuses import job_status
+from support.jobs.statuses import job_status
 
 from longtake.cli.control import describe_effect
 from longtake.models.status import ChunkFailure, JobPhase, JobState, PauseMode

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 import pytest
-from job_statuses import BEGAN, NOON, job_status, lambda_job_status
+from support.jobs.statuses import BEGAN, NOON, job_status, lambda_job_status
 
 from longtake.cli.formatting import (
     describe_end,

@@ -3,8 +3,8 @@
 import io
 
 import pytest
-from job_statuses import lambda_job_status
 from rich.console import Console
+from support.jobs.statuses import lambda_job_status
 
 from longtake.cli.control import describe_effect
 from longtake.cli.formatting import describe_end

@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from job_statuses import BEGAN, job_status
+from support.jobs.statuses import BEGAN, job_status
 
 from longtake.cli.submit import follow_job
 from longtake.cli.views import JsonView, LineView

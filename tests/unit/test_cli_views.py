@@ -5,8 +5,8 @@ import json
 from datetime import timedelta
 
 import pytest
-from job_statuses import BEGAN, job_status
 from rich.console import Console
+from support.jobs.statuses import BEGAN, job_status
 
 from longtake.cli.views import JsonView, LineView, SpeedEstimate, View, make_running_table
 from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RunningChunk

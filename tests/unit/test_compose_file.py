@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from deploy.production.compose import ComposeError, ComposeFile, variables_of
+from deploy.production.compose import ComposeError, ComposeFile, parse_variables
 from longtake import Timeouts
 from longtake.names import SEARCH_ATTRIBUTES
 
@@ -191,4 +191,4 @@ def test_values_are_never_taken_for_yaml() -> None:
 
 
 def test_an_env_file_is_read_line_by_line() -> None:
-    assert variables_of("# A=1\n\nB=2\n C = x=y \nD=\n") == {"B": "2", "C": "x=y", "D": ""}
+    assert parse_variables("# A=1\n\nB=2\n C = x=y \nD=\n") == {"B": "2", "C": "x=y", "D": ""}

@@ -37,7 +37,7 @@ async def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -
             address=f"127.0.0.1:{find_free_port()}",
             ui_port=None,
             log=tmp_path / "log",
-            say=lambda line: None,
+            on_message=lambda line: None,
         )
 
 
@@ -85,7 +85,7 @@ async def start(temporal: Path, tmp_path: Path, default_port: int) -> AsyncItera
             address=address,
             ui_port=ui_port,
             log=tmp_path / "temporal.log",
-            say=lines.append,
+            on_message=lines.append,
         )
         servers.append(server)
         return server
@@ -140,7 +140,7 @@ async def test_a_server_that_loses_a_port_each_time_is_told_with_its_log(tmp_pat
             address=f"127.0.0.1:{find_free_port()}",
             ui_port=None,
             log=tmp_path / "log",
-            say=lines.append,
+            on_message=lines.append,
         )
 
     assert (tmp_path / "starts").read_text() == "started\n" * 5
@@ -257,7 +257,7 @@ async def test_the_server_does_not_outlive_a_killed_parent(temporal: Path, tmp_p
         "from pathlib import Path\n"
         "async def main():\n"
         "    server = await devserver.start_dev_server(Path(sys.argv[1]), database=None, ui_port=None,\n"
-        "        address=f'127.0.0.1:{ports.find_free_port()}', log=Path(sys.argv[2]), say=lambda line: None)\n"
+        "        address=f'127.0.0.1:{ports.find_free_port()}', log=Path(sys.argv[2]), on_message=lambda line: None)\n"
         "    print(server.pid, flush=True)\n"
         "    await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"

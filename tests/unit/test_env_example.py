@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from activities.settings import WorkerSettings
-from deploy.production.compose import ComposeFile, variables_of
+from deploy.production.compose import ComposeFile, parse_variables
 from longtake.errors import LongtakeError
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / ".env.example").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 
-NAMED = variables_of(EXAMPLE)
+NAMED = parse_variables(EXAMPLE)
 INTERPOLATED = set(re.findall(r"\$\{(\w+)", COMPOSE))
 
 

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from progress_printer import ProgressPrinter
+from support.renderers.progress_printer import ProgressPrinter
 
 from activities.progress.reader import Reading
 from longtake.models.policies import ProgressFormat

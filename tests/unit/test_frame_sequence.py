@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pictures import png
+from support.jobs.images import png
 
 from activities.attempts.frame_sequence import FinishedFrameScanner
 

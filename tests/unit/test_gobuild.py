@@ -35,24 +35,24 @@ def test_callers_at_the_same_time_share_one_build(go: Path, tmp_path: Path) -> N
     lines: list[str] = []
 
     with ThreadPoolExecutor(4) as threads:
-        asked = [threads.submit(PROGRAM.get, tmp_path / "bin", lines.append) for _ in range(4)]
+        asked = [threads.submit(PROGRAM.ensure_built, tmp_path / "bin", lines.append) for _ in range(4)]
         found = {future.result() for future in asked}
 
     assert found == {tmp_path / "bin" / "tool-v1"}
-    assert PROGRAM.get(tmp_path / "bin", lines.append) in found
+    assert PROGRAM.ensure_built(tmp_path / "bin", lines.append) in found
     assert (tmp_path / "builds").read_text() == "install example.org/tool@v1\n"
     assert lines == ["Building example.org/tool@v1 with Go: up to 2 minutes, once."]
 
 
 def test_without_go_one_is_told_what_to_install(go: Path, tmp_path: Path) -> None:
     with pytest.raises(GoBuildError, match=r"^There is no Go to build example\.org/tool@v1 with: install Go 1\.26\.8"):
-        PROGRAM.get(tmp_path / "bin")
+        PROGRAM.ensure_built(tmp_path / "bin")
 
 
 def test_a_build_that_fails_leaves_nothing_and_says_why(go: Path, tmp_path: Path) -> None:
     written(go, "#!/bin/sh\necho downloading >&2\necho no such module >&2\nexit 1\n")
 
     with pytest.raises(GoBuildError, match=r"^go install example\.org/tool@v1 failed: no such module$"):
-        PROGRAM.get(tmp_path / "bin")
+        PROGRAM.ensure_built(tmp_path / "bin")
 
     assert PROGRAM.find(tmp_path / "bin") is None

@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from handed_inputs import SCENE, HandIn, bytes_in, found_in, job_of
-from s3_server import S3Server
-from s3_stores import bucket_store
+from support.jobs.inputs import SCENE, HandIn, bytes_in, found_in, job_of
+from support.s3.server import S3Server
+from support.s3.stores import bucket_store
 
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob

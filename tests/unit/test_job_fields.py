@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_files import GOOD, GOOD_YAML
+from support.jobs.invalid_files import GOOD, GOOD_YAML
 
 from longtake.jobfile.loader import load_job, read_job
 

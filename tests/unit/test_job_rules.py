@@ -5,7 +5,7 @@
 from typing import Any
 
 import pytest
-from bad_files import GOOD, HELIOS
+from support.jobs.invalid_files import GOOD, HELIOS
 
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job

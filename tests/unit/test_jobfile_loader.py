@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from bad_files import BAD_FILES, GOOD, GOOD_YAML, HELIOS, BadFile, chunk
+from support.jobs.invalid_files import BAD_FILES, GOOD, GOOD_YAML, HELIOS, BadFile, chunk
 
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from farm import eventually
-from processtable import children, living
-from render_trees import HIDDEN, HiddenWorker, noted
-from survivors import kill_quietly, state_of, survivors, until, wait_for
+from support.farm import eventually
+from support.processes.process_table import children, kill_quietly, living, state_of, survivors, until, wait_for
+from support.processes.render_trees import HIDDEN, HiddenWorker, noted
 
 from activities.processes.render_process import KeeperLostError, RenderProcess
 from activities.processes.supervisor import Supervisor

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import Damage, damage, png
+from support.jobs.images import Damage, damage, png
 
 from activities.attempts.frame_sequence import FinishedFrameScanner
 from activities.stores.job_folder import JobFolder, Sidecar

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from processtable import children, living
-from render_trees import HiddenWorker
-from survivors import kill_quietly, state_of, survivors, wait_for
+from support.processes.process_table import children, kill_quietly, living, state_of, survivors, wait_for
+from support.processes.render_trees import HiddenWorker
 
 from activities.processes.orphans import WORKER_VARIABLE, WorkerMark, kill_orphans
 from activities.processes.supervisor import Supervisor

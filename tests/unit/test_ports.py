@@ -66,7 +66,7 @@ def test_a_holder_that_cannot_be_seen_is_told_as_such() -> None:
 def test_a_port_that_is_free_is_chosen_without_a_word() -> None:
     port, lines = find_free_port(), list[str]()
 
-    assert choose_port(port, "the UI", named_by="--ui-port", say=lines.append) == port
+    assert choose_port(port, "the UI", named_by="--ui-port", on_message=lines.append) == port
     assert lines == []
 
 
@@ -74,7 +74,7 @@ def test_a_default_port_that_is_taken_is_replaced_in_one_line(holder: tuple[int,
     pid, port = holder
     lines: list[str] = []
 
-    chosen = choose_port(port, "the UI", named_by=None, say=lines.append)
+    chosen = choose_port(port, "the UI", named_by=None, on_message=lines.append)
 
     assert chosen != port
     assert not is_port_taken(chosen)
@@ -87,7 +87,7 @@ def test_a_named_port_that_is_taken_is_an_error_with_the_holders_pid(holder: tup
     pid, port = holder
 
     with pytest.raises(PortTakenError, match=rf"^port {port} of --ui-port is taken by process {pid} .*: end .*\.$"):
-        choose_port(port, "the UI", named_by="--ui-port", say=print)
+        choose_port(port, "the UI", named_by="--ui-port", on_message=print)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def taken() -> Iterator[int]:
 def test_a_default_port_that_is_taken_is_exchanged_and_said_to_be(taken: int) -> None:
     said: list[str] = []
 
-    ports = Ports(temporal=taken, temporal_http=1, s3=2, postgres=3).without_taken(["temporal"], said.append)
+    ports = Ports(temporal=taken, temporal_http=1, s3=2, postgres=3).replace_taken(["temporal"], said.append)
 
     assert ports.temporal != taken
     (line,) = said
@@ -39,7 +39,7 @@ def test_a_default_port_that_is_taken_is_exchanged_and_said_to_be(taken: int) ->
 
 def test_a_port_that_nobody_else_knows_is_exchanged_without_a_word(taken: int) -> None:
     said: list[str] = []
-    ports = Ports(1, 2, 3, postgres=taken).without_taken(["postgres"], said.append)
+    ports = Ports(1, 2, 3, postgres=taken).replace_taken(["postgres"], said.append)
     assert ports.postgres != taken
     assert said == []
 
@@ -50,12 +50,12 @@ def test_a_named_port_that_is_taken_is_refused(
 ) -> None:
     monkeypatch.setenv(name, str(taken))
     with pytest.raises(PortTakenError, match=rf"^port {taken} of {name} is taken by process {os.getpid()} \("):
-        Ports.published(tmp_path, lambda line: None)
+        Ports.choose_published(tmp_path, lambda line: None)
 
 
 def server(port: int, log: Path) -> Component:
     async def ready(component: Component) -> bool:
-        return "up" in component.printed
+        return "up" in component.output
 
     return Component("server", [sys.executable, "-c", LISTEN, str(port)], dict(os.environ), log, ready)
 

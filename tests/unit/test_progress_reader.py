@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from progress_printer import ProgressPrinter
+from support.renderers.progress_printer import ProgressPrinter
 
 from activities.progress.reader import ProgressReader, Reading
 from longtake.models.policies import ProgressFormat, ProgressSpec

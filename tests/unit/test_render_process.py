@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from processtable import children
-from render_trees import READY, SPAWN, TREES
-from survivors import cpu_ticks, kill_quietly, state_of, survivors, until, wait_for
+from support.processes.process_table import children, cpu_ticks, kill_quietly, state_of, survivors, until, wait_for
+from support.processes.render_trees import READY, SPAWN, TREES
 
 from activities.processes.render_process import ProcessSurvivedError, RenderProcess
 from activities.processes.supervisor import Supervisor

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bad_files import BAD_FILES, GOOD_YAML
+from support.jobs.invalid_files import BAD_FILES, GOOD_YAML
 
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import load_job

@@ -250,7 +250,8 @@ async def test_where_the_host_makes_no_difference_no_chunk_is_passed_on(tmp_path
 
 
 async def test_a_worker_lost_at_a_chunk_again_and_again_costs_that_chunk_alone(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, Service(publishes, publishes), on_chunk_failure=FailurePolicy.CONTINUE)
+    local = {"backend": "local", "on_chunk_failure": FailurePolicy.CONTINUE}
+    scene = Scene(tmp_path, Service(publishes, publishes), **local)
     span = scene.span(Heartbeat(chunk=0, losses=4))
     await scene.render(span)
 
@@ -258,6 +259,14 @@ async def test_a_worker_lost_at_a_chunk_again_and_again_costs_that_chunk_alone(t
     assert span.report().done == ((1, 3),)
     assert span.reasons[0].error.startswith("4 workers were lost while they rendered it")
     assert span.reasons[0].attempts == 4
+
+
+async def test_a_chunk_of_a_service_cannot_take_workers_down(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Service(publishes, publishes, publishes))
+    span = scene.span(Heartbeat(chunk=0, losses=99))
+    await scene.render(span)
+
+    assert span.report().done == ((0, 3),)
 
 
 @pytest.mark.parametrize(("by_render", "losses"), [(True, 1), (False, 0)])

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from processtable import children
-from survivors import state_of, survivors, wait_for
+from support.processes.process_table import children, state_of, survivors, wait_for
 
 from activities.processes.orphans import WORKER_VARIABLE, WorkerMark
 from activities.processes.render_process import RenderProcess
