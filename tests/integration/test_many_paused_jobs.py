@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from farm import Farm, serving, until, until_state, worker_settings
+from support.farm import Farm, serving, until, until_state, worker_settings
 
 from longtake import JobState
 from longtake.models.status import JobPhase

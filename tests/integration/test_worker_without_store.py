@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pytest
-from farm import Farm, eventually, until_state
-from processes import own_mount, worker_process
+from support.farm import Farm, eventually, until_state
+from support.processes.workers import own_mount, worker_process
 from temporalio.api.enums.v1 import EventType
 
 from longtake import JobState
