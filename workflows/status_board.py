@@ -89,7 +89,8 @@ class StatusBoard:
         self._set(**counts)
         total = self.status.total_frames or 1
         # 100 % means a proven film, not that all chunks are rendered.
-        self._set(progress=min(99.0, round(100 * self.status.completed_frames / total, 1)))
+        progress = min(99.0, round(100 * self.status.completed_frames / total, 1))
+        self._set(progress=progress, progress_at=workflow.now())
         due = self._shown_at is None or workflow.now() - self._shown_at >= _PROGRESS_PAUSE
         if due and self.status.progress - self._shown_progress >= _PROGRESS_STEP:
             self._write()
@@ -144,6 +145,7 @@ class StatusBoard:
             error=error,
             result=result,
             progress=progress,
+            progress_at=workflow.now(),
             running_chunks=0,
             frozen_chunks=0,
         )

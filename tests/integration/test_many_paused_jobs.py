@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from support.farm import Farm, serving, until, until_state, worker_settings
 
-from longtake import JobState
+from longtake import JobHandle, JobState
 from longtake.models.status import JobPhase
 from longtake.names import FIND_WAITING
 
@@ -18,7 +18,7 @@ AT_ONCE = 5
 
 async def test_fifty_paused_jobs_leave_the_farm_to_others(farm: Farm) -> None:
     gate = ("--gate", str(farm.gate))
-    jobs = []
+    jobs: list[JobHandle] = []
     async with asyncio.timeout(300):
         for _ in range(0, JOBS, AT_ONCE):
             farm.close_gate()
