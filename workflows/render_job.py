@@ -6,7 +6,7 @@ from typing import NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from longtake.errors import BadJobError, ErrorType
@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         SetMaxParallel,
         SkipChunks,
     )
-    from longtake.names import PLAN_JOB, RENDER_JOB_WORKFLOW, STITCH_JOB, Control, check_job_id
+    from longtake.names import HAS_SEARCH_ATTRIBUTES, PLAN_JOB, RENDER_JOB_WORKFLOW, STITCH_JOB, Control, check_job_id
     from longtake.ranges import RangeSet
     from workflows import options
     from workflows.requests import check_rendering, check_retry, check_skip, read_input, read_request
@@ -167,6 +167,7 @@ class RenderJob:
         """Show how a cancelled or failed job ended, with all its work stopped, and raise what ends the workflow."""
         if not self._is_idle():
             await self._stop_everything()
+        await self._find_search_attributes()
         if _is_cancelled():
             if self._spans is not None:
                 self._board.update_totals(self._spans.totals)
@@ -177,6 +178,17 @@ class RenderJob:
             self._board.show_end(JobState.FAILED, error=failure.message)
             raise failure from error
         raise error
+
+    async def _find_search_attributes(self) -> None:
+        """Find out whether the end of a job that was never planned can be written to search attributes."""
+        if self._board.knows_attributes or not workflow.patched("search-attributes-of-refused-jobs"):
+            return
+        # Without an answer the job does not show in lists by state, and its end is Temporal's own status.
+        with suppress(ActivityError, asyncio.CancelledError):
+            available = await workflow.execute_local_activity(
+                HAS_SEARCH_ATTRIBUTES, result_type=bool, **options.local_options()
+            )
+            self._board.use_search_attributes(available=available)
 
     def _accept(self, inputs: tuple[object, ...]) -> RenderJobSpec:
         try:
