@@ -136,9 +136,10 @@ async def test_a_bug_in_settling_fails_the_workflow_task_and_is_retried_after_th
     job = await farm.submit(farm.job(chunks=2))
 
     async with asyncio.timeout(60):
-        while (await pending_attempt(farm, job)) < 2:
-            await asyncio.sleep(0.1)
-    assert not (await job.status()).state.has_ended
+        async for status in job.watch(interval_seconds=0.1):
+            assert not status.state.has_ended
+            if await pending_attempt(farm, job) >= 2:
+                break
 
     monkeypatch.setattr(SpanRunner, "_settle_span", sound)
     assert (await until_state(job, JobState.COMPLETED)).completed_chunks == 2
