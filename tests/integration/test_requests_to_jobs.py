@@ -65,7 +65,7 @@ async def test_a_lower_limit_takes_chunks_back_that_no_worker_has(farm: Farm) ->
 
     status = await until(job, lambda status: len(status.running) == 4)
     assert not any(chunk.waiting for chunk in status.running)
-    assert sorted(farm.ledger.started) == [0, 1, 2, 3]
+    assert len(farm.ledger.started) == 4
     farm.open_gate()
     assert (await until_state(job, JobState.COMPLETED)).completed_chunks == 8
     assert sorted(farm.ledger.started) == list(range(8)), "none was stopped"
