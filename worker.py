@@ -177,10 +177,11 @@ def build_workers(
     client: Client, settings: WorkerSettings, supervisor: Supervisor, *, search_attributes: bool
 ) -> list[Worker]:
     """Build the workers of this process, one for each task queue; the supervisor must outlive them."""
-    host = build_host(settings, supervisor, tools=settings.tools_dir or devserver.cache_dir() / "tools")
+    places = partial(AllowedStores, settings.roots, settings.stores)
+    tools = settings.tools_dir or devserver.cache_dir() / "tools"
+    host = build_host(settings, supervisor, tools=tools, make_allowed=places)
     services = Services(settings)
     watches = JobWatches(client, settings.contact_seconds)
-    places = partial(AllowedStores, settings.roots, settings.stores)
     plan = PlanActivities(host, places, services.check, search_attributes=search_attributes)
     remote_host = _build_remote_host(client, settings)
     stitch, drain, stop = StitchActivities(host, watches), DrainActivities(client), StopActivities(host, remote_host)

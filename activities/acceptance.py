@@ -10,7 +10,7 @@ from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
 from activities.media.facts import MediaError
-from activities.stores.job_folder import JobFolder, OpenJob
+from activities.stores.job_folder import JobFolder, OpenJob, encode_job
 from activities.stores.publish import find_reusable, is_intact, revoke
 from longtake.errors import BadJobError
 from longtake.models.inputs import InputBundle
@@ -19,7 +19,7 @@ from longtake.models.messages import JobRef, PlanOrder
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import open_store
-from longtake.stores.job_records import FILM, chunk_key, find_publishers
+from longtake.stores.job_records import FILM, chunk_key, compute_integrity, find_publishers
 from longtake.stores.store import StoreError, map_parallel
 
 
@@ -110,10 +110,13 @@ class Acceptance:
         Raises:
             BadJobError: One sentence that names the field and the fix.
         """
+        self._host.job_variables.check(self.job.env)
         check_patterns(self.job)
         self._check_store()
         chunk_list = self._read_chunk_list()
         self.folder.check_same_job(self.job)
+        integrity = compute_integrity(encode_job(self.job), chunk_list)
+        self.ref = self.ref.model_copy(update={"integrity": integrity})
         opened = OpenJob(self.folder, self.ref, self.job, chunk_list)
         self._check_handed_in()
         if self._needs_inputs:
@@ -179,14 +182,18 @@ class Acceptance:
         place = self._store.locate(self.job.chunk_list.path)
         if self._store.is_local:
             self._allowed.check(Path(place), "chunks.path")
-        stored = self.folder.list_file
-        try:
-            raw = self._store.read(stored if self._store.stat(stored) else place)
-        except OSError as error:
-            raise BadJobError(f"chunks.path: {place} cannot be read ({error.strerror}); put it there") from error
-        if hashlib.sha256(raw).hexdigest() != self.job.chunk_list.sha256:
-            raise BadJobError(f"chunks.sha256: {place} is not the file it was; submit the job again")
-        return raw
+        # The file that was submitted may be gone or changed when a job is accepted again.
+        for location in (self.folder.list_file, place):
+            try:
+                raw = self._store.read(location)
+            except OSError as error:
+                if location != place and isinstance(error, FileNotFoundError):
+                    continue
+                problem = f"{location} cannot be read ({error.strerror})"
+                raise BadJobError(f"chunks.path: {problem}; put it there") from error
+            if hashlib.sha256(raw).hexdigest() == self.job.chunk_list.sha256:
+                return raw
+        raise BadJobError(f"chunks.sha256: {place} is not the file it was; submit the job again")
 
     def _check_handed_in(self) -> None:
         if not self._store.is_local and not isinstance(self.job.inputs, InputBundle) and self.job.inputs:

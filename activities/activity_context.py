@@ -18,7 +18,7 @@ from activities.attempts.host import Host
 from activities.errors import StoreNotSharedError, describe_unexpected
 from activities.stores.job_folder import OpenJob
 from longtake.concurrency import run_beside, run_in_thread
-from longtake.errors import ErrorType
+from longtake.errors import BadJobError, ErrorType
 from longtake.models.fields import Contract
 from longtake.models.messages import JobRef
 from longtake.stores.store import StoreError
@@ -98,19 +98,24 @@ async def open_job(ref: JobRef, host: Host) -> OpenJob:
     A worker that failed at once would be free for the next chunk at once, and take every chunk of the job from the
     workers that see the store.
 
+    The store and the programs that a job may use are looked at again: an order to render may come from somebody else
+    than the workflow that has planned the job.
+
     Args:
         ref: Name of the job on the wire.
         host: This worker's host.
 
     Raises:
         ApplicationError: `StoreNotShared`, retried for ever: another worker may see the job's folder; or the bucket is
-            away.
+            away. `BadJob`, never retried: the job uses what this worker does not allow.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + _LOOK_SECONDS
     while True:
         try:
-            job = await run_in_thread(partial(OpenJob.read, ref, scratch=host.scratch))
+            job = await run_in_thread(partial(_read_job, ref, host))
+        except BadJobError as error:
+            raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
         except (StoreNotSharedError, StoreError) as error:
             if ref.store_url not in _unseen_stores:
                 _unseen_stores.add(ref.store_url)
@@ -127,6 +132,13 @@ async def open_job(ref: JobRef, host: Host) -> OpenJob:
                 _log.info("%s sees %s", host.name, ref.store_url)
             return job
         await asyncio.sleep(_LOOK_PAUSE_SECONDS)
+
+
+def _read_job(ref: JobRef, host: Host) -> OpenJob:
+    host.check_store(ref)
+    job = OpenJob.read(ref, scratch=host.scratch)
+    host.check_job(job)
+    return job
 
 
 def attempt_name(work: str) -> str:

@@ -22,6 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.backends.backend import Progress
 from activities.errors import AttemptLostError, WatchEndedError
+from longtake.describe import read_memo
 from longtake.names import MEMO_CONTROL, MEMO_FREEZE, Control
 
 _log = logging.getLogger(__name__)
@@ -60,10 +61,10 @@ async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: fl
         return JobOrders(Control.STOP) if error.status is RPCStatusCode.NOT_FOUND else None
     if description.status is not WorkflowExecutionStatus.RUNNING:
         return JobOrders(Control.STOP)
-    told = await description.memo_value(MEMO_CONTROL, Control.RUN.value, type_hint=str)
+    told = await read_memo(description, MEMO_CONTROL, str) or Control.RUN.value
     # A newer workflow may want what this worker does not know: it begins nothing then.
     control = Control(told) if told in list(Control) else Control.DRAIN
-    freeze = await description.memo_value(MEMO_FREEZE, 0, type_hint=int)
+    freeze = await read_memo(description, MEMO_FREEZE, int) or 0
     return JobOrders(control, freeze if control is Control.FREEZE else 0)
 
 

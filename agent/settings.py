@@ -112,6 +112,9 @@ class AgentSettings(EnvironmentSettings):
     pass_env: Annotated[tuple[str, ...], SplitByColons] = Field(
         default=(), description="LONGTAKE_PASS_ENV: more variables that renders see"
     )
+    job_env: Annotated[tuple[str, ...] | None, SplitByColons] = Field(
+        default=None, description="LONGTAKE_JOB_ENV: variables that jobs may set, `NAME` or `PREFIX*`, split by ':'"
+    )
     tools_dir: Path | None = Field(default=None, description="LONGTAKE_TOOLS_DIR: added to the PATH of renders")
     host: str = Field(
         default_factory=socket.gethostname, min_length=1, description="LONGTAKE_HOST: what this agent is called"

@@ -1,4 +1,4 @@
-"""The yardstick: the same renderers under a bare `subprocess` and `killpg`, with no queue, no proof and no recovery."""
+"""Measure the same renderers under a bare `subprocess` and `killpg`: no queue, no proof, no recovery."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from support.renderers.signal_times import SignalLog, signal_logging_renderer
 
 
 class BareRender:
-    """One renderer in a process group of its own."""
+    """A renderer in a process group of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.beacon = SignalLog(folder / f"{os.urandom(6).hex()}.txt")
@@ -19,58 +19,58 @@ class BareRender:
         self.beacon.until_ready()
 
     def signal(self, number: signal.Signals) -> float:
-        """Send a signal to the group; return when that was."""
+        """Send a signal to the group; return the time of that."""
         at = time.monotonic()
         os.killpg(self._process.pid, number)
         return at
 
     def wait(self) -> float:
-        """Return when it was gone and reaped."""
+        """Wait until the renderer has ended and was reaped; return the time of that."""
         self._process.wait()
         return time.monotonic()
 
-    def until_state(self, stopped: bool) -> float:
-        """Return when it stood still, or moved again."""
+    def wait_for_state(self, stopped: bool) -> float:
+        """Wait until the renderer is stopped, or runs again; return the time of that."""
         return self.beacon.until_stopped([self._process.pid]) if stopped else self.beacon.until_tick(time.monotonic())
 
 
 def measure(folder: Path, runs: int) -> dict[str, list[float]]:
-    """Return the seconds of each step, by the same names as those of the farm."""
+    """Measure each step some times; return the seconds, under the same names as `FarmRuns`."""
     found: dict[str, list[float]] = {}
 
     def note(step: str, seconds: float) -> None:
         found.setdefault(step, []).append(seconds)
 
     for _ in range(runs):
-        for measured in (_stopped, _killed, _frozen):
+        for measured in (_measure_stop, _measure_kill, _measure_freeze):
             measured(folder, note)
     return found
 
 
-def _stopped(folder: Path, note: Callable[[str, float], None]) -> None:
+def _measure_stop(folder: Path, note: Callable[[str, float], None]) -> None:
     render = BareRender(folder)
-    began = render.signal(signal.SIGTERM)
+    started = render.signal(signal.SIGTERM)
     gone = render.wait()
-    note("cancel to notice", render.beacon.term() - began)
-    note("cancel to proof", gone - began)
-    note("pause now to idle", gone - began)
+    note("cancel to notice", render.beacon.term() - started)
+    note("cancel to proof", gone - started)
+    note("pause now to idle", gone - started)
 
 
-def _killed(folder: Path, note: Callable[[str, float], None]) -> None:
+def _measure_kill(folder: Path, note: Callable[[str, float], None]) -> None:
     render = BareRender(folder)
-    began = render.signal(signal.SIGKILL)
-    note("kill -9 to no process left", render.wait() - began)
+    started = render.signal(signal.SIGKILL)
+    note("kill -9 to no process left", render.wait() - started)
     again = BareRender(folder)
-    note("kill -9 to next start", again.beacon.ready() - began)
+    note("kill -9 to next start", again.beacon.ready() - started)
     again.signal(signal.SIGKILL)
     again.wait()
 
 
-def _frozen(folder: Path, note: Callable[[str, float], None]) -> None:
+def _measure_freeze(folder: Path, note: Callable[[str, float], None]) -> None:
     render = BareRender(folder)
-    began = render.signal(signal.SIGSTOP)
-    note("freeze to frozen", render.until_state(stopped=True) - began)
-    began = render.signal(signal.SIGCONT)
-    note("thaw to running", render.until_state(stopped=False) - began)
+    started = render.signal(signal.SIGSTOP)
+    note("freeze to frozen", render.wait_for_state(stopped=True) - started)
+    started = render.signal(signal.SIGCONT)
+    note("thaw to running", render.wait_for_state(stopped=False) - started)
     render.signal(signal.SIGKILL)
     render.wait()

@@ -1,4 +1,4 @@
-"""What is measured of a farm: workers in processes of their own, a real server, and the public client."""
+"""Measure a farm: workers in processes of their own, a real server, and the public client."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ _PATIENCE_SECONDS = 60.0
 
 
 class FarmRuns:
-    """Measures one step after the other; `found` has the seconds of each."""
+    """Measures one step after the other; `seconds` has the figures of each."""
 
     def __init__(self, render: RenderClient, address: str, task_queue: str, folder: Path) -> None:
         self._render = render
@@ -38,38 +38,38 @@ class FarmRuns:
         self._store = folder / "store"
         self._store.mkdir()
         self._beacons = folder / "beacons"
-        self.found: dict[str, list[float]] = {}
+        self.seconds: dict[str, list[float]] = {}
 
-    async def steer(self, runs: int) -> None:
+    async def measure_control(self, runs: int) -> None:
         """Measure cancel, pause and freeze on one worker."""
         async with worker_process(self._address, self._queue, self._store, slots=4):
             for _ in range(runs):
-                await self._cancel()
+                await self._measure_cancel()
             job, folder = await self._submit(chunks=1)
             for _ in range(runs):
-                await self._freeze(job, folder)
+                await self._measure_freeze(job, folder)
             for _ in range(runs):
-                await self._pause_now(job, folder)
+                await self._measure_pause_now(job, folder)
             await job.cancel(wait=True)
 
-    async def kill(self, runs: int) -> None:
-        """Measure what becomes of a killed worker's renders; each run has four chunks and lasts a heartbeat timeout."""
+    async def measure_kill(self, runs: int) -> None:
+        """Measure end and next start of a killed worker's renders; a run has four and lasts a heartbeat timeout."""
         for _ in range(runs):
             worker = worker_process(self._address, self._queue, self._store, slots=_KILLED_CHUNKS)
             async with worker as first:
                 job, folder = await self._submit(chunks=_KILLED_CHUNKS)
-                before = await self._begun(folder, _KILLED_CHUNKS)
+                before = await self._wait_until_begun(folder, _KILLED_CHUNKS)
                 async with worker_process(self._address, self._queue, self._store, slots=_KILLED_CHUNKS):
                     began = time.monotonic()
-                    self._note("kill -9 to no process left", _killed(first) - began)
-                    again = await self._begun(folder, 2 * _KILLED_CHUNKS)
+                    self._note("kill -9 to no process left", _kill_worker(first) - began)
+                    again = await self._wait_until_begun(folder, 2 * _KILLED_CHUNKS)
                     for beacon in again - before:
                         self._note("kill -9 to next start", SignalLog(beacon).ready() - began)
                     await job.cancel(wait=True)
 
-    async def _cancel(self) -> None:
+    async def _measure_cancel(self) -> None:
         job, folder = await self._submit(chunks=1)
-        (path,) = await self._begun(folder, 1)
+        (path,) = await self._wait_until_begun(folder, 1)
 
         async def proof() -> float:
             try:
@@ -79,38 +79,38 @@ class FarmRuns:
             raise AssertionError(f"{job.id} completed although it waits for ever")
 
         proven = asyncio.create_task(proof())
-        # The long poll for the result is out before the clock starts.
+        # The long poll for the result must be sent before the clock starts.
         await asyncio.sleep(0.05)
         began = time.monotonic()
         await job.cancel()
         self._note("cancel to proof", await proven - began)
         self._note("cancel to notice", SignalLog(path).term() - began)
 
-    async def _freeze(self, job: JobHandle, folder: Path) -> None:
-        (path,) = await self._begun(folder, 1)
+    async def _measure_freeze(self, job: JobHandle, folder: Path) -> None:
+        (path,) = await self._wait_until_begun(folder, 1)
         beacon = SignalLog(path)
         pids = [beacon.pid()]
         began = time.monotonic()
         await job.pause(mode=PauseMode.FREEZE)
         self._note("freeze to frozen", await asyncio.to_thread(beacon.until_stopped, pids) - began)
-        await self._until(job, lambda status: status.state is JobState.PAUSED)
+        await self._wait_for_status(job, lambda status: status.state is JobState.PAUSED)
         self._note("freeze to job paused", time.monotonic() - began)
         began = time.monotonic()
         await job.resume()
         self._note("thaw to running", await asyncio.to_thread(beacon.until_tick, began) - began)
-        await self._until(job, lambda status: status.state is JobState.RUNNING)
+        await self._wait_for_status(job, lambda status: status.state is JobState.RUNNING)
 
-    async def _pause_now(self, job: JobHandle, folder: Path) -> None:
+    async def _measure_pause_now(self, job: JobHandle, folder: Path) -> None:
         began = time.monotonic()
         await job.pause(mode=PauseMode.NOW)
-        await self._until(job, lambda status: status.state is JobState.PAUSED)
+        await self._wait_for_status(job, lambda status: status.state is JobState.PAUSED)
         self._note("pause now to idle", time.monotonic() - began)
-        known = len(_ready(folder))
+        known = len(_find_begun(folder))
         await job.resume()
-        await self._begun(folder, known + 1)
+        await self._wait_until_begun(folder, known + 1)
 
     async def _submit(self, *, chunks: int) -> tuple[JobHandle, Path]:
-        """Return a job whose renderers write their beacons below a folder and never end."""
+        """Submit a job whose renderers write their signal times below a folder, and never end by themselves."""
         folder = self._beacons / uuid.uuid4().hex[:12]
         job = RenderJobSpec(
             name="lifecycle",
@@ -124,31 +124,31 @@ class FarmRuns:
         )
         return await self._render.submit(job), folder
 
-    async def _begun(self, folder: Path, count: int) -> set[Path]:
-        """Return the beacons of a job when there are this many."""
+    async def _wait_until_begun(self, folder: Path, count: int) -> set[Path]:
+        """Wait until this many renders of a job have begun; return their files."""
         end = time.monotonic() + _PATIENCE_SECONDS
-        while len(found := _ready(folder)) < count:
+        while len(found := _find_begun(folder)) < count:
             if time.monotonic() > end:
                 raise TimeoutError(f"{len(found)} of {count} renders began in {_PATIENCE_SECONDS:g} s")
             await asyncio.sleep(0.01)
         return found
 
-    async def _until(self, job: JobHandle, reached: Callable[[JobStatus], bool]) -> None:
+    async def _wait_for_status(self, job: JobHandle, reached: Callable[[JobStatus], bool]) -> None:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             async for status in job.watch(interval_seconds=0.02):
                 if reached(status):
                     return
 
     def _note(self, step: str, seconds: float) -> None:
-        self.found.setdefault(step, []).append(seconds)
+        self.seconds.setdefault(step, []).append(seconds)
 
 
-def _ready(folder: Path) -> set[Path]:
+def _find_begun(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*.txt") if path.read_text().startswith("ready")}
 
 
-def _killed(worker: WorkerProcess) -> float:
-    """Kill a worker; return when nothing that it had started was left."""
+def _kill_worker(worker: WorkerProcess) -> float:
+    """Kill a worker; return the time at which all its processes had ended."""
     processes = descendants(worker.pid)
     worker.kill()
     return block_until(lambda: not any(map(still_there, processes)), "the worker's processes end")

@@ -1,4 +1,4 @@
-"""How fast work is stopped, frozen and given away, beside a bare `subprocess` and `killpg`: `make bench-lifecycle`."""
+"""Measure stops, freezes and takeovers, beside a bare `subprocess` and `killpg` (`make bench-lifecycle`)."""
 
 import argparse
 import asyncio
@@ -27,39 +27,39 @@ import devserver  # noqa: E402
 from longtake import RenderClient  # noqa: E402
 from longtake.client import connect  # noqa: E402
 
-# A killed worker's chunks wait for the server's heartbeat timeout of 10 s: these runs are the long ones.
+# One kill for so many other runs: the chunks of a killed worker wait 10 s for the server's heartbeat timeout.
 _RUNS_PER_KILL = 10
 
 _TABLE_COLUMNS = 110
 
 
-async def measure(folder: Path, runs: int, say: Console) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return the seconds of each step: the farm's, and those of the bare loop."""
+async def measure(folder: Path, runs: int, console: Console) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Measure each step; return the seconds of the farm, and those of the bare loop."""
     server = await devserver.start_dev_server(
-        await asyncio.to_thread(devserver.find_temporal, say.print),
+        await asyncio.to_thread(devserver.find_temporal, console.print),
         database=None,
         address=f"127.0.0.1:{find_free_port()}",
         ui_port=None,
         log=folder / "temporal.log",
-        on_message=say.print,
+        on_message=console.print,
     )
     try:
         render = RenderClient(await connect(address=server.address), task_queue="bench")
         farm = FarmRuns(render, server.address, "bench", folder)
-        say.print(f"bare subprocess and killpg, {runs} runs")
+        console.print(f"bare subprocess and killpg, {runs} runs")
         yardstick = await asyncio.to_thread(bare.measure, folder, runs)
-        say.print(f"cancel, freeze, pause, {runs} runs each")
-        await farm.steer(runs)
+        console.print(f"cancel, freeze, pause, {runs} runs each")
+        await farm.measure_control(runs)
         kills = max(1, runs // _RUNS_PER_KILL)
-        say.print(f"kill -9 of a worker, {kills} runs of about 15 s")
-        await farm.kill(kills)
+        console.print(f"kill -9 of a worker, {kills} runs of about 15 s")
+        await farm.measure_kill(kills)
     finally:
         await server.stop()
-    return farm.found, yardstick
+    return farm.seconds, yardstick
 
 
-def table(found: Mapping[str, Distribution], yardstick: Mapping[str, Distribution]) -> Table:
-    """Return the figures, in milliseconds, with what the bare loop took."""
+def make_table(found: Mapping[str, Distribution], yardstick: Mapping[str, Distribution]) -> Table:
+    """Make a table of the figures, in milliseconds, beside those of the bare loop."""
     shown = Table(title="milliseconds")
     shown.add_column("step", no_wrap=True)
     for name in ("n", "p50", "p90", "p99", "max", "bare p50", "bare p99", "ratio of p50"):
@@ -69,13 +69,17 @@ def table(found: Mapping[str, Distribution], yardstick: Mapping[str, Distributio
         times = (figures.p50, figures.p90, figures.p99, figures.max)
         beside = (f"{bare_one.p50 * 1000:.1f}", f"{bare_one.p99 * 1000:.1f}") if bare_one else ("-", "-")
         shown.add_row(
-            step, str(figures.n), *(f"{seconds * 1000:.1f}" for seconds in times), *beside, ratio(figures, bare_one)
+            step,
+            str(figures.n),
+            *(f"{seconds * 1000:.1f}" for seconds in times),
+            *beside,
+            format_ratio(figures, bare_one),
         )
     return shown
 
 
-def ratio(figures: Distribution, bare_one: Distribution | None) -> str:
-    """Return how many times longer the farm took."""
+def format_ratio(figures: Distribution, bare_one: Distribution | None) -> str:
+    """Format how many times longer the farm took."""
     return f"{figures.p50 / bare_one.p50:.1f}" if bare_one else "-"
 
 
@@ -86,26 +90,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="JSON file; default: lifecycle.json in the cache folder")
     given = parser.parse_args(arguments)
     out = given.out or devserver.cache_dir() / "bench" / "lifecycle.json"
-    say, began = Console(stderr=True), time.monotonic()
+    console, started = Console(stderr=True), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="longtake-bench-") as folder:
-        seconds, bare_seconds = asyncio.run(measure(Path(folder).resolve(), given.runs, say))
+        seconds, bare_seconds = asyncio.run(measure(Path(folder).resolve(), given.runs, console))
     found = {step: Distribution.of(times) for step, times in seconds.items()}
     yardstick = {step: Distribution.of(times) for step, times in bare_seconds.items()}
-    # Wide enough also where the output goes to a file.
-    Console(width=max(Console().width, _TABLE_COLUMNS)).print(table(found, yardstick))
+    # A file as output counts as 80 columns, which are too few.
+    Console(width=max(Console().width, _TABLE_COLUMNS)).print(make_table(found, yardstick))
     out.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": psutil.cpu_count(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "took_seconds": round(time.monotonic() - began, 1),
+        "took_seconds": round(time.monotonic() - started, 1),
         "unit": "seconds",
         "longtake": {step: figures.as_json() for step, figures in found.items()},
         "bare": {step: figures.as_json() for step, figures in yardstick.items()},
-        "ratio_p50": {step: ratio(found[step], yardstick[step]) for step in found if step in yardstick},
+        "ratio_p50": {step: format_ratio(found[step], yardstick[step]) for step in found if step in yardstick},
     }
     out.write_text(json.dumps(document, indent=2) + "\n")
-    say.print(f"written to {out}")
+    console.print(f"written to {out}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""How fast files go to a bucket, are copied in it and come back, beside boto3's own transfers: `make bench-store`."""
+"""Measure uploads, copies and downloads of a bucket's store, beside boto3's own transfers (`make bench-store`)."""
 
 import argparse
 import json
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 SMALL_BYTES = 20_000
 _MIB = 1 << 20
 
-# What the worker may grow by while it moves files of any size and number.
+# Promise of the store: it moves files of any size and number within so much more memory.
 MOST_GROWTH_BYTES = 100_000_000
 
 
 class Files:
-    """What is moved, on this disk; nothing of it can be compressed."""
+    """Files on this disk to be transferred; none of them can be compressed."""
 
     def __init__(self, folder: Path, small: int, big_bytes: int) -> None:
         self.folder = folder
@@ -56,12 +56,12 @@ class Files:
                 for start in range(0, big_bytes, len(block)):
                     content.write(start.to_bytes(8, "big") + block[8:][: min(len(block), big_bytes - start) - 8])
 
-    def of(self, kind: str) -> list[Path]:
+    def list_files(self, kind: str) -> list[Path]:
         return self.small if kind == "small" else self.big
 
 
-class Ours:
-    """The store, as a worker uses it."""
+class StoreMover:
+    """Transfers by the store, as a worker uses it."""
 
     name = "longtake"
 
@@ -71,40 +71,40 @@ class Ours:
         self._store = S3Store(url, make_s3_client(session, endpoint_url=server.url), scratch=into)
         self._files = files
         self._into = into
-        # What is made at a first call only is no growth.
+        # Memory that the first call takes for good is no growth.
         self._store.create(self._store.locate("first"), b"")
 
     def up(self, kind: str) -> None:
         made = map_parallel(
-            self._store, lambda file: self._store.put(file, self._where(file, "up")), self._files.of(kind)
+            self._store, lambda file: self._store.put(file, self._locate(file, "up")), self._files.list_files(kind)
         )
         assert all(made)
 
     def copy(self, kind: str) -> None:
-        files = self._files.of(kind)
+        files = self._files.list_files(kind)
         assert all(
             map_parallel(
-                self._store, lambda file: self._store.copy(self._where(file, "up"), self._where(file, "copy")), files
+                self._store, lambda file: self._store.copy(self._locate(file, "up"), self._locate(file, "copy")), files
             )
         )
 
     def down(self, kind: str) -> None:
         def bring(file: Path) -> Path:
-            return self._store.download(self._where(file, "up"), self._into / file.relative_to(self._files.folder))
+            return self._store.download(self._locate(file, "up"), self._into / file.relative_to(self._files.folder))
 
-        map_parallel(self._store, bring, self._files.of(kind))
+        map_parallel(self._store, bring, self._files.list_files(kind))
 
     def clear(self, name: str) -> None:
         self._store.remove_all(self._store.locate(name))
 
-    def _where(self, file: Path, name: str) -> str:
+    def _locate(self, file: Path, name: str) -> str:
         return self._store.locate(f"{name}/{file.relative_to(self._files.folder)}")
 
 
-class Boto3:
-    """boto3's own transfers, the machinery of `aws s3 cp`: it proves nothing and overwrites.
+class Boto3Mover:
+    """Transfers by boto3 itself, as in `aws s3 cp`: without proof, and files are overwritten.
 
-    Many files at once, as many as ours, and parts of large ones at once.
+    As many files at once as the store, and parts of large files at once.
     """
 
     name = "boto3"
@@ -144,31 +144,31 @@ class Boto3:
 
     def _each(self, kind: str, move: Callable[[Path, str], None]) -> None:
         with ThreadPoolExecutor(S3Store.parallel) as pool:
-            files = self._files.of(kind)
+            files = self._files.list_files(kind)
             list(pool.map(move, files, (str(file.relative_to(self._files.folder)) for file in files)))
 
 
 @contextmanager
 def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    began = time.monotonic()
+    started = time.monotonic()
     yield
-    seconds[step] = time.monotonic() - began
+    seconds[step] = time.monotonic() - started
 
 
 def measure(
-    movers: Sequence[Ours | Boto3], kinds: Sequence[str], into: Path, say: Console
+    movers: Sequence[StoreMover | Boto3Mover], kinds: Sequence[str], into: Path, console: Console
 ) -> dict[str, dict[str, float]]:
-    """Return the seconds of each step of each mover.
+    """Measure each step of each mover; return the seconds.
 
-    They take turns at each step, so that what else the machine does meets all of them; what was moved is removed as
-    soon as it was.
+    Movers take turns at each step, so that other load of the machine meets all of them. Transferred files are removed
+    after each step.
     """
     seconds: dict[str, dict[str, float]] = {mover.name: {} for mover in movers}
     for kind in kinds:
         for step in ("up", "copy", "down"):
             for mover in movers:
-                say.print(f"{kind} {step}: {mover.name}")
-                # What one step left to be written is not the next one's to wait for.
+                console.print(f"{kind} {step}: {mover.name}")
+                # The next step must not wait for writes of the last one.
                 os.sync()
                 with timed(seconds[mover.name], f"{kind} {step}"):
                     getattr(mover, step)(kind)
@@ -180,7 +180,7 @@ def measure(
     return seconds
 
 
-def table(ours: dict[str, float], theirs: dict[str, float], files: Files) -> Table:
+def make_table(ours: dict[str, float], theirs: dict[str, float], files: Files) -> Table:
     found = Table(
         "step", "files/s or MB/s", "boto3", "ratio", title="longtake beside boto3's transfers (more is faster)"
     )
@@ -197,26 +197,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--small", type=int, default=5_000, help=f"number of files of {SMALL_BYTES:,} bytes")
     parser.add_argument("--big-bytes", type=int, default=5_000_000_000, help="size of the one large file")
     asked = parser.parse_args(arguments)
-    say = Console()
+    console = Console()
     place = devserver.cache_dir() / "bench"
     place.mkdir(parents=True, exist_ok=True)
-    # The files, the objects of two movers, and a copy of them or what comes back.
+    # The files, the objects of two movers, and their copies or downloads.
     needed = 4 * (asked.big_bytes + asked.small * SMALL_BYTES)
     if shutil.disk_usage(place).free < needed * 1.2:
-        say.print(f"{place} has no room for {needed / 1e9:.0f} GB: free some, or ask for less with --big-bytes.")
+        console.print(f"{place} has no room for {needed / 1e9:.0f} GB: free some, or ask for less with --big-bytes.")
         return 1
     with tempfile.TemporaryDirectory(prefix="store-", dir=place) as name:
         folder = Path(name)
         files = Files(folder / "files", asked.small, asked.big_bytes)
-        kinds = [kind for kind in ("small", "big") if files.of(kind)]
+        kinds = [kind for kind in ("small", "big") if files.list_files(kind)]
         with run_s3_server(folder / "s3-server") as server:
             back = folder / "back"
-            movers: list[Ours | Boto3] = [Boto3(server, files, back), Ours(server, files, back)]
+            movers: list[StoreMover | Boto3Mover] = [Boto3Mover(server, files, back), StoreMover(server, files, back)]
             with Memory() as memory:
-                seconds = measure(movers, kinds, back, say)
-    say.print(table(seconds[Ours.name], seconds[Boto3.name], files))
-    say.print(f"{asked.small:,} files of {SMALL_BYTES:,} bytes and one of {asked.big_bytes:,}; {os.cpu_count()} CPUs")
-    say.print(f"memory of the process grew by {memory.growth_bytes / 1e6:.0f} MB (promised: below 100 MB)")
+                seconds = measure(movers, kinds, back, console)
+    console.print(make_table(seconds[StoreMover.name], seconds[Boto3Mover.name], files))
+    console.print(
+        f"{asked.small:,} files of {SMALL_BYTES:,} bytes and one of {asked.big_bytes:,}; {os.cpu_count()} CPUs"
+    )
+    console.print(f"memory of the process grew by {memory.growth_bytes / 1e6:.0f} MB (promised: below 100 MB)")
     results = {"seconds": seconds, "growth_bytes": memory.growth_bytes}
     (place / "store.json").write_text(json.dumps({**results, "machine": platform.platform()}, indent=1))
     return int(memory.growth_bytes >= MOST_GROWTH_BYTES)

@@ -1,4 +1,4 @@
-"""`make demo`: renders a film on this machine, with a killed renderer and a pause on the way, and proves the result."""
+"""Render a film on this machine (`make demo`), kill a renderer and pause on the way, and prove the result."""
 
 import asyncio
 import hashlib
@@ -37,16 +37,16 @@ STOP_SECONDS = 20.0
 
 
 class DemoError(Exception):
-    """The demo did not show what it must show; says what was seen."""
+    """Raised when Longtake does not do what the demo shows; says what was seen."""
 
 
 async def main() -> None:
-    """Runs the demo from the server to the proven film.
+    """Run the demo from the server to the proven film.
 
     Raises:
-        DemoError: Something is not as promised.
+        DemoError: Longtake does not do what the demo shows.
     """
-    # Settings for a real cluster must not steer the demo.
+    # Variables for a real cluster must not steer the demo.
     for name in [name for name in os.environ if name.startswith(("TEMPORAL_", "LONGTAKE_TASK", "LONGTAKE_ROOTS"))]:
         del os.environ[name]
     job_id = f"demo-{secrets.token_hex(3)}"
@@ -56,33 +56,33 @@ async def main() -> None:
         await remove_earlier_outputs(farm)
         folder = OUTPUTS / job_id
         folder.mkdir(parents=True)
-        job = await farm.submit(film_job(folder), id=job_id)
-        say(f"Submitted {job_id}: 240 frames in 12 chunks, 2 at a time.")
+        job = await farm.submit(load_film_job(folder), id=job_id)
+        print_line(f"Submitted {job_id}: 240 frames in 12 chunks, 2 at a time.")
         try:
-            status = await perform(job)
+            status = await show_job(job)
             # A server that ends with the demo is looked at later, where `make dev` puts its UI if the port is free.
             shown = running.ui == UI if running.process else is_port_taken(devserver.DEFAULT_UI_PORT)
-            await conclude(farm, status, ui=UI if shown else None)
+            await show_result(farm, status, ui=UI if shown else None)
         finally:
             with suppress(LongtakeError, TimeoutError):
-                # Ctrl-C and failures must not leave a job behind that no worker serves.
+                # After Ctrl-C and failures too: no worker would serve the job any more.
                 await asyncio.wait_for(job.cancel(wait=True), STOP_SECONDS)
 
 
-def film_job(folder: Path) -> RenderJobSpec:
-    """Returns the job of `plasma.yaml` with all its outputs in a folder of this run."""
+def load_film_job(folder: Path) -> RenderJobSpec:
+    """Load the job of `plasma.yaml`, with all its outputs in a folder of this run."""
     places = {"base_dir": str(folder), "chunk_output": "chunks/{chunk:06}.mp4", "output": "plasma.mp4"}
     return load_job(ROOT / "examples" / "plasma.yaml", overrides=places)
 
 
-async def perform(job: JobHandle) -> JobStatus:
-    """Shows the job to its end; kills one of its renderers and pauses it on the way."""
+async def show_job(job: JobHandle) -> JobStatus:
+    """Watch the job to its end; kill one of its renderers and pause it on the way."""
     killed = paused = False
     with make_view(json=False) as view:
         async for status in job.watch(interval_seconds=LOOK_SECONDS):
             view.show(status)
             if not killed and status.completed_chunks >= KILL_AFTER_CHUNKS:
-                killed = kill_one(status, view)
+                killed = kill_renderer(status, view)
             elif killed and not paused and status.completed_chunks >= PAUSE_AFTER_CHUNKS:
                 paused = True
                 await pause_and_resume(job, view)
@@ -91,10 +91,10 @@ async def perform(job: JobHandle) -> JobStatus:
     return status
 
 
-def kill_one(status: JobStatus, view: View) -> bool:
-    """Kills a renderer that is in the middle of its chunk; returns whether there was one."""
+def kill_renderer(status: JobStatus, view: View) -> bool:
+    """Kill a renderer that is past the middle of its chunk; return whether there was one."""
     begun = {f"{chunk.chunk}" for chunk in status.running if 2 * chunk.frames_done > chunk.frames}
-    for process in processes_of(status.id):
+    for process in find_processes(status.id):
         with suppress(psutil.Error):
             chunk = process.environ()["LONGTAKE_CHUNK"]
             if chunk in begun:
@@ -107,7 +107,7 @@ def kill_one(status: JobStatus, view: View) -> bool:
 
 
 async def pause_and_resume(job: JobHandle, view: View) -> None:
-    """Pauses the job, proves that nothing of it runs, and lets it go on."""
+    """Pause the job, check that no process of it runs, and resume it."""
     view.show_message("Pause: chunks that render are finished, no other starts.")
     await job.pause()
     async for status in job.watch(interval_seconds=LOOK_SECONDS):
@@ -115,8 +115,8 @@ async def pause_and_resume(job: JobHandle, view: View) -> None:
         if status.state is JobState.PAUSED or status.state.has_ended:
             break
     for _ in range(round(PAUSE_SECONDS / LOOK_SECONDS)):
-        if status.state is not JobState.PAUSED or processes_of(job.id):
-            raise DemoError(f"{job.id} is {status.state} with {len(processes_of(job.id))} processes, not paused")
+        if status.state is not JobState.PAUSED or find_processes(job.id):
+            raise DemoError(f"{job.id} is {status.state} with {len(find_processes(job.id))} processes, not paused")
         view.show_message(
             f"Paused: {status.completed_chunks} chunks are kept, no process of this job is on this machine."
         )
@@ -126,8 +126,8 @@ async def pause_and_resume(job: JobHandle, view: View) -> None:
     await job.resume()
 
 
-def processes_of(job_id: str) -> list[psutil.Process]:
-    """Returns the renderers of a job: each attempt marks its processes in their environment."""
+def find_processes(job_id: str) -> list[psutil.Process]:
+    """Find the processes of a job's renderers: each attempt marks them in their environment."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -136,36 +136,36 @@ def processes_of(job_id: str) -> list[psutil.Process]:
     return found
 
 
-async def conclude(farm: RenderClient, status: JobStatus, *, ui: str | None) -> None:
-    """Proves the film, and says where everything is."""
+async def show_result(farm: RenderClient, status: JobStatus, *, ui: str | None) -> None:
+    """Prove the film, and print where the results are."""
     result = status.result
     if status.state is not JobState.COMPLETED or result is None or result.output is None:
         raise DemoError(f"{status.id} is {status.state}: {status.error}")
     film = Path(result.output)
     sheet = film.with_name("contact-sheet.png")
-    frames, digest = await asyncio.to_thread(read_back, film)
+    frames, digest = await asyncio.to_thread(decode_film, film)
     if (frames, digest) != (status.total_frames, result.sha256):
         raise DemoError(f"{film} has {frames} frames and digest {digest}; the job says {result}")
     await asyncio.to_thread(make_contact_sheet, film, sheet, every=status.total_frames // 12)
     description = await farm.temporal.get_workflow_handle(status.id).describe()
-    say("")
-    say(f"film           {film}")
-    say(f"frames         {frames}, each of them decoded ({result.duration_seconds:g} s)")
-    say(f"sha256         {digest}")
-    say(f"contact sheet  {sheet}")
+    print_line("")
+    print_line(f"film           {film}")
+    print_line(f"frames         {frames}, each of them decoded ({result.duration_seconds:g} s)")
+    print_line(f"sha256         {digest}")
+    print_line(f"contact sheet  {sheet}")
     if ui:
-        say(f"Temporal UI    {ui}/namespaces/default/workflows/{status.id}/{description.run_id}/history")
+        print_line(f"Temporal UI    {ui}/namespaces/default/workflows/{status.id}/{description.run_id}/history")
 
 
-def read_back(film: Path) -> tuple[int, str]:
-    """Returns how many frames decode, and the digest of the file."""
+def decode_film(film: Path) -> tuple[int, str]:
+    """Decode a film; return its number of frames and the digest of the file."""
     with av.open(str(film)) as container:
         frames = sum(1 for _ in container.decode(video=0))
     return frames, hashlib.sha256(film.read_bytes()).hexdigest()
 
 
 def make_contact_sheet(film: Path, sheet: Path, *, every: int) -> None:
-    """Puts the first frame of each chunk on one picture."""
+    """Put the first frame of each chunk on one picture."""
     tiles = rf"select=not(mod(n\,{every})),scale=320:-2:flags=area,tile=4x3:margin=4:padding=4"
     # A palette makes the picture a fifth of its size.
     tiles += ",split[a][b];[a]palettegen[palette];[b][palette]paletteuse=dither=bayer:bayer_scale=4"
@@ -174,7 +174,7 @@ def make_contact_sheet(film: Path, sheet: Path, *, every: int) -> None:
 
 
 async def remove_earlier_outputs(farm: RenderClient) -> None:
-    """Removes the folders of demos that are over."""
+    """Remove the folders of demos that have ended."""
     for folder in OUTPUTS.glob("demo-*"):
         with suppress(LongtakeError):
             if not (await farm.job(folder.name).status()).state.has_ended:
@@ -189,14 +189,16 @@ async def server() -> AsyncIterator[devserver.DevServer]:
         await asyncio.to_thread(devserver.find_temporal, lambda line: None),
         database=devserver.cache_dir() / "dev" / "temporal.db",
         ui_port=0,
-        on_message=say,
+        on_message=print_line,
     )
     try:
         yield running
     finally:
         await running.stop()
         if running.process:
-            say("The server has stopped with the demo; `make dev` brings it back with the job's history in its UI.")
+            print_line(
+                "The server has stopped with the demo; `make dev` brings it back with the job's history in its UI."
+            )
 
 
 @asynccontextmanager
@@ -215,7 +217,7 @@ async def worker(address: str, queue: str) -> AsyncIterator[None]:
             start_new_session=True,
         )
     try:
-        await until_ready(process)
+        await wait_until_ready(process)
         yield
     finally:
         with suppress(ProcessLookupError):
@@ -227,8 +229,8 @@ async def worker(address: str, queue: str) -> AsyncIterator[None]:
             await process.wait()
 
 
-async def until_ready(process: asyncio.subprocess.Process) -> None:
-    """Returns when the worker says that it is ready."""
+async def wait_until_ready(process: asyncio.subprocess.Process) -> None:
+    """Wait until the worker prints that it is ready."""
     end = asyncio.get_running_loop().time() + READY_SECONDS
     while "worker.py: ready" not in (text := LOG.read_text(errors="replace")):
         if process.returncode is not None or asyncio.get_running_loop().time() > end:
@@ -237,8 +239,8 @@ async def until_ready(process: asyncio.subprocess.Process) -> None:
         await asyncio.sleep(0.05)
 
 
-def say(line: str) -> None:
-    """Prints a line at once, also into a pipe."""
+def print_line(line: str) -> None:
+    """Print a line and flush it: output may go into a pipe."""
     print(line, flush=True)
 
 
@@ -246,8 +248,8 @@ if __name__ == "__main__":
     try:
         asyncio.run(main())
     except KeyboardInterrupt:
-        say("Interrupted: the job is cancelled, and all that the demo started has stopped.")
+        print_line("Interrupted: the job is cancelled, and all that the demo started has stopped.")
         sys.exit(130)
     except (DemoError, LongtakeError, devserver.TemporalNotFound, devserver.DevServerError) as error:
-        say(f"demo: {error}")
+        print_line(f"demo: {error}")
         sys.exit(1)

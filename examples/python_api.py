@@ -1,4 +1,4 @@
-"""Renders a film from Python: submit, watch, pause, resume, result. Needs a worker: `make dev` in another terminal."""
+"""Render a film from Python: submit, watch, pause, resume, result. Needs a worker: `make dev` in another terminal."""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ from longtake import JobState, RenderClient, load_job
 
 
 async def main(job_file: Path) -> None:
-    """Renders a job file with a pause in the middle."""
+    """Render a job file with a pause in the middle."""
     job = load_job(job_file, overrides={"if_exists": "replace"})
     async with RenderClient.connect() as farm:
         handle = await farm.submit(job)

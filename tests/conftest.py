@@ -97,6 +97,12 @@ def _is_timed(item: pytest.Item) -> bool:
     return item.get_closest_marker("timed") is not None
 
 
+@pytest.fixture(params=[3, pytest.param(30, marks=pytest.mark.chaos)])
+def runs(request: pytest.FixtureRequest) -> int:
+    """How often a test does what it measures: a few times in the suite, for its promise, and thirty in `make chaos`."""
+    return int(request.param)
+
+
 @pytest.fixture(scope="session")
 def temporal_program() -> Path:
     """The `temporal` program that `make setup` provides."""

@@ -23,7 +23,6 @@ PARTS = {
     "deploy": ROOT / "deploy",
     "worker": ROOT / "worker.py",
     "devserver": ROOT / "devserver.py",
-    "gobuild": ROOT / "gobuild.py",
     "ports": ROOT / "ports.py",
 }
 # Below this a module needs a reason: an optional import, a process of its own, a public contract.

@@ -181,6 +181,7 @@ class ChunkAttempt:
 
     async def _run(self, watcher: RenderWatcher) -> Sidecar:
         began = asyncio.get_running_loop().time()
+        await run_in_thread(partial(self._host.check_targets, self._job, self._targets))
         in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
         made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
         stop = threading.Event()
@@ -319,6 +320,8 @@ class ChunkAttempt:
                 os.replace(target, mine)
 
     def _publish(self, made: list[Path], proof: Proof, seconds: float) -> Sidecar:
+        # A render may have put a link in the place of a folder since.
+        self._host.check_targets(self._job, self._targets)
         return publish(
             self._folder,
             Sidecar(

@@ -248,6 +248,7 @@ class FilmAttempt:
             raise AttemptError(f"the film is not what it must be: {error.sentence}") from error
 
     def _publish(self, film: Path, target: str, facts: FilmFacts | None) -> Sidecar:
+        self._host.check_targets(self._job, [target])
         return publish(
             self._job.folder,
             Sidecar(

@@ -2,18 +2,21 @@
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from activities.allowed_stores import AllowedStores
 from activities.backends.backend import Backend
 from activities.backends.local import LocalBackend
-from activities.processes.programs import Programs, build_render_environment, find_ffmpeg, link_ffmpeg
+from activities.processes.programs import JobVariables, Programs, build_render_environment, find_ffmpeg, link_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import OpenJob
 from activities.stores.scratch import INPUTS_FOLDER, open_scratch
+from longtake.models.messages import JobRef
+from longtake.names import check_job_id
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,57 @@ class Host:
     pass_env: Sequence[str] = ()
     tools_dir: Path | None = None
     name: str = socket.gethostname()
+    job_variables: JobVariables = field(default_factory=JobVariables)
+    # Makes the folders and buckets that jobs may use; None where the caller has looked, as an agent does.
+    make_allowed: Callable[[], AllowedStores] | None = None
+
+    def check_store(self, ref: JobRef) -> None:
+        """Raise unless jobs may use the store of a job here; to be asked before the job is read.
+
+        Raises:
+            BadJobError: They may not; the sentence names the fix.
+        """
+        if self.make_allowed is not None:
+            check_job_id(ref.id)
+            self.make_allowed().check_store(ref.store_url)
+
+    def check_job(self, job: OpenJob) -> None:
+        """Raise unless an accepted job may use here what its fields name; outputs of chunks: `check_targets`.
+
+        Raises:
+            BadJobError: It may not; the sentence names the field and the fix.
+        """
+        self.job_variables.check(job.job.env)
+        if self.make_allowed is None or not job.folder.store.is_local:
+            return
+        allowed, base = self.make_allowed(), Path(job.folder.store.url)
+        named = [("audio", job.job.audio), ("output", job.job.output and job.film_path)]
+        if isinstance(job.job.inputs, tuple):
+            named += [(f"inputs[{index}]", name) for index, name in enumerate(job.job.inputs)]
+        for key, name in named:
+            if name:
+                allowed.check(base / name, key)
+
+    def check_targets(self, job: OpenJob, targets: Sequence[str]) -> None:
+        """Raise unless outputs may be published at these locations, links followed; blocking.
+
+        Raises:
+            BadJobError: One leads out of the folders that jobs may use.
+        """
+        if self.make_allowed is not None and job.folder.store.is_local:
+            allowed = self.make_allowed()
+            for target in targets:
+                allowed.check(Path(target), "chunk_output")
 
     def environment(self, job: OpenJob, tag: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of a render, with the tag of its attempt."""
-        environment = build_render_environment(self.environ, job.job.env, tag=tag, also=self.pass_env)
+        """Return the environment of a render, with the tag of its attempt.
+
+        Raises:
+            BadJobError: The job sets a variable that jobs may not set here.
+        """
+        environment = build_render_environment(
+            self.environ, job.job.env, tag=tag, also=self.pass_env, job_variables=self.job_variables
+        )
         if self.tools_dir is not None:
             environment["PATH"] = os.pathsep.join(filter(None, (environment.get("PATH"), str(self.tools_dir))))
         return environment
@@ -57,6 +107,11 @@ class HostSettings(Protocol):
         ...
 
     @property
+    def job_env(self) -> Sequence[str] | None:
+        """Variables that jobs may set; None allows all that load no code."""
+        ...
+
+    @property
     def scratch(self) -> Path:
         """Where the host works for stores that are elsewhere."""
         ...
@@ -72,13 +127,20 @@ class HostSettings(Protocol):
         ...
 
 
-def build_host(settings: HostSettings, supervisor: Supervisor, *, tools: Path) -> Host:
+def build_host(
+    settings: HostSettings,
+    supervisor: Supervisor,
+    *,
+    tools: Path,
+    make_allowed: Callable[[], AllowedStores] | None = None,
+) -> Host:
     """Make the host of all attempts of this process; the supervisor must outlive them.
 
     Args:
         settings: Settings of a worker or an agent.
         supervisor: Starts renders.
         tools: Folder that is added to the PATH of renders; ffmpeg is put there.
+        make_allowed: Makes the folders and buckets that jobs may use.
 
     Raises:
         LongtakeError: The scratch folder is not this account's alone.
@@ -93,6 +155,8 @@ def build_host(settings: HostSettings, supervisor: Supervisor, *, tools: Path) -
         inputs=InputCache(scratch / INPUTS_FOLDER, settings.inputs_bytes),
         scratch=scratch,
         pass_env=settings.pass_env,
+        job_variables=JobVariables(settings.job_env),
+        make_allowed=make_allowed,
         tools_dir=tools,
         name=settings.host,
     )

@@ -16,7 +16,7 @@ from longtake.models.job import RenderJobSpec
 from longtake.models.messages import JobRef
 from longtake.ranges import RangeSet
 from longtake.stores.factory import open_store
-from longtake.stores.job_records import LIST_FILE, JobRecords, PublishedFile
+from longtake.stores.job_records import LIST_FILE, ChangedJobError, JobRecords, PublishedFile
 from longtake.stores.store import Store
 from longtake.templates import expand_template
 
@@ -80,15 +80,23 @@ class JobFolder(JobRecords):
             )
 
     def create(self, job: RenderJobSpec, chunk_list: bytes | None) -> None:
-        """Write the job and its chunk list; files of the same job stay as they are.
+        """Write the job and its chunk list, in place of those of an earlier run of the same work.
+
+        Such a run may have had other retries, timeouts or patterns: what is rendered is what was accepted last.
 
         Raises:
             BadJobError: The folder is another job's.
         """
         if chunk_list is not None:
-            self.store.create(self.list_file, chunk_list)
-        self.store.create(self.job_file, job.model_dump_json(exclude_defaults=True, indent=2).encode())
-        self.check_same_job(job)
+            self._write(self.list_file, chunk_list)
+        raw = encode_job(job)
+        if not self.store.create(self.job_file, raw):
+            self.check_same_job(job)
+            self._write(self.job_file, raw)
+
+    def _write(self, location: str, content: bytes) -> None:
+        if not self.store.create(location, content) and self.store.read(location) != content:
+            self.store.replace(location, content)
 
     def read_job(self) -> RenderJobSpec:
         """Return the job as it was accepted.
@@ -125,6 +133,11 @@ class JobFolder(JobRecords):
         while not self.store.move(location, target := f"{self.aside_dir}/{name}.{number}"):
             number += 1
         return target
+
+
+def encode_job(job: RenderJobSpec) -> bytes:
+    """Return the bytes of job.json."""
+    return job.model_dump_json(exclude_defaults=True, indent=2).encode()
 
 
 class OpenJob:
@@ -170,15 +183,16 @@ class OpenJob:
 def _read(ref: JobRef, scratch: Path) -> OpenJob:
     folder = JobFolder(open_store(ref.store_url, scratch=scratch), ref.id)
     try:
-        job = folder.read_job()
-        chunk_list = folder.store.read(folder.list_file) if job.chunk_list is not None else None
+        accepted = folder.read_accepted(ref.integrity)
+    except ChangedJobError as error:
+        raise StoreNotSharedError(str(error)) from error
     except FileNotFoundError as error:
         raise StoreNotSharedError(
             f"this worker does not see {folder.path}; share {ref.store_url} with all hosts that render"
         ) from error
-    if job.digest() != ref.digest:
+    if accepted.job.digest() != ref.digest:
         raise StoreNotSharedError(f"{folder.path} holds another job than {ref.id}; share one store with all hosts")
-    return OpenJob(folder, ref, job, chunk_list)
+    return OpenJob(folder, ref, accepted.job, accepted.chunk_list)
 
 
 def read_sidecar(store: Store, location: str) -> Sidecar | None:

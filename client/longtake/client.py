@@ -19,7 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
 from longtake.data_converter import data_converter
-from longtake.describe import build_query, read_status
+from longtake.describe import build_query, is_job, read_memo, read_status
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
 from longtake.models.job import RenderJobSpec
@@ -151,6 +151,7 @@ class RenderClient:
             BadJobError: The id or the job cannot be accepted; nothing was started.
             StoreUnusableError: The inputs cannot be uploaded to the store; nothing was started.
             JobExistsError: A different job has the id.
+            JobEndedError: The same job has the id, and has failed or was cancelled; `retry` is for that.
             NotReachableError: Temporal does not take the job.
         """
         job_id = check_job_id(id) if id is not None else make_job_id(job.name)
@@ -168,8 +169,13 @@ class RenderClient:
                 WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 memo={MEMO_DIGEST: job.digest()},
             )
-        except WorkflowAlreadyStartedError:
-            await self._check_same(job_id, job)
+        except WorkflowAlreadyStartedError as error:
+            status = await self._check_same(job_id, job)
+            if status.state in (JobState.FAILED, JobState.CANCELLED):
+                how = "has failed" if status.state is JobState.FAILED else "was cancelled"
+                raise JobEndedError(
+                    f"{job_id} {how}, and nothing was started; `longtake retry {job_id}` renders what is missing"
+                ) from error
         except RPCError as error:
             raise NotReachableError(f"Temporal does not take job {job_id}: {error.message}") from error
         return self.job(job_id)
@@ -191,7 +197,9 @@ class RenderClient:
         found: dict[str, JobStatus] = {}
         try:
             async for execution in self._client.list_workflows(build_query(state)):
-                if execution.id in found or (state is not None and not await self._is_latest(execution)):
+                if execution.id in found or not await is_job(execution, self._task_queue):
+                    continue
+                if state is not None and not await self._is_latest(execution):
                     # This is an earlier run of a job that was retried since.
                     continue
                 status = await read_status(execution)
@@ -267,7 +275,8 @@ class RenderClient:
                 return False
             raise
 
-    async def _check_same(self, job_id: str, job: RenderJobSpec) -> None:
+    async def _check_same(self, job_id: str, job: RenderJobSpec) -> JobStatus:
+        """Return the status of the job that has an id; raise unless that is the same job."""
         handle = self._client.get_workflow_handle(job_id)
         try:
             description: WorkflowExecutionDescription = await handle.describe()
@@ -275,8 +284,9 @@ class RenderClient:
             if error.status is RPCStatusCode.NOT_FOUND:
                 raise NoSuchJobError(f"{job_id} ended and was removed just now; submit it again") from error
             raise NotReachableError(f"Temporal does not answer for {job_id}: {error.message}") from error
-        if await description.memo_value(MEMO_DIGEST, "", type_hint=str) != job.digest():
+        if await read_memo(description, MEMO_DIGEST, str) != job.digest():
             raise JobExistsError(f"id: {job_id} is taken by a different job; choose another id")
+        return await read_status(description)
 
 
 class PendingClient:

@@ -1,8 +1,11 @@
 """Read a job's status and its running chunks from Temporal's own description of the workflow; no worker is needed."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
+from typing import TypeVar
 
+from pydantic import TypeAdapter
 from temporalio.api.enums.v1 import PendingActivityState, TimeoutType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
@@ -11,7 +14,9 @@ from temporalio.converter import DataConverter
 
 from longtake.models.messages import Heartbeat
 from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
-from longtake.names import MEMO_STATUS, RENDER_JOB_WORKFLOW, RENDER_SPAN, STATE
+from longtake.names import MEMO_PREFIX, MEMO_STATUS, RENDER_JOB_WORKFLOW, RENDER_SPAN, SEARCH_ATTRIBUTES, STATE
+
+T = TypeVar("T")
 
 # States of an activity that a person paused in Temporal's UI or CLI. Its attempt ends once its worker learns of it.
 _PAUSED = (
@@ -150,11 +155,41 @@ def build_query(state: JobState | None) -> str:
     return query if state is None else f"{query} AND {_QUERIES[state]}"
 
 
+async def is_job(execution: WorkflowExecution, task_queue: str) -> bool:
+    """Tell whether a workflow is a job of Longtake: another application may have workflows of the same type.
+
+    Jobs are on the task queue, have our search attributes, or have a memo of ours: the memo is what tells a job that
+    no worker has taken and that was submitted for another queue.
+    """
+    return (
+        execution.task_queue == task_queue
+        or not {key.name for key in SEARCH_ATTRIBUTES}.isdisjoint(execution.search_attributes)
+        or any(name.startswith(MEMO_PREFIX) for name in execution.raw_info.memo.fields)
+        or await read_memo(execution, MEMO_STATUS, JobStatus) is not None
+    )
+
+
+async def read_memo(execution: WorkflowExecution, key: str, kind: type[T]) -> T | None:
+    """Read a value that Longtake wrote into the memo of a job; None without one, or if the value is of another kind.
+
+    Args:
+        execution: The job, as Temporal describes or lists it.
+        key: One of the `MEMO_*` names.
+        kind: Type of the value.
+    """
+    for name in (key, key.removeprefix(MEMO_PREFIX)):
+        # Anybody may have put anything there, in any encoding, and it must not hide the jobs of all others.
+        with suppress(Exception):
+            written = await execution.memo_value(name, None)
+            if written is not None:
+                return TypeAdapter(kind).validate_python(written, strict=kind in (int, str))
+    return None
+
+
 async def read_status(execution: WorkflowExecution) -> JobStatus:
     """Read the status that a job last wrote into its memo, corrected if Temporal says that the job has ended."""
-    written = await execution.memo_value(MEMO_STATUS, None)
-    status = JobStatus.model_validate(written) if written else JobStatus(id=execution.id)
-    status = status.model_copy(update={"created_at": execution.start_time})
+    status = await read_memo(execution, MEMO_STATUS, JobStatus) or JobStatus(id=execution.id)
+    status = status.model_copy(update={"id": execution.id, "created_at": execution.start_time})
     ended = _ENDED.get(execution.status) if execution.status is not None else None
     if ended is None or status.state is ended:
         return status

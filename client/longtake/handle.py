@@ -22,7 +22,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
@@ -243,13 +243,28 @@ class JobHandle:
         return await self._update("skip_chunks", request, "skip chunks")
 
     async def result(self) -> RenderJobResult:
-        """Wait until the job has completed and return its result.
+        """Wait until the job has completed and return its result; follow the job through resets in Temporal.
 
         Raises:
             JobFailedError: The job failed; the text says why.
             JobCancelledError: The job was cancelled.
         """
-        handle = self._client.get_workflow_handle(self.id, result_type=RenderJobResult)
+        terminated: str | None = None
+        while True:
+            run_id = (await self._describe()).run_id
+            try:
+                return await self._result_of_run(run_id)
+            except JobFailedError as error:
+                # A reset in Temporal terminates one run, and the job goes on in another.
+                cause = error.__cause__
+                was_terminated = isinstance(cause, WorkflowFailureError) and isinstance(cause.cause, TerminatedError)
+                if not was_terminated or run_id == terminated:
+                    raise
+                terminated = run_id
+
+    async def _result_of_run(self, run_id: str | None) -> RenderJobResult:
+        """Wait for the result of one run of the job."""
+        handle = self._client.get_workflow_handle(self.id, run_id=run_id, result_type=RenderJobResult)
         try:
             result: RenderJobResult = await handle.result()
             return result
@@ -335,7 +350,7 @@ class JobHandle:
         if status.error or description.status is not WorkflowExecutionStatus.FAILED:
             return status
         try:
-            await self.result()
+            await self._result_of_run(description.run_id)
         except JobFailedError as error:
             return status.model_copy(update={"error": str(error)})
         return status

@@ -29,11 +29,13 @@ PROGRESS = SearchAttributeKey.for_float("LongtakeProgress")
 # Registered by each worker as it starts, and by the development server.
 SEARCH_ATTRIBUTES = (STATE, NAME, PROGRESS)
 
-# Memo keys: small values that `describe` and `list` return without a worker.
-MEMO_CONTROL = "control"
-MEMO_FREEZE = "freeze"
-MEMO_STATUS = "status"
-MEMO_DIGEST = "digest"
+# Memo keys: small values that `describe` and `list` return without a worker. Whoever starts a workflow may give it a
+# memo too: without a prefix, one `status="urgent"` was taken for ours. Before 0.2 ours had none; see `read_memo`.
+MEMO_PREFIX = "longtake_"
+MEMO_CONTROL = f"{MEMO_PREFIX}control"
+MEMO_FREEZE = f"{MEMO_PREFIX}freeze"
+MEMO_STATUS = f"{MEMO_PREFIX}status"
+MEMO_DIGEST = f"{MEMO_PREFIX}digest"
 
 # A job id is a folder name in the store and a part of attempt ids, so no character in it may need quoting.
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)

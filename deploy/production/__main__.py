@@ -12,8 +12,7 @@ from deploy.production.component import Account, ProductionError
 from deploy.production.compose import ROOT, ComposeError, Ports
 from deploy.production.farm import ProductionFarm
 from deploy.production.postgres import find_postgres
-from deploy.production.programs import install_programs
-from gobuild import GoBuildError
+from deploy.production.programs import GoBuildError, install_programs
 from ports import PortTakenError
 
 # Printed when the farm is up.

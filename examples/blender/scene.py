@@ -1,6 +1,6 @@
-"""Builds a small scene in an empty Blender: the same for every chunk, so that each renders its frames alike.
+"""Build a small scene in an empty Blender: the same for every chunk, so that all chunks fit together.
 
-Run by `job.yaml` beside it; needs no .blend file. What differs between frames is keyed, never random.
+Run by `job.yaml` beside it; needs no .blend file. Differences between frames are keyed, never random.
 """
 
 import math
@@ -12,7 +12,7 @@ FRAMES = 24
 
 
 def build(width: int, height: int, samples: int) -> None:
-    """Makes a ring of cubes that turns about a ball, and says how it is rendered."""
+    """Build a ring of cubes that turns about a ball, and set how it is rendered."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     scene.frame_start, scene.frame_end = 1, FRAMES
@@ -32,10 +32,10 @@ def build(width: int, height: int, samples: int) -> None:
     world.use_nodes = True
     world.node_tree.nodes["Background"].inputs[0].default_value = (0.02, 0.03, 0.06, 1)
     bpy.ops.mesh.primitive_plane_add(size=60, location=(0, 0, -1))
-    bpy.context.object.data.materials.append(material("floor", (0.15, 0.16, 0.2), roughness=0.35))
+    bpy.context.object.data.materials.append(make_material("floor", (0.15, 0.16, 0.2), roughness=0.35))
     bpy.ops.mesh.primitive_uv_sphere_add(segments=48, ring_count=24, radius=1)
     bpy.ops.object.shade_smooth()
-    bpy.context.object.data.materials.append(material("ball", (0.9, 0.45, 0.1), roughness=0.15))
+    bpy.context.object.data.materials.append(make_material("ball", (0.9, 0.45, 0.1), roughness=0.15))
     bpy.ops.object.empty_add()
     ring = bpy.context.object
     for index in range(12):
@@ -43,7 +43,9 @@ def build(width: int, height: int, samples: int) -> None:
         place = (2.4 * math.cos(angle), 2.4 * math.sin(angle), 0.5 * math.sin(3 * angle))
         bpy.ops.mesh.primitive_cube_add(size=0.6, location=place, rotation=(angle, 0.5, angle))
         cube = bpy.context.object
-        cube.data.materials.append(material(f"cube {index}", (0.1, 0.25 + index / 24, 0.9 - index / 24), roughness=0.3))
+        cube.data.materials.append(
+            make_material(f"cube {index}", (0.1, 0.25 + index / 24, 0.9 - index / 24), roughness=0.3)
+        )
         cube.parent = ring
     ring.keyframe_insert("rotation_euler", frame=1)
     ring.rotation_euler = (0, 0, math.tau / 12 * 2)
@@ -51,12 +53,12 @@ def build(width: int, height: int, samples: int) -> None:
     for curve in ring.animation_data.action.fcurves:
         for key in curve.keyframe_points:
             key.interpolation = "LINEAR"
-    light(scene, (4, -3, 6), 900)
-    camera(scene, (0, -8, 3.4))
+    add_light(scene, (4, -3, 6), 900)
+    add_camera(scene, (0, -8, 3.4))
 
 
-def material(name: str, colour: tuple[float, float, float], *, roughness: float) -> bpy.types.Material:
-    """Returns a plain material."""
+def make_material(name: str, colour: tuple[float, float, float], *, roughness: float) -> bpy.types.Material:
+    """Make a plain material."""
     made = bpy.data.materials.new(name)
     made.use_nodes = True
     surface = made.node_tree.nodes["Principled BSDF"]
@@ -65,32 +67,32 @@ def material(name: str, colour: tuple[float, float, float], *, roughness: float)
     return made
 
 
-def light(scene: bpy.types.Scene, place: tuple[float, float, float], watts: float) -> None:
-    """Adds a square light that looks at the middle."""
+def add_light(scene: bpy.types.Scene, place: tuple[float, float, float], watts: float) -> None:
+    """Add a square light that points at the ball."""
     data = bpy.data.lights.new("light", "AREA")
     data.energy, data.size = watts, 3
     lamp = bpy.data.objects.new("light", data)
     lamp.location = place
     scene.collection.objects.link(lamp)
-    look_at_middle(scene, lamp)
+    point_at_ball(scene, lamp)
 
 
-def camera(scene: bpy.types.Scene, place: tuple[float, float, float]) -> None:
-    """Adds the camera, which looks at the middle."""
+def add_camera(scene: bpy.types.Scene, place: tuple[float, float, float]) -> None:
+    """Add the camera, pointed at the ball."""
     eye = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
     eye.location = place
     scene.collection.objects.link(eye)
     scene.camera = eye
-    look_at_middle(scene, eye)
+    point_at_ball(scene, eye)
 
 
-def look_at_middle(scene: bpy.types.Scene, thing: bpy.types.Object) -> None:
-    """Turns a thing to where the ball is."""
+def point_at_ball(scene: bpy.types.Scene, thing: bpy.types.Object) -> None:
+    """Point an object at the ball."""
     middle = scene.objects["Sphere"]
     constraint = thing.constraints.new("TRACK_TO")
     constraint.target, constraint.track_axis, constraint.up_axis = middle, "TRACK_NEGATIVE_Z", "UP_Y"
 
 
-# Blender leaves everything behind `--` to scripts.
+# Blender passes the arguments after `--` to scripts.
 given = [int(word) for word in sys.argv[sys.argv.index("--") + 1 :]]
 build(*given)

@@ -24,12 +24,6 @@ from longtake.stores.store import Store
 from ports import find_free_port
 
 
-@pytest.fixture(params=[3, pytest.param(30, marks=pytest.mark.chaos)])
-def runs(request: pytest.FixtureRequest) -> int:
-    """How often a test does what it measures: a few times in the suite, for its promise, and thirty in `make chaos`."""
-    return int(request.param)
-
-
 @pytest_asyncio.fixture
 async def client(server: str) -> Client:
     return await connect(address=server)

@@ -51,6 +51,24 @@ async def test_the_same_job_under_the_same_id_is_started_once_and_another_is_ref
     assert "is taken by a different job" in other.err
 
 
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+async def test_a_submit_of_a_job_that_has_failed_or_was_cancelled_starts_nothing_and_says_so(
+    cli: Cli, how: str
+) -> None:
+    job_id = new_id()
+    options = ("--fail-times", "9") if how == "failed" else ("--gate", str(cli.farm.gate))
+    file = cli.job_file(options=options)
+    await cli("submit", file, "--id", job_id)
+    if how == "cancelled":
+        await cli("cancel", job_id, "--wait")
+    await until(cli.farm.render.job(job_id), lambda status: status.state.value == how)
+
+    again = await cli("submit", file, "--id", job_id)
+
+    assert (again.code, again.out) == (1, "")
+    assert f"nothing was started; `longtake retry {job_id}` renders what is missing" in again.err
+
+
 async def test_a_failed_job_is_told_everywhere_and_retried(cli: Cli) -> None:
     job_id, red = new_id(), "\x1b[31mno codec\x1b[0m here"
     options = ("--say", red, "--fail-times", "2", "--only", "1")
@@ -127,7 +145,8 @@ async def test_cancel_waits_until_nothing_runs_and_may_be_repeated(cli: Cli) -> 
 
 async def test_retry_of_a_completed_job_is_told_so_and_of_a_running_one_refused(cli: Cli) -> None:
     done = (await cli.farm.run(cli.farm.job(chunk_output="done/{chunk}.txt"))).id
-    busy = (await cli.farm.submit(cli.farm.job(options=("--gate", str(cli.farm.gate))))).id
+    running = await cli.farm.submit(cli.farm.job(options=("--gate", str(cli.farm.gate))))
+    busy = (await until_state(running, JobState.RUNNING)).id
 
     of_done, of_busy = await asyncio.gather(cli("retry", done), cli("retry", busy))
 

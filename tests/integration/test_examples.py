@@ -172,12 +172,12 @@ def test_the_demo_puts_all_outputs_into_its_own_folder(tmp_path: Path) -> None:
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)
 
-    job: RenderJobSpec = demo.film_job(tmp_path)
+    job: RenderJobSpec = demo.load_film_job(tmp_path)
 
     assert job.base_dir == str(tmp_path)
     assert job.output == "plasma.mp4"
     assert job.chunk_count >= 12
-    assert demo.processes_of("no-such-job") == []
+    assert demo.find_processes("no-such-job") == []
 
 
 def test_each_example_is_listed_with_its_command() -> None:

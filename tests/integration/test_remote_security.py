@@ -15,6 +15,8 @@ from support.s3.server import S3Server
 from activities.errors import AttemptError
 from activities.remote.protocol import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome
 from activities.remote.service import CallLostError, ServiceAnswer
+from activities.stores.job_folder import encode_job
+from longtake import Retry, Timeouts
 from longtake.stores.directory import DirectoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
@@ -103,9 +105,22 @@ async def test_a_job_that_is_not_the_signed_one_is_refused(jobs: AgentJobs, edge
     other = job.job.job.model_copy(update={"command": ("sh", "-c", "touch owned; touch {output}")})
     jobs.store.replace(folder.job_file, other.model_dump_json().encode())
     before = job.everything()
+    unprotected = job.job.ref.model_copy(update={"integrity": ""})
 
-    assert "another job" in await refused(edge, signed(job.order()))
+    assert "another job" in await refused(edge, signed(job.order().model_copy(update={"ref": unprotected})))
+    assert "is not what was accepted" in await refused(edge, signed(job.order()))
     assert job.everything() == before
+
+
+async def test_an_order_signs_all_of_the_job(jobs: AgentJobs, edge: Edge) -> None:
+    """Also what does not decide the outputs: timeouts, retries, and patterns that are searched for in the output."""
+    job = jobs.texts()
+    other = job.job.job.model_copy(update={"timeouts": Timeouts(chunk_seconds=7), "retry": Retry(attempts=50)})
+    assert other.digest() == job.job.job.digest()
+    jobs.store.replace(job.job.folder.job_file, encode_job(other))
+
+    assert "is not what was accepted" in await refused(edge, signed(job.order()))
+    assert job.ledger.started == []
 
 
 async def test_nothing_secret_gets_out(jobs: AgentJobs, edge: Edge, s3_server: S3Server) -> None:

@@ -8,7 +8,7 @@ import pytest
 from support.farm import Farm, alive, eventually, until, until_state
 from temporalio.client import WorkflowFailureError
 
-from longtake import BadJobError, JobPhase, JobState, PauseMode, RenderJobSpec
+from longtake import BadJobError, JobFailedError, JobPhase, JobState, PauseMode, RenderJobSpec
 from longtake.jobfile.loader import read_job
 
 pytestmark = pytest.mark.integration
@@ -162,3 +162,59 @@ async def test_a_terminated_job_is_told_to_have_failed_and_can_be_retried(farm: 
     farm.open_gate()
     status = await until_state(await farm.render.retry(job.id), JobState.COMPLETED)
     assert status.skipped_chunks == 1
+
+
+async def test_a_result_is_waited_for_across_resets_in_temporal(farm: Farm, temporal: Temporal) -> None:
+    job = await farm.started(chunks=3, running=1)
+    waiting = asyncio.create_task(job.result())
+
+    for reason in ("once", "twice"):
+        await temporal(
+            *("workflow", "reset", "--workflow-id", job.id, "--type", "FirstWorkflowTask", "--reason", reason)
+        )
+    await until(job, lambda status: not status.state.has_ended and status.running_chunks == 1)
+    assert not waiting.done()
+    farm.open_gate()
+
+    assert (await waiting).frames == 3
+
+
+async def test_a_terminated_job_has_no_result(farm: Farm, temporal: Temporal) -> None:
+    job = await farm.started(chunks=3, running=1)
+    waiting = asyncio.create_task(job.result())
+
+    await temporal("workflow", "terminate", "--workflow-id", job.id)
+
+    with pytest.raises(JobFailedError):
+        await waiting
+    farm.open_gate()
+
+
+FOREIGN_MEMOS = ('status="urgent"', "status={}", 'longtake_status="urgent"', "digest=7", 'status={"progress": "half"}')
+
+
+async def test_foreign_memos_and_foreign_workflows_break_no_list(farm: Farm, temporal: Temporal) -> None:
+    path = farm.store.parent / "job.json"
+    path.write_text(json.dumps(document(farm.job(chunks=1))))
+    mine = [f"memo-{number}-{farm.task_queue}" for number in range(len(FOREIGN_MEMOS))]
+    start = ("workflow", "start", "--type", "RenderJob", "--input-file", str(path))
+    for job_id, memo in zip(mine, FOREIGN_MEMOS, strict=True):
+        await temporal(*start, "--task-queue", farm.task_queue, "--workflow-id", job_id, "--memo", memo)
+    # The same type in the same namespace, on a queue of its own.
+    foreign = f"foreign-{farm.task_queue}"
+    await temporal(*start, "--task-queue", foreign, "--workflow-id", foreign, "--memo", 'status="urgent"')
+
+    for job_id in mine:
+        status = await until(farm.render.job(job_id), lambda status: status.state.has_ended)
+        assert status.id == job_id
+    # Visibility is written a moment after the workflow.
+    for _ in range(100):
+        listed = {status.id for status in await farm.render.list(limit=1000)}
+        if set(mine) <= listed:
+            break
+        await asyncio.sleep(0.1)
+
+    assert set(mine) <= listed
+    assert foreign not in listed
+    assert foreign not in {status.id for status in await farm.render.list(state=JobState.PENDING, limit=1000)}
+    await temporal("workflow", "terminate", "--workflow-id", foreign)

@@ -264,7 +264,7 @@ def _update(told: Mapping[str, Any]) -> dict[str, Any]:
 def _memo(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return a memo; of a status in it only that it is there, because how often it is written depends on time."""
     fields = (told.get("upsertedMemo") or told.get("memo") or {}).get("fields", {})
-    return {name: "<status>" if name == "status" else payload(one) for name, one in sorted(fields.items())}
+    return {name: "<status>" if name == "longtake_status" else payload(one) for name, one in sorted(fields.items())}
 
 
 def names_and_messages(workers: Iterable[Worker]) -> dict[str, Any]:

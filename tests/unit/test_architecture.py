@@ -14,8 +14,7 @@ MAY_IMPORT = {
     "agent": {"agent", "activities", "longtake"},
     "worker": {"workflows", "activities", "longtake", "devserver", "ports"},
     "devserver": {"longtake", "ports"},
-    "deploy": {"deploy", "longtake", "devserver", "gobuild", "ports"},
-    "gobuild": set(),
+    "deploy": {"deploy", "longtake", "devserver", "ports"},
     "ports": set(),
 }
 OURS = {*MAY_IMPORT, "client", "tests", "examples", "benchmarks", "tools"}

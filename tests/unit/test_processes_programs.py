@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.processes.programs import Programs, build_render_environment, find_ffmpeg, link_ffmpeg
+from activities.processes.programs import JobVariables, Programs, build_render_environment, find_ffmpeg, link_ffmpeg
 from longtake.errors import BadJobError
 
 
@@ -67,8 +67,31 @@ def test_ffmpeg_is_found_under_its_plain_name_by_commands_and_by_scripts(tmp_pat
 def test_the_environment_of_a_render_is_built_from_nothing() -> None:
     worker = {"PATH": "/bin", "LC_ALL": "C", "AWS_SECRET_ACCESS_KEY": "x", "TEMPORAL_API_KEY": "x", "LICENSE": "7"}
 
-    seen = build_render_environment(
-        worker, {"SCENE": "1", "LONGTAKE_JOB": "forged"}, tag={"LONGTAKE_JOB": "j"}, also=["LICENSE"]
-    )
+    seen = build_render_environment(worker, {"SCENE": "1"}, tag={"LONGTAKE_JOB": "j"}, also=["LICENSE"])
 
     assert seen == {"PATH": "/bin", "LC_ALL": "C", "SCENE": "1", "LICENSE": "7", "LONGTAKE_JOB": "j"}
+
+
+LOADING = [
+    *("LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "GLIBC_TUNABLES", "GCONV_PATH", "FFREPORT"),
+    *("PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PERL5LIB", "RUBYOPT", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS"),
+    *("PATH", "HOME", "BASH_ENV", "ENV", "BASH_FUNC_x", "XDG_CONFIG_HOME", "SSLKEYLOGFILE", "FREI0R_PATH"),
+    *("BLENDER_USER_SCRIPTS", "VK_ADD_LAYER_PATH", "LADSPA_PATH", "GIT_SSH_COMMAND", "ld_preload", "LONGTAKE_JOB"),
+]
+
+
+@pytest.mark.parametrize("name", LOADING)
+def test_a_job_sets_no_variable_by_which_programs_load_code_or_write_files(name: str) -> None:
+    with pytest.raises(BadJobError, match=f"env: {name} has programs load code.*LONGTAKE_JOB_ENV"):
+        build_render_environment({"PATH": "/bin"}, {"SCENE": "1", name: "/store/evil"}, tag={})
+
+
+def test_a_worker_says_which_variables_jobs_may_set() -> None:
+    JobVariables(("SHOT", "SHOW_*")).check({"SHOT": "1", "SHOW_A": "2"})
+    JobVariables(("*", "PYTHONPATH")).check({"SHOT": "1", "PYTHONPATH": "2"})
+    with pytest.raises(BadJobError, match="env: SCENE is not a variable that jobs may set on this worker; leave it"):
+        JobVariables(("SHOT", "SHOW_*")).check({"SCENE": "1"})
+    with pytest.raises(BadJobError, match="env: LD_PRELOAD has programs load code"):
+        JobVariables(("*", "LD_*")).check({"LD_PRELOAD": "x"})
+    with pytest.raises(BadJobError, match="env: SCENE is not a variable"):
+        JobVariables(()).check({"SCENE": "1"})

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRunBackend, LambdaBackend, RemoteProtocol
+from longtake.models.encode_options import check_encode_options
 from longtake.models.inputs import InputBundle, content_path
 from longtake.models.job_fields import LARGEST_FRAME, JobFields
 from longtake.models.policies import Timeouts
@@ -439,6 +440,7 @@ def _check_join(job: JobFields, output: str) -> None:
         )
     if job.encode and job.kind is not OutputKind.FRAMES:
         raise ValueError("encode: is for films of {frame} images, and video is joined as it is; leave it out")
+    check_encode_options(job.encode)
 
 
 def _check_environment(env: dict[str, str]) -> None:

@@ -20,6 +20,9 @@ class JobRef(Contract):
     )
     digest: str = Field(description="identity of the work; a folder with another one is not this job's")
     store: str = Field(default="", description="URL of the store, where it is not the folder `base_dir`")
+    integrity: str = Field(
+        default="", max_length=64, description="digest of all of job.json and list.json; empty: of an older worker"
+    )
 
     @property
     def store_url(self) -> str:

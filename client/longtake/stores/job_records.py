@@ -1,5 +1,6 @@
 """Locate and read the records of one job in its store: the layout of `.longtake/<job>/` is written here only."""
 
+import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
@@ -9,7 +10,7 @@ from itertools import chain, islice
 from pydantic import Field, ValidationError
 
 from longtake.chunks import ChunkPlan
-from longtake.errors import BadJobError
+from longtake.errors import BadJobError, LongtakeError
 from longtake.jobfile.loader import read_chunk_list
 from longtake.models.fields import Contract
 from longtake.models.inputs import INPUTS, check_input_path
@@ -46,6 +47,31 @@ class Publication(Contract):
     """The part of a sidecar or a claim that clients read; workers write more, see `activities.stores.job_folder`."""
 
     files: tuple[PublishedFile, ...] = ()
+
+
+class ChangedJobError(LongtakeError):
+    """Raised for a job whose record in the store is not the one that was accepted."""
+
+
+@dataclass(frozen=True)
+class AcceptedJob:
+    """A job as its record in the store has it, its chunk list held against the digest in the job.
+
+    Args:
+        job: The job.
+        chunk_list: Bytes of its chunk list; None if the list is no file.
+    """
+
+    job: RenderJobSpec
+    chunk_list: bytes | None
+
+
+def compute_integrity(job: bytes, chunk_list: bytes | None) -> str:
+    """Return the digest of the whole record of a job: all of job.json, and of list.json where there is one.
+
+    `RenderJobSpec.digest` is another one: it covers what decides the outputs, and so which of them may be used again.
+    """
+    return hashlib.sha256(b"%d\n%s%s" % (len(job), job, chunk_list or b"")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -151,10 +177,42 @@ class JobRecords:
         return f"{self.logs_dir}/{key}.{attempt}.log"
 
     def find_job(self) -> RenderJobSpec | None:
-        """Return the job as it was accepted; None if its record is missing or unreadable."""
+        """Return the job as it was accepted; None if its record is missing, unreadable or changed."""
+        accepted = self._find_accepted()
+        return accepted.job if accepted is not None else None
+
+    def read_accepted(self, integrity: str = "") -> AcceptedJob:
+        """Return the job as it was accepted, with its chunk list. All that read a job's record read it by this.
+
+        Args:
+            integrity: What `compute_integrity` gave when the job was accepted; empty where the reader does not know.
+
+        Raises:
+            FileNotFoundError: No job was accepted here.
+            ValidationError: The record is no job that this version knows.
+            ChangedJobError: The record was changed since the job was accepted.
+        """
+        raw = self.store.read(self.job_file)
+        job = RenderJobSpec.model_validate_json(raw)
+        chunk_list = None
+        if job.chunk_list is not None:
+            chunk_list = self.store.read(self.list_file)
+            if hashlib.sha256(chunk_list).hexdigest() != job.chunk_list.sha256:
+                raise ChangedJobError(self._describe_changed(self.list_file))
+        if integrity and compute_integrity(raw, chunk_list) != integrity:
+            raise ChangedJobError(self._describe_changed(self.job_file))
+        return AcceptedJob(job, chunk_list)
+
+    def _describe_changed(self, location: str) -> str:
+        return (
+            f"{location} is not what was accepted as job {self.job_id}: somebody has changed it since; cancel the job, "
+            "find out who may write there, and submit it again"
+        )
+
+    def _find_accepted(self) -> AcceptedJob | None:
         try:
-            return RenderJobSpec.model_validate_json(self.store.read(self.job_file))
-        except (FileNotFoundError, ValidationError):
+            return self.read_accepted()
+        except (FileNotFoundError, ValidationError, ChangedJobError):
             return None
 
     def film_record(self) -> Record | None:
@@ -187,9 +245,10 @@ class JobRecords:
                 continue
 
     def _read_chunk_list(self) -> tuple[ChunkSpec, ...]:
+        accepted = self._find_accepted()
         try:
-            return read_chunk_list(self.store.read(self.list_file), LIST_FILE)
-        except (FileNotFoundError, BadJobError):
+            return read_chunk_list(accepted.chunk_list, LIST_FILE) if accepted and accepted.chunk_list else ()
+        except BadJobError:
             return ()
 
     def _list_records(self, folder_name: str) -> Iterator[tuple[str, str]]:

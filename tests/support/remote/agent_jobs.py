@@ -15,10 +15,10 @@ from support.processes.process_table import carrying
 
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteOrder, RemoteResult, SignedOrder, sign
-from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job
 from longtake import FrameRange, RenderJobSpec, Retry, Timeouts
 from longtake.models.messages import JobRef
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_records import chunk_key, compute_integrity
 from longtake.stores.store import Store
 
 SECRET = "a secret that workers and agents share"
@@ -118,7 +118,8 @@ class AgentJobs:
         folder.create(spec, None)
         store = "" if self.store.is_local else self.store.url
         base_dir = self.store.url if self.store.is_local else ""
-        ref = JobRef(id=folder.job_id, base_dir=base_dir, digest=spec.digest(), store=store)
+        integrity = compute_integrity(encode_job(spec), None)
+        ref = JobRef(id=folder.job_id, base_dir=base_dir, digest=spec.digest(), store=store, integrity=integrity)
         notes = self.notes / folder.job_id
         notes.mkdir(parents=True)
         self.made.append(AgentJob(OpenJob(folder, ref, spec, None), notes))

@@ -1,10 +1,12 @@
-"""Connections to a Cloud Run service, by HTTP/1.1 and HTTP/2: an abort closes its own at once, whenever it comes."""
+"""Connections for one call, by HTTP/1.1, HTTP/2 and proxies: a cancel closes its own at once, whenever it comes."""
 
 import asyncio
 import gc
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -14,14 +16,18 @@ from support.farm import eventually
 from support.measurements import Distribution
 from support.remote.cloud_run_service import CloudRunFront, Deed, cloud_run_front, cloud_run_front_tls
 from support.remote.google_tokens import metadata_server
-from support.servers.certificates import Certificate, make_certificate
+from support.remote.lambda_service import aws_environment, called_service
+from support.servers.certificates import Certificate, known_certificate, make_certificate
 
 from activities.errors import AttemptError
+from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.google_auth import IdTokens
-from activities.remote.service import CallLostError, ServiceAnswer
+from activities.remote.service import CallLostError, Service, ServiceAnswer
 
 RACES = 50
+
+PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +197,159 @@ async def test_a_service_without_tls_has_begun_nothing(certificate: Certificate)
             await CloudRunService(plain.url.replace("http:", "https:"), concurrency=1).call({})
 
     assert not lost.value.begun
+
+
+class Listener:
+    """Takes a connection, and says nothing; keeps what it reads."""
+
+    def __init__(self) -> None:
+        self.read = b""
+        self.connected = asyncio.Event()
+        self.got_bytes = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connected.set()
+        with suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                self.read += data
+                self.got_bytes.set()
+        writer.transport.abort()
+        self.closed.set()
+
+
+@asynccontextmanager
+async def listener() -> AsyncIterator[tuple[Listener, int]]:
+    listening = Listener()
+    server = await asyncio.start_server(listening.serve, "127.0.0.1", 0)
+    async with server:
+        yield listening, server.sockets[0].getsockname()[1]
+        if listening.connected.is_set():
+            await listening.closed.wait()
+
+
+@contextmanager
+def calling(kind: str, url: str) -> Iterator[Service]:
+    keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    with aws_environment(AWS_ENDPOINT_URL_LAMBDA=url, **keys):
+        yield LambdaFunction("render", concurrency=1) if kind == "lambda" else CloudRunService(url, concurrency=1)
+
+
+@pytest.mark.parametrize("kind", ["lambda", "cloud run"])
+async def test_a_cancel_in_the_middle_of_a_handshake_comes_before_anything_was_sent(kind: str) -> None:
+    async with listener() as (listening, port), asyncio.timeout(PATIENCE_SECONDS):
+        with calling(kind, f"https://127.0.0.1:{port}") as service:
+            sent = asyncio.Event()
+            call = asyncio.ensure_future(service.call({"chunk": 1}, on_send=sent.set))
+            # The hello of TLS, to which nobody answers.
+            await listening.got_bytes.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            assert not sent.is_set()
+
+    assert b"chunk" not in listening.read
+
+
+@pytest.mark.parametrize("kind", ["lambda", "cloud run"])
+async def test_a_call_says_that_it_sends_before_its_first_byte(kind: str) -> None:
+    async with listener() as (listening, port), asyncio.timeout(PATIENCE_SECONDS):
+        with calling(kind, f"http://127.0.0.1:{port}") as service:
+            sent_before: list[bytes] = []
+            call = asyncio.ensure_future(service.call({"chunk": 1}, on_send=lambda: sent_before.append(listening.read)))
+            await listening.got_bytes.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+    assert sent_before == [b""]
+
+
+@pytest.mark.parametrize("kind", ["lambda", "cloud run"])
+async def test_a_service_that_is_not_there_was_sent_nothing(kind: str) -> None:
+    async with listener() as (_, port):
+        pass
+    with calling(kind, f"http://127.0.0.1:{port}") as service:
+        sent = asyncio.Event()
+        with pytest.raises(CallLostError) as lost:
+            await service.call({"chunk": 1}, on_send=sent.set)
+
+        assert not lost.value.begun
+        assert not sent.is_set()
+
+
+@dataclass
+class ConnectProxy:
+    """A proxy that opens tunnels to the loopback interface, and keeps the requests for them."""
+
+    answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n"
+    port: int = 0
+    requests: list[str] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.requests.append(request)
+            writer.write(self.answer)
+            if b" 200 " in self.answer:
+                host, _, port = request.split()[1].rpartition(":")
+                there, beyond = await asyncio.open_connection(host, int(port))
+                await asyncio.gather(passing(reader, beyond), passing(there, writer))
+        finally:
+            writer.transport.abort()
+
+
+async def passing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+    writer.transport.abort()
+
+
+@asynccontextmanager
+async def connect_proxy(**fields: bytes) -> AsyncIterator[ConnectProxy]:
+    proxy = ConnectProxy(**fields)  # type: ignore[arg-type]
+    served: set[asyncio.Task[None]] = set()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(asyncio.ensure_future(proxy.serve(reader, writer)))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        proxy.port = server.sockets[0].getsockname()[1]
+        yield proxy
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.gather(*served)
+
+
+async def test_a_call_goes_through_the_proxy_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connect_proxy() as proxy, called_service(tmp_path, certificate=known_certificate(tmp_path)) as service:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://someone:word@127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", "")
+        answer = await LambdaFunction("answer", concurrency=1).call({"answer": "through"})
+
+        assert answer.body == b'"through"'
+        assert len(service.arrivals) == 1
+    (request,) = proxy.requests
+    assert request.startswith("CONNECT 127.0.0.1:")
+    assert "Proxy-Authorization: Basic c29tZW9uZTp3b3Jk\r\n" in request
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", b"nonsense\r\n\r\n", b""])
+async def test_a_proxy_that_refuses_is_named_and_nothing_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    async with (
+        connect_proxy(answer=answer) as proxy,
+        called_service(tmp_path, certificate=known_certificate(tmp_path)) as service,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://someone:word@127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", "")
+        with pytest.raises(CallLostError, match=r"through the proxy 127\.0\.0\.1: the proxy") as lost:
+            await LambdaFunction("answer", concurrency=1).call({"answer": 1})
+
+        assert not lost.value.begun
+        assert "word" not in str(lost.value)
+        assert service.arrivals == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gobuild import GoBuildError, GoProgram
+from deploy.production.programs import GoBuildError, GoProgram
 
 PROGRAM = GoProgram(name="tool-v1", package="example.org/tool@v1", minutes=2, go_version="1.26.8")
 # Stands in for Go: builds a program that runs, and counts the builds.
