@@ -12,15 +12,21 @@ from activities.media.audio import inspect_audio
 from activities.media.facts import MediaError
 from activities.stores.job_folder import JobFolder, OpenJob, encode_job
 from activities.stores.publish import find_reusable, is_intact, revoke
+from longtake.chunks import Chunk
 from longtake.errors import BadJobError
 from longtake.models.inputs import InputBundle
 from longtake.models.job_fields import IfExists
+from longtake.models.job_rules import check_image_count
 from longtake.models.messages import JobRef, PlanOrder
+from longtake.paths import OutputKind
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import open_store
 from longtake.stores.job_records import FILM, chunk_key, compute_integrity, find_publishers
 from longtake.stores.store import StoreError, map_parallel
+
+# Folders that were looked at.
+_MOST_REMEMBERED = 4096
 
 
 def find_conflicting_outputs(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, str, str]]:
@@ -33,15 +39,30 @@ def find_conflicting_outputs(job: OpenJob, allowed: AllowedStores) -> Iterator[t
 
 
 def _in_directory(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, str, str]]:
-    looked_at: dict[Path, bool] = {}
-    for key, field, location in _outputs(job):
-        path = Path(location)
-        # A million outputs in folders that do not exist yet cost one look a folder.
-        is_new = path.parent not in looked_at
-        if is_new:
-            looked_at[path.parent] = _is_folder(path.parent, field)
-        if not is_new and not looked_at[path.parent]:
+    # By text, and a few thousand at most: a job may have a million folders, which come one after the other.
+    looked_at: dict[str, bool] = {}
+
+    def is_folder_there(location: str, field: str) -> bool:
+        """Look once at the folder of an output: may it be used, and is it there?"""
+        folder = location.rpartition("/")[0] or "/"
+        if folder in looked_at:
+            return looked_at[folder]
+        if len(looked_at) >= _MOST_REMEMBERED:
+            looked_at.clear()
+        looked_at[folder] = _is_folder(Path(folder), field)
+        allowed.check(Path(location), field)
+        return looked_at[folder]
+
+    def is_missing(chunk: Chunk) -> bool:
+        """Tell by one look that no output of a chunk exists, where all of its images lie in one folder."""
+        if "{frame" in chunk.output_template.rpartition("/")[0]:
+            return False
+        return not is_folder_there(_target(job, chunk.first_output, "chunk_output"), "chunk_output")
+
+    for key, field, location in _outputs(job, is_missing):
+        if not is_folder_there(location, field):
             continue
+        path = Path(location)
         allowed.check(path, field)
         if path.is_dir():
             raise BadJobError(f"{field}: {path} is a folder; choose another name")
@@ -61,9 +82,11 @@ def _in_bucket(job: OpenJob) -> Iterator[tuple[str, str, str]]:
             yield key, field, location
 
 
-def _outputs(job: OpenJob) -> Iterator[tuple[str, str, str]]:
+def _outputs(job: OpenJob, skip: Callable[[Chunk], bool] = lambda chunk: False) -> Iterator[tuple[str, str, str]]:
     for chunk in job.chunks:
-        for path in chunk.outputs():
+        if skip(chunk):
+            continue
+        for path in chunk.iter_outputs():
             yield chunk_key(chunk.index), "chunk_output", _target(job, path, "chunk_output")
     if job.job.output is not None:
         yield FILM, "output", _target(job, job.film_path, "output")
@@ -118,6 +141,7 @@ class Acceptance:
         integrity = compute_integrity(encode_job(self.job), chunk_list)
         self.ref = self.ref.model_copy(update={"integrity": integrity})
         opened = OpenJob(self.folder, self.ref, self.job, chunk_list)
+        self._check_image_counts(opened)
         self._check_handed_in()
         if self._needs_inputs:
             self._check_with_inputs(opened)
@@ -194,6 +218,19 @@ class Acceptance:
             if hashlib.sha256(raw).hexdigest() == self.job.chunk_list.sha256:
                 return raw
         raise BadJobError(f"chunks.sha256: {place} is not the file it was; submit the job again")
+
+    def _check_image_counts(self, opened: OpenJob) -> None:
+        """Check a chunk list that the job refers to, which the rules of the job have not seen."""
+        if self.job.chunk_list is None:
+            return
+        total = 0
+        for chunk in opened.chunks:
+            if chunk.kind is OutputKind.FRAMES:
+                total += chunk.count
+                try:
+                    check_image_count(f"chunks[{chunk.index}].count", chunk.count, total)
+                except ValueError as error:
+                    raise BadJobError(str(error)) from error
 
     def _check_handed_in(self) -> None:
         if not self._store.is_local and not isinstance(self.job.inputs, InputBundle) and self.job.inputs:

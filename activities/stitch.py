@@ -93,7 +93,7 @@ def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
     found = []
     for chunk, (sidecar, intact) in zip(numbers, map_parallel(store, look, numbers), strict=True):
         if sidecar is None or not intact:
-            path = job.target(job.chunks[chunk].outputs()[0])
+            path = job.target(job.chunks[chunk].first_output)
             state = "is not finished" if sidecar is None else "is missing or has another size than was published"
             revoke(job.folder, chunk_key(chunk))
             raise RefusedError(

@@ -89,7 +89,7 @@ class Admission:
         """Raise unless all outputs of a chunk are in a store that the agent may use, links followed."""
         is_local = job.folder.store.is_local
         roots = AllowedPaths(self._settings.folders)
-        for path in chunk.outputs():
+        for path in chunk.iter_outputs():
             try:
                 target = job.target(path)
                 if is_local:

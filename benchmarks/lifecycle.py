@@ -11,13 +11,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ports import find_free_port
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import bare  # noqa: E402
-import psutil  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
+import psutil  # noqa: E402
 from farm_runs import FarmRuns  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
@@ -26,6 +24,7 @@ from support.measurements import Distribution  # noqa: E402
 import devserver  # noqa: E402
 from longtake import RenderClient  # noqa: E402
 from longtake.client import connect  # noqa: E402
+from ports import find_free_port  # noqa: E402
 
 # One kill for so many other runs: the chunks of a killed worker wait 10 s for the server's heartbeat timeout.
 _RUNS_PER_KILL = 10

@@ -9,6 +9,9 @@ from longtake.errors import BadJobError
 from longtake.models.job import RenderJobSpec
 from longtake.stores.factory import is_bucket
 
+# Folders that are known to be allowed: a job may have a million.
+_MOST_REMEMBERED = 4096
+
 
 def read_roots(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Read the folders of `LONGTAKE_ROOTS`, links resolved; return none if the variable is not set."""
@@ -46,6 +49,8 @@ class AllowedPaths:
                 "move it there, or add its folder to LONGTAKE_ROOTS"
             )
         if self._holds(path.parent):
+            if len(self._passed) >= _MOST_REMEMBERED:
+                self._passed.clear()
             self._passed.add(path.parent)
 
     def _holds(self, path: Path) -> bool:
@@ -89,4 +94,4 @@ def _files(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
     # All chunks in one folder need one check; each chunk is checked only if the folder is named after the chunk.
     varied = job.frames is None or "{" in os.path.dirname(job.chunk_output or "")
     for chunk in plan if varied else (plan[0],):
-        yield "chunk_output", chunk.outputs()[0]
+        yield "chunk_output", chunk.first_output

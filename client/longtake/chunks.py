@@ -70,12 +70,22 @@ class Chunk:
 
     def outputs(self) -> tuple[str, ...]:
         """Return the paths of all outputs, as the job names them."""
+        return tuple(self.iter_outputs())
+
+    def iter_outputs(self) -> Iterator[str]:
+        """Yield the paths of all outputs, each made when asked for: a chunk may have a hundred thousand."""
         if self.kind is not OutputKind.FRAMES:
-            return (expand_template(self.output_template, self._path_values),)
-        return tuple(
-            expand_template(self.output_template, {**self._path_values, "frame": frame})
-            for frame in range(self.start, self.stop)
-        )
+            yield expand_template(self.output_template, self._path_values)
+            return
+        values = dict(self._path_values)
+        for frame in range(self.start, self.stop):
+            values["frame"] = frame
+            yield expand_template(self.output_template, values)
+
+    @property
+    def first_output(self) -> str:
+        """Path of the first output, as the job names it."""
+        return next(self.iter_outputs())
 
     def output_pattern(self) -> str:
         """Return the value of `{output}`: the path of the file, or the printf pattern of the image files."""

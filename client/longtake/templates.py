@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from string import Formatter
 
 from longtake.errors import BadJobError
@@ -73,7 +74,9 @@ def compile_template(template: str) -> tuple[tuple[str, ...], re.Pattern[str]]:
     return tuple(words), re.compile(pattern)
 
 
-def _parts(template: str, field: str, allowed: tuple[str, ...]) -> list[tuple[str, str, str]]:
+# A job's templates are parsed once, and not once a frame.
+@lru_cache(maxsize=256)
+def _parts(template: str, field: str, allowed: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
@@ -90,7 +93,7 @@ def _parts(template: str, field: str, allowed: tuple[str, ...]) -> list[tuple[st
                     f"take the rest out of {quote_value(template)}"
                 )
         found.append((literal, word or "", width or ""))
-    return found
+    return tuple(found)
 
 
 def _check_word(word: str, field: str, allowed: tuple[str, ...]) -> None:

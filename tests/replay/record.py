@@ -15,8 +15,6 @@ from collections.abc import Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from ports import find_free_port
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
@@ -29,6 +27,7 @@ from longtake.client import connect  # noqa: E402
 from longtake.models.backends import BackendKind  # noqa: E402
 from longtake.models.policies import FailurePolicy  # noqa: E402
 from longtake.models.status import JobPhase, PauseMode  # noqa: E402
+from ports import find_free_port  # noqa: E402
 
 HISTORIES = Path(__file__).with_name("histories")
 

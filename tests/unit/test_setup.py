@@ -1,5 +1,6 @@
 """The repository's own set-up: targets of make, pinned packages, and no host or path of a machine in any file."""
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -98,3 +99,19 @@ def test_no_tracked_file_names_a_registry_or_a_machine_path() -> None:
         found += [f"{path.relative_to(ROOT)}: {hit}" for hit in REGISTRY.findall(text) + HOME_PATH.findall(text) + here]
 
     assert found == []
+
+
+def test_scripts_import_nothing_of_the_checkout_before_they_put_it_on_the_path() -> None:
+    of_checkout = {path.stem for path in ROOT.iterdir()} | {"support"}
+    scripts = [path for path in tracked_files() if path.suffix == ".py" and "\nsys.path" in path.read_text()]
+    early = []
+    for script in scripts:
+        for node in ast.parse(script.read_text()).body:
+            if ast.unparse(node).startswith("sys.path"):
+                break
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            early += [f"{script.relative_to(ROOT)}: {name}" for name in names if name.split(".")[0] in of_checkout]
+
+    assert len(scripts) > 3
+    assert early == []

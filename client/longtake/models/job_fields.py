@@ -27,6 +27,10 @@ CONTRACT_VERSION = 1
 # ffmpeg, printf patterns and most renderers count frames in a signed 32-bit number.
 LARGEST_FRAME = 2**31 - 1
 MOST_CHUNKS = 1_000_000
+# Each image file has a name, which planning makes and looks for: one line of a job file with 2,147,483,646 of them in
+# one chunk had a worker build 147 GiB of names. 100,000 frames are an hour of film at 24 a second.
+MOST_IMAGES_OF_CHUNK = 100_000
+MOST_IMAGES = 10_000_000
 # Temporal terminates a workflow whose input passes 2 MiB; a list this long travels as a file instead.
 LARGEST_INLINE_JOB_BYTES = 200_000
 

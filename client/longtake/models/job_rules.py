@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRunBackend, LambdaBackend, RemoteProtocol
 from longtake.models.encode_options import check_encode_options
 from longtake.models.inputs import InputBundle, content_path
-from longtake.models.job_fields import LARGEST_FRAME, JobFields
+from longtake.models.job_fields import LARGEST_FRAME, MOST_IMAGES, MOST_IMAGES_OF_CHUNK, JobFields
 from longtake.models.policies import Timeouts
 from longtake.paths import (
     BOOKKEEPING_FOLDER,
@@ -284,6 +284,7 @@ def check_job(job: JobFields) -> None:
         ValueError: `field: what is wrong; the fix`, for the first rule that is broken.
     """
     _check_work(job)
+    _check_image_counts(job)
     _check_failure_limit(job)
     _check_rate(job)
     _check_commands(job)
@@ -313,6 +314,36 @@ def _check_work(job: JobFields) -> None:
             seen.add(chunk.id)
         if chunk.start + chunk.count > LARGEST_FRAME:
             raise ValueError(f"chunks[{index}]: its frames end beyond {LARGEST_FRAME}; lower start or count")
+
+
+def _check_image_counts(job: JobFields) -> None:
+    if job.kind is not OutputKind.FRAMES:
+        return
+    if job.frames is not None:
+        per_chunk = min(job.frames.per_chunk, job.frames.count)
+        check_image_count("frames.per_chunk", per_chunk, job.frames.count)
+        return
+    total = 0
+    for index, chunk in enumerate(job.inline_chunks):
+        total += chunk.count
+        check_image_count(f"chunks[{index}].count", chunk.count, total)
+
+
+def check_image_count(field: str, of_chunk: int, of_job: int) -> None:
+    """Raise if a chunk, or a job as far as it was counted, has more image files than a worker can name.
+
+    Raises:
+        ValueError: `field: what is wrong; the fix`.
+    """
+    if of_chunk > MOST_IMAGES_OF_CHUNK:
+        raise ValueError(
+            f"{field}: makes {of_chunk:,} image files in one chunk, and a chunk has at most {MOST_IMAGES_OF_CHUNK:,}; "
+            "make chunks shorter"
+        )
+    if of_job > MOST_IMAGES:
+        raise ValueError(
+            f"{field.partition('.')[0]}: make more than {MOST_IMAGES:,} image files; split the job, or render video"
+        )
 
 
 def _check_failure_limit(job: JobFields) -> None:

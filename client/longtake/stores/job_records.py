@@ -236,7 +236,7 @@ class JobRecords:
     def output_locations(self, job: RenderJobSpec) -> Iterator[str]:
         """Yield the locations that the fields of a job name for its outputs."""
         plan = ChunkPlan(job, self._read_chunk_list() if job.chunk_list is not None else ())
-        paths = (path for chunk in plan for path in chunk.outputs())
+        paths = (path for chunk in plan for path in chunk.iter_outputs())
         for path in chain(paths, () if job.output is None else (expand_template(job.output, {}),)):
             try:
                 yield self.store.locate(path)
