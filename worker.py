@@ -50,7 +50,7 @@ from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stop_agents import StopActivities
 from activities.stores.scratch import clear_scratch
-from longtake.client import connect
+from longtake.client import check_namespace, connect
 from longtake.errors import LongtakeError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
@@ -139,6 +139,7 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
             if address != devserver.DEFAULT_ADDRESS:
                 _print_line(f"tell `longtake` where it is: export TEMPORAL_ADDRESS={address}")
         client = await connect(address=address, runtime=Runtime(telemetry=TelemetryConfig()))
+        await check_namespace(client)
         attributes = await register_search_attributes(client)
         supervisor = await stack.enter_async_context(Supervisor())
         for worker in build_workers(client, settings, supervisor, search_attributes=attributes):

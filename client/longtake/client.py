@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import temporalio.client
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfig
@@ -19,7 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
 from longtake.data_converter import data_converter
-from longtake.describe import build_query, is_job, read_memo, read_status
+from longtake.describe import build_query, describe_rpc_error, is_job, read_memo, read_status
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
 from longtake.models.job import RenderJobSpec
@@ -28,6 +29,7 @@ from longtake.models.status import JobState, JobStatus
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, make_job_id
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range
+from longtake.text import escape_text, flatten_text
 from longtake.transfer.progress import OnProgress
 from longtake.transfer.upload_inputs import needs_upload, upload_inputs
 
@@ -68,28 +70,85 @@ async def connect(
     try:
         async with asyncio.timeout(timeout_seconds):
             return await temporalio.client.Client.connect(**options, data_converter=data_converter(), runtime=runtime)
-    except (RuntimeError, TimeoutError) as error:
-        raise NotReachableError(
-            f"no Temporal server answers at {options['target_host']} ({_reason(error)}); start one with `make dev`, or "
-            "set TEMPORAL_ADDRESS"
-        ) from error
+    except (RuntimeError, ValueError, TimeoutError) as error:
+        address = options["target_host"]
+        raise NotReachableError(_explain_refusal(error, address, has_key=bool(options.get("api_key")))) from error
+
+
+async def check_namespace(client: temporalio.client.Client) -> None:
+    """Raise `NotReachableError` if the server has no such namespace, which a worker would only repeat for ever."""
+    try:
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        # Whoever may run workers may not always describe namespaces.
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise NotReachableError(describe_rpc_error(error)) from error
 
 
 def _configured(profile: str | None) -> Mapping[str, Any]:
     try:
         return ClientConfig.load_client_connect_config(profile=profile)
+    except OSError as error:
+        raise NotReachableError(
+            f"{escape_text(str(error.filename), 200)}, which Temporal's configuration names, cannot be read "
+            f"({error.strerror}); put the certificate or key there, or mend TEMPORAL_TLS_* or temporal.toml"
+        ) from error
     except (RuntimeError, ValueError) as error:
-        raise NotReachableError(f"Temporal's configuration cannot be read: {error}; mend temporal.toml") from error
+        raise NotReachableError(
+            f"Temporal's configuration cannot be read: {flatten_text(str(error))}; mend TEMPORAL_* or temporal.toml"
+        ) from error
 
 
-def _reason(error: Exception) -> str:
-    """Return the reason in a nested error of the SDK, in words that people know."""
-    text = f"{error}"
-    known = {"ConnectionRefused": "connection refused", "dns error": "no such host", "Unauthenticated": "not let in"}
-    for mark, reason in known.items():
-        if mark in text:
-            return reason
-    return "it did not answer in time" if isinstance(error, TimeoutError) else text.split("\n")[0][:120]
+# Marks in the nested errors of the SDK, and what they mean; {address} is the server's.
+_CREDENTIALS = "mend TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH, or temporal.toml"
+_REFUSALS = (
+    (
+        ("PrivateKeyParseError", "NoCertificatesPresented", "CertificateParseError"),
+        f"the client certificate or its key is no PEM text; {_CREDENTIALS}",
+    ),
+    (("KeyMismatch",), f"the client certificate and the key do not belong together; {_CREDENTIALS}"),
+    (
+        ("Must have both client cert",),
+        f"a client certificate needs its key, and one of both is missing; {_CREDENTIALS}",
+    ),
+    (
+        ("InvalidCertificate", "UnknownIssuer"),
+        "the certificate of the Temporal server at {address} is not trusted or is for another name; set "
+        "TEMPORAL_TLS_SERVER_CA_CERT_PATH and TEMPORAL_TLS_SERVER_NAME",
+    ),
+    (
+        ("CertificateRequired", "HandshakeFailure", "BadCertificate", "CertificateUnknown", "UnknownCA"),
+        f"the Temporal server at {{address}} does not accept the client certificate; {_CREDENTIALS}",
+    ),
+    (
+        ("Unauthenticated", "PermissionDenied"),
+        "the Temporal server at {address} refuses this client; mend TEMPORAL_API_KEY, or the client certificate",
+    ),
+    (("invalid target URL", "invalid uri"), "{address} is no address; write TEMPORAL_ADDRESS as host:port"),
+    (
+        ("BrokenPipe", "ConnectionReset", "UnexpectedEof"),
+        "what answers at {address} cuts the connection; if it is a Temporal server with TLS, set TEMPORAL_TLS=true",
+    ),
+)
+
+
+def _explain_refusal(error: Exception, address: str, *, has_key: bool) -> str:
+    """Return one sentence for a nested error of the SDK, with the setting that mends it."""
+    text, shown = f"{error}", escape_text(address, 200)
+    if "InvalidContentType" in text:
+        cause = "an API key switches TLS on; " if has_key else ""
+        return (
+            f"the server at {shown} speaks no TLS, and this client was told to: {cause}set TEMPORAL_TLS=false if that "
+            "is meant, or TEMPORAL_ADDRESS"
+        )
+    for marks, sentence in _REFUSALS:
+        if any(mark in text for mark in marks):
+            return sentence.format(address=shown)
+    known = {"ConnectionRefused": "connection refused", "dns error": "no such host"}
+    reason = next((said for mark, said in known.items() if mark in text), None)
+    if reason is None:
+        reason = "it did not answer in time" if isinstance(error, TimeoutError) else text.split("\n")[0][:120]
+    return f"no Temporal server answers at {shown} ({reason}); start one with `make dev`, or set TEMPORAL_ADDRESS"
 
 
 class RenderClient:
@@ -177,7 +236,7 @@ class RenderClient:
                     f"{job_id} {how}, and nothing was started; `longtake retry {job_id}` renders what is missing"
                 ) from error
         except RPCError as error:
-            raise NotReachableError(f"Temporal does not take job {job_id}: {error.message}") from error
+            raise NotReachableError(f"Temporal does not take job {job_id}: {describe_rpc_error(error)}") from error
         return self.job(job_id)
 
     def job(self, id: str) -> JobHandle:
@@ -209,7 +268,7 @@ class RenderClient:
                 if len(found) >= limit:
                     break
         except RPCError as error:
-            raise NotReachableError(f"Temporal does not list jobs: {error.message}") from error
+            raise NotReachableError(f"Temporal does not list jobs: {describe_rpc_error(error)}") from error
         return list(found.values())
 
     async def retry(self, id: str, *, chunks: Iterable[Range] = ()) -> JobHandle:
@@ -283,7 +342,7 @@ class RenderClient:
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 raise NoSuchJobError(f"{job_id} ended and was removed just now; submit it again") from error
-            raise NotReachableError(f"Temporal does not answer for {job_id}: {error.message}") from error
+            raise NotReachableError(f"Temporal does not answer for {job_id}: {describe_rpc_error(error)}") from error
         if await read_memo(description, MEMO_DIGEST, str) != job.digest():
             raise JobExistsError(f"id: {job_id} is taken by a different job; choose another id")
         return await read_status(description)

@@ -7,14 +7,17 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 from temporalio.api.enums.v1 import PendingActivityState, TimeoutType
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
 from temporalio.converter import DataConverter
+from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.models.messages import Heartbeat
 from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
 from longtake.names import MEMO_PREFIX, MEMO_STATUS, RENDER_JOB_WORKFLOW, RENDER_SPAN, SEARCH_ATTRIBUTES, STATE
+from longtake.text import escape_text
 
 T = TypeVar("T")
 
@@ -23,6 +26,21 @@ _PAUSED = (
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
 )
+
+
+def describe_rpc_error(error: RPCError) -> str:
+    """Return what Temporal's service says of a request, with the fix where a setting of the client is wrong."""
+    lacking = NamespaceNotFoundFailure()
+    for detail in error.grpc_status.details:
+        if detail.Unpack(lacking):
+            name = escape_text(lacking.namespace)
+            return (
+                f"there is no namespace {name}; create it (`temporal operator namespace create {name}`), or set "
+                "TEMPORAL_NAMESPACE"
+            )
+    if error.status in (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED):
+        return f"{error.message}; mend TEMPORAL_API_KEY, or the client certificate"
+    return error.message
 
 
 async def read_running_chunks(

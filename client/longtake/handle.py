@@ -26,7 +26,7 @@ from temporalio.exceptions import ApplicationError, CancelledError, TerminatedEr
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
-from longtake.describe import add_running_chunks, read_running_chunks, read_status
+from longtake.describe import add_running_chunks, describe_rpc_error, read_running_chunks, read_status
 from longtake.errors import (
     BadJobError,
     JobCancelledError,
@@ -358,7 +358,7 @@ class JobHandle:
     def _explain(self, error: RPCError) -> LongtakeError:
         if error.status is RPCStatusCode.NOT_FOUND and not _lacks_namespace(error):
             return NoSuchJobError(f"there is no job {self.id}; `longtake list` shows those there are")
-        return NotReachableError(f"Temporal does not answer for {self.id}: {error.message}")
+        return NotReachableError(f"Temporal does not answer for {self.id}: {describe_rpc_error(error)}")
 
 
 class StoredJob:

@@ -1,5 +1,6 @@
 """Check and classify the output paths of a job."""
 
+import re
 import unicodedata
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -10,6 +11,10 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".av
 FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts"})
 
 BOOKKEEPING_FOLDER = ".longtake"
+
+# What other programs number frames by: printf's %04d, the #### of Blender and Nuke, Houdini's $F4.
+_FRAME_NUMBER = re.compile(r"%0?(\d+)d|%d(?![A-Za-z])|(?<!#)#{2,}(?!#)|\$F(\d*)", re.ASCII)
+_VARIABLE = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]*\}?|%[A-Za-z_][A-Za-z0-9_]*%", re.ASCII)
 
 
 def has_control_characters(text: str) -> bool:
@@ -54,6 +59,23 @@ def check_path(path: str) -> None:
         raise ValueError(
             f"{quote_value(path)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; choose another folder"
         )
+
+
+def check_output_path(path: str) -> None:
+    """Raise for a path of an output that is meant for another program or system, where it would name other files.
+
+    Raises:
+        ValueError: What is wrong and the fix, without the field's name.
+    """
+    if "\\" in path:
+        fixed = quote_value(path.replace("\\", "/"))
+        raise ValueError(f"{quote_value(path)} has a backslash, which is part of a name here; write {fixed}")
+    if (number := _FRAME_NUMBER.search(path.rpartition("/")[2])) is not None:
+        width = number[1] or number[2] or (f"{len(number[0])}" if number[0].startswith("#") else "")
+        placeholder = f"{{frame:0{width}}}" if width else "{frame}"
+        raise ValueError(f"{quote_value(path)} numbers frames by {number[0]}; write {placeholder} instead")
+    if (variable := _VARIABLE.search(path)) is not None:
+        raise ValueError(f"{quote_value(path)} holds {variable[0]}, which only a shell expands; write the path in full")
 
 
 def normalize_path(path: str) -> str:

@@ -125,6 +125,9 @@ def _problem(details: ErrorDetails) -> str:
         return str(context["error"])
     if kind == "missing":
         return "is missing; add it"
+    if kind == "string_type" and isinstance(details["input"], bool):
+        words = "yes, on and true" if details["input"] else "no, off and false"
+        return f'is {got}; write text in quotes, as in "{words.partition(",")[0]}": without them YAML reads {words} so'
     if kind == "string_type" and isinstance(details["input"], int | float):
         return f'is {got}; write text, as in "{got}"'
     if kind in _EXPECTED:

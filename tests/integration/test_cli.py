@@ -225,7 +225,7 @@ def test_a_namespace_that_is_not_there_exits_5(
     server: str, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--address", server, "--namespace", "nowhere", *command]) == 5
-    assert "Namespace nowhere is not found" in capsys.readouterr().err
+    assert "there is no namespace nowhere; create it (`temporal operator namespace" in capsys.readouterr().err
 
 
 async def test_doctor_finds_the_workers_of_the_queue(cli: Cli) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 from support.farm import Farm, eventually, until_state
-from support.processes.workers import own_mount, worker_process
+from support.processes.workers import own_mount, worker_process, worker_program
 from temporalio.api.enums.v1 import EventType
 
 from longtake import JobState
@@ -21,7 +21,7 @@ async def test_a_worker_without_the_mount_does_not_take_every_chunk(bare: Farm) 
         await bare.ledger.until_started(1)
         # At the same path it has an empty folder, as where a share is not mounted.
         through = own_mount("-t", "tmpfs", "tmpfs", str(bare.store))
-        async with worker_process(
+        async with worker_program(
             bare.address, bare.task_queue, bare.store, slots=2, through=through, LONGTAKE_HOST=BLIND
         ) as blind:
             await eventually(lambda: "does not see" in blind.log, "it takes a chunk")

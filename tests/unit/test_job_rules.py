@@ -166,3 +166,79 @@ def test_a_film_never_is_one_of_its_chunks(template: str, film: str, clash: bool
             read_job(document)
     else:
         assert read_job(document).output == film
+
+
+JOB: dict[str, object] = {
+    "frames": {"first": 1, "count": 4, "per_chunk": 2},
+    "fps": 24,
+    "command": ["ffmpeg", "{output}"],
+    "chunk_output": "f/f_{frame:04}.png",
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"frames": "1-10"}, "frames: is '1-10'; write {first: 1, count: 10}"),
+        ({"frames": "101..110"}, "frames: is '101..110'; write {first: 101, count: 10}"),
+        ({"frames": 10}, "frames: is 10; write {count: 10}, or {first: 10, count: 1} for that frame alone"),
+        (
+            {"frames": "1-10,15,20-100:2"},
+            "frames: is '1-10,15,20-100:2'; write {first: 1, count: 10} for the frames 1 to 10, and several ranges or "
+            "steps as a list of chunks",
+        ),
+        ({"fps": "59.94"}, "fps: is '59.94'; write \"60000/1001\": a rounded rate drifts over a long film"),
+        ({"fps": "24.0"}, "fps: is '24.0'; write 24"),
+        ({"fps": "12.5"}, "fps: is '12.5'; write a whole number or a fraction: a rounded rate drifts over a long film"),
+        (
+            {"name": False},
+            'name: is false; write text in quotes, as in "no": without them YAML reads no, off and false so',
+        ),
+        (
+            {"name": True},
+            'name: is true; write text in quotes, as in "yes": without them YAML reads yes, on and true so',
+        ),
+        (
+            {"chunk_output": "renders\\f_{frame:04}.png"},
+            "chunk_output: 'renders\\\\f_{frame:04}.png' has a backslash, which is part of a name here; write "
+            "'renders/f_{frame:04}.png'",
+        ),
+        (
+            {"chunk_output": "$SHOT/f_{frame:04}.png"},
+            "chunk_output: '$SHOT/f_{frame:04}.png' holds $SHOT, which only a shell expands; write the path in full",
+        ),
+        (
+            {"output": "${SHOT}/f.mp4"},
+            "output: '${SHOT}/f.mp4' holds ${SHOT}, which only a shell expands; write the path in full",
+        ),
+        (
+            {"chunk_output": "%SHOT%/f_{frame:04}.png"},
+            "chunk_output: '%SHOT%/f_{frame:04}.png' holds %SHOT%, which only a shell expands; write the path in full",
+        ),
+        (
+            {"chunk_output": "renders/f_%04d.png"},
+            "chunk_output: 'renders/f_%04d.png' numbers frames by %04d; write {frame:04} instead",
+        ),
+        ({"chunk_output": "r/f_%d.png"}, "chunk_output: 'r/f_%d.png' numbers frames by %d; write {frame} instead"),
+        (
+            {"chunk_output": "r/f_####.png"},
+            "chunk_output: 'r/f_####.png' numbers frames by ####; write {frame:04} instead",
+        ),
+        (
+            {"chunk_output": "r/f_$F4.png"},
+            "chunk_output: 'r/f_$F4.png' numbers frames by $F4; write {frame:04} instead",
+        ),
+    ],
+)
+def test_what_other_programs_write_is_told_as_it_is_written_here(keys: dict[str, object], sentence: str) -> None:
+    with pytest.raises(BadJobError) as refused:
+        read_job(JOB | keys)
+
+    assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "path", ["50%done/f_{frame}.png", "100% final/f_{frame}.png", "take#1/f_{frame}.png", "f#{frame}.png"]
+)
+def test_signs_that_mean_nothing_else_are_parts_of_names(path: str) -> None:
+    assert read_job(JOB | {"chunk_output": path}).chunk_output == path

@@ -13,6 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.cli.terminal import print_message
 from longtake.client import RenderClient, connect
+from longtake.describe import describe_rpc_error
 from longtake.errors import (
     BadJobError,
     JobCancelledError,
@@ -77,7 +78,9 @@ def exit_code_of_state(state: JobState) -> ExitCode:
 def explain_error(error: RPCError) -> LongtakeError:
     """Return an error of Temporal's service as a sentence with a fix."""
     if error.status in _REFUSALS:
-        return NotReachableError(f"Temporal does not serve this request ({error.message}); `longtake doctor` says more")
+        return NotReachableError(
+            f"Temporal does not serve this request ({describe_rpc_error(error)}); `longtake doctor` says more"
+        )
     return LongtakeError(f"Temporal refuses this request ({error.message}); `longtake doctor` may say why")
 
 

@@ -81,6 +81,12 @@ def _as_rate(value: object) -> object:
         near = find_ntsc_rate(value)
         fix = f'"{near}"' if near else "a whole number or a fraction"
         raise ValueError(f"write {fix} instead of {value}; a rounded rate drifts over a long film")
+    if isinstance(value, str) and re.fullmatch(r"\d{1,4}\.\d{1,9}", value, re.ASCII):
+        number = float(value)
+        near = find_ntsc_rate(number)
+        fix = f'"{near}"' if near else f"{int(number)}" if number.is_integer() else "a whole number or a fraction"
+        reason = "" if number.is_integer() else ": a rounded rate drifts over a long film"
+        raise ValueError(f"is {quote_value(value)}; write {fix}{reason}")
     spelled = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(spelled, str) or not re.fullmatch(r"[1-9]\d{0,8}(/[1-9]\d{0,8})?", spelled, re.ASCII):
         raise ValueError('must be a whole number such as 30 or a fraction such as "30000/1001"')

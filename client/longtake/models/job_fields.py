@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any, Self
@@ -21,6 +22,7 @@ from longtake.models.fields import Arguments, Contract, FailureLimit, Line, Rate
 from longtake.models.inputs import InputBundle
 from longtake.models.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
 from longtake.paths import OutputKind, classify_output
+from longtake.text import quote_value
 
 CONTRACT_VERSION = 1
 
@@ -43,12 +45,30 @@ class IfExists(StrEnum):
     REPLACE = "replace"
 
 
+def _frames_as_object(text: str) -> str:
+    """Return how a frame range that was written as text, as render managers do, is written as an object."""
+    if (one := re.fullmatch(r"\s*(\d{1,10})(?:\s*(?:-|\.\.)\s*(\d{1,10}))?\s*", text, re.ASCII)) is not None:
+        first, last = int(one[1]), int(one[2] or one[1])
+        if one[2] is None:
+            return f"write {{count: {first}}}, or {{first: {first}, count: 1}} for that frame alone"
+        if first <= last:
+            return f"write {{first: {first}, count: {last - first + 1}}}"
+    return "write {first: 1, count: 10} for the frames 1 to 10, and several ranges or steps as a list of chunks"
+
+
 class FrameRange(Contract):
     """Frames of a job, cut into chunks of equal length; the last chunk may be shorter."""
 
     first: int = Field(default=0, ge=0, le=LARGEST_FRAME, description="number of the first frame")
     count: int = Field(ge=1, le=LARGEST_FRAME, description="how many frames the job has")
     per_chunk: int = Field(default=100, ge=1, le=LARGEST_FRAME, description="frames a chunk")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_text(cls, value: object) -> object:
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            raise ValueError(f"is {quote_value(value)}; {_frames_as_object(str(value))}")
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

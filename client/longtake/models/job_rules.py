@@ -15,6 +15,7 @@ from longtake.paths import (
     BOOKKEEPING_FOLDER,
     FILM_SUFFIXES,
     OutputKind,
+    check_output_path,
     check_path,
     classify_output,
     has_control_characters,
@@ -393,6 +394,8 @@ def _check_paths(job: JobFields) -> None:
     for field, path in _paths(job):
         try:
             check_path(path)
+            if field.endswith("output"):
+                check_output_path(path)
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from error
     if job.output is not None:
