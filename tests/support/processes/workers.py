@@ -125,3 +125,15 @@ async def _run_worker(
     finally:
         worker.kill()
         await worker.wait()
+
+
+def own_mount(*mount: str) -> list[str]:
+    """Return a command that becomes the program behind it, which sees a file system that nobody else sees.
+
+    Args:
+        mount: Arguments of `mount`.
+    """
+    # Who is not root becomes it in a namespace of users.
+    unshare = ["unshare", "--mount", *(["--map-root-user"] if os.getuid() else [])]
+    script = f'mount {shlex.join(mount)} && exec "$@"'
+    return [*unshare, "sh", "-c", script, "sh"]
