@@ -145,7 +145,7 @@ class SpanAttempt:
         self._job = job
         self._order = order
         # Published chunks are met again, and their time and bills with them; what was frozen has died.
-        anew = {"frozen": 0, "rendered": 0, "render_seconds": 0, "billed_seconds": 0, "cost_usd": 0}
+        anew = {"frozen": 0, "rendered": 0, "span_frames": 0, "render_seconds": 0, "billed_seconds": 0, "cost_usd": 0}
         self._before = self.heartbeat = before.model_copy(update=anew)
         self._published_before = RangeSet(order.published)
         self.gave_up = RangeSet(self.heartbeat.given_up)
@@ -391,6 +391,7 @@ class SpanAttempt:
         """The fields of a heartbeat that add up the span's published chunks."""
         return {
             "rendered": len(self._rendered),
+            "span_frames": sum(sidecar.frames for sidecar in self._rendered),
             "render_seconds": self._render_seconds,
             "billed_seconds": self._billed_seconds,
             "cost_usd": self._cost_usd,
