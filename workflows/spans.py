@@ -424,6 +424,8 @@ class SpanRunner:
         failures = {failure.chunk: failure for failure in (*self.failures, *report.failures)}
         self._failures = tuple(failures.values())[:MOST_FAILURES]
         self.totals.add_report(report)
+        for notice in report.notices:
+            self._on_notice(notice)
         self.scheduler.finish_span(
             span,
             done=report.done,

@@ -82,6 +82,7 @@ class SpanReport(Contract):
     cost_usd: float = Field(default=0, description="what that costs")
     open_bills: tuple[ChunkBill, ...] = Field(default=(), description="of failed and stopped chunks; the latest counts")
     stops: tuple[RemoteStop, ...] = Field(default=(), description="remote attempts that were told to stop")
+    notices: tuple[str, ...] = Field(default=(), description="what people should know of published chunks; some")
 
 
 class Heartbeat(Contract):

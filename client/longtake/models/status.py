@@ -189,4 +189,6 @@ class JobStatus(Contract):
     remote_stops: RemoteStops = RemoteStops()
     failures: tuple[ChunkFailure, ...] = Field(default=(), description="the first failed chunks, at most 20")
     running: tuple[RunningChunk, ...] = Field(default=(), description="what is rendered now; told by heartbeats")
-    notices: tuple[str, ...] = Field(default=(), description="requests that were ignored and why, the last 5 of them")
+    notices: tuple[str, ...] = Field(
+        default=(), description="requests that were ignored, and files besides outputs; the last 5"
+    )
