@@ -28,7 +28,7 @@ async def attack() -> None:
         await asyncio.sleep(0.1)
     record.write_bytes(swapped)
     await handle.signal("resume")
-    for _ in range(200):
+    for _ in range(900):
         if ran.exists():
             succeeded("a command ran that was never accepted")
         pending = (await handle.describe()).raw_description.pending_activities
