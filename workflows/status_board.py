@@ -133,7 +133,14 @@ class StatusBoard:
         metrics = totals.metrics.model_copy(update={"chunk_seconds": self.status.metrics.chunk_seconds})
         self._set(metrics=metrics, remote_stops=totals.stops)
 
-    def show_end(self, state: JobState, *, error: str | None = None, result: RenderJobResult | None = None) -> None:
+    def show_end(
+        self,
+        state: JobState,
+        *,
+        error: str | None = None,
+        needs_change: bool = False,
+        result: RenderJobResult | None = None,
+    ) -> None:
         """Show the end of the job: its state, and its error or its result."""
         self._count_time(running=False)
         progress = 100.0 if state is JobState.COMPLETED else self.status.progress
@@ -142,6 +149,7 @@ class StatusBoard:
             phase=JobPhase.ENDED,
             pause_mode=None,
             error=error,
+            needs_change=needs_change,
             result=result,
             progress=progress,
             running_chunks=0,

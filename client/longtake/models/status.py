@@ -96,6 +96,7 @@ class ChunkFailure(Contract):
     error: str = Field(default="", max_length=4000, description="one sentence, with the lines of the log that matter")
     host: str = Field(default="", description="where it was tried last")
     log: str = Field(default="", description="path of the last try's log in the store")
+    needs_change: bool = Field(default=False, description="only another job file mends it: it was tried once")
 
 
 class RunningChunk(Contract):
@@ -176,6 +177,7 @@ class JobStatus(Contract):
     total_frames: int = 0
     completed_frames: int = 0
     error: str | None = None
+    needs_change: bool = Field(default=False, description="only another job file mends the error: no retry does")
     created_at: datetime | None = None
     updated_at: datetime | None = None
     result: RenderJobResult | None = None
