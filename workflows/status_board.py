@@ -25,7 +25,17 @@ with workflow.unsafe.imports_passed_through():
         RemoteStops,
         RenderJobResult,
     )
-    from longtake.names import MEMO_CONTROL, MEMO_DIGEST, MEMO_FREEZE, MEMO_STATUS, NAME, PROGRESS, STATE, Control
+    from longtake.names import (
+        MEMO_CONTROL,
+        MEMO_DIGEST,
+        MEMO_FREEZE,
+        MEMO_STATUS,
+        NAME,
+        PROGRESS,
+        STATE,
+        Control,
+        job_folder_name,
+    )
     from longtake.ranges import Range, format_ranges
     from longtake.text import shorten_line
     from workflows.scheduling import Totals
@@ -50,7 +60,12 @@ class StatusBoard:
 
     def __init__(self) -> None:
         info = workflow.info()
-        self.status = JobStatus(id=info.workflow_id, created_at=info.start_time, updated_at=info.start_time)
+        self.status = JobStatus(
+            id=info.workflow_id,
+            folder=job_folder_name(info.workflow_id),
+            created_at=info.start_time,
+            updated_at=info.start_time,
+        )
         self._control = Control.RUN
         self._freeze = 0
         self._attributes = False

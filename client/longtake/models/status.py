@@ -162,6 +162,7 @@ class JobStatus(Contract):
     """Status of a job at one moment; the fields are those of `longtake status --json`."""
 
     id: str
+    folder: str = Field(default="", description="name of its folder in the store, below .longtake")
     name: str = ""
     state: JobState = JobState.PENDING
     phase: JobPhase = JobPhase.PLANNING
