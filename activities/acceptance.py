@@ -10,7 +10,7 @@ from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
 from activities.media.facts import MediaError
-from activities.stores.job_folder import JobFolder, OpenJob, encode_job
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job, read_sidecar
 from activities.stores.publish import find_reusable, is_intact, revoke
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
@@ -22,20 +22,30 @@ from longtake.paths import OutputKind
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import open_store
-from longtake.stores.job_records import FILM, chunk_key, compute_integrity, find_publishers
-from longtake.stores.store import StoreError, map_parallel
+from longtake.stores.job_records import FILM, FolderListings, chunk_key, compute_integrity, find_publishers
+from longtake.stores.store import StoreError, map_parallel, store_call
 
 # Folders that were looked at.
 _MOST_REMEMBERED = 4096
 
 
-def find_conflicting_outputs(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, str, str]]:
+def find_conflicting_outputs(
+    job: OpenJob, allowed: AllowedStores, listed: FolderListings | None = None
+) -> Iterator[tuple[str, str, str]]:
     """Yield the key, the field and the location of each output of a job that exists already.
+
+    Args:
+        job: The job.
+        allowed: Folders and buckets that jobs may use.
+        listed: Listings of the job's store that are read already, in a bucket.
 
     Raises:
         BadJobError: An output lies where it may not, or where no file can be.
+        StoreError: The work of this thread was stopped.
     """
-    return _in_directory(job, allowed) if job.folder.store.is_local else _in_bucket(job)
+    if job.folder.store.is_local:
+        return _in_directory(job, allowed)
+    return _in_bucket(job, listed or FolderListings(job.folder.store))
 
 
 def _in_directory(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, str, str]]:
@@ -64,21 +74,19 @@ def _in_directory(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, s
             continue
         path = Path(location)
         allowed.check(path, field)
-        if path.is_dir():
+        # A share may hang at each of them, and a stop must end a look at a million.
+        with store_call(location):
+            is_folder, is_there = path.is_dir(), path.exists()
+        if is_folder:
             raise BadJobError(f"{field}: {path} is a folder; choose another name")
-        if path.exists():
+        if is_there:
             yield key, field, location
 
 
-def _in_bucket(job: OpenJob) -> Iterator[tuple[str, str, str]]:
+def _in_bucket(job: OpenJob, listed: FolderListings) -> Iterator[tuple[str, str, str]]:
     """Find outputs by one listing of each folder: a request for each of a million names would take hours."""
-    store = job.folder.store
-    standing: dict[str, frozenset[str]] = {}
     for key, field, location in _outputs(job):
-        folder, _, name = location.rpartition("/")
-        if folder not in standing:
-            standing[folder] = frozenset(store.names(folder))
-        if name in standing[folder]:
+        if listed.find(location) is not None:
             yield key, field, location
 
 
@@ -121,6 +129,7 @@ class Acceptance:
         self._allowed = allowed
         url = allowed.choose_store(order.job)
         self._store = open_store(url, scratch=host.scratch)
+        self._listed = FolderListings(self._store)
         base_dir = url if self._store.is_local else None
         self.job = order.job.model_copy(update={"base_dir": base_dir})
         self.folder = JobFolder(self._store, order.id)
@@ -180,8 +189,22 @@ class Acceptance:
             raise BadJobError(f"inputs: {error}") from error
 
     def _is_intact(self, chunk: int) -> bool:
-        sidecar = self.folder.sidecar(chunk_key(chunk))
-        return sidecar is not None and is_intact(self._store, sidecar)
+        location = self.folder.sidecar_path(chunk_key(chunk))
+        sidecar = read_sidecar(self._store, location)
+        return sidecar is not None and self._are_as_published(sidecar, location)
+
+    def _are_as_published(self, sidecar: Sidecar, location: str) -> bool:
+        """Tell whether the files of a sidecar are unchanged, by one listing of their folders where that can tell."""
+        record = self._listed.find(location)
+        unsure = tuple(file for file in sidecar.files if not self._listed.is_untouched(file, record))
+        return not unsure or is_intact(self._store, sidecar.model_copy(update={"files": unsure}))
+
+    def _are_reusable(self, sidecar: Sidecar, location: str) -> bool:
+        """Tell whether the files of another job's sidecar are undamaged; in a directory, all of them are read."""
+        store = self._store
+        if not store.is_local:
+            return self._are_as_published(sidecar, location)
+        return all(store.stat(file.path) and store.digest(file.path) == file.sha256 for file in sidecar.files)
 
     def _check_store(self) -> None:
         if not self._store.is_local:
@@ -272,20 +295,29 @@ class Acceptance:
 
     def _check_outputs(self, opened: OpenJob) -> list[Callable[[], object]]:
         """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
+        published = self.folder.published_keys()
+        conflicts = [
+            found
+            for found in find_conflicting_outputs(opened, self._allowed, self._listed)
+            if found[0] not in published
+        ]
+        if conflicts and self.folder.is_accepted:
+            # The places were this job's before the files came there: publication moves foreign files aside.
+            makers = find_publishers([location for _, _, location in conflicts], self._store)
+            conflicts = [found for found in conflicts if found[2] in makers]
         settle: list[Callable[[], object]] = []
-        goes_on = self.folder.is_accepted
-        for key, field, location in find_conflicting_outputs(opened, self._allowed):
-            if self._is_published_here(key):
-                continue
-            if goes_on and not find_publishers([location], self._store):
-                # The place was this job's before the file came there: publication moves foreign files aside.
-                continue
+        reusable: dict[str, str | None] = {}
+        for key, field, location in conflicts:
             name = location.rpartition("/")[2]
             if self.job.if_exists is IfExists.REPLACE:
                 settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
-            elif self.job.if_exists is IfExists.REUSE and (proven := find_reusable(self.folder, key, self.ref.digest)):
-                settle.append(partial(self._store.copy, proven, self.folder.sidecar_path(key)))
-            else:
+                continue
+            if self.job.if_exists is IfExists.REUSE and key not in reusable:
+                # Once a chunk, and not for each of its frames.
+                reusable[key] = find_reusable(self.folder, key, self.ref.digest, self._are_reusable)
+                if (proven := reusable[key]) is not None:
+                    settle.append(partial(self._store.copy, proven, self.folder.sidecar_path(key)))
+            if reusable.get(key) is None:
                 raise BadJobError(self._why_refused(location, field))
         return settle
 
@@ -301,7 +333,3 @@ class Acceptance:
             f"if_exists: {location} is there already{by}; choose another {field}, remove the file, or set if_exists "
             "to reuse or replace"
         )
-
-    def _is_published_here(self, key: str) -> bool:
-        stat = self._store.stat
-        return stat(self.folder.sidecar_path(key)) is not None or stat(self.folder.claim_path(key)) is not None

@@ -18,7 +18,7 @@ from longtake.concurrency import run_beside
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.fields import Contract
 from longtake.models.messages import JobRef
-from longtake.stores.store import StoreError
+from longtake.stores.store import StoreError, find_away_error
 
 # Each answer to a heartbeat tells whether the activity is cancelled; the worker's throttle (worker.py) decides
 # how many go out.
@@ -58,13 +58,18 @@ async def activity_edge() -> AsyncIterator[None]:
     Without a bound an error of ours would be repeated for ever, and what it repeats may be a render.
 
     Raises:
-        ApplicationError: `Unexpected`, for anything but errors of Temporal; retried at first.
+        ApplicationError: `AttemptLost`, retried, where a store is away; `Unexpected`, retried at first, for anything
+            else but errors of Temporal.
     """
     try:
         yield
     except Exception as error:
         if isinstance(error, FailureError):
             raise
+        if isinstance(error, OSError) and (away := find_away_error(error)) is not None:
+            # Retried for as long as it takes: somebody mends the disk, or the share comes back.
+            _log.warning("%s: %s", activity.info().activity_type, away)
+            raise ApplicationError(str(away), type=ErrorType.ATTEMPT_LOST) from error
         info = activity.info()
         _log.exception("%s: an unexpected error", info.activity_type)
         raise ApplicationError(

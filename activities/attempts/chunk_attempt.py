@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import os
+import stat
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -14,6 +14,7 @@ from pathlib import Path
 from activities.attempts.attempt import Bill
 from activities.attempts.frame_sequence import CommandWatcher, FinishedFrameScanner, SequenceRender
 from activities.attempts.host import Host, attempt_tag
+from activities.attempts.output_files import replace_links, sign_outputs
 from activities.attempts.store_io import attempt_failure, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
@@ -25,11 +26,12 @@ from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.kept_frames import KeptFrames, Signature, file_signature
 from activities.stores.publish import discard_attempt, finish_claim, publish, stage_files
 from longtake.chunks import Chunk
-from longtake.concurrency import run_in_thread
+from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.models.policies import ProgressSpec, ResumeUnit
 from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
 from longtake.stores.job_records import chunk_key
+from longtake.stores.store import find_away_error
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +71,11 @@ class OutputCheck:
         Raises:
             OSError: The file is gone.
         """
-        state = file_signature(self._file.stat())
+        status = self._file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # To open a pipe would take for ever.
+            return False
+        state = file_signature(status)
         if state != self._state:
             try:
                 check_chunk(self._chunk, [self._file], self._rate, threading.Event())
@@ -177,30 +183,46 @@ class ChunkAttempt:
             async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
                 return await self._run(watcher)
         except (AttemptError, OSError) as error:
-            with suppress(OSError):
+            try:
                 if (standing := await self.published()) is not None:
                     # Another attempt was quicker, and has cleared this one's files away.
                     return standing
+            except OSError as away:
+                if find_away_error(away) is not None:
+                    # A renderer whose folder has vanished fails, too, and is not to blame.
+                    raise attempt_failure(away, self._dir) from error
             if isinstance(error, AttemptError):
                 raise
             raise attempt_failure(error, self._dir) from error
         finally:
-            await run_in_thread(self._clean_up)
+            await clean_up_in_thread(self._clean_up)
 
     async def _run(self, watcher: RenderWatcher) -> Sidecar:
         began = asyncio.get_running_loop().time()
         await run_in_thread(partial(self._host.check_targets, self._job, self._targets))
         in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
         made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
-        stop = threading.Event()
-        proof = await run_in_thread(partial(check_chunk, self._chunk, made, self._job.job.rate, stop), stop)
+        proof, signatures = await self._prove(made)
         await self._run_own_check(made, watcher)
         seconds = asyncio.get_running_loop().time() - began
         done = Progress(frames_done=self._chunk.count, usage=self._used)
         return await retry_while_store_is_away(
-            partial(self._publish, made, proof, seconds),
+            partial(self._publish, made, proof, signatures, seconds),
             lambda message: watcher.on_progress(replace(done, message=message)),
         )
+
+    async def _prove(self, made: list[Path]) -> tuple[Proof, tuple[Signature, ...]]:
+        """Check the outputs; return what was found, and the signatures of the files that were checked."""
+        stop = threading.Event()
+
+        def prove() -> tuple[Proof, tuple[Signature, ...]]:
+            replace_links(made, self._dir)
+            # The check says it better where one is missing.
+            signatures = sign_outputs(made) if all(map(os.path.lexists, made)) else ()
+            proof = check_chunk(self._chunk, made, self._job.job.rate, stop)
+            return proof, signatures
+
+        return await run_in_thread(prove, stop)
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
@@ -232,7 +254,7 @@ class ChunkAttempt:
             proof = None
         else:
             proof = OutputCheck(self._chunk, written[0], self._job.job.rate).is_proven
-        task = self._task(self._chunk, self._dir, outputs=tuple(written), is_whole=proof)
+        task = await run_in_thread(partial(self._task, self._chunk, self._dir, outputs=tuple(written), is_whole=proof))
         run = CommandWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
         self._used = await self._host.backend.render(task, run)
         await run_in_thread(partial(self._collect_in_place, made))
@@ -243,7 +265,8 @@ class ChunkAttempt:
         if self._job.job.check is None:
             return
         place = self._dir if self._runs is None else self._runs.whole_dir
-        task = replace(self._task(self._chunk, place, self._job.job.check), start=0, stop=0, progress=ProgressSpec())
+        task = await run_in_thread(partial(self._task, self._chunk, place, self._job.job.check))
+        task = replace(task, start=0, stop=0, progress=ProgressSpec())
         run = CommandWatcher(watcher, before=self._chunk.count, count=0, used=self._used)
         try:
             self._used += await self._host.backend.render(task, run)
@@ -324,10 +347,15 @@ class ChunkAttempt:
         if not self._chunk.writes_in_place:
             return
         for mine, target in zip(made, self._local_targets, strict=True):
+            if target.is_symlink():
+                # It would lead elsewhere from there.
+                raise AttemptError(
+                    f"{target} is a symbolic link; let the renderer write the file itself, or to {{output}}"
+                )
             if target.exists():
                 os.replace(target, mine)
 
-    def _publish(self, made: list[Path], proof: Proof, seconds: float) -> Sidecar:
+    def _publish(self, made: list[Path], proof: Proof, signatures: tuple[Signature, ...], seconds: float) -> Sidecar:
         # A render may have put a link in the place of a folder since.
         self._host.check_targets(self._job, self._targets)
         return publish(
@@ -338,7 +366,7 @@ class ChunkAttempt:
                 attempt=self._name,
                 host=self._host.name,
                 frames=proof.frames,
-                files=stage_files(self._folder, made, self._place, self._targets),
+                files=stage_files(self._folder, made, self._place, self._targets, signatures),
                 video=proof.video,
                 width=proof.width,
                 height=proof.height,

@@ -1,5 +1,6 @@
 """One attempt at the film of a job: join chunks, encode image files, or run the job's own merge command."""
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from activities.attempts.host import Host, attempt_tag
+from activities.attempts.output_files import replace_links, sign_outputs
 from activities.attempts.store_io import retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
@@ -18,13 +20,16 @@ from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
 from activities.media.writer import build_encode_command, build_image_pattern
 from activities.stores.job_folder import OpenJob, Sidecar
+from activities.stores.kept_frames import Signature
 from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files
-from longtake.concurrency import run_in_thread
+from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
 from longtake.stores.job_records import FILM, PublishedFile
 from longtake.stores.store import map_parallel
 from longtake.templates import expand_template
+
+_log = logging.getLogger(__name__)
 
 
 def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> list[Path]:
@@ -115,10 +120,16 @@ class FilmAttempt:
         try:
             return await self._make_film()
         finally:
-            await run_in_thread(partial(discard_attempt, self._job.folder, FILM, self._name))
+            await clean_up_in_thread(self._clean_up)
+
+    def _clean_up(self) -> None:
+        try:
+            discard_attempt(self._job.folder, FILM, self._name)
+        except OSError as error:
+            _log.warning("what %s has left cannot be cleared away: %s", self._place, error)
 
     async def _make_film(self) -> Sidecar:
-        self._dir.mkdir(parents=True, exist_ok=True)
+        await run_in_thread(partial(self._dir.mkdir, parents=True, exist_ok=True))
         target = self._job.target(self._job.film_path)
         film = self._dir / target.rpartition("/")[2]
         job = self._job.job
@@ -128,10 +139,10 @@ class FilmAttempt:
             await self._encode(film)
         else:
             await self._join(film)
-        facts = await run_in_thread(partial(self._prove, film), self._stop)
+        facts, signatures = await run_in_thread(partial(self._prove, film), self._stop)
         done = Progress(frames_done=self._frames)
         return await retry_while_store_is_away(
-            partial(self._publish, film, target, facts),
+            partial(self._publish, film, target, facts, signatures),
             lambda message: self._watcher.on_progress(replace(done, message=message)),
         )
 
@@ -148,16 +159,16 @@ class FilmAttempt:
         try:
             await run_in_thread(join, self._stop)
         except MediaError as error:
-            self._refuse(error)
+            await self._refuse(error)
 
-    def _refuse(self, error: MediaError) -> None:
+    async def _refuse(self, error: MediaError) -> None:
         """Name the culprit; a damaged chunk is taken back, so that a retry of the job renders it again."""
         changed = isinstance(error, MismatchedOutput)
         if error.chunk is None:
             raise AttemptError(error.sentence, needs_change=changed) from error
         fix = "render the job under another id with one setting for all chunks"
         if isinstance(error, DamagedOutput):
-            revoke(self._job.folder, self._sidecars[error.chunk].key)
+            await run_in_thread(partial(revoke, self._job.folder, self._sidecars[error.chunk].key))
             fix = f"`longtake retry {self._job.ref.id}` renders it again"
         raise RefusedError(f"no film was made: {error.sentence}; {fix}", needs_change=changed) from error
 
@@ -203,7 +214,9 @@ class FilmAttempt:
             await run_in_thread(partial(download_chunk_files, self._job, self._sidecars, self._workdir))
         words = {"output": str(film)} if film is not None else {}
         command = [expand_template(part, words) for part in self._job.job.merge_command or ()]
-        resolved = self._host.programs.resolve(command, base_dir=self._workdir, field="merge_command")
+        resolved = await run_in_thread(
+            partial(self._host.programs.resolve, command, base_dir=self._workdir, field="merge_command")
+        )
         await self._run(resolved, Path(command[0]).name)
 
     async def _run(self, command: Sequence[str], program: str = "ffmpeg") -> None:
@@ -224,7 +237,13 @@ class FilmAttempt:
     def _on_frames(self, frames: int) -> None:
         self._watcher.on_progress(Progress(frames_done=frames))
 
-    def _prove(self, film: Path) -> FilmFacts | None:
+    def _prove(self, film: Path) -> tuple[FilmFacts | None, tuple[Signature, ...]]:
+        """Return what was found in the film, and its signature from before it was checked."""
+        replace_links([film], self._dir)
+        signatures = sign_outputs([film]) if os.path.lexists(film) else ()
+        return self._inspect(film), signatures
+
+    def _inspect(self, film: Path) -> FilmFacts | None:
         """Return what was found in the film; None where a merge command makes something else than a film."""
         if film.suffix.lower() not in FILM_SUFFIXES:
             if not film.is_file() or film.stat().st_size == 0:
@@ -250,7 +269,7 @@ class FilmAttempt:
                 f"the film is not what it must be: {error.sentence}", needs_change=isinstance(error, MismatchedOutput)
             ) from error
 
-    def _publish(self, film: Path, target: str, facts: FilmFacts | None) -> Sidecar:
+    def _publish(self, film: Path, target: str, facts: FilmFacts | None, signatures: tuple[Signature, ...]) -> Sidecar:
         self._host.check_targets(self._job, [target])
         return publish(
             self._job.folder,
@@ -260,7 +279,7 @@ class FilmAttempt:
                 attempt=self._name,
                 host=self._host.name,
                 frames=facts.frames if facts else self._frames,
-                files=stage_files(self._job.folder, [film], self._place, [target]),
+                files=stage_files(self._job.folder, [film], self._place, [target], signatures),
                 width=facts.width if facts else None,
                 height=facts.height if facts else None,
                 duration_seconds=facts.duration_seconds if facts else None,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from activities.attempts.output_files import replace_links
 from activities.backends.backend import Backend, Progress, RenderTask, RenderWatcher
 from activities.media.facts import DamagedOutput
 from activities.media.images import ImageFacts, check_image
@@ -226,7 +227,7 @@ class SequenceRender:
         watcher.on_progress(Progress(frames_done=len(self._there)))
         for gap in gaps:
             await self._render_part(gap, watcher)
-        if gaps != (everything,) and any(map(self._has_other_names, gaps)):
+        if gaps != (everything,) and await run_in_thread(lambda: any(map(self._has_other_names, gaps))):
             # It numbers its files in a way of its own: only those of the whole chunk get the names that are asked for.
             _log.warning(
                 "%s: the command cannot render frames %s alone; rendering all", self._place, format_ranges(gaps)
@@ -284,7 +285,10 @@ class SequenceRender:
         run = CommandWatcher(watcher, before=len(self._there), count=part.count, used=self.used)
         self._runs.append((finished, False))
         async with run_beside(self._keep_regularly(finished)):
-            self.used += await self._backend.render(self._make_task(part, place, finished), run)
+            task = await run_in_thread(partial(self._make_task, part, place, finished))
+            self.used += await self._backend.render(task, run)
+        # Before their folder is left: links lead elsewhere from another one.
+        await run_in_thread(partial(replace_links, files.values(), self._place))
         self._runs[-1] = (finished, True)
         await run_in_thread(partial(self._take_over, files))
         watcher.on_progress(Progress(frames_done=len(self._there), usage=self.used))

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from activities.errors import AttemptError, AttemptLostError
 from longtake.attempt_log import AttemptLog
-from longtake.concurrency import run_beside, run_in_thread
-from longtake.stores.store import Store, StoreError
+from longtake.concurrency import clean_up_in_thread, run_beside, run_in_thread
+from longtake.stores.store import Store, StoreError, find_away_error, store_call
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _UPLOAD_SECONDS = 5.0
 @asynccontextmanager
 async def ship_log(store: Store, location: str) -> AsyncIterator[None]:
     """Upload a log to the store while the block runs, and once more, whole, at its end."""
-    store.local(location).parent.mkdir(parents=True, exist_ok=True)
+    await run_in_thread(partial(_make_folder, store, location))
     if store.is_local:
         yield
         return
@@ -34,7 +34,12 @@ async def ship_log(store: Store, location: str) -> AsyncIterator[None]:
         async with run_beside(upload.run()):
             yield
     finally:
-        await run_in_thread(partial(upload.send, is_last=True))
+        await clean_up_in_thread(partial(upload.send, is_last=True))
+
+
+def _make_folder(store: Store, location: str) -> None:
+    with store_call(location):
+        store.local(location).parent.mkdir(parents=True, exist_ok=True)
 
 
 class _LogUpload:
@@ -97,17 +102,20 @@ async def retry_while_store_is_away(
     while True:
         try:
             return await run_in_thread(work)
-        except StoreError as error:
-            if not error.is_temporary or clock() + pause > end:
+        except OSError as error:
+            away = find_away_error(error)
+            if away is None or clock() + pause > end:
                 raise
-            _log.warning("%s; trying again in %g s", error, pause)
-            on_wait(f"the store is away, and the finished render waits for it: {error}")
+            _log.warning("%s; trying again in %g s", away, pause)
+            on_wait(f"the store is away, and the finished render waits for it: {away}")
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 def attempt_failure(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
     """Return the error of an attempt whose disk or store failed: a lost try where the store may come back."""
+    if (away := find_away_error(error, str(place))) is not None:
+        return AttemptLostError(str(away))
     if isinstance(error, StoreError):
-        return AttemptLostError(str(error)) if error.is_temporary else AttemptError(str(error))
+        return AttemptError(str(error))
     return AttemptError(f"{error.filename or place}: {error.strerror or error}")

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 from dataclasses import replace
+from functools import partial
 
 from activities.backends.backend import RenderTask, RenderWatcher
 from activities.backends.exit_status import raise_if_failed
@@ -12,7 +13,7 @@ from activities.errors import AttemptError, AttemptLostError
 from activities.processes.render_process import KeeperLostError, ProcessSurvivedError, RenderProcess, Usage
 from activities.processes.supervisor import Supervisor, SupervisorError
 from longtake.attempt_log import AttemptLog
-from longtake.concurrency import shield_until_done
+from longtake.concurrency import run_in_thread, shield_until_done
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class LocalBackend:
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the command to a successful end; see `Backend.render`."""
         await wait_while_frozen(watcher)
-        printed_before = AttemptLog(task.log).size
+        printed_before = await run_in_thread(partial(_printed_bytes, task))
         renderer = await self._spawn(task)
         monitor = RenderMonitor(renderer, task, watcher, printed_before)
         status = None
@@ -81,3 +82,8 @@ class LocalBackend:
             grace_seconds = 0
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+
+def _printed_bytes(task: RenderTask) -> int:
+    """Return how much earlier commands of the attempt have printed."""
+    return AttemptLog(task.log).size

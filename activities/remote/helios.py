@@ -58,7 +58,7 @@ class HeliosBackend:
         """
         payload = self._make_payload(task)
         await wait_while_frozen(watcher)
-        printed_before = AttemptLog(task.log).size
+        printed_before = await run_in_thread(lambda: AttemptLog(task.log).size)
         follower = ProgressFollower(task, printed_before)
         try:
             answer = await self._call(payload, task, watcher, follower)

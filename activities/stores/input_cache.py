@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from activities.stores.job_folder import OpenJob
 from activities.stores.scratch import file_lock, lock_folder
-from longtake.concurrency import run_in_thread
+from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.models.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store, StoreError, map_parallel
@@ -292,7 +292,7 @@ class InputCache:
             try:
                 yield await run_in_thread(lambda: stack.enter_context(laid_out), stop)
             finally:
-                await run_in_thread(stack.close)
+                await clean_up_in_thread(stack.close)
 
     @contextmanager
     def lay_out(self, job: OpenJob, stop: threading.Event | None = None) -> Iterator[Path]:

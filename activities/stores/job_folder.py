@@ -17,7 +17,7 @@ from longtake.models.messages import JobRef
 from longtake.ranges import RangeSet
 from longtake.stores.factory import open_store
 from longtake.stores.job_records import LIST_FILE, ChangedJobError, JobRecords, PublishedFile
-from longtake.stores.store import Store
+from longtake.stores.store import Store, StoreError
 from longtake.templates import expand_template
 
 
@@ -62,6 +62,39 @@ class Sidecar(Contract):
 
 class JobFolder(JobRecords):
     """The folder of a job in its store, as workers write it."""
+
+    # Inode and time of the job's own record as this process has read it; None before, and in buckets.
+    _record: tuple[str | None, int] | None = None
+
+    def remember_store(self) -> None:
+        """Remember by the job's own record which store this is; see `check_store`."""
+        if self.store.is_local:
+            self._record = self._find_record()
+
+    def check_store(self) -> None:
+        """Raise unless this is still the store that was remembered, and not an empty folder at its mount point.
+
+        Without it, outputs of a share that has vanished would be published on the disk below its mount point, and
+        count as done. The time of the record is compared with its inode alone: devices get new numbers when a share
+        is mounted again.
+
+        Raises:
+            StoreError: The store is away; temporary.
+        """
+        if self._record is None or self._find_record() == self._record:
+            return
+        # Where the store was moved for good, the next attempt reads the job there anew.
+        _read.cache_clear()
+        raise StoreError(
+            f"the store is not there any more: what was accepted as {self.job_file} is gone or another file; mount the "
+            "share again",
+            self.store.url,
+            is_temporary=True,
+        )
+
+    def _find_record(self) -> tuple[str | None, int] | None:
+        there = self.store.stat(self.job_file)
+        return None if there is None else ((there.identity or "").rpartition(":")[2], there.modified_ns)
 
     @property
     def is_accepted(self) -> bool:
@@ -182,6 +215,8 @@ class OpenJob:
 @lru_cache(maxsize=16)
 def _read(ref: JobRef, scratch: Path) -> OpenJob:
     folder = JobFolder(open_store(ref.store_url, scratch=scratch), ref.id)
+    # Before it is read: what is exchanged meanwhile is found by the first check.
+    folder.remember_store()
     try:
         accepted = folder.read_accepted(ref.integrity)
     except ChangedJobError as error:

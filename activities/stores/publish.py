@@ -8,19 +8,22 @@ An attempt that meets a claim without a sidecar finishes steps 2 and 3 for the w
 steps costs nothing and never mixes two attempts, also when a chunk has many files.
 """
 
+import errno
 import logging
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from activities.errors import AttemptError
 from activities.media.facts import MediaError
 from activities.media.images import check_image
 from activities.stores.job_folder import JobFolder, Sidecar, read_sidecar
-from activities.stores.kept_frames import FinishedFrame, KeptFrames, file_signature
-from longtake.stores.directory import file_digest
+from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
+from longtake.stores.directory import digest_stream, file_digest
 from longtake.stores.job_records import FILM, PublishedFile, find_publishers, is_as_published, list_jobs
 from longtake.stores.store import Store, StoreError, map_parallel
 
@@ -82,19 +85,31 @@ def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[Fini
     return sound
 
 
-def find_reusable(folder: JobFolder, key: str, digest: str) -> str | None:
-    """Return the location of another job's sidecar of the same chunk and digest whose files are undamaged."""
+def find_reusable(folder: JobFolder, key: str, digest: str, is_undamaged: Callable[[Sidecar, str], bool]) -> str | None:
+    """Return the location of another job's sidecar of the same chunk and digest whose files are undamaged.
+
+    Args:
+        folder: The folder of the job that would use them.
+        key: Key of the chunk or the film.
+        digest: Digest of the job.
+        is_undamaged: Called with a sidecar and its location; tells whether all of its files are as published.
+    """
     store = folder.store
     for other in list_jobs(store, exclude=folder.job_id):
-        sidecar = read_sidecar(store, other.sidecar_path(key))
-        if sidecar is None or sidecar.digest != digest:
-            continue
-        if all(store.stat(file.path) and store.digest(file.path) == file.sha256 for file in sidecar.files):
-            return other.sidecar_path(key)
+        location = other.sidecar_path(key)
+        sidecar = read_sidecar(store, location)
+        if sidecar is not None and sidecar.digest == digest and is_undamaged(sidecar, location):
+            return location
     return None
 
 
-def stage_files(folder: JobFolder, made: list[Path], place: str, targets: list[str]) -> tuple[PublishedFile, ...]:
+def stage_files(
+    folder: JobFolder,
+    made: Sequence[Path],
+    place: str,
+    targets: Sequence[str],
+    proven: Sequence[Signature] | None = None,
+) -> tuple[PublishedFile, ...]:
     """Upload an attempt's files to its own folder in the store, and return their records.
 
     Args:
@@ -102,22 +117,29 @@ def stage_files(folder: JobFolder, made: list[Path], place: str, targets: list[s
         made: The files, below where this host writes for that place.
         place: The attempt's own.
         targets: Their final names, in the same order.
+        proven: Their signatures from before they were checked, in the same order.
 
     Raises:
-        AttemptError: A file was written to after its renderer had ended.
+        AttemptError: A file was written to, exchanged or made a link after its renderer had ended.
+        StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
     """
-    files = zip(made, targets, strict=True)
+    folder.check_store()
+    signatures: Sequence[Signature | None] = proven or [None] * len(made)
+    files = zip(made, targets, signatures, strict=True)
     return tuple(map_parallel(folder.store, lambda file: _stage_file(folder.store, place, *file), files))
 
 
-def _stage_file(store: Store, place: str, made: Path, target: str) -> PublishedFile:
-    with made.open("rb") as file:
+def _stage_file(store: Store, place: str, made: Path, target: str, proven: Signature | None) -> PublishedFile:
+    with _open_output(made) as file:
+        before = os.fstat(file.fileno())
+        if proven is not None and file_signature(before) != proven:
+            raise AttemptError(f"{made.name} was written to after it was checked; let nothing change checked outputs")
         os.fsync(file.fileno())
-    before = made.stat()
-    digest = file_digest(made)
+        # Of the file that is open: what has its name by now may be another.
+        digest = digest_stream(file)
     handed_in = f"{place}/{made.relative_to(store.local(place))}"
     store.put(made, handed_in, sha256=digest)
-    if file_signature(made.stat()) != file_signature(before):
+    if file_signature(os.lstat(made)) != file_signature(before):
         raise AttemptError(f"{made.name} was written to while it was read to be published")
     return PublishedFile(
         path=target,
@@ -128,12 +150,24 @@ def _stage_file(store: Store, place: str, made: Path, target: str) -> PublishedF
     )
 
 
+def _open_output(made: Path) -> BinaryIO:
+    """Open an output to read it, unless it has become a link."""
+    try:
+        return os.fdopen(os.open(made, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise AttemptError(f"{made.name} has become a symbolic link after it was checked") from error
+
+
 def publish(folder: JobFolder, winner: Sidecar) -> Sidecar:
     """Publish verified files and return the sidecar: this attempt's, or that of an attempt that came first.
 
     Raises:
         AttemptError: A file that another job has published stands where one must be published.
+        StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
     """
+    folder.check_store()
     winner = winner.model_copy(update={"published_at": datetime.now(UTC)})
     folder.store.create(folder.claim_path(winner.key), winner.model_dump_json(exclude_defaults=True, indent=1).encode())
     standing = finish_claim(folder, winner.key)
@@ -143,7 +177,19 @@ def publish(folder: JobFolder, winner: Sidecar) -> Sidecar:
 
 
 def finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
-    """Finish the publication that a claim began; return the sidecar, or None where there is neither."""
+    """Finish the publication that a claim began; return the sidecar, or None where there is neither.
+
+    Raises:
+        StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
+    """
+    folder.check_store()
+    standing = _finish_claim(folder, key)
+    # Once more: a share may have vanished while this looked, and what was found on the disk below it is not done.
+    folder.check_store()
+    return standing
+
+
+def _finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
     if (sidecar := folder.sidecar(key)) is not None:
         if _is_there(folder, folder.frames_dir(key)) or _is_there(folder, folder.attempts_dir(key)):
             # Left by a crash right after the sidecar was written, or by an attempt that lost.
@@ -162,7 +208,12 @@ def finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
 
 
 def discard_attempt(folder: JobFolder, key: str, attempt: str) -> None:
-    """Remove the files of an attempt, unless it has the claim and is not published yet."""
+    """Remove the files of an attempt, unless it has the claim and is not published yet.
+
+    Raises:
+        StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
+    """
+    folder.check_store()
     claim = read_sidecar(folder.store, folder.claim_path(key))
     if claim is not None and claim.attempt == attempt and folder.sidecar(key) is None:
         return

@@ -1,10 +1,12 @@
 """Run blocking functions beside an event loop, wait for tasks without losing errors, and throttle costly calls."""
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar, copy_context
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -40,12 +42,140 @@ class Throttle(Generic[T]):
         return result
 
 
-async def run_in_thread(function: Callable[[], Result], stop: threading.Event | None = None) -> Result:
-    """Run a blocking function in a thread; on a cancel, set `stop`, wait for the function to end and raise the cancel.
+_log = logging.getLogger(__name__)
 
-    With `asyncio.to_thread` alone the thread would go on writing files for an attempt that counts as ended.
+# A call to a healthy store takes milliseconds; a share whose server is gone answers after minutes, or never.
+_HUNG_SECONDS = 0.3
+
+# Work that goes on although it was told to stop is not waited for any longer, whatever it does.
+_LONGEST_WAIT_SECONDS = 10.0
+
+# Pause between two looks at a thread that was told to stop.
+_LOOK_SECONDS = 0.02
+
+
+class BlockingWork:
+    """One blocking function in a thread: whether it is to stop, and since when it waits for a store.
+
+    Args:
+        stop: Event that tells the function to stop.
+        is_cleanup: Whether the function works on after a stop.
     """
-    return await shield_until_done(asyncio.to_thread(function), stop)
+
+    def __init__(self, stop: threading.Event, *, is_cleanup: bool = False) -> None:
+        self.stop = stop
+        self.is_cleanup = is_cleanup
+        self._calls: dict[int, float] = {}
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no further call of a store may begin."""
+        return self.stop.is_set() and not self.is_cleanup
+
+    def hangs(self) -> bool:
+        """Tell whether a call of a store has not been answered for some time."""
+        return any(time.monotonic() - began > _HUNG_SECONDS for began in tuple(self._calls.values()))
+
+    @contextmanager
+    def time_call(self) -> Iterator[None]:
+        """Measure one call of a store."""
+        thread = threading.get_ident()
+        if thread in self._calls:
+            # A call within a call.
+            yield
+            return
+        self._calls[thread] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._calls[thread]
+
+
+# The work that the current thread does; copied to threads that help with it.
+_work: ContextVar[BlockingWork | None] = ContextVar("work", default=None)
+
+
+def current_work() -> BlockingWork | None:
+    """Return the work of `run_in_thread` that this thread belongs to."""
+    return _work.get()
+
+
+async def run_in_thread(function: Callable[[], Result], stop: threading.Event | None = None) -> Result:
+    """Run a blocking function in a thread; on a cancel, stop the function, wait for its end and raise the cancel.
+
+    A stop sets `stop`, and no further call of a store begins: stores raise `StoreError` in its place. A call that
+    hangs cannot be ended, so its thread is left behind; all that it may still do is that one call. With
+    `asyncio.to_thread` alone the thread would go on writing files for an attempt that counts as ended, and one share
+    that hangs would use up the few threads that asyncio has for all jobs.
+    """
+    return await _run(function, BlockingWork(stop or threading.Event()))
+
+
+async def clean_up_in_thread(function: Callable[[], Result]) -> Result:
+    """Run a blocking function that must be done also after a cancel; where a store hangs, leave it behind then.
+
+    Raises:
+        asyncio.CancelledError: A cancel came meanwhile; or the work was left behind after a cancel.
+    """
+    return await _run(function, BlockingWork(threading.Event(), is_cleanup=True))
+
+
+async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Result] = loop.create_future()
+
+    def settle(result: Result | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        _work.set(work)
+        result: Result | None = None
+        error: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as raised:
+            error = raised
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:
+            # The loop has ended, and nobody waits.
+            _log.debug("a thread that was left behind has ended")
+
+    # A daemon, so that a share that hangs does not keep the process from its end.
+    threading.Thread(target=copy_context().run, args=(run,), name="blocking-work", daemon=True).start()
+    task = asyncio.current_task()
+    # Cleanup after a cancel, during which no further cancel need come.
+    cancelled_before = work.is_cleanup and task is not None and task.cancelling() > 0
+    cancel: asyncio.CancelledError | None = None
+    since = loop.time()
+    while not done.done():
+        is_bounded = cancelled_before or cancel is not None
+        if is_bounded and (work.hangs() or loop.time() - since > _LONGEST_WAIT_SECONDS):
+            _log.warning("a call of a store does not return; it is left behind")
+            done.add_done_callback(_drop_error)
+            raise cancel or asyncio.CancelledError
+        try:
+            await asyncio.wait([done], timeout=_LOOK_SECONDS if is_bounded else None)
+        except asyncio.CancelledError as error:
+            since = loop.time() if cancel is None else since
+            cancel = error
+            work.stop.set()
+    if cancel is None:
+        return done.result()
+    # The error is retrieved, or asyncio would log it as lost; the cancel is raised in its place.
+    done.exception()
+    raise cancel
+
+
+def _drop_error(done: asyncio.Future[Any]) -> None:
+    """Retrieve the error of work that nobody waits for, or asyncio would log it as lost."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def shield_until_done(work: Coroutine[Any, Any, Result], stop: threading.Event | None = None) -> Result:

@@ -32,21 +32,21 @@ async def test_a_failed_chunk_holds_the_job_until_somebody_resumes_it(farm: Farm
 
 async def test_a_chunk_in_the_middle_of_a_span_has_its_tries_and_no_more(farm: Farm) -> None:
     """Short chunks share a span: each new attempt at it passes the finished ones and remembers the tries of its own."""
-    options = ("--fail-times", "2", "--only", "30")
+    options = ("--fail-times", "2", "--only", "4")
     tries = Retry(attempts=3, initial_seconds=0.01)
-    enough = await farm.run(farm.job(chunks=40, options=options, max_parallel=1, retry=tries))
+    enough = await farm.run(farm.job(chunks=12, options=options, max_parallel=1, retry=tries))
     assert enough.state is JobState.COMPLETED, enough.error
-    assert farm.ledger.started.count(30) == 3
+    assert farm.ledger.started.count(4) == 3
 
     farm.ledger.path.unlink()
-    options = ("--exit", "7", "--only", "30")
+    options = ("--exit", "7", "--only", "4")
     tries = Retry(attempts=2, initial_seconds=0.01)
     short = await farm.run(
-        farm.job(chunks=40, options=options, max_parallel=1, retry=tries, chunk_output="short/{chunk:06}.txt")
+        farm.job(chunks=12, options=options, max_parallel=1, retry=tries, chunk_output="short/{chunk:06}.txt")
     )
     assert short.state is JobState.FAILED
-    assert farm.ledger.started.count(30) == 2
-    assert farm.ledger.started.count(29) == 1
+    assert farm.ledger.started.count(4) == 2
+    assert farm.ledger.started.count(3) == 1
 
 
 async def test_a_chunk_that_fails_again_holds_the_job_again(farm: Farm) -> None:

@@ -1,5 +1,6 @@
 """Bringing home what jobs have made: from a bucket and from a folder alike."""
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -142,11 +143,10 @@ async def test_a_bucket_that_is_away_is_one_sentence(
     cloud: Farm, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     id = (await cloud.run(cloud.job(store=bucket, base_dir=None))).id
-    ended = []
     async with command_line(cloud) as cli:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-        for command in (("fetch", id, str(tmp_path / "home")), ("delete", id, "--yes"), ("logs", id)):
-            ended.append(await cli(*command))
+        calls = (("fetch", id, str(tmp_path / "home")), ("delete", id, "--yes"), ("logs", id))
+        ended = await asyncio.gather(*(cli(*call) for call in calls))
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         ended.append(await cli("logs", id))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.farm import Farm
-from support.processes.workers import WorkerProcess, worker_process
+from support.processes.workers import WorkerProcess, worker_program
 
 from longtake import JobState, Timeouts
 from longtake.attempt_log import AttemptLog
@@ -52,7 +52,7 @@ async def test_output_of_any_kind_and_amount_leaves_the_worker_small(bare: Farm)
         if said == LOUD["a gigabyte"]:
             assert AttemptLog(log).size > 1_000_000_000
 
-    async with worker_process(bare.address, bare.task_queue, bare.store) as worker:
+    async with worker_program(bare.address, bare.task_queue, bare.store) as worker:
         # What a worker needs for its first jobs is no growth.
         for number in range(3):
             await run(number, LOUD["nothing"])

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import pytest
 import pytest_asyncio
@@ -159,13 +160,15 @@ async def test_a_cancel_closes_the_connection_at_once_and_ends_the_tree_within_t
 
     seconds = [await abort(scene, job, ledger, chunk) for chunk in range(runs)]
 
-    closed, gone, confirmed = (Distribution.of(times) for times in zip(*seconds, strict=True))
-    print(f"\n{scene.kind}: from the worker's notice to the connection closed at the service: {closed}")
-    print(f"{scene.kind}: to no process left: {gone}")
-    print(f"{scene.kind}: to the confirmation: {confirmed}")
-    assert closed.p50 < 0.1
-    assert closed.p99 < 0.5, "generous: the machine is shared"
-    assert gone.p99 < 2
+    closed, gone, confirmed = zip(*seconds, strict=True)
+    print(
+        f"\n{scene.kind}: from the worker's notice to the connection closed at the service: {Distribution.of(closed)}"
+    )
+    print(f"{scene.kind}: to no process left: {Distribution.of(gone)}")
+    print(f"{scene.kind}: to the confirmation: {Distribution.of(confirmed)}")
+    assert median(closed) < 0.1
+    assert max(closed) < 0.5, "generous: the machine is shared"
+    assert max(gone) < 2
 
 
 async def race(scene: Scene, job: OpenJob, ledger: Ledger, chunk: int, seconds: float) -> tuple[str, str]:

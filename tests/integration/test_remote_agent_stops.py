@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 
 import pytest
 from support.farm import eventually
@@ -57,7 +58,7 @@ async def test_a_tree_is_gone_soon_after_the_order_to_stop(jobs: AgentJobs, edge
     kind_of_store = "directory" if jobs.store.is_local else "bucket"
     print(f"{edge.name}, {kind_of_store}: order to stop to no process left: {Distribution.of(gone)}")
     print(f"{edge.name}, {kind_of_store}: order to stop to the last word: {Distribution.of(told)}")
-    assert Distribution.of(gone).p99 < PROMISE_SECONDS
+    assert max(gone) < PROMISE_SECONDS
 
 
 @asynccontextmanager
@@ -89,7 +90,7 @@ async def test_a_caller_that_hangs_up_and_says_stop_is_heard_at_once(local: Agen
             assert (await read_result(job, order)).outcome is RemoteOutcome.STOPPED
     print(f"hang-up with an order to stop, to no process left: {Distribution.of(took)}")
     # Without the hang-up the mean would be half a second longer.
-    assert Distribution.of(took).p50 < 0.6
+    assert median(took) < 0.6
 
 
 @pytest.mark.timed

@@ -187,3 +187,56 @@ async def test_chunks_that_do_not_fit_together_advise_no_retry(farm: Farm, ffmpe
     assert "render the job under another id with one setting for all chunks" in (status.error or "")
     assert status.needs_change
     assert "longtake retry" not in describe_end(status)
+
+
+# A renderer that writes its output elsewhere in its folder and leaves a link to it under the name it was given.
+LINKED = ("sh", "-c", 'printf chunk > "$1.real" && ln -s "$(basename "$1").real" "$1"', "sh", "{output}")
+
+
+async def test_an_output_that_is_a_link_is_published_as_the_file_it_names(farm: Farm) -> None:
+    status = await farm.run(farm.job(chunks=2).model_copy(update={"command": LINKED}))
+
+    assert status.state is JobState.COMPLETED, status.error
+    for chunk in range(2):
+        output = farm.store / f"out/{chunk:06}.txt"
+        assert not output.is_symlink()
+        assert output.read_text() == "chunk"
+
+
+async def test_frames_and_videos_that_are_links_are_published_as_files(farm: Farm, ffmpeg: str) -> None:
+    picture = farm.store.parent / "picture.png"
+    video = farm.store.parent / "video.mp4"
+    source = (ffmpeg, "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", PICTURE)
+    for options in (("1", str(picture)), ("2", str(video))):
+        made = await asyncio.create_subprocess_exec(*source, "-frames:v", *options)
+        assert await made.wait() == 0
+    frames = (
+        *("sh", "-c", 'cd "$1" && for f in 0 1; do cp "$2" "real$f" && ln -s "real$f" "$f.png"; done', "sh"),
+        *("{output_dir}", str(picture)),
+    )
+    videos = ("sh", "-c", 'cp "$2" "$1.real" && ln -s "$1.real" "$1"', "sh", "{output}", str(video))
+    jobs = [
+        farm.job(command=frames, chunk_output="frames/{frame}.png", frames=FrameRange(count=2, per_chunk=2)),
+        farm.job(command=videos, chunk_output="{chunk}.mp4", frames=FrameRange(count=2, per_chunk=2), fps=30),
+    ]
+
+    for job in jobs:
+        status = await farm.run(job)
+        assert status.state is JobState.COMPLETED, status.error
+
+    published = [farm.store / name for name in ("frames/0.png", "frames/1.png", "0.mp4")]
+    assert not any(path.is_symlink() for path in published)
+    assert [path.read_bytes() for path in published] == [*[picture.read_bytes()] * 2, video.read_bytes()]
+
+
+async def test_an_output_that_is_a_link_out_of_its_folder_is_refused_by_name(farm: Farm) -> None:
+    secret = farm.store.parent / "secret.txt"
+    secret.write_text("secret")
+    command = ("ln", "-s", str(secret), "{output}")
+    status = await farm.run(farm.job(chunks=1).model_copy(update={"command": command}))
+
+    assert status.state is JobState.FAILED
+    assert f"000000.txt leads by a symbolic link to {secret}, outside of the attempt's own folder" in (
+        status.error or ""
+    )
+    assert not (farm.store / "out/000000.txt").exists()

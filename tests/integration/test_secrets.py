@@ -2,7 +2,7 @@
 
 import pytest
 from support.farm import Farm
-from support.processes.workers import worker_process
+from support.processes.workers import worker_program
 
 from longtake import JobState
 
@@ -31,7 +31,7 @@ exit 3
 
 
 async def test_no_secret_of_the_worker_leaves_it(bare: Farm) -> None:
-    async with worker_process(bare.address, bare.task_queue, bare.store, slots=2, **SECRETS) as worker:
+    async with worker_program(bare.address, bare.task_queue, bare.store, slots=2, **SECRETS) as worker:
         job = await bare.submit(bare.job(chunks=1, command=("sh", "-c", LOOK_AROUND, "sh", "{output}")))
         with pytest.raises(Exception, match="exited with code 3") as failure:
             await job.result()

@@ -33,20 +33,20 @@ async def test_what_ends_within_the_grace_counts_and_nothing_new_begins(bare: Fa
     async with worker_process(
         bare.address, bare.task_queue, bare.store, slots=1, LONGTAKE_SHUTDOWN_GRACE_SECONDS="30"
     ) as worker:
-        job = await bare.started(chunks=40, running=1, options=("--only", "20"))
-        await eventually(lambda: 20 in bare.ledger.started, "chunk 20 runs")
+        job = await bare.started(chunks=12, running=1, options=("--only", "4"))
+        await eventually(lambda: 4 in bare.ledger.started, "chunk 4 runs")
         worker.terminate()
         await eventually(lambda: "stopping:" in worker.log, "the worker stops")
         bare.open_gate()
         assert await worker.wait() == 0
-    assert bare.ledger.ended[-1] == 20
-    assert bare.sidecar(job.id, 20).exists()
+    assert bare.ledger.ended[-1] == 4
+    assert bare.sidecar(job.id, 4).exists()
     begun = len(bare.ledger.started)
 
     async with worker_process(bare.address, bare.task_queue, bare.store):
         await until_state(job, JobState.COMPLETED)
-    assert begun == 21
-    assert sorted(bare.ledger.started) == list(range(40))
+    assert begun == 5
+    assert sorted(bare.ledger.started) == list(range(12))
 
 
 def execution(farm: Farm, job: JobHandle) -> dict[str, object]:

@@ -2,50 +2,20 @@
 
 import asyncio
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
-import threading
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from support.farm import PATIENCE_SECONDS, Farm
+from support.processes.forks import start_fork, until_fork_ends
 
 from longtake.__main__ import main
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["longtake.cli.app"])
-_LOCK = threading.Lock()
-
-
-def run_command(arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> tuple[int, str, str]:
-    """Run `longtake` with these arguments; return its exit code and what it wrote to stdout and stderr."""
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = _FORKS.Process(target=_call, args=(list(arguments), dict(environment), out, err), daemon=True)
-        with _LOCK:
-            process.start()
-        process.join(seconds)
-        if process.exitcode is None:
-            process.kill()
-            raise AssertionError(f"longtake {' '.join(arguments)} has not ended after {seconds:g} s")
-        return process.exitcode, out.read_text(), err.read_text()
-
-
-def _call(arguments: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
-        with path.open("wb") as file:
-            os.dup2(file.fileno(), stream.fileno())
-    sys.argv = ["longtake", *arguments]
-    sys.exit(main())
-
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,8 +38,16 @@ class Cli:
 
     async def __call__(self, *arguments: str) -> Ran:
         """Call it and return how it ended."""
-        words, environment = self._words(arguments), self._environment()
-        return Ran(*await asyncio.to_thread(run_command, words, environment, PATIENCE_SECONDS))
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            words = ["longtake", *self._words(arguments)]
+            process = await start_fork(main, words, self._environment(), out, err)
+            try:
+                code = await until_fork_ends(process, PATIENCE_SECONDS)
+            finally:
+                process.kill()
+            texts = [await asyncio.to_thread(file.read_text) for file in (out, err)]
+            return Ran(code, *texts)
 
     async def until_listed(self, words: str, *options: str) -> Ran:
         """Return the first list in which these words stand: Temporal's lists lag behind."""

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
@@ -29,7 +30,10 @@ def tracked_files() -> list[Path]:
 
 
 def make(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    # Named, so that make does not start one Python after the other to find one.
+    return subprocess.run(
+        ["make", f"PYTHON={sys.executable}", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
 
 
 def targets_in_help() -> list[str]:
@@ -47,9 +51,9 @@ def test_help_is_the_default_and_names_the_way_in() -> None:
 
 
 def test_every_target_in_help_exists() -> None:
-    missing = {target: done.stderr for target in targets_in_help() if (done := make("-n", target)).returncode != 0}
+    planned = make("--dry-run", "--keep-going", *targets_in_help())
 
-    assert missing == {}
+    assert planned.returncode == 0, planned.stderr
 
 
 def test_the_demo_installs_a_server_and_no_linters() -> None:

@@ -5,14 +5,34 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import wraps
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO, TypeVar, cast
 
-from longtake.stores.store import StoredFile
+from longtake.concurrency import current_work
+from longtake.stores.store import StoredFile, StoreError, store_call
+
+Method = TypeVar("Method", bound=Callable[..., object])
+
+# A file is read in pieces of this size to be digested, so that a stop ends that.
+_PIECE_BYTES = 1 << 20
 
 # Errors of `link` where no hard link is possible: another file system, one without links, or too many links already.
 _UNLINKABLE = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+def _call(method: Method) -> Method:
+    """Make a method a call of a store, which takes the stop and has the errors of one; see `store_call`."""
+
+    @wraps(method)
+    def called(self: "DirectoryStore", location: str | Path, *args: object, **kwargs: object) -> object:
+        with store_call(str(location)):
+            return method(self, location, *args, **kwargs)
+
+    return cast("Method", called)
 
 
 class DirectoryStore:
@@ -37,10 +57,12 @@ class DirectoryStore:
         """Return the location itself as a path."""
         return Path(location)
 
+    @_call
     def read(self, location: str) -> bytes:
         """Return the content of a file."""
         return Path(location).read_bytes()
 
+    @_call
     def stat(self, location: str) -> StoredFile | None:
         """Return the metadata of a file, links followed; None if there is no such file."""
         try:
@@ -50,6 +72,10 @@ class DirectoryStore:
 
     def files(self, folder: str) -> Iterator[StoredFile]:
         """Yield the files in a folder; hidden ones are still being written and left out."""
+        yield from self._list_files(folder)
+
+    @_call
+    def _list_files(self, folder: str) -> list[StoredFile]:
         found = []
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             for entry in entries:
@@ -57,8 +83,9 @@ class DirectoryStore:
                 with suppress(FileNotFoundError):
                     if not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False):
                         found.append(_stored(entry.path, entry.stat()))
-        yield from sorted(found, key=lambda file: file.location)
+        return sorted(found, key=lambda file: file.location)
 
+    @_call
     def names(self, folder: str) -> list[str]:
         """Return the names of the files in a folder, without reading the metadata of each file."""
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
@@ -68,9 +95,15 @@ class DirectoryStore:
 
     def folders(self, folder: str) -> Iterator[str]:
         """Yield the names of the folders in a folder."""
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-            yield from sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        yield from self._list_folders(folder)
 
+    @_call
+    def _list_folders(self, folder: str) -> list[str]:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        return []
+
+    @_call
     def create(self, location: str, content: bytes) -> bool:
         """Create a file; return False if the name is taken."""
         partial = _write_partial(Path(location), content)
@@ -79,10 +112,16 @@ class DirectoryStore:
         finally:
             partial.unlink(missing_ok=True)
 
+    @_call
     def replace(self, location: str, content: bytes) -> None:
         """Write a file in place of any other."""
-        _write_partial(Path(location), content).replace(location)
+        partial = _write_partial(Path(location), content)
+        try:
+            partial.replace(location)
+        finally:
+            partial.unlink(missing_ok=True)
 
+    @_call
     def put(self, file: Path, location: str, *, sha256: str | None = None) -> bool:
         """Link a file to a new name, or copy it where no hard link is possible; return False if the name is taken."""
         target = Path(location)
@@ -96,10 +135,12 @@ class DirectoryStore:
             # A copy that a crash cuts short is found by its digest, which callers write down before they put a file.
             return link_or_copy(file, target)
 
+    @_call
     def copy(self, source: str, target: str) -> bool:
         """Link a file to a new name; return False if the name is taken."""
         return self.put(Path(source), target)
 
+    @_call
     def download(self, location: str, into: Path, *, sha256: str | None = None) -> Path:
         """Return the file itself; its content is not proven."""
         path = Path(location)
@@ -107,9 +148,10 @@ class DirectoryStore:
         return path
 
     def digest(self, location: str) -> str:
-        """Return the SHA-256 of a file, read in pieces."""
+        """Return the SHA-256 of a file, read in pieces; a file that its disk cannot read raises a plain `OSError`."""
         return file_digest(Path(location))
 
+    @_call
     def move(self, source: str, target: str) -> bool:
         """Rename a file; return False if the new name is taken."""
         Path(target).parent.mkdir(parents=True, exist_ok=True)
@@ -120,15 +162,18 @@ class DirectoryStore:
             return False
         try:
             shutil.move(source, target)
-        except FileNotFoundError:
+        except OSError:
+            # The name that was reserved, or what a full disk has left of a copy.
             os.unlink(target)
             raise
         return True
 
+    @_call
     def remove(self, location: str) -> None:
         """Remove a file if there is one."""
         Path(location).unlink(missing_ok=True)
 
+    @_call
     def remove_all(self, folder: str) -> None:
         """Remove a folder with all that is in it."""
         shutil.rmtree(folder, ignore_errors=True)
@@ -136,17 +181,39 @@ class DirectoryStore:
     def sync(self, folders: Iterable[str]) -> None:
         """Make the names of new files survive a power cut, which the fsync of the files does not."""
         for folder in folders:
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            self._sync(folder)
+
+    @_call
+    def _sync(self, folder: str) -> None:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a file, read in pieces.
+
+    Raises:
+        StoreError: The work of this thread was stopped.
+    """
+    with path.open("rb", buffering=0) as file:
+        return digest_stream(file)
+
+
+def digest_stream(file: FileIO | BinaryIO) -> str:
+    """Return the SHA-256 of what is left to read of an open file.
+
+    Raises:
+        StoreError: The work of this thread was stopped.
+    """
+    work, digest = current_work(), hashlib.sha256()
+    while piece := file.read(_PIECE_BYTES):
+        digest.update(piece)
+        if work is not None and work.is_stopped:
+            raise StoreError("was interrupted before it was read", "a file", is_temporary=True)
+    return digest.hexdigest()
 
 
 def link_or_copy(source: Path, target: Path) -> bool:
@@ -161,8 +228,17 @@ def link_or_copy(source: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno not in _UNLINKABLE:
             raise
-        with source.open("rb") as readable, target.open("xb") as writable:
-            shutil.copyfileobj(readable, writable, 1 << 20)
+        try:
+            writable = target.open("xb")
+        except FileExistsError:
+            return False
+        try:
+            with source.open("rb") as readable, writable:
+                shutil.copyfileobj(readable, writable, 1 << 20)
+        except BaseException:
+            # Half a file, of a disk that is full, is nobody's.
+            target.unlink(missing_ok=True)
+            raise
     return True
 
 
@@ -204,10 +280,14 @@ def _copy(source: Path, target: Path) -> bool:
 def _write_partial(target: Path, content: bytes) -> Path:
     partial = _partial(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     return partial
 
 

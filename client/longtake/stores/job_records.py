@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -230,6 +231,13 @@ class JobRecords:
             finished.add(FILM)
         yield from self._read_records(found for found in self._list_records("claims") if found[0] not in finished)
 
+    def published_keys(self) -> set[str]:
+        """Return the keys of chunks that are published or claimed, and that of the film; by one listing each."""
+        keys = {key for folder in ("chunks", "claims") for key, _ in self._list_records(folder)}
+        if self.store.stat(self.sidecar_path(FILM)):
+            keys.add(FILM)
+        return keys
+
     def output_locations(self, job: RenderJobSpec) -> Iterator[str]:
         """Yield the locations that the fields of a job name for its outputs."""
         plan = ChunkPlan(job, self._read_chunk_list() if job.chunk_list is not None else ())
@@ -265,6 +273,42 @@ class JobRecords:
             return Record(key, location, Publication.model_validate_json(self.store.read(location)))
         except (FileNotFoundError, ValidationError):
             return Record(key, location, None)
+
+
+class FolderListings:
+    """Find the metadata of many files by one listing of each folder, and not by a call for each of them.
+
+    Args:
+        store: The store; what others change in a folder after its first listing is not seen.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._folders: dict[str, dict[str, StoredFile]] = {}
+        self._lock = threading.Lock()
+
+    def find(self, location: str) -> StoredFile | None:
+        """Return the metadata of a file; None if there was no such file at the listing of its folder."""
+        folder, _, name = location.rpartition("/")
+        with self._lock:
+            if folder not in self._folders:
+                self._folders[folder] = {file.name: file for file in self._store.files(folder)}
+            return self._folders[folder].get(name)
+
+    def is_untouched(self, file: PublishedFile, record: StoredFile | None) -> bool:
+        """Tell whether a published file of a bucket was not written to since the record of its publication was.
+
+        Both times come from the clock of the service, and a record is written after all of its files. Where this says
+        no, only the file itself can tell. A directory's times say nothing: renderers set them.
+
+        Args:
+            file: The published file.
+            record: Metadata of its sidecar.
+        """
+        if self._store.is_local or record is None:
+            return False
+        there = self.find(file.path)
+        return there is not None and there.size_bytes == file.size_bytes and there.modified_ns <= record.modified_ns
 
 
 def job_folder_path(store_url: str, job_id: str) -> str:

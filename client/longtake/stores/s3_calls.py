@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -22,6 +23,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
+from longtake.concurrency import current_work
 from longtake.stores.store import StoreError
 from longtake.text import escape_text
 
@@ -294,11 +296,14 @@ class S3Retrier:
         deadline = 0.0
         renewed = False
         while True:
-            if self._stop.is_set() and not is_cleanup:
+            work = current_work()
+            is_stopped = self._stop.is_set() or (work is not None and work.is_stopped)
+            if is_stopped and not is_cleanup:
                 raise problem_error(S3Problem("was interrupted before it was done", is_temporary=True), location)
             client = self._client
             try:
-                return ask(client)
+                with work.time_call() if work is not None else nullcontext():
+                    return ask(client)
             except StoreFault as error:
                 fault = error
             answer = classify_answer(fault)

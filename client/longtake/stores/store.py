@@ -1,10 +1,15 @@
 """Define the interface of stores: exclusive creation, listing, reading and removal of files."""
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+from longtake.concurrency import current_work
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,6 +31,53 @@ class StoreError(OSError):
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.sentence}"
+
+
+# Errors of a disk or a share that is full, read-only or away, and the sentence for each. Once somebody has mended that,
+# the same call works.
+_AWAY = {
+    errno.ENOSPC: "its disk is full; make room",
+    errno.EDQUOT: "the quota of this account is used up; make room, or raise it",
+    errno.EROFS: "its file system is read-only; look at its disk, and mount it for writing",
+    errno.EIO: "its disk or share reports errors (EIO); look at it",
+    errno.ESTALE: "its share was exchanged on the server (stale file handle); mount it again",
+    errno.ENOTCONN: "its share is not connected; mount it again",
+    errno.ETIMEDOUT: "its share does not answer; look at its server",
+    errno.EHOSTDOWN: "the server of its share is down",
+    errno.EHOSTUNREACH: "the server of its share is not reached",
+}
+
+
+def find_away_error(error: OSError, location: str = "the store") -> StoreError | None:
+    """Return the error of a store that is full, read-only or away, where this is one; None for all other errors."""
+    if isinstance(error, StoreError):
+        return error if error.is_temporary else None
+    if error.errno not in _AWAY:
+        return None
+    return StoreError(_AWAY[error.errno], str(error.filename or location), is_temporary=True)
+
+
+@contextmanager
+def store_call(location: str) -> Iterator[None]:
+    """Make one call of a store: not after a stop of the work it belongs to, and with the errors of a store.
+
+    Raises:
+        StoreError: The work was stopped; or the block met a disk or share that is full, read-only or away.
+    """
+    work = current_work()
+    try:
+        if work is None:
+            yield
+            return
+        if work.is_stopped:
+            raise StoreError("was interrupted before it was done", location, is_temporary=True)
+        with work.time_call():
+            yield
+    except OSError as error:
+        away = find_away_error(error, location)
+        if away is None or away is error:
+            raise
+        raise away from error
 
 
 @dataclass(frozen=True)
@@ -166,7 +218,8 @@ def map_parallel(store: Store, work: Callable[[Item], Result], items: Iterable[I
     if store.parallel == 1 or len(listed) < 2:
         return [work(item) for item in listed]
     with ThreadPoolExecutor(min(store.parallel, len(listed)), thread_name_prefix="store") as pool:
-        futures = [pool.submit(work, item) for item in listed]
+        # Each in a context of its own: two threads cannot enter the same one.
+        futures = [pool.submit(copy_context().run, work, item) for item in listed]
         try:
             return [future.result() for future in futures]
         finally:

@@ -1,0 +1,56 @@
+"""Programs of the checkout in forks of a process that has imported them already: 1 to 2 s of CPU time less for each."""
+
+import asyncio
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["longtake.cli.app", "worker", "agent.cloud_run"])
+_LOCK = threading.Lock()
+
+
+async def start_fork(
+    main: Callable[[], int], arguments: Sequence[str], environment: Mapping[str, str], out: Path, err: Path
+) -> BaseProcess:
+    """Start a program with these arguments and nothing but this environment; it writes into these files.
+
+    Args:
+        main: The entry of the program, which returns its exit code; its module is imported by the fork.
+        arguments: `sys.argv`, the name of the program included.
+        environment: All of its environment. `/proc` shows that of the process it is forked from.
+        out: Where its standard output goes.
+        err: Where its standard error goes; may be the same file.
+    """
+    process = _FORKS.Process(
+        target=_run, args=(main, list(arguments), dict(environment), out, err), daemon=True, name=arguments[0]
+    )
+    await asyncio.to_thread(_start, process)
+    return process
+
+
+async def until_fork_ends(process: BaseProcess, seconds: float) -> int:
+    """Return the exit code, as `subprocess` has it; `TimeoutError` after so many seconds."""
+    await asyncio.to_thread(process.join, seconds)
+    if process.exitcode is None:
+        raise TimeoutError(f"process {process.pid} has not ended after {seconds:g} s")
+    return process.exitcode
+
+
+def _start(process: BaseProcess) -> None:
+    with _LOCK:
+        process.start()
+
+
+def _run(main: Callable[[], int], arguments: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    sys.argv = arguments
+    sys.exit(main())
