@@ -193,7 +193,7 @@ def build_workers(
             client,
             settings,
             settings.task_queue,
-            [plan.plan_job, stitch.stitch_job, drain.find_waiting, stop.stop_agents],
+            [plan.plan_job, plan.has_search_attributes, stitch.stitch_job, drain.find_waiting, stop.stop_agents],
             slots=_ORCHESTRATION_SLOTS,
             workflows=True,
         ),

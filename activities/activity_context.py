@@ -3,9 +3,12 @@
 import asyncio
 import hashlib
 import logging
+import random
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from typing import NoReturn
 
 from temporalio import activity
@@ -14,7 +17,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 from activities.attempts.host import Host
 from activities.errors import StoreNotSharedError, describe_unexpected
 from activities.stores.job_folder import OpenJob
-from longtake.concurrency import run_beside
+from longtake.concurrency import run_beside, run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.fields import Contract
 from longtake.models.messages import JobRef
@@ -27,7 +30,15 @@ _HEARTBEAT_SECONDS = 0.2
 # A disk that is full or a folder that is away shows as a failure after some minutes, not as a job that hangs.
 _MOST_UNEXPECTED_TRIES = 10
 
+# A slot that is kept by a chunk whose store is not seen serves no other job meanwhile.
+_LOOK_SECONDS = 10.0
+_LOOK_PAUSE_SECONDS = 1.0
+_GIVEN_BACK_SECONDS = (0.5, 10.0)
+
 _log = logging.getLogger(__name__)
+
+# Stores that this worker has said it does not see: once in its log, and not with each chunk.
+_unseen_stores: set[str] = set()
 
 
 @asynccontextmanager
@@ -86,28 +97,52 @@ def _send(details: Contract | None) -> None:
         activity.heartbeat(details)
 
 
-def open_job(ref: JobRef, host: Host) -> OpenJob:
-    """Read an accepted job from its store; blocking.
+async def open_job(ref: JobRef, host: Host) -> OpenJob:
+    """Read an accepted job from its store; where this worker does not see it, look again for some seconds.
+
+    A worker that failed at once would be free for the next chunk at once, and take every chunk of the job from the
+    workers that see the store.
 
     The store and the programs that a job may use are looked at again: an order to render may come from somebody else
     than the workflow that has planned the job.
 
     Args:
         ref: Name of the job on the wire.
-        host: The host that opens the job.
+        host: This worker's host.
 
     Raises:
-        ApplicationError: `StoreNotShared`, retried: this worker does not see the job's folder, and another one may;
-            or the bucket is away. `BadJob`, never retried: the job uses what this worker does not allow.
+        ApplicationError: `StoreNotShared`, retried for ever: another worker may see the job's folder; or the bucket is
+            away. `BadJob`, never retried: the job uses what this worker does not allow.
     """
-    try:
-        host.check_store(ref)
-        job = OpenJob.read(ref, scratch=host.scratch)
-        host.check_job(job)
-    except BadJobError as error:
-        raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
-    except (StoreNotSharedError, StoreError) as error:
-        raise ApplicationError(str(error), type=ErrorType.STORE_NOT_SHARED) from error
+    clock = asyncio.get_running_loop().time
+    end = clock() + _LOOK_SECONDS
+    while True:
+        try:
+            job = await run_in_thread(partial(_read_job, ref, host))
+        except BadJobError as error:
+            raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
+        except (StoreNotSharedError, StoreError) as error:
+            if ref.store_url not in _unseen_stores:
+                _unseen_stores.add(ref.store_url)
+                _log.error("%s; until then %s renders nothing of jobs there", error, host.name)
+            if clock() >= end:
+                # Random, so that this worker is not the first again at all the chunks that it has given back.
+                wait = timedelta(seconds=random.uniform(*_GIVEN_BACK_SECONDS))
+                raise ApplicationError(
+                    f"{host.name}: {error}", type=ErrorType.STORE_NOT_SHARED, next_retry_delay=wait
+                ) from error
+        else:
+            if ref.store_url in _unseen_stores:
+                _unseen_stores.discard(ref.store_url)
+                _log.info("%s sees %s", host.name, ref.store_url)
+            return job
+        await asyncio.sleep(_LOOK_PAUSE_SECONDS)
+
+
+def _read_job(ref: JobRef, host: Host) -> OpenJob:
+    host.check_store(ref)
+    job = OpenJob.read(ref, scratch=host.scratch)
+    host.check_job(job)
     return job
 
 

@@ -168,7 +168,8 @@ class JobWatches:
         """
         info = activity.info()
         key = (info.workflow_id or "", info.workflow_run_id or "")
-        if key not in self._watches:
+        # One that has died by an error has stopped its work; what begins here since then needs another one.
+        if key not in self._watches or self._watches[key][1].done():
             watch = JobWatch(lambda seconds: read_orders(self._client, *key, seconds), self._contact_seconds)
             # Of many jobs on one worker each asks less often, so that the worker asks at most 20 times a second.
             interval = max(_ASK_SECONDS, parallel / _MOST_ASKING, len(self._watches) / 20)

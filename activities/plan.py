@@ -14,7 +14,7 @@ from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.job import RenderJobSpec
 from longtake.models.messages import JobPlan, PlanOrder
-from longtake.names import PLAN_JOB
+from longtake.names import HAS_SEARCH_ATTRIBUTES, PLAN_JOB
 
 
 class PlanActivities:
@@ -54,6 +54,11 @@ class PlanActivities:
                 return await run_in_thread(partial(self._plan, order))
             except BadJobError as error:
                 raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
+
+    @activity.defn(name=HAS_SEARCH_ATTRIBUTES)
+    async def has_search_attributes(self) -> bool:
+        """Return whether the namespace has Longtake's search attributes, for a job that fails before it is planned."""
+        return self._search_attributes
 
     def _plan(self, order: PlanOrder) -> JobPlan:
         self._check_service(order.job)

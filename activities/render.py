@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from datetime import timedelta
-from functools import partial
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -15,7 +14,6 @@ from activities.attempts.span_attempt import RetryError, SpanAttempt
 from activities.errors import AttemptLostError
 from activities.job_watch import JobWatches, OtherHosts
 from activities.stores.job_folder import OpenJob
-from longtake.concurrency import run_in_thread
 from longtake.errors import ErrorType
 from longtake.models.messages import Heartbeat, SpanOrder, SpanReport
 from longtake.names import RENDER_SPAN
@@ -60,7 +58,7 @@ class RenderActivities:
         async with activity_edge():
             async with send_heartbeats(lambda: before):
                 try:
-                    job = await run_in_thread(partial(open_job, order.ref, self._host))
+                    job = await open_job(order.ref, self._host)
                 except BaseException:
                     before = before.model_copy(update={"ended": True})
                     raise

@@ -54,7 +54,7 @@ class StitchActivities:
         async with activity_edge():
             try:
                 async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
-                    job = await run_in_thread(partial(open_job, order.ref, self._host))
+                    job = await open_job(order.ref, self._host)
                     sidecars = await run_in_thread(partial(_sidecars, job, RangeSet(order.missing)))
                     frames = sum(sidecar.frames for sidecar in sidecars)
                     beat = beat.model_copy(update={"frames": frames})

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 from temporalio import activity
 
@@ -12,7 +11,6 @@ from activities.attempts.host import Host
 from activities.remote.agent_monitor import stop_agent
 from activities.remote.call_records import ChunkCallRecords, RemoteHost
 from activities.stores.job_folder import OpenJob
-from longtake.concurrency import run_in_thread
 from longtake.models.messages import StopAgentsOrder, StopAgentsReport
 from longtake.models.status import RemoteStop
 from longtake.names import STOP_AGENTS
@@ -37,7 +35,7 @@ class StopActivities:
         Safe to repeat: an agent that has written its result is not asked again.
         """
         async with activity_edge(), send_heartbeats():
-            job = await run_in_thread(partial(open_job, order.ref, self._host))
+            job = await open_job(order.ref, self._host)
             stops = await asyncio.gather(*(self._stop(job, chunk) for chunk in RangeSet(order.chunks)))
         return StopAgentsReport(stops=tuple(stop for found in stops for stop in found))
 

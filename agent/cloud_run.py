@@ -22,7 +22,7 @@ from agent.agent import RenderAgent
 from agent.call import BegunBeforeError, ForbiddenOrderError, Invocation
 from agent.helios import HeliosWorker, answer_cloud_run
 from agent.settings import AgentSettings, load_shared_secret
-from longtake.concurrency import wait_all
+from longtake.concurrency import run_beside
 from longtake.errors import LongtakeError
 
 _log = logging.getLogger(__name__)
@@ -128,15 +128,11 @@ class CloudRunApp:
 async def _answer_request(renderers: _Renderers, body: bytes, receive: Receive, call: Invocation) -> tuple[int, object]:
     """Return status and document of the answer; set `call.disconnected` when the caller hangs up meanwhile."""
     document = parse_json(body)
-    watching = asyncio.create_task(wait_for_disconnect(receive, call.disconnected))
-    try:
+    async with run_beside(wait_for_disconnect(receive, call.disconnected)):
         if isinstance(document, dict) and "order" in document:
             return await _carry_out_order(renderers, body, call)
         reply = await answer_cloud_run(renderers.helios, document, call)
         return reply.status, reply.body
-    finally:
-        watching.cancel()
-        await wait_all(watching)
 
 
 async def _carry_out_order(renderers: _Renderers, body: bytes, call: Invocation) -> tuple[int, object]:

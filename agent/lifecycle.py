@@ -88,7 +88,11 @@ class StopMonitor:
         }
         try:
             await asyncio.wait({work, *reasons}, return_when=asyncio.FIRST_COMPLETED)
-            return None if work.done() else next((stop for wait, stop in reasons.items() if wait.done()), None)
+            reached = [wait for wait in reasons if wait.done()]
+            for wait in reached:
+                # A watch that has died is no reason to say that a stop was ordered.
+                wait.result()
+            return reasons[reached[0]] if reached and not work.done() else None
         finally:
             for wait in reasons:
                 wait.cancel()

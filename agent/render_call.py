@@ -18,7 +18,7 @@ from agent.call import Invocation
 from agent.lifecycle import ProgressReporter, Stop, StopMonitor
 from agent.settings import AgentSettings
 from longtake.chunks import Chunk
-from longtake.concurrency import run_in_thread, shield_until_done, wait_all
+from longtake.concurrency import run_beside, run_in_thread, shield_until_done, wait_all
 from longtake.errors import BadJobError
 from longtake.models.backends import count_frames_within
 from longtake.models.job import RenderJobSpec
@@ -183,20 +183,18 @@ class ChunkRunner:
             ends_at=self._ends_at,
             orphan_seconds=self._settings.orphan_seconds,
         )
-        work = asyncio.create_task(self._attempt.run(reporter))
-        reports = asyncio.create_task(reporter.run())
-        try:
-            reporter.stop = await monitor.wait_for_stop(work)
-            if reporter.stop is not None:
-                _log.info("%s is stopped: %s", self._name, reporter.stop.value)
+        # Progress is reported until all processes have ended, so that the worker does not take the agent for lost.
+        async with run_beside(reporter.run()):
+            work = asyncio.create_task(self._attempt.run(reporter))
+            try:
+                reporter.stop = await monitor.wait_for_stop(work)
+                if reporter.stop is not None:
+                    _log.info("%s is stopped: %s", self._name, reporter.stop.value)
+                    work.cancel()
+                await asyncio.wait([work])
+            finally:
                 work.cancel()
-            # Progress is reported until all processes have ended, so that the worker does not take the agent for lost.
-            await asyncio.wait([work])
-        finally:
-            work.cancel()
-            await shield_until_done(wait_all(work))
-            reports.cancel()
-            await shield_until_done(wait_all(reports))
+                await shield_until_done(wait_all(work))
         if not work.cancelled():
             work.result()
             return None

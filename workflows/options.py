@@ -34,6 +34,17 @@ class ActivityOptions(TypedDict):
     cancellation_type: ActivityCancellationType
 
 
+class LocalActivityOptions(TypedDict):
+    """Keyword arguments of `workflow.execute_local_activity`."""
+
+    schedule_to_close_timeout: timedelta
+
+
+def local_options() -> LocalActivityOptions:
+    """Return the options of an activity that only says what its worker knows."""
+    return {"schedule_to_close_timeout": timedelta(seconds=10)}
+
+
 def control_options() -> ActivityOptions:
     """Return the options of activities that plan, drain, stitch and stop agents."""
     return {

@@ -6,7 +6,7 @@ from typing import NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from longtake.errors import BadJobError, ErrorType
@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         SetMaxParallel,
         SkipChunks,
     )
-    from longtake.names import PLAN_JOB, RENDER_JOB_WORKFLOW, STITCH_JOB, Control, check_job_id
+    from longtake.names import HAS_SEARCH_ATTRIBUTES, PLAN_JOB, RENDER_JOB_WORKFLOW, STITCH_JOB, Control, check_job_id
     from longtake.ranges import RangeSet
     from workflows import options
     from workflows.requests import check_rendering, check_retry, check_skip, read_input, read_request
@@ -59,6 +59,8 @@ class RenderJob:
         self._is_woken = False
         self._spans: SpanRunner | None = None
         self._step: workflow.ActivityHandle[RawValue] | None = None
+        self._max_parallel: int | None = None
+        self._was_resumed = False
 
     @workflow.run
     async def run(self, *inputs: object) -> RenderJobResult:
@@ -122,17 +124,22 @@ class RenderJob:
 
     @workflow.update
     def set_max_parallel(self, *inputs: object) -> int:
-        """Set how many chunks render at once, and return that number; running chunks are not stopped."""
-        request = read_request(SetMaxParallel, inputs)
-        self._active_spans.scheduler.limit = request.max_parallel
-        self._board.update_counts(max_parallel=request.max_parallel)
+        """Set how many chunks render at once, and return that number.
+
+        Running chunks are not stopped; those that stand in a queue are taken back where there are too many.
+        """
+        self._max_parallel = read_request(SetMaxParallel, inputs).max_parallel
+        if self._spans is not None:
+            self._spans.set_limit(self._max_parallel)
+        self._board.update_counts(max_parallel=self._max_parallel)
         self._wake()
-        return request.max_parallel
+        return self._max_parallel
 
     @set_max_parallel.validator
     def _may_set_max_parallel(self, *inputs: object) -> None:
         read_request(SetMaxParallel, inputs)
-        check_rendering(self._spans)
+        if self._spans is not None:
+            check_rendering(self._spans)
 
     @workflow.update
     def retry_failed(self, *inputs: object) -> int:
@@ -160,6 +167,7 @@ class RenderJob:
         """Show how a cancelled or failed job ended, with all its work stopped, and raise what ends the workflow."""
         if not self._is_idle():
             await self._stop_everything()
+        await self._find_search_attributes()
         if _is_cancelled():
             if self._spans is not None:
                 self._board.update_totals(self._spans.totals)
@@ -172,6 +180,17 @@ class RenderJob:
             raise failure from error
         raise error
 
+    async def _find_search_attributes(self) -> None:
+        """Find out whether the end of a job that was never planned can be written to search attributes."""
+        if self._board.knows_attributes or not workflow.patched("search-attributes-of-refused-jobs"):
+            return
+        # Without an answer the job does not show in lists by state, and its end is Temporal's own status.
+        with suppress(ActivityError, asyncio.CancelledError):
+            available = await workflow.execute_local_activity(
+                HAS_SEARCH_ATTRIBUTES, result_type=bool, **options.local_options()
+            )
+            self._board.use_search_attributes(available=available)
+
     def _accept(self, inputs: tuple[object, ...]) -> RenderJobSpec:
         try:
             check_job_id(workflow.info().workflow_id)
@@ -179,6 +198,11 @@ class RenderJob:
         except BadJobError as error:
             raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
         self._board.show_job(job)
+        if self._max_parallel is not None:
+            # It may be set before the job is read.
+            self._board.update_counts(max_parallel=self._max_parallel)
+        if job.start_paused and not self._was_resumed:
+            self._pause.pause(PauseMode.DRAIN)
         return job
 
     async def _plan(self, job: RenderJobSpec) -> JobPlan:
@@ -191,6 +215,8 @@ class RenderJob:
 
     async def _render(self, job: RenderJobSpec, plan: JobPlan) -> None:
         spans = self._spans = SpanRunner(job, plan, on_change=self._wake, on_notice=self._note)
+        if self._max_parallel is not None:
+            spans.set_limit(self._max_parallel)
         while not spans.is_finished:
             _raise_if_cancelled()
             if spans.has_too_many_failures:
@@ -327,6 +353,7 @@ class RenderJob:
         self._wake()
 
     def _apply_resume(self) -> None:
+        self._was_resumed = True
         if self._spans is not None:
             self._spans.resume(paused=self._pause.is_paused)
         self._pause.resume()

@@ -112,6 +112,11 @@ class Scheduler:
         return tuple(self._running)
 
     @property
+    def excess(self) -> int:
+        """Number of running spans beyond the limit."""
+        return len(self._running) - self.limit
+
+    @property
     def has_failed_for_good(self) -> bool:
         """Whether a chunk has failed and no pass is left that would take it up again."""
         return bool(self._failed) and self._passes_left == 0

@@ -191,6 +191,7 @@ class SpanRunner:
         self._frozen: frozenset[str] = frozenset()
         self._cancelled: set[str] = set()
         self._drain_freeze = 0
+        self._queue_look: workflow.ActivityHandle[RawValue] | None = None
         self._started = 0
         self._lost_agents = LostAgents(plan.ref, self.totals, self._note_end)
 
@@ -244,6 +245,12 @@ class SpanRunner:
         """Reasons of the failed chunks, sorted by chunk, 20 at most."""
         failures = [failure for failure in self._failures if self.scheduler.has_failed(failure.chunk)]
         return tuple(sorted(failures, key=lambda failure: failure.chunk))
+
+    def set_limit(self, limit: int) -> None:
+        """Set how many spans run at once; where more do, take those back that no worker has."""
+        self.scheduler.limit = limit
+        if self.scheduler.excess > 0 and workflow.patched("take-queued-spans-back"):
+            self._look_into_queue()
 
     def start_spans(self) -> None:
         """Start an activity for each span that may run now."""
@@ -340,6 +347,8 @@ class SpanRunner:
     def cancel(self) -> None:
         """Cancel all activities; `is_idle` becomes true when all have ended."""
         self._cancel_drain()
+        if self._queue_look is not None:
+            self._queue_look.cancel()
         for activity_id in self._handles:
             self._cancel(activity_id)
 
@@ -355,6 +364,28 @@ class SpanRunner:
                 if waiting.activity_id in self._handles:
                     self._heartbeats[waiting.activity_id] = waiting.beat
                     self._cancel(waiting.activity_id)
+
+    def _look_into_queue(self) -> None:
+        """Find the spans that no worker has; a job that is paused looks for them anyhow."""
+        if self._queue_look is None and self._drain is None:
+            self._queue_look = workflow.start_activity(
+                FIND_WAITING,
+                DrainOrder(ref=self._plan.ref, once=True),
+                result_type=RawValue,
+                summary="look into the queue",
+                **options.control_options(),
+            )
+            self._queue_look.add_done_callback(lambda handle: self._note_end(partial(self._settle_queue_look, handle)))
+
+    def _settle_queue_look(self, handle: workflow.ActivityHandle[RawValue]) -> None:
+        self._queue_look = None
+        report = find_result(DrainReport, handle)
+        # The last chunks first. One that a worker has taken up since is stopped, and its whole frames are kept.
+        waiting = [each for each in report.waiting if each.activity_id in self._handles] if report else []
+        waiting.sort(key=lambda each: self._spans[each.activity_id].start)
+        for each in waiting[::-1][: max(0, self.scheduler.excess)]:
+            self._heartbeats[each.activity_id] = each.beat
+            self._cancel(each.activity_id)
 
     def _cancel(self, activity_id: str) -> None:
         if activity_id not in self._cancelled:
@@ -393,6 +424,8 @@ class SpanRunner:
         failures = {failure.chunk: failure for failure in (*self.failures, *report.failures)}
         self._failures = tuple(failures.values())[:MOST_FAILURES]
         self.totals.add_report(report)
+        for notice in report.notices:
+            self._on_notice(notice)
         self.scheduler.finish_span(
             span,
             done=report.done,

@@ -56,6 +56,7 @@ class StatusBoard:
 
     Attributes:
         status: The status, without an estimate of the time to go.
+        knows_attributes: Whether it was told whether the namespace has Longtake's search attributes.
     """
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class StatusBoard:
         )
         self._control = Control.RUN
         self._freeze = 0
+        self.knows_attributes = False
         self._attributes = False
         self._shown_at: datetime | None = None
         self._shown_progress = 0.0
@@ -89,10 +91,14 @@ class StatusBoard:
 
     def show_plan(self, plan: JobPlan) -> None:
         """Show the frames, the kept chunks and the store that planning found."""
-        self._attributes = plan.search_attributes
         done = sum(stop - start for start, stop in plan.done)
         self._set(total_frames=plan.frame_count, skipped_chunks=done, base_dir=plan.ref.store_url)
-        if self._attributes:
+        self.use_search_attributes(available=plan.search_attributes)
+
+    def use_search_attributes(self, *, available: bool) -> None:
+        """Write the state to search attributes from now on, where the namespace has them: else the write would fail."""
+        self.knows_attributes, self._attributes = True, available
+        if available:
             workflow.upsert_search_attributes([NAME.value_set(self.status.name)])
 
     def update_counts(self, **counts: object) -> None:
@@ -104,7 +110,8 @@ class StatusBoard:
         self._set(**counts)
         total = self.status.total_frames or 1
         # 100 % means a proven film, not that all chunks are rendered.
-        self._set(progress=min(99.0, round(100 * self.status.completed_frames / total, 1)))
+        progress = min(99.0, round(100 * self.status.completed_frames / total, 1))
+        self._set(progress=progress, progress_at=workflow.now())
         due = self._shown_at is None or workflow.now() - self._shown_at >= _PROGRESS_PAUSE
         if due and self.status.progress - self._shown_progress >= _PROGRESS_STEP:
             self._write()
@@ -167,6 +174,7 @@ class StatusBoard:
             needs_change=needs_change,
             result=result,
             progress=progress,
+            progress_at=workflow.now(),
             running_chunks=0,
             frozen_chunks=0,
         )

@@ -14,13 +14,20 @@ from pathlib import Path
 from activities.attempts.attempt import Bill
 from activities.attempts.frame_sequence import CommandWatcher, FinishedFrameScanner, SequenceRender
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.output_files import replace_links, sign_outputs
+from activities.attempts.output_files import (
+    describe_files,
+    find_other_files,
+    replace_links,
+    set_files_aside,
+    sign_outputs,
+)
 from activities.attempts.store_io import attempt_failure, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
 from activities.media.facts import MediaError, MismatchedOutput, VideoFacts
 from activities.media.images import check_sequence
 from activities.media.video import inspect_video
+from activities.processes.child import BoundedLog
 from activities.processes.render_process import Usage
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.kept_frames import KeptFrames, Signature, file_signature
@@ -153,6 +160,7 @@ class ChunkAttempt:
         self._kept = KeptFrames(self._folder, self._key)
         self._runs: SequenceRender | None = None
         self._used = Usage()
+        self._others = ""
         self.log = self._folder.log_path(self._key, name)
 
     # Nobody but its owner pays for this host, and a cancel ends here only when nothing runs any more.
@@ -204,6 +212,7 @@ class ChunkAttempt:
         made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
         proof, signatures = await self._prove(made)
         await self._run_own_check(made, watcher)
+        await run_in_thread(partial(self._note_others, made))
         seconds = asyncio.get_running_loop().time() - began
         done = Progress(frames_done=self._chunk.count, usage=self._used)
         return await retry_while_store_is_away(
@@ -218,8 +227,15 @@ class ChunkAttempt:
         def prove() -> tuple[Proof, tuple[Signature, ...]]:
             replace_links(made, self._dir)
             # The check says it better where one is missing.
-            signatures = sign_outputs(made) if all(map(os.path.lexists, made)) else ()
-            proof = check_chunk(self._chunk, made, self._job.job.rate, stop)
+            is_whole = all(map(os.path.lexists, made))
+            signatures = sign_outputs(made) if is_whole else ()
+            try:
+                proof = check_chunk(self._chunk, made, self._job.job.rate, stop)
+            except AttemptError as error:
+                others = self._set_others_aside(made)
+                if is_whole or not others:
+                    raise
+                raise AttemptError(f"{error}; the renderer wrote {others}, kept in {self._folder.aside_dir}") from error
             return proof, signatures
 
         return await run_in_thread(prove, stop)
@@ -274,6 +290,21 @@ class ChunkAttempt:
             # Kept, these frames would be refused again and again.
             await self._forget_kept_frames()
             raise
+
+    def _set_others_aside(self, made: list[Path]) -> str:
+        """Set aside what the renderer made besides its outputs; return the names of some of it."""
+        expected = frozenset(made) if self._runs is None else self._runs.expected_files
+        others = find_other_files(self._dir, expected)
+        set_files_aside(self._folder, self._key, self._dir, others)
+        return describe_files(others)
+
+    def _note_others(self, made: list[Path]) -> None:
+        """Say in the log and the sidecar what the renderer made besides its outputs."""
+        if others := self._set_others_aside(made):
+            self._others = f"the renderer made files besides its outputs, kept in {self._folder.aside_dir}: {others}"
+            log = BoundedLog(str(self._store.local(self.log)))
+            log.write(memoryview(f"longtake: {self._others}\n".encode(errors="replace")))
+            log.close()
 
     async def _forget_kept_frames(self) -> None:
         self._runs = None
@@ -374,5 +405,6 @@ class ChunkAttempt:
                 cpu_seconds=round(self._used.cpu_seconds, 3),
                 peak_memory_bytes=self._used.peak_memory_bytes,
                 log=self.log,
+                others=self._others,
             ),
         )

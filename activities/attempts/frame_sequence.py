@@ -95,8 +95,8 @@ class FinishedFrameScanner:
                     path = folder / entry.name
                     if path in self._open and entry.is_file(follow_symlinks=False):
                         found.append((path, entry.stat(follow_symlinks=False)))
-        except FileNotFoundError:
-            # The renderer has not begun, or removes what it made.
+        except (FileNotFoundError, PermissionError):
+            # The renderer has not begun, or removes what it made, or the permissions of its folder.
             pass
         return found
 
@@ -201,6 +201,7 @@ class SequenceRender:
         self._kept = kept
         self._make_task = make_task
         self._runs: list[tuple[FinishedFrameScanner, bool]] = []
+        self._part_places: list[Path] = []
         self._there = RangeSet()
         self.used = Usage()
 
@@ -213,6 +214,12 @@ class SequenceRender:
     def files(self) -> list[Path]:
         """The files of all frames in that folder, in order."""
         return [self.whole_dir / name for name in self._names]
+
+    @property
+    def expected_files(self) -> frozenset[Path]:
+        """The files of all frames, in that folder and in those of commands."""
+        folders = (self.whole_dir, *self._part_places)
+        return frozenset(folder / name for folder in folders for name in self._names)
 
     async def render(self, watcher: RenderWatcher) -> None:
         """Render the missing frames, each gap by a command of its own.
@@ -264,8 +271,10 @@ class SequenceRender:
     def _other_places(self) -> Iterator[Path]:
         """Return the folders in which commands of other attempts have written, or still do."""
         for attempt in sorted(self._place.parent.iterdir()):
-            if attempt != self._place and attempt.is_dir():
-                yield from (folder for folder in sorted(attempt.iterdir()) if folder.is_dir())
+            # A renderer may have taken away the permissions of its own folder.
+            with suppress(PermissionError):
+                if attempt != self._place and attempt.is_dir():
+                    yield from [folder for folder in sorted(attempt.iterdir()) if folder.is_dir()]
 
     def _take_over(self, frames: Mapping[int, Path]) -> None:
         files = self.files
@@ -279,6 +288,7 @@ class SequenceRender:
         start, stop = frames
         part = self._chunk.slice_frames(start, stop)
         place = self._part_place(frames)
+        self._part_places.append(place)
         files = {number - self._chunk.start: place / self._name(number) for number in range(start, stop)}
         finished = FinishedFrameScanner(files)
         await run_in_thread(partial(self._make_folders, place))

@@ -1,15 +1,21 @@
-"""Check the kind of files that a renderer wrote: a link becomes the file it names, what is no file is refused."""
+"""Files that a renderer wrote: links become the files they name, and files besides its outputs are set aside."""
 
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from activities.errors import AttemptError
+from activities.stores.job_folder import JobFolder
 from activities.stores.kept_frames import Signature, file_signature
 from longtake.stores.directory import link_or_copy
+from longtake.text import shorten_line
+
+# Names of files in one sentence.
+_MOST_NAMES = 2
+_LONGEST_NAME = 60
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -85,3 +91,36 @@ def _replace_link(link: Path, real: Path) -> None:
 def _not_a_file(file: Path, mode: int) -> AttemptError:
     kind = _KINDS.get(stat.S_IFMT(mode), "no file")
     return AttemptError(f"{file.name} is {kind} and no regular file; let the renderer write a file there")
+
+
+def find_other_files(place: Path, expected: Collection[Path]) -> list[Path]:
+    """Return the files in the folder of an attempt that a renderer made besides its outputs, in order of their names.
+
+    Hidden files are left out: renderers and this module write files by such names that are not finished.
+    """
+    found: list[Path] = []
+    for folder, folders, names in os.walk(place):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(folder, name) for name in names if not name.startswith("."))
+        found += [path for path in paths if path not in expected and stat.S_ISREG(os.lstat(path).st_mode)]
+    return sorted(found)
+
+
+def describe_files(files: Sequence[Path]) -> str:
+    """Return the names of the first files and how many more there are."""
+    names = ", ".join(shorten_line(file.name, _LONGEST_NAME) for file in files[:_MOST_NAMES])
+    return names if len(files) <= _MOST_NAMES else f"{names} and {len(files) - _MOST_NAMES} more"
+
+
+def set_files_aside(folder: JobFolder, key: str, place: Path, files: Iterable[Path]) -> None:
+    """Move files that a renderer made besides its outputs to the `aside` folder of the job."""
+    for file in files:
+        name = f"{key}.{'.'.join(file.relative_to(place).parts)}"
+        if folder.store.is_local:
+            with suppress(FileNotFoundError):
+                folder.set_aside(str(file), name)
+            continue
+        number = 0
+        while not folder.store.put(file, f"{folder.aside_dir}/{name}.{number}"):
+            number += 1
+        file.unlink()

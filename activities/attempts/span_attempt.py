@@ -21,6 +21,7 @@ from longtake.models.policies import FailurePolicy
 from longtake.models.status import ChunkFailure, RemoteStop
 from longtake.names import Control
 from longtake.ranges import RangeSet
+from longtake.text import shorten_line
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ _MOST_REASONS = 3
 
 # In the failure of a try that is followed by another one: see `data_converter.MOST_MESSAGE_BYTES`.
 _MOST_RANGES_OF_TRY = 10
+
+# Of files that renderers made besides their outputs: the first chunks tell enough.
+_MOST_NOTICES = 2
+_LONGEST_NOTICE = 300
 
 # A chunk that no other host takes is rendered where it failed before: better than never.
 _MOST_PASSED_ON = 8
@@ -140,7 +145,7 @@ class SpanAttempt:
         self._job = job
         self._order = order
         # Published chunks are met again, and their time and bills with them; what was frozen has died.
-        anew = {"frozen": 0, "rendered": 0, "render_seconds": 0, "billed_seconds": 0, "cost_usd": 0}
+        anew = {"frozen": 0, "rendered": 0, "span_frames": 0, "render_seconds": 0, "billed_seconds": 0, "cost_usd": 0}
         self._before = self.heartbeat = before.model_copy(update=anew)
         self._published_before = RangeSet(order.published)
         self.gave_up = RangeSet(self.heartbeat.given_up)
@@ -210,6 +215,11 @@ class SpanAttempt:
             cost_usd=self._cost_usd,
             open_bills=self._bills.open,
             stops=tuple(self._stops),
+            notices=tuple(
+                shorten_line(f"chunk {int(sidecar.key)}: {sidecar.others}", _LONGEST_NOTICE)
+                for sidecar in self._rendered
+                if sidecar.others
+            )[:_MOST_NOTICES],
         )
 
     def report_of_try(self) -> SpanReport:
@@ -385,6 +395,7 @@ class SpanAttempt:
         """The fields of a heartbeat that add up the span's published chunks."""
         return {
             "rendered": len(self._rendered),
+            "span_frames": sum(sidecar.frames for sidecar in self._rendered),
             "render_seconds": self._render_seconds,
             "billed_seconds": self._billed_seconds,
             "cost_usd": self._cost_usd,

@@ -9,7 +9,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from pydantic import BaseModel, ConfigDict
 
-from activities.media.containers import AnyPacket, check_structure, open_media
+from activities.media.containers import AnyPacket, check_structure, open_media, require_known_codec
 from activities.media.facts import DamagedOutput
 
 # The rate all three codecs take and video players expect.
@@ -71,6 +71,7 @@ def find_audio_stream(container: InputContainer, name: str) -> AudioStream:
     """Find the first audio stream of an open file."""
     if not container.streams.audio:
         raise DamagedOutput(name, "holds no audio stream")
+    require_known_codec(container.streams.audio[0], name)
     return container.streams.audio[0]
 
 

@@ -97,7 +97,14 @@ def find_video_stream(container: InputContainer, name: str) -> VideoStream:
         raise DamagedOutput(name, "holds no video stream")
     if len(streams) > 1:
         raise MismatchedOutput(name, f"holds {len(streams)} video streams instead of one")
+    require_known_codec(streams[0], name)
     return streams[0]
+
+
+def require_known_codec(stream: VideoStream | AudioStream, name: str) -> None:
+    """Refuse a stream whose codec libav does not know: it cannot be checked or joined, and has no `codec_context`."""
+    if stream.codec_context is None:
+        raise MismatchedOutput(name, f"holds {stream.type} of a codec that nothing here can read; render another one")
 
 
 # Matroska ids, https://www.matroska.org/technical/elements.html

@@ -18,7 +18,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from activities.media.audio import SoundSpan
+from activities.media.audio import SoundSpan, find_audio_stream
 from activities.media.containers import check_structure, find_video_stream, has_complete_tail, open_media
 from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput, VideoFacts
 
@@ -183,7 +183,7 @@ def read_video(
         if problem is not None:
             raise MismatchedOutput(path.name, problem)
         return VideoReading(
-            facts=_describe(container, stream, timeline, key_first, fps),
+            facts=_describe(container, stream, timeline, key_first, fps, path.name),
             begin=min(timeline.pts) * timeline.time_base,
             sound=sound,
             duration_seconds=(container.duration or 0) / av.time_base,
@@ -235,11 +235,11 @@ def _check_count(name: str, count: int, frames: int | None) -> None:
 
 
 def _describe(
-    container: InputContainer, stream: VideoStream, timeline: Timeline, key_first: bool, fps: Fraction
+    container: InputContainer, stream: VideoStream, timeline: Timeline, key_first: bool, fps: Fraction, name: str
 ) -> VideoFacts:
     context = stream.codec_context
     aspect = context.sample_aspect_ratio or Fraction(1)
-    sound = container.streams.audio[0] if container.streams.audio else None
+    sound = find_audio_stream(container, name) if container.streams.audio else None
     return VideoFacts(
         frames=len(timeline.pts),
         codec=context.codec.canonical_name,

@@ -95,6 +95,9 @@ class LinuxTable:
             try:
                 handle = os.pidfd_open(entry.pid)
             except OSError as error:
+                # Older kernels say this of a process that is reaped at that moment.
+                if error.errno == errno.EINVAL:
+                    return
                 # Kernels before 5.3, and some sandboxes, have no handles for processes.
                 if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EMFILE, errno.ENFILE):
                     raise

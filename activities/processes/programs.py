@@ -11,7 +11,7 @@ from activities.processes.privacy import is_passed
 from longtake.errors import BadJobError
 
 # Variables that have a program load code, run a command or write a file: with one of them an allowed program does what
-# no list of programs allows (LD_PRELOAD=/store/x.so, FFREPORT=file=/home/...). A worker allows one by its full name.
+# no list of programs allows (LD_PRELOAD=/store/x.so, FFREPORT=file=/store/y.log). A worker allows one by its full name.
 _CODE_VARIABLES = frozenset(
     # Where programs, their libraries and their start-up scripts are found.
     {"PATH", "HOME", "SHELL", "ENV", "BASH_ENV", "IFS", "PS4", "SHELLOPTS", "BASHOPTS", "CDPATH", "PROMPT_COMMAND"}

@@ -2,10 +2,13 @@
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from activities.processes.ipc import Message, MessageDecoder, encode_message
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -181,8 +184,13 @@ class RenderProcess(asyncio.Protocol):
                     answer.set_result(message)
 
     async def _finish_and_end(self) -> None:
-        await self._finish_lost()
-        self._end(None)
+        try:
+            await self._finish_lost()
+        except Exception:
+            _log.exception("what a lost keeper has left running is left to the supervisor")
+        finally:
+            # Without this an attempt would wait for ever for a render that nobody keeps.
+            self._end(None)
 
     def _end(self, code: int | None) -> None:
         if not self._gone.done():

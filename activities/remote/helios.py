@@ -88,6 +88,7 @@ class HeliosBackend:
         try:
             async with asyncio.timeout(seconds):
                 while not call.done():
+                    follower.raise_if_failed()
                     watcher.on_progress(Progress(follower.reading.frames_done, f"called {self._service.where}"))
                     await asyncio.wait([call], timeout=LOOK_SECONDS)
             return call.result()

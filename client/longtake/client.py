@@ -299,6 +299,8 @@ class RenderClient:
                 f"chunks: {id} is {status.state}, and started again it renders all that is missing; name no chunks"
             )
         document = await handle.document()
+        # Who retries a job wants it to render, also where it was first started paused.
+        document.pop("start_paused", None)
         try:
             await self._start(document, id, status.name, WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
         except WorkflowAlreadyStartedError as error:

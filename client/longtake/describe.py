@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from typing import TypeVar
 
 from pydantic import TypeAdapter
@@ -66,6 +67,29 @@ async def read_running_chunks(
     return tuple(sorted(chunks, key=lambda chunk: chunk.chunk))
 
 
+def add_running_chunks(status: JobStatus, chunks: tuple[RunningChunk, ...], at: datetime) -> JobStatus:
+    """Return a status with the chunks that run, and with their frames in its progress.
+
+    Args:
+        status: The status as the job counts it: frames of finished spans.
+        chunks: What the heartbeats say.
+        at: Time of the heartbeats.
+    """
+    frozen = sum(chunk.frozen for chunk in chunks)
+    frames = status.completed_frames + sum(chunk.span_frames + chunk.frames_done for chunk in chunks)
+    # 100 % means a proven film; and a chunk that fails takes its frames back, but none of the finished ones.
+    progress = max(status.progress, min(99.0, round(100 * frames / (status.total_frames or 1), 1)))
+    return status.model_copy(
+        update={
+            "running": chunks,
+            "running_chunks": sum(not chunk.waiting for chunk in chunks) - frozen,
+            "frozen_chunks": frozen,
+            "progress": progress,
+            "progress_at": at,
+        }
+    )
+
+
 async def read_last_heartbeat(activity: PendingActivityInfo, converter: DataConverter) -> Heartbeat | None:
     """Return the last heartbeat of an activity that renders; None if there was none yet."""
     if not activity.HasField("heartbeat_details"):
@@ -79,7 +103,13 @@ def _chunk(activity: PendingActivityInfo, beat: Heartbeat | None, job_id: str) -
     beat = beat or Heartbeat(chunk=_first_chunk(activity.activity_id))
     error = _why(activity.last_failure) if activity.HasField("last_failure") else ""
     told = RunningChunk(
-        chunk=beat.chunk, frames=beat.frames, attempt=beat.failures + 1, host=beat.host, waiting=True, error=error
+        chunk=beat.chunk,
+        frames=beat.frames,
+        span_frames=beat.span_frames,
+        attempt=beat.failures + 1,
+        host=beat.host,
+        waiting=True,
+        error=error,
     )
     if activity.state in _PAUSED:
         return told.model_copy(update={"error": _how_to_unpause(activity, job_id)})

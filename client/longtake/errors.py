@@ -64,6 +64,8 @@ class ErrorType(StrEnum):
     THROTTLED = "Throttled"
     # Retried for ever: another worker may see the job's folder.
     STORE_NOT_SHARED = "StoreNotShared"
+    # Retried until the job has come to rest: a worker's slot is not kept while chunks render on.
+    STILL_RENDERING = "StillRendering"
     # Retried a few times: an error that no code expects.
     UNEXPECTED = "Unexpected"
     # The job ended with chunks missing.

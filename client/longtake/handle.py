@@ -5,10 +5,10 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
@@ -26,7 +26,7 @@ from temporalio.exceptions import ApplicationError, CancelledError, TerminatedEr
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
-from longtake.describe import describe_rpc_error, read_running_chunks, read_status
+from longtake.describe import add_running_chunks, describe_rpc_error, read_running_chunks, read_status
 from longtake.errors import (
     BadJobError,
     JobCancelledError,
@@ -56,8 +56,13 @@ from longtake.transfer.delete import DeleteResult, delete_job
 from longtake.transfer.fetch import FetchResult, fetch_job
 from longtake.transfer.progress import OnProgress
 
+Answer = TypeVar("Answer")
+
 # An update needs a worker. A worker that must replay a long history first answers well within this.
 _UPDATE_PATIENCE_SECONDS = 30.0
+
+# A pause need not wait for an answer: it can be left as a signal.
+_REQUEST_PATIENCE_SECONDS = 3.0
 
 # A query needs a worker too. Without an answer by then, the status that the job wrote down last is shown.
 _QUERY_TIMEOUT = timedelta(seconds=3)
@@ -67,9 +72,9 @@ _WATCH_SECONDS = 0.5
 
 
 async def await_update(
-    job_id: str, update: Coroutine[Any, Any, int], *, patience_seconds: float = _UPDATE_PATIENCE_SECONDS
-) -> int:
-    """Wait for the number that a job answers an update with.
+    job_id: str, update: Coroutine[Any, Any, Answer], *, patience_seconds: float = _UPDATE_PATIENCE_SECONDS
+) -> Answer:
+    """Wait for what a job answers an update with.
 
     Args:
         job_id: Id of the job, for errors.
@@ -92,7 +97,7 @@ async def await_update(
         raise BadJobError(f"{job_id}: {_message(error.cause)}") from error
 
 
-async def _restore_cancel(update: Coroutine[Any, Any, int]) -> int:
+async def _restore_cancel(update: Coroutine[Any, Any, Answer]) -> Answer:
     """Raise a cancel as `CancelledError` again: the SDK wraps it, and neither a timeout nor a Ctrl-C would know it."""
     try:
         return await update
@@ -134,17 +139,15 @@ class JobHandle:
         if status.state.has_ended:
             # The job has ended since the description was read: its activities there are no longer true.
             return status
-        if status.state is JobState.PAUSED:
-            # Activities of the older description have ended or were frozen before the job became paused.
-            frozen = await self._running(await self._describe()) if status.frozen_chunks else ()
-            frozen = tuple(chunk for chunk in frozen if chunk.frozen)
-            return status.model_copy(update={"running": frozen, "running_chunks": 0})
-        chunks = await self._running(description)
-        frozen_chunks = sum(chunk.frozen for chunk in chunks)
-        running_chunks = sum(not chunk.waiting for chunk in chunks) - frozen_chunks
-        return status.model_copy(
-            update={"running": chunks, "running_chunks": running_chunks, "frozen_chunks": frozen_chunks}
-        )
+        if status.state is JobState.PAUSED and not status.frozen_chunks:
+            return status.model_copy(update={"running_chunks": 0})
+        # Not of the older description: chunks that have ended since would count twice.
+        chunks = await self._running(await self._describe())
+        if status.state is not JobState.PAUSED:
+            return add_running_chunks(status, chunks, datetime.now(UTC))
+        frozen = tuple(chunk for chunk in chunks if chunk.frozen)
+        counted = add_running_chunks(status, frozen, datetime.now(UTC))
+        return counted.model_copy(update={"frozen_chunks": status.frozen_chunks})
 
     async def watch(self, *, interval_seconds: float = _WATCH_SECONDS) -> AsyncIterator[JobStatus]:
         """Yield the status of the job at an interval until the job has ended; the last one is its final status."""
@@ -169,7 +172,7 @@ class JobHandle:
         Raises:
             JobEndedError: The job has ended.
         """
-        await self._signal("pause", PauseRequest(mode=mode))
+        await self._request("pause", PauseRequest(mode=mode))
         return await self._watch_until(lambda status: status.state is JobState.PAUSED, wait=wait)
 
     async def resume(self, *, wait: bool = False) -> JobStatus:
@@ -181,7 +184,7 @@ class JobHandle:
         Raises:
             JobEndedError: The job has ended.
         """
-        await self._signal("resume")
+        await self._request("resume")
         return await self._watch_until(lambda status: status.state is not JobState.PAUSED, wait=wait)
 
     async def cancel(self, *, wait: bool = False) -> JobStatus:
@@ -294,6 +297,23 @@ class JobHandle:
     async def _running(self, description: WorkflowExecutionDescription) -> tuple[RunningChunk, ...]:
         pending = description.raw_description.pending_activities
         return await read_running_chunks(pending, self._client.data_converter, job_id=self.id)
+
+    async def _request(self, name: str, *arguments: object) -> None:
+        """Send an update, which is answered when the job has taken it up; where no worker answers, a signal.
+
+        A signal waits for the next worker. Both may arrive: they set a state, and in the order in which they were sent.
+        """
+        update = self._workflow.execute_update(name, args=arguments)
+        try:
+            await await_update(self.id, update, patience_seconds=_REQUEST_PATIENCE_SECONDS)
+        except (NotReachableError, BadJobError):
+            # No worker is there, or an older one, whose job knows the signal alone.
+            await self._signal(name, *arguments)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                await self._refuse_ended(name)
+                raise self._explain(error) from error
+            await self._signal(name, *arguments)
 
     async def _signal(self, name: str, *arguments: object) -> None:
         try:

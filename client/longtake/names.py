@@ -16,6 +16,7 @@ RENDER_JOB_WORKFLOW = "RenderJob"
 
 # Activities. Clients and drains look for those that render among the pending ones.
 PLAN_JOB = "plan_job"
+HAS_SEARCH_ATTRIBUTES = "has_search_attributes"
 RENDER_SPAN = "render_span"
 FIND_WAITING = "find_waiting"
 STOP_AGENTS = "stop_agents"

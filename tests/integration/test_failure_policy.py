@@ -218,3 +218,38 @@ async def test_a_rule_decides_what_becomes_of_a_failure(farm: Farm) -> None:
     job = farm.job(chunks=1, options=("--exit", "3"), retry=Retry(attempts=3, rules=rules), chunk_output="b/{chunk}")
     assert (await farm.run(job)).state is JobState.FAILED
     assert len(farm.ledger.started) == 1
+
+
+async def test_an_output_of_an_unknown_codec_is_rendered_as_often_as_the_job_allows(farm: Farm) -> None:
+    """It met an unexpected error in the check, and each chunk was rendered again for ever."""
+    script = (
+        f'echo "start {{chunk}} $$" >> {farm.ledger.path}; '
+        "ffmpeg -nostdin -v error -f lavfi -i testsrc2=s=64x64:r=30,format=rgba -c:v hap -frames:v {count} "
+        '-f mov "$0" && sed -i s/Hap1/Hap7/ "$0"'
+    )
+    status = await farm.run(
+        farm.job(
+            frames={"count": 8, "per_chunk": 4},
+            fps="30",
+            command=("sh", "-c", script, "{output}"),
+            chunk_output="c/{chunk:03}.mov",
+            on_chunk_failure=FailurePolicy.CONTINUE,
+            retry=Retry(attempts=1),
+        )
+    )
+
+    assert status.state is JobState.FAILED
+    assert sorted(farm.ledger.started) == [0, 1]
+    assert "of a codec that nothing here can read" in (status.error or "")
+
+
+async def test_an_error_that_nothing_expects_counts_as_a_try(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activities.attempts.chunk_attempt.ChunkAttempt.run", _fail_with_a_bug)
+    status = await farm.run(farm.job(chunks=2, retry=Retry(attempts=1), on_chunk_failure=FailurePolicy.CONTINUE))
+
+    assert (status.state, status.failed_chunks) == (JobState.FAILED, 2)
+    assert "unexpected AttributeError: a bug" in (status.error or "")
+
+
+async def _fail_with_a_bug(*_: object) -> None:
+    raise AttributeError("a bug")

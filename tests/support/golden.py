@@ -42,6 +42,8 @@ _REPLACED = (
     (r"(?<=\S) {3,}", "  "),
     (r"\b\d[\d.,]* (bytes|[kKMG]i?B)\b", "<size>"),
     (r"\$\d+(\.\d+)?", "$<sum>"),
+    # Whether its chunk has begun by then is a matter of milliseconds.
+    (r"^holding is running(, 1 chunk rendering)?$", "holding is running"),
 )
 
 # Calls the command line as often as it is told to in one process: a start takes longer than most calls.

@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import os
+import tempfile
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,3 +99,44 @@ def test_no_call_begins_after_a_stop(tmp_path: Path, call: str) -> None:
         asyncio.run(run_in_thread(partial(CALLS[call][1], DirectoryStore(tmp_path), str(tmp_path)), stop))
 
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
+
+
+def run_as_other(work: Callable[[], object]) -> None:
+    """Run something as an account that permissions bind, which they do not with root."""
+    if os.geteuid() != 0:
+        work()
+        return
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(65534)
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that all accounts reach, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if os.geteuid() == 0:
+            os.chown(folder, 65534, 65534)
+        yield folder
+
+
+@pytest.mark.parametrize("locked", ["attempt", "attempt/inner"])
+def test_a_folder_without_permissions_is_removed_all_the_same(open_folder: Path, locked: str) -> None:
+    def lock_and_remove() -> None:
+        inner = open_folder / "attempt/inner"
+        inner.mkdir(parents=True)
+        (inner / "f.png").write_text("picture")
+        (open_folder / locked).chmod(0)
+        DirectoryStore(open_folder).remove_all(str(open_folder / "attempt"))
+
+    run_as_other(lock_and_remove)
+
+    assert not (open_folder / "attempt").exists()

@@ -201,3 +201,14 @@ def test_stop_ends_an_inspection(render: Render) -> None:
     stop.set()
     with pytest.raises(JoinStopped):
         inspect_video(render(*KINDS["mp4"]), fps=FPS, stop=stop)
+
+
+def test_a_codec_that_nothing_here_can_read_is_refused_with_a_sentence(render: Render, tmp_path: Path) -> None:
+    """HAP R is one: libav has no name for it, and no decoder."""
+    unknown = tmp_path / "unknown.mov"
+    unknown.write_bytes(render(".mov", "-c:v", "prores_ks").read_bytes().replace(b"apch", b"Hap7"))
+
+    error = refusal(unknown)
+
+    assert isinstance(error, MismatchedOutput)
+    assert error.sentence == "unknown.mov holds video of a codec that nothing here can read; render another one"

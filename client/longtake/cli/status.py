@@ -87,10 +87,7 @@ def make_status_table(status: JobStatus) -> Table:
     grid.add_row("job", Text(status.id, style="bold"))
     grid.add_row("name", strip_controls(status.name))
     grid.add_row("state", Text(format_state(status), style=STATE_STYLES[status.state]))
-    percent = (
-        100.0 if status.state is JobState.COMPLETED else min(99.0, 100 * speed.frames / max(1, status.total_frames))
-    )
-    grid.add_row("progress", f"{percent:.1f} %, {speed.frames:,} of {status.total_frames:,} frames")
+    grid.add_row("progress", f"{status.progress:.1f} %, {speed.frames:,} of {status.total_frames:,} frames")
     counts = [f"{status.completed_chunks:,} of {status.total_chunks:,} done", f"{status.running_chunks:,} running"]
     counts += [f"{status.failed_chunks:,} failed"] if status.failed_chunks else []
     counts += format_unusual_counts(status)

@@ -32,7 +32,9 @@ from longtake.text import flatten_text, format_bytes, shorten_line, strip_contro
 _STEP_PERCENT = 5
 
 # Fields of a running chunk that change all the while.
-_VOLATILE = {"frames_done": 0, "message": "", "cpu_seconds": 0.0, "memory_bytes": 0, "io_bytes": 0}
+_VOLATILE = {"frames_done": 0, "span_frames": 0, "message": "", "cpu_seconds": 0.0, "memory_bytes": 0, "io_bytes": 0}
+
+_VOLATILE_TOTALS = {"progress": 0.0, "progress_at": None, "updated_at": None, "eta_seconds": None}
 
 # Rows of running chunks that a person can take in at a glance.
 _MOST_ROWS = 20
@@ -179,7 +181,7 @@ class JsonView(View):
     def show(self, status: JobStatus) -> None:
         # Times, partial frames and measurements change with every status: alone they are no reason for a line.
         running = tuple(chunk.model_copy(update=_VOLATILE) for chunk in status.running)
-        essence = status.model_copy(update={"running": running, "updated_at": None, "eta_seconds": None})
+        essence = status.model_copy(update={"running": running, **_VOLATILE_TOTALS})
         if essence != self._last:
             self._last = essence
             print_json_line(status)
@@ -248,7 +250,7 @@ class SpeedEstimate:
 
     def update(self, status: JobStatus) -> None:
         """Update the count and the estimate with a status of the job."""
-        partial = sum(chunk.frames_done for chunk in status.running)
+        partial = sum(chunk.span_frames + chunk.frames_done for chunk in status.running)
         frames = min(status.completed_frames + partial, status.total_frames)
         # The frames of a chunk that fails are lost, and the count falls: a speed over that time would be too low.
         if frames < self.frames or status.state is not JobState.RUNNING:
@@ -287,15 +289,13 @@ def make_headline(status: JobStatus) -> RenderableType:
 
 def make_totals(status: JobStatus, speed: SpeedEstimate) -> Iterator[RenderableType]:
     """Yield the bar of a whole job and the line of numbers below the bar."""
-    total = max(1, status.total_frames)
-    percent = 100.0 if status.progress >= 100 else min(99.0, 100 * speed.frames / total)
     bar = Table.grid(expand=True, padding=(0, 1))
     bar.add_column(ratio=1)
     bar.add_column(justify="right", no_wrap=True)
     style = STATE_STYLES[status.state]
     bar.add_row(
-        ProgressBar(total=100, completed=percent, complete_style=style, finished_style=style),
-        Text(f"{percent:5.1f} %", style="bold"),
+        ProgressBar(total=100, completed=status.progress, complete_style=style, finished_style=style),
+        Text(f"{status.progress:5.1f} %", style="bold"),
     )
     yield bar
     numbers = [

@@ -82,6 +82,7 @@ class SpanReport(Contract):
     cost_usd: float = Field(default=0, description="what that costs")
     open_bills: tuple[ChunkBill, ...] = Field(default=(), description="of failed and stopped chunks; the latest counts")
     stops: tuple[RemoteStop, ...] = Field(default=(), description="remote attempts that were told to stop")
+    notices: tuple[str, ...] = Field(default=(), description="what people should know of published chunks; some")
 
 
 class Heartbeat(Contract):
@@ -104,6 +105,7 @@ class Heartbeat(Contract):
     given_back: int = Field(default=0, description="how often such a host passed it on")
     frozen: int = Field(default=0, description="number of the freeze that was carried out; 0 when it runs")
     rendered: int = Field(default=0, description="chunks of the span that are published and were not before it")
+    span_frames: int = Field(default=0, description="frames of those")
     render_seconds: float = Field(default=0, description="what those took together")
     billed_seconds: float = Field(default=0, description="what the span's published chunks are billed for")
     cost_usd: float = Field(default=0, description="what that costs")
@@ -118,6 +120,7 @@ class DrainOrder(Contract):
 
     ref: JobRef
     freeze: int = Field(default=0, description="number of the freeze to look for; 0 when there is none")
+    once: bool = Field(default=False, description="the job goes on: answer at once, also with nothing")
 
 
 class WaitingAttempt(Contract):

@@ -105,6 +105,7 @@ class RunningChunk(Contract):
     chunk: int
     frames: int = 0
     frames_done: int = 0
+    span_frames: int = Field(default=0, description="frames of chunks before it in its span, which are published")
     attempt: int = 1
     host: str = ""
     waiting: bool = Field(default=False, description="it stands in a queue or waits for its next try")
@@ -168,6 +169,7 @@ class JobStatus(Contract):
     phase: JobPhase = JobPhase.PLANNING
     pause_mode: PauseMode | None = Field(default=None, description="the pause in force; None when there is none")
     progress: float = Field(default=0.0, ge=0, le=100, description="per cent of frames; 100 when completed only")
+    progress_at: datetime | None = Field(default=None, description="when progress was counted")
     total_chunks: int = 0
     completed_chunks: int = 0
     failed_chunks: int = 0
@@ -190,4 +192,6 @@ class JobStatus(Contract):
     remote_stops: RemoteStops = RemoteStops()
     failures: tuple[ChunkFailure, ...] = Field(default=(), description="the first failed chunks, at most 20")
     running: tuple[RunningChunk, ...] = Field(default=(), description="what is rendered now; told by heartbeats")
-    notices: tuple[str, ...] = Field(default=(), description="requests that were ignored and why, the last 5 of them")
+    notices: tuple[str, ...] = Field(
+        default=(), description="requests that were ignored, and files besides outputs; the last 5"
+    )

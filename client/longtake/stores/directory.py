@@ -177,6 +177,10 @@ class DirectoryStore:
     def remove_all(self, folder: str) -> None:
         """Remove a folder with all that is in it."""
         shutil.rmtree(folder, ignore_errors=True)
+        if os.path.lexists(folder):
+            # A renderer may have taken away permissions of folders that it made.
+            _restore_permissions(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def sync(self, folders: Iterable[str]) -> None:
         """Make the names of new files survive a power cut, which the fsync of the files does not."""
@@ -240,6 +244,18 @@ def link_or_copy(source: Path, target: Path) -> bool:
             target.unlink(missing_ok=True)
             raise
     return True
+
+
+def _restore_permissions(folder: str) -> None:
+    """Let this account list and change a folder and all folders below, where they are its own."""
+    with suppress(OSError):
+        os.chmod(folder, 0o700)
+    for place, folders, _ in os.walk(folder):
+        for name in folders:
+            path = os.path.join(place, name)
+            if not os.path.islink(path):
+                with suppress(OSError):
+                    os.chmod(path, 0o700)
 
 
 def _link(source: Path, target: Path, *, sync: bool) -> bool:

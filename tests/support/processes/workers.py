@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import shlex
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -67,15 +68,31 @@ def worker_process(
 
 
 def worker_program(
-    address: str, task_queue: str, store: Path, *, slots: int = 2, **environment: str
+    address: str, task_queue: str, store: Path, *, slots: int = 2, through: Sequence[str] = (), **environment: str
 ) -> AbstractAsyncContextManager[WorkerProcess]:
-    """Run `python worker.py` in the same way, for what depends on its start: its memory, and what `/proc` shows."""
-    return _run_worker(address, task_queue, store, slots, environment, forked=False)
+    """Run `python worker.py` in the same way, for what depends on its start: its memory, and what `/proc` shows.
+
+    Args:
+        address: The Temporal server.
+        task_queue: The queue that it serves.
+        store: The folder that it may write.
+        slots: How many chunks it renders at once.
+        through: A command that becomes the program behind it, such as `own_mount`.
+        environment: More variables of its environment.
+    """
+    return _run_worker(address, task_queue, store, slots, environment, forked=False, through=through)
 
 
 @asynccontextmanager
 async def _run_worker(
-    address: str, task_queue: str, store: Path, slots: int, environment: Mapping[str, str], *, forked: bool
+    address: str,
+    task_queue: str,
+    store: Path,
+    slots: int,
+    environment: Mapping[str, str],
+    *,
+    forked: bool,
+    through: Sequence[str] = (),
 ) -> AsyncIterator[WorkerProcess]:
     log = store.parent / f"worker-{os.urandom(4).hex()}.log"
     arguments = [str(ROOT / "worker.py"), "--address", address, "--slots", str(slots)]
@@ -93,7 +110,7 @@ async def _run_worker(
     else:
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *arguments),
+                *(*through, sys.executable, *arguments),
                 env=variables,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -109,3 +126,15 @@ async def _run_worker(
     finally:
         worker.kill()
         await worker.wait()
+
+
+def own_mount(*mount: str) -> list[str]:
+    """Return a command that becomes the program behind it, which sees a file system that nobody else sees.
+
+    Args:
+        mount: Arguments of `mount`.
+    """
+    # Who is not root becomes it in a namespace of users.
+    unshare = ["unshare", "--mount", *(["--map-root-user"] if os.getuid() else [])]
+    script = f'mount {shlex.join(mount)} && exec "$@"'
+    return [*unshare, "sh", "-c", script, "sh"]
