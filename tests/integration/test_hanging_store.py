@@ -5,11 +5,10 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from support.farm import Farm, eventually, until, until_state
+from support.hanging_record import HangingRecord
 
 from longtake import JobHandle, JobState
 from longtake.names import RENDER_SPAN
@@ -21,33 +20,9 @@ pytestmark = pytest.mark.integration
 _SOON_SECONDS = 1.0
 
 
-class Hang:
-    """A pipe in place of a record of the store: to read it takes until the test ends it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.mkfifo(path)
-        self._writer: int | None = None
-
-    @property
-    def is_read(self) -> bool:
-        """Whether a thread hangs here."""
-        if self._writer is None:
-            with suppress(OSError):
-                # Kept open, because the reader would come to an end when it is closed.
-                self._writer = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
-        return self._writer is not None
-
-    def end(self) -> None:
-        """Let all threads that hang here go on."""
-        ended = self.path.rename(self.path.with_name("ended"))
-        os.close(os.open(ended, os.O_RDWR) if self._writer is None else self._writer)
-
-
 @pytest.fixture
-def hangs() -> Iterator[list[Hang]]:
-    made: list[Hang] = []
+def hangs() -> Iterator[list[HangingRecord]]:
+    made: list[HangingRecord] = []
     yield made
     for hang in made:
         hang.end()
@@ -99,11 +74,11 @@ async def check_all_goes_on(farm: Farm, job: JobHandle, other: JobHandle, usual_
     assert await cancelled(job) < usual_seconds + _SOON_SECONDS
 
 
-async def test_a_look_that_hangs_before_a_chunk_blocks_no_cancel(farm: Farm, hangs: list[Hang]) -> None:
+async def test_a_look_that_hangs_before_a_chunk_blocks_no_cancel(farm: Farm, hangs: list[HangingRecord]) -> None:
     usual_seconds = await measure_usual(farm)
     other = await start_other(farm, "other")
     job = farm.job(chunks=1)
-    hangs.append(Hang(farm.store / ".longtake/hanging/claims/000000.json"))
+    hangs.append(HangingRecord(farm.store / ".longtake/hanging/claims/000000.json"))
     handle = await farm.render.submit(job, id="hanging")
     await eventually(lambda: hangs[0].is_read, "the claim is read")
     await until_state(handle, JobState.RUNNING)
@@ -112,13 +87,13 @@ async def test_a_look_that_hangs_before_a_chunk_blocks_no_cancel(farm: Farm, han
 
 
 async def test_a_publication_that_hangs_blocks_no_cancel_and_is_not_made_after_it(
-    farm: Farm, hangs: list[Hang]
+    farm: Farm, hangs: list[HangingRecord]
 ) -> None:
     usual_seconds = await measure_usual(farm)
     other = await start_other(farm, "other")
     handle = await farm.submit(farm.job(chunks=1, options=("--gate", str(farm.gate))))
     await farm.ledger.until_started(3)
-    hangs.append(Hang(farm.store / f".longtake/{handle.id}/claims/000000.json"))
+    hangs.append(HangingRecord(farm.store / f".longtake/{handle.id}/claims/000000.json"))
     farm.open_gate()
     await eventually(lambda: hangs[0].is_read, "the claim is read")
 
@@ -132,20 +107,20 @@ async def test_a_publication_that_hangs_blocks_no_cancel_and_is_not_made_after_i
     assert not (farm.store / "out/000000.txt").exists()
 
 
-async def test_planning_that_hangs_is_cancelled_at_once(farm: Farm, hangs: list[Hang]) -> None:
+async def test_planning_that_hangs_is_cancelled_at_once(farm: Farm, hangs: list[HangingRecord]) -> None:
     usual_seconds = await measure_usual(farm)
-    hangs.append(Hang(farm.store / ".longtake/planned/chunks/000000.json"))
+    hangs.append(HangingRecord(farm.store / ".longtake/planned/chunks/000000.json"))
     handle = await farm.render.submit(farm.job(chunks=1), id="planned")
     await eventually(lambda: hangs[0].is_read, "the sidecar is read")
 
     assert await cancelled(handle) < usual_seconds + _SOON_SECONDS
 
 
-async def test_jobs_that_hang_keep_no_other_from_its_render(farm: Farm, hangs: list[Hang]) -> None:
+async def test_jobs_that_hang_keep_no_other_from_its_render(farm: Farm, hangs: list[HangingRecord]) -> None:
     handles = []
     # More than asyncio has threads.
     for number in range(min(32, (os.cpu_count() or 1) + 4) + 1):
-        hangs.append(Hang(farm.store / f".longtake/hanging-{number}/chunks/000000.json"))
+        hangs.append(HangingRecord(farm.store / f".longtake/hanging-{number}/chunks/000000.json"))
         handles.append(await farm.render.submit(farm.job(chunks=1), id=f"hanging-{number}"))
     await eventually(lambda: hangs[0].is_read, "the first sidecar is read")
     for handle in handles:

@@ -1,10 +1,8 @@
 """Files that change, and disks that fill up, while a bucket is read or written."""
 
 import errno
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from support.s3.faulty_proxy import Spoil
 from support.s3.faulty_store import LARGE, SMALL, FaultyScene, faulty_scene
 from support.s3.server import S3Server
 from support.s3.stores import SMALL_PART_BYTES, bucket_store
+from support.small_disk import small_disk
 
 from longtake.stores.store import StoreError
 
@@ -22,19 +21,6 @@ pytestmark = pytest.mark.integration
 def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[FaultyScene]:
     with faulty_scene(s3_server, tmp_path) as offered:
         yield offered
-
-
-@contextmanager
-def tiny_disk(place: Path, size: int) -> Iterator[Path]:
-    """A file system of so many bytes."""
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-    done = subprocess.run(mount, capture_output=True, text=True)
-    assert done.returncode == 0, f"a small disk cannot be mounted: {done.stderr.strip()}; run the tests as root"
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.mark.parametrize("then", ["changed", "removed"])
@@ -84,7 +70,7 @@ def test_a_file_that_is_written_to_while_it_is_handed_in_is_refused(scene: Fault
 
 def test_a_full_disk_is_said_to_be_before_gigabytes_come(scene: FaultyScene) -> None:
     scene.store.put(scene.made(LARGE), scene.film)
-    with tiny_disk(scene.folder / "disk", SMALL_PART_BYTES * 2) as disk:
+    with small_disk(scene.folder / "disk", SMALL_PART_BYTES * 2) as disk:
         with pytest.raises(StoreError) as raised:
             scene.store.download(scene.film, disk / "in" / "brought")
         assert "the disk of this host is full" in scene.said(raised.value)
@@ -96,7 +82,7 @@ def test_a_full_disk_is_said_to_be_before_gigabytes_come(scene: FaultyScene) -> 
 
 def test_a_disk_that_fills_up_on_the_way_is_noticed(scene: FaultyScene) -> None:
     scene.store.put(scene.made(LARGE), scene.film)
-    with tiny_disk(scene.folder / "disk", len(LARGE) + (1 << 20)) as disk:
+    with small_disk(scene.folder / "disk", len(LARGE) + (1 << 20)) as disk:
 
         def fill(name: str) -> None:
             # Not at the first part, after which the room is looked at.
@@ -112,7 +98,7 @@ def test_a_disk_that_fills_up_on_the_way_is_noticed(scene: FaultyScene) -> None:
 
 def test_a_full_disk_keeps_the_file_that_was_there(scene: FaultyScene) -> None:
     scene.store.create(scene.film, SMALL)
-    with tiny_disk(scene.folder / "disk", 16 << 10) as disk:
+    with small_disk(scene.folder / "disk", 16 << 10) as disk:
         into = disk / "brought"
         into.write_bytes(b"old")
         with pytest.raises(StoreError) as raised:

@@ -27,6 +27,7 @@ from longtake.client import connect  # noqa: E402
 from longtake.models.backends import BackendKind  # noqa: E402
 from longtake.models.policies import FailurePolicy  # noqa: E402
 from longtake.models.status import JobPhase, PauseMode  # noqa: E402
+from longtake.names import RENDER_JOB_WORKFLOW  # noqa: E402
 from ports import find_free_port  # noqa: E402
 
 HISTORIES = Path(__file__).with_name("histories")
@@ -131,6 +132,24 @@ async def stopped_and_resumed_on_lambda(farm: Farm) -> JobHandle:
     return handle
 
 
+async def limit_lowered(farm: Farm) -> JobHandle:
+    """The farm has four slots: two chunks stand in its queue, and are taken back."""
+    handle = await farm.submit(job(farm, waiting(farm), max_parallel=6))
+    await until(handle, lambda status: sum(chunk.waiting for chunk in status.running) == 2)
+    await handle.set_max_parallel(1)
+    await until(handle, lambda status: len(status.running) == 4)
+    farm.open_gate()
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
+async def no_job(farm: Farm) -> JobHandle:
+    name, id = RENDER_JOB_WORKFLOW, "no-job"
+    await farm.client.start_workflow(name, {"frames": 7}, id=id, task_queue=farm.task_queue)
+    await until_state(farm.render.job(id), JobState.FAILED)
+    return farm.render.job(id)
+
+
 async def refused(farm: Farm) -> JobHandle:
     handle = await farm.submit(job(farm, "exit 0", base_dir="/nowhere"))
     await until_state(handle, JobState.FAILED)
@@ -148,6 +167,8 @@ RECORDED = (
     failed,
     failed_after_two_passes,
     refused,
+    limit_lowered,
+    no_job,
 )
 
 

@@ -31,6 +31,8 @@ def test_every_way_a_job_can_end_is_recorded() -> None:
         "failed_after_two_passes",
         "frozen_and_thawed",
         "held_and_skipped",
+        "limit_lowered",
+        "no_job",
         "paused_and_resumed",
         "refused",
         "stopped_and_resumed",
