@@ -21,7 +21,7 @@ from longtake.models.messages import JobRef, PlanOrder
 from longtake.paths import OutputKind
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
-from longtake.stores.factory import open_store
+from longtake.stores.factory import check_exclusive_creation, open_store
 from longtake.stores.job_records import FILM, FolderListings, chunk_key, compute_integrity, find_publishers
 from longtake.stores.store import StoreError, map_parallel, store_call
 
@@ -211,6 +211,7 @@ class Acceptance:
             try:
                 # A look at one file cannot tell a bucket that is not there from an empty one.
                 self._store.names(self.folder.path)
+                check_exclusive_creation(self._store)
             except StoreError as error:
                 if error.is_temporary:
                     raise

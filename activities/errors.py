@@ -14,6 +14,7 @@ class AttemptError(Exception):
         wait_seconds: How long to wait before the next one, where a rule of the job says so.
         another_host: Whether the next one should be made on another host.
         suspect: Whether the renderer's own messages make even sound outputs worthless.
+        needs_change: Whether only another job file mends it: then another try, on any host, is pointless too.
     """
 
     def __init__(
@@ -24,9 +25,11 @@ class AttemptError(Exception):
         wait_seconds: float | None = None,
         another_host: bool = False,
         suspect: bool = False,
+        needs_change: bool = False,
     ) -> None:
         super().__init__(sentence)
-        self.fatal = fatal
+        self.fatal = fatal or needs_change
+        self.needs_change = needs_change
         self.wait_seconds = wait_seconds
         self.another_host = another_host
         self.suspect = suspect
@@ -68,7 +71,16 @@ class StoreNotSharedError(Exception):
 
 
 class RefusedError(Exception):
-    """The published files are not what the job needs; trying again changes nothing."""
+    """The published files are not what the job needs; trying again changes nothing.
+
+    Args:
+        sentence: The cause, with the fix.
+        needs_change: Whether only another job file mends it; else a retry of the job does.
+    """
+
+    def __init__(self, sentence: str, *, needs_change: bool = False) -> None:
+        super().__init__(sentence)
+        self.needs_change = needs_change
 
 
 def describe_unexpected(error: BaseException) -> str:

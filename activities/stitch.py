@@ -69,11 +69,14 @@ class StitchActivities:
             except AttemptLostError as error:
                 raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
             except (RefusedError, BadJobError) as error:
-                raise ApplicationError(str(error), type=ErrorType.STITCH_REFUSED, non_retryable=True) from error
+                needs_change = isinstance(error, RefusedError) and error.needs_change
+                kind = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.STITCH_REFUSED
+                raise ApplicationError(str(error), type=kind, non_retryable=True) from error
             except AttemptError as error:
                 final = error.fatal or info.attempt >= _MOST_TRIES
+                kind = ErrorType.NEEDS_CHANGE if error.needs_change else ErrorType.ATTEMPT_FAILED
                 raise ApplicationError(
-                    f"the film could not be made: {error}", type=ErrorType.ATTEMPT_FAILED, non_retryable=final
+                    f"the film could not be made: {error}", type=kind, non_retryable=final
                 ) from error
 
 

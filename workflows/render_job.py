@@ -175,7 +175,8 @@ class RenderJob:
             raise asyncio.CancelledError from error
         if isinstance(error, FailureError):
             failure = build_job_error(error)
-            self._board.show_end(JobState.FAILED, error=failure.message)
+            needs_change = failure.type == ErrorType.NEEDS_CHANGE
+            self._board.show_end(JobState.FAILED, error=failure.message, needs_change=needs_change)
             raise failure from error
         raise error
 
@@ -234,7 +235,9 @@ class RenderJob:
             await self._stop_everything()
         self._update_counts(job, plan)
         if spans.has_too_many_failures or (spans.scheduler.failed and not spans.allow_gaps):
-            raise ApplicationError(describe_failures(spans), type=ErrorType.JOB_FAILED, non_retryable=True)
+            needs_change = bool(spans.failures) and all(failure.needs_change for failure in spans.failures)
+            type = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.JOB_FAILED
+            raise ApplicationError(describe_failures(spans), type=type, non_retryable=True)
 
     async def _stitch(self, plan: JobPlan) -> RenderJobResult:
         await self._wait_while_paused(JobPhase.RENDERING)

@@ -26,7 +26,17 @@ with workflow.unsafe.imports_passed_through():
         RemoteStops,
         RenderJobResult,
     )
-    from longtake.names import MEMO_CONTROL, MEMO_DIGEST, MEMO_FREEZE, MEMO_STATUS, NAME, PROGRESS, STATE, Control
+    from longtake.names import (
+        MEMO_CONTROL,
+        MEMO_DIGEST,
+        MEMO_FREEZE,
+        MEMO_STATUS,
+        NAME,
+        PROGRESS,
+        STATE,
+        Control,
+        job_folder_name,
+    )
     from longtake.ranges import Range, format_ranges
     from longtake.text import flatten_text, shorten_line
     from workflows.scheduling import Totals
@@ -52,7 +62,12 @@ class StatusBoard:
 
     def __init__(self) -> None:
         info = workflow.info()
-        self.status = JobStatus(id=info.workflow_id, created_at=info.start_time, updated_at=info.start_time)
+        self.status = JobStatus(
+            id=info.workflow_id,
+            folder=job_folder_name(info.workflow_id),
+            created_at=info.start_time,
+            updated_at=info.start_time,
+        )
         self._control = Control.RUN
         self._freeze = 0
         self.knows_attributes = False
@@ -141,7 +156,14 @@ class StatusBoard:
         metrics = totals.metrics.model_copy(update={"chunk_seconds": self.status.metrics.chunk_seconds})
         self._set(metrics=metrics, remote_stops=totals.stops)
 
-    def show_end(self, state: JobState, *, error: str | None = None, result: RenderJobResult | None = None) -> None:
+    def show_end(
+        self,
+        state: JobState,
+        *,
+        error: str | None = None,
+        needs_change: bool = False,
+        result: RenderJobResult | None = None,
+    ) -> None:
         """Show the end of the job: its state, and its error or its result."""
         self._count_time(running=False)
         progress = 100.0 if state is JobState.COMPLETED else self.status.progress
@@ -150,6 +172,7 @@ class StatusBoard:
             phase=JobPhase.ENDED,
             pause_mode=None,
             error=error,
+            needs_change=needs_change,
             result=result,
             progress=progress,
             progress_at=workflow.now(),

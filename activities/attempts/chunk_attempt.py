@@ -24,7 +24,7 @@ from activities.attempts.output_files import (
 from activities.attempts.store_io import attempt_failure, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
-from activities.media.facts import MediaError, VideoFacts
+from activities.media.facts import MediaError, MismatchedOutput, VideoFacts
 from activities.media.images import check_sequence
 from activities.media.video import inspect_video
 from activities.processes.child import BoundedLog
@@ -97,15 +97,23 @@ def _check_video(chunk: Chunk, files: list[Path], rate: Fraction, stop: threadin
     try:
         facts = inspect_video(files[0], fps=rate, frames=chunk.count, stop=stop)
     except MediaError as error:
-        raise AttemptError(error.sentence) from error
+        raise _failed_try(error) from error
     return Proof(frames=facts.frames, video=facts, width=facts.width, height=facts.height)
+
+
+def _failed_try(error: MediaError) -> AttemptError:
+    """Return the failure of a try whose outputs are not what they must be."""
+    if isinstance(error, MismatchedOutput):
+        sentence = f"{error.sentence}; it would be the same again, so change the command or fps"
+        return AttemptError(sentence, needs_change=True)
+    return AttemptError(error.sentence)
 
 
 def _check_frames(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
     try:
         facts = check_sequence(files, stop=stop)
     except MediaError as error:
-        raise AttemptError(error.sentence) from error
+        raise _failed_try(error) from error
     return Proof(frames=len(files), width=facts.width, height=facts.height)
 
 

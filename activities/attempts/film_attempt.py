@@ -15,7 +15,7 @@ from activities.attempts.store_io import retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
 from activities.media.audio import build_audio_command, find_audio_suffix
-from activities.media.facts import ChunkFile, DamagedOutput, MediaError, VideoFacts
+from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput, VideoFacts
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
 from activities.media.writer import build_encode_command, build_image_pattern
@@ -163,13 +163,14 @@ class FilmAttempt:
 
     async def _refuse(self, error: MediaError) -> None:
         """Name the culprit; a damaged chunk is taken back, so that a retry of the job renders it again."""
+        changed = isinstance(error, MismatchedOutput)
         if error.chunk is None:
-            raise AttemptError(error.sentence) from error
+            raise AttemptError(error.sentence, needs_change=changed) from error
         fix = "render the job under another id with one setting for all chunks"
         if isinstance(error, DamagedOutput):
             await run_in_thread(partial(revoke, self._job.folder, self._sidecars[error.chunk].key))
             fix = f"`longtake retry {self._job.ref.id}` renders it again"
-        raise RefusedError(f"no film was made: {error.sentence}; {fix}") from error
+        raise RefusedError(f"no film was made: {error.sentence}; {fix}", needs_change=changed) from error
 
     async def _encode(self, film: Path) -> None:
         """Encode image files through links with plain numbers, whatever their own names are."""
@@ -264,7 +265,9 @@ class FilmAttempt:
                 stop=self._stop,
             )
         except MediaError as error:
-            raise AttemptError(f"the film is not what it must be: {error.sentence}") from error
+            raise AttemptError(
+                f"the film is not what it must be: {error.sentence}", needs_change=isinstance(error, MismatchedOutput)
+            ) from error
 
     def _publish(self, film: Path, target: str, facts: FilmFacts | None, signatures: tuple[Signature, ...]) -> Sidecar:
         self._host.check_targets(self._job, [target])

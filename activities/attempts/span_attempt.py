@@ -291,7 +291,8 @@ class SpanAttempt:
             wait = retry.delay_seconds(failures) if error.wait_seconds is None else error.wait_seconds
             raise RetryError(sentence, ErrorType.ATTEMPT_FAILED, wait) from error
         _log.error("job %s: %s; that was its last try", self._order.ref.id, sentence)
-        self._give_up(chunk, failures, f"{error}", attempt)
+        needs_change = isinstance(error, AttemptError) and error.needs_change
+        self._give_up(chunk, failures, f"{error}", attempt, needs_change=needs_change)
         await self._bills.record_open(chunk.index, attempt)
 
     async def _give_up_poisonous(self, chunk: Chunk, attempt: Attempt) -> None:
@@ -329,7 +330,9 @@ class SpanAttempt:
             min(_LONGEST_PASS_SECONDS, 0.5 * 2**beat.given_back),
         )
 
-    def _give_up(self, chunk: Chunk, failures: int, error: str, attempt: Attempt) -> None:
+    def _give_up(
+        self, chunk: Chunk, failures: int, error: str, attempt: Attempt, *, needs_change: bool = False
+    ) -> None:
         self.gave_up.add(chunk.index, chunk.index + 1)
         if len(self.reasons) < _MOST_REASONS:
             self.reasons.append(
@@ -341,6 +344,7 @@ class SpanAttempt:
                     error=error[:800],
                     host=self._host.name,
                     log=attempt.log,
+                    needs_change=needs_change,
                 )
             )
         self._update_heartbeat(

@@ -17,7 +17,7 @@ from longtake.errors import (
     StoreUnusableError,
 )
 from longtake.handle import JobHandle
-from longtake.jobfile.loader import load_job
+from longtake.jobfile.loader import load_job, read_job
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec, FrameRange
 from longtake.models.policies import FailurePolicy, FailureRule, ProgressSpec, ResumeUnit, Retry, Timeouts, Verdict
@@ -54,4 +54,5 @@ __all__ = [
     "Timeouts",
     "Verdict",
     "load_job",
+    "read_job",
 ]

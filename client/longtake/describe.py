@@ -16,7 +16,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.models.messages import Heartbeat
 from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
-from longtake.names import MEMO_PREFIX, MEMO_STATUS, RENDER_JOB_WORKFLOW, RENDER_SPAN, SEARCH_ATTRIBUTES, STATE
+from longtake.names import (
+    MEMO_PREFIX,
+    MEMO_STATUS,
+    RENDER_JOB_WORKFLOW,
+    RENDER_SPAN,
+    SEARCH_ATTRIBUTES,
+    STATE,
+    job_folder_name,
+)
 from longtake.text import escape_text
 
 T = TypeVar("T")
@@ -207,7 +215,8 @@ async def read_memo(execution: WorkflowExecution, key: str, kind: type[T]) -> T 
 async def read_status(execution: WorkflowExecution) -> JobStatus:
     """Read the status that a job last wrote into its memo, corrected if Temporal says that the job has ended."""
     status = await read_memo(execution, MEMO_STATUS, JobStatus) or JobStatus(id=execution.id)
-    status = status.model_copy(update={"id": execution.id, "created_at": execution.start_time})
+    known = {"id": execution.id, "folder": job_folder_name(execution.id), "created_at": execution.start_time}
+    status = status.model_copy(update=known)
     ended = _ENDED.get(execution.status) if execution.status is not None else None
     if ended is None or status.state is ended:
         return status

@@ -54,6 +54,8 @@ class ErrorType(StrEnum):
     ATTEMPT_FAILED = "AttemptFailed"
     # Never retried: the files of a chunk are not what was published, and joining again changes nothing.
     STITCH_REFUSED = "StitchRefused"
+    # Never retried: the outputs are sound and not what the job needs, and only another job file mends that.
+    NEEDS_CHANGE = "NeedsChange"
     # Retried at once and not counted as a try: the chunk failed on this host before, and there are other hosts.
     ANOTHER_HOST = "AnotherHost"
     # Retried and not counted: the worker lost Temporal, or the process that kept the render was killed.

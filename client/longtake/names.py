@@ -1,5 +1,6 @@
 """Define the names that clients, workflows and workers share: queues, ids, signals, search attributes."""
 
+import hashlib
 import re
 import secrets
 from enum import StrEnum
@@ -9,6 +10,7 @@ from temporalio.common import SearchAttributeKey
 from longtake.errors import BadJobError
 from longtake.models.backends import BackendKind
 from longtake.models.inputs import INPUTS
+from longtake.text import escape_text
 
 RENDER_JOB_WORKFLOW = "RenderJob"
 
@@ -37,8 +39,12 @@ MEMO_FREEZE = f"{MEMO_PREFIX}freeze"
 MEMO_STATUS = f"{MEMO_PREFIX}status"
 MEMO_DIGEST = f"{MEMO_PREFIX}digest"
 
-# A job id is a folder name in the store and a part of attempt ids, so no character in it may need quoting.
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+# Ids that are folder names in stores as they are: no character in them needs quoting anywhere.
+_PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+# Folder names of other ids. No plain id holds a ~, so that no two ids share a folder.
+_DERIVED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}~[0-9a-f]{16}", re.ASCII)
+# Temporal's own limit.
+_LONGEST_ID = 1000
 
 
 class Control(StrEnum):
@@ -56,16 +62,29 @@ def render_queue(task_queue: str, backend: BackendKind) -> str:
 
 
 def check_job_id(job_id: str) -> str:
-    """Return a job id unchanged, or raise `BadJobError` with the rule that it breaks."""
-    if not _JOB_ID.fullmatch(job_id):
-        shown = job_id if len(job_id) <= 40 else f"{job_id[:40]}..."
-        raise BadJobError(
-            f"id: {shown!r} is not a job id; use 1 to 100 letters, digits, '.', '_' or '-', starting with a "
-            "letter or digit"
-        )
-    if job_id.lower() == INPUTS:
-        raise BadJobError(f"id: {job_id!r} is where stores keep the inputs of all jobs; choose another id")
+    """Return a job id unchanged, or raise `BadJobError` with the rule that it breaks.
+
+    Any id of a workflow is one, because schedules and other programs choose them: see `job_folder_name`.
+    """
+    shown = escape_text(job_id, 40)
+    if not job_id.strip() or not job_id.isprintable() or len(job_id) > _LONGEST_ID:
+        raise BadJobError(f"id: '{shown}' is not a job id; use 1 to {_LONGEST_ID} characters that can be printed")
+    if _DERIVED_NAME.fullmatch(job_id):
+        raise BadJobError(f"id: '{shown}' is the folder of a job and not its id; write the id that it was started with")
     return job_id
+
+
+def job_folder_name(job_id: str) -> str:
+    """Return the name of the folder of a job in its store: the id, or a name made of it where the id is none.
+
+    The name of such a folder is its own: a job is found by its folder too.
+    """
+    # `inputs` is where stores keep the inputs of all jobs.
+    if (_PLAIN_ID.fullmatch(job_id) and job_id.lower() != INPUTS) or _DERIVED_NAME.fullmatch(job_id):
+        return job_id
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", job_id).strip("-._")[:80] or "job"
+    digest = hashlib.sha256(job_id.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"{slug}~{digest}"
 
 
 def make_job_id(name: str) -> str:

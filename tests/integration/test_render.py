@@ -2,12 +2,14 @@
 
 import asyncio
 import subprocess
+from typing import Any
 
 import pytest
 from support.farm import Farm, alive, until_state
 from support.jobs.films import PICTURE, frame_digests, lossless_job
 
-from longtake import FrameRange, JobState, Retry, Timeouts
+from longtake import ChunkSpec, FrameRange, JobState, RenderJobSpec, Retry, Timeouts
+from longtake.cli.formatting import describe_end
 from longtake.models.policies import FailurePolicy
 
 pytestmark = pytest.mark.integration
@@ -149,6 +151,42 @@ async def test_what_a_renderer_leaves_running_is_stopped_when_its_chunk_is_done(
 
     (line,) = farm.ledger.lines("child")
     assert not alive(int(line[2]))
+
+
+async def test_a_wrong_rate_is_tried_once_and_no_retry_is_advised(farm: Farm, ffmpeg: str) -> None:
+    prepared = farm.store.parent / "prepared.mp4"
+    render = ["-f", "lavfi", "-i", "testsrc2=s=64x64:r=25", "-frames:v", "10", str(prepared)]
+    await asyncio.to_thread(subprocess.run, [ffmpeg, "-nostdin", "-v", "error", *render], check=True)
+    options = ("--copy-from", str(prepared))
+    fields: dict[str, Any] = {"frames": FrameRange(count=10, per_chunk=10), "fps": 30, "chunk_output": "{chunk}.mp4"}
+
+    status = await farm.run(farm.job(options=options, retry=Retry(attempts=4, initial_seconds=0.01), **fields))
+
+    assert farm.ledger.started == [0]
+    assert status.needs_change
+    assert [failure.needs_change for failure in status.failures] == [True]
+    assert "it would be the same again, so change the command or fps" in (status.error or "")
+    assert describe_end(status).endswith(f"a retry of {status.id} would fail the same way")
+
+
+async def test_chunks_that_do_not_fit_together_advise_no_retry(farm: Farm, ffmpeg: str) -> None:
+    def chunk(start: int, size: str) -> ChunkSpec:
+        source = ("-f", "lavfi", "-i", f"testsrc2=s={size}:r=25", "-frames:v", "5")
+        return ChunkSpec(start=start, count=5, command=("ffmpeg", "-nostdin", "-v", "error", *source, "{output}"))
+
+    job = RenderJobSpec(
+        chunks=(chunk(0, "64x64"), chunk(5, "96x64")),
+        fps="25",
+        chunk_output="{chunk}.mp4",
+        output="film.mp4",
+        base_dir=str(farm.store),
+    )
+    status = await farm.run(job)
+
+    assert status.state is JobState.FAILED
+    assert "render the job under another id with one setting for all chunks" in (status.error or "")
+    assert status.needs_change
+    assert "longtake retry" not in describe_end(status)
 
 
 # A renderer that writes its output elsewhere in its folder and leaves a link to it under the name it was given.

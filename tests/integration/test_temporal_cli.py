@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from support.farm import Farm, alive, eventually, until, until_state
-from temporalio.client import WorkflowFailureError
 
 from longtake import BadJobError, JobFailedError, JobPhase, JobState, PauseMode, RenderJobSpec
 from longtake.jobfile.loader import read_job
+from longtake.names import job_folder_name
 
 pytestmark = pytest.mark.integration
 
@@ -88,17 +88,30 @@ async def test_a_bad_job_fails_at_once_with_the_sentence_of_submit(
     assert farm.ledger.started == []
 
 
-async def test_an_id_that_is_no_folder_name_fails_at_once(farm: Farm, temporal: Temporal) -> None:
-    job_id = f"raw/{farm.task_queue}"
+async def test_a_scheduled_job_renders_and_tells_its_folder(farm: Farm, temporal: Temporal) -> None:
     path = farm.store.parent / "job.json"
-    path.write_text(json.dumps(document(farm.job(chunks=1))))
+    path.write_text(json.dumps(document(farm.job(chunks=2))))
+    # Temporal appends the time to the id.
     await temporal(
-        *("workflow", "start", "--type", "RenderJob", "--task-queue", farm.task_queue),
-        *("--workflow-id", job_id, "--input-file", str(path)),
+        *("schedule", "create", "--schedule-id", farm.task_queue, "--interval", "1000h", "--type", "RenderJob"),
+        *("--task-queue", farm.task_queue, "--workflow-id", f"nightly/{farm.task_queue}", "--input-file", str(path)),
     )
-    with pytest.raises(WorkflowFailureError) as failed:
-        await farm.client.get_workflow_handle(job_id).result()
-    assert "is not a job id" in str(failed.value.cause)
+    await temporal("schedule", "trigger", "--schedule-id", farm.task_queue)
+    started: list[str] = []
+    for _ in range(200):
+        started = [job.id for job in await farm.render.list() if job.id.startswith(f"nightly/{farm.task_queue}")]
+        if started:
+            break
+        await asyncio.sleep(0.1)
+    (job_id,) = started
+
+    status = await until(farm.render.job(job_id), lambda status: status.state.has_ended)
+    await temporal("schedule", "delete", "--schedule-id", farm.task_queue)
+
+    assert ":" in job_id
+    assert status.state is JobState.COMPLETED, status.error
+    assert status.folder == job_folder_name(job_id) != job_id
+    assert len(list((farm.store / ".longtake" / status.folder / "chunks").iterdir())) == 2
 
 
 async def test_signals_query_and_cancel_of_the_temporal_cli_steer_a_job(farm: Farm, temporal: Temporal) -> None:

@@ -28,9 +28,10 @@ from longtake.cli.session import ExitCode, explain_error, read_settings, run_wit
 from longtake.cli.submit import Json
 from longtake.cli.terminal import print_json, print_renderable
 from longtake.client import RenderClient
-from longtake.errors import NotReachableError
+from longtake.errors import LongtakeError, NotReachableError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
+from longtake.stores.factory import check_exclusive_creation, open_client_store
 from longtake.temporal_program import TemporalNotFound, find_temporal, read_version
 from longtake.text import strip_controls
 
@@ -68,7 +69,7 @@ def doctor(context: typer.Context, json: Json = False) -> None:
 
     Example: longtake doctor
     """
-    checks = check_host()
+    checks = check_host() + _check_stores()
     task_queue = read_settings(context).task_queue
 
     async def work(farm: RenderClient) -> list[Check]:
@@ -190,6 +191,19 @@ async def _check_workers(client: Client, queue: str, kind: "TaskQueueType.ValueT
     return Check(
         f"workers, {what}", ok=bool(alive), found=found, fix="start `python worker.py`, or name its --task-queue"
     )
+
+
+def _check_stores() -> list[Check]:
+    """Check that each bucket of `LONGTAKE_STORES` keeps names that are taken."""
+    checks = []
+    for url in os.environ.get("LONGTAKE_STORES", "").split():
+        try:
+            with open_client_store(url) as store:
+                check_exclusive_creation(store)
+            checks.append(Check("store", ok=True, found=f"{url} keeps names that are taken"))
+        except LongtakeError as error:
+            checks.append(Check("store", ok=False, found=url, fix=str(error)))
+    return checks
 
 
 def _check_packages(name: str, packages: tuple[str, ...], fix: str, *, needed: bool) -> Check:

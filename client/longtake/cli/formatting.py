@@ -194,5 +194,9 @@ def describe_end(status: JobStatus) -> str:
     stops = describe_stops(status.remote_stops)
     if status.state is JobState.CANCELLED:
         return f"{status.id} was cancelled after {duration}" + (f": {stops}" if stops else "") + f"; {again}"
+    if status.needs_change:
+        again = (
+            f"`longtake submit` it again, changed and under another id: a retry of {status.id} would fail the same way"
+        )
     reason = status.error or "no reason given"
     return f"{status.id} failed after {duration}: {reason}" + (f"; {stops}" if stops else "") + f"; {again}"

@@ -111,6 +111,8 @@ def make_status_table(status: JobStatus) -> Table:
             grid.add_row(label, format_time(when))
     if status.base_dir:
         grid.add_row("store", strip_controls(status.base_dir))
+    if status.folder and status.folder != status.id:
+        grid.add_row("folder", f".longtake/{status.folder}")
     if status.result:
         grid.add_row("film", strip_controls(describe_film(status.result)))
     if status.error:

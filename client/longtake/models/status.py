@@ -96,6 +96,7 @@ class ChunkFailure(Contract):
     error: str = Field(default="", max_length=4000, description="one sentence, with the lines of the log that matter")
     host: str = Field(default="", description="where it was tried last")
     log: str = Field(default="", description="path of the last try's log in the store")
+    needs_change: bool = Field(default=False, description="only another job file mends it: it was tried once")
 
 
 class RunningChunk(Contract):
@@ -162,6 +163,7 @@ class JobStatus(Contract):
     """Status of a job at one moment; the fields are those of `longtake status --json`."""
 
     id: str
+    folder: str = Field(default="", description="name of its folder in the store, below .longtake")
     name: str = ""
     state: JobState = JobState.PENDING
     phase: JobPhase = JobPhase.PLANNING
@@ -178,6 +180,7 @@ class JobStatus(Contract):
     total_frames: int = 0
     completed_frames: int = 0
     error: str | None = None
+    needs_change: bool = Field(default=False, description="only another job file mends the error: no retry does")
     created_at: datetime | None = None
     updated_at: datetime | None = None
     result: RenderJobResult | None = None

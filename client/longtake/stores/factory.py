@@ -1,5 +1,6 @@
 """Open the store that a job names: a directory or a bucket."""
 
+import secrets
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from longtake.errors import BadJobError, LongtakeError, StoreUnusableError
 from longtake.models.inputs import INPUTS_FOLDER
+from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store, StoreError
 
@@ -50,6 +52,31 @@ def open_store(
         return S3Store.open(url, scratch=scratch, patience_seconds=patience_seconds, stop=stop)
     except ValueError as error:
         raise BadJobError(f"store: {url} {error}") from error
+
+
+# Stores that were found to create files exclusively, by this process.
+_exclusive: set[str] = set()
+
+
+def check_exclusive_creation(store: Store) -> None:
+    """Refuse a store that lets a second writer take a name: two attempts could then both win; asked once a process.
+
+    Raises:
+        StoreError: The service ignores `If-None-Match`, or is away.
+    """
+    if store.is_local or store.url in _exclusive:
+        return
+    location = f"{store.url}/{BOOKKEEPING_FOLDER}/probe.{secrets.token_hex(8)}"
+    try:
+        if not store.create(location, b"first") or store.create(location, b"second"):
+            raise StoreError(
+                "the service ignores `If-None-Match: *` and lets two writers create one name, so that finished work "
+                "could be overwritten; use a service that keeps it, such as S3, R2, MinIO or SeaweedFS",
+                store.url,
+            )
+    finally:
+        store.remove(location)
+    _exclusive.add(store.url)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from longtake.models.fields import Contract
 from longtake.models.inputs import INPUTS, check_input_path
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
-from longtake.names import check_job_id
+from longtake.names import job_folder_name
 from longtake.paths import BOOKKEEPING_FOLDER, is_bookkeeping
 from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.templates import expand_template
@@ -119,14 +119,11 @@ class JobRecords:
     Args:
         store: Store of the job; all locations are of that store.
         job_id: Id of the job.
-
-    Raises:
-        BadJobError: No job can have this id.
     """
 
     def __init__(self, store: Store, job_id: str) -> None:
         self.store = store
-        self.job_id = check_job_id(job_id)
+        self.job_id = job_id
         self.path = job_folder_path(store.url, job_id)
 
     @property
@@ -316,7 +313,7 @@ class FolderListings:
 
 def job_folder_path(store_url: str, job_id: str) -> str:
     """Return the location of the folder of a job in its store."""
-    return f"{store_url}/{BOOKKEEPING_FOLDER}/{job_id}"
+    return f"{store_url}/{BOOKKEEPING_FOLDER}/{job_folder_name(job_id)}"
 
 
 def list_jobs(store: Store, *, exclude: str | None = None) -> Iterator[JobRecords]:
@@ -326,13 +323,11 @@ def list_jobs(store: Store, *, exclude: str | None = None) -> Iterator[JobRecord
         store: The store.
         exclude: Id of a job to leave out.
     """
+    excluded = None if exclude is None else job_folder_name(exclude)
     for name in store.folders(f"{store.url}/{BOOKKEEPING_FOLDER}"):
-        if name not in (exclude, INPUTS):
-            try:
-                yield JobRecords(store, name)
-            except BadJobError:
-                # A folder of another program: no job can have this id.
-                continue
+        # Folders of other programs have names that no job's has.
+        if name not in (excluded, INPUTS) and job_folder_name(name) == name:
+            yield JobRecords(store, name)
 
 
 def find_publishers(locations: Collection[str], store: Store, *, exclude: str | None = None) -> dict[str, str]:
