@@ -113,17 +113,15 @@ async def open_job(ref: JobRef, host: Host) -> OpenJob:
         host: This worker's host.
 
     Raises:
-        ApplicationError: `StoreNotShared`, retried for ever: another worker may see the job's folder; or the bucket is
-            away. `BadJob`, never retried: the job uses what this worker does not allow.
+        ApplicationError: `StoreNotShared`, retried for ever: another worker may see the job's folder, or allow what
+            the job uses, as the one did that has planned it; or the bucket is away.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + _LOOK_SECONDS
     while True:
         try:
             job = await run_in_thread(partial(_read_job, ref, host))
-        except BadJobError as error:
-            raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
-        except (StoreNotSharedError, StoreError) as error:
+        except (BadJobError, StoreNotSharedError, StoreError) as error:
             if ref.store_url not in _unseen_stores:
                 _unseen_stores.add(ref.store_url)
                 _log.error("%s; until then %s renders nothing of jobs there", error, host.name)

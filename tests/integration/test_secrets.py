@@ -19,11 +19,12 @@ SECRETS = {
 # All that a render can see of those above it: its own environment, and that of its parents up to its worker.
 LOOK_AROUND = """
 env
+worker=$(echo "$LONGTAKE_WORKER" | cut -d/ -f3)
 pid=$PPID
 while [ "$pid" -gt 1 ]; do
   tr '\\0' '\\n' < /proc/$pid/environ
   echo "looked at $pid"
-  if tr '\\0' ' ' < /proc/$pid/cmdline | grep -q 'worker.py'; then echo "reached the worker"; break; fi
+  if [ "$pid" = "$worker" ]; then echo "reached the worker"; break; fi
   pid=$(cut -d' ' -f4 /proc/$pid/stat)
 done
 exit 3

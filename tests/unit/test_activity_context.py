@@ -3,13 +3,16 @@
 import asyncio
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.activity_context import activity_edge, attempt_name, send_heartbeats
+from activities.activity_context import activity_edge, attempt_name, open_job, send_heartbeats
+from activities.allowed_stores import AllowedStores
+from activities.attempts.host import Host
 from activities.render import first_heartbeat
 from longtake.errors import ErrorType
 from longtake.models.messages import Heartbeat, JobRef, SpanOrder
@@ -125,3 +128,22 @@ def test_an_attempt_after_a_lost_one_counts_the_loss(attempt: int, beat: Heartbe
 
     assert (first.chunk, first.losses, first.number, first.ended) == (3, losses, attempt, False)
     assert activity.in_activity() is False
+
+
+async def test_a_worker_that_may_not_use_a_store_leaves_the_job_to_those_that_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker with fewer folders than the others must not fail the job for all of them."""
+    monkeypatch.setattr("activities.activity_context._LOOK_SECONDS", 0)
+    (tmp_path / "allowed").mkdir()
+    allowed = AllowedStores([tmp_path / "allowed"])
+    host = Host(None, None, {}, None, tmp_path, make_allowed=lambda: allowed, name="node-1")  # type: ignore[arg-type]
+    ref = JobRef(id="job-1", base_dir=str(tmp_path), digest="d")
+
+    with pytest.raises(
+        ApplicationError, match=r"^StoreNotShared: node-1: .*lies outside the folders"
+    ) as refused:
+        await ActivityEnvironment().run(open_job, ref, host)
+
+    assert refused.value.type == ErrorType.STORE_NOT_SHARED
+    assert not refused.value.non_retryable
