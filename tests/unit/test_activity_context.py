@@ -140,9 +140,7 @@ async def test_a_worker_that_may_not_use_a_store_leaves_the_job_to_those_that_ma
     host = Host(None, None, {}, None, tmp_path, make_allowed=lambda: allowed, name="node-1")  # type: ignore[arg-type]
     ref = JobRef(id="job-1", base_dir=str(tmp_path), digest="d")
 
-    with pytest.raises(
-        ApplicationError, match=r"^StoreNotShared: node-1: .*lies outside the folders"
-    ) as refused:
+    with pytest.raises(ApplicationError, match=r"^StoreNotShared: node-1: .*lies outside the folders") as refused:
         await ActivityEnvironment().run(open_job, ref, host)
 
     assert refused.value.type == ErrorType.STORE_NOT_SHARED
