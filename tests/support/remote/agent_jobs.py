@@ -145,7 +145,7 @@ class AgentJobs:
     async def until_tree_stands(self, job: AgentJob, order: RemoteOrder, voices: int = 1) -> None:
         """Return when so many processes of a tree have said in its output that they are there."""
         place = job.job.folder.attempt_dir(chunk_key(order.chunk), order.attempt)
-        folder = Path(place) if self.store.is_local else self.notes / "scratch" / place.removeprefix("s3://")
+        folder = Path(place) if self.store.is_local else self.notes / "scratch" / "s3" / place.removeprefix("s3://")
 
         def stands() -> bool:
             return sum(path.read_text().count("ready") for path in folder.rglob("*.txt")) >= voices
