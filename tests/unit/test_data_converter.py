@@ -15,6 +15,7 @@ from activities.errors import describe_unexpected
 from longtake.data_converter import MOST_MESSAGE_BYTES, data_converter
 from longtake.errors import ErrorType
 from longtake.models.messages import Heartbeat, SpanReport
+from longtake.models.status import RemoteStop
 from longtake.text import cut_to_bytes
 
 # `limit.mutableStateActivityFailureSize.warn` of Temporal 1.32: a server warns from here on, and cuts at twice that.
@@ -57,6 +58,7 @@ def test_the_failure_of_a_try_fits_what_a_server_keeps(message: str, kind: Error
         peak_memory_bytes=2**50,
         billed_seconds=number / 3,
         cost_usd=number / 3,
+        stops=(RemoteStop(chunk=number, where="lambda " + "r" * 64, confirmed=True, seconds=number / 3),),
     )
     error = ApplicationError(message, report, type=kind, next_retry_delay=timedelta(seconds=1.234567))
 
