@@ -113,14 +113,14 @@ async def test_pause_waits_until_idle_and_resume_goes_on(cli: Cli) -> None:
     asked = await cli("pause", job_id)
     cli.farm.open_gate()
     paused = await cli("pause", job_id, "--wait", "--json")
-    listed = await cli.until_listed('"paused"', "--json")
+    listed = await cli.until_listed(job_id, "--json", "--state", "paused")
     resumed = await cli("resume", job_id, "--wait")
     watched = await cli("watch", job_id, "--json")
 
     assert (asked.code, asked.out) == (0, f"{job_id} is pausing: 1 chunk finishes first\n")
     assert paused.code == resumed.code == watched.code == 0
     assert json.loads(paused.out)["state"] == "paused"
-    assert {"id": job_id, "state": "paused"}.items() <= json.loads(listed.out)[0].items()
+    assert (job_id, "paused") in [(row["id"], row["state"]) for row in json.loads(listed.out)]
     assert json.loads(watched.out.splitlines()[-1])["state"] == "completed"
     assert cli.farm.ledger.started == [0, 1, 2, 3]
 
