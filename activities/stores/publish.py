@@ -23,6 +23,7 @@ from activities.media.facts import MediaError
 from activities.media.images import check_image
 from activities.stores.job_folder import JobFolder, Sidecar, read_sidecar
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
+from longtake.concurrency import finish_once_begun
 from longtake.stores.directory import digest_stream, file_digest
 from longtake.stores.job_records import FILM, PublishedFile, find_publishers, is_as_published, list_jobs
 from longtake.stores.store import Store, StoreError, map_parallel
@@ -169,8 +170,10 @@ def publish(folder: JobFolder, winner: Sidecar) -> Sidecar:
     """
     folder.check_store()
     winner = winner.model_copy(update={"published_at": datetime.now(UTC)})
-    folder.store.create(folder.claim_path(winner.key), winner.model_dump_json(exclude_defaults=True, indent=1).encode())
-    standing = finish_claim(folder, winner.key)
+    claim = winner.model_dump_json(exclude_defaults=True, indent=1).encode()
+    with finish_once_begun():
+        folder.store.create(folder.claim_path(winner.key), claim)
+        standing = finish_claim(folder, winner.key)
     if standing is None:
         raise AttemptError(f"the claim on {winner.key} was withdrawn while it was published")
     return standing
@@ -198,13 +201,14 @@ def _finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
     claim = read_sidecar(folder.store, folder.claim_path(key))
     if claim is None:
         return None
-    if not _place_all(folder, claim):
-        # Without the winner's files the claim can never be finished, and would block all later attempts.
-        folder.store.remove(folder.claim_path(key))
-        return None
-    folder.store.create(folder.sidecar_path(key), claim.model_dump_json(exclude_defaults=True, indent=1).encode())
-    _clear(folder, key)
-    return folder.sidecar(key)
+    with finish_once_begun():
+        if not _place_all(folder, claim):
+            # Without the winner's files the claim can never be finished, and would block all later attempts.
+            folder.store.remove(folder.claim_path(key))
+            return None
+        folder.store.create(folder.sidecar_path(key), claim.model_dump_json(exclude_defaults=True, indent=1).encode())
+        _clear(folder, key)
+        return folder.sidecar(key)
 
 
 def discard_attempt(folder: JobFolder, key: str, attempt: str) -> None:

@@ -12,6 +12,17 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 Result = TypeVar("Result")
 
+_log = logging.getLogger(__name__)
+
+# A call to a healthy store takes milliseconds; a share whose server is gone answers after minutes, or never.
+_HUNG_SECONDS = 0.3
+
+# Work that goes on although it was told to stop is not waited for any longer, whatever it does.
+_LONGEST_WAIT_SECONDS = 10.0
+
+# Pause between two looks at a thread that was told to stop.
+_LOOK_SECONDS = 0.02
+
 # Faster calls are not throttled: a few of them a second cost nothing.
 _CHEAP_SECONDS = 0.001
 
@@ -42,18 +53,6 @@ class Throttle(Generic[T]):
         return result
 
 
-_log = logging.getLogger(__name__)
-
-# A call to a healthy store takes milliseconds; a share whose server is gone answers after minutes, or never.
-_HUNG_SECONDS = 0.3
-
-# Work that goes on although it was told to stop is not waited for any longer, whatever it does.
-_LONGEST_WAIT_SECONDS = 10.0
-
-# Pause between two looks at a thread that was told to stop.
-_LOOK_SECONDS = 0.02
-
-
 class BlockingWork:
     """One blocking function in a thread: whether it is to stop, and since when it waits for a store.
 
@@ -65,12 +64,17 @@ class BlockingWork:
     def __init__(self, stop: threading.Event, *, is_cleanup: bool = False) -> None:
         self.stop = stop
         self.is_cleanup = is_cleanup
+        # Whether the function has begun what it must finish; not where a hanging call has left it behind.
+        self.must_finish = False
+        self.is_left_behind = False
         self._calls: dict[int, float] = {}
 
     @property
     def is_stopped(self) -> bool:
         """Whether no further call of a store may begin."""
-        return self.stop.is_set() and not self.is_cleanup
+        if self.is_cleanup or (self.must_finish and not self.is_left_behind):
+            return False
+        return self.stop.is_set()
 
     def hangs(self) -> bool:
         """Tell whether a call of a store has not been answered for some time."""
@@ -98,6 +102,23 @@ _work: ContextVar[BlockingWork | None] = ContextVar("work", default=None)
 def current_work() -> BlockingWork | None:
     """Return the work of `run_in_thread` that this thread belongs to."""
     return _work.get()
+
+
+@contextmanager
+def finish_once_begun() -> Iterator[None]:
+    """Let the work of this thread make all calls of the block, also where it is stopped meanwhile.
+
+    For steps of which some are worse than none and than all: an output that has its final name and no record.
+    """
+    work = current_work()
+    if work is None or work.must_finish:
+        yield
+        return
+    work.must_finish = True
+    try:
+        yield
+    finally:
+        work.must_finish = False
 
 
 async def run_in_thread(function: Callable[[], Result], stop: threading.Event | None = None) -> Result:
@@ -157,6 +178,7 @@ async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:
         is_bounded = cancelled_before or cancel is not None
         if is_bounded and (work.hangs() or loop.time() - since > _LONGEST_WAIT_SECONDS):
             _log.warning("a call of a store does not return; it is left behind")
+            work.is_left_behind = True
             done.add_done_callback(_drop_error)
             raise cancel or asyncio.CancelledError
         try:
@@ -178,8 +200,8 @@ def _drop_error(done: asyncio.Future[Any]) -> None:
         done.exception()
 
 
-async def shield_until_done(work: Coroutine[Any, Any, Result], stop: threading.Event | None = None) -> Result:
-    """Await work to its end; on a cancel, set `stop`, wait for the work to end and raise the cancel."""
+async def shield_until_done(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await work to its end; on a cancel, wait for the work to end and raise the cancel."""
     task = asyncio.ensure_future(work)
     cancel: asyncio.CancelledError | None = None
     while not task.done():
@@ -187,8 +209,6 @@ async def shield_until_done(work: Coroutine[Any, Any, Result], stop: threading.E
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancel = error
-            if stop is not None:
-                stop.set()
     if cancel is None:
         return task.result()
     if not task.cancelled():

@@ -141,11 +141,10 @@ async def test_an_interrupted_sequence_renders_what_is_missing_and_nothing_else(
 
 
 async def test_a_damaged_frame_of_a_proven_chunk_is_rendered_again_alone(
-    old: Old, undisturbed: dict[int, bytes], s3_server: S3Server, version: str
+    old: Old, undisturbed: dict[int, bytes], s3_server: S3Server
 ) -> None:
     damaged = undisturbed[2][:-1] + b"\0"
-    old.store.files["frames/f_0002.bmp"] = damaged
-    old.store.write(s3_server, version)
+    old.store.damage(s3_server, "frames/f_0002.bmp", damaged)
 
     await old.go_on("frames")
 

@@ -17,6 +17,8 @@ SENT_TO = {
     "stitch_job": "farm-7",
     "find_waiting": "farm-7",
     "stop_agents": "farm-7",
+    # A local activity, which runs where the workflow does.
+    "has_search_attributes": "farm-7",
     "render_span": render_queue("farm-7", BackendKind.LOCAL),
 }
 

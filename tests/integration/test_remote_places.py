@@ -8,6 +8,8 @@ import pytest
 from support.remote.agent_jobs import AgentJobs, signed
 from support.remote.agents import Edge, cloud_run_edge, refused
 
+from longtake.names import job_folder_name
+from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.directory import DirectoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
@@ -73,9 +75,14 @@ BAD_NAMES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", BAD_NAMES)
 async def test_job_ids_are_names_and_no_paths(jobs: AgentJobs, edge: Edge, name: str) -> None:
     job = jobs.texts()
+    before = job.everything()
     order = job.order(ref=job.job.ref.model_copy(update=BAD_NAMES[name]))
+    folder = job_folder_name(order.ref.id)
 
-    assert "id:" in await refused(edge, signed(order))
+    assert "/" not in folder
+    assert folder.strip(".") == folder
+    assert f"{BOOKKEEPING_FOLDER}/{folder}" in await refused(edge, signed(order))
+    assert job.everything() == before
 
 
 @pytest.mark.parametrize("attempt", [".", "..", "..."])

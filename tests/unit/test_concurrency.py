@@ -1,6 +1,13 @@
-"""Work side by side: looks that cost no more than their share."""
+"""Work side by side: looks that cost no more than their share, and steps that are finished once they are begun."""
 
-from longtake.concurrency import Throttle
+import threading
+from pathlib import Path
+
+import pytest
+
+from longtake.concurrency import Throttle, finish_once_begun, run_in_thread
+from longtake.stores.directory import DirectoryStore
+from longtake.stores.store import StoreError
 
 
 class Clock:
@@ -37,3 +44,20 @@ def test_a_dear_look_takes_no_more_than_its_share() -> None:
 
 def test_a_cheap_look_is_always_taken() -> None:
     assert looks_in(1, cost=0.0005, share=0.001) > 90
+
+
+async def test_what_is_begun_and_must_be_finished_is_finished_although_the_work_is_stopped(tmp_path: Path) -> None:
+    """A publication that ended between its steps would leave an output that has its final name and no record."""
+    store, stop = DirectoryStore(tmp_path), threading.Event()
+
+    def publish() -> None:
+        with finish_once_begun():
+            store.create(f"{tmp_path}/claim", b"1")
+            stop.set()
+            store.create(f"{tmp_path}/record", b"1")
+        store.create(f"{tmp_path}/later", b"1")
+
+    with pytest.raises(StoreError, match="was interrupted"):
+        await run_in_thread(publish, stop)
+
+    assert store.names(str(tmp_path)) == ["claim", "record"]

@@ -237,7 +237,7 @@ def link_or_copy(source: Path, target: Path) -> bool:
         except FileExistsError:
             return False
         try:
-            with source.open("rb") as readable, writable:
+            with writable, source.open("rb") as readable:
                 shutil.copyfileobj(readable, writable, 1 << 20)
         except BaseException:
             # Half a file, of a disk that is full, is nobody's.

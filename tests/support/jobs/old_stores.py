@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -78,6 +79,23 @@ class OldStore:
         for (path, content), known in zip(self.files.items(), metadata.values(), strict=True):
             known["longtake-sha256"] = hashlib.sha256(content).hexdigest()
             client.put_object(Bucket=bucket, Key=f"{prefix}/{path}", Body=content, Metadata=known)
+
+    def damage(self, s3_server: S3Server, path: str, content: bytes) -> None:
+        """Write a file anew, later than all others: a bucket tells times in seconds, and all was written in one."""
+        self.files[path] = content
+        if not self.url.startswith("s3://"):
+            (Path(self.url) / path).write_bytes(content)
+            return
+        bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
+        client, key = s3_server.client(), f"{prefix}/{path}"
+        known = client.head_object(Bucket=bucket, Key=key)["Metadata"]
+        known["longtake-sha256"] = hashlib.sha256(content).hexdigest()
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        newest = max(found["LastModified"] for page in pages for found in page["Contents"])
+        end = time.monotonic() + 10
+        while client.head_object(Bucket=bucket, Key=key)["LastModified"] <= newest:
+            assert time.monotonic() < end, "the clock of the bucket stands still"
+            client.put_object(Bucket=bucket, Key=key, Body=content, Metadata=known)
 
     def job(self, id: str) -> RenderJobSpec:
         """Return a job as it was accepted."""
