@@ -29,7 +29,7 @@ from longtake.text import describe_invalid
 # how many go out.
 _HEARTBEAT_SECONDS = 0.2
 
-# A disk that is full or a folder that is away shows as a failure after some minutes, not as a job that hangs.
+# An error that stays shows as a failure after some minutes, not as a job that hangs.
 _MOST_UNEXPECTED_TRIES = 10
 
 # A slot that is kept by a chunk whose store is not seen serves no other job meanwhile.

@@ -43,6 +43,11 @@ class StitchActivities:
         Raises:
             ApplicationError: `StitchRefused`, never retried: the sentence names the chunk and the fix.
         """
+        # Errors that are expected are told inside: what passes `activity_edge` as it is counts as unexpected.
+        async with activity_edge():
+            return await self._stitch(order)
+
+    async def _stitch(self, order: StitchOrder) -> RenderJobResult:
         info = activity.info()
         beat = Heartbeat(chunk=0)
 
@@ -50,34 +55,30 @@ class StitchActivities:
             nonlocal beat
             beat = beat.model_copy(update={"frames_done": progress.frames_done, "message": progress.message[:400]})
 
-        # Errors that are expected are told first: what passes `activity_edge` as it is counts as unexpected.
-        async with activity_edge():
-            try:
-                async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
-                    job = await open_job(order.ref, self._host)
-                    sidecars = await run_in_thread(partial(_sidecars, job, RangeSet(order.missing)))
-                    frames = sum(sidecar.frames for sidecar in sidecars)
-                    beat = beat.model_copy(update={"frames": frames})
-                    made = RenderJobResult(frames=frames)
-                    if job.job.output is not None or job.job.merge_command is not None:
-                        # A stitch that a pause aborts is begun anew, as another activity.
-                        name = attempt_name(f"stitch.{info.activity_id}")
-                        made = await FilmAttempt(
-                            self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
-                        ).run()
-                    return made.model_copy(update={"missing_chunks": order.missing})
-            except AttemptLostError as error:
-                raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
-            except (RefusedError, BadJobError) as error:
-                needs_change = isinstance(error, RefusedError) and error.needs_change
-                kind = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.STITCH_REFUSED
-                raise ApplicationError(str(error), type=kind, non_retryable=True) from error
-            except AttemptError as error:
-                final = error.fatal or info.attempt >= _MOST_TRIES
-                kind = ErrorType.NEEDS_CHANGE if error.needs_change else ErrorType.ATTEMPT_FAILED
-                raise ApplicationError(
-                    f"the film could not be made: {error}", type=kind, non_retryable=final
-                ) from error
+        try:
+            async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
+                job = await open_job(order.ref, self._host)
+                sidecars = await run_in_thread(partial(_sidecars, job, RangeSet(order.missing)))
+                frames = sum(sidecar.frames for sidecar in sidecars)
+                beat = beat.model_copy(update={"frames": frames})
+                made = RenderJobResult(frames=frames)
+                if job.job.output is not None or job.job.merge_command is not None:
+                    # A stitch that a pause aborts is begun anew, as another activity.
+                    name = attempt_name(f"stitch.{info.activity_id}")
+                    made = await FilmAttempt(
+                        self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
+                    ).run()
+                return made.model_copy(update={"missing_chunks": order.missing})
+        except AttemptLostError as error:
+            raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
+        except (RefusedError, BadJobError) as error:
+            needs_change = isinstance(error, RefusedError) and error.needs_change
+            kind = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.STITCH_REFUSED
+            raise ApplicationError(str(error), type=kind, non_retryable=True) from error
+        except AttemptError as error:
+            final = error.fatal or info.attempt >= _MOST_TRIES
+            kind = ErrorType.NEEDS_CHANGE if error.needs_change else ErrorType.ATTEMPT_FAILED
+            raise ApplicationError(f"the film could not be made: {error}", type=kind, non_retryable=final) from error
 
 
 def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:

@@ -28,10 +28,9 @@ with workflow.unsafe.imports_passed_through():
     from longtake.names import HAS_SEARCH_ATTRIBUTES, PLAN_JOB, RENDER_JOB_WORKFLOW, STITCH_JOB, Control, check_job_id
     from longtake.ranges import RangeSet
     from workflows import options
-    from workflows.requests import check_rendering, check_retry, check_skip, read_input, read_request
-    from workflows.results import BadResultError, read_result
+    from workflows.requests import BadResultError, read_input, read_request, read_result
     from workflows.scheduling import PauseState
-    from workflows.spans import SpanRunner
+    from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
     from workflows.status_board import StatusBoard, build_job_error, count_chunks, describe_failures
 
 

@@ -1,11 +1,10 @@
-"""Decode and check what programs and people send to a job: its input, signals, updates and the results of activities.
+"""Decode what programs and people send to a job: its input, signals, updates and the results of activities.
 
 Any SDK, the Temporal UI and a person at a command line send these. What does not fit is refused in one sentence; an
 exception of a converter would instead fail the workflow task, which Temporal repeats for ever.
 """
 
 import json
-from difflib import get_close_matches
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -16,12 +15,10 @@ with workflow.unsafe.imports_passed_through():
     from longtake.errors import BadJobError
     from longtake.models.fields import Contract
     from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
-    from longtake.models.status import RetryFailed, SkipChunks
-    from longtake.ranges import RangeSet, format_ranges
-    from longtake.text import describe_invalid, escape_text, quote_value
-    from workflows.spans import SpanRunner
+    from longtake.text import describe_invalid, escape_text, quote_value, suggest_key
 
 Request = TypeVar("Request", bound=Contract)
+Report = TypeVar("Report", bound=Contract)
 
 _HOW_TO_START = "start the job with one JSON object, the keys of a job file"
 
@@ -61,8 +58,7 @@ def read_request(kind: type[Request], inputs: tuple[object, ...]) -> Request:
     if isinstance(given, dict):
         for key in given:
             if key not in kind.model_fields:
-                near = get_close_matches(str(key).lower()[:60], kind.model_fields, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(kind.model_fields)}"
+                hint = suggest_key(str(key).lower(), kind.model_fields)
                 raise ValueError(f"{escape_text(str(key))}: is not a key of this request; {hint}")
     try:
         return kind.model_validate({} if given is None else given)
@@ -87,55 +83,33 @@ def _explain(value: RawValue) -> str:
     return f"has the encoding {quote_value(encoding)}, and json/plain is read"
 
 
-def check_rendering(spans: SpanRunner | None) -> SpanRunner:
-    """Return the spans of a job that is rendering.
+class BadResultError(Exception):
+    """An activity was completed with something that is no result of it, as by `temporal activity complete`."""
+
+
+def read_result(kind: type[Report], result: object) -> Report:
+    """Return the result of an activity, or the report in the details of its failure.
+
+    The SDK decodes a result before code of ours runs, and one that does not fit would fail the workflow task for ever;
+    so activities are started with `RawValue` as the type of their result.
 
     Raises:
-        ValueError: The job is not rendering yet, or not any more.
+        BadResultError: It is no such report.
     """
-    if spans is None:
-        raise ValueError("the job is not rendering yet; try again in a moment")
-    if spans.is_closed:
-        raise ValueError("the job has come to the end of its rendering; `longtake retry` is for when it has ended")
-    return spans
+    try:
+        if isinstance(result, RawValue):
+            result = workflow.payload_converter().from_payloads([result.payload])[0]
+        return kind.model_validate(result)
+    except ValidationError as error:
+        raise BadResultError(f"was completed with what is no {kind.__name__}") from error
 
 
-def check_retry(request: RetryFailed, spans: SpanRunner | None) -> None:
-    """Check that all chunks that a retry names have failed or are left out.
-
-    Raises:
-        ValueError: One is neither, or no chunk has failed.
-    """
-    chunks = check_rendering(spans).scheduler
-    if not request.chunks and not chunks.failed:
-        raise ValueError("no chunk has failed; there is nothing to retry")
-    there = RangeSet((*chunks.failed, *chunks.left_out))
-    _check_within(request.chunks, there, "neither failed nor skipped; only such chunks can be retried")
-
-
-def check_skip(request: SkipChunks, spans: SpanRunner | None) -> None:
-    """Check that all chunks that a skip names can be left out.
-
-    Raises:
-        ValueError: One is published or not a chunk of this job, or the film must not have gaps.
-    """
-    running = check_rendering(spans)
-    chunks = running.scheduler
-    _check_within(request.chunks, RangeSet([(0, chunks.chunk_count)]), f"not among the job's {chunks.chunk_count}")
-    unfinished = RangeSet(chunks.done).gaps(0, chunks.chunk_count)
-    _check_within(request.chunks, unfinished, "finished already; only others can be skipped")
-    if running.has_film and not (request.allow_gaps or running.allow_gaps):
-        raise ValueError("the film would have gaps; say that it may (allow_gaps, or `longtake skip --allow-gaps`)")
-
-
-def _check_within(asked: tuple[tuple[int, int], ...], there: RangeSet, problem: str) -> None:
-    for start, stop in asked:
-        if start >= stop:
-            raise ValueError(f"chunks: [{start}, {stop}) is empty; give the first chunk and the one after the last")
-        if lacking := there.gaps(start, stop).ranges:
-            one = sum(high - low for low, high in lacking) == 1
-            raise ValueError(
-                f"chunk {format_ranges(lacking)} is {problem}"
-                if one
-                else f"chunks {format_ranges(lacking)} are {problem}"
-            )
+def find_result(kind: type[Report], handle: workflow.ActivityHandle[RawValue]) -> Report | None:
+    """Return the result of an activity that has ended; None where it has none that can be read."""
+    # Without this look at the exception asyncio would report one as never retrieved.
+    if handle.cancelled() or handle.exception() is not None:
+        return None
+    try:
+        return read_result(kind, handle.result())
+    except BadResultError:
+        return None

@@ -1,4 +1,7 @@
-"""Run the render activities of a job: start them, read their reports, drain and cancel them, stop lost agents."""
+"""Run the render activities of a job: start them, read their reports, drain and cancel them, stop lost agents.
+
+The checks of the updates that change a rendering are here too.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -23,11 +26,11 @@ with workflow.unsafe.imports_passed_through():
         StopAgentsReport,
     )
     from longtake.models.policies import FailurePolicy
-    from longtake.models.status import ChunkFailure, PauseMode, SkipChunks
+    from longtake.models.status import ChunkFailure, PauseMode, RetryFailed, SkipChunks
     from longtake.names import FIND_WAITING, RENDER_SPAN, STOP_AGENTS
-    from longtake.ranges import Range, RangeSet
+    from longtake.ranges import Range, RangeSet, format_ranges
     from workflows import options
-    from workflows.results import BadResultError, find_result, read_result
+    from workflows.requests import BadResultError, find_result, read_result
     from workflows.scheduling import PauseState, Scheduler, Span, Totals, Tries
 
 # Each is a look into the store, and perhaps a stop order whose confirmation is waited for.
@@ -53,7 +56,6 @@ def read_span_report(
         last_heartbeat: Last heartbeat of an activity that was cancelled while no worker had it; else None.
 
     Raises:
-        ApplicationError: `BadJob`: the job's own record cannot be used, so that none of its chunks can be rendered.
         BadResultError: The activity was completed by hand with a result that is no report.
     """
     error = None if handle.cancelled() else handle.exception()
@@ -68,8 +70,6 @@ def read_span_report(
         return read_result(SpanReport, cause.details[0])
     if is_stopped:
         return _report_interrupted_span(span, last_heartbeat)
-    if isinstance(cause, ApplicationError) and cause.type == ErrorType.BAD_JOB:
-        raise ApplicationError(cause.message, type=ErrorType.BAD_JOB, non_retryable=True)
     # Somebody failed it by hand. Chunks of the span may be published: a film must not lack them, so that only the first
     # chunk counts as failed, and those after it are looked at again.
     reason = ChunkFailure(chunk=span.start, error=f"{cause}"[:800])
@@ -434,3 +434,57 @@ class SpanRunner:
             rendered=report.rendered,
             seconds=report.render_seconds,
         )
+
+
+def check_rendering(spans: SpanRunner | None) -> SpanRunner:
+    """Return the spans of a job that is rendering.
+
+    Raises:
+        ValueError: The job is not rendering yet, or not any more.
+    """
+    if spans is None:
+        raise ValueError("the job is not rendering yet; try again in a moment")
+    if spans.is_closed:
+        raise ValueError("the job has come to the end of its rendering; `longtake retry` is for when it has ended")
+    return spans
+
+
+def check_retry(request: RetryFailed, spans: SpanRunner | None) -> None:
+    """Check that all chunks that a retry names have failed or are left out.
+
+    Raises:
+        ValueError: One is neither, or no chunk has failed.
+    """
+    chunks = check_rendering(spans).scheduler
+    if not request.chunks and not chunks.failed:
+        raise ValueError("no chunk has failed; there is nothing to retry")
+    there = RangeSet((*chunks.failed, *chunks.left_out))
+    _check_within(request.chunks, there, "neither failed nor skipped; only such chunks can be retried")
+
+
+def check_skip(request: SkipChunks, spans: SpanRunner | None) -> None:
+    """Check that all chunks that a skip names can be left out.
+
+    Raises:
+        ValueError: One is published or not a chunk of this job, or the film must not have gaps.
+    """
+    running = check_rendering(spans)
+    chunks = running.scheduler
+    _check_within(request.chunks, RangeSet([(0, chunks.chunk_count)]), f"not among the job's {chunks.chunk_count}")
+    unfinished = RangeSet(chunks.done).gaps(0, chunks.chunk_count)
+    _check_within(request.chunks, unfinished, "finished already; only others can be skipped")
+    if running.has_film and not (request.allow_gaps or running.allow_gaps):
+        raise ValueError("the film would have gaps; say that it may (allow_gaps, or `longtake skip --allow-gaps`)")
+
+
+def _check_within(asked: tuple[tuple[int, int], ...], there: RangeSet, problem: str) -> None:
+    for start, stop in asked:
+        if start >= stop:
+            raise ValueError(f"chunks: [{start}, {stop}) is empty; give the first chunk and the one after the last")
+        if lacking := there.gaps(start, stop).ranges:
+            one = sum(high - low for low, high in lacking) == 1
+            raise ValueError(
+                f"chunk {format_ranges(lacking)} is {problem}"
+                if one
+                else f"chunks {format_ranges(lacking)} are {problem}"
+            )

@@ -17,7 +17,6 @@ from activities.attempts.host import Host, attempt_tag
 from activities.attempts.output_files import (
     describe_files,
     find_other_files,
-    replace_links,
     set_files_aside,
     sign_outputs,
 )
@@ -225,15 +224,12 @@ class ChunkAttempt:
         stop = threading.Event()
 
         def prove() -> tuple[Proof, tuple[Signature, ...]]:
-            replace_links(made, self._dir)
-            # The check says it better where one is missing.
-            is_whole = all(map(os.path.lexists, made))
-            signatures = sign_outputs(made) if is_whole else ()
+            signatures = sign_outputs(made, self._dir)
             try:
                 proof = check_chunk(self._chunk, made, self._job.job.rate, stop)
             except AttemptError as error:
                 others = self._set_others_aside(made)
-                if is_whole or not others:
+                if signatures or not others:
                     raise
                 raise AttemptError(f"{error}; the renderer wrote {others}, kept in {self._folder.aside_dir}") from error
             return proof, signatures

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.output_files import replace_links, sign_outputs
+from activities.attempts.output_files import sign_outputs
 from activities.attempts.store_io import retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
@@ -239,8 +239,7 @@ class FilmAttempt:
 
     def _prove(self, film: Path) -> tuple[FilmFacts | None, tuple[Signature, ...]]:
         """Return what was found in the film, and its signature from before it was checked."""
-        replace_links([film], self._dir)
-        signatures = sign_outputs([film]) if os.path.lexists(film) else ()
+        signatures = sign_outputs([film], self._dir)
         return self._inspect(film), signatures
 
     def _inspect(self, film: Path) -> FilmFacts | None:

@@ -56,12 +56,18 @@ def replace_links(files: Iterable[Path], place: Path) -> None:
             raise _not_a_file(file, mode)
 
 
-def sign_outputs(files: Iterable[Path]) -> tuple[Signature, ...]:
-    """Return the signatures of outputs before their check, so that only what was checked is published.
+def sign_outputs(files: Sequence[Path], place: Path) -> tuple[Signature, ...]:
+    """Replace links among outputs, and return the signatures by which only what is checked next is published.
+
+    Returns:
+        Nothing where an output is missing, which the check says better.
 
     Raises:
-        AttemptError: An output is missing.
+        AttemptError: An output leads out of the folder of the attempt, is no regular file, or vanishes meanwhile.
     """
+    replace_links(files, place)
+    if not all(map(os.path.lexists, files)):
+        return ()
     signatures = []
     for file in files:
         try:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -304,32 +304,27 @@ class JobHandle:
         A signal waits for the next worker. Both may arrive: they set a state, and in the order in which they were sent.
         """
         update = self._workflow.execute_update(name, args=arguments)
-        try:
+        # No worker is there, or an older one, whose job knows the signal alone; and what else Temporal has against an
+        # update, such as the end of the job, it has against the signal.
+        with suppress(NotReachableError, BadJobError, RPCError):
             await await_update(self.id, update, patience_seconds=_REQUEST_PATIENCE_SECONDS)
-        except (NotReachableError, BadJobError):
-            # No worker is there, or an older one, whose job knows the signal alone.
-            await self._signal(name, *arguments)
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                await self._refuse_ended(name)
-                raise self._explain(error) from error
-            await self._signal(name, *arguments)
-
-    async def _signal(self, name: str, *arguments: object) -> None:
-        try:
+            return
+        async with self._explain_refusal(name):
             await self._workflow.signal(name, args=arguments)
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                await self._refuse_ended(name)
-            raise self._explain(error) from error
 
-    async def _update(self, name: str, request: object, action: str) -> int:
+    @asynccontextmanager
+    async def _explain_refusal(self, action: str) -> AsyncIterator[None]:
+        """Raise what Temporal answers to a request as the errors of this class."""
         try:
-            return await await_update(self.id, self._workflow.execute_update(name, request, result_type=int))
+            yield
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 await self._refuse_ended(action)
             raise self._explain(error) from error
+
+    async def _update(self, name: str, request: object, action: str) -> int:
+        async with self._explain_refusal(action):
+            return await await_update(self.id, self._workflow.execute_update(name, request, result_type=int))
 
     async def _refuse_ended(self, action: str) -> None:
         """Raise `JobEndedError` if the job has ended."""

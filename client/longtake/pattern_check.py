@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from longtake import pattern_matcher
 from longtake.errors import BadJobError
@@ -29,21 +30,24 @@ def encode_request(pattern: str, lines: list[str]) -> bytes:
 def check_patterns(job: JobFields) -> None:
     """Check that all patterns of a job are regular expressions, and that none fits every line; blocking.
 
-    Each costs 15 ms, and half a second at most.
+    All together cost 15 ms, and half a second more where one never ends: the process dies of that one.
 
     Raises:
         BadJobError: One sentence that names the field and the fix.
     """
-    for field, pattern, every in _patterns(job):
-        answer = subprocess.run(
-            matcher_command(),
-            input=encode_request(pattern, [""]),
-            env={},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        ).stdout
-        if not answer:
+    patterns = list(_patterns(job))
+    if not patterns:
+        return
+    answers = subprocess.run(
+        matcher_command(),
+        input=b"".join(encode_request(pattern, [""]) for _, pattern, _ in patterns),
+        env={},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    ).stdout.splitlines()
+    for (field, pattern, every), answer in zip_longest(patterns, answers):
+        if answer is None:
             raise BadJobError(f"{field}: {quote_value(pattern)} takes too long on an empty line already; simplify it")
         found = json.loads(answer)
         if isinstance(found, dict):

@@ -4,7 +4,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -107,6 +108,19 @@ def _unfit(value: object, field: str) -> Iterator[str]:
 def _unfit_text(text: str, start: str) -> Iterator[str]:
     if any("\ud800" <= character <= "\udfff" for character in text):
         yield f"{start} {quote_value(text)} holds half a character; write it anew, in UTF-8"
+
+
+def suggest_key(key: str, known: Iterable[str], *, hidden: Collection[str] = ()) -> str:
+    """Return the fix for a key that does not exist: the nearest one that does, or all of them.
+
+    Args:
+        key: The key that somebody wrote.
+        known: The keys that exist.
+        hidden: Those that are not listed.
+    """
+    names = list(known)
+    nearest = get_close_matches(key[:60], names, n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(n for n in names if n not in hidden)}"
 
 
 def _field(details: ErrorDetails) -> str:

@@ -1,14 +1,27 @@
 """Farms whose workers are processes of their own: the tests start, cut and kill them."""
 
+import os
+import secrets
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 
+import pytest
 import pytest_asyncio
 from support.farm import Farm, serving, worker_settings
 
 from longtake import RenderClient
 from longtake.client import connect
+
+
+@pytest.fixture
+def random(capsys: pytest.CaptureFixture[str]) -> Random:
+    """Chances of one run; their seed is printed, and `LONGTAKE_CHAOS_SEED` repeats them."""
+    seed = int(os.environ.get("LONGTAKE_CHAOS_SEED") or secrets.randbits(32))
+    with capsys.disabled():
+        print(f"\nLONGTAKE_CHAOS_SEED={seed}")
+    return Random(seed)
 
 
 @pytest_asyncio.fixture

@@ -1,7 +1,5 @@
 """A disk that is full in the middle of publishing: proven outputs wait, and nothing is rendered twice."""
 
-import os
-import secrets
 import time
 from pathlib import Path
 from random import Random
@@ -29,13 +27,9 @@ until [ -e "$3" ]; do sleep 0.02; done
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("runs", [2, pytest.param(20, marks=pytest.mark.chaos)])
 async def test_chunks_that_are_published_onto_a_full_disk_wait_for_room(
-    bare: Farm, runs: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bare: Farm, runs: int, random: Random, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A ballast takes the last byte when all outputs are written, and goes at a random moment of their waiting."""
-    seed = int(os.environ.get("LONGTAKE_CHAOS_SEED") or secrets.randbits(32))
-    random = Random(seed)
-    with capsys.disabled():
-        print(f"\nLONGTAKE_CHAOS_SEED={seed}", end="")
     waited: list[float] = []
     with small_disk(bare.store, DISK_BYTES):
         async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=CHUNKS)):

@@ -1,8 +1,6 @@
 """Pause and resume with nothing between: state and work agree each time, and nothing is rendered twice or lost."""
 
 import asyncio
-import os
-import secrets
 import time
 from random import Random
 
@@ -65,11 +63,7 @@ async def test_state_and_work_agree_after_each_of_many_hurried_pauses(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
-async def test_state_and_work_agree_after_pauses_of_any_length(farm: Farm, capsys: pytest.CaptureFixture[str]) -> None:
-    seed = int(os.environ.get("LONGTAKE_CHAOS_SEED") or secrets.randbits(32))
-    with capsys.disabled():
-        print(f"\nLONGTAKE_CHAOS_SEED={seed}")
-    random = Random(seed)
+async def test_state_and_work_agree_after_pauses_of_any_length(farm: Farm, random: Random) -> None:
     job = await waiting(farm)
     for _ in range(100):
         # Workers look at the job once a second: shorter, and longer than that.

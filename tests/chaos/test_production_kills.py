@@ -1,7 +1,5 @@
 """The farm of `make production`, killed part by part over and over, and its pushed cancels measured."""
 
-import os
-import secrets
 from pathlib import Path
 from random import Random
 
@@ -20,11 +18,9 @@ RUNS = 30
 PROMISE_SECONDS = 0.250
 
 
-async def test_jobs_complete_whatever_is_killed_in_whatever_order(capsys: pytest.CaptureFixture[str]) -> None:
-    seed = int(os.environ.get("LONGTAKE_CHAOS_SEED") or secrets.randbits(32))
-    random = Random(seed)
-    with capsys.disabled():
-        print(f"\nLONGTAKE_CHAOS_SEED={seed}")
+async def test_jobs_complete_whatever_is_killed_in_whatever_order(
+    random: Random, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with production_farm() as production:
         for _ in range(ROUNDS):
             mishaps = await ProductionKills.on(production, chunks=60)

@@ -1,11 +1,14 @@
 import itertools
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
+import pytest_asyncio
+
+from activities.processes.supervisor import Supervisor
 
 # render(name, *encoder_options, frames=, start=, fps=, size=, extra=) -> the file, made once per session.
 Render = Callable[..., Path]
@@ -65,3 +68,10 @@ def dead_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest_asyncio.fixture
+async def supervisor() -> AsyncIterator[Supervisor]:
+    """A supervisor without cgroups, so that each test shows what the walk alone reaches."""
+    async with Supervisor(control_groups=False) as supervisor:
+        yield supervisor

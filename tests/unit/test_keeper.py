@@ -5,31 +5,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from support.farm import eventually
 from support.processes.process_table import children, kill_quietly, living, state_of, survivors, until, wait_for
-from support.processes.render_trees import HIDDEN, HiddenWorker, noted
+from support.processes.render_trees import HIDDEN, HiddenWorker, noted, tag
 
 from activities.processes.render_process import KeeperLostError, RenderProcess
 from activities.processes.supervisor import Supervisor
 
 # Nothing outlives its worker for longer.
 PROMISE_SECONDS = 1.0
-
-
-def tag(name: str = "tree") -> dict[str, str]:
-    return {"LONGTAKE_ATTEMPT": f"deaths-{os.getpid()}-{name}"}
-
-
-@pytest_asyncio.fixture
-async def supervisor() -> AsyncIterator[Supervisor]:
-    # Without cgroups, so that each test shows what the walk alone reaches.
-    async with Supervisor(control_groups=False) as supervisor:
-        yield supervisor
 
 
 async def hidden(supervisor: Supervisor, folder: Path, name: str = "tree") -> tuple[RenderProcess, list[int]]:

@@ -1,13 +1,13 @@
 """The lines of a log that say why a renderer failed."""
 
 import subprocess
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.renderers.printed_output import CUTS, OUTPUT, pieces
 
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
 from activities.progress.log_errors import (
@@ -139,35 +139,6 @@ def test_redacted_values_are_told_nowhere_however_long_ago_they_were_declared(tm
 
 def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
     assert find_error_lines(tmp_path / "none" / "log") == read_log_tail(tmp_path / "log") == ""
-
-
-PRINTED = Path(__file__).parent / "printed"
-
-CAPTURED = [
-    *(PRINTED / "blender-3.4-cycles.txt").read_bytes().splitlines(keepends=True),
-    *(PRINTED / "blender-3.4-workbench-video.txt").read_bytes().splitlines(keepends=True),
-    *(b"frame=7\n", b"speed=1.2x\n", b"progress=continue\n", b"frame=   12 fps=0.0 q=28.0 speed=N/A\r"),
-    *(b"openjd_progress: 12.5\n", b"openjd_status: working\n", b"openjd_fail: no\n", b"openjd_progress: x\n"),
-    *(b"openjd_redacted_env: KEY=hunter22\n", b"openjd_status: hunter22\n", b"openjd_redacted_env: [[[[\n"),
-    *(b"Rendered 3/9\r", b"Progress: Rendered 4 / 9 frames\n", b"Fra:", b"Saved: '", b"\x1b[2K", b"\x1b]0;", b"\x00"),
-    *(
-        b"Error: no\n",
-        b"Traceback (most recent call last):\n",
-        b"  File\n",
-        b"ValueError: x\n",
-        b"\xff",
-        b"\xc3",
-        b"\r\n",
-    ),
-]
-
-OUTPUT = st.lists(st.one_of(st.sampled_from(CAPTURED), st.binary(max_size=40)), max_size=60).map(b"".join)
-CUTS = st.lists(st.integers(0, 4000), max_size=12)
-
-
-def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
-    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[begin:end] for begin, end in pairwise(edges)]
 
 
 @given(OUTPUT, CUTS, st.integers(0, 3))

@@ -5,12 +5,11 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from support.processes.process_table import children, kill_quietly, living, state_of, survivors, wait_for
 from support.processes.render_trees import HiddenWorker
 
@@ -84,17 +83,6 @@ def test_a_mark_reads_back() -> None:
     assert not own.is_dead
     assert a_dead_worker().is_dead
     assert [WorkerMark.parse(text) for text in ("", "a/b/c/d", "a/b", "a/b/3/4/5")] == [None] * 4
-
-
-def tag(name: str = "tree") -> dict[str, str]:
-    return {"LONGTAKE_ATTEMPT": f"deaths-{os.getpid()}-{name}"}
-
-
-@pytest_asyncio.fixture
-async def supervisor() -> AsyncIterator[Supervisor]:
-    # Without cgroups, so that each test shows what the walk alone reaches.
-    async with Supervisor(control_groups=False) as supervisor:
-        yield supervisor
 
 
 def keepers(supervisor: int) -> list[int]:

@@ -89,7 +89,7 @@ def test_only_the_file_that_was_checked_is_published(tmp_path: Path, place: Path
     folder = JobFolder(store, "job")
     output = place / "f.png"
     output.write_text("checked")
-    proven = sign_outputs([output])
+    proven = sign_outputs([output], output.parent)
 
     if change == "write":
         output.write_text("changed!")

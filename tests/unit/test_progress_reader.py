@@ -1,18 +1,15 @@
 """Progress as it is read from a log that grows: whole lines, never back, at a bounded cost."""
 
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from support.renderers.printed_output import CUTS, OUTPUT, pieces
 from support.renderers.progress_printer import ProgressPrinter
 
 from activities.progress.reader import ProgressReader, Reading
 from longtake.models.policies import ProgressFormat, ProgressSpec
-
-PRINTED = Path(__file__).parent / "printed"
 
 
 def test_that_it_failed_is_heard_of_a_renderer_that_prints_very_much_after_it(tmp_path: Path) -> None:
@@ -115,33 +112,6 @@ def test_files_are_counted_but_for_the_one_being_written(tmp_path: Path) -> None
         (frames / "beauty" / f"{number}.png").touch()
 
     assert log.reader.read().frames_done == 3
-
-
-CAPTURED = [
-    *(PRINTED / "blender-3.4-cycles.txt").read_bytes().splitlines(keepends=True),
-    *(PRINTED / "blender-3.4-workbench-video.txt").read_bytes().splitlines(keepends=True),
-    *(b"frame=7\n", b"speed=1.2x\n", b"progress=continue\n", b"frame=   12 fps=0.0 q=28.0 speed=N/A\r"),
-    *(b"openjd_progress: 12.5\n", b"openjd_status: working\n", b"openjd_fail: no\n", b"openjd_progress: x\n"),
-    *(b"openjd_redacted_env: KEY=hunter22\n", b"openjd_status: hunter22\n", b"openjd_redacted_env: [[[[\n"),
-    *(b"Rendered 3/9\r", b"Progress: Rendered 4 / 9 frames\n", b"Fra:", b"Saved: '", b"\x1b[2K", b"\x1b]0;", b"\x00"),
-    *(
-        b"Error: no\n",
-        b"Traceback (most recent call last):\n",
-        b"  File\n",
-        b"ValueError: x\n",
-        b"\xff",
-        b"\xc3",
-        b"\r\n",
-    ),
-]
-
-OUTPUT = st.lists(st.one_of(st.sampled_from(CAPTURED), st.binary(max_size=40)), max_size=60).map(b"".join)
-CUTS = st.lists(st.integers(0, 4000), max_size=12)
-
-
-def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
-    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[begin:end] for begin, end in pairwise(edges)]
 
 
 def followed(printed: list[bytes]) -> list[Reading]:

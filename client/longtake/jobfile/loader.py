@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -16,7 +15,7 @@ from longtake.jobfile.helios import convert_helios, is_helios
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkList, ChunkSpec
 from longtake.pattern_check import check_patterns
-from longtake.text import describe_invalid, describe_unserializable, escape_text, quote_value
+from longtake.text import describe_invalid, describe_unserializable, escape_text, quote_value, suggest_key
 
 # A million Helios chunks are some 300 MB; a file beyond that is no job file.
 LARGEST_FILE_BYTES = 512 * 1024 * 1024
@@ -228,9 +227,7 @@ def _refer_to_file(job: RenderJobSpec, path: Path, raw: bytes) -> RenderJobSpec:
 def _check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str) -> None:
     for key, value in document.items():
         if key not in model.model_fields or key == "contract":
-            nearest = get_close_matches(str(key)[:60], model.model_fields, n=1, cutoff=0.5)
-            known = ", ".join(name for name in model.model_fields if name != "contract")
-            hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {known}"
+            hint = suggest_key(str(key), model.model_fields, hidden=("contract",))
             raise BadJobError(f"{where}{escape_text(str(key)) or quote_value(key)}: is not a key of a job; {hint}")
         models = [
             inner

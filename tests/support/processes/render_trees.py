@@ -137,3 +137,8 @@ class HiddenWorker:
 
 if __name__ == "__main__":
     asyncio.run(work(Path(sys.argv[1]), int(sys.argv[2]), bool(int(sys.argv[3]))))
+
+
+def tag(name: str = "tree") -> dict[str, str]:
+    """Return the variable that marks the processes of one tree of this test process."""
+    return {"LONGTAKE_ATTEMPT": f"deaths-{os.getpid()}-{name}"}
