@@ -1,8 +1,10 @@
 """Writing films: muxing packets at exact times, and the ffmpeg command that encodes numbered pictures."""
 
+import io
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +16,8 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from activities.media.containers import READERS, AnyPacket
-from activities.media.facts import MismatchedOutput
+from activities.media.facts import Chapter, MismatchedOutput
+from activities.media.matroska import NAME_PADDING, set_display_size
 
 MUXERS = {
     ".mp4": "mp4",
@@ -69,10 +72,55 @@ class _Target:
         self._file.close()
 
 
+@dataclass(frozen=True)
+class FilmLabels:
+    """What a film says of itself, as its chunks did.
+
+    Attributes:
+        tags: Title, comment, artist and the like, of the file.
+        stream_tags: Language, timecode, alpha and stereo mode and the like, of the pictures.
+        chapters: Chapters as (from, to, tags), in seconds of the film.
+    """
+
+    tags: dict[str, str] = field(default_factory=dict)
+    stream_tags: dict[str, str] = field(default_factory=dict)
+    chapters: tuple[Chapter, ...] = ()
+
+
+# The names under which MP4 and QuickTime files keep tags in places of their own; others need another kind of list.
+_USUAL_TAGS = frozenset(
+    [
+        "title",
+        "artist",
+        "album_artist",
+        "album",
+        "author",
+        "comment",
+        "composer",
+        "copyright",
+        "date",
+        "description",
+        "episode_id",
+        "genre",
+        "grouping",
+        "keywords",
+        "lyrics",
+        "make",
+        "model",
+        "network",
+        "show",
+        "synopsis",
+        "track",
+        "disc",
+        "location",
+    ]
+)
+
+
 class FilmWriter:
     """A film being written; leaving the block finishes and syncs it, or removes it after an error."""
 
-    def __init__(self, path: Path, fps: Fraction, reorder_frames: int) -> None:
+    def __init__(self, path: Path, fps: Fraction, reorder_frames: int, labels: FilmLabels | None = None) -> None:
         muxer = MUXERS.get(path.suffix.lower())
         if muxer is None:
             raise MismatchedOutput(path.name, f"cannot be joined: films end in {', '.join(MUXERS)}")
@@ -80,18 +128,24 @@ class FilmWriter:
         self._reorder_frames = reorder_frames
         self._timescale = compute_timescale(fps)
         self._frame_ticks = int(self._timescale / fps)
+        self._labels = labels or FilmLabels()
+        self._muxer = muxer
+        self._shown: tuple[int, int] | None = None
         self._target = _Target(path)
         self._container = av.open(
             self._target, "w", format=muxer, options=self._options(muxer), buffer_size=_BUFFER_BYTES
         )
         self._fps = fps
         self._video: Stream | None = None
+        self._container.metadata.update(self._labels.tags)
+        self._set_chapters()
 
     def _options(self, muxer: str) -> dict[str, str]:
         if muxer in ("mp4", "mov"):
             scale = str(self._timescale)
             # The film's own clock counts milliseconds by default, which would round its length.
-            return {"movflags": "+faststart", "video_track_timescale": scale, "movie_timescale": scale}
+            flags = "+faststart" if set(self._labels.tags) <= _USUAL_TAGS else "+faststart+use_metadata_tags"
+            return {"movflags": flags, "video_track_timescale": scale, "movie_timescale": scale}
         if muxer == "mpegts":
             return {"max_delay": _TRANSPORT_DELAY_MICROSECONDS}
         # Matroska stores display times only; shifting by the reorder delay would start the film late.
@@ -103,17 +157,46 @@ class FilmWriter:
         if MUXERS[self._path.suffix.lower()] == "mpegts" and codec not in _TRANSPORTED:
             raise self._cannot_hold(template)
         stream = self.add_copy(template)
-        stream.codec_context.framerate = self._fps  # type: ignore[attr-defined]  # a video context
+        context = stream.codec_context
+        context.framerate = self._fps  # type: ignore[attr-defined]  # a video context
         if self._keeps_tag(template):
-            stream.codec_context.codec_tag = template.codec_context.codec_tag
+            context.codec_tag = template.codec_context.codec_tag
+        # QuickTime files keep the shape of pixels beside the codec parameters, which alone are copied.
+        aspect = template.sample_aspect_ratio or Fraction(1)
+        context.sample_aspect_ratio = aspect  # type: ignore[attr-defined]
+        stream.metadata.update(self._labels.stream_tags)
+        if aspect != 1 and self._muxer in ("matroska", "webm"):
+            self._shown = (round(template.codec_context.width * aspect), template.codec_context.height)
+            stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
         self._video = stream
 
     def _keeps_tag(self, template: VideoStream) -> bool:
-        """Return whether the chunk's tag must be repeated: hvc1 for Apple's players, the kind of ProRes."""
+        """Return whether the chunk's tag must be repeated: it tells the kinds of HAP, ProRes and HEVC apart.
+
+        Tags of one family of containers mean nothing in another one. Some codecs have one for each of their kinds,
+        by which alone a decoder can tell: libav would write that of the first kind.
+        """
         tag = template.codec_context.codec_tag
         if template.codec_context.codec.canonical_name == "prores":
             return True
-        return tag in ("hvc1", "hev1") and READERS[self._path.suffix.lower()] == "mov"
+        family = READERS[self._path.suffix.lower()]
+        if family not in ("mov", "matroska") or family not in template.container.format.name.split(","):
+            return False
+        return bool(tag.strip("\0 ")) and _accepts_tag(self._muxer, template)
+
+    def _set_chapters(self) -> None:
+        chapters = [
+            {
+                "id": number,
+                "start": round(start * 1_000_000),
+                "end": round(stop * 1_000_000),
+                "time_base": Fraction(1, 1_000_000),
+                "metadata": {"title": title} if title else {},
+            }
+            for number, (start, stop, title) in enumerate(self._labels.chapters, 1)
+        ]
+        if chapters:
+            self._container.set_chapters(chapters)
 
     def add_copy(self, template: Stream) -> Stream:
         """Declare a stream whose packets will be copied from `template`'s file."""
@@ -175,6 +258,8 @@ class FilmWriter:
                 self._container.close()
                 self._target.sync()
                 self._target.close()
+                if self._shown is not None:
+                    set_display_size(self._path, *self._shown)
                 return
             except BaseException:
                 self._give_up()
@@ -187,6 +272,18 @@ class FilmWriter:
         self._path.unlink(missing_ok=True)
         with suppress(av.error.FFmpegError, OSError, ValueError):
             self._container.close()
+
+
+def _accepts_tag(muxer: str, template: VideoStream) -> bool:
+    """Tell whether a muxer writes the codec of a stream under the stream's own tag."""
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as probe:
+            stream = probe.add_stream_from_template(template, opaque=True)
+            stream.codec_context.codec_tag = template.codec_context.codec_tag
+            probe.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
 
 
 _H264 = ("-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p")
