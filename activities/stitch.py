@@ -1,5 +1,6 @@
 """The activity `stitch_job`: prove all chunks of a job and make its film."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from temporalio import activity
@@ -18,7 +19,7 @@ from longtake.errors import BadJobError, ErrorType
 from longtake.models.messages import Heartbeat, StitchOrder
 from longtake.models.status import RenderJobResult
 from longtake.names import STITCH_JOB
-from longtake.ranges import RangeSet
+from longtake.ranges import RangeSet, format_ranges
 from longtake.stores.job_records import chunk_key
 from longtake.stores.store import map_parallel
 
@@ -68,7 +69,8 @@ class StitchActivities:
                     made = await FilmAttempt(
                         self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
                     ).run()
-                return made.model_copy(update={"missing_chunks": order.missing})
+                unproven = (*made.unproven, *_list_unproven(sidecars))
+                return made.model_copy(update={"missing_chunks": order.missing, "unproven": unproven[:20]})
         except AttemptLostError as error:
             raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
         except (RefusedError, BadJobError) as error:
@@ -79,6 +81,16 @@ class StitchActivities:
             final = error.fatal or info.attempt >= _MOST_TRIES
             kind = ErrorType.NEEDS_CHANGE if error.needs_change else ErrorType.ATTEMPT_FAILED
             raise ApplicationError(f"the film could not be made: {error}", type=kind, non_retryable=final) from error
+
+
+def _list_unproven(sidecars: Sequence[Sidecar]) -> list[str]:
+    """List what of chunks could not be proven, each reason once with the chunks it is true of."""
+    chunks: dict[str, RangeSet] = {}
+    for sidecar in sidecars:
+        if sidecar.video is not None and sidecar.video.unproven:
+            chunk = int(sidecar.key)
+            chunks.setdefault(sidecar.video.unproven, RangeSet()).add(chunk, chunk + 1)
+    return [f"chunk {format_ranges(found.ranges)}: {reason}" for reason, found in chunks.items()]
 
 
 def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:

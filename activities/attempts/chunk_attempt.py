@@ -25,6 +25,7 @@ from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
 from activities.media.facts import MediaError, MismatchedOutput, VideoFacts
 from activities.media.images import check_sequence
+from activities.media.join import find_join_problem
 from activities.media.video import inspect_video
 from activities.processes.child import BoundedLog
 from activities.processes.render_process import Usage
@@ -227,6 +228,7 @@ class ChunkAttempt:
             signatures = sign_outputs(made, self._dir)
             try:
                 proof = check_chunk(self._chunk, made, self._job.job.rate, stop)
+                self._check_for_film(made[0], proof)
             except AttemptError as error:
                 others = self._set_others_aside(made)
                 if signatures or not others:
@@ -235,6 +237,15 @@ class ChunkAttempt:
             return proof, signatures
 
         return await run_in_thread(prove, stop)
+
+    def _check_for_film(self, file: Path, proof: Proof) -> None:
+        """Refuse a video now that no film can be joined of, or of which the film would lose something."""
+        job = self._job.job
+        if proof.video is None or job.output is None or job.merge_command is not None:
+            return
+        problem = find_join_problem(proof.video, drop=job.drop, has_audio=job.audio is not None)
+        if problem is not None:
+            raise _failed_try(MismatchedOutput(file.name, problem))
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible

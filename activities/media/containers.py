@@ -116,7 +116,7 @@ def find_codec_name(container: InputContainer, stream: VideoStream | AudioStream
 
 def find_stream_line(container: InputContainer, stream: Stream) -> str:
     """Find the line by which libav describes a stream to people; PyAV tells nothing of one without a decoder."""
-    lines = container.dumps_format().splitlines()
+    lines = container.dumps_format().splitlines()  # type: ignore[attr-defined]  # missing in PyAV's stubs
     return next((line for line in lines if f"Stream #0:{stream.index}" in line), "")
 
 

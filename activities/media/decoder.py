@@ -2,10 +2,12 @@
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import av
 from av.container import InputContainer
+from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
@@ -48,7 +50,8 @@ def _line_bytes(pixels: VideoFormat, plane: VideoPlane, number: int) -> int:
 def describe_display(frame: VideoFrame) -> dict[str, str]:
     """Describe how players are told to show a picture: rotation, stereo, projection, and what HDR needs."""
     found = {}
-    for data in frame.side_data:
+    # PyAV's stubs take the values of this mapping for its keys.
+    for data in cast("Iterable[SideData]", frame.side_data):
         describe = _DESCRIPTIONS.get(data.type)
         if describe is not None:
             name, text = describe[0], describe[1](bytes(data))
@@ -116,7 +119,7 @@ class PictureDecoder:
     def decode(self, packet: AnyPacket, number: int) -> list[VideoFrame]:
         """Decode one packet, which holds frame `number` of the file in the order of storage."""
         try:
-            return self._stream.decode(packet)  # type: ignore[arg-type]  # a packet of this stream
+            return self._stream.decode(packet)
         except av.error.FFmpegError as error:
             raise DamagedOutput(self._name, f"cannot be decoded at its frame {number}: {error.strerror}") from error
 

@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -20,14 +20,14 @@ from activities.media.facts import (
 )
 from activities.media.seams import JoinedChunk, JoinedFilm
 from activities.media.soundtrack import (
-    SoundFile,
     Soundtrack,
     find_sound_problem,
     join_chunk_sound,
     open_soundtrack,
 )
 from activities.media.video import inspect_video
-from activities.media.writer import FilmLabels, FilmWriter
+from activities.media.writer import FilmLabels, FilmWriter, SoundFile
+from longtake.models.audio import StreamKind
 
 # Often enough for a progress bar, rarely enough to cost nothing.
 _PROGRESS_FRAMES = 500
@@ -40,7 +40,7 @@ def join_video(
     *,
     fps: Fraction,
     audio: Sequence[SoundFile] = (),
-    drop_sound: bool = False,
+    drop: Collection[StreamKind] = (),
     progress: Callable[[int], None],
     stop: threading.Event,
 ) -> JoinedFilm:
@@ -57,7 +57,7 @@ def join_video(
         fps: The exact rate of the film.
         audio: Sounds in their final codec and length (see `build_audio_command`). Without them, all PCM sounds in the
             chunks are joined sample by sample.
-        drop_sound: Leave out the sound of the chunks.
+        drop: Kinds of streams that are left out; others that cannot be joined are refused.
         progress: Called with the number of frames written so far.
         stop: Ends the join when set.
 
@@ -70,13 +70,13 @@ def join_video(
     if not chunks:
         raise DamagedOutput(target.name, "has no chunks to be joined from")
     began = time.monotonic()
-    facts = _find_facts(chunks, fps, stop)
+    facts = _find_facts(chunks, fps, stop, drop, has_audio=bool(audio))
     total = sum(chunk.frames for chunk in chunks)
     reorder_frames = max(each.reorder_frames for each in facts)
     labels = _find_labels(chunks, facts, fps)
     joined: list[JoinedChunk] = []
     with (
-        _sound(chunks, facts, target, fps, audio, drop_sound) as sound,
+        _sound(chunks, facts, target, fps, audio, drop) as sound,
         FilmWriter(target, fps, reorder_frames, labels) as film,
     ):
         written = 0
@@ -97,7 +97,42 @@ def join_video(
     return JoinedFilm(facts[0].model_copy(update=changes), tuple(joined), time.monotonic() - began)
 
 
-def _find_facts(chunks: Sequence[ChunkFile], fps: Fraction, stop: threading.Event) -> list[VideoFacts]:
+def find_join_problem(facts: VideoFacts, *, drop: Collection[StreamKind], has_audio: bool) -> str | None:
+    """Find why a chunk, whatever the others are, can have no place in a film or would lose something; None if not.
+
+    Args:
+        facts: What is known of the chunk.
+        drop: Kinds of streams that the job wants to be left out.
+        has_audio: The job has a sound of the whole film, in place of those of the chunks.
+    """
+    if facts.codec and not facts.pixel_format:
+        return f"holds {facts.codec}, which nothing here can read, so no film can be joined of it; leave output out"
+    if not facts.starts_clean:
+        return "does not begin with a key frame that is shown first, so nothing can be put before it"
+    if not has_audio and StreamKind.AUDIO not in drop and (problem := find_sound_problem(facts.sounds or ())):
+        return problem
+    for stream in facts.other_streams:
+        kind = _KINDS.get(stream.partition(" ")[0], StreamKind.DATA)
+        if kind not in drop:
+            return f"holds a stream that cannot be joined: {stream}; render none, or leave it out with drop: [{kind}]"
+    return None
+
+
+_KINDS = {
+    "subtitle": StreamKind.SUBTITLES,
+    "attachment": StreamKind.ATTACHMENTS,
+    "cover": StreamKind.ATTACHMENTS,
+}
+
+
+def _find_facts(
+    chunks: Sequence[ChunkFile],
+    fps: Fraction,
+    stop: threading.Event,
+    drop: Collection[StreamKind],
+    *,
+    has_audio: bool,
+) -> list[VideoFacts]:
     """Find the facts of all chunks, which must fit each other; chunks without facts of this version are checked."""
     found: list[VideoFacts] = []
     for index, chunk in enumerate(chunks):
@@ -106,8 +141,7 @@ def _find_facts(chunks: Sequence[ChunkFile], fps: Fraction, stop: threading.Even
             if facts is None or facts.sounds is None or facts.frames != chunk.frames:
                 facts = inspect_video(chunk.path, fps=fps, frames=chunk.frames, stop=stop)
             problem = facts.find_mismatch(found[0]) if found else None
-            if problem is None and not facts.starts_clean:
-                problem = "does not begin with a key frame that is shown first, so nothing can be put before it"
+            problem = problem or find_join_problem(facts, drop=drop, has_audio=has_audio)
             if problem is not None:
                 raise MismatchedOutput(chunk.path.name, problem)
             found.append(facts)
@@ -175,18 +209,16 @@ def _sound(
     target: Path,
     fps: Fraction,
     audio: Sequence[SoundFile],
-    drop_sound: bool,
+    drop: Collection[StreamKind],
 ) -> AbstractContextManager[Soundtrack]:
     if audio:
         return open_soundtrack(audio)
     sounds = [each.sounds or () for each in facts]
-    if drop_sound or not any(sounds):
+    if StreamKind.AUDIO in drop or not any(sounds):
         return nullcontext(Soundtrack())
     for index, each in enumerate(sounds):
-        problem = find_sound_problem(each)
         if each != sounds[0]:
             problem = f"has other sound: {_list(each)} instead of {_list(sounds[0])}"
-        if problem is not None:
             with name_chunk_in_errors(chunks[index], index):
                 raise MismatchedOutput(chunks[index].path.name, problem)
     return nullcontext(join_chunk_sound(chunks, target.suffix.lower(), fps, len(sounds[0])))

@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from activities.media.containers import AnyPacket, find_video_stream, open_media
 from activities.media.decoder import PictureDecoder, decode_pictures, hash_picture
-from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, VideoFacts
+from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, VideoFacts, name_chunk_in_errors
 
 # A film has these seams decoded in any case, spread evenly over it; of films with more the others as time allows.
 LEAST_SEAMS = 16
@@ -146,7 +146,8 @@ class SeamDecoder:
             raise DamagedOutput(self._name, f"shows no picture at its frame {index} when it is decoded")
         expected = chunk.facts.first_picture if frame == 0 else chunk.facts.last_picture
         if expected and hash_picture(shown[index]) != expected:
-            _confirm(self._name, shown[index], chunk, index)
+            with name_chunk_in_errors(chunk.file, self._chunks.index(chunk)):
+                _confirm(self._name, shown[index], chunk, index)
         return shown[index]
 
 
@@ -165,7 +166,7 @@ def _confirm(name: str, picture: VideoFrame, chunk: JoinedChunk, index: int) -> 
     """
     path = chunk.file.path
     if chunk.file.sha256 and _hash_file(path) != chunk.file.sha256:
-        raise DamagedOutput(chunk.file.name, f"({path}) has another content than was published")
+        raise DamagedOutput(path.name, "has another content than was published")
     wanted = hash_picture(picture)
     with open_media(path) as container:
         stream = find_video_stream(container, path.name)

@@ -3,9 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
 from av.audio.codeccontext import AudioCodecContext
@@ -17,7 +15,7 @@ from av.stream import Stream
 from activities.media.audio import AAC_BITS_PER_SECOND, SAMPLE_RATE, find_audio_stream
 from activities.media.containers import AnyPacket, find_video_stream, open_media
 from activities.media.facts import ChunkFile, MismatchedOutput, name_chunk_in_errors
-from activities.media.writer import FilmWriter
+from activities.media.writer import FilmWriter, SoundFile
 
 # Declares the stream in a film and yields its packets, timed from the film's start.
 Source = Callable[[FilmWriter], tuple[Stream, Iterator[AnyPacket]]]
@@ -33,19 +31,6 @@ _CLOCK_ROUNDING = Fraction(2, 1000)
 _LARGEST_OVERHANG_SAMPLES = 4096
 _USUAL_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _AAC_RATES = frozenset({8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000})
-
-
-@dataclass(frozen=True)
-class SoundFile:
-    """A finished track of a film.
-
-    Attributes:
-        path: The file, in its final codec and length.
-        language: What language it is in, as three letters; empty if nobody has said.
-    """
-
-    path: Path
-    language: str = ""
 
 
 class _Track:

@@ -294,8 +294,8 @@ def _describe(
         extradata_sha256=hash_parameters(context.codec.canonical_name, context.extradata),
         reorder_frames=reorder_frames,
         starts_clean=key_first and timeline.pts[0] == min(timeline.pts),
-        first=watcher and watcher.first,
-        last=watcher and watcher.last,
+        first=watcher.first if watcher else None,
+        last=watcher.last if watcher else None,
     )
 
 

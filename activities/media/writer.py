@@ -12,6 +12,7 @@ from typing import Self
 
 import av
 from av.audio.stream import AudioStream
+from av.container import Chapter as ContainerChapter
 from av.stream import Stream
 from av.video.stream import VideoStream
 
@@ -70,6 +71,19 @@ class _Target:
     def close(self) -> None:
         self.closed = True
         self._file.close()
+
+
+@dataclass(frozen=True)
+class SoundFile:
+    """A finished track of a film.
+
+    Attributes:
+        path: The file, in its final codec and length.
+        language: What language it is in, as three letters; empty if nobody has said.
+    """
+
+    path: Path
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,7 +199,7 @@ class FilmWriter:
         return bool(tag.strip("\0 ")) and _accepts_tag(self._muxer, template)
 
     def _set_chapters(self) -> None:
-        chapters = [
+        chapters: list[ContainerChapter] = [
             {
                 "id": number,
                 "start": round(start * 1_000_000),
@@ -316,6 +330,7 @@ def build_encode_command(
     fps: Fraction,
     encode_args: Sequence[str],
     target: Path,
+    sounds: Sequence[SoundFile] = (),
 ) -> list[str]:
     """Build the ffmpeg command that encodes numbered pictures, reporting progress on standard output.
 
@@ -330,6 +345,7 @@ def build_encode_command(
         fps: The exact rate of the film.
         encode_args: The user's encoder options; good H.264 (VP9 in webm) when empty.
         target: Where to write; its extension says the container.
+        sounds: Sounds of the film in their final codec and length, which are copied.
     """
     suffix = target.suffix.lower()
     timing = []
@@ -342,7 +358,25 @@ def build_encode_command(
         *("-f", "image2", "-pattern_type", "sequence", "-framerate", rate),
         # Without the range ffmpeg would begin with a later picture where the first one is missing.
         *("-start_number", str(first), "-start_number_range", "1", "-i", os.path.abspath(pattern)),
+        *_read_sounds(sounds),
         *(encode_args or _DEFAULTS.get(suffix, _H264)),
         *timing,
-        *("-an", "-frames:v", str(frames), f"file:{os.path.abspath(target)}"),
+        *_write_sounds(sounds),
+        *("-frames:v", str(frames), f"file:{os.path.abspath(target)}"),
     ]
+
+
+def _read_sounds(sounds: Sequence[SoundFile]) -> list[str]:
+    inputs = [word for sound in sounds for word in ("-i", f"file:{os.path.abspath(sound.path)}")]
+    return [*inputs, "-map", "0:v", *(word for number, _ in enumerate(sounds, 1) for word in ("-map", f"{number}:a"))]
+
+
+def _write_sounds(sounds: Sequence[SoundFile]) -> list[str]:
+    if not sounds:
+        return ["-an"]
+    # ffmpeg 5 takes FLAC and Opus in mp4 for an experiment.
+    options = ["-c:a", "copy", "-strict", "experimental"]
+    for number, sound in enumerate(sounds):
+        if sound.language:
+            options += [f"-metadata:s:a:{number}", f"language={sound.language}"]
+    return options

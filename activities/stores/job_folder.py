@@ -57,6 +57,8 @@ class Sidecar(Contract):
     cpu_seconds: float = Field(default=0, description="CPU time of the attempt's processes")
     peak_memory_bytes: int = Field(default=0, description="most memory that they had at once")
     log: str = Field(default="", description="path of the attempt's log")
+    proof: str = Field(default="", description="which pictures of the film were decoded and compared")
+    unproven: tuple[str, ...] = Field(default=(), description="what of the film could not be proven, or was lost")
     others: str = Field(default="", description="what the renderer made besides its outputs, and where that is kept")
     published_at: datetime | None = None
 

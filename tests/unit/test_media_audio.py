@@ -14,7 +14,7 @@ from activities.media.audio import build_audio_command, find_audio_suffix, inspe
 from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput
 from activities.media.film import verify_film
 from activities.media.join import join_video
-from activities.media.soundtrack import SoundFile
+from activities.media.writer import SoundFile
 
 Render = Callable[..., Path]
 AddSound = Callable[..., Path]

@@ -1,6 +1,7 @@
 """Model the sound of a film, and the sound and other streams of chunks that a film may lack."""
 
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
@@ -82,6 +83,17 @@ def list_tracks(audio: str | AudioTrack | tuple[AudioTrack, ...] | None) -> tupl
     return audio if isinstance(audio, tuple) else (audio,)
 
 
+def rename_files(
+    audio: str | AudioTrack | tuple[AudioTrack, ...] | None, rename: Callable[[str], str]
+) -> str | AudioTrack | tuple[AudioTrack, ...] | None:
+    """Return sounds of a film whose files have other names."""
+    if audio is None or isinstance(audio, str):
+        return audio and rename(audio)
+    if isinstance(audio, tuple):
+        return tuple(track.model_copy(update={"file": rename(track.file)}) for track in audio)
+    return audio.model_copy(update={"file": rename(audio.file)})
+
+
 class StreamKind(StrEnum):
     """Kinds of streams in chunks that a job may drop from its film."""
 
@@ -89,3 +101,10 @@ class StreamKind(StrEnum):
     SUBTITLES = "subtitles"
     DATA = "data"
     ATTACHMENTS = "attachments"
+
+
+def _as_set(value: tuple[StreamKind, ...]) -> tuple[StreamKind, ...]:
+    return tuple(sorted(set(value)))
+
+
+DroppedStreams = Annotated[tuple[StreamKind, ...], AfterValidator(_as_set)]

@@ -6,10 +6,11 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from longtake.models.audio import AUDIO_OF_FILMS
 from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRunBackend, LambdaBackend, RemoteProtocol
 from longtake.models.encode_options import check_encode_options
 from longtake.models.inputs import InputBundle, content_path
-from longtake.models.job_fields import LARGEST_FRAME, MOST_IMAGES, MOST_IMAGES_OF_CHUNK, JobFields
+from longtake.models.job_fields import LARGEST_FRAME, MOST_IMAGES, MOST_IMAGES_OF_CHUNK, JobFields, Verification
 from longtake.models.policies import Timeouts
 from longtake.paths import (
     BOOKKEEPING_FOLDER,
@@ -213,8 +214,11 @@ def check_outputs_differ(job: JobFields) -> None:
         ValueError: `field: what is wrong; the fix`.
     """
     taken: dict[str, str] = {}
-    for field, path in (("output", job.output and expand_template(job.output, {})), ("audio", job.audio)):
-        if path:
+    if job.output:
+        _claim_path(taken, job, "output", expand_template(job.output, {}))
+    for field, path in job.audio_files:
+        # Two tracks may be made of one file.
+        if path and not taken.get(_absolute(job, path), "").startswith("audio"):
             _claim_path(taken, job, field, path)
     if job.frames is not None:
         for where, field in taken.items():
@@ -428,7 +432,7 @@ def _check_paths(job: JobFields) -> None:
 
 
 def _paths(job: JobFields) -> Iterator[tuple[str, str]]:
-    named = {"output": job.output, "chunk_output": job.chunk_output, "audio": job.audio}
+    named = {"output": job.output, "chunk_output": job.chunk_output, **dict(job.audio_files)}
     named |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
     if job.chunk_list is not None and job.chunk_list.path != content_path(job.chunk_list.sha256):
         named["chunks.path"] = job.chunk_list.path
@@ -441,16 +445,18 @@ def _check_film(job: JobFields) -> None:
     if job.merge_command is not None:
         _check_merge(job)
     elif job.output is None:
-        for field, value in (("audio", job.audio), ("encode", job.encode)):
+        for field, value in (("audio", job.audio), ("encode", job.encode), ("drop", job.drop)):
             if value:
                 raise ValueError(f"{field}: there is no film it could go into; add output")
+        if job.verify is not Verification.SEAMS:
+            raise ValueError("verify: there is no film to decode; add output, or leave verify out")
     else:
         _check_join(job, job.output)
 
 
 def _check_merge(job: JobFields) -> None:
     """Raise unless a job with a `merge_command` leaves the film to that command alone."""
-    for field, value in (("audio", job.audio), ("encode", job.encode)):
+    for field, value in (("audio", job.audio), ("encode", job.encode), ("drop", job.drop)):
         if value:
             raise ValueError(f"{field}: is not for a merge_command, which makes the film alone; leave one of them out")
     words: set[str] = set()
@@ -475,7 +481,16 @@ def _check_join(job: JobFields, output: str) -> None:
         )
     if job.encode and job.kind is not OutputKind.FRAMES:
         raise ValueError("encode: is for films of {frame} images, and video is joined as it is; leave it out")
+    if job.drop and job.kind is not OutputKind.VIDEO:
+        raise ValueError("drop: is for films of video chunks, which hold streams; leave it out")
     check_encode_options(job.encode)
+    for (field, _), track in zip(job.audio_files, job.audio_tracks, strict=True):
+        held = AUDIO_OF_FILMS[suffix]
+        if track.codec is not None and track.codec not in held:
+            raise ValueError(
+                f"{field.removesuffix('.file')}.codec: {suffix} films hold no {track.codec}; write "
+                f"{' or '.join(held)}, or end output in .mkv"
+            )
 
 
 def _check_environment(env: dict[str, str]) -> None:

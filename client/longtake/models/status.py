@@ -126,6 +126,10 @@ class RenderJobResult(Contract):
     frames: int = Field(default=0, description="frames of the film, or of all chunks")
     duration_seconds: float | None = Field(default=None, description="length of the film")
     missing_chunks: tuple[tuple[int, int], ...] = Field(default=(), description="ranges left out by `allow_gaps`")
+    proof: str = Field(default="", description="which pictures of the film were decoded and compared")
+    unproven: tuple[str, ...] = Field(
+        default=(), max_length=20, description="what could not be proven, or has no place in the film's container"
+    )
 
 
 class RemoteStop(Contract):
