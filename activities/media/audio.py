@@ -26,6 +26,8 @@ _CODINGS = {
     # Above 4 GB the head of a WAV file cannot say how long the file is.
     AudioCodec.PCM: (".wav", ["-rf64", "auto", "-f", "wav"]),
 }
+# Transport streams pack this much sound in one go.
+_LONGEST_PACKET_SECONDS = Fraction(1, 4)
 # Sources that fill no more than 16 bits.
 _SHORT_SAMPLES = re.compile(r"pcm_([su]8|[su]16[lb]e|alaw|mulaw)(_planar)?|adpcm_.*")
 
@@ -108,9 +110,13 @@ def _cut_out(kept: Sequence[tuple[Fraction, Fraction]], duration: Fraction, rate
     pieces = list(enumerate([0, *bounds]))
     heard = [number for number, at in pieces if any(start <= at < stop for start, stop in stretches)]
     outputs = "".join(f"[piece{number}]" for number, _ in pieces)
-    silenced = "".join(f";[piece{number}]anullsink" for number, _ in pieces if number not in heard)
-    joined = "".join(f"[piece{number}]" for number in heard)
-    cut = f",asegment=samples={'|'.join(map(str, bounds))}{outputs}{silenced}"
+    # Without times of its own a piece would leave the gap before it in the times of what follows.
+    ends = "".join(
+        f";[piece{number}]asetpts=PTS-STARTPTS[heard{number}]" if number in heard else f";[piece{number}]anullsink"
+        for number, _ in pieces
+    )
+    joined = "".join(f"[heard{number}]" for number in heard)
+    cut = f",asegment=samples={'|'.join(map(str, bounds))}{outputs}{ends}"
     return f"{cut};{joined}concat=n={len(heard)}:v=0:a=1"
 
 
@@ -139,7 +145,8 @@ class SoundSpan:
         length = (packet.duration or 0) * packet.time_base
         self.begin = begin if self.begin is None else min(self.begin, begin)
         self.end = max(self.end, begin + length)
-        self.packet = max(self.packet, length)
+        # A gap in the times makes the packet before it as long as the gap, which is no excuse for what follows.
+        self.packet = max(self.packet, min(length, _LONGEST_PACKET_SECONDS))
 
     def add_all(self, packets: Iterable[AnyPacket]) -> None:
         for packet in packets:

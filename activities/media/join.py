@@ -92,8 +92,14 @@ def join_video(
             joined.append(JoinedChunk(chunk, found, before, last_key))
             progress(written)
         sound.write_until(film, None)
-    changes: dict[str, object] = {"frames": total, "reorder_frames": reorder_frames, "audio": ""}
-    changes |= {"tags": labels.tags, "chapters": labels.chapters, "last_picture": facts[-1].last_picture}
+    changes: dict[str, object] = {
+        "frames": total,
+        "reorder_frames": reorder_frames,
+        "audio": "",
+        "tags": {key: text for key, text in labels.tags.items() if key != "title"},
+        "chapters": labels.chapters,
+        "last_picture": facts[-1].last_picture,
+    }
     return JoinedFilm(facts[0].model_copy(update=changes), tuple(joined), time.monotonic() - began)
 
 
@@ -158,10 +164,10 @@ def _find_labels(chunks: Sequence[ChunkFile], facts: Sequence[VideoFacts], fps: 
     }
     if first.title:
         tags["title"] = first.title
-    for key, text in (("language", first.language), ("timecode", first.timecode), ("alpha_mode", first.alpha)):
+    for key, text in (("language", first.language), ("timecode", first.timecode)):
         if text and text != "und":
             stream_tags[key] = text
-    return FilmLabels(tags, stream_tags, tuple(_join_chapters(facts, fps)))
+    return FilmLabels(tags, stream_tags, first.alpha == "1", tuple(_join_chapters(facts, fps)))
 
 
 def _join_chapters(facts: Sequence[VideoFacts], fps: Fraction) -> Iterator[Chapter]:

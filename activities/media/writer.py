@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import av
 from av.audio.stream import AudioStream
-from av.container import Chapter as ContainerChapter
 from av.stream import Stream
 from av.video.stream import VideoStream
 
 from activities.media.containers import READERS, AnyPacket
 from activities.media.facts import Chapter, MismatchedOutput
 from activities.media.matroska import NAME_PADDING, set_display_size
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter as ContainerChapter
 
 MUXERS = {
     ".mp4": "mp4",
@@ -93,11 +95,13 @@ class FilmLabels:
     Attributes:
         tags: Title, comment, artist and the like, of the file.
         stream_tags: Language, timecode, alpha and stereo mode and the like, of the pictures.
+        has_alpha: VP8 or VP9 pictures have a second stream of transparency, of which their decoder knows nothing.
         chapters: Chapters as (from, to, tags), in seconds of the film.
     """
 
     tags: dict[str, str] = field(default_factory=dict)
     stream_tags: dict[str, str] = field(default_factory=dict)
+    has_alpha: bool = False
     chapters: tuple[Chapter, ...] = ()
 
 
@@ -179,6 +183,9 @@ class FilmWriter:
         aspect = template.sample_aspect_ratio or Fraction(1)
         context.sample_aspect_ratio = aspect  # type: ignore[attr-defined]
         stream.metadata.update(self._labels.stream_tags)
+        if self._labels.has_alpha:
+            # Said by the pixels, libav writes Matroska's element; said by a tag, it would write a tag besides.
+            context.pix_fmt = "yuva420p"  # type: ignore[attr-defined]
         if aspect != 1 and self._muxer in ("matroska", "webm"):
             self._shown = (round(template.codec_context.width * aspect), template.codec_context.height)
             stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
@@ -300,14 +307,20 @@ def _accepts_tag(muxer: str, template: VideoStream) -> bool:
     return True
 
 
-_H264 = ("-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p")
+# Without the matrix ffmpeg converts by BT.601 and says nothing of it; players take HD pictures for BT.709, and show
+# other colours than were rendered. Range and primaries of video are those of BT.709 and of sRGB alike.
+_BT709 = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"
+_TAGGED_BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
+# H.264 has no pictures of odd width or height with colours at half the size.
+_EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
+_H264 = ("-c:v", "libx264", "-crf", "18", "-vf", f"{_EVEN},{_BT709}", *_TAGGED_BT709)
 _DEFAULTS = {
     ".mp4": _H264,
     ".m4v": _H264,
     ".mov": _H264,
     ".mkv": _H264,
     ".ts": _H264,
-    ".webm": ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-pix_fmt", "yuv420p"),
+    ".webm": ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-vf", _BT709, *_TAGGED_BT709),
 }
 
 
