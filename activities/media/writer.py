@@ -309,7 +309,11 @@ def _accepts_tag(muxer: str, template: VideoStream) -> bool:
 
 # Without the matrix ffmpeg converts by BT.601 and says nothing of it; players take HD pictures for BT.709, and show
 # other colours than were rendered. Range and primaries of video are those of BT.709 and of sRGB alike.
-_BT709 = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"
+_BT709 = (
+    "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,"
+    # ffmpeg 7 takes the tags from the pictures, ffmpeg 5 from the options.
+    "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+)
 _TAGGED_BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
 # H.264 has no pictures of odd width or height with colours at half the size.
 _EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
