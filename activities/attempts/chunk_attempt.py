@@ -24,7 +24,8 @@ from activities.attempts.store_io import attempt_failure, retry_while_store_is_a
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
 from activities.media.facts import MediaError, MismatchedOutput, VideoFacts
-from activities.media.images import check_sequence
+from activities.media.images.check import check_sequence
+from activities.media.images.facts import ImageFacts, ImageProof
 from activities.media.video import inspect_video
 from activities.processes.child import BoundedLog
 from activities.processes.render_process import Usage
@@ -48,16 +49,29 @@ class Proof:
 
     frames: int
     video: VideoFacts | None = None
+    images: ImageFacts | None = None
     width: int | None = None
     height: int | None = None
+    unproven: str = ""
 
 
-def check_chunk(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+def check_chunk(
+    chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event, *, pixels: bool = False
+) -> Proof:
     """Check that the files of a chunk are whole and of the right length, and return what was found.
+
+    Args:
+        chunk: The chunk.
+        files: Its files.
+        rate: The frame rate that video must have.
+        stop: Ends the check when it is set.
+        pixels: Decode image files fully.
 
     Raises:
         AttemptError: A file is missing, empty, truncated, too short or of another rate.
     """
+    if chunk.kind is OutputKind.FRAMES:
+        return _check_frames(files, stop, pixels=pixels)
     return _CHECKS[chunk.kind](chunk, files, rate, stop)
 
 
@@ -108,12 +122,19 @@ def _failed_try(error: MediaError) -> AttemptError:
     return AttemptError(error.sentence)
 
 
-def _check_frames(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+def _check_frames(files: list[Path], stop: threading.Event, *, pixels: bool) -> Proof:
     try:
-        facts = check_sequence(files, stop=stop)
+        facts = check_sequence(files, pixels=pixels, stop=stop)
     except MediaError as error:
         raise _failed_try(error) from error
-    return Proof(frames=len(files), width=facts.width, height=facts.height)
+    is_weak = facts.proof is ImageProof.CONTENT or (pixels and facts.proof is not ImageProof.PIXELS)
+    return Proof(
+        frames=len(files),
+        images=facts,
+        width=facts.width,
+        height=facts.height,
+        unproven=f"{files[0].suffix} files are proven by their {facts.proof} alone" if is_weak else "",
+    )
 
 
 def _check_file(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
@@ -127,7 +148,6 @@ def _check_file(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading
 
 _CHECKS: dict[OutputKind, Callable[[Chunk, list[Path], Fraction, threading.Event], Proof]] = {
     OutputKind.VIDEO: _check_video,
-    OutputKind.FRAMES: _check_frames,
     OutputKind.FILE: _check_file,
 }
 
@@ -226,7 +246,7 @@ class ChunkAttempt:
         def prove() -> tuple[Proof, tuple[Signature, ...]]:
             signatures = sign_outputs(made, self._dir)
             try:
-                proof = check_chunk(self._chunk, made, self._job.job.rate, stop)
+                proof = check_chunk(self._chunk, made, self._job.job.rate, stop, pixels=self._job.job.check_pixels)
             except AttemptError as error:
                 others = self._set_others_aside(made)
                 if signatures or not others:
@@ -234,7 +254,13 @@ class ChunkAttempt:
                 raise AttemptError(f"{error}; the renderer wrote {others}, kept in {self._folder.aside_dir}") from error
             return proof, signatures
 
-        return await run_in_thread(prove, stop)
+        try:
+            return await run_in_thread(prove, stop)
+        except AttemptError:
+            if self._job.job.check_pixels:
+                # Frames are kept by their structure; those that cannot be decoded would be refused again and again.
+                await self._forget_kept_frames()
+            raise
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
@@ -395,6 +421,8 @@ class ChunkAttempt:
                 frames=proof.frames,
                 files=stage_files(self._folder, made, self._place, self._targets, signatures),
                 video=proof.video,
+                images=proof.images,
+                unproven=proof.unproven,
                 width=proof.width,
                 height=proof.height,
                 render_seconds=round(seconds, 3),
