@@ -9,10 +9,12 @@ from activities.media.containers import require_content
 from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput
 from activities.media.images.decoder import DecodeOutcome, DecoderPool, pool
 from activities.media.images.facts import ImageFacts, ImageProof, find_weakest
-from activities.media.images.image_formats import ImageFormat, find_format_by_content, find_formats
 from activities.media.images.image_file import ImageFile, Structure
+from activities.media.images.image_formats import ImageFormat, find_format_by_content, find_formats
 
 _HEAD_BYTES = 16
+# Heads stand some KiB apart in most formats.
+_BUFFER_BYTES = 1 << 16
 
 
 def check_image(
@@ -58,7 +60,7 @@ def check_image(
 
 
 def _check_structure(path: Path, formats: Sequence[ImageFormat], size_bytes: int) -> tuple[ImageFormat, Structure]:
-    with path.open("rb") as file:
+    with path.open("rb", buffering=_BUFFER_BYTES) as file:
         kind = _choose_format(path, formats, file.read(_HEAD_BYTES))
         file.seek(0)
         try:

@@ -67,7 +67,7 @@ def _read_png_body(file: ImageFile, length: int, kind: bytes) -> bytes:
     for block in file.read_blocks(length):
         first = first or block
         checksum = zlib.crc32(block, checksum)
-    if checksum != file.unpack(">I")[0]:
+    if checksum.to_bytes(4, "big") != file.read(4):
         raise ValueError(f"is damaged: a checksum before byte {file.position} is wrong")
     return first
 

@@ -1,6 +1,7 @@
 """Bounded reading of an image file that somebody else wrote, and what the structure of one tells."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -48,11 +49,9 @@ class ImageFile:
     def __init__(self, file: BinaryIO, size_bytes: int) -> None:
         self._file = file
         self.size_bytes = size_bytes
-
-    @property
-    def position(self) -> int:
-        """Where the next read begins."""
-        return self._file.tell()
+        # Kept here, because asking the file costs a system call: an HD PNG has 300 chunks to be read one by one.
+        self.position = 0
+        file.seek(0)
 
     @property
     def rest_bytes(self) -> int:
@@ -61,25 +60,28 @@ class ImageFile:
 
     def seek(self, position: int) -> None:
         """Let the next read begin elsewhere."""
-        self._file.seek(position)
+        if position != self.position:
+            self._file.seek(position)
+            self.position = position
 
     def read(self, count: int, *, at: int | None = None) -> bytes:
         """Read exactly so many bytes, from a position or where the last read ended."""
         if at is not None:
-            self._file.seek(at)
-        self.require(self._file.tell() + count)
+            self.seek(at)
+        if self.position + count > self.size_bytes:
+            self.require(self.position + count)
         if count > _LONGEST_VALUE_BYTES:
             raise ValueError(f"is damaged: a value before byte {self.position} has {count} bytes")
         data = self._file.read(count)
+        self.position += len(data)
         if len(data) < count:
             raise ValueError("is cut short while it is being read")
         return data
 
     def peek(self, count: int) -> bytes:
         """Return the next bytes, fewer at the end of the file, without reading them."""
-        position = self._file.tell()
         data = self._file.read(count)
-        self._file.seek(position)
+        self._file.seek(self.position)
         return data
 
     def unpack(self, form: str, *, at: int | None = None) -> tuple[Any, ...]:
@@ -91,12 +93,14 @@ class ImageFile:
         if end > self.size_bytes:
             raise ValueError(f"is cut short: {end - self.size_bytes} bytes are missing")
 
-    def read_blocks(self, count: int, *, at: int | None = None) -> "Blocks":
-        """Return an iterator over so many bytes in blocks of bounded size."""
+    def read_blocks(self, count: int, *, at: int | None = None) -> Iterator[bytes]:
+        """Yield so many bytes in blocks of bounded size; nothing else is read meanwhile."""
         if at is not None:
-            self._file.seek(at)
-        self.require(self._file.tell() + count)
-        return Blocks(self._file, count)
+            self.seek(at)
+        self.require(self.position + count)
+        end = self.position + count
+        while self.position < end:
+            yield self.read(min(end - self.position, _BLOCK_BYTES))
 
     def has_zeros(self, start: int, count: int) -> bool:
         """Tell whether a long row of zeros stands in a part of the file."""
@@ -106,31 +110,6 @@ class ImageFile:
                 return True
             before = block[-63:]
         return False
-
-
-class Blocks:
-    """The bytes of a part of a file, in blocks of one MiB."""
-
-    def __init__(self, file: BinaryIO, count: int) -> None:
-        self._file = file
-        self._left = count
-
-    def __iter__(self) -> "Blocks":
-        return self
-
-    def __next__(self) -> bytes:
-        if self._left == 0:
-            raise StopIteration
-        block = self._file.read(min(self._left, _BLOCK_BYTES))
-        if not block:
-            raise ValueError("is cut short while it is being read")
-        self._left -= len(block)
-        return block
-
-
-def has_zeros(data: bytes) -> bool:
-    """Tell whether a long row of zeros stands in these bytes."""
-    return _SUSPICIOUS_ZEROS in data
 
 
 def name_channels(count: int, *, colours: str = "RGB") -> str:
