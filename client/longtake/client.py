@@ -20,7 +20,14 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
 from longtake.data_converter import data_converter
-from longtake.describe import build_query, describe_rpc_error, is_job, read_memo, read_status
+from longtake.describe import (
+    build_query,
+    describe_rpc_error,
+    is_job,
+    read_listed_status,
+    read_memo,
+    read_status,
+)
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
 from longtake.models.job import RenderJobSpec
@@ -52,7 +59,7 @@ async def connect(
     """Connect to Temporal and return the client.
 
     Arguments that are not given come from `temporal.toml` profiles and `TEMPORAL_*` variables, as for the Temporal CLI;
-    without those from the defaults, localhost:7233 and `default`.
+    without those from the defaults, localhost:7233 and `default`. Payloads go through the codec of `LONGTAKE_CODEC`.
 
     Args:
         address: Host and port of the server.
@@ -63,13 +70,14 @@ async def connect(
 
     Raises:
         NotReachableError: No Temporal server answered in time.
+        LongtakeError: The settings of the codec are off.
     """
-    options: dict[str, Any] = {"target_host": "localhost:7233"}
+    options: dict[str, Any] = {"target_host": "localhost:7233", "data_converter": data_converter()}
     options |= _configured(profile)
     options |= {key: value for key, value in (("target_host", address), ("namespace", namespace)) if value}
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await temporalio.client.Client.connect(**options, data_converter=data_converter(), runtime=runtime)
+            return await temporalio.client.Client.connect(**options, runtime=runtime)
     except (RuntimeError, ValueError, TimeoutError) as error:
         address = options["target_host"]
         raise NotReachableError(_explain_refusal(error, address, has_key=bool(options.get("api_key")))) from error
@@ -261,7 +269,7 @@ class RenderClient:
                 if state is not None and not await self._is_latest(execution):
                     # This is an earlier run of a job that was retried since.
                     continue
-                status = await read_status(execution)
+                status = await read_listed_status(execution)
                 # The list of Temporal lags behind, so that the status in the job's memo decides.
                 if state is None or status.state is state:
                     found[execution.id] = status
