@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import os
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -95,7 +96,9 @@ async def check_namespace(client: temporalio.client.Client) -> None:
 
 def _configured(profile: str | None) -> Mapping[str, Any]:
     try:
-        return ClientConfig.load_client_connect_config(profile=profile)
+        # Containers are given empty variables for what is not set, and the SDK takes an empty key for one.
+        given = {name: value for name, value in os.environ.items() if value}
+        return ClientConfig.load_client_connect_config(profile=profile, override_env_vars=given)
     except OSError as error:
         raise NotReachableError(
             f"{escape_text(str(error.filename), 200)}, which Temporal's configuration names, cannot be read "

@@ -18,6 +18,9 @@ from longtake.text import cut_to_bytes
 # try, and warns from 2,048 on (`limit.mutableStateActivityFailureSize`). The rest is for the details and their frame.
 MOST_MESSAGE_BYTES = 750
 
+# The same for a message that travels as an encrypted payload, in JSON: beside it are two nonces, tags and key ids.
+_MOST_ENCODED_BYTES = 550
+
 # What the SDK's failure converter writes in place of a message that a codec encodes.
 _ENCODED_MESSAGE = "Encoded failure"
 
@@ -70,13 +73,14 @@ class BriefFailureConverter(DefaultFailureConverter):
         if isinstance(exception.__cause__, UndecodedPayloadError):
             # The SDK's own says no more than "Failed decoding arguments".
             failure.message = f"{failure.message}: {exception.__cause__}"
-        failure.message = cut_to_bytes(failure.message, MOST_MESSAGE_BYTES)
         # One that came from the server has its message in both places.
         failure.ClearField("encoded_attributes")
         if self.encodes_messages:
             attributes = {"message": _cut_to_json(failure.message), "stack_trace": ""}
             failure.encoded_attributes.CopyFrom(payload_converter.to_payload(attributes))
             failure.message = _ENCODED_MESSAGE
+        else:
+            failure.message = cut_to_bytes(failure.message, MOST_MESSAGE_BYTES)
 
     def from_failure(self, failure: Failure, payload_converter: PayloadConverter) -> BaseException:
         """Read a failure; one whose message cannot be decoded says why not."""
@@ -96,12 +100,12 @@ class EncodedFailureConverter(BriefFailureConverter):
 
 
 def _cut_to_json(message: str) -> str:
-    """Cut a message whose escapes would make a failure longer than a server keeps."""
-    most = MOST_MESSAGE_BYTES
-    while len(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")) > MOST_MESSAGE_BYTES + 50:
+    """Cut a message so that it fits with its escapes, of which a control character has six bytes."""
+    most, cut = _MOST_ENCODED_BYTES, cut_to_bytes(message, _MOST_ENCODED_BYTES)
+    while len(json.dumps(cut, ensure_ascii=False).encode("utf-8", "replace")) > _MOST_ENCODED_BYTES + 2:
         most = most * 3 // 4
-        message = cut_to_bytes(message, most)
-    return message
+        cut = cut_to_bytes(message, most)
+    return cut
 
 
 def data_converter(environ: Mapping[str, str] | None = None) -> DataConverter:
