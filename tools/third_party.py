@@ -50,10 +50,10 @@ def find_license(package: str) -> str:
         LookupError: The package does not tell it.
     """
     metadata = distribution(package).metadata
-    classifiers = metadata.get_all("Classifier") or []
-    told = [
-        metadata.get("License-Expression"),
-        (metadata.get("License") or "").partition("\n")[0],
+    classifiers: list[str] = metadata.get_all("Classifier") or []
+    told: list[str] = [
+        *(metadata.get_all("License-Expression") or []),
+        *(text.partition("\n")[0] for text in metadata.get_all("License") or []),
         *(each.rpartition(" :: ")[2] for each in classifiers if each.startswith("License :: OSI Approved :: ")),
     ]
     for license in filter(None, told):

@@ -74,7 +74,7 @@ async def connect(
         LongtakeError: The settings of the codec are off.
     """
     options: dict[str, Any] = {"target_host": "localhost:7233", "data_converter": data_converter()}
-    options |= _configured(profile)
+    options |= read_connect_options(profile)
     options |= {key: value for key, value in (("target_host", address), ("namespace", namespace)) if value}
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -94,7 +94,12 @@ async def check_namespace(client: temporalio.client.Client) -> None:
             raise NotReachableError(describe_rpc_error(error)) from error
 
 
-def _configured(profile: str | None) -> Mapping[str, Any]:
+def read_connect_options(profile: str | None = None) -> Mapping[str, Any]:
+    """Read what `temporal.toml` and `TEMPORAL_*` variables say of the connection; an empty variable is not set.
+
+    Raises:
+        NotReachableError: They cannot be read, or name a file that cannot.
+    """
     try:
         # Containers are given empty variables for what is not set, and the SDK takes an empty key for one.
         given = {name: value for name, value in os.environ.items() if value}

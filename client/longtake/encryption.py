@@ -59,7 +59,9 @@ def read_keys(environ: Mapping[str, str]) -> dict[str, bytes]:
                 text = file.read()
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "no text"
-            raise LongtakeError(f"{name}: {quote_value(path, 200)} cannot be read ({why}); name a file of keys") from error
+            raise LongtakeError(
+                f"{name}: {quote_value(path, 200)} cannot be read ({why}); name a file of keys"
+            ) from error
     return parse_keys(text, name)
 
 

@@ -15,6 +15,7 @@ import pytest_asyncio
 from support.processes.process_table import children, living, memory_bytes, until
 
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
+from activities.processes.linux_table import OOM_SCORE_OF_RENDERS
 from activities.processes.render_process import RenderProcess
 from activities.processes.supervisor import Supervisor
 
@@ -48,6 +49,20 @@ async def test_a_short_log_is_what_was_printed_in_order(supervisor: Supervisor, 
     assert await process.wait() == 0
 
     assert segments(tmp_path / "log") == {0: b"".join(b"%d\n" % number for number in range(500))}
+    await process.stop(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a rank")
+async def test_a_render_dies_before_its_worker_where_memory_runs_out(supervisor: Supervisor, tmp_path: Path) -> None:
+    worker = int(Path("/proc/self/oom_score_adj").read_text())
+    look = "cat /proc/self/oom_score_adj; sh -c 'cat /proc/self/oom_score_adj /proc/$PPID/oom_score_adj'"
+    tag = {"LONGTAKE_ATTEMPT": uuid.uuid4().hex}
+    process = await supervisor.spawn(("sh", "-c", look), cwd=tmp_path, env=tag, log=tmp_path / "log", tag=tag)
+    await process.wait()
+
+    found = [int(line) for line in (tmp_path / "log").read_text().split()]
+    assert found == [min(1000, worker + OOM_SCORE_OF_RENDERS)] * 3
+    assert Path(f"/proc/{supervisor.pid}/oom_score_adj").read_text().strip() == str(worker)
     await process.stop(0)
 
 

@@ -43,8 +43,8 @@ def call(
         connection.close()
 
 
-def convert(port: int, path: str, *payloads: dict[str, Any], **headers: str) -> list[dict[str, Any]]:
-    status, _, body = call(port, "POST", path, json.dumps({"payloads": payloads}).encode(), **headers)
+def convert(port: int, path: str, *payloads: dict[str, Any]) -> list[dict[str, Any]]:
+    status, _, body = call(port, "POST", path, json.dumps({"payloads": payloads}).encode())
     assert status == 200, body
     return list(json.loads(body)["payloads"])
 
