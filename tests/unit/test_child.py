@@ -66,7 +66,7 @@ async def test_a_render_dies_before_its_worker_where_memory_runs_out(supervisor:
 
     found = [int(line) for line in (tmp_path / "log").read_text().split()]
     assert found == [min(1000, worker + OOM_SCORE_OF_RENDERS)] * 3
-    assert oom_score(supervisor.pid) == worker
+    assert oom_score(supervisor.pid or 0) == worker
     await process.stop(0)
 
 

@@ -67,7 +67,7 @@ def test_a_payload_that_cannot_be_decoded_hides_no_other(port: int) -> None:
 
 def test_the_ui_may_ask(port: int) -> None:
     asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "content-type,x-namespace"}
-    status, headers, _ = call(port, "OPTIONS", "/decode", Origin=UI, **asked)
+    status, headers, _ = call(port, "OPTIONS", "/decode", None, Origin=UI, **asked)
 
     assert status == 200
     assert headers["access-control-allow-origin"] == UI
