@@ -3,7 +3,7 @@
 Each stays far below 1 KiB whatever the size of the job: activities read the job itself from its folder in the store.
 """
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
@@ -142,6 +142,8 @@ class StopAgentsOrder(Contract):
 
     ref: JobRef
     chunks: tuple[Range, ...] = Field(description="chunks whose activities have ended without a word of their agents")
+    reported: tuple[Range, ...] = Field(default=(), description="those of them whose activities have reported a stop")
+    since: AwareDatetime | None = Field(default=None, description="stops of before are of a pause that is over")
 
 
 class StopAgentsReport(Contract):
