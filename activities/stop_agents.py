@@ -36,7 +36,7 @@ class StopActivities:
         dies while it waits for the confirmation of a stop leaves that wait to this activity, and this activity to its
         own next attempt. Safe to repeat: an agent that has written its result is not asked again.
         """
-        async with activity_edge(), send_heartbeats():
+        async with activity_edge() as this, send_heartbeats(lambda: this.heartbeat):
             job = await open_job(order.ref, self._host)
             reported = RangeSet(order.reported)
             stops = await asyncio.gather(

@@ -86,7 +86,7 @@ class SpanReport(Contract):
 
 
 class Heartbeat(Contract):
-    """`render_span` to its own next attempt and to clients: the progress of the span."""
+    """`render_span` to its own next attempt and to clients: the progress of the span; so do `plan_job` and others."""
 
     chunk: int
     frames: int = 0
@@ -96,6 +96,7 @@ class Heartbeat(Contract):
     losses: int = Field(default=0, description="workers that were lost in this pass while they rendered this chunk")
     number: int = Field(default=0, description="number of the activity's attempt that sends it; 0: an older worker's")
     ended: bool = Field(default=False, description="that attempt has come to its end; without that, it was lost")
+    unexpected: int = Field(default=0, description="attempts of the activity that an unexpected error has ended")
     given_up: tuple[Range, ...] = Field(default=(), description="earlier chunks of the span that failed for good")
     reasons: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     host: str = ""
