@@ -154,7 +154,7 @@ def test_work_that_takes_its_workers_down_is_given_up(attempt: int, details: tup
         if this.heartbeat.losses < 4:
             this.check_losses(4, "planned it")
             return this.heartbeat.losses
-        with pytest.raises(ApplicationError, match="^JobFailed: 4 workers were lost while they planned it") as failed:
+        with pytest.raises(ApplicationError, match=r"^JobFailed: 4 workers were lost while they planned it") as failed:
             this.check_losses(4, "planned it")
         assert failed.value.non_retryable
         return this.heartbeat.losses
