@@ -87,5 +87,6 @@ class LostAgents:
         self._start_batch()
         if report is None:
             # Given up after errors, or ended by hand: agents may work on, and the status must say so.
-            report = StopAgentsReport(stops=tuple(RemoteStop(chunk=chunk) for chunk in chunks))
+            unknown = (RemoteStop(chunk=chunk) for chunk in chunks if chunk not in self._reported)
+            report = StopAgentsReport(stops=tuple(unknown))
         self._totals.add_report(SpanReport(stops=report.stops))
