@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.farm import Farm, serving
@@ -58,7 +59,7 @@ async def test_one_job_file_makes_one_film_on_every_backend_and_in_every_store(
 
 async def test_what_only_another_job_file_mends_is_tried_once_by_agents_too(bare: Farm, tmp_path: Path) -> None:
     script = f'echo "start 0 $$" >> {bare.ledger.path}; echo x > "$1/picture.txt"'
-    fields = {
+    fields: dict[str, Any] = {
         "backend": "cloud_run",
         "chunk_output": "{chunk:06}.txt",
         "retry": Retry(attempts=3, initial_seconds=0.01),
