@@ -4,7 +4,6 @@ import asyncio
 import json
 import secrets
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.farm import Farm, serving
@@ -12,8 +11,7 @@ from support.jobs.films import frame_digests, lossless_job
 from support.remote.agent_farm import services
 from support.s3.server import S3Server
 
-from longtake import JobState, Retry, load_job
-from longtake.cli.formatting import describe_end
+from longtake import JobState, load_job
 from longtake.models.backends import BackendKind
 from longtake.stores.factory import open_store
 
@@ -55,23 +53,3 @@ async def test_one_job_file_makes_one_film_on_every_backend_and_in_every_store(
     assert status.completed_chunks == FRAMES / 10
     assert (status.metrics.billed_seconds > 0) is (kind is not BackendKind.LOCAL)
     assert (status.metrics.cost_usd > 0) is (kind is not BackendKind.LOCAL)
-
-
-async def test_what_only_another_job_file_mends_is_tried_once_by_agents_too(bare: Farm, tmp_path: Path) -> None:
-    script = f'echo "start 0 $$" >> {bare.ledger.path}; echo x > "$1/picture.txt"'
-    fields: dict[str, Any] = {
-        "backend": "cloud_run",
-        "chunk_output": "{chunk:06}.txt",
-        "retry": Retry(attempts=3, initial_seconds=0.01),
-    }
-    job = bare.job(chunks=1, command=("sh", "-c", script, "sh", "{output_dir}"), **fields)
-    async with (
-        services(BackendKind.CLOUD_RUN, (str(bare.store),), tmp_path) as running,
-        serving(bare.client, running.settings(bare)),
-    ):
-        status = await bare.run(job)
-
-    assert bare.ledger.started == [0]
-    assert status.needs_change
-    assert [failure.needs_change for failure in status.failures] == [True]
-    assert "longtake retry" not in describe_end(status)
