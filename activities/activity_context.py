@@ -13,11 +13,13 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 from temporalio import activity
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, FailureError
 
 from activities.attempts.host import Host
 from activities.errors import StoreNotSharedError, describe_unexpected
 from activities.stores.job_folder import OpenJob
+from longtake.codec import require_decoded
 from longtake.concurrency import run_beside, run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.fields import Contract
@@ -111,6 +113,8 @@ def _count_lost_attempts(fresh: Heartbeat | None) -> Heartbeat:
     info = activity.info()
     # Details come without their type.
     details = info.heartbeat_details
+    if details and isinstance(details[0], RawValue):
+        require_decoded(details[0].payload, "the last heartbeat of this activity")
     beat = Heartbeat.model_validate(details[0]) if details else None
     if beat is None:
         beat = (fresh or Heartbeat(chunk=0, number=info.attempt - 1)).model_copy(update={"ended": True})
