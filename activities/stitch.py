@@ -5,13 +5,13 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.activity_context import activity_edge, attempt_name, open_job, send_heartbeats
+from activities.activity_context import ActivityTry, activity_edge, attempt_name, open_job, send_heartbeats
 from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, RefusedError
 from activities.job_watch import JobRenderWatcher, JobWatches
-from activities.media.images.facts import find_odd_ones
+from activities.media.images.facts import find_odd_ones, find_weakest
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import is_intact, revoke
 from longtake.concurrency import run_in_thread
@@ -45,39 +45,40 @@ class StitchActivities:
             ApplicationError: `StitchRefused`, never retried: the sentence names the chunk and the fix.
         """
         # Errors that are expected are told inside: what passes `activity_edge` as it is counts as unexpected.
-        async with activity_edge():
-            return await self._stitch(order)
+        async with activity_edge(Heartbeat(chunk=0)) as this:
+            return await self._stitch(order, this)
 
-    async def _stitch(self, order: StitchOrder) -> RenderJobResult:
-        info = activity.info()
-        beat = Heartbeat(chunk=0)
-
+    async def _stitch(self, order: StitchOrder, this: ActivityTry) -> RenderJobResult:
         def on_progress(progress: Progress) -> None:
-            nonlocal beat
-            beat = beat.model_copy(update={"frames_done": progress.frames_done, "message": progress.message[:400]})
+            this.update(frames_done=progress.frames_done, message=progress.message[:400])
 
         try:
-            async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
+            async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
                 job = await open_job(order.ref, self._host)
+                this.check_losses(job.job.retry.lost_workers, "made the film")
                 sidecars = await run_in_thread(partial(_sidecars, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
-                beat = beat.model_copy(update={"frames": frames})
+                this.update(frames=frames)
                 made = RenderJobResult(frames=frames)
                 if job.job.output is not None or job.job.merge_command is not None:
                     # A stitch that a pause aborts is begun anew, as another activity.
-                    name = attempt_name(f"stitch.{info.activity_id}")
+                    name = attempt_name(f"stitch.{activity.info().activity_id}")
                     made = await FilmAttempt(
                         self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
                     ).run()
-                return made.model_copy(update={"missing_chunks": order.missing})
+                proofs = [sidecar.images.proof for sidecar in sidecars if sidecar.images is not None]
+                image_proof = find_weakest(proofs) if proofs else ""
+                return made.model_copy(update={"missing_chunks": order.missing, "image_proof": image_proof})
         except AttemptLostError as error:
+            this.update(losses=this.heartbeat.losses + error.by_render)
             raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
         except (RefusedError, BadJobError) as error:
             needs_change = isinstance(error, RefusedError) and error.needs_change
             kind = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.STITCH_REFUSED
             raise ApplicationError(str(error), type=kind, non_retryable=True) from error
         except AttemptError as error:
-            final = error.fatal or info.attempt >= _MOST_TRIES
+            this.update(failures=this.heartbeat.failures + 1)
+            final = error.fatal or this.heartbeat.failures >= _MOST_TRIES
             kind = ErrorType.NEEDS_CHANGE if error.needs_change else ErrorType.ATTEMPT_FAILED
             raise ApplicationError(f"the film could not be made: {error}", type=kind, non_retryable=final) from error
 

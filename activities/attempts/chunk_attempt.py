@@ -251,7 +251,13 @@ class ChunkAttempt:
                 others = self._set_others_aside(made)
                 if signatures or not others:
                     raise
-                raise AttemptError(f"{error}; the renderer wrote {others}, kept in {self._folder.aside_dir}") from error
+                sentence = f"{error}; the renderer wrote {describe_files(others)}, kept in {self._folder.aside_dir}"
+                # A renderer that ended well and wrote files of this kind, and none by the names it was given.
+                misnamed = not any(map(os.path.lexists, made)) and made[0].suffix in {other.suffix for other in others}
+                if not misnamed:
+                    raise AttemptError(sentence, needs_change=error.needs_change) from error
+                fix = "it would be the same again, so change the command or chunk_output"
+                raise AttemptError(f"{sentence}; {fix}", needs_change=True) from error
             return proof, signatures
 
         try:
@@ -313,17 +319,18 @@ class ChunkAttempt:
             await self._forget_kept_frames()
             raise
 
-    def _set_others_aside(self, made: list[Path]) -> str:
-        """Set aside what the renderer made besides its outputs; return the names of some of it."""
+    def _set_others_aside(self, made: list[Path]) -> list[Path]:
+        """Set aside what the renderer made besides its outputs; return where it was."""
         expected = frozenset(made) if self._runs is None else self._runs.expected_files
         others = find_other_files(self._dir, expected)
         set_files_aside(self._folder, self._key, self._dir, others)
-        return describe_files(others)
+        return others
 
     def _note_others(self, made: list[Path]) -> None:
         """Say in the log and the sidecar what the renderer made besides its outputs."""
         if others := self._set_others_aside(made):
-            self._others = f"the renderer made files besides its outputs, kept in {self._folder.aside_dir}: {others}"
+            names = describe_files(others)
+            self._others = f"the renderer made files besides its outputs, kept in {self._folder.aside_dir}: {names}"
             log = BoundedLog(str(self._store.local(self.log)))
             log.write(memoryview(f"longtake: {self._others}\n".encode(errors="replace")))
             log.close()
@@ -371,10 +378,8 @@ class ChunkAttempt:
     ) -> RenderTask:
         """Return what renders these frames of the chunk into a folder, or another command that reads them there."""
         job = self._job.job
-        output = place / self._relative(chunk.output_pattern())
-        expanded = chunk.expand_command(
-            command or chunk.command_template, output=str(output), output_dir=str(output.parent)
-        )
+        output, output_dir = chunk.place_output(lambda path: str(place / self._relative(path)))
+        expanded = chunk.expand_command(command or chunk.command_template, output=output, output_dir=output_dir)
         tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self._name)
         return RenderTask(
             command=self._host.programs.resolve(expanded, base_dir=self._workdir, field="command"),

@@ -48,7 +48,8 @@ def replace_links(files: Iterable[Path], place: Path) -> None:
         if not real.is_relative_to(root):
             raise AttemptError(
                 f"{file.name} leads by a symbolic link to {real}, outside of the attempt's own folder; let the "
-                "renderer write the file itself to the path it is given"
+                "renderer write the file itself to the path it is given",
+                needs_change=True,
             )
         if stat.S_ISLNK(mode):
             _replace_link(file, real)
@@ -96,7 +97,8 @@ def _replace_link(link: Path, real: Path) -> None:
 
 def _not_a_file(file: Path, mode: int) -> AttemptError:
     kind = _KINDS.get(stat.S_IFMT(mode), "no file")
-    return AttemptError(f"{file.name} is {kind} and no regular file; let the renderer write a file there")
+    sentence = f"{file.name} is {kind} and no regular file; let the renderer write a file there"
+    return AttemptError(sentence, needs_change=True)
 
 
 def find_other_files(place: Path, expected: Collection[Path]) -> list[Path]:
