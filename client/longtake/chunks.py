@@ -7,7 +7,15 @@ from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
 from longtake.paths import OutputKind, classify_output
 from longtake.ranges import Range
-from longtake.templates import COMMAND_PLACEHOLDERS, chunk_values, expand_template, find_placeholders, has_frame_number, make_printf_pattern, mark_frame_numbers
+from longtake.templates import (
+    COMMAND_PLACEHOLDERS,
+    chunk_values,
+    expand_template,
+    find_placeholders,
+    has_frame_number,
+    make_printf_pattern,
+    mark_frame_numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class Chunk:
         return next(self.iter_outputs())
 
     def place_output(self, locate: Callable[[str], str]) -> tuple[str, str]:
-        """Return the values of `{output}`, the path of the file or the printf pattern of the image files, and its folder.
+        """Return the values of `{output}`, a path or the printf pattern of image files, and of `{output_dir}`.
 
         Args:
             locate: Returns where a path of the job lies.
