@@ -51,8 +51,8 @@ def escape_template(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-# Stands before the width and the `d` of a frame's number; no path has this character.
-_FRAME_MARK = "\0"
+# Stands before the width and the `d` of a frame's number; paths of jobs have no control characters (`check_path`).
+_FRAME_MARK = "\x01"
 
 
 def mark_frame_numbers(template: str, values: Mapping[str, int | str]) -> str:
