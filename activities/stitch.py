@@ -49,7 +49,9 @@ class StitchActivities:
 
     async def _stitch(self, order: StitchOrder) -> RenderJobResult:
         info = activity.info()
-        beat = Heartbeat(chunk=0)
+        # Details come without their type. Tries that were lost, or whose worker was, do not count.
+        before = Heartbeat.model_validate(info.heartbeat_details[0]) if info.heartbeat_details else Heartbeat(chunk=0)
+        beat = Heartbeat(chunk=0, failures=before.failures)
 
         def on_progress(progress: Progress) -> None:
             nonlocal beat
@@ -58,34 +60,40 @@ class StitchActivities:
         try:
             async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
                 job = await open_job(order.ref, self._host)
-                sidecars = await run_in_thread(partial(_sidecars, job, RangeSet(order.missing)))
+                sidecars = await run_in_thread(partial(prove_chunks, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
                 beat = beat.model_copy(update={"frames": frames})
                 made = RenderJobResult(frames=frames)
                 if job.job.output is not None or job.job.merge_command is not None:
                     # A stitch that a pause aborts is begun anew, as another activity.
                     name = attempt_name(f"stitch.{info.activity_id}")
-                    made = await FilmAttempt(
-                        self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
-                    ).run()
+                    watcher = JobRenderWatcher(watch, on_progress)
+                    try:
+                        made = await FilmAttempt(self._host, job, sidecars, name, watcher).run()
+                    except AttemptError:
+                        beat = beat.model_copy(update={"failures": beat.failures + 1})
+                        raise
+                await run_in_thread(job.check_record)
                 return made.model_copy(update={"missing_chunks": order.missing})
         except AttemptLostError as error:
-            raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
+            said = f"{error}; the try does not count"
+            raise ApplicationError(said, type=ErrorType.ATTEMPT_LOST) from error
         except (RefusedError, BadJobError) as error:
             needs_change = isinstance(error, RefusedError) and error.needs_change
             kind = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.STITCH_REFUSED
             raise ApplicationError(str(error), type=kind, non_retryable=True) from error
         except AttemptError as error:
-            final = error.fatal or info.attempt >= _MOST_TRIES
+            final = error.fatal or beat.failures >= _MOST_TRIES
             kind = ErrorType.NEEDS_CHANGE if error.needs_change else ErrorType.ATTEMPT_FAILED
             raise ApplicationError(f"the film could not be made: {error}", type=kind, non_retryable=final) from error
 
 
-def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
-    """Return the sidecars of all chunks but the missing ones, their files being there in full size.
+def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
+    """Return the sidecars of all chunks but the missing ones, their files being there in full size; blocking.
 
     Raises:
         RefusedError: A chunk was never finished, or its files were damaged since.
+        StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
     """
     store = job.folder.store
     numbers = [n for start, stop in missing.gaps(0, len(job.chunks)).ranges for n in range(start, stop)]
@@ -97,6 +105,8 @@ def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
     found = []
     for chunk, (sidecar, intact) in zip(numbers, map_parallel(store, look, numbers), strict=True):
         if sidecar is None or not intact:
+            # Of a share that has vanished all are missing, and none is to blame.
+            job.check_record()
             path = job.target(job.chunks[chunk].first_output)
             state = "is not finished" if sidecar is None else "is missing or has another size than was published"
             revoke(job.folder, chunk_key(chunk))
