@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from activities.errors import AttemptError
@@ -18,7 +19,7 @@ from longtake.text import shorten_line
 
 _log = logging.getLogger(__name__)
 
-# What the `aside` folder of a job takes of files that nobody has asked for, and of one try.
+# What a job keeps of files that nobody has asked for, and of one try.
 _MOST_FILES = 2_000
 _MOST_BYTES = 4 << 30
 _MOST_FILES_OF_TRY = 500
@@ -131,7 +132,7 @@ def find_other_files(place: Path, expected: Collection[Path]) -> Iterator[Path]:
 
 
 class OtherFiles:
-    """The files that a renderer made besides its outputs: moved to the `aside` folder of the job, and named.
+    """The files that a renderer made besides its outputs: moved to a folder of the job's, and named.
 
     Bounded by number and bytes: a renderer may write a million, and nobody has asked for them.
 
@@ -200,7 +201,7 @@ class OtherFiles:
             elif files_left > 0 and size_bytes <= bytes_left:
                 self._move(file, name)
                 kept, files_left, bytes_left = kept + 1, files_left - 1, bytes_left - size_bytes
-        where = self._folder.aside_dir
+        where = self._folder.others_dir
         if kept == self._count:
             return f"{shown}, kept in {where}"
         return f"{shown}, of which {kept} are kept: {where} takes no more"
@@ -216,21 +217,21 @@ class OtherFiles:
         return {file: str(file.relative_to(next(each for each in folders if each in file.parents))) for file in first}
 
     def _measure_room(self) -> tuple[int, int]:
-        """Return how many files and bytes the `aside` folder of the job still takes."""
-        there = list(self._folder.store.files(self._folder.aside_dir))
+        """Return how many files and bytes the folder still takes."""
+        there = list(self._folder.store.files(self._folder.others_dir))
         return _MOST_FILES - len(there), _MOST_BYTES - sum(file.size_bytes for file in there)
 
     def _move(self, file: Path, name: str) -> None:
-        folder = self._folder
-        aside = f"{self._key}.{name.replace('/', '.')}"
-        if folder.store.is_local:
-            with suppress(FileNotFoundError):
-                folder.set_aside(str(file), aside)
-            return
-        number = 0
-        while not folder.store.put(file, f"{folder.aside_dir}/{aside}.{number}"):
-            number += 1
-        file.unlink()
+        store = self._folder.store
+        aside = f"{self._folder.others_dir}/{self._key}.{name.replace('/', '.')}"
+        # In a directory by its name alone, in a bucket by an upload.
+        put = partial(store.move, str(file)) if store.is_local else partial(store.put, file)
+        with suppress(FileNotFoundError):
+            number = 0
+            while not put(f"{aside}.{number}"):
+                number += 1
+            if not store.is_local:
+                file.unlink()
 
 
 def _size(file: Path) -> int | None:

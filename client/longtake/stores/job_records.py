@@ -27,6 +27,8 @@ FILM = "film"
 # Folders below that of the job: logs, and files that were in the way or damaged.
 LOGS = "logs"
 ASIDE = "aside"
+# Folder below that one: files that renderers made besides their outputs. They go with the job.
+OTHERS = "others"
 JOB_FILE = "job.json"
 LIST_FILE = "list.json"
 
@@ -114,6 +116,7 @@ class JobRecords:
                     remote/<chunk>/    calls of services that render, see `activities.remote.protocol`
                     logs/<chunk>.<attempt>.log
                     aside/             files that were in the way, or damaged
+                    aside/others/      files that renderers made besides their outputs
     ```
 
     Args:
@@ -145,6 +148,11 @@ class JobRecords:
     def aside_dir(self) -> str:
         """Location of the folder for files that were in the way or damaged."""
         return f"{self.path}/{ASIDE}"
+
+    @property
+    def others_dir(self) -> str:
+        """Location of the folder for files that renderers made besides their outputs."""
+        return f"{self.aside_dir}/{OTHERS}"
 
     def sidecar_path(self, key: str) -> str:
         """Return the location of the sidecar of a chunk or the film."""

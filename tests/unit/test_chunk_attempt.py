@@ -1,0 +1,107 @@
+"""One attempt at a chunk on this host: what a renderer does to its folder troubles no other try."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.jobs.images import png
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# An account that permissions bind, unlike root.
+OTHER = 65534
+
+# Two tries of one chunk, in a process of its own: the first closes a folder and fails, the second is like any other.
+TWO_TRIES = """
+import asyncio, sys
+from pathlib import Path
+from activities.attempts.chunk_attempt import ChunkAttempt
+from activities.attempts.host import build_host
+from activities.backends.backend import Progress
+from activities.errors import AttemptError
+from activities.processes.supervisor import Supervisor
+from activities.settings import WorkerSettings
+from activities.stores.job_folder import JobFolder, OpenJob, encode_job
+from longtake.models.job import RenderJobSpec
+from longtake.models.job_fields import FrameRange
+from longtake.models.messages import JobRef
+from longtake.stores.directory import DirectoryStore
+from longtake.stores.job_records import compute_integrity
+from longtake.transfer.delete import delete_job
+
+root, closed, output = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+store = root / "store"
+script = (
+    'cp "$1/picture.png" "$2"; if [ -e "$1/tried" ]; then exit 0; fi; touch "$1/tried"; '
+    'mkdir "$3/inner" && cp "$1/picture.png" "$3/inner/"; chmod 0 "$3/$4"; exit 1'
+)
+job = RenderJobSpec(
+    frames=FrameRange(count=1, per_chunk=1), fps="25", base_dir=str(store), chunk_output=output,
+    command=("sh", "-c", script, "sh", str(root), "{output}", "{output_dir}", closed),
+)
+
+class Watcher:
+    freeze_order = 0
+    most_grace_seconds = 5.0
+    def on_frozen(self, order): pass
+    def on_progress(self, progress): pass
+
+async def main():
+    folder = JobFolder(DirectoryStore(store), "job")
+    folder.create(job, None)
+    ref = JobRef(id="job", base_dir=str(store), digest=job.digest(), integrity=compute_integrity(encode_job(job), None))
+    settings = WorkerSettings(task_queue="q", roots=(store,), slots=1, scratch=root / "scratch")
+    (root / "tools").mkdir()
+    async with Supervisor() as supervisor:
+        host = build_host(settings, supervisor, tools=root / "tools")
+        opened = OpenJob.read(ref, scratch=host.scratch)
+        for name in ("a", "b"):
+            try:
+                sidecar = await ChunkAttempt(host, opened, opened.chunks[0], name).run(Watcher())
+                print(name, "published by", sidecar.attempt)
+            except AttemptError as error:
+                print(name, "failed:", error)
+
+asyncio.run(main())
+# What is left by one that was killed, whose folder nobody has cleared.
+left = store / ".longtake/job/attempts/000007/c/inner"
+left.mkdir(parents=True)
+(left / "f.png").touch()
+left.chmod(0), left.parent.chmod(0)
+gone = delete_job(str(store), "job", job=job)
+print("left:", sorted(map(str, store.rglob("*"))), gone.left)
+"""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that all accounts reach, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "store").mkdir()
+        (folder / "picture.png").write_bytes(png(1))
+        if os.geteuid() == 0:
+            for path in (folder, folder / "store", folder / "picture.png"):
+                os.chown(path, OTHER, OTHER)
+        yield folder
+
+
+@pytest.mark.parametrize("output", ["f_{frame:04}.png", "{chunk}.bin"], ids=["frames", "file"])
+@pytest.mark.parametrize("closed", [".", "inner", "..", "../.."], ids=["own", "inner", "outer", "outermost"])
+def test_a_renderer_that_closes_its_folder_blocks_neither_later_tries_nor_delete(
+    open_folder: Path, closed: str, output: str
+) -> None:
+    account = {"user": OTHER, "group": OTHER, "extra_groups": []} if os.geteuid() == 0 else {}
+    environ = {"PYTHONPATH": f"{ROOT}:{ROOT / 'client'}", "PATH": os.environ["PATH"], "HOME": str(open_folder)}
+    words = [sys.executable, "-B", "-c", TWO_TRIES, str(open_folder), closed, output]
+    done = subprocess.run(words, env=environ, cwd=open_folder, capture_output=True, text=True, timeout=120, **account)  # type: ignore[call-overload]
+
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert lines[0].startswith("a failed: sh exited with code 1"), done.stdout
+    assert lines[1] == "b published by b", done.stdout
+    assert lines[2] == "left: [] ()", done.stdout
