@@ -218,8 +218,8 @@ class SequenceRender:
 
     @property
     def part_places(self) -> tuple[Path, ...]:
-        """The folders that commands were given."""
-        return tuple(self._part_places)
+        """The folders that commands were given, and the one where the frames come together."""
+        return (*self._part_places, self.whole_dir)
 
     @property
     def expected_files(self) -> frozenset[Path]:

@@ -151,6 +151,7 @@ class OtherFiles:
         # The first of them by name, with the names that people know them by, and how many there are.
         self._files: dict[Path, str] | None = None
         self._count = 0
+        self._home = ""
         self._sentence = ""
 
     def note(self, expected: Collection[Path], roots: Collection[Path] = ()) -> str:
@@ -158,7 +159,8 @@ class OtherFiles:
 
         Args:
             expected: Files and folders that are left out: outputs, and what no renderer made.
-            roots: Folders in that of the attempt that commands were given; names are told as below them.
+            roots: Folders in that of the attempt that commands were given; names are told as below them, and those of
+                files beside the outputs alone.
 
         Raises:
             StoreError: The store is away.
@@ -188,9 +190,12 @@ class OtherFiles:
             self._files = self._find(expected, roots)
         if not self._files:
             return ""
-        names = [shorten_line(name, _LONGEST_NAME) for name in self._files.values()]
-        more = self._count - len(names[:_MOST_NAMES])
-        shown = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more else "")
+        names = [
+            shorten_line(name.removeprefix(self._home), _LONGEST_NAME)
+            for name in list(self._files.values())[:_MOST_NAMES]
+        ]
+        more = self._count - len(names)
+        shown = ", ".join(names) + (f" and {more} more" if more else "")
         kept = 0
         files_left, bytes_left = self._measure_room()
         for file, name in self._files.items():
@@ -213,8 +218,14 @@ class OtherFiles:
                 yield file
 
         first = heapq.nsmallest(_MOST_FILES_OF_TRY, count_files())
-        folders = (*roots, self._place)
-        return {file: str(file.relative_to(next(each for each in folders if each in file.parents))) for file in first}
+
+        def relate(path: Path) -> str:
+            return str(path.relative_to(next(each for each in (*roots, self._place) if path.is_relative_to(each))))
+
+        # Beside the outputs their names alone tell enough, unless each output has a folder of its own.
+        homes = {relate(folder) for folder in {file.parent for file in expected}}
+        self._home = f"{homes.pop()}/" if len(homes) == 1 else ""
+        return {file: relate(file) for file in first}
 
     def _measure_room(self) -> tuple[int, int]:
         """Return how many files and bytes the folder still takes."""

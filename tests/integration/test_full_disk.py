@@ -1,4 +1,4 @@
-"""Disks that are full: of a host's scratch, under a renderer, and by the renderer itself; and outputs that no disk reads."""
+"""Disks that are full, also by the renderer itself, and outputs that their disk cannot read."""
 
 import errno
 import os
