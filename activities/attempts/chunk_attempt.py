@@ -15,7 +15,7 @@ from activities.attempts.attempt import Bill
 from activities.attempts.frame_sequence import CommandWatcher, FinishedFrameScanner, SequenceRender
 from activities.attempts.host import Host, attempt_tag
 from activities.attempts.output_files import OtherFiles, sign_outputs
-from activities.attempts.store_io import explain_failure, retry_while_store_is_away, ship_log
+from activities.attempts.store_io import explain_failure, note_full_disk, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
 from activities.media.facts import MediaError, MismatchedOutput, VideoFacts
@@ -211,6 +211,7 @@ class ChunkAttempt:
             proof, signatures = await self._prove(made)
             await self._run_own_check(made, watcher)
         except AttemptError as error:
+            await run_in_thread(partial(note_full_disk, error, self._dir))
             await run_in_thread(partial(self._others.blame, error, self._expected_files, self._part_places))
             raise
         seconds = asyncio.get_running_loop().time() - began

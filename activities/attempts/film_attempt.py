@@ -11,7 +11,7 @@ from pathlib import Path
 
 from activities.attempts.host import Host, attempt_tag
 from activities.attempts.output_files import OtherFiles, sign_outputs
-from activities.attempts.store_io import explain_failure, retry_while_store_is_away, ship_log
+from activities.attempts.store_io import explain_failure, note_full_disk, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
 from activities.media.audio import build_audio_command, find_audio_suffix
@@ -144,6 +144,7 @@ class FilmAttempt:
         try:
             facts, signatures = await self._make_and_prove(film)
         except AttemptError as error:
+            await run_in_thread(partial(note_full_disk, error, self._dir))
             await run_in_thread(partial(self._others.blame, error, self._own_files(film)))
             raise
         done = Progress(frames_done=self._frames)

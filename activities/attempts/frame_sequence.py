@@ -246,7 +246,8 @@ class SequenceRender:
                 "%s: the command cannot render frames %s alone; rendering all", self._place, format_ranges(gaps)
             )
             # The same frames again by other names, which nobody misses.
-            await run_in_thread(lambda: [shutil.rmtree(self._part_place(gap), ignore_errors=True) for gap in gaps])
+            for gap in gaps:
+                await run_in_thread(partial(shutil.rmtree, self._part_place(gap), ignore_errors=True))
             await self._render_part(everything, watcher)
 
     def keep(self) -> None:

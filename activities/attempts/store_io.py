@@ -137,8 +137,18 @@ async def explain_failure(
             await run_in_thread(partial(check_room, place))
     except OSError as found:
         if (away := find_away_error(found, str(place))) is not None:
-            return AttemptLostError(f"{away}; the try has ended by that: {error}")
+            said = str(error)
+            return AttemptLostError(said if str(away) in said else f"{away}; the try has ended by that: {error}")
     return error if isinstance(error, AttemptError) else attempt_failure(error, place)
+
+
+def note_full_disk(error: AttemptError, place: Path) -> None:
+    """Say in the error of a failed try that its disk is full; a renderer can print no line of it there."""
+    try:
+        check_room(place)
+    except OSError as found:
+        if (away := find_away_error(found, str(place))) is not None:
+            error.add_sentence(str(away))
 
 
 def check_room(place: Path) -> None:
@@ -156,6 +166,8 @@ def check_room(place: Path) -> None:
                 left -= file.write(bytes(left))
             # A share may say only now that it is full.
             os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(place)) from error
     finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)

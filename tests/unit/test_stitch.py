@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from support.s3.server import S3Server
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import stitch
 from activities.attempts.host import Host
+from activities.backends.backend import RenderTask, RenderWatcher
+from activities.errors import AttemptError
 from activities.job_watch import JobWatches
 from activities.processes.programs import Programs
+from activities.processes.render_process import Usage
 from activities.stitch import StitchActivities
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job
@@ -32,12 +36,27 @@ FILM = {"output": "film.mp4", "fps": "25"}
 OWN_FILM = {"output": "film.bin", "merge_command": ("true", "{output}")}
 
 
+@pytest.fixture
+def credentials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process needs to open the bucket of `any_store` by its URL."""
+    server: S3Server = request.getfixturevalue("s3_server")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+
+
 class NoWatches:
     """A job that nobody steers."""
 
     @asynccontextmanager
     async def watch(self, *, parallel: int) -> AsyncIterator[None]:
         yield
+
+
+class Fails:
+    """A backend whose commands fail."""
+
+    async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
+        raise AttemptError("merge exited with code 1")
 
 
 class Scene:
@@ -64,7 +83,7 @@ class Scene:
             digest=self.job.digest(),
             integrity=compute_integrity(encode_job(self.job), None),
         )
-        self.host = Host(None, Programs(None, "ffmpeg"), {}, InputCache(tmp_path, 0), tmp_path)  # type: ignore[arg-type]
+        self.host = Host(Fails(), Programs(None, "ffmpeg"), {}, InputCache(tmp_path, 0), tmp_path)
         self.opened = OpenJob.read(self.ref, scratch=tmp_path)
         for chunk in self.opened.chunks:
             self._publish(chunk.index, self.opened.target(chunk.first_output))
@@ -89,6 +108,7 @@ def vanish(scene: Scene) -> None:
     place.mkdir()
 
 
+@pytest.mark.usefixtures("credentials")
 async def test_a_job_without_a_film_is_done_when_its_chunks_are_proven(any_store: Store, tmp_path: Path) -> None:
     scene = Scene(any_store, tmp_path)
 
@@ -115,6 +135,7 @@ async def test_a_share_that_vanished_before_the_stitch_fails_no_job(tmp_path: Pa
         ("changed", ErrorType.STITCH_REFUSED, "job job is not done: .*job.json is not what was accepted as job job"),
     ],
 )
+@pytest.mark.usefixtures("credentials")
 async def test_a_job_without_a_film_is_not_done_where_its_record_is_not_there_any_more(
     any_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, type: str, said: str
 ) -> None:
@@ -140,7 +161,7 @@ async def test_a_job_without_a_film_is_not_done_where_its_record_is_not_there_an
 
 async def test_tries_that_were_lost_do_not_count(tmp_path: Path) -> None:
     """The film of three tries fails the job; however often the store was away before."""
-    scene = Scene(DirectoryStore(tmp_path / "store"), tmp_path, **FILM)
+    scene = Scene(DirectoryStore(tmp_path / "store"), tmp_path, **OWN_FILM)
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, attempt=7, heartbeat_details=[Heartbeat(chunk=0, failures=1)])
     sent: list[Heartbeat] = []
