@@ -39,7 +39,7 @@ script = (
 )
 job = RenderJobSpec(
     frames=FrameRange(count=1, per_chunk=1), fps="25", base_dir=str(store), chunk_output=output,
-    command=("sh", "-c", script, "sh", str(root), output.format(frame=0, chunk="000000"), "{output_dir}", closed),
+    command=("sh", "-c", script, "sh", str(root), output.format(frame=0, chunk=0), "{output_dir}", closed),
 )
 
 class Watcher:
