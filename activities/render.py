@@ -5,6 +5,7 @@ import logging
 from datetime import timedelta
 
 from temporalio import activity
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from activities.activity_context import activity_edge, open_job, send_heartbeats
@@ -14,6 +15,7 @@ from activities.attempts.span_attempt import RetryError, SpanAttempt
 from activities.errors import AttemptLostError
 from activities.job_watch import JobWatches, OtherHosts
 from activities.stores.job_folder import OpenJob
+from longtake.codec import require_decoded
 from longtake.errors import ErrorType
 from longtake.models.messages import Heartbeat, SpanOrder, SpanReport
 from longtake.names import RENDER_SPAN
@@ -109,6 +111,8 @@ def first_heartbeat(order: SpanOrder) -> Heartbeat:
     info = activity.info()
     # Details come without their type.
     details = info.heartbeat_details
+    if details and isinstance(details[0], RawValue):
+        require_decoded(details[0].payload, "the last heartbeat of this chunk")
     beat = Heartbeat.model_validate(details[0]) if details else None
     if beat is None:
         beat = Heartbeat(chunk=order.start, failures=order.failures, losses=order.losses, ended=True)

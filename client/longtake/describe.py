@@ -3,22 +3,29 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
+from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import PendingActivityState, TimeoutType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
+from temporalio.common import RawValue
 from temporalio.converter import DataConverter
+from temporalio.exceptions import FailureError
 from temporalio.service import RPCError, RPCStatusCode
 
+from longtake.codec import require_decoded
+from longtake.errors import BadJobError, UndecodedPayloadError
 from longtake.models.messages import Heartbeat
 from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
 from longtake.names import (
     MEMO_PREFIX,
     MEMO_STATUS,
+    NAME,
+    PROGRESS,
     RENDER_JOB_WORKFLOW,
     RENDER_SPAN,
     SEARCH_ATTRIBUTES,
@@ -58,11 +65,11 @@ async def read_running_chunks(
 
     Args:
         activities: Pending activities of the job, as Temporal describes them.
-        converter: Decoder of heartbeats.
+        converter: Decoder of heartbeats and failures.
         job_id: Id of the job, for commands in error texts.
     """
     renders = [activity for activity in activities if activity.activity_type.name == RENDER_SPAN]
-    chunks = [_chunk(activity, await read_last_heartbeat(activity, converter), job_id) for activity in renders]
+    chunks = [await _read_chunk(activity, converter, job_id) for activity in renders]
     # Sorted, because Temporal lists activities in changing order.
     return tuple(sorted(chunks, key=lambda chunk: chunk.chunk))
 
@@ -99,9 +106,31 @@ async def read_last_heartbeat(activity: PendingActivityInfo, converter: DataConv
     return beat
 
 
-def _chunk(activity: PendingActivityInfo, beat: Heartbeat | None, job_id: str) -> RunningChunk:
+async def read_document(payloads: Iterable[Payload], converter: DataConverter, *, job_id: str) -> dict[str, Any]:
+    """Return a job as plain values from the input that it was started with.
+
+    Args:
+        payloads: The input, as the history of the job has it.
+        converter: Decoder of the input.
+        job_id: Id of the job, for errors.
+
+    Raises:
+        UndecodedPayloadError: The input needs another codec or key.
+        BadJobError: It is no job.
+    """
+    inputs = await converter.decode(list(payloads))
+    for given in inputs:
+        if isinstance(given, RawValue):
+            require_decoded(given.payload, f"the input of {job_id}")
+    if len(inputs) != 1 or not isinstance(inputs[0], dict):
+        raise BadJobError(f"{job_id} was started with what is no job; submit a job file under another id")
+    return inputs[0]
+
+
+async def _read_chunk(activity: PendingActivityInfo, converter: DataConverter, job_id: str) -> RunningChunk:
+    beat = await read_last_heartbeat(activity, converter)
     beat = beat or Heartbeat(chunk=_first_chunk(activity.activity_id))
-    error = _why(activity.last_failure) if activity.HasField("last_failure") else ""
+    error = await _why(activity.last_failure, converter) if activity.HasField("last_failure") else ""
     told = RunningChunk(
         chunk=beat.chunk,
         frames=beat.frames,
@@ -139,14 +168,18 @@ def _how_to_unpause(activity: PendingActivityInfo, job_id: str) -> str:
     )
 
 
-def _why(failure: Failure) -> str:
+async def _why(failure: Failure, converter: DataConverter) -> str:
     # The server replaces a failure of more than 4,096 bytes, stack trace included, by one of its own around the cause.
     if failure.HasField("server_failure_info") and failure.HasField("cause"):
         failure = failure.cause
     # Temporal's own text, "activity Heartbeat timeout", does not say that a worker died.
     if failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_HEARTBEAT:
         return "its worker was lost, and another one takes it"
-    return failure.message
+    # A copy: the converter decodes in place.
+    told = Failure()
+    told.CopyFrom(failure)
+    error = await converter.decode_failure(told)
+    return error.message if isinstance(error, FailureError) else f"{error}"
 
 
 def _first_chunk(activity_id: str) -> int:
@@ -202,19 +235,49 @@ async def read_memo(execution: WorkflowExecution, key: str, kind: type[T]) -> T 
         execution: The job, as Temporal describes or lists it.
         key: One of the `MEMO_*` names.
         kind: Type of the value.
+
+    Raises:
+        UndecodedPayloadError: The value needs another codec or key.
     """
     for name in (key, key.removeprefix(MEMO_PREFIX)):
+        written: object = None
         # Anybody may have put anything there, in any encoding, and it must not hide the jobs of all others.
         with suppress(Exception):
             written = await execution.memo_value(name, None)
-            if written is not None:
+            if written is not None and not isinstance(written, RawValue):
                 return TypeAdapter(kind).validate_python(written, strict=kind in (int, str))
+        # Before 0.2, when names had no prefix, there was no codec.
+        if isinstance(written, RawValue) and name == key:
+            require_decoded(written.payload, f"the memo {name} of {execution.id}")
     return None
 
 
 async def read_status(execution: WorkflowExecution) -> JobStatus:
-    """Read the status that a job last wrote into its memo, corrected if Temporal says that the job has ended."""
-    status = await read_memo(execution, MEMO_STATUS, JobStatus) or JobStatus(id=execution.id)
+    """Read the status that a job last wrote into its memo, corrected if Temporal says that the job has ended.
+
+    Raises:
+        UndecodedPayloadError: The status needs another codec or key.
+    """
+    return _correct(execution, await read_memo(execution, MEMO_STATUS, JobStatus) or JobStatus(id=execution.id))
+
+
+async def read_listed_status(execution: WorkflowExecution) -> JobStatus:
+    """Read the status of a job in a list; where it cannot be decoded, what Temporal knows of it, with the reason."""
+    try:
+        return await read_status(execution)
+    except UndecodedPayloadError as error:
+        known = execution.typed_search_attributes
+        state = known.get(STATE)
+        status = JobStatus(
+            id=execution.id,
+            name=known.get(NAME) or "",
+            state=JobState(state) if state in list(JobState) else JobState.PENDING,
+            progress=known.get(PROGRESS) or 0.0,
+        )
+        return _correct(execution, status).model_copy(update={"error": str(error)})
+
+
+def _correct(execution: WorkflowExecution, status: JobStatus) -> JobStatus:
     known = {"id": execution.id, "folder": job_folder_name(execution.id), "created_at": execution.start_time}
     status = status.model_copy(update=known)
     ended = _ENDED.get(execution.status) if execution.status is not None else None

@@ -25,7 +25,7 @@ NOT_IN_WORKFLOWS = {
     "concurrent", "shutil", "tempfile", "glob", "pathlib", "urllib", "http", "signal", "sys", "logging", "requests",
     "httpx", "aiohttp", "boto3", "av", "psutil", "yaml", "typer", "rich",
 }  # fmt: skip
-EXTRAS = {"httpx", "httpcore", "boto3", "botocore", "av", "psutil", "yaml", "typer", "rich", "google"}
+EXTRAS = {"httpx", "httpcore", "boto3", "botocore", "av", "psutil", "yaml", "typer", "rich", "google", "cryptography"}
 
 # What every render pays for, because its keeper is a fork of the supervisor: the standard library, and little of it.
 IN_SUPERVISOR = "activities.processes.supervisor_main"
@@ -45,7 +45,8 @@ NOUNS_IN_ING = {"scheduling", "formatting", "listing"}
 
 # Unit tests of the repository itself, which mirror no module.
 REPOSITORY_SUBJECTS = {
-    "agent_images", "architecture", "compose_file", "contract", "documents", "env_example", "setup", "worker_image",
+    "agent_images", "architecture", "compose_file", "contract", "documents", "env_example", "setup", "third_party",
+    "worker_image",
 }  # fmt: skip
 
 MODULES = modules()
@@ -131,7 +132,11 @@ def test_media_knows_nothing_of_jobs() -> None:
 
 
 def test_the_contract_needs_temporal_and_pydantic_only() -> None:
-    allowed = {"longtake.jobfile.safe_yaml": {"yaml"}, "longtake.__main__": {"typer", "rich"}}
+    allowed = {
+        "longtake.jobfile.safe_yaml": {"yaml"},
+        "longtake.encryption": {"cryptography"},
+        "longtake.__main__": {"typer", "rich"},
+    }
     # Imported by the factory alone, and only for jobs whose store is a bucket.
     of_buckets = {name: {"boto3", "botocore"} for name in MODULES if name.startswith("longtake.stores.s3")}
     needed = {module.name: foreign(module) & EXTRAS for module in of_part("longtake")}
