@@ -5,7 +5,7 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.activity_context import activity_edge, attempt_name, open_job, send_heartbeats
+from activities.activity_context import ActivityTry, activity_edge, attempt_name, open_job, send_heartbeats
 from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
@@ -44,38 +44,31 @@ class StitchActivities:
             ApplicationError: `StitchRefused`, never retried: the sentence names the chunk and the fix.
         """
         # Errors that are expected are told inside: what passes `activity_edge` as it is counts as unexpected.
-        async with activity_edge():
-            return await self._stitch(order)
+        async with activity_edge(Heartbeat(chunk=0)) as this:
+            return await self._stitch(order, this)
 
-    async def _stitch(self, order: StitchOrder) -> RenderJobResult:
-        info = activity.info()
-        # Details come without their type. Tries that were lost, or whose worker was, do not count.
-        before = Heartbeat.model_validate(info.heartbeat_details[0]) if info.heartbeat_details else Heartbeat(chunk=0)
-        beat = Heartbeat(chunk=0, failures=before.failures)
-
+    async def _stitch(self, order: StitchOrder, this: ActivityTry) -> RenderJobResult:
         def on_progress(progress: Progress) -> None:
-            nonlocal beat
-            beat = beat.model_copy(update={"frames_done": progress.frames_done, "message": progress.message[:400]})
+            this.update(frames_done=progress.frames_done, message=progress.message[:400])
 
         try:
-            async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
+            async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
                 job = await open_job(order.ref, self._host)
+                this.check_losses(job.job.retry.lost_workers, "made the film")
                 sidecars = await run_in_thread(partial(prove_chunks, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
-                beat = beat.model_copy(update={"frames": frames})
+                this.update(frames=frames)
                 made = RenderJobResult(frames=frames)
                 if job.job.output is not None or job.job.merge_command is not None:
                     # A stitch that a pause aborts is begun anew, as another activity.
-                    name = attempt_name(f"stitch.{info.activity_id}")
-                    watcher = JobRenderWatcher(watch, on_progress)
-                    try:
-                        made = await FilmAttempt(self._host, job, sidecars, name, watcher).run()
-                    except AttemptError:
-                        beat = beat.model_copy(update={"failures": beat.failures + 1})
-                        raise
+                    name = attempt_name(f"stitch.{activity.info().activity_id}")
+                    made = await FilmAttempt(
+                        self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
+                    ).run()
                 await run_in_thread(job.check_record)
                 return made.model_copy(update={"missing_chunks": order.missing})
         except AttemptLostError as error:
+            this.update(losses=this.heartbeat.losses + error.by_render)
             said = f"{error}; the try does not count"
             raise ApplicationError(said, type=ErrorType.ATTEMPT_LOST) from error
         except (RefusedError, BadJobError) as error:
@@ -83,7 +76,8 @@ class StitchActivities:
             kind = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.STITCH_REFUSED
             raise ApplicationError(str(error), type=kind, non_retryable=True) from error
         except AttemptError as error:
-            final = error.fatal or beat.failures >= _MOST_TRIES
+            this.update(failures=this.heartbeat.failures + 1)
+            final = error.fatal or this.heartbeat.failures >= _MOST_TRIES
             kind = ErrorType.NEEDS_CHANGE if error.needs_change else ErrorType.ATTEMPT_FAILED
             raise ApplicationError(f"the film could not be made: {error}", type=kind, non_retryable=final) from error
 

@@ -235,7 +235,15 @@ class ChunkAttempt:
 
         def prove() -> tuple[Proof, tuple[Signature, ...]]:
             signatures = sign_outputs(made, self._dir)
-            return check_chunk(self._chunk, made, self._job.job.rate, stop), signatures
+            try:
+                return check_chunk(self._chunk, made, self._job.job.rate, stop), signatures
+            except AttemptError as error:
+                self._others.blame(error, self._expected_files, self._part_places)
+                # A renderer that ended well and wrote files of this kind, and none by the names it was given.
+                if self._others.has_kind(made[0].suffix) and not any(map(os.path.lexists, made)):
+                    error.add_sentence("it would be the same again, so change the command or chunk_output")
+                    error.needs_change = error.fatal = True
+                raise
 
         return await run_in_thread(prove, stop)
 

@@ -216,7 +216,10 @@ class FilmAttempt:
             join = partial(
                 join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._on_frames, stop=self._stop
             )
-            await run_in_thread(join, self._stop)
+            try:
+                await run_in_thread(join, self._stop)
+            except MediaError as error:
+                raise AttemptError(error.sentence, needs_change=isinstance(error, MismatchedOutput)) from error
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)
@@ -273,7 +276,8 @@ class FilmAttempt:
         """Return what was found in the film; None where a merge command makes something else than a film."""
         if film.suffix.lower() not in FILM_SUFFIXES:
             if not film.is_file() or film.stat().st_size == 0:
-                raise AttemptError(f"the merge command ended well and wrote no {film.name}")
+                sentence = f"the merge command ended well and wrote no {film.name}; change merge_command or output"
+                raise AttemptError(sentence, needs_change=True)
             return None
         job = self._job.job
         # A merge command may re-encode, and joins less exactly; counts and times are known all the same.
@@ -291,9 +295,11 @@ class FilmAttempt:
                 stop=self._stop,
             )
         except MediaError as error:
-            raise AttemptError(
-                f"the film is not what it must be: {error.sentence}", needs_change=isinstance(error, MismatchedOutput)
-            ) from error
+            sentence = f"the film is not what it must be: {error.sentence}"
+            if merged:
+                # Of proven chunks, by a command that ended well: it would make the same again.
+                raise AttemptError(f"{sentence}; change merge_command", needs_change=True) from error
+            raise AttemptError(sentence, needs_change=isinstance(error, MismatchedOutput)) from error
 
     def _publish(self, film: Path, target: str, facts: FilmFacts | None, signatures: tuple[Signature, ...]) -> Sidecar:
         self._host.check_targets(self._job, [target])

@@ -59,7 +59,8 @@ def replace_links(files: Iterable[Path], place: Path) -> None:
         if not real.is_relative_to(root):
             raise AttemptError(
                 f"{file.name} leads by a symbolic link to {real}, outside of the attempt's own folder; let the "
-                "renderer write the file itself to the path it is given"
+                "renderer write the file itself to the path it is given",
+                needs_change=True,
             )
         if stat.S_ISLNK(mode):
             _replace_link(file, real)
@@ -107,7 +108,8 @@ def _replace_link(link: Path, real: Path) -> None:
 
 def _not_a_file(file: Path, mode: int) -> AttemptError:
     kind = _KINDS.get(stat.S_IFMT(mode), "no file")
-    return AttemptError(f"{file.name} is {kind} and no regular file; let the renderer write a file there")
+    sentence = f"{file.name} is {kind} and no regular file; let the renderer write a file there"
+    return AttemptError(sentence, needs_change=True)
 
 
 def find_other_files(place: Path, expected: Collection[Path]) -> Iterator[Path]:
@@ -152,6 +154,7 @@ class OtherFiles:
         self._files: dict[Path, str] | None = None
         self._count = 0
         self._home = ""
+        self._is_blamed = False
         self._sentence = ""
 
     def note(self, expected: Collection[Path], roots: Collection[Path] = ()) -> str:
@@ -174,7 +177,10 @@ class OtherFiles:
         return self._sentence
 
     def blame(self, error: AttemptError, expected: Collection[Path], roots: Collection[Path] = ()) -> None:
-        """Set the files of a failed try aside, and name them in its error."""
+        """Set the files of a failed try aside, and name them in its error, once."""
+        if self._is_blamed:
+            return
+        self._is_blamed = True
         try:
             said = self._set_aside(expected, roots)
         except OSError as away:
@@ -183,6 +189,10 @@ class OtherFiles:
             return
         if said:
             error.add_sentence(f"the renderer wrote {said}")
+
+    def has_kind(self, suffix: str) -> bool:
+        """Tell whether there are files of this extension among those that were found."""
+        return any(file.suffix == suffix for file in self._files or ())
 
     def _set_aside(self, expected: Collection[Path], roots: Collection[Path]) -> str:
         """Move the files; return the names of some, how many more there are, and where they are kept."""

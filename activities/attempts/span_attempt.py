@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from temporalio import activity
 from temporalio.exceptions import FailureError
@@ -176,10 +178,6 @@ class SpanAttempt:
         """Whether the job would lose results if this attempt ended without a report."""
         return bool(self._done or self.gave_up or self.heartbeat.failures or self._stops or self._bills.open)
 
-    def end(self) -> None:
-        """Say in the last heartbeat that this attempt was not lost, however it has ended."""
-        self._update_heartbeat(ended=True)
-
     async def render(self, watch: JobWatch) -> None:
         """Render the unfinished chunks in order, until one fails for good or the job wants no more.
 
@@ -203,16 +201,18 @@ class SpanAttempt:
             if index in self.gave_up:
                 await self._bills.record_open(index, attempt)
                 continue
-            sidecar = await attempt.published()
-            if sidecar is None:
-                self._begin_chunk(index)
-                if (await watch.refresh()).control is not Control.RUN or activity.is_worker_shutdown():
-                    return
-                if self._is_poisonous:
-                    await self._give_up_poisonous(self._job.chunks[index], attempt)
-                else:
-                    await self._pass_on_if_unfit(index)
-                    sidecar = await self._try(self._job.chunks[index], attempt, watch)
+            sidecar = None
+            async with self._count_unexpected(index, attempt):
+                sidecar = await attempt.published()
+                if sidecar is None:
+                    self._begin_chunk(index)
+                    if (await watch.refresh()).control is not Control.RUN or activity.is_worker_shutdown():
+                        return
+                    if self._is_poisonous:
+                        await self._give_up_poisonous(self._job.chunks[index], attempt)
+                    else:
+                        await self._pass_on_if_unfit(index)
+                        sidecar = await self._try(self._job.chunks[index], attempt, watch)
             if sidecar is not None:
                 self._done.add(index, index + 1)
                 self._rendered.append(sidecar)
@@ -294,13 +294,23 @@ class SpanAttempt:
         except (AttemptError, BadJobError) as error:
             await self._count_try(chunk, attempt, error)
             return None
+
+    @asynccontextmanager
+    async def _count_unexpected(self, index: int, attempt: Attempt) -> AsyncIterator[None]:
+        """Count an error that no code expects as a failed try of the chunk at hand: it would be the same for ever."""
+        try:
+            yield
         except Exception as error:
-            if isinstance(error, OSError | FailureError):
+            if isinstance(error, OSError | FailureError | RetryError | AttemptLostError):
                 raise
-            # An error that no code expects, while this chunk was rendered or proven: it would be the same for ever.
-            _log.exception("job %s: chunk %d: an unexpected error", self._order.ref.id, chunk.index)
-            await self._count_try(chunk, attempt, AttemptError(describe_unexpected(error)))
-            return None
+            _log.exception("job %s: chunk %d: an unexpected error", self._order.ref.id, index)
+            self._begin_chunk(index)
+            await self._count_try(self._job.chunks[index], attempt, AttemptError(describe_unexpected(error)))
+
+    def give_up_chunk(self, error: str) -> None:
+        """Give up the chunk at hand, around whose render an unexpected error has come again and again."""
+        chunk = self._job.chunks[self.heartbeat.chunk]
+        self._give_up(chunk, self.heartbeat.failures + 1, error, self._attempt(chunk.index))
 
     async def _count_try(self, chunk: Chunk, attempt: Attempt, error: AttemptError | BadJobError) -> None:
         """Count a failed try, and give the chunk up when it was the last one.

@@ -164,6 +164,7 @@ def make_result_error(result: RemoteResult, where: str) -> AttemptError | Attemp
                 fatal=result.fatal,
                 wait_seconds=result.wait_seconds,
                 another_host=result.another_host,
+                needs_change=result.needs_change,
             )
         case RemoteOutcome.STOPPED | RemoteOutcome.LOST:
             return AttemptLostError(f"{where} has stopped: {result.error or 'it was told to'}")

@@ -99,6 +99,22 @@ class EncodedFailureConverter(BriefFailureConverter):
     encodes_messages = True
 
 
+async def reveal_message(failure: Failure, converter: DataConverter) -> None:
+    """Put the message of a failure that a server hands out, which a codec may have encoded, back in its place.
+
+    Args:
+        failure: The failure, which is changed; or one of the server's own around the failure.
+        converter: Decoder of the message. Where it cannot decode it, the message becomes the reason why.
+    """
+    for each in (failure, failure.cause) if failure.HasField("cause") else (failure,):
+        if each.HasField("encoded_attributes"):
+            # A copy, for the converter decodes all of a failure in place.
+            told = Failure()
+            told.CopyFrom(each)
+            each.message = str(getattr(await converter.decode_failure(told), "message", _ENCODED_MESSAGE))
+            each.ClearField("encoded_attributes")
+
+
 def _cut_to_json(message: str) -> str:
     """Cut a message so that it fits with its escapes, of which a control character has six bytes."""
     most, cut = _MOST_ENCODED_BYTES, cut_to_bytes(message, _MOST_ENCODED_BYTES)

@@ -11,13 +11,13 @@ from temporalio.api.enums.v1 import PendingActivityState, TimeoutType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
+from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter
-from temporalio.exceptions import FailureError
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.codec import require_decoded
+from longtake.data_converter import reveal_message
 from longtake.errors import BadJobError, UndecodedPayloadError
 from longtake.models.messages import Heartbeat
 from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
@@ -64,12 +64,12 @@ async def read_running_chunks(
     """Return the chunks that are rendered, are frozen, or wait for their next try, by their numbers.
 
     Args:
-        activities: Pending activities of the job, as Temporal describes them.
-        converter: Decoder of heartbeats and failures.
+        activities: Pending activities of the job, as Temporal describes them, with failures that are revealed.
+        converter: Decoder of heartbeats.
         job_id: Id of the job, for commands in error texts.
     """
     renders = [activity for activity in activities if activity.activity_type.name == RENDER_SPAN]
-    chunks = [await _read_chunk(activity, converter, job_id) for activity in renders]
+    chunks = [_chunk(activity, await read_last_heartbeat(activity, converter), job_id) for activity in renders]
     # Sorted, because Temporal lists activities in changing order.
     return tuple(sorted(chunks, key=lambda chunk: chunk.chunk))
 
@@ -127,10 +127,9 @@ async def read_document(payloads: Iterable[Payload], converter: DataConverter, *
     return inputs[0]
 
 
-async def _read_chunk(activity: PendingActivityInfo, converter: DataConverter, job_id: str) -> RunningChunk:
-    beat = await read_last_heartbeat(activity, converter)
+def _chunk(activity: PendingActivityInfo, beat: Heartbeat | None, job_id: str) -> RunningChunk:
     beat = beat or Heartbeat(chunk=_first_chunk(activity.activity_id))
-    error = await _why(activity.last_failure, converter) if activity.HasField("last_failure") else ""
+    error = explain_failure(activity.last_failure) if activity.HasField("last_failure") else ""
     told = RunningChunk(
         chunk=beat.chunk,
         frames=beat.frames,
@@ -168,18 +167,22 @@ def _how_to_unpause(activity: PendingActivityInfo, job_id: str) -> str:
     )
 
 
-async def _why(failure: Failure, converter: DataConverter) -> str:
+async def reveal_failures(description: WorkflowExecutionDescription, converter: DataConverter) -> None:
+    """Put the messages of a job's failed tries, which a codec may have encoded, back in their place."""
+    for activity in description.raw_description.pending_activities:
+        if activity.HasField("last_failure"):
+            await reveal_message(activity.last_failure, converter)
+
+
+def explain_failure(failure: Failure) -> str:
+    """Return why an activity failed, in a sentence."""
     # The server replaces a failure of more than 4,096 bytes, stack trace included, by one of its own around the cause.
     if failure.HasField("server_failure_info") and failure.HasField("cause"):
         failure = failure.cause
     # Temporal's own text, "activity Heartbeat timeout", does not say that a worker died.
     if failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_HEARTBEAT:
         return "its worker was lost, and another one takes it"
-    # A copy: the converter decodes in place.
-    told = Failure()
-    told.CopyFrom(failure)
-    error = await converter.decode_failure(told)
-    return error.message if isinstance(error, FailureError) else f"{error}"
+    return failure.message
 
 
 def _first_chunk(activity_id: str) -> int:

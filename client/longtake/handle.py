@@ -32,6 +32,7 @@ from longtake.describe import (
     read_document,
     read_running_chunks,
     read_status,
+    reveal_failures,
 )
 from longtake.errors import (
     BadJobError,
@@ -297,9 +298,11 @@ class JobHandle:
 
     async def _describe(self) -> WorkflowExecutionDescription:
         try:
-            return await self._workflow.describe()
+            description = await self._workflow.describe()
         except RPCError as error:
             raise self._explain(error) from error
+        await reveal_failures(description, self._client.data_converter)
+        return description
 
     async def _running(self, description: WorkflowExecutionDescription) -> tuple[RunningChunk, ...]:
         pending = description.raw_description.pending_activities

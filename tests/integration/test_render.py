@@ -240,3 +240,33 @@ async def test_an_output_that_is_a_link_out_of_its_folder_is_refused_by_name(far
         status.error or ""
     )
     assert not (farm.store / "out/000000.txt").exists()
+
+
+# Commands that end well, and would write the same again: files of other names, a link that leads out, a folder.
+HOPELESS = {
+    "another name": ('echo x > "$1/picture.txt"', "so change the command or chunk_output"),
+    "a link out": ('ln -s /etc/hostname "$1/000000.txt"', "let the renderer write the file itself"),
+    "a folder": ('mkdir "$1/000000.txt"', "let the renderer write a file there"),
+}
+
+
+@pytest.mark.parametrize("kind", HOPELESS)
+async def test_outputs_that_would_be_the_same_again_are_tried_once(farm: Farm, kind: str) -> None:
+    script, said = HOPELESS[kind]
+    command = ("sh", "-c", f'echo "start 0 $$" >> {farm.ledger.path}; {script}', "sh", "{output_dir}")
+    retry = Retry(attempts=3, initial_seconds=0.01)
+    status = await farm.run(farm.job(chunks=1, command=command, chunk_output="{chunk:06}.txt", retry=retry))
+
+    assert farm.ledger.started == [0]
+    assert status.needs_change
+    assert said in (status.error or "")
+    assert "longtake retry" not in describe_end(status)
+
+
+async def test_a_renderer_that_wrote_nothing_may_do_better_the_next_time(farm: Farm) -> None:
+    retry = Retry(attempts=2, initial_seconds=0.01)
+    status = await farm.run(farm.job(chunks=1, options=("--output-is", "missing"), retry=retry))
+
+    assert farm.ledger.started == [0, 0]
+    assert not status.needs_change
+    assert "longtake retry" in describe_end(status)

@@ -15,7 +15,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, CancelledError, FailureError
 
 from activities.errors import describe_unexpected
-from longtake.data_converter import MOST_MESSAGE_BYTES, data_converter
+from longtake.data_converter import MOST_MESSAGE_BYTES, data_converter, reveal_message
 from longtake.errors import ErrorType, UndecodedPayloadError
 from longtake.models.messages import Heartbeat, SpanReport
 from longtake.models.status import RemoteStop
@@ -160,6 +160,16 @@ async def test_a_failure_hides_its_message_where_there_is_a_codec(environ: dict[
     assert (b"hunter2" in failure.SerializeToString()) is (environ is PLAIN)
     assert (b"left_failures" in failure.SerializeToString()) is (environ is PLAIN)
     assert await told(failure) == "TOKEN=hunter2"
+
+
+async def test_what_a_server_hands_out_of_a_failure_is_revealed_also_inside_one_of_its_own() -> None:
+    failure = await failure_of(ApplicationError("TOKEN=hunter2"))
+    around = Failure(message="Failure exceeds size limit.", cause=failure)
+
+    await reveal_message(around, data_converter())
+    await reveal_message(failure, data_converter())
+    assert around.message == "Failure exceeds size limit."
+    assert around.cause.message == failure.message == "TOKEN=hunter2"
 
 
 async def test_a_failure_that_comes_from_the_server_goes_back_as_it_was(environ: dict[str, str]) -> None:

@@ -48,6 +48,8 @@ class Service:
         self.scripts = list(scripts)
         self.runs: dict[int, int] = {}
         self.published: set[int] = set()
+        # Chunks whose records no code can read.
+        self.broken: set[int] = set()
         self.stop: RemoteStop | None = None
         self.bills_are_away = False
 
@@ -69,6 +71,8 @@ class Scripted:
         return self._service.stop
 
     async def published(self) -> Sidecar | None:
+        if self._chunk in self._service.broken:
+            raise KeyError("record")
         return DONE if self._chunk in self._service.published else None
 
     async def run(self, watcher: RenderWatcher) -> Sidecar:
@@ -352,6 +356,18 @@ async def test_an_error_that_no_code_expects_counts_as_a_try(tmp_path: Path) -> 
     await scene.render(last)
 
     assert last.report().failed == ((0, 1),)
+
+
+async def test_an_unexpected_error_before_a_render_is_a_try_of_that_chunk_alone(tmp_path: Path) -> None:
+    """The chunks of its span that are published, and those after it, are not to blame."""
+    service = Service(publishes, publishes)
+    service.broken = {1}
+    scene = Scene(tmp_path, service, on_chunk_failure=FailurePolicy.CONTINUE)
+    span = scene.span()
+    await scene.render(span)
+
+    assert (span.report().done, span.report().failed) == (((0, 1), (2, 3)), ((1, 2),))
+    assert "unexpected KeyError: 'record'" in span.reasons[0].error
 
 
 async def test_chunks_that_the_job_has_counted_are_not_counted_again(tmp_path: Path) -> None:

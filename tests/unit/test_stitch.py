@@ -1,4 +1,4 @@
-"""The stitch: a share that has vanished is no chunk that is missing, and no job that is done."""
+"""The stitch: a share that has vanished is no missing chunk and no finished job; tries at a film, and lost workers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,16 +12,16 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import stitch
+from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.host import Host
-from activities.backends.backend import RenderTask, RenderWatcher
 from activities.errors import AttemptError
 from activities.job_watch import JobWatches
 from activities.processes.programs import Programs
-from activities.processes.render_process import Usage
 from activities.stitch import StitchActivities
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job
 from activities.stores.publish import publish, stage_files
+from longtake import Retry
 from longtake.errors import ErrorType
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import FrameRange
@@ -52,13 +52,6 @@ class NoWatches:
         yield
 
 
-class Fails:
-    """A backend whose commands fail."""
-
-    async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
-        raise AttemptError("merge exited with code 1")
-
-
 class Scene:
     """A job of two published chunks in a store."""
 
@@ -83,7 +76,7 @@ class Scene:
             digest=self.job.digest(),
             integrity=compute_integrity(encode_job(self.job), None),
         )
-        self.host = Host(Fails(), Programs(None, "ffmpeg"), {}, InputCache(tmp_path, 0), tmp_path)
+        self.host = Host(None, Programs(None, "ffmpeg"), {}, InputCache(tmp_path, 0), tmp_path)  # type: ignore[arg-type]
         self.opened = OpenJob.read(self.ref, scratch=tmp_path)
         for chunk in self.opened.chunks:
             self._publish(chunk.index, self.opened.target(chunk.first_output))
@@ -159,16 +152,58 @@ async def test_a_job_without_a_film_is_not_done_where_its_record_is_not_there_an
     assert (raised.value.type, raised.value.non_retryable) == (type, change == "changed")
 
 
-async def test_tries_that_were_lost_do_not_count(tmp_path: Path) -> None:
-    """The film of three tries fails the job; however often the store was away before."""
-    scene = Scene(DirectoryStore(tmp_path / "store"), tmp_path, **OWN_FILM)
-    environment = ActivityEnvironment()
-    environment.info = replace(environment.info, attempt=7, heartbeat_details=[Heartbeat(chunk=0, failures=1)])
+def accepted(store: Path) -> JobRef:
+    """Write down a job whose film comes of a merge command."""
+    job = RenderJobSpec(
+        frames=FrameRange(count=1, per_chunk=1),
+        command=("render", "{output}"),
+        chunk_output="{chunk}.txt",
+        merge_command=("merge", "{output}"),
+        output="all.bin",
+        base_dir=str(store),
+        retry=Retry(lost_workers=3),
+    )
+    JobFolder(DirectoryStore(store), "job").create(job, None)
+    return JobRef(id="job", base_dir=str(store), digest=job.digest())
+
+
+async def failure_of(store: Path, attempt: int, **before: object) -> tuple[ApplicationError, Heartbeat]:
+    """Return how an attempt fails, and its last heartbeat."""
     sent: list[Heartbeat] = []
-    environment.on_heartbeat = sent.append
+    environment = ActivityEnvironment()
+    details = (Heartbeat.model_validate({"chunk": 0, **before}).model_dump(mode="json"),)
+    environment.info = replace(environment.info, attempt=attempt, heartbeat_details=details)
+    environment.on_heartbeat = lambda beat: sent.append(beat)
+    host = Host(None, None, {}, None, store)  # type: ignore[arg-type]  # no film is made
+    stitch = StitchActivities(host, cast("JobWatches", NoWatches()))
+    with pytest.raises(ApplicationError) as failed:
+        await environment.run(stitch.stitch_job, StitchOrder(ref=accepted(store)))
+    return failed.value, sent[-1]
 
-    with pytest.raises(ApplicationError) as raised:
-        await scene.stitch(environment)
 
-    assert not raised.value.non_retryable
-    assert sent[-1].failures == 2
+@pytest.fixture
+def _merges_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(film: FilmAttempt) -> None:
+        raise AttemptError("exited with code 1")
+
+    sidecar = Sidecar(key="000000", digest="", attempt="a", frames=1, files=())
+    monkeypatch.setattr("activities.stitch.prove_chunks", lambda job, missing: [sidecar])
+    monkeypatch.setattr(FilmAttempt, "run", fail)
+
+
+@pytest.mark.usefixtures("_merges_fail")
+@pytest.mark.parametrize(("failures", "is_last"), [(0, False), (1, False), (2, True)])
+async def test_only_failed_tries_count_as_tries_at_a_film(tmp_path: Path, failures: int, is_last: bool) -> None:
+    """A store that was away and workers that were stopped are attempts of Temporal's, and no tries."""
+    error, beat = await failure_of(tmp_path, 9, number=8, ended=True, failures=failures)
+
+    assert (error.type, error.non_retryable) == (ErrorType.ATTEMPT_FAILED, is_last)
+    assert (beat.failures, beat.losses) == (failures + 1, 0)
+
+
+@pytest.mark.usefixtures("_merges_fail")
+async def test_a_film_that_takes_its_workers_down_fails_its_job(tmp_path: Path) -> None:
+    error, _ = await failure_of(tmp_path, 4, number=3, losses=2)
+
+    assert (error.type, error.non_retryable) == (ErrorType.JOB_FAILED, True)
+    assert error.message.startswith("3 workers were lost while they made the film, so no other one gets it")
