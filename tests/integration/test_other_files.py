@@ -106,7 +106,8 @@ async def test_a_merge_command_that_makes_other_files_says_so(farm: Farm, script
         assert status.result is not None
         assert status.result.others == said
     else:
-        assert f"wrote no film.txt; change merge_command or output; the renderer wrote film.edl, kept in {others}" in (status.error or "")
+        said = f"wrote no film.txt; change merge_command or output; the renderer wrote film.edl, kept in {others}"
+        assert said in (status.error or "")
     assert (others / "film.film.edl.0").read_text() == "y\n"
 
 
