@@ -17,11 +17,10 @@ from activities.stores.job_folder import OpenJob
 from longtake.errors import ErrorType
 from longtake.models.messages import Heartbeat, SpanOrder, SpanReport
 from longtake.names import RENDER_SPAN
-from longtake.stores.store import StoreError
 
 _log = logging.getLogger(__name__)
 
-# A worker that has just lost a render, or Temporal, may lose the next one as fast.
+# A worker that has just lost Temporal may lose it again as fast.
 _RETRY_DELAY_AFTER_LOSS = timedelta(seconds=1)
 
 
@@ -75,7 +74,8 @@ class RenderActivities:
             # A delay of zero would mean none was given, and the waits for lost workers would apply.
             wait = max(timedelta(seconds=error.wait_seconds), timedelta(milliseconds=1))
             raise ApplicationError(str(error), span.report_of_try(), type=error.type, next_retry_delay=wait) from error
-        except (AttemptLostError, StoreError) as error:
+        except AttemptLostError as error:
+            # Temporal was away, or the watch of the job was.
             raise ApplicationError(
                 str(error), span.report_of_try(), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_RETRY_DELAY_AFTER_LOSS
             ) from error

@@ -56,7 +56,7 @@ class StitchActivities:
             async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
                 job = await open_job(order.ref, self._host)
                 this.check_losses(job.job.retry.lost_workers, "made the film")
-                sidecars = await run_in_thread(partial(_sidecars, job, RangeSet(order.missing)))
+                sidecars = await run_in_thread(partial(prove_chunks, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
                 this.update(frames=frames)
                 made = RenderJobResult(frames=frames)
@@ -66,12 +66,14 @@ class StitchActivities:
                     made = await FilmAttempt(
                         self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
                     ).run()
+                await run_in_thread(job.check_record)
                 proofs = [sidecar.images.proof for sidecar in sidecars if sidecar.images is not None]
                 image_proof = find_weakest(proofs) if proofs else ""
                 return made.model_copy(update={"missing_chunks": order.missing, "image_proof": image_proof})
         except AttemptLostError as error:
             this.update(losses=this.heartbeat.losses + error.by_render)
-            raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
+            said = f"{error}; the try does not count"
+            raise ApplicationError(said, type=ErrorType.ATTEMPT_LOST) from error
         except (RefusedError, BadJobError) as error:
             needs_change = isinstance(error, RefusedError) and error.needs_change
             kind = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.STITCH_REFUSED
@@ -83,11 +85,12 @@ class StitchActivities:
             raise ApplicationError(f"the film could not be made: {error}", type=kind, non_retryable=final) from error
 
 
-def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
-    """Return the sidecars of all chunks but the missing ones, their files being there in full size.
+def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
+    """Return the sidecars of all chunks but the missing ones, their files being there in full size; blocking.
 
     Raises:
         RefusedError: A chunk was never finished, or its files were damaged since.
+        StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
     """
     store = job.folder.store
     numbers = [n for start, stop in missing.gaps(0, len(job.chunks)).ranges for n in range(start, stop)]
@@ -99,6 +102,8 @@ def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
     found = []
     for chunk, (sidecar, intact) in zip(numbers, map_parallel(store, look, numbers), strict=True):
         if sidecar is None or not intact:
+            # Of a share that has vanished all are missing, and none is to blame.
+            job.check_record()
             path = job.target(job.chunks[chunk].first_output)
             state = "is not finished" if sidecar is None else "is missing or has another size than was published"
             revoke(job.folder, chunk_key(chunk))

@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.store_io import attempt_failure
-from activities.errors import StoreNotSharedError
+from activities.errors import StoreNotSharedError, attempt_failure
 from activities.processes.linux_table import process_table
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RefusedOrderError, RemoteOrder, RemoteResult

@@ -23,14 +23,16 @@ from longtake.models.policies import FailurePolicy
 from longtake.models.status import ChunkFailure, RemoteStop
 from longtake.names import Control
 from longtake.ranges import RangeSet
-from longtake.text import shorten_line
+from longtake.stores.store import StoreError
+from longtake.text import cut_middle, shorten_line
 
 _log = logging.getLogger(__name__)
 
 # In a report: a span where more chunks than this fail is one of a huge job where nothing works.
 _MOST_OPEN = 100
 
-# A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that.
+# A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that. A store
+# or disk that is away or full is tried again in the same steps.
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
 _LONGEST_ASKED_SECONDS = 3600.0
@@ -116,8 +118,21 @@ def throttle_delay_seconds(error: ThrottledError, throttled: int) -> float:
     if error.wait_seconds is not None:
         # Never earlier than it asks, and not all chunks at once.
         return min(error.wait_seconds, _LONGEST_ASKED_SECONDS) * random.uniform(1, 1.2)
+    return _grow_delay(throttled) * random.uniform(0.5, 1)
+
+
+def lost_try_delay_seconds(away: int) -> float:
+    """Return how long to wait before the try after a lost one; at first a worker may have been killed, no more.
+
+    Args:
+        away: How many tries in a row were lost before, to a store, a disk or an agent.
+    """
+    return _grow_delay(away) * (1.0 if not away else random.uniform(0.75, 1))
+
+
+def _grow_delay(count: int) -> float:
     # The exponent is bounded: a service may be full for days.
-    return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(throttled, 16)) * random.uniform(0.5, 1)
+    return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(count, 16))
 
 
 class SpanAttempt:
@@ -167,9 +182,18 @@ class SpanAttempt:
         """Render the unfinished chunks in order, until one fails for good or the job wants no more.
 
         Raises:
-            RetryError: A chunk failed, is left to another host, or met a service without room.
-            AttemptLostError: The try ended through no fault of its own.
+            RetryError: A chunk failed, is left to another host, met a service without room, or its try was lost.
         """
+        try:
+            await self._render(watch)
+        except (AttemptLostError, StoreError) as error:
+            away = self.heartbeat.away
+            wait = lost_try_delay_seconds(away)
+            self._update_heartbeat(away=away + 1)
+            sentence = f"{error}; the try does not count, and the next one begins in {wait:.0f} s"
+            raise RetryError(sentence, ErrorType.ATTEMPT_LOST, wait) from error
+
+    async def _render(self, watch: JobWatch) -> None:
         for index in range(self._order.start, self._order.stop):
             if index in self._published_before:
                 continue
@@ -193,7 +217,7 @@ class SpanAttempt:
                 self._done.add(index, index + 1)
                 self._rendered.append(sidecar)
                 if self.heartbeat.chunk == index:
-                    self._update_heartbeat(failures=0, losses=0)
+                    self._update_heartbeat(failures=0, losses=0, away=0)
                 await self._bills.add_published(index, attempt)
                 self._update_heartbeat(**self._sums)
             elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE:
@@ -353,7 +377,7 @@ class SpanAttempt:
                     start=chunk.start,
                     stop=chunk.stop,
                     attempts=failures,
-                    error=error[:800],
+                    error=cut_middle(error, 800),
                     host=self._host.name,
                     log=attempt.log,
                     needs_change=needs_change,

@@ -11,10 +11,9 @@ from dataclasses import replace
 from typing import Any, Literal, assert_never
 
 from activities.attempts.attempt import Bill
-from activities.attempts.store_io import attempt_failure
 from activities.backends.backend import RenderWatcher
 from activities.backends.render_monitor import LOOK_SECONDS, wait_while_frozen
-from activities.errors import AttemptError, AttemptLostError, ThrottledError
+from activities.errors import AttemptError, AttemptLostError, ThrottledError, attempt_failure
 from activities.remote.agent_monitor import AgentMonitor, stop_agent
 from activities.remote.call_records import ChunkCallRecords, RemoteHost
 from activities.remote.protocol import RemoteCall, RemoteOrder, RemoteOutcome, RemoteResult, sign

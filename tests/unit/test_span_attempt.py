@@ -26,6 +26,7 @@ from longtake.models.policies import FailurePolicy, Retry
 from longtake.models.status import RemoteStop
 from longtake.ranges import Range
 from longtake.stores.factory import open_store
+from longtake.stores.store import StoreError
 
 # What an attempt does when it is run: it returns when the chunk is published.
 Script = Callable[[RenderWatcher], Awaitable[None]]
@@ -282,10 +283,47 @@ async def test_a_try_that_is_lost_counts_where_the_render_may_be_the_cause(
 
     scene = Scene(tmp_path, Service(is_lost))
     span = scene.span()
-    with pytest.raises(AttemptLostError):
+    with pytest.raises(RetryError) as lost:
         await scene.render(span)
 
+    assert lost.value.type is ErrorType.ATTEMPT_LOST
     assert span.heartbeat.losses == losses
+
+
+async def test_tries_that_a_full_disk_ends_wait_longer_each_time_and_say_so(tmp_path: Path) -> None:
+    async def meets_a_full_disk(watcher: RenderWatcher) -> None:
+        watcher.on_progress(Progress(frames_done=1))
+        raise AttemptLostError("/scratch: its disk is full; make room")
+
+    before: Heartbeat | None = None
+    waits = []
+    scene = Scene(tmp_path, Service(*[meets_a_full_disk] * 9, publishes, publishes, publishes))
+    for _ in range(9):
+        span = scene.span(before)
+        with pytest.raises(RetryError, match=r"make room; the try does not count, and the next one begins in") as lost:
+            await scene.render(span)
+        waits.append(lost.value.wait_seconds)
+        before = Heartbeat.model_validate_json(span.heartbeat.model_dump_json())
+    span = scene.span(before)
+    await scene.render(span)
+
+    assert waits[0] == 1
+    assert all(0.75 * 2**number <= wait <= 2**number for number, wait in enumerate(waits[:6]))
+    assert all(45 <= wait <= 60 for wait in waits[6:])
+    assert (span.report().done, span.heartbeat.away) == (((0, 3),), 0)
+
+
+async def test_a_store_that_is_away_between_two_chunks_is_waited_for_as_well(tmp_path: Path) -> None:
+    class Away(Service):
+        def make(self, job: OpenJob, chunk: Chunk, name: str) -> "Scripted":
+            raise StoreError("its disk is full; make room", "/store", is_temporary=True)
+
+    span = Scene(tmp_path, Away()).span(Heartbeat(chunk=0, away=3))
+    with pytest.raises(RetryError, match="make room; the try does not count") as lost:
+        await Scene(tmp_path, Away()).render(span)
+
+    assert lost.value.wait_seconds >= 6
+    assert span.heartbeat.away == 4
 
 
 async def test_a_worker_lost_at_a_later_chunk_than_it_told_of_counts_at_the_chunk_that_is_rendered_next(

@@ -100,7 +100,10 @@ def check_sequence(paths: Sequence[Path], *, pixels: bool = False, stop: threadi
     for path in paths:
         if stop is not None and stop.is_set():
             raise JoinStopped(path.name)
-        facts = check_image(path, pixels=pixels, stop=stop)
+        try:
+            facts = check_image(path, pixels=pixels, stop=stop)
+        except OSError as error:
+            raise DamagedOutput(path.name, f"cannot be read: {error.strerror or error}") from error
         first = first or facts
         proofs.add(facts.proof)
         if (problem := facts.find_mismatch(first)) is not None:

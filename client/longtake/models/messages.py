@@ -102,6 +102,7 @@ class Heartbeat(Contract):
     host: str = ""
     failed_on: tuple[str, ...] = Field(default=(), description="hosts of those failed tries, the latest last")
     throttled: int = Field(default=0, description="how often the service had no room for it, in a row")
+    away: int = Field(default=0, description="how often a try of it was lost to a store or disk that is away, in a row")
     avoid: tuple[str, ...] = Field(default=(), description="hosts that should not try it again")
     given_back: int = Field(default=0, description="how often such a host passed it on")
     frozen: int = Field(default=0, description="number of the freeze that was carried out; 0 when it runs")

@@ -129,6 +129,7 @@ class RenderJobResult(Contract):
         default="", description="how image files are proven, the weakest: `pixels`, `structure` or `content`"
     )
     missing_chunks: tuple[tuple[int, int], ...] = Field(default=(), description="ranges left out by `allow_gaps`")
+    others: str = Field(default="", max_length=4000, description="what a merge command made besides the film; kept")
 
 
 class RemoteStop(Contract):
