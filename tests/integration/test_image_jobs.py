@@ -1,6 +1,7 @@
 """Jobs of image files: all alike, proven by their pixels where that is asked for, in folders of any name."""
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ async def test_check_pixels_refuses_what_cannot_be_decoded_and_says_how_files_ar
     assert by_structure.result is not None
     assert by_structure.result.image_proof == "structure"
     assert refused.state is JobState.FAILED
-    assert "f_0001.png cannot be decoded" in (refused.error or "")
+    assert re.search(r"f_000[14]\.png cannot be decoded", refused.error or "")
     assert kept_frames(farm.store, refused.id) == []
     assert unknown.result is not None
     assert unknown.result.image_proof == "content"
