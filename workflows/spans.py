@@ -140,6 +140,7 @@ class LostAgents:
             STOP_AGENTS,
             StopAgentsOrder(ref=self._ref, chunks=chunks.ranges),
             result_type=RawValue,
+            summary="stop agents",
             **options.control_options(),
         )
         self._activity.add_done_callback(lambda handle: self._on_ended(partial(self._settle_batch, handle)))

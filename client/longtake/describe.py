@@ -29,6 +29,9 @@ from longtake.text import escape_text
 
 T = TypeVar("T")
 
+# Set by servers from 1.30 on for a workflow whose tasks keep failing, and taken away when one succeeds.
+_PROBLEMS = "TemporalReportedProblems"
+
 # States of an activity that a person paused in Temporal's UI or CLI. Its attempt ends once its worker learns of it.
 _PAUSED = (
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
@@ -101,7 +104,7 @@ async def read_last_heartbeat(activity: PendingActivityInfo, converter: DataConv
 
 def _chunk(activity: PendingActivityInfo, beat: Heartbeat | None, job_id: str) -> RunningChunk:
     beat = beat or Heartbeat(chunk=_first_chunk(activity.activity_id))
-    error = _why(activity.last_failure) if activity.HasField("last_failure") else ""
+    error = explain_failure(activity.last_failure) if activity.HasField("last_failure") else ""
     told = RunningChunk(
         chunk=beat.chunk,
         frames=beat.frames,
@@ -139,7 +142,8 @@ def _how_to_unpause(activity: PendingActivityInfo, job_id: str) -> str:
     )
 
 
-def _why(failure: Failure) -> str:
+def explain_failure(failure: Failure) -> str:
+    """Return why an activity failed, in a sentence."""
     # The server replaces a failure of more than 4,096 bytes, stack trace included, by one of its own around the cause.
     if failure.HasField("server_failure_info") and failure.HasField("cause"):
         failure = failure.cause
@@ -175,10 +179,20 @@ _QUERIES = {
 }
 
 
+QUERY_OF_OPEN_JOBS = f'WorkflowType="{RENDER_JOB_WORKFLOW}" AND ExecutionStatus="Running"'
+
+
 def build_query(state: JobState | None) -> str:
     """Build the visibility query for jobs in a state; None means all jobs."""
     query = f'WorkflowType="{RENDER_JOB_WORKFLOW}"'
     return query if state is None else f"{query} AND {_QUERIES[state]}"
+
+
+def build_runs_query(job_ids: Iterable[str]) -> str:
+    """Build the visibility query for all runs of some jobs."""
+    quoted = (job_id.replace("\\", "\\\\").replace('"', '\\"') for job_id in job_ids)
+    listed = ", ".join(f'"{job_id}"' for job_id in quoted)
+    return f"{build_query(None)} AND WorkflowId IN ({listed})"
 
 
 async def is_job(execution: WorkflowExecution, task_queue: str) -> bool:
@@ -218,6 +232,9 @@ async def read_status(execution: WorkflowExecution) -> JobStatus:
     known = {"id": execution.id, "folder": job_folder_name(execution.id), "created_at": execution.start_time}
     status = status.model_copy(update=known)
     ended = _ENDED.get(execution.status) if execution.status is not None else None
+    if ended is None and execution.search_attributes.get(_PROBLEMS):
+        reason = f"no worker can run this job's workflow; `longtake status {execution.id}` tells why"
+        status = status.model_copy(update={"waiting_for": reason})
     if ended is None or status.state is ended:
         return status
     error = status.error

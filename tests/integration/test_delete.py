@@ -11,8 +11,8 @@ from support.jobs.stored_jobs import Place
 from support.s3.server import S3Server
 
 from longtake import BadJobError, JobNotEndedError, JobState
-from longtake.handle import StoredJob
 from longtake.models.job_fields import IfExists
+from longtake.stored_job import StoredJob
 from longtake.transfer.delete import delete_job
 from longtake.transfer.progress import TransferProgress
 from longtake.transfer.upload_inputs import upload_inputs

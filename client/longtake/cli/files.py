@@ -12,7 +12,7 @@ from longtake.cli.submit import JobId
 from longtake.cli.terminal import TransferView, print_message, print_result
 from longtake.client import RenderClient
 from longtake.errors import BadJobError
-from longtake.handle import StoredJob
+from longtake.stored_job import StoredJob
 from longtake.text import flatten_text, format_bytes
 from longtake.transfer.delete import DeleteResult
 from longtake.transfer.fetch import FetchResult
