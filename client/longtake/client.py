@@ -289,20 +289,7 @@ class RenderClient:
                     break
         except RPCError as error:
             raise NotReachableError(f"Temporal does not list jobs: {describe_rpc_error(error)}") from error
-        return await self._add_reasons(list(found.values())[:limit], queues)
-
-    async def _add_reasons(self, jobs: Sequence[JobStatus], queues: Mapping[str, str]) -> list[JobStatus]:
-        """Add to jobs why they do not go on, as far as a look at each of their queues tells that."""
-        reasons: dict[str, str | None] = {}
-        listed = []
-        for job in jobs:
-            queue = queues[job.id]
-            if not job.state.has_ended and job.waiting_for is None:
-                if queue not in reasons:
-                    reasons[queue] = await find_queue_reason(self._client, queue)
-                job = job.model_copy(update={"waiting_for": reasons[queue]})
-            listed.append(job)
-        return listed
+        return await _add_reasons(self._client, list(found.values())[:limit], queues)
 
     async def _list_runs(self, state: JobState | None) -> AsyncIterator[Sequence[WorkflowExecution]]:
         """Yield batches of runs of jobs, the youngest first."""
@@ -399,6 +386,20 @@ class RenderClient:
         if await read_memo(description, MEMO_DIGEST, str) != job.digest():
             raise JobExistsError(f"id: {job_id} is taken by a different job; choose another id")
         return await read_status(description)
+
+
+async def _add_reasons(client: Client, jobs: Sequence[JobStatus], queues: Mapping[str, str]) -> list[JobStatus]:
+    """Add to jobs why they do not go on, as far as a look at each of their queues tells that."""
+    reasons: dict[str, str | None] = {}
+    listed = []
+    for job in jobs:
+        queue = queues[job.id]
+        if not job.state.has_ended and job.waiting_for is None:
+            if queue not in reasons:
+                reasons[queue] = await find_queue_reason(client, queue)
+            job = job.model_copy(update={"waiting_for": reasons[queue]})
+        listed.append(job)
+    return listed
 
 
 class PendingClient:

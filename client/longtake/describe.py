@@ -179,9 +179,6 @@ _QUERIES = {
 }
 
 
-QUERY_OF_OPEN_JOBS = f'WorkflowType="{RENDER_JOB_WORKFLOW}" AND ExecutionStatus="Running"'
-
-
 def build_query(state: JobState | None) -> str:
     """Build the visibility query for jobs in a state; None means all jobs."""
     query = f'WorkflowType="{RENDER_JOB_WORKFLOW}"'
@@ -190,9 +187,17 @@ def build_query(state: JobState | None) -> str:
 
 def build_runs_query(job_ids: Iterable[str]) -> str:
     """Build the visibility query for all runs of some jobs."""
-    quoted = (job_id.replace("\\", "\\\\").replace('"', '\\"') for job_id in job_ids)
-    listed = ", ".join(f'"{job_id}"' for job_id in quoted)
-    return f"{build_query(None)} AND WorkflowId IN ({listed})"
+    return f"{build_query(None)} AND WorkflowId IN ({', '.join(map(_quote, job_ids))})"
+
+
+def build_open_query(task_queue: str) -> str:
+    """Build the visibility query for the jobs of a task queue that have not ended."""
+    return f'{build_query(None)} AND ExecutionStatus="Running" AND TaskQueue={_quote(task_queue)}'
+
+
+def _quote(text: str) -> str:
+    """Return text as a string of a visibility query."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 async def is_job(execution: WorkflowExecution, task_queue: str) -> bool:

@@ -23,7 +23,7 @@ from longtake.cli.session import ExitCode, explain_error, read_settings, run_wit
 from longtake.cli.submit import Json
 from longtake.cli.terminal import print_json, print_renderable
 from longtake.client import RenderClient
-from longtake.describe import QUERY_OF_OPEN_JOBS, is_job, read_status
+from longtake.describe import build_open_query, read_status
 from longtake.errors import LongtakeError, NotReachableError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
@@ -176,9 +176,7 @@ async def _check_search_attributes(client: Client) -> Check:
 async def _check_jobs(client: Client, task_queue: str) -> list[Check]:
     """Check the youngest jobs that have not ended: whether they go on, and whether their workers see their stores."""
     stuck, blind, seen = [], set[str](), 0
-    async for execution in client.list_workflows(QUERY_OF_OPEN_JOBS, limit=_MOST_JOBS):
-        if not await is_job(execution, task_queue):
-            continue
+    async for execution in client.list_workflows(build_open_query(task_queue), limit=_MOST_JOBS):
         seen += 1
         with suppress(RPCError):
             description = await client.get_workflow_handle(execution.id).describe()
