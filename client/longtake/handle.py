@@ -121,7 +121,15 @@ class JobHandle:
     @property
     def stored(self) -> StoredJob:
         """The published files of the job, to be fetched or deleted."""
-        return StoredJob(self)
+        return self.stored_in(None)
+
+    def stored_in(self, store: str | None) -> StoredJob:
+        """Return the published files of a job that Temporal may have forgotten.
+
+        Args:
+            store: The store of the job, a folder or `s3://bucket/prefix`; None where Temporal knows it.
+        """
+        return StoredJob(self.id, self.status, self.document, store=store)
 
     async def status(self) -> JobStatus:
         """Return the status of the job, with the chunks that run now."""

@@ -2,9 +2,10 @@
 
 import os
 import threading
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, JobNotEndedError, LongtakeError, NoSuchJobError
@@ -16,20 +17,28 @@ from longtake.transfer.delete import DeleteResult, delete_job
 from longtake.transfer.fetch import FetchResult, fetch_job
 from longtake.transfer.progress import OnProgress
 
-if TYPE_CHECKING:
-    from longtake.handle import JobHandle
-
 
 class StoredJob:
     """Fetch or delete the files that one job has published.
 
     Args:
-        job: Handle of the job.
+        job_id: Id of the job.
+        read_status: Returns the status of the job.
+        read_document: Returns the job as it was submitted.
         store: Store of the job, needed only when Temporal has forgotten it: a folder, or `s3://bucket/prefix`.
     """
 
-    def __init__(self, job: "JobHandle", store: str | None = None) -> None:
-        self._job = job
+    def __init__(
+        self,
+        job_id: str,
+        read_status: Callable[[], Awaitable[JobStatus]],
+        read_document: Callable[[], Awaitable[dict[str, Any]]],
+        *,
+        store: str | None = None,
+    ) -> None:
+        self._id = job_id
+        self._read_status = read_status
+        self._read_document = read_document
         self._named = store.rstrip("/") if store and is_bucket(store) else store and os.path.abspath(store)
 
     async def fetch(
@@ -57,13 +66,13 @@ class StoredJob:
             LongtakeError: There is nothing to fetch.
         """
         status = await self._status()
-        url = require_visible_store(self._url(status), self._job.id)
+        url = require_visible_store(self._url(status), self._id)
         job = await self._submitted() if status else None
         stop = threading.Event()
         fetch = partial(
             fetch_job,
             url,
-            self._job.id,
+            self._id,
             Path(into),
             job=job,
             film_only=film_only,
@@ -85,12 +94,12 @@ class StoredJob:
         status = await self._status()
         if status is not None and not status.state.has_ended:
             raise JobNotEndedError(
-                f"{self._job.id} is {status.state}, and deleting is for jobs that have ended; "
-                f"`longtake cancel {self._job.id} --wait` ends it"
+                f"{self._id} is {status.state}, and deleting is for jobs that have ended; "
+                f"`longtake cancel {self._id} --wait` ends it"
             )
         if status is not None and status.base_dir is None:
             return None
-        return require_visible_store(self._url(status), self._job.id)
+        return require_visible_store(self._url(status), self._id)
 
     async def delete(self, *, on_progress: OnProgress = lambda _: None) -> DeleteResult:
         """Remove the files of the job from its store, as `longtake delete` does; its history stays in Temporal.
@@ -109,13 +118,13 @@ class StoredJob:
         job = await self._submitted() if await self._status() else None
         stop = threading.Event()
         return await run_in_thread(
-            partial(delete_job, url, self._job.id, job=job, on_progress=on_progress, stop=stop), stop
+            partial(delete_job, url, self._id, job=job, on_progress=on_progress, stop=stop), stop
         )
 
     async def _status(self) -> JobStatus | None:
         """Return the status of the job; None if Temporal has forgotten the job and its store was given."""
         try:
-            return await self._job.status()
+            return await self._read_status()
         except NoSuchJobError as error:
             if self._named is None:
                 raise NoSuchJobError(
@@ -126,12 +135,12 @@ class StoredJob:
     def _url(self, status: JobStatus | None) -> str | None:
         known = status.base_dir if status else None
         if known is not None and self._named not in (None, known):
-            raise BadJobError(f"--store: {self._job.id} is in {known} and not in {self._named}; leave it out")
+            raise BadJobError(f"--store: {self._id} is in {known} and not in {self._named}; leave it out")
         return known or self._named
 
     async def _submitted(self) -> RenderJobSpec | None:
         try:
-            return read_job(await self._job.document())
+            return read_job(await self._read_document())
         except LongtakeError:
             # The start of the job is gone (retention). Then only files below the store itself are believed.
             return None

@@ -64,7 +64,7 @@ def fill_template(template: str, values: Mapping[str, str]) -> str:
     text = []
     for literal, word, width, conversion in parts:
         text.append(escape_template(literal))
-        if word in values and not width and not conversion:
+        if word is not None and word in values and not width and not conversion:
             text.append(values[word])
         elif word is not None:
             text.append(f"{{{word}{f'!{conversion}' if conversion else ''}{f':{width}' if width else ''}}}")

@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.common.v1 import WorkflowExecution as ExecutionName
 from temporalio.api.enums.v1 import EventType, PendingActivityState, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -65,7 +64,9 @@ async def find_workers(client: Client, queue: str, kind: "TaskQueueType.ValueTyp
     answer = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind)
     )
-    alive = (poller for poller in answer.pollers if _seconds_since(poller.last_access_time) < _POLL_SECONDS)
+    alive = (
+        poller for poller in answer.pollers if _seconds_since(poller.last_access_time.ToDatetime(UTC)) < _POLL_SECONDS
+    )
     return sorted({poller.identity for poller in alive})
 
 
@@ -94,7 +95,7 @@ async def find_workflow_reason(client: Client, job: WorkflowExecutionDescription
     if not job.raw_description.HasField("pending_workflow_task"):
         return None
     task = job.raw_description.pending_workflow_task
-    waited = _seconds_since(task.original_scheduled_time)
+    waited = _seconds_since(task.original_scheduled_time.ToDatetime(UTC))
     if task.attempt > 1 and (said := await _find_task_failure(client, job)):
         return WaitReason(
             f"no worker can run this job's workflow, after {task.attempt - 1} tries ({said}); the logs of the workers "
@@ -167,7 +168,11 @@ async def find_activity_reason(
             return WaitReason(f"{what} is tried again after {step.attempt - 1} tries: {said}")
     # Of one that is tried again, the wait between its tries is over when it is scheduled.
     waited = max(
-        min(_seconds_since(each.scheduled_time), _seconds_since(each.next_attempt_schedule_time)) for each in waiting
+        min(
+            _seconds_since(each.scheduled_time.ToDatetime(UTC)),
+            _seconds_since(each.next_attempt_schedule_time.ToDatetime(UTC)),
+        )
+        for each in waiting
     )
     if waited < _PICKUP_SECONDS:
         return None
@@ -205,5 +210,5 @@ def _list_names(workers: Sequence[str]) -> str:
     return ", ".join(escape_text(name) for name in workers[:3]) + more
 
 
-def _seconds_since(when: Timestamp) -> float:
-    return (datetime.now(UTC) - when.ToDatetime(UTC)).total_seconds()
+def _seconds_since(when: datetime) -> float:
+    return (datetime.now(UTC) - when).total_seconds()

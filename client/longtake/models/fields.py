@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from types import UnionType
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -63,16 +63,18 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    def __new__(cls, *args: object, **values: object) -> Self:
-        """Refuse unknown keys of a caller in Python: pydantic passes none here when it decodes.
+    if not TYPE_CHECKING:  # type checkers know the fields of each constructor
 
-        Raises:
-            BadJobError: The sentence names the key and the nearest one that exists.
-        """
-        for key in values:
-            if key not in cls.model_fields:
-                raise BadJobError(f"{key}: is not a field of {cls.__name__}; {suggest_key(key, cls.model_fields)}")
-        return super().__new__(cls)
+        def __new__(cls, *args: object, **values: object) -> Self:
+            """Refuse unknown keys of a caller in Python: pydantic passes none here when it decodes.
+
+            Raises:
+                BadJobError: The sentence names the key and the nearest one that exists.
+            """
+            for key in values:
+                if key not in cls.model_fields:
+                    raise BadJobError(f"{key}: is not a field of {cls.__name__}; {suggest_key(key, cls.model_fields)}")
+            return super().__new__(cls)
 
 
 def check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str = "") -> None:
