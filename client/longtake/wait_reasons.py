@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from temporalio.api.common.v1 import WorkflowExecution as ExecutionName
-from temporalio.api.enums.v1 import EventType, PendingActivityState, TaskQueueType
+from temporalio.api.enums.v1 import EventType, PendingActivityState, TaskQueueType, WorkflowTaskFailedCause
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import PendingActivityInfo, PendingWorkflowTaskInfo
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetWorkflowExecutionHistoryReverseRequest
@@ -32,6 +32,13 @@ _STICKY_SECONDS = 15.0
 _LAST_EVENTS = 5
 
 _LONGEST_REASON = 300
+
+# The server's own reasons to begin a task anew: something arrived meanwhile, or somebody has reset the workflow.
+_NO_FAULTS = (
+    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND,
+    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW,
+    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_STICKY_TASK_QUEUE,
+)
 
 _WORKFLOWS = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
 _ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
@@ -95,18 +102,17 @@ async def find_workflow_reason(client: Client, job: WorkflowExecutionDescription
     if not job.raw_description.HasField("pending_workflow_task"):
         return None
     task = job.raw_description.pending_workflow_task
-    waited = _seconds_since(task.original_scheduled_time.ToDatetime(UTC))
     if task.attempt > 1 and (said := await _find_task_failure(client, job)):
         return WaitReason(
             f"no worker can run this job's workflow, after {task.attempt - 1} tries ({said}); the logs of the workers "
             "say more: mend or upgrade them, and the job goes on",
         )
-    if waited < _PICKUP_SECONDS:
-        return None
     workers = await find_workers(client, job.task_queue, _WORKFLOWS)
     if not workers:
         return WaitReason(explain_no_worker(job.task_queue))
-    return _explain_busy(task, job.task_queue, workers) if waited >= _STICKY_SECONDS else None
+    if _seconds_since(task.original_scheduled_time.ToDatetime(UTC)) < _STICKY_SECONDS:
+        return None
+    return _explain_busy(task, job.task_queue, workers)
 
 
 def _explain_busy(task: PendingWorkflowTaskInfo, queue: str, workers: Sequence[str]) -> WaitReason:
@@ -130,8 +136,9 @@ async def _find_task_failure(client: Client, job: WorkflowExecutionDescription) 
     )
     for event in answer.history.events:
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-            message = event.workflow_task_failed_event_attributes.failure.message
-            return shorten_line(message, _LONGEST_REASON) or "without a reason"
+            failed = event.workflow_task_failed_event_attributes
+            said = shorten_line(failed.failure.message, _LONGEST_REASON) or "without a reason"
+            return None if failed.cause in _NO_FAULTS else said
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             return None
     return None
@@ -166,21 +173,16 @@ async def find_activity_reason(
             what = _STEPS[step.activity_type.name]
             said = shorten_line(explain_failure(step.last_failure), _LONGEST_REASON)
             return WaitReason(f"{what} is tried again after {step.attempt - 1} tries: {said}")
-    # Of one that is tried again, the wait between its tries is over when it is scheduled.
-    waited = max(
-        min(
-            _seconds_since(each.scheduled_time.ToDatetime(UTC)),
-            _seconds_since(each.next_attempt_schedule_time.ToDatetime(UTC)),
-        )
-        for each in waiting
-    )
-    if waited < _PICKUP_SECONDS:
-        return None
     renders = any(each.activity_type.name == RENDER_SPAN for each in waiting)
     queue = render_queue(job.task_queue, backend) if renders else job.task_queue
     workers = await find_workers(client, queue, _ACTIVITIES)
     if not workers:
         return WaitReason(explain_no_worker(queue, backend if renders else BackendKind.LOCAL))
+    # Between two tries of a chunk, both or one of these is in the future.
+    times = ((each.scheduled_time, each.next_attempt_schedule_time) for each in waiting)
+    waited = max(min(_seconds_since(time.ToDatetime(UTC)) for time in both) for both in times)
+    if waited < _PICKUP_SECONDS:
+        return None
     return WaitReason(
         f"it waits for its turn: {_list_names(workers)} serve the queue {escape_text(queue)} and have no room; start "
         "more workers, or raise their slots (LONGTAKE_SLOTS)",

@@ -344,15 +344,15 @@ def test_a_service_that_calls_longtake_loads_nothing_of_workers_and_tools() -> N
 
 
 UNKNOWN_KEYS: dict[str, tuple[Callable[[], object], str, str]] = {
-    "a field of a job": (lambda: RenderJobSpec(maxparallel=1), "maxparallel: ", "did you mean max_parallel?"),  # type: ignore[call-arg]
-    "a field inside": (lambda: Retry(attemps=3), "attemps: ", "did you mean attempts?"),  # type: ignore[call-arg]
-    "a message": (lambda: status.JobStatus(id="a", progess=1), "progess: ", "did you mean progress?"),  # type: ignore[call-arg]
+    "a field of a job": (lambda: RenderJobSpec(maxparallel=1), "maxparallel: ", "did you mean max_parallel?"),
+    "a field inside": (lambda: Retry(attemps=3), "attemps: ", "did you mean attempts?"),
+    "a message": (lambda: status.JobStatus(id="a", progess=1), "progess: ", "did you mean progress?"),
     "a body": (lambda: RenderJobSpec.model_validate({"maxparallel": 1}), "maxparallel: ", "did you mean max_parallel?"),
     "inside a body": (lambda: RenderJobSpec.model_validate({"retry": {"attemps": 1}}), "retry.attemps: ", "attempts?"),
     "in a list of a body": (
         lambda: TypeAdapter(RenderJobSpec).validate_json('{"chunks": [{"strat": 1}]}'), "chunks[0].strat: ", "start?"
     ),
-    "in a tuple of dicts": (lambda: RenderJobSpec(chunks=({"strat": 1},)), "chunks[0].strat: ", "start?"),  # type: ignore[arg-type]
+    "in a tuple of dicts": (lambda: RenderJobSpec(chunks=({"strat": 1},)), "chunks[0].strat: ", "start?"),
 }  # fmt: skip
 
 
@@ -367,7 +367,7 @@ def test_an_unknown_key_in_python_is_refused_with_the_nearest_one(name: str) -> 
 
 def test_an_unknown_key_of_the_constructor_is_one_sentence_of_ours() -> None:
     with pytest.raises(BadJobError) as refused:
-        RenderJobSpec(maxparallel=1)  # type: ignore[call-arg]
+        RenderJobSpec(maxparallel=1)
 
     assert str(refused.value) == "maxparallel: is not a field of RenderJobSpec; did you mean max_parallel?"
 

@@ -44,7 +44,7 @@ def plan(
     template, stand_for = job, _find_placeholders(job)
     job = template.fill_placeholders(stand_for)
     chunks = ChunkPlan(job, _read_chunk_list(job, stand_for))
-    facts = _collect_facts(job, chunks) | {"placeholders": stand_for}
+    facts = _collect_facts(job, chunks) | {"placeholders": None if job == template else stand_for}
     if job.remote is not None:
         facts["remote"] = collect_remote_facts(job, job.remote, chunks, chunk_seconds, _read_prices())
     elif chunk_seconds is not None:
