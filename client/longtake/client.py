@@ -24,7 +24,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
 from longtake.data_converter import data_converter
-from longtake.describe import build_query, build_runs_query, describe_rpc_error, is_job, read_memo, read_status
+from longtake.describe import (
+    build_query,
+    build_runs_query,
+    describe_rpc_error,
+    is_job,
+    is_queryable,
+    read_memo,
+    read_status,
+)
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
 from longtake.models.job import RenderJobSpec
@@ -367,10 +375,14 @@ class RenderClient:
 
         One list tells that of all of them; a request for each would take minutes for thousands of jobs.
         """
-        latest = {execution.id: execution for execution in executions}
-        async for run in self._client.list_workflows(build_runs_query(latest)):
-            if run.start_time > latest[run.id].start_time:
-                latest[run.id] = run
+        latest: dict[str, WorkflowExecution] = {execution.id: execution for execution in executions}
+        if listed := [job_id for job_id in latest if is_queryable(job_id)]:
+            async for run in self._client.list_workflows(build_runs_query(listed)):
+                if run.start_time > latest[run.id].start_time:
+                    latest[run.id] = run
+        for job_id in latest.keys() - set(listed):
+            with suppress(RPCError):
+                latest[job_id] = await self._client.get_workflow_handle(job_id).describe()
         known = {execution.run_id for execution in executions}
         return [execution for execution in latest.values() if execution.run_id in known]
 

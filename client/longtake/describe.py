@@ -195,9 +195,13 @@ def build_open_query(task_queue: str) -> str:
     return f'{build_query(None)} AND ExecutionStatus="Running" AND TaskQueue={_quote(task_queue)}'
 
 
+def is_queryable(text: str) -> bool:
+    """Tell whether a visibility query can hold a text: servers do not undo the escapes of these characters."""
+    return not set(text) & set("\\\"'")
+
+
 def _quote(text: str) -> str:
-    """Return text as a string of a visibility query."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f'"{text}"'
 
 
 async def is_job(execution: WorkflowExecution, task_queue: str) -> bool:
