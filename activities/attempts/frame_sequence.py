@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -216,6 +217,11 @@ class SequenceRender:
         return [self.whole_dir / name for name in self._names]
 
     @property
+    def part_places(self) -> tuple[Path, ...]:
+        """The folders that commands were given, and the one where the frames come together."""
+        return (*self._part_places, self.whole_dir)
+
+    @property
     def expected_files(self) -> frozenset[Path]:
         """The files of all frames, in that folder and in those of commands."""
         folders = (self.whole_dir, *self._part_places)
@@ -239,6 +245,9 @@ class SequenceRender:
             _log.warning(
                 "%s: the command cannot render frames %s alone; rendering all", self._place, format_ranges(gaps)
             )
+            # The same frames again by other names, which nobody misses.
+            for gap in gaps:
+                await run_in_thread(partial(shutil.rmtree, self._part_place(gap), ignore_errors=True))
             await self._render_part(everything, watcher)
 
     def keep(self) -> None:

@@ -403,7 +403,10 @@ def check_sequence(paths: Sequence[Path], *, stop: threading.Event | None = None
     for path in paths:
         if stop is not None and stop.is_set():
             raise JoinStopped(path.name)
-        facts = check_image(path)
+        try:
+            facts = check_image(path)
+        except OSError as error:
+            raise DamagedOutput(path.name, f"cannot be read: {error.strerror or error}") from error
         first = first or facts
         if facts.format != first.format:
             raise MismatchedOutput(path.name, f"is of another kind: {facts.format} instead of {first.format}")

@@ -72,11 +72,11 @@ class HeliosBackend:
     def _make_payload(self, task: RenderTask) -> Mapping[str, Any]:
         if self._settings.job_url is None:
             sentence = "backend.job_url is missing; give the http(s) URL of the job.json that the Helios workers read"
-            raise AttemptError(sentence, fatal=True)
+            raise AttemptError(sentence, needs_change=True)
         if task.chunk_id is None:
             # The same as for `check`: the workers know the commands of their job.json only.
             sentence = f"{task.name} is no chunk of the job.json, and Helios workers run nothing else; leave it out"
-            raise AttemptError(sentence, fatal=True)
+            raise AttemptError(sentence, needs_change=True)
         return {"jobPath": self._settings.job_url, "chunkIndex": task.chunk_id}
 
     async def _call(

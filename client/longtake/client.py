@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import getpass
+import os
 import socket
 import threading
 import time
@@ -30,6 +31,7 @@ from longtake.describe import (
     describe_rpc_error,
     is_job,
     is_queryable,
+    read_listed_status,
     read_memo,
     read_status,
 )
@@ -75,7 +77,7 @@ async def connect(
     """Connect to Temporal and return the client.
 
     Arguments that are not given come from `temporal.toml` profiles and `TEMPORAL_*` variables, as for the Temporal CLI;
-    without those from the defaults, localhost:7233 and `default`.
+    without those from the defaults, localhost:7233 and `default`. Payloads go through the codec of `LONGTAKE_CODEC`.
 
     Args:
         address: Host and port of the server.
@@ -86,13 +88,14 @@ async def connect(
 
     Raises:
         NotReachableError: No Temporal server answered in time.
+        LongtakeError: The settings of the codec are off.
     """
-    options: dict[str, Any] = {"target_host": "localhost:7233"}
-    options |= _configured(profile)
+    options: dict[str, Any] = {"target_host": "localhost:7233", "data_converter": data_converter()}
+    options |= read_connect_options(profile)
     options |= {key: value for key, value in (("target_host", address), ("namespace", namespace)) if value}
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await temporalio.client.Client.connect(**options, data_converter=data_converter(), runtime=runtime)
+            return await temporalio.client.Client.connect(**options, runtime=runtime)
     except (RuntimeError, ValueError, TimeoutError) as error:
         address = options["target_host"]
         raise NotReachableError(_explain_refusal(error, address, has_key=bool(options.get("api_key")))) from error
@@ -108,9 +111,16 @@ async def check_namespace(client: temporalio.client.Client) -> None:
             raise NotReachableError(describe_rpc_error(error)) from error
 
 
-def _configured(profile: str | None) -> Mapping[str, Any]:
+def read_connect_options(profile: str | None = None) -> Mapping[str, Any]:
+    """Read what `temporal.toml` and `TEMPORAL_*` variables say of the connection; an empty variable is not set.
+
+    Raises:
+        NotReachableError: They cannot be read, or name a file that cannot.
+    """
     try:
-        return ClientConfig.load_client_connect_config(profile=profile)
+        # Containers are given empty variables for what is not set, and the SDK takes an empty key for one.
+        given = {name: value for name, value in os.environ.items() if value}
+        return ClientConfig.load_client_connect_config(profile=profile, override_env_vars=given)
     except OSError as error:
         raise NotReachableError(
             f"{escape_text(str(error.filename), 200)}, which Temporal's configuration names, cannot be read "
@@ -289,7 +299,7 @@ class RenderClient:
                 # A run that has not ended is the latest of its job.
                 has_earlier = state is not None and state.has_ended
                 for execution in await self._find_latest(batch) if has_earlier else batch:
-                    status = await read_status(execution)
+                    status = await read_listed_status(execution)
                     # The list of Temporal lags behind, so that the status in the job's memo decides.
                     if execution.id not in found and (state is None or status.state is state):
                         found[execution.id], queues[execution.id] = status, execution.task_queue

@@ -13,6 +13,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetWorkf
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
+from longtake.data_converter import reveal_message
 from longtake.describe import explain_failure
 from longtake.errors import ErrorType
 from longtake.models.backends import BackendKind
@@ -137,6 +138,7 @@ async def _find_task_failure(client: Client, job: WorkflowExecutionDescription) 
     for event in answer.history.events:
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
             failed = event.workflow_task_failed_event_attributes
+            await reveal_message(failed.failure, client.data_converter)
             said = shorten_line(failed.failure.message, _LONGEST_REASON) or "without a reason"
             return None if failed.cause in _NO_FAULTS else said
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:

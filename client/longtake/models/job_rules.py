@@ -244,7 +244,7 @@ def _claim_path(taken: dict[str, str], job: JobFields, field: str, path: str) ->
 
 
 def _absolute(job: JobFields, path: str) -> str:
-    return normalize_path(str(PurePosixPath(job.base_dir or "") / path))
+    return normalize_path(path if path.startswith("/") or not job.base_dir else f"{job.base_dir}/{path}")
 
 
 def _find_writer(job: JobFields, where: str) -> int | None:

@@ -127,6 +127,7 @@ class RenderJobResult(Contract):
     duration_seconds: float | None = Field(default=None, description="length of the film")
     missing_chunks: tuple[tuple[int, int], ...] = Field(default=(), description="ranges left out by `allow_gaps`")
     note: str = Field(default="", description="what is worth knowing of it: that nothing was rendered")
+    others: str = Field(default="", max_length=4000, description="what a merge command made besides the film; kept")
 
 
 class RemoteStop(Contract):
