@@ -11,6 +11,7 @@ from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, RefusedError
 from activities.job_watch import JobRenderWatcher, JobWatches
+from activities.media.images.facts import find_odd_ones, find_weakest
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import is_intact, revoke
 from longtake.concurrency import run_in_thread
@@ -66,7 +67,9 @@ class StitchActivities:
                         self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
                     ).run()
                 await run_in_thread(job.check_record)
-                return made.model_copy(update={"missing_chunks": order.missing})
+                proofs = [sidecar.images.proof for sidecar in sidecars if sidecar.images is not None]
+                image_proof = find_weakest(proofs) if proofs else ""
+                return made.model_copy(update={"missing_chunks": order.missing, "image_proof": image_proof})
         except AttemptLostError as error:
             this.update(losses=this.heartbeat.losses + error.by_render)
             said = f"{error}; the try does not count"
@@ -110,4 +113,22 @@ def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
         found.append(sidecar)
     if not found:
         raise RefusedError("no film was made: every chunk failed; `longtake retry` tries them again")
+    _check_images(job, found)
     return found
+
+
+def _check_images(job: OpenJob, sidecars: list[Sidecar]) -> None:
+    """Compare the image files of all chunks.
+
+    Raises:
+        RefusedError: A chunk has others than most.
+    """
+    odd = find_odd_ones({int(sidecar.key): sidecar.images for sidecar in sidecars if sidecar.images is not None})
+    for chunk, problem in odd.items():
+        path = job.target(job.chunks[chunk].first_output)
+        more = f", and {len(odd) - 1} more chunks are unlike the rest" if len(odd) > 1 else ""
+        raise RefusedError(
+            f"the images of the job do not fit together: chunk {chunk} ({path}) {problem}{more}; render the job under "
+            "another id with one setting for all chunks",
+            needs_change=True,
+        )

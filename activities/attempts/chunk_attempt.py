@@ -19,7 +19,8 @@ from activities.attempts.store_io import explain_failure, note_full_disk, retry_
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
 from activities.media.facts import MediaError, MismatchedOutput, VideoFacts
-from activities.media.images import check_sequence
+from activities.media.images.check import check_sequence
+from activities.media.images.facts import ImageFacts, ImageProof
 from activities.media.video import inspect_video
 from activities.processes.render_process import Usage
 from activities.stores.job_folder import OpenJob, Sidecar
@@ -43,16 +44,29 @@ class Proof:
 
     frames: int
     video: VideoFacts | None = None
+    images: ImageFacts | None = None
     width: int | None = None
     height: int | None = None
+    unproven: str = ""
 
 
-def check_chunk(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+def check_chunk(
+    chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event, *, pixels: bool = False
+) -> Proof:
     """Check that the files of a chunk are whole and of the right length, and return what was found.
+
+    Args:
+        chunk: The chunk.
+        files: Its files.
+        rate: The frame rate that video must have.
+        stop: Ends the check when it is set.
+        pixels: Decode image files fully.
 
     Raises:
         AttemptError: A file is missing, empty, truncated, too short or of another rate.
     """
+    if chunk.kind is OutputKind.FRAMES:
+        return _check_frames(files, stop, pixels=pixels)
     return _CHECKS[chunk.kind](chunk, files, rate, stop)
 
 
@@ -103,12 +117,19 @@ def _failed_try(error: MediaError) -> AttemptError:
     return AttemptError(error.sentence)
 
 
-def _check_frames(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+def _check_frames(files: list[Path], stop: threading.Event, *, pixels: bool) -> Proof:
     try:
-        facts = check_sequence(files, stop=stop)
+        facts = check_sequence(files, pixels=pixels, stop=stop)
     except MediaError as error:
         raise _failed_try(error) from error
-    return Proof(frames=len(files), width=facts.width, height=facts.height)
+    is_weak = facts.proof is ImageProof.CONTENT or (pixels and facts.proof is not ImageProof.PIXELS)
+    return Proof(
+        frames=len(files),
+        images=facts,
+        width=facts.width,
+        height=facts.height,
+        unproven=f"{files[0].suffix} files are proven by their {facts.proof} alone" if is_weak else "",
+    )
 
 
 def _check_file(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
@@ -122,7 +143,6 @@ def _check_file(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading
 
 _CHECKS: dict[OutputKind, Callable[[Chunk, list[Path], Fraction, threading.Event], Proof]] = {
     OutputKind.VIDEO: _check_video,
-    OutputKind.FRAMES: _check_frames,
     OutputKind.FILE: _check_file,
 }
 
@@ -236,7 +256,8 @@ class ChunkAttempt:
         def prove() -> tuple[Proof, tuple[Signature, ...]]:
             signatures = sign_outputs(made, self._dir)
             try:
-                return check_chunk(self._chunk, made, self._job.job.rate, stop), signatures
+                rate, pixels = self._job.job.rate, self._job.job.check_pixels
+                return check_chunk(self._chunk, made, rate, stop, pixels=pixels), signatures
             except AttemptError as error:
                 self._others.blame(error, self._expected_files, self._part_places)
                 # A renderer that ended well and wrote files of this kind, and none by the names it was given.
@@ -245,7 +266,13 @@ class ChunkAttempt:
                     error.needs_change = error.fatal = True
                 raise
 
-        return await run_in_thread(prove, stop)
+        try:
+            return await run_in_thread(prove, stop)
+        except AttemptError:
+            if self._job.job.check_pixels:
+                # Frames are kept by their structure; those that cannot be decoded would be refused again and again.
+                await self._forget_kept_frames()
+            raise
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
@@ -352,10 +379,8 @@ class ChunkAttempt:
     ) -> RenderTask:
         """Return what renders these frames of the chunk into a folder, or another command that reads them there."""
         job = self._job.job
-        output = place / self._relative(chunk.output_pattern())
-        expanded = chunk.expand_command(
-            command or chunk.command_template, output=str(output), output_dir=str(output.parent)
-        )
+        output, output_dir = chunk.place_output(lambda path: str(place / self._relative(path)))
+        expanded = chunk.expand_command(command or chunk.command_template, output=output, output_dir=output_dir)
         tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self._name)
         return RenderTask(
             command=self._host.programs.resolve(expanded, base_dir=self._workdir, field="command"),
@@ -403,6 +428,8 @@ class ChunkAttempt:
                 frames=proof.frames,
                 files=stage_files(self._folder, made, self._place, self._targets, signatures),
                 video=proof.video,
+                images=proof.images,
+                unproven=proof.unproven,
                 width=proof.width,
                 height=proof.height,
                 render_seconds=round(seconds, 3),

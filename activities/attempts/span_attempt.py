@@ -240,9 +240,10 @@ class SpanAttempt:
             open_bills=self._bills.open,
             stops=tuple(self._stops),
             notices=tuple(
-                shorten_line(f"chunk {int(sidecar.key)}: {sidecar.others}", _LONGEST_NOTICE)
+                shorten_line(f"chunk {int(sidecar.key)}: {notice}", _LONGEST_NOTICE)
                 for sidecar in self._rendered
-                if sidecar.others
+                for notice in (sidecar.others, sidecar.unproven)
+                if notice
             )[:_MOST_NOTICES],
         )
 

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from activities.errors import RefusedError, StoreNotSharedError
 from activities.media.facts import VideoFacts
+from activities.media.images.facts import ImageFacts
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_chunk_list
@@ -37,6 +38,14 @@ class KeptFrame(Contract):
     width: int
     height: int
     format: str
+    channels: str = ""
+    depth: str = ""
+    colour: str = ""
+
+    @property
+    def facts(self) -> ImageFacts:
+        """What was found in the picture."""
+        return ImageFacts(**self.model_dump(include=set(ImageFacts.model_fields)))
 
 
 class KeptBatch(Contract):
@@ -55,6 +64,8 @@ class Sidecar(Contract):
     frames: int = 0
     files: tuple[PublishedFile, ...]
     video: VideoFacts | None = Field(default=None, description="stream parameters that chunks must share")
+    images: ImageFacts | None = Field(default=None, description="what the image files of the chunk have in common")
+    unproven: str = Field(default="", description="what could not be proven of its files, and why")
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = Field(default=None, description="of the film")

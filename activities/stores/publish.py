@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from activities.errors import AttemptError, attempt_failure
 from activities.media.facts import MediaError
-from activities.media.images import check_image
+from activities.media.images.check import check_image
 from activities.stores.job_folder import JobFolder, Sidecar, read_sidecar
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
 from longtake.concurrency import finish_once_begun
