@@ -11,7 +11,7 @@ from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
 from activities.media.facts import MediaError
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job, read_sidecar
-from activities.stores.publish import find_reusable, is_intact, revoke
+from activities.stores.publish import find_reusable, find_same_work, is_intact, revoke
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
 from longtake.models.inputs import InputBundle
@@ -22,7 +22,14 @@ from longtake.paths import OutputKind
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import check_exclusive_creation, open_store
-from longtake.stores.job_records import FILM, FolderListings, chunk_key, compute_integrity, find_publishers
+from longtake.stores.job_records import (
+    FILM,
+    FolderListings,
+    JobRecords,
+    chunk_key,
+    compute_integrity,
+    find_publishers,
+)
 from longtake.stores.store import StoreError, map_parallel, store_call
 
 # Folders that were looked at.
@@ -162,9 +169,11 @@ class Acceptance:
 
     def find_finished_chunks(self, opened: OpenJob) -> tuple[Range, ...]:
         """Return the chunks that are finished, and revoke those whose files were damaged or removed since."""
-        published = [chunk for chunk in self.folder.finished_chunks() if chunk < len(opened.chunks)]
+        names = self._listed.names(self.folder.sidecars_dir)
+        published = [chunk for chunk in self.folder.finished_chunks(names) if chunk < len(opened.chunks)]
         done = RangeSet()
-        for chunk, intact in zip(published, map_parallel(self._store, self._is_intact, published), strict=True):
+        look = partial(self._is_intact, opened)
+        for chunk, intact in zip(published, map_parallel(self._store, look, published), strict=True):
             if intact:
                 done.add(chunk, chunk + 1)
             else:
@@ -188,15 +197,23 @@ class Acceptance:
                 raise
             raise BadJobError(f"inputs: {error}") from error
 
-    def _is_intact(self, chunk: int) -> bool:
+    def _is_intact(self, opened: OpenJob, chunk: int) -> bool:
         location = self.folder.sidecar_path(chunk_key(chunk))
+        if not self._store.is_local:
+            # By listings alone: a call for the sidecar of each chunk would take minutes. The stitch reads them all.
+            record = self._listed.find(location)
+            if all(
+                self._listed.is_untouched(opened.target(path), record) for path in opened.chunks[chunk].iter_outputs()
+            ):
+                return True
         sidecar = read_sidecar(self._store, location)
         return sidecar is not None and self._are_as_published(sidecar, location)
 
     def _are_as_published(self, sidecar: Sidecar, location: str) -> bool:
         """Tell whether the files of a sidecar are unchanged, by one listing of their folders where that can tell."""
         record = self._listed.find(location)
-        unsure = tuple(file for file in sidecar.files if not self._listed.is_untouched(file, record))
+        untouched = self._listed.is_untouched
+        unsure = tuple(file for file in sidecar.files if not untouched(file.path, record, file.size_bytes))
         return not unsure or is_intact(self._store, sidecar.model_copy(update={"files": unsure}))
 
     def _are_reusable(self, sidecar: Sidecar, location: str) -> bool:
@@ -296,31 +313,43 @@ class Acceptance:
 
     def _check_outputs(self, opened: OpenJob) -> list[Callable[[], object]]:
         """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
-        published = self.folder.published_keys()
-        conflicts = [
-            found
-            for found in find_conflicting_outputs(opened, self._allowed, self._listed)
-            if found[0] not in published
-        ]
+        conflicts = self._find_conflicts(opened)
         if conflicts and self.folder.is_accepted:
             # The places were this job's before the files came there: publication moves foreign files aside.
             makers = find_publishers([location for _, _, location in conflicts], self._store)
             conflicts = [found for found in conflicts if found[2] in makers]
         settle: list[Callable[[], object]] = []
         reusable: dict[str, str | None] = {}
+        same_work: list[JobRecords] | None = None
         for key, field, location in conflicts:
             name = location.rpartition("/")[2]
             if self.job.if_exists is IfExists.REPLACE:
                 settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
                 continue
             if self.job.if_exists is IfExists.REUSE and key not in reusable:
-                # Once a chunk, and not for each of its frames.
-                reusable[key] = find_reusable(self.folder, key, self.ref.digest, self._are_reusable)
+                # The jobs once, and their sidecars once a chunk: not for each of its frames.
+                same_work = find_same_work(self.folder, self.ref.digest) if same_work is None else same_work
+                reusable[key] = find_reusable(same_work, key, self.ref.digest, self._are_reusable)
                 if (proven := reusable[key]) is not None:
                     settle.append(partial(self._store.copy, proven, self.folder.sidecar_path(key)))
             if reusable.get(key) is None:
                 raise BadJobError(self._why_refused(location, field))
+        if settle:
+            settle.append(partial(self._listed.forget, self.folder.sidecars_dir))
         return settle
+
+    def _find_conflicts(self, opened: OpenJob) -> list[tuple[str, str, str]]:
+        """Return the key, field and location of each file that is in the way and not published by this job."""
+        finished = {name.removesuffix(".json") for name in self._listed.names(self.folder.sidecars_dir)}
+        if self._store.stat(self.folder.sidecar_path(FILM)):
+            finished.add(FILM)
+        found = find_conflicting_outputs(opened, self._allowed, self._listed)
+        conflicts = [each for each in found if each[0] not in finished]
+        if not conflicts:
+            return []
+        # Of what is left, some may be half published.
+        claimed = self.folder.claimed_keys()
+        return [each for each in conflicts if each[0] not in claimed]
 
     def _why_refused(self, location: str, field: str) -> str:
         maker = find_publishers([location], self._store).get(location)

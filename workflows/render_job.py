@@ -242,9 +242,12 @@ class RenderJob:
         await self._wait_while_paused(JobPhase.RENDERING)
         chunks = self._active_spans.scheduler
         order = StitchOrder(ref=plan.ref, missing=RangeSet((*chunks.failed, *chunks.left_out)).ranges)
-        return await self._perform(
+        result = await self._perform(
             STITCH_JOB, order, RenderJobResult, state=JobState.RUNNING, phase=JobPhase.STITCHING, summary="stitch"
         )
+        if result.others:
+            self._note(f"film: {result.others}")
+        return result
 
     async def _perform(
         self, activity: str, order: Contract, kind: type[Result], *, state: JobState, phase: JobPhase, summary: str

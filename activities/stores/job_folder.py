@@ -1,13 +1,17 @@
 """The folder of a job as workers use it: accept the job, read sidecars, set files aside. Layout: `JobRecords`."""
 
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from activities.errors import StoreNotSharedError
+from activities.errors import RefusedError, StoreNotSharedError
 from activities.media.facts import VideoFacts
+from activities.media.images.facts import ImageFacts
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_chunk_list
@@ -32,6 +36,14 @@ class KeptFrame(Contract):
     width: int
     height: int
     format: str
+    channels: str = ""
+    depth: str = ""
+    colour: str = ""
+
+    @property
+    def facts(self) -> ImageFacts:
+        """What was found in the picture."""
+        return ImageFacts(**self.model_dump(include=set(ImageFacts.model_fields)))
 
 
 class KeptBatch(Contract):
@@ -50,6 +62,8 @@ class Sidecar(Contract):
     frames: int = 0
     files: tuple[PublishedFile, ...]
     video: VideoFacts | None = Field(default=None, description="stream parameters that chunks must share")
+    images: ImageFacts | None = Field(default=None, description="what the image files of the chunk have in common")
+    unproven: str = Field(default="", description="what could not be proven of its files, and why")
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = Field(default=None, description="of the film")
@@ -64,8 +78,8 @@ class Sidecar(Contract):
 class JobFolder(JobRecords):
     """The folder of a job in its store, as workers write it."""
 
-    # Inode and time of the job's own record as this process has read it; None before, and in buckets.
-    _record: tuple[str | None, int] | None = None
+    # Inode, time and digest of the job's own record as this process has read it; None before, and in buckets.
+    _record: tuple[str, int, str] | None = None
 
     def remember_store(self) -> None:
         """Remember by the job's own record which store this is; see `check_store`."""
@@ -73,11 +87,11 @@ class JobFolder(JobRecords):
             self._record = self._find_record()
 
     def check_store(self) -> None:
-        """Raise unless this is still the store that was remembered, and not an empty folder at its mount point.
+        """Read the job's record again; raise unless this is still the store that was remembered.
 
         Without it, outputs of a share that has vanished would be published on the disk below its mount point, and
         count as done. The time of the record is compared with its inode alone: devices get new numbers when a share
-        is mounted again.
+        is mounted again. It is read, because its metadata may come from a cache when the share is away.
 
         Raises:
             StoreError: The store is away; temporary.
@@ -93,9 +107,14 @@ class JobFolder(JobRecords):
             is_temporary=True,
         )
 
-    def _find_record(self) -> tuple[str | None, int] | None:
+    def _find_record(self) -> tuple[str, int, str] | None:
         there = self.store.stat(self.job_file)
-        return None if there is None else ((there.identity or "").rpartition(":")[2], there.modified_ns)
+        if there is None:
+            return None
+        with suppress(FileNotFoundError):
+            digest = hashlib.sha256(self.store.read(self.job_file)).hexdigest()
+            return (there.identity or "").rpartition(":")[2], there.modified_ns, digest
+        return None
 
     @property
     def is_accepted(self) -> bool:
@@ -150,9 +169,8 @@ class JobFolder(JobRecords):
         """Return the sidecar of a chunk or the film, if it is finished."""
         return read_sidecar(self.store, self.sidecar_path(key))
 
-    def finished_chunks(self) -> RangeSet:
-        """Return the numbers of the chunks that have sidecars."""
-        names = self.store.names(f"{self.path}/chunks")
+    def finished_chunks(self, names: Iterable[str]) -> RangeSet:
+        """Return the numbers of the chunks whose sidecars are among the files of `sidecars_dir`."""
         done = RangeSet()
         start = stop = 0
         for chunk in sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()):
@@ -208,6 +226,22 @@ class OpenJob:
             StoreNotSharedError: This worker does not see the job's folder.
         """
         return _read(ref, scratch)
+
+    def check_record(self) -> None:
+        """Read the job's record again, in any kind of store, before work on it counts as done; blocking.
+
+        Raises:
+            StoreError: The store is away, or it is another one; temporary.
+            RefusedError: Somebody has changed the record since the job was accepted.
+        """
+        self.folder.check_store()
+        try:
+            self.folder.read_accepted(self.ref.integrity)
+        except FileNotFoundError as error:
+            what = "the record of the job is gone, and maybe its store; put it back, or cancel the job"
+            raise StoreError(what, self.folder.job_file, is_temporary=True) from error
+        except (ChangedJobError, ValidationError) as error:
+            raise RefusedError(f"job {self.ref.id} is not done: {error}") from error
 
     @property
     def film_path(self) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import os
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -20,7 +21,14 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
 from longtake.data_converter import data_converter
-from longtake.describe import build_query, describe_rpc_error, is_job, read_memo, read_status
+from longtake.describe import (
+    build_query,
+    describe_rpc_error,
+    is_job,
+    read_listed_status,
+    read_memo,
+    read_status,
+)
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
 from longtake.models.job import RenderJobSpec
@@ -52,7 +60,7 @@ async def connect(
     """Connect to Temporal and return the client.
 
     Arguments that are not given come from `temporal.toml` profiles and `TEMPORAL_*` variables, as for the Temporal CLI;
-    without those from the defaults, localhost:7233 and `default`.
+    without those from the defaults, localhost:7233 and `default`. Payloads go through the codec of `LONGTAKE_CODEC`.
 
     Args:
         address: Host and port of the server.
@@ -63,13 +71,14 @@ async def connect(
 
     Raises:
         NotReachableError: No Temporal server answered in time.
+        LongtakeError: The settings of the codec are off.
     """
-    options: dict[str, Any] = {"target_host": "localhost:7233"}
-    options |= _configured(profile)
+    options: dict[str, Any] = {"target_host": "localhost:7233", "data_converter": data_converter()}
+    options |= read_connect_options(profile)
     options |= {key: value for key, value in (("target_host", address), ("namespace", namespace)) if value}
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await temporalio.client.Client.connect(**options, data_converter=data_converter(), runtime=runtime)
+            return await temporalio.client.Client.connect(**options, runtime=runtime)
     except (RuntimeError, ValueError, TimeoutError) as error:
         address = options["target_host"]
         raise NotReachableError(_explain_refusal(error, address, has_key=bool(options.get("api_key")))) from error
@@ -85,9 +94,16 @@ async def check_namespace(client: temporalio.client.Client) -> None:
             raise NotReachableError(describe_rpc_error(error)) from error
 
 
-def _configured(profile: str | None) -> Mapping[str, Any]:
+def read_connect_options(profile: str | None = None) -> Mapping[str, Any]:
+    """Read what `temporal.toml` and `TEMPORAL_*` variables say of the connection; an empty variable is not set.
+
+    Raises:
+        NotReachableError: They cannot be read, or name a file that cannot.
+    """
     try:
-        return ClientConfig.load_client_connect_config(profile=profile)
+        # Containers are given empty variables for what is not set, and the SDK takes an empty key for one.
+        given = {name: value for name, value in os.environ.items() if value}
+        return ClientConfig.load_client_connect_config(profile=profile, override_env_vars=given)
     except OSError as error:
         raise NotReachableError(
             f"{escape_text(str(error.filename), 200)}, which Temporal's configuration names, cannot be read "
@@ -261,7 +277,7 @@ class RenderClient:
                 if state is not None and not await self._is_latest(execution):
                     # This is an earlier run of a job that was retried since.
                     continue
-                status = await read_status(execution)
+                status = await read_listed_status(execution)
                 # The list of Temporal lags behind, so that the status in the job's memo decides.
                 if state is None or status.state is state:
                     found[execution.id] = status

@@ -26,7 +26,14 @@ from temporalio.exceptions import ApplicationError, CancelledError, TerminatedEr
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
-from longtake.describe import add_running_chunks, describe_rpc_error, read_running_chunks, read_status
+from longtake.describe import (
+    add_running_chunks,
+    describe_rpc_error,
+    read_document,
+    read_running_chunks,
+    read_status,
+    reveal_failures,
+)
 from longtake.errors import (
     BadJobError,
     JobCancelledError,
@@ -280,19 +287,22 @@ class JobHandle:
 
         Raises:
             NoSuchJobError: Temporal has forgotten the start of the job.
+            BadJobError: It was started with what is no job.
+            UndecodedPayloadError: The job needs another codec or key.
         """
         async for event in self._workflow.fetch_history_events(page_size=1):
             if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
                 payloads = event.workflow_execution_started_event_attributes.input.payloads
-                (document,) = await self._client.data_converter.decode(list(payloads))
-                return dict(document)
+                return await read_document(payloads, self._client.data_converter, job_id=self.id)
         raise NoSuchJobError(f"{self.id} has no history; submit its job file again")
 
     async def _describe(self) -> WorkflowExecutionDescription:
         try:
-            return await self._workflow.describe()
+            description = await self._workflow.describe()
         except RPCError as error:
             raise self._explain(error) from error
+        await reveal_failures(description, self._client.data_converter)
+        return description
 
     async def _running(self, description: WorkflowExecutionDescription) -> tuple[RunningChunk, ...]:
         pending = description.raw_description.pending_activities

@@ -51,16 +51,39 @@ def escape_template(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def printf_pattern(template: str, values: Mapping[str, int | str]) -> str:
-    """Return a template with `{frame:06}` as `%06d`, which ffmpeg and most renderers read, and the rest replaced."""
+# Stands before the width and the `d` of a frame's number; paths of jobs have no control characters (`check_path`).
+_FRAME_MARK = "\x01"
+
+
+def mark_frame_numbers(template: str, values: Mapping[str, int | str]) -> str:
+    """Return a template with marks where numbers of frames belong, and the rest replaced; see `make_printf_pattern`."""
     text = []
     for literal, word, width in _parts(template, "template", (*values, "frame")):
-        text.append(literal.replace("%", "%%"))
+        text.append(literal)
         if word == "frame":
-            text.append(f"%{width}d")
+            text.append(f"{_FRAME_MARK}{width}d")
         elif word:
-            text.append(format(values[word], width).replace("%", "%%"))
+            text.append(format(values[word], width))
     return "".join(text)
+
+
+def has_frame_number(path: str) -> bool:
+    """Tell whether a path has the mark of a frame's number."""
+    return _FRAME_MARK in path
+
+
+def make_printf_pattern(path: str) -> str:
+    """Return a marked path as the pattern that ffmpeg and most renderers read, with %06d and %% for a percent sign.
+
+    Made of the whole path, folders above the job included: in `/films/50%d/f_%04d.png` ffmpeg would take the first for
+    a number, too.
+    """
+    return path.replace("%", "%%").replace(_FRAME_MARK, "%")
+
+
+def printf_pattern(template: str, values: Mapping[str, int | str]) -> str:
+    """Return a template with `{frame:06}` as `%06d`, and the rest replaced."""
+    return make_printf_pattern(mark_frame_numbers(template, values))
 
 
 def compile_template(template: str) -> tuple[tuple[str, ...], re.Pattern[str]]:

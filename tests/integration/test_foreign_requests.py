@@ -46,7 +46,7 @@ INPUTS: dict[str, tuple[Sequence[Payload], str]] = {
     "binary null": ((payload(b"", "binary/null"),), "must be an object"),
     "a list": ((payload(b"[]"),), "must be an object"),
     "bytes": ((payload(GOOD, "binary/plain"),), "must be an object"),
-    "encrypted": ((payload(GOOD, "binary/encrypted"),), "is encrypted, and this worker has no codec for it"),
+    "encrypted": ((payload(GOOD, "binary/encrypted"),), "it is encrypted, and no codec is set here; set LONGTAKE"),
     "zlib": ((payload(GOOD, "binary/zlib"),), "has the encoding 'binary/zlib', and json/plain is read"),
     "protobuf": ((payload(GOOD, "json/protobuf"),), "has the encoding 'json/protobuf', and json/plain is read"),
     "no encoding": ((payload(GOOD, None),), "has no encoding"),

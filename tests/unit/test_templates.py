@@ -19,7 +19,8 @@ from longtake.templates import (
     split_command,
 )
 
-literals = st.text(st.characters(exclude_categories=["Cs"])).map(escape_template)
+# Paths have no control characters.
+literals = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x01")).map(escape_template)
 numbers = st.integers(min_value=0, max_value=2**31 - 1)
 formats = st.sampled_from(["", ":", ":0", ":1", ":6", ":06", ":020"])
 words = st.sampled_from(PATH_PLACEHOLDERS)

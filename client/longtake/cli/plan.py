@@ -112,8 +112,8 @@ def _collect_chunk_facts(chunk: Chunk) -> dict[str, Any]:
 
 
 def _expand_command(chunk: Chunk, base: str) -> tuple[str, ...]:
-    output = Path(os.path.normpath(Path(base) / chunk.output_pattern()))
-    return chunk.expand_command(chunk.command_template, output=str(output), output_dir=str(output.parent))
+    output, output_dir = chunk.place_output(lambda path: os.path.normpath(Path(base) / path))
+    return chunk.expand_command(chunk.command_template, output=output, output_dir=output_dir)
 
 
 def collect_remote_facts(

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -225,19 +226,22 @@ def _refer_to_file(job: RenderJobSpec, path: Path, raw: bytes) -> RenderJobSpec:
 
 
 def _check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str) -> None:
+    keys = _models_of_keys(model)
     for key, value in document.items():
-        if key not in model.model_fields or key == "contract":
-            hint = suggest_key(str(key), model.model_fields, hidden=("contract",))
+        if key not in keys or key == "contract":
+            hint = suggest_key(str(key), keys, hidden=("contract",))
             raise BadJobError(f"{where}{escape_text(str(key)) or quote_value(key)}: is not a key of a job; {hint}")
-        models = [
-            inner
-            for inner, listed in _find_models(model.model_fields[key].annotation)
-            if listed == isinstance(value, list)
-        ]
+        models = [inner for inner, listed in keys[key] if listed == isinstance(value, list)]
         for index, item in enumerate(value if isinstance(value, list) else [value]):
             place = f"{where}{key}[{index}]." if isinstance(value, list) else f"{where}{key}."
             if isinstance(item, dict) and models:
                 _check_keys(item, _select_model(item, models, place), place)
+
+
+@cache
+def _models_of_keys(model: type[BaseModel]) -> dict[str, tuple[tuple[type[BaseModel], bool], ...]]:
+    """Return the keys of a model with the models that each may hold; looked up for each of thousands of chunks."""
+    return {name: tuple(_find_models(field.annotation)) for name, field in model.model_fields.items()}
 
 
 def _select_model(item: Mapping[str, Any], models: Sequence[type[BaseModel]], place: str) -> type[BaseModel]:

@@ -138,6 +138,7 @@ class JobFields(Contract):
     merge_command: Arguments | None = Field(default=None, description="program that joins, instead of Longtake")
     audio: str | None = Field(default=None, description="sound of the whole film")
     check: Arguments | None = Field(default=None, description="command that judges the output of a chunk")
+    check_pixels: bool = Field(default=False, description="decode image files fully before they count as proven")
     backend: Backend = Field(default="local", description="where chunks are rendered: local, lambda or cloud_run")
     max_parallel: int = Field(default=8, ge=1, le=500, description="chunks rendering at once, over all workers")
     start_paused: bool = Field(default=False, description="accept the job and render nothing until it is resumed")

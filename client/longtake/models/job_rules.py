@@ -27,6 +27,7 @@ from longtake.templates import (
     PATH_PLACEHOLDERS,
     chunk_values,
     compile_template,
+    escape_template,
     expand_template,
     find_placeholders,
     printf_pattern,
@@ -239,14 +240,19 @@ def _claim_path(taken: dict[str, str], job: JobFields, field: str, path: str) ->
 
 
 def _absolute(job: JobFields, path: str) -> str:
-    return normalize_path(str(PurePosixPath(job.base_dir or "") / path))
+    return normalize_path(path if path.startswith("/") or not job.base_dir else f"{job.base_dir}/{path}")
+
+
+def _absolute_template(job: JobFields, template: str) -> str:
+    """Return a template below the job's folder, whose own braces are no placeholders."""
+    return normalize_path(str(PurePosixPath(escape_template(job.base_dir or "")) / template))
 
 
 def _find_writer(job: JobFields, where: str) -> int | None:
     """Return the number of the chunk whose output has this path, by the numbers in the path; None if none has."""
     frames = job.frames
     assert frames is not None  # lists are compared one by one
-    template = _absolute(job, job.chunk_output or "")
+    template = _absolute_template(job, job.chunk_output or "")
     words, pattern = compile_template(template)
     match = pattern.fullmatch(where)
     for word, text in zip(words, match.groups() if match else (), strict=False):
@@ -267,7 +273,7 @@ def _check_frames_of_list(job: JobFields) -> None:
     written: dict[str, list[tuple[int, int, int]]] = {}
     for index, chunk in enumerate(job.inline_chunks):
         stop = chunk.start + chunk.count
-        template = _absolute(job, chunk.output or job.chunk_output or "")
+        template = _absolute_template(job, chunk.output or job.chunk_output or "")
         pattern = printf_pattern(template, chunk_values(index, chunk.start, stop))
         written.setdefault(pattern, []).append((chunk.start, stop, index))
     for sequences in written.values():

@@ -125,7 +125,11 @@ class RenderJobResult(Contract):
     size_bytes: int | None = None
     frames: int = Field(default=0, description="frames of the film, or of all chunks")
     duration_seconds: float | None = Field(default=None, description="length of the film")
+    image_proof: str = Field(
+        default="", description="how image files are proven, the weakest: `pixels`, `structure` or `content`"
+    )
     missing_chunks: tuple[tuple[int, int], ...] = Field(default=(), description="ranges left out by `allow_gaps`")
+    others: str = Field(default="", max_length=4000, description="what a merge command made besides the film; kept")
 
 
 class RemoteStop(Contract):
