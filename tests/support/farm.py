@@ -177,7 +177,10 @@ async def until(job: JobHandle, reached: Callable[[JobStatus], bool]) -> JobStat
     pause = 0.05
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not reached(status := await job.status()):
+            while True:
+                status = await job.status()
+                if reached(status):
+                    return status
                 if status.state.has_ended:
                     break
                 # A look keeps a worker and the server busy for longer than it takes to render a text: looks become
@@ -185,8 +188,6 @@ async def until(job: JobHandle, reached: Callable[[JobStatus], bool]) -> JobStat
                 end = end or asyncio.ensure_future(_until_end(job))
                 await (asyncio.sleep(pause) if end.done() else asyncio.wait({end}, timeout=pause))
                 pause = min(1.5 * pause, 0.25)
-            else:
-                return status
     except TimeoutError:
         pass
     finally:
