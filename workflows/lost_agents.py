@@ -77,6 +77,7 @@ class LostAgents:
             STOP_AGENTS,
             StopAgentsOrder(ref=self._ref, chunks=chunks.ranges, reported=reported.ranges, since=self._since),
             result_type=RawValue,
+            summary="stop agents",
             **options.control_options(),
         )
         self._activity.add_done_callback(lambda handle: self._on_ended(partial(self._settle_batch, handle)))

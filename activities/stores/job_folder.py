@@ -1,6 +1,7 @@
 """The folder of a job as workers use it: accept the job, read sidecars, set files aside. Layout: `JobRecords`."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
@@ -18,10 +19,11 @@ from longtake.jobfile.loader import read_chunk_list
 from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
 from longtake.models.messages import JobRef
+from longtake.names import find_job_values, name_earlier_start
 from longtake.ranges import RangeSet
 from longtake.stores.factory import open_store
-from longtake.stores.job_records import LIST_FILE, ChangedJobError, JobRecords, PublishedFile
-from longtake.stores.store import Store, StoreError
+from longtake.stores.job_records import JOB_FILE, LIST_FILE, ChangedJobError, JobRecords, PublishedFile
+from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.templates import expand_template
 
 
@@ -153,6 +155,29 @@ class JobFolder(JobRecords):
             self.check_same_job(job)
             self._write(self.job_file, raw)
 
+    def archive(self, started_at: datetime) -> None:
+        """Move the records of an earlier start of this job to a folder of their own, where they still tell its files.
+
+        Safe to repeat after a crash in the middle: the job's own record, which says whose folder this is, goes last.
+
+        Args:
+            started_at: When that start was.
+        """
+        earlier = JobFolder(self.store, name_earlier_start(self.job_id, started_at))
+        self._move_files(self.path, earlier.path, skip=JOB_FILE)
+        self._move_file(self.job_file, earlier.job_file)
+
+    def _move_files(self, source: str, target: str, skip: str = "") -> None:
+        for name in list(self.store.folders(source)):
+            self._move_files(f"{source}/{name}", f"{target}/{name}")
+        names = [name for name in self.store.names(source) if name != skip]
+        map_parallel(self.store, lambda name: self._move_file(f"{source}/{name}", f"{target}/{name}"), names)
+
+    def _move_file(self, source: str, target: str) -> None:
+        if not self.store.move(source, target):
+            # A bucket copies and then removes, and a crash in between leaves both.
+            self.store.remove(source)
+
     def _write(self, location: str, content: bytes) -> None:
         if not self.store.create(location, content) and self.store.read(location) != content:
             self.store.replace(location, content)
@@ -195,7 +220,8 @@ class JobFolder(JobRecords):
 
 def encode_job(job: RenderJobSpec) -> bytes:
     """Return the bytes of job.json."""
-    return job.model_dump_json(exclude_defaults=True, indent=2).encode()
+    # With its `contract`, by which an older version passes over the keys that it does not know.
+    return json.dumps(job.to_wire(), indent=2, ensure_ascii=False).encode()
 
 
 class OpenJob:
@@ -212,7 +238,8 @@ class OpenJob:
         self.folder = folder
         self.ref = ref
         self.job = job
-        self.chunks = ChunkPlan(job, read_chunk_list(chunk_list, LIST_FILE) if chunk_list is not None else ())
+        values = find_job_values(ref.id, job.started_at)
+        self.chunks = ChunkPlan(job, read_chunk_list(chunk_list, LIST_FILE, values) if chunk_list is not None else ())
 
     @staticmethod
     def read(ref: JobRef, *, scratch: Path) -> "OpenJob":

@@ -36,6 +36,9 @@ from longtake.text import escape_text
 
 T = TypeVar("T")
 
+# Set by servers from 1.30 on for a workflow whose tasks keep failing, and taken away when one succeeds.
+_PROBLEMS = "TemporalReportedProblems"
+
 # States of an activity that a person paused in Temporal's UI or CLI. Its attempt ends once its worker learns of it.
 _PAUSED = (
     PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
@@ -217,6 +220,25 @@ def build_query(state: JobState | None) -> str:
     return query if state is None else f"{query} AND {_QUERIES[state]}"
 
 
+def build_runs_query(job_ids: Iterable[str]) -> str:
+    """Build the visibility query for all runs of some jobs."""
+    return f"{build_query(None)} AND WorkflowId IN ({', '.join(map(_quote, job_ids))})"
+
+
+def build_open_query(task_queue: str) -> str:
+    """Build the visibility query for the jobs of a task queue that have not ended."""
+    return f'{build_query(None)} AND ExecutionStatus="Running" AND TaskQueue={_quote(task_queue)}'
+
+
+def is_queryable(text: str) -> bool:
+    """Tell whether a visibility query can hold a text: servers do not undo the escapes of these characters."""
+    return not set(text) & set("\\\"'")
+
+
+def _quote(text: str) -> str:
+    return f'"{text}"'
+
+
 async def is_job(execution: WorkflowExecution, task_queue: str) -> bool:
     """Tell whether a workflow is a job of Longtake: another application may have workflows of the same type.
 
@@ -284,6 +306,9 @@ def _correct(execution: WorkflowExecution, status: JobStatus) -> JobStatus:
     known = {"id": execution.id, "folder": job_folder_name(execution.id), "created_at": execution.start_time}
     status = status.model_copy(update=known)
     ended = _ENDED.get(execution.status) if execution.status is not None else None
+    if ended is None and execution.search_attributes.get(_PROBLEMS):
+        reason = f"no worker can run this job's workflow; `longtake status {execution.id}` tells why"
+        status = status.model_copy(update={"waiting_for": reason})
     if ended is None or status.state is ended:
         return status
     error = status.error

@@ -9,8 +9,10 @@ from string import Formatter
 from longtake.errors import BadJobError
 from longtake.text import escape_text, quote_value
 
-COMMAND_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "output", "output_dir")
-PATH_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "frame")
+# What a job is and when it was started: filled in once, when the job is accepted; see `fill_template`.
+JOB_PLACEHOLDERS = ("job", "date", "time")
+COMMAND_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "output", "output_dir", *JOB_PLACEHOLDERS)
+PATH_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "frame", *JOB_PLACEHOLDERS)
 
 _NUMBERS = frozenset({"chunk", "start", "stop", "last", "count", "frame"})
 # A width of more than 20 digits is a typing error, and without a bound it could fill the memory.
@@ -43,6 +45,29 @@ def expand_template(template: str, values: Mapping[str, int | str]) -> str:
         text.append(literal)
         if word:
             text.append(format(values[word], width))
+    return "".join(text)
+
+
+def fill_template(template: str, values: Mapping[str, str]) -> str:
+    """Return a template with some placeholders replaced, and everything else in it as it was.
+
+    Args:
+        template: The template; a broken one is returned unchanged.
+        values: The replacements by their placeholders, as templates themselves.
+    """
+    if not any(f"{{{word}" in template for word in values):
+        return template
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError:
+        return template
+    text = []
+    for literal, word, width, conversion in parts:
+        text.append(escape_template(literal))
+        if word is not None and word in values and not width and not conversion:
+            text.append(values[word])
+        elif word is not None:
+            text.append(f"{{{word}{f'!{conversion}' if conversion else ''}{f':{width}' if width else ''}}}")
     return "".join(text)
 
 

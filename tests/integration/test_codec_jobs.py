@@ -83,7 +83,7 @@ async def test_nothing_of_a_job_can_be_read_while_it_runs_and_when_it_has_failed
     failing = ("sh", "-c", 'echo "token $TOKEN" && [ $0 != a0 ]', "a{chunk}", "{output}")
     other = await sealed.started(chunks=1, running=1, env={"TOKEN": SECRET})
     await other.pause(mode=PauseMode.FREEZE, wait=True)
-    retry = Retry(attempts=2, delay_seconds=0)
+    retry = Retry(attempts=2, initial_seconds=0)
     job = await sealed.submit(sealed.job(chunks=1, command=failing, env={"TOKEN": SECRET}, retry=retry))
     with pytest.raises(JobFailedError, match=f"exited with code 1: token {SECRET}"):
         await job.result()
@@ -106,7 +106,7 @@ async def test_nothing_of_a_job_can_be_read_while_it_runs_and_when_it_has_failed
 
 async def test_a_failed_try_tells_its_reason_to_whoever_has_the_key(sealed: Farm) -> None:
     failing = ("sh", "-c", 'echo "token $TOKEN" && exit 1', "{output}")
-    retry = Retry(attempts=2, delay_seconds=60)
+    retry = Retry(attempts=2, initial_seconds=60)
     job = await sealed.submit(sealed.job(chunks=1, command=failing, env={"TOKEN": SECRET}, retry=retry))
 
     status = await until(job, lambda status: any(chunk.waiting and chunk.error for chunk in status.running))

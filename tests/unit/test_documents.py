@@ -248,7 +248,11 @@ def test_the_page_on_the_command_line_tells_every_key_of_a_plan(capsys: pytest.C
     job = str(ROOT / "examples/anywhere/job.yaml")
     elsewhere = ("--set", "store=s3://films/a", "--chunk-seconds", "5000")
     seen = set[str]()
-    for options in ((), ("--set", "backend=lambda", *elsewhere), ("--set", "backend=cloud_run", *elsewhere)):
+    for options in (
+        ("--set", "name=night of {date}"),
+        ("--set", "backend=lambda", *elsewhere),
+        ("--set", "backend=cloud_run", *elsewhere),
+    ):
         assert main(["plan", job, "--json", *options]) == ExitCode.FINE
         # Of two chunks, one is told; prices have a table of their own.
         seen |= {key for key in _flat(json.loads(capsys.readouterr().out)) if not key.startswith("last_chunk.")}

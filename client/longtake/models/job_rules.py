@@ -24,6 +24,7 @@ from longtake.paths import (
 )
 from longtake.templates import (
     COMMAND_PLACEHOLDERS,
+    JOB_PLACEHOLDERS,
     PATH_PLACEHOLDERS,
     chunk_values,
     compile_template,
@@ -206,6 +207,9 @@ def _check_inputs(job: JobFields) -> None:
 
 _FIX = "give each output a path of its own"
 
+# What jobs and times stand for is not known yet: each placeholder stands for itself, as text.
+_STAND_INS = {word: f"{{{{{word}}}}}" for word in JOB_PLACEHOLDERS}
+
 
 def check_outputs_differ(job: JobFields) -> None:
     """Raise unless chunks, film and sound of a job are different files, however their paths are spelled.
@@ -213,6 +217,7 @@ def check_outputs_differ(job: JobFields) -> None:
     Raises:
         ValueError: `field: what is wrong; the fix`.
     """
+    job = job.fill_placeholders(_STAND_INS)
     taken: dict[str, str] = {}
     for field, path in (("output", job.output and expand_template(job.output, {})), ("audio", job.audio)):
         if path:
@@ -389,7 +394,7 @@ def _all_commands(job: JobFields) -> Iterator[tuple[str, tuple[str, ...], tuple[
     if job.command is not None:
         yield "command", job.command, COMMAND_PLACEHOLDERS
     if job.merge_command is not None:
-        yield "merge_command", job.merge_command, ("output",)
+        yield "merge_command", job.merge_command, ("output", *JOB_PLACEHOLDERS)
     if job.check is not None:
         yield "check", job.check, COMMAND_PLACEHOLDERS
     for index, chunk in enumerate(job.inline_chunks):
@@ -406,7 +411,7 @@ def _check_paths(job: JobFields) -> None:
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from error
     if job.output is not None:
-        find_placeholders(job.output, field="output", allowed=())
+        find_placeholders(job.output, field="output", allowed=JOB_PLACEHOLDERS)
     if isinstance(job.inputs, InputBundle) and job.store is None:
         raise ValueError("inputs: are a bundle, which lies in a bucket; name the bucket in store, or list the files")
     if job.base_dir is not None and has_control_characters(job.base_dir):
@@ -459,12 +464,12 @@ def _check_merge(job: JobFields) -> None:
     for field, value in (("audio", job.audio), ("encode", job.encode)):
         if value:
             raise ValueError(f"{field}: is not for a merge_command, which makes the film alone; leave one of them out")
-    words: set[str] = set()
-    for argument in job.merge_command or ():
-        words |= find_placeholders(argument, field="merge_command", allowed=("output",))
-    if job.output is None and words:
+    allowed = ("output", *JOB_PLACEHOLDERS)
+    arguments = job.merge_command or ()
+    is_named = any("output" in find_placeholders(part, field="merge_command", allowed=allowed) for part in arguments)
+    if job.output is None and is_named:
         raise ValueError("output: is missing, and merge_command names {output}; say where the film goes")
-    if job.output is not None and not words:
+    if job.output is not None and not is_named:
         raise ValueError("merge_command: has no {output}; put it where the program is told what to write")
 
 

@@ -17,7 +17,7 @@ from longtake.models.fields import Contract
 from longtake.models.inputs import INPUTS, check_input_path
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
-from longtake.names import job_folder_name
+from longtake.names import find_job_values, job_folder_name
 from longtake.paths import BOOKKEEPING_FOLDER, is_bookkeeping
 from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.templates import expand_template
@@ -262,7 +262,10 @@ class JobRecords:
     def _read_chunk_list(self) -> tuple[ChunkSpec, ...]:
         accepted = self._find_accepted()
         try:
-            return read_chunk_list(accepted.chunk_list, LIST_FILE) if accepted and accepted.chunk_list else ()
+            if accepted is None or accepted.chunk_list is None:
+                return ()
+            values = find_job_values(self.job_id, accepted.job.started_at)
+            return read_chunk_list(accepted.chunk_list, LIST_FILE, values)
         except BadJobError:
             return ()
 
