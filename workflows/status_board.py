@@ -3,7 +3,6 @@
 The sentences on why a job failed are here too.
 """
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypedDict
@@ -35,10 +34,11 @@ with workflow.unsafe.imports_passed_through():
         PROGRESS,
         STATE,
         Control,
+        find_job_values,
         job_folder_name,
     )
     from longtake.ranges import Range, format_ranges
-    from longtake.text import flatten_text, shorten_line
+    from longtake.text import escape_markdown, shorten_line
     from workflows.scheduling import Totals
     from workflows.spans import SpanRunner
 
@@ -81,7 +81,8 @@ class StatusBoard:
         """Show an accepted job, which is not planned yet."""
         frames = job.frames.count if job.frames else sum(chunk.count for chunk in job.inline_chunks)
         self._set(
-            name=job.name,
+            name=job.fill_name(find_job_values(self.status.id, job.started_at)),
+            started_at=job.started_at,
             total_chunks=job.chunk_count,
             total_frames=frames,
             max_parallel=job.max_parallel,
@@ -212,40 +213,42 @@ class StatusBoard:
         workflow.set_current_details(_format_page(self.status))
 
 
-# Characters by which text becomes links, images, code or HTML.
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#!|~&])")
-
-
-def _escape(text: str) -> str:
-    """Return text of others for a page of Markdown: one line, which is shown as it is."""
-    return _MARKDOWN.sub(r"\\\1", flatten_text(text))
-
-
 def _format_page(status: JobStatus) -> str:
     """Return the status as Markdown for the Temporal UI."""
     lines = [
-        f"**{_escape(status.name)}**: {status.state} ({status.phase}), {status.progress:g} %",
+        f"**{escape_markdown(status.name)}**: {status.state} ({status.phase}), {status.progress:g} %",
         # Markdown takes a list for a part of the paragraph above without it.
         "",
         f"- chunks: {status.completed_chunks} of {status.total_chunks}, failed: {status.failed_chunks}",
         f"- frames: {status.completed_frames} of {status.total_frames}",
     ]
     if status.result and status.result.output:
-        lines.append(f"- film: {_escape(status.result.output)}")
+        lines.append(f"- film: {escape_markdown(status.result.output)}")
+    if status.result and status.result.note:
+        lines.append(f"- {escape_markdown(status.result.note)}")
     if status.error:
-        lines.append(f"- error: {_escape(status.error)}")
+        lines.append(f"- error: {escape_markdown(status.error)}")
     if status.frozen_chunks:
         lines.append(f"- frozen where they stand: {status.frozen_chunks} chunks")
     if status.left_out_chunks:
         lines.append(f"- skipped on request: {status.left_out_chunks} chunks")
     if status.phase is JobPhase.HOLDING:
         lines.append("- the job waits: mend the cause, then signal `resume`; or update `skip_chunks`")
-    lines += [f"- {_escape(notice)}" for notice in status.notices]
+    lines += [f"- {escape_markdown(notice)}" for notice in status.notices]
     if status.failures:
         lines.append(
             "- failed chunks: " + format_ranges((failure.chunk, failure.chunk + 1) for failure in status.failures)
         )
     return "\n".join(lines)
+
+
+def describe_unrendered(plan: JobPlan) -> str:
+    """Return the note on a job all of whose chunks were published before it began; empty for other jobs."""
+    done = sum(stop - start for start, stop in plan.done)
+    if done < plan.chunk_count:
+        return ""
+    which = f"all {done:,} chunks were" if done > 1 else "its one chunk was"
+    return f"nothing was rendered: {which} there already"
 
 
 class Counts(TypedDict):

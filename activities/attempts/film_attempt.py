@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.output_files import sign_outputs
-from activities.attempts.store_io import retry_while_store_is_away, ship_log
+from activities.attempts.output_files import OtherFiles, sign_outputs
+from activities.attempts.store_io import explain_failure, note_full_disk, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
 from activities.media.audio import build_audio_command, find_audio_suffix
@@ -25,6 +25,7 @@ from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.kept_frames import Signature
 from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files
 from longtake.concurrency import clean_up_in_thread, run_in_thread
+from longtake.models.audio import AudioTrack
 from longtake.models.job_fields import Verification
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
@@ -92,20 +93,20 @@ class FilmAttempt:
         self._joined: JoinedFilm | None = None
         self._frames = sum(sidecar.frames for sidecar in sidecars)
         self.log = job.folder.log_path(FILM, name)
+        self._others = OtherFiles(job.folder, FILM, self._dir, self.log)
 
     async def run(self) -> RenderJobResult:
         """Make and publish the film, unless it is published already, and return the result of the job.
 
         Raises:
             AttemptError: This try has failed.
+            AttemptLostError: The try ended through no fault of its own, or the store is away.
             RefusedError: A chunk is damaged; the sentence names it.
         """
-        standing = None
-        if self._job.job.output is not None:
-            standing = await run_in_thread(partial(finish_claim, self._job.folder, FILM))
-        if standing is None:
-            async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
-                standing = await self._make()
+        try:
+            standing = await self._find_or_make()
+        except (AttemptError, OSError) as error:
+            raise await explain_failure(error, self._job.folder, self._dir) from error
         if standing is None:
             return RenderJobResult(frames=self._frames)
         (film,) = standing.files
@@ -116,8 +117,17 @@ class FilmAttempt:
             frames=standing.frames,
             duration_seconds=standing.duration_seconds,
             proof=standing.proof,
-            unproven=standing.unproven,
+            unproven=standing.notes,
+            others=standing.others,
         )
+
+    async def _find_or_make(self) -> Sidecar | None:
+        if self._job.job.output is not None:
+            standing = await run_in_thread(partial(finish_claim, self._job.folder, FILM))
+            if standing is not None:
+                return standing
+        async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
+            return await self._make()
 
     async def _make(self) -> Sidecar | None:
         if self._job.job.output is None:
@@ -139,6 +149,19 @@ class FilmAttempt:
         await run_in_thread(partial(self._dir.mkdir, parents=True, exist_ok=True))
         target = self._job.target(self._job.film_path)
         film = self._dir / target.rpartition("/")[2]
+        try:
+            facts, signatures = await self._make_and_prove(film)
+        except AttemptError as error:
+            await run_in_thread(partial(note_full_disk, error, self._dir))
+            await run_in_thread(partial(self._others.blame, error, self._own_files(film)))
+            raise
+        done = Progress(frames_done=self._frames)
+        return await retry_while_store_is_away(
+            partial(self._publish, film, target, facts, signatures),
+            lambda message: self._watcher.on_progress(replace(done, message=message)),
+        )
+
+    async def _make_and_prove(self, film: Path) -> tuple[FilmFacts | None, tuple[Signature, ...]]:
         job = self._job.job
         if job.merge_command is not None:
             await self._merge(film)
@@ -147,17 +170,30 @@ class FilmAttempt:
         else:
             await self._join(film)
         try:
-            facts, signatures = await run_in_thread(partial(self._prove, film), self._stop)
+            return await run_in_thread(partial(self._prove, film), self._stop)
         except MediaError as error:
             if error.chunk is not None:
                 await self._refuse(error)
-            sentence = f"the film is not what it must be: {error.sentence}"
-            raise AttemptError(sentence, needs_change=isinstance(error, MismatchedOutput)) from error
-        done = Progress(frames_done=self._frames)
-        return await retry_while_store_is_away(
-            partial(self._publish, film, target, facts, signatures),
-            lambda message: self._watcher.on_progress(replace(done, message=message)),
-        )
+            sentence, changed = (
+                f"the film is not what it must be: {error.sentence}",
+                isinstance(error, MismatchedOutput),
+            )
+            if job.merge_command is not None:
+                # Of proven chunks, by a command that ended well: it would make the same again.
+                sentence, changed = f"{sentence}; change merge_command", True
+            raise AttemptError(sentence, needs_change=changed) from error
+
+    def _own_files(self, film: Path) -> frozenset[Path]:
+        """Return the film, and what this attempt itself puts beside it."""
+        own = [film]
+        if self._job.job.merge_command is None:
+            tracks = enumerate(self._job.job.audio_tracks)
+            own += [self._dir / "chunks", self._dir / "frames"]
+            own += [self._sound_file(film, number, track) for number, track in tracks]
+        return frozenset(own)
+
+    def _sound_file(self, film: Path, number: int, track: AudioTrack) -> Path:
+        return self._dir / f"sound{number}{find_audio_suffix(film.suffix, track.codec)}"
 
     async def _join(self, film: Path) -> None:
         files = await run_in_thread(partial(fetch_chunk_files, self._job, self._sidecars, self._dir / "chunks"))
@@ -199,6 +235,8 @@ class FilmAttempt:
 
     async def _refuse(self, error: MediaError) -> NoReturn:
         """Name the culprit; a damaged chunk is taken back, so that a retry of the job renders it again."""
+        # Of a share that has vanished every chunk is missing, and none is to blame.
+        await run_in_thread(self._job.check_record)
         changed = isinstance(error, MismatchedOutput)
         if error.chunk is None:
             raise AttemptError(error.sentence, needs_change=changed) from error
@@ -230,7 +268,7 @@ class FilmAttempt:
         kept = [(start / job.rate, stop / job.rate) for start, stop in RangeSet(places).ranges]
         frames = sum(chunk.count for chunk in self._job.chunks) if len(places) < len(self._job.chunks) else self._frames
         for number, track in enumerate(job.audio_tracks):
-            sound = self._dir / f"sound{number}{find_audio_suffix(film.suffix, track.codec)}"
+            sound = self._sound_file(film, number, track)
             command = partial(
                 build_audio_command,
                 self._host.programs.ffmpeg,
@@ -287,7 +325,8 @@ class FilmAttempt:
         """Return what was found in the film; None where a merge command makes something else than a film."""
         if film.suffix.lower() not in FILM_SUFFIXES:
             if not film.is_file() or film.stat().st_size == 0:
-                raise AttemptError(f"the merge command ended well and wrote no {film.name}")
+                sentence = f"the merge command ended well and wrote no {film.name}; change merge_command or output"
+                raise AttemptError(sentence, needs_change=True)
             return None
         job = self._job.job
         # A merge command may re-encode, and joins less exactly; counts and times are known all the same.
@@ -305,6 +344,7 @@ class FilmAttempt:
 
     def _publish(self, film: Path, target: str, facts: FilmFacts | None, signatures: tuple[Signature, ...]) -> Sidecar:
         self._host.check_targets(self._job, [target])
+        others = self._others.note(self._own_files(film))
         return publish(
             self._job.folder,
             Sidecar(
@@ -318,7 +358,8 @@ class FilmAttempt:
                 height=facts.height if facts else None,
                 duration_seconds=facts.duration_seconds if facts else None,
                 proof=facts.proof if facts else "",
-                unproven=facts.notes if facts else (),
+                notes=facts.notes if facts else (),
                 log=self.log,
+                others=others,
             ),
         )

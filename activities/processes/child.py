@@ -152,6 +152,7 @@ def start_program(
             if os.getppid() != keeper:
                 # The keeper died before PR_SET_PDEATHSIG was set, so no signal will come.
                 os._exit(1)
+            table.die_first()
             if group is not None:
                 group.join()
             _arrange_descriptors(output, writing)

@@ -1,7 +1,7 @@
 """Model the sound of a film, and the sound and other streams of chunks that a film may lack."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -92,6 +92,17 @@ def rename_files(
     if isinstance(audio, tuple):
         return tuple(track.model_copy(update={"file": rename(track.file)}) for track in audio)
     return audio.model_copy(update={"file": rename(audio.file)})
+
+
+def check_codecs(tracks: Mapping[str, AudioTrack], film_suffix: str) -> None:
+    """Raise ValueError unless a kind of film holds the codecs that its sounds ask for, which are given by their fields."""
+    held = AUDIO_OF_FILMS[film_suffix]
+    for field, track in tracks.items():
+        if track.codec is not None and track.codec not in held:
+            raise ValueError(
+                f"{field}.codec: {film_suffix} films hold no {track.codec}; write {' or '.join(held)}, "
+                "or end output in .mkv"
+            )
 
 
 class StreamKind(StrEnum):
