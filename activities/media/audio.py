@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from activities.media.containers import AnyPacket, check_structure, open_media
 from activities.media.facts import DamagedOutput, UnknownOutput
-from longtake.models.audio import AUDIO_OF_FILMS, AudioCodec
+from longtake.sound_formats import AUDIO_OF_FILMS, AudioCodec
 
 # The rate all codecs take and video players expect.
 SAMPLE_RATE = 48000

@@ -27,7 +27,7 @@ from activities.media.soundtrack import (
 )
 from activities.media.video import inspect_video
 from activities.media.writer import FilmLabels, FilmWriter, SoundFile
-from longtake.models.audio import StreamKind
+from longtake.sound_formats import StreamKind
 
 # Often enough for a progress bar, rarely enough to cost nothing.
 _PROGRESS_FRAMES = 500

@@ -1,34 +1,15 @@
 """Model the sound of a film, and the sound and other streams of chunks that a film may lack."""
 
 import re
-from collections.abc import Callable, Mapping
-from enum import StrEnum
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from longtake.models.fields import Contract
+from longtake.sound_formats import AUDIO_OF_FILMS, AudioCodec, StreamKind
 from longtake.text import quote_value
 
-
-class AudioCodec(StrEnum):
-    """Codecs of the sound of a film."""
-
-    PCM = "pcm"
-    FLAC = "flac"
-    OPUS = "opus"
-    AAC = "aac"
-
-
-# By extension of the film: the codecs that its container holds so that players know them; the first is the usual one.
-AUDIO_OF_FILMS: dict[str, tuple[AudioCodec, ...]] = {
-    ".mp4": (AudioCodec.AAC, AudioCodec.FLAC, AudioCodec.OPUS),
-    ".m4v": (AudioCodec.AAC, AudioCodec.FLAC, AudioCodec.OPUS),
-    ".mov": (AudioCodec.AAC, AudioCodec.PCM),
-    ".mkv": (AudioCodec.FLAC, AudioCodec.PCM, AudioCodec.AAC, AudioCodec.OPUS),
-    ".webm": (AudioCodec.OPUS,),
-    ".ts": (AudioCodec.AAC,),
-}
 # More tracks than any delivery has: a dozen languages, each in stereo and 5.1.
 MOST_AUDIO_TRACKS = 32
 
@@ -94,24 +75,15 @@ def rename_files(
     return audio.model_copy(update={"file": rename(audio.file)})
 
 
-def check_codecs(tracks: Mapping[str, AudioTrack], film_suffix: str) -> None:
-    """Raise ValueError unless a kind of film holds the codecs that its sounds ask for, which are given by their fields."""
+def check_codecs(files: Iterable[tuple[str, str]], tracks: Iterable[AudioTrack], film_suffix: str) -> None:
+    """Raise ValueError unless a kind of film holds the codecs that its sounds ask for; files come with their fields."""
     held = AUDIO_OF_FILMS[film_suffix]
-    for field, track in tracks.items():
+    for (field, _), track in zip(files, tracks, strict=True):
         if track.codec is not None and track.codec not in held:
             raise ValueError(
-                f"{field}.codec: {film_suffix} films hold no {track.codec}; write {' or '.join(held)}, "
-                "or end output in .mkv"
+                f"{field.removesuffix('.file')}.codec: {film_suffix} films hold no {track.codec}; "
+                f"write {' or '.join(held)}, or end output in .mkv"
             )
-
-
-class StreamKind(StrEnum):
-    """Kinds of streams in chunks that a job may drop from its film."""
-
-    AUDIO = "audio"
-    SUBTITLES = "subtitles"
-    DATA = "data"
-    ATTACHMENTS = "attachments"
 
 
 def _as_set(value: tuple[StreamKind, ...]) -> tuple[StreamKind, ...]:

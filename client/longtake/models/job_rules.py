@@ -495,8 +495,7 @@ def _check_join(job: JobFields, output: str) -> None:
     if job.drop and job.kind is not OutputKind.VIDEO:
         raise ValueError("drop: is for films of video chunks, which hold streams; leave it out")
     check_encode_options(job.encode)
-    fields = [field.removesuffix(".file") for field, _ in job.audio_files]
-    check_codecs(dict(zip(fields, job.audio_tracks, strict=True)), suffix)
+    check_codecs(job.audio_files, job.audio_tracks, suffix)
 
 
 def _check_environment(env: dict[str, str]) -> None:
