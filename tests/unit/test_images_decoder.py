@@ -1,5 +1,7 @@
 """Decoding in a process of its own: what damages, crashes or hangs it does no harm to the worker."""
 
+import re
+import struct
 import sys
 import threading
 import time
@@ -7,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.media.image_samples import make_sample
+from support.media.image_samples import SAMPLES, make_sample
 
 from activities.media.facts import DamagedOutput, JoinStopped
 from activities.media.images import decoder_main
@@ -72,6 +74,29 @@ def test_a_decoder_that_crashes_proves_nothing(script: str, sample: Path) -> Non
     assert decoders.decode(sample, "png", "image2").outcome is DecodeOutcome.UNABLE
     facts = check_image(sample, pixels=True, decoders=decoders)
     assert facts.proof is ImageProof.STRUCTURE
+
+
+def test_without_openimageio_no_sound_file_is_called_damaged(tmp_path: Path, ffmpeg: str) -> None:
+    main = decoder_main.__file__
+    hidden = f"import runpy, sys; sys.modules['OpenImageIO'] = None; runpy.run_path({main!r}, run_name='__main__')"
+    decoders = pool_of(hidden)
+    proofs = {
+        name: check_image(make_sample(name, tmp_path, ffmpeg), pixels=True, decoders=decoders).proof for name in SAMPLES
+    }
+    by_structure = {name for name, proof in proofs.items() if proof is not ImageProof.PIXELS}
+    assert {name for name in by_structure if not re.match(r"OpenEXR|.*TIFF|\.tx|DPX|IFF|JPEG XL|zfile", name)} == set()
+    assert proofs["DPX float"] is ImageProof.STRUCTURE
+    assert proofs["JPEG XL code stream"] is ImageProof.CONTENT
+
+
+def test_a_compression_that_no_decoder_knows_is_no_damage(tmp_path: Path, ffmpeg: str) -> None:
+    path = make_sample("TIFF raw", tmp_path, ffmpeg)
+    compression = struct.pack("<HHII", 259, 3, 1, 1)
+    data = path.read_bytes()
+    assert data.count(compression) == 1
+    # Zstandard, by which the pixels might have been packed.
+    path.write_bytes(data.replace(compression, struct.pack("<HHII", 259, 3, 1, 50000)))
+    assert check_image(path, pixels=True).proof is ImageProof.STRUCTURE
 
 
 def test_what_a_decoder_says_is_quoted_in_one_line(sample: Path) -> None:

@@ -28,6 +28,9 @@ _UNKNOWN = re.compile(r"not (yet )?(supported|implemented|configured)|unsupporte
 # is of a variety that they do not know.
 _DECODES_TO_OPEN = frozenset({"gif", "jpeg2000", "jpegxl", "webp"})
 
+# libav calls sound files of these damaged: animations, and TGA of one bit.
+_MISREAD_BY_LIBAV = frozenset({"targa", "webp"})
+
 Answer = dict[str, str]
 
 
@@ -126,6 +129,8 @@ def _decode(oiio: ModuleType | None, path: str, reader: str, demuxer: str) -> An
         answer = _decode_by_oiio(oiio, path, reader)
     if answer["outcome"] == "unable" and demuxer:
         answer = _decode_by_libav(path, demuxer)
+        if answer["outcome"] == "damaged" and reader in _MISREAD_BY_LIBAV:
+            answer["outcome"] = "unable"
     return answer
 
 

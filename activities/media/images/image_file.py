@@ -103,7 +103,9 @@ class ImageFile:
             yield self.read(min(end - self.position, _BLOCK_BYTES))
 
     def has_zeros(self, start: int, count: int) -> bool:
-        """Tell whether a long row of zeros stands in a part of the file."""
+        """Tell whether a long row of zeros stands in a part of the file, or nothing else in a short one."""
+        if count < len(_SUSPICIOUS_ZEROS):
+            return count > 0 and not any(self.read(count, at=start))
         before = b""
         for block in self.read_blocks(count, at=start):
             if _SUSPICIOUS_ZEROS in block or (before and _SUSPICIOUS_ZEROS in before + block[:64]):

@@ -8,6 +8,7 @@ import zlib
 from activities.media.images.image_file import ImageFile, Structure, name_channels
 
 _UNDEFINED = 0xFFFFFFFF
+_HEADER_BYTES = 2048
 
 # Samples of a pixel, by the descriptor of a DPX element (SMPTE ST 268).
 _DPX_SAMPLES = {50: 3, 51: 4, 52: 4, 53: 3, 100: 2, 101: 3, 102: 3, 103: 4, **{150 + n: 2 + n for n in range(7)}}
@@ -39,15 +40,10 @@ def check_dpx(file: ImageFile) -> Structure:
         channels.append(_DPX_CHANNELS.get(kind, f"descriptor {kind}"))
         depths.append({32: "float", 64: "double"}.get(bits, f"{bits}-bit"))
         colours.append(f"transfer {transfer}, primaries {primaries}")
-    # Not every writer keeps this field; where it does, the file ends there and not earlier.
-    if said != _UNDEFINED:
-        file.require(min(said, _last_sensible_end(said, file)))
+    # Not every writer fills this field in; where one does, the file ends there and not earlier.
+    if _HEADER_BYTES <= said < _UNDEFINED:
+        file.require(said)
     return Structure(width, height, " and ".join(channels), depths[0], colours[0])
-
-
-def _last_sensible_end(said: int, file: ImageFile) -> int:
-    """Return the end that a header claims; one below its own length was never filled in."""
-    return said if said >= 2048 else file.size_bytes
 
 
 def _count_sample_bytes(samples: int, bits: int, packing: int) -> int:
@@ -60,18 +56,15 @@ def _count_sample_bytes(samples: int, bits: int, packing: int) -> int:
 
 
 def check_cineon(file: ImageFile) -> Structure:
-    """Check that a Cineon is as long as its header says, and as its pixels take."""
+    """Check that a Cineon is as long as its pixels take; ImageMagick writes a wrong length of the file."""
     order = ">" if file.read(4, at=0) == b"\x80\x2a\x5f\xd7" else "<"
     (image_offset,) = file.unpack(f"{order}I", at=4)
-    (said,) = file.unpack(f"{order}I", at=20)
     (count,) = file.unpack("B", at=193)
     bits, _, width, height = file.unpack(f"{order}BBII", at=198)
     if not 1 <= count <= 8 or not width or not height or bits not in (8, 10, 12, 16):
         raise ValueError("is damaged: its header names no picture")
     samples = width * height * count
     file.require(image_offset + (math.ceil(samples / 3) * 4 if bits == 10 else math.ceil(samples * bits / 8)))
-    if said != _UNDEFINED:
-        file.require(_last_sensible_end(said, file))
     return Structure(width, height, name_channels(count), f"{bits}-bit")
 
 

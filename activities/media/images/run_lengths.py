@@ -15,12 +15,12 @@ def check_tga(file: ImageFile) -> Structure:
     id_bytes, has_palette, kind, _, palette_length, palette_bits, width, height, bits, _ = file.unpack(
         "<BBBHHBxxxxHHBB", at=0
     )
-    if kind not in _TGA_KINDS or has_palette > 1 or bits not in (8, 15, 16, 24, 32) or not width or not height:
+    if kind not in _TGA_KINDS or has_palette > 1 or bits not in (1, 8, 15, 16, 24, 32) or not width or not height:
         raise ValueError("is damaged: its header names no picture")
     start = 18 + id_bytes + has_palette * palette_length * math.ceil(palette_bits / 8)
     pixel_bytes = math.ceil(bits / 8)
     if kind < 9:
-        file.require(start + width * height * pixel_bytes)
+        file.require(start + (math.ceil(width / 8) if bits == 1 else width * pixel_bytes) * height)
     else:
         _follow_tga_runs(file, start, width * height, pixel_bytes)
     channels = _TGA_KINDS[kind]
