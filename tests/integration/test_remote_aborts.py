@@ -95,7 +95,8 @@ class Scene:
         return self._log().count("is begun as")
 
     def _log(self) -> str:
-        return (self.folder / "cloud-run.log").read_text(errors="replace")
+        (log,) = self.folder.glob("cloud-run-*.log")
+        return log.read_text(errors="replace")
 
 
 async def _wanted_no_more() -> bool:
