@@ -137,6 +137,7 @@ class EdgeDecoder:
     """Decode the first and the last frame of a file while all its packets pass by."""
 
     def __init__(self, stream: VideoStream, name: str) -> None:
+        self._name = name
         self._decoder = PictureDecoder(stream, name)
         self._tail: list[tuple[AnyPacket, int]] = []
         self._tail_bytes = 0
@@ -159,6 +160,8 @@ class EdgeDecoder:
         held = self._decoder.end_run()
         if self.first is None:
             self.first = next(iter(held), None)
+        if self.first is None:
+            raise DamagedOutput(self._name, "shows no picture when it is decoded")
         if self._tail_bytes > _LARGEST_TAIL_BYTES:
             return
         for packet, number in self._tail:

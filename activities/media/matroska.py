@@ -16,11 +16,17 @@ _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _CRC, _VOID = 0xBF, 0xEC
 _CLUSTER = 0x1F43B675
 
+_Numbers = tuple[tuple[int, int], ...]
+
 # A name of this length leaves room for the two elements; it is taken away again.
 NAME_PADDING = "." * 48
 
 
-def set_display_size(path: Path, width: int, height: int) -> None:
+# What display sizes count: pixels, or nothing, so that they are a mere ratio. WebM knows pixels alone.
+PIXELS, RATIO = 0, 3
+
+
+def set_display_size(path: Path, width: int, height: int, unit: int = PIXELS) -> None:
     """Set the size at which the pictures of a film are shown, whose video stream was named with `NAME_PADDING`.
 
     No byte of the file moves. The file is synced to disk.
@@ -31,7 +37,7 @@ def set_display_size(path: Path, width: int, height: int) -> None:
     with path.open("r+b") as file:
         start, size = _find_tracks(file)
         file.seek(start)
-        body = _rewrite_tracks(file.read(size), width, height)
+        body = _rewrite_tracks(file.read(size), ((_DISPLAY_WIDTH, width), (_DISPLAY_HEIGHT, height), (_DISPLAY_UNIT, unit)))
         file.seek(start)
         file.write(body)
         file.flush()
@@ -54,14 +60,14 @@ def _find_tracks(file: BinaryIO) -> tuple[int, int]:
             position += size
 
 
-def _rewrite_tracks(body: bytes, width: int, height: int) -> bytes:
+def _rewrite_tracks(body: bytes, shown: _Numbers) -> bytes:
     rest, checked = b"", False
     for kind, content, raw in _children(body):
         if kind == _CRC:
             checked = True
         elif kind == _TRACK and _is_padded_video(content):
             head = raw[: len(raw) - len(content)]
-            rest += head + _rewrite_track(content, width, height)
+            rest += head + _rewrite_track(content, shown)
         else:
             rest += raw
     # EBML stores its checksum, of all that follows in the element, from the lowest byte on.
@@ -76,17 +82,14 @@ def _is_padded_video(content: bytes) -> bool:
     return values.get(_TRACK_TYPE) == b"\x01" and values.get(_NAME, b"").endswith(NAME_PADDING.encode())
 
 
-def _rewrite_track(content: bytes, width: int, height: int) -> bytes:
+def _rewrite_track(content: bytes, shown: _Numbers) -> bytes:
     made = b""
     for kind, inner, raw in _children(content):
         if kind == _NAME:
             name = inner.removesuffix(NAME_PADDING.encode())
             made += _element(_NAME, name) if name else b""
         elif kind == _VIDEO:
-            kept = b"".join(
-                part for id, _, part in _children(inner) if id not in (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
-            )
-            shown = ((_DISPLAY_WIDTH, width), (_DISPLAY_HEIGHT, height))
+            kept = b"".join(part for id, _, part in _children(inner) if id not in dict(shown))
             sizes = b"".join(_element(id, value.to_bytes(4, "big")) for id, value in shown)
             made += _element(_VIDEO, kept + sizes)
         else:

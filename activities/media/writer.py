@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from activities.media.containers import READERS, AnyPacket
 from activities.media.facts import Chapter, MismatchedOutput
-from activities.media.matroska import NAME_PADDING, set_display_size
+from activities.media.matroska import NAME_PADDING, PIXELS, RATIO, set_display_size
 
 if TYPE_CHECKING:
     from av.container.core import Chapter as ContainerChapter
@@ -148,7 +148,7 @@ class FilmWriter:
         self._frame_ticks = int(self._timescale / fps)
         self._labels = labels or FilmLabels()
         self._muxer = muxer
-        self._shown: tuple[int, int] | None = None
+        self._shown: tuple[int, int, int] | None = None
         self._target = _Target(path)
         self._container = av.open(
             self._target, "w", format=muxer, options=self._options(muxer), buffer_size=_BUFFER_BYTES
@@ -187,7 +187,7 @@ class FilmWriter:
             # Said by the pixels, libav writes Matroska's element; said by a tag, it would write a tag besides.
             context.pix_fmt = "yuva420p"  # type: ignore[attr-defined]
         if aspect != 1 and self._muxer in ("matroska", "webm"):
-            self._shown = (round(template.codec_context.width * aspect), template.codec_context.height)
+            self._shown = _display_size(template.codec_context.width, template.codec_context.height, aspect, self._muxer)
             stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
         self._video = stream
 
@@ -293,6 +293,14 @@ class FilmWriter:
         self._path.unlink(missing_ok=True)
         with suppress(av.error.FFmpegError, OSError, ValueError):
             self._container.close()
+
+
+def _display_size(width: int, height: int, aspect: Fraction, muxer: str) -> tuple[int, int, int]:
+    """Return what Matroska says of the shape of pixels; WebM can say it in whole pixels only, and rounds."""
+    if muxer == "webm":
+        return round(width * aspect), height, PIXELS
+    shape = width * aspect / height
+    return shape.numerator, shape.denominator, RATIO
 
 
 def _accepts_tag(muxer: str, template: VideoStream) -> bool:
