@@ -187,7 +187,9 @@ class FilmWriter:
             # Said by the pixels, libav writes Matroska's element; said by a tag, it would write a tag besides.
             context.pix_fmt = "yuva420p"  # type: ignore[attr-defined]
         if aspect != 1 and self._muxer in ("matroska", "webm"):
-            self._shown = _display_size(template.codec_context.width, template.codec_context.height, aspect, self._muxer)
+            self._shown = _display_size(
+                template.codec_context.width, template.codec_context.height, aspect, self._muxer
+            )
             stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
         self._video = stream
 
