@@ -34,6 +34,7 @@ def set_display_size(path: Path, width: int, height: int, unit: int = PIXELS) ->
     Raises:
         ValueError: The file has no such stream.
     """
+    shown = ((_DISPLAY_WIDTH, width), (_DISPLAY_HEIGHT, height), (_DISPLAY_UNIT, unit))
     with path.open("r+b") as file:
         start, size = _find_tracks(file)
         file.seek(start)

@@ -187,9 +187,8 @@ class FilmWriter:
             # Said by the pixels, libav writes Matroska's element; said by a tag, it would write a tag besides.
             context.pix_fmt = "yuva420p"  # type: ignore[attr-defined]
         if aspect != 1 and self._muxer in ("matroska", "webm"):
-            self._shown = _display_size(
-                template.codec_context.width, template.codec_context.height, aspect, self._muxer
-            )
+            coded = template.codec_context
+            self._shown = _display_size(coded.width, coded.height, aspect, self._muxer)
             stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
         self._video = stream
 
