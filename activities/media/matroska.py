@@ -38,9 +38,7 @@ def set_display_size(path: Path, width: int, height: int, unit: int = PIXELS) ->
     with path.open("r+b") as file:
         start, size = _find_tracks(file)
         file.seek(start)
-        body = _rewrite_tracks(
-            file.read(size), ((_DISPLAY_WIDTH, width), (_DISPLAY_HEIGHT, height), (_DISPLAY_UNIT, unit))
-        )
+        body = _rewrite_tracks(file.read(size), shown)
         file.seek(start)
         file.write(body)
         file.flush()
