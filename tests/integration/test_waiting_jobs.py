@@ -75,7 +75,7 @@ async def test_a_job_without_a_worker_says_so_everywhere(bare: Farm) -> None:
 async def test_a_workflow_task_that_keeps_failing_is_told_with_its_error_and_a_way_out(bare: Farm) -> None:
     async with broken_worker(bare), command_line(bare) as cli:
         job = await bare.submit(bare.job())
-        status = await until(job, lambda status: status.waiting_for is not None)
+        status = await until(job, lambda status: "can run" in (status.waiting_for or ""))
         shown = await cli("status", job.id)
         cancelling = await cli.start("cancel", job.id, "--wait")
         await until_line(
