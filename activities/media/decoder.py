@@ -64,9 +64,10 @@ def _describe_matrix(data: bytes) -> str:
     unit = 1 << 16
     turn = {(unit, 0, 0, unit): 0, (0, unit, -unit, 0): 90, (-unit, 0, 0, -unit): 180, (0, -unit, unit, 0): 270}
     degrees = turn.get((a, b, c, d))
-    return (
-        f"{degrees} degrees" if degrees is not None else f"matrix {a / unit:g} {b / unit:g} {c / unit:g} {d / unit:g}"
-    )
+    if degrees is None:
+        return "matrix " + " ".join(f"{value / unit:g}" for value in (a, b, c, d))
+    # Some muxers spell out that nothing is turned.
+    return f"{degrees} degrees" if degrees else ""
 
 
 def _describe_stereo(data: bytes) -> str:
