@@ -1,7 +1,6 @@
 """The folder of a job as workers use it: accept the job, read sidecars, set files aside. Layout: `JobRecords`."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
@@ -190,7 +189,7 @@ class JobFolder(JobRecords):
         Raises:
             FileNotFoundError: It was not accepted here.
         """
-        return RenderJobSpec.model_validate_json(self.store.read(self.job_file))
+        return RenderJobSpec.from_record(self.store.read(self.job_file))
 
     def sidecar(self, key: str) -> Sidecar | None:
         """Return the sidecar of a chunk or the film, if it is finished."""
@@ -222,8 +221,7 @@ class JobFolder(JobRecords):
 
 def encode_job(job: RenderJobSpec) -> bytes:
     """Return the bytes of job.json."""
-    # With its `contract`, by which an older version passes over the keys that it does not know.
-    return json.dumps(job.to_wire(), indent=2, ensure_ascii=False).encode()
+    return job.model_dump_json(exclude_defaults=True, indent=2).encode()
 
 
 class OpenJob:
