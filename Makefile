@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
   && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-farm chaos bench-lifecycle bench-store bench-planning bench-images media-matrix dev production lint format record-histories clean FORCE
+.PHONY: help setup demo test test-farm chaos bench-lifecycle bench-store bench-stitch bench-planning bench-images media-matrix dev production lint format record-histories clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ bench-lifecycle: $(READY) ## Measure cancel, pause, freeze and kills (4 minutes)
 
 bench-store: $(READY) ## Measure a bucket beside boto3, with 5,000 small files and one of 5 GB; ARGS="--small N"
 	@$(PY) benchmarks/store.py $(ARGS)
+
+bench-stitch: $(READY) ## Measure the verified join of 1,000 chunks beside ffmpeg's; ARGS="--kinds h264 --chunks N"
+	@$(PY) benchmarks/stitch.py $(ARGS)
 
 bench-images: $(READY) ## Measure what the proof of image files costs beside decoding them
 	@$(PY) benchmarks/images.py $(ARGS)

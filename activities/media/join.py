@@ -4,9 +4,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
+
+from av.container import InputContainer
 
 from activities.media.containers import check_structure, find_video_stream, open_media
 from activities.media.facts import (
@@ -25,12 +29,20 @@ from activities.media.soundtrack import (
     join_chunk_sound,
     open_soundtrack,
 )
-from activities.media.video import inspect_video
+from activities.media.video import inspect_video, round_half_up
 from activities.media.writer import FilmLabels, FilmWriter, SoundFile
 from longtake.sound_formats import StreamKind
 
 # Often enough for a progress bar, rarely enough to cost nothing.
 _PROGRESS_FRAMES = 500
+# Above this size the room for an index, 36 bytes a frame at most, is small beside the film.
+_LARGE_FILM_BYTES = 1 << 26
+# Size, time offset, key frame, and place of one sample in an MP4 file (ISO 14496-12, stsz, ctts, stss, co64, stsc).
+_INDEX_ENTRY_BYTES = 4 + 8 + 4 + 8 + 12
+# Codec parameters, tags and chapters.
+_INDEX_HEAD_BYTES = 1 << 20
+# A second of 192 kHz in packets of 1024 samples.
+_MOST_SOUND_PACKETS = 200
 _TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.,])(\d\d+)")
 
 
@@ -77,14 +89,15 @@ def join_video(
     joined: list[JoinedChunk] = []
     with (
         _sound(chunks, facts, target, fps, audio, drop) as sound,
-        FilmWriter(target, fps, reorder_frames, labels) as film,
+        FilmWriter(target, fps, reorder_frames, labels, _find_index_size(chunks, facts, fps, audio)) as film,
+        _ChunkReader(chunks) as reader,
     ):
         written = 0
         for index, (chunk, found) in enumerate(zip(chunks, facts, strict=True)):
             last_key = 0
             before = written
             with name_chunk_in_errors(chunk, index):
-                for is_key in _copy_chunk(chunk, written, film, sound, stop):
+                for is_key in _copy_chunk(chunk, reader.open(index), written, film, sound, stop):
                     last_key = written - before if is_key else last_key
                     written += 1
                     if written % _PROGRESS_FRAMES == 0:
@@ -234,13 +247,65 @@ def _list(sounds: Sequence[str]) -> str:
     return " and ".join(sounds) or "none"
 
 
+def _find_index_size(
+    chunks: Sequence[ChunkFile], facts: Sequence[VideoFacts], fps: Fraction, audio: Sequence[SoundFile]
+) -> int | None:
+    """Find how much room the index of a large MP4 or QuickTime film needs at most; None for small films."""
+    if sum(chunk.path.stat().st_size for chunk in chunks if chunk.path.exists()) < _LARGE_FILM_BYTES:
+        return None
+    frames = sum(chunk.frames for chunk in chunks)
+    tracks = len(audio) or len(facts[0].sounds or ())
+    packets = int(frames / fps * _MOST_SOUND_PACKETS) * tracks
+    return (frames + packets) * _INDEX_ENTRY_BYTES + _INDEX_HEAD_BYTES
+
+
+class _ChunkReader:
+    """Opens each chunk while the one before it is copied: opening takes most of the time of joining small chunks."""
+
+    def __init__(self, chunks: Sequence[ChunkFile]) -> None:
+        self._chunks = chunks
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="open-chunk")
+        self._next: Future[tuple[ExitStack, InputContainer]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+        if self._next is not None and self._next.exception() is None:
+            self._next.result()[0].close()
+
+    @contextmanager
+    def open(self, index: int) -> Iterator[InputContainer]:
+        """Open a chunk, and begin to open the one after it; chunks are opened in order."""
+        opened = self._next or self._begin(index)
+        self._next = self._begin(index + 1) if index + 1 < len(self._chunks) else None
+        stack, container = opened.result()
+        with stack:
+            yield container
+
+    def _begin(self, index: int) -> "Future[tuple[ExitStack, InputContainer]]":
+        return self._pool.submit(_open_chunk, self._chunks[index].path)
+
+
+def _open_chunk(path: Path) -> tuple[ExitStack, InputContainer]:
+    check_structure(path)
+    with ExitStack() as stack:
+        container = stack.enter_context(open_media(path))
+        return stack.pop_all(), container
+
+
 def _copy_chunk(
-    chunk: ChunkFile, before: int, film: FilmWriter, sound: Soundtrack, stop: threading.Event
+    chunk: ChunkFile,
+    opened: AbstractContextManager[InputContainer],
+    before: int,
+    film: FilmWriter,
+    sound: Soundtrack,
+    stop: threading.Event,
 ) -> Iterator[bool]:
     """Copy the packets of one chunk; yield for each whether it is a key frame."""
     seen = bytearray(chunk.frames)
-    check_structure(chunk.path)
-    with open_media(chunk.path) as container:
+    with opened as container:
         stream = find_video_stream(container, chunk.path.name)
         if before == 0:
             film.add_video(stream)
@@ -248,6 +313,8 @@ def _copy_chunk(
             film.write_header()
         first: int | None = None
         place = 0
+        frames = (stream.time_base or Fraction(1, 1000)) * film.fps
+        top, bottom = frames.numerator, frames.denominator
         for packet in container.demux(stream):
             if stop.is_set():
                 raise JoinStopped(chunk.name)
@@ -256,7 +323,7 @@ def _copy_chunk(
             if packet.is_corrupt:
                 raise DamagedOutput(chunk.path.name, f"is damaged at its frame {place}")
             first = packet.pts if first is None else first
-            index = film.find_frame((packet.pts - first) * packet.time_base)
+            index = round_half_up((packet.pts - first) * top, bottom)
             if not 0 <= index < chunk.frames or seen[index]:
                 break
             seen[index] = 1

@@ -138,22 +138,31 @@ _USUAL_TAGS = frozenset(
 class FilmWriter:
     """A film being written; leaving the block finishes and syncs it, or removes it after an error."""
 
-    def __init__(self, path: Path, fps: Fraction, reorder_frames: int, labels: FilmLabels | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fps: Fraction,
+        reorder_frames: int,
+        labels: FilmLabels | None = None,
+        index_bytes: int | None = None,
+    ) -> None:
         muxer = MUXERS.get(path.suffix.lower())
         if muxer is None:
             raise MismatchedOutput(path.name, f"cannot be joined: films end in {', '.join(MUXERS)}")
         self._path = path
         self._reorder_frames = reorder_frames
         self._timescale = compute_timescale(fps)
+        self._tick = Fraction(1, self._timescale)
         self._frame_ticks = int(self._timescale / fps)
         self._labels = labels or FilmLabels()
+        self._index_bytes = index_bytes
         self._muxer = muxer
         self._shown: tuple[int, int, int] | None = None
         self._target = _Target(path)
         self._container = av.open(
             self._target, "w", format=muxer, options=self._options(muxer), buffer_size=_BUFFER_BYTES
         )
-        self._fps = fps
+        self.fps = fps
         self._video: Stream | None = None
         self._container.metadata.update(self._labels.tags)
         self._set_chapters()
@@ -162,8 +171,12 @@ class FilmWriter:
         if muxer in ("mp4", "mov"):
             scale = str(self._timescale)
             # The film's own clock counts milliseconds by default, which would round its length.
-            flags = "+faststart" if set(self._labels.tags) <= _USUAL_TAGS else "+faststart+use_metadata_tags"
-            return {"movflags": flags, "video_track_timescale": scale, "movie_timescale": scale}
+            options = {"video_track_timescale": scale, "movie_timescale": scale}
+            flags = "" if set(self._labels.tags) <= _USUAL_TAGS else "+use_metadata_tags"
+            if self._index_bytes is not None:
+                # The index goes into room that is left for it: `faststart` would write the whole film once more.
+                return options | {"moov_size": str(self._index_bytes)} | ({"movflags": flags} if flags else {})
+            return options | {"movflags": f"+faststart{flags}"}
         if muxer == "mpegts":
             return {"max_delay": _TRANSPORT_DELAY_MICROSECONDS}
         # Matroska stores display times only; shifting by the reorder delay would start the film late.
@@ -176,7 +189,7 @@ class FilmWriter:
             raise self._cannot_hold(template)
         stream = self.add_copy(template)
         context = stream.codec_context
-        context.framerate = self._fps  # type: ignore[attr-defined]  # a video context
+        context.framerate = self.fps  # type: ignore[attr-defined]  # a video context
         if self._keeps_tag(template):
             context.codec_tag = template.codec_context.codec_tag
         # QuickTime files keep the shape of pixels beside the codec parameters, which alone are copied.
@@ -240,7 +253,7 @@ class FilmWriter:
         """Write the picture shown as frame `shown` of the film and stored as its number `stored`."""
         assert self._video is not None
         packet.stream = self._video
-        packet.time_base = Fraction(1, self._timescale)
+        packet.time_base = self._tick
         packet.pts = shown * self._frame_ticks
         packet.dts = (stored - self._reorder_frames) * self._frame_ticks
         packet.duration = self._frame_ticks
@@ -253,10 +266,6 @@ class FilmWriter:
         except av.error.FFmpegError as error:
             held = " with ".join(stream.codec_context.codec.canonical_name for stream in self._container.streams)
             raise MismatchedOutput(self._path.name, f"cannot hold {held}: {error.strerror}") from error
-
-    def find_frame(self, seconds: Fraction) -> int:
-        """Find the number of the frame that is shown at a time."""
-        return round(seconds * self._fps)
 
     def find_decode_seconds(self, stored: int) -> float:
         """Find the time in seconds at which the picture stored as number `stored` is decoded."""

@@ -1,5 +1,6 @@
 """Joining chunks into one film without encoding: nothing is lost, and what does not fit is named."""
 
+import hashlib
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, MediaE
 from activities.media.film import verify_film
 from activities.media.join import join_video
 from activities.media.seams import JoinedFilm
+from activities.media.video import inspect_video
 
 Render = Callable[..., Path]
 FrameHashes = Callable[[Path], list[str]]
@@ -243,3 +245,53 @@ def test_a_full_disk_is_reported_as_such(render: Render, tmp_path: Path) -> None
     target.symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         join(rendered(render, ".mkv", "-c:v", "ffv1"), target)
+
+
+def test_a_large_film_begins_with_its_index_without_being_written_twice(render: Render, tmp_path: Path) -> None:
+    raw = ("-c:v", "rawvideo", "-pix_fmt", "uyvy422")
+    clip = render(".mov", *raw, frames=40, size="1280x720")
+    film = tmp_path / "film.mov"
+    facts = join(chunk_list([clip], [40]), film)
+    verify_film(film, fps=Fraction(30), frames=40, joined=facts)
+    with film.open("rb") as file:
+        head = file.read(1 << 22)
+    # The room that the index has not used is free space, which no writer that moves the index would leave.
+    assert 0 < head.index(b"moov") < head.index(b"free") < head.index(b"mdat")
+
+
+def test_errors_of_a_chunk_that_is_opened_ahead_name_it(render: Render, tmp_path: Path) -> None:
+    chunks = rendered(render, ".mp4", *LOSSLESS)
+    facts = [inspect_video(chunk.path, fps=Fraction(30)) for chunk in chunks]
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(chunks[1].path.read_bytes()[:-300])
+    chunks = [
+        ChunkFile(chunk.path, chunk.name, chunk.frames, found) for chunk, found in zip(chunks, facts, strict=True)
+    ]
+    chunks[1] = ChunkFile(cut, "chunk 1", 12, facts[1])
+
+    error = join_refusal(chunks, tmp_path / "film.mp4")
+
+    assert (error.chunk, error.sentence) == (1, f"chunk 1 ({cut}) is cut short: 300 bytes are missing")
+
+
+def test_a_seam_that_shows_another_picture_is_refused(render: Render, tmp_path: Path) -> None:
+    """Bits that change after the proof of a chunk are seen at the seam, though container and packets are whole."""
+    chunks = rendered(render, ".mov", "-c:v", "rawvideo", "-pix_fmt", "uyvy422")
+    facts = [inspect_video(chunk.path, fps=Fraction(30)) for chunk in chunks]
+    data = bytearray(chunks[1].path.read_bytes())
+    data[data.index(b"mdat") + 100] ^= 0xFF
+    changed = tmp_path / "changed.mov"
+    changed.write_bytes(data)
+    sha256 = hashlib.sha256(chunks[1].path.read_bytes()).hexdigest()
+    chunks = [
+        ChunkFile(chunk.path, chunk.name, chunk.frames, found) for chunk, found in zip(chunks, facts, strict=True)
+    ]
+    chunks[1] = ChunkFile(changed, "chunk 1", 12, facts[1], sha256)
+    film = tmp_path / "film.mov"
+    made = join(chunks, film)
+
+    with pytest.raises(DamagedOutput) as caught:
+        verify_film(film, fps=Fraction(30), frames=29, joined=made)
+
+    assert caught.value.sentence == f"chunk 1 ({changed}) has another content than was published"
+    assert caught.value.chunk == 1

@@ -1,0 +1,138 @@
+"""Films as professionals render them: sound, gaps, colours, codecs, and what is refused with the first chunk."""
+
+import asyncio
+import subprocess
+from array import array
+from pathlib import Path
+
+import av
+import pytest
+from support.farm import Farm
+
+from longtake import JobState, JobStatus, RenderJobSpec
+
+pytestmark = pytest.mark.integration
+
+FFMPEG = ("ffmpeg", "-nostdin", "-v", "error")
+VIDEO = (*FFMPEG, "-f", "lavfi", "-i", "testsrc2=s=64x64:r=25")
+COUNT = ("-frames:v", "{count}")
+IMAGES = (*COUNT, "-start_number", "{start}", "{output}")
+STREAMS = ("-f", "lavfi", "-i", "sine=440:r=48000", "-t", "0.2")
+
+
+def job(
+    farm: Farm, name: str, command: tuple[str, ...], chunk: str, output: str | None, **fields: object
+) -> RenderJobSpec:
+    return RenderJobSpec.model_validate(
+        {
+            "name": name,
+            "frames": {"count": 10, "per_chunk": 5},
+            "fps": "25",
+            "command": command,
+            "chunk_output": f"{name}/{chunk}",
+            "output": output and f"{name}/{output}",
+            "base_dir": str(farm.store),
+            **fields,
+        }
+    )
+
+
+def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
+    """All jobs of this page, which are rendered at the same time."""
+    broken = (
+        "[ {chunk} = 1 ] && exit 1; ffmpeg -nostdin -v error -f lavfi -i color=gray:s=64x64:r=25 -frames:v {count} $0"
+    )
+    unknown = (
+        "ffmpeg -nostdin -v error -f lavfi -i testsrc2=s=64x64:r=25 -c:v hap -frames:v {count} $0 && "
+        "sed -i s/Hap1/Hap7/ $0"
+    )
+    tracks = [
+        {"file": "tone.wav", "codec": "pcm", "language": "eng"},
+        {"file": "tone.wav", "language": "deu", "offset_seconds": 0.2},
+    ]
+    blue = (*FFMPEG, "-f", "lavfi", "-i", "color=0x00BDF2:s=321x181:r=25,format=rgb24", *IMAGES)
+    clear = (*FFMPEG, "-f", "lavfi", "-i", "color=red@0.25:s=64x64:r=25,format=rgba", *IMAGES)
+    aac = (*VIDEO, *STREAMS, "-c:a", "aac", "{output}")
+    prores = (*VIDEO, "-c:v", "prores_ks", *COUNT, "{output}")
+    hap = (*VIDEO, "-c:v", "hap", "-format", "hap_q", *COUNT, "{output}")
+    gap = {"frames": {"count": 15, "per_chunk": 5}, "on_chunk_failure": "continue", "allow_gaps": True}
+    alpha = ["-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0"]
+    labels = ["-c:v", "prores_ks", "-vf", "setsar=64/45", "-timecode", "01:00:00:00", "-metadata", "title=My Film"]
+    mp4, mov, png = "{chunk:03}.mp4", "{chunk:03}.mov", "f_{frame:04}.png"
+    once, twice = ({"attempts": attempts, "initial_seconds": 0} for attempts in (1, 2))
+    listed = (
+        job(farm, "hap", hap, mov, "film.mov", verify="full"),
+        job(farm, "unknown", ("sh", "-c", unknown, "{output}"), mov, None, retry=twice),
+        job(farm, "aac", aac, mp4, "film.mp4"),
+        job(farm, "dropped", aac, mp4, "film.mp4", drop=["audio"]),
+        job(farm, "gap", ("sh", "-c", broken, "{output}"), mp4, "film.mp4", audio="tone.wav", retry=once, **gap),
+        job(farm, "tracks", prores, mov, "film.mov", audio=tracks),
+        job(farm, "colours", blue, png, "film.mp4"),
+        job(farm, "alpha", clear, png, "film.webm", audio="tone.wav", encode=alpha),
+        job(farm, "labels", (*VIDEO, *IMAGES), png, "film.mov", audio="tone.wav", encode=labels),
+    )
+    return {each.name: each for each in listed}
+
+
+def loudness(ffmpeg: str, film: Path, track: int = 0) -> list[bool]:
+    """Decode a sound; tell of each fifth of a second whether anything is heard."""
+    words = ("-i", str(film), "-map", f"0:a:{track}", "-ac", "1", "-ar", "48000", "-f", "s16le", "-")
+    decoded = array("h", subprocess.run([ffmpeg, "-v", "error", *words], check=True, stdout=subprocess.PIPE).stdout)
+    # The ends of each stretch are left out: lossy codecs blur what is beside them.
+    return [max(map(abs, decoded[at + 1200 : at + 8400]), default=0) > 1000 for at in range(0, len(decoded), 9600)]
+
+
+async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(farm: Farm, ffmpeg: str) -> None:
+    # Heard in the second fifth of a second, and never again.
+    tone = ("-f", "lavfi", "-i", "sine=440:r=48000:d=0.6", "-af", "volume='4*between(t,0.2,0.4)':eval=frame")
+    words = [ffmpeg, "-v", "error", *tone, str(farm.store / "tone.wav")]
+    await asyncio.to_thread(subprocess.run, words, check=True)
+    jobs = jobs_of(farm)
+    found: dict[str, JobStatus] = dict(zip(jobs, await asyncio.gather(*map(farm.run, jobs.values())), strict=True))
+
+    for name in ("hap", "dropped", "gap", "tracks", "colours", "alpha", "labels"):
+        assert found[name].state is JobState.COMPLETED, (name, found[name].error)
+        assert found[name].notices == (), name
+    result = found["hap"].result
+    assert result is not None
+    assert result.proof == "all 10 frames decoded and compared with the chunks"
+    with av.open(str(farm.store / "hap/film.mov")) as film:
+        assert film.streams.video[0].codec_context.codec_tag == "HapY"
+
+    assert found["unknown"].state is JobState.FAILED
+    assert [failure.attempts for failure in found["unknown"].failures][:1] == [2]
+    assert "holds video of a codec that nothing here can read" in (found["unknown"].error or "")
+
+    assert found["aac"].state is JobState.FAILED
+    assert found["aac"].needs_change
+    assert "drop: [audio]" in (found["aac"].error or "")
+    with av.open(str(farm.store / "dropped/film.mp4")) as film:
+        assert [stream.type for stream in film.streams] == ["video"]
+
+    # The fifth of a second with the tone belonged to the chunk that failed.
+    assert await asyncio.to_thread(loudness, ffmpeg, farm.store / "gap/film.mp4") == [False, False]
+
+    with av.open(str(farm.store / "tracks/film.mov")) as film:
+        assert [stream.codec_context.name for stream in film.streams.audio] == ["pcm_s16le", "aac"]
+    assert await asyncio.to_thread(loudness, ffmpeg, farm.store / "tracks/film.mov", 0) == [False, True]
+    # Later by a fifth of a second, the tone begins where the film ends.
+    assert await asyncio.to_thread(loudness, ffmpeg, farm.store / "tracks/film.mov", 1) == [False, False]
+
+    with av.open(str(farm.store / "colours/film.mp4")) as film:
+        picture = next(film.decode(film.streams.video[0]))
+        context = film.streams.video[0].codec_context
+        tags = [
+            int(tag) for tag in (context.colorspace, context.color_primaries, context.color_trc, context.color_range)
+        ]
+        assert tags == [1, 1, 1, 1]
+        assert (context.width, context.height) == (322, 182)
+        values = [bytes(plane)[0] for plane in picture.planes]
+        assert all(abs(value - right) <= 1 for value, right in zip(values, (147, 170, 43), strict=True)), values
+
+    assert b"\x53\xc0\x81\x01" in (farm.store / "alpha/film.webm").read_bytes()[:4096]
+
+    with av.open(str(farm.store / "labels/film.mov")) as film:
+        assert film.metadata["title"] == "My Film"
+        assert film.streams.video[0].metadata["timecode"] == "01:00:00:00"
+        assert str(film.streams.video[0].sample_aspect_ratio) == "64/45"
+        assert [stream.codec_context.name for stream in film.streams.audio] == ["aac"]
