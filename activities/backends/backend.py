@@ -20,6 +20,8 @@ class RenderTask:
     tag: Mapping[str, str]
     log: Path
     timeouts: Timeouts
+    # Folders of the attempt that the command may write into, where renders have an account of their own.
+    folders: tuple[Path, ...] = ()
     retry: Retry = field(default_factory=Retry)
     # Name of the program in errors, where its file has another name.
     program: str = ""

@@ -23,6 +23,7 @@ from activities.media.facts import MediaError
 from activities.media.images import check_image
 from activities.stores.job_folder import JobFolder, Sidecar, read_sidecar
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
+from activities.stores.ownership import reclaim_file
 from longtake.concurrency import finish_once_begun
 from longtake.stores.directory import digest_stream, file_digest
 from longtake.stores.job_records import FILM, PublishedFile, find_publishers, is_as_published, list_jobs
@@ -135,6 +136,7 @@ def _stage_file(store: Store, place: str, made: Path, target: str, proven: Signa
         before = os.fstat(file.fileno())
         if proven is not None and file_signature(before) != proven:
             raise AttemptError(f"{made.name} was written to after it was checked; let nothing change checked outputs")
+        reclaim_file(file.fileno())
         os.fsync(file.fileno())
         # Of the file that is open: what has its name by now may be another.
         digest = digest_stream(file)

@@ -393,7 +393,7 @@ class StoredJob:
             LongtakeError: There is nothing to fetch.
         """
         status = await self._status()
-        url = require_visible_store(self._url(status), self._job.id)
+        url = await run_in_thread(partial(require_visible_store, self._url(status), self._job.id))
         job = await self._submitted() if status else None
         stop = threading.Event()
         fetch = partial(
@@ -426,7 +426,7 @@ class StoredJob:
             )
         if status is not None and status.base_dir is None:
             return None
-        return require_visible_store(self._url(status), self._job.id)
+        return await run_in_thread(partial(require_visible_store, self._url(status), self._job.id))
 
     async def delete(self, *, on_progress: OnProgress = lambda _: None) -> DeleteResult:
         """Remove the files of the job from its store, as `longtake delete` does; its history stays in Temporal.
