@@ -21,7 +21,7 @@ from longtake.concurrency import clean_up_in_thread, read_in_thread, run_in_thre
 from longtake.models.backends import RemoteBackend
 from longtake.models.fields import Contract
 from longtake.names import Control
-from longtake.stores.store import map_parallel
+from longtake.stores.store import OversizedFileError, map_parallel
 
 _Record = TypeVar("_Record", bound=Contract)
 
@@ -130,7 +130,7 @@ class CallRecords:
     def _read(self, attempt: str, ending: str, kind: type[_Record]) -> _Record | None:
         try:
             return kind.model_validate_json(self._store.read(self._location(attempt, ending)))
-        except (FileNotFoundError, ValidationError):
+        except (FileNotFoundError, ValidationError, OversizedFileError):
             return None
 
 

@@ -200,7 +200,7 @@ def _finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
             # Left by a crash right after the sidecar was written, or by an attempt that lost.
             _clear(folder, key)
         return sidecar
-    claim = read_sidecar(folder.store, folder.claim_path(key))
+    claim = folder.claim(key)
     if claim is None:
         return None
     with finish_once_begun():
@@ -220,7 +220,7 @@ def discard_attempt(folder: JobFolder, key: str, attempt: str) -> None:
         StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
     """
     folder.check_store()
-    claim = read_sidecar(folder.store, folder.claim_path(key))
+    claim = folder.claim(key)
     if claim is not None and claim.attempt == attempt and folder.sidecar(key) is None:
         return
     place = folder.attempt_dir(key, attempt)
