@@ -99,7 +99,7 @@ def test_a_list_of_another_length_than_its_job_says_is_refused(tmp_path: Path) -
     script = PLAN.replace("job = RenderJobSpec", f"{PLAN_LIST}job = RenderJobSpec")
 
     with pytest.raises(
-        AssertionError, match="chunks.count: is 2, and the list has 1 chunks; submit the job file itself"
+        AssertionError, match=r"chunks\.count: is 2, and the list has 1 chunks; submit the job file itself"
     ):
         plan(script, str(tmp_path), "2", "1", "new/{chunk:07}.mp4")
 

@@ -301,7 +301,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(loader.LARGEST_FILE_BYTES + 1)
 
-    assert refusal(path).endswith("huge.json: has 512 MiB, and a job file at most 512; use frames instead of a list")
+    assert refusal(path).endswith("huge.json: has 16 MiB, and a job file at most 16; use frames instead of a list")
 
 
 def test_a_file_name_with_a_newline_stays_on_one_line(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def read_chunk_list(raw: bytes, name: str) -> ListedChunks:
     if not listed:
         raise BadJobError("chunks: is empty; list at least one chunk")
     # Fields that the chunks leave out come from the job later; here the chunks are only checked by the rules of lists.
-    job = RenderJobSpec.model_validate({"chunks": (listed[0],), "fps": 1, "command": ("-",), "chunk_output": "{chunk}"})
+    any_chunk = (ChunkSpec(start=0, count=1),)
+    job = RenderJobSpec.model_validate({"chunks": any_chunk, "fps": 1, "command": ("-",), "chunk_output": "{chunk}"})
     try:
         check_job(job.model_copy(update={"chunks": listed}))
     except ValueError as error:
