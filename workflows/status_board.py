@@ -3,7 +3,6 @@
 The sentences on why a job failed are here too.
 """
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypedDict
@@ -38,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
         job_folder_name,
     )
     from longtake.ranges import Range, format_ranges
-    from longtake.text import flatten_text, shorten_line
+    from longtake.text import escape_markdown, shorten_line
     from workflows.scheduling import Totals
     from workflows.spans import SpanRunner
 
@@ -212,35 +211,26 @@ class StatusBoard:
         workflow.set_current_details(_format_page(self.status))
 
 
-# Characters by which text becomes links, images, code or HTML.
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#!|~&])")
-
-
-def _escape(text: str) -> str:
-    """Return text of others for a page of Markdown: one line, which is shown as it is."""
-    return _MARKDOWN.sub(r"\\\1", flatten_text(text))
-
-
 def _format_page(status: JobStatus) -> str:
     """Return the status as Markdown for the Temporal UI."""
     lines = [
-        f"**{_escape(status.name)}**: {status.state} ({status.phase}), {status.progress:g} %",
+        f"**{escape_markdown(status.name)}**: {status.state} ({status.phase}), {status.progress:g} %",
         # Markdown takes a list for a part of the paragraph above without it.
         "",
         f"- chunks: {status.completed_chunks} of {status.total_chunks}, failed: {status.failed_chunks}",
         f"- frames: {status.completed_frames} of {status.total_frames}",
     ]
     if status.result and status.result.output:
-        lines.append(f"- film: {_escape(status.result.output)}")
+        lines.append(f"- film: {escape_markdown(status.result.output)}")
     if status.error:
-        lines.append(f"- error: {_escape(status.error)}")
+        lines.append(f"- error: {escape_markdown(status.error)}")
     if status.frozen_chunks:
         lines.append(f"- frozen where they stand: {status.frozen_chunks} chunks")
     if status.left_out_chunks:
         lines.append(f"- skipped on request: {status.left_out_chunks} chunks")
     if status.phase is JobPhase.HOLDING:
         lines.append("- the job waits: mend the cause, then signal `resume`; or update `skip_chunks`")
-    lines += [f"- {_escape(notice)}" for notice in status.notices]
+    lines += [f"- {escape_markdown(notice)}" for notice in status.notices]
     if status.failures:
         lines.append(
             "- failed chunks: " + format_ranges((failure.chunk, failure.chunk + 1) for failure in status.failures)

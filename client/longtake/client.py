@@ -29,7 +29,7 @@ from longtake.models.status import JobState, JobStatus
 from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, make_job_id
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range
-from longtake.text import escape_text, flatten_text
+from longtake.text import escape_markdown, escape_text, flatten_text
 from longtake.transfer.progress import OnProgress
 from longtake.transfer.upload_inputs import needs_upload, upload_inputs
 
@@ -323,7 +323,8 @@ class RenderClient:
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=reuse,
             memo=memo,
-            static_summary=name or None,
+            # The Temporal UI shows it as Markdown.
+            static_summary=escape_markdown(name) or None,
         )
 
     async def _is_latest(self, execution: WorkflowExecution) -> bool:

@@ -192,6 +192,15 @@ def flatten_text(text: str) -> str:
     return strip_controls(" ".join(text.split()))
 
 
+# Characters by which text becomes links, images, code or HTML.
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#!|~&])")
+
+
+def escape_markdown(text: str) -> str:
+    """Return text of others for a page of Markdown, as the Temporal UI shows: one line, which is shown as it is."""
+    return _MARKDOWN.sub(r"\\\1", flatten_text(text))
+
+
 def cut_middle(text: str, most: int) -> str:
     """Return text of at most `most` characters: of longer text one third from its beginning, the rest from its end.
 
