@@ -24,7 +24,8 @@ def grant_folders(folders: Iterable[Path], user: RenderUser) -> None:
     Raises:
         AttemptError: The account may not enter a folder above, or folders cannot be given away here.
     """
-    for folder in folders:
+    # A merge command that makes no film has no folder of its own.
+    for folder in filter(Path.is_dir, folders):
         for parent in reversed(folder.parents):
             if not user.may_enter(os.stat(parent)):
                 raise AttemptError(

@@ -54,7 +54,7 @@ class GlobalOptionsGroup(TyperGroup):
 
 
 # The base of all errors of usage, which Typer exports by no name of its own.
-_UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 @contextmanager

@@ -1,0 +1,97 @@
+"""Folders of attempts change owners around a render; what it leaves in them leads to no file of anybody else."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from activities.errors import AttemptError
+from activities.stores.ownership import grant_folders, reclaim_file, reclaim_folders
+from longtake.render_user import RenderUser
+
+# Who is not root can give files to nobody, and is the account of renders in these tests.
+ACCOUNT = 65534 if os.getuid() == 0 else os.getuid()
+USER = RenderUser("render", ACCOUNT, ACCOUNT if os.getuid() == 0 else os.getgid(), (), "/")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """The folder of an attempt, which the account may reach; those of pytest are closed."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        attempt = Path(folder, "store", "attempt")
+        (attempt / "out").mkdir(parents=True)
+        yield attempt
+
+
+def owner(path: Path) -> int:
+    return path.lstat().st_uid
+
+
+def test_folders_are_given_away_and_files_in_them_are_not(place: Path) -> None:
+    (place / "input").write_text("read by other renders too")
+    (place / "elsewhere").symlink_to(place.parent)
+    grant_folders([place, place / "missing"], USER)
+
+    assert [owner(path) for path in (place, place / "out")] == [ACCOUNT, ACCOUNT]
+    assert owner(place / "input") == owner(place.parent) == os.getuid()
+
+
+def test_all_that_a_render_leaves_is_taken_back_and_no_link_is_followed(place: Path) -> None:
+    outside = place.parent / "outside"
+    outside.write_text("of somebody else")
+    grant_folders([place], USER)
+    for path in (place / "out/a.png", place / "out/deep/b.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("rendered")
+        path.chmod(0o6666)
+        os.chown(path, ACCOUNT, -1)
+    os.chown(outside, ACCOUNT, -1)
+    outside.chmod(0o666)
+    (place / "out/link").symlink_to(outside)
+    (place / "out/folder").symlink_to(place.parent)
+    (place / "out/deep").chmod(0o000)
+    reclaim_folders([place, place / "missing"], USER)
+
+    for path in (place, place / "out", place / "out/deep", place / "out/a.png", place / "out/deep/b.png"):
+        assert owner(path) == os.getuid(), path
+        assert not path.stat().st_mode & (stat.S_IWOTH | stat.S_ISUID), path
+    assert owner(outside) == ACCOUNT
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o666
+    assert owner(place.parent) == os.getuid()
+
+
+def test_folders_without_end_are_left_at_some_depth(place: Path) -> None:
+    deep = place
+    for _ in range(150):
+        deep = deep / "d"
+    deep.mkdir(parents=True)
+    reclaim_folders([place], USER)
+
+    assert owner(place / "d/d/d") == os.getuid()
+
+
+def test_a_folder_that_the_account_may_not_enter_is_named(place: Path) -> None:
+    closed = place.parent
+    closed.chmod(0o700)
+    os.chown(closed, 0 if os.getuid() == 0 else -1, -1)
+    user = RenderUser("render", 4711, 4711, (), "/")
+
+    with pytest.raises(AttemptError, match=f"render, the account of renders, may not enter {closed}; `chmod o\\+x"):
+        grant_folders([place], user)
+
+
+def test_what_is_published_belongs_to_the_worker(place: Path) -> None:
+    output = place / "a.mp4"
+    output.write_text("rendered")
+    output.chmod(0o666)
+    os.chown(output, ACCOUNT, -1)
+    with output.open("rb") as file:
+        reclaim_file(file.fileno())
+
+    assert owner(output) == os.getuid()
+    if os.getuid() == 0:
+        assert stat.S_IMODE(output.stat().st_mode) == 0o664
