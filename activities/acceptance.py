@@ -3,27 +3,40 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
 from activities.media.facts import MediaError
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job, read_sidecar
-from activities.stores.publish import find_reusable, is_intact, revoke
+from activities.stores.publish import find_reusable, find_same_work, is_intact, revoke
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
 from longtake.jobfile.chunk_list import check_list_size
+from longtake.jobfile.loader import read_job
 from longtake.models.inputs import InputBundle
+from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import IfExists
 from longtake.models.job_rules import check_image_count
 from longtake.models.messages import JobRef, PlanOrder
+from longtake.names import find_job_values
 from longtake.paths import OutputKind
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import check_exclusive_creation, open_store
-from longtake.stores.job_records import FILM, FolderListings, chunk_key, compute_integrity, find_publishers
+from longtake.stores.job_records import (
+    FILM,
+    FolderListings,
+    JobRecords,
+    chunk_key,
+    compute_integrity,
+    find_publishers,
+)
 from longtake.stores.store import StoreError, map_parallel, store_call
 
 # Folders that were looked at.
@@ -116,6 +129,12 @@ def _is_folder(path: Path, field: str) -> bool:
     return there == path
 
 
+def _fill_placeholders(job: RenderJobSpec, job_id: str, started_at: datetime | None) -> RenderJobSpec:
+    """Return a job with its placeholders of jobs and times replaced, checked again: paths may be too long by now."""
+    filled = job.fill_placeholders(find_job_values(job_id, started_at))
+    return job if filled == job else read_job(filled.to_wire())
+
+
 class Acceptance:
     """Checks of one job, and its record in the store; nothing is written before all checks have passed.
 
@@ -132,7 +151,8 @@ class Acceptance:
         self._store = open_store(url, scratch=host.scratch)
         self._listed = FolderListings(self._store)
         base_dir = url if self._store.is_local else None
-        self.job = order.job.model_copy(update={"base_dir": base_dir})
+        self._template = order.job.model_copy(update={"base_dir": base_dir})
+        self.job = _fill_placeholders(self._template, order.id, order.job.started_at)
         self.folder = JobFolder(self._store, order.id)
         bucket = "" if self._store.is_local else url
         self.ref = JobRef(id=order.id, base_dir=base_dir or "", store=bucket, digest=self.job.digest())
@@ -147,7 +167,10 @@ class Acceptance:
         check_patterns(self.job)
         self._check_store()
         chunk_list = self._read_chunk_list()
-        self.folder.check_same_job(self.job)
+        # Start of the run before whose records make way for this one's.
+        earlier = self._find_earlier_start()
+        if earlier is None:
+            self.folder.check_same_job(self.job)
         integrity = compute_integrity(encode_job(self.job), chunk_list)
         self.ref = self.ref.model_copy(update={"integrity": integrity})
         opened = OpenJob(self.folder, self.ref, self.job, chunk_list)
@@ -155,7 +178,9 @@ class Acceptance:
         self._check_handed_in()
         if self._needs_inputs:
             self._check_with_inputs(opened)
-        settle = self._check_outputs(opened)
+        settle = self._check_outputs(opened, is_new=earlier is not None)
+        if earlier is not None:
+            self.folder.archive(earlier)
         self.folder.create(self.job, chunk_list)
         for step in settle:
             step()
@@ -163,14 +188,34 @@ class Acceptance:
 
     def find_finished_chunks(self, opened: OpenJob) -> tuple[Range, ...]:
         """Return the chunks that are finished, and revoke those whose files were damaged or removed since."""
-        published = [chunk for chunk in self.folder.finished_chunks() if chunk < len(opened.chunks)]
+        names = self._listed.names(self.folder.sidecars_dir)
+        published = [chunk for chunk in self.folder.finished_chunks(names) if chunk < len(opened.chunks)]
         done = RangeSet()
-        for chunk, intact in zip(published, map_parallel(self._store, self._is_intact, published), strict=True):
+        look = partial(self._is_intact, opened)
+        for chunk, intact in zip(published, map_parallel(self._store, look, published), strict=True):
             if intact:
                 done.add(chunk, chunk + 1)
             else:
                 revoke(self.folder, chunk_key(chunk))
         return done.ranges
+
+    def _find_earlier_start(self) -> datetime | None:
+        """Return when the job was started whose folder this is, if this start of it renders all anew; else None.
+
+        A schedule by cron, and whoever starts an id again, makes another start. A retry and a reset do not: they keep
+        the time of the first start. Another start renders anew where the job says so (`replace`), and where its outputs
+        have other names by now (`{date}`).
+        """
+        try:
+            there = self.folder.read_job()
+        except (FileNotFoundError, ValidationError):
+            return None
+        if there.started_at is None or self.job.started_at in (None, there.started_at):
+            return None
+        if there.digest() == self.job.digest():
+            return there.started_at if self.job.if_exists is IfExists.REPLACE else None
+        then = self._template.fill_placeholders(find_job_values(self.folder.job_id, there.started_at))
+        return there.started_at if then.digest() == there.digest() else None
 
     @property
     def _needs_inputs(self) -> bool:
@@ -189,15 +234,23 @@ class Acceptance:
                 raise
             raise BadJobError(f"inputs: {error}") from error
 
-    def _is_intact(self, chunk: int) -> bool:
+    def _is_intact(self, opened: OpenJob, chunk: int) -> bool:
         location = self.folder.sidecar_path(chunk_key(chunk))
+        if not self._store.is_local:
+            # By listings alone: a call for the sidecar of each chunk would take minutes. The stitch reads them all.
+            record = self._listed.find(location)
+            if all(
+                self._listed.is_untouched(opened.target(path), record) for path in opened.chunks[chunk].iter_outputs()
+            ):
+                return True
         sidecar = read_sidecar(self._store, location)
         return sidecar is not None and self._are_as_published(sidecar, location)
 
     def _are_as_published(self, sidecar: Sidecar, location: str) -> bool:
         """Tell whether the files of a sidecar are unchanged, by one listing of their folders where that can tell."""
         record = self._listed.find(location)
-        unsure = tuple(file for file in sidecar.files if not self._listed.is_untouched(file, record))
+        untouched = self._listed.is_untouched
+        unsure = tuple(file for file in sidecar.files if not untouched(file.path, record, file.size_bytes))
         return not unsure or is_intact(self._store, sidecar.model_copy(update={"files": unsure}))
 
     def _are_reusable(self, sidecar: Sidecar, location: str) -> bool:
@@ -303,33 +356,52 @@ class Acceptance:
         except MediaError as error:
             raise BadJobError(f"audio: {error.sentence}; name a file with sound") from error
 
-    def _check_outputs(self, opened: OpenJob) -> list[Callable[[], object]]:
-        """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them."""
-        published = self.folder.published_keys()
-        conflicts = [
-            found
-            for found in find_conflicting_outputs(opened, self._allowed, self._listed)
-            if found[0] not in published
-        ]
-        if conflicts and self.folder.is_accepted:
+    def _check_outputs(self, opened: OpenJob, *, is_new: bool) -> list[Callable[[], object]]:
+        """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them.
+
+        Args:
+            opened: The job.
+            is_new: Whether what an earlier start of this job has published is another job's.
+        """
+        conflicts = self._find_conflicts(opened, is_new=is_new)
+        if conflicts and self.folder.is_accepted and not is_new:
             # The places were this job's before the files came there: publication moves foreign files aside.
             makers = find_publishers([location for _, _, location in conflicts], self._store)
             conflicts = [found for found in conflicts if found[2] in makers]
         settle: list[Callable[[], object]] = []
         reusable: dict[str, str | None] = {}
+        same_work: list[JobRecords] | None = None
         for key, field, location in conflicts:
             name = location.rpartition("/")[2]
             if self.job.if_exists is IfExists.REPLACE:
                 settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
                 continue
             if self.job.if_exists is IfExists.REUSE and key not in reusable:
-                # Once a chunk, and not for each of its frames.
-                reusable[key] = find_reusable(self.folder, key, self.ref.digest, self._are_reusable)
+                # The jobs once, and their sidecars once a chunk: not for each of its frames.
+                same_work = find_same_work(self.folder, self.ref.digest) if same_work is None else same_work
+                reusable[key] = find_reusable(same_work, key, self.ref.digest, self._are_reusable)
                 if (proven := reusable[key]) is not None:
                     settle.append(partial(self._store.copy, proven, self.folder.sidecar_path(key)))
             if reusable.get(key) is None:
                 raise BadJobError(self._why_refused(location, field))
+        if settle:
+            settle.append(partial(self._listed.forget, self.folder.sidecars_dir))
         return settle
+
+    def _find_conflicts(self, opened: OpenJob, *, is_new: bool) -> list[tuple[str, str, str]]:
+        """Return the key, field and location of each file that is in the way and not published by this job."""
+        if is_new:
+            return list(find_conflicting_outputs(opened, self._allowed, self._listed))
+        finished = {name.removesuffix(".json") for name in self._listed.names(self.folder.sidecars_dir)}
+        if self._store.stat(self.folder.sidecar_path(FILM)):
+            finished.add(FILM)
+        found = find_conflicting_outputs(opened, self._allowed, self._listed)
+        conflicts = [each for each in found if each[0] not in finished]
+        if not conflicts:
+            return []
+        # Of what is left, some may be half published.
+        claimed = self.folder.claimed_keys()
+        return [each for each in conflicts if each[0] not in claimed]
 
     def _why_refused(self, location: str, field: str) -> str:
         maker = find_publishers([location], self._store).get(location)

@@ -13,15 +13,17 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 from temporalio import activity
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, FailureError
 
 from activities.attempts.host import Host
 from activities.errors import StoreNotSharedError, describe_unexpected
 from activities.stores.job_folder import OpenJob
+from longtake.codec import require_decoded
 from longtake.concurrency import run_beside, run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.fields import Contract
-from longtake.models.messages import JobRef
+from longtake.models.messages import Heartbeat, JobRef
 from longtake.stores.store import StoreError, find_away_error
 from longtake.text import describe_invalid
 
@@ -64,18 +66,81 @@ async def send_heartbeats(details: Callable[[], Contract | None] = lambda: None)
         _send(details())
 
 
+class ActivityTry:
+    """One attempt of an activity, whose heartbeats tell the next attempt what the attempts so far have come to.
+
+    Args:
+        fresh: What there is to say before the first attempt; None where attempts that never sent a heartbeat do not
+            count as lost.
+
+    Attributes:
+        heartbeat: The heartbeat of this attempt.
+    """
+
+    def __init__(self, fresh: Heartbeat | None = None) -> None:
+        self.heartbeat = _count_lost_attempts(fresh)
+
+    def update(self, **fields: object) -> None:
+        """Change fields of the heartbeat."""
+        self.heartbeat = self.heartbeat.model_copy(update=fields)
+
+    @property
+    def may_fail_again(self) -> bool:
+        """Whether another attempt follows where an unexpected error ends this one."""
+        return self.heartbeat.unexpected + 1 < _MOST_UNEXPECTED_TRIES
+
+    def check_losses(self, most: int, work: str) -> None:
+        """Raise if so many workers were lost at this work that it is the likely cause.
+
+        Raises:
+            ApplicationError: `JobFailed`, not retried.
+        """
+        if self.heartbeat.losses >= most:
+            raise ApplicationError(
+                f"{self.heartbeat.losses} workers were lost while they {work}, so no other one gets it; look into "
+                "their logs and the memory of their hosts, then `longtake retry`; retry.lost_workers allows more",
+                type=ErrorType.JOB_FAILED,
+                non_retryable=True,
+            )
+
+
+def _count_lost_attempts(fresh: Heartbeat | None) -> Heartbeat:
+    """Return what the attempts before this one have come to, from the last heartbeat of the one before.
+
+    An attempt that did not say that it has ended was lost with its worker, and its work may be the cause. So was one of
+    which there is no heartbeat, where each attempt sends one before it begins.
+    """
+    info = activity.info()
+    # Details come without their type.
+    details = info.heartbeat_details
+    if details and isinstance(details[0], RawValue):
+        require_decoded(details[0].payload, "the last heartbeat of this activity")
+    beat = Heartbeat.model_validate(details[0]) if details else None
+    if beat is None:
+        beat = (fresh or Heartbeat(chunk=0, number=info.attempt - 1)).model_copy(update={"ended": True})
+    # What an older worker sends has no number, and an activity that is reset counts from 1 again.
+    is_numbered = not details or 0 < beat.number < info.attempt
+    lost = info.attempt - 1 - beat.number + (not beat.ended) if is_numbered else 0
+    return beat.model_copy(update={"losses": beat.losses + lost, "number": info.attempt, "ended": False})
+
+
 @asynccontextmanager
-async def activity_edge() -> AsyncIterator[None]:
+async def activity_edge(fresh: Heartbeat | None = None) -> AsyncIterator[ActivityTry]:
     """Turn what ends the block into what Temporal can use: unexpected errors are logged, and retried a few times.
 
-    Without a bound an error of ours would be repeated for ever, and what it repeats may be a render.
+    Without a bound an error of ours would be repeated for ever, and what it repeats may be a render. They are counted
+    in heartbeats: Temporal's number of the attempt counts stores that are away, full services and lost workers too.
+
+    Args:
+        fresh: See `ActivityTry`.
 
     Raises:
         ApplicationError: `AttemptLost`, retried, where a store is away; `Unexpected`, retried at first, for anything
             else but errors of Temporal.
     """
+    this = ActivityTry(fresh)
     try:
-        yield
+        yield this
     except Exception as error:
         if isinstance(error, FailureError):
             raise
@@ -83,13 +148,13 @@ async def activity_edge() -> AsyncIterator[None]:
             # Retried for as long as it takes: somebody mends the disk, or the share comes back.
             _log.warning("%s: %s", activity.info().activity_type, away)
             raise ApplicationError(str(away), type=ErrorType.ATTEMPT_LOST) from error
-        info = activity.info()
-        _log.exception("%s: an unexpected error", info.activity_type)
-        raise ApplicationError(
-            describe_unexpected(error),
-            type=ErrorType.UNEXPECTED,
-            non_retryable=info.attempt >= _MOST_UNEXPECTED_TRIES,
-        ) from error
+        _log.exception("%s: an unexpected error", activity.info().activity_type)
+        is_last = not this.may_fail_again
+        this.update(unexpected=this.heartbeat.unexpected + 1)
+        raise ApplicationError(describe_unexpected(error), type=ErrorType.UNEXPECTED, non_retryable=is_last) from error
+    finally:
+        this.update(ended=True)
+        _send(this.heartbeat)
 
 
 def _send(details: Contract | None) -> None:

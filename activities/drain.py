@@ -52,7 +52,7 @@ class DrainActivities:
         Raises:
             ApplicationError: `StillRendering`, retried: the job renders on, and this worker needs its slot.
         """
-        async with activity_edge(), send_heartbeats():
+        async with activity_edge() as this, send_heartbeats(lambda: this.heartbeat):
             clock = asyncio.get_running_loop().time
             end = clock() + _LOOK_SECONDS
             while clock() < end:

@@ -1,7 +1,9 @@
 """Errors of attempts, stores and services, before an activity turns them into Temporal's errors."""
 
 import socket
+from pathlib import Path
 
+from longtake.stores.store import StoreError, find_away_error
 from longtake.text import shorten_line
 
 
@@ -33,6 +35,10 @@ class AttemptError(Exception):
         self.wait_seconds = wait_seconds
         self.another_host = another_host
         self.suspect = suspect
+
+    def add_sentence(self, sentence: str) -> None:
+        """Add to the cause what else is known of the try."""
+        self.args = (f"{self}; {sentence}",)
 
 
 class AttemptLostError(Exception):
@@ -81,6 +87,15 @@ class RefusedError(Exception):
     def __init__(self, sentence: str, *, needs_change: bool = False) -> None:
         super().__init__(sentence)
         self.needs_change = needs_change
+
+
+def attempt_failure(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
+    """Return the error of a try whose disk or store failed: a lost try where somebody may mend that."""
+    if (away := find_away_error(error, str(place))) is not None:
+        return AttemptLostError(str(away))
+    if isinstance(error, StoreError):
+        return AttemptError(str(error))
+    return AttemptError(f"{error.filename or place}: {error.strerror or error}")
 
 
 def describe_unexpected(error: BaseException) -> str:

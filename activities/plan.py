@@ -49,7 +49,8 @@ class PlanActivities:
         Raises:
             ApplicationError: `BadJob`, never retried: what is wrong, and nothing was written.
         """
-        async with activity_edge(), send_heartbeats():
+        async with activity_edge() as this, send_heartbeats(lambda: this.heartbeat):
+            this.check_losses(order.job.retry.lost_workers, "planned it")
             try:
                 return await run_in_thread(partial(self._plan, order))
             except BadJobError as error:

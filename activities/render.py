@@ -5,23 +5,22 @@ import logging
 from datetime import timedelta
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, FailureError
 
-from activities.activity_context import activity_edge, open_job, send_heartbeats
+from activities.activity_context import ActivityTry, activity_edge, open_job, send_heartbeats
 from activities.attempts.attempt import MakeAttempt
 from activities.attempts.host import Host
 from activities.attempts.span_attempt import RetryError, SpanAttempt
-from activities.errors import AttemptLostError
+from activities.errors import AttemptLostError, describe_unexpected
 from activities.job_watch import JobWatches, OtherHosts
 from activities.stores.job_folder import OpenJob
 from longtake.errors import ErrorType
 from longtake.models.messages import Heartbeat, SpanOrder, SpanReport
 from longtake.names import RENDER_SPAN
-from longtake.stores.store import StoreError
 
 _log = logging.getLogger(__name__)
 
-# A worker that has just lost a render, or Temporal, may lose the next one as fast.
+# A worker that has just lost Temporal may lose it again as fast.
 _RETRY_DELAY_AFTER_LOSS = timedelta(seconds=1)
 
 
@@ -54,18 +53,13 @@ class RenderActivities:
             ApplicationError: `AttemptFailed`, `AnotherHost`, `Throttled` and `AttemptLost`, retried; `ChunkFailed`,
                 when tries are used up. Each has a `SpanReport` in its details.
         """
-        before = first_heartbeat(order)
-        async with activity_edge():
-            async with send_heartbeats(lambda: before):
-                try:
-                    job = await open_job(order.ref, self._host)
-                except BaseException:
-                    before = before.model_copy(update={"ended": True})
-                    raise
-            return await self._render(job, order, before)
+        async with activity_edge(first_heartbeat(order)) as this:
+            async with send_heartbeats(lambda: this.heartbeat):
+                job = await open_job(order.ref, self._host)
+            return await self._render(job, order, this)
 
-    async def _render(self, job: OpenJob, order: SpanOrder, before: Heartbeat) -> SpanReport:
-        span = SpanAttempt(self._host, self._make_attempt, self._others, job, order, before)
+    async def _render(self, job: OpenJob, order: SpanOrder, this: ActivityTry) -> SpanReport:
+        span = SpanAttempt(self._host, self._make_attempt, self._others, job, order, this.heartbeat)
         try:
             async with (
                 send_heartbeats(lambda: span.heartbeat),
@@ -74,13 +68,14 @@ class RenderActivities:
                 try:
                     await span.render(watch)
                 finally:
-                    span.end()
+                    this.heartbeat = span.heartbeat
         except RetryError as error:
             _log.warning("job %s: %s; next try in %g s", order.ref.id, error, error.wait_seconds)
             # A delay of zero would mean none was given, and the waits for lost workers would apply.
             wait = max(timedelta(seconds=error.wait_seconds), timedelta(milliseconds=1))
             raise ApplicationError(str(error), span.report_of_try(), type=error.type, next_retry_delay=wait) from error
-        except (AttemptLostError, StoreError) as error:
+        except AttemptLostError as error:
+            # Temporal was away, or the watch of the job was.
             raise ApplicationError(
                 str(error), span.report_of_try(), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_RETRY_DELAY_AFTER_LOSS
             ) from error
@@ -90,6 +85,12 @@ class RenderActivities:
             # and go on from their last heartbeat.
             if details is None or not details.cancel_requested or not span.has_news:
                 raise
+        except Exception as error:
+            if isinstance(error, OSError | FailureError) or this.may_fail_again:
+                raise
+            # Told here, it blames the chunk at hand: the workflow knows only where the span begins.
+            _log.exception("job %s: an unexpected error, for the last time", order.ref.id)
+            span.give_up_chunk(describe_unexpected(error))
         if span.gave_up.ranges:
             raise ApplicationError(
                 span.reasons[0].error if span.reasons else "chunks failed",
@@ -101,18 +102,5 @@ class RenderActivities:
 
 
 def first_heartbeat(order: SpanOrder) -> Heartbeat:
-    """Return what the attempts before this one have come to, from the last heartbeat of the one before.
-
-    An attempt that did not say that it has ended was lost with its worker, and its chunk may be the cause. So was one
-    of which there is no heartbeat: the first one is sent before anything is rendered.
-    """
-    info = activity.info()
-    # Details come without their type.
-    details = info.heartbeat_details
-    beat = Heartbeat.model_validate(details[0]) if details else None
-    if beat is None:
-        beat = Heartbeat(chunk=order.start, failures=order.failures, losses=order.losses, ended=True)
-    # What an older worker sends has no number, and an activity that is reset counts from 1 again.
-    is_numbered = not details or 0 < beat.number < info.attempt
-    lost = info.attempt - 1 - beat.number + (not beat.ended) if is_numbered else 0
-    return beat.model_copy(update={"losses": beat.losses + lost, "number": info.attempt, "ended": False})
+    """Return the heartbeat of a span that no attempt has begun."""
+    return Heartbeat(chunk=order.start, failures=order.failures, losses=order.losses)

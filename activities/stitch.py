@@ -5,12 +5,13 @@ from functools import partial
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.activity_context import activity_edge, attempt_name, open_job, send_heartbeats
+from activities.activity_context import ActivityTry, activity_edge, attempt_name, open_job, send_heartbeats
 from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, RefusedError
 from activities.job_watch import JobRenderWatcher, JobWatches
+from activities.media.images.facts import find_odd_ones, find_weakest
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import is_intact, revoke
 from longtake.concurrency import run_in_thread
@@ -44,48 +45,52 @@ class StitchActivities:
             ApplicationError: `StitchRefused`, never retried: the sentence names the chunk and the fix.
         """
         # Errors that are expected are told inside: what passes `activity_edge` as it is counts as unexpected.
-        async with activity_edge():
-            return await self._stitch(order)
+        async with activity_edge(Heartbeat(chunk=0)) as this:
+            return await self._stitch(order, this)
 
-    async def _stitch(self, order: StitchOrder) -> RenderJobResult:
-        info = activity.info()
-        beat = Heartbeat(chunk=0)
-
+    async def _stitch(self, order: StitchOrder, this: ActivityTry) -> RenderJobResult:
         def on_progress(progress: Progress) -> None:
-            nonlocal beat
-            beat = beat.model_copy(update={"frames_done": progress.frames_done, "message": progress.message[:400]})
+            this.update(frames_done=progress.frames_done, message=progress.message[:400])
 
         try:
-            async with send_heartbeats(lambda: beat), self._watches.watch(parallel=1) as watch:
+            async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
                 job = await open_job(order.ref, self._host)
-                sidecars = await run_in_thread(partial(_sidecars, job, RangeSet(order.missing)))
+                this.check_losses(job.job.retry.lost_workers, "made the film")
+                sidecars = await run_in_thread(partial(prove_chunks, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
-                beat = beat.model_copy(update={"frames": frames})
+                this.update(frames=frames)
                 made = RenderJobResult(frames=frames)
                 if job.job.output is not None or job.job.merge_command is not None:
                     # A stitch that a pause aborts is begun anew, as another activity.
-                    name = attempt_name(f"stitch.{info.activity_id}")
+                    name = attempt_name(f"stitch.{activity.info().activity_id}")
                     made = await FilmAttempt(
                         self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
                     ).run()
-                return made.model_copy(update={"missing_chunks": order.missing})
+                await run_in_thread(job.check_record)
+                proofs = [sidecar.images.proof for sidecar in sidecars if sidecar.images is not None]
+                image_proof = find_weakest(proofs) if proofs else ""
+                return made.model_copy(update={"missing_chunks": order.missing, "image_proof": image_proof})
         except AttemptLostError as error:
-            raise ApplicationError(str(error), type=ErrorType.ATTEMPT_LOST) from error
+            this.update(losses=this.heartbeat.losses + error.by_render)
+            said = f"{error}; the try does not count"
+            raise ApplicationError(said, type=ErrorType.ATTEMPT_LOST) from error
         except (RefusedError, BadJobError) as error:
             needs_change = isinstance(error, RefusedError) and error.needs_change
             kind = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.STITCH_REFUSED
             raise ApplicationError(str(error), type=kind, non_retryable=True) from error
         except AttemptError as error:
-            final = error.fatal or info.attempt >= _MOST_TRIES
+            this.update(failures=this.heartbeat.failures + 1)
+            final = error.fatal or this.heartbeat.failures >= _MOST_TRIES
             kind = ErrorType.NEEDS_CHANGE if error.needs_change else ErrorType.ATTEMPT_FAILED
             raise ApplicationError(f"the film could not be made: {error}", type=kind, non_retryable=final) from error
 
 
-def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
-    """Return the sidecars of all chunks but the missing ones, their files being there in full size.
+def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
+    """Return the sidecars of all chunks but the missing ones, their files being there in full size; blocking.
 
     Raises:
         RefusedError: A chunk was never finished, or its files were damaged since.
+        StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
     """
     store = job.folder.store
     numbers = [n for start, stop in missing.gaps(0, len(job.chunks)).ranges for n in range(start, stop)]
@@ -97,6 +102,8 @@ def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
     found = []
     for chunk, (sidecar, intact) in zip(numbers, map_parallel(store, look, numbers), strict=True):
         if sidecar is None or not intact:
+            # Of a share that has vanished all are missing, and none is to blame.
+            job.check_record()
             path = job.target(job.chunks[chunk].first_output)
             state = "is not finished" if sidecar is None else "is missing or has another size than was published"
             revoke(job.folder, chunk_key(chunk))
@@ -106,4 +113,22 @@ def _sidecars(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
         found.append(sidecar)
     if not found:
         raise RefusedError("no film was made: every chunk failed; `longtake retry` tries them again")
+    _check_images(job, found)
     return found
+
+
+def _check_images(job: OpenJob, sidecars: list[Sidecar]) -> None:
+    """Compare the image files of all chunks.
+
+    Raises:
+        RefusedError: A chunk has others than most.
+    """
+    odd = find_odd_ones({int(sidecar.key): sidecar.images for sidecar in sidecars if sidecar.images is not None})
+    for chunk, problem in odd.items():
+        path = job.target(job.chunks[chunk].first_output)
+        more = f", and {len(odd) - 1} more chunks are unlike the rest" if len(odd) > 1 else ""
+        raise RefusedError(
+            f"the images of the job do not fit together: chunk {chunk} ({path}) {problem}{more}; render the job under "
+            "another id with one setting for all chunks",
+            needs_change=True,
+        )

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +11,7 @@ from pydantic import ValidationError
 
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.store_io import attempt_failure
-from activities.errors import StoreNotSharedError
+from activities.errors import StoreNotSharedError, attempt_failure
 from activities.processes.linux_table import process_table
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RefusedOrderError, RemoteOrder, RemoteResult
@@ -168,16 +168,11 @@ class RenderAgent:
     ) -> RemoteResult:
         return RemoteResult(
             attempt=order.attempt,
-            outcome=outcome.outcome,
-            error=outcome.error,
-            fatal=outcome.fatal,
-            wait_seconds=outcome.wait_seconds,
-            another_host=outcome.another_host,
             host=self._settings.host,
-            frames_done=outcome.frames_done,
             billed_seconds=round(call.elapsed_seconds, 3),
             memory_mb=self._memory_mb,
             survivors=survivors,
+            **asdict(outcome),
         )
 
 

@@ -1,5 +1,11 @@
 """Serve the agent on Cloud Run: `python -m agent.cloud_run` serves `app` on the port that PORT names."""
 
+from activities.processes.privacy import hide_environment
+
+if __name__ == "__main__":
+    # Before other imports: it starts this program again.
+    hide_environment()
+
 import asyncio
 import json
 import logging
@@ -16,7 +22,6 @@ import uvicorn
 
 from activities.attempts.host import build_host
 from activities.processes.orphans import kill_orphans
-from activities.processes.privacy import hide_environment
 from activities.processes.supervisor import Supervisor
 from activities.remote.protocol import LARGEST_ORDER_BYTES, RefusedOrderError, verify
 from agent.agent import RenderAgent
@@ -258,5 +263,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    hide_environment()
     sys.exit(main())

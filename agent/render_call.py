@@ -40,6 +40,7 @@ class AgentResult:
     wait_seconds: float | None = None
     another_host: bool = False
     frames_done: int = 0
+    needs_change: bool = False
 
     @classmethod
     def of_failure(cls, error: Exception, frames_done: int = 0) -> Self:
@@ -50,7 +51,15 @@ class AgentResult:
             case AttemptLostError():
                 return cls(RemoteOutcome.LOST, said, frames_done=frames_done)
             case AttemptError():
-                return cls(RemoteOutcome.FAILED, said, error.fatal, error.wait_seconds, error.another_host, frames_done)
+                return cls(
+                    RemoteOutcome.FAILED,
+                    said,
+                    fatal=error.fatal,
+                    wait_seconds=error.wait_seconds,
+                    another_host=error.another_host,
+                    frames_done=frames_done,
+                    needs_change=error.needs_change,
+                )
         # A job that no agent of these settings can render, or a mistake in the agent: another try would fail alike.
         return cls(RemoteOutcome.FAILED, said, fatal=True, frames_done=frames_done)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import datetime
 from typing import NoReturn, TypeVar
 
 from temporalio import workflow
@@ -25,13 +26,27 @@ with workflow.unsafe.imports_passed_through():
         SetMaxParallel,
         SkipChunks,
     )
-    from longtake.names import HAS_SEARCH_ATTRIBUTES, PLAN_JOB, RENDER_JOB_WORKFLOW, STITCH_JOB, Control, check_job_id
+    from longtake.names import (
+        HAS_SEARCH_ATTRIBUTES,
+        PLAN_JOB,
+        RENDER_JOB_WORKFLOW,
+        SCHEDULED_START,
+        STITCH_JOB,
+        Control,
+        check_job_id,
+    )
     from longtake.ranges import RangeSet
     from workflows import options
     from workflows.requests import BadResultError, read_input, read_request, read_result
     from workflows.scheduling import PauseState
     from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
-    from workflows.status_board import StatusBoard, build_job_error, count_chunks, describe_failures
+    from workflows.status_board import (
+        StatusBoard,
+        build_job_error,
+        count_chunks,
+        describe_failures,
+        describe_unrendered,
+    )
 
 
 Result = TypeVar("Result", bound=Contract)
@@ -75,6 +90,7 @@ class RenderJob:
             await self._render(job, plan)
             result = await self._stitch(plan)
             await self._wait_while_paused(JobPhase.STITCHING)
+            result = result.model_copy(update={"note": describe_unrendered(plan)})
         except (asyncio.CancelledError, FailureError) as error:
             await self._end_without_film(error)
         self._board.show_end(JobState.COMPLETED, result=result)
@@ -194,6 +210,8 @@ class RenderJob:
         try:
             check_job_id(workflow.info().workflow_id)
             job = read_job(read_input(inputs))
+            if job.started_at is None:
+                job = job.model_copy(update={"started_at": _find_start()})
         except BadJobError as error:
             raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
         self._board.show_job(job)
@@ -242,9 +260,12 @@ class RenderJob:
         await self._wait_while_paused(JobPhase.RENDERING)
         chunks = self._active_spans.scheduler
         order = StitchOrder(ref=plan.ref, missing=RangeSet((*chunks.failed, *chunks.left_out)).ranges)
-        return await self._perform(
+        result = await self._perform(
             STITCH_JOB, order, RenderJobResult, state=JobState.RUNNING, phase=JobPhase.STITCHING, summary="stitch"
         )
+        if result.others:
+            self._note(f"film: {result.others}")
+        return result
 
     async def _perform(
         self, activity: str, order: Contract, kind: type[Result], *, state: JobState, phase: JobPhase, summary: str
@@ -361,6 +382,16 @@ class RenderJob:
     def _note(self, sentence: str) -> None:
         workflow.logger.warning("%s", sentence)
         self._board.add_notice(sentence)
+
+
+def _find_start() -> datetime:
+    """Return when the job was started, which a reset does not change."""
+    info = workflow.info()
+    # A backfill starts the nights of last week today.
+    if (scheduled := info.typed_search_attributes.get(SCHEDULED_START)) is not None:
+        return scheduled
+    # A run by cron is created at the end of the run before, and waits.
+    return info.start_time if info.cron_schedule else info.workflow_start_time
 
 
 def _is_cancelled() -> bool:

@@ -12,6 +12,7 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 with workflow.unsafe.imports_passed_through():
+    from longtake.codec import explain_undecoded, require_decoded
     from longtake.errors import BadJobError
     from longtake.models.fields import Contract
     from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
@@ -33,7 +34,7 @@ def read_input(inputs: tuple[object, ...]) -> object:
         count = "no input was" if not inputs else f"{len(inputs)} inputs were"
         raise BadJobError(f"job: {count} given; {_HOW_TO_START}")
     if isinstance(inputs[0], RawValue):
-        raise BadJobError(f"job: the input {_explain(inputs[0])}; {_HOW_TO_START}")
+        raise BadJobError(f"job: the input {_explain(inputs[0], _HOW_TO_START)}")
     # Before its chunks are checked one by one: 20,000 of them take longer than a workflow task may.
     size_bytes = len(json.dumps(inputs[0], separators=(",", ":"), default=str))
     if size_bytes > LARGEST_INLINE_JOB_BYTES:
@@ -54,7 +55,7 @@ def read_request(kind: type[Request], inputs: tuple[object, ...]) -> Request:
         raise ValueError(f"{len(inputs)} arguments were given; give one, with {_known_keys(kind)}")
     given = inputs[0] if inputs else None
     if isinstance(given, RawValue):
-        raise ValueError(f"the argument {_explain(given)}; give a JSON object with {_known_keys(kind)}")
+        raise ValueError(f"the argument {_explain(given, f'give a JSON object with {_known_keys(kind)}')}")
     if isinstance(given, dict):
         for key in given:
             if key not in kind.model_fields:
@@ -71,16 +72,16 @@ def _known_keys(kind: type[BaseModel]) -> str:
     return " and ".join(kind.model_fields)
 
 
-def _explain(value: RawValue) -> str:
-    """Return why a payload was not decoded."""
+def _explain(value: RawValue, advice: str) -> str:
+    """Return why a payload was not decoded, and what mends it."""
+    if why := explain_undecoded(value.payload):
+        return f"cannot be read by its worker: it {why}"
     encoding = value.payload.metadata.get("encoding", b"").decode("ascii", "replace")
     if encoding == "json/plain":
-        return "is not JSON in UTF-8"
-    if encoding == "binary/encrypted":
-        return "is encrypted, and this worker has no codec for it"
-    if not encoding:
-        return "has no encoding"
-    return f"has the encoding {quote_value(encoding)}, and json/plain is read"
+        why = "is not JSON in UTF-8"
+    else:
+        why = f"has the encoding {quote_value(encoding)}, and json/plain is read" if encoding else "has no encoding"
+    return f"{why}; {advice}"
 
 
 class BadResultError(Exception):
@@ -95,10 +96,14 @@ def read_result(kind: type[Report], result: object) -> Report:
 
     Raises:
         BadResultError: It is no such report.
+        UndecodedPayloadError: This worker lacks the codec or the key of the one that wrote the result: the workflow
+            task fails, and is done by a worker that has it.
     """
     try:
         if isinstance(result, RawValue):
             result = workflow.payload_converter().from_payloads([result.payload])[0]
+        if isinstance(result, RawValue):
+            require_decoded(result.payload, f"a {kind.__name__}")
         return kind.model_validate(result)
     except ValidationError as error:
         raise BadResultError(f"was completed with what is no {kind.__name__}") from error

@@ -148,24 +148,26 @@ class Scheduler:
         Args:
             ranges: The chunks; none means all failed ones.
         """
-        count = 0
-        for start, stop in tuple(ranges) or self._failed.ranges:
-            again = RangeSet((*self._failed.within(start, stop).ranges, *self._left_out.within(start, stop).ranges))
-            count += len(again)
-            for low, high in again.ranges:
-                self._failed.remove(low, high)
-                self._left_out.remove(low, high)
-                self._make_pending(low, high)
+        asked = RangeSet(ranges)
+        again = self._failed.overlap(asked) if asked else RangeSet(self._failed.ranges)
+        again.add_all(self._left_out.overlap(asked))
+        self._failed.remove_all(again)
+        self._left_out.remove_all(again)
+        count = len(again)
+        for span in self._running:
+            # The end of their span decides about those.
+            again.remove(span.start, span.stop)
+        self._pending.add_all(again)
         return count
 
     def leave_out(self, ranges: Iterable[Range]) -> int:
         """Leave chunks out of the job; return how many that changes. Published chunks stay published."""
         before = len(self._left_out)
-        for start, stop in ranges:
-            for low, high in self._done.gaps(max(0, start), min(stop, self.chunk_count)).ranges:
-                self._left_out.add(low, high)
-                self._pending.remove(low, high)
-                self._failed.remove(low, high)
+        wanted = RangeSet((max(0, start), min(stop, self.chunk_count)) for start, stop in ranges)
+        wanted.remove_all(self._done)
+        self._left_out.add_all(wanted)
+        self._pending.remove_all(wanted)
+        self._failed.remove_all(wanted)
         return len(self._left_out) - before
 
     def is_wanted(self, span: Span) -> bool:
@@ -209,14 +211,6 @@ class Scheduler:
             self._tries[left.front[0]] = tries
         self._rendered += rendered
         self._seconds += seconds
-
-    def _make_pending(self, start: int, stop: int) -> None:
-        """Make chunks pending, but those of running spans: the end of their span decides."""
-        wanted = RangeSet([(start, stop)])
-        for span in self._running:
-            wanted.remove(span.start, span.stop)
-        for low, high in wanted.ranges:
-            self._pending.add(low, high)
 
     def _cut_span(self) -> Span:
         start, stop = self._pending.front
@@ -286,9 +280,8 @@ class Totals:
         )
         if self._open_bills:
             # The bill of a published chunk contains that of its tries before.
-            for chunk in [
-                chunk for chunk in self._open_bills if any(start <= chunk < stop for start, stop in report.done)
-            ]:
+            done = RangeSet(report.done)
+            for chunk in [chunk for chunk in self._open_bills if chunk in done]:
                 del self._open_bills[chunk]
         self._open_bills |= {bill.chunk: bill for bill in report.open_bills}
         if report.stops:

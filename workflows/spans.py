@@ -1,4 +1,4 @@
-"""Run the render activities of a job: start them, read their reports, drain and cancel them, stop lost agents.
+"""Run the render activities of a job: start them, read their reports, drain and cancel them.
 
 The checks of the updates that change a rendering are here too.
 """
@@ -19,22 +19,17 @@ with workflow.unsafe.imports_passed_through():
         DrainReport,
         Heartbeat,
         JobPlan,
-        JobRef,
         SpanOrder,
         SpanReport,
-        StopAgentsOrder,
-        StopAgentsReport,
     )
     from longtake.models.policies import FailurePolicy
     from longtake.models.status import ChunkFailure, PauseMode, RetryFailed, SkipChunks
-    from longtake.names import FIND_WAITING, RENDER_SPAN, STOP_AGENTS
+    from longtake.names import FIND_WAITING, RENDER_SPAN
     from longtake.ranges import Range, RangeSet, format_ranges
     from workflows import options
+    from workflows.lost_agents import LostAgents
     from workflows.requests import BadResultError, find_result, read_result
     from workflows.scheduling import PauseState, Scheduler, Span, Totals, Tries
-
-# Each is a look into the store, and perhaps a stop order whose confirmation is waited for.
-_MOST_CHUNKS_AT_ONCE = 500
 
 # A status that listed every failure of a large job would not fit a payload.
 MOST_FAILURES = 20
@@ -92,64 +87,6 @@ def _report_interrupted_span(span: Span, last_heartbeat: Heartbeat | None) -> Sp
         billed_seconds=last_heartbeat.billed_seconds,
         cost_usd=last_heartbeat.cost_usd,
     )
-
-
-# What is to be settled in the workflow's main coroutine: see `SpanRunner.settle`.
-OnEnded = Callable[[Callable[[], None]], None]
-
-
-class LostAgents:
-    """Stops agents that may still render chunks whose activities ended without a report, one activity at a time.
-
-    Args:
-        ref: The job.
-        totals: Sums of the job, which count the stops.
-        on_ended: Called when one of these activities has ended, with the call that settles it.
-    """
-
-    def __init__(self, ref: JobRef, totals: Totals, on_ended: OnEnded) -> None:
-        self._ref = ref
-        self._totals = totals
-        self._on_ended = on_ended
-        self._chunks = RangeSet()
-        self._activity: workflow.ActivityHandle[RawValue] | None = None
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no agent of these chunks can be at work."""
-        return self._activity is None and not self._chunks
-
-    def stop_agents(self, start: int, stop: int) -> None:
-        """Stop the agents of the chunks `[start, stop)`, if there are any."""
-        self._chunks.add(start, stop)
-        self._start_batch()
-
-    def leave_running(self) -> None:
-        """Let the agents render on: the next attempts of their chunks join them."""
-        self._chunks = RangeSet()
-        if self._activity is not None:
-            self._activity.cancel()
-
-    def _start_batch(self) -> None:
-        if self._activity is not None or not self._chunks:
-            return
-        chunks = RangeSet()
-        while self._chunks and len(chunks) < _MOST_CHUNKS_AT_ONCE:
-            chunks.add(*self._chunks.take(_MOST_CHUNKS_AT_ONCE - len(chunks)))
-        self._activity = workflow.start_activity(
-            STOP_AGENTS,
-            StopAgentsOrder(ref=self._ref, chunks=chunks.ranges),
-            result_type=RawValue,
-            **options.control_options(),
-        )
-        self._activity.add_done_callback(lambda handle: self._on_ended(partial(self._settle_batch, handle)))
-
-    def _settle_batch(self, handle: workflow.ActivityHandle[RawValue]) -> None:
-        self._activity = None
-        report = find_result(StopAgentsReport, handle)
-        self._start_batch()
-        if report is not None:
-            self._totals.add_report(SpanReport(stops=report.stops))
 
 
 class SpanRunner:
@@ -419,7 +356,7 @@ class SpanRunner:
             self._on_notice(f"{activity_id}: {error}; its chunks are rendered again where they are not published")
             report = _report_interrupted_span(span, last_heartbeat)
         if self._may_leave_agents(span, handle, report):
-            self._lost_agents.stop_agents(span.start, span.stop)
+            self._lost_agents.stop_agents(span, report.stops)
         self._is_held = self._is_held or bool(report.failed)
         failures = {failure.chunk: failure for failure in (*self.failures, *report.failures)}
         self._failures = tuple(failures.values())[:MOST_FAILURES]

@@ -34,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         PROGRESS,
         STATE,
         Control,
+        find_job_values,
         job_folder_name,
     )
     from longtake.ranges import Range, format_ranges
@@ -80,7 +81,8 @@ class StatusBoard:
         """Show an accepted job, which is not planned yet."""
         frames = job.frames.count if job.frames else sum(chunk.count for chunk in job.inline_chunks)
         self._set(
-            name=job.name,
+            name=job.fill_name(find_job_values(self.status.id, job.started_at)),
+            started_at=job.started_at,
             total_chunks=job.chunk_count,
             total_frames=frames,
             max_parallel=job.max_parallel,
@@ -222,6 +224,8 @@ def _format_page(status: JobStatus) -> str:
     ]
     if status.result and status.result.output:
         lines.append(f"- film: {escape_markdown(status.result.output)}")
+    if status.result and status.result.note:
+        lines.append(f"- {escape_markdown(status.result.note)}")
     if status.error:
         lines.append(f"- error: {escape_markdown(status.error)}")
     if status.frozen_chunks:
@@ -236,6 +240,15 @@ def _format_page(status: JobStatus) -> str:
             "- failed chunks: " + format_ranges((failure.chunk, failure.chunk + 1) for failure in status.failures)
         )
     return "\n".join(lines)
+
+
+def describe_unrendered(plan: JobPlan) -> str:
+    """Return the note on a job all of whose chunks were published before it began; empty for other jobs."""
+    done = sum(stop - start for start, stop in plan.done)
+    if done < plan.chunk_count:
+        return ""
+    which = f"all {done:,} chunks were" if done > 1 else "its one chunk was"
+    return f"nothing was rendered: {which} there already"
 
 
 class Counts(TypedDict):

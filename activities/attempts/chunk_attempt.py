@@ -14,19 +14,14 @@ from pathlib import Path
 from activities.attempts.attempt import Bill
 from activities.attempts.frame_sequence import CommandWatcher, FinishedFrameScanner, SequenceRender
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.output_files import (
-    describe_files,
-    find_other_files,
-    set_files_aside,
-    sign_outputs,
-)
-from activities.attempts.store_io import attempt_failure, retry_while_store_is_away, ship_log
+from activities.attempts.output_files import OtherFiles, sign_outputs
+from activities.attempts.store_io import explain_failure, note_full_disk, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
 from activities.media.facts import MediaError, MismatchedOutput, VideoFacts
-from activities.media.images import check_sequence
+from activities.media.images.check import check_sequence
+from activities.media.images.facts import ImageFacts, ImageProof
 from activities.media.video import inspect_video
-from activities.processes.child import BoundedLog
 from activities.processes.render_process import Usage
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.kept_frames import KeptFrames, Signature, file_signature
@@ -36,6 +31,7 @@ from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.models.policies import ProgressSpec, ResumeUnit
 from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
+from longtake.stores.directory import restore_access
 from longtake.stores.job_records import chunk_key
 from longtake.stores.store import find_away_error
 
@@ -48,16 +44,29 @@ class Proof:
 
     frames: int
     video: VideoFacts | None = None
+    images: ImageFacts | None = None
     width: int | None = None
     height: int | None = None
+    unproven: str = ""
 
 
-def check_chunk(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+def check_chunk(
+    chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event, *, pixels: bool = False
+) -> Proof:
     """Check that the files of a chunk are whole and of the right length, and return what was found.
+
+    Args:
+        chunk: The chunk.
+        files: Its files.
+        rate: The frame rate that video must have.
+        stop: Ends the check when it is set.
+        pixels: Decode image files fully.
 
     Raises:
         AttemptError: A file is missing, empty, truncated, too short or of another rate.
     """
+    if chunk.kind is OutputKind.FRAMES:
+        return _check_frames(files, stop, pixels=pixels)
     return _CHECKS[chunk.kind](chunk, files, rate, stop)
 
 
@@ -108,12 +117,19 @@ def _failed_try(error: MediaError) -> AttemptError:
     return AttemptError(error.sentence)
 
 
-def _check_frames(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
+def _check_frames(files: list[Path], stop: threading.Event, *, pixels: bool) -> Proof:
     try:
-        facts = check_sequence(files, stop=stop)
+        facts = check_sequence(files, pixels=pixels, stop=stop)
     except MediaError as error:
         raise _failed_try(error) from error
-    return Proof(frames=len(files), width=facts.width, height=facts.height)
+    is_weak = facts.proof is ImageProof.CONTENT or (pixels and facts.proof is not ImageProof.PIXELS)
+    return Proof(
+        frames=len(files),
+        images=facts,
+        width=facts.width,
+        height=facts.height,
+        unproven=f"{files[0].suffix} files are proven by their {facts.proof} alone" if is_weak else "",
+    )
 
 
 def _check_file(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
@@ -127,7 +143,6 @@ def _check_file(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading
 
 _CHECKS: dict[OutputKind, Callable[[Chunk, list[Path], Fraction, threading.Event], Proof]] = {
     OutputKind.VIDEO: _check_video,
-    OutputKind.FRAMES: _check_frames,
     OutputKind.FILE: _check_file,
 }
 
@@ -155,9 +170,11 @@ class ChunkAttempt:
         self._workdir = self._dir
         self._kept = KeptFrames(self._folder, self._key)
         self._runs: SequenceRender | None = None
+        # Until something says that no frame of this attempt can be trusted.
+        self._keeps_frames = True
         self._used = Usage()
-        self._others = ""
         self.log = self._folder.log_path(self._key, name)
+        self._others = OtherFiles(self._folder, self._key, self._dir, self.log)
 
     @cached_property
     def _targets(self) -> list[str]:
@@ -194,37 +211,50 @@ class ChunkAttempt:
             AttemptLostError: The try ended through no fault of its own, or the store is away.
         """
         try:
-            async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
-                return await self._run(watcher)
+            try:
+                async with (
+                    self._host.inputs.lay_out_in_thread(self._job) as self._workdir,
+                    ship_log(self._store, self.log),
+                ):
+                    return await self._run(watcher)
+            finally:
+                await clean_up_in_thread(self._clean_up)
         except (AttemptError, OSError) as error:
+            failure: AttemptError | OSError = error
             try:
                 if (standing := await self.published()) is not None:
                     # Another attempt was quicker, and has cleared this one's files away.
                     return standing
             except OSError as away:
-                if find_away_error(away) is not None:
-                    # A renderer whose folder has vanished fails, too, and is not to blame.
-                    raise attempt_failure(away, self._dir) from error
-            if isinstance(error, AttemptError):
-                raise
-            raise attempt_failure(error, self._dir) from error
-        finally:
-            await clean_up_in_thread(self._clean_up)
+                failure = away if find_away_error(away) is not None else error
+            raise await explain_failure(failure, self._folder, self._dir) from error
 
     async def _run(self, watcher: RenderWatcher) -> Sidecar:
         began = asyncio.get_running_loop().time()
-        await run_in_thread(lambda: self._host.check_targets(self._job, self._targets))
-        in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
-        made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
-        proof, signatures = await self._prove(made)
-        await self._run_own_check(made, watcher)
-        await run_in_thread(partial(self._note_others, made))
+        await run_in_thread(self._check_places)
+        try:
+            in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
+            made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
+            proof, signatures = await self._prove(made)
+            await self._run_own_check(made, watcher)
+        except AttemptError as error:
+            await run_in_thread(partial(note_full_disk, error, self._dir))
+            await run_in_thread(partial(self._others.blame, error, self._expected_files, self._part_places))
+            raise
         seconds = asyncio.get_running_loop().time() - began
         done = Progress(frames_done=self._chunk.count, usage=self._used)
         return await retry_while_store_is_away(
             partial(self._publish, made, proof, signatures, seconds),
             lambda message: watcher.on_progress(replace(done, message=message)),
         )
+
+    def _check_places(self) -> None:
+        """Raise unless outputs may be published where they belong, and open what an earlier try has closed."""
+        self._host.check_targets(self._job, self._targets)
+        if self._store.is_local:
+            # The renderer of another try may have closed the folder around its own.
+            for folder in (self._dir.parent.parent, self._dir.parent):
+                restore_access(str(folder))
 
     async def _prove(self, made: list[Path]) -> tuple[Proof, tuple[Signature, ...]]:
         """Check the outputs; return what was found, and the signatures of the files that were checked."""
@@ -233,15 +263,23 @@ class ChunkAttempt:
         def prove() -> tuple[Proof, tuple[Signature, ...]]:
             signatures = sign_outputs(made, self._dir)
             try:
-                proof = check_chunk(self._chunk, made, self._job.job.rate, stop)
+                rate, pixels = self._job.job.rate, self._job.job.check_pixels
+                return check_chunk(self._chunk, made, rate, stop, pixels=pixels), signatures
             except AttemptError as error:
-                others = self._set_others_aside(made)
-                if signatures or not others:
-                    raise
-                raise AttemptError(f"{error}; the renderer wrote {others}, kept in {self._folder.aside_dir}") from error
-            return proof, signatures
+                self._others.blame(error, self._expected_files, self._part_places)
+                # A renderer that ended well and wrote files of this kind, and none by the names it was given.
+                if self._others.has_kind(made[0].suffix) and not any(map(os.path.lexists, made)):
+                    error.add_sentence("it would be the same again, so change the command or chunk_output")
+                    error.needs_change = error.fatal = True
+                raise
 
-        return await run_in_thread(prove, stop)
+        try:
+            return await run_in_thread(prove, stop)
+        except AttemptError:
+            if self._job.job.check_pixels:
+                # Frames are kept by their structure; those that cannot be decoded would be refused again and again.
+                await self._forget_kept_frames()
+            raise
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
@@ -294,28 +332,24 @@ class ChunkAttempt:
             await self._forget_kept_frames()
             raise
 
-    def _set_others_aside(self, made: list[Path]) -> str:
-        """Set aside what the renderer made besides its outputs; return the names of some of it."""
-        expected = frozenset(made) if self._runs is None else self._runs.expected_files
-        others = find_other_files(self._dir, expected)
-        set_files_aside(self._folder, self._key, self._dir, others)
-        return describe_files(others)
+    @property
+    def _expected_files(self) -> frozenset[Path]:
+        """The files in the attempt's place that are outputs, or become them."""
+        whole = (self._dir / self._relative(path) for path in self._chunk.iter_outputs())
+        return frozenset(whole) if self._runs is None else self._runs.expected_files
 
-    def _note_others(self, made: list[Path]) -> None:
-        """Say in the log and the sidecar what the renderer made besides its outputs."""
-        if others := self._set_others_aside(made):
-            self._others = f"the renderer made files besides its outputs, kept in {self._folder.aside_dir}: {others}"
-            log = BoundedLog(str(self._store.local(self.log)))
-            log.write(memoryview(f"longtake: {self._others}\n".encode(errors="replace")))
-            log.close()
+    @property
+    def _part_places(self) -> tuple[Path, ...]:
+        """The folders in the attempt's place that commands of an image sequence were given."""
+        return () if self._runs is None else self._runs.part_places
 
     async def _forget_kept_frames(self) -> None:
-        self._runs = None
+        self._keeps_frames = False
         await run_in_thread(self._kept.remove)
 
     def _clean_up(self) -> None:
         try:
-            if self._runs is not None and self._folder.sidecar(self._key) is None:
+            if self._runs is not None and self._keeps_frames and self._folder.sidecar(self._key) is None:
                 self._runs.keep()
             discard_attempt(self._folder, self._key, self._name)
         except OSError as error:
@@ -352,10 +386,8 @@ class ChunkAttempt:
     ) -> RenderTask:
         """Return what renders these frames of the chunk into a folder, or another command that reads them there."""
         job = self._job.job
-        output = place / self._relative(chunk.output_pattern())
-        expanded = chunk.expand_command(
-            command or chunk.command_template, output=str(output), output_dir=str(output.parent)
-        )
+        output, output_dir = chunk.place_output(lambda path: str(place / self._relative(path)))
+        expanded = chunk.expand_command(command or chunk.command_template, output=output, output_dir=output_dir)
         tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self._name)
         return RenderTask(
             command=self._host.programs.resolve(expanded, base_dir=self._workdir, field="command"),
@@ -393,6 +425,7 @@ class ChunkAttempt:
     def _publish(self, made: list[Path], proof: Proof, signatures: tuple[Signature, ...], seconds: float) -> Sidecar:
         # A render may have put a link in the place of a folder since.
         self._host.check_targets(self._job, self._targets)
+        others = self._others.note(self._expected_files, self._part_places)
         return publish(
             self._folder,
             Sidecar(
@@ -403,12 +436,14 @@ class ChunkAttempt:
                 frames=proof.frames,
                 files=stage_files(self._folder, made, self._place, self._targets, signatures),
                 video=proof.video,
+                images=proof.images,
+                unproven=proof.unproven,
                 width=proof.width,
                 height=proof.height,
                 render_seconds=round(seconds, 3),
                 cpu_seconds=round(self._used.cpu_seconds, 3),
                 peak_memory_bytes=self._used.peak_memory_bytes,
                 log=self.log,
-                others=self._others,
+                others=others,
             ),
         )

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.output_files import sign_outputs
-from activities.attempts.store_io import retry_while_store_is_away, ship_log
+from activities.attempts.output_files import OtherFiles, sign_outputs
+from activities.attempts.store_io import explain_failure, note_full_disk, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
 from activities.media.audio import build_audio_command, find_audio_suffix
@@ -87,20 +87,20 @@ class FilmAttempt:
         self._workdir = self._dir
         self._frames = sum(sidecar.frames for sidecar in sidecars)
         self.log = job.folder.log_path(FILM, name)
+        self._others = OtherFiles(job.folder, FILM, self._dir, self.log)
 
     async def run(self) -> RenderJobResult:
         """Make and publish the film, unless it is published already, and return the result of the job.
 
         Raises:
             AttemptError: This try has failed.
+            AttemptLostError: The try ended through no fault of its own, or the store is away.
             RefusedError: A chunk is damaged; the sentence names it.
         """
-        standing = None
-        if self._job.job.output is not None:
-            standing = await run_in_thread(partial(finish_claim, self._job.folder, FILM))
-        if standing is None:
-            async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
-                standing = await self._make()
+        try:
+            standing = await self._find_or_make()
+        except (AttemptError, OSError) as error:
+            raise await explain_failure(error, self._job.folder, self._dir) from error
         if standing is None:
             return RenderJobResult(frames=self._frames)
         (film,) = standing.files
@@ -110,7 +110,16 @@ class FilmAttempt:
             size_bytes=film.size_bytes,
             frames=standing.frames,
             duration_seconds=standing.duration_seconds,
+            others=standing.others,
         )
+
+    async def _find_or_make(self) -> Sidecar | None:
+        if self._job.job.output is not None:
+            standing = await run_in_thread(partial(finish_claim, self._job.folder, FILM))
+            if standing is not None:
+                return standing
+        async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
+            return await self._make()
 
     async def _make(self) -> Sidecar | None:
         if self._job.job.output is None:
@@ -132,6 +141,19 @@ class FilmAttempt:
         await run_in_thread(partial(self._dir.mkdir, parents=True, exist_ok=True))
         target = self._job.target(self._job.film_path)
         film = self._dir / target.rpartition("/")[2]
+        try:
+            facts, signatures = await self._make_and_prove(film)
+        except AttemptError as error:
+            await run_in_thread(partial(note_full_disk, error, self._dir))
+            await run_in_thread(partial(self._others.blame, error, self._own_files(film)))
+            raise
+        done = Progress(frames_done=self._frames)
+        return await retry_while_store_is_away(
+            partial(self._publish, film, target, facts, signatures),
+            lambda message: self._watcher.on_progress(replace(done, message=message)),
+        )
+
+    async def _make_and_prove(self, film: Path) -> tuple[FilmFacts | None, tuple[Signature, ...]]:
         job = self._job.job
         if job.merge_command is not None:
             await self._merge(film)
@@ -139,12 +161,15 @@ class FilmAttempt:
             await self._encode(film)
         else:
             await self._join(film)
-        facts, signatures = await run_in_thread(partial(self._prove, film), self._stop)
-        done = Progress(frames_done=self._frames)
-        return await retry_while_store_is_away(
-            partial(self._publish, film, target, facts, signatures),
-            lambda message: self._watcher.on_progress(replace(done, message=message)),
-        )
+        return await run_in_thread(partial(self._prove, film), self._stop)
+
+    def _own_files(self, film: Path) -> frozenset[Path]:
+        """Return the film, and what this attempt itself puts beside it."""
+        own = {film.name}
+        if self._job.job.merge_command is None:
+            sound = {f"sound{find_audio_suffix(film.suffix)}"} if self._job.job.audio else set()
+            own |= {f"picture{film.suffix}", "chunks", "frames"} | sound
+        return frozenset(self._dir / name for name in own)
 
     async def _join(self, film: Path) -> None:
         files = await run_in_thread(partial(fetch_chunk_files, self._job, self._sidecars, self._dir / "chunks"))
@@ -163,6 +188,8 @@ class FilmAttempt:
 
     async def _refuse(self, error: MediaError) -> None:
         """Name the culprit; a damaged chunk is taken back, so that a retry of the job renders it again."""
+        # Of a share that has vanished every chunk is missing, and none is to blame.
+        await run_in_thread(self._job.check_record)
         changed = isinstance(error, MismatchedOutput)
         if error.chunk is None:
             raise AttemptError(error.sentence, needs_change=changed) from error
@@ -189,7 +216,10 @@ class FilmAttempt:
             join = partial(
                 join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._on_frames, stop=self._stop
             )
-            await run_in_thread(join, self._stop)
+            try:
+                await run_in_thread(join, self._stop)
+            except MediaError as error:
+                raise AttemptError(error.sentence, needs_change=isinstance(error, MismatchedOutput)) from error
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)
@@ -247,7 +277,8 @@ class FilmAttempt:
         """Return what was found in the film; None where a merge command makes something else than a film."""
         if film.suffix.lower() not in FILM_SUFFIXES:
             if not film.is_file() or film.stat().st_size == 0:
-                raise AttemptError(f"the merge command ended well and wrote no {film.name}")
+                sentence = f"the merge command ended well and wrote no {film.name}; change merge_command or output"
+                raise AttemptError(sentence, needs_change=True)
             return None
         job = self._job.job
         # A merge command may re-encode, and joins less exactly; counts and times are known all the same.
@@ -265,12 +296,15 @@ class FilmAttempt:
                 stop=self._stop,
             )
         except MediaError as error:
-            raise AttemptError(
-                f"the film is not what it must be: {error.sentence}", needs_change=isinstance(error, MismatchedOutput)
-            ) from error
+            sentence = f"the film is not what it must be: {error.sentence}"
+            if merged:
+                # Of proven chunks, by a command that ended well: it would make the same again.
+                raise AttemptError(f"{sentence}; change merge_command", needs_change=True) from error
+            raise AttemptError(sentence, needs_change=isinstance(error, MismatchedOutput)) from error
 
     def _publish(self, film: Path, target: str, facts: FilmFacts | None, signatures: tuple[Signature, ...]) -> Sidecar:
         self._host.check_targets(self._job, [target])
+        others = self._others.note(self._own_files(film))
         return publish(
             self._job.folder,
             Sidecar(
@@ -284,5 +318,6 @@ class FilmAttempt:
                 height=facts.height if facts else None,
                 duration_seconds=facts.duration_seconds if facts else None,
                 log=self.log,
+                others=others,
             ),
         )

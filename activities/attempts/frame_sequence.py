@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,9 @@ from pathlib import Path
 from activities.attempts.output_files import replace_links
 from activities.backends.backend import Backend, Progress, RenderTask, RenderWatcher
 from activities.media.facts import DamagedOutput
-from activities.media.images import ImageFacts, check_image
+from activities.media.images.check import check_image
+from activities.media.images.facts import ImageFacts
+from activities.media.images.image_formats import ENDS_LAST
 from activities.processes.render_process import Usage
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
 from longtake.chunks import Chunk
@@ -23,9 +26,6 @@ from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.stores.directory import link_or_copy
 
 _log = logging.getLogger(__name__)
-
-# Structure checks of these follow a file to an end that is written last. Of others a half-written file may pass.
-_WITH_END_MARK = frozenset({"PNG", "JPEG", "OpenEXR", "TIFF"})
 
 # So long has a file of another kind to rest until it counts as finished; the next one counts as proof, too.
 _REST_SECONDS = 2.0
@@ -119,7 +119,8 @@ class FinishedFrameScanner:
         return facts
 
     def _is_finished(self, path: Path, status: os.stat_result, facts: ImageFacts) -> bool:
-        if facts.format in _WITH_END_MARK:
+        # Of other formats a half-written file may pass.
+        if facts.format in ENDS_LAST:
             return True
         if status.st_mtime_ns < self._newest[path.parent]:
             return True
@@ -216,6 +217,11 @@ class SequenceRender:
         return [self.whole_dir / name for name in self._names]
 
     @property
+    def part_places(self) -> tuple[Path, ...]:
+        """The folders that commands were given, and the one where the frames come together."""
+        return (*self._part_places, self.whole_dir)
+
+    @property
     def expected_files(self) -> frozenset[Path]:
         """The files of all frames, in that folder and in those of commands."""
         folders = (self.whole_dir, *self._part_places)
@@ -239,6 +245,9 @@ class SequenceRender:
             _log.warning(
                 "%s: the command cannot render frames %s alone; rendering all", self._place, format_ranges(gaps)
             )
+            # The same frames again by other names, which nobody misses.
+            for gap in gaps:
+                await run_in_thread(partial(shutil.rmtree, self._part_place(gap), ignore_errors=True))
             await self._render_part(everything, watcher)
 
     def keep(self) -> None:

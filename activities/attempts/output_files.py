@@ -1,17 +1,28 @@
 """Files that a renderer wrote: links become the files they name, and files besides its outputs are set aside."""
 
+import heapq
+import logging
 import os
 import secrets
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from activities.errors import AttemptError
+from activities.processes.child import BoundedLog
 from activities.stores.job_folder import JobFolder
 from activities.stores.kept_frames import Signature, file_signature
 from longtake.stores.directory import link_or_copy
 from longtake.text import shorten_line
+
+_log = logging.getLogger(__name__)
+
+# What a job keeps of files that nobody has asked for, and of one try.
+_MOST_FILES = 2_000
+_MOST_BYTES = 4 << 30
+_MOST_FILES_OF_TRY = 500
 
 # Names of files in one sentence.
 _MOST_NAMES = 2
@@ -48,7 +59,8 @@ def replace_links(files: Iterable[Path], place: Path) -> None:
         if not real.is_relative_to(root):
             raise AttemptError(
                 f"{file.name} leads by a symbolic link to {real}, outside of the attempt's own folder; let the "
-                "renderer write the file itself to the path it is given"
+                "renderer write the file itself to the path it is given",
+                needs_change=True,
             )
         if stat.S_ISLNK(mode):
             _replace_link(file, real)
@@ -96,37 +108,155 @@ def _replace_link(link: Path, real: Path) -> None:
 
 def _not_a_file(file: Path, mode: int) -> AttemptError:
     kind = _KINDS.get(stat.S_IFMT(mode), "no file")
-    return AttemptError(f"{file.name} is {kind} and no regular file; let the renderer write a file there")
+    sentence = f"{file.name} is {kind} and no regular file; let the renderer write a file there"
+    return AttemptError(sentence, needs_change=True)
 
 
-def find_other_files(place: Path, expected: Collection[Path]) -> list[Path]:
-    """Return the files in the folder of an attempt that a renderer made besides its outputs, in order of their names.
+def find_other_files(place: Path, expected: Collection[Path]) -> Iterator[Path]:
+    """Yield the files in the folder of an attempt that a renderer made besides its outputs.
 
     Hidden files are left out: renderers and this module write files by such names that are not finished.
+
+    Args:
+        place: The folder.
+        expected: Files and folders to leave out.
     """
-    found: list[Path] = []
     for folder, folders, names in os.walk(place):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = (Path(folder, name) for name in names if not name.startswith("."))
-        found += [path for path in paths if path not in expected and stat.S_ISREG(os.lstat(path).st_mode)]
-    return sorted(found)
-
-
-def describe_files(files: Sequence[Path]) -> str:
-    """Return the names of the first files and how many more there are."""
-    names = ", ".join(shorten_line(file.name, _LONGEST_NAME) for file in files[:_MOST_NAMES])
-    return names if len(files) <= _MOST_NAMES else f"{names} and {len(files) - _MOST_NAMES} more"
-
-
-def set_files_aside(folder: JobFolder, key: str, place: Path, files: Iterable[Path]) -> None:
-    """Move files that a renderer made besides its outputs to the `aside` folder of the job."""
-    for file in files:
-        name = f"{key}.{'.'.join(file.relative_to(place).parts)}"
-        if folder.store.is_local:
+        folders[:] = [name for name in folders if not name.startswith(".") and Path(folder, name) not in expected]
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith(".") or path in expected:
+                continue
+            # What a renderer left running is gone by now, and what it removed at its end, too.
             with suppress(FileNotFoundError):
-                folder.set_aside(str(file), name)
-            continue
-        number = 0
-        while not folder.store.put(file, f"{folder.aside_dir}/{name}.{number}"):
-            number += 1
-        file.unlink()
+                if stat.S_ISREG(os.lstat(path).st_mode):
+                    yield path
+
+
+class OtherFiles:
+    """The files that a renderer made besides its outputs: moved to a folder of the job's, and named.
+
+    Bounded by number and bytes: a renderer may write a million, and nobody has asked for them.
+
+    Args:
+        folder: The job's.
+        key: Key of the chunk or the film.
+        place: The attempt's own folder on this host.
+        log: Location of the attempt's log.
+    """
+
+    def __init__(self, folder: JobFolder, key: str, place: Path, log: str) -> None:
+        self._folder = folder
+        self._key = key
+        self._place = place
+        self._log = log
+        # The first of them by name, with the names that people know them by, and how many there are.
+        self._files: dict[Path, str] | None = None
+        self._count = 0
+        self._home = ""
+        self._is_blamed = False
+        self._sentence = ""
+
+    def note(self, expected: Collection[Path], roots: Collection[Path] = ()) -> str:
+        """Set the files aside, say so in the log and return the sentence; empty where there are none. Safe to repeat.
+
+        Args:
+            expected: Files and folders that are left out: outputs, and what no renderer made.
+            roots: Folders in that of the attempt that commands were given; names are told as below them, and those of
+                files beside the outputs alone.
+
+        Raises:
+            StoreError: The store is away.
+        """
+        said = self._set_aside(expected, roots)
+        if said and not self._sentence:
+            self._sentence = f"the renderer made files besides its outputs: {said}"
+            log = BoundedLog(str(self._folder.store.local(self._log)))
+            log.write(memoryview(f"longtake: {self._sentence}\n".encode(errors="replace")))
+            log.close()
+        return self._sentence
+
+    def blame(self, error: AttemptError, expected: Collection[Path], roots: Collection[Path] = ()) -> None:
+        """Set the files of a failed try aside, and name them in its error, once."""
+        if self._is_blamed:
+            return
+        self._is_blamed = True
+        try:
+            said = self._set_aside(expected, roots)
+        except OSError as away:
+            # The try has failed already, and why says more.
+            _log.warning("%s: files besides the outputs cannot be kept: %s", self._place, away)
+            return
+        if said:
+            error.add_sentence(f"the renderer wrote {said}")
+
+    def has_kind(self, suffix: str) -> bool:
+        """Tell whether there are files of this extension among those that were found."""
+        return any(file.suffix == suffix for file in self._files or ())
+
+    def _set_aside(self, expected: Collection[Path], roots: Collection[Path]) -> str:
+        """Move the files; return the names of some, how many more there are, and where they are kept."""
+        if self._files is None:
+            self._files = self._find(expected, roots)
+        if not self._files:
+            return ""
+        names = [
+            shorten_line(name.removeprefix(self._home), _LONGEST_NAME)
+            for name in list(self._files.values())[:_MOST_NAMES]
+        ]
+        more = self._count - len(names)
+        shown = ", ".join(names) + (f" and {more} more" if more else "")
+        kept = 0
+        files_left, bytes_left = self._measure_room()
+        for file, name in self._files.items():
+            size_bytes = _size(file)
+            if size_bytes is None:
+                # Moved by a try of this before the store was away.
+                kept += 1
+            elif files_left > 0 and size_bytes <= bytes_left:
+                self._move(file, name)
+                kept, files_left, bytes_left = kept + 1, files_left - 1, bytes_left - size_bytes
+        where = self._folder.others_dir
+        if kept == self._count:
+            return f"{shown}, kept in {where}"
+        return f"{shown}, of which {kept} are kept: {where} takes no more"
+
+    def _find(self, expected: Collection[Path], roots: Collection[Path]) -> dict[Path, str]:
+        def count_files() -> Iterator[Path]:
+            for file in find_other_files(self._place, expected):
+                self._count += 1
+                yield file
+
+        first = heapq.nsmallest(_MOST_FILES_OF_TRY, count_files())
+
+        def relate(path: Path) -> str:
+            return str(path.relative_to(next(each for each in (*roots, self._place) if path.is_relative_to(each))))
+
+        # Beside the outputs their names alone tell enough, unless each output has a folder of its own.
+        homes = {relate(folder) for folder in {file.parent for file in expected}}
+        self._home = f"{homes.pop()}/" if len(homes) == 1 else ""
+        return {file: relate(file) for file in first}
+
+    def _measure_room(self) -> tuple[int, int]:
+        """Return how many files and bytes the folder still takes."""
+        there = list(self._folder.store.files(self._folder.others_dir))
+        return _MOST_FILES - len(there), _MOST_BYTES - sum(file.size_bytes for file in there)
+
+    def _move(self, file: Path, name: str) -> None:
+        store = self._folder.store
+        aside = f"{self._folder.others_dir}/{self._key}.{name.replace('/', '.')}"
+        # In a directory by its name alone, in a bucket by an upload.
+        put = partial(store.move, str(file)) if store.is_local else partial(store.put, file)
+        with suppress(FileNotFoundError):
+            number = 0
+            while not put(f"{aside}.{number}"):
+                number += 1
+            if not store.is_local:
+                file.unlink()
+
+
+def _size(file: Path) -> int | None:
+    try:
+        return os.lstat(file).st_size
+    except FileNotFoundError:
+        return None

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from temporalio import activity
 from temporalio.exceptions import FailureError
@@ -21,14 +23,16 @@ from longtake.models.policies import FailurePolicy
 from longtake.models.status import ChunkFailure, RemoteStop
 from longtake.names import Control
 from longtake.ranges import RangeSet
-from longtake.text import shorten_line
+from longtake.stores.store import StoreError
+from longtake.text import cut_middle, shorten_line
 
 _log = logging.getLogger(__name__)
 
 # In a report: a span where more chunks than this fail is one of a huge job where nothing works.
 _MOST_OPEN = 100
 
-# A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that.
+# A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that. A store
+# or disk that is away or full is tried again in the same steps.
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
 _LONGEST_ASKED_SECONDS = 3600.0
@@ -114,8 +118,21 @@ def throttle_delay_seconds(error: ThrottledError, throttled: int) -> float:
     if error.wait_seconds is not None:
         # Never earlier than it asks, and not all chunks at once.
         return min(error.wait_seconds, _LONGEST_ASKED_SECONDS) * random.uniform(1, 1.2)
+    return _grow_delay(throttled) * random.uniform(0.5, 1)
+
+
+def lost_try_delay_seconds(away: int) -> float:
+    """Return how long to wait before the try after a lost one; at first a worker may have been killed, no more.
+
+    Args:
+        away: How many tries in a row were lost before, to a store, a disk or an agent.
+    """
+    return _grow_delay(away) * (1.0 if not away else random.uniform(0.75, 1))
+
+
+def _grow_delay(count: int) -> float:
     # The exponent is bounded: a service may be full for days.
-    return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(throttled, 16)) * random.uniform(0.5, 1)
+    return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(count, 16))
 
 
 class SpanAttempt:
@@ -161,17 +178,22 @@ class SpanAttempt:
         """Whether the job would lose results if this attempt ended without a report."""
         return bool(self._done or self.gave_up or self.heartbeat.failures or self._stops or self._bills.open)
 
-    def end(self) -> None:
-        """Say in the last heartbeat that this attempt was not lost, however it has ended."""
-        self._update_heartbeat(ended=True)
-
     async def render(self, watch: JobWatch) -> None:
         """Render the unfinished chunks in order, until one fails for good or the job wants no more.
 
         Raises:
-            RetryError: A chunk failed, is left to another host, or met a service without room.
-            AttemptLostError: The try ended through no fault of its own.
+            RetryError: A chunk failed, is left to another host, met a service without room, or its try was lost.
         """
+        try:
+            await self._render(watch)
+        except (AttemptLostError, StoreError) as error:
+            away = self.heartbeat.away
+            wait = lost_try_delay_seconds(away)
+            self._update_heartbeat(away=away + 1)
+            sentence = f"{error}; the try does not count, and the next one begins in {wait:.0f} s"
+            raise RetryError(sentence, ErrorType.ATTEMPT_LOST, wait) from error
+
+    async def _render(self, watch: JobWatch) -> None:
         for index in range(self._order.start, self._order.stop):
             if index in self._published_before:
                 continue
@@ -179,21 +201,23 @@ class SpanAttempt:
             if index in self.gave_up:
                 await self._bills.record_open(index, attempt)
                 continue
-            sidecar = await attempt.published()
-            if sidecar is None:
-                self._begin_chunk(index)
-                if (await watch.refresh()).control is not Control.RUN or activity.is_worker_shutdown():
-                    return
-                if self._is_poisonous:
-                    await self._give_up_poisonous(self._job.chunks[index], attempt)
-                else:
-                    await self._pass_on_if_unfit(index)
-                    sidecar = await self._try(self._job.chunks[index], attempt, watch)
+            sidecar = None
+            async with self._count_unexpected(index, attempt):
+                sidecar = await attempt.published()
+                if sidecar is None:
+                    self._begin_chunk(index)
+                    if (await watch.refresh()).control is not Control.RUN or activity.is_worker_shutdown():
+                        return
+                    if self._is_poisonous:
+                        await self._give_up_poisonous(self._job.chunks[index], attempt)
+                    else:
+                        await self._pass_on_if_unfit(index)
+                        sidecar = await self._try(self._job.chunks[index], attempt, watch)
             if sidecar is not None:
                 self._done.add(index, index + 1)
                 self._rendered.append(sidecar)
                 if self.heartbeat.chunk == index:
-                    self._update_heartbeat(failures=0, losses=0)
+                    self._update_heartbeat(failures=0, losses=0, away=0)
                 await self._bills.add_published(index, attempt)
                 self._update_heartbeat(**self._sums)
             elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE:
@@ -216,9 +240,10 @@ class SpanAttempt:
             open_bills=self._bills.open,
             stops=tuple(self._stops),
             notices=tuple(
-                shorten_line(f"chunk {int(sidecar.key)}: {sidecar.others}", _LONGEST_NOTICE)
+                shorten_line(f"chunk {int(sidecar.key)}: {notice}", _LONGEST_NOTICE)
                 for sidecar in self._rendered
-                if sidecar.others
+                for notice in (sidecar.others, sidecar.unproven)
+                if notice
             )[:_MOST_NOTICES],
         )
 
@@ -270,13 +295,23 @@ class SpanAttempt:
         except (AttemptError, BadJobError) as error:
             await self._count_try(chunk, attempt, error)
             return None
+
+    @asynccontextmanager
+    async def _count_unexpected(self, index: int, attempt: Attempt) -> AsyncIterator[None]:
+        """Count an error that no code expects as a failed try of the chunk at hand: it would be the same for ever."""
+        try:
+            yield
         except Exception as error:
-            if isinstance(error, OSError | FailureError):
+            if isinstance(error, OSError | FailureError | RetryError | AttemptLostError):
                 raise
-            # An error that no code expects, while this chunk was rendered or proven: it would be the same for ever.
-            _log.exception("job %s: chunk %d: an unexpected error", self._order.ref.id, chunk.index)
-            await self._count_try(chunk, attempt, AttemptError(describe_unexpected(error)))
-            return None
+            _log.exception("job %s: chunk %d: an unexpected error", self._order.ref.id, index)
+            self._begin_chunk(index)
+            await self._count_try(self._job.chunks[index], attempt, AttemptError(describe_unexpected(error)))
+
+    def give_up_chunk(self, error: str) -> None:
+        """Give up the chunk at hand, around whose render an unexpected error has come again and again."""
+        chunk = self._job.chunks[self.heartbeat.chunk]
+        self._give_up(chunk, self.heartbeat.failures + 1, error, self._attempt(chunk.index))
 
     async def _count_try(self, chunk: Chunk, attempt: Attempt, error: AttemptError | BadJobError) -> None:
         """Count a failed try, and give the chunk up when it was the last one.
@@ -342,7 +377,7 @@ class SpanAttempt:
                     start=chunk.start,
                     stop=chunk.stop,
                     attempts=failures,
-                    error=error[:800],
+                    error=cut_middle(error, 800),
                     host=self._host.name,
                     log=attempt.log,
                     needs_change=needs_change,

@@ -5,16 +5,19 @@ A log that grows is in the store within seconds, and whole at the end.
 
 import asyncio
 import logging
+import os
+import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from activities.errors import AttemptError, AttemptLostError
+from activities.errors import AttemptError, AttemptLostError, attempt_failure
+from activities.stores.job_folder import JobFolder
 from longtake.attempt_log import AttemptLog
 from longtake.concurrency import clean_up_in_thread, run_beside, run_in_thread
-from longtake.stores.store import Store, StoreError, find_away_error, store_call
+from longtake.stores.store import Store, find_away_error, store_call
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +86,9 @@ Result = TypeVar("Result")
 _LONGEST_SECONDS = 20 * 60.0
 _LONGEST_PAUSE_SECONDS = 30.0
 
+# A disk without room for so much is full, whoever has filled it.
+_LEAST_ROOM_BYTES = 1 << 18
+
 
 async def retry_while_store_is_away(
     work: Callable[[], Result], on_wait: Callable[[str], None], *, longest_seconds: float = _LONGEST_SECONDS
@@ -112,10 +118,56 @@ async def retry_while_store_is_away(
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-def attempt_failure(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
-    """Return the error of an attempt whose disk or store failed: a lost try where the store may come back."""
-    if (away := find_away_error(error, str(place))) is not None:
-        return AttemptLostError(str(away))
-    if isinstance(error, StoreError):
-        return AttemptError(str(error))
-    return AttemptError(f"{error.filename or place}: {error.strerror or error}")
+async def explain_failure(
+    error: AttemptError | OSError, folder: JobFolder, place: Path
+) -> AttemptError | AttemptLostError:
+    """Return what a failed try comes to: one that does not count where its store is away or its disk stays full.
+
+    A renderer whose folder has vanished, or whose disk somebody else has filled, fails too, and is not to blame. What
+    it fills itself is removed before this is asked, so that a chunk that needs more room than there is counts.
+
+    Args:
+        error: What ended the try.
+        folder: The job's.
+        place: The attempt's own folder on this host, removed by now.
+    """
+    try:
+        await run_in_thread(folder.check_store)
+        if isinstance(error, AttemptError) and not error.fatal:
+            await run_in_thread(partial(check_room, place))
+    except OSError as found:
+        if (away := find_away_error(found, str(place))) is not None:
+            said = str(error)
+            return AttemptLostError(said if str(away) in said else f"{away}; the try has ended by that: {error}")
+    return error if isinstance(error, AttemptError) else attempt_failure(error, place)
+
+
+def note_full_disk(error: AttemptError, place: Path) -> None:
+    """Say in the error of a failed try that its disk is full; a renderer can print no line of it there."""
+    try:
+        check_room(place)
+    except OSError as found:
+        if (away := find_away_error(found, str(place))) is not None:
+            error.add_sentence(str(away))
+
+
+def check_room(place: Path) -> None:
+    """Raise unless the disk of a folder takes a small file.
+
+    Raises:
+        OSError: It is full or read-only.
+    """
+    folder = next(each for each in (place, *place.parents) if each.is_dir())
+    probe = folder / f".{secrets.token_hex(8)}.partial"
+    try:
+        with probe.open("xb", buffering=0) as file:
+            left = _LEAST_ROOM_BYTES
+            while left:
+                left -= file.write(bytes(left))
+            # A share may say only now that it is full.
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(place)) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)

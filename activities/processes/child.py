@@ -164,6 +164,7 @@ def start_program(
             if os.getppid() != keeper:
                 # The keeper died before PR_SET_PDEATHSIG was set, so no signal will come.
                 os._exit(1)
+            table.die_first()
             _arrange_descriptors(output, writing)
             culprit = cwd
             os.chdir(cwd)

@@ -47,6 +47,10 @@ class ProcessTable(Protocol):
         """Have the kernel kill the calling process when its parent dies."""
         ...
 
+    def die_first(self) -> None:
+        """Have the kernel kill the calling process before its parent when the host runs out of memory."""
+        ...
+
     def set_name(self, name: str) -> None:
         """Set the name of the calling process in process lists."""
         ...

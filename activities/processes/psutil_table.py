@@ -27,6 +27,9 @@ class PortableTable:
     def die_with_parent(self) -> None:
         """Do nothing: orphans are ended by `kill_orphans` at the next start of a worker."""
 
+    def die_first(self) -> None:
+        """Do nothing: the kernel's choice cannot be steered."""
+
     def set_name(self, name: str) -> None:
         """Do nothing: the name is for people only."""
 

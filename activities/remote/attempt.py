@@ -11,10 +11,9 @@ from dataclasses import replace
 from typing import Any, Literal, assert_never
 
 from activities.attempts.attempt import Bill
-from activities.attempts.store_io import attempt_failure
 from activities.backends.backend import RenderWatcher
 from activities.backends.render_monitor import LOOK_SECONDS, wait_while_frozen
-from activities.errors import AttemptError, AttemptLostError, ThrottledError
+from activities.errors import AttemptError, AttemptLostError, ThrottledError, attempt_failure
 from activities.remote.agent_monitor import AgentMonitor, stop_agent
 from activities.remote.call_records import ChunkCallRecords, RemoteHost
 from activities.remote.protocol import RemoteCall, RemoteOrder, RemoteOutcome, RemoteResult, sign
@@ -165,6 +164,7 @@ def make_result_error(result: RemoteResult, where: str) -> AttemptError | Attemp
                 fatal=result.fatal,
                 wait_seconds=result.wait_seconds,
                 another_host=result.another_host,
+                needs_change=result.needs_change,
             )
         case RemoteOutcome.STOPPED | RemoteOutcome.LOST:
             return AttemptLostError(f"{where} has stopped: {result.error or 'it was told to'}")

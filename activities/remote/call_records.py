@@ -41,6 +41,30 @@ _LONGEST_REASON = 400
 _ANSWER_SECONDS = 2.0
 
 
+class StopNote(Contract):
+    """Record of a worker: the order to stop an agent."""
+
+    reason: str = ""
+    ordered_at: datetime | None = None
+
+    def is_of(self, since: datetime | None) -> bool:
+        """Tell whether the order is known to be of this time or later."""
+        return since is not None and self.ordered_at is not None and self.ordered_at >= since
+
+
+@dataclass(frozen=True)
+class LeftCalls:
+    """What a lost worker has left of the calls for one chunk.
+
+    Attributes:
+        at_work: Calls whose agents may work, those included that were told to stop and have not ended yet.
+        stopped: Calls whose agents were told to stop in the time that was asked about, and have confirmed that.
+    """
+
+    at_work: tuple[RemoteCall, ...] = ()
+    stopped: tuple[RemoteCall, ...] = ()
+
+
 class CallRecords:
     """Records of all calls of services for one chunk; methods block, and raise `OSError` while the store is away.
 
@@ -86,8 +110,13 @@ class CallRecords:
         return self._read(attempt, _PROGRESS, RemoteProgress)
 
     def order_stop(self, attempt: str, reason: str) -> None:
-        """Order the agent of an attempt to stop; of several reasons the first is kept."""
-        self._store.create(self._location(attempt, _STOP), _Note(reason=reason).model_dump_json().encode())
+        """Order the agent of an attempt to stop; of several orders the first is kept."""
+        order = StopNote(reason=reason, ordered_at=datetime.now(UTC))
+        self._store.create(self._location(attempt, _STOP), order.model_dump_json().encode())
+
+    def stop_note(self, attempt: str) -> StopNote | None:
+        """Return the order to stop the agent of an attempt; None without one."""
+        return self._read(attempt, _STOP, StopNote)
 
     def is_stopped(self, attempt: str) -> bool:
         """Tell whether the agent of an attempt was ordered to stop."""
@@ -132,10 +161,6 @@ class CallRecords:
             return kind.model_validate_json(self._store.read(self._location(attempt, ending)))
         except (FileNotFoundError, ValidationError, OversizedFileError):
             return None
-
-
-class _Note(Contract):
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,8 +216,12 @@ class ChunkCallRecords:
         return await read_in_thread(self.calls.results)
 
     async def find_unfinished(self) -> list[RemoteCall]:
-        """Return the calls whose agents may still work, the oldest first."""
+        """Return the calls whose agents may still work and were not told to stop, the oldest first."""
         return await read_in_thread(self._find_unfinished)
+
+    async def find_left(self, since: datetime | None) -> LeftCalls:
+        """Return the calls whose agents may still work, and those whose agents have stopped by an order since then."""
+        return await read_in_thread(partial(self._find_left, since))
 
     async def announce(self, attempt: str, where: str, seconds: float) -> RemoteCall:
         """Record a call that is about to be made, and return the record; a cancel removes the record."""
@@ -240,10 +269,25 @@ class ChunkCallRecords:
             call = self.calls.call(attempt)
             if call is None or call.ends_at <= datetime.now(UTC) or self.calls.result(attempt) is not None:
                 continue
-            # An agent that was ordered to stop ends within a second or two, or before it begins.
+            # An agent that was ordered to stop ends within a second or two, or before it begins: not one to join.
             if not self.calls.is_stopped(attempt):
                 found.append(call)
         return sorted(found, key=lambda call: call.called_at)
+
+    def _find_left(self, since: datetime | None) -> LeftCalls:
+        at_work, stopped = [], []
+        for attempt in self.calls.attempts():
+            if (call := self.calls.call(attempt)) is None:
+                continue
+            note, result = self.calls.stop_note(attempt), self.calls.result(attempt)
+            if result is None:
+                # An agent says that it begins, and then looks for the order: told to stop before, it renders nothing.
+                may_render = note is None or self.calls.has_begun(attempt)
+                if may_render and call.ends_at > datetime.now(UTC):
+                    at_work.append(call)
+            elif result.outcome is RemoteOutcome.STOPPED and note is not None and note.is_of(since):
+                stopped.append(call)
+        return LeftCalls(tuple(at_work), tuple(stopped))
 
 
 async def is_left_running(client: Client) -> bool:

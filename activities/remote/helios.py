@@ -72,11 +72,11 @@ class HeliosBackend:
     def _make_payload(self, task: RenderTask) -> Mapping[str, Any]:
         if self._settings.job_url is None:
             sentence = "backend.job_url is missing; give the http(s) URL of the job.json that the Helios workers read"
-            raise AttemptError(sentence, fatal=True)
+            raise AttemptError(sentence, needs_change=True)
         if task.chunk_id is None:
             # The same as for `check`: the workers know the commands of their job.json only.
             sentence = f"{task.name} is no chunk of the job.json, and Helios workers run nothing else; leave it out"
-            raise AttemptError(sentence, fatal=True)
+            raise AttemptError(sentence, needs_change=True)
         return {"jobPath": self._settings.job_url, "chunkIndex": task.chunk_id}
 
     async def _call(
@@ -163,8 +163,8 @@ def make_helios_attempt(
 
 def _name_target(job: OpenJob, chunk: Chunk) -> Chunk:
     """Return the chunk with a command that writes to the published place: the worker knows no attempt's folder."""
-    target = job.target(chunk.output_pattern())
-    command = chunk.expand_command(chunk.command_template, output=target, output_dir=str(Path(target).parent))
+    output, output_dir = chunk.place_output(job.target)
+    command = chunk.expand_command(chunk.command_template, output=output, output_dir=output_dir)
     return replace(chunk, command_template=tuple(map(escape_template, command)))
 
 

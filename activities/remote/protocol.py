@@ -92,6 +92,7 @@ class RemoteResult(Contract):
     fatal: bool = False
     wait_seconds: float | None = None
     another_host: bool = False
+    needs_change: bool = Field(default=False, description="only another job file mends it")
     host: str = ""
     frames_done: int = 0
     billed_seconds: float = Field(default=0, description="from the start of the call to the result")

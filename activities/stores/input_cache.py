@@ -1,5 +1,6 @@
 """Cache of the input files of jobs in buckets: download each once a host, and link it into a folder for each render."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -321,7 +322,9 @@ class InputCache:
                     raise
                 except OSError as error:
                     why = f"the inputs of a job cannot be laid out ({error.strerror}); look at that disk"
-                    raise StoreError(why, str(error.filename or place.tree), is_temporary=True) from error
+                    # What is full gets room again; a file that this disk cannot read stays so.
+                    is_temporary = error.errno != errno.EIO
+                    raise StoreError(why, str(error.filename or place.tree), is_temporary=is_temporary) from error
             yield place.tree
         if fetched:
             with file_lock(self._lock):

@@ -1,6 +1,9 @@
 """The folder of a job as workers use it: accept the job, read sidecars, set files aside. Layout: `JobRecords`."""
 
+import hashlib
+import json
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
@@ -8,18 +11,20 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from activities.errors import StoreNotSharedError
+from activities.errors import RefusedError, StoreNotSharedError
 from activities.media.facts import VideoFacts
+from activities.media.images.facts import ImageFacts
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
 from longtake.jobfile.chunk_list import read_chunk_list
 from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
 from longtake.models.messages import JobRef
+from longtake.names import find_job_values, name_earlier_start
 from longtake.ranges import RangeSet
 from longtake.stores.factory import open_store
-from longtake.stores.job_records import LIST_FILE, ChangedJobError, JobRecords, PublishedFile
-from longtake.stores.store import OversizedFileError, Store, StoreError
+from longtake.stores.job_records import JOB_FILE, LIST_FILE, ChangedJobError, JobRecords, PublishedFile
+from longtake.stores.store import OversizedFileError, Store, StoreError, map_parallel
 from longtake.templates import expand_template
 from longtake.text import describe_invalid
 
@@ -37,6 +42,14 @@ class KeptFrame(Contract):
     width: int
     height: int
     format: str
+    channels: str = ""
+    depth: str = ""
+    colour: str = ""
+
+    @property
+    def facts(self) -> ImageFacts:
+        """What was found in the picture."""
+        return ImageFacts(**self.model_dump(include=set(ImageFacts.model_fields)))
 
 
 class KeptBatch(Contract):
@@ -55,6 +68,8 @@ class Sidecar(Contract):
     frames: int = 0
     files: tuple[PublishedFile, ...]
     video: VideoFacts | None = Field(default=None, description="stream parameters that chunks must share")
+    images: ImageFacts | None = Field(default=None, description="what the image files of the chunk have in common")
+    unproven: str = Field(default="", description="what could not be proven of its files, and why")
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = Field(default=None, description="of the film")
@@ -69,8 +84,8 @@ class Sidecar(Contract):
 class JobFolder(JobRecords):
     """The folder of a job in its store, as workers write it."""
 
-    # Inode and time of the job's own record as this process has read it; None before, and in buckets.
-    _record: tuple[str | None, int] | None = None
+    # Inode, time and digest of the job's own record as this process has read it; None before, and in buckets.
+    _record: tuple[str, int, str] | None = None
 
     def remember_store(self) -> None:
         """Remember by the job's own record which store this is; see `check_store`."""
@@ -78,11 +93,11 @@ class JobFolder(JobRecords):
             self._record = self._find_record()
 
     def check_store(self) -> None:
-        """Raise unless this is still the store that was remembered, and not an empty folder at its mount point.
+        """Read the job's record again; raise unless this is still the store that was remembered.
 
         Without it, outputs of a share that has vanished would be published on the disk below its mount point, and
         count as done. The time of the record is compared with its inode alone: devices get new numbers when a share
-        is mounted again.
+        is mounted again. It is read, because its metadata may come from a cache when the share is away.
 
         Raises:
             StoreError: The store is away; temporary.
@@ -98,9 +113,14 @@ class JobFolder(JobRecords):
             is_temporary=True,
         )
 
-    def _find_record(self) -> tuple[str | None, int] | None:
+    def _find_record(self) -> tuple[str, int, str] | None:
         there = self.store.stat(self.job_file)
-        return None if there is None else ((there.identity or "").rpartition(":")[2], there.modified_ns)
+        if there is None:
+            return None
+        with suppress(FileNotFoundError):
+            digest = hashlib.sha256(self.store.read(self.job_file)).hexdigest()
+            return (there.identity or "").rpartition(":")[2], there.modified_ns, digest
+        return None
 
     @property
     def is_accepted(self) -> bool:
@@ -138,6 +158,29 @@ class JobFolder(JobRecords):
         if not self.store.create(self.job_file, raw):
             self.check_same_job(job)
             self._write(self.job_file, raw)
+
+    def archive(self, started_at: datetime) -> None:
+        """Move the records of an earlier start of this job to a folder of their own, where they still tell its files.
+
+        Safe to repeat after a crash in the middle: the job's own record, which says whose folder this is, goes last.
+
+        Args:
+            started_at: When that start was.
+        """
+        earlier = JobFolder(self.store, name_earlier_start(self.job_id, started_at))
+        self._move_files(self.path, earlier.path, skip=JOB_FILE)
+        self._move_file(self.job_file, earlier.job_file)
+
+    def _move_files(self, source: str, target: str, skip: str = "") -> None:
+        for name in list(self.store.folders(source)):
+            self._move_files(f"{source}/{name}", f"{target}/{name}")
+        names = [name for name in self.store.names(source) if name != skip]
+        map_parallel(self.store, lambda name: self._move_file(f"{source}/{name}", f"{target}/{name}"), names)
+
+    def _move_file(self, source: str, target: str) -> None:
+        if not self.store.move(source, target):
+            # A bucket copies and then removes, and a crash in between leaves both.
+            self.store.remove(source)
 
     def _write(self, location: str, content: bytes) -> None:
         if not self.store.create(location, content) and self.store.read(location) != content:
@@ -178,9 +221,8 @@ class JobFolder(JobRecords):
             )
         return None
 
-    def finished_chunks(self) -> RangeSet:
-        """Return the numbers of the chunks that have sidecars."""
-        names = self.store.names(f"{self.path}/chunks")
+    def finished_chunks(self, names: Iterable[str]) -> RangeSet:
+        """Return the numbers of the chunks whose sidecars are among the files of `sidecars_dir`."""
         done = RangeSet()
         start = stop = 0
         for chunk in sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()):
@@ -205,7 +247,8 @@ class JobFolder(JobRecords):
 
 def encode_job(job: RenderJobSpec) -> bytes:
     """Return the bytes of job.json."""
-    return job.model_dump_json(exclude_defaults=True, indent=2).encode()
+    # With its `contract`, by which an older version passes over the keys that it does not know.
+    return json.dumps(job.to_wire(), indent=2, ensure_ascii=False).encode()
 
 
 class OpenJob:
@@ -222,7 +265,8 @@ class OpenJob:
         self.folder = folder
         self.ref = ref
         self.job = job
-        listed = read_chunk_list(chunk_list, LIST_FILE) if chunk_list is not None else ()
+        values = find_job_values(ref.id, job.started_at)
+        listed = read_chunk_list(chunk_list, LIST_FILE, values) if chunk_list is not None else ()
         # Which is the one that the job tells, where it was accepted.
         self.listed_count = len(listed)
         self.chunks = ChunkPlan(job, listed)
@@ -239,6 +283,22 @@ class OpenJob:
             StoreNotSharedError: This worker does not see the job's folder.
         """
         return _read(ref, scratch)
+
+    def check_record(self) -> None:
+        """Read the job's record again, in any kind of store, before work on it counts as done; blocking.
+
+        Raises:
+            StoreError: The store is away, or it is another one; temporary.
+            RefusedError: Somebody has changed the record since the job was accepted.
+        """
+        self.folder.check_store()
+        try:
+            self.folder.read_accepted(self.ref.integrity)
+        except FileNotFoundError as error:
+            what = "the record of the job is gone, and maybe its store; put it back, or cancel the job"
+            raise StoreError(what, self.folder.job_file, is_temporary=True) from error
+        except (ChangedJobError, ValidationError) as error:
+            raise RefusedError(f"job {self.ref.id} is not done: {error}") from error
 
     @property
     def film_path(self) -> str:

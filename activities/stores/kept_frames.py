@@ -4,7 +4,6 @@ import logging
 import os
 import secrets
 import threading
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from activities.media.facts import MediaError
-from activities.media.images import ImageFacts, check_image
+from activities.media.images.check import check_image
+from activities.media.images.facts import ImageFacts, find_odd_ones
 from activities.stores.job_folder import JobFolder, KeptBatch, KeptFrame
 from longtake.stores.directory import file_digest
 from longtake.stores.store import OversizedFileError, StoreError, map_parallel
@@ -140,14 +140,8 @@ class KeptFrames:
 
     def _alike(self, sound: dict[int, KeptFrame]) -> dict[int, KeptFrame]:
         """Return the frames that have the size and kind of most: hosts may differ, a sequence must not."""
-        kinds = Counter((record.width, record.height, record.format) for record in sound.values())
-        if len(kinds) < 2:
-            return sound
-        (most, _), *_ = kinds.most_common(1)
-        for frame, record in list(sound.items()):
-            if (record.width, record.height, record.format) != most:
-                self._set_aside(record.file, f"it is {record.width}x{record.height}, and most are {most[0]}x{most[1]}")
-                del sound[frame]
+        for frame, problem in find_odd_ones({frame: record.facts for frame, record in sound.items()}).items():
+            self._set_aside(sound.pop(frame).file, f"it {problem}, as most have")
         return sound
 
     def _set_aside(self, name: str, why: str) -> None:
@@ -174,6 +168,9 @@ def _record(frame: FinishedFrame, attempt: str, token: str) -> KeptFrame | None:
         width=frame.facts.width,
         height=frame.facts.height,
         format=frame.facts.format,
+        channels=frame.facts.channels,
+        depth=frame.facts.depth,
+        colour=frame.facts.colour,
     )
 
 

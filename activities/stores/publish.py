@@ -11,23 +11,23 @@ steps costs nothing and never mixes two attempts, also when a chunk has many fil
 import errno
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from activities.errors import AttemptError
+from activities.errors import AttemptError, attempt_failure
 from activities.media.facts import MediaError
-from activities.media.images import check_image
+from activities.media.images.check import check_image
 from activities.stores.job_folder import JobFolder, Sidecar, read_sidecar
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
 from activities.stores.ownership import reclaim_file
 from longtake.concurrency import finish_once_begun
 from longtake.stores.directory import digest_stream, file_digest
-from longtake.stores.job_records import FILM, PublishedFile, find_publishers, is_as_published, list_jobs
-from longtake.stores.store import Store, StoreError, map_parallel
+from longtake.stores.job_records import FILM, JobRecords, PublishedFile, find_publishers, is_as_published, list_jobs
+from longtake.stores.store import Store, StoredFile, StoreError, map_parallel, store_call
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +44,10 @@ def revoke(folder: JobFolder, key: str) -> None:
     """
     sidecar = folder.sidecar(key)
     if sidecar is None:
+        if folder.store.stat(folder.sidecar_path(key)) is not None:
+            # Unreadable, it would count as done while planning and keep its chunk from being published.
+            folder.set_aside(folder.sidecar_path(key), f"{key}.json")
+            folder.store.remove(folder.claim_path(key))
         return
     brought = folder.attempt_dir(key, "revoked")
     sound = _sound_frames(folder, sidecar, folder.store.local(brought))
@@ -62,14 +66,16 @@ def revoke(folder: JobFolder, key: str) -> None:
 
 def _is_intact(store: Store, file: PublishedFile) -> bool:
     there = store.stat(file.path)
-    if there is None:
-        return False
+    return there is not None and _has_content(store, there, file)
+
+
+def _has_content(store: Store, there: StoredFile, file: PublishedFile, *, trust_time: bool = True) -> bool:
+    """Tell what `is_as_published` does; a file that its disk cannot read any more is damaged."""
     try:
-        return is_as_published(store, there, file)
+        return is_as_published(store, there, file, trust_time=trust_time)
     except StoreError:
         raise
     except OSError:
-        # A disk that cannot read the file any more has damaged it.
         return False
 
 
@@ -87,19 +93,27 @@ def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[Fini
     return sound
 
 
-def find_reusable(folder: JobFolder, key: str, digest: str, is_undamaged: Callable[[Sidecar, str], bool]) -> str | None:
+def find_same_work(folder: JobFolder, digest: str) -> list[JobRecords]:
+    """Return the other jobs of the store that have this digest; by one call for each job of the store."""
+    others = list(list_jobs(folder.store, exclude=folder.job_id))
+    jobs = map_parallel(folder.store, JobRecords.find_job, others)
+    return [other for other, job in zip(others, jobs, strict=True) if job is not None and job.digest() == digest]
+
+
+def find_reusable(
+    others: Iterable[JobRecords], key: str, digest: str, is_undamaged: Callable[[Sidecar, str], bool]
+) -> str | None:
     """Return the location of another job's sidecar of the same chunk and digest whose files are undamaged.
 
     Args:
-        folder: The folder of the job that would use them.
+        others: The jobs that may have made them; see `find_same_work`.
         key: Key of the chunk or the film.
         digest: Digest of the job.
         is_undamaged: Called with a sidecar and its location; tells whether all of its files are as published.
     """
-    store = folder.store
-    for other in list_jobs(store, exclude=folder.job_id):
+    for other in others:
         location = other.sidecar_path(key)
-        sidecar = read_sidecar(store, location)
+        sidecar = read_sidecar(other.store, location)
         if sidecar is not None and sidecar.digest == digest and is_undamaged(sidecar, location):
             return location
     return None
@@ -122,7 +136,8 @@ def stage_files(
         proven: Their signatures from before they were checked, in the same order.
 
     Raises:
-        AttemptError: A file was written to, exchanged or made a link after its renderer had ended.
+        AttemptError: A file was written to, exchanged or made a link after its renderer had ended, or cannot be read.
+        AttemptLostError: The disk had no room for all of a file, whose content cannot be trusted any more.
         StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
     """
     folder.check_store()
@@ -137,9 +152,15 @@ def _stage_file(store: Store, place: str, made: Path, target: str, proven: Signa
         if proven is not None and file_signature(before) != proven:
             raise AttemptError(f"{made.name} was written to after it was checked; let nothing change checked outputs")
         reclaim_file(file.fileno())
-        os.fsync(file.fileno())
-        # Of the file that is open: what has its name by now may be another.
-        digest = digest_stream(file)
+        try:
+            os.fsync(file.fileno())
+            # Of the file that is open: what has its name by now may be another.
+            digest = digest_stream(file)
+        except StoreError:
+            raise
+        except OSError as error:
+            # Of the attempt's own file: no store that comes back mends that, and no second fsync tells of it again.
+            raise attempt_failure(error, made) from error
     handed_in = f"{place}/{made.relative_to(store.local(place))}"
     store.put(made, handed_in, sha256=digest)
     if file_signature(os.lstat(made)) != file_signature(before):
@@ -232,7 +253,10 @@ def discard_attempt(folder: JobFolder, key: str, attempt: str) -> None:
 
 def _is_there(folder: JobFolder, place: str) -> bool:
     store = folder.store
-    return store.local(place).exists() or any(store.folders(place)) or bool(store.names(place))
+    with store_call(place):
+        if store.local(place).exists():
+            return True
+    return any(store.folders(place)) or bool(store.names(place))
 
 
 def _place_all(folder: JobFolder, claim: Sidecar) -> bool:
@@ -267,7 +291,7 @@ def _is_ours(store: Store, location: str, file: PublishedFile) -> bool:
     # Quicker than reading it, while the attempt's name is still there.
     if there.identity is not None and (mine := store.stat(file.attempt_path)) and mine.identity == there.identity:
         return True
-    return is_as_published(store, there, file, trust_time=False)
+    return _has_content(store, there, file, trust_time=False)
 
 
 def _check_unpublished(folder: JobFolder, foreign: list[PublishedFile]) -> None:

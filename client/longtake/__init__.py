@@ -15,6 +15,7 @@ from longtake.errors import (
     NoSuchJobError,
     NotReachableError,
     StoreUnusableError,
+    UndecodedPayloadError,
 )
 from longtake.handle import JobHandle
 from longtake.jobfile.loader import load_job, read_job
@@ -52,6 +53,7 @@ __all__ = [
     "RunningChunk",
     "StoreUnusableError",
     "Timeouts",
+    "UndecodedPayloadError",
     "Verdict",
     "load_job",
     "read_job",

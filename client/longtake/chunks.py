@@ -1,7 +1,7 @@
 """Cut a job into chunks; each chunk is computed when it is asked for."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,7 +9,15 @@ from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
 from longtake.paths import OutputKind, classify_output
 from longtake.ranges import Range
-from longtake.templates import COMMAND_PLACEHOLDERS, chunk_values, expand_template, find_placeholders, printf_pattern
+from longtake.templates import (
+    COMMAND_PLACEHOLDERS,
+    chunk_values,
+    expand_template,
+    find_placeholders,
+    has_frame_number,
+    make_printf_pattern,
+    mark_frame_numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -89,11 +97,18 @@ class Chunk:
         """Path of the first output, as the job names it."""
         return next(self.iter_outputs())
 
-    def output_pattern(self) -> str:
-        """Return the value of `{output}`: the path of the file, or the printf pattern of the image files."""
+    def place_output(self, locate: Callable[[str], str]) -> tuple[str, str]:
+        """Return the values of `{output}`, a path or the printf pattern of image files, and of `{output_dir}`.
+
+        Args:
+            locate: Returns where a path of the job lies.
+        """
         if self.kind is not OutputKind.FRAMES:
-            return expand_template(self.output_template, self._path_values)
-        return printf_pattern(self.output_template, self._path_values)
+            path = locate(expand_template(self.output_template, self._path_values))
+            return path, path.rpartition("/")[0]
+        path = locate(mark_frame_numbers(self.output_template, self._path_values))
+        folder = path.rpartition("/")[0]
+        return make_printf_pattern(path), make_printf_pattern(folder) if has_frame_number(folder) else folder
 
     def expand_command(self, template: tuple[str, ...], *, output: str, output_dir: str) -> tuple[str, ...]:
         """Return a command with the placeholders of this chunk replaced.

@@ -2,9 +2,14 @@
 
 import asyncio
 import atexit
+import getpass
+import os
+import socket
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -20,18 +25,38 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.concurrency import run_in_thread
 from longtake.data_converter import data_converter
-from longtake.describe import build_query, describe_rpc_error, is_job, read_memo, read_status
+from longtake.describe import (
+    build_query,
+    build_runs_query,
+    describe_rpc_error,
+    is_job,
+    is_queryable,
+    read_listed_status,
+    read_memo,
+    read_status,
+)
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
 from longtake.models.status import JobState, JobStatus
-from longtake.names import DEFAULT_TASK_QUEUE, MEMO_DIGEST, RENDER_JOB_WORKFLOW, check_job_id, make_job_id
+from longtake.names import (
+    DEFAULT_TASK_QUEUE,
+    MEMO_DIGEST,
+    RENDER_JOB_WORKFLOW,
+    check_job_id,
+    find_job_values,
+    make_job_id,
+)
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range
 from longtake.text import escape_markdown, escape_text, flatten_text
 from longtake.transfer.progress import OnProgress
 from longtake.transfer.upload_inputs import needs_upload, upload_inputs
+from longtake.wait_reasons import find_queue_reason
+
+# Runs whose latest ones are found by one list: as many ids fit a query.
+_RUNS_AT_ONCE = 100
 
 # Long enough for a server that is just starting, short enough for a person who mistyped the address.
 CONNECT_SECONDS = 10.0
@@ -52,7 +77,7 @@ async def connect(
     """Connect to Temporal and return the client.
 
     Arguments that are not given come from `temporal.toml` profiles and `TEMPORAL_*` variables, as for the Temporal CLI;
-    without those from the defaults, localhost:7233 and `default`.
+    without those from the defaults, localhost:7233 and `default`. Payloads go through the codec of `LONGTAKE_CODEC`.
 
     Args:
         address: Host and port of the server.
@@ -63,13 +88,14 @@ async def connect(
 
     Raises:
         NotReachableError: No Temporal server answered in time.
+        LongtakeError: The settings of the codec are off.
     """
-    options: dict[str, Any] = {"target_host": "localhost:7233"}
-    options |= _configured(profile)
+    options: dict[str, Any] = {"target_host": "localhost:7233", "data_converter": data_converter()}
+    options |= read_connect_options(profile)
     options |= {key: value for key, value in (("target_host", address), ("namespace", namespace)) if value}
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await temporalio.client.Client.connect(**options, data_converter=data_converter(), runtime=runtime)
+            return await temporalio.client.Client.connect(**options, runtime=runtime)
     except (RuntimeError, ValueError, TimeoutError) as error:
         address = options["target_host"]
         raise NotReachableError(_explain_refusal(error, address, has_key=bool(options.get("api_key")))) from error
@@ -85,9 +111,16 @@ async def check_namespace(client: temporalio.client.Client) -> None:
             raise NotReachableError(describe_rpc_error(error)) from error
 
 
-def _configured(profile: str | None) -> Mapping[str, Any]:
+def read_connect_options(profile: str | None = None) -> Mapping[str, Any]:
+    """Read what `temporal.toml` and `TEMPORAL_*` variables say of the connection; an empty variable is not set.
+
+    Raises:
+        NotReachableError: They cannot be read, or name a file that cannot.
+    """
     try:
-        return ClientConfig.load_client_connect_config(profile=profile)
+        # Containers are given empty variables for what is not set, and the SDK takes an empty key for one.
+        given = {name: value for name, value in os.environ.items() if value}
+        return ClientConfig.load_client_connect_config(profile=profile, override_env_vars=given)
     except OSError as error:
         raise NotReachableError(
             f"{escape_text(str(error.filename), 200)}, which Temporal's configuration names, cannot be read "
@@ -206,6 +239,9 @@ class RenderClient:
             id: Id of the job; default: made from the job's name.
             on_progress: Called with each new total of the upload, from another thread.
 
+        Returns:
+            The handle; its `is_new` tells whether this call has started the job.
+
         Raises:
             BadJobError: The id or the job cannot be accepted; nothing was started.
             StoreUnusableError: The inputs cannot be uploaded to the store; nothing was started.
@@ -213,7 +249,8 @@ class RenderClient:
             JobEndedError: The same job has the id, and has failed or was cancelled; `retry` is for that.
             NotReachableError: Temporal does not take the job.
         """
-        job_id = check_job_id(id) if id is not None else make_job_id(job.name)
+        name = job.fill_name({**find_job_values("", datetime.now(UTC)), "job": id or ""})
+        job_id = check_job_id(id) if id is not None else make_job_id(name)
         _check_size(job)
         await run_in_thread(partial(check_patterns, job))
         if needs_upload(job):
@@ -224,9 +261,10 @@ class RenderClient:
             await self._start(
                 job.to_wire(),
                 job_id,
-                job.name,
+                name,
                 WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 memo={MEMO_DIGEST: job.digest()},
+                details=_describe_origin(job),
             )
         except WorkflowAlreadyStartedError as error:
             status = await self._check_same(job_id, job)
@@ -235,9 +273,10 @@ class RenderClient:
                 raise JobEndedError(
                     f"{job_id} {how}, and nothing was started; `longtake retry {job_id}` renders what is missing"
                 ) from error
+            return self.job(job_id)
         except RPCError as error:
             raise NotReachableError(f"Temporal does not take job {job_id}: {describe_rpc_error(error)}") from error
-        return self.job(job_id)
+        return JobHandle(self._client, job_id, is_new=True)
 
     def job(self, id: str) -> JobHandle:
         """Return the handle of a job, without checking that the job exists: methods of the handle raise then."""
@@ -254,22 +293,32 @@ class RenderClient:
             NotReachableError: Temporal does not answer.
         """
         found: dict[str, JobStatus] = {}
+        queues: dict[str, str] = {}
         try:
-            async for execution in self._client.list_workflows(build_query(state)):
-                if execution.id in found or not await is_job(execution, self._task_queue):
-                    continue
-                if state is not None and not await self._is_latest(execution):
-                    # This is an earlier run of a job that was retried since.
-                    continue
-                status = await read_status(execution)
-                # The list of Temporal lags behind, so that the status in the job's memo decides.
-                if state is None or status.state is state:
-                    found[execution.id] = status
+            async for batch in self._list_runs(state):
+                # A run that has not ended is the latest of its job.
+                has_earlier = state is not None and state.has_ended
+                for execution in await self._find_latest(batch) if has_earlier else batch:
+                    status = await read_listed_status(execution)
+                    # The list of Temporal lags behind, so that the status in the job's memo decides.
+                    if execution.id not in found and (state is None or status.state is state):
+                        found[execution.id], queues[execution.id] = status, execution.task_queue
                 if len(found) >= limit:
                     break
         except RPCError as error:
             raise NotReachableError(f"Temporal does not list jobs: {describe_rpc_error(error)}") from error
-        return list(found.values())
+        return await _add_reasons(self._client, list(found.values())[:limit], queues)
+
+    async def _list_runs(self, state: JobState | None) -> AsyncIterator[Sequence[WorkflowExecution]]:
+        """Yield batches of runs of jobs, the youngest first."""
+        batch: list[WorkflowExecution] = []
+        async for execution in self._client.list_workflows(build_query(state)):
+            if await is_job(execution, self._task_queue):
+                batch.append(execution)
+            if len(batch) == _RUNS_AT_ONCE:
+                yield batch
+                batch = []
+        yield batch
 
     async def retry(self, id: str, *, chunks: Iterable[Range] = ()) -> JobHandle:
         """Retry the failed chunks of a job.
@@ -301,6 +350,9 @@ class RenderClient:
         document = await handle.document()
         # Who retries a job wants it to render, also where it was first started paused.
         document.pop("start_paused", None)
+        if status.started_at is not None:
+            # Its outputs are named after the first start, and its finished chunks are those of that start.
+            document["started_at"] = status.started_at.isoformat()
         try:
             await self._start(document, id, status.name, WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
         except WorkflowAlreadyStartedError as error:
@@ -314,6 +366,7 @@ class RenderClient:
         name: str,
         reuse: WorkflowIDReusePolicy,
         memo: Mapping[str, Any] | None = None,
+        details: str | None = None,
     ) -> None:
         await self._client.start_workflow(
             RENDER_JOB_WORKFLOW,
@@ -325,15 +378,24 @@ class RenderClient:
             memo=memo,
             # The Temporal UI shows it as Markdown.
             static_summary=escape_markdown(name) or None,
+            static_details=details,
         )
 
-    async def _is_latest(self, execution: WorkflowExecution) -> bool:
-        try:
-            return (await self._client.get_workflow_handle(execution.id).describe()).run_id == execution.run_id
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return False
-            raise
+    async def _find_latest(self, executions: Sequence[WorkflowExecution]) -> Iterable[WorkflowExecution]:
+        """Return those of some runs that are the latest of their jobs: a job that is retried has several.
+
+        One list tells that of all of them; a request for each would take minutes for thousands of jobs.
+        """
+        latest: dict[str, WorkflowExecution] = {execution.id: execution for execution in executions}
+        if listed := [job_id for job_id in latest if is_queryable(job_id)]:
+            async for run in self._client.list_workflows(build_runs_query(listed)):
+                if run.start_time > latest[run.id].start_time:
+                    latest[run.id] = run
+        for job_id in latest.keys() - set(listed):
+            with suppress(RPCError):
+                latest[job_id] = await self._client.get_workflow_handle(job_id).describe()
+        known = {execution.run_id for execution in executions}
+        return [execution for execution in latest.values() if execution.run_id in known]
 
     async def _check_same(self, job_id: str, job: RenderJobSpec) -> JobStatus:
         """Return the status of the job that has an id; raise unless that is the same job."""
@@ -347,6 +409,20 @@ class RenderClient:
         if await read_memo(description, MEMO_DIGEST, str) != job.digest():
             raise JobExistsError(f"id: {job_id} is taken by a different job; choose another id")
         return await read_status(description)
+
+
+async def _add_reasons(client: Client, jobs: Sequence[JobStatus], queues: Mapping[str, str]) -> list[JobStatus]:
+    """Add to jobs why they do not go on, as far as a look at each of their queues tells that."""
+    reasons: dict[str, str | None] = {}
+    listed = []
+    for job in jobs:
+        queue = queues[job.id]
+        if not job.state.has_ended and job.waiting_for is None:
+            if queue not in reasons:
+                reasons[queue] = await find_queue_reason(client, queue)
+            job = job.model_copy(update={"waiting_for": reasons[queue]})
+        listed.append(job)
+    return listed
 
 
 class PendingClient:
@@ -370,6 +446,20 @@ class PendingClient:
 
     def __await__(self) -> Generator[Any, None, RenderClient]:
         return self.__aenter__().__await__()
+
+
+def _describe_origin(job: RenderJobSpec) -> str:
+    """Return who has submitted a job, its store and its film, as Markdown for the Temporal UI."""
+    user = "somebody"
+    # A container may have no user of its number.
+    with suppress(OSError, KeyError):
+        user = getpass.getuser()
+    facts = {
+        "submitted by": f"{user}@{socket.gethostname()}",
+        "store": job.store or job.base_dir or "the first folder of the workers",
+        "film": job.output or "none: the chunks stay as they are",
+    }
+    return "\n".join(f"- {name}: {escape_markdown(text)}" for name, text in facts.items())
 
 
 def _check_size(job: RenderJobSpec) -> None:

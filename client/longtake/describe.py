@@ -3,22 +3,29 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
+from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import PendingActivityState, TimeoutType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
+from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
+from longtake.codec import require_decoded
+from longtake.data_converter import reveal_message
+from longtake.errors import BadJobError, UndecodedPayloadError
 from longtake.models.messages import Heartbeat
 from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
 from longtake.names import (
     MEMO_PREFIX,
     MEMO_STATUS,
+    NAME,
+    PROGRESS,
     RENDER_JOB_WORKFLOW,
     RENDER_SPAN,
     SEARCH_ATTRIBUTES,
@@ -28,6 +35,9 @@ from longtake.names import (
 from longtake.text import escape_text
 
 T = TypeVar("T")
+
+# Set by servers from 1.30 on for a workflow whose tasks keep failing, and taken away when one succeeds.
+_PROBLEMS = "TemporalReportedProblems"
 
 # States of an activity that a person paused in Temporal's UI or CLI. Its attempt ends once its worker learns of it.
 _PAUSED = (
@@ -57,7 +67,7 @@ async def read_running_chunks(
     """Return the chunks that are rendered, are frozen, or wait for their next try, by their numbers.
 
     Args:
-        activities: Pending activities of the job, as Temporal describes them.
+        activities: Pending activities of the job, as Temporal describes them, with failures that are revealed.
         converter: Decoder of heartbeats.
         job_id: Id of the job, for commands in error texts.
     """
@@ -99,9 +109,30 @@ async def read_last_heartbeat(activity: PendingActivityInfo, converter: DataConv
     return beat
 
 
+async def read_document(payloads: Iterable[Payload], converter: DataConverter, *, job_id: str) -> dict[str, Any]:
+    """Return a job as plain values from the input that it was started with.
+
+    Args:
+        payloads: The input, as the history of the job has it.
+        converter: Decoder of the input.
+        job_id: Id of the job, for errors.
+
+    Raises:
+        UndecodedPayloadError: The input needs another codec or key.
+        BadJobError: It is no job.
+    """
+    inputs = await converter.decode(list(payloads))
+    for given in inputs:
+        if isinstance(given, RawValue):
+            require_decoded(given.payload, f"the input of {job_id}")
+    if len(inputs) != 1 or not isinstance(inputs[0], dict):
+        raise BadJobError(f"{job_id} was started with what is no job; submit a job file under another id")
+    return inputs[0]
+
+
 def _chunk(activity: PendingActivityInfo, beat: Heartbeat | None, job_id: str) -> RunningChunk:
     beat = beat or Heartbeat(chunk=_first_chunk(activity.activity_id))
-    error = _why(activity.last_failure) if activity.HasField("last_failure") else ""
+    error = explain_failure(activity.last_failure) if activity.HasField("last_failure") else ""
     told = RunningChunk(
         chunk=beat.chunk,
         frames=beat.frames,
@@ -139,7 +170,15 @@ def _how_to_unpause(activity: PendingActivityInfo, job_id: str) -> str:
     )
 
 
-def _why(failure: Failure) -> str:
+async def reveal_failures(description: WorkflowExecutionDescription, converter: DataConverter) -> None:
+    """Put the messages of a job's failed tries, which a codec may have encoded, back in their place."""
+    for activity in description.raw_description.pending_activities:
+        if activity.HasField("last_failure"):
+            await reveal_message(activity.last_failure, converter)
+
+
+def explain_failure(failure: Failure) -> str:
+    """Return why an activity failed, in a sentence."""
     # The server replaces a failure of more than 4,096 bytes, stack trace included, by one of its own around the cause.
     if failure.HasField("server_failure_info") and failure.HasField("cause"):
         failure = failure.cause
@@ -181,6 +220,25 @@ def build_query(state: JobState | None) -> str:
     return query if state is None else f"{query} AND {_QUERIES[state]}"
 
 
+def build_runs_query(job_ids: Iterable[str]) -> str:
+    """Build the visibility query for all runs of some jobs."""
+    return f"{build_query(None)} AND WorkflowId IN ({', '.join(map(_quote, job_ids))})"
+
+
+def build_open_query(task_queue: str) -> str:
+    """Build the visibility query for the jobs of a task queue that have not ended."""
+    return f'{build_query(None)} AND ExecutionStatus="Running" AND TaskQueue={_quote(task_queue)}'
+
+
+def is_queryable(text: str) -> bool:
+    """Tell whether a visibility query can hold a text: servers do not undo the escapes of these characters."""
+    return not set(text) & set("\\\"'")
+
+
+def _quote(text: str) -> str:
+    return f'"{text}"'
+
+
 async def is_job(execution: WorkflowExecution, task_queue: str) -> bool:
     """Tell whether a workflow is a job of Longtake: another application may have workflows of the same type.
 
@@ -202,22 +260,55 @@ async def read_memo(execution: WorkflowExecution, key: str, kind: type[T]) -> T 
         execution: The job, as Temporal describes or lists it.
         key: One of the `MEMO_*` names.
         kind: Type of the value.
+
+    Raises:
+        UndecodedPayloadError: The value needs another codec or key.
     """
     for name in (key, key.removeprefix(MEMO_PREFIX)):
+        written: object = None
         # Anybody may have put anything there, in any encoding, and it must not hide the jobs of all others.
         with suppress(Exception):
             written = await execution.memo_value(name, None)
-            if written is not None:
+            if written is not None and not isinstance(written, RawValue):
                 return TypeAdapter(kind).validate_python(written, strict=kind in (int, str))
+        # Before 0.2, when names had no prefix, there was no codec.
+        if isinstance(written, RawValue) and name == key:
+            require_decoded(written.payload, f"the memo {name} of {execution.id}")
     return None
 
 
 async def read_status(execution: WorkflowExecution) -> JobStatus:
-    """Read the status that a job last wrote into its memo, corrected if Temporal says that the job has ended."""
-    status = await read_memo(execution, MEMO_STATUS, JobStatus) or JobStatus(id=execution.id)
+    """Read the status that a job last wrote into its memo, corrected if Temporal says that the job has ended.
+
+    Raises:
+        UndecodedPayloadError: The status needs another codec or key.
+    """
+    return _correct(execution, await read_memo(execution, MEMO_STATUS, JobStatus) or JobStatus(id=execution.id))
+
+
+async def read_listed_status(execution: WorkflowExecution) -> JobStatus:
+    """Read the status of a job in a list; where it cannot be decoded, what Temporal knows of it, with the reason."""
+    try:
+        return await read_status(execution)
+    except UndecodedPayloadError as error:
+        known = execution.typed_search_attributes
+        state = known.get(STATE)
+        status = JobStatus(
+            id=execution.id,
+            name=known.get(NAME) or "",
+            state=JobState(state) if state in list(JobState) else JobState.PENDING,
+            progress=known.get(PROGRESS) or 0.0,
+        )
+        return _correct(execution, status).model_copy(update={"error": str(error)})
+
+
+def _correct(execution: WorkflowExecution, status: JobStatus) -> JobStatus:
     known = {"id": execution.id, "folder": job_folder_name(execution.id), "created_at": execution.start_time}
     status = status.model_copy(update=known)
     ended = _ENDED.get(execution.status) if execution.status is not None else None
+    if ended is None and execution.search_attributes.get(_PROBLEMS):
+        reason = f"no worker can run this job's workflow; `longtake status {execution.id}` tells why"
+        status = status.model_copy(update={"waiting_for": reason})
     if ended is None or status.state is ended:
         return status
     error = status.error

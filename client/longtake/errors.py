@@ -31,6 +31,10 @@ class JobNotEndedError(LongtakeError):
     """Raised for a request that needs an ended job, such as a deletion."""
 
 
+class UndecodedPayloadError(LongtakeError):
+    """Raised for a value of a job that another codec or another key has written; the text names the setting."""
+
+
 class StoreUnusableError(LongtakeError):
     """Raised when the store of a job cannot be used from this host, or not now."""
 

@@ -1,15 +1,12 @@
-"""Watch and control one job from Python (`JobHandle`), and fetch or delete its files (`StoredJob`)."""
+"""Watch and control one job from Python."""
 
 import asyncio
-import os
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.client import (
@@ -25,20 +22,24 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.concurrency import run_in_thread
-from longtake.describe import add_running_chunks, describe_rpc_error, read_running_chunks, read_status
+from longtake.describe import (
+    add_running_chunks,
+    describe_rpc_error,
+    read_document,
+    read_running_chunks,
+    read_status,
+    reveal_failures,
+)
 from longtake.errors import (
     BadJobError,
     JobCancelledError,
     JobEndedError,
     JobFailedError,
-    JobNotEndedError,
     LongtakeError,
     NoSuchJobError,
     NotReachableError,
 )
-from longtake.jobfile.loader import read_job
-from longtake.models.job import RenderJobSpec
+from longtake.models.fields import Contract
 from longtake.models.status import (
     JobState,
     JobStatus,
@@ -51,12 +52,12 @@ from longtake.models.status import (
     SkipChunks,
 )
 from longtake.ranges import Range
-from longtake.stores.factory import is_bucket, require_visible_store
-from longtake.transfer.delete import DeleteResult, delete_job
-from longtake.transfer.fetch import FetchResult, fetch_job
-from longtake.transfer.progress import OnProgress
+from longtake.stored_job import StoredJob
+from longtake.text import describe_invalid
+from longtake.wait_reasons import WaitReason, find_activity_reason, find_query_reason, find_workflow_reason
 
 Answer = TypeVar("Answer")
+Request = TypeVar("Request", bound=Contract)
 
 # An update needs a worker. A worker that must replay a long history first answers well within this.
 _UPDATE_PATIENCE_SECONDS = 30.0
@@ -115,17 +116,27 @@ class JobHandle:
     Args:
         client: Connected Temporal client.
         job_id: Id of the job.
+        is_new: Whether `submit` has just started the job; False for one that was there already.
     """
 
-    def __init__(self, client: Client, job_id: str) -> None:
+    def __init__(self, client: Client, job_id: str, *, is_new: bool = False) -> None:
         self.id = job_id
+        self.is_new = is_new
         self._client = client
         self._workflow = client.get_workflow_handle(job_id)
 
     @property
-    def stored(self) -> "StoredJob":
+    def stored(self) -> StoredJob:
         """The published files of the job, to be fetched or deleted."""
-        return StoredJob(self)
+        return self.stored_in(None)
+
+    def stored_in(self, store: str | None) -> StoredJob:
+        """Return the published files of a job that Temporal may have forgotten.
+
+        Args:
+            store: The store of the job, a folder or `s3://bucket/prefix`; None where Temporal knows it.
+        """
+        return StoredJob(self.id, self.status, self.document, store=store)
 
     async def status(self) -> JobStatus:
         """Return the status of the job, with the chunks that run now."""
@@ -133,16 +144,26 @@ class JobHandle:
         status = await read_status(description)
         if status.state.has_ended:
             return await self._with_error(description, status)
+        reason = await self._find_reason(find_workflow_reason(self._client, description))
         # Without an answer of a worker, the status that the job wrote down last stays.
-        with suppress(RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
-            status = await self._workflow.query("status", result_type=JobStatus, rpc_timeout=_QUERY_TIMEOUT)
+        if reason is None:
+            try:
+                status = await self._workflow.query("status", result_type=JobStatus, rpc_timeout=_QUERY_TIMEOUT)
+            except (RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError) as error:
+                reason = await self._find_reason(find_query_reason(self._client, description, error))
         if status.state.has_ended:
             # The job has ended since the description was read: its activities there are no longer true.
             return status
         if status.state is JobState.PAUSED and not status.frozen_chunks:
-            return status.model_copy(update={"running_chunks": 0})
+            return status.model_copy(update={"running_chunks": 0, "waiting_for": reason})
         # Not of the older description: chunks that have ended since would count twice.
-        chunks = await self._running(await self._describe())
+        description = await self._describe()
+        if reason is None:
+            reason = await self._find_reason(find_activity_reason(self._client, description, status.backend))
+        return self._add_running(status, await self._running(description), reason)
+
+    def _add_running(self, status: JobStatus, chunks: tuple[RunningChunk, ...], reason: str | None) -> JobStatus:
+        status = status.model_copy(update={"waiting_for": reason})
         if status.state is not JobState.PAUSED:
             return add_running_chunks(status, chunks, datetime.now(UTC))
         frozen = tuple(chunk for chunk in chunks if chunk.frozen)
@@ -172,7 +193,7 @@ class JobHandle:
         Raises:
             JobEndedError: The job has ended.
         """
-        await self._request("pause", PauseRequest(mode=mode))
+        await self._request("pause", _build_request(PauseRequest, mode=mode))
         return await self._watch_until(lambda status: status.state is JobState.PAUSED, wait=wait)
 
     async def resume(self, *, wait: bool = False) -> JobStatus:
@@ -211,7 +232,7 @@ class JobHandle:
             JobEndedError: The job has ended.
             NotReachableError: No worker answers for the job.
         """
-        request = SetMaxParallel(max_parallel=max_parallel)
+        request = _build_request(SetMaxParallel, max_parallel=max_parallel)
         return await self._update("set_max_parallel", request, "change its max_parallel")
 
     async def retry_failed(self, chunks: Iterable[Range] = ()) -> int:
@@ -225,7 +246,9 @@ class JobHandle:
             JobEndedError: The job has ended.
             NotReachableError: No worker answers for the job.
         """
-        return await self._update("retry_failed", RetryFailed(chunks=tuple(chunks)), "retry single chunks")
+        return await self._update(
+            "retry_failed", _build_request(RetryFailed, chunks=tuple(chunks)), "retry single chunks"
+        )
 
     async def skip_chunks(self, chunks: Iterable[Range], *, allow_gaps: bool = False) -> int:
         """Leave chunks out of the job; return the number of those that were not left out before.
@@ -239,7 +262,7 @@ class JobHandle:
             JobEndedError: The job has ended.
             NotReachableError: No worker answers for the job.
         """
-        request = SkipChunks(chunks=tuple(chunks), allow_gaps=allow_gaps)
+        request = _build_request(SkipChunks, chunks=tuple(chunks), allow_gaps=allow_gaps)
         return await self._update("skip_chunks", request, "skip chunks")
 
     async def result(self) -> RenderJobResult:
@@ -280,23 +303,33 @@ class JobHandle:
 
         Raises:
             NoSuchJobError: Temporal has forgotten the start of the job.
+            BadJobError: It was started with what is no job.
+            UndecodedPayloadError: The job needs another codec or key.
         """
         async for event in self._workflow.fetch_history_events(page_size=1):
             if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
                 payloads = event.workflow_execution_started_event_attributes.input.payloads
-                (document,) = await self._client.data_converter.decode(list(payloads))
-                return dict(document)
+                return await read_document(payloads, self._client.data_converter, job_id=self.id)
         raise NoSuchJobError(f"{self.id} has no history; submit its job file again")
 
     async def _describe(self) -> WorkflowExecutionDescription:
         try:
-            return await self._workflow.describe()
+            description = await self._workflow.describe()
         except RPCError as error:
             raise self._explain(error) from error
+        await reveal_failures(description, self._client.data_converter)
+        return description
 
     async def _running(self, description: WorkflowExecutionDescription) -> tuple[RunningChunk, ...]:
         pending = description.raw_description.pending_activities
         return await read_running_chunks(pending, self._client.data_converter, job_id=self.id)
+
+    async def _find_reason(self, look: Coroutine[Any, Any, WaitReason | None]) -> str | None:
+        # Who may describe workflows may not always describe task queues.
+        with suppress(RPCError):
+            reason = await look
+            return reason.sentence if reason is not None else None
+        return None
 
     async def _request(self, name: str, *arguments: object) -> None:
         """Send an update, which is answered when the job has taken it up; where no worker answers, a signal.
@@ -356,121 +389,12 @@ class JobHandle:
         return NotReachableError(f"Temporal does not answer for {self.id}: {describe_rpc_error(error)}")
 
 
-class StoredJob:
-    """Fetch or delete the files that one job has published.
-
-    Args:
-        job: Handle of the job.
-        store: Store of the job, needed only when Temporal has forgotten it: a folder, or `s3://bucket/prefix`.
-    """
-
-    def __init__(self, job: JobHandle, store: str | None = None) -> None:
-        self._job = job
-        self._named = store.rstrip("/") if store and is_bucket(store) else store and os.path.abspath(store)
-
-    async def fetch(
-        self,
-        into: str | Path,
-        *,
-        film_only: bool = False,
-        logs: bool = True,
-        force: bool = False,
-        on_progress: OnProgress = lambda _: None,
-    ) -> FetchResult:
-        """Download film, frames, chunk files and logs into a folder, as `longtake fetch` does.
-
-        Args:
-            into: The folder; made if need be.
-            film_only: Fetch the film only.
-            logs: Fetch the logs too.
-            force: Replace files that stand in the way.
-            on_progress: Called with each new total, from another thread.
-
-        Raises:
-            NoSuchJobError: There is no such job.
-            BadJobError: Other files stand in the way, or the folder cannot be written; nothing was fetched.
-            StoreUnusableError: The store cannot be read from here.
-            LongtakeError: There is nothing to fetch.
-        """
-        status = await self._status()
-        url = await run_in_thread(partial(require_visible_store, self._url(status), self._job.id))
-        job = await self._submitted() if status else None
-        stop = threading.Event()
-        fetch = partial(
-            fetch_job,
-            url,
-            self._job.id,
-            Path(into),
-            job=job,
-            film_only=film_only,
-            logs=logs,
-            force=force,
-            on_progress=on_progress,
-            stop=stop,
-        )
-        return await run_in_thread(fetch, stop)
-
-    async def check_deletable(self) -> str | None:
-        """Return the URL of the store of a job that has ended; None for a job that ended before it had a store.
-
-        Raises:
-            NoSuchJobError: There is no such job, and no store was given.
-            JobNotEndedError: The job has not ended.
-            LongtakeError: The store cannot be read from here.
-        """
-        status = await self._status()
-        if status is not None and not status.state.has_ended:
-            raise JobNotEndedError(
-                f"{self._job.id} is {status.state}, and deleting is for jobs that have ended; "
-                f"`longtake cancel {self._job.id} --wait` ends it"
-            )
-        if status is not None and status.base_dir is None:
-            return None
-        return await run_in_thread(partial(require_visible_store, self._url(status), self._job.id))
-
-    async def delete(self, *, on_progress: OnProgress = lambda _: None) -> DeleteResult:
-        """Remove the files of the job from its store, as `longtake delete` does; its history stays in Temporal.
-
-        Args:
-            on_progress: Called with each new total, from another thread.
-
-        Raises:
-            NoSuchJobError: There is no such job, and no store was given.
-            JobNotEndedError: The job has not ended.
-            StoreUnusableError: A file could not be read or removed; the same call continues from there.
-        """
-        url = await self.check_deletable()
-        if url is None:
-            return DeleteResult()
-        job = await self._submitted() if await self._status() else None
-        stop = threading.Event()
-        return await run_in_thread(
-            partial(delete_job, url, self._job.id, job=job, on_progress=on_progress, stop=stop), stop
-        )
-
-    async def _status(self) -> JobStatus | None:
-        """Return the status of the job; None if Temporal has forgotten the job and its store was given."""
-        try:
-            return await self._job.status()
-        except NoSuchJobError as error:
-            if self._named is None:
-                raise NoSuchJobError(
-                    f"{error}; where Temporal has forgotten it, name its store: --store s3://bucket/prefix"
-                ) from error
-            return None
-
-    def _url(self, status: JobStatus | None) -> str | None:
-        known = status.base_dir if status else None
-        if known is not None and self._named not in (None, known):
-            raise BadJobError(f"--store: {self._job.id} is in {known} and not in {self._named}; leave it out")
-        return known or self._named
-
-    async def _submitted(self) -> RenderJobSpec | None:
-        try:
-            return read_job(await self._job.document())
-        except LongtakeError:
-            # The start of the job is gone (retention). Then only files below the store itself are believed.
-            return None
+def _build_request(kind: type[Request], **fields: object) -> Request:
+    """Return the argument of a request; refuse one that the job would refuse, in the same sentence."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise BadJobError(describe_invalid(error)) from error
 
 
 def _lacks_namespace(error: RPCError) -> bool:

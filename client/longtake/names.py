@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from temporalio.common import SearchAttributeKey
@@ -27,6 +28,9 @@ DEFAULT_TASK_QUEUE = "longtake"
 STATE = SearchAttributeKey.for_keyword("LongtakeState")
 NAME = SearchAttributeKey.for_keyword("LongtakeName")
 PROGRESS = SearchAttributeKey.for_float("LongtakeProgress")
+
+# Temporal's own: the time for which a schedule starts a workflow, which is long past in a backfill.
+SCHEDULED_START = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
 
 # Registered by each worker as it starts, and by the development server.
 SEARCH_ATTRIBUTES = (STATE, NAME, PROGRESS)
@@ -85,6 +89,25 @@ def job_folder_name(job_id: str) -> str:
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", job_id).strip("-._")[:80] or "job"
     digest = hashlib.sha256(job_id.encode(errors="surrogatepass")).hexdigest()[:16]
     return f"{slug}~{digest}"
+
+
+def find_job_values(job_id: str, started_at: datetime | None) -> dict[str, str]:
+    """Return what the placeholders `{job}`, `{date}` and `{time}` of a job stand for; each is safe in file names.
+
+    Args:
+        job_id: Id of the job.
+        started_at: When the job was started first; None leaves `{date}` and `{time}` out.
+    """
+    values = {"job": job_folder_name(job_id)}
+    if started_at is not None:
+        at = started_at.astimezone(UTC)
+        values |= {"date": f"{at:%Y-%m-%d}", "time": f"{at:%H-%M-%S}"}
+    return values
+
+
+def name_earlier_start(job_id: str, started_at: datetime) -> str:
+    """Return the id under which the records of an earlier start of a job are kept, whose folder is needed anew."""
+    return f"{job_id} {started_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def make_job_id(name: str) -> str:

@@ -14,9 +14,7 @@ class RangeSet:
     """A mutable set of whole numbers, stored as sorted, disjoint, half-open ranges `[start, stop)`."""
 
     def __init__(self, ranges: Iterable[Range] = ()) -> None:
-        self._ranges: list[Range] = []
-        for start, stop in ranges:
-            self.add(start, stop)
+        self._ranges = _merge(sorted(ranges))
 
     @property
     def ranges(self) -> tuple[Range, ...]:
@@ -75,6 +73,20 @@ class RangeSet:
             low, high = self._ranges[first][0], self._ranges[last - 1][1]
             self._ranges[first:last] = [part for part in ((low, start), (stop, high)) if part[0] < part[1]]
 
+    def add_all(self, other: "RangeSet") -> None:
+        """Add the numbers of another set in one walk: of 500,000 ranges, one after the other takes minutes."""
+        self._ranges = _merge(sorted((*self._ranges, *other._ranges)))
+
+    def remove_all(self, other: "RangeSet") -> None:
+        """Remove the numbers of another set in one walk."""
+        self._ranges = _subtract(self._ranges, other._ranges)
+
+    def overlap(self, other: "RangeSet") -> "RangeSet":
+        """Return the numbers that are in both sets."""
+        both = RangeSet()
+        both._ranges = _subtract(self._ranges, _subtract(self._ranges, other._ranges))
+        return both
+
     def take(self, size: int) -> Range:
         """Remove and return up to `size` consecutive numbers from the front.
 
@@ -101,6 +113,36 @@ class RangeSet:
             edges += [max(low, start), min(high, stop)]
         edges.append(stop)
         return RangeSet((low, high) for low, high in list(pairwise(edges))[::2])
+
+
+def _merge(ordered: Iterable[Range]) -> list[Range]:
+    """Merge sorted ranges that overlap or touch."""
+    merged: list[Range] = []
+    for start, stop in ordered:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        elif start < stop:
+            merged.append((start, stop))
+    return merged
+
+
+def _subtract(ranges: list[Range], others: list[Range]) -> list[Range]:
+    """Return the parts of sorted, disjoint ranges that no other range holds."""
+    left: list[Range] = []
+    place = 0
+    for start, stop in ranges:
+        while place < len(others) and others[place][1] <= start:
+            place += 1
+        index = place
+        while index < len(others) and others[index][0] < stop:
+            low, high = others[index]
+            if start < low:
+                left.append((start, low))
+            start = max(start, high)
+            index += 1
+        if start < stop:
+            left.append((start, stop))
+    return left
 
 
 def format_range(start: int, stop: int) -> str:

@@ -9,8 +9,10 @@ from string import Formatter
 from longtake.errors import BadJobError
 from longtake.text import escape_text, quote_value
 
-COMMAND_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "output", "output_dir")
-PATH_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "frame")
+# What a job is and when it was started: filled in once, when the job is accepted; see `fill_template`.
+JOB_PLACEHOLDERS = ("job", "date", "time")
+COMMAND_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "output", "output_dir", *JOB_PLACEHOLDERS)
+PATH_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "frame", *JOB_PLACEHOLDERS)
 
 _NUMBERS = frozenset({"chunk", "start", "stop", "last", "count", "frame"})
 # A width of more than 20 digits is a typing error, and without a bound it could fill the memory.
@@ -46,21 +48,67 @@ def expand_template(template: str, values: Mapping[str, int | str]) -> str:
     return "".join(text)
 
 
+def fill_template(template: str, values: Mapping[str, str]) -> str:
+    """Return a template with some placeholders replaced, and everything else in it as it was.
+
+    Args:
+        template: The template; a broken one is returned unchanged.
+        values: The replacements by their placeholders, as templates themselves.
+    """
+    if not any(f"{{{word}" in template for word in values):
+        return template
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError:
+        return template
+    text = []
+    for literal, word, width, conversion in parts:
+        text.append(escape_template(literal))
+        if word is not None and word in values and not width and not conversion:
+            text.append(values[word])
+        elif word is not None:
+            text.append(f"{{{word}{f'!{conversion}' if conversion else ''}{f':{width}' if width else ''}}}")
+    return "".join(text)
+
+
 def escape_template(text: str) -> str:
     """Return a template that expands to exactly this text."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def printf_pattern(template: str, values: Mapping[str, int | str]) -> str:
-    """Return a template with `{frame:06}` as `%06d`, which ffmpeg and most renderers read, and the rest replaced."""
+# Stands before the width and the `d` of a frame's number; paths of jobs have no control characters (`check_path`).
+_FRAME_MARK = "\x01"
+
+
+def mark_frame_numbers(template: str, values: Mapping[str, int | str]) -> str:
+    """Return a template with marks where numbers of frames belong, and the rest replaced; see `make_printf_pattern`."""
     text = []
     for literal, word, width in _parts(template, "template", (*values, "frame")):
-        text.append(literal.replace("%", "%%"))
+        text.append(literal)
         if word == "frame":
-            text.append(f"%{width}d")
+            text.append(f"{_FRAME_MARK}{width}d")
         elif word:
-            text.append(format(values[word], width).replace("%", "%%"))
+            text.append(format(values[word], width))
     return "".join(text)
+
+
+def has_frame_number(path: str) -> bool:
+    """Tell whether a path has the mark of a frame's number."""
+    return _FRAME_MARK in path
+
+
+def make_printf_pattern(path: str) -> str:
+    """Return a marked path as the pattern that ffmpeg and most renderers read, with %06d and %% for a percent sign.
+
+    Made of the whole path, folders above the job included: in `/films/50%d/f_%04d.png` ffmpeg would take the first for
+    a number, too.
+    """
+    return path.replace("%", "%%").replace(_FRAME_MARK, "%")
+
+
+def printf_pattern(template: str, values: Mapping[str, int | str]) -> str:
+    """Return a template with `{frame:06}` as `%06d`, and the rest replaced."""
+    return make_printf_pattern(mark_frame_numbers(template, values))
 
 
 def compile_template(template: str) -> tuple[tuple[str, ...], re.Pattern[str]]:

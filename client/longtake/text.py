@@ -164,6 +164,9 @@ _CONTROL = re.compile(
     r"|\x9b[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+# Characters by which text becomes links, images, code or HTML.
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#!|~&])")
+
 _REDACTED_ENV = re.compile(r"(\s*\"?openjd_redacted_env:\s*)(.*)", re.DOTALL)
 _MASK = "********"
 # Stands where a line was cut.
@@ -179,6 +182,11 @@ def strip_controls(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _CONTROL.sub("", text)
 
 
+def escape_markdown(text: str) -> str:
+    """Return text of others for a page of Markdown: one line, which is shown as it is."""
+    return _MARKDOWN.sub(r"\\\1", flatten_text(text))
+
+
 class PlainFormatter(logging.Formatter):
     """Format log records without escape sequences and control characters: logs are read in terminals too."""
 
@@ -190,15 +198,6 @@ class PlainFormatter(logging.Formatter):
 def flatten_text(text: str) -> str:
     """Return text of any shape as one line without control characters, with single spaces between its words."""
     return strip_controls(" ".join(text.split()))
-
-
-# Characters by which text becomes links, images, code or HTML.
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#!|~&])")
-
-
-def escape_markdown(text: str) -> str:
-    """Return text of others for a page of Markdown, as the Temporal UI shows: one line, which is shown as it is."""
-    return _MARKDOWN.sub(r"\\\1", flatten_text(text))
 
 
 def cut_middle(text: str, most: int) -> str:

@@ -13,6 +13,7 @@ from support.remote.agents import EDGES, Edge
 from support.remote.scripted_agent import Remote
 from support.s3.server import S3Server
 from support.s3.stores import bucket_store
+from support.temporal_cli import Temporal
 from temporalio.client import Client
 
 import devserver
@@ -128,3 +129,8 @@ async def edge(
     """An agent that renders them, behind each edge."""
     async with EDGES[request.param](tmp_path_factory.mktemp("edge"), jobs.environ, s3_server) as edge:
         yield edge
+
+
+@pytest.fixture
+def temporal(temporal_program: Path, server: str) -> Temporal:
+    return Temporal(temporal_program, server)

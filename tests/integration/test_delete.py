@@ -11,7 +11,6 @@ from support.jobs.stored_jobs import Place
 from support.s3.server import S3Server
 
 from longtake import BadJobError, JobNotEndedError, JobState
-from longtake.handle import StoredJob
 from longtake.models.job_fields import IfExists
 from longtake.transfer.delete import delete_job
 from longtake.transfer.progress import TransferProgress
@@ -155,7 +154,7 @@ async def test_a_job_that_temporal_has_forgotten(place: Place, tmp_path: Path) -
 async def test_a_store_that_is_not_the_jobs_is_refused(place: Place) -> None:
     handle = await place.completed()
     with pytest.raises(BadJobError, match="leave it out"):
-        await StoredJob(handle, str(place.farm.store.parent)).delete()
+        await handle.stored_in(str(place.farm.store.parent)).delete()
 
 
 async def test_outputs_outside_the_folder_go_too_if_the_job_names_them(cloud: Farm, store: Path) -> None:

@@ -1,6 +1,7 @@
 """What any program or person may send to a job is taken or refused in a sentence: inputs, requests, results."""
 
 import asyncio
+import itertools
 import json
 import uuid
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ INPUTS: dict[str, tuple[Sequence[Payload], str]] = {
     "binary null": ((payload(b"", "binary/null"),), "must be an object"),
     "a list": ((payload(b"[]"),), "must be an object"),
     "bytes": ((payload(GOOD, "binary/plain"),), "must be an object"),
-    "encrypted": ((payload(GOOD, "binary/encrypted"),), "is encrypted, and this worker has no codec for it"),
+    "encrypted": ((payload(GOOD, "binary/encrypted"),), "it is encrypted, and no codec is set here; set LONGTAKE"),
     "zlib": ((payload(GOOD, "binary/zlib"),), "has the encoding 'binary/zlib', and json/plain is read"),
     "protobuf": ((payload(GOOD, "json/protobuf"),), "has the encoding 'json/protobuf', and json/plain is read"),
     "no encoding": ((payload(GOOD, None),), "has no encoding"),
@@ -92,34 +93,35 @@ async def signal(farm: Farm, job: JobHandle, name: str, inputs: Sequence[Payload
     )
 
 
-@pytest.mark.parametrize("name", INPUTS)
-async def test_an_input_that_is_no_job_ends_it_with_a_sentence(farm: Farm, name: str) -> None:
-    inputs, sentence = INPUTS[name]
-    job = await start(farm, inputs)
-
+async def failure_of(job: JobHandle) -> str:
+    """Return the sentence that a job ends with."""
     async with asyncio.timeout(30):
         with pytest.raises(JobFailedError) as failed:
             await job.result()
-
-    assert sentence in str(failed.value)
-    assert "\n" not in str(failed.value)
-    status = await job.status()
-    assert status.state is JobState.FAILED
-    assert status.error == str(failed.value)
+    return str(failed.value)
 
 
-@pytest.mark.parametrize("name", PATTERNS)
-async def test_a_pattern_that_never_ends_ends_its_job_and_stops_no_other(farm: Farm, name: str) -> None:
-    keys, field = PATTERNS[name]
+async def test_an_input_that_is_no_job_ends_it_with_a_sentence(farm: Farm) -> None:
+    for name, (inputs, sentence) in INPUTS.items():
+        job = await start(farm, inputs)
+        failure = await failure_of(job)
+
+        assert sentence in failure, name
+        assert "\n" not in failure, name
+        status = await job.status()
+        assert (status.state, status.error) == (JobState.FAILED, failure), name
+
+
+async def test_a_pattern_that_never_ends_ends_its_job_and_stops_no_other(farm: Farm) -> None:
     other = await farm.started(chunks=1, running=1)
-    job = await start(farm, (payload(json.dumps(KEYS | {"base_dir": str(farm.store)} | keys).encode()),))
+    for name, (keys, field) in PATTERNS.items():
+        failure = await failure_of(
+            await start(farm, (payload(json.dumps(KEYS | {"base_dir": str(farm.store)} | keys).encode()),))
+        )
 
-    async with asyncio.timeout(20):
-        with pytest.raises(JobFailedError) as failed:
-            await job.result()
-
-    assert str(failed.value).startswith(f"{field}: ")
-    assert "takes too long on an empty line already; simplify it" in str(failed.value)
+        assert failure.startswith(f"{field}: "), name
+        assert "takes too long on an empty line already; simplify it" in failure, name
+        assert (await other.status()).state is JobState.RUNNING, name
     farm.open_gate()
     assert (await until_state(other, JobState.COMPLETED)).notices == ()
 
@@ -149,22 +151,25 @@ async def test_a_pause_that_cannot_be_read_is_told_in_the_status_and_changes_not
     await until_state(job, JobState.COMPLETED)
 
 
-@pytest.mark.parametrize("update", ["pause", "set_max_parallel", "retry_failed", "skip_chunks"])
-@pytest.mark.parametrize("argument", [7, {"Mode": 1}, {"chunks": "all"}, {"mode": []}, [[1]]], ids=str)
-async def test_an_update_that_does_not_fit_is_refused_in_one_sentence(farm: Farm, update: str, argument: Any) -> None:
+UPDATES = ("pause", "set_max_parallel", "retry_failed", "skip_chunks")
+MISFITS: tuple[Any, ...] = (7, {"Mode": 1}, {"chunks": "all"}, {"mode": []}, [[1]])
+
+
+async def test_an_update_that_does_not_fit_is_refused_in_one_sentence(farm: Farm) -> None:
     job = await farm.started()
     handle = farm.client.get_workflow_handle(job.id)
 
-    with pytest.raises(WorkflowUpdateFailedError) as refused:
-        await handle.execute_update(update, argument)
+    for update, argument in itertools.product(UPDATES, MISFITS):
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update(update, argument)
 
-    cause = refused.value.cause
-    assert isinstance(cause, ApplicationError)
-    assert "\n" not in cause.message
-    assert len(cause.message) < 200
-    assert "validation error" not in cause.message
+        cause = refused.value.cause
+        assert isinstance(cause, ApplicationError), (update, argument)
+        assert "\n" not in cause.message, (update, argument)
+        assert len(cause.message) < 200, (update, argument)
+        assert "validation error" not in cause.message, (update, argument)
     farm.open_gate()
-    await until_state(job, JobState.COMPLETED)
+    assert (await until_state(job, JobState.COMPLETED)).notices == ()
 
 
 async def test_pause_and_resume_are_updates_with_an_answer_too(farm: Farm) -> None:
@@ -204,24 +209,20 @@ async def complete_by_hand(farm: Farm, job: JobHandle, result: Payload | None) -
     )
 
 
-@pytest.mark.parametrize("field", BAD_REPORTS)
-async def test_a_malformed_report_gives_the_span_back(farm: Farm, field: str) -> None:
-    await _complete_and_render_again(farm, payload(json.dumps(BAD_REPORTS[field]).encode()))
-
-
-@pytest.mark.parametrize("result", [None, payload(b"null"), payload(b"{"), payload(b"x", "binary/zlib")], ids=str)
-async def test_a_result_by_hand_that_is_no_report_gives_the_span_back(farm: Farm, result: Payload | None) -> None:
-    await _complete_and_render_again(farm, result)
-
-
-async def _complete_and_render_again(farm: Farm, result: Payload | None) -> None:
+async def test_a_result_by_hand_that_is_no_report_gives_the_span_back(farm: Farm) -> None:
+    """One job, whose render is completed with each of them in turn."""
+    bad = [payload(json.dumps(report).encode()) for report in BAD_REPORTS.values()]
     job = await farm.started(chunks=1, running=1)
-    await complete_by_hand(farm, job, result)
+    told = [""]
+    for count, result in enumerate([None, payload(b"null"), payload(b"{"), payload(b"x", "binary/zlib"), *bad], 2):
+        await complete_by_hand(farm, job, result)
+        await farm.ledger.until_started(count)
+        told.append((await job.status()).notices[-1])
+        assert "was completed with what is no SpanReport" in told[-1], result
+        assert told[-1] != told[-2], "it names another activity"
 
-    await farm.ledger.until_started(2)
     farm.open_gate()
-    status = await until_state(job, JobState.COMPLETED)
-    assert "was completed with what is no SpanReport" in status.notices[0]
+    await until_state(job, JobState.COMPLETED)
 
 
 async def test_a_span_that_somebody_fails_by_hand_costs_no_published_chunk(farm: Farm) -> None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -187,7 +188,7 @@ async def test_a_bucket_that_hangs_in_any_phase_blocks_no_cancel(hanging_bucket:
     usual_seconds = await measure_usual(farm)
     other = await start_other(farm, "other")
     (farm.store / "scene.txt").write_text("what renders read")
-    fields = {
+    fields: dict[str, Any] = {
         "store": hanging_bucket.url,
         "inputs": ("scene.txt",),
         "merge_command": ("sh", "-c", "cat out/* > $0", "{output}"),

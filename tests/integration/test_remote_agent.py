@@ -59,6 +59,16 @@ async def test_a_failed_try_is_told_with_what_the_job_makes_of_it(jobs: AgentJob
     assert b"no such scene" in job.log(order)
 
 
+async def test_what_only_another_job_file_mends_is_told_to_the_worker(jobs: AgentJobs, edge: Edge) -> None:
+    command = ("sh", "-c", 'echo x > "$1/picture.txt"', "sh", "{output_dir}")
+    job = jobs.accept(command=command, retry=Retry(attempts=4))
+
+    result = await edge.render(job.order())
+
+    assert (result.outcome, result.needs_change, result.fatal) == (RemoteOutcome.FAILED, True, True)
+    assert "the renderer wrote picture.txt" in result.error
+
+
 async def test_a_program_that_the_agent_does_not_allow_fails_for_good(jobs: AgentJobs, edge: Edge) -> None:
     job = jobs.accept(command=("touch", "{output}"))
 

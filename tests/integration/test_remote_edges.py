@@ -22,6 +22,7 @@ from activities.backends.backend import RenderWatcher
 from activities.errors import AttemptError, ThrottledError
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteCall
+from activities.stop_agents import StopActivities
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake import JobState, JobStatus, Retry
 from longtake.chunks import Chunk
@@ -228,3 +229,22 @@ async def test_an_agent_that_a_lost_worker_has_called_is_told_to_stop_and_may_no
     assert (stop.chunk, stop.where) == (0, WHERE)
     assert stop.ends_at is not None
     assert timedelta(seconds=800) < stop.ends_at - datetime.now(UTC) <= timedelta(seconds=870)
+
+
+async def test_agents_that_cannot_be_told_to_stop_are_named_when_the_job_ends(
+    bare: Farm, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The activity that stops them gives up after errors; the job must not end as if nothing could run."""
+
+    async def fail_with_a_bug(*_: object, **__: object) -> None:
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr("activities.activity_context._MOST_UNEXPECTED_TRIES", 1)
+    monkeypatch.setattr(StopActivities, "_stop", fail_with_a_bug)
+    # Four run, and two stand in the queue, of which the job knows nothing when they are cancelled.
+    job = await bare.submit(bare.job(chunks=6, options=("--gate", str(bare.gate)), max_parallel=6, backend="lambda"))
+    await bare.ledger.until_started(4)
+    status = await job.cancel(wait=True)
+
+    assert status.state is JobState.CANCELLED
+    assert (status.remote_stops.confirmed, status.remote_stops.unconfirmed_count) == (4, 2)

@@ -1,14 +1,20 @@
 """Stopping remote work: a cancel reaches connection and agent at once, a freeze ends what would be paid for."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from support.farm import eventually
 from support.remote.scripted_agent import KEY, Remote, ScriptedAgent
+from temporalio.testing import ActivityEnvironment
 
-from activities.remote.protocol import RemoteOutcome
+from activities.attempts.host import Host
+from activities.remote.protocol import RemoteCall, RemoteOutcome
 from activities.remote.service import ServiceAnswer
+from activities.stop_agents import StopActivities
+from longtake.models.messages import StopAgentsOrder
+from longtake.models.status import RemoteStop
 
 pytestmark = pytest.mark.integration
 
@@ -185,3 +191,58 @@ async def test_a_chunk_that_is_published_as_the_freeze_comes_is_done(remote: Rem
     remote.watcher.freeze_order = 7
 
     assert (await trying.sidecar()).attempt == "a-1"
+
+
+async def stop_lost(remote: Remote, **order: object) -> tuple[RemoteStop, ...]:
+    """Run the activity that stops agents of lost workers, for the one chunk."""
+    remote.folder.create(remote.job.job, None)
+    host = Host(None, None, {}, None, Path("/nowhere"))  # type: ignore[arg-type]  # only the store is used
+    given = StopAgentsOrder.model_validate({"ref": remote.job.ref, "chunks": ((0, 1),), **order})
+    return (await ActivityEnvironment().run(StopActivities(host, remote.host()).stop_agents, given)).stops
+
+
+def left_at_work(remote: Remote, name: str) -> ScriptedAgent:
+    """Return an agent at work whose worker was lost."""
+    now = datetime.now(UTC)
+    call = RemoteCall(attempt=name, where="lambda scripted", called_at=now, ends_at=now + timedelta(seconds=900))
+    remote.calls.write_call(call)
+    agent = remote.agent(name)
+    agent.begin()
+    return agent
+
+
+async def test_the_stop_of_a_lost_worker_is_waited_for_until_its_agent_confirms(
+    remote: Remote, go: asyncio.Event
+) -> None:
+    """A worker that ends between the order and the confirmation must not leave a renderer behind an idle job."""
+    agent = left_at_work(remote, "a-1")
+    remote.calls.order_stop("a-1", "cancelled, by a worker that is lost before the agent says anything")
+    stopping = asyncio.ensure_future(stop_lost(remote))
+    await asyncio.sleep(0.2)
+    assert not stopping.done(), "nothing says yet that its processes have ended"
+
+    agent.say(RemoteOutcome.STOPPED)
+
+    (stop,) = await stopping
+    assert (stop.chunk, stop.where, stop.confirmed) == (0, "lambda scripted", True)
+
+
+async def test_a_confirmation_that_no_worker_lived_to_read_is_counted_once(remote: Remote) -> None:
+    agent = left_at_work(remote, "a-1")
+    before = datetime.now(UTC)
+    remote.calls.order_stop("a-1", "cancelled")
+    agent.say(RemoteOutcome.STOPPED)
+
+    (stop,) = await stop_lost(remote, since=before)
+    assert (stop.chunk, stop.confirmed) == (0, True)
+    assert await stop_lost(remote, since=datetime.now(UTC)) == (), "it was stopped in a pause that is over"
+    assert await stop_lost(remote, since=before, reported=((0, 1),)) == (), "its own worker has told"
+
+
+async def test_an_agent_that_was_told_to_stop_before_it_began_is_not_waited_for(remote: Remote) -> None:
+    left_at_work(remote, "a-1").say(RemoteOutcome.FAILED)
+    now = datetime.now(UTC)
+    remote.calls.write_call(RemoteCall(attempt="a-2", where="", called_at=now, ends_at=now + timedelta(seconds=900)))
+    remote.calls.order_stop("a-2", "it gives no sign of life")
+
+    assert await stop_lost(remote, since=now) == ()

@@ -242,23 +242,31 @@ async def test_an_output_that_is_a_link_out_of_its_folder_is_refused_by_name(far
     assert not (farm.store / "out/000000.txt").exists()
 
 
-async def test_files_besides_the_outputs_are_kept_and_named_in_log_and_status(farm: Farm) -> None:
-    command = ("sh", "-c", 'echo x > "$1" && echo depth > "$(dirname "$1")/depth_$2.txt"', "sh", "{output}", "{chunk}")
-    job = await farm.submit(farm.job(command=command, chunks=1))
-    status = await until_state(job, JobState.COMPLETED)
-
-    (kept,) = (farm.store / f".longtake/{job.id}/aside").iterdir()
-    assert kept.read_text() == "depth\n"
-    assert [notice for notice in status.notices if "chunk 0: " in notice and "depth_0.txt" in notice]
-    (log,) = (farm.store / f".longtake/{job.id}/logs").iterdir()
-    assert "depth_0.txt" in log.read_text()
+# Commands that end well, and would write the same again: files of other names, a link that leads out, a folder.
+HOPELESS = {
+    "another name": ('echo x > "$1/picture.txt"', "so change the command or chunk_output"),
+    "a link out": ('ln -s /etc/hostname "$1/000000.txt"', "let the renderer write the file itself"),
+    "a folder": ('mkdir "$1/000000.txt"', "let the renderer write a file there"),
+}
 
 
-async def test_a_failed_try_names_and_keeps_what_was_written_instead(farm: Farm) -> None:
-    command = ("sh", "-c", 'cd "$1" && for f in 1 2 3 4 5 6; do echo x > f_$f.png; done', "sh", "{output_dir}")
-    chunk = FrameRange(count=6, per_chunk=6)
-    job = await farm.submit(farm.job(command=command, chunk_output="f_{frame:04}.png", frames=chunk))
-    status = await until_state(job, JobState.FAILED)
+@pytest.mark.parametrize("kind", HOPELESS)
+async def test_outputs_that_would_be_the_same_again_are_tried_once(farm: Farm, kind: str) -> None:
+    script, said = HOPELESS[kind]
+    command = ("sh", "-c", f'echo "start 0 $$" >> {farm.ledger.path}; {script}', "sh", "{output_dir}")
+    retry = Retry(attempts=3, initial_seconds=0.01)
+    status = await farm.run(farm.job(chunks=1, command=command, chunk_output="{chunk:06}.txt", retry=retry))
 
-    assert "f_0000.png is missing; the renderer wrote f_1.png, f_2.png and 4 more" in (status.error or "")
-    assert len(list((farm.store / f".longtake/{job.id}/aside").iterdir())) == 6
+    assert farm.ledger.started == [0]
+    assert status.needs_change
+    assert said in (status.error or "")
+    assert "longtake retry" not in describe_end(status)
+
+
+async def test_a_renderer_that_wrote_nothing_may_do_better_the_next_time(farm: Farm) -> None:
+    retry = Retry(attempts=2, initial_seconds=0.01)
+    status = await farm.run(farm.job(chunks=1, options=("--output-is", "missing"), retry=retry))
+
+    assert farm.ledger.started == [0, 0]
+    assert not status.needs_change
+    assert "longtake retry" in describe_end(status)

@@ -1,10 +1,13 @@
 """What a worker knows and renders must not: nowhere in a render, its logs, the job's errors or its history."""
 
+import base64
+
 import pytest
 from support.farm import Farm
 from support.processes.workers import worker_program
 
-from longtake import JobState
+from longtake import JobFailedError, JobState, RenderClient
+from longtake.client import connect
 
 pytestmark = pytest.mark.integration
 
@@ -50,3 +53,22 @@ async def test_no_secret_of_the_worker_leaves_it(bare: Farm) -> None:
             assert name not in place
     kept = [path for path in (bare.store / ".longtake").rglob("*") if path.is_file()]
     assert not [path for path in kept for secret in SECRETS.values() if secret in path.read_text(errors="replace")]
+
+
+async def test_the_keys_of_the_codec_stay_with_the_worker(bare: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = base64.b64encode(bytes(range(32))).decode()
+    codec = {"LONGTAKE_CODEC": "longtake.encryption:aes_gcm", "LONGTAKE_CODEC_KEYS": f"first={key}"}
+    for name, value in codec.items():
+        monkeypatch.setenv(name, value)
+    client = await connect(address=bare.address)
+    farm = Farm(bare.address, bare.task_queue, client, RenderClient(client, task_queue=bare.task_queue), bare.store)
+    async with worker_program(farm.address, farm.task_queue, farm.store, slots=2, **codec) as worker:
+        job = await farm.submit(farm.job(chunks=1, command=("sh", "-c", LOOK_AROUND, "sh", "{output}")))
+        with pytest.raises(JobFailedError, match="exited with code 3"):
+            await job.result()
+
+    logs = "".join(path.read_text() for path in (farm.store / ".longtake" / job.id / "logs").iterdir())
+    assert "reached the worker" in logs
+    for place in (logs, worker.log, (await job.status()).model_dump_json()):
+        assert key not in place
+        assert "LONGTAKE_CODEC_KEYS" not in place

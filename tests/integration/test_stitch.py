@@ -8,6 +8,7 @@ import pytest
 from support.farm import Farm, until, until_state
 
 from longtake import FrameRange, JobHandle, JobState, RenderJobSpec, Retry
+from longtake.cli.formatting import describe_end
 from longtake.models.policies import FailurePolicy
 
 pytestmark = pytest.mark.integration
@@ -127,6 +128,25 @@ async def test_a_film_with_gaps_is_made_only_when_that_was_asked_for(farm: Farm)
     assert status.result is not None
     assert status.result.missing_chunks == ((2, 3),)
     assert status.result.frames == 30
+
+
+@pytest.mark.parametrize(
+    ("merge", "said"),
+    [
+        ('cp chunks/000000.mp4 "$1"', "holds 10 frames instead of 40; change merge_command"),
+        ("true", "film.mp4 is missing; change merge_command"),
+    ],
+)
+async def test_a_merge_that_ends_well_and_makes_no_such_film_is_run_once(farm: Farm, merge: str, said: str) -> None:
+    farm.open_gate()
+    runs = farm.store.parent / "merges.txt"
+    command = ("sh", "-c", f"echo run >> {runs}; {merge}", "sh", "{output}")
+    status = await farm.run(film_job(farm, merge_command=command))
+
+    assert runs.read_text() == "run\n"
+    assert status.needs_change
+    assert said in (status.error or "")
+    assert "longtake retry" not in describe_end(status)
 
 
 async def test_a_film_that_was_published_is_not_made_again(farm: Farm) -> None:

@@ -2,52 +2,16 @@
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 from support.farm import Farm, alive, eventually, until, until_state
+from support.temporal_cli import Temporal, document
 
-from longtake import BadJobError, JobFailedError, JobPhase, JobState, PauseMode, RenderJobSpec
+from longtake import BadJobError, JobFailedError, JobPhase, JobState, PauseMode
 from longtake.jobfile.loader import read_job
 from longtake.names import job_folder_name
 
 pytestmark = pytest.mark.integration
-
-
-class Temporal:
-    """The Temporal CLI, as an operator types it."""
-
-    def __init__(self, program: Path, address: str) -> None:
-        self._program = program
-        self._address = address
-
-    async def __call__(self, *words: str) -> str:
-        process = await asyncio.create_subprocess_exec(
-            str(self._program), *words, "--address", self._address, stdout=-1, stderr=-1
-        )
-        out, err = await process.communicate()
-        assert process.returncode == 0, f"temporal {' '.join(words)}: {err.decode()}"
-        return out.decode()
-
-    async def start(self, farm: Farm, job_id: str, document: dict[str, object]) -> None:
-        path = farm.store.parent / f"{job_id}.json"
-        path.write_text(json.dumps(document))
-        await self(
-            *("workflow", "start", "--type", "RenderJob", "--task-queue", farm.task_queue),
-            *("--workflow-id", job_id, "--input-file", str(path)),
-        )
-
-
-@pytest.fixture
-def temporal(temporal_program: Path, server: str) -> Temporal:
-    return Temporal(temporal_program, server)
-
-
-def document(job: RenderJobSpec) -> dict[str, object]:
-    """Return a job as a person would write it: without the mark of a client."""
-    written = job.to_wire()
-    del written["contract"]
-    return written
 
 
 async def test_a_job_started_by_the_temporal_cli_renders_like_a_submitted_one(farm: Farm, temporal: Temporal) -> None:

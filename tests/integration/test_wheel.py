@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 # What only workers and the command line need: a service that submits jobs must not have to carry it.
-NOT_FOR_CALLERS = ("boto3", "httpx", "av", "rich", "yaml", "typer", "psutil", "imageio_ffmpeg")
+NOT_FOR_CALLERS = ("boto3", "httpx", "av", "rich", "yaml", "typer", "psutil", "imageio_ffmpeg", "cryptography")
 
 CONSUMER = """\
 from longtake import RenderClient, RenderJobSpec

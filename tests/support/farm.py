@@ -4,7 +4,7 @@ import asyncio
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,9 @@ class Farm:
 
     async def run(self, job: RenderJobSpec) -> JobStatus:
         """Submit a job and return how it ended."""
-        return await until(await self.submit(job), lambda status: status.state.has_ended)
+        handle = await self.submit(job)
+        await _until_end(handle)
+        return await until(handle, lambda status: status.state.has_ended)
 
     def sidecar(self, job_id: str, chunk: int) -> Path:
         return self.store / ".longtake" / job_id / "chunks" / f"{chunk:06}.json"
@@ -171,18 +173,40 @@ def renderer(ledger: Ledger, *options: str) -> tuple[str, ...]:
 async def until(job: JobHandle, reached: Callable[[JobStatus], bool]) -> JobStatus:
     """Return the first status that is as wanted; fail with the last one after a bounded time."""
     status: JobStatus | None = None
+    end: asyncio.Task[None] | None = None
+    pause = 0.05
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            async for status in job.watch(interval_seconds=0.05):
+            while True:
+                status = await job.status()
                 if reached(status):
                     return status
+                if status.state.has_ended:
+                    break
+                # A look keeps a worker and the server busy for longer than it takes to render a text: looks become
+                # rarer, and the end of a job is told by the server.
+                end = end or asyncio.ensure_future(_until_end(job))
+                await (asyncio.sleep(pause) if end.done() else asyncio.wait({end}, timeout=pause))
+                pause = min(1.5 * pause, 0.25)
     except TimeoutError:
         pass
+    finally:
+        if end is not None:
+            end.cancel()
+            await asyncio.wait({end})
     raise AssertionError(f"the job never got there; last seen: {status}")
 
 
 async def until_state(job: JobHandle, state: JobState) -> JobStatus:
+    if state.has_ended:
+        await _until_end(job)
     return await until(job, lambda status: status.state is state)
+
+
+async def _until_end(job: JobHandle) -> None:
+    """Return when a job has ended in whatever way, when nobody can tell, or after a bounded time."""
+    with suppress(LongtakeError, RPCError, TimeoutError):
+        await asyncio.wait_for(job.result(), PATIENCE_SECONDS)
 
 
 # Some heartbeat timeouts and workflow task timeouts of 10 s, one after the other.

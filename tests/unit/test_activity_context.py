@@ -10,7 +10,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.activity_context import activity_edge, attempt_name, open_job, send_heartbeats
+from activities.activity_context import ActivityTry, activity_edge, attempt_name, open_job, send_heartbeats
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from activities.render import first_heartbeat
@@ -72,17 +72,29 @@ async def test_heartbeats_that_fail_end_the_work_with_their_reason() -> None:
             await ActivityEnvironment().run(work)
 
 
-@pytest.mark.parametrize(("attempt", "is_last"), [(1, False), (9, False), (10, True)])
-async def test_an_unexpected_error_is_retried_a_few_times(attempt: int, is_last: bool) -> None:
+@pytest.mark.parametrize(("before", "is_last"), [(0, False), (8, False), (9, True)])
+async def test_an_unexpected_error_is_retried_a_few_times_whatever_else_is_tried_again(
+    before: int, is_last: bool
+) -> None:
     async def work() -> None:
         async with activity_edge():
             raise KeyError("codec")
 
+    sent: list[Heartbeat] = []
+    # A store was away for half an hour, which Temporal counts too.
+    failing = environment(attempt=60, heartbeat_details=details_of(number=59, ended=True, unexpected=before))
+    failing.on_heartbeat = lambda beat: sent.append(beat)
     with pytest.raises(ApplicationError, match="unexpected KeyError: 'codec'; see the log of") as failed:
-        await environment(attempt=attempt).run(work)
+        await failing.run(work)
 
     assert failed.value.type == ErrorType.UNEXPECTED
     assert failed.value.non_retryable is is_last
+    assert (sent[-1].unexpected, sent[-1].number, sent[-1].ended) == (before + 1, 60, True)
+
+
+def details_of(**fields: object) -> tuple[object, ...]:
+    """Return the details of a heartbeat, as the next attempt gets them."""
+    return (Heartbeat.model_validate({"chunk": 0, **fields}).model_dump(mode="json"),)
 
 
 async def test_errors_for_temporal_pass_the_edge_as_they_are() -> None:
@@ -124,10 +136,30 @@ def test_an_attempt_after_a_lost_one_counts_the_loss(attempt: int, beat: Heartbe
     order = SpanOrder(ref=REF, start=3, stop=9, failures=1, losses=2)
     details = () if beat is None else (beat.model_dump(mode="json"),)
 
-    first = environment(attempt=attempt, heartbeat_details=details).run(lambda: first_heartbeat(order))
+    tried = environment(attempt=attempt, heartbeat_details=details)
+    first = tried.run(lambda: ActivityTry(first_heartbeat(order)).heartbeat)
 
     assert (first.chunk, first.losses, first.number, first.ended) == (3, losses, attempt, False)
     assert activity.in_activity() is False
+
+
+@pytest.mark.parametrize(
+    ("attempt", "details", "losses"),
+    [(5, (), 0), (5, details_of(number=4), 1), (5, details_of(number=2, losses=1), 4), (5, details_of(), 0)],
+    ids=["only an older worker sends none", "lost", "three more lost", "of an older worker"],
+)
+def test_work_that_takes_its_workers_down_is_given_up(attempt: int, details: tuple[object, ...], losses: int) -> None:
+    def begin() -> int:
+        this = ActivityTry()
+        if this.heartbeat.losses < 4:
+            this.check_losses(4, "planned it")
+            return this.heartbeat.losses
+        with pytest.raises(ApplicationError, match=r"^JobFailed: 4 workers were lost while they planned it") as failed:
+            this.check_losses(4, "planned it")
+        assert failed.value.non_retryable
+        return this.heartbeat.losses
+
+    assert environment(attempt=attempt, heartbeat_details=details).run(begin) == losses
 
 
 async def test_a_worker_that_may_not_use_a_store_leaves_the_job_to_those_that_may(

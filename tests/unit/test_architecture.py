@@ -25,7 +25,7 @@ NOT_IN_WORKFLOWS = {
     "concurrent", "shutil", "tempfile", "glob", "pathlib", "urllib", "http", "signal", "sys", "logging", "requests",
     "httpx", "aiohttp", "boto3", "av", "psutil", "yaml", "typer", "rich",
 }  # fmt: skip
-EXTRAS = {"httpx", "httpcore", "boto3", "botocore", "av", "psutil", "yaml", "typer", "rich", "google"}
+EXTRAS = {"httpx", "httpcore", "boto3", "botocore", "av", "psutil", "yaml", "typer", "rich", "google", "cryptography"}
 
 # What every render pays for, because its keeper is a fork of the supervisor: the standard library, and little of it.
 IN_SUPERVISOR = "activities.processes.supervisor_main"
@@ -45,7 +45,8 @@ NOUNS_IN_ING = {"scheduling", "formatting", "listing"}
 
 # Unit tests of the repository itself, which mirror no module.
 REPOSITORY_SUBJECTS = {
-    "agent_images", "architecture", "compose_file", "contract", "documents", "env_example", "setup", "worker_image",
+    "agent_images", "architecture", "compose_file", "contract", "documents", "env_example", "setup", "third_party",
+    "worker_image",
 }  # fmt: skip
 
 # Parts that run an event loop with other people's work on it.
@@ -135,6 +136,78 @@ def test_a_workflow_imports_nothing_that_reaches_the_world() -> None:
     }
 
 
+# What begins work that no coroutine awaits: the SDK only logs its exception, and a chunk "runs" for ever.
+BEGINS_TASKS = {"create_task", "ensure_future", "gather", "TaskGroup", "call_soon", "call_later", "run_in_executor"}
+# What a callback may do in a workflow: note what has ended, and wake the main coroutine, which settles it.
+NOTES_AND_WAKES = {"_wake", "_note_end", "_on_ended"}
+
+
+def name_of_call(call: ast.expr) -> str:
+    if not isinstance(call, ast.Call):
+        return ""
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def hidden_work(tree: ast.Module) -> list[str]:
+    """Return what begins tasks, and the callbacks that do more than to note and wake."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    callbacks = [call.args[0] for call in calls if name_of_call(call) == "add_done_callback"]
+    return [name_of_call(call) for call in calls if name_of_call(call) in BEGINS_TASKS] + [
+        ast.unparse(callback)
+        for callback in callbacks
+        if not (isinstance(callback, ast.Lambda) and name_of_call(callback.body) in NOTES_AND_WAKES)
+    ]
+
+
+def test_in_a_workflow_no_work_is_done_whose_error_nobody_sees() -> None:
+    assert {module.name: hidden_work(module.tree) for module in of_part("workflows") if hidden_work(module.tree)} == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [
+        ("handle.add_done_callback(lambda handle: self._note_end(partial(self._settle, handle)))", False),
+        ("handle.add_done_callback(lambda handle: self._settle(handle))", True),
+        ("handle.add_done_callback(self._settle)", True),
+        ("asyncio.create_task(self._watch())", True),
+    ],
+)
+def test_such_work_would_be_found(line: str, is_found: bool) -> None:
+    assert bool(hidden_work(ast.parse(line))) is is_found
+
+
+def test_no_activity_has_a_maximum_of_attempts_of_temporals_own() -> None:
+    """Temporal counts lost workers, full services and stores that are away as it counts failed tries."""
+    keywords = [
+        keyword.arg
+        for module in of_part("workflows")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+    ]
+
+    assert "maximum_interval" in keywords
+    assert "maximum_attempts" not in keywords
+
+
+def test_each_activity_counts_the_errors_that_nothing_expects() -> None:
+    activities = [
+        node
+        for module in of_part("activities")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.AsyncFunctionDef) and "defn" in map(name_of_call, node.decorator_list)
+    ]
+    without = {
+        node.name
+        for node in activities
+        if "activity_edge" not in {name_of_call(call) for call in ast.walk(node)}  # type: ignore[arg-type]
+    }
+
+    assert len(activities) >= 6
+    # It returns what its worker knows.
+    assert without == {"has_search_attributes"}
+
+
 def test_media_knows_nothing_of_jobs() -> None:
     taken = {name for module in of_part("activities.media") for name in GRAPH[module.name]}
 
@@ -142,7 +215,11 @@ def test_media_knows_nothing_of_jobs() -> None:
 
 
 def test_the_contract_needs_temporal_and_pydantic_only() -> None:
-    allowed = {"longtake.jobfile.safe_yaml": {"yaml"}, "longtake.__main__": {"typer", "rich"}}
+    allowed = {
+        "longtake.jobfile.safe_yaml": {"yaml"},
+        "longtake.encryption": {"cryptography"},
+        "longtake.__main__": {"typer", "rich"},
+    }
     # Imported by the factory alone, and only for jobs whose store is a bucket.
     of_buckets = {name: {"boto3", "botocore"} for name in MODULES if name.startswith("longtake.stores.s3")}
     needed = {module.name: foreign(module) & EXTRAS for module in of_part("longtake")}

@@ -15,6 +15,7 @@ import pytest_asyncio
 from support.processes.process_table import children, living, memory_bytes, until
 
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
+from activities.processes.linux_table import OOM_SCORE_OF_RENDERS
 from activities.processes.render_process import RenderProcess
 from activities.processes.supervisor import Supervisor
 
@@ -33,6 +34,10 @@ async def python(supervisor: Supervisor, folder: Path, script: str, log: str = "
     return await supervisor.spawn((sys.executable, "-S", "-c", script), cwd=folder, env=tag, log=folder / log, tag=tag)
 
 
+def oom_score(pid: int | str) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
 def segments(log: Path) -> dict[int, bytes]:
     """Return what is kept of a log, by its offset in all that was printed."""
     found = {0: log.read_bytes()}
@@ -48,6 +53,20 @@ async def test_a_short_log_is_what_was_printed_in_order(supervisor: Supervisor, 
     assert await process.wait() == 0
 
     assert segments(tmp_path / "log") == {0: b"".join(b"%d\n" % number for number in range(500))}
+    await process.stop(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a rank")
+async def test_a_render_dies_before_its_worker_where_memory_runs_out(supervisor: Supervisor, tmp_path: Path) -> None:
+    worker = oom_score("self")
+    look = "cat /proc/self/oom_score_adj; sh -c 'cat /proc/self/oom_score_adj /proc/$PPID/oom_score_adj'"
+    tag = {"LONGTAKE_ATTEMPT": uuid.uuid4().hex}
+    process = await supervisor.spawn(("sh", "-c", look), cwd=tmp_path, env=tag, log=tmp_path / "log", tag=tag)
+    await process.wait()
+
+    found = [int(line) for line in (tmp_path / "log").read_text().split()]
+    assert found == [min(1000, worker + OOM_SCORE_OF_RENDERS)] * 3
+    assert oom_score(supervisor.pid or 0) == worker
     await process.stop(0)
 
 

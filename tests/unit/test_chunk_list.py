@@ -38,7 +38,7 @@ def test_a_long_list_is_read_back_as_it_was(file: str, tmp_path: Path) -> None:
     path.write_text(json.dumps(job_file()) if file.endswith("json") else yaml.safe_dump(job_file()))
     job = load_job(path)
     # A worker has the bytes only, under a name of its own.
-    chunks = read_chunk_list(path.read_bytes(), "list.json")
+    chunks = read_chunk_list(path.read_bytes(), "list.json", {})
 
     assert tuple(chunks) == tuple(ChunkSpec.model_validate(chunk) for chunk in many_chunks())
     assert chunks[-1] == chunks[MANY - 1]
@@ -54,7 +54,7 @@ def test_a_long_helios_list_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text(json.dumps({"metadata": {"fps": 30}, "chunks": chunks}))
     job = load_job(path)
-    plan = ChunkPlan(job, read_chunk_list(path.read_bytes(), "list.json"))
+    plan = ChunkPlan(job, read_chunk_list(path.read_bytes(), "list.json", {}))
 
     assert job.chunk_list is not None
     assert plan[MANY - 1].command_template == ("helios", "-o", "{output}", "-s", str(MANY - 1))
@@ -67,7 +67,7 @@ def test_a_list_is_read_back_though_the_rest_came_from_outside(tmp_path: Path) -
     job = load_job(path, {"command": "render {output}"})
 
     assert job.command == ("render", "{output}")
-    assert len(read_chunk_list(path.read_bytes(), "list.json")) == MANY
+    assert len(read_chunk_list(path.read_bytes(), "list.json", {})) == MANY
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_list_is_read_back_though_the_rest_came_from_outside(tmp_path: Path) -
     ids=["space", "brackets in texts", "other values"],
 )  # fmt: skip
 def test_any_json_is_read(text: str) -> None:
-    chunks = read_chunk_list(text.encode(), "list.json")
+    chunks = read_chunk_list(text.encode(), "list.json", {})
 
     assert [(chunk.start, chunk.count, chunk.output) for chunk in chunks] == [(0, 2, None), (2, 1, "b]}}.dat")]
 
@@ -89,7 +89,7 @@ def test_paths_in_any_language_are_read() -> None:
     output = '日本/é".mp4'
     text = json.dumps({"chunks": [{"start": 0, "count": 1, "output": output}]}, ensure_ascii=False)
 
-    assert read_chunk_list(text.encode(), "list.json")[0].output == output
+    assert read_chunk_list(text.encode(), "list.json", {})[0].output == output
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_paths_in_any_language_are_read() -> None:
 )
 def test_what_is_no_list_is_refused(raw: bytes) -> None:
     with pytest.raises(BadJobError):
-        read_chunk_list(raw, "list.json")
+        read_chunk_list(raw, "list.json", {})
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,14 @@ def test_a_list_in_a_file_is_refused_by_the_sentence_of_one_that_travels(chunks:
         read_job(job)
 
     with pytest.raises(BadJobError) as listed:
-        read_chunk_list(encode(*chunks), "list.json")
+        read_chunk_list(encode(*chunks), "list.json", {})
 
     assert str(listed.value) == str(inline.value)
 
 
 def test_a_chunk_that_is_longer_than_a_job_is_refused_unread() -> None:
     with pytest.raises(BadJobError, match=r"chunks\[0\]: has 2\d\d,\d\d\d bytes; shorten its command"):
-        read_chunk_list(encode({"start": 0, "count": 1, "command": ["x" * LARGEST_INLINE_JOB_BYTES]}), "list.json")
+        read_chunk_list(encode({"start": 0, "count": 1, "command": ["x" * LARGEST_INLINE_JOB_BYTES]}), "list.json", {})
 
 
 @pytest.mark.parametrize(

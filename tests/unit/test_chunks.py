@@ -107,14 +107,14 @@ def test_a_video_chunk_publishes_one_file() -> None:
     chunk = chunk_of("c/{chunk:06}.mp4")
 
     assert chunk.outputs() == ("c/000002.mp4",)
-    assert chunk.output_pattern() == "c/000002.mp4"
+    assert chunk.place_output(str) == ("c/000002.mp4", "c")
 
 
 def test_an_image_chunk_publishes_a_file_for_each_frame() -> None:
     chunk = chunk_of("f/{chunk}/{frame:04}.png")
 
     assert chunk.outputs() == ("f/2/0020.png", "f/2/0021.png", "f/2/0022.png")
-    assert chunk.output_pattern() == "f/2/%04d.png"
+    assert chunk.place_output(str) == ("f/2/%04d.png", "f/2")
 
 
 def test_a_command_is_given_its_words() -> None:
@@ -172,7 +172,7 @@ def test_a_part_renders_its_own_frames_into_the_files_of_the_whole() -> None:
         "3",
     )
     assert part.outputs() == whole.outputs()[4:7] == ("20/f_0024.png", "20/f_0025.png", "20/f_0026.png")
-    assert part.output_pattern() == whole.output_pattern()
+    assert part.place_output(str) == whole.place_output(str)
     assert part.slice_frames(25, 26).outputs() == ("20/f_0025.png",)
     with pytest.raises(ValueError, match="no part of"):
         whole.slice_frames(29, 31)

@@ -1,6 +1,7 @@
 """`longtake plan`: what a job file would start, where that is rendered and what it costs."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,30 @@ def test_plan_refuses_in_one_sentence(
     assert refused.err.startswith(sentence)
     assert refused.err.count("\n") == 1
     assert refused.out == ""
+
+
+def test_plan_shows_what_job_and_time_stand_for(tmp_path: Path, capsys: Captured) -> None:
+    names = {"name": "night of {date}", "output": "film-{date}.mp4", "chunk_output": "{date}/{time}/{chunk}.mp4"}
+    file = written(tmp_path, **names, started_at="2026-11-28T02:00:00Z")
+
+    assert main(["plan", file]) == 0
+    shown = capsys.readouterr().out
+    assert main(["plan", file, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert main(["plan", written(tmp_path, **names)]) == 0
+    now = capsys.readouterr().out
+
+    assert re.search(
+        r"^placeholders +\{job\} is night-of-2026-11-28-\w{8}, \{date\} is 2026-11-28, \{time\} is 02-00-00$",
+        shown,
+        re.M,
+    )
+    assert f"{tmp_path}/film-2026-11-28.mp4" in shown
+    assert "2026-11-28/02-00-00/0.mp4" in shown
+    assert (plan["name"], plan["placeholders"]["time"]) == ("night of 2026-11-28", "02-00-00")
+    assert now.rstrip().endswith(", if it is started now")
+
+
+def test_plan_of_a_job_without_them_says_nothing_of_them(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["plan", written(tmp_path)]) == 0
+    assert "placeholders" not in capsys.readouterr().out

@@ -10,8 +10,11 @@ import jsonschema
 import pytest
 import yaml
 
+from activities.processes.linux_table import OOM_SCORE_OF_RENDERS
 from deploy.production.compose import ComposeError, ComposeFile, parse_variables
 from longtake import Timeouts
+from longtake.client import read_connect_options as client_options
+from longtake.codec import load_codec
 from longtake.names import SEARCH_ATTRIBUTES
 
 ROOT = Path(__file__).parents[2]
@@ -108,10 +111,70 @@ def test_what_lasts_comes_back_and_tells_how_it_is(service: str) -> None:
 @pytest.mark.parametrize("service", sorted(SERVICES))
 def test_no_service_has_more_rights_than_it_needs(service: str) -> None:
     given = SERVICES[service]
-    assert given["init"] is True
+    # Docker's init has the environment of its container, and renders of the same account could read it there.
+    assert given["init"] is (service != "worker")
     assert given["security_opt"] == ["no-new-privileges:true"]
     assert not given.keys() & {"privileged", "cap_add", "pid", "ipc", "devices", "userns_mode"}
     assert not any("docker.sock" in volume for volume in given.get("volumes", ()))
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_every_service_has_limits_and_writes_to_no_image(service: str) -> None:
+    given = SERVICES[service]
+    assert 0 < int(given["pids_limit"]) <= 4096
+    assert re.fullmatch(r"\d+[mg]", given["mem_limit"])
+    # Zero takes all cores: with a quarter of the weight of the others, for renders take what they get.
+    assert float(given["cpus"]) == 1 or (service == "worker" and given["cpus"] == "0" and given["cpu_shares"] == 256)
+    assert given["read_only"] is True
+    # Every program may write its temporary files.
+    assert "/tmp" in (*given["tmpfs"], *given.get("volumes", ()))
+    # No digest of somebody else's image says whether it drops rights by itself: two start as root.
+    assert given.get("cap_drop") == ["ALL"] or service in ("postgres", "temporal-ui")
+
+
+def test_limits_are_settings() -> None:
+    other = compose(WORKER_MEMORY="64g", WORKER_CPUS="12", WORKER_PIDS="9999", SERVICE_CPUS="2").services
+    worker = other["worker"]
+    assert (worker["mem_limit"], worker["cpus"], worker["pids_limit"]) == ("64g", "12", "9999")
+    assert {service["cpus"] for name, service in other.items() if name != "worker"} == {"2"}
+
+
+def test_renders_die_before_workers_and_workers_before_what_all_jobs_need() -> None:
+    scores = {name: service["oom_score_adj"] for name, service in SERVICES.items()}
+    assert {scores[name] for name in ("postgres", "temporal", "s3")} == {0}
+    assert scores["worker"] > max(score for name, score in scores.items() if name != "worker")
+    assert scores["worker"] + OOM_SCORE_OF_RENDERS <= 1000
+
+
+def test_renders_share_a_network_with_temporal_and_the_bucket_alone() -> None:
+    networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    seen = {name for name in SERVICES if networks[name] & networks["worker"]} - {"worker"}
+    assert seen == {"temporal", "s3", "s3-bucket"}
+    assert written()["networks"].keys() == set().union(*networks.values())
+    # PostgreSQL has no way out, and none but Temporal's to it.
+    assert written()["networks"]["database"] == {"internal": True}
+    assert {name for name in SERVICES if "database" in networks[name]} == {"postgres", "temporal", "temporal-schema"}
+    assert not networks["temporal-ui"] & (networks["worker"] | networks["postgres"])
+
+
+def test_a_worker_is_given_all_that_a_client_of_temporal_may_need() -> None:
+    environment = compose(TEMPORAL_API_KEY="key", LONGTAKE_CODEC_KEYS="a=b").environment("worker")
+    names = {"API_KEY", "TLS", "TLS_SERVER_NAME", "TLS_DISABLE_HOST_VERIFICATION", "ADDRESS", "NAMESPACE"}
+    names |= {
+        f"TLS_{what}_{how}" for what in ("SERVER_CA_CERT", "CLIENT_CERT", "CLIENT_KEY") for how in ("PATH", "DATA")
+    }
+    assert {f"TEMPORAL_{name}" for name in names} == {name for name in environment if name.startswith("TEMPORAL_")}
+    assert environment["TEMPORAL_API_KEY"] == "key"
+    assert environment["LONGTAKE_CODEC_KEYS"] == "a=b"
+
+
+def test_what_is_empty_there_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK takes an empty key for a key, and an empty path for a file."""
+    for name, value in compose().environment("worker").items():
+        if name.startswith(("TEMPORAL_", "LONGTAKE_CODEC")):
+            monkeypatch.setenv(name, value)
+    assert client_options() == {"target_host": "temporal:7233", "namespace": "default"}
+    assert load_codec() is None
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))
@@ -153,7 +216,7 @@ def test_without_a_secret_nothing_starts(secret: str) -> None:
 def test_no_secret_is_written_down() -> None:
     for text in (ROOT / "docker-compose.yml", ROOT / ".env.example"):
         for line in text.read_text().splitlines():
-            if found := re.match(r"\s*(\w*(?:PASSWORD|SECRET|PWD)\w*)\s*[:=]\s*(.*)", line):
+            if found := re.match(r"\s*(\w*(?:PASSWORD|SECRET|PWD|API_KEY|KEY_DATA|CODEC_KEYS)\w*)\s*[:=]\s*(.*)", line):
                 assert not found[2] or found[2].startswith("${"), line
 
 

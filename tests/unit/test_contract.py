@@ -1,15 +1,18 @@
 """What crosses the wire: frozen, lenient to newer peers, readable to the end, and cheap to import."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from activities.remote import protocol
+from activities.stores.job_folder import encode_job
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job
 from longtake.models import backends, inputs, job, job_fields, messages, policies, status
@@ -36,7 +39,9 @@ def models() -> list[type[BaseModel]]:
         value
         for module in (backends, inputs, job, job_fields, policies, protocol, status, messages)
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, BaseModel) and value not in (Contract, JobFields)
+        if isinstance(value, type)
+        and issubclass(value, BaseModel)
+        and value not in (Contract, JobFields, job.CheckedJob)
     ]
     return sorted(set(found), key=lambda model: model.__name__)
 
@@ -336,3 +341,45 @@ def test_a_service_that_calls_longtake_loads_nothing_of_workers_and_tools() -> N
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
 
     assert ended.stdout.strip() == "[]"
+
+
+UNKNOWN_KEYS: dict[str, tuple[Callable[[], object], str, str]] = {
+    "a field of a job": (lambda: RenderJobSpec(maxparallel=1), "maxparallel: ", "did you mean max_parallel?"),
+    "a field inside": (lambda: Retry(attemps=3), "attemps: ", "did you mean attempts?"),
+    "a message": (lambda: status.JobStatus(id="a", progess=1), "progess: ", "did you mean progress?"),
+    "a body": (lambda: RenderJobSpec.model_validate({"maxparallel": 1}), "maxparallel: ", "did you mean max_parallel?"),
+    "inside a body": (lambda: RenderJobSpec.model_validate({"retry": {"attemps": 1}}), "retry.attemps: ", "attempts?"),
+    "in a list of a body": (
+        lambda: TypeAdapter(RenderJobSpec).validate_json('{"chunks": [{"strat": 1}]}'), "chunks[0].strat: ", "start?"
+    ),
+    "in a tuple of dicts": (lambda: RenderJobSpec(chunks=({"strat": 1},)), "chunks[0].strat: ", "start?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNKNOWN_KEYS)
+def test_an_unknown_key_in_python_is_refused_with_the_nearest_one(name: str) -> None:
+    make, key, hint = UNKNOWN_KEYS[name]
+    with pytest.raises(ValueError, match=re.escape(key)) as refused:
+        make()
+
+    assert hint in str(refused.value)
+
+
+def test_an_unknown_key_of_the_constructor_is_one_sentence_of_ours() -> None:
+    with pytest.raises(BadJobError) as refused:
+        RenderJobSpec(maxparallel=1)
+
+    assert str(refused.value) == "maxparallel: is not a field of RenderJobSpec; did you mean max_parallel?"
+
+
+def test_fields_of_a_newer_peer_are_passed_over_wherever_longtake_wrote_them() -> None:
+    wire = FILM.to_wire() | {"newer": 1, "retry": {"attempts": 2, "newer": 1}}
+
+    assert read_job(wire).retry.attempts == 2
+    assert RenderJobSpec.model_validate(wire).retry.attempts == 2
+    assert RenderJobSpec.model_validate_json(json.dumps(wire)).retry.attempts == 2
+    order = messages.PlanOrder(id="film-1", job=FILM).model_dump(mode="json")
+    order["job"]["newer"] = order["newer"] = 1
+    assert messages.PlanOrder.model_validate(order).job == FILM
+    record = json.loads(encode_job(FILM)) | {"newer": 1}
+    assert RenderJobSpec.model_validate_json(json.dumps(record)) == FILM

@@ -38,6 +38,7 @@ README = ROOT / "README.md"
 JOB_FILE = DOCS / "job-file.md"
 COMMAND_LINE = DOCS / "command-line.md"
 WORKERS = DOCS / "workers.md"
+ENCRYPTION = DOCS / "encryption.md"
 REMOTE = DOCS / "remote.md"
 STORES = DOCS / "stores.md"
 
@@ -206,8 +207,8 @@ def test_the_page_on_the_command_line_tells_every_option_of_a_command(name: str)
 def test_the_page_on_the_command_line_names_no_other_command() -> None:
     text = section(COMMAND_LINE, "Commands")
 
-    titles = re.findall(r"^### longtake (\w+)", text, re.MULTILINE)
-    linked = re.findall(r"\| \[(\w+)\]|(?<= )\[(\w+)\]\(#longtake", text)
+    titles = re.findall(r"^### longtake ([\w-]+)", text, re.MULTILINE)
+    linked = re.findall(r"\| \[([\w-]+)\]|(?<= )\[([\w-]+)\]\(#longtake", text)
     assert sorted(titles) == sorted(COMMANDS)
     assert {one or other for one, other in linked} == set(COMMANDS)
 
@@ -247,7 +248,11 @@ def test_the_page_on_the_command_line_tells_every_key_of_a_plan(capsys: pytest.C
     job = str(ROOT / "examples/anywhere/job.yaml")
     elsewhere = ("--set", "store=s3://films/a", "--chunk-seconds", "5000")
     seen = set[str]()
-    for options in ((), ("--set", "backend=lambda", *elsewhere), ("--set", "backend=cloud_run", *elsewhere)):
+    for options in (
+        ("--set", "name=night of {date}"),
+        ("--set", "backend=lambda", *elsewhere),
+        ("--set", "backend=cloud_run", *elsewhere),
+    ):
         assert main(["plan", job, "--json", *options]) == ExitCode.FINE
         # Of two chunks, one is told; prices have a table of their own.
         seen |= {key for key in _flat(json.loads(capsys.readouterr().out)) if not key.startswith("last_chunk.")}
@@ -293,7 +298,7 @@ def variables(page: Path) -> Counter[str]:
 def test_every_variable_that_the_code_knows_is_told_once() -> None:
     code = "".join(path.read_text() for path in sources())
     known = set(re.findall(r"\bLONGTAKE_[A-Z]+(?:_[A-Z]+)*\b(?!_)", code))
-    told = variables(WORKERS) + variables(REMOTE) + variables(COMMAND_LINE)
+    told = variables(WORKERS) + variables(REMOTE) + variables(COMMAND_LINE) + variables(ENCRYPTION)
     # Workers and agents are told of the same things, each on its page.
     shared = settings_of(WorkerSettings).keys() & settings_of(AgentSettings).keys()
 

@@ -7,6 +7,7 @@ import pytest
 
 from activities.settings import WorkerSettings
 from deploy.production.compose import ComposeFile, parse_variables
+from longtake.codec import CODEC_VARIABLE, KEYS_FILE_VARIABLE, KEYS_VARIABLE
 from longtake.errors import LongtakeError
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +22,9 @@ def test_it_names_what_the_compose_file_asks_for_and_nothing_else() -> None:
     assert NAMED.keys() == INTERPOLATED
 
 
-def test_it_names_every_setting_of_a_worker() -> None:
-    assert {f"LONGTAKE_{field.upper()}" for field in WorkerSettings.model_fields} == {
+def test_it_names_every_setting_of_a_worker_and_of_its_codec() -> None:
+    codec = {CODEC_VARIABLE, KEYS_VARIABLE, KEYS_FILE_VARIABLE}
+    assert codec | {f"LONGTAKE_{field.upper()}" for field in WorkerSettings.model_fields} == {
         name for name in NAMED if name.startswith("LONGTAKE_")
     }
 

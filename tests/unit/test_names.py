@@ -1,5 +1,7 @@
 """Names that clients, workflows and workers agree on."""
 
+import re
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,15 @@ from hypothesis import strategies as st
 
 from longtake.errors import BadJobError
 from longtake.models.backends import BackendKind
-from longtake.names import SEARCH_ATTRIBUTES, check_job_id, job_folder_name, make_job_id, render_queue
+from longtake.names import (
+    SEARCH_ATTRIBUTES,
+    check_job_id,
+    find_job_values,
+    job_folder_name,
+    make_job_id,
+    name_earlier_start,
+    render_queue,
+)
 from longtake.paths import check_path
 from longtake.stores.s3_objects import Keys
 
@@ -104,3 +114,26 @@ def test_longtakes_own_folder_is_its_own_in_any_letter_case(name: str) -> None:
 def test_no_bucket_is_taken_for_what_a_host_keeps_in_its_scratch_folder(tmp_path: Path, bucket: str) -> None:
     local = Keys(f"s3://{bucket}", tmp_path).local(f"s3://{bucket}/.longtake/job/attempts/1/a")
     assert not local.is_relative_to(tmp_path / bucket)
+
+
+@given(st.text(min_size=1, max_size=200), st.integers(0, 2**32).map(lambda at: datetime.fromtimestamp(at, UTC)))
+def test_what_job_and_time_stand_for_fits_any_path(job_id: str, at: datetime) -> None:
+    values = find_job_values(job_id, at)
+
+    assert set(values) == {"job", "date", "time"}
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._~-]*", value) for value in values.values())
+
+
+def test_times_are_those_of_utc_on_all_hosts() -> None:
+    at = datetime(2026, 11, 28, 0, 30, 5, tzinfo=timezone(timedelta(hours=2)))
+
+    assert find_job_values("film-1", at) == {"job": "film-1", "date": "2026-11-27", "time": "22-30-05"}
+    assert find_job_values("film-1", None) == {"job": "film-1"}
+
+
+def test_records_of_two_starts_have_folders_of_jobs() -> None:
+    first = datetime(2026, 11, 28, tzinfo=UTC)
+    names = {job_folder_name(name_earlier_start("film-1", first + timedelta(microseconds=n))) for n in range(3)}
+
+    assert len(names) == 3
+    assert all(name.startswith("film-1-2026-11-28T") and job_folder_name(name) == name for name in names)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from activities.errors import AttemptError
+from activities.errors import AttemptError, AttemptLostError
 from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.publish import discard_attempt, finish_claim, is_intact, publish, revoke, stage_files
 from longtake.stores.directory import DirectoryStore
@@ -342,3 +342,55 @@ def test_a_store_on_another_file_system_gets_whole_files(tmp_path: Path, monkeyp
     assert DirectoryStore(tmp_path).put(source, str(target))
     assert not DirectoryStore(tmp_path).put(source, str(target))
     assert [path.name for path in target.parent.iterdir()] == ["film.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "error", "said"),
+    [
+        ("activities.stores.publish.digest_stream", errno.EIO, AttemptError, r"a/0\.png: Input/output error"),
+        ("os.fsync", errno.EIO, AttemptError, r"a/0\.png: Input/output error"),
+        ("os.fsync", errno.ENOSPC, AttemptLostError, r"a/0\.png: its disk is full"),
+    ],
+)
+def test_an_output_that_cannot_be_read_is_no_store_to_wait_for(
+    folder: JobFolder, monkeypatch: pytest.MonkeyPatch, call: str, code: int, error: type[Exception], said: str
+) -> None:
+    def fail(*given: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(call, fail)
+        with pytest.raises(error, match=said):
+            made(folder, "a")
+
+
+def test_a_file_that_cannot_be_read_where_one_is_published_is_set_aside(
+    folder: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    winner = made(folder, "a")
+    in_the_way = Path(winner.files[3].path)
+    in_the_way.parent.mkdir()
+    in_the_way.write_text("bbbb")
+    read = DirectoryStore.digest
+
+    def digest(store: DirectoryStore, location: str) -> str:
+        if location == str(in_the_way) and in_the_way.read_text() == "bbbb":
+            raise OSError(errno.EIO, "Input/output error", location)
+        return read(store, location)
+
+    monkeypatch.setattr(DirectoryStore, "digest", digest)
+
+    assert publish(folder, winner).attempt == "a"
+    assert makers(folder) == {"a"}
+    assert [path.read_text() for path in Path(folder.aside_dir).iterdir()] == ["bbbb"]
+
+
+def test_a_record_that_cannot_be_read_is_set_aside_with_its_claim(folder: JobFolder) -> None:
+    publish(folder, made(folder, "a"))
+    Path(folder.sidecar_path(KEY)).write_text("{")
+
+    revoke(folder, KEY)
+
+    assert folder.store.stat(folder.sidecar_path(KEY)) is None
+    assert publish(folder, made(folder, "b")).attempt == "b"
+    assert makers(folder) == {"b"}

@@ -47,6 +47,17 @@ def test_removing_is_a_difference(held: list[Range], less: Range) -> None:
     assert_same(found, numbers_of(held) - set(range(*less)))
 
 
+@given(range_lists, range_lists)
+def test_whole_sets_are_added_removed_and_compared(held: list[Range], other: list[Range]) -> None:
+    united, left = RangeSet(held), RangeSet(held)
+    united.add_all(RangeSet(other))
+    left.remove_all(RangeSet(other))
+
+    assert_same(united, numbers_of(held) | numbers_of(other))
+    assert_same(left, numbers_of(held) - numbers_of(other))
+    assert_same(RangeSet(held).overlap(RangeSet(other)), numbers_of(held) & numbers_of(other))
+
+
 @given(range_lists, ranges)
 def test_gaps_are_what_is_missing(held: list[Range], window: Range) -> None:
     assert_same(RangeSet(held).gaps(*window), set(range(*window)) - numbers_of(held))

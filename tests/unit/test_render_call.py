@@ -1,6 +1,12 @@
 """What a call of an agent answers: failures, and chunks that were too large."""
 
+import inspect
+from dataclasses import asdict
+
+import pytest
+
 from activities.errors import AttemptError, AttemptLostError
+from activities.remote.attempt import make_result_error
 from activities.remote.protocol import RemoteOutcome, RemoteResult
 from agent.render_call import AgentResult, TimeUsed, describe_too_large_chunk
 from longtake import BadJobError, ChunkSpec, FrameRange, RenderJobSpec
@@ -40,7 +46,9 @@ def test_listed_chunks_and_such_that_finished_no_frame_are_told_what_they_can_do
 def test_failures_come_with_what_a_worker_must_know() -> None:
     failed = AgentResult.of_failure(AttemptError("x", fatal=True, wait_seconds=3, another_host=True), 4)
 
-    assert failed == AgentResult(RemoteOutcome.FAILED, "x", True, 3, True, 4)
+    assert failed == AgentResult(
+        RemoteOutcome.FAILED, "x", fatal=True, wait_seconds=3, another_host=True, frames_done=4
+    )
     assert AgentResult.of_failure(AttemptLostError("x")).outcome is RemoteOutcome.LOST
     assert AgentResult.of_failure(BadJobError("x")) == AgentResult(RemoteOutcome.FAILED, "x", fatal=True)
 
@@ -51,3 +59,25 @@ def test_the_longest_failure_still_makes_a_result() -> None:
 
     assert result.error.startswith("begin x")
     assert result.error.endswith("end")
+
+
+# The agent has dropped the frames that it kept itself.
+_STAYS_WITH_THE_AGENT = {"suspect"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        parameter.name
+        for parameter in inspect.signature(AttemptError).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _STAYS_WITH_THE_AGENT
+    ],
+)
+def test_a_failure_means_the_same_to_a_worker_as_to_its_agent(told: str) -> None:
+    failed = AttemptError("x", **{told: 7.0 if told.endswith("_seconds") else True})  # type: ignore[arg-type]
+    wire = RemoteResult(attempt="a", **asdict(AgentResult.of_failure(failed))).model_dump_json()
+
+    arrived = make_result_error(RemoteResult.model_validate_json(wire), "lambda render")
+
+    assert isinstance(arrived, AttemptError)
+    assert vars(arrived) == vars(failed)

@@ -1,8 +1,9 @@
 """The scheduler hands out every chunk, never twice at once and never again when it is done, whatever happens."""
 
 import random
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import pytest
@@ -566,3 +567,20 @@ def test_a_farm_that_is_silent_still_fits_a_status() -> None:
 
     assert totals.stops.unconfirmed_count == 300
     assert [stop.chunk for stop in totals.stops.unconfirmed] == list(range(MOST_STOPS))
+
+
+@pytest.mark.parametrize(
+    "decide", [Scheduler.retry, lambda chunks: chunks.leave_out([(0, chunks.chunk_count)])], ids=["retry", "leave out"]
+)
+def test_a_decision_on_the_most_scattered_job_fits_into_a_workflow_task(decide: Callable[[Scheduler], int]) -> None:
+    """A workflow task ends after 2 s; one range after the other, a fifth of the longest job took a minute."""
+    chunks = Scheduler(200_000, limit=1)
+    (span,) = chunks.assign_spans()
+    chunks.finish_span(span, done=[(span.start, span.stop)])
+    for low in range(span.stop, 200_000, 2):
+        chunks._failed.add(low, low + 1)
+        chunks._done.add(low + 1, low + 2)
+
+    began = time.thread_time()
+    assert decide(chunks) > 0
+    assert time.thread_time() - began < 1

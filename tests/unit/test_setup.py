@@ -21,6 +21,8 @@ REGISTRY = re.compile(
 )
 # A person's folder on some machine, followed by a name.
 HOME_PATH = re.compile(r"(?<![\w.}-])/(?:home|Users|root)/[\w.]")
+# A folder of an image, which the compose file must name.
+FOLDER_OF_TEMPORALS_UI = "/home/ui-server/config"
 
 
 def tracked_files() -> list[Path]:
@@ -97,7 +99,7 @@ def test_constraints_pin_every_package_of_the_dev_setup() -> None:
 def test_no_tracked_file_names_a_registry_or_a_machine_path() -> None:
     found = []
     for path in tracked_files():
-        text = path.read_bytes().decode(errors="ignore")
+        text = path.read_bytes().decode(errors="ignore").replace(FOLDER_OF_TEMPORALS_UI, "")
         # A short checkout path such as /app is a word like any other, in an image for one.
         here = [str(ROOT)] if len(ROOT.parts) > 2 and str(ROOT) in text else []
         found += [f"{path.relative_to(ROOT)}: {hit}" for hit in REGISTRY.findall(text) + HOME_PATH.findall(text) + here]

@@ -26,6 +26,7 @@ from longtake.models.policies import FailurePolicy, Retry
 from longtake.models.status import RemoteStop
 from longtake.ranges import Range
 from longtake.stores.factory import open_store
+from longtake.stores.store import StoreError
 
 # What an attempt does when it is run: it returns when the chunk is published.
 Script = Callable[[RenderWatcher], Awaitable[None]]
@@ -47,6 +48,8 @@ class Service:
         self.scripts = list(scripts)
         self.runs: dict[int, int] = {}
         self.published: set[int] = set()
+        # Chunks whose records no code can read.
+        self.broken: set[int] = set()
         self.stop: RemoteStop | None = None
         self.bills_are_away = False
 
@@ -68,6 +71,8 @@ class Scripted:
         return self._service.stop
 
     async def published(self) -> Sidecar | None:
+        if self._chunk in self._service.broken:
+            raise KeyError("record")
         return DONE if self._chunk in self._service.published else None
 
     async def run(self, watcher: RenderWatcher) -> Sidecar:
@@ -278,10 +283,47 @@ async def test_a_try_that_is_lost_counts_where_the_render_may_be_the_cause(
 
     scene = Scene(tmp_path, Service(is_lost))
     span = scene.span()
-    with pytest.raises(AttemptLostError):
+    with pytest.raises(RetryError) as lost:
         await scene.render(span)
 
+    assert lost.value.type is ErrorType.ATTEMPT_LOST
     assert span.heartbeat.losses == losses
+
+
+async def test_tries_that_a_full_disk_ends_wait_longer_each_time_and_say_so(tmp_path: Path) -> None:
+    async def meets_a_full_disk(watcher: RenderWatcher) -> None:
+        watcher.on_progress(Progress(frames_done=1))
+        raise AttemptLostError("/scratch: its disk is full; make room")
+
+    before: Heartbeat | None = None
+    waits = []
+    scene = Scene(tmp_path, Service(*[meets_a_full_disk] * 9, publishes, publishes, publishes))
+    for _ in range(9):
+        span = scene.span(before)
+        with pytest.raises(RetryError, match=r"make room; the try does not count, and the next one begins in") as lost:
+            await scene.render(span)
+        waits.append(lost.value.wait_seconds)
+        before = Heartbeat.model_validate_json(span.heartbeat.model_dump_json())
+    span = scene.span(before)
+    await scene.render(span)
+
+    assert waits[0] == 1
+    assert all(0.75 * 2**number <= wait <= 2**number for number, wait in enumerate(waits[:6]))
+    assert all(45 <= wait <= 60 for wait in waits[6:])
+    assert (span.report().done, span.heartbeat.away) == (((0, 3),), 0)
+
+
+async def test_a_store_that_is_away_between_two_chunks_is_waited_for_as_well(tmp_path: Path) -> None:
+    class Away(Service):
+        def make(self, job: OpenJob, chunk: Chunk, name: str) -> "Scripted":
+            raise StoreError("its disk is full; make room", "/store", is_temporary=True)
+
+    span = Scene(tmp_path, Away()).span(Heartbeat(chunk=0, away=3))
+    with pytest.raises(RetryError, match="make room; the try does not count") as lost:
+        await Scene(tmp_path, Away()).render(span)
+
+    assert lost.value.wait_seconds >= 6
+    assert span.heartbeat.away == 4
 
 
 async def test_a_worker_lost_at_a_later_chunk_than_it_told_of_counts_at_the_chunk_that_is_rendered_next(
@@ -314,6 +356,18 @@ async def test_an_error_that_no_code_expects_counts_as_a_try(tmp_path: Path) -> 
     await scene.render(last)
 
     assert last.report().failed == ((0, 1),)
+
+
+async def test_an_unexpected_error_before_a_render_is_a_try_of_that_chunk_alone(tmp_path: Path) -> None:
+    """The chunks of its span that are published, and those after it, are not to blame."""
+    service = Service(publishes, publishes)
+    service.broken = {1}
+    scene = Scene(tmp_path, service, on_chunk_failure=FailurePolicy.CONTINUE)
+    span = scene.span()
+    await scene.render(span)
+
+    assert (span.report().done, span.report().failed) == (((0, 1), (2, 3)), ((1, 2),))
+    assert "unexpected KeyError: 'record'" in span.reasons[0].error
 
 
 async def test_chunks_that_the_job_has_counted_are_not_counted_again(tmp_path: Path) -> None:

@@ -9,23 +9,27 @@ from hypothesis import strategies as st
 from longtake.errors import BadJobError
 from longtake.templates import (
     COMMAND_PLACEHOLDERS,
+    JOB_PLACEHOLDERS,
     PATH_PLACEHOLDERS,
     chunk_values,
     compile_template,
     escape_template,
     expand_template,
+    fill_template,
     find_placeholders,
     printf_pattern,
     split_command,
 )
 
-literals = st.text(st.characters(exclude_categories=["Cs"])).map(escape_template)
+# Paths have no control characters.
+literals = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x01")).map(escape_template)
 numbers = st.integers(min_value=0, max_value=2**31 - 1)
 formats = st.sampled_from(["", ":", ":0", ":1", ":6", ":06", ":020"])
-words = st.sampled_from(PATH_PLACEHOLDERS)
+NUMBERS = tuple(word for word in PATH_PLACEHOLDERS if word not in JOB_PLACEHOLDERS)
+words = st.sampled_from(NUMBERS)
 fields = st.builds(lambda word, width: f"{{{word}{width}}}", words, formats)
 templates = st.lists(literals | fields).map("".join)
-values = st.fixed_dictionaries(dict.fromkeys(PATH_PLACEHOLDERS, numbers))
+values = st.fixed_dictionaries(dict.fromkeys(NUMBERS, numbers))
 
 
 @pytest.mark.parametrize(
@@ -199,3 +203,33 @@ def test_arguments_behind_backslashes_come_back_as_they_were(arguments: list[str
     line = " ".join("".join(f"\\{character}" for character in argument) for argument in arguments)
 
     assert split_command(line) == tuple(arguments)
+
+
+JOB_VALUES = {"job": "film-1", "date": "2026-11-28", "time": "02-00-00"}
+
+
+@pytest.mark.parametrize(
+    ("template", "filled"),
+    [
+        ("{date}/{time}/{job}.mp4", "2026-11-28/02-00-00/film-1.mp4"),
+        ("{date}/{chunk:06}-{frame}.png", "2026-11-28/{chunk:06}-{frame}.png"),
+        ("{{date}}/{{{date}}}/50%", "{{date}}/{{2026-11-28}}/50%"),
+        ("{date", "{date"),
+        ("plain", "plain"),
+    ],
+)
+def test_job_and_time_are_filled_in_and_nothing_else(template: str, filled: str) -> None:
+    assert fill_template(template, JOB_VALUES) == filled
+
+
+@given(templates, values)
+def test_a_template_without_job_and_time_expands_as_before(template: str, values: dict[str, int]) -> None:
+    assert expand_template(fill_template(template, JOB_VALUES), values) == expand_template(template, values)
+
+
+@given(templates, values)
+def test_each_word_of_job_and_time_becomes_its_value_within_any_template(template: str, values: dict[str, int]) -> None:
+    before = expand_template(template, values)
+    for word, value in JOB_VALUES.items():
+        filled = fill_template(f"{template}{{{word}}}{template}", JOB_VALUES)
+        assert expand_template(filled, values) == f"{before}{value}{before}"

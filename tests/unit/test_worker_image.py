@@ -1,5 +1,6 @@
 """The worker's image holds what a worker imports, runs as nobody special, and is made from nothing secret."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -75,6 +76,38 @@ def test_it_runs_as_an_account_of_its_own_under_an_init() -> None:
     assert '\nENTRYPOINT ["tini", ' in final
     assert '\nCMD ["python", "worker.py"]' in final
     assert "\nHEALTHCHECK " in final
+
+
+def test_no_render_reads_the_environment_of_what_the_container_starts() -> None:
+    """Its init and its health check have all secrets in their environment: its account cannot read their programs."""
+    final = STAGES[-1]
+    assert "chmod 0711 /usr/bin/tini " in final
+    assert "install --mode=0711 /usr/local/bin/python3.13 /opt/longtake/bin/python-unreadable\n" in final
+    assert '\nENTRYPOINT ["tini", ' in final
+    assert re.search(r'(?m)^HEALTHCHECK .* CMD \["python-unreadable", "worker_health.py"\]$', final)
+    assert final.index("chmod 0711") < final.index("USER longtake")
+    assert "chmod 0711 /usr/bin/tini\n" in (ROOT / "deploy" / "gcp" / "Dockerfile").read_text()
+
+
+def test_an_account_sees_no_environment_of_a_program_that_it_cannot_read(tmp_path: Path) -> None:
+    """What these lines of the image rely on, of this kernel."""
+    readable, unreadable = tmp_path / "readable", tmp_path / "unreadable"
+    for copy, mode in ((readable, 0o755), (unreadable, 0o711 if os.getuid() == 0 else 0o111)):
+        shutil.copy(shutil.which("sleep") or "/bin/sleep", copy)
+        copy.chmod(mode)
+    tmp_path.chmod(0o755)
+    for folder in tmp_path.parents[:3]:
+        folder.chmod(folder.stat().st_mode | 0o055)
+    look = 'SECRET=hunter2 "$0" 60 & until [ "$(cat /proc/$!/comm)" = "$1" ]; do :; done; cat /proc/$!/environ; kill $!'
+    # Root reads everything.
+    account = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+
+    def looked(program: Path) -> str:
+        command = ["sh", "-c", look, str(program), program.name]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, **account).stdout  # type: ignore[call-overload,no-any-return]
+
+    assert "hunter2" in looked(readable)
+    assert "hunter2" not in looked(unreadable)
 
 
 def test_bases_are_named_with_their_version() -> None:

@@ -12,6 +12,7 @@ import typer
 from temporalio.service import RPCError
 from typer.core import TyperGroup
 
+from longtake.cli.codec_server import codec_server
 from longtake.cli.control import cancel, pause, resume, retry, skip
 from longtake.cli.doctor import doctor
 from longtake.cli.files import delete, fetch
@@ -81,11 +82,11 @@ app = typer.Typer(
 for _panel, _commands in {
     "Render": (plan, submit, watch),
     "Steer": (pause, resume, cancel, retry, skip),
-    "Look": (status, list_, logs, doctor),
+    "Look": (status, list_, logs, doctor, codec_server),
     "Files": (fetch, delete),
 }.items():
     for _command in _commands:
-        app.command(name=_command.__name__.strip("_"), rich_help_panel=_panel)(_command)
+        app.command(name=_command.__name__.strip("_").replace("_", "-"), rich_help_panel=_panel)(_command)
 
 
 def _print_version(is_given: bool) -> None:

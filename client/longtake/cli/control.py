@@ -1,5 +1,7 @@
 """The commands `pause`, `resume`, `cancel`, `retry` and `skip`, which may be repeated and print their effect."""
 
+import shlex
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -14,6 +16,10 @@ from longtake.errors import BadJobError, JobEndedError
 from longtake.handle import JobHandle
 from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode
 from longtake.ranges import format_ranges
+
+# A wait that is over by then needs no words; others get one when there is news, so often at most.
+_FIRST_WORD_SECONDS = 2.0
+_WORD_SECONDS = 5.0
 
 Wait = Annotated[bool, typer.Option("--wait", help="Return only when it has come about.")]
 
@@ -38,7 +44,8 @@ def pause(
 
     Example: longtake pause film-1a2b3c4d --mode freeze --wait
     """
-    end = _send_request(context, id, lambda job: job.pause(mode=mode, wait=wait), wait=wait, json=json, mode=mode)
+    until = (lambda status: status.state is JobState.PAUSED) if wait else None
+    end = _send_request(context, id, lambda job: job.pause(mode=mode), until=until, json=json, mode=mode)
     raise typer.Exit(exit_code_of_state(end.state) if wait else ExitCode.FINE)
 
 
@@ -47,7 +54,8 @@ def resume(context: typer.Context, id: JobId, wait: Wait = False, json: Json = F
 
     Example: longtake resume film-1a2b3c4d
     """
-    end = _send_request(context, id, lambda job: job.resume(wait=wait), wait=wait, json=json)
+    until = (lambda status: status.state is not JobState.PAUSED) if wait else None
+    end = _send_request(context, id, lambda job: job.resume(), until=until, json=json)
     raise typer.Exit(exit_code_of_state(end.state) if wait else ExitCode.FINE)
 
 
@@ -58,7 +66,9 @@ def cancel(context: typer.Context, id: JobId, wait: Wait = False, json: Json = F
 
     Example: longtake cancel film-1a2b3c4d --wait
     """
-    _send_request(context, id, lambda job: job.cancel(wait=wait), wait=wait, json=json)
+    way_out = f"; `temporal workflow terminate --workflow-id {shlex.quote(id)}` ends it without its workers"
+    until = (lambda status: status.state.has_ended) if wait else None
+    _send_request(context, id, lambda job: job.cancel(), until=until, json=json, way_out=way_out)
 
 
 def retry(
@@ -142,25 +152,42 @@ def _send_request(
     id: str,
     request: Callable[[JobHandle], Awaitable[JobStatus]],
     *,
-    wait: bool,
+    until: Callable[[JobStatus], bool] | None,
     json: bool,
     mode: PauseMode = PauseMode.DRAIN,
+    way_out: str = "",
 ) -> JobStatus:
     async def work(farm: RenderClient) -> JobStatus:
         job = farm.job(id)
         try:
-            return await request(job)
+            status = await request(job)
+            return status if until is None else await _await_effect(job, until, mode, way_out)
         except JobEndedError as error:
             # A request that is repeated, or comes a moment after the end, has nothing to do: that is no failure.
             print_message(str(error))
             return await job.status()
 
-    status = run_with_client(context, work, describe_interrupt=lambda: _describe_interrupt(id, wait=wait))
+    status = run_with_client(context, work, describe_interrupt=lambda: _describe_interrupt(id, wait=until is not None))
     if json:
         print_json(status)
     else:
         print_result(describe_effect(status, mode))
     return status
+
+
+async def _await_effect(
+    job: JobHandle, is_reached: Callable[[JobStatus], bool], mode: PauseMode, way_out: str
+) -> JobStatus:
+    """Return the first status of a job that is reached or final; say now and then what is waited for."""
+    told, next_word = "", time.monotonic() + _FIRST_WORD_SECONDS
+    async for status in job.watch(interval_seconds=0.1):
+        if is_reached(status) or status.state.has_ended:
+            return status
+        what = f"{status.waiting_for}{way_out}" if status.waiting_for else describe_effect(status, mode)
+        if what != told and time.monotonic() >= next_word:
+            told, next_word = what, time.monotonic() + _WORD_SECONDS
+            print_message(f"waiting: {what}")
+    raise AssertionError("watch ends with a final status")
 
 
 def _describe_interrupt(id: str, *, wait: bool) -> str:

@@ -5,8 +5,8 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import typer
@@ -14,20 +14,16 @@ from rich.table import Table
 from rich.text import Text
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import (
-    DescribeNamespaceRequest,
-    DescribeTaskQueueRequest,
-    GetSystemInfoRequest,
-)
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.cli.formatting import PLATFORMS
+from longtake.cli.formatting import PLATFORMS, format_count
 from longtake.cli.session import ExitCode, explain_error, read_settings, run_with_client
 from longtake.cli.submit import Json
 from longtake.cli.terminal import print_json, print_renderable
 from longtake.client import RenderClient
+from longtake.describe import build_open_query, read_status
 from longtake.errors import LongtakeError, NotReachableError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
@@ -36,6 +32,7 @@ from longtake.render_user import find_render_user
 from longtake.stores.factory import check_exclusive_creation, open_client_store
 from longtake.temporal_program import TemporalNotFound, find_temporal, read_version
 from longtake.text import strip_controls
+from longtake.wait_reasons import find_blind_workers, find_wait_reason, find_workers
 
 _LEAST_PYTHON = (3, 11)
 
@@ -43,8 +40,9 @@ _LEAST_PYTHON = (3, 11)
 _CLI_PACKAGES = ("longtake", "temporalio", "pydantic", "typer", "rich", "PyYAML")
 _WORKER_PACKAGES = ("av", "imageio-ffmpeg", "psutil")
 
-# A worker polls at least once a minute; the server lists workers for five minutes after their last poll.
-_POLL_SECONDS = 75.0
+# Jobs that are looked at, each by some requests, and sentences that a person reads.
+_MOST_JOBS = 50
+_MOST_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -149,6 +147,7 @@ async def check_temporal(client: Client, task_queue: str) -> list[Check]:
                     f"rendering on {PLATFORMS[backend]}",
                 )
                 checks += [check] if check.ok else []
+            checks += await _check_jobs(client, task_queue)
     except RPCError as error:
         raise NotReachableError(str(explain_error(error))) from error
     return checks
@@ -178,18 +177,25 @@ async def _check_search_attributes(client: Client) -> Check:
     return Check("search attributes", ok=not lacking, found=", ".join(lacking or wanted), fix=fix, needed=False)
 
 
+async def _check_jobs(client: Client, task_queue: str) -> list[Check]:
+    """Check the youngest jobs that have not ended: whether they go on, and whether their workers see their stores."""
+    stuck, blind, seen = [], set[str](), 0
+    async for execution in client.list_workflows(build_open_query(task_queue), limit=_MOST_JOBS):
+        seen += 1
+        with suppress(RPCError):
+            description = await client.get_workflow_handle(execution.id).describe()
+            status = await read_status(description)
+            blind.update(find_blind_workers(description.raw_description.pending_activities))
+            if (reason := await find_wait_reason(client, description, status.backend)) and reason.is_fault:
+                stuck.append(f"{execution.id}: {reason.sentence}")
+    going = f"{format_count(seen - len(stuck), 'job')} of {seen:,} that have not ended can go on"
+    checks = [Check("jobs", ok=not stuck, found=going, fix="; ".join(stuck[:_MOST_SHOWN]))]
+    checks += [Check("stores of workers", ok=False, found=said, needed=False) for said in sorted(blind)[:_MOST_SHOWN]]
+    return checks
+
+
 async def _check_workers(client: Client, queue: str, kind: "TaskQueueType.ValueType", what: str) -> Check:
-    answer = await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind)
-    )
-    now = datetime.now(UTC)
-    alive = sorted(
-        {
-            poller.identity
-            for poller in answer.pollers
-            if (now - poller.last_access_time.ToDatetime(UTC)).total_seconds() < _POLL_SECONDS
-        }
-    )
+    alive = await find_workers(client, queue, kind)
     shown = ", ".join(alive[:5]) + (f" and {len(alive) - 5} more" if len(alive) > 5 else "")
     found = f"queue {queue}: {shown}" if alive else f"no worker on queue {queue}"
     return Check(

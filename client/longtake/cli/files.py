@@ -12,7 +12,6 @@ from longtake.cli.submit import JobId
 from longtake.cli.terminal import TransferView, print_message, print_result
 from longtake.client import RenderClient
 from longtake.errors import BadJobError
-from longtake.handle import StoredJob
 from longtake.text import flatten_text, format_bytes
 from longtake.transfer.delete import DeleteResult
 from longtake.transfer.fetch import FetchResult
@@ -53,7 +52,7 @@ def fetch(
 
     async def work(farm: RenderClient) -> FetchResult:
         with TransferView("fetching") as view:
-            stored = StoredJob(farm.job(id), store)
+            stored = farm.job(id).stored_in(store)
             return await stored.fetch(into, film_only=film_only, logs=logs, force=force, on_progress=view.on_progress)
 
     fetched = run_with_client(
@@ -84,7 +83,7 @@ def delete(
 
     Example: longtake delete film-1a2b3c4d
     """
-    where = run_with_client(context, lambda farm: StoredJob(farm.job(id), store).check_deletable())
+    where = run_with_client(context, lambda farm: farm.job(id).stored_in(store).check_deletable())
     if where is None:
         print_result(f"{id} has written nothing")
         return
@@ -93,7 +92,7 @@ def delete(
 
     async def work(farm: RenderClient) -> DeleteResult:
         with TransferView("deleting") as view:
-            return await StoredJob(farm.job(id), store).delete(on_progress=view.on_progress)
+            return await farm.job(id).stored_in(store).delete(on_progress=view.on_progress)
 
     deleted = run_with_client(
         context, work, describe_interrupt=lambda: "interrupted; the same command deletes the rest"

@@ -108,6 +108,7 @@ def describe_film(result: RenderJobResult) -> str:
     """Return the film of a job, or its number of frames where there is no film, and the missing chunks."""
     facts = [format_count(result.frames, "frame")]
     missing = f", without chunks {format_ranges(result.missing_chunks)}" if result.missing_chunks else ""
+    missing += f"; {strip_controls(result.note)}" if result.note else ""
     if result.output is None:
         return f"{facts[0]} in chunks, no film{missing}"
     if result.duration_seconds is not None:

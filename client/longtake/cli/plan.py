@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from longtake.jobfile.chunk_list import read_chunk_list
 from longtake.models.backends import CloudRunBackend, RemoteBackend, count_frames_within
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
+from longtake.names import find_job_values, make_job_id
 from longtake.prices import Prices
 from longtake.text import format_bytes, strip_controls
 from longtake.transfer.upload_inputs import measure_inputs
@@ -39,8 +41,10 @@ def plan(
     Example: longtake plan film.yaml --set backend=lambda --chunk-seconds 90
     """
     job = read_job(file, values)
-    chunks = ChunkPlan(job, _read_chunk_list(job))
-    facts = _collect_facts(job, chunks)
+    template, stand_for = job, _find_placeholders(job)
+    job = template.fill_placeholders(stand_for)
+    chunks = ChunkPlan(job, _read_chunk_list(job, stand_for))
+    facts = _collect_facts(job, chunks) | {"placeholders": None if job == template else stand_for}
     if job.remote is not None:
         facts["remote"] = collect_remote_facts(job, job.remote, chunks, chunk_seconds, _read_prices())
     elif chunk_seconds is not None:
@@ -48,7 +52,12 @@ def plan(
     if json:
         print_json(facts)
     else:
-        print_renderable(_make_table(job, facts))
+        table = _make_table(job, facts)
+        if job != template:
+            now = "" if job.started_at else ", if it is started now"
+            words = (f"{{{word}}} is {value}" for word, value in stand_for.items())
+            table.add_row("placeholders", ", ".join(words) + now)
+        print_renderable(table)
 
 
 def _read_prices() -> Prices:
@@ -59,12 +68,19 @@ def _read_prices() -> Prices:
         raise BadJobError(str(error)) from error
 
 
-def _read_chunk_list(job: RenderJobSpec) -> Sequence[ChunkSpec]:
+def _find_placeholders(job: RenderJobSpec) -> dict[str, str]:
+    """Return what the placeholders of jobs and times would stand for, if the job were started now."""
+    started_at = job.started_at or datetime.now(UTC)
+    name = job.fill_name({**find_job_values("", started_at), "job": ""})
+    return find_job_values(make_job_id(name), started_at)
+
+
+def _read_chunk_list(job: RenderJobSpec, values: Mapping[str, str]) -> Sequence[ChunkSpec]:
     if job.chunk_list is None:
         return ()
     path = Path(job.base_dir or ".") / job.chunk_list.path
     try:
-        return read_chunk_list(path.read_bytes(), path.name)
+        return read_chunk_list(path.read_bytes(), path.name, values)
     except OSError as error:
         raise BadJobError(f"chunks.path: {path} cannot be read ({error.strerror}); mend the path") from error
 
@@ -112,8 +128,8 @@ def _collect_chunk_facts(chunk: Chunk) -> dict[str, Any]:
 
 
 def _expand_command(chunk: Chunk, base: str) -> tuple[str, ...]:
-    output = Path(os.path.normpath(Path(base) / chunk.output_pattern()))
-    return chunk.expand_command(chunk.command_template, output=str(output), output_dir=str(output.parent))
+    output, output_dir = chunk.place_output(lambda path: os.path.normpath(Path(base) / path))
+    return chunk.expand_command(chunk.command_template, output=output, output_dir=output_dir)
 
 
 def collect_remote_facts(

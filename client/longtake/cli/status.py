@@ -31,6 +31,9 @@ from longtake.text import flatten_text, format_bytes, strip_controls
 # A status is read once: the live view of `longtake watch` is for long lists.
 _MOST_ROWS = 20
 
+# Ids of jobs that wait for the same.
+_MOST_IDS = 5
+
 
 def status(context: typer.Context, id: JobId, json: Json = False) -> None:
     """Show where a job stands, with the chunks that run and those that failed.
@@ -75,6 +78,13 @@ def list_(
         print_message("no jobs" if state is None else f"no jobs are {state}")
     else:
         print_renderable(_make_job_table(jobs))
+        for reason in dict.fromkeys(job.waiting_for for job in jobs if job.waiting_for):
+            print_message(f"{_list_ids([job.id for job in jobs if job.waiting_for == reason])}: {reason}")
+
+
+def _list_ids(ids: list[str]) -> str:
+    more = f" and {len(ids) - _MOST_IDS:,} more" if len(ids) > _MOST_IDS else ""
+    return ", ".join(ids[:_MOST_IDS]) + more
 
 
 def make_status_table(status: JobStatus) -> Table:
@@ -115,6 +125,10 @@ def make_status_table(status: JobStatus) -> Table:
         grid.add_row("folder", f".longtake/{status.folder}")
     if status.result:
         grid.add_row("film", strip_controls(describe_film(status.result)))
+    if status.waiting_for:
+        grid.add_row("waits", Text(flatten_text(status.waiting_for), style="yellow"))
+    for notice in status.notices:
+        grid.add_row("notice", flatten_text(notice))
     if status.error:
         grid.add_row("error", Text(flatten_text(status.error), style="red"))
     if advice := describe_advice(status):

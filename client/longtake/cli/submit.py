@@ -29,9 +29,6 @@ _POLL_SECONDS = 0.5
 # A server that is restarted or moved is back sooner; after that a person must act.
 _OUTAGE_SECONDS = 600.0
 
-# A running worker plans a job within a second.
-_PICKUP_SECONDS = 5.0
-
 
 JobFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Job file: YAML, JSON, or Helios' job.json.", show_default=False)
@@ -59,6 +56,9 @@ def submit(
     max_parallel: Annotated[
         int | None, typer.Option("--max-parallel", min=1, max=500, help="Chunks rendered at once.")
     ] = None,
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Accept it and render nothing until `longtake resume ID`.")
+    ] = False,
     values: Values = None,
 ) -> None:
     """Start a job; its id is printed alone on stdout.
@@ -72,10 +72,15 @@ def submit(
     job = read_job(file, values)
     if max_parallel is not None:
         job = job.model_copy(update={"max_parallel": max_parallel})
+    if paused:
+        job = job.model_copy(update={"start_paused": True})
 
     async def upload_and_start(farm: RenderClient) -> JobHandle:
         with UploadView() as view:
-            return await farm.submit(job, id=id, on_progress=view.on_progress)
+            handle = await farm.submit(job, id=id, on_progress=view.on_progress)
+        if not handle.is_new:
+            print_message(describe_existing(await handle.status()))
+        return handle
 
     start_job(context, upload_and_start, watch=watch)
 
@@ -106,6 +111,16 @@ def read_job(file: Path, values: list[str] | None) -> RenderJobSpec:
     job = load_job(file, overrides=dict(_parse_override(value) for value in values or ()))
     check_job_paths(job, read_roots(os.environ))
     return job
+
+
+def describe_existing(status: JobStatus) -> str:
+    """Return the message for a submit of a job that has been there already."""
+    if status.state is JobState.COMPLETED:
+        return (
+            f"{status.id} has completed before, and nothing was started; to render it anew, submit it under another id "
+            "with --set if_exists=replace"
+        )
+    return f"{status.id} is there already ({status.state}), and was not started a second time"
 
 
 def describe_detached(id: str) -> str:
@@ -174,7 +189,7 @@ async def follow_job(
         NotReachableError: Temporal did not answer the first request, or none for ten minutes.
     """
     last: JobStatus | None = None
-    answered, has_hinted, began = time.monotonic(), False, time.monotonic()
+    answered = time.monotonic()
     with view:
         while True:
             try:
@@ -188,9 +203,6 @@ async def follow_job(
                 view.show(last)
                 if last.state.has_ended:
                     return last
-                if last.state is JobState.PENDING and not has_hinted and answered - began > _PICKUP_SECONDS:
-                    has_hinted = True
-                    view.show_message(f"no worker has planned {id} yet; `longtake doctor` shows which workers run")
             await asyncio.sleep(interval_seconds)
 
 

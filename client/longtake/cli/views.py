@@ -1,5 +1,6 @@
 """Show the progress of a job that is followed: as a live picture, as plain lines, or as JSON lines."""
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -188,12 +189,13 @@ class JsonView(View):
 
 
 class JobEvents:
-    """Find what is new in each status of one job: failures, failed tries, advice and confirmed stops."""
+    """Find what is new in each status of one job: failures, failed tries, what it waits for, and confirmed stops."""
 
     def __init__(self) -> None:
         self._failed: set[int] = set()
         self._tries: set[tuple[int, int, str]] = set()
         self._advice: str | None = None
+        self._reason = ""
         self._stopped: str | None = None
 
     def find_new(self, status: JobStatus) -> Iterator[tuple[str, bool]]:
@@ -214,6 +216,7 @@ class JobEvents:
             else:
                 error = chunk.error if chunk.error.startswith("chunk ") else f"chunk {chunk.chunk}: {chunk.error}"
                 yield shorten_line(error, _LONGEST_ERROR), False
+        yield from self._find_reason(status)
         last, self._advice = self._advice, describe_advice(status)
         if self._advice and self._advice != last:
             yield f"{status.id} holds: {self._advice}", False
@@ -222,6 +225,12 @@ class JobEvents:
             before, self._stopped = self._stopped, describe_stops(status.remote_stops)
             if self._stopped and self._stopped != before:
                 yield self._stopped, False
+
+    def _find_reason(self, status: JobStatus) -> Iterator[tuple[str, bool]]:
+        # The number of tries is no news.
+        last, self._reason = self._reason, re.sub(r"\d+", "", status.waiting_for or "")
+        if status.waiting_for and self._reason != last:
+            yield f"{status.id} waits: {status.waiting_for}", False
 
 
 def describe_failure(failure: ChunkFailure) -> str:

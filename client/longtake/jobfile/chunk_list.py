@@ -3,7 +3,7 @@
 import json
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -32,11 +32,13 @@ class ListedChunks(Sequence[ChunkSpec]):
     Args:
         records: The chunks as JSON, one after the other.
         ends: Offset behind each of them.
+        values: What `{job}`, `{date}` and `{time}` stand for.
     """
 
-    def __init__(self, records: bytes | bytearray, ends: "array[int]") -> None:
+    def __init__(self, records: bytes | bytearray, ends: "array[int]", values: Mapping[str, str]) -> None:
         self._records = records
         self._ends = ends
+        self._values = values
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -52,21 +54,26 @@ class ListedChunks(Sequence[ChunkSpec]):
             return tuple(self[each] for each in range(*index.indices(len(self))))
         end = self._ends[index]
         start = self._ends[index - 1] if index % len(self) else 0
-        return ChunkSpec.model_validate_json(self._records[start:end])
+        return ChunkSpec.model_validate_json(self._records[start:end]).fill_placeholders(self._values)
 
 
-def read_chunk_list(raw: bytes, name: str) -> ListedChunks:
+def read_chunk_list(raw: bytes, name: str, values: Mapping[str, str]) -> ListedChunks:
     """Read the chunk list of a job file that a job refers to, and ignore the rest of the file.
+
+    Args:
+        raw: Bytes of the file.
+        name: Name of the file.
+        values: What `{job}`, `{date}` and `{time}` stand for.
 
     Raises:
         BadJobError: The file holds no list of chunks.
     """
     try:
-        listed = _read_json(raw)
+        listed = _read_json(raw, values)
     except _NoJson:
         document = parse_document(raw, Path(name).with_suffix(".yaml").name)
         try:
-            listed = _read_json(json.dumps(document).encode())
+            listed = _read_json(json.dumps(document).encode(), values)
         except _NoJson as error:
             raise BadJobError("chunks: is no list; write one chunk after the other") from error
     if not listed:
@@ -103,7 +110,7 @@ class _NoJson(Exception):
     """The text is no JSON object with a list of chunks."""
 
 
-def _read_json(raw: bytes) -> ListedChunks:
+def _read_json(raw: bytes, values: Mapping[str, str]) -> ListedChunks:
     start, is_helios = _find_list(raw)
     records, ends = bytearray(), array("Q")
     for index, element in enumerate(_iter_elements(raw, start)):
@@ -114,7 +121,7 @@ def _read_json(raw: bytes) -> ListedChunks:
             is_helios = is_helios or b'"startFrame"' in element
         records += _read_chunk(element, field, is_helios).model_dump_json(exclude_defaults=True).encode()
         ends.append(len(records))
-    return ListedChunks(records, ends)
+    return ListedChunks(records, ends, values)
 
 
 def _read_chunk(element: bytes, field: str, is_helios: bool) -> ChunkSpec:

@@ -3,19 +3,19 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from longtake.errors import BadJobError
 from longtake.jobfile.helios import convert_helios, is_helios
-from longtake.models.job import RenderJobSpec
+from longtake.models.fields import check_keys
+from longtake.models.job import CheckedJob, RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, MOST_LISTED_CHUNKS, ChunkList
 from longtake.pattern_check import check_patterns
-from longtake.text import describe_invalid, describe_unserializable, escape_text, quote_value, suggest_key
+from longtake.text import describe_invalid, describe_unserializable, escape_text
 
 # 50,000 Helios chunks. A worker holds the text of a list in memory, for as long as it renders the job.
 LARGEST_FILE_BYTES = 16 * 1024 * 1024
@@ -175,10 +175,11 @@ def _read_job(document: object) -> RenderJobSpec:
         document = convert_helios(document) | ours
     if not lenient:
         # Documents of clients have the key `contract`; unknown keys there come from a newer client and are no mistake.
-        _check_keys(document, RenderJobSpec, "")
+        check_keys(document, RenderJobSpec)
     # JSON mode takes lists for tuples and text for enums, and still no "30" for 30.
     text = json.dumps(document, allow_nan=False, ensure_ascii=False)
-    return RenderJobSpec.model_validate_json(text.encode(), strict=True)
+    checked = CheckedJob.model_validate_json(text.encode(), strict=True)
+    return RenderJobSpec.model_construct(checked.model_fields_set, **dict(checked))
 
 
 def _override(document: dict[str, Any], key: str, value: object) -> None:
@@ -210,41 +211,3 @@ def _refer_to_file(job: RenderJobSpec, path: Path, raw: bytes) -> RenderJobSpec:
             "chunk_output": job.chunk_output or first.output,
         }
     )
-
-
-def _check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str) -> None:
-    for key, value in document.items():
-        if key not in model.model_fields or key == "contract":
-            hint = suggest_key(str(key), model.model_fields, hidden=("contract",))
-            raise BadJobError(f"{where}{escape_text(str(key)) or quote_value(key)}: is not a key of a job; {hint}")
-        models = [
-            inner
-            for inner, listed in _find_models(model.model_fields[key].annotation)
-            if listed == isinstance(value, list)
-        ]
-        for index, item in enumerate(value if isinstance(value, list) else [value]):
-            place = f"{where}{key}[{index}]." if isinstance(value, list) else f"{where}{key}."
-            if isinstance(item, dict) and models:
-                _check_keys(item, _select_model(item, models, place), place)
-
-
-def _select_model(item: Mapping[str, Any], models: Sequence[type[BaseModel]], place: str) -> type[BaseModel]:
-    """Return the model of a section; of several models the one that its `type` names."""
-    if len(models) == 1:
-        return models[0]
-    by_type = {model.model_fields["type"].default: model for model in models}
-    given = item.get("type")
-    if not isinstance(given, str) or given not in by_type:
-        state = "is missing" if given is None else f"is {quote_value(given)}"
-        raise BadJobError(f"{place}type: {state}; choose {' or '.join(by_type)}")
-    return by_type[given]
-
-
-def _find_models(annotation: object, *, listed: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
-    """Yield the models that a field may hold, and whether it holds them in a list."""
-    origin = get_origin(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, listed
-    elif origin in (Union, UnionType, Annotated, tuple):
-        for part in get_args(annotation):
-            yield from _find_models(part, listed=listed or origin is tuple)

@@ -1,15 +1,18 @@
 """Define the base of all wire models, and the kinds of values that job files hold."""
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Annotated
+from functools import cache
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from longtake.errors import BadJobError
 from longtake.paths import has_control_characters
 from longtake.templates import split_command
-from longtake.text import quote_value
+from longtake.text import escape_text, quote_value, suggest_key
 
 # Largest limit of failures, because no job has more chunks.
 _MOST_FAILURES = 1_000_000
@@ -55,11 +58,75 @@ Seconds = Annotated[float, Field(gt=0, le=60 * 60 * 24 * 365)]
 class Contract(BaseModel):
     """Base of all frozen messages, which an older or a newer Longtake can still read.
 
-    Unknown keys are ignored, because a newer peer may send more; `longtake.jobfile.loader` reads job *files* strictly.
-    New fields always have defaults, and no field is ever renamed.
+    Unknown keys of what is decoded are ignored, because a newer peer may send more; callers in Python, job files and
+    bodies of requests are read strictly. New fields always have defaults, and no field is ever renamed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    if not TYPE_CHECKING:  # type checkers know the fields of each constructor
+
+        def __new__(cls, *args: object, **values: object) -> Self:
+            """Refuse unknown keys of a caller in Python: pydantic passes none here when it decodes.
+
+            Raises:
+                BadJobError: The sentence names the key and the nearest one that exists.
+            """
+            for key in values:
+                if key not in cls.model_fields:
+                    raise BadJobError(f"{key}: is not a field of {cls.__name__}; {suggest_key(key, cls.model_fields)}")
+            return super().__new__(cls)
+
+
+def check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str = "") -> None:
+    """Refuse keys that a model and the models in its fields do not know.
+
+    Args:
+        document: Keys and values, as a person or a service wrote them.
+        model: The model.
+        where: Place of the document in a job, with a dot behind.
+
+    Raises:
+        BadJobError: The sentence names the key and the nearest one that exists.
+    """
+    keys = _models_of_keys(model)
+    for key, value in document.items():
+        if key not in keys or key == "contract":
+            hint = suggest_key(str(key), keys, hidden=("contract",))
+            raise BadJobError(f"{where}{escape_text(str(key)) or quote_value(key)}: is not a key of a job; {hint}")
+        models = [inner for inner, listed in keys[key] if listed == isinstance(value, list | tuple)]
+        for index, item in enumerate(value if isinstance(value, list | tuple) else [value]):
+            place = f"{where}{key}[{index}]." if isinstance(value, list | tuple) else f"{where}{key}."
+            if isinstance(item, dict) and models:
+                check_keys(item, _select_model(item, models, place), place)
+
+
+@cache
+def _models_of_keys(model: type[BaseModel]) -> dict[str, tuple[tuple[type[BaseModel], bool], ...]]:
+    """Return the keys of a model with the models that each may hold; looked up for each of thousands of chunks."""
+    return {name: tuple(_find_models(field.annotation)) for name, field in model.model_fields.items()}
+
+
+def _select_model(item: Mapping[str, Any], models: Sequence[type[BaseModel]], place: str) -> type[BaseModel]:
+    """Return the model of a section; of several models the one that its `type` names."""
+    if len(models) == 1:
+        return models[0]
+    by_type = {model.model_fields["type"].default: model for model in models}
+    given = item.get("type")
+    if not isinstance(given, str) or given not in by_type:
+        state = "is missing" if given is None else f"is {quote_value(given)}"
+        raise BadJobError(f"{place}type: {state}; choose {' or '.join(by_type)}")
+    return by_type[given]
+
+
+def _find_models(annotation: object, *, listed: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
+    """Yield the models that a field may hold, and whether it holds them in a list."""
+    origin = get_origin(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, listed
+    elif origin in (Union, UnionType, Annotated, tuple):
+        for part in get_args(annotation):
+            yield from _find_models(part, listed=listed or origin is tuple)
 
 
 def find_ntsc_rate(value: float) -> Fraction | None:

@@ -4,14 +4,31 @@ from typing import Self
 
 from pydantic import model_validator
 
+from longtake.models.fields import check_keys
 from longtake.models.job_fields import JobFields
 from longtake.models.job_rules import check_job
 
 
-class RenderJobSpec(JobFields):
-    """A render job: frames or chunks, the command that renders a chunk, and the outputs."""
+class CheckedJob(JobFields):
+    """A render job whose fields fit together."""
 
     @model_validator(mode="after")
     def _is_sound(self) -> Self:
         check_job(self)
         return self
+
+
+class RenderJobSpec(CheckedJob):
+    """A render job: frames or chunks, the command that renders a chunk, and the outputs.
+
+    Keys that do not exist are refused, by the constructor and by `model_validate`. Only what Longtake itself has
+    written, which has the key `contract`, may hold more: it may come from a newer version.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_its_keys(cls, value: object) -> object:
+        # Behind this, strict validation of JSON takes no lists for tuples: `jobfile.loader.read_job` checks by itself.
+        if isinstance(value, dict) and "contract" not in value:
+            check_keys(value, cls)
+        return value

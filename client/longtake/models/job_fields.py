@@ -4,11 +4,12 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AwareDatetime, Discriminator, Field, Tag, model_validator
 
 from longtake.models.backends import (
     LONGEST_CHUNK_SECONDS,
@@ -22,6 +23,7 @@ from longtake.models.fields import Arguments, Contract, FailureLimit, Line, Rate
 from longtake.models.inputs import InputBundle
 from longtake.models.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
 from longtake.paths import OutputKind, classify_output
+from longtake.templates import fill_template
 from longtake.text import quote_value
 
 CONTRACT_VERSION = 1
@@ -35,6 +37,7 @@ MOST_LISTED_CHUNKS = 100_000
 # one chunk had a worker build 147 GiB of names. 100,000 frames are an hour of film at 24 a second.
 MOST_IMAGES_OF_CHUNK = 100_000
 MOST_IMAGES = 10_000_000
+LONGEST_NAME = 100
 # Temporal terminates a workflow whose input passes 2 MiB; a list this long travels as a file instead.
 LARGEST_INLINE_JOB_BYTES = 200_000
 
@@ -98,6 +101,13 @@ class ChunkSpec(Contract):
     output: str | None = Field(default=None, description="path of its output")
     command: Arguments | None = Field(default=None, description="its own command")
 
+    def fill_placeholders(self, values: Mapping[str, str]) -> Self:
+        """Return the chunk with placeholders of its job replaced."""
+        if self.output is None and self.command is None:
+            return self
+        output, command = _fill_path(self.output, values), _fill_command(self.command, values)
+        return self.model_copy(update={"output": output, "command": command})
+
 
 class ChunkList(Contract):
     """Reference to a job file with a chunk list too long for a message; workers read the file themselves."""
@@ -105,6 +115,14 @@ class ChunkList(Contract):
     path: str = Field(description="job file that holds the list, relative to base_dir")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of that file")
     count: int = Field(ge=1, le=MOST_CHUNKS, description="how many chunks it holds")
+
+
+def _fill_path(path: str | None, values: Mapping[str, str]) -> str | None:
+    return None if path is None else fill_template(path, values)
+
+
+def _fill_command(command: tuple[str, ...] | None, values: Mapping[str, str]) -> tuple[str, ...] | None:
+    return None if command is None else tuple(fill_template(part, values) for part in command)
 
 
 def _form_of_chunks(value: object) -> str:
@@ -129,7 +147,7 @@ class JobFields(Contract):
     """Fields of a render job and values that follow from them; `RenderJobSpec` adds the rules between fields."""
 
     contract: int = Field(default=CONTRACT_VERSION, ge=1, description="version of this model at the sender")
-    name: Line = Field(default="job", max_length=100, description="what people call the job")
+    name: Line = Field(default="job", max_length=LONGEST_NAME, description="what people call the job")
     frames: FrameRange | None = Field(default=None, description="frames to cut into chunks")
     chunks: Chunks | None = Field(default=None, description="chunks one by one")
     fps: Rate | None = Field(default=None, description="frame rate of the outputs")
@@ -140,6 +158,7 @@ class JobFields(Contract):
     merge_command: Arguments | None = Field(default=None, description="program that joins, instead of Longtake")
     audio: str | None = Field(default=None, description="sound of the whole film")
     check: Arguments | None = Field(default=None, description="command that judges the output of a chunk")
+    check_pixels: bool = Field(default=False, description="decode image files fully before they count as proven")
     backend: Backend = Field(default="local", description="where chunks are rendered: local, lambda or cloud_run")
     max_parallel: int = Field(default=8, ge=1, le=500, description="chunks rendering at once, over all workers")
     start_paused: bool = Field(default=False, description="accept the job and render nothing until it is resumed")
@@ -155,6 +174,9 @@ class JobFields(Contract):
     store: str | None = Field(default=None, description="s3://bucket/prefix, to publish there and not in base_dir")
     inputs: Inputs = Field(default=(), description="files and folders that renders read, below base_dir")
     if_exists: IfExists = IfExists.REFUSE
+    started_at: AwareDatetime | None = Field(
+        default=None, description="when the job was started first: what {date} and {time} stand for"
+    )
 
     def failure_limit(self, chunk_count: int) -> int | None:
         """Return the number of chunks that may fail before the job fails; None without a limit."""
@@ -162,6 +184,24 @@ class JobFields(Contract):
         if limit is None or isinstance(limit, int):
             return limit
         return int(Fraction(limit.rstrip("%")) * chunk_count / 100)
+
+    def fill_placeholders(self, values: Mapping[str, str]) -> Self:
+        """Return the job with `{job}`, `{date}` and `{time}` replaced in its name, its paths and its commands.
+
+        Args:
+            values: What they stand for, as `names.find_job_values` returns it.
+        """
+        filled: dict[str, Any] = {"name": self.fill_name(values)}
+        filled |= {key: _fill_path(getattr(self, key), values) for key in ("chunk_output", "output")}
+        filled |= {key: _fill_command(getattr(self, key), values) for key in ("command", "merge_command", "check")}
+        if isinstance(self.chunks, tuple):
+            filled["chunks"] = tuple(chunk.fill_placeholders(values) for chunk in self.chunks)
+        return self.model_copy(update=filled)
+
+    def fill_name(self, values: Mapping[str, str]) -> str:
+        """Return the name with `{job}`, `{date}` and `{time}` replaced; other braces in it are text."""
+        name = re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), self.name)
+        return name[:LONGEST_NAME]
 
     @property
     def inline_chunks(self) -> tuple[ChunkSpec, ...]:

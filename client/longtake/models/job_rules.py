@@ -24,9 +24,11 @@ from longtake.paths import (
 )
 from longtake.templates import (
     COMMAND_PLACEHOLDERS,
+    JOB_PLACEHOLDERS,
     PATH_PLACEHOLDERS,
     chunk_values,
     compile_template,
+    escape_template,
     expand_template,
     find_placeholders,
     printf_pattern,
@@ -205,6 +207,9 @@ def _check_inputs(job: JobFields) -> None:
 
 _FIX = "give each output a path of its own"
 
+# What jobs and times stand for is not known yet: each placeholder stands for itself, as text.
+_STAND_INS = {word: f"{{{{{word}}}}}" for word in JOB_PLACEHOLDERS}
+
 
 def check_outputs_differ(job: JobFields) -> None:
     """Raise unless chunks, film and sound of a job are different files, however their paths are spelled.
@@ -212,6 +217,7 @@ def check_outputs_differ(job: JobFields) -> None:
     Raises:
         ValueError: `field: what is wrong; the fix`.
     """
+    job = job.fill_placeholders(_STAND_INS)
     taken: dict[str, str] = {}
     for field, path in (("output", job.output and expand_template(job.output, {})), ("audio", job.audio)):
         if path:
@@ -239,14 +245,19 @@ def _claim_path(taken: dict[str, str], job: JobFields, field: str, path: str) ->
 
 
 def _absolute(job: JobFields, path: str) -> str:
-    return normalize_path(str(PurePosixPath(job.base_dir or "") / path))
+    return normalize_path(path if path.startswith("/") or not job.base_dir else f"{job.base_dir}/{path}")
+
+
+def _absolute_template(job: JobFields, template: str) -> str:
+    """Return a template below the job's folder, whose own braces are no placeholders."""
+    return normalize_path(str(PurePosixPath(escape_template(job.base_dir or "")) / template))
 
 
 def _find_writer(job: JobFields, where: str) -> int | None:
     """Return the number of the chunk whose output has this path, by the numbers in the path; None if none has."""
     frames = job.frames
     assert frames is not None  # lists are compared one by one
-    template = _absolute(job, job.chunk_output or "")
+    template = _absolute_template(job, job.chunk_output or "")
     words, pattern = compile_template(template)
     match = pattern.fullmatch(where)
     for word, text in zip(words, match.groups() if match else (), strict=False):
@@ -267,7 +278,7 @@ def _check_frames_of_list(job: JobFields) -> None:
     written: dict[str, list[tuple[int, int, int]]] = {}
     for index, chunk in enumerate(job.inline_chunks):
         stop = chunk.start + chunk.count
-        template = _absolute(job, chunk.output or job.chunk_output or "")
+        template = _absolute_template(job, chunk.output or job.chunk_output or "")
         pattern = printf_pattern(template, chunk_values(index, chunk.start, stop))
         written.setdefault(pattern, []).append((chunk.start, stop, index))
     for sequences in written.values():
@@ -383,7 +394,7 @@ def _all_commands(job: JobFields) -> Iterator[tuple[str, tuple[str, ...], tuple[
     if job.command is not None:
         yield "command", job.command, COMMAND_PLACEHOLDERS
     if job.merge_command is not None:
-        yield "merge_command", job.merge_command, ("output",)
+        yield "merge_command", job.merge_command, ("output", *JOB_PLACEHOLDERS)
     if job.check is not None:
         yield "check", job.check, COMMAND_PLACEHOLDERS
     for index, chunk in enumerate(job.inline_chunks):
@@ -400,7 +411,7 @@ def _check_paths(job: JobFields) -> None:
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from error
     if job.output is not None:
-        find_placeholders(job.output, field="output", allowed=())
+        find_placeholders(job.output, field="output", allowed=JOB_PLACEHOLDERS)
     if isinstance(job.inputs, InputBundle) and job.store is None:
         raise ValueError("inputs: are a bundle, which lies in a bucket; name the bucket in store, or list the files")
     if job.base_dir is not None and has_control_characters(job.base_dir):
@@ -453,12 +464,12 @@ def _check_merge(job: JobFields) -> None:
     for field, value in (("audio", job.audio), ("encode", job.encode)):
         if value:
             raise ValueError(f"{field}: is not for a merge_command, which makes the film alone; leave one of them out")
-    words: set[str] = set()
-    for argument in job.merge_command or ():
-        words |= find_placeholders(argument, field="merge_command", allowed=("output",))
-    if job.output is None and words:
+    allowed = ("output", *JOB_PLACEHOLDERS)
+    arguments = job.merge_command or ()
+    is_named = any("output" in find_placeholders(part, field="merge_command", allowed=allowed) for part in arguments)
+    if job.output is None and is_named:
         raise ValueError("output: is missing, and merge_command names {output}; say where the film goes")
-    if job.output is not None and not words:
+    if job.output is not None and not is_named:
         raise ValueError("merge_command: has no {output}; put it where the program is told what to write")
 
 

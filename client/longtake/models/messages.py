@@ -3,7 +3,7 @@
 Each stays far below 1 KiB whatever the size of the job: activities read the job itself from its folder in the store.
 """
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
@@ -86,7 +86,7 @@ class SpanReport(Contract):
 
 
 class Heartbeat(Contract):
-    """`render_span` to its own next attempt and to clients: the progress of the span."""
+    """`render_span` to its own next attempt and to clients: the progress of the span; so do `plan_job` and others."""
 
     chunk: int
     frames: int = 0
@@ -96,11 +96,13 @@ class Heartbeat(Contract):
     losses: int = Field(default=0, description="workers that were lost in this pass while they rendered this chunk")
     number: int = Field(default=0, description="number of the activity's attempt that sends it; 0: an older worker's")
     ended: bool = Field(default=False, description="that attempt has come to its end; without that, it was lost")
+    unexpected: int = Field(default=0, description="attempts of the activity that an unexpected error has ended")
     given_up: tuple[Range, ...] = Field(default=(), description="earlier chunks of the span that failed for good")
     reasons: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     host: str = ""
     failed_on: tuple[str, ...] = Field(default=(), description="hosts of those failed tries, the latest last")
     throttled: int = Field(default=0, description="how often the service had no room for it, in a row")
+    away: int = Field(default=0, description="how often a try of it was lost to a store or disk that is away, in a row")
     avoid: tuple[str, ...] = Field(default=(), description="hosts that should not try it again")
     given_back: int = Field(default=0, description="how often such a host passed it on")
     frozen: int = Field(default=0, description="number of the freeze that was carried out; 0 when it runs")
@@ -142,6 +144,8 @@ class StopAgentsOrder(Contract):
 
     ref: JobRef
     chunks: tuple[Range, ...] = Field(description="chunks whose activities have ended without a word of their agents")
+    reported: tuple[Range, ...] = Field(default=(), description="those of them whose activities have reported a stop")
+    since: AwareDatetime | None = Field(default=None, description="stops of before are of a pause that is over")
 
 
 class StopAgentsReport(Contract):

@@ -125,7 +125,12 @@ class RenderJobResult(Contract):
     size_bytes: int | None = None
     frames: int = Field(default=0, description="frames of the film, or of all chunks")
     duration_seconds: float | None = Field(default=None, description="length of the film")
+    image_proof: str = Field(
+        default="", description="how image files are proven, the weakest: `pixels`, `structure` or `content`"
+    )
     missing_chunks: tuple[tuple[int, int], ...] = Field(default=(), description="ranges left out by `allow_gaps`")
+    note: str = Field(default="", description="what is worth knowing of it: that nothing was rendered")
+    others: str = Field(default="", max_length=4000, description="what a merge command made besides the film; kept")
 
 
 class RemoteStop(Contract):
@@ -179,9 +184,15 @@ class JobStatus(Contract):
     left_out_chunks: int = Field(default=0, description="chunks that were skipped on request and are not in the film")
     total_frames: int = 0
     completed_frames: int = 0
+    waiting_for: str | None = Field(
+        default=None, description="why it does not go on, with the fix: no worker, or none that can run it"
+    )
     error: str | None = None
     needs_change: bool = Field(default=False, description="only another job file mends the error: no retry does")
     created_at: datetime | None = None
+    started_at: datetime | None = Field(
+        default=None, description="when it was started first, which a retry keeps: what {date} and {time} stand for"
+    )
     updated_at: datetime | None = None
     result: RenderJobResult | None = None
     metrics: JobMetrics = JobMetrics()

@@ -5,6 +5,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import wraps
@@ -248,6 +249,13 @@ def link_or_copy(source: Path, target: Path) -> bool:
             target.unlink(missing_ok=True)
             raise
     return True
+
+
+def restore_access(folder: str) -> None:
+    """Let this account list and change one folder of its own, whatever a renderer has done to its permissions."""
+    with suppress(OSError):
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            os.chmod(folder, 0o700 | stat.S_IMODE(os.stat(folder).st_mode))
 
 
 def _restore_permissions(folder: str) -> None:

@@ -17,7 +17,7 @@ from longtake.models.fields import Contract
 from longtake.models.inputs import INPUTS, check_input_path
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
-from longtake.names import job_folder_name
+from longtake.names import find_job_values, job_folder_name
 from longtake.paths import BOOKKEEPING_FOLDER, is_bookkeeping
 from longtake.stores.store import OversizedFileError, Store, StoredFile, map_parallel
 from longtake.templates import expand_template
@@ -27,6 +27,8 @@ FILM = "film"
 # Folders below that of the job: logs, and files that were in the way or damaged.
 LOGS = "logs"
 ASIDE = "aside"
+# Folder below that one: files that renderers made besides their outputs. They go with the job.
+OTHERS = "others"
 JOB_FILE = "job.json"
 LIST_FILE = "list.json"
 
@@ -117,6 +119,7 @@ class JobRecords:
                     remote/<chunk>/    calls of services that render, see `activities.remote.protocol`
                     logs/<chunk>.<attempt>.log
                     aside/             files that were in the way, or damaged
+                    aside/others/      files that renderers made besides their outputs
     ```
 
     Args:
@@ -148,6 +151,11 @@ class JobRecords:
     def aside_dir(self) -> str:
         """Location of the folder for files that were in the way or damaged."""
         return f"{self.path}/{ASIDE}"
+
+    @property
+    def others_dir(self) -> str:
+        """Location of the folder for files that renderers made besides their outputs."""
+        return f"{self.aside_dir}/{OTHERS}"
 
     def sidecar_path(self, key: str) -> str:
         """Return the location of the sidecar of a chunk or the film."""
@@ -234,12 +242,14 @@ class JobRecords:
             finished.add(FILM)
         yield from self._read_records(found for found in self._list_records("claims") if found[0] not in finished)
 
-    def published_keys(self) -> set[str]:
-        """Return the keys of chunks that are published or claimed, and that of the film; by one listing each."""
-        keys = {key for folder in ("chunks", "claims") for key, _ in self._list_records(folder)}
-        if self.store.stat(self.sidecar_path(FILM)):
-            keys.add(FILM)
-        return keys
+    @property
+    def sidecars_dir(self) -> str:
+        """Location of the folder of the sidecars of chunks."""
+        return f"{self.path}/chunks"
+
+    def claimed_keys(self) -> set[str]:
+        """Return the keys of chunks and the film that were claimed, by one listing."""
+        return {key for key, _ in self._list_records("claims")}
 
     def output_locations(self, job: RenderJobSpec) -> Iterator[str]:
         """Yield the locations that the fields of a job name for its outputs."""
@@ -255,7 +265,10 @@ class JobRecords:
     def _read_chunk_list(self) -> Sequence[ChunkSpec]:
         accepted = self._find_accepted()
         try:
-            return read_chunk_list(accepted.chunk_list, LIST_FILE) if accepted and accepted.chunk_list else ()
+            if accepted is None or accepted.chunk_list is None:
+                return ()
+            values = find_job_values(self.job_id, accepted.job.started_at)
+            return read_chunk_list(accepted.chunk_list, LIST_FILE, values)
         except BadJobError:
             return ()
 
@@ -298,20 +311,35 @@ class FolderListings:
                 self._folders[folder] = {file.name: file for file in self._store.files(folder)}
             return self._folders[folder].get(name)
 
-    def is_untouched(self, file: PublishedFile, record: StoredFile | None) -> bool:
-        """Tell whether a published file of a bucket was not written to since the record of its publication was.
+    def forget(self, folder: str) -> None:
+        """Forget the listing of a folder, in which files have been made since."""
+        with self._lock:
+            self._folders.pop(folder, None)
+
+    def names(self, folder: str) -> Collection[str]:
+        """Return the names of the files in a folder; in a directory without reading the metadata of each."""
+        if self._store.is_local:
+            return self._store.names(folder)
+        self.find(f"{folder}/")
+        return self._folders[folder]
+
+    def is_untouched(self, location: str, record: StoredFile | None, size_bytes: int | None = None) -> bool:
+        """Tell whether a file of a bucket was not written to since the record of its publication was.
 
         Both times come from the clock of the service, and a record is written after all of its files. Where this says
         no, only the file itself can tell. A directory's times say nothing: renderers set them.
 
         Args:
-            file: The published file.
-            record: Metadata of its sidecar.
+            location: Location of the file.
+            record: Metadata of the sidecar of its chunk.
+            size_bytes: Size that it must have, if known.
         """
         if self._store.is_local or record is None:
             return False
-        there = self.find(file.path)
-        return there is not None and there.size_bytes == file.size_bytes and there.modified_ns <= record.modified_ns
+        there = self.find(location)
+        if there is None or size_bytes not in (None, there.size_bytes):
+            return False
+        return there.modified_ns <= record.modified_ns
 
 
 def job_folder_path(store_url: str, job_id: str) -> str:

@@ -72,13 +72,22 @@ def make_s3_client(session: boto3.Session | None = None, *, endpoint_url: str | 
 def _client(session: boto3.Session, endpoint_url: str | None) -> "S3Client":
     # boto3 reads AWS_DEFAULT_REGION only; Lambda and most other SDKs set AWS_REGION.
     region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
-    client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=_config("auto"))
-    host = urlsplit(client.meta.endpoint_url).hostname or ""
-    if not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        # SeaweedFS and others have no host name for each bucket, so the bucket goes into the path.
-        client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=_config("path"))
+
+    def make(addressing: Literal["auto", "path"]) -> "S3Client":
+        return session.client("s3", region_name=region, endpoint_url=endpoint_url, config=_config(addressing))
+
+    # SeaweedFS and others have no host name for each bucket, so the bucket goes into the path. A client takes 0.1 s of
+    # CPU time to make, and a second one is needed only where a profile names the service.
+    named = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    client = make("auto" if named is None or _is_amazon(named) else "path")
+    if named is None and not _is_amazon(client.meta.endpoint_url):
+        client = make("path")
     client.meta.events.register_last("before-call.s3", _drop_expect_header)
     return client
+
+
+def _is_amazon(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def _config(addressing: Literal["auto", "path"]) -> Config:

@@ -61,9 +61,16 @@ _AWAY = {
 
 
 def find_away_error(error: OSError, location: str = "the store") -> StoreError | None:
-    """Return the error of a store that is full, read-only or away, where this is one; None for all other errors."""
+    """Return the error of a disk or store that is full, read-only or away, where this is one; None for all others.
+
+    EIO that no call of a store has met is none: one file cannot be read, and waiting mends no disk.
+    """
     if isinstance(error, StoreError):
         return error if error.is_temporary else None
+    return None if error.errno == errno.EIO else _make_away_error(error, location)
+
+
+def _make_away_error(error: OSError, location: str) -> StoreError | None:
     if error.errno not in _AWAY:
         return None
     return StoreError(_AWAY[error.errno], str(error.filename or location), is_temporary=True)
@@ -85,9 +92,11 @@ def store_call(location: str) -> Iterator[None]:
             raise StoreError("was interrupted before it was done", location, is_temporary=True)
         with work.time_call():
             yield
+    except StoreError:
+        raise
     except OSError as error:
-        away = find_away_error(error, location)
-        if away is None or away is error:
+        away = _make_away_error(error, location)
+        if away is None:
             raise
         raise away from error
 

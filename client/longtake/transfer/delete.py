@@ -14,6 +14,7 @@ from longtake.stores.job_records import (
     FILM,
     JOB_FILE,
     LIST_FILE,
+    OTHERS,
     JobRecords,
     PublishedFile,
     Record,
@@ -61,8 +62,8 @@ def delete_job(
     """Delete the files that an ended job has published, then its records. Blocking.
 
     A file is removed if it has the content that the job published and no other job of the store has published it too.
-    Inputs stay, because jobs share them, and so do files that were set aside. Safe to repeat: the next call finishes
-    one that was cut short.
+    Inputs stay, because jobs share them, and so do files that were in the way or damaged. Safe to repeat: the next call
+    finishes one that was cut short.
 
     Args:
         url: URL of the job's store.
@@ -143,11 +144,12 @@ class _Deletion:
     def _remove_bookkeeping(self) -> tuple[int, int]:
         """Remove the records and logs of the job; return the number of files and their size."""
         folder, count, size = self._records.path, 0, 0
-        for name in list(self._store.folders(folder)):
-            if name != ASIDE:
-                files, bytes_of_them = _measure(self._store, f"{folder}/{name}")
-                self._store.remove_all(f"{folder}/{name}")
-                count, size = count + files, size + bytes_of_them
+        # What was in the way or damaged may be somebody's; what a renderer made besides its outputs is the job's.
+        own = [name for name in self._store.folders(folder) if name != ASIDE]
+        for name in (*own, f"{ASIDE}/{OTHERS}"):
+            files, bytes_of_them = _measure(self._store, f"{folder}/{name}")
+            self._store.remove_all(f"{folder}/{name}")
+            count, size = count + files, size + bytes_of_them
         found = {file.name: file for file in self._store.files(folder)}
         for name in sorted(found, key=lambda name: (_REMOVED_LAST.index(name) if name in _REMOVED_LAST else -1, name)):
             self._counter.add()
@@ -164,13 +166,15 @@ class _Deletion:
 
 
 def _measure(store: Store, folder: str) -> tuple[int, int]:
-    """Return the number of files in a folder and in those below it, and their size."""
+    """Return the number of files in a folder and in those below it, and their size, as far as they can be listed."""
     count = size = 0
-    for file in store.files(folder):
-        count, size = count + 1, size + file.size_bytes
-    for name in store.folders(folder):
-        files, bytes_of_them = _measure(store, f"{folder}/{name}")
-        count, size = count + files, size + bytes_of_them
+    # A renderer may have taken away the permissions of a folder, which removal gives back.
+    with suppress(PermissionError):
+        for file in store.files(folder):
+            count, size = count + 1, size + file.size_bytes
+        for name in store.folders(folder):
+            files, bytes_of_them = _measure(store, f"{folder}/{name}")
+            count, size = count + files, size + bytes_of_them
     return count, size
 
 

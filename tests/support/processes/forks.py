@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from activities.processes.linux_table import process_table
+
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["longtake.cli.app", "worker", "agent.cloud_run"])
+_FORKS.set_forkserver_preload(["longtake.cli.app", "worker", "agent.cloud_run", "agent.lambda_handler"])
 _LOCK = threading.Lock()
 
 
@@ -33,11 +35,18 @@ async def start_fork(
     return process
 
 
-async def until_fork_ends(process: BaseProcess, seconds: float) -> int:
+async def until_fork_ends(process: BaseProcess, seconds: float | None) -> int:
     """Return the exit code, as `subprocess` has it; `TimeoutError` after so many seconds."""
-    await asyncio.to_thread(process.join, seconds)
-    if process.exitcode is None:
-        raise TimeoutError(f"process {process.pid} has not ended after {seconds:g} s")
+    ended = asyncio.Event()
+    # A descriptor of its own: a loop knows one reader of each, and several may wait.
+    sentinel = os.dup(process.sentinel)
+    asyncio.get_running_loop().add_reader(sentinel, ended.set)
+    try:
+        await asyncio.wait_for(ended.wait(), seconds)
+    finally:
+        asyncio.get_running_loop().remove_reader(sentinel)
+        os.close(sentinel)
+    assert process.exitcode is not None
     return process.exitcode
 
 
@@ -47,6 +56,7 @@ def _start(process: BaseProcess) -> None:
 
 
 def _run(main: Callable[[], int], arguments: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
+    process_table().die_with_parent()
     os.environ.clear()
     os.environ.update(environment)
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):

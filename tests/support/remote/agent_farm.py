@@ -1,26 +1,21 @@
 """Render agents as services run them: the handler in AWS's runtime client, and the Cloud Run app as a process."""
 
-import asyncio
-import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 from pydantic import SecretStr
 from support.farm import Farm, worker_settings
+from support.remote.agents import cloud_run_process
 from support.remote.lambda_service import Function, LambdaService, aws_environment, lambda_service
 from support.s3.server import S3Server
 
-import devserver
 from activities.settings import WorkerSettings
 from longtake.models.backends import BackendKind
-from ports import find_free_port
 
-ROOT = Path(__file__).resolve().parents[3]
 SECRET = "what workers and agents of the tests share"
 FUNCTION = "longtake-render"
 
@@ -106,45 +101,7 @@ async def services(
                 FUNCTION, "agent.lambda_handler.handler", timeout=timeout, env=environment, concurrency=concurrency
             )
         elif kind is BackendKind.CLOUD_RUN:
-            running.url = await stack.enter_async_context(_cloud_run_app(folder, environment))
+            app = await stack.enter_async_context(cloud_run_process(folder, environment))
+            running.url = app.url
         stack.enter_context(aws_environment(**running.aws))
         yield running
-
-
-@asynccontextmanager
-async def _cloud_run_app(folder: Path, environment: Mapping[str, str]) -> AsyncIterator[str]:
-    """Run the app on a port of its own; yields its URL."""
-    port, log = find_free_port(), folder / "cloud-run.log"
-    url = f"http://127.0.0.1:{port}"
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *devserver.end_with_parent([sys.executable, "-m", "agent.cloud_run"]),
-            cwd=ROOT,
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT / "client"),
-                "PORT": str(port),
-                "LONGTAKE_LISTEN": "127.0.0.1",
-                **environment,
-            },
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        async with httpx.AsyncClient() as client, asyncio.timeout(60):
-            while not await _answers(client, f"{url}/healthz"):
-                assert process.returncode is None, log.read_text(errors="replace")
-                await asyncio.sleep(0.05)
-        yield url
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def _answers(client: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await client.get(url)).status_code == 200
-    except httpx.TransportError:
-        return False

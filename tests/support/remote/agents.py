@@ -2,34 +2,32 @@
 
 import asyncio
 import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes.forks import start_fork, until_fork_ends
 from support.remote.agent_jobs import signed
 from support.remote.lambda_service import Function, aws_environment, lambda_service
 from support.s3.server import S3Server
 
-import devserver
 from activities.errors import AttemptError
 from activities.remote.aws_lambda import LambdaFunction
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.protocol import RemoteOrder, RemoteResult
 from activities.remote.service import CallLostError, Service, ServiceAnswer
+from agent.cloud_run import main
 from ports import find_free_port
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 class CloudRunProcess:
-    """A `python -m agent.cloud_run` that takes requests at `url`."""
+    """The Cloud Run app in a process of its own, which takes requests at `url`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, log: Path) -> None:
+    def __init__(self, process: BaseProcess, port: int, log: Path) -> None:
         self._process = process
         self._log = log
         self.port = port
@@ -37,6 +35,7 @@ class CloudRunProcess:
 
     @property
     def pid(self) -> int:
+        assert self._process.pid is not None
         return self._process.pid
 
     @property
@@ -49,50 +48,41 @@ class CloudRunProcess:
 
     def kill(self) -> None:
         """End it as an instance that runs out of memory."""
-        self._process.send_signal(signal.SIGKILL)
+        self._process.kill()
 
     async def wait(self, seconds: float = 30.0) -> int:
-        return await asyncio.wait_for(self._process.wait(), seconds)
+        return await until_fork_ends(self._process, seconds)
 
 
 @asynccontextmanager
 async def cloud_run_process(
     folder: Path, environ: Mapping[str, str], *, port: int | None = None
 ) -> AsyncIterator[CloudRunProcess]:
-    """Run the app until the block ends; nothing but these variables is in its environment."""
+    """Run the app until the block ends, as `python -m agent.cloud_run` does; its environment has these variables."""
     port = port or find_free_port()
     log = folder / f"cloud-run-{os.urandom(4).hex()}.log"
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *devserver.end_with_parent([sys.executable, "-m", "agent.cloud_run"]),
-            cwd=ROOT,
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}",
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "TMPDIR": str(folder),
-                "PORT": str(port),
-                "LONGTAKE_LISTEN": "127.0.0.1",
-                "K_SERVICE": "render",
-                **environ,
-            },
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
+    variables = {
+        "PATH": os.environ["PATH"],
+        "TMPDIR": str(folder),
+        "PORT": str(port),
+        "LONGTAKE_LISTEN": "127.0.0.1",
+        "K_SERVICE": "render",
+        **environ,
+    }
+    log.touch()
+    process = await start_fork(main, ["agent.cloud_run"], variables, log, log)
     try:
         await _until_it_listens(process, port, log)
         yield CloudRunProcess(process, port, log)
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        process.kill()
+        await until_fork_ends(process, 30)
 
 
-async def _until_it_listens(process: asyncio.subprocess.Process, port: int, log: Path) -> None:
+async def _until_it_listens(process: BaseProcess, port: int, log: Path) -> None:
     async with asyncio.timeout(60):
         while True:
-            assert process.returncode is None, f"the app has ended; see {log}"
+            assert process.exitcode is None, f"the app has ended; see {log}"
             with suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.close()

@@ -9,13 +9,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import psutil
+from support.processes.forks import start_fork, until_fork_ends
 from support.servers.http_server import Connection, HttpServer, Request
-
-import devserver
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -105,13 +105,14 @@ class Environment:
         self._result: asyncio.Future[Outcome] | None = None
         self._serving: Invocation | None = None
         self._api = HttpServer(self._runtime_api)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: BaseProcess | None = None
         self.is_usable = True
 
     @property
     def pid(self) -> int:
         """The process of the runtime."""
         assert self._process is not None, "not started"
+        assert self._process.pid is not None
         return self._process.pid
 
     @property
@@ -122,39 +123,30 @@ class Environment:
         """Start the runtime with nothing in its environment but what Lambda puts there, and `env`."""
         self._folder.mkdir(parents=True)
         await self._api.start()
-        with (self._folder / "log").open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *devserver.end_with_parent([sys.executable, "-m", "awslambdaric", self._handler]),
-                cwd=ROOT,
-                env={
-                    "PATH": os.environ["PATH"],
-                    "LANG": "en_US.UTF-8",
-                    "TZ": ":UTC",
-                    "TMPDIR": str(self._folder),
-                    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "tests"))),
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                    "AWS_LAMBDA_RUNTIME_API": self._api.address,
-                    "AWS_LAMBDA_FUNCTION_NAME": self._name,
-                    "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-                    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self._memory_mb),
-                    "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-                    "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info[0]}.{sys.version_info[1]}",
-                    "_HANDLER": self._handler,
-                    "LAMBDA_TASK_ROOT": str(ROOT),
-                    **env,
-                },
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        variables = {
+            "PATH": os.environ["PATH"],
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "TMPDIR": str(self._folder),
+            "AWS_LAMBDA_RUNTIME_API": self._api.address,
+            "AWS_LAMBDA_FUNCTION_NAME": self._name,
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self._memory_mb),
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info[0]}.{sys.version_info[1]}",
+            "_HANDLER": self._handler,
+            "LAMBDA_TASK_ROOT": str(ROOT),
+            **env,
+        }
+        log = self._folder / "log"
+        self._process = await start_fork(_run_runtime, ["awslambdaric", self._handler], variables, log, log)
 
     async def run(self, invocation: Invocation) -> Outcome:
         """Return what the function answers, or what Lambda says of its end."""
         assert self._process is not None, "not started"
         self._result = asyncio.get_running_loop().create_future()
         self._inbox.put_nowait(invocation)
-        exit_code = asyncio.ensure_future(self._process.wait())
+        exit_code = asyncio.ensure_future(until_fork_ends(self._process, None))
         try:
             begun = asyncio.ensure_future(invocation.begun.wait(2 * _INIT_SECONDS))
             first: set[asyncio.Future[Any]] = {begun, exit_code, self._result}
@@ -186,7 +178,7 @@ class Environment:
         for process in self.processes():
             with suppress(psutil.Error):
                 process.kill()
-        await self._process.wait()
+        await until_fork_ends(self._process, 30)
         await self._api.close()
 
     def processes(self) -> list[psutil.Process]:
@@ -260,3 +252,11 @@ def _end(code: int) -> str:
     if code > 0:
         return f"Runtime exited with error: exit status {code}"
     return f"Runtime exited with error: signal: {(signal.strsignal(-code) or str(-code)).lower()}"
+
+
+def _run_runtime() -> int:
+    # Reads the address of the Runtime API when it is imported.
+    from awslambdaric.__main__ import main  # noqa: PLC0415
+
+    main(sys.argv)
+    return 0

@@ -171,16 +171,19 @@ class Remote:
         # What a cancel means to the worker: whether it leaves its agent at work.
         self.is_left = False
 
-    def attempt(self, name: str, *, chunk: int = 0, **timeouts: float) -> "Trying":
-        """Return an attempt at a chunk that has begun."""
-        host = RemoteHost(
+    def host(self, **timeouts: float) -> RemoteHost:
+        """Return what a worker offers to attempts at the chunk."""
+        return RemoteHost(
             secret=SecretStr(SECRET),
             price=lambda backend, result: result.billed_seconds / 1000,
             is_left_running=self._left,
             timeouts=replace(HASTE, **timeouts),
         )
+
+    def attempt(self, name: str, *, chunk: int = 0, **timeouts: float) -> "Trying":
+        """Return an attempt at a chunk that has begun."""
         chunks, backend = self.job.chunks, LambdaBackend()
-        attempt = RemoteAttempt(host, backend, self.service, self.slots, self.job, chunks[chunk], name)
+        attempt = RemoteAttempt(self.host(**timeouts), backend, self.service, self.slots, self.job, chunks[chunk], name)
         return Trying(attempt, self.watcher)
 
     def agent(self, name: str) -> ScriptedAgent:

@@ -1,27 +1,37 @@
 """A renderer of image sequences that does as tests tell it: writes down each frame, waits, fails, renders slowly."""
 
-import argparse
 import os
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
 
 from support.jobs.images import png
+from support.renderers.given_options import read_options
 
-parser = argparse.ArgumentParser()
-parser.add_argument("output", help="printf pattern")
-parser.add_argument("--start", type=int, required=True)
-parser.add_argument("--count", type=int, required=True)
-parser.add_argument("--ledger", required=True)
-parser.add_argument("--gate", help="wait for this file")
-parser.add_argument("--gate-at", type=int, help="in the middle of writing this frame")
-parser.add_argument("--fail-at", type=int, help="exit with 1 in the middle of writing this frame, the first time")
-parser.add_argument("--say", default="", help="print this before failing")
-parser.add_argument("--numbered-from", type=int, help="name files by numbers of its own, as ffmpeg does")
-parser.add_argument("--size", type=int, default=8)
-given = parser.parse_args()
+
+class Given:
+    """What the command line says, and what holds without it."""
+
+    # A printf pattern.
+    output = ""
+    start = 0
+    count = 0
+    ledger = ""
+    # Wait for this file, in the middle of writing that frame.
+    gate = ""
+    gate_at = -1
+    # Exit with 1 in the middle of writing this frame, the first time.
+    fail_at = -1
+    # Print this before failing.
+    say = ""
+    # Name files by numbers of its own, as ffmpeg does.
+    numbered_from = -1
+    size = 8
+
+
+given = Given()
+read_options(given)
 
 
 def note(line: str) -> None:
@@ -32,7 +42,7 @@ def note(line: str) -> None:
 
 note(f"start {given.start} {os.getpid()} {given.count}")
 for frame in range(given.start, given.start + given.count):
-    name = frame if given.numbered_from is None else given.numbered_from + frame - given.start
+    name = frame if given.numbered_from < 0 else given.numbered_from + frame - given.start
     picture = png(frame, size=given.size)
     with open(given.output % name, "wb") as file:
         file.write(picture[:-10])
@@ -43,7 +53,7 @@ for frame in range(given.start, given.start + given.count):
             while not os.path.exists(given.gate) and time.monotonic() < end:
                 time.sleep(0.01)
         if frame == given.fail_at and not os.path.exists(f"{given.ledger}.failed"):
-            Path(f"{given.ledger}.failed").touch()
+            open(f"{given.ledger}.failed", "w").close()
             print(given.say, flush=True)
             sys.exit(1)
         file.write(picture[-10:])

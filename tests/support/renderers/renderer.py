@@ -1,29 +1,46 @@
-"""A renderer that does as tests tell it: writes down its start and end, waits, fails, lies about its output."""
+"""A renderer that does as tests tell it: writes down its start and end, waits, fails, lies about its output.
 
-import argparse
+It imports little: the suite starts thousands of them.
+"""
+
 import os
-import shutil
-import signal
-import subprocess
 import sys
 import time
 
-parser = argparse.ArgumentParser()
-parser.add_argument("output")
-parser.add_argument("--chunk", type=int, required=True)
-parser.add_argument("--count", type=int, default=1)
-parser.add_argument("--ledger", required=True)
-parser.add_argument("--gate", help="wait until this file is there")
-parser.add_argument("--only", type=int, action="append", help="misbehave in these chunks only")
-parser.add_argument("--fail-times", type=int, default=0, help="fail the first tries of each chunk")
-parser.add_argument("--exit", type=int, default=0, help="exit with this code")
-parser.add_argument("--say", default="", help="print this")
-parser.add_argument("--output-is", choices=["whole", "missing", "empty"], default="whole")
-parser.add_argument("--copy-from", help="write this file instead")
-parser.add_argument("--child", action="store_true", help="leave a child running")
-parser.add_argument("--ignore-term", action="store_true")
-parser.add_argument("--seconds", type=float, default=0)
-given = parser.parse_args()
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
+
+from support.renderers.given_options import read_options
+
+
+class Given:
+    """What the command line says, and what holds without it."""
+
+    output = ""
+    chunk = 0
+    count = 1
+    ledger = ""
+    # Wait until this file is there.
+    gate = ""
+    # Misbehave in these chunks only; without any, in all of them.
+    only: tuple[int, ...] = ()
+    # Fail the first tries of each chunk.
+    fail_times = 0
+    # Exit with this code.
+    exit = 0
+    # Print this.
+    say = ""
+    # whole, missing or empty
+    output_is = "whole"
+    # Write this file instead.
+    copy_from = ""
+    # Leave a child running.
+    child = False
+    ignore_term = False
+    seconds = 0.0
+
+
+given = Given()
+read_options(given)
 
 
 def note(line: str) -> None:
@@ -33,15 +50,17 @@ def note(line: str) -> None:
     os.close(descriptor)
 
 
-misbehaves = given.only is None or given.chunk in given.only
+misbehaves = not given.only or given.chunk in given.only
 if given.ignore_term:
+    import signal
+
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 note(f"start {given.chunk} {os.getpid()} {os.environ.get('LONGTAKE_ATTEMPT', '-')}")
 if given.say:
     print(given.say, flush=True)
 if given.child:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    note(f"child {given.chunk} {child.pid}")
+    child = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-S", "-E", "-c", "import time; time.sleep(600)"])
+    note(f"child {given.chunk} {child}")
 if given.gate and misbehaves:
     # Bounded, so that a test that fails leaves nothing behind for long.
     end = time.monotonic() + 600
@@ -59,9 +78,10 @@ if misbehaves and given.fail_times:
 if misbehaves and given.exit:
     sys.exit(given.exit)
 if not (misbehaves and given.output_is == "missing"):
+    content = b"" if misbehaves and given.output_is == "empty" else b"chunk %d\n" % given.chunk
     if misbehaves and given.copy_from:
-        shutil.copyfile(given.copy_from, given.output)
-    else:
-        with open(given.output, "w") as file:
-            file.write("" if misbehaves and given.output_is == "empty" else f"chunk {given.chunk}\n")
+        with open(given.copy_from, "rb") as source:
+            content = source.read()
+    with open(given.output, "wb") as file:
+        file.write(content)
 note(f"end {given.chunk} {os.getpid()}")

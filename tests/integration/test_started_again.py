@@ -1,0 +1,196 @@
+"""Jobs that are started again: by a schedule, by a cron, under the same id, by a retry and by a reset."""
+
+import asyncio
+import json
+import time
+import uuid
+from typing import Any
+
+import pytest
+from support.command_line import command_line
+from support.farm import Farm, until, until_state
+from support.temporal_cli import Temporal, document
+
+from longtake import JobHandle, JobState, JobStatus
+from longtake.names import RENDER_JOB_WORKFLOW, find_job_values, job_folder_name
+from longtake.stores.factory import open_store
+from longtake.stores.job_records import JobRecords, list_jobs
+
+pytestmark = pytest.mark.integration
+
+# Chunks of a run lie in a folder of its own.
+BY_START = "out/{date}/{time}/{job}/{chunk:06}.txt"
+
+
+def new_id() -> str:
+    return f"again-{uuid.uuid4().hex[:12]}"
+
+
+async def next_run(job: JobHandle, before: str | None = None) -> JobStatus:
+    """Return how the run of a job ended that comes after another one."""
+    return await until(job, lambda status: status.state.has_ended and f"{status.started_at}" != before)
+
+
+def outputs(farm: Farm, status: JobStatus) -> list[str]:
+    """Return the outputs of a run, which are named after its start."""
+    values = find_job_values(status.id, status.started_at)
+    folder = farm.store / "out" / values["date"] / values["time"] / values["job"]
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def test_each_start_of_a_schedule_has_files_of_its_own(farm: Farm, temporal: Temporal) -> None:
+    job = document(farm.job(chunks=2, name="night {date}", chunk_output=BY_START))
+    path = farm.store.parent / "job.json"
+    path.write_text(json.dumps(job))
+    name = f"nightly/{farm.task_queue}"
+    await temporal(
+        *("schedule", "create", "--schedule-id", farm.task_queue, "--interval", "1000h", "--type", "RenderJob"),
+        *("--task-queue", farm.task_queue, "--workflow-id", name, "--input-file", str(path)),
+    )
+    found: dict[str, JobStatus] = {}
+    async with asyncio.timeout(60):
+        for night in (1, 2):
+            # Temporal appends the time to the id, in seconds: what is started within one is one job.
+            await asyncio.sleep(1 - time.time() % 1)
+            await temporal("schedule", "trigger", "--schedule-id", farm.task_queue)
+            while len(found) < night:
+                ended = [status for status in await farm.render.list(limit=1000) if status.state.has_ended]
+                found |= {status.id: status for status in ended if status.id.startswith(name)}
+    await temporal("schedule", "delete", "--schedule-id", farm.task_queue)
+
+    for status in found.values():
+        assert status.state is JobState.COMPLETED, status.error
+        assert status.started_at is not None
+        assert status.id == f"{name}-{status.started_at:%Y-%m-%dT%H:%M:%SZ}", "the time for which it was due"
+        assert status.name == f"night {status.started_at:%Y-%m-%d}"
+        assert outputs(farm, status) == ["000000.txt", "000001.txt"]
+        assert status.result is not None
+        assert status.result.note == ""
+
+
+async def start(farm: Farm, job_id: str, keys: dict[str, Any]) -> JobHandle:
+    """Start a job as any client may, also under an id that has ended."""
+    await farm.client.start_workflow(RENDER_JOB_WORKFLOW, keys, id=job_id, task_queue=farm.task_queue)
+    return farm.render.job(job_id)
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def place(request: pytest.FixtureRequest) -> tuple[Farm, dict[str, Any]]:
+    """A farm, and the keys of a job in a folder or in a bucket."""
+    if request.param == "directory":
+        farm: Farm = request.getfixturevalue("farm")
+        return farm, document(farm.job(chunks=3))
+    bucket: str = request.getfixturevalue("bucket")
+    cloud: Farm = request.getfixturevalue("cloud")
+    return cloud, document(cloud.job(chunks=3, store=bucket))
+
+
+async def test_the_same_id_again_renders_nothing_and_says_so_or_renders_anew(
+    place: tuple[Farm, dict[str, Any]], temporal: Temporal, tmp_path: Any
+) -> None:
+    farm, keys = place
+    job_id = new_id()
+    first = await next_run(await start(farm, job_id, keys))
+    assert first.state is JobState.COMPLETED, first.error
+    store = open_store(first.base_dir or "", scratch=tmp_path / "look")
+
+    again = await next_run(await start(farm, job_id, keys), f"{first.started_at}")
+    async with command_line(farm) as cli:
+        watched, shown = await cli("watch", job_id), await cli("status", job_id)
+        submitted = None if "store" in keys else await cli("submit", cli_file(farm, keys), "--id", job_id)
+    assert sorted(farm.ledger.started) == [0, 1, 2]
+    assert again.result is not None
+    assert again.result.note == "nothing was rendered: all 3 chunks were there already"
+    assert watched.out.rstrip().endswith("; nothing was rendered: all 3 chunks were there already")
+    assert again.result.note in shown.out
+    # In a bucket, a submit uploads inputs too, and so is another job than one that is started raw.
+    if submitted is not None:
+        assert (submitted.code, submitted.out) == (0, f"{job_id}\n")
+        assert f"{job_id} has completed before, and nothing was started; to render it anew" in submitted.err
+
+    anew = await next_run(await start(farm, job_id, keys | {"if_exists": "replace"}), f"{again.started_at}")
+    assert anew.state is JobState.COMPLETED, anew.error
+    assert sorted(farm.ledger.started) == [0, 0, 1, 1, 2, 2]
+    assert (anew.completed_chunks, anew.skipped_chunks) == (3, 0)
+    assert anew.result is not None
+    assert anew.result.note == ""
+    records = JobRecords(store, job_id)
+    assert len([name for name in store.names(records.aside_dir) if name.startswith("replaced.")]) == 3
+    assert len(list(records.finished_records())) == 3
+    (earlier,) = list_jobs(store, exclude=job_id)
+    assert earlier.job_id.startswith(f"{job_id}-2")
+    assert len(list(earlier.finished_records())) == 3, "the records of the start before are kept"
+
+    await temporal(
+        *("workflow", "reset", "--workflow-id", job_id, "--type", "FirstWorkflowTask", "--reason", "once more")
+    )
+    reset = await until(farm.render.job(job_id), lambda status: status.state.has_ended and status.skipped_chunks == 3)
+    assert reset.started_at == anew.started_at, "a reset is the same start"
+    assert len(farm.ledger.started) == 6
+
+
+def cli_file(farm: Farm, keys: dict[str, Any]) -> str:
+    path = farm.store.parent / "again.json"
+    path.write_text(json.dumps(keys))
+    return str(path)
+
+
+@pytest.mark.parametrize("fields", [{"chunk_output": BY_START}, {"if_exists": "replace"}], ids=["times", "replace"])
+async def test_each_run_of_a_cron_renders_anew_where_its_job_says_so(
+    farm: Farm, temporal: Temporal, fields: dict[str, Any]
+) -> None:
+    job_id = new_id()
+    path = farm.store.parent / "cron.json"
+    path.write_text(json.dumps(document(farm.job(chunks=1)) | fields))
+    await temporal(
+        *("workflow", "start", "--type", "RenderJob", "--task-queue", farm.task_queue, "--workflow-id", job_id),
+        *("--input-file", str(path), "--cron", "@every 1s"),
+    )
+    await farm.ledger.until_ended(3)
+    await temporal("workflow", "terminate", "--workflow-id", job_id)
+
+    store = open_store(str(farm.store), scratch=farm.store)
+    finished = {records.job_id for records in list_jobs(store) if list(records.finished_records())}
+    assert len(finished) >= 2
+    if "chunk_output" in fields:
+        folders = list((farm.store / "out").glob(f"*/*/{job_folder_name(job_id)}/000000.txt"))
+        assert len(folders) >= 2
+
+
+async def test_a_retry_keeps_the_time_of_the_first_start(farm: Farm) -> None:
+    options = ("--fail-times", "1", "--only", "1")
+    failed = await farm.run(farm.job(chunks=3, chunk_output=BY_START, options=options, on_chunk_failure="continue"))
+    assert failed.state is JobState.FAILED
+
+    done = await until_state(await farm.render.retry(failed.id), JobState.COMPLETED)
+    assert (done.started_at, done.skipped_chunks) == (failed.started_at, 2)
+    assert outputs(farm, done) == ["000000.txt", "000001.txt", "000002.txt"]
+    assert sorted(farm.ledger.started) == [0, 1, 1, 2]
+
+
+async def test_a_retry_of_a_job_that_replaces_renders_only_what_is_missing(farm: Farm) -> None:
+    options = ("--fail-times", "1", "--only", "1")
+    fields: dict[str, Any] = {"if_exists": "replace", "on_chunk_failure": "continue"}
+    failed = await farm.run(farm.job(chunks=3, options=options, **fields))
+
+    done = await until_state(await farm.render.retry(failed.id), JobState.COMPLETED)
+    assert done.skipped_chunks == 2
+    assert sorted(farm.ledger.started) == [0, 1, 1, 2]
+
+
+async def test_listed_chunks_of_a_file_know_job_and_time(farm: Farm) -> None:
+    command = document(farm.job())["command"]
+    chunks = [{"start": n, "count": 1, "output": f"{{date}}/{{job}}/{n}.txt", "command": command} for n in range(1200)]
+    path = farm.store / "list.json"
+    path.write_text(json.dumps({"name": "listed", "chunks": chunks, "start_paused": True}))
+    async with command_line(farm) as cli:
+        submitted = await cli("submit", str(path))
+    assert submitted.code == 0, submitted.err
+    job = farm.render.job(submitted.out.strip())
+    status = await until_state(job, JobState.PAUSED)
+    await job.skip_chunks([(1, 1200)])
+    await job.resume()
+    status = await until_state(job, JobState.COMPLETED)
+
+    values = find_job_values(status.id, status.started_at)
+    assert (farm.store / values["date"] / values["job"] / "0.txt").read_text() == "chunk 0\n"
