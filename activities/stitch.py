@@ -1,5 +1,6 @@
 """The activity `stitch_job`: prove all chunks of a job and make its film."""
 
+from collections import defaultdict
 from functools import partial
 
 from temporalio import activity
@@ -11,7 +12,7 @@ from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, RefusedError
 from activities.job_watch import JobRenderWatcher, JobWatches
-from activities.media.images.facts import find_odd_ones, find_weakest
+from activities.media.images.facts import ImageFacts, find_odd_ones, find_weakest
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import is_intact, revoke
 from longtake.concurrency import run_in_thread
@@ -118,17 +119,25 @@ def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
 
 
 def _check_images(job: OpenJob, sidecars: list[Sidecar]) -> None:
-    """Compare the image files of all chunks.
+    """Compare the image files of all chunks; without a film, of those whose outputs lie in one folder.
 
     Raises:
         RefusedError: A chunk has others than most.
     """
-    odd = find_odd_ones({int(sidecar.key): sidecar.images for sidecar in sidecars if sidecar.images is not None})
-    for chunk, problem in odd.items():
-        path = job.target(job.chunks[chunk].first_output)
-        more = f", and {len(odd) - 1} more chunks are unlike the rest" if len(odd) > 1 else ""
-        raise RefusedError(
-            f"the images of the job do not fit together: chunk {chunk} ({path}) {problem}{more}; render the job under "
-            "another id with one setting for all chunks",
-            needs_change=True,
-        )
+    groups: dict[str, dict[int, ImageFacts]] = defaultdict(dict)
+    for sidecar in sidecars:
+        if sidecar.images is not None:
+            chunk = job.chunks[int(sidecar.key)]
+            folder = "" if job.job.output is not None else chunk.output_template.rpartition("/")[0]
+            groups[folder][chunk.index] = sidecar.images
+    odd = {chunk: problem for facts in groups.values() for chunk, problem in find_odd_ones(facts).items()}
+    if not odd:
+        return
+    number, problem = min(odd.items())
+    path = job.target(job.chunks[number].first_output)
+    more = f", and {len(odd) - 1} more chunks are unlike the rest" if len(odd) > 1 else ""
+    raise RefusedError(
+        f"the images of the job do not fit together: chunk {number} ({path}) {problem}{more}; render the job under "
+        "another id with one setting for all chunks",
+        needs_change=True,
+    )

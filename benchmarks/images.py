@@ -74,7 +74,7 @@ def main() -> int:
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         files = {"4K OpenEXR": Path(folder) / "f_0001.exr", "HD PNG": Path(folder) / "f_0001.png"}
-        write(files["4K OpenEXR"], picture(4096, 2160, 4, 0.4), "half", compression="zip")
+        write(files["4K OpenEXR"], picture(4096, 2160, 4, 1.0), "half", compression="zip")
         write(files["HD PNG"], picture(1920, 1080, 3, 0.02), "uint8")
         for name, path in files.items():
             proof, decoding = measure(path, options.runs)

@@ -3,21 +3,23 @@
 import asyncio
 import os
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from support.processes.workers import ROOT
+from support.processes.forks import start_fork, until_fork_ends
 from support.servers.certificates import known_certificate
+
+import worker
+from longtake.__main__ import main
 
 pytestmark = pytest.mark.integration
 
 PROGRAMS = {
-    "client": ("-m", "longtake", "list", "--limit", "1"),
-    "doctor": ("-m", "longtake", "doctor"),
-    "worker": (str(ROOT / "worker.py"),),
+    "client": (main, ["longtake", "list", "--limit", "1"]),
+    "doctor": (main, ["longtake", "doctor"]),
+    "worker": (worker.main, ["worker.py"]),
 }
 EXIT_CODES = {"client": 5, "doctor": 5, "worker": 2}
 
@@ -56,26 +58,19 @@ REFUSALS: dict[str, tuple[dict[str, str], str]] = {
 }
 
 
-async def run(program: str, store: Path, environment: dict[str, str]) -> tuple[int | None, str]:
+async def run(program: str, store: Path, environment: dict[str, str]) -> tuple[int, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "LONGTAKE_"))}
     settings = {"LONGTAKE_ROOTS": str(store), "LONGTAKE_ALLOWED_COMMANDS": "sh", "COLUMNS": "1000"}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *PROGRAMS[program]),
-        env=clean | settings | environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    output = store.parent / "output"
+    process = await start_fork(*PROGRAMS[program], clean | settings | environment, output, output)
     try:
-        async with asyncio.timeout(60):
-            out, _ = await process.communicate()
+        code = await until_fork_ends(process, 60)
     finally:
-        if process.returncode is None:
-            process.kill()
-    return process.returncode, out.decode()
+        process.kill()
+    return code, output.read_text()
 
 
-def assert_says(program: str, code: int | None, text: str, sentence: str) -> None:
+def assert_says(program: str, code: int, text: str, sentence: str) -> None:
     (line,) = [line for line in text.splitlines() if sentence in line]
     assert code == EXIT_CODES[program], text
     assert "Traceback" not in text

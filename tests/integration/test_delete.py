@@ -51,8 +51,10 @@ async def test_a_deleted_job_leaves_the_store_as_it_was(place: Place, tmp_path: 
     assert (await neighbour.status()).state is JobState.COMPLETED
 
 
-async def test_what_is_not_the_jobs_any_more_stays(place: Place) -> None:
+async def test_what_is_not_the_jobs_any_more_stays_and_a_store_that_is_not_the_jobs_is_refused(place: Place) -> None:
     handle = await place.completed()
+    with pytest.raises(BadJobError, match="leave it out"):
+        await handle.stored_in(str(place.farm.store.parent)).delete()
     place.store.replace(place.store.locate("out/000001.txt"), b"retouched by hand")
     size = len(place.store.read(place.store.locate("out/000002.txt")))
     place.store.replace(place.store.locate("out/000002.txt"), b"z" * size)
@@ -149,12 +151,6 @@ async def test_a_job_that_temporal_has_forgotten(place: Place, tmp_path: Path) -
     assert (fetched.code, fetched.out[:8]) == (0, "8 files "), fetched.err
     assert (ran.code, again.code) == (0, 0), ran.err
     assert place.files() == {}
-
-
-async def test_a_store_that_is_not_the_jobs_is_refused(place: Place) -> None:
-    handle = await place.completed()
-    with pytest.raises(BadJobError, match="leave it out"):
-        await handle.stored_in(str(place.farm.store.parent)).delete()
 
 
 async def test_outputs_outside_the_folder_go_too_if_the_job_names_them(cloud: Farm, store: Path) -> None:

@@ -11,7 +11,7 @@ from support.farm import Farm, until
 from support.jobs.stored_jobs import Place, here
 from support.s3.server import S3Server
 
-from longtake import BadJobError
+from longtake import BadJobError, JobHandle
 
 pytestmark = pytest.mark.integration
 
@@ -23,13 +23,24 @@ def place(
     return Place(cloud, bucket if request.param == "bucket" else str(store), s3_server, tmp_path / "look-here")
 
 
-async def test_everything_comes_home_and_comes_once(place: Place, tmp_path: Path) -> None:
-    id = (await place.completed()).id
+async def test_a_completed_job_is_fetched(place: Place, tmp_path: Path) -> None:
+    """One job is brought home in every way that leaves it as it is."""
+    job = await place.completed()
     kept = place.files()
-    home = tmp_path / "home"
+    await everything_comes_home_and_comes_once(place, job, kept, tmp_path / "everything")
+    await what_is_missing_comes_alone_and_nothing_is_replaced_unasked(job, tmp_path / "missing")
+    await the_film_comes_alone_or_no_logs_come(job, tmp_path / "parts")
+    await a_link_in_the_folder_does_not_lead_out(job, tmp_path / "links")
+    assert place.files() == kept
+
+
+async def everything_comes_home_and_comes_once(
+    place: Place, job: JobHandle, kept: dict[str, bytes], home: Path
+) -> None:
+    id = job.id
     async with command_line(place.farm) as cli:
         first = await cli("fetch", id, str(home))
-        before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+        before = times_of(home)
         again = await cli("fetch", id, str(home))
 
     assert (first.code, first.err) == (0, ""), first.err
@@ -41,12 +52,15 @@ async def test_everything_comes_home_and_comes_once(place: Place, tmp_path: Path
     assert first.out.startswith("8 files (")
     assert "8 of them new" in first.out
     assert "nothing was new" in again.out
-    assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+    assert times_of(home) == before
 
 
-async def test_what_is_missing_comes_alone_and_nothing_is_replaced_unasked(place: Place, tmp_path: Path) -> None:
-    stored = (await place.completed()).stored
-    home = tmp_path / "home"
+def times_of(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+async def what_is_missing_comes_alone_and_nothing_is_replaced_unasked(job: JobHandle, home: Path) -> None:
+    stored = job.stored
     whole = await stored.fetch(home)
     first = here(home)
     (home / "out" / "000000.txt").unlink()
@@ -66,13 +80,23 @@ async def test_what_is_missing_comes_alone_and_nothing_is_replaced_unasked(place
     assert here(home) == first
 
 
-async def test_the_film_alone_or_no_logs(place: Place, tmp_path: Path) -> None:
-    stored = (await place.completed()).stored
-    await stored.fetch(tmp_path / "film", film_only=True)
-    await stored.fetch(tmp_path / "outputs", logs=False)
+async def the_film_comes_alone_or_no_logs_come(job: JobHandle, folder: Path) -> None:
+    await job.stored.fetch(folder / "film", film_only=True)
+    await job.stored.fetch(folder / "outputs", logs=False)
 
-    assert list(here(tmp_path / "film")) == ["all.txt"]
-    assert list(here(tmp_path / "outputs")) == ["all.txt", "out/000000.txt", "out/000001.txt", "out/000002.txt"]
+    assert list(here(folder / "film")) == ["all.txt"]
+    assert list(here(folder / "outputs")) == ["all.txt", "out/000000.txt", "out/000001.txt", "out/000002.txt"]
+
+
+async def a_link_in_the_folder_does_not_lead_out(job: JobHandle, folder: Path) -> None:
+    home = folder / "home"
+    (folder / "elsewhere").mkdir(parents=True)
+    home.mkdir()
+    (home / "out").symlink_to(folder / "elsewhere")
+    found = await job.stored.fetch(home, logs=False)
+
+    assert len(found.lost) == 3
+    assert list((folder / "elsewhere").iterdir()) == []
 
 
 async def test_what_is_lost_is_named_and_the_rest_comes(place: Place, tmp_path: Path) -> None:
@@ -101,42 +125,34 @@ async def test_a_running_job_gives_what_it_has(place: Place, tmp_path: Path) -> 
     assert (found.film, found.lost) == (None, ())
 
 
-@pytest.mark.parametrize("path", ["../evil.txt", "out/../../evil.txt", "/etc/evil.txt", ".longtake/other/job.json"])
-async def test_a_record_cannot_lead_out(place: Place, tmp_path: Path, path: str) -> None:
-    handle = await place.completed()
+OUTSIDE = ("../evil.txt", "out/../../evil.txt", "/etc/evil.txt", ".longtake/other/job.json")
+
+
+async def test_a_record_cannot_lead_out(place: Place, tmp_path: Path) -> None:
+    """One job whose chunks, but for the first, say that they have published each of them."""
+    handle = await place.completed(chunks=1 + len(OUTSIDE))
     (tmp_path / "evil.txt").write_text("not the job's")
     other = place.store.locate(".longtake/other/job.json")
     place.store.create(other, b"not the job's")
-    location = place.store.locate(f".longtake/{handle.id}/chunks/000001.json")
-    record = json.loads(place.store.read(location))
-    meant = path if path.startswith("/") else f"{place.store.url}/{path}"
+    meant = [path if path.startswith("/") else f"{place.store.url}/{path}" for path in OUTSIDE]
     # Nothing but its place speaks against it.
     digest = hashlib.sha256(b"not the job's").hexdigest()
-    record["files"] = [{"path": meant, "attempt_path": "", "size_bytes": 13, "sha256": digest}]
-    place.store.replace(location, json.dumps(record).encode())
+    for chunk, path in enumerate(meant, 1):
+        location = place.store.locate(f".longtake/{handle.id}/chunks/{chunk:06}.json")
+        record = json.loads(place.store.read(location))
+        record["files"] = [{"path": path, "attempt_path": "", "size_bytes": 13, "sha256": digest}]
+        place.store.replace(location, json.dumps(record).encode())
     home = tmp_path / "a" / "b" / "home"
     found = await handle.stored.fetch(home, logs=False)
     gone = await handle.stored.delete()
 
-    assert found.lost == (f"{meant} leads out of the folder; fetch it by hand if it is yours",)
-    assert gone.left == (f"{meant} lies outside the store",)
-    assert sorted(here(tmp_path / "a")) == [
-        f"b/home/{name}" for name in ("all.txt", "out/000000.txt", "out/000002.txt")
-    ]
+    assert sorted(found.lost) == sorted(
+        f"{path} leads out of the folder; fetch it by hand if it is yours" for path in meant
+    )
+    assert sorted(gone.left) == sorted(f"{path} lies outside the store" for path in meant)
+    assert sorted(here(tmp_path / "a")) == [f"b/home/{name}" for name in ("all.txt", "out/000000.txt")]
     assert (tmp_path / "evil.txt").read_text() == "not the job's"
     assert place.files()[".longtake/other/job.json"] == b"not the job's"
-
-
-async def test_a_link_in_the_folder_does_not_lead_out(place: Place, tmp_path: Path) -> None:
-    handle = await place.completed()
-    home = tmp_path / "home"
-    (tmp_path / "elsewhere").mkdir()
-    home.mkdir()
-    (home / "out").symlink_to(tmp_path / "elsewhere")
-    found = await handle.stored.fetch(home, logs=False)
-
-    assert len(found.lost) == 3
-    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 async def test_a_bucket_that_is_away_is_one_sentence(

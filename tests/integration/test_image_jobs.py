@@ -52,6 +52,30 @@ async def test_chunks_of_another_size_are_named_with_both_values(farm: Farm) -> 
     assert not (farm.store / "film.mp4").exists()
 
 
+async def test_chunks_that_write_into_folders_of_their_own_may_differ_where_no_film_is_made(farm: Farm) -> None:
+    chunks = [
+        {"start": 1, "count": 3, "output": "beauty/f_{frame:04}.png"},
+        {"start": 1, "count": 3, "output": "depth/f_{frame:04}.png"},
+    ]
+    apart, together = await asyncio.gather(
+        farm.run(image_job(farm, odd_chunk=1, frames=None, chunks=chunks, chunk_output=None)),
+        farm.run(
+            image_job(
+                farm,
+                odd_chunk=1,
+                frames=None,
+                chunks=[{**chunk, "output": f"film/{chunk['output']}"} for chunk in chunks],
+                chunk_output=None,
+                output="film/film.mp4",
+            )
+        ),
+    )
+
+    assert apart.state is JobState.COMPLETED, apart.error
+    assert "chunk 1" in (together.error or "")
+    assert "has another size: 160x90 instead of 320x180" in (together.error or "")
+
+
 async def test_folders_of_any_name_hold_a_job(farm: Farm) -> None:
     names = ["shot {v2}", "a{b", "100% final", "50%d", "take #3", 'it\'s "it"', "$HOME [a-z]* 名前", "b\\c"]
     jobs = []

@@ -38,16 +38,14 @@ FORGERIES: dict[str, tuple[Callable[[RemoteOrder], dict[str, Any]], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", FORGERIES)
-async def test_what_no_worker_has_signed_is_refused_and_leaves_nothing(jobs: AgentJobs, edge: Edge, name: str) -> None:
-    forge, why = FORGERIES[name]
+async def test_what_no_worker_has_signed_is_refused_and_leaves_nothing(jobs: AgentJobs, edge: Edge) -> None:
     job = jobs.texts()
-    order = job.order()
     before = job.everything()
 
-    assert why in await refused(edge, forge(order))
+    for name, (forge, why) in FORGERIES.items():
+        assert why in await refused(edge, forge(job.order())), name
 
-    assert job.everything() == before
+        assert job.everything() == before, name
     assert job.ledger.started == []
 
 
@@ -69,7 +67,7 @@ async def test_an_order_is_not_begun_by_two_at_the_same_moment(jobs: AgentJobs, 
     job = jobs.texts("--seconds", "0.5")
     payload = signed(job.order())
 
-    answers = await asyncio.gather(*(edge.service.call(payload) for _ in range(4)), return_exceptions=True)
+    answers = await asyncio.gather(*(edge.service.call(payload) for _ in range(2)), return_exceptions=True)
 
     results = [outcome for answer in answers if (outcome := outcome_of(edge, answer)) is not None]
     assert results == [RemoteOutcome.PUBLISHED]

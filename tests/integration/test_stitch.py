@@ -51,16 +51,25 @@ def same_size_but_broken(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-@pytest.mark.parametrize("damage", [truncate, Path.unlink, lambda path: path.write_bytes(b""), same_size_but_broken],
-                         ids=["truncated", "missing", "empty", "overwritten"])  # fmt: skip
-async def test_a_damaged_chunk_is_named_and_a_retry_renders_it_alone(
-    farm: Farm, suffix: str, damage: Callable[[Path], None]
-) -> None:
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "truncated": truncate,
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "overwritten": same_size_but_broken,
+}
+# Each damage and each container once; `make chaos` has the rest.
+PAIRS = [("mp4", damage) for damage in DAMAGES] + [("mkv", "overwritten"), ("ts", "truncated")]
+MORE_PAIRS = [(suffix, damage) for suffix in ("mkv", "ts") for damage in DAMAGES if (suffix, damage) not in PAIRS]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"), [*PAIRS, *(pytest.param(*pair, marks=pytest.mark.chaos) for pair in MORE_PAIRS)]
+)
+async def test_a_damaged_chunk_is_named_and_a_retry_renders_it_alone(farm: Farm, suffix: str, damage: str) -> None:
     job = await nearly_done(farm, suffix=suffix)
     culprit = farm.store / f"chunks/000001.{suffix}"
     before = farm.sidecars(job.id)
-    damage(culprit)
+    DAMAGES[damage](culprit)
     farm.open_gate()
 
     status = await until_state(job, JobState.FAILED)

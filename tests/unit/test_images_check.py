@@ -4,6 +4,7 @@ import contextlib
 import struct
 import subprocess
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -153,3 +154,60 @@ def test_stop_ends_the_check_of_a_sequence(picture: Picture) -> None:
     stop.set()
     with pytest.raises(JoinStopped):
         check_sequence([picture("png")], stop=stop)
+
+
+def tiff_of_long_values() -> bytes:
+    """Four thousand entries that all mean the same eight MiB."""
+    entries = b"".join(struct.pack("<HHII", 273, 1, 1 << 23, 8) for _ in range(4000))
+    directory = struct.pack("<H", 4000) + entries + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, 8 + (1 << 23)) + bytes(1 << 23) + directory
+
+
+def tiff_of_strips_that_overlap() -> bytes:
+    """A hundred thousand strips of one MiB each, in a file of four."""
+    count, pixels = 100_000, bytes(range(1, 255)) * (1 << 14)
+    start = 8 + len(pixels)
+    offsets = struct.pack(f"<{count}I", *range(8, 8 + count))
+    lengths = struct.pack(f"<{count}I", *[1 << 20] * count)
+    tags = ((256, 8), (257, count), (259, 5), (278, 1))
+    directory = struct.pack("<H", len(tags) + 2) + b"".join(struct.pack("<HHII", tag, 4, 1, v) for tag, v in tags)
+    directory += struct.pack("<HHIIHHII", 273, 4, count, start, 279, 4, count, start + 4 * count) + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, start + 8 * count) + pixels + offsets + lengths + directory
+
+
+def sgi_of_rows_that_overlap() -> bytes:
+    rows, row = 60_000, bytes([0x7F, 1] * 500 + [0, 0])
+    head = struct.pack(">HBBHHHH", 474, 1, 1, 2, 63_500, rows, 1).ljust(512, b"\0")
+    start = 512 + 8 * rows
+    offsets = struct.pack(f">{rows}I", *range(start, start + rows))
+    lengths = struct.pack(f">{rows}I", *[len(row)] * rows)
+    return head + offsets + lengths + row * 2
+
+
+def avif_of_places_without_length() -> bytes:
+    def box(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I4s", 8 + len(body), kind) + body
+
+    size = box(b"ispe", bytes(4) + struct.pack(">II", 64, 64))
+    items = struct.pack(">HHH", 1, 0, 65_535) * 60_000
+    place = box(b"iloc", bytes(6) + struct.pack(">H", 60_000) + items)
+    meta = box(b"meta", bytes(4) + box(b"iprp", box(b"ipco", size)) + place)
+    return box(b"ftyp", b"avif" + bytes(8)) + meta + box(b"mdat", bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "make"),
+    [
+        ("tif", tiff_of_long_values),
+        ("tif", tiff_of_strips_that_overlap),
+        ("rgb", sgi_of_rows_that_overlap),
+        ("avif", avif_of_places_without_length),
+    ],
+)
+def test_a_small_file_cannot_keep_the_check_busy(suffix: str, make: Callable[[], bytes], tmp_path: Path) -> None:
+    path = tmp_path / f"f_0001.{suffix}"
+    path.write_bytes(make())
+    began = time.process_time()
+    with pytest.raises(DamagedOutput):
+        check_image(path, decoders=NO_DECODER)
+    assert time.process_time() - began < 2

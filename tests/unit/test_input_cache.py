@@ -108,21 +108,21 @@ def test_processes_that_come_at_once_fetch_each_content_once(
     files = {f"d{n % 7}/{n}.bin": secrets.token_bytes(5000) for n in range(100)} | {"big.bin": os.urandom(8 << 20)}
     handed = hand_in(files)
     context = multiprocessing.get_context("spawn")
-    barrier, told = context.Barrier(4), context.Queue()
+    barrier, told = context.Barrier(3), context.Queue()
     arguments = (handed.store.url, str(tmp_path / "cache"), handed.job.job.model_dump_json(), barrier, told)
-    processes = [context.Process(target=_use, args=arguments) for _ in range(4)]
+    processes = [context.Process(target=_use, args=arguments) for _ in range(3)]
     for process in processes:
         process.start()
     seen = [json.loads(told.get(timeout=120)) for _ in processes]
     for process in processes:
         process.join(60)
 
-    assert [process.exitcode for process in processes] == [0] * 4
+    assert [process.exitcode for process in processes] == [0] * 3
     assert {path: digest for path, (digest, _) in seen[0].items()} == {
         path: hashlib.sha256(content).hexdigest() for path, content in files.items()
     }
     # One inode for each content: whoever fetches makes one of its own.
-    assert seen[0] == seen[1] == seen[2] == seen[3]
+    assert seen[0] == seen[1] == seen[2]
     assert list((tmp_path / "cache" / "uses").iterdir()) == list((tmp_path / "cache" / "locks").iterdir()) == []
 
 

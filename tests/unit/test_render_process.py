@@ -104,7 +104,7 @@ async def test_a_stop_after_the_end_takes_what_was_left_running(
 async def test_a_cancel_while_a_process_starts_leaves_none_behind(
     supervisor: Supervisor, tag: dict[str, str], tmp_path: Path
 ) -> None:
-    for _ in range(20):
+    for _ in range(8):
         environment = {**os.environ, **tag}
         starting = asyncio.ensure_future(
             supervisor.spawn(("sleep", "300"), cwd=tmp_path, env=environment, log=tmp_path / "log", tag=tag)

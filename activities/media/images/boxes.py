@@ -220,13 +220,16 @@ def _check_extents(file: ImageFile, box: _Box, places: list[_Box]) -> bool:
     offset_bytes, length_bytes, base_bytes = sizes >> 4, sizes & 15, base >> 4
     index_bytes = base & 15 if version else 0
     count = int.from_bytes(file.read(4 if version == 2 else 2), "big")
-    found = 0
+    found = extents = 0
     for _ in range(min(count, _MOST_BOXES)):
         file.read(4 if version == 2 else 2)
         method = int.from_bytes(file.read(2), "big") & 15 if version else 0
         file.read(2)
         base_offset = int.from_bytes(file.read(base_bytes), "big")
         for _ in range(file.unpack(">H")[0]):
+            extents += 1
+            if extents > _MOST_BOXES:
+                raise ValueError(f"is damaged: its pixels lie in more than {_MOST_BOXES} places")
             file.read(index_bytes)
             offset = base_offset + int.from_bytes(file.read(offset_bytes), "big")
             length = int.from_bytes(file.read(length_bytes), "big")

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from activities.media.images.chunked import short_digest
-from activities.media.images.image_file import ImageFile, Structure
-from activities.media.images.tiff import check_deflate
+from activities.media.images.image_file import Allowance, ImageFile, Structure, check_deflate
 
 _TILED, _LONG_NAMES, _DEEP, _MULTIPART = 0x200, 0x400, 0x800, 0x1000
 # Scan lines in one chunk, by compression: none, rle, zips, zip, piz, pxr24, b44, b44a, dwaa, dwab, htj2k256, htj2k32.
@@ -27,6 +26,10 @@ _SAMPLE_NAMES = ("uint", "half", "float")
 _MOST_CHUNKS = 1 << 24
 _MOST_PARTS = 1 << 12
 _LONGEST_CHANNELS_TEXT = 200
+# Values that may be long; of others, long ones are skipped.
+_READ = frozenset({"channels", "type", "dataWindow", "displayWindow", "compression", "tiles", "chunkCount"})
+_SHORT_BYTES = 256
+_MOST_ATTRIBUTES = 1 << 16
 _CUT_HEADER = "is cut short before its pixels"
 
 # Where a chunk lies: the y of its first line, or column, row, column level and row level of its tile.
@@ -192,9 +195,10 @@ def check_exr(file: ImageFile) -> Structure:
         if any(0 in table for table in tables):
             raise ValueError("was never finished: its table of pixels has gaps")
         is_doubtful = False
+        allowance = Allowance(file.size_bytes)
         for number, (part, table) in enumerate(zip(parts, tables, strict=True)):
             for offset, where in zip(table, part.coordinates(), strict=True):
-                is_doubtful = _check_chunk(file, offset, where, part, number) or is_doubtful
+                is_doubtful = _check_chunk(file, offset, where, part, number, allowance) or is_doubtful
         return Structure(
             right - left + 1,
             bottom - top + 1,
@@ -221,7 +225,13 @@ def _read_part(file: ImageFile, flags: int) -> _Part:
     while name := _read_text(file):
         _read_text(file)
         (length,) = file.unpack("<I")
-        attributes[name] = file.read(length)
+        if name in _READ or length <= _SHORT_BYTES:
+            attributes[name] = file.read(length)
+        else:
+            file.require(file.position + length)
+            file.seek(file.position + length)
+        if len(attributes) > _MOST_ATTRIBUTES:
+            raise ValueError(f"is damaged: it has more than {_MOST_ATTRIBUTES} attributes")
     return _Part(attributes, flags)
 
 
@@ -246,7 +256,9 @@ def _read_table(file: ImageFile, part: _Part) -> "array[int]":
     return table
 
 
-def _check_chunk(file: ImageFile, offset: int, where: _Coordinates, part: _Part, number: int) -> bool:
+def _check_chunk(
+    file: ImageFile, offset: int, where: _Coordinates, part: _Part, number: int, allowance: Allowance
+) -> bool:
     """Check the head of a chunk; tell whether its pixels hold zeros that only decoding explains."""
     if offset >= file.size_bytes:
         raise ValueError("is cut short: pixels its table lists are missing")
@@ -256,20 +268,22 @@ def _check_chunk(file: ImageFile, offset: int, where: _Coordinates, part: _Part,
     if own != number or file.unpack(f"<{len(where)}i") != where:
         raise ValueError(f"is damaged: byte {offset} begins no chunk of its pixels, as the table says")
     if part.is_deep:
-        return _check_deep_chunk(file, part)
+        return _check_deep_chunk(file, part, allowance)
     (length,) = file.unpack("<I")
     start, raw = file.position, part.raw_bytes(where)
     if length == 0 or length > raw or (part.compression == _NONE and length != raw):
         raise ValueError(f"is damaged: the chunk at byte {offset} has {length} bytes of pixels instead of {raw}")
     file.require(start + length)
+    allowance.spend(length)
     # Pixels that do not get smaller are stored as they are.
     return length < raw and _has_doubtful_zeros(file, part, start, length, raw)
 
 
-def _check_deep_chunk(file: ImageFile, part: _Part) -> bool:
+def _check_deep_chunk(file: ImageFile, part: _Part, allowance: Allowance) -> bool:
     table, pixels, raw = file.unpack("<3Q")
     start = file.position + table
     file.require(start + pixels)
+    allowance.spend(table + pixels)
     if table == 0:
         raise ValueError(f"is damaged: the chunk before byte {start} does not say how deep its pixels are")
     return pixels < raw and _has_doubtful_zeros(file, part, start, pixels, raw)
@@ -279,7 +293,7 @@ def _has_doubtful_zeros(file: ImageFile, part: _Part, start: int, length: int, r
     if part.compression == _NONE or not file.has_zeros(start, length):
         return False
     if part.compression in _DEFLATE:
-        check_deflate(file.read_blocks(length, at=start))
+        check_deflate(file.read_blocks(length, at=start), raw)
         return False
     if part.compression == _RLE:
         _check_run_lengths(b"".join(file.read_blocks(length, at=start)), raw)

@@ -1,6 +1,7 @@
 """Bounded reading of an image file that somebody else wrote, and what the structure of one tells."""
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -112,6 +113,44 @@ class ImageFile:
                 return True
             before = block[-63:]
         return False
+
+
+class Allowance:
+    """How much of a file its tables may ask to be read.
+
+    Pixels do not overlap in a sound file: without a limit, a table of a million entries that all mean the same gigabyte
+    would be read for days.
+
+    Args:
+        size_bytes: Size of the file.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left = 2 * size_bytes
+
+    def spend(self, count: int) -> None:
+        """Spend so many bytes; raise `ValueError` where none are left."""
+        self._left -= count
+        if self._left < 0:
+            raise ValueError("is damaged: the places of its pixels overlap")
+
+
+def check_deflate(blocks: Iterator[bytes], most_bytes: int) -> None:
+    """Inflate data to its end, and by that compare its checksum; what comes out is thrown away block by block."""
+    inflate = zlib.decompressobj()
+    size = 0
+    try:
+        for block in blocks:
+            while block and not inflate.eof:
+                # At most so much memory, however much a few bytes inflate to.
+                size += len(inflate.decompress(block, _BLOCK_BYTES))
+                if size > most_bytes:
+                    raise ValueError("is damaged: compressed pixels come to more than the picture")
+                block = inflate.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError("is damaged: compressed pixels have a wrong checksum") from error
+    if not inflate.eof:
+        raise ValueError("is damaged: compressed pixels end too early")
 
 
 def name_channels(count: int, *, colours: str = "RGB") -> str:

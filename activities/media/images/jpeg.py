@@ -23,6 +23,7 @@ _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _MARKER_LS = re.compile(rb"\xff+[\x80-\xfe]", re.DOTALL)
 
 _MOST_SEGMENTS = 1 << 16
+_MOST_TABLES = 64
 
 
 class _Picture:
@@ -51,7 +52,8 @@ class _Picture:
                 ScanComponent(body[at], body[at + 1] >> 4, body[at + 1] & 15) for at in range(6, 6 + 3 * count, 3)
             ]
         elif marker == _CODE_TABLES:
-            self.tables.append(body)
+            # Later ones take the place of earlier ones.
+            self.tables = [*self.tables[-_MOST_TABLES:], body]
         elif marker == _RESTART_INTERVAL:
             (self.restart_interval,) = struct.unpack(">H", body[:2])
         elif marker == _HEIGHT and not self.height:

@@ -195,6 +195,8 @@ def check_zfile(file: ImageFile) -> Structure:
     return Structure(width, height, "depth", "float")
 
 
+# Sides are numbers of 16 bits, and a sample has four bytes; larger ones than 32,768 x 32,768 are no shadow maps.
+_LARGEST_Z_BYTES = 1 << 32
 # A mark, width and height, and two matrices.
 _Z_HEADER_BYTES = 136
 
@@ -208,6 +210,8 @@ def _inflate(file: ImageFile) -> tuple[bytes, int]:
             while block and not inflate.eof:
                 data = inflate.decompress(block, 1 << 20)
                 head, size = (head + data)[:_Z_HEADER_BYTES], size + len(data)
+                if size > _LARGEST_Z_BYTES:
+                    raise ValueError(f"is damaged: it inflates to more than {_LARGEST_Z_BYTES} bytes")
                 block = inflate.unconsumed_tail
     except zlib.error as error:
         raise ValueError("is damaged: its compressed samples have a wrong checksum") from error

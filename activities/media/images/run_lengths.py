@@ -5,7 +5,7 @@ import re
 import struct
 from array import array
 
-from activities.media.images.image_file import ImageFile, Structure, name_channels
+from activities.media.images.image_file import Allowance, ImageFile, Structure, name_channels
 
 _TGA_KINDS = {1: "palette", 2: "RGB", 3: "grey", 9: "palette", 10: "RGB", 11: "grey"}
 
@@ -63,9 +63,12 @@ def check_sgi(file: ImageFile) -> Structure:
     rows = height * channels
     file.require(512 + 8 * rows)
     offsets, lengths = (_read_numbers(file, 512 + 4 * rows * table, rows) for table in (0, 1))
-    for offset, length in zip(offsets, lengths, strict=True):
+    allowance = Allowance(file.size_bytes)
+    # Writers let equal rows share their place.
+    for offset, length in dict.fromkeys(zip(offsets, lengths, strict=True)):
         if offset < 512 or not length:
             raise ValueError("was never finished: some of its rows are missing")
+        allowance.spend(length)
         _check_sgi_row(file.read(length, at=offset), width, size)
     return structure
 

@@ -2,11 +2,10 @@
 
 import math
 import struct
-import zlib
 from collections.abc import Iterator
 
 from activities.media.images.chunked import short_digest
-from activities.media.images.image_file import ImageFile, Structure, name_channels
+from activities.media.images.image_file import Allowance, ImageFile, Structure, check_deflate, name_channels
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _SAMPLES, _STRIP_ROWS, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT = 277, 278, 284, 322, 323
@@ -16,11 +15,16 @@ _STRIPS, _TILES = (273, 279), (324, 325)
 # Value types that hold offsets, sizes and profiles: BYTE, SHORT, LONG, UNDEFINED, IFD, LONG8, IFD8.
 _TYPES = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 
+# Bytes of a value of each type.
+_VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+
 _MOST_ENTRIES = 4096
 _MOST_DIRECTORIES = 4096
 _CUT_DIRECTORY = "is cut short: its directory is incomplete"
 
-_UNCOMPRESSED = 1
+_UNCOMPRESSED, _YCBCR = 1, 6
+# Tiles at the edges are as large as the others.
+_TILE_SLACK_BYTES = 1 << 24
 # Adobe's and the older number of deflate, which ends with a checksum over the pixels.
 _DEFLATE = frozenset({8, 32946})
 _COLOURS = {
@@ -37,6 +41,13 @@ _COLOURS = {
 
 _Tags = dict[int, tuple[int, ...]]
 
+# What is read of a directory; the values of others are skipped, whatever they say of their length.
+_READ = frozenset(
+    {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _STRIP_ROWS, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT}
+    | {_SUB_DIRECTORIES, _SAMPLE_FORMAT, _ICC_PROFILE, *_STRIPS, *_TILES}
+)
+_MOST_VALUES = 1 << 22
+
 
 def check_tiff(file: ImageFile) -> Structure:
     """Check that all strips and tiles of all directories of a TIFF are there, mipmap levels included."""
@@ -50,14 +61,17 @@ def check_tiff(file: ImageFile) -> Structure:
         raise ValueError("was never finished: it has no directory")
     first: _Tags | None = None
     is_doubtful = False
-    for tags in _read_directories(file, directory, order, is_big):
+    allowance = Allowance(file.size_bytes)
+    for tags in _read_directories(file, directory, order, is_big, allowance):
         first = first or tags
-        is_doubtful = _check_pixels(file, tags) or is_doubtful
+        is_doubtful = _check_pixels(file, tags, allowance) or is_doubtful
     assert first is not None
     return _describe(first, is_doubtful)
 
 
-def _read_directories(file: ImageFile, position: int, order: str, is_big: bool) -> Iterator[_Tags]:
+def _read_directories(
+    file: ImageFile, position: int, order: str, is_big: bool, allowance: Allowance
+) -> Iterator[_Tags]:
     """Read all directories, each once: those that follow one another, and those that others refer to."""
     waiting, seen = [position], set[int]()
     while waiting:
@@ -68,6 +82,7 @@ def _read_directories(file: ImageFile, position: int, order: str, is_big: bool) 
         if len(seen) > _MOST_DIRECTORIES:
             raise ValueError(f"is damaged: it has more than {_MOST_DIRECTORIES} directories")
         tags, following = _read_directory(file, position, order, is_big)
+        allowance.spend(sum(len(values) for values in tags.values()))
         yield tags
         waiting += [sub for sub in tags.get(_SUB_DIRECTORIES, ()) if sub]
         if following:
@@ -87,10 +102,16 @@ def _read_directory(file: ImageFile, position: int, order: str, is_big: bool) ->
         entries = file.read(count * size)
         (following,) = file.unpack(order + pointer_form)
         for tag, kind, length, value in struct.iter_unpack(order + entry_form, entries):
-            if kind not in _TYPES:
+            if kind not in _VALUE_BYTES:
                 continue
-            size = length * struct.calcsize(order + _TYPES[kind])
+            size = length * _VALUE_BYTES[kind]
             where = struct.unpack(order + pointer_form, value)[0]
+            if size > inline:
+                file.require(where + size)
+            if tag not in _READ or kind not in _TYPES:
+                continue
+            if length > _MOST_VALUES:
+                raise ValueError(f"is damaged: an entry of a directory has {length} values")
             data = value[:size] if size <= inline else file.read(size, at=where)
             tags[tag] = struct.unpack(f"{order}{length}{_TYPES[kind]}", data)
     except ValueError as error:
@@ -100,7 +121,7 @@ def _read_directory(file: ImageFile, position: int, order: str, is_big: bool) ->
     return tags, following
 
 
-def _check_pixels(file: ImageFile, tags: _Tags) -> bool:
+def _check_pixels(file: ImageFile, tags: _Tags, allowance: Allowance) -> bool:
     """Check the strips or tiles of one picture; tell whether they hold zeros that only decoding explains."""
     if not all(tags.get(tag, (0,))[0] for tag in (_WIDTH, _HEIGHT)):
         raise ValueError("is damaged: it does not say its size")
@@ -119,11 +140,13 @@ def _check_pixels(file: ImageFile, tags: _Tags) -> bool:
         _check_raw_size(tags, sum(lengths))
         return False
     is_doubtful = False
-    for offset, length in zip(offsets, lengths, strict=True):
+    # Writers let equal tiles share their place.
+    for offset, length in dict.fromkeys(zip(offsets, lengths, strict=True)):
+        allowance.spend(length)
         if not file.has_zeros(offset, length):
             continue
         if compression in _DEFLATE:
-            check_deflate(file.read_blocks(length, at=offset))
+            check_deflate(file.read_blocks(length, at=offset), _raw_bytes(tags) + _TILE_SLACK_BYTES)
         else:
             is_doubtful = True
     return is_doubtful
@@ -141,31 +164,19 @@ def _count_pieces(tags: _Tags, *, is_tiled: bool) -> int:
     return math.ceil(height / (tags.get(_STRIP_ROWS, (height,))[0] or height)) * planes
 
 
-def _check_raw_size(tags: _Tags, there: int) -> None:
-    """Require as many bytes as uncompressed pixels take; subsampled ones take fewer."""
-    if tags.get(_PHOTOMETRIC, (1,))[0] == 6:
-        return
-    bits = tags.get(_BITS, (1,))[0] * tags.get(_SAMPLES, (1,))[0]
-    wanted = math.ceil(tags[_WIDTH][0] * bits / 8) * tags[_HEIGHT][0]
+def _raw_bytes(tags: _Tags) -> int:
+    """Return how many bytes uncompressed pixels take; subsampled ones take fewer."""
+    bits = tags.get(_BITS, (1,))[0]
+    samples = tags.get(_SAMPLES, (1,))[0]
     if tags.get(_PLANAR, (1,))[0] == 2:
-        wanted = tags[_WIDTH][0] * bits // 8 * tags[_HEIGHT][0]
-    if there < wanted:
+        return math.ceil(tags[_WIDTH][0] * bits / 8) * tags[_HEIGHT][0] * samples
+    return math.ceil(tags[_WIDTH][0] * bits * samples / 8) * tags[_HEIGHT][0]
+
+
+def _check_raw_size(tags: _Tags, there: int) -> None:
+    """Require as many bytes as uncompressed pixels take."""
+    if tags.get(_PHOTOMETRIC, (1,))[0] != _YCBCR and there < (wanted := _raw_bytes(tags)):
         raise ValueError(f"was never finished: {wanted - there} bytes of its pixels are missing")
-
-
-def check_deflate(blocks: Iterator[bytes]) -> None:
-    """Inflate data to its end, and by that compare its checksum; what comes out is thrown away block by block."""
-    inflate = zlib.decompressobj()
-    try:
-        for block in blocks:
-            while block and not inflate.eof:
-                # At most so much memory, however much a few bytes inflate to.
-                inflate.decompress(block, 1 << 20)
-                block = inflate.unconsumed_tail
-    except zlib.error as error:
-        raise ValueError("is damaged: compressed pixels have a wrong checksum") from error
-    if not inflate.eof:
-        raise ValueError("is damaged: compressed pixels end too early")
 
 
 def _describe(tags: _Tags, is_doubtful: bool) -> Structure:

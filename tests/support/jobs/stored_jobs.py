@@ -77,7 +77,7 @@ class Place:
         async with asyncio.timeout(60):
             try:
                 async for _ in _looks(job):
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.5)
             except NoSuchJobError:
                 return
 
