@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ _log = logging.getLogger(__name__)
 
 # Outputs lie less deep; a renderer may make folders without end.
 _DEEPEST = 100
+
+# Access lists of files and folders (acl(5)). One that a render sets outlives a change of owner and mode.
+_ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 def grant_folders(folders: Iterable[Path], user: RenderUser) -> None:
@@ -63,8 +67,7 @@ def reclaim_file(descriptor: int) -> None:
         return
     # Without the right to, as on a share that maps all accounts to one, it stays as it is.
     with suppress(PermissionError):
-        os.fchown(descriptor, os.geteuid(), os.getegid())
-        os.fchmod(descriptor, _own_mode(status))
+        _take(descriptor, status)
 
 
 def _reclaim_below(folder: Path, user: RenderUser) -> None:
@@ -80,8 +83,7 @@ def _reclaim_folder(folder: int, user: RenderUser, deeper: int) -> None:
     """Take back an open folder, then what is in it: in what was taken back the account can exchange no name."""
     status = os.fstat(folder)
     if status.st_uid == user.uid:
-        os.fchown(folder, os.geteuid(), os.getegid())
-        os.fchmod(folder, _own_mode(status))
+        _take(folder, status)
     for name in os.listdir(folder):
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode) and deeper:
@@ -93,7 +95,22 @@ def _reclaim_folder(folder: int, user: RenderUser, deeper: int) -> None:
         elif found.st_uid == user.uid:
             os.chown(name, os.geteuid(), os.getegid(), dir_fd=folder, follow_symlinks=False)
             if stat.S_ISREG(found.st_mode):
-                os.chmod(name, _own_mode(found), dir_fd=folder)
+                file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+                try:
+                    _take(file, found)
+                finally:
+                    os.close(file)
+
+
+def _take(descriptor: int, status: os.stat_result) -> None:
+    """Make an open file or folder the worker's own, whatever its account has granted to itself."""
+    os.fchown(descriptor, os.geteuid(), os.getegid())
+    if sys.platform == "linux":
+        for access_list in _ACCESS_LISTS:
+            # Most have none, and some file systems know none.
+            with suppress(OSError):
+                os.removexattr(descriptor, access_list)
+    os.fchmod(descriptor, _own_mode(status))
 
 
 def _open_folder(path: Path | str, parent: int | None = None) -> int:

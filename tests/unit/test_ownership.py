@@ -2,6 +2,8 @@
 
 import os
 import stat
+import struct
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +64,48 @@ def test_all_that_a_render_leaves_is_taken_back_and_no_link_is_followed(place: P
     assert owner(outside) == ACCOUNT
     assert stat.S_IMODE(outside.stat().st_mode) == 0o666
     assert owner(place.parent) == os.getuid()
+
+
+def write_again(place: Path) -> list[str]:
+    """Return what the account can do to a file of its render and its name, in a process of its own."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setgroups([])
+        os.setresgid(ACCOUNT, ACCOUNT, ACCOUNT)
+        os.setresuid(ACCOUNT, ACCOUNT, ACCOUNT)
+        for word, act in (
+            ("write", lambda: (place / "a.png").write_text("other")),
+            ("rename", lambda: (place / "a.png").rename(place / "b.png")),
+        ):
+            try:
+                act()
+                os.write(writing, f"{word} ".encode())
+            except PermissionError:
+                pass
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(pid, 0)
+    with os.fdopen(reading) as said:
+        return said.read().split()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="needs root, and access lists of Linux")
+def test_what_a_render_has_granted_to_its_own_account_ends_with_it(place: Path) -> None:
+    grant_folders([place], USER)
+    output = place / "a.png"
+    output.write_text("rendered")
+    os.chown(output, ACCOUNT, ACCOUNT)
+    nobody = 0xFFFFFFFF
+    entries = ((1, 7, nobody), (2, 7, ACCOUNT), (4, 5, nobody), (16, 7, nobody), (32, 5, nobody))
+    access_list = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    for path in (output, place):
+        os.setxattr(path, "system.posix_acl_access", access_list)
+    os.setxattr(place, "system.posix_acl_default", access_list)
+    reclaim_folders([place], USER)
+
+    assert not [name for path in (place, output) for name in os.listxattr(path) if "acl" in name]
+    assert write_again(place) == []
 
 
 def test_folders_without_end_are_left_at_some_depth(place: Path) -> None:
