@@ -194,12 +194,14 @@ def publish(folder: JobFolder, winner: Sidecar) -> Sidecar:
     folder.check_store()
     winner = winner.model_copy(update={"published_at": datetime.now(UTC)})
     claim = winner.model_dump_json(exclude_defaults=True, indent=1).encode()
-    with finish_once_begun():
-        folder.store.create(folder.claim_path(winner.key), claim)
-        standing = finish_claim(folder, winner.key)
-    if standing is None:
-        raise AttemptError(f"the claim on {winner.key} was withdrawn while it was published")
-    return standing
+    # Again where the claim that stood led to nothing: it could not be read, or its files are gone.
+    for _ in range(2):
+        with finish_once_begun():
+            folder.store.create(folder.claim_path(winner.key), claim)
+            standing = finish_claim(folder, winner.key)
+        if standing is not None:
+            return standing
+    raise AttemptError(f"the claim on {winner.key} was withdrawn while it was published")
 
 
 def finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
