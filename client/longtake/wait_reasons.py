@@ -105,8 +105,8 @@ async def find_workflow_reason(client: Client, job: WorkflowExecutionDescription
     task = job.raw_description.pending_workflow_task
     if task.attempt > 1 and (said := await _find_task_failure(client, job)):
         return WaitReason(
-            f"no worker can run this job's workflow, after {task.attempt - 1} tries ({said}); the logs of the workers "
-            "say more: mend or upgrade them, and the job goes on",
+            f"no worker can run this job's workflow ({said}; try {task.attempt}); the logs of the workers say more: "
+            "mend or upgrade them, and the job goes on"
         )
     workers = await find_workers(client, job.task_queue, _WORKFLOWS)
     if not workers:
@@ -174,7 +174,7 @@ async def find_activity_reason(
         if step.activity_type.name in _STEPS and step.HasField("last_failure"):
             what = _STEPS[step.activity_type.name]
             said = shorten_line(explain_failure(step.last_failure), _LONGEST_REASON)
-            return WaitReason(f"{what} is tried again after {step.attempt - 1} tries: {said}")
+            return WaitReason(f"{what} is tried again (try {step.attempt}): {said}")
     renders = any(each.activity_type.name == RENDER_SPAN for each in waiting)
     queue = render_queue(job.task_queue, backend) if renders else job.task_queue
     workers = await find_workers(client, queue, _ACTIVITIES)

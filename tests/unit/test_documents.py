@@ -427,3 +427,11 @@ def test_the_word_of_each_question_finds_the_file_that_answers_it() -> None:
 
     assert len(table) >= 10
     assert [(word, file) for word, file in table if word.lower() not in (ROOT / file).read_text().lower()] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=shown)
+def test_queries_by_our_state_name_the_state_of_temporal_too(page: Path) -> None:
+    """A job that was terminated in Temporal keeps its last state of ours."""
+    queries = re.findall(r"--query '([^']*LongtakeState=[^']*)'", page.read_text())
+
+    assert [query for query in queries if "ExecutionStatus=" not in query] == []

@@ -23,7 +23,7 @@ from longtake.cli.session import ExitCode, explain_error, read_settings, run_wit
 from longtake.cli.submit import Json
 from longtake.cli.terminal import print_json, print_renderable
 from longtake.client import RenderClient
-from longtake.describe import build_open_query, read_status
+from longtake.describe import build_open_query, read_status, reveal_failures
 from longtake.errors import LongtakeError, NotReachableError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
@@ -43,6 +43,10 @@ _WORKER_PACKAGES = ("av", "imageio-ffmpeg", "psutil")
 # Jobs that are looked at, each by some requests, and sentences that a person reads.
 _MOST_JOBS = 50
 _MOST_SHOWN = 5
+
+_JOBS, _STORES = "jobs", "stores of workers"
+# What is there and not well is neither missing nor absent.
+_VERDICTS = {_JOBS: "waiting", _STORES: "unseen"}
 
 
 @dataclass(frozen=True)
@@ -184,13 +188,14 @@ async def _check_jobs(client: Client, task_queue: str) -> list[Check]:
         seen += 1
         with suppress(RPCError):
             description = await client.get_workflow_handle(execution.id).describe()
+            await reveal_failures(description, client.data_converter)
             status = await read_status(description)
             blind.update(find_blind_workers(description.raw_description.pending_activities))
             if (reason := await find_wait_reason(client, description, status.backend)) and reason.is_fault:
                 stuck.append(f"{execution.id}: {reason.sentence}")
-    going = f"{format_count(seen - len(stuck), 'job')} of {seen:,} that have not ended can go on"
-    checks = [Check("jobs", ok=not stuck, found=going, fix="; ".join(stuck[:_MOST_SHOWN]))]
-    checks += [Check("stores of workers", ok=False, found=said, needed=False) for said in sorted(blind)[:_MOST_SHOWN]]
+    found = f"{len(stuck):,} of {format_count(seen, 'job')} cannot go on" if stuck else "all that have not ended go on"
+    checks = [Check(_JOBS, ok=not stuck, found=found, fix="; ".join(stuck[:_MOST_SHOWN]))]
+    checks += [Check(_STORES, ok=False, found=said, needed=False) for said in sorted(blind)[:_MOST_SHOWN]]
     return checks
 
 
@@ -278,7 +283,7 @@ def _make_table(checks: list[Check]) -> Table:
     grid.add_column(overflow="fold")
     for check in checks:
         style = "green" if check.ok else "red" if check.needed else "yellow"
-        verdict = "ok" if check.ok else "missing" if check.needed else "absent"
+        verdict = "ok" if check.ok else _VERDICTS.get(check.name) or ("missing" if check.needed else "absent")
         text = (
             strip_controls(check.found)
             if check.ok
