@@ -40,14 +40,11 @@ def is_intact(store: Store, sidecar: Sidecar) -> bool:
 def revoke(folder: JobFolder, key: str) -> None:
     """Take back a finished chunk whose files were damaged, so that a later attempt renders the damaged files again.
 
-    All sound frames of an image sequence are kept.
+    All sound frames of an image sequence are kept. A sidecar that cannot be read is set aside: the chunk is published again
+    by its claim where the files are as claimed, and rendered again where they are not.
     """
     sidecar = folder.sidecar(key)
     if sidecar is None:
-        if folder.store.stat(folder.sidecar_path(key)) is not None:
-            # Unreadable, it would count as done while planning and keep its chunk from being published.
-            folder.set_aside(folder.sidecar_path(key), f"{key}.json")
-            folder.store.remove(folder.claim_path(key))
         return
     brought = folder.attempt_dir(key, "revoked")
     sound = _sound_frames(folder, sidecar, folder.store.local(brought))

@@ -385,12 +385,15 @@ def test_a_file_that_cannot_be_read_where_one_is_published_is_set_aside(
     assert [path.read_text() for path in Path(folder.aside_dir).iterdir()] == ["bbbb"]
 
 
-def test_a_record_that_cannot_be_read_is_set_aside_with_its_claim(folder: JobFolder) -> None:
+@pytest.mark.parametrize("winner", ["a", "b"], ids=["files as claimed", "files damaged"])
+def test_where_a_sidecar_cannot_be_read_its_claim_and_the_files_decide(folder: JobFolder, winner: str) -> None:
     publish(folder, made(folder, "a"))
     Path(folder.sidecar_path(KEY)).write_text("{")
+    if winner == "b":
+        Path(folder.store.locate("frames/7.png")).write_text("c")
 
     revoke(folder, KEY)
 
     assert folder.store.stat(folder.sidecar_path(KEY)) is None
-    assert publish(folder, made(folder, "b")).attempt == "b"
-    assert makers(folder) == {"b"}
+    assert publish(folder, made(folder, "b")).attempt == winner
+    assert makers(folder) == {winner}
