@@ -40,8 +40,8 @@ def is_intact(store: Store, sidecar: Sidecar) -> bool:
 def revoke(folder: JobFolder, key: str) -> None:
     """Take back a finished chunk whose files were damaged, so that a later attempt renders the damaged files again.
 
-    All sound frames of an image sequence are kept. A sidecar that cannot be read is set aside: the chunk is published again
-    by its claim where the files are as claimed, and rendered again where they are not.
+    All sound frames of an image sequence are kept. A sidecar that cannot be read is set aside: its chunk is published
+    again by its claim where the files are as claimed, and rendered again where they are not.
     """
     sidecar = folder.sidecar(key)
     if sidecar is None:
