@@ -346,15 +346,14 @@ class Acceptance:
                 self._host.programs.resolve(command, base_dir=workdir, field=field)
 
     def _check_audio(self, workdir: Path) -> None:
-        if self.job.audio is None:
-            return
-        path = workdir / self.job.audio
-        if self._store.is_local:
-            self._allowed.check(path, "audio")
-        try:
-            inspect_audio(path)
-        except MediaError as error:
-            raise BadJobError(f"audio: {error.sentence}; name a file with sound") from error
+        for field, name in self.job.audio_files:
+            path = workdir / name
+            if self._store.is_local:
+                self._allowed.check(path, field)
+            try:
+                inspect_audio(path)
+            except MediaError as error:
+                raise BadJobError(f"{field}: {error.sentence}; name a file with sound") from error
 
     def _check_outputs(self, opened: OpenJob, *, is_new: bool) -> list[Callable[[], object]]:
         """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them.

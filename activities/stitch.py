@@ -1,6 +1,7 @@
 """The activity `stitch_job`: prove all chunks of a job and make its film."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 
 from temporalio import activity
@@ -20,7 +21,7 @@ from longtake.errors import BadJobError, ErrorType
 from longtake.models.messages import Heartbeat, StitchOrder
 from longtake.models.status import RenderJobResult
 from longtake.names import STITCH_JOB
-from longtake.ranges import RangeSet
+from longtake.ranges import RangeSet, format_ranges
 from longtake.stores.job_records import chunk_key
 from longtake.stores.store import map_parallel
 
@@ -69,8 +70,12 @@ class StitchActivities:
                     ).run()
                 await run_in_thread(job.check_record)
                 proofs = [sidecar.images.proof for sidecar in sidecars if sidecar.images is not None]
-                image_proof = find_weakest(proofs) if proofs else ""
-                return made.model_copy(update={"missing_chunks": order.missing, "image_proof": image_proof})
+                found: dict[str, object] = {
+                    "missing_chunks": order.missing,
+                    "image_proof": find_weakest(proofs) if proofs else "",
+                    "unproven": (*made.unproven, *_list_unproven(sidecars))[:20],
+                }
+                return made.model_copy(update=found)
         except AttemptLostError as error:
             this.update(losses=this.heartbeat.losses + error.by_render)
             said = f"{error}; the try does not count"
@@ -84,6 +89,16 @@ class StitchActivities:
             final = error.fatal or this.heartbeat.failures >= _MOST_TRIES
             kind = ErrorType.NEEDS_CHANGE if error.needs_change else ErrorType.ATTEMPT_FAILED
             raise ApplicationError(f"the film could not be made: {error}", type=kind, non_retryable=final) from error
+
+
+def _list_unproven(sidecars: Sequence[Sidecar]) -> list[str]:
+    """List what of chunks could not be proven, each reason once with the chunks it is true of."""
+    chunks: dict[str, RangeSet] = {}
+    for sidecar in sidecars:
+        if sidecar.video is not None and sidecar.video.unproven:
+            chunk = int(sidecar.key)
+            chunks.setdefault(sidecar.video.unproven, RangeSet()).add(chunk, chunk + 1)
+    return [f"chunk {format_ranges(found.ranges)}: {reason}" for reason, found in chunks.items()]
 
 
 def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:

@@ -265,6 +265,8 @@ class RenderJob:
         )
         if result.others:
             self._note(f"film: {result.others}")
+        for sentence in result.unproven:
+            self._note(sentence)
         return result
 
     async def _perform(

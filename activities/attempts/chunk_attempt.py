@@ -21,6 +21,7 @@ from activities.errors import AttemptError
 from activities.media.facts import MediaError, MismatchedOutput, VideoFacts
 from activities.media.images.check import check_sequence
 from activities.media.images.facts import ImageFacts, ImageProof
+from activities.media.join import find_join_problem
 from activities.media.video import inspect_video
 from activities.processes.render_process import Usage
 from activities.stores.job_folder import OpenJob, Sidecar
@@ -264,7 +265,9 @@ class ChunkAttempt:
             signatures = sign_outputs(made, self._dir)
             try:
                 rate, pixels = self._job.job.rate, self._job.job.check_pixels
-                return check_chunk(self._chunk, made, rate, stop, pixels=pixels), signatures
+                proof = check_chunk(self._chunk, made, rate, stop, pixels=pixels)
+                self._check_for_film(made[0], proof)
+                return proof, signatures
             except AttemptError as error:
                 self._others.blame(error, self._expected_files, self._part_places)
                 # A renderer that ended well and wrote files of this kind, and none by the names it was given.
@@ -280,6 +283,15 @@ class ChunkAttempt:
                 # Frames are kept by their structure; those that cannot be decoded would be refused again and again.
                 await self._forget_kept_frames()
             raise
+
+    def _check_for_film(self, file: Path, proof: Proof) -> None:
+        """Refuse a video now that no film can be joined of, or of which the film would lose something."""
+        job = self._job.job
+        if proof.video is None or job.output is None or job.merge_command is not None:
+            return
+        problem = find_join_problem(proof.video, drop=job.drop, has_audio=job.audio is not None)
+        if problem is not None:
+            raise _failed_try(MismatchedOutput(file.name, problem))
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from activities.attempts.host import Host, attempt_tag
 from activities.attempts.output_files import OtherFiles, sign_outputs
@@ -15,16 +16,20 @@ from activities.attempts.store_io import explain_failure, note_full_disk, retry_
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
 from activities.media.audio import build_audio_command, find_audio_suffix
-from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput, VideoFacts
+from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
-from activities.media.writer import build_encode_command, build_image_pattern
+from activities.media.seams import JoinedFilm
+from activities.media.writer import SoundFile, build_encode_command, build_image_pattern
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.kept_frames import Signature
 from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files
 from longtake.concurrency import clean_up_in_thread, run_in_thread
+from longtake.models.audio import AudioTrack
+from longtake.models.job_fields import Verification
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
+from longtake.ranges import Range, RangeSet
 from longtake.stores.job_records import FILM, PublishedFile
 from longtake.stores.store import map_parallel
 from longtake.templates import expand_template
@@ -85,6 +90,7 @@ class FilmAttempt:
         self._place = job.folder.attempt_dir(FILM, name)
         self._dir = self._store.local(self._place)
         self._workdir = self._dir
+        self._joined: JoinedFilm | None = None
         self._frames = sum(sidecar.frames for sidecar in sidecars)
         self.log = job.folder.log_path(FILM, name)
         self._others = OtherFiles(job.folder, FILM, self._dir, self.log)
@@ -110,6 +116,8 @@ class FilmAttempt:
             size_bytes=film.size_bytes,
             frames=standing.frames,
             duration_seconds=standing.duration_seconds,
+            proof=standing.proof,
+            unproven=standing.notes,
             others=standing.others,
         )
 
@@ -161,32 +169,71 @@ class FilmAttempt:
             await self._encode(film)
         else:
             await self._join(film)
-        return await run_in_thread(partial(self._prove, film), self._stop)
+        try:
+            return await run_in_thread(partial(self._prove, film), self._stop)
+        except MediaError as error:
+            if error.chunk is not None:
+                await self._refuse(error)
+            sentence, changed = (
+                f"the film is not what it must be: {error.sentence}",
+                isinstance(error, MismatchedOutput),
+            )
+            if job.merge_command is not None:
+                # Of proven chunks, by a command that ended well: it would make the same again.
+                sentence, changed = f"{sentence}; change merge_command", True
+            raise AttemptError(sentence, needs_change=changed) from error
 
     def _own_files(self, film: Path) -> frozenset[Path]:
         """Return the film, and what this attempt itself puts beside it."""
-        own = {film.name}
+        own = [film]
         if self._job.job.merge_command is None:
-            sound = {f"sound{find_audio_suffix(film.suffix)}"} if self._job.job.audio else set()
-            own |= {f"picture{film.suffix}", "chunks", "frames"} | sound
-        return frozenset(self._dir / name for name in own)
+            tracks = enumerate(self._job.job.audio_tracks)
+            own += [self._dir / "chunks", self._dir / "frames"]
+            own += [self._sound_file(film, number, track) for number, track in tracks]
+        return frozenset(own)
+
+    def _sound_file(self, film: Path, number: int, track: AudioTrack) -> Path:
+        return self._dir / f"sound{number}{find_audio_suffix(film.suffix, track.codec)}"
 
     async def _join(self, film: Path) -> None:
         files = await run_in_thread(partial(fetch_chunk_files, self._job, self._sidecars, self._dir / "chunks"))
         chunks = [
-            ChunkFile(path, f"chunk {int(sidecar.key)}", sidecar.frames)
-            for path, sidecar in zip(files, self._sidecars, strict=True)
+            ChunkFile(
+                path,
+                f"chunk {int(sidecar.key)}",
+                sidecar.frames,
+                facts=sidecar.video,
+                sha256=sidecar.files[0].sha256,
+                position=place[0],
+            )
+            for path, sidecar, place in zip(files, self._sidecars, self._places(), strict=True)
         ]
-        sound = await self._sound(film) if self._job.job.audio else None
         join = partial(
-            join_video, chunks, film, fps=self._job.job.rate, audio=sound, progress=self._on_frames, stop=self._stop
+            join_video,
+            chunks,
+            film,
+            fps=self._job.job.rate,
+            audio=await self._sounds(film),
+            drop=self._job.job.drop,
+            progress=self._on_frames,
+            stop=self._stop,
         )
         try:
-            await run_in_thread(join, self._stop)
+            self._joined = await run_in_thread(join, self._stop)
         except MediaError as error:
             await self._refuse(error)
 
-    async def _refuse(self, error: MediaError) -> None:
+    def _places(self) -> list[Range]:
+        """Return the frames of each chunk of the film, counted from the first frame of the job, gaps included."""
+        wanted = {int(sidecar.key) for sidecar in self._sidecars}
+        places, before = [], 0
+        for chunk in self._job.chunks:
+            if chunk.index in wanted:
+                places.append((before, before + chunk.count))
+            before += chunk.count
+        return places
+
+    async def _refuse(self, error: MediaError) -> NoReturn:
         """Name the culprit; a damaged chunk is taken back, so that a retry of the job renders it again."""
         # Of a share that has vanished every chunk is missing, and none is to blame.
         await run_in_thread(self._job.check_record)
@@ -205,38 +252,40 @@ class FilmAttempt:
         first = Path(self._sidecars[0].files[0].path)
         await run_in_thread(partial(self._link_frames, links))
         pattern = build_image_pattern(f"{links}/", 9, first.suffix)
-        picture = film if not self._job.job.audio else film.with_name(f"picture{film.suffix}")
+        job, sounds = self._job.job, await self._sounds(film)
         ffmpeg = self._host.programs.ffmpeg
-        await self._run(
-            build_encode_command(ffmpeg, pattern, 0, self._frames, self._job.job.rate, self._job.job.encode, picture)
-        )
-        if self._job.job.audio:
-            sound = await self._sound(film)
-            whole = [ChunkFile(picture, "the picture", self._frames)]
-            join = partial(
-                join_video, whole, film, fps=self._job.job.rate, audio=sound, progress=self._on_frames, stop=self._stop
-            )
-            try:
-                await run_in_thread(join, self._stop)
-            except MediaError as error:
-                raise AttemptError(error.sentence, needs_change=isinstance(error, MismatchedOutput)) from error
+        await self._run(build_encode_command(ffmpeg, pattern, 0, self._frames, job.rate, job.encode, film, sounds))
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)
         for number, path in enumerate(fetch_chunk_files(self._job, self._sidecars, self._dir / "chunks")):
             os.symlink(path, links / f"{number:09}{path.suffix}")
 
-    async def _sound(self, film: Path) -> Path:
-        """Return the job's audio, encoded once, as long as the film."""
-        job = self._job.job
-        sound = self._dir / f"sound{find_audio_suffix(film.suffix)}"
-        source = self._workdir / (job.audio or "")
-        await self._run(
-            build_audio_command(
-                self._host.programs.ffmpeg, source, sound, duration=self._frames / job.rate, film_suffix=film.suffix
+    async def _sounds(self, film: Path) -> list[SoundFile]:
+        """Return the job's sounds, each encoded once, as long as the film and cut where the film lacks chunks."""
+        job, sounds = self._job.job, []
+        places = await run_in_thread(self._places) if job.audio_tracks else []
+        kept = [(start / job.rate, stop / job.rate) for start, stop in RangeSet(places).ranges]
+        frames = sum(chunk.count for chunk in self._job.chunks) if len(places) < len(self._job.chunks) else self._frames
+        for number, track in enumerate(job.audio_tracks):
+            sound = self._sound_file(film, number, track)
+            command = partial(
+                build_audio_command,
+                self._host.programs.ffmpeg,
+                self._workdir / track.file,
+                sound,
+                duration=frames / job.rate,
+                film_suffix=film.suffix,
+                codec=track.codec,
+                offset_seconds=Fraction(track.offset_seconds),
+                kept=kept,
             )
-        )
-        return sound
+            try:
+                await self._run(await run_in_thread(command))
+            except MediaError as error:
+                raise AttemptError(f"audio: {error.sentence}") from error
+            sounds.append(SoundFile(sound, track.language or ""))
+        return sounds
 
     async def _merge(self, film: Path | None) -> None:
         if not self._store.is_local:
@@ -283,24 +332,16 @@ class FilmAttempt:
         job = self._job.job
         # A merge command may re-encode, and joins less exactly; counts and times are known all the same.
         merged = job.merge_command is not None
-        like: VideoFacts | None = None if merged else self._sidecars[0].video
-        slack = 1 / (2 * job.rate) if merged else Fraction(0)
-        try:
-            return verify_film(
-                film,
-                fps=job.rate,
-                frames=self._frames,
-                like=like,
-                audio=job.audio is not None,
-                slack_seconds=slack,
-                stop=self._stop,
-            )
-        except MediaError as error:
-            sentence = f"the film is not what it must be: {error.sentence}"
-            if merged:
-                # Of proven chunks, by a command that ended well: it would make the same again.
-                raise AttemptError(f"{sentence}; change merge_command", needs_change=True) from error
-            raise AttemptError(sentence, needs_change=isinstance(error, MismatchedOutput)) from error
+        return verify_film(
+            film,
+            fps=job.rate,
+            frames=self._frames,
+            joined=self._joined,
+            audio=len(job.audio_tracks),
+            full=job.verify is Verification.FULL,
+            slack_seconds=1 / (2 * job.rate) if merged else Fraction(0),
+            stop=self._stop,
+        )
 
     def _publish(self, film: Path, target: str, facts: FilmFacts | None, signatures: tuple[Signature, ...]) -> Sidecar:
         self._host.check_targets(self._job, [target])
@@ -317,6 +358,8 @@ class FilmAttempt:
                 width=facts.width if facts else None,
                 height=facts.height if facts else None,
                 duration_seconds=facts.duration_seconds if facts else None,
+                proof=facts.proof if facts else "",
+                notes=facts.notes if facts else (),
                 log=self.log,
                 others=others,
             ),

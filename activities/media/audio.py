@@ -1,7 +1,8 @@
 """Sound of films: encoding a soundtrack once over the whole film, so that no join is heard; checking sound files."""
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,23 +10,26 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from pydantic import BaseModel, ConfigDict
 
-from activities.media.containers import AnyPacket, check_structure, open_media, require_known_codec
-from activities.media.facts import DamagedOutput
+from activities.media.containers import AnyPacket, check_structure, open_media
+from activities.media.facts import DamagedOutput, UnknownOutput
+from longtake.sound_formats import AUDIO_OF_FILMS, AudioCodec
 
-# The rate all three codecs take and video players expect.
+# The rate all codecs take and video players expect.
 SAMPLE_RATE = 48000
 AAC_BITS_PER_SECOND = 256_000
 
-_AAC = (".m4a", ["-c:a", "aac", "-b:a", str(AAC_BITS_PER_SECOND), "-f", "ipod"])
-# By film suffix: the kind of file that keeps exact sample positions for the codec the film will hold.
+# By codec: the kind of file that keeps exact sample positions for it, and how ffmpeg makes that.
 _CODINGS = {
-    ".mp4": _AAC,
-    ".m4v": _AAC,
-    ".mov": _AAC,
-    ".ts": _AAC,
-    ".mkv": (".flac", ["-c:a", "flac", "-f", "flac"]),
-    ".webm": (".opus", ["-c:a", "libopus", "-b:a", "160k", "-f", "ogg"]),
+    AudioCodec.AAC: (".m4a", ["-c:a", "aac", "-b:a", str(AAC_BITS_PER_SECOND), "-f", "ipod"]),
+    AudioCodec.FLAC: (".flac", ["-c:a", "flac", "-f", "flac"]),
+    AudioCodec.OPUS: (".opus", ["-c:a", "libopus", "-b:a", "160k", "-f", "ogg"]),
+    # Above 4 GB the head of a WAV file cannot say how long the file is.
+    AudioCodec.PCM: (".wav", ["-rf64", "auto", "-f", "wav"]),
 }
+# Transport streams pack this much sound in one go.
+_LONGEST_PACKET_SECONDS = Fraction(1, 4)
+# Sources that fill no more than 16 bits.
+_SHORT_SAMPLES = re.compile(r"pcm_([su]8|[su]16[lb]e|alaw|mulaw)(_planar)?|adpcm_.*")
 
 
 class AudioFacts(BaseModel):
@@ -39,40 +43,91 @@ class AudioFacts(BaseModel):
     duration: Fraction
 
 
-def find_audio_suffix(film_suffix: str) -> str:
+def find_audio_codec(film_suffix: str, wanted: AudioCodec | None = None) -> AudioCodec:
+    """Find the codec of the sound of a film: the one that is wanted, or the usual one of its container."""
+    return wanted or AUDIO_OF_FILMS[film_suffix.lower()][0]
+
+
+def find_audio_suffix(film_suffix: str, wanted: AudioCodec | None = None) -> str:
     """Find the extension of the file that `build_audio_command` makes for a film."""
-    return _CODINGS[film_suffix.lower()][0]
+    return _CODINGS[find_audio_codec(film_suffix, wanted)][0]
 
 
-def build_audio_command(ffmpeg: str, source: Path, target: Path, *, duration: Fraction, film_suffix: str) -> list[str]:
+def build_audio_command(
+    ffmpeg: str,
+    source: Path,
+    target: Path,
+    *,
+    film_suffix: str,
+    duration: Fraction,
+    codec: AudioCodec | None = None,
+    offset_seconds: Fraction = Fraction(0),
+    kept: Sequence[tuple[Fraction, Fraction]] = (),
+) -> list[str]:
     """Build the ffmpeg command that encodes a score to exactly the film's length.
 
-    A shorter score is followed by silence, a longer one is cut, one that begins late keeps its delay.
+    A shorter score is followed by silence, a longer one is cut, one that begins late keeps its delay. Codecs without
+    loss that were asked for keep the rate of the score.
 
     Args:
         ffmpeg: The program.
-        source: Anything with an audio stream; the first one counts.
-        target: Where to write; its extension should be `find_audio_suffix(film_suffix)`.
-        duration: The film's length in seconds.
-        film_suffix: The film's extension, such as ".mp4", which decides the codec.
+        source: A file with an audio stream, of a kind in `READERS`; the first stream counts.
+        target: Where to write; its extension should be `find_audio_suffix(film_suffix, codec)`.
+        film_suffix: The film's extension, such as ".mp4", which decides the codec where none is asked for.
+        duration: The length in seconds of the film, with what is cut out of it.
+        codec: The codec that is asked for.
+        offset_seconds: How much later than the film the score begins; the beginning is cut off where it is negative.
+        kept: From when to when the film has pictures, in seconds; the sound of the rest is cut out. Nothing is cut out
+            when empty.
     """
-    samples = round(duration * SAMPLE_RATE)
-    length = f"apad=whole_len={samples},atrim=end_sample={samples}"
+    facts = inspect_audio(source) if codec in (AudioCodec.PCM, AudioCodec.FLAC) else None
+    rate = facts.sample_rate if facts is not None else SAMPLE_RATE
+    samples = round(duration * rate)
+    chain = [f"aresample={rate}:async=1:first_pts=0"]
+    if offset_seconds > 0:
+        chain.append(f"adelay=delays={round(offset_seconds * rate)}S:all=1")
+    elif offset_seconds < 0:
+        chain.append(f"atrim=start_sample={round(-offset_seconds * rate)},asetpts=PTS-STARTPTS")
+    chain.append(f"apad=whole_len={samples},atrim=end_sample={samples}")
+    coding = list(_CODINGS[find_audio_codec(film_suffix, codec)][1])
+    if codec is AudioCodec.PCM and facts is not None:
+        coding += ["-c:a", "pcm_s16le" if _SHORT_SAMPLES.fullmatch(facts.codec) else "pcm_s24le"]
+    graph = f"[0:a:0]{','.join(chain)}{_cut_out(kept, duration, rate)}[sound]"
     return [
         *(ffmpeg, "-nostdin", "-v", "error", "-y", "-protocol_whitelist", "file"),
-        *("-i", f"file:{os.path.abspath(source)}", "-map", "0:a:0", "-map_metadata", "-1"),
-        *("-af", f"aresample={SAMPLE_RATE}:async=1:first_pts=0,{length}"),
-        *_CODINGS[film_suffix.lower()][1],
+        *("-i", f"file:{os.path.abspath(source)}", "-filter_complex", graph, "-map", "[sound]", "-map_metadata", "-1"),
+        *coding,
         f"file:{os.path.abspath(target)}",
     ]
 
 
-def find_audio_stream(container: InputContainer, name: str) -> AudioStream:
-    """Find the first audio stream of an open file."""
-    if not container.streams.audio:
-        raise DamagedOutput(name, "holds no audio stream")
-    require_known_codec(container.streams.audio[0], name)
-    return container.streams.audio[0]
+def _cut_out(kept: Sequence[tuple[Fraction, Fraction]], duration: Fraction, rate: int) -> str:
+    """Write the end of a filter graph that keeps some stretches of a sound and joins them."""
+    if not kept or list(kept) == [(Fraction(0), duration)]:
+        return ""
+    stretches = [(round(start * rate), round(stop * rate)) for start, stop in kept]
+    bounds = sorted({sample for stretch in stretches for sample in stretch} - {0, round(duration * rate)})
+    pieces = list(enumerate([0, *bounds]))
+    heard = [number for number, at in pieces if any(start <= at < stop for start, stop in stretches)]
+    outputs = "".join(f"[piece{number}]" for number, _ in pieces)
+    # Without times of its own a piece would leave the gap before it in the times of what follows.
+    ends = "".join(
+        f";[piece{number}]asetpts=PTS-STARTPTS[heard{number}]" if number in heard else f";[piece{number}]anullsink"
+        for number, _ in pieces
+    )
+    joined = "".join(f"[heard{number}]" for number in heard)
+    cut = f",asegment=samples={'|'.join(map(str, bounds))}{outputs}{ends}"
+    return f"{cut};{joined}concat=n={len(heard)}:v=0:a=1"
+
+
+def find_audio_stream(container: InputContainer, name: str, number: int = 0) -> AudioStream:
+    """Find an audio stream of an open file by its number among those."""
+    if len(container.streams.audio) <= number:
+        raise DamagedOutput(name, "holds no audio stream" if number == 0 else f"holds no audio stream {number + 1}")
+    stream = container.streams.audio[number]
+    if stream.codec_context is None:
+        raise UnknownOutput(name, "holds audio of a codec that nothing here can read; render another one")
+    return stream
 
 
 class SoundSpan:
@@ -90,7 +145,8 @@ class SoundSpan:
         length = (packet.duration or 0) * packet.time_base
         self.begin = begin if self.begin is None else min(self.begin, begin)
         self.end = max(self.end, begin + length)
-        self.packet = max(self.packet, length)
+        # A gap in the times makes the packet before it as long as the gap, which is no excuse for what follows.
+        self.packet = max(self.packet, min(length, _LONGEST_PACKET_SECONDS))
 
     def add_all(self, packets: Iterable[AnyPacket]) -> None:
         for packet in packets:

@@ -5,6 +5,7 @@ by ISO 13818-1.
 """
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from activities.media.facts import DamagedOutput, MismatchedOutput
+from activities.media.facts import DamagedOutput, MismatchedOutput, UnknownOutput
 
 # Quoted because packets became generic in PyAV 16 only.
 AnyPacket: TypeAlias = "Packet[Stream] | Packet[VideoStream] | Packet[AudioStream]"
@@ -97,19 +98,31 @@ def find_video_stream(container: InputContainer, name: str) -> VideoStream:
         raise DamagedOutput(name, "holds no video stream")
     if len(streams) > 1:
         raise MismatchedOutput(name, f"holds {len(streams)} video streams instead of one")
-    require_known_codec(streams[0], name)
+    if not find_codec_name(container, streams[0]):
+        raise UnknownOutput(name, "holds video of a codec that nothing here can read; render another one")
     return streams[0]
 
 
-def require_known_codec(stream: VideoStream | AudioStream, name: str) -> None:
-    """Refuse a stream whose codec libav does not know: it cannot be checked or joined, and has no `codec_context`."""
-    if stream.codec_context is None:
-        raise MismatchedOutput(name, f"holds {stream.type} of a codec that nothing here can read; render another one")
+_NAMED_CODEC = re.compile(r"(?:Video|Audio): (\S+)")
+
+
+def find_codec_name(container: InputContainer, stream: VideoStream | AudioStream) -> str:
+    """Find the name of a codec, also of one that cannot be decoded here; empty if libav has none for it."""
+    if stream.codec_context is not None:
+        return stream.codec_context.codec.canonical_name
+    match = _NAMED_CODEC.search(find_stream_line(container, stream))
+    return match[1] if match is not None and match[1] not in ("none", "unknown") else ""
+
+
+def find_stream_line(container: InputContainer, stream: Stream) -> str:
+    """Find the line by which libav describes a stream to people; PyAV tells nothing of one without a decoder."""
+    lines = container.dumps_format().splitlines()  # type: ignore[attr-defined]  # missing in PyAV's stubs
+    return next((line for line in lines if f"Stream #0:{stream.index}" in line), "")
 
 
 # Matroska ids, https://www.matroska.org/technical/elements.html
 _EBML_HEADER = 0x1A45DFA3
-_SEGMENT = 0x18538067
+SEGMENT = 0x18538067
 _CLUSTER = 0x1F43B675
 # Written by programs that cannot seek back to fill in the size.
 _UNKNOWN_SIZE = -1
@@ -172,14 +185,14 @@ def _check_matroska(file: BinaryIO, size_bytes: int) -> str | None:
     position = 0
     while position < size_bytes:
         file.seek(position)
-        element = _read_element(file.read(12))
+        element = read_element(file.read(12))
         if element is None:
             return "is cut short or damaged: its last element is unreadable"
         kind, length, head_bytes = element
         if position == 0 and kind != _EBML_HEADER:
             return "is not a Matroska file"
         position += head_bytes
-        enters = kind == _SEGMENT or (kind == _CLUSTER and length == _UNKNOWN_SIZE)
+        enters = kind == SEGMENT or (kind == _CLUSTER and length == _UNKNOWN_SIZE)
         if length == _UNKNOWN_SIZE and not enters:
             return "is damaged: an element in it has no size"
         if length != _UNKNOWN_SIZE:
@@ -189,8 +202,8 @@ def _check_matroska(file: BinaryIO, size_bytes: int) -> str | None:
     return None
 
 
-def _read_element(head: bytes) -> tuple[int, int, int] | None:
-    """Return id, size and head length of an EBML element (RFC 8794), or none if `head` holds none."""
+def read_element(head: bytes) -> tuple[int, int, int] | None:
+    """Read id, size and head length of an EBML element (RFC 8794); None if `head` holds none."""
     if not head or head[0] < 0x10:
         return None
     id_bytes = 9 - head[0].bit_length()

@@ -1,14 +1,17 @@
 """Verifying a finished film: every frame in its place, length, codec and sound."""
 
 import threading
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from av.video.stream import VideoStream
 from pydantic import BaseModel, ConfigDict, Field
 
 from activities.media.audio import SoundSpan
 from activities.media.containers import READERS
 from activities.media.facts import DamagedOutput, MismatchedOutput, VideoFacts
+from activities.media.seams import JoinedFilm, SeamDecoder, compare_all_frames, count_decoded_frames
 from activities.media.video import read_video
 
 # Matroska's clock; every other container is finer.
@@ -25,6 +28,8 @@ class FilmFacts(BaseModel):
     codec: str
     width: int
     height: int
+    proof: str = Field("", description="Which pictures were decoded and compared.")
+    notes: tuple[str, ...] = Field((), description="What could not be proven, and what the container has no place for.")
 
 
 def verify_film(
@@ -32,23 +37,28 @@ def verify_film(
     *,
     fps: Fraction,
     frames: int,
+    joined: JoinedFilm | None = None,
     like: VideoFacts | None = None,
-    audio: bool = False,
+    audio: int = 0,
+    full: bool = False,
     slack_seconds: Fraction = Fraction(0),
     stop: threading.Event | None = None,
 ) -> FilmFacts:
     """Verify that each frame of a film is in its place, and return the facts of the film.
 
     One pass over the file proves: the container is whole; it holds exactly `frames` pictures, stored in
-    order, shown from time zero on the grid of `fps`; it lasts as long as they do; its codec parameters are
-    those of the chunks; its sound covers it within one packet.
+    order, shown from time zero on the grid of `fps`; it lasts as long as they do; its codec parameters, and what it
+    says of how it is shown, are those of the chunks; its sound covers it within one packet. The first and the last
+    frame can be decoded. Of a joined film they, and the frames around seams, are those of the chunks (`SeamDecoder`).
 
     Args:
         path: The film; its extension says how it is read.
         fps: Its exact rate.
         frames: How many pictures it must hold.
-        like: What its chunks were, for a joined film.
-        audio: Whether it must have sound. Sound that is there is checked in any case.
+        joined: How it was joined; None for a film that was encoded or made by another program.
+        like: What its pictures must be, if they are known and it was not joined here.
+        audio: How many sounds it must have. Sound that is there is checked in any case.
+        full: Decode all of its frames, and compare all with those of the chunks if it was joined.
         slack_seconds: How far off its place a frame may be, beside its container's rounding. For films that other
             programs joined: `ffmpeg -f concat -c copy` rounds the length of each chunk (measured: ffmpeg 5.1,
             0.7 ms after 100 frames of 29.97).
@@ -59,25 +69,65 @@ def verify_film(
         MismatchedOutput: The film has another rate, size, codec or set of parameters.
         JoinStopped: `stop` was set.
     """
-    reading = read_video(path, fps=fps, frames=frames, stop=stop, with_sound=True, slack_seconds=slack_seconds)
-    problem = like and reading.facts.find_mismatch(like)
+    seams: list[SeamDecoder] = []
+    watch = None
+    if joined is not None:
+        like = joined.facts
+
+        def watch(stream: VideoStream, name: str) -> SeamDecoder:
+            seams.append(SeamDecoder(stream, name, joined, fps))
+            return seams[0]
+
+    reading = read_video(
+        path, fps=fps, frames=frames, stop=stop, with_sound=True, slack_seconds=slack_seconds, watch=watch
+    )
+    facts = reading.facts
+    problem = like and facts.find_mismatch(like, joined=True)
     if problem:
         raise MismatchedOutput(path.name, problem)
     frame = 1 / fps + slack_seconds
-    problem = _time_problem(path, reading.begin, reading.duration_seconds, frames / fps, frame, reading.sound)
-    if problem is None and reading.sound is not None:
-        problem = _sound_problem(reading.sound, reading.begin, frames / fps)
-    if problem is None and audio and reading.sound is None:
-        problem = "has no sound"
+    problem = _time_problem(path, reading.begin, reading.duration_seconds, frames / fps, frame, reading.sounds)
+    for sound in reading.sounds:
+        problem = problem or _sound_problem(sound, reading.begin, frames / fps)
+    if problem is None and len(reading.sounds) < audio:
+        problem = "has no sound" if audio == 1 else f"has {len(reading.sounds)} of its {audio} sounds"
     if problem is not None:
         raise DamagedOutput(path.name, problem)
     return FilmFacts(
-        frames=reading.facts.frames,
+        frames=facts.frames,
         duration_seconds=float(frames / fps),
-        codec=reading.facts.codec,
-        width=reading.facts.width,
-        height=reading.facts.height,
+        codec=facts.codec,
+        width=facts.width,
+        height=facts.height,
+        proof=_prove_pictures(path, facts, joined, seams, full, stop),
+        notes=tuple(filter(None, (facts.unproven, like and facts.find_lost_labels(like)))),
     )
+
+
+def _prove_pictures(
+    path: Path,
+    facts: VideoFacts,
+    joined: JoinedFilm | None,
+    seams: list[SeamDecoder],
+    full: bool,
+    stop: threading.Event | None,
+) -> str:
+    """Decode the rest of a film where that is asked for, and tell which pictures are proven by decoding."""
+    if facts.unproven:
+        return ""
+    if joined is None:
+        if full:
+            count = count_decoded_frames(path, stop)
+            if count != facts.frames:
+                raise DamagedOutput(path.name, f"shows {count} frames instead of {facts.frames} when it is decoded")
+            return f"all {count} frames decoded"
+        return "first and last frame decoded"
+    if full:
+        return f"all {compare_all_frames(path, joined.chunks, stop)} frames decoded and compared with the chunks"
+    compared = "first and last frame"
+    if seams[0].seams:
+        compared += f", and frames around {seams[0].compared_seams} of {seams[0].seams} seams"
+    return f"{compared} decoded and compared with the chunks"
 
 
 def _time_problem(
@@ -86,13 +136,13 @@ def _time_problem(
     duration_seconds: float,
     length: Fraction,
     frame: Fraction,
-    sound: SoundSpan | None,
+    sounds: Sequence[SoundSpan],
 ) -> str | None:
     # Transport streams run on a clock of their own, which starts anywhere.
     if READERS[path.suffix.lower()] != "mpegts" and begin != 0:
         return f"starts at {float(begin):.3f} s instead of 0"
     # A container's length may count the last packet of sound to its end.
-    allowed = frame + _CLOCK + (2 * sound.packet if sound else 0)
+    allowed = frame + _CLOCK + 2 * max((sound.packet for sound in sounds), default=0)
     if abs(duration_seconds - length) > allowed:
         return f"lasts {duration_seconds:.3f} s instead of {float(length):.3f} s"
     return None

@@ -5,22 +5,23 @@ import re
 import struct
 import threading
 from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import av
-from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Stream
-from av.video.codeccontext import VideoCodecContext
-from av.video.reformatter import ColorRange
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from activities.media.audio import SoundSpan, find_audio_stream
-from activities.media.containers import check_structure, find_video_stream, has_complete_tail, open_media
+from activities.media.audio import SoundSpan
+from activities.media.containers import AnyPacket, check_structure, find_video_stream, has_complete_tail, open_media
+from activities.media.decoder import EdgeDecoder
 from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput, VideoFacts
+from activities.media.streams import describe_stream, describe_undecodable
 
 # Matroska, WebM and FLV store whole milliseconds, and files made from them keep that rounding.
 _MILLISECOND = Fraction(1, 1000)
@@ -142,6 +143,28 @@ def _read_units(data: bytes, position: int, count: int) -> Generator[bytes, None
 _UNWRAP = {"h264": _avcc_units, "hevc": _hvcc_units}
 
 
+class PacketWatcher(Protocol):
+    """Looks at all packets of the pictures of a file while they are counted, and decodes some.
+
+    Attributes:
+        first: The first frame, once it is decoded.
+        last: The last frame, after the end.
+    """
+
+    first: VideoFrame | None
+    last: VideoFrame | None
+
+    def add(self, packet: AnyPacket, number: int) -> None:
+        """Take the next packet, which holds frame `number` in the order of storage."""
+
+    def finish(self) -> None:
+        """Take the end of the file."""
+
+
+# Makes a watcher of a stream that was just opened, in the file of this name.
+WatchPackets = Callable[[VideoStream, str], PacketWatcher]
+
+
 @dataclass(frozen=True)
 class VideoReading:
     """All that one pass over a video file has found.
@@ -149,13 +172,13 @@ class VideoReading:
     Attributes:
         facts: The facts of its pictures.
         begin: When the first picture is shown, in seconds of the file's own clock.
-        sound: From when to when the first audio stream is heard, if it was asked for and exists.
+        sounds: From when to when each audio stream is heard, if that was asked for.
         duration_seconds: How long the container says that it lasts; zero when it says nothing.
     """
 
     facts: VideoFacts
     begin: Fraction
-    sound: SoundSpan | None
+    sounds: tuple[SoundSpan, ...]
     duration_seconds: float
 
 
@@ -167,25 +190,41 @@ def read_video(
     stop: threading.Event | None = None,
     with_sound: bool = False,
     slack_seconds: Fraction = Fraction(0),
+    watch: WatchPackets | None = None,
 ) -> VideoReading:
-    """Check a video file as `inspect_video` does, and return also what a finished film is verified by."""
+    """Check a video file as `inspect_video` does, and return also what a finished film is verified by.
+
+    Args:
+        path: The file; its extension says how it is read.
+        fps: The rate on whose grid all frames must lie.
+        frames: The number of frames it must hold; any number when absent.
+        stop: Ends the reading early when set.
+        with_sound: Also find from when to when its sound is heard.
+        slack_seconds: How far off the grid a frame may be, beside its container's rounding.
+        watch: Makes what looks at the packets; without it the first and the last frame are decoded.
+    """
     proven = check_structure(path)
     with open_media(path) as container:
         stream = find_video_stream(container, path.name)
-        sound = SoundSpan() if with_sound and container.streams.audio else None
-        timeline, key_first = _read_timeline(container, stream, path.name, stop, sound)
+        spans = {each.index: SoundSpan() for each in container.streams.audio} if with_sound else {}
+        watcher: PacketWatcher | None = None
+        if stream.codec_context is not None:
+            watcher = (watch or EdgeDecoder)(stream, path.name)
+        timeline, key_first = _read_timeline(container, stream, path.name, stop, spans, watcher)
         _check_count(path.name, len(timeline.pts), frames)
         if container.format.name == "mpegts":
             proven = has_complete_tail(path, stream.id)
         if not proven:
             _decode_tail(path)
+        if watcher is not None:
+            watcher.finish()
         problem = timeline.find_grid_problem(fps, slack_seconds)
         if problem is not None:
             raise MismatchedOutput(path.name, problem)
         return VideoReading(
-            facts=_describe(container, stream, timeline, key_first, fps, path.name),
+            facts=_describe(container, stream, timeline, key_first, fps, watcher),
             begin=min(timeline.pts) * timeline.time_base,
-            sound=sound,
+            sounds=tuple(spans.values()),
             duration_seconds=(container.duration or 0) / av.time_base,
         )
 
@@ -195,20 +234,20 @@ def _read_timeline(
     stream: VideoStream,
     name: str,
     stop: threading.Event | None,
-    sound: SoundSpan | None,
+    spans: dict[int, SoundSpan],
+    watcher: PacketWatcher | None,
 ) -> tuple[Timeline, bool]:
     timeline = Timeline(stream.time_base or Fraction(1, 1000))
     key_first = False
     latest_dts: int | None = None
-    streams: list[Stream] = [stream, container.streams.audio[0]] if sound is not None else [stream]
+    streams: list[Stream] = [stream, *(container.streams[index] for index in spans)]
     for packet in container.demux(*streams):
         if stop is not None and stop.is_set():
             raise JoinStopped(name)
         if packet.size == 0:
             continue
         if packet.stream_index != stream.index:
-            if sound is not None:
-                sound.add(packet)
+            spans[packet.stream_index].add(packet)
             continue
         number = len(timeline.pts)
         if packet.is_corrupt:
@@ -224,6 +263,8 @@ def _read_timeline(
         if number == 0:
             key_first, timeline.first_dts = packet.is_keyframe, packet.dts
         timeline.pts.append(packet.pts)
+        if watcher is not None:
+            watcher.add(packet, number)
     return timeline, key_first
 
 
@@ -235,42 +276,27 @@ def _check_count(name: str, count: int, frames: int | None) -> None:
 
 
 def _describe(
-    container: InputContainer, stream: VideoStream, timeline: Timeline, key_first: bool, fps: Fraction, name: str
+    container: InputContainer,
+    stream: VideoStream,
+    timeline: Timeline,
+    key_first: bool,
+    fps: Fraction,
+    watcher: PacketWatcher | None,
 ) -> VideoFacts:
+    reorder_frames = timeline.count_reorder_frames(fps)
+    if stream.codec_context is None:
+        return describe_undecodable(container, stream, len(timeline.pts), reorder_frames)
     context = stream.codec_context
-    aspect = context.sample_aspect_ratio or Fraction(1)
-    sound = find_audio_stream(container, name) if container.streams.audio else None
-    return VideoFacts(
+    return describe_stream(
+        container,
+        stream,
         frames=len(timeline.pts),
-        codec=context.codec.canonical_name,
-        profile=context.profile or "",
-        width=context.width,
-        height=context.height,
-        pixel_format=context.pix_fmt or "",
-        sample_aspect_ratio=f"{aspect.numerator}:{aspect.denominator}",
-        colour_range=_colour_range(context),
-        colour_space=str(int(context.colorspace)),
-        colour_primaries=str(int(context.color_primaries)),
-        colour_transfer=str(int(context.color_trc)),
         extradata_sha256=hash_parameters(context.codec.canonical_name, context.extradata),
-        reorder_frames=timeline.count_reorder_frames(fps),
+        reorder_frames=reorder_frames,
         starts_clean=key_first and timeline.pts[0] == min(timeline.pts),
-        audio=_describe_sound(sound) if sound else "",
+        first=watcher.first if watcher else None,
+        last=watcher.last if watcher else None,
     )
-
-
-def _colour_range(context: VideoCodecContext) -> str:
-    """Name the range of the samples; containers differ in whether they spell out the usual one."""
-    if context.color_range == ColorRange.UNSPECIFIED:
-        pixels = context.format
-        full = pixels is not None and (pixels.is_rgb or pixels.name.startswith("yuvj"))
-        return "full" if full else "limited"
-    return "full" if context.color_range == ColorRange.JPEG else "limited"
-
-
-def _describe_sound(stream: AudioStream) -> str:
-    context = stream.codec_context
-    return f"{context.name} {context.sample_rate} Hz {context.channels} channels"
 
 
 def _decode_tail(path: Path) -> None:

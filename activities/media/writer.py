@@ -1,12 +1,14 @@
 """Writing films: muxing packets at exact times, and the ffmpeg command that encodes numbered pictures."""
 
+import io
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import av
 from av.audio.stream import AudioStream
@@ -14,7 +16,11 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from activities.media.containers import READERS, AnyPacket
-from activities.media.facts import MismatchedOutput
+from activities.media.facts import Chapter, MismatchedOutput
+from activities.media.matroska import NAME_PADDING, PIXELS, RATIO, set_display_size
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter as ContainerChapter
 
 MUXERS = {
     ".mp4": "mp4",
@@ -69,10 +75,70 @@ class _Target:
         self._file.close()
 
 
+@dataclass(frozen=True)
+class SoundFile:
+    """A finished track of a film.
+
+    Attributes:
+        path: The file, in its final codec and length.
+        language: What language it is in, as three letters; empty if nobody has said.
+    """
+
+    path: Path
+    language: str = ""
+
+
+@dataclass(frozen=True)
+class FilmLabels:
+    """What a film says of itself, as its chunks did.
+
+    Attributes:
+        tags: Title, comment, artist and the like, of the file.
+        stream_tags: Language, timecode, alpha and stereo mode and the like, of the pictures.
+        has_alpha: VP8 or VP9 pictures have a second stream of transparency, of which their decoder knows nothing.
+        chapters: Chapters as (from, to, tags), in seconds of the film.
+    """
+
+    tags: dict[str, str] = field(default_factory=dict)
+    stream_tags: dict[str, str] = field(default_factory=dict)
+    has_alpha: bool = False
+    chapters: tuple[Chapter, ...] = ()
+
+
+# The names under which MP4 and QuickTime files keep tags in places of their own; others need another kind of list.
+_USUAL_TAGS = frozenset(
+    [
+        "title",
+        "artist",
+        "album_artist",
+        "album",
+        "author",
+        "comment",
+        "composer",
+        "copyright",
+        "date",
+        "description",
+        "episode_id",
+        "genre",
+        "grouping",
+        "keywords",
+        "lyrics",
+        "make",
+        "model",
+        "network",
+        "show",
+        "synopsis",
+        "track",
+        "disc",
+        "location",
+    ]
+)
+
+
 class FilmWriter:
     """A film being written; leaving the block finishes and syncs it, or removes it after an error."""
 
-    def __init__(self, path: Path, fps: Fraction, reorder_frames: int) -> None:
+    def __init__(self, path: Path, fps: Fraction, reorder_frames: int, labels: FilmLabels | None = None) -> None:
         muxer = MUXERS.get(path.suffix.lower())
         if muxer is None:
             raise MismatchedOutput(path.name, f"cannot be joined: films end in {', '.join(MUXERS)}")
@@ -80,18 +146,24 @@ class FilmWriter:
         self._reorder_frames = reorder_frames
         self._timescale = compute_timescale(fps)
         self._frame_ticks = int(self._timescale / fps)
+        self._labels = labels or FilmLabels()
+        self._muxer = muxer
+        self._shown: tuple[int, int, int] | None = None
         self._target = _Target(path)
         self._container = av.open(
             self._target, "w", format=muxer, options=self._options(muxer), buffer_size=_BUFFER_BYTES
         )
         self._fps = fps
         self._video: Stream | None = None
+        self._container.metadata.update(self._labels.tags)
+        self._set_chapters()
 
     def _options(self, muxer: str) -> dict[str, str]:
         if muxer in ("mp4", "mov"):
             scale = str(self._timescale)
             # The film's own clock counts milliseconds by default, which would round its length.
-            return {"movflags": "+faststart", "video_track_timescale": scale, "movie_timescale": scale}
+            flags = "+faststart" if set(self._labels.tags) <= _USUAL_TAGS else "+faststart+use_metadata_tags"
+            return {"movflags": flags, "video_track_timescale": scale, "movie_timescale": scale}
         if muxer == "mpegts":
             return {"max_delay": _TRANSPORT_DELAY_MICROSECONDS}
         # Matroska stores display times only; shifting by the reorder delay would start the film late.
@@ -103,17 +175,50 @@ class FilmWriter:
         if MUXERS[self._path.suffix.lower()] == "mpegts" and codec not in _TRANSPORTED:
             raise self._cannot_hold(template)
         stream = self.add_copy(template)
-        stream.codec_context.framerate = self._fps  # type: ignore[attr-defined]  # a video context
+        context = stream.codec_context
+        context.framerate = self._fps  # type: ignore[attr-defined]  # a video context
         if self._keeps_tag(template):
-            stream.codec_context.codec_tag = template.codec_context.codec_tag
+            context.codec_tag = template.codec_context.codec_tag
+        # QuickTime files keep the shape of pixels beside the codec parameters, which alone are copied.
+        aspect = template.sample_aspect_ratio or Fraction(1)
+        context.sample_aspect_ratio = aspect  # type: ignore[attr-defined]
+        stream.metadata.update(self._labels.stream_tags)
+        if self._labels.has_alpha:
+            # Said by the pixels, libav writes Matroska's element; said by a tag, it would write a tag besides.
+            context.pix_fmt = "yuva420p"  # type: ignore[attr-defined]
+        if aspect != 1 and self._muxer in ("matroska", "webm"):
+            coded = template.codec_context
+            self._shown = _display_size(coded.width, coded.height, aspect, self._muxer)
+            stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
         self._video = stream
 
     def _keeps_tag(self, template: VideoStream) -> bool:
-        """Return whether the chunk's tag must be repeated: hvc1 for Apple's players, the kind of ProRes."""
+        """Return whether the chunk's tag must be repeated: it tells the kinds of HAP, ProRes and HEVC apart.
+
+        Tags of one family of containers mean nothing in another one. Some codecs have one for each of their kinds,
+        by which alone a decoder can tell: libav would write that of the first kind.
+        """
         tag = template.codec_context.codec_tag
         if template.codec_context.codec.canonical_name == "prores":
             return True
-        return tag in ("hvc1", "hev1") and READERS[self._path.suffix.lower()] == "mov"
+        family = READERS[self._path.suffix.lower()]
+        if family not in ("mov", "matroska") or family not in template.container.format.name.split(","):
+            return False
+        return bool(tag.strip("\0 ")) and _accepts_tag(self._muxer, template)
+
+    def _set_chapters(self) -> None:
+        chapters: list[ContainerChapter] = [
+            {
+                "id": number,
+                "start": round(start * 1_000_000),
+                "end": round(stop * 1_000_000),
+                "time_base": Fraction(1, 1_000_000),
+                "metadata": {"title": title} if title else {},
+            }
+            for number, (start, stop, title) in enumerate(self._labels.chapters, 1)
+        ]
+        if chapters:
+            self._container.set_chapters(chapters)
 
     def add_copy(self, template: Stream) -> Stream:
         """Declare a stream whose packets will be copied from `template`'s file."""
@@ -175,6 +280,8 @@ class FilmWriter:
                 self._container.close()
                 self._target.sync()
                 self._target.close()
+                if self._shown is not None:
+                    set_display_size(self._path, *self._shown)
                 return
             except BaseException:
                 self._give_up()
@@ -189,14 +296,44 @@ class FilmWriter:
             self._container.close()
 
 
-_H264 = ("-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p")
+def _display_size(width: int, height: int, aspect: Fraction, muxer: str) -> tuple[int, int, int]:
+    """Return what Matroska says of the shape of pixels; WebM can say it in whole pixels only, and rounds."""
+    if muxer == "webm":
+        return round(width * aspect), height, PIXELS
+    shape = width * aspect / height
+    return shape.numerator, shape.denominator, RATIO
+
+
+def _accepts_tag(muxer: str, template: VideoStream) -> bool:
+    """Tell whether a muxer writes the codec of a stream under the stream's own tag."""
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as probe:
+            stream = probe.add_stream_from_template(template, opaque=True)
+            stream.codec_context.codec_tag = template.codec_context.codec_tag
+            probe.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+# Without the matrix ffmpeg converts by BT.601 and says nothing of it; players take HD pictures for BT.709, and show
+# other colours than were rendered. Range and primaries of video are those of BT.709 and of sRGB alike.
+_BT709 = (
+    "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,"
+    # ffmpeg 7 takes the tags from the pictures, ffmpeg 5 from the options.
+    "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+)
+_TAGGED_BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
+# H.264 has no pictures of odd width or height with colours at half the size.
+_EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
+_H264 = ("-c:v", "libx264", "-crf", "18", "-vf", f"{_EVEN},{_BT709}", *_TAGGED_BT709)
 _DEFAULTS = {
     ".mp4": _H264,
     ".m4v": _H264,
     ".mov": _H264,
     ".mkv": _H264,
     ".ts": _H264,
-    ".webm": ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-pix_fmt", "yuv420p"),
+    ".webm": ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-vf", _BT709, *_TAGGED_BT709),
 }
 
 
@@ -219,6 +356,7 @@ def build_encode_command(
     fps: Fraction,
     encode_args: Sequence[str],
     target: Path,
+    sounds: Sequence[SoundFile] = (),
 ) -> list[str]:
     """Build the ffmpeg command that encodes numbered pictures, reporting progress on standard output.
 
@@ -233,6 +371,7 @@ def build_encode_command(
         fps: The exact rate of the film.
         encode_args: The user's encoder options; good H.264 (VP9 in webm) when empty.
         target: Where to write; its extension says the container.
+        sounds: Sounds of the film in their final codec and length, which are copied.
     """
     suffix = target.suffix.lower()
     timing = []
@@ -245,7 +384,25 @@ def build_encode_command(
         *("-f", "image2", "-pattern_type", "sequence", "-framerate", rate),
         # Without the range ffmpeg would begin with a later picture where the first one is missing.
         *("-start_number", str(first), "-start_number_range", "1", "-i", os.path.abspath(pattern)),
+        *_read_sounds(sounds),
         *(encode_args or _DEFAULTS.get(suffix, _H264)),
         *timing,
-        *("-an", "-frames:v", str(frames), f"file:{os.path.abspath(target)}"),
+        *_write_sounds(sounds),
+        *("-frames:v", str(frames), f"file:{os.path.abspath(target)}"),
     ]
+
+
+def _read_sounds(sounds: Sequence[SoundFile]) -> list[str]:
+    inputs = [word for sound in sounds for word in ("-i", f"file:{os.path.abspath(sound.path)}")]
+    return [*inputs, "-map", "0:v", *(word for number, _ in enumerate(sounds, 1) for word in ("-map", f"{number}:a"))]
+
+
+def _write_sounds(sounds: Sequence[SoundFile]) -> list[str]:
+    if not sounds:
+        return ["-an"]
+    # ffmpeg 5 takes FLAC and Opus in mp4 for an experiment.
+    options = ["-c:a", "copy", "-strict", "experimental"]
+    for number, sound in enumerate(sounds):
+        if sound.language:
+            options += [f"-metadata:s:a:{number}", f"language={sound.language}"]
+    return options

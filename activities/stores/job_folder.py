@@ -1,7 +1,6 @@
 """The folder of a job as workers use it: accept the job, read sidecars, set files aside. Layout: `JobRecords`."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
@@ -77,6 +76,8 @@ class Sidecar(Contract):
     cpu_seconds: float = Field(default=0, description="CPU time of the attempt's processes")
     peak_memory_bytes: int = Field(default=0, description="most memory that they had at once")
     log: str = Field(default="", description="path of the attempt's log")
+    proof: str = Field(default="", description="which pictures of the film were decoded and compared")
+    notes: tuple[str, ...] = Field(default=(), description="what of the film could not be proven, or was lost")
     others: str = Field(default="", description="what the renderer made besides its outputs, and where that is kept")
     published_at: datetime | None = None
 
@@ -192,7 +193,7 @@ class JobFolder(JobRecords):
         Raises:
             FileNotFoundError: It was not accepted here.
         """
-        return RenderJobSpec.model_validate_json(self.store.read(self.job_file))
+        return RenderJobSpec.from_record(self.store.read(self.job_file))
 
     def sidecar(self, key: str) -> Sidecar | None:
         """Return the sidecar of a chunk or the film, if it is finished; one that cannot be read is set aside."""
@@ -247,8 +248,7 @@ class JobFolder(JobRecords):
 
 def encode_job(job: RenderJobSpec) -> bytes:
     """Return the bytes of job.json."""
-    # With its `contract`, by which an older version passes over the keys that it does not know.
-    return json.dumps(job.to_wire(), indent=2, ensure_ascii=False).encode()
+    return job.model_dump_json(exclude_defaults=True, indent=2).encode()
 
 
 class OpenJob:

@@ -79,9 +79,9 @@ def _files(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
     """Yield the fields of a job that name files, and their paths."""
     yield "base_dir", "."
     in_bucket = job.store is not None and is_bucket(job.store)
-    for field, name in (("output", None if in_bucket else job.output), ("audio", job.audio)):
-        if name is not None:
-            yield field, name
+    if job.output is not None and not in_bucket:
+        yield "output", job.output
+    yield from job.audio_files
     if isinstance(job.inputs, tuple):
         yield from ((f"inputs[{index}]", name) for index, name in enumerate(job.inputs))
     if job.chunk_list is not None:

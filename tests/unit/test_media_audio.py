@@ -14,6 +14,7 @@ from activities.media.audio import build_audio_command, find_audio_suffix, inspe
 from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput
 from activities.media.film import verify_film
 from activities.media.join import join_video
+from activities.media.writer import SoundFile
 
 Render = Callable[..., Path]
 AddSound = Callable[..., Path]
@@ -77,8 +78,9 @@ def chunks_with_sound(render: Render, add_sound: AddSound) -> ChunksWithSound:
 
 
 def join(chunks: list[ChunkFile], target: Path, audio: Path | None = None) -> None:
-    facts = join_video(chunks, target, fps=FPS, audio=audio, progress=lambda frames: None, stop=threading.Event())
-    verify_film(target, fps=FPS, frames=FRAMES, like=facts, audio=True)
+    sounds = [SoundFile(audio)] if audio else []
+    made = join_video(chunks, target, fps=FPS, audio=sounds, progress=lambda _: None, stop=threading.Event())
+    verify_film(target, fps=FPS, frames=FRAMES, joined=made, audio=1)
 
 
 def largest_step(signal: "array[int]") -> int:

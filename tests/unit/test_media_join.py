@@ -9,9 +9,10 @@ from pathlib import Path
 import av
 import pytest
 
-from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, MediaError, MismatchedOutput, VideoFacts
+from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, MediaError, MismatchedOutput
 from activities.media.film import verify_film
 from activities.media.join import join_video
+from activities.media.seams import JoinedFilm
 
 Render = Callable[..., Path]
 FrameHashes = Callable[[Path], list[str]]
@@ -44,8 +45,8 @@ def join(
     fps: Fraction = Fraction(30),
     progress: Callable[[int], None] = lambda frames: None,
     stop: threading.Event | None = None,
-) -> VideoFacts:
-    return join_video(chunks, target, fps=fps, audio=None, progress=progress, stop=stop or threading.Event())
+) -> JoinedFilm:
+    return join_video(chunks, target, fps=fps, progress=progress, stop=stop or threading.Event())
 
 
 def join_refusal(chunks: Sequence[ChunkFile], target: Path) -> MediaError:
@@ -69,8 +70,8 @@ def test_a_joined_film_equals_one_unchunked_render(
     tmp_path: Path,
 ) -> None:
     film, fps = tmp_path / f"film{suffix}", Fraction(rate)
-    facts = join(rendered(render, suffix, *options, fps=rate), film, fps)
-    verify_film(film, fps=fps, frames=29, like=facts)
+    made = join(rendered(render, suffix, *options, fps=rate), film, fps)
+    verify_film(film, fps=fps, frames=29, joined=made)
     assert frame_hashes(film) == frame_hashes(render(".mkv", "-c:v", "ffv1", frames=29, fps=rate))
 
 
@@ -81,8 +82,8 @@ def test_b_frames_survive_from_any_container_into_any(
 ) -> None:
     chunks = rendered(render, suffix, *B_FRAMES, fps="30000/1001")
     film, fps = tmp_path / f"film{into}", Fraction(30000, 1001)
-    facts = join(chunks, film, fps)
-    verify_film(film, fps=fps, frames=29, like=facts)
+    made = join(chunks, film, fps)
+    verify_film(film, fps=fps, frames=29, joined=made)
     assert frame_hashes(film) == [line for chunk in chunks for line in frame_hashes(chunk.path)]
 
 
@@ -101,8 +102,8 @@ def test_other_codecs_are_joined_losslessly(
     suffix: str, options: tuple[str, ...], render: Render, frame_hashes: FrameHashes, tmp_path: Path
 ) -> None:
     chunks = rendered(render, suffix, *options)
-    facts = join(chunks, tmp_path / f"film{suffix}")
-    verify_film(tmp_path / f"film{suffix}", fps=Fraction(30), frames=29, like=facts)
+    made = join(chunks, tmp_path / f"film{suffix}")
+    verify_film(tmp_path / f"film{suffix}", fps=Fraction(30), frames=29, joined=made)
     joined = frame_hashes(tmp_path / f"film{suffix}")
     assert joined == [line for chunk in chunks for line in frame_hashes(chunk.path)]
 
@@ -112,8 +113,8 @@ def test_three_hundred_chunks_add_no_time(suffix: str, render: Render, tmp_path:
     clip = render(suffix, *B_FRAMES, frames=7, fps="30000/1001")
     chunks = chunk_list([clip] * 300, [7] * 300)
     film, fps = tmp_path / f"film{suffix}", Fraction(30000, 1001)
-    facts = join(chunks, film, fps)
-    assert verify_film(film, fps=fps, frames=2100, like=facts).duration_seconds == 2100 * 1001 / 30000
+    made = join(chunks, film, fps)
+    assert verify_film(film, fps=fps, frames=2100, joined=made).duration_seconds == 2100 * 1001 / 30000
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
         base = stream.time_base or Fraction(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from activities.media.containers import has_complete_tail
-from activities.media.facts import DamagedOutput, JoinStopped, MediaError, MismatchedOutput
+from activities.media.facts import DamagedOutput, JoinStopped, MediaError, MismatchedOutput, UnknownOutput
 from activities.media.video import inspect_video
 
 Render = Callable[..., Path]
@@ -210,5 +210,6 @@ def test_a_codec_that_nothing_here_can_read_is_refused_with_a_sentence(render: R
 
     error = refusal(unknown)
 
-    assert isinstance(error, MismatchedOutput)
+    # Another host may have a newer libav: this is worth another try.
+    assert isinstance(error, UnknownOutput)
     assert error.sentence == "unknown.mov holds video of a codec that nothing here can read; render another one"

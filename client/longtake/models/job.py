@@ -22,7 +22,7 @@ class RenderJobSpec(CheckedJob):
     """A render job: frames or chunks, the command that renders a chunk, and the outputs.
 
     Keys that do not exist are refused, by the constructor and by `model_validate`. Only what Longtake itself has
-    written, which has the key `contract`, may hold more: it may come from a newer version.
+    written, its records and what has the key `contract`, may hold more: it may come from a newer version.
     """
 
     @model_validator(mode="before")
@@ -32,3 +32,13 @@ class RenderJobSpec(CheckedJob):
         if isinstance(value, dict) and "contract" not in value:
             check_keys(value, cls)
         return value
+
+    @classmethod
+    def from_record(cls, raw: bytes) -> "RenderJobSpec":
+        """Return the job of a record that Longtake has written; keys of a newer version are passed over.
+
+        Raises:
+            ValidationError: It is no job that this version knows.
+        """
+        checked = CheckedJob.model_validate_json(raw)
+        return cls.model_construct(checked.model_fields_set, **dict(checked))

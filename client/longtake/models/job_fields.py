@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, Discriminator, Field, Tag, model_validator
 
+from longtake.models.audio import Audio, AudioTrack, DroppedStreams, list_tracks
 from longtake.models.backends import (
     LONGEST_CHUNK_SECONDS,
     Backend,
@@ -48,6 +49,13 @@ class IfExists(StrEnum):
     REFUSE = "refuse"
     REUSE = "reuse"
     REPLACE = "replace"
+
+
+class Verification(StrEnum):
+    """Frames of a finished film that are decoded, and compared with those of the chunks."""
+
+    SEAMS = "seams"
+    FULL = "full"
 
 
 def _frames_as_object(text: str) -> str:
@@ -156,7 +164,9 @@ class JobFields(Contract):
     output: str | None = Field(default=None, description="the film; absent: no stitch")
     encode: Arguments = Field(default=(), description="ffmpeg output options for a film of image files")
     merge_command: Arguments | None = Field(default=None, description="program that joins, instead of Longtake")
-    audio: str | None = Field(default=None, description="sound of the whole film")
+    audio: Audio | None = Field(default=None, description="sound of the whole film: a file, its settings, or a list")
+    drop: DroppedStreams = Field(default=(), description="streams of chunks that the film may lack")
+    verify: Verification = Field(default=Verification.SEAMS, description="which frames of the film are decoded")
     check: Arguments | None = Field(default=None, description="command that judges the output of a chunk")
     check_pixels: bool = Field(default=False, description="decode image files fully before they count as proven")
     backend: Backend = Field(default="local", description="where chunks are rendered: local, lambda or cloud_run")
@@ -243,6 +253,19 @@ class JobFields(Contract):
         return remote_backend(self.backend)
 
     @property
+    def audio_tracks(self) -> tuple[AudioTrack, ...]:
+        """Sounds of the whole film, in whichever form the job names them."""
+        return list_tracks(self.audio)
+
+    @property
+    def audio_files(self) -> tuple[tuple[str, str], ...]:
+        """Files of the sounds, each behind the name of its field."""
+        if isinstance(self.audio, tuple):
+            return tuple((f"audio[{index}].file", track.file) for index, track in enumerate(self.audio))
+        field = "audio" if isinstance(self.audio, str) else "audio.file"
+        return tuple((field, track.file) for track in self.audio_tracks)
+
+    @property
     def rate(self) -> Fraction:
         """Frame rate as an exact number; 1 for jobs without one."""
         return Fraction(self.fps or 1)
@@ -263,6 +286,6 @@ class JobFields(Contract):
 
 # Fields that decide the outputs; those on retries, parallelism and failures do not.
 _WORK = {
-    "frames", "chunks", "fps", "command", "chunk_output", "output", "encode", "merge_command", "audio", "check",
+    "frames", "chunks", "fps", "command", "chunk_output", "output", "encode", "merge_command", "audio", "drop", "check",
     "env", "base_dir", "store", "inputs",
 }  # fmt: skip

@@ -7,13 +7,12 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRunBackend, LambdaBackend, RemoteProtocol
-from longtake.models.encode_options import check_encode_options
+from longtake.models.film_rules import check_film
 from longtake.models.inputs import InputBundle, content_path
 from longtake.models.job_fields import LARGEST_FRAME, MOST_IMAGES, MOST_IMAGES_OF_CHUNK, JobFields
 from longtake.models.policies import Timeouts
 from longtake.paths import (
     BOOKKEEPING_FOLDER,
-    FILM_SUFFIXES,
     OutputKind,
     check_output_path,
     check_path,
@@ -219,8 +218,11 @@ def check_outputs_differ(job: JobFields) -> None:
     """
     job = job.fill_placeholders(_STAND_INS)
     taken: dict[str, str] = {}
-    for field, path in (("output", job.output and expand_template(job.output, {})), ("audio", job.audio)):
-        if path:
+    if job.output:
+        _claim_path(taken, job, "output", expand_template(job.output, {}))
+    for field, path in job.audio_files:
+        # Two tracks may be made of one file.
+        if path and not taken.get(_absolute(job, path), "").startswith("audio"):
             _claim_path(taken, job, field, path)
     if job.frames is not None:
         for where, field in taken.items():
@@ -302,7 +304,7 @@ def check_job(job: JobFields) -> None:
     _check_rate(job)
     _check_commands(job)
     _check_paths(job)
-    _check_film(job)
+    check_film(job)
     check_outputs_differ(job)
     check_remote_rules(job)
     _check_environment(job.env)
@@ -439,54 +441,13 @@ def _check_paths(job: JobFields) -> None:
 
 
 def _paths(job: JobFields) -> Iterator[tuple[str, str]]:
-    named = {"output": job.output, "chunk_output": job.chunk_output, "audio": job.audio}
+    named = {"output": job.output, "chunk_output": job.chunk_output, **dict(job.audio_files)}
     named |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
     if job.chunk_list is not None and job.chunk_list.path != content_path(job.chunk_list.sha256):
         named["chunks.path"] = job.chunk_list.path
     for field, path in named.items():
         if path is not None:
             yield field, path
-
-
-def _check_film(job: JobFields) -> None:
-    if job.merge_command is not None:
-        _check_merge(job)
-    elif job.output is None:
-        for field, value in (("audio", job.audio), ("encode", job.encode)):
-            if value:
-                raise ValueError(f"{field}: there is no film it could go into; add output")
-    else:
-        _check_join(job, job.output)
-
-
-def _check_merge(job: JobFields) -> None:
-    """Raise unless a job with a `merge_command` leaves the film to that command alone."""
-    for field, value in (("audio", job.audio), ("encode", job.encode)):
-        if value:
-            raise ValueError(f"{field}: is not for a merge_command, which makes the film alone; leave one of them out")
-    allowed = ("output", *JOB_PLACEHOLDERS)
-    arguments = job.merge_command or ()
-    is_named = any("output" in find_placeholders(part, field="merge_command", allowed=allowed) for part in arguments)
-    if job.output is None and is_named:
-        raise ValueError("output: is missing, and merge_command names {output}; say where the film goes")
-    if job.output is not None and not is_named:
-        raise ValueError("merge_command: has no {output}; put it where the program is told what to write")
-
-
-def _check_join(job: JobFields, output: str) -> None:
-    suffix = PurePosixPath(output).suffix.lower()
-    if suffix not in FILM_SUFFIXES:
-        raise ValueError(
-            f"output: {quote_value(output)} is no film; end it in one of {', '.join(sorted(FILM_SUFFIXES))}"
-        )
-    if job.kind is OutputKind.FILE:
-        raise ValueError(
-            "output: no film can be made of chunks that are neither video nor {frame} images; name them so, give a "
-            "merge_command, or leave output out"
-        )
-    if job.encode and job.kind is not OutputKind.FRAMES:
-        raise ValueError("encode: is for films of {frame} images, and video is joined as it is; leave it out")
-    check_encode_options(job.encode)
 
 
 def _check_environment(env: dict[str, str]) -> None:

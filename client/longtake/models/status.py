@@ -129,6 +129,10 @@ class RenderJobResult(Contract):
         default="", description="how image files are proven, the weakest: `pixels`, `structure` or `content`"
     )
     missing_chunks: tuple[tuple[int, int], ...] = Field(default=(), description="ranges left out by `allow_gaps`")
+    proof: str = Field(default="", description="which pictures of the film were decoded and compared")
+    unproven: tuple[str, ...] = Field(
+        default=(), max_length=20, description="what could not be proven, or has no place in the film's container"
+    )
     note: str = Field(default="", description="what is worth knowing of it: that nothing was rendered")
     others: str = Field(default="", max_length=4000, description="what a merge command made besides the film; kept")
 

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from longtake.errors import BadJobError
+from longtake.models.audio import rename_files
 from longtake.models.inputs import (
     INPUTS_FOLDER,
     MOST_INPUTS,
@@ -122,8 +123,7 @@ class _InputUpload:
         base = Path(self._job.base_dir or os.getcwd())
         if not isinstance(self._job.inputs, InputBundle):
             changes["inputs"] = self._upload_bundle()
-            if self._job.audio is not None:
-                changes["audio"] = relative_input_path(base, self._job.audio, "audio")
+            changes["audio"] = rename_files(self._job.audio, lambda name: relative_input_path(base, name, "audio"))
         if self._job.chunk_list is not None:
             changes["chunks"] = self._upload_chunk_list(base, self._job.chunk_list)
         return self._job.model_copy(update=changes)
@@ -255,8 +255,7 @@ def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
     base = Path(job.base_dir or os.getcwd())
     named = [] if isinstance(job.inputs, InputBundle) else list(job.inputs)
     fields = [(f"inputs[{index}]", name) for index, name in enumerate(named)]
-    if job.audio is not None:
-        fields.append(("audio", job.audio))
+    fields += job.audio_files
     found: dict[str, LocalInput] = {}
     for field, name in fields:
         for file in _InputSearch(base, field).files(relative_input_path(base, name, field)):

@@ -1,0 +1,118 @@
+"""Write into a finished Matroska file what libav does not let a caller say: the size at which pictures are shown.
+
+Elements by RFC 8794 and https://www.matroska.org/technical/elements.html.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from activities.media.containers import SEGMENT, read_element
+
+_TRACKS, _TRACK, _TRACK_TYPE, _NAME, _VIDEO = 0x1654AE6B, 0xAE, 0x83, 0x536E, 0xE0
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_CRC, _VOID = 0xBF, 0xEC
+_CLUSTER = 0x1F43B675
+
+_Numbers = tuple[tuple[int, int], ...]
+
+# A name of this length leaves room for the two elements; it is taken away again.
+NAME_PADDING = "." * 48
+
+
+# What display sizes count: pixels, or nothing, so that they are a mere ratio. WebM knows pixels alone.
+PIXELS, RATIO = 0, 3
+
+
+def set_display_size(path: Path, width: int, height: int, unit: int = PIXELS) -> None:
+    """Set the size at which the pictures of a film are shown, whose video stream was named with `NAME_PADDING`.
+
+    No byte of the file moves. The file is synced to disk.
+
+    Raises:
+        ValueError: The file has no such stream.
+    """
+    shown = ((_DISPLAY_WIDTH, width), (_DISPLAY_HEIGHT, height), (_DISPLAY_UNIT, unit))
+    with path.open("r+b") as file:
+        start, size = _find_tracks(file)
+        file.seek(start)
+        body = _rewrite_tracks(file.read(size), shown)
+        file.seek(start)
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _find_tracks(file: BinaryIO) -> tuple[int, int]:
+    """Find where the content of the Tracks element begins, and its size."""
+    position = 0
+    while True:
+        file.seek(position)
+        element = read_element(file.read(12))
+        if element is None or element[0] == _CLUSTER:
+            raise ValueError("no tracks before the first cluster")
+        kind, size, head_bytes = element
+        position += head_bytes
+        if kind == _TRACKS:
+            return position, size
+        if kind != SEGMENT:
+            position += size
+
+
+def _rewrite_tracks(body: bytes, shown: _Numbers) -> bytes:
+    rest, checked = b"", False
+    for kind, content, raw in _children(body):
+        if kind == _CRC:
+            checked = True
+        elif kind == _TRACK and _is_padded_video(content):
+            head = raw[: len(raw) - len(content)]
+            rest += head + _rewrite_track(content, shown)
+        else:
+            rest += raw
+    # EBML stores its checksum, of all that follows in the element, from the lowest byte on.
+    checksum = _element(_CRC, zlib.crc32(rest).to_bytes(4, "little")) if checked else b""
+    if len(checksum + rest) != len(body):
+        raise ValueError("no stream was named for it")
+    return checksum + rest
+
+
+def _is_padded_video(content: bytes) -> bool:
+    values = {kind: inner for kind, inner, _ in _children(content)}
+    return values.get(_TRACK_TYPE) == b"\x01" and values.get(_NAME, b"").endswith(NAME_PADDING.encode())
+
+
+def _rewrite_track(content: bytes, shown: _Numbers) -> bytes:
+    made = b""
+    for kind, inner, raw in _children(content):
+        if kind == _NAME:
+            name = inner.removesuffix(NAME_PADDING.encode())
+            made += _element(_NAME, name) if name else b""
+        elif kind == _VIDEO:
+            kept = b"".join(part for id, _, part in _children(inner) if id not in dict(shown))
+            sizes = b"".join(_element(id, value.to_bytes(4, "big")) for id, value in shown)
+            made += _element(_VIDEO, kept + sizes)
+        else:
+            made += raw
+    room = len(content) - len(made)
+    return made + _element(_VOID, bytes(room - 9), size_bytes=8)
+
+
+def _children(body: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield id, content and all bytes of each element in a body."""
+    position = 0
+    while position < len(body):
+        element = read_element(body[position : position + 12])
+        if element is None:
+            raise ValueError("an element cannot be read")
+        kind, size, head_bytes = element
+        stop = position + head_bytes + size
+        yield kind, body[position + head_bytes : stop], body[position:stop]
+        position = stop
+
+
+def _element(kind: int, content: bytes, size_bytes: int = 0) -> bytes:
+    id_bytes = kind.to_bytes((kind.bit_length() + 7) // 8, "big")
+    length = size_bytes or (1 if len(content) < 0x7F else 4)
+    return id_bytes + ((1 << (7 * length)) | len(content)).to_bytes(length, "big") + content

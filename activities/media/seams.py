@@ -1,0 +1,231 @@
+"""Compare decoded pictures of a joined film with those of its chunks: first, last, around seams, or all of them."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from activities.media.containers import AnyPacket, find_video_stream, open_media
+from activities.media.decoder import PictureDecoder, decode_pictures, hash_picture
+from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, VideoFacts, name_chunk_in_errors
+
+# A film has these seams decoded in any case, spread evenly over it; of films with more the others as time allows.
+LEAST_SEAMS = 16
+# Share of the time of join and verification that decoding of further seams may take. A seam of H.264 costs up to one
+# group of pictures: all seams of 1,000 chunks took several times as long as the join itself (`make bench-stitch`).
+_SEAM_SHARE = 0.08
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class JoinedChunk:
+    """One chunk in its place in a film.
+
+    Attributes:
+        file: The chunk.
+        facts: What its own check has found.
+        before: How many frames the film has before it.
+        last_key: Which of its frames, in the order of storage, is its last key frame.
+    """
+
+    file: ChunkFile
+    facts: VideoFacts
+    before: int
+    last_key: int
+
+
+@dataclass(frozen=True)
+class JoinedFilm:
+    """What a join has made.
+
+    Attributes:
+        facts: What `verify_film` should find in the film; its sound is not described.
+        chunks: The chunks in film order.
+        seconds: How long the join took.
+    """
+
+    facts: VideoFacts
+    chunks: tuple[JoinedChunk, ...]
+    seconds: float
+
+
+class SeamDecoder:
+    """Decode and compare pictures of a joined film while all its packets pass by.
+
+    Each seam is one run of the decoder: from the last key frame before it to the first frame after it.
+    """
+
+    def __init__(self, stream: VideoStream, name: str, film: JoinedFilm, fps: Fraction) -> None:
+        self._decoder = PictureDecoder(stream, name)
+        self._name = name
+        self._chunks = film.chunks
+        self._fps = fps
+        self._base = stream.time_base or Fraction(1, 1000)
+        self._began = time.monotonic() - film.seconds
+        self._spent = 0.0
+        self._must = _spread(len(film.chunks) - 1, LEAST_SEAMS)
+        # Seam -1 is the beginning of the film, and the last one its end.
+        self._seam = -1
+        self._is_decoding = False
+        self._first_pts = 0
+        self._frames: list[VideoFrame] = []
+        self.first: VideoFrame | None = None
+        self.last: VideoFrame | None = None
+        self.compared_seams = 0
+
+    @property
+    def seams(self) -> int:
+        """Number of seams of the film."""
+        return len(self._chunks) - 1
+
+    def add(self, packet: AnyPacket, number: int) -> None:
+        """Take the next packet of the film."""
+        if number == 0:
+            self._first_pts = packet.pts or 0
+        if not self._is_decoding and number == self._start(self._seam):
+            self._is_decoding = self._is_due()
+        if self._is_decoding:
+            began = time.monotonic()
+            self._frames += self._decoder.decode(packet, number)
+            self._spent += time.monotonic() - began
+        # A run ends with the first frame after its seam, where the run of the next seam may begin, too.
+        if number == self._stop(self._seam):
+            self._end_run()
+            self._seam += 1
+            if number == self._start(self._seam):
+                self.add(packet, number)
+
+    def finish(self) -> None:
+        """Take the end of the film."""
+        if self._is_decoding:
+            self._end_run()
+
+    def _start(self, seam: int) -> int:
+        if seam < 0:
+            return 0
+        chunk = self._chunks[seam]
+        return chunk.before + chunk.last_key
+
+    def _stop(self, seam: int) -> int:
+        return self._chunks[seam + 1].before if seam < self.seams else -1
+
+    def _is_due(self) -> bool:
+        if self._seam < 0 or self._seam == self.seams or self._seam in self._must:
+            return True
+        return self._spent <= _SEAM_SHARE * (time.monotonic() - self._began)
+
+    def _end_run(self) -> None:
+        if not self._is_decoding:
+            return
+        began = time.monotonic()
+        self._is_decoding = False
+        frames = [*self._frames, *self._decoder.end_run()]
+        self._frames = []
+        shown = {round(((frame.pts or 0) - self._first_pts) * self._base * self._fps): frame for frame in frames}
+        if self._seam < 0:
+            self.first = self._compare(shown, self._chunks[0], 0)
+        elif self._seam < self.seams:
+            before, after = self._chunks[self._seam : self._seam + 2]
+            self._compare(shown, before, before.file.frames - 1)
+            self._compare(shown, after, 0)
+            self.compared_seams += 1
+        else:
+            self.last = self._compare(shown, self._chunks[-1], self._chunks[-1].file.frames - 1)
+        self._spent += time.monotonic() - began
+
+    def _compare(self, shown: dict[int, VideoFrame], chunk: JoinedChunk, frame: int) -> VideoFrame:
+        """Compare the picture of a frame of a chunk with that of the film, and return the film's."""
+        index = chunk.before + frame
+        if index not in shown:
+            raise DamagedOutput(self._name, f"shows no picture at its frame {index} when it is decoded")
+        expected = chunk.facts.first_picture if frame == 0 else chunk.facts.last_picture
+        if expected and hash_picture(shown[index]) != expected:
+            with name_chunk_in_errors(chunk.file, self._chunks.index(chunk)):
+                _confirm(self._name, shown[index], chunk, index)
+        return shown[index]
+
+
+def _spread(count: int, wanted: int) -> frozenset[int]:
+    """Spread numbers evenly over [0, count)."""
+    if count <= wanted:
+        return frozenset(range(count))
+    return frozenset(round(number * (count - 1) / (wanted - 1)) for number in range(wanted))
+
+
+def _confirm(name: str, picture: VideoFrame, chunk: JoinedChunk, index: int) -> None:
+    """Decode the chunk here, too, before a film is refused: the host that rendered it may round otherwise.
+
+    Raises:
+        DamagedOutput: The chunk is another file than was published, or the film shows another picture than it does.
+    """
+    path = chunk.file.path
+    if chunk.file.sha256 and _hash_file(path) != chunk.file.sha256:
+        raise DamagedOutput(path.name, "has another content than was published")
+    wanted = hash_picture(picture)
+    with open_media(path) as container:
+        stream = find_video_stream(container, path.name)
+        place = index - chunk.before
+        for number, frame in enumerate(decode_pictures(container, stream, path.name)):
+            if number == place:
+                if hash_picture(frame) == wanted:
+                    return
+                break
+    raise DamagedOutput(name, f"shows another picture at its frame {index} than {chunk.file.name} does")
+
+
+def _hash_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def compare_all_frames(film: Path, chunks: Sequence[JoinedChunk], stop: threading.Event | None) -> int:
+    """Decode a film and all its chunks, compare each frame, and return how many there are.
+
+    Raises:
+        DamagedOutput: A frame cannot be decoded, or is another one than the chunk's.
+        JoinStopped: `stop` was set.
+    """
+    count = 0
+    shown = _hash_all(film, stop)
+    for chunk in chunks:
+        for expected in _hash_all(chunk.file.path, stop):
+            if next(shown, None) != expected:
+                raise DamagedOutput(
+                    film.name, f"shows another picture at its frame {count} than {chunk.file.name} does"
+                )
+            count += 1
+    if next(shown, None) is not None:
+        raise DamagedOutput(film.name, f"shows more frames than its {count} when it is decoded")
+    return count
+
+
+def count_decoded_frames(film: Path, stop: threading.Event | None) -> int:
+    """Decode a whole film and return how many frames it shows.
+
+    Raises:
+        DamagedOutput: A frame cannot be decoded.
+        JoinStopped: `stop` was set.
+    """
+    return sum(1 for _ in _decode_all(film, stop))
+
+
+def _hash_all(path: Path, stop: threading.Event | None) -> Iterator[str]:
+    return map(hash_picture, _decode_all(path, stop))
+
+
+def _decode_all(path: Path, stop: threading.Event | None) -> Iterator[VideoFrame]:
+    with open_media(path) as container:
+        stream = find_video_stream(container, path.name)
+        for frame in decode_pictures(container, stream, path.name):
+            if stop is not None and stop.is_set():
+                raise JoinStopped(path.name)
+            yield frame

@@ -1,0 +1,62 @@
+"""Check the rules on the film of a job: each broken rule is one sentence with the fix in it."""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from longtake.models.audio import check_codecs
+from longtake.models.encode_options import check_encode_options
+from longtake.models.job_fields import JobFields, Verification
+from longtake.paths import FILM_SUFFIXES, OutputKind
+from longtake.templates import JOB_PLACEHOLDERS, find_placeholders
+from longtake.text import quote_value
+
+
+def check_film(job: JobFields) -> None:
+    """Raise ValueError unless the settings of the film fit each other and what the chunks are."""
+    if job.merge_command is not None:
+        _check_merge(job)
+    elif job.output is None:
+        for field, value in _settings(job):
+            if value:
+                raise ValueError(f"{field}: there is no film it could go into; add output")
+        if job.verify is not Verification.SEAMS:
+            raise ValueError("verify: there is no film to decode; add output, or leave verify out")
+    else:
+        _check_join(job, job.output)
+
+
+def _settings(job: JobFields) -> Iterator[tuple[str, object]]:
+    yield from (("audio", job.audio), ("encode", job.encode), ("drop", job.drop))
+
+
+def _check_merge(job: JobFields) -> None:
+    """Raise unless a job with a `merge_command` leaves the film to that command alone."""
+    for field, value in _settings(job):
+        if value:
+            raise ValueError(f"{field}: is not for a merge_command, which makes the film alone; leave one of them out")
+    allowed = ("output", *JOB_PLACEHOLDERS)
+    arguments = job.merge_command or ()
+    is_named = any("output" in find_placeholders(part, field="merge_command", allowed=allowed) for part in arguments)
+    if job.output is None and is_named:
+        raise ValueError("output: is missing, and merge_command names {output}; say where the film goes")
+    if job.output is not None and not is_named:
+        raise ValueError("merge_command: has no {output}; put it where the program is told what to write")
+
+
+def _check_join(job: JobFields, output: str) -> None:
+    suffix = PurePosixPath(output).suffix.lower()
+    if suffix not in FILM_SUFFIXES:
+        raise ValueError(
+            f"output: {quote_value(output)} is no film; end it in one of {', '.join(sorted(FILM_SUFFIXES))}"
+        )
+    if job.kind is OutputKind.FILE:
+        raise ValueError(
+            "output: no film can be made of chunks that are neither video nor {frame} images; name them so, give a "
+            "merge_command, or leave output out"
+        )
+    if job.encode and job.kind is not OutputKind.FRAMES:
+        raise ValueError("encode: is for films of {frame} images, and video is joined as it is; leave it out")
+    if job.drop and job.kind is not OutputKind.VIDEO:
+        raise ValueError("drop: is for films of video chunks, which hold streams; leave it out")
+    check_encode_options(job.encode)
+    check_codecs(job.audio_files, job.audio_tracks, suffix)

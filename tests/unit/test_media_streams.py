@@ -1,0 +1,195 @@
+"""What chunks say of themselves stays in the film, in each container; what differs is named with both values."""
+
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from activities.media.audio import SoundSpan
+from activities.media.facts import ChunkFile, DamagedOutput, MismatchedOutput, VideoFacts
+from activities.media.film import FilmFacts, verify_film
+from activities.media.join import find_join_problem, join_video
+from activities.media.video import inspect_video
+from longtake.sound_formats import StreamKind
+
+Make = Callable[..., Path]
+FPS = Fraction(25)
+FRAMES = 10
+PRORES = ("-c:v", "prores_ks")
+H264 = ("-c:v", "libx264")
+VP9 = ("-c:v", "libvpx-vp9", "-b:v", "200k")
+
+
+@pytest.fixture
+def make(ffmpeg: str, tmp_path: Path) -> Make:
+    """Make a chunk of ten frames, with what filters and options put into it."""
+
+    def run(name: str, *options: str, filters: str = "null", before: Sequence[str] = ()) -> Path:
+        path = tmp_path / name
+        picture = ("-f", "lavfi", "-i", f"testsrc2=s=320x256:r=25,{filters}")
+        command = [ffmpeg, "-nostdin", "-v", "error", "-y", *picture, *before, "-frames:v", str(FRAMES), *options]
+        subprocess.run([*command, str(path)], check=True)
+        return path
+
+    return run
+
+
+def chunks_of(*paths: Path) -> list[ChunkFile]:
+    return [ChunkFile(path, f"chunk {number}", FRAMES) for number, path in enumerate(paths)]
+
+
+def join(target: Path, *paths: Path, drop: Sequence[StreamKind] = ()) -> tuple[VideoFacts, FilmFacts]:
+    """Join chunks, verify the film against every frame of them, and return what a fresh look finds in it."""
+    made = join_video(chunks_of(*paths), target, fps=FPS, drop=drop, progress=lambda _: None, stop=threading.Event())
+    film = verify_film(target, fps=FPS, frames=FRAMES * len(paths), joined=made, full=True)
+    return inspect_video(target, fps=FPS), film
+
+
+def refusal(target: Path, *paths: Path) -> str:
+    with pytest.raises(MismatchedOutput) as caught:
+        join(target, *paths)
+    assert not target.exists()
+    return caught.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options", "filters", "fact", "value"),
+    [
+        (".mov", PRORES, "setsar=64/45", "sample_aspect_ratio", "64:45"),
+        (".mkv", VP9, "setsar=64/45", "sample_aspect_ratio", "64:45"),
+        # WebM stores whole display sizes: 455 by 256.
+        (".webm", VP9, "setsar=64/45", "sample_aspect_ratio", "91:64"),
+        (".mp4", H264, "setsar=64/45", "sample_aspect_ratio", "64:45"),
+        (".webm", (*VP9, "-auto-alt-ref", "0"), "format=yuva420p", "alpha", "1"),
+        (".mov", ("-c:v", "hap", "-format", "hap_q"), "format=rgba", "sample_tag", "HapY"),
+        (".mov", ("-c:v", "hap", "-format", "hap_alpha"), "format=rgba", "sample_tag", "Hap5"),
+        (".mov", (*PRORES, "-profile:v", "4444"), "null", "sample_tag", "ap4h"),
+        (".mov", (*PRORES, "-timecode", "01:00:00:00"), "null", "timecode", "01:00:00:00"),
+        (".mp4", (*H264, "-metadata", "title=My Film"), "null", "title", "My Film"),
+        (".mp4", (*H264, "-metadata:s:v", "language=deu"), "null", "language", "deu"),
+        (".mkv", (*H264, "-metadata:s:v", "language=deu"), "null", "language", "deu"),
+        (".mp4", (*H264, "-metadata", "comment=v003"), "null", "tags", {"comment": "v003"}),
+        (".mkv", (*H264, "-metadata", "comment=v003"), "null", "tags", {"comment": "v003"}),
+        (".mov", (*PRORES, "-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc"),
+         "setparams=color_trc=smpte2084:color_primaries=bt2020:colorspace=bt2020nc", "colour_transfer", "16"),
+        (".mov", (*PRORES, "-flags", "+ildct"), "setfield=tff", "field_order", "tb"),
+    ],
+)  # fmt: skip
+def test_a_film_says_what_its_chunks_say(
+    suffix: str, options: tuple[str, ...], filters: str, fact: str, value: object, make: Make, tmp_path: Path
+) -> None:
+    chunk = make(f"c0{suffix}", *options, filters=filters)
+    told = getattr(inspect_video(chunk, fps=FPS), fact)
+    found, film = join(tmp_path / f"film{suffix}", chunk, chunk)
+
+    assert told == value
+    assert getattr(found, fact) == told
+    assert film.notes == ()
+    assert film.proof == "all 20 frames decoded and compared with the chunks"
+
+
+def test_alpha_of_a_webm_film_is_said_in_the_element_that_browsers_read(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.webm", *VP9, "-auto-alt-ref", "0", filters="format=yuva420p")
+    join(tmp_path / "film.webm", chunk, chunk)
+
+    assert b"\x53\xc0\x81\x01" in (tmp_path / "film.webm").read_bytes()[:4096]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options", "filters", "other_options", "other_filters", "sentence"),
+    [
+        (".mov", PRORES, "setsar=64/45", PRORES, "setsar=1", "has another pixel shape: 1:1 instead of 64:45"),
+        (".mp4", (*H264, "-metadata", "title=A"), "null", (*H264, "-metadata", "title=B"), "null",
+         "has another title: B instead of A"),
+        (".mp4", (*H264, "-metadata:s:v", "language=deu"), "null", (*H264, "-metadata:s:v", "language=fra"), "null",
+         "has another language: fra instead of deu"),
+        (".mov", (*PRORES, "-timecode", "01:00:00:00"), "null", (*PRORES, "-timecode", "02:00:00:00"), "null",
+         "has another timecode: 02:00:00:00 instead of 01:00:00:00, or one that continues it"),
+        (".mov", ("-c:v", "hap"), "format=rgba", ("-c:v", "hap", "-format", "hap_q"), "format=rgba",
+         "has another sample tag: HapY instead of Hap1"),
+    ],
+)  # fmt: skip
+def test_a_chunk_that_says_something_else_is_named_with_both_values(
+    suffix: str, options: tuple[str, ...], filters: str, other_options: tuple[str, ...], other_filters: str,
+    sentence: str, make: Make, tmp_path: Path,
+) -> None:  # fmt: skip
+    first = make(f"c0{suffix}", *options, filters=filters)
+    second = make(f"c1{suffix}", *other_options, filters=other_filters)
+
+    assert refusal(tmp_path / f"film{suffix}", first, second) == f"chunk 1 ({second}) {sentence}"
+
+
+def test_a_chunk_that_is_turned_is_named(make: Make, ffmpeg: str, tmp_path: Path) -> None:
+    straight = make("c0.mp4", *H264, filters="scale=256:256")
+    turned = tmp_path / "c1.mp4"
+    turn = ("-display_rotation", "90", "-i", str(straight), "-c", "copy", str(turned))
+    subprocess.run([ffmpeg, "-nostdin", "-v", "error", *turn], check=True)
+
+    assert "has another rotation: " in refusal(tmp_path / "film.mp4", straight, turned)
+    found, _ = join(tmp_path / "turned.mp4", turned, turned)
+    assert found.rotation == inspect_video(turned, fps=FPS).rotation
+
+
+def test_a_timecode_that_goes_on_is_that_of_one_film(make: Make, tmp_path: Path) -> None:
+    paths = [make(f"c{number}.mov", *PRORES, "-timecode", f"01:00:00:{10 * number:02}") for number in range(2)]
+    found, _ = join(tmp_path / "film.mov", *paths)
+
+    assert found.timecode == "01:00:00:00"
+
+
+def test_what_a_container_has_no_place_for_is_said(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mp4", *H264, "-metadata", "title=My Film")
+    _, film = join(tmp_path / "film.ts", chunk, chunk)
+
+    assert film.notes == ("its container has no place for title of the chunks",)
+
+
+SINES = ("-f", "lavfi", "-i", "sine=440:r=48000:d=0.4", "-f", "lavfi", "-i", "sine=880:r=48000:d=0.4")
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".mp4"])
+def test_all_sounds_of_chunks_are_joined(suffix: str, make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mov", "-map", "0", "-map", "1", "-map", "2", *H264, "-c:a", "pcm_s16le", before=SINES)
+    found, _ = join(tmp_path / f"film{suffix}", chunk, chunk)
+
+    assert len(found.sounds or ()) == 2
+    # Each is as long as the film.
+    with av.open(str(tmp_path / f"film{suffix}")) as film:
+        for number in range(2):
+            span = SoundSpan()
+            span.add_all(film.demux(film.streams.audio[number]))
+            film.seek(0)
+            assert abs(span.end - 2 * FRAMES / FPS) <= span.packet
+
+
+def test_sound_that_cannot_be_joined_is_refused_with_its_chunk_unless_it_is_dropped(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mp4", "-map", "0", "-map", "1", *H264, "-c:a", "aac", before=SINES)
+    problem = find_join_problem(inspect_video(chunk, fps=FPS), drop=(), has_audio=False)
+
+    assert problem is not None
+    assert problem.startswith("holds aac sound, which cannot be joined without a gap at each seam")
+    assert "holds aac sound" in refusal(tmp_path / "film.mp4", chunk, chunk)
+    found, _ = join(tmp_path / "film.mp4", chunk, chunk, drop=[StreamKind.AUDIO])
+    assert found.sounds == ()
+
+
+def test_a_chunk_cut_out_of_a_group_of_pictures_is_refused(make: Make, ffmpeg: str, tmp_path: Path) -> None:
+    source = make("source.mp4", *H264, "-g", "10", "-bf", "0")
+    cut = tmp_path / "c.mp4"
+    words = ("-ss", "0.2", "-i", str(source), "-c", "copy", str(cut))
+    subprocess.run([ffmpeg, "-nostdin", "-v", "error", *words], check=True)
+
+    with pytest.raises(MismatchedOutput, match="hides some of its frames by an edit list"):
+        inspect_video(cut, fps=FPS)
+
+
+def test_a_chunk_of_which_no_picture_can_be_decoded_is_damaged(make: Make) -> None:
+    chunk = make("c.mov", "-c:v", "hap", filters="format=rgba")
+    chunk.write_bytes(chunk.read_bytes().replace(b"Hap1", b"cavs"))
+
+    with pytest.raises(DamagedOutput, match="shows no picture when it is decoded"):
+        inspect_video(chunk, fps=FPS)
