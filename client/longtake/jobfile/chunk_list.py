@@ -32,13 +32,11 @@ class ListedChunks(Sequence[ChunkSpec]):
     Args:
         records: The chunks as JSON, one after the other.
         ends: Offset behind each of them.
-        values: What `{job}`, `{date}` and `{time}` stand for.
     """
 
-    def __init__(self, records: bytes | bytearray, ends: "array[int]", values: Mapping[str, str]) -> None:
+    def __init__(self, records: bytes | bytearray, ends: "array[int]") -> None:
         self._records = records
         self._ends = ends
-        self._values = values
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -54,7 +52,7 @@ class ListedChunks(Sequence[ChunkSpec]):
             return tuple(self[each] for each in range(*index.indices(len(self))))
         end = self._ends[index]
         start = self._ends[index - 1] if index % len(self) else 0
-        return ChunkSpec.model_validate_json(self._records[start:end]).fill_placeholders(self._values)
+        return ChunkSpec.model_validate_json(self._records[start:end])
 
 
 def read_chunk_list(raw: bytes, name: str, values: Mapping[str, str]) -> ListedChunks:
@@ -119,9 +117,10 @@ def _read_json(raw: bytes, values: Mapping[str, str]) -> ListedChunks:
             raise BadJobError(f"{field}: has {len(element):,} bytes; shorten its command")
         if index == 0:
             is_helios = is_helios or b'"startFrame"' in element
-        records += _read_chunk(element, field, is_helios).model_dump_json(exclude_defaults=True).encode()
+        chunk = _read_chunk(element, field, is_helios).fill_placeholders(values)
+        records += chunk.model_dump_json(exclude_defaults=True).encode()
         ends.append(len(records))
-    return ListedChunks(records, ends, values)
+    return ListedChunks(records, ends)
 
 
 def _read_chunk(element: bytes, field: str, is_helios: bool) -> ChunkSpec:
