@@ -18,7 +18,6 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
@@ -45,17 +44,18 @@ from activities.processes.orphans import kill_orphans
 from activities.processes.supervisor import Supervisor
 from activities.remote.call_records import RemoteHost, is_left_running
 from activities.remote.services import Services, make_remote_attempts
-from activities.remote.store_executor import StoreExecutor
 from activities.render import RenderActivities
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stop_agents import StopActivities
 from activities.stores.scratch import clear_scratch
 from longtake.client import check_namespace, connect
+from longtake.concurrency import run_in_thread
 from longtake.errors import LongtakeError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
 from longtake.prices import Prices
+from longtake.render_user import RenderUser, find_render_user
 from longtake.text import PlainFormatter
 from ports import PortTakenError
 from workflows.render_job import RenderJob
@@ -80,12 +80,6 @@ _WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(2)
 
 # Plans and drains cost little; a stitch reads and writes a whole film.
 _ORCHESTRATION_SLOTS = 20
-
-# For digests, checks and publications of all chunks that render here, and for lookups of host names.
-_THREADS = 64
-
-# Each remote chunk reads its store once a second for 10 to 50 ms: enough for some hundreds of chunks.
-_REMOTE_THREADS = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,18 +120,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def run(settings: WorkerSettings, *, dev: bool, address: str | None, database: Path, ui_port: int) -> None:
     """Serve until SIGINT or SIGTERM; then let renders end within the grace, and stop the rest."""
+    # Before anything is started: a worker whose renders would have its own account ends here.
+    user = find_render_user(settings.render_user)
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    if swept := await asyncio.to_thread(kill_orphans):
+    if swept := await run_in_thread(kill_orphans):
         _print_line(f"ended {len(swept)} processes that a killed worker had left behind: {', '.join(map(str, swept))}")
-    await asyncio.to_thread(clear_scratch, settings.scratch)
-    # Python's default of six threads on a small host would let file work delay lookups of host names.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="worker"))
+    await run_in_thread(partial(clear_scratch, settings.scratch))
     async with AsyncExitStack() as stack:
         if dev:
             server = await devserver.start_dev_server(
-                await asyncio.to_thread(devserver.find_temporal, _print_line),
+                await run_in_thread(partial(devserver.find_temporal, _print_line)),
                 database=database,
                 address=address,
                 ui_port=ui_port,
@@ -150,11 +144,11 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
         client = await connect(address=address, runtime=Runtime(telemetry=TelemetryConfig()))
         await check_namespace(client)
         attributes = await register_search_attributes(client)
-        supervisor = await stack.enter_async_context(Supervisor())
+        supervisor = await stack.enter_async_context(Supervisor(user=user))
         for worker in build_workers(client, settings, supervisor, search_attributes=attributes):
             await stack.enter_async_context(worker)
-        _freeze_heap()
-        _print_ready(client, settings, dev=dev)
+            _freeze_heap()
+            _print_ready(client, settings, user, dev=dev)
         await stopping.wait()
         _print_line("stopping: renders that do not end within the grace are stopped, and given to other workers")
 
@@ -252,7 +246,6 @@ def _build_remote_host(client: Client, settings: WorkerSettings) -> RemoteHost:
     prices = Prices.parse(settings.prices)
     return RemoteHost(
         secret=settings.signing_secret,
-        executor=StoreExecutor(_REMOTE_THREADS, "remote-records"),
         price=lambda backend, result: prices.compute_cost(backend, result.billed_seconds, memory_mb=result.memory_mb),
         is_left_running=partial(is_left_running, client),
     )
@@ -268,13 +261,18 @@ def _freeze_heap() -> None:
     gc.freeze()
 
 
-def _print_ready(client: Client, settings: WorkerSettings, *, dev: bool) -> None:
+def _print_ready(client: Client, settings: WorkerSettings, user: RenderUser | None, *, dev: bool) -> None:
     roots = ":".join(str(root) for root in settings.roots)
     _print_line(
         f"ready: queue {settings.task_queue}, {settings.slots} slots, namespace {client.namespace}, folders {roots}"
     )
-    if os.getuid() == 0:
-        _print_line("runs as root: renders can read all that this host has; start it under an account of its own")
+    if user is not None:
+        _print_line(f"renders run as {user.name} (uid {user.uid}), and cannot read what is this worker's alone")
+    elif os.getuid() == 0:
+        _print_line(
+            "runs as root: renders can read all that this host has; set LONGTAKE_RENDER_USER, or start it under an "
+            "account of its own"
+        )
     if settings.allowed_commands is None:
         _print_line(
             "every program may run: --dev sets no LONGTAKE_ALLOWED_COMMANDS" if dev else "every program may run"

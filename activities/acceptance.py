@@ -17,6 +17,7 @@ from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job
 from activities.stores.publish import find_reusable, find_same_work, is_intact, revoke
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
+from longtake.jobfile.chunk_list import check_list_size
 from longtake.jobfile.loader import read_job
 from longtake.models.inputs import InputBundle
 from longtake.models.job import RenderJobSpec
@@ -278,21 +279,24 @@ class Acceptance:
             raise BadJobError(f"base_dir: {base} may not be written by the worker; change its permissions")
 
     def _read_chunk_list(self) -> bytes | None:
-        if self.job.chunk_list is None:
+        reference = self.job.chunk_list
+        if reference is None:
             return None
-        place = self._store.locate(self.job.chunk_list.path)
+        place = self._store.locate(reference.path)
         if self._store.is_local:
             self._allowed.check(Path(place), "chunks.path")
         # The file that was submitted may be gone or changed when a job is accepted again.
         for location in (self.folder.list_file, place):
             try:
+                there = self._store.stat(location)
+                check_list_size(reference, there.size_bytes if there else 0)
                 raw = self._store.read(location)
             except OSError as error:
                 if location != place and isinstance(error, FileNotFoundError):
                     continue
                 problem = f"{location} cannot be read ({error.strerror})"
                 raise BadJobError(f"chunks.path: {problem}; put it there") from error
-            if hashlib.sha256(raw).hexdigest() == self.job.chunk_list.sha256:
+            if hashlib.sha256(raw).hexdigest() == reference.sha256:
                 return raw
         raise BadJobError(f"chunks.sha256: {place} is not the file it was; submit the job again")
 
@@ -300,6 +304,11 @@ class Acceptance:
         """Check a chunk list that the job refers to, which the rules of the job have not seen."""
         if self.job.chunk_list is None:
             return
+        if opened.listed_count != self.job.chunk_list.count:
+            raise BadJobError(
+                f"chunks.count: is {self.job.chunk_list.count}, and the list has {opened.listed_count} chunks; submit "
+                "the job file itself"
+            )
         total = 0
         for chunk in opened.chunks:
             if chunk.kind is OutputKind.FRAMES:

@@ -66,6 +66,9 @@ class WorkerSettings(EnvironmentSettings):
     job_env: Annotated[tuple[str, ...] | None, SplitByColons] = Field(
         default=None, description="LONGTAKE_JOB_ENV: variables that jobs may set, `NAME` or `PREFIX*`, split by ':'"
     )
+    render_user: str = Field(
+        default="", description="LONGTAKE_RENDER_USER: account that renders run under, by name or uid"
+    )
     tools_dir: Path | None = Field(default=None, description="LONGTAKE_TOOLS_DIR: added to the PATH of renders")
     host: str = Field(
         default_factory=socket.gethostname,

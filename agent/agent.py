@@ -15,23 +15,19 @@ from activities.errors import StoreNotSharedError, attempt_failure
 from activities.processes.linux_table import process_table
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RefusedOrderError, RemoteOrder, RemoteResult
-from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import OpenJob
 from agent.call import BegunBeforeError, ForbiddenOrderError, Invocation
 from agent.render_call import AgentResult, ChunkRunner
 from agent.settings import AgentSettings
 from longtake.allowed_paths import AllowedPaths
 from longtake.chunks import Chunk
-from longtake.concurrency import run_in_thread
+from longtake.concurrency import run_in_thread, run_with_timeout
 from longtake.errors import BadJobError
 from longtake.names import check_job_id
 from longtake.stores.factory import is_bucket
 from longtake.stores.job_records import chunk_key
 
 _log = logging.getLogger(__name__)
-
-# One for reports of progress and one for looks for orders: neither waits for the other.
-_STORE_THREADS = 2
 
 # To write the result, where the deadline leaves less or nothing.
 _LEAST_SECONDS = 2.0
@@ -140,12 +136,11 @@ class RenderAgent:
         if not begun:
             raise BegunBeforeError(f"the attempt {order.attempt} was begun before")
         _log.info("job %s: chunk %d is begun as %s", order.ref.id, order.chunk, order.attempt)
-        async with StoreExecutor(_STORE_THREADS, "store") as executor:
-            outcome = await self._run(order, job, chunk, calls, call, executor)
-            tag = attempt_tag(job, chunk=str(chunk.index), attempt=order.attempt)
-            result = self._result(order, call, outcome, survivors=await run_in_thread(partial(count_tagged, tag)))
-            seconds = min(max(call.left_seconds / 2, _LEAST_SECONDS), _MOST_SECONDS)
-            await executor.run_with_timeout(seconds, partial(calls.finish, result))
+        outcome = await self._run(order, job, chunk, calls, call)
+        tag = attempt_tag(job, chunk=str(chunk.index), attempt=order.attempt)
+        result = self._result(order, call, outcome, survivors=await run_in_thread(partial(count_tagged, tag)))
+        seconds = min(max(call.left_seconds / 2, _LEAST_SECONDS), _MOST_SECONDS)
+        await run_with_timeout(seconds, partial(calls.finish, result))
         _log.info("job %s: chunk %d: %s %s", order.ref.id, order.chunk, result.outcome, result.error)
         return result
 
@@ -156,11 +151,10 @@ class RenderAgent:
         chunk: Chunk,
         calls: CallRecords,
         call: Invocation,
-        executor: StoreExecutor,
     ) -> AgentResult:
         try:
             runner = ChunkRunner(self._settings, self._host, job, chunk, calls, order.attempt, call, order.seconds)
-            return await runner.run(executor)
+            return await runner.run()
         except OSError as error:
             return AgentResult.of_failure(attempt_failure(error))
         except Exception as error:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -27,7 +28,7 @@ from agent.agent import RenderAgent
 from agent.call import BegunBeforeError, ForbiddenOrderError, Invocation
 from agent.helios import HeliosWorker, answer_cloud_run
 from agent.settings import AgentSettings, load_shared_secret
-from longtake.concurrency import run_beside
+from longtake.concurrency import run_beside, run_in_thread
 from longtake.errors import LongtakeError
 from longtake.text import PlainFormatter
 
@@ -99,10 +100,10 @@ class CloudRunApp:
         await receive()
         try:
             settings = AgentSettings.from_environ(os.environ)
-            secret = await asyncio.to_thread(load_shared_secret, settings)
+            secret = await run_in_thread(partial(load_shared_secret, settings))
         except LongtakeError as error:
             return await send({"type": "lifespan.startup.failed", "message": str(error)})
-        await asyncio.to_thread(kill_orphans)
+        await run_in_thread(kill_orphans)
         async with Supervisor() as supervisor:
             host = build_host(settings, supervisor, tools=settings.tools)
             agent, helios = RenderAgent(settings, host), HeliosWorker(settings, host, supervisor)

@@ -115,7 +115,8 @@ class HeliosWorker:
         try:
             await run_in_thread(partial(workspace.mkdir, parents=True, exist_ok=True))
             await run_in_thread(partial(place.mkdir, parents=True, exist_ok=True))
-            return await self._run(self._resolve_command(command, workspace), workspace, place, token, call)
+            resolved = await run_in_thread(partial(self._resolve_command, command, workspace))
+            return await self._run(resolved, workspace, place, token, call)
         except (OSError, SupervisorError) as error:
             raise HeliosError(f"spawn {command[0]}: {getattr(error, 'strerror', None) or error}") from error
         finally:

@@ -11,9 +11,8 @@ from functools import partial
 from activities.backends.backend import Progress
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteProgress
-from activities.remote.store_executor import StoreExecutor
 from agent.call import Invocation
-from longtake.concurrency import shield_until_done, wait_all
+from longtake.concurrency import read_in_thread, run_in_thread, shield_until_done, wait_all
 from longtake.text import shorten_line
 
 _log = logging.getLogger(__name__)
@@ -50,7 +49,6 @@ class StopMonitor:
     A store that is away for a while stops nothing: orders to stop are read when it is back.
 
     Args:
-        executor: Threads for the store.
         calls: The call records of the chunk.
         attempt: Name of the attempt.
         call: The call that brought the order.
@@ -60,7 +58,6 @@ class StopMonitor:
 
     def __init__(
         self,
-        executor: StoreExecutor,
         calls: CallRecords,
         attempt: str,
         call: Invocation,
@@ -68,7 +65,6 @@ class StopMonitor:
         ends_at: float,
         orphan_seconds: float,
     ) -> None:
-        self._executor = executor
         self._calls = calls
         self._attempt = attempt
         self._call = call
@@ -129,7 +125,7 @@ class StopMonitor:
 
     async def _look(self, question: Callable[[str], bool], unknown: bool | None = False) -> bool | None:
         try:
-            return await self._executor.run(partial(question, self._attempt))
+            return await read_in_thread(partial(question, self._attempt))
         except OSError as error:
             _log.warning("%s: the store does not say whether it may go on: %s", self._attempt, error)
             return unknown
@@ -141,7 +137,6 @@ class ProgressReporter:
     A store that is away costs reports and nothing else.
 
     Args:
-        executor: Threads for the store.
         calls: The call records of the chunk.
         attempt: Name of the attempt.
         call: The call that brought the order.
@@ -151,10 +146,7 @@ class ProgressReporter:
     # Services bill frozen processes too, so that workers stop a render instead of freezing it.
     freeze_order = 0
 
-    def __init__(
-        self, executor: StoreExecutor, calls: CallRecords, attempt: str, call: Invocation, *, save_seconds: float
-    ) -> None:
-        self._executor = executor
+    def __init__(self, calls: CallRecords, attempt: str, call: Invocation, *, save_seconds: float) -> None:
         self._calls = calls
         self._attempt = attempt
         self._call = call
@@ -194,7 +186,7 @@ class ProgressReporter:
         while True:
             self._beat += 1
             try:
-                await self._executor.run(partial(self._calls.report, self._attempt, self._report()))
+                await run_in_thread(partial(self._calls.report, self._attempt, self._report()))
             except OSError as error:
                 _log.warning("%s: the store does not hear how far it is: %s", self._attempt, error)
             await asyncio.sleep(_BEAT_SECONDS)

@@ -12,13 +12,12 @@ from activities.attempts.host import Host
 from activities.errors import AttemptError, AttemptLostError
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteOutcome
-from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import OpenJob
 from agent.call import Invocation
 from agent.lifecycle import ProgressReporter, Stop, StopMonitor
 from agent.settings import AgentSettings
 from longtake.chunks import Chunk
-from longtake.concurrency import run_beside, run_in_thread, shield_until_done, wait_all
+from longtake.concurrency import read_in_thread, run_beside, run_in_thread, shield_until_done, wait_all
 from longtake.errors import BadJobError
 from longtake.models.backends import count_frames_within
 from longtake.models.job import RenderJobSpec
@@ -134,21 +133,19 @@ class ChunkRunner:
         self._ends_at = min(call.deadline - settings.margin_seconds, call.arrived + seconds)
         self._kept_dir = job.folder.frames_dir(chunk_key(chunk.index))
 
-    async def run(self, executor: StoreExecutor) -> AgentResult:
+    async def run(self) -> AgentResult:
         """Render the chunk and return the outcome; no process is left, however this ends.
 
         Raises:
             OSError: The store is away before the render has begun.
         """
-        if (known := await self._find_early_result(executor)) is not None:
+        if (known := await self._find_early_result()) is not None:
             return known
-        reporter = ProgressReporter(
-            executor, self._calls, self._name, self._call, save_seconds=self._settings.margin_seconds / 2
-        )
+        reporter = ProgressReporter(self._calls, self._name, self._call, save_seconds=self._settings.margin_seconds / 2)
         kept_before = await run_in_thread(self._kept_files)
         began = asyncio.get_running_loop().time()
         try:
-            stopped = await self._render(executor, reporter)
+            stopped = await self._render(reporter)
         except (AttemptError, AttemptLostError, BadJobError) as error:
             return AgentResult.of_failure(error, reporter.frames_done)
         finally:
@@ -168,7 +165,7 @@ class ChunkRunner:
         outcome = RemoteOutcome.LOST if stopped is Stop.SHUTTING_DOWN else RemoteOutcome.STOPPED
         return AgentResult(outcome, stopped.value, frames_done=done)
 
-    async def _find_early_result(self, executor: StoreExecutor) -> AgentResult | None:
+    async def _find_early_result(self) -> AgentResult | None:
         """Return the result where there is nothing to render; else None."""
         if self._ends_at <= asyncio.get_running_loop().time():
             said = (
@@ -178,14 +175,13 @@ class ChunkRunner:
             return AgentResult(RemoteOutcome.FAILED, said, fatal=True)
         if await self._attempt.published() is not None:
             return AgentResult(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
-        if await executor.run(partial(self._calls.is_stopped, self._name)):
+        if await read_in_thread(partial(self._calls.is_stopped, self._name)):
             return AgentResult(RemoteOutcome.STOPPED, "it was told to stop before it began")
         return None
 
-    async def _render(self, executor: StoreExecutor, reporter: ProgressReporter) -> Stop | None:
+    async def _render(self, reporter: ProgressReporter) -> Stop | None:
         """Return why the attempt was stopped; None when the chunk is published."""
         monitor = StopMonitor(
-            executor,
             self._calls,
             self._name,
             self._call,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from activities.attempts.attempt import Bill
@@ -169,9 +169,6 @@ class ChunkAttempt:
         self._place = job.folder.attempt_dir(self._key, name)
         self._dir = self._store.local(self._place)
         self._workdir = self._dir
-        self._targets = [job.target(path) for path in chunk.outputs()]
-        # Where a command writes that names its outputs itself; only directory stores have such jobs.
-        self._local_targets = list(map(Path, self._targets))
         self._kept = KeptFrames(self._folder, self._key)
         self._runs: SequenceRender | None = None
         # Until something says that no frame of this attempt can be trusted.
@@ -179,6 +176,16 @@ class ChunkAttempt:
         self._used = Usage()
         self.log = self._folder.log_path(self._key, name)
         self._others = OtherFiles(self._folder, self._key, self._dir, self.log)
+
+    @cached_property
+    def _targets(self) -> list[str]:
+        """Final locations of the outputs; made in a thread, because there may be 100,000."""
+        return [self._job.target(path) for path in self._chunk.outputs()]
+
+    @property
+    def _local_targets(self) -> list[Path]:
+        """Where a command writes that names its outputs itself; only directory stores have such jobs."""
+        return list(map(Path, self._targets))
 
     # Nobody but its owner pays for this host, and a cancel ends here only when nothing runs any more.
     stop: RemoteStop | None = None
@@ -293,21 +300,21 @@ class ChunkAttempt:
             files = tuple(place / self._relative(path) for path in part.outputs())
             return self._task(part, place, counted_dir=place, outputs=files, is_whole=finished.is_complete)
 
-        names = [self._relative(path) for path in self._chunk.outputs()]
+        names = await run_in_thread(lambda: [self._relative(path) for path in self._chunk.outputs()])
         kept = self._kept if keeps else None
-        self._runs = SequenceRender(self._host.backend, self._chunk, self._dir, names, kept, task)
+        self._runs = runs = SequenceRender(self._host.backend, self._chunk, self._dir, names, kept, task)
         try:
-            await self._runs.render(watcher)
+            await runs.render(watcher)
         except AttemptError as error:
             if error.suspect:
                 await self._forget_kept_frames()
             raise
-        self._used = self._runs.used
-        return self._runs.files
+        self._used = runs.used
+        return await run_in_thread(lambda: runs.files)
 
     async def _render_whole(self, watcher: RenderWatcher) -> list[Path]:
         made = await run_in_thread(self._prepare)
-        written = self._local_targets if self._chunk.writes_in_place else made
+        written = await run_in_thread(lambda: self._local_targets) if self._chunk.writes_in_place else made
         proof: Callable[[], bool] | None
         if self._chunk.kind is OutputKind.FRAMES:
             proof = FinishedFrameScanner(dict(enumerate(written))).is_complete
@@ -400,6 +407,7 @@ class ChunkAttempt:
             env=self._host.environment(self._job, tag),
             tag=tag,
             log=self._store.local(self.log),
+            folders=(place,) if self._store.is_local else (place, self._workdir),
             timeouts=job.timeouts,
             retry=job.retry,
             program=Path(expanded[0]).name,

@@ -306,6 +306,7 @@ class FilmAttempt:
             env=self._host.environment(self._job, tag),
             tag=tag,
             log=self._store.local(self.log),
+            folders=(self._dir,) if self._store.is_local else (self._dir, self._workdir),
             program=program,
             stop=self._frames,
             # A film may take days to encode; standing still ends it all the same.

@@ -298,9 +298,7 @@ class SequenceRender:
         part = self._chunk.slice_frames(start, stop)
         place = self._part_place(frames)
         self._part_places.append(place)
-        files = {number - self._chunk.start: place / self._name(number) for number in range(start, stop)}
-        finished = FinishedFrameScanner(files)
-        await run_in_thread(partial(self._make_folders, place))
+        files, finished = await run_in_thread(partial(self._prepare_part, frames, place))
         run = CommandWatcher(watcher, before=len(self._there), count=part.count, used=self.used)
         self._runs.append((finished, False))
         async with run_beside(self._keep_regularly(finished)):
@@ -311,6 +309,12 @@ class SequenceRender:
         self._runs[-1] = (finished, True)
         await run_in_thread(partial(self._take_over, files))
         watcher.on_progress(Progress(frames_done=len(self._there), usage=self.used))
+
+    def _prepare_part(self, frames: Range, place: Path) -> tuple[dict[int, Path], FinishedFrameScanner]:
+        """Make the folders that a command writes to; return the file of each frame, and what looks for them."""
+        files = {number - self._chunk.start: place / self._name(number) for number in range(*frames)}
+        self._make_folders(place)
+        return files, FinishedFrameScanner(files)
 
     def _has_other_names(self, gap: Range) -> bool:
         """Tell whether the command that rendered a gap wrote files, and none of those it was asked for."""

@@ -17,6 +17,7 @@ from activities.stores.job_folder import OpenJob
 from activities.stores.scratch import INPUTS_FOLDER, open_scratch
 from longtake.models.messages import JobRef
 from longtake.names import check_job_id
+from longtake.render_user import RenderUser
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Host:
     scratch: Path
     pass_env: Sequence[str] = ()
     tools_dir: Path | None = None
+    # The account that renders run under; None for the worker's own.
+    render_user: RenderUser | None = None
     name: str = socket.gethostname()
     job_variables: JobVariables = field(default_factory=JobVariables)
     # Makes the folders and buckets that jobs may use; None where the caller has looked, as an agent does.
@@ -80,9 +83,13 @@ class Host:
         Raises:
             BadJobError: The job sets a variable that jobs may not set here.
         """
+        worker = {**self.environ, **self.render_user.environment} if self.render_user else self.environ
         environment = build_render_environment(
-            self.environ, job.job.env, tag=tag, also=self.pass_env, job_variables=self.job_variables
+            worker, job.job.env, tag=tag, also=self.pass_env, job_variables=self.job_variables
         )
+        if self.render_user:
+            # The worker's folder for sockets of its session.
+            environment.pop("XDG_RUNTIME_DIR", None)
         if self.tools_dir is not None:
             environment["PATH"] = os.pathsep.join(filter(None, (environment.get("PATH"), str(self.tools_dir))))
         return environment
@@ -145,7 +152,8 @@ def build_host(
     Raises:
         LongtakeError: The scratch folder is not this account's alone.
     """
-    scratch = open_scratch(settings.scratch)
+    user = supervisor.user
+    scratch = open_scratch(settings.scratch, readers=user.gid if user else None)
     programs = Programs(settings.allowed_commands, find_ffmpeg())
     link_ffmpeg(programs.ffmpeg, tools)
     return Host(
@@ -158,5 +166,6 @@ def build_host(
         job_variables=JobVariables(settings.job_env),
         make_allowed=make_allowed,
         tools_dir=tools,
+        render_user=user,
         name=settings.host,
     )

@@ -37,6 +37,8 @@ class RenderTask:
     proof_is_weak: bool = False
     # What a Helios worker calls the chunk that this command renders; None for a command that renders none.
     chunk_id: int | None = None
+    # Folders of the attempt that the command may write into, where renders have an account of their own.
+    folders: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:

@@ -12,8 +12,9 @@ from activities.backends.render_monitor import RenderMonitor, wait_while_frozen
 from activities.errors import AttemptError, AttemptLostError
 from activities.processes.render_process import KeeperLostError, ProcessSurvivedError, RenderProcess, Usage
 from activities.processes.supervisor import Supervisor, SupervisorError
+from activities.stores.ownership import grant_folders, reclaim_folders
 from longtake.attempt_log import AttemptLog
-from longtake.concurrency import run_in_thread, shield_until_done
+from longtake.concurrency import clean_up_in_thread, read_in_thread, run_in_thread, shield_until_done
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ class LocalBackend:
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the command to a successful end; see `Backend.render`."""
         await wait_while_frozen(watcher)
+        user = self._supervisor.user
+        if user is not None:
+            await run_in_thread(partial(grant_folders, task.folders, user))
         printed_before = await run_in_thread(partial(_printed_bytes, task))
         renderer = await self._spawn(task)
         monitor = RenderMonitor(renderer, task, watcher, printed_before)
@@ -52,8 +56,10 @@ class LocalBackend:
             # No grace after its end: processes that it left running would write on after its chunk counts.
             grace = 0.0 if has_ended else min(task.timeouts.grace_seconds, watcher.most_grace_seconds)
             await shield_until_done(self._stop(renderer, grace, monitor, watcher))
+            if user is not None:
+                await clean_up_in_thread(partial(reclaim_folders, task.folders, user))
         description = status.describe(task.name, renderer.usage)
-        await asyncio.to_thread(raise_if_failed, status, description, task, printed_before)
+        await read_in_thread(partial(raise_if_failed, status, description, task, printed_before))
         return renderer.usage
 
     async def _spawn(self, task: RenderTask) -> RenderProcess:

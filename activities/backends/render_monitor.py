@@ -4,13 +4,14 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.backends.exit_status import ExitStatus, describe_evidence
 from activities.backends.stall_detection import LingerDetector, OutputsSnapshot, StallDetector, inspect_outputs
 from activities.processes.render_process import RenderProcess
 from activities.progress.reader import ProgressReader, Reading
-from longtake.concurrency import cancel_and_wait
+from longtake.concurrency import cancel_and_wait, read_in_thread
 
 # Pause between looks at a render: as often as heartbeats go out.
 LOOK_SECONDS = 0.25
@@ -53,7 +54,7 @@ class ProgressFollower:
     async def finish(self) -> Reading:
         """Read all that was printed once more, as the last reading, and return it."""
         await self.stop()
-        self.reading = await asyncio.to_thread(self._read, ended=True)
+        self.reading = await read_in_thread(partial(self._read, ended=True))
         return self.reading
 
     async def stop(self) -> None:
@@ -62,7 +63,7 @@ class ProgressFollower:
 
     async def _keep_reading(self) -> None:
         while True:
-            self.reading = await asyncio.to_thread(self._read)
+            self.reading = await read_in_thread(self._read)
             await asyncio.sleep(LOOK_SECONDS)
 
     def _read(self, *, ended: bool = False) -> Reading:
@@ -263,7 +264,7 @@ class RenderMonitor:
         if self._look_at_outputs is None:
             all_done = 0 < task.stop - task.start <= self._progress.reading.frames_done
             if self._linger.is_due(now, all_done=all_done):
-                looking = asyncio.to_thread(inspect_outputs, task.outputs, task.is_whole, self._linger.state)
+                looking = read_in_thread(partial(inspect_outputs, task.outputs, task.is_whole, self._linger.state))
                 self._look_at_outputs = now, asyncio.create_task(looking)
             return False
         began, look = self._look_at_outputs

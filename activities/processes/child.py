@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from activities.processes.linux_table import switch_account
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import ControlGroup
 
@@ -117,6 +118,10 @@ class BoundedLog:
             return 0
 
 
+# User id, group id and all groups of the account that a render runs under.
+Account = tuple[int, int, Sequence[int]]
+
+
 def start_program(
     command: Sequence[str],
     *,
@@ -125,6 +130,7 @@ def start_program(
     output: int,
     group: ControlGroup | None,
     table: ProcessTable,
+    account: Account | None = None,
 ) -> int:
     """Start a program in a session of its own that is killed when the calling process dies, and return its pid.
 
@@ -135,6 +141,7 @@ def start_program(
         output: Descriptor for standard output and standard error.
         group: Cgroup that the program joins, if any.
         table: The processes of the host.
+        account: Account that the program runs under; None for that of this process.
 
     Raises:
         OSError: The program cannot be executed, or the folder cannot be entered; `filename` names which.
@@ -148,13 +155,16 @@ def start_program(
         culprit = command[0]
         try:
             os.setsid()
+            if group is not None:
+                group.join()
+            if account is not None:
+                switch_account(*account)
+            # After the switch, which would undo it.
             table.die_with_parent()
             if os.getppid() != keeper:
                 # The keeper died before PR_SET_PDEATHSIG was set, so no signal will come.
                 os._exit(1)
             table.die_first()
-            if group is not None:
-                group.join()
             _arrange_descriptors(output, writing)
             culprit = cwd
             os.chdir(cwd)

@@ -227,6 +227,7 @@ class Keeper:
                 output=self._pump.write_end,
                 group=self._group,
                 table=self._table,
+                account=request["account"],
             )
         except OSError as error:
             if self._group:

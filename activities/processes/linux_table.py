@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 
 from activities.processes.process_table import ProcessEntry, ProcessTable, find_descendants
 
@@ -17,6 +18,9 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 # Above that of their worker. A process that takes half of the memory of the host has 500 by that alone: a worker is
 # killed before the smallest render only if it takes more.
@@ -131,6 +135,19 @@ def forbid_reading() -> None:
     """
     if sys.platform == "linux":
         _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def switch_account(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """Make the calling process that of another account, with no way back; Linux only.
+
+    The program that it executes next gets no capability, and none by a setuid program either (`sudo`, `su`).
+    """
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    # A worker that is not root has been given its right to switch so, and a program that it starts would have it too.
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _prctl(option: int, value: object) -> None:

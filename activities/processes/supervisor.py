@@ -18,6 +18,8 @@ from activities.processes.orphans import WORKER_VARIABLE, WorkerMark
 from activities.processes.process_tree import ControlGroup, ProcessTree, make_group_prefix
 from activities.processes.render_process import ProcessSurvivedError, RenderProcess
 from activities.processes.supervisor_main import NUMBER
+from longtake.concurrency import run_in_thread
+from longtake.render_user import RenderUser
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -157,13 +159,20 @@ class Supervisor:
     Args:
         kill_seconds: How long processes may outlive SIGKILL before that is an error.
         control_groups: Whether each render gets a cgroup, where the worker may create cgroups.
+        user: Account that renders run under; None for that of the worker.
         exact: Whether the host has what makes process trees exact (Linux). False on Linux is for tests of other hosts.
     """
 
     def __init__(
-        self, *, kill_seconds: float = KILL_SECONDS, control_groups: bool = True, exact: bool = HAS_EXACT_TREES
+        self,
+        *,
+        kill_seconds: float = KILL_SECONDS,
+        control_groups: bool = True,
+        user: RenderUser | None = None,
+        exact: bool = HAS_EXACT_TREES,
     ) -> None:
         self._kill_seconds = kill_seconds
+        self.user = user
         self.exact = exact
         self._mark = str(WorkerMark.current())
         self.group_prefix = make_group_prefix(self._mark) if control_groups and exact else None
@@ -248,7 +257,9 @@ class Supervisor:
             self._renders.add(render)
             render.add_gone_callback(functools.partial(self._forget, render, channel, number))
             group_path = group.path if group else None
-            render.send({**request, "kill_seconds": self._kill_seconds, "group": group_path})
+            account = (self.user.uid, self.user.gid, self.user.groups) if self.user else None
+            limits = {"kill_seconds": self._kill_seconds, "group": group_path, "account": account}
+            render.send({**request, **limits})
             match await asyncio.shield(render.started):
                 case {"started": _}:
                     return render
@@ -294,7 +305,7 @@ class Supervisor:
         # The supervisor misses some: where it was killed too, and where another process started them for the render.
         tree = ProcessTree(process_table(exact=self.exact), None, tag=tag, group=group)
         # The kernel reports the death of a process to its parent only, so this one must look.
-        while await asyncio.to_thread(tree.kill_twice):  # noqa: ASYNC110
+        while await run_in_thread(tree.kill_twice):  # noqa: ASYNC110
             await asyncio.sleep(_KILL_PAUSE_SECONDS)
         if group is not None:
             group.remove()

@@ -15,6 +15,7 @@ from activities.backends.backend import Progress, RenderWatcher
 from activities.processes.render_process import Usage
 from activities.remote.call_records import AgentTimeouts, CallRecords, RemoteHost
 from activities.remote.protocol import RemoteCall, RemoteProgress, RemoteResult
+from longtake.concurrency import read_in_thread, run_with_timeout
 from longtake.models.status import RemoteStop
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class AgentMonitor:
     Hosts' clocks need not agree: an agent lives while its `beat` changes, by the clock of this host.
 
     Args:
-        host: Threads and timeouts of this worker.
+        host: Timeouts of this worker.
         calls: The records of the chunk.
         call: The call that the agent was begun by.
         watcher: Gets the progress, and may order a freeze.
@@ -105,7 +106,7 @@ class AgentMonitor:
 
     async def _look(self) -> RemoteResult | None:
         try:
-            has_begun, progress, result = await self._host.executor.run(self._read)
+            has_begun, progress, result = await read_in_thread(self._read)
         except OSError as error:
             # While the store is away, an agent must not count as silent.
             _log.warning("cannot look after remote attempt %s: %s", self._attempt, error)
@@ -148,7 +149,7 @@ async def stop_agent(
     """Order an agent to stop, and return whether its result has confirmed that; a store that is away confirms nothing.
 
     Args:
-        host: Threads and timeouts of this worker.
+        host: Timeouts of this worker.
         calls: The records of the chunk.
         call: The call of the agent.
         chunk: Index of the chunk.
@@ -157,7 +158,7 @@ async def stop_agent(
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await host.executor.run_with_timeout(most_seconds, partial(calls.order_stop, call.attempt, reason))
+    await run_with_timeout(most_seconds, partial(calls.order_stop, call.attempt, reason))
     confirmed = False
     with suppress(TimeoutError):
         async with asyncio.timeout_at(began + most_seconds):
@@ -176,7 +177,7 @@ async def _wait_until_ended(host: RemoteHost, calls: CallRecords, attempt: str) 
     """Return when the result of an agent says that no process of it runs any more."""
     while True:
         with suppress(OSError):
-            result = await host.executor.run(partial(calls.result, attempt))
+            result = await read_in_thread(partial(calls.result, attempt))
             if result is not None and result.survivors == 0:
                 return
         await asyncio.sleep(_STOP_LOOK_SECONDS)

@@ -31,7 +31,7 @@ class ServiceCall:
     """One call of a service.
 
     Args:
-        host: Secret, threads and timeouts of this worker.
+        host: Secret and timeouts of this worker.
         service: The service.
         records: The call records of the chunk.
         call: The record of this call, which is in the store already.

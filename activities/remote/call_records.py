@@ -15,13 +15,13 @@ from temporalio.client import Client
 
 from activities.job_watch import read_orders
 from activities.remote.protocol import RemoteCall, RemoteOutcome, RemoteProgress, RemoteResult
-from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.publish import finish_claim
+from longtake.concurrency import clean_up_in_thread, read_in_thread, run_in_thread, run_with_timeout
 from longtake.models.backends import RemoteBackend
 from longtake.models.fields import Contract
 from longtake.names import Control
-from longtake.stores.store import map_parallel
+from longtake.stores.store import OversizedFileError, map_parallel
 
 _Record = TypeVar("_Record", bound=Contract)
 
@@ -159,7 +159,7 @@ class CallRecords:
     def _read(self, attempt: str, ending: str, kind: type[_Record]) -> _Record | None:
         try:
             return kind.model_validate_json(self._store.read(self._location(attempt, ending)))
-        except (FileNotFoundError, ValidationError):
+        except (FileNotFoundError, ValidationError, OversizedFileError):
             return None
 
 
@@ -185,8 +185,6 @@ class RemoteHost:
 
     # Signs orders; empty where the platform alone decides who may call.
     secret: SecretStr
-    # A hundred attempts read the store once a second, and must not wait for a film that is copied.
-    executor: StoreExecutor
     # Returns the price of one attempt in USD.
     price: Callable[[RemoteBackend, RemoteResult], float]
     # Tells whether the newest cancel ends this worker's part only, and another attempt will join the agent.
@@ -198,7 +196,7 @@ class ChunkCallRecords:
     """Reads and writes the call records of one chunk for a worker; methods raise `OSError` while the store is away.
 
     Args:
-        host: Threads and timeouts of this worker.
+        host: Timeouts of this worker.
         folder: The job's.
         key: Name of the chunk in the job's folder, as `chunk_key` makes it.
     """
@@ -211,26 +209,26 @@ class ChunkCallRecords:
 
     async def published(self) -> Sidecar | None:
         """Return the sidecar of a finished chunk, else None; finishes the publication of a dead worker or agent."""
-        return await self._host.executor.run_shielded(partial(finish_claim, self._folder, self._key))
+        return await run_in_thread(partial(finish_claim, self._folder, self._key))
 
     async def results(self) -> list[RemoteResult]:
         """Return the results of all attempts at the chunk."""
-        return await self._host.executor.run(self.calls.results)
+        return await read_in_thread(self.calls.results)
 
     async def find_unfinished(self) -> list[RemoteCall]:
         """Return the calls whose agents may still work and were not told to stop, the oldest first."""
-        return await self._host.executor.run(self._find_unfinished)
+        return await read_in_thread(self._find_unfinished)
 
     async def find_left(self, since: datetime | None) -> LeftCalls:
         """Return the calls whose agents may still work, and those whose agents have stopped by an order since then."""
-        return await self._host.executor.run(partial(self._find_left, since))
+        return await read_in_thread(partial(self._find_left, since))
 
     async def announce(self, attempt: str, where: str, seconds: float) -> RemoteCall:
         """Record a call that is about to be made, and return the record; a cancel removes the record."""
         now = datetime.now(UTC)
         call = RemoteCall(attempt=attempt, where=where, called_at=now, ends_at=now + timedelta(seconds=seconds))
         try:
-            await self._host.executor.run_shielded(partial(self.calls.write_call, call))
+            await run_in_thread(partial(self.calls.write_call, call))
         except BaseException:
             await self.forget(call)
             raise
@@ -252,7 +250,7 @@ class ChunkCallRecords:
             billed_seconds: How long the agent was seen alive; for 0 no result is written.
             why: Becomes the reason of the order and the error of the result.
         """
-        await self._host.executor.run_shielded(partial(self.calls.order_stop, call.attempt, why[:_LONGEST_REASON]))
+        await clean_up_in_thread(partial(self.calls.order_stop, call.attempt, why[:_LONGEST_REASON]))
         if billed_seconds:
             lost = RemoteResult(
                 attempt=call.attempt,
@@ -260,10 +258,10 @@ class ChunkCallRecords:
                 error=why[:_LONGEST_REASON],
                 billed_seconds=round(billed_seconds, 3),
             )
-            await self._host.executor.run_shielded(partial(self.calls.finish, lost))
+            await clean_up_in_thread(partial(self.calls.finish, lost))
 
     async def _write(self, work: Callable[[], object]) -> None:
-        await self._host.executor.run_with_timeout(self._host.timeouts.stop_seconds, work)
+        await run_with_timeout(self._host.timeouts.stop_seconds, work)
 
     def _find_unfinished(self) -> list[RemoteCall]:
         found = []

@@ -384,4 +384,4 @@ def _read(store: Store, location: str) -> bytes:
         raise StoreError("is not there; submit the job by `longtake submit`, which hands its inputs in", location)
     if there.size_bytes > _LARGEST_MANIFEST_BYTES:
         raise StoreError("is too large to be a list of inputs; submit the job by `longtake submit`", location)
-    return store.read(location)
+    return store.read(location, most_bytes=_LARGEST_MANIFEST_BYTES)

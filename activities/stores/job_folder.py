@@ -1,6 +1,7 @@
 """The folder of a job as workers use it: accept the job, read sidecars, set files aside. Layout: `JobRecords`."""
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
@@ -14,7 +15,7 @@ from activities.media.facts import VideoFacts
 from activities.media.images.facts import ImageFacts
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
-from longtake.jobfile.loader import read_chunk_list
+from longtake.jobfile.chunk_list import read_chunk_list
 from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
 from longtake.models.messages import JobRef
@@ -22,8 +23,11 @@ from longtake.names import find_job_values, name_earlier_start
 from longtake.ranges import RangeSet
 from longtake.stores.factory import open_store
 from longtake.stores.job_records import JOB_FILE, LIST_FILE, ChangedJobError, JobRecords, PublishedFile
-from longtake.stores.store import Store, StoreError, map_parallel
+from longtake.stores.store import OversizedFileError, Store, StoreError, map_parallel
 from longtake.templates import expand_template
+from longtake.text import describe_invalid
+
+_log = logging.getLogger(__name__)
 
 
 class KeptFrame(Contract):
@@ -192,8 +196,31 @@ class JobFolder(JobRecords):
         return RenderJobSpec.from_record(self.store.read(self.job_file))
 
     def sidecar(self, key: str) -> Sidecar | None:
-        """Return the sidecar of a chunk or the film, if it is finished."""
-        return read_sidecar(self.store, self.sidecar_path(key))
+        """Return the sidecar of a chunk or the film, if it is finished; one that cannot be read is set aside."""
+        return self._read_own(self.sidecar_path(key), f"{key}.json")
+
+    def claim(self, key: str) -> Sidecar | None:
+        """Return the claim on a chunk or the film, if there is one; one that cannot be read is set aside."""
+        return self._read_own(self.claim_path(key), f"{key}.claim.json")
+
+    def _read_own(self, location: str, name: str) -> Sidecar | None:
+        try:
+            return Sidecar.model_validate_json(self.store.read(location))
+        except FileNotFoundError:
+            return None
+        except (ValidationError, OversizedFileError) as error:
+            problem = describe_invalid(error) if isinstance(error, ValidationError) else error.sentence
+        # In the way of the next record of this name it would keep its chunk from ever being finished.
+        with suppress(FileNotFoundError):
+            aside = self.set_aside(location, name)
+            if read_sidecar(self.store, aside) is not None and self.store.move(aside, location):
+                # Another worker was quicker, and what was moved is the record that it has written since.
+                return read_sidecar(self.store, location)
+            _log.error(
+                "job %s: the record %s cannot be read (%s), and its chunk counts as unfinished: moved to %s",
+                *(self.job_id, location, problem, aside),
+            )
+        return None
 
     def finished_chunks(self, names: Iterable[str]) -> RangeSet:
         """Return the numbers of the chunks whose sidecars are among the files of `sidecars_dir`."""
@@ -239,7 +266,10 @@ class OpenJob:
         self.ref = ref
         self.job = job
         values = find_job_values(ref.id, job.started_at)
-        self.chunks = ChunkPlan(job, read_chunk_list(chunk_list, LIST_FILE, values) if chunk_list is not None else ())
+        listed = read_chunk_list(chunk_list, LIST_FILE, values) if chunk_list is not None else ()
+        # Which is the one that the job tells, where it was accepted.
+        self.listed_count = len(listed)
+        self.chunks = ChunkPlan(job, listed)
 
     @staticmethod
     def read(ref: JobRef, *, scratch: Path) -> "OpenJob":
@@ -302,5 +332,5 @@ def read_sidecar(store: Store, location: str) -> Sidecar | None:
     """Return a sidecar or a claim, which are alike; None where there is none that can be read."""
     try:
         return Sidecar.model_validate_json(store.read(location))
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, ValidationError, OversizedFileError):
         return None

@@ -16,7 +16,7 @@ from activities.media.images.check import check_image
 from activities.media.images.facts import ImageFacts, find_odd_ones
 from activities.stores.job_folder import JobFolder, KeptBatch, KeptFrame
 from longtake.stores.directory import file_digest
-from longtake.stores.store import StoreError, map_parallel
+from longtake.stores.store import OversizedFileError, StoreError, map_parallel
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class KeptFrames:
                 continue
             try:
                 records += KeptBatch.model_validate_json(self._store.read(file.location)).frames
-            except (FileNotFoundError, ValidationError):
+            except (FileNotFoundError, ValidationError, OversizedFileError):
                 self._set_aside(file.name, "it is no record")
         return sorted(records, key=lambda record: (record.frame, record.file)), names
 

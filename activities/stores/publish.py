@@ -23,6 +23,7 @@ from activities.media.facts import MediaError
 from activities.media.images.check import check_image
 from activities.stores.job_folder import JobFolder, Sidecar, read_sidecar
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
+from activities.stores.ownership import reclaim_file
 from longtake.concurrency import finish_once_begun
 from longtake.stores.directory import digest_stream, file_digest
 from longtake.stores.job_records import FILM, JobRecords, PublishedFile, find_publishers, is_as_published, list_jobs
@@ -39,14 +40,11 @@ def is_intact(store: Store, sidecar: Sidecar) -> bool:
 def revoke(folder: JobFolder, key: str) -> None:
     """Take back a finished chunk whose files were damaged, so that a later attempt renders the damaged files again.
 
-    All sound frames of an image sequence are kept.
+    All sound frames of an image sequence are kept. A sidecar that cannot be read is set aside: its chunk is published
+    again by its claim where the files are as claimed, and rendered again where they are not.
     """
     sidecar = folder.sidecar(key)
     if sidecar is None:
-        if folder.store.stat(folder.sidecar_path(key)) is not None:
-            # Unreadable, it would count as done while planning and keep its chunk from being published.
-            folder.set_aside(folder.sidecar_path(key), f"{key}.json")
-            folder.store.remove(folder.claim_path(key))
         return
     brought = folder.attempt_dir(key, "revoked")
     sound = _sound_frames(folder, sidecar, folder.store.local(brought))
@@ -150,6 +148,7 @@ def _stage_file(store: Store, place: str, made: Path, target: str, proven: Signa
         before = os.fstat(file.fileno())
         if proven is not None and file_signature(before) != proven:
             raise AttemptError(f"{made.name} was written to after it was checked; let nothing change checked outputs")
+        reclaim_file(file.fileno())
         try:
             os.fsync(file.fileno())
             # Of the file that is open: what has its name by now may be another.
@@ -192,12 +191,14 @@ def publish(folder: JobFolder, winner: Sidecar) -> Sidecar:
     folder.check_store()
     winner = winner.model_copy(update={"published_at": datetime.now(UTC)})
     claim = winner.model_dump_json(exclude_defaults=True, indent=1).encode()
-    with finish_once_begun():
-        folder.store.create(folder.claim_path(winner.key), claim)
-        standing = finish_claim(folder, winner.key)
-    if standing is None:
-        raise AttemptError(f"the claim on {winner.key} was withdrawn while it was published")
-    return standing
+    # Again where the claim that stood led to nothing: it could not be read, or its files are gone.
+    for _ in range(2):
+        with finish_once_begun():
+            folder.store.create(folder.claim_path(winner.key), claim)
+            standing = finish_claim(folder, winner.key)
+        if standing is not None:
+            return standing
+    raise AttemptError(f"the claim on {winner.key} was withdrawn while it was published")
 
 
 def finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
@@ -219,7 +220,7 @@ def _finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
             # Left by a crash right after the sidecar was written, or by an attempt that lost.
             _clear(folder, key)
         return sidecar
-    claim = read_sidecar(folder.store, folder.claim_path(key))
+    claim = folder.claim(key)
     if claim is None:
         return None
     with finish_once_begun():
@@ -239,7 +240,7 @@ def discard_attempt(folder: JobFolder, key: str, attempt: str) -> None:
         StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
     """
     folder.check_store()
-    claim = read_sidecar(folder.store, folder.claim_path(key))
+    claim = folder.claim(key)
     if claim is not None and claim.attempt == attempt and folder.sidecar(key) is None:
         return
     place = folder.attempt_dir(key, attempt)

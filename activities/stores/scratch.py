@@ -26,11 +26,15 @@ _OLD_SECONDS = 14 * 24 * 3600.0
 _LOOK_SECONDS = 0.05
 
 
-def open_scratch(scratch: Path) -> Path:
+def open_scratch(scratch: Path, *, readers: int | None = None) -> Path:
     """Make the scratch folder, which this account alone may use, and return it.
 
     Its default name in `/tmp` can be guessed. Whoever makes the folder first, or may write to it, chooses what renders
     read: a planted file was rendered as a job's scene.
+
+    Args:
+        scratch: The folder.
+        readers: Group of the account of renders, which may reach files in it by their names; None where it is ours.
 
     Raises:
         LongtakeError: The folder is a link, of another account, or others may write to it.
@@ -50,7 +54,9 @@ def open_scratch(scratch: Path) -> Path:
         problem = f"has the mode {stat.S_IMODE(found.st_mode):04o}, so that others may write to it"
     if problem:
         raise LongtakeError(f"LONGTAKE_SCRATCH: {scratch} {problem}; remove it, or name a folder of this account alone")
-    scratch.chmod(0o700)
+    if readers is not None:
+        os.chown(scratch, -1, readers)
+    scratch.chmod(0o700 if readers is None else 0o710)
     return scratch
 
 

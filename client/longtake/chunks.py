@@ -1,7 +1,9 @@
 """Cut a job into chunks; each chunk is computed when it is asked for."""
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
@@ -166,6 +168,11 @@ class ChunkPlan:
             command_template=self._job.command or (),
         )
 
+    @cached_property
+    def _counts(self) -> "array[int]":
+        """Number of frames of each listed chunk."""
+        return array("L", (chunk.count for chunk in self._listed))
+
     @property
     def frame_count(self) -> int:
         """Number of frames of all chunks together."""
@@ -175,5 +182,5 @@ class ChunkPlan:
         """Return the number of frames of these ranges of chunks together."""
         frames = self._job.frames
         if frames is None:
-            return sum(chunk.count for start, stop in chunks for chunk in self._listed[start:stop])
+            return sum(sum(self._counts[start:stop]) for start, stop in chunks)
         return sum(min(stop * frames.per_chunk, frames.count) - start * frames.per_chunk for start, stop in chunks)

@@ -376,7 +376,8 @@ class RenderClient:
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=reuse,
             memo=memo,
-            static_summary=name or None,
+            # The Temporal UI shows it as Markdown.
+            static_summary=escape_markdown(name) or None,
             static_details=details,
         )
 

@@ -141,9 +141,44 @@ async def clean_up_in_thread(function: Callable[[], Result]) -> Result:
     return await _run(function, BlockingWork(threading.Event(), is_cleanup=True))
 
 
-async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:
+async def read_in_thread(function: Callable[[], Result]) -> Result:
+    """Run a blocking function that only looks at something; on a cancel, leave it behind at once.
+
+    For looks that come again and again: neither a share that hangs nor a slow look holds up who has the loop.
+    """
+    work = BlockingWork(threading.Event())
+    try:
+        return await _start(function, work)
+    except asyncio.CancelledError:
+        work.stop.set()
+        raise
+
+
+async def run_with_timeout(seconds: float, function: Callable[[], object]) -> bool:
+    """Run a blocking function and wait for its end at most this long; after that, and after a cancel, it goes on.
+
+    Returns:
+        Whether it has succeeded within the time. An `OSError` of it is logged and not raised.
+    """
+    done = _start(function, BlockingWork(threading.Event(), is_cleanup=True))
+    await asyncio.wait([done], timeout=seconds)
+    if not done.done():
+        _log.warning("a store does not answer within %.1f s", seconds)
+        return False
+    try:
+        done.result()
+    except OSError as error:
+        _log.warning("a record cannot be written to the store: %s", error)
+        return False
+    return True
+
+
+def _start(function: Callable[[], Result], work: BlockingWork) -> "asyncio.Future[Result]":
+    """Start a blocking function in a thread of its own, and return the future of its result."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Result] = loop.create_future()
+    # Where nobody waits for the work any more, asyncio would log its error as lost.
+    done.add_done_callback(_drop_error)
 
     def settle(result: Result | None, error: BaseException | None) -> None:
         if done.done():
@@ -169,6 +204,11 @@ async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:
 
     # A daemon, so that a share that hangs does not keep the process from its end.
     threading.Thread(target=copy_context().run, args=(run,), name="blocking-work", daemon=True).start()
+    return done
+
+
+async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:
+    loop, done = asyncio.get_running_loop(), _start(function, work)
     task = asyncio.current_task()
     # Cleanup after a cancel, during which no further cancel need come.
     cancelled_before = work.is_cleanup and task is not None and task.cancelling() > 0
@@ -179,7 +219,6 @@ async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:
         if is_bounded and (work.hangs() or loop.time() - since > _LONGEST_WAIT_SECONDS):
             _log.warning("a call of a store does not return; it is left behind")
             work.is_left_behind = True
-            done.add_done_callback(_drop_error)
             raise cancel or asyncio.CancelledError
         try:
             await asyncio.wait([done], timeout=_LOOK_SECONDS if is_bounded else None)
@@ -189,13 +228,12 @@ async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:
             work.stop.set()
     if cancel is None:
         return done.result()
-    # The error is retrieved, or asyncio would log it as lost; the cancel is raised in its place.
-    done.exception()
+    # In place of an error of the work.
     raise cancel
 
 
 def _drop_error(done: asyncio.Future[Any]) -> None:
-    """Retrieve the error of work that nobody waits for, or asyncio would log it as lost."""
+    """Retrieve the error of work, or asyncio would log it as lost where nobody waits for it."""
     if not done.cancelled():
         done.exception()
 

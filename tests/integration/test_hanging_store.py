@@ -2,16 +2,24 @@
 
 import asyncio
 import os
+import re
 import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
-from support.farm import Farm, eventually, until, until_state
+import pytest_asyncio
+from support.farm import Farm, eventually, serving, until, until_state, worker_settings
 from support.hanging_record import HangingRecord
+from support.s3.faulty_proxy import faulty
+from support.s3.server import S3Server
+from temporalio.client import Client
 
-from longtake import JobHandle, JobState
-from longtake.names import RENDER_SPAN
+from longtake import JobHandle, JobState, RenderClient
 
 pytestmark = pytest.mark.integration
 
@@ -50,11 +58,9 @@ async def cancelled(job: JobHandle) -> float:
 
 
 async def read_beats(farm: Farm, job: JobHandle) -> float:
-    """Return when the last heartbeat of the job's render came, in seconds since 1970."""
+    """Return when the last heartbeat of the one activity of the job came, in seconds since 1970."""
     description = await farm.client.get_workflow_handle(job.id).describe()
-    (pending,) = (
-        each for each in description.raw_description.pending_activities if each.activity_type.name == RENDER_SPAN
-    )
+    (pending,) = description.raw_description.pending_activities
     return pending.last_heartbeat_time.ToDatetime().timestamp()
 
 
@@ -129,3 +135,67 @@ async def test_jobs_that_hang_keep_no_other_from_its_render(farm: Farm, hangs: l
     status = await until(await farm.submit(farm.job(chunks=2)), lambda status: status.state.has_ended)
 
     assert status.state is JobState.COMPLETED, status.error
+
+
+@dataclass
+class HangingBucket:
+    """A farm whose bucket lies behind a way on which one call hangs, until the test ends."""
+
+    farm: Farm
+    url: str
+    # Regular expression of the calls that hang, as `PUT /bucket/key?query`.
+    hanging: str = "none"
+    is_met: threading.Event = field(default_factory=threading.Event)
+    may_go_on: threading.Event = field(default_factory=threading.Event)
+
+    def hold(self, call: str) -> None:
+        if re.search(self.hanging, call):
+            self.is_met.set()
+            self.may_go_on.wait(60)
+
+
+@pytest_asyncio.fixture
+async def hanging_bucket(
+    client: Client, server: str, store: Path, s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[HangingBucket]:
+    task_queue = f"test-{uuid.uuid4().hex[:12]}"
+    with faulty(s3_server.environment["AWS_ENDPOINT_URL_S3"]) as way:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", way.url)
+        settings = worker_settings(task_queue, store, slots=4)
+        settings = settings.model_copy(update={"stores": (bucket,), "scratch": store.parent / "scratch"})
+        async with serving(client, settings):
+            farm = Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+            hanging = HangingBucket(farm, bucket)
+            way.before = hanging.hold
+            try:
+                yield hanging
+            finally:
+                hanging.may_go_on.set()
+
+
+# What a job does with a bucket, in the order in which it does so, and the call by which that hangs.
+PHASES = {
+    "download of inputs": r"GET .*/\.longtake/inputs/[0-9a-f]{64}\b",
+    "upload of outputs": r"PUT .*/attempts/000000/.*txt",
+    "publication": r"PUT .*/claims/000000\.json",
+    "download for the film": r"GET .*/out/000000\.txt",
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+async def test_a_bucket_that_hangs_in_any_phase_blocks_no_cancel(hanging_bucket: HangingBucket, phase: str) -> None:
+    farm = hanging_bucket.farm
+    usual_seconds = await measure_usual(farm)
+    other = await start_other(farm, "other")
+    (farm.store / "scene.txt").write_text("what renders read")
+    fields: dict[str, Any] = {
+        "store": hanging_bucket.url,
+        "inputs": ("scene.txt",),
+        "merge_command": ("sh", "-c", "cat out/* > $0", "{output}"),
+        "output": "film.txt",
+    }
+    hanging_bucket.hanging = PHASES[phase]
+    handle = await farm.submit(farm.job(chunks=1, **fields))
+    await eventually(hanging_bucket.is_met.is_set, f"the {phase} hangs")
+
+    await check_all_goes_on(farm, handle, other, usual_seconds)

@@ -73,7 +73,7 @@ def test_frames_of_another_job_refuse_one_that_goes_on_after_one_look_at_records
         planner.acceptance(planner.job(), "second").run()
 
     # All sidecars and claims of both jobs are read: once to find the maker, and once to name it.
-    assert len(way.calls) <= 2 * MOST_CALLS + 8 + 4 * chunks_of(planner), way.calls
+    assert len(way.calls) <= 2 * MOST_CALLS + 10 + 4 * chunks_of(planner), way.calls
 
 
 def test_a_frame_that_was_exchanged_since_is_found(planner: FramePlanner) -> None:

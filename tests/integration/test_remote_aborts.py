@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -24,7 +24,6 @@ from activities.remote.call_records import CallRecords, RemoteHost
 from activities.remote.cloud_run import CloudRunService
 from activities.remote.protocol import RemoteOutcome
 from activities.remote.service import Service
-from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake import FrameRange, RenderJobSpec, Timeouts
 from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend
@@ -43,7 +42,6 @@ class Scene:
     service: Service
     running: Services
     folder: Path
-    executor: StoreExecutor = field(default_factory=lambda: StoreExecutor(4, "aborts"))
     jobs: int = 0
 
     @property
@@ -75,9 +73,7 @@ class Scene:
         return OpenJob(folder, JobRef(id=folder.job_id, base_dir=str(store), digest=spec.digest()), spec, None), ledger
 
     def attempt(self, job: OpenJob, chunk: int, *, slots: int = 8) -> RemoteAttempt:
-        host = RemoteHost(
-            secret=SecretStr(SECRET), executor=self.executor, price=lambda *_: 0.0, is_left_running=_wanted_no_more
-        )
+        host = RemoteHost(secret=SecretStr(SECRET), price=lambda *_: 0.0, is_left_running=_wanted_no_more)
         backend = LambdaBackend() if self.kind is BackendKind.LAMBDA else CloudRunBackend()
         name = f"a-{chunk}"
         return RemoteAttempt(host, backend, self.service, asyncio.Semaphore(slots), job, job.chunks[chunk], name)

@@ -1,13 +1,15 @@
 """Planning the largest jobs: names are made one at a time, and folders that are not there cost one look."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from longtake.jobfile.loader import LARGEST_FILE_BYTES
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import LARGEST_FRAME, MOST_CHUNKS, MOST_IMAGES, MOST_IMAGES_OF_CHUNK
+from longtake.models.job_fields import LARGEST_FRAME, MOST_CHUNKS, MOST_IMAGES, MOST_IMAGES_OF_CHUNK, MOST_LISTED_CHUNKS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +38,16 @@ print(len(opened.chunks), int(most.split()[1]) >> 10)
 """
 
 
+def plan(script: str, *arguments: str) -> tuple[int, int]:
+    """Plan a job in a process of its own; return its chunks, and the most memory that the process had, in MiB."""
+    words = [sys.executable, "-c", script, *arguments]
+    environ = {"PYTHONPATH": f"{ROOT}:{ROOT / 'client'}", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    chunks, megabytes = map(int, done.stdout.split())
+    return chunks, megabytes
+
+
 @pytest.mark.parametrize(
     ("count", "per_chunk", "output"),
     [
@@ -49,15 +61,50 @@ print(len(opened.chunks), int(most.split()[1]) >> 10)
 def test_planning_of_the_largest_jobs_takes_less_than_200_mb(
     tmp_path: Path, count: int, per_chunk: int, output: str
 ) -> None:
-    words = [sys.executable, "-c", PLAN, str(tmp_path), str(count), str(per_chunk), output]
-    environ = {"PYTHONPATH": f"{ROOT}:{ROOT / 'client'}", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-
-    chunks, megabytes = map(int, done.stdout.split())
+    chunks, megabytes = plan(PLAN, str(tmp_path), str(count), str(per_chunk), output)
 
     assert chunks == -(-count // per_chunk)
     assert megabytes < 200
+
+
+PLAN_LIST = """
+import hashlib
+from longtake.models.job_fields import ChunkList
+listed = (store / "list.json").read_bytes()
+reference = ChunkList(path=str(store / "list.json"), sha256=hashlib.sha256(listed).hexdigest(), count=count)
+del listed
+fields = dict(chunks=reference, command=("true", "{output}"), base_dir=str(store))
+"""
+
+
+# The longest text, of few long chunks, and in `make chaos` of as many as there may be.
+@pytest.mark.parametrize("count", [5_000, pytest.param(MOST_LISTED_CHUNKS, marks=pytest.mark.chaos)])
+def test_planning_of_the_longest_list_takes_less_than_200_mb(tmp_path: Path, count: int) -> None:
+    argument = "x" * (LARGEST_FILE_BYTES // count - 105)
+    chunks = [
+        {"start": number * 9, "count": 9, "output": f"new/{number:06}.mp4", "command": ["true", "{output}", argument]}
+        for number in range(count)
+    ]
+    text = json.dumps({"chunks": chunks})
+    assert 0.8 * LARGEST_FILE_BYTES < len(text) <= LARGEST_FILE_BYTES
+    (tmp_path / "list.json").write_text(text)
+    place = "job = RenderJobSpec"
+    script = PLAN.replace(place, f"{PLAN_LIST}{place}")
+
+    chunks_planned, megabytes = plan(script, str(tmp_path), str(count), "1", "new/{chunk:07}.mp4")
+
+    assert chunks_planned == count
+    assert megabytes < 200
+
+
+def test_a_list_of_another_length_than_its_job_says_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text(json.dumps({"chunks": [{"start": 0, "count": 9}]}))
+    script = PLAN.replace("job = RenderJobSpec", f"{PLAN_LIST}job = RenderJobSpec")
+
+    with pytest.raises(
+        AssertionError, match=r"chunks\.count: is 2, and the list has 1 chunks; submit the job file itself"
+    ):
+        plan(script, str(tmp_path), "2", "1", "new/{chunk:07}.mp4")
 
 
 @pytest.mark.parametrize(

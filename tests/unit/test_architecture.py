@@ -49,6 +49,17 @@ REPOSITORY_SUBJECTS = {
     "worker_image",
 }  # fmt: skip
 
+# Parts that run an event loop with other people's work on it.
+ON_A_LOOP = ("activities", "agent", "workflows", "worker")
+# Calls that touch a file, a process or a store, by the last part of their names.
+BLOCKING_CALLS = {
+    "open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "unlink", "rmdir", "exists", "is_file",
+    "is_dir", "iterdir", "glob", "rglob", "stat", "lstat", "touch", "resolve", "chmod", "realpath", "rmtree", "scandir",
+    "listdir", "walk", "makedirs", "lexists", "copyfile", "copyfileobj", "symlink", "which", "finish_claim", "publish",
+    "revoke", "read_sidecar", "download", "digest", "put", "create", "remove_all", "read_accepted", "read_job",
+    "sidecar", "segments", "replace_links", "sign_outputs", "stage_files", "discard_attempt",
+}  # fmt: skip
+
 MODULES = modules()
 GRAPH = import_graph(MODULES)
 
@@ -240,6 +251,62 @@ def test_supervisors_and_keepers_load_little_of_the_standard_library() -> None:
     }
 
     assert dear == set()
+
+
+def calls_on_the_loop(function: ast.AsyncFunctionDef) -> list[ast.Call]:
+    """Return the calls that a coroutine makes itself: not those it awaits, nor those of functions inside of it."""
+    found, left = [], list[ast.AST](function.body)
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        if isinstance(node, ast.Await) and isinstance(node.value, ast.Call):
+            left.extend(ast.iter_child_nodes(node.value))
+            continue
+        if isinstance(node, ast.Call):
+            found.append(node)
+        left.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def last_name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def test_nothing_that_may_hang_runs_on_an_event_loop() -> None:
+    blocking = [
+        f"{module.name}.{function.name}: {ast.unparse(call)[:80]}"
+        for part in ON_A_LOOP
+        for module in of_part(part)
+        for function in ast.walk(module.tree)
+        if isinstance(function, ast.AsyncFunctionDef)
+        for call in calls_on_the_loop(function)
+        if last_name(call) in BLOCKING_CALLS
+    ]
+
+    assert blocking == []
+
+
+def test_a_call_that_may_hang_would_be_found() -> None:
+    source = "async def work(path):\n    await run(lambda: path.stat())\n    await run(open(path))\n    path.unlink()"
+    (function,) = ast.parse(source).body
+
+    assert isinstance(function, ast.AsyncFunctionDef)
+    assert {last_name(call) for call in calls_on_the_loop(function)} == {"open", "unlink"}
+
+
+def test_no_work_shares_threads_that_a_store_which_hangs_can_use_up() -> None:
+    """`run_in_thread` has a thread for each call; what runs in a pool is named here, and touches no store."""
+    pools = {"activities.remote.google_auth", "activities.remote.aws_lambda"}
+    pooled = {
+        module.name
+        for part in ON_A_LOOP
+        for module in of_part(part)
+        for call in ast.walk(module.tree)
+        if isinstance(call, ast.Call) and last_name(call) in {"to_thread", "run_in_executor", "set_default_executor"}
+    }
+
+    assert pooled == pools
 
 
 def test_client_is_a_source_root_and_tests_are_no_package() -> None:

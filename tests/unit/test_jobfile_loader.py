@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from support.jobs.invalid_files import BAD_FILES, GOOD, GOOD_YAML, HELIOS, BadFile, chunk
 
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
 from longtake.jobfile import loader
-from longtake.jobfile.loader import load_job, read_chunk_list, read_job
+from longtake.jobfile.loader import load_job, read_job
 from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS
 from longtake.models.policies import ProgressFormat, ResumeUnit, Verdict
 
 MANY = 3_000
@@ -167,51 +166,11 @@ def test_a_long_list_stays_in_its_file(tmp_path: Path) -> None:
     assert len(json.dumps(job.to_wire())) < 1024 < LARGEST_INLINE_JOB_BYTES < path.stat().st_size
 
 
-@pytest.mark.parametrize("file", ["film.json", "film.yaml"])
-def test_a_long_list_is_read_back_as_it_was(file: str, tmp_path: Path) -> None:
-    text = json.dumps(listed()) if file.endswith("json") else yaml.safe_dump(listed())
-    path = write(tmp_path / file, text)
-    job = load_job(path)
-    # A worker has the bytes only, under a name of its own.
-    chunks = read_chunk_list(path.read_bytes(), "list.json", {})
-
-    assert chunks == tuple(ChunkSpec.model_validate(chunk) for chunk in many_chunks())
-    assert ChunkPlan(job, chunks).frame_count == MANY * 10
-
-
-def test_a_long_helios_list_is_read_back(tmp_path: Path) -> None:
-    chunks = [
-        {"id": n, "startFrame": n, "frameCount": 1, "outputFile": f"p{n}.mov", "command": f"helios -o p{n}.mov -s {n}"}
-        for n in range(MANY)
-    ]
-    path = write(tmp_path / "job.json", json.dumps({"metadata": {"fps": 30}, "chunks": chunks}))
-    job = load_job(path)
-    plan = ChunkPlan(job, read_chunk_list(path.read_bytes(), "list.json", {}))
-
-    assert job.chunk_list is not None
-    assert plan[MANY - 1].command_template == ("helios", "-o", "{output}", "-s", str(MANY - 1))
-
-
-def test_a_list_is_read_back_though_the_rest_came_from_outside(tmp_path: Path) -> None:
-    document = {key: value for key, value in listed().items() if key != "command"}
-    path = write(tmp_path / "film.json", json.dumps(document))
-    job = load_job(path, {"command": "render {output}"})
-
-    assert job.command == ("render", "{output}")
-    assert len(read_chunk_list(path.read_bytes(), "list.json", {})) == MANY
-
-
 def test_a_long_list_cannot_come_from_outside(tmp_path: Path) -> None:
     path = write(tmp_path / "film.json", json.dumps(listed(chunks=many_chunks()[:1])))
 
     with pytest.raises(BadJobError, match="chunks: are too many to be set from outside; write them into the job file"):
         load_job(path, {"chunks": many_chunks()})
-
-
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"chunks": []}', b'{"chunks": 3}', b"\xff", b"chunks: [3]"])
-def test_what_is_no_list_is_refused(raw: bytes) -> None:
-    with pytest.raises(BadJobError):
-        read_chunk_list(raw, "list.json", {})
 
 
 def test_the_tail_of_a_chunk_is_taken_from_the_job() -> None:
@@ -342,7 +301,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(loader.LARGEST_FILE_BYTES + 1)
 
-    assert refusal(path).endswith("huge.json: has 512 MiB, and a job file at most 512; use frames instead of a list")
+    assert refusal(path).endswith("huge.json: has 16 MiB, and a job file at most 16; use frames instead of a list")
 
 
 def test_a_file_name_with_a_newline_stays_on_one_line(tmp_path: Path) -> None:

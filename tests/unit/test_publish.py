@@ -16,6 +16,7 @@ from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.publish import discard_attempt, finish_claim, is_intact, publish, revoke, stage_files
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.job_records import chunk_key
+from longtake.stores.store import LARGEST_RECORD_BYTES
 
 KEY = chunk_key(7)
 FRAMES = 20
@@ -55,6 +56,68 @@ def test_the_first_result_wins_and_the_second_takes_it_over(folder: JobFolder) -
 
     assert makers(folder) == {"a"}
     assert Path(folder.sidecar_path(KEY)).read_bytes() == before
+
+
+DAMAGED = {
+    "cut": b'{"key": "000007", "fil',
+    "emptied": b"",
+    "of somebody else": b'{"mood": "blue"}',
+    "no text": b"\xff\x00",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+@pytest.mark.parametrize("record", ["sidecar", "claim"])
+def test_a_record_that_cannot_be_read_is_set_aside_and_its_chunk_is_rendered_again(
+    folder: JobFolder, record: str, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(folder, made(folder, "a"))
+    damaged = Path(folder.sidecar_path(KEY) if record == "sidecar" else folder.claim_path(KEY))
+    damaged.write_bytes(content)
+    if record == "claim":
+        # Killed before it had committed.
+        Path(folder.sidecar_path(KEY)).unlink()
+
+    assert folder.sidecar(KEY) is None
+    standing = publish(folder, made(folder, "b"))
+
+    # Of the winner that is still known, where that is so.
+    assert standing.attempt == ("a" if record == "sidecar" else "b")
+    assert makers(folder) == {standing.attempt}
+    aside = [path for path in Path(folder.aside_dir).iterdir() if ".json." in path.name]
+    assert [path.read_bytes() for path in aside] == [content]
+    assert f"the record {damaged} cannot be read (" in caplog.text
+    assert f"moved to {aside[0]}" in caplog.text
+
+
+def test_a_record_that_is_far_too_long_is_set_aside_unread(folder: JobFolder) -> None:
+    publish(folder, made(folder, "a"))
+    with open(folder.sidecar_path(KEY), "r+b") as file:
+        file.truncate(LARGEST_RECORD_BYTES + 1)
+
+    assert folder.sidecar(KEY) is None
+    assert publish(folder, made(folder, "b")).attempt == "a"
+
+
+def test_a_record_that_was_mended_meanwhile_stays(folder: JobFolder) -> None:
+    """Two workers find it damaged; the slower one must not take away what the quicker one has written since."""
+    publish(folder, made(folder, "a"))
+    good = Path(folder.sidecar_path(KEY)).read_bytes()
+
+    class Mending(DirectoryStore):
+        """A store in which another worker writes the record between a look at it and its move."""
+
+        def move(self, source: str, target: str) -> bool:
+            if source == folder.sidecar_path(KEY):
+                Path(source).write_bytes(good)
+            return super().move(source, target)
+
+    Path(folder.sidecar_path(KEY)).write_bytes(b"{")
+    standing = JobFolder(Mending(Path(folder.store.url)), "job").sidecar(KEY)
+
+    assert standing is not None
+    assert standing.attempt == "a"
+    assert Path(folder.sidecar_path(KEY)).read_bytes() == good
 
 
 def test_attempts_that_publish_at_the_same_moment_never_mix(folder: JobFolder) -> None:
@@ -322,12 +385,15 @@ def test_a_file_that_cannot_be_read_where_one_is_published_is_set_aside(
     assert [path.read_text() for path in Path(folder.aside_dir).iterdir()] == ["bbbb"]
 
 
-def test_a_record_that_cannot_be_read_is_set_aside_with_its_claim(folder: JobFolder) -> None:
+@pytest.mark.parametrize("winner", ["a", "b"], ids=["files as claimed", "files damaged"])
+def test_where_a_sidecar_cannot_be_read_its_claim_and_the_files_decide(folder: JobFolder, winner: str) -> None:
     publish(folder, made(folder, "a"))
     Path(folder.sidecar_path(KEY)).write_text("{")
+    if winner == "b":
+        Path(folder.store.locate("frames/7.png")).write_text("c")
 
     revoke(folder, KEY)
 
     assert folder.store.stat(folder.sidecar_path(KEY)) is None
-    assert publish(folder, made(folder, "b")).attempt == "b"
-    assert makers(folder) == {"b"}
+    assert publish(folder, made(folder, "b")).attempt == winner
+    assert makers(folder) == {winner}

@@ -3,7 +3,8 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from longtake.cli.submit import submit, watch
 from longtake.cli.terminal import print_message
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
+from longtake.text import strip_controls
 
 _EPILOG = (
     "These options may also stand behind the command. `longtake COMMAND --help` shows an example of each. "
@@ -37,9 +39,34 @@ _FLAGS = ("--debug",)
 class GlobalOptionsGroup(TyperGroup):
     """Accept the global options in front of the command and behind it."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Parse the arguments; errors control no terminal, whatever the arguments hold."""
+        with _plain_usage_errors():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the arguments of the command and run it; errors control no terminal, whatever the arguments hold."""
+        with _plain_usage_errors():
+            return super().invoke(ctx)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments after moving the global options to the front."""
         return super().parse_args(ctx, _move_globals_first(args))
+
+
+# The base of all errors of usage, which Typer exports by no name of its own.
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+@contextmanager
+def _plain_usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        # Typer prints what this returns, and quotes arguments in it, by a console of its own.
+        said = "\n".join(map(strip_controls, error.format_message().split("\n")))
+        error.format_message = lambda: said
+        raise
 
 
 app = typer.Typer(

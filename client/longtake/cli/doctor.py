@@ -27,6 +27,8 @@ from longtake.describe import build_open_query, read_status, reveal_failures
 from longtake.errors import LongtakeError, NotReachableError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
+from longtake.render_user import VARIABLE as RENDER_USER_VARIABLE
+from longtake.render_user import find_render_user
 from longtake.stores.factory import check_exclusive_creation, open_client_store
 from longtake.temporal_program import TemporalNotFound, find_temporal, read_version
 from longtake.text import strip_controls
@@ -113,6 +115,8 @@ def check_host() -> list[Check]:
         _check_program("Blender", shutil.which("blender"), "--version", "to render .blend files here: install Blender")
     )
     checks.append(_check_temporal_program())
+    if text := os.environ.get(RENDER_USER_VARIABLE, "").strip():
+        checks.append(_check_render_user(text))
     return checks
 
 
@@ -215,6 +219,16 @@ def _check_stores() -> list[Check]:
         except LongtakeError as error:
             checks.append(Check("store", ok=False, found=url, fix=str(error)))
     return checks
+
+
+def _check_render_user(text: str) -> Check:
+    """Check that this process, in the place of a worker, may run renders under the account that is named."""
+    try:
+        user = find_render_user(text)
+    except LongtakeError as error:
+        return Check("render user", ok=False, found="", fix=str(error))
+    assert user is not None
+    return Check("render user", ok=True, found=f"{user.name}, uid {user.uid}, home {user.home}")
 
 
 def _check_packages(name: str, packages: tuple[str, ...], fix: str, *, needed: bool) -> Check:

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from longtake.cli.formatting import describe_backend, format_count, format_durat
 from longtake.cli.submit import JobFile, Json, Values, read_job
 from longtake.cli.terminal import print_json, print_renderable
 from longtake.errors import BadJobError, LongtakeError
-from longtake.jobfile.loader import read_chunk_list
+from longtake.jobfile.chunk_list import read_chunk_list
 from longtake.models.backends import CloudRunBackend, RemoteBackend, count_frames_within
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
@@ -75,7 +75,7 @@ def _find_placeholders(job: RenderJobSpec) -> dict[str, str]:
     return find_job_values(make_job_id(name), started_at)
 
 
-def _read_chunk_list(job: RenderJobSpec, values: Mapping[str, str]) -> tuple[ChunkSpec, ...]:
+def _read_chunk_list(job: RenderJobSpec, values: Mapping[str, str]) -> Sequence[ChunkSpec]:
     if job.chunk_list is None:
         return ()
     path = Path(job.base_dir or ".") / job.chunk_list.path

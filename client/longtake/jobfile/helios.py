@@ -40,7 +40,7 @@ def convert_helios(document: Mapping[str, Any]) -> dict[str, Any]:
     listed = _get(document, "chunks", list, "chunks")
     job: dict[str, Any] = {
         "fps": _rate(metadata.get("fps")),
-        "chunks": [_chunk(chunk, f"chunks[{index}]") for index, chunk in enumerate(listed)],
+        "chunks": [convert_chunk(chunk, f"chunks[{index}]") for index, chunk in enumerate(listed)],
     }
     merge = document.get("mergeCommand")
     if merge:
@@ -50,7 +50,12 @@ def convert_helios(document: Mapping[str, Any]) -> dict[str, Any]:
     return job
 
 
-def _chunk(chunk: object, field: str) -> dict[str, Any]:
+def convert_chunk(chunk: object, field: str) -> dict[str, Any]:
+    """Convert one chunk of a Helios job to the keys of `ChunkSpec`.
+
+    Raises:
+        BadJobError: A key is missing or has another type than Helios writes.
+    """
     if not isinstance(chunk, dict):
         raise BadJobError(f"{field}: must be an object with id, startFrame, frameCount, outputFile and command")
     output = _get(chunk, "outputFile", str, f"{field}.outputFile")

@@ -13,12 +13,12 @@ from longtake.errors import BadJobError
 from longtake.jobfile.helios import convert_helios, is_helios
 from longtake.models.fields import check_keys
 from longtake.models.job import CheckedJob, RenderJobSpec
-from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, ChunkList, ChunkSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, MOST_LISTED_CHUNKS, ChunkList
 from longtake.pattern_check import check_patterns
 from longtake.text import describe_invalid, describe_unserializable, escape_text
 
-# A million Helios chunks are some 300 MB; a file beyond that is no job file.
-LARGEST_FILE_BYTES = 512 * 1024 * 1024
+# 50,000 Helios chunks. A worker holds the text of a list in memory, for as long as it renders the job.
+LARGEST_FILE_BYTES = 16 * 1024 * 1024
 
 
 def read_file(path: Path) -> bytes:
@@ -182,27 +182,6 @@ def _read_job(document: object) -> RenderJobSpec:
     return RenderJobSpec.model_construct(checked.model_fields_set, **dict(checked))
 
 
-def read_chunk_list(raw: bytes, name: str, values: Mapping[str, str]) -> tuple[ChunkSpec, ...]:
-    """Read the chunk list of a job file that a job refers to, and ignore the rest of the file.
-
-    Args:
-        raw: Bytes of the file.
-        name: Name of the file.
-        values: What `{job}`, `{date}` and `{time}` stand for.
-
-    Raises:
-        BadJobError: The file holds no list of chunks.
-    """
-    try:
-        document = parse_document(raw, Path(name).with_suffix(".json").name)
-    except BadJobError:
-        document = parse_document(raw, Path(name).with_suffix(".yaml").name)
-    listed = convert_helios(document)["chunks"] if is_helios(document) else document.get("chunks")
-    # Fields that the chunks leave out come from the job later; here the chunks are only checked by the rules of lists.
-    rest = {"contract": 1, "fps": 1, "command": ["-"], "chunk_output": "{chunk}"}
-    return tuple(chunk.fill_placeholders(values) for chunk in read_job({**rest, "chunks": listed}).inline_chunks)
-
-
 def _override(document: dict[str, Any], key: str, value: object) -> None:
     *sections, last = key.split(".")
     holder = document
@@ -215,6 +194,11 @@ def _override(document: dict[str, Any], key: str, value: object) -> None:
 
 
 def _refer_to_file(job: RenderJobSpec, path: Path, raw: bytes) -> RenderJobSpec:
+    if job.chunk_count > MOST_LISTED_CHUNKS:
+        raise BadJobError(
+            f"chunks: are {job.chunk_count:,}, and a list has at most {MOST_LISTED_CHUNKS:,}; make them longer, or use "
+            "frames"
+        )
     where = path.resolve()
     reference = ChunkList(path=str(where), sha256=hashlib.sha256(raw).hexdigest(), count=job.chunk_count)
     first = job.inline_chunks[0]

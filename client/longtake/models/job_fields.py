@@ -32,6 +32,8 @@ CONTRACT_VERSION = 1
 # ffmpeg, printf patterns and most renderers count frames in a signed 32-bit number.
 LARGEST_FRAME = 2**31 - 1
 MOST_CHUNKS = 1_000_000
+# Of a list in a file: its chunks are compared with each other, which takes memory for each of them.
+MOST_LISTED_CHUNKS = 100_000
 # Each image file has a name, which planning makes and looks for: one line of a job file with 2,147,483,646 of them in
 # one chunk had a worker build 147 GiB of names. 100,000 frames are an hour of film at 24 a second.
 MOST_IMAGES_OF_CHUNK = 100_000
@@ -214,7 +216,8 @@ class JobFields(Contract):
     @property
     def inline_chunks(self) -> tuple[ChunkSpec, ...]:
         """Explicit chunks that the job carries itself; empty for frames and for lists in files."""
-        return self.chunks if isinstance(self.chunks, tuple) else ()
+        # No tuple where the chunks of a file are checked by the rules of a job, one after the other.
+        return () if self.chunks is None or isinstance(self.chunks, ChunkList) else self.chunks
 
     @property
     def chunk_list(self) -> ChunkList | None:

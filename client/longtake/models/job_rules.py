@@ -430,13 +430,15 @@ def _check_paths(job: JobFields) -> None:
             raise ValueError(
                 "chunk_output: is the same for every chunk; add {chunk}, as in chunks/{chunk:06}.mp4, or {frame}"
             )
+    # Once, and not for each chunk of a long list.
+    kind_of_first = job.kind
     for index, chunk in enumerate(job.inline_chunks):
         if chunk.output is not None:
             find_placeholders(chunk.output, field=f"chunks[{index}].output", allowed=PATH_PLACEHOLDERS)
-            if (kind := classify_output(chunk.output)) is not job.kind:
+            if (kind := classify_output(chunk.output)) is not kind_of_first:
                 raise ValueError(
                     f"chunks[{index}].output: is {quote_value(chunk.output)}, of the kind {kind}, and "
-                    f"chunks[0] writes {job.kind}; let all chunks write one kind"
+                    f"chunks[0] writes {kind_of_first}; let all chunks write one kind"
                 )
 
 

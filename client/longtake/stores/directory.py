@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from longtake.concurrency import current_work
-from longtake.stores.store import StoredFile, StoreError, store_call
+from longtake.stores.store import LARGEST_RECORD_BYTES, OversizedFileError, StoredFile, StoreError, store_call
 
 Method = TypeVar("Method", bound=Callable[..., object])
 
@@ -59,9 +59,13 @@ class DirectoryStore:
         return Path(location)
 
     @_call
-    def read(self, location: str) -> bytes:
-        """Return the content of a file."""
-        return Path(location).read_bytes()
+    def read(self, location: str, *, most_bytes: int = LARGEST_RECORD_BYTES) -> bytes:
+        """Return the content of a small file."""
+        with open(location, "rb") as file:
+            # Of the file that is open, and pipes have no size.
+            if (size := os.fstat(file.fileno()).st_size) > most_bytes:
+                raise OversizedFileError(location, size, most_bytes)
+            return file.read()
 
     @_call
     def stat(self, location: str) -> StoredFile | None:

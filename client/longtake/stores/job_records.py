@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -12,14 +12,14 @@ from pydantic import Field, ValidationError
 
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError, LongtakeError
-from longtake.jobfile.loader import read_chunk_list
+from longtake.jobfile.chunk_list import read_chunk_list
 from longtake.models.fields import Contract
 from longtake.models.inputs import INPUTS, check_input_path
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec
 from longtake.names import find_job_values, job_folder_name
 from longtake.paths import BOOKKEEPING_FOLDER, is_bookkeeping
-from longtake.stores.store import Store, StoredFile, map_parallel
+from longtake.stores.store import OversizedFileError, Store, StoredFile, map_parallel
 from longtake.templates import expand_template
 
 # Key of the film's records; those of chunks have the number of the chunk as key.
@@ -31,6 +31,9 @@ ASIDE = "aside"
 OTHERS = "others"
 JOB_FILE = "job.json"
 LIST_FILE = "list.json"
+
+# What versions before accepted; new lists are shorter, see `check_list_size`.
+_LARGEST_LIST_BYTES = 512 * 2**20
 
 # Records that are read at once and held in memory.
 _BATCH = 500
@@ -202,7 +205,7 @@ class JobRecords:
         job = RenderJobSpec.from_record(raw)
         chunk_list = None
         if job.chunk_list is not None:
-            chunk_list = self.store.read(self.list_file)
+            chunk_list = self.store.read(self.list_file, most_bytes=_LARGEST_LIST_BYTES)
             if hashlib.sha256(chunk_list).hexdigest() != job.chunk_list.sha256:
                 raise ChangedJobError(self._describe_changed(self.list_file))
         if integrity and compute_integrity(raw, chunk_list) != integrity:
@@ -218,7 +221,7 @@ class JobRecords:
     def _find_accepted(self) -> AcceptedJob | None:
         try:
             return self.read_accepted()
-        except (FileNotFoundError, ValidationError, ChangedJobError):
+        except (FileNotFoundError, ValidationError, ChangedJobError, OversizedFileError):
             return None
 
     def film_record(self) -> Record | None:
@@ -259,7 +262,7 @@ class JobRecords:
                 # A job with an output outside of its store was never accepted.
                 continue
 
-    def _read_chunk_list(self) -> tuple[ChunkSpec, ...]:
+    def _read_chunk_list(self) -> Sequence[ChunkSpec]:
         accepted = self._find_accepted()
         try:
             if accepted is None or accepted.chunk_list is None:
@@ -284,7 +287,7 @@ class JobRecords:
         key, location = found
         try:
             return Record(key, location, Publication.model_validate_json(self.store.read(location)))
-        except (FileNotFoundError, ValidationError):
+        except (FileNotFoundError, ValidationError, OversizedFileError):
             return Record(key, location, None)
 
 

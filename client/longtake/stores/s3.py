@@ -21,7 +21,7 @@ from longtake.stores.s3_calls import RETRY_POLICY, RetryPolicy, S3Retrier
 from longtake.stores.s3_download import compute_digest, download_object
 from longtake.stores.s3_objects import Keys, Objects, to_stored_file
 from longtake.stores.s3_upload import copy_object, create_object, replace_object, upload_file
-from longtake.stores.store import StoredFile, StoreError
+from longtake.stores.store import LARGEST_RECORD_BYTES, OversizedFileError, StoredFile, StoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -181,10 +181,12 @@ class S3Store:
         """Return the path below the scratch folder where this host prepares a file for a location."""
         return self._keys.local(location)
 
-    def read(self, location: str) -> bytes:
+    def read(self, location: str, *, most_bytes: int = LARGEST_RECORD_BYTES) -> bytes:
         """Return the content of a small file, proven by its SHA-256."""
         pieces: dict[int, bytes] = {}
         found = self._objects.read_start(location, self._part_bytes, pieces.__setitem__)
+        if found.size_bytes > most_bytes:
+            raise OversizedFileError(location, found.size_bytes, most_bytes)
         if found.size_bytes > self._part_bytes:
             self._objects.read_range(location, found.etag, self._part_bytes, found.size_bytes, pieces.__setitem__)
         content = b"".join(pieces[offset] for offset in sorted(pieces))

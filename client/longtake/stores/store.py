@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from longtake.concurrency import current_work
+from longtake.text import format_bytes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +33,17 @@ class StoreError(OSError):
     def __str__(self) -> str:
         return f"{self.filename}: {self.sentence}"
 
+
+class OversizedFileError(StoreError):
+    """A file that is too large to be the record that it is named as; it was not read."""
+
+    def __init__(self, location: str, size_bytes: int, most_bytes: int) -> None:
+        size, most = format_bytes(size_bytes), format_bytes(most_bytes)
+        super().__init__(f"is {size} long, and a record at most {most}; look who has written it", location)
+
+
+# The longest record of a chunk names 100,000 image files.
+LARGEST_RECORD_BYTES = 64 * 2**20
 
 # Errors of a disk or a share that is full, read-only or away, and the sentence for each. Once somebody has mended that,
 # the same call works.
@@ -140,8 +152,12 @@ class Store(Protocol):
         """Return the local path where this host prepares a file for a location: the location itself in a directory."""
         ...
 
-    def read(self, location: str) -> bytes:
-        """Return the content of a small file."""
+    def read(self, location: str, *, most_bytes: int = LARGEST_RECORD_BYTES) -> bytes:
+        """Return the content of a small file.
+
+        Raises:
+            OversizedFileError: It has more bytes than it may have; it was not read.
+        """
         ...
 
     def stat(self, location: str) -> StoredFile | None:

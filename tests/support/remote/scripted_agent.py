@@ -16,7 +16,6 @@ from activities.remote.attempt import RemoteAttempt
 from activities.remote.call_records import AgentTimeouts, CallRecords, RemoteHost
 from activities.remote.protocol import RemoteOrder, RemoteOutcome, RemoteProgress, RemoteResult, verify
 from activities.remote.service import HeliosResult, ServiceAnswer, ignore_send
-from activities.remote.store_executor import StoreExecutor
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from activities.stores.publish import publish, stage_files
 from longtake import FrameRange, RenderJobSpec
@@ -171,13 +170,11 @@ class Remote:
         self.watcher = Watcher()
         # What a cancel means to the worker: whether it leaves its agent at work.
         self.is_left = False
-        self._executor = StoreExecutor(4, "scripted")
 
     def host(self, **timeouts: float) -> RemoteHost:
         """Return what a worker offers to attempts at the chunk."""
         return RemoteHost(
             secret=SecretStr(SECRET),
-            executor=self._executor,
             price=lambda backend, result: result.billed_seconds / 1000,
             is_left_running=self._left,
             timeouts=replace(HASTE, **timeouts),
@@ -201,7 +198,6 @@ class Remote:
         for work in self.service.work:
             work.cancel()
         await asyncio.gather(*self.service.work, return_exceptions=True)
-        self._executor.close()
 
 
 class Trying:
