@@ -21,7 +21,7 @@ from activities.media.images.image_formats import ENDS_LAST
 from activities.processes.render_process import Usage
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
 from longtake.chunks import Chunk
-from longtake.concurrency import run_beside, run_in_thread
+from longtake.concurrency import finish_once_begun, run_beside, run_in_thread
 from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.stores.directory import link_or_copy
 
@@ -333,7 +333,9 @@ class SequenceRender:
         if self._kept is None:
             return
         try:
-            self._kept.keep(self._place.name, finished.take_finished(writer_is_done=writer_is_done))
+            # What a stop interrupted here would be taken and not kept, and so rendered again.
+            with finish_once_begun():
+                self._kept.keep(self._place.name, finished.take_finished(writer_is_done=writer_is_done))
         except OSError as error:
             # A full disk ends the render itself, if it matters; what is not kept is rendered again.
             _log.warning("%s: finished frames cannot be kept: %s", self._place, error)
