@@ -56,6 +56,10 @@ READERS = {
 }
 
 
+# Of these the same packets come without a decoder, times and key frames included; no other kind is joined often.
+_COPIED_UNDECODED = frozenset({"mov", "matroska", "mpegts"})
+
+
 def require_content(path: Path) -> int:
     """Require a file with content, and return its size in bytes.
 
@@ -76,14 +80,22 @@ def require_content(path: Path) -> int:
 
 
 @contextmanager
-def open_media(path: Path) -> Iterator[InputContainer]:
-    """Open a media file for reading; what libav cannot read inside the block becomes `DamagedOutput`."""
+def open_media(path: Path, *, copies: bool = False) -> Iterator[InputContainer]:
+    """Open a media file for reading; what libav cannot read inside the block becomes `DamagedOutput`.
+
+    Args:
+        path: The file; its extension says how it is read.
+        copies: Its packets are only copied, and its codec parameters known. Then no frame is decoded to find them,
+            which took two thirds of the time of reading 25 frames of H.264 in an MP4 file.
+    """
     kind = path.suffix.lower()
     if kind not in READERS:
         raise MismatchedOutput(path.name, f"is of no known media kind: {kind or 'it has no extension'}")
     # The file protocol keeps libav from taking a name with a colon for an address.
     address = f"file:{os.path.abspath(path)}"
     options = {"protocol_whitelist": "file"}
+    if copies and READERS[kind] in _COPIED_UNDECODED:
+        options["codec_whitelist"] = "none"
     try:
         with av.open(address, format=READERS[kind], options=options, metadata_errors="replace") as container:
             yield container

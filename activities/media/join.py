@@ -4,13 +4,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
-from typing import Self
-
-from av.container import InputContainer
 
 from activities.media.containers import check_structure, find_video_stream, open_media
 from activities.media.facts import (
@@ -90,14 +86,13 @@ def join_video(
     with (
         _sound(chunks, facts, target, fps, audio, drop) as sound,
         FilmWriter(target, fps, reorder_frames, labels, _find_index_size(chunks, facts, fps, audio)) as film,
-        _ChunkReader(chunks) as reader,
     ):
         written = 0
         for index, (chunk, found) in enumerate(zip(chunks, facts, strict=True)):
             last_key = 0
             before = written
             with name_chunk_in_errors(chunk, index):
-                for is_key in _copy_chunk(chunk, reader.open(index), written, film, sound, stop):
+                for is_key in _copy_chunk(chunk, written, film, sound, stop):
                     last_key = written - before if is_key else last_key
                     written += 1
                     if written % _PROGRESS_FRAMES == 0:
@@ -259,53 +254,14 @@ def _find_index_size(
     return (frames + packets) * _INDEX_ENTRY_BYTES + _INDEX_HEAD_BYTES
 
 
-class _ChunkReader:
-    """Opens each chunk while the one before it is copied: opening takes most of the time of joining small chunks."""
-
-    def __init__(self, chunks: Sequence[ChunkFile]) -> None:
-        self._chunks = chunks
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="open-chunk")
-        self._next: Future[tuple[ExitStack, InputContainer]] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.shutdown()
-        if self._next is not None and self._next.exception() is None:
-            self._next.result()[0].close()
-
-    @contextmanager
-    def open(self, index: int) -> Iterator[InputContainer]:
-        """Open a chunk, and begin to open the one after it; chunks are opened in order."""
-        opened = self._next or self._begin(index)
-        self._next = self._begin(index + 1) if index + 1 < len(self._chunks) else None
-        stack, container = opened.result()
-        with stack:
-            yield container
-
-    def _begin(self, index: int) -> "Future[tuple[ExitStack, InputContainer]]":
-        return self._pool.submit(_open_chunk, self._chunks[index].path)
-
-
-def _open_chunk(path: Path) -> tuple[ExitStack, InputContainer]:
-    check_structure(path)
-    with ExitStack() as stack:
-        container = stack.enter_context(open_media(path))
-        return stack.pop_all(), container
-
-
 def _copy_chunk(
-    chunk: ChunkFile,
-    opened: AbstractContextManager[InputContainer],
-    before: int,
-    film: FilmWriter,
-    sound: Soundtrack,
-    stop: threading.Event,
+    chunk: ChunkFile, before: int, film: FilmWriter, sound: Soundtrack, stop: threading.Event
 ) -> Iterator[bool]:
     """Copy the packets of one chunk; yield for each whether it is a key frame."""
     seen = bytearray(chunk.frames)
-    with opened as container:
+    check_structure(chunk.path)
+    # The first chunk is the pattern of the film's stream.
+    with open_media(chunk.path, copies=before > 0) as container:
         stream = find_video_stream(container, chunk.path.name)
         if before == 0:
             film.add_video(stream)

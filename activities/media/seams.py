@@ -20,7 +20,7 @@ LEAST_SEAMS = 16
 # Share of the time of join and verification that decoding of further seams may take. A seam of H.264 costs up to one
 # group of pictures, here a whole chunk: decoding film and chunks in full took 40 times as long as `ffmpeg -f concat
 # -c copy` of 1,000 chunks of 25 frames, 320 by 180 (`make bench-stitch`).
-_SEAM_SHARE = 0.08
+_SEAM_SHARE = 0.1
 _PIECE_BYTES = 1 << 20
 
 

@@ -159,9 +159,9 @@ class FilmWriter:
         self._muxer = muxer
         self._shown: tuple[int, int, int] | None = None
         self._target = _Target(path)
-        self._container = av.open(
-            self._target, "w", format=muxer, options=self._options(muxer), buffer_size=_BUFFER_BYTES
-        )
+        # Without the option each packet is a write of its own: a fifth of the time of joining small chunks.
+        options = self._options(muxer) | {"flush_packets": "0"}
+        self._container = av.open(self._target, "w", format=muxer, options=options, buffer_size=_BUFFER_BYTES)
         self.fps = fps
         self._video: Stream | None = None
         self._container.metadata.update(self._labels.tags)
