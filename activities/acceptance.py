@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
 from activities.media.facts import MediaError
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job, read_sidecar
-from activities.stores.publish import find_reusable, find_same_work, is_intact, revoke
+from activities.stores.publish import find_reusable, find_same_chunks, is_intact, revoke
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
 from longtake.jobfile.chunk_list import check_list_size
@@ -32,7 +32,6 @@ from longtake.stores.factory import check_exclusive_creation, open_store
 from longtake.stores.job_records import (
     FILM,
     FolderListings,
-    JobRecords,
     chunk_key,
     compute_integrity,
     find_publishers,
@@ -368,8 +367,8 @@ class Acceptance:
             makers = find_publishers([location for _, _, location in conflicts], self._store)
             conflicts = [found for found in conflicts if found[2] in makers]
         settle: list[Callable[[], object]] = []
-        reusable: dict[str, str | None] = {}
-        same_work: list[JobRecords] | None = None
+        reusable: dict[str, Sidecar | None] = {}
+        others: list[OpenJob] | None = None
         for key, field, location in conflicts:
             name = location.rpartition("/")[2]
             if self.job.if_exists is IfExists.REPLACE:
@@ -377,15 +376,25 @@ class Acceptance:
                 continue
             if self.job.if_exists is IfExists.REUSE and key not in reusable:
                 # The jobs once, and their sidecars once a chunk: not for each of its frames.
-                same_work = find_same_work(self.folder, self.ref.digest) if same_work is None else same_work
-                reusable[key] = find_reusable(same_work, key, self.ref.digest, self._are_reusable)
+                others = find_same_chunks(opened) if others is None else others
+                reusable[key] = find_reusable(opened, others, key, self._are_reusable)
                 if (proven := reusable[key]) is not None:
-                    settle.append(partial(self._store.copy, proven, self.folder.sidecar_path(key)))
+                    settle.append(partial(self.folder.adopt, proven))
+                elif key == FILM and self._is_other_film(opened, location, others):
+                    settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
+                    continue
             if reusable.get(key) is None:
                 raise BadJobError(self._why_refused(location, field))
         if settle:
             settle.append(partial(self._listed.forget, self.folder.sidecars_dir))
         return settle
+
+    def _is_other_film(self, opened: OpenJob, location: str, others: Iterable[OpenJob]) -> bool:
+        """Tell whether a file is a film that another job has made of the same chunks."""
+        first = chunk_key(0)
+        digest = opened.compute_digest(first)
+        records = (other.folder.film_record() for other in others if other.compute_digest(first) == digest)
+        return any(file.path == location for record in records if record is not None for file in record.files)
 
     def _find_conflicts(self, opened: OpenJob, *, is_new: bool) -> list[tuple[str, str, str]]:
         """Return the key, field and location of each file that is in the way and not published by this job."""

@@ -443,6 +443,7 @@ class ChunkAttempt:
             Sidecar(
                 key=self._key,
                 digest=self._job.ref.digest,
+                chunk_digest=self._job.compute_digest(self._key),
                 attempt=self._name,
                 host=self._host.name,
                 frames=proof.frames,

@@ -22,7 +22,7 @@ from longtake.models.messages import JobRef
 from longtake.names import find_job_values, name_earlier_start
 from longtake.ranges import RangeSet
 from longtake.stores.factory import open_store
-from longtake.stores.job_records import JOB_FILE, LIST_FILE, ChangedJobError, JobRecords, PublishedFile
+from longtake.stores.job_records import FILM, JOB_FILE, LIST_FILE, ChangedJobError, JobRecords, PublishedFile
 from longtake.stores.store import OversizedFileError, Store, StoreError, map_parallel
 from longtake.templates import expand_template
 from longtake.text import describe_invalid
@@ -62,6 +62,7 @@ class Sidecar(Contract):
 
     key: str = Field(description="number of the chunk, or `film`")
     digest: str = Field(description="identity of the job's work")
+    chunk_digest: str = Field(default="", description="identity of the work of this chunk; empty in older records")
     attempt: str = Field(description="name of the attempt that made it")
     host: str = ""
     frames: int = 0
@@ -222,6 +223,12 @@ class JobFolder(JobRecords):
             )
         return None
 
+    def adopt(self, sidecar: Sidecar) -> None:
+        """Make what another job has proven a finished chunk or film of this job, unless it is finished already."""
+        self.store.create(
+            self.sidecar_path(sidecar.key), sidecar.model_dump_json(exclude_defaults=True, indent=1).encode()
+        )
+
     def finished_chunks(self, names: Iterable[str]) -> RangeSet:
         """Return the numbers of the chunks whose sidecars are among the files of `sidecars_dir`."""
         done = RangeSet()
@@ -283,6 +290,16 @@ class OpenJob:
             StoreNotSharedError: This worker does not see the job's folder.
         """
         return _read(ref, scratch)
+
+    def compute_digest(self, key: str) -> str:
+        """Return the digest of what decides the outputs of a chunk, or the film; empty if there is no such chunk.
+
+        The film is decided by all of the job, each chunk by its own command alone.
+        """
+        if key == FILM:
+            return self.ref.digest
+        chunk = int(key)
+        return self.chunks.compute_digest(chunk) if chunk < len(self.chunks) else ""
 
     def check_record(self) -> None:
         """Read the job's record again, in any kind of store, before work on it counts as done; blocking.

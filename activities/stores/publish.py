@@ -21,10 +21,11 @@ from typing import BinaryIO
 from activities.errors import AttemptError, attempt_failure
 from activities.media.facts import MediaError
 from activities.media.images.check import check_image
-from activities.stores.job_folder import JobFolder, Sidecar, read_sidecar
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, read_sidecar
 from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
 from activities.stores.ownership import reclaim_file
 from longtake.concurrency import finish_once_begun
+from longtake.errors import BadJobError
 from longtake.stores.directory import digest_stream, file_digest
 from longtake.stores.job_records import FILM, JobRecords, PublishedFile, find_publishers, is_as_published, list_jobs
 from longtake.stores.store import Store, StoredFile, StoreError, map_parallel, store_call
@@ -90,30 +91,50 @@ def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[Fini
     return sound
 
 
-def find_same_work(folder: JobFolder, digest: str) -> list[JobRecords]:
-    """Return the other jobs of the store that have this digest; by one call for each job of the store."""
-    others = list(list_jobs(folder.store, exclude=folder.job_id))
-    jobs = map_parallel(folder.store, JobRecords.find_job, others)
-    return [other for other, job in zip(others, jobs, strict=True) if job is not None and job.digest() == digest]
+def find_same_chunks(job: OpenJob) -> list[OpenJob]:
+    """Return the other jobs of the store that may have rendered chunks of this one; by one call for each job there."""
+    others = list(list_jobs(job.folder.store, exclude=job.ref.id))
+    work = job.job.dump_chunk_work()
+    found = []
+    for other, accepted in zip(others, map_parallel(job.folder.store, JobRecords.find_accepted, others), strict=True):
+        if accepted is not None and accepted.job.dump_chunk_work() == work:
+            folder = JobFolder(other.store, other.job_id)
+            ref = job.ref.model_copy(update={"id": other.job_id, "digest": accepted.job.digest(), "integrity": ""})
+            with suppress(BadJobError):
+                found.append(OpenJob(folder, ref, accepted.job, accepted.chunk_list))
+    return found
 
 
 def find_reusable(
-    others: Iterable[JobRecords], key: str, digest: str, is_undamaged: Callable[[Sidecar, str], bool]
-) -> str | None:
-    """Return the location of another job's sidecar of the same chunk and digest whose files are undamaged.
+    job: OpenJob, others: Iterable[OpenJob], key: str, is_undamaged: Callable[[Sidecar, str], bool]
+) -> Sidecar | None:
+    """Return another job's sidecar of the same chunk, or of the same film, whose files are undamaged.
+
+    It is returned as the sidecar of this job: its digests are this job's.
 
     Args:
-        others: The jobs that may have made them; see `find_same_work`.
+        job: The job that has the chunk, too.
+        others: The jobs that may have made it; see `find_same_chunks`.
         key: Key of the chunk or the film.
-        digest: Digest of the job.
         is_undamaged: Called with a sidecar and its location; tells whether all of its files are as published.
     """
+    digest = job.compute_digest(key)
     for other in others:
-        location = other.sidecar_path(key)
-        sidecar = read_sidecar(other.store, location)
-        if sidecar is not None and sidecar.digest == digest and is_undamaged(sidecar, location):
-            return location
+        if other.compute_digest(key) != digest:
+            continue
+        location = other.folder.sidecar_path(key)
+        sidecar = read_sidecar(other.folder.store, location)
+        if sidecar is not None and _is_made_of(sidecar, other, digest) and is_undamaged(sidecar, location):
+            return sidecar.model_copy(update={"digest": job.ref.digest, "chunk_digest": "" if key == FILM else digest})
     return None
+
+
+def _is_made_of(sidecar: Sidecar, job: OpenJob, digest: str) -> bool:
+    """Tell whether a sidecar is of the work that its job's record tells; the record may be of another start."""
+    if sidecar.chunk_digest:
+        return sidecar.chunk_digest == digest
+    # Of a film, or of a version before chunks had digests of their own.
+    return sidecar.digest == job.ref.digest
 
 
 def stage_files(

@@ -1,8 +1,10 @@
 """Cut a job into chunks; each chunk is computed when it is asked for."""
 
+import hashlib
+import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 from longtake.models.job import RenderJobSpec
@@ -168,6 +170,20 @@ class ChunkPlan:
             command_template=self._job.command or (),
         )
 
+    def compute_digest(self, index: int) -> str:
+        """Compute the SHA-256 of all that decides the outputs of a chunk: chunks with one digest render the same files.
+
+        Other chunks of the job and its film have no part in it, so that a longer job and another film keep it.
+        """
+        chunk = self[index]
+        # Fields of later versions count where a job has them.
+        own = {field.name: getattr(chunk, field.name) for field in fields(chunk)}
+        return _hash_json({name: value for name, value in own.items() if value is not None} | {"job": self._work})
+
+    @cached_property
+    def _work(self) -> str:
+        return _hash_json(self._job.dump_chunk_work())
+
     @cached_property
     def _counts(self) -> "array[int]":
         """Number of frames of each listed chunk."""
@@ -184,3 +200,7 @@ class ChunkPlan:
         if frames is None:
             return sum(sum(self._counts[start:stop]) for start, stop in chunks)
         return sum(min(stop * frames.per_chunk, frames.count) - start * frames.per_chunk for start, stop in chunks)
+
+
+def _hash_json(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from activities.remote import protocol
 from activities.stores.job_folder import encode_job
+from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job
 from longtake.models import backends, inputs, job, job_fields, messages, policies, status
@@ -20,6 +21,7 @@ from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkList, ChunkSpec, FrameRange, IfExists, JobFields
 from longtake.models.policies import FailurePolicy, Retry, Timeouts
+from longtake.sound_formats import StreamKind
 
 FILM = RenderJobSpec(
     frames=FrameRange(first=0, count=600, per_chunk=50),
@@ -328,6 +330,58 @@ def test_what_decides_the_outputs_changes_the_digest(change: dict[str, object]) 
 def test_the_digest_of_a_job_is_the_same_for_ever() -> None:
     # Written into stores and memos: another digest would make every job that runs now a stranger to its own files.
     assert FILM.digest() == "0513d03e7f85b080f5b2dc42cf5c864dd7f2c27fb529391cfdd51b3603d3b017"
+
+
+def digest_of_chunk(job: RenderJobSpec, chunk: int = 0) -> str:
+    return ChunkPlan(job).compute_digest(chunk)
+
+
+def test_the_digest_of_a_chunk_is_the_same_for_ever() -> None:
+    # Written into sidecars: with another one no job could take over what jobs before it have rendered.
+    assert digest_of_chunk(FILM) == "407e4d29c8599e1852b9fc9bf654264504cf594f1b44dd8aa813aef1901dcfaa"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"output": "other.mp4"},
+        {"output": None},
+        {"audio": None},
+        {"encode": ("-crf", "18")},
+        {"merge_command": ("cat", "{output}")},
+        {"drop": (StreamKind.AUDIO,)},
+        {"frames": FrameRange(count=650, per_chunk=50)},
+    ],
+    ids=["output", "no output", "audio", "encode", "merge_command", "drop", "more frames"],
+)
+def test_another_film_and_more_frames_leave_the_digests_of_chunks(change: dict[str, object]) -> None:
+    assert FILM.model_copy(update=change).digest() != FILM.digest()
+    assert digest_of_chunk(FILM.model_copy(update=change)) == digest_of_chunk(FILM)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"frames": FrameRange(first=1, count=600, per_chunk=50)},
+        {"frames": FrameRange(count=600, per_chunk=51)},
+        {"fps": "30"},
+        {"command": ("render", "{start}", "{output}", "-x")},
+        {"chunk_output": "c/{chunk:06}.mp4"},
+        {"check": ("true",)},
+        {"env": {"A": "2"}},
+        {"base_dir": "/other"},
+        {"inputs": ("scene.blend",)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_decides_a_chunk_changes_its_digest(change: dict[str, object]) -> None:
+    assert digest_of_chunk(FILM.model_copy(update=change)) != digest_of_chunk(FILM)
+
+
+def test_chunks_of_one_job_have_different_digests_and_images_have_no_rate() -> None:
+    assert digest_of_chunk(FILM, 0) != digest_of_chunk(FILM, 1)
+    images = FILM.model_copy(update={"chunk_output": "f/f_{frame:04}.png"})
+    assert digest_of_chunk(images) == digest_of_chunk(images.model_copy(update={"fps": "12"}))
 
 
 def test_a_delay_grows_to_its_bound_and_never_overflows() -> None:

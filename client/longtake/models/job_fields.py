@@ -275,6 +275,14 @@ class JobFields(Contract):
         work = self.model_dump(mode="json", include=_WORK, exclude_defaults=True)
         return hashlib.sha256(json.dumps(work, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
+    def dump_chunk_work(self) -> dict[str, Any]:
+        """Return the values that decide the outputs of every chunk, beside what `chunks.Chunk` holds of its own."""
+        left_out = FILM_FIELDS | _FIELDS_OF_CHUNK
+        if self.kind is not OutputKind.VIDEO:
+            # Image files and others have no rate.
+            left_out |= {"fps"}
+        return self.model_dump(mode="json", include=_WORK - left_out, exclude_defaults=True)
+
     def to_wire(self) -> dict[str, Any]:
         """Return the job as plain JSON values, without fields at their defaults."""
         return self.model_dump(mode="json", exclude_defaults=True) | {"contract": CONTRACT_VERSION}
@@ -289,3 +297,9 @@ _WORK = {
     "frames", "chunks", "fps", "command", "chunk_output", "output", "encode", "merge_command", "audio", "drop", "check",
     "env", "base_dir", "store", "inputs",
 }  # fmt: skip
+
+# Those of them that decide the film alone: jobs that differ in no others render the same chunks.
+FILM_FIELDS = frozenset({"output", "encode", "merge_command", "audio", "drop"})
+
+# Those that decide what each chunk is; `chunks.ChunkPlan` makes the chunks of them.
+_FIELDS_OF_CHUNK = frozenset({"frames", "chunks", "command", "chunk_output"})

@@ -187,7 +187,7 @@ class JobRecords:
 
     def find_job(self) -> RenderJobSpec | None:
         """Return the job as it was accepted; None if its record is missing, unreadable or changed."""
-        accepted = self._find_accepted()
+        accepted = self.find_accepted()
         return accepted.job if accepted is not None else None
 
     def read_accepted(self, integrity: str = "") -> AcceptedJob:
@@ -218,7 +218,8 @@ class JobRecords:
             "find out who may write there, and submit it again"
         )
 
-    def _find_accepted(self) -> AcceptedJob | None:
+    def find_accepted(self) -> AcceptedJob | None:
+        """Return the job with its chunk list; None if a record of them is missing, unreadable or changed."""
         try:
             return self.read_accepted()
         except (FileNotFoundError, ValidationError, ChangedJobError, OversizedFileError):
@@ -263,7 +264,7 @@ class JobRecords:
                 continue
 
     def _read_chunk_list(self) -> Sequence[ChunkSpec]:
-        accepted = self._find_accepted()
+        accepted = self.find_accepted()
         try:
             if accepted is None or accepted.chunk_list is None:
                 return ()
