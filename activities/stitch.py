@@ -9,6 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.activity_context import ActivityTry, activity_edge, attempt_name, open_job, send_heartbeats
 from activities.attempts.film_attempt import FilmAttempt
+from activities.attempts.film_trial import FilmTrial, describe_failed_trial
 from activities.attempts.host import Host
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, RefusedError
@@ -18,9 +19,9 @@ from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import is_intact, revoke
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
-from longtake.models.messages import Heartbeat, StitchOrder
+from longtake.models.messages import Heartbeat, StitchOrder, TrialOrder, TrialReport
 from longtake.models.status import RenderJobResult
-from longtake.names import STITCH_JOB
+from longtake.names import STITCH_JOB, TRY_FILM
 from longtake.ranges import RangeSet, format_ranges
 from longtake.stores.job_records import chunk_key
 from longtake.stores.store import map_parallel
@@ -49,6 +50,39 @@ class StitchActivities:
         # Errors that are expected are told inside: what passes `activity_edge` as it is counts as unexpected.
         async with activity_edge(Heartbeat(chunk=0)) as this:
             return await self._stitch(order, this)
+
+    @activity.defn(name=TRY_FILM)
+    async def try_film(self, order: TrialOrder) -> TrialReport:
+        """Make the beginning of the film of one chunk, so that a film that cannot be made fails now and not at the end.
+
+        Raises:
+            ApplicationError: `NeedsChange`, never retried: the sentence says what the container or the encoder refuse.
+        """
+        async with activity_edge(Heartbeat(chunk=order.chunk)) as this:
+            return await self._try_film(order, this)
+
+    async def _try_film(self, order: TrialOrder, this: ActivityTry) -> TrialReport:
+        try:
+            async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
+                job = await open_job(order.ref, self._host)
+                this.check_losses(job.job.retry.lost_workers, "tried the film")
+                sidecar = await run_in_thread(partial(job.folder.sidecar, chunk_key(order.chunk)))
+                if sidecar is not None:
+                    name = attempt_name(f"trial.{activity.info().activity_id}")
+                    watcher = JobRenderWatcher(watch, lambda progress: this.update(message=progress.message[:400]))
+                    await FilmTrial(self._host, job, sidecar, name, watcher).try_out()
+                return TrialReport()
+        except AttemptLostError as error:
+            this.update(losses=this.heartbeat.losses + error.by_render)
+            said = f"{error}; the try does not count"
+            raise ApplicationError(said, type=ErrorType.ATTEMPT_LOST) from error
+        except (RefusedError, BadJobError) as error:
+            raise ApplicationError(str(error), type=ErrorType.NEEDS_CHANGE, non_retryable=True) from error
+        except AttemptError as error:
+            this.update(failures=this.heartbeat.failures + 1)
+            final = error.fatal or this.heartbeat.failures >= _MOST_TRIES
+            said = describe_failed_trial(error, order.chunk)
+            raise ApplicationError(said, type=ErrorType.NEEDS_CHANGE, non_retryable=final) from error
 
     async def _stitch(self, order: StitchOrder, this: ActivityTry) -> RenderJobResult:
         def on_progress(progress: Progress) -> None:

@@ -37,6 +37,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from longtake.ranges import RangeSet
     from workflows import options
+    from workflows.film_trial import FilmTrial
     from workflows.requests import BadResultError, read_input, read_request, read_result
     from workflows.scheduling import PauseState
     from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
@@ -72,6 +73,7 @@ class RenderJob:
         self._pause = PauseState()
         self._is_woken = False
         self._spans: SpanRunner | None = None
+        self._trial: FilmTrial | None = None
         self._step: workflow.ActivityHandle[RawValue] | None = None
         self._max_parallel: int | None = None
         self._was_resumed = False
@@ -234,27 +236,42 @@ class RenderJob:
         spans = self._spans = SpanRunner(job, plan, on_change=self._wake, on_notice=self._note)
         if self._max_parallel is not None:
             spans.set_limit(self._max_parallel)
+        trial = self._trial = FilmTrial(job, plan, on_change=self._wake)
         while not spans.is_finished:
             _raise_if_cancelled()
+            trial.settle()
             if spans.has_too_many_failures:
                 break
             if self._pause.is_paused or spans.is_holding:
                 spans.apply_pause(self._pause)
+                if self._pause.is_paused:
+                    trial.cancel()
                 self._update_counts(job, plan)
-                self._show_rest(spans)
+                self._show_rest(spans, trial)
             else:
                 spans.start_spans()
+                trial.start(spans.scheduler.done)
                 self._update_counts(job, plan)
                 self._board.show_state(JobState.RUNNING, JobPhase.RENDERING, Control.RUN)
             await self._wait_until_woken()
         spans.close()
         if not spans.is_finished:
             await self._stop_everything()
+        else:
+            await self._end_trial(trial)
         self._update_counts(job, plan)
         if spans.has_too_many_failures or (spans.scheduler.failed and not spans.allow_gaps):
             needs_change = bool(spans.failures) and all(failure.needs_change for failure in spans.failures)
             type = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.JOB_FAILED
             raise ApplicationError(describe_failures(spans), type=type, non_retryable=True)
+
+    async def _end_trial(self, trial: FilmTrial) -> None:
+        """End the trial of the film, which is about to be made; raise if it has failed."""
+        trial.cancel()
+        while not trial.is_idle:
+            await self._wait_until_woken()
+            _raise_if_cancelled()
+        trial.settle()
 
     async def _stitch(self, plan: JobPlan) -> RenderJobResult:
         await self._wait_while_paused(JobPhase.RENDERING)
@@ -327,6 +344,8 @@ class RenderJob:
             self._step.cancel()
         if self._spans is not None:
             self._spans.cancel()
+        if self._trial is not None:
+            self._trial.cancel()
         while not self._is_idle():
             # A cancel that was noticed by its flag may be delivered as an exception here, once.
             with suppress(asyncio.CancelledError):
@@ -334,13 +353,15 @@ class RenderJob:
             self._settle()
 
     def _is_idle(self) -> bool:
+        if self._trial is not None and not self._trial.is_idle:
+            return False
         return (self._step is None or self._step.done()) and (self._spans is None or self._spans.is_idle)
 
-    def _show_rest(self, spans: SpanRunner) -> None:
+    def _show_rest(self, spans: SpanRunner, trial: FilmTrial) -> None:
         # A job that holds because of failed chunks, and is paused as well, is shown as paused.
         holding = spans.is_holding and not self._pause.is_paused
         state, phase = JobState.PAUSED, JobPhase.HOLDING if holding else JobPhase.RENDERING
-        if not spans.is_at_rest:
+        if not (spans.is_at_rest and trial.is_idle):
             state, phase = JobState.RUNNING, JobPhase.PAUSING
         control = Control.DRAIN if holding else self._pause.control
         error = describe_failures(spans) if spans.is_holding else None

@@ -197,17 +197,7 @@ class FilmAttempt:
 
     async def _join(self, film: Path) -> None:
         files = await run_in_thread(partial(fetch_chunk_files, self._job, self._sidecars, self._dir / "chunks"))
-        chunks = [
-            ChunkFile(
-                path,
-                f"chunk {int(sidecar.key)}",
-                sidecar.frames,
-                facts=sidecar.video,
-                sha256=sidecar.files[0].sha256,
-                position=place[0],
-            )
-            for path, sidecar, place in zip(files, self._sidecars, self._places(), strict=True)
-        ]
+        chunks = await run_in_thread(partial(self._chunk_files, files))
         join = partial(
             join_video,
             chunks,
@@ -222,6 +212,24 @@ class FilmAttempt:
             self._joined = await run_in_thread(join, self._stop)
         except MediaError as error:
             await self._refuse(error)
+
+    def _chunk_files(self, files: Sequence[Path]) -> list[ChunkFile]:
+        return [
+            ChunkFile(
+                path,
+                f"chunk {int(sidecar.key)}",
+                sidecar.frames,
+                facts=sidecar.video,
+                sha256=sidecar.files[0].sha256,
+                position=place[0],
+            )
+            for path, sidecar, place in zip(files, self._sidecars, self._places(), strict=True)
+        ]
+
+    def _sound_frames(self, places: Sequence[Range]) -> int:
+        """Return how many frames the sound is as long as, before it is cut to those that the film has."""
+        chunks = self._job.chunks
+        return sum(chunk.count for chunk in chunks) if len(places) < len(chunks) else self._frames
 
     def _places(self) -> list[Range]:
         """Return the frames of each chunk of the film, counted from the first frame of the job, gaps included."""
@@ -266,7 +274,7 @@ class FilmAttempt:
         job, sounds = self._job.job, []
         places = await run_in_thread(self._places) if job.audio_tracks else []
         kept = [(start / job.rate, stop / job.rate) for start, stop in RangeSet(places).ranges]
-        frames = sum(chunk.count for chunk in self._job.chunks) if len(places) < len(self._job.chunks) else self._frames
+        frames = await run_in_thread(partial(self._sound_frames, places))
         for number, track in enumerate(job.audio_tracks):
             sound = self._sound_file(film, number, track)
             command = partial(

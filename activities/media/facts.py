@@ -158,6 +158,7 @@ class ChunkFile:
         facts: What its own check has found; without them it is checked anew.
         sha256: Digest of the file as it was published, if that is known.
         position: How many frames of the job come before it, those of missing chunks included; None if none is missing.
+        is_cut: Only the first `frames` frames of the file are wanted.
     """
 
     path: Path
@@ -166,6 +167,7 @@ class ChunkFile:
     facts: VideoFacts | None = None
     sha256: str = ""
     position: int | None = None
+    is_cut: bool = False
 
 
 @contextmanager

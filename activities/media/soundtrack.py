@@ -193,6 +193,8 @@ class _JoinedPcm:
                     if left > 0:
                         yield data[:left]
                     left -= len(data)
+                    if left <= 0 and chunk.is_cut:
+                        break
                     if left < -_LARGEST_OVERHANG_SAMPLES * self._sample_bytes:
                         raise MismatchedOutput(chunk.path.name, "has sound that is longer than its pictures")
             if left > 0:

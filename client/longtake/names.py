@@ -22,6 +22,7 @@ RENDER_SPAN = "render_span"
 FIND_WAITING = "find_waiting"
 STOP_AGENTS = "stop_agents"
 STITCH_JOB = "stitch_job"
+TRY_FILM = "try_film"
 
 DEFAULT_TASK_QUEUE = "longtake"
 

@@ -159,3 +159,14 @@ class StitchOrder(Contract):
 
     ref: JobRef
     missing: tuple[Range, ...] = Field(default=(), description="chunks that failed and are left out (`allow_gaps`)")
+
+
+class TrialOrder(Contract):
+    """RenderJob to `try_film`: make the beginning of the film of a chunk that is proven."""
+
+    ref: JobRef
+    chunk: int = Field(description="number of the chunk")
+
+
+class TrialReport(Contract):
+    """`try_film` to RenderJob: nothing stands against the film."""
