@@ -177,7 +177,10 @@ class Acceptance:
         self._check_handed_in()
         if self._needs_inputs:
             self._check_with_inputs(opened)
-        settle = self._check_outputs(opened, is_new=earlier is not None)
+        settle, adopted = self._check_outputs(opened, is_new=earlier is not None)
+        if self.job.film_only:
+            finished = self.folder.finished_chunks(self._listed.names(self.folder.sidecars_dir)).ranges
+            self.find_missing_chunks(opened, (*finished, *((chunk, chunk + 1) for chunk in adopted)))
         if earlier is not None:
             self.folder.archive(earlier)
         self.folder.create(self.job, chunk_list)
@@ -197,6 +200,24 @@ class Acceptance:
             else:
                 revoke(self.folder, chunk_key(chunk))
         return done.ranges
+
+    def find_missing_chunks(self, opened: OpenJob, done: Iterable[Range]) -> tuple[Range, ...]:
+        """Return the chunks that a job lacks which renders nothing; none of another job.
+
+        Raises:
+            BadJobError: Chunks are missing, and the film may not lack them.
+        """
+        if not self.job.film_only:
+            return ()
+        missing = RangeSet(done).gaps(0, len(opened.chunks))
+        if missing and (not self.job.allow_gaps or len(missing) == len(opened.chunks)):
+            first = missing.ranges[0][0]
+            raise BadJobError(
+                f"film_only: chunk {first} ({opened.target(opened.chunks[first].first_output)}) is no proven output of "
+                "a job with the same frames and command; render it first"
+                + ("" if len(missing) == len(opened.chunks) else ", or set allow_gaps to make the film without it")
+            )
+        return missing.ranges
 
     def _find_earlier_start(self) -> datetime | None:
         """Return when the job was started whose folder this is, if this start of it renders all anew; else None.
@@ -334,7 +355,7 @@ class Acceptance:
                 raise BadJobError(f"inputs[{index}]: there is no {path}; put it there or leave it out")
 
     def _check_programs(self, workdir: Path) -> None:
-        if self.job.remote is not None:
+        if self.job.remote is not None or self.job.film_only:
             # The agent has programs of its own, and looks at them before it begins.
             commands = {"merge_command": self.job.merge_command}
         else:
@@ -354,8 +375,10 @@ class Acceptance:
             except MediaError as error:
                 raise BadJobError(f"{field}: {error.sentence}; name a file with sound") from error
 
-    def _check_outputs(self, opened: OpenJob, *, is_new: bool) -> list[Callable[[], object]]:
-        """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them.
+    def _check_outputs(self, opened: OpenJob, *, is_new: bool) -> tuple[list[Callable[[], object]], frozenset[int]]:
+        """Decide by `if_exists` about files that stand where this job writes.
+
+        Return what is to be done about them, and the chunks that are taken over.
 
         Args:
             opened: The job.
@@ -387,7 +410,8 @@ class Acceptance:
                 raise BadJobError(self._why_refused(location, field))
         if settle:
             settle.append(partial(self._listed.forget, self.folder.sidecars_dir))
-        return settle
+        adopted = frozenset(int(key) for key, proven in reusable.items() if proven is not None and key != FILM)
+        return settle, adopted
 
     def _is_other_film(self, opened: OpenJob, location: str, others: Iterable[OpenJob]) -> bool:
         """Tell whether a file is a film that another job has made of the same chunks."""

@@ -66,10 +66,12 @@ class PlanActivities:
         acceptance = Acceptance(order, self._host, self._make_allowed())
         opened = acceptance.run()
         done = acceptance.find_finished_chunks(opened)
+        left_out = acceptance.find_missing_chunks(opened, done)
         return JobPlan(
             ref=acceptance.ref,
             chunk_count=len(opened.chunks),
             frame_count=opened.chunks.frame_count,
             done=done,
+            left_out=left_out,
             search_attributes=self._search_attributes,
         )

@@ -111,6 +111,7 @@ class SpanRunner:
         self.scheduler = Scheduler(
             plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts
         )
+        self.scheduler.leave_out(plan.left_out)
         self.totals = Totals()
         self.is_closed = False
         self._is_held = False

@@ -97,7 +97,10 @@ def find_same_chunks(job: OpenJob) -> list[OpenJob]:
     work = job.job.dump_chunk_work()
     found = []
     for other, accepted in zip(others, map_parallel(job.folder.store, JobRecords.find_accepted, others), strict=True):
-        if accepted is not None and accepted.job.dump_chunk_work() == work:
+        if accepted is None:
+            continue
+        # One digest of the whole job makes one work, whatever a version before said of its inputs.
+        if accepted.job.digest() == job.ref.digest or accepted.job.dump_chunk_work() == work:
             folder = JobFolder(other.store, other.job_id)
             ref = job.ref.model_copy(update={"id": other.job_id, "digest": accepted.job.digest(), "integrity": ""})
             with suppress(BadJobError):
@@ -120,21 +123,20 @@ def find_reusable(
     """
     digest = job.compute_digest(key)
     for other in others:
-        if other.compute_digest(key) != digest:
+        if other.ref.digest != job.ref.digest and other.compute_digest(key) != digest:
             continue
         location = other.folder.sidecar_path(key)
         sidecar = read_sidecar(other.folder.store, location)
-        if sidecar is not None and _is_made_of(sidecar, other, digest) and is_undamaged(sidecar, location):
+        made_of = (other.compute_digest(key), other.ref.digest)
+        if sidecar is not None and _is_made_of(sidecar, *made_of) and is_undamaged(sidecar, location):
             return sidecar.model_copy(update={"digest": job.ref.digest, "chunk_digest": "" if key == FILM else digest})
     return None
 
 
-def _is_made_of(sidecar: Sidecar, job: OpenJob, digest: str) -> bool:
-    """Tell whether a sidecar is of the work that its job's record tells; the record may be of another start."""
-    if sidecar.chunk_digest:
-        return sidecar.chunk_digest == digest
-    # Of a film, or of a version before chunks had digests of their own.
-    return sidecar.digest == job.ref.digest
+def _is_made_of(sidecar: Sidecar, digest: str, job_digest: str) -> bool:
+    """Tell whether a sidecar is of the work that the record of its job tells, which may be that of another start."""
+    # A film has no digest but the job's, and chunks of versions before had none.
+    return sidecar.chunk_digest == digest if sidecar.chunk_digest else sidecar.digest == job_digest
 
 
 def stage_files(

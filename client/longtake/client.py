@@ -48,6 +48,7 @@ from longtake.names import (
     find_job_values,
     make_job_id,
 )
+from longtake.other_film import build_film_job
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range
 from longtake.text import escape_markdown, escape_text, flatten_text
@@ -358,6 +359,32 @@ class RenderClient:
         except WorkflowAlreadyStartedError as error:
             raise JobExistsError(f"{id} is at work again already; watch it with `longtake watch {id}`") from error
         return self.job(id)
+
+    async def film(
+        self, id: str, values: Mapping[str, Any], *, new_id: str | None = None, on_progress: OnProgress = lambda _: None
+    ) -> JobHandle:
+        """Make another film of what a job has rendered, and return the handle of the job that makes it.
+
+        Nothing is rendered: each chunk must be there. A film of the same path makes way for the new one, and is kept
+        in the folder of the new job (`aside`).
+
+        Args:
+            id: Id of the job whose chunks are there; it has ended.
+            values: What is other than in that job, by key: output, encode, audio, merge_command, drop, verify, and fps
+                of image files; dots reach into sections.
+            new_id: Id of the job that makes the film; default: made from the job's name.
+            on_progress: Called with each new total of an upload, from another thread.
+
+        Raises:
+            NoSuchJobError: There is no such job.
+            BadJobError: The job has not ended, or a value is none or decides the chunks; nothing was started.
+            JobExistsError: A different job has the new id.
+            NotReachableError: Temporal does not answer.
+        """
+        handle = self.job(id)
+        status = await handle.status()
+        job = build_film_job(await handle.document(), status, values)
+        return await self.submit(job, id=new_id, on_progress=on_progress)
 
     async def _start(
         self,

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.integration
 FOLDER = Path(__file__).parent
 FILES = ("help", "offline", "jobs", "pending", "messages", "contract", "store")
 ABOUT_A_JOB = ("watch", "pause", "resume", "cancel", "retry", "status", "logs", "fetch")
-COMMANDS = ("plan", "submit", "list", "doctor", "skip", "delete", *ABOUT_A_JOB)
+COMMANDS = ("plan", "submit", "film", "list", "doctor", "skip", "delete", *ABOUT_A_JOB)
 
 # Their messages do not depend on how fast anything is.
 STEADY = ("film", "frames", "failing", "holding", "refused", "service")

@@ -20,7 +20,7 @@ from longtake.cli.logs import logs
 from longtake.cli.plan import plan
 from longtake.cli.session import ExitCode, Settings, exit_code_of_error, explain_error
 from longtake.cli.status import list_, status
-from longtake.cli.submit import submit, watch
+from longtake.cli.submit import film, submit, watch
 from longtake.cli.terminal import print_message
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
@@ -80,7 +80,7 @@ app = typer.Typer(
 )
 
 for _panel, _commands in {
-    "Render": (plan, submit, watch),
+    "Render": (plan, submit, film, watch),
     "Steer": (pause, resume, cancel, retry, skip),
     "Look": (status, list_, logs, doctor, codec_server),
     "Files": (fetch, delete),

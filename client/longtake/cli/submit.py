@@ -85,6 +85,39 @@ def submit(
     start_job(context, upload_and_start, watch=watch)
 
 
+def film(
+    context: typer.Context,
+    id: JobId,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="What is other than in that job: output, encode, audio, merge_command, drop, verify.",
+            show_default=False,
+        ),
+    ] = None,
+    new_id: Annotated[str | None, typer.Option("--id", help="Name the job that makes the film.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+    json: Json = False,
+) -> None:
+    """Make another film of what a job has rendered, and render nothing; the new job's id is printed.
+
+    The job has ended, well or not. A film of the same path is moved aside, not overwritten.
+
+    Example: longtake film film-1a2b3c4d --set output=small.mp4 --set "encode=[-crf, 30]" --watch
+    """
+    if new_id is not None:
+        check_job_id(new_id)
+    changes = dict(_parse_override(value) for value in values or ())
+
+    async def start(farm: RenderClient) -> JobHandle:
+        with UploadView() as view:
+            return await farm.film(id, changes, new_id=new_id, on_progress=view.on_progress)
+
+    start_job(context, start, watch=watch, json=json)
+
+
 def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
     """Follow a job to its end; Ctrl-C leaves it running.
 

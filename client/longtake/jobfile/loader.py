@@ -126,7 +126,7 @@ def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> RenderJo
     raw = read_file(path)
     document = parse_document(raw, path.name)
     for key, value in (overrides or {}).items():
-        _override(document, key, value)
+        set_value(document, key, value)
     document.setdefault("base_dir", str(path.resolve().parent))
     document.setdefault("name", "".join(filter(str.isprintable, path.stem)).strip()[:100] or "job")
     job = read_job(document)
@@ -182,7 +182,12 @@ def _read_job(document: object) -> RenderJobSpec:
     return RenderJobSpec.model_construct(checked.model_fields_set, **dict(checked))
 
 
-def _override(document: dict[str, Any], key: str, value: object) -> None:
+def set_value(document: dict[str, Any], key: str, value: object) -> None:
+    """Set a value of a job by its key; dots reach into sections, which are made where there are none.
+
+    Raises:
+        BadJobError: What the key leads through is no section.
+    """
     *sections, last = key.split(".")
     holder = document
     for section in sections:

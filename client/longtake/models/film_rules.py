@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from longtake.models.audio import check_codecs
 from longtake.models.encode_options import check_encode_options
-from longtake.models.job_fields import JobFields, Verification
+from longtake.models.job_fields import IfExists, JobFields, Verification
 from longtake.paths import FILM_SUFFIXES, OutputKind
 from longtake.templates import JOB_PLACEHOLDERS, find_placeholders
 from longtake.text import quote_value
@@ -13,6 +13,8 @@ from longtake.text import quote_value
 
 def check_film(job: JobFields) -> None:
     """Raise ValueError unless the settings of the film fit each other and what the chunks are."""
+    if job.film_only:
+        _check_film_only(job)
     if job.merge_command is not None:
         _check_merge(job)
     elif job.output is None:
@@ -23,6 +25,13 @@ def check_film(job: JobFields) -> None:
             raise ValueError("verify: there is no film to decode; add output, or leave verify out")
     else:
         _check_join(job, job.output)
+
+
+def _check_film_only(job: JobFields) -> None:
+    if job.output is None and job.merge_command is None:
+        raise ValueError("film_only: there is no film to make; add output, or leave film_only out")
+    if job.if_exists is not IfExists.REUSE:
+        raise ValueError("film_only: takes over what other jobs have rendered; set if_exists to reuse")
 
 
 def _settings(job: JobFields) -> Iterator[tuple[str, object]]:

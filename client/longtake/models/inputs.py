@@ -109,3 +109,8 @@ class InputBundle(Contract):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the manifest")
     files: int = Field(ge=0, description="how many files")
     size_bytes: int = Field(ge=0, description="how much they hold together")
+    render_sha256: str | None = Field(
+        default=None,
+        pattern=r"^([0-9a-f]{64})?$",
+        description="digest of the manifest without sounds of the film, where it has some; empty if it has only those",
+    )

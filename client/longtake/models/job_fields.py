@@ -184,6 +184,7 @@ class JobFields(Contract):
     store: str | None = Field(default=None, description="s3://bucket/prefix, to publish there and not in base_dir")
     inputs: Inputs = Field(default=(), description="files and folders that renders read, below base_dir")
     if_exists: IfExists = IfExists.REFUSE
+    film_only: bool = Field(default=False, description="render nothing: make the film of chunks that are there already")
     started_at: AwareDatetime | None = Field(
         default=None, description="when the job was started first: what {date} and {time} stand for"
     )
@@ -273,15 +274,23 @@ class JobFields(Contract):
     def digest(self) -> str:
         """Return the SHA-256 of all fields that decide the outputs: jobs with one digest render the same files."""
         work = self.model_dump(mode="json", include=_WORK, exclude_defaults=True)
+        if isinstance(self.inputs, InputBundle):
+            # It says nothing that is not in the digest of the whole manifest.
+            work["inputs"].pop("render_sha256", None)
         return hashlib.sha256(json.dumps(work, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def dump_chunk_work(self) -> dict[str, Any]:
         """Return the values that decide the outputs of every chunk, beside what `chunks.Chunk` holds of its own."""
-        left_out = FILM_FIELDS | _FIELDS_OF_CHUNK
+        shared = CHUNK_FIELDS - _FIELDS_OF_CHUNK
         if self.kind is not OutputKind.VIDEO:
             # Image files and others have no rate.
-            left_out |= {"fps"}
-        return self.model_dump(mode="json", include=_WORK - left_out, exclude_defaults=True)
+            shared -= {"fps"}
+        work = self.model_dump(mode="json", include=set(shared), exclude_defaults=True)
+        if isinstance(self.inputs, InputBundle):
+            manifest = self.inputs.render_sha256
+            work["inputs"] = self.inputs.sha256 if manifest is None else manifest
+        # A bundle may hold nothing but the sounds of the film.
+        return {field: value for field, value in work.items() if value != ""}
 
     def to_wire(self) -> dict[str, Any]:
         """Return the job as plain JSON values, without fields at their defaults."""
@@ -301,5 +310,8 @@ _WORK = {
 # Those of them that decide the film alone: jobs that differ in no others render the same chunks.
 FILM_FIELDS = frozenset({"output", "encode", "merge_command", "audio", "drop"})
 
-# Those that decide what each chunk is; `chunks.ChunkPlan` makes the chunks of them.
+# Those that decide the chunks.
+CHUNK_FIELDS = frozenset(_WORK) - FILM_FIELDS
+
+# Those of them that decide what each chunk is; `chunks.ChunkPlan` makes the chunks of them.
 _FIELDS_OF_CHUNK = frozenset({"frames", "chunks", "command", "chunk_output"})

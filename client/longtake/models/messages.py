@@ -44,6 +44,7 @@ class JobPlan(Contract):
     chunk_count: int
     frame_count: int
     done: tuple[Range, ...] = Field(default=(), description="chunks published before, which stay as they are")
+    left_out: tuple[Range, ...] = Field(default=(), description="chunks that the film lacks (`film_only`)")
     search_attributes: bool = Field(default=True, description="the namespace has Longtake's search attributes")
 
 

@@ -145,7 +145,7 @@ class _InputUpload:
         )
         absent = self._find_absent(set(by_content))
         map_parallel(self._store, lambda one: self._send(*one, is_absent=one[1].sha256 in absent), by_content.values())
-        bundle, content = manifest.bundle(), manifest.to_bytes()
+        bundle, content = _make_bundle(manifest, self._job), manifest.to_bytes()
         place = self._store.locate(manifest_path(bundle.sha256))
         if not self._is_stored(place, bundle.sha256, len(content)):
             self._store.replace(place, content)
@@ -241,6 +241,16 @@ class _InputUpload:
             raise BadJobError(f"chunks.sha256: {path} is not the file it was; write its digest anew")
         self._send(local, file, signature)
         return listed.model_copy(update={"path": content_path(file.sha256)})
+
+
+def _make_bundle(manifest: InputManifest, job: RenderJobSpec) -> InputBundle:
+    """Return the reference to the files of a job, which tells those that renders read from the sounds of its film."""
+    if not job.audio:
+        return manifest.bundle()
+    read = {file.path for file in find_inputs(job.model_copy(update={"audio": None}))}
+    files = tuple(file for file in manifest.files if file.path in read)
+    render_sha256 = InputManifest(files=files).bundle().sha256 if files else ""
+    return manifest.bundle().model_copy(update={"render_sha256": render_sha256})
 
 
 def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
