@@ -14,20 +14,20 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
 
 
-class FilmTrial:
+class TrialRunner:
     """The trial of a job's film, begun once and anew after a pause.
 
     Args:
         job: The job as accepted.
         plan: The job as planned.
-        on_change: Called when the trial has ended.
+        on_ended: Called when the trial has ended.
     """
 
-    def __init__(self, job: RenderJobSpec, plan: JobPlan, *, on_change: Callable[[], None]) -> None:
+    def __init__(self, job: RenderJobSpec, plan: JobPlan, *, on_ended: Callable[[], None]) -> None:
         # The film of one chunk is made as soon as that is proven, and a command of the job's own takes all of them.
         self._is_wanted = job.output is not None and job.merge_command is None and plan.chunk_count > 1
         self._plan = plan
-        self._on_change = on_change
+        self._on_ended = on_ended
         self._handle: workflow.ActivityHandle[RawValue] | None = None
         self._is_cancelled = False
 
@@ -50,7 +50,7 @@ class FilmTrial:
             summary="try the film",
             **options.control_options(),
         )
-        self._handle.add_done_callback(lambda _: self._on_change())
+        self._handle.add_done_callback(lambda _: self._on_ended())
 
     def cancel(self) -> None:
         """Stop the trial; it is idle when its processes have ended."""

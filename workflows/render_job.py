@@ -37,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from longtake.ranges import RangeSet
     from workflows import options
-    from workflows.film_trial import FilmTrial
+    from workflows.film_trial import TrialRunner
     from workflows.requests import BadResultError, read_input, read_request, read_result
     from workflows.scheduling import PauseState
     from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
@@ -73,7 +73,7 @@ class RenderJob:
         self._pause = PauseState()
         self._is_woken = False
         self._spans: SpanRunner | None = None
-        self._trial: FilmTrial | None = None
+        self._trial: TrialRunner | None = None
         self._step: workflow.ActivityHandle[RawValue] | None = None
         self._max_parallel: int | None = None
         self._was_resumed = False
@@ -236,7 +236,7 @@ class RenderJob:
         spans = self._spans = SpanRunner(job, plan, on_change=self._wake, on_notice=self._note)
         if self._max_parallel is not None:
             spans.set_limit(self._max_parallel)
-        trial = self._trial = FilmTrial(job, plan, on_change=self._wake)
+        trial = self._trial = TrialRunner(job, plan, on_ended=self._wake)
         while not spans.is_finished:
             _raise_if_cancelled()
             trial.settle()
@@ -265,7 +265,7 @@ class RenderJob:
             type = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.JOB_FAILED
             raise ApplicationError(describe_failures(spans), type=type, non_retryable=True)
 
-    async def _end_trial(self, trial: FilmTrial) -> None:
+    async def _end_trial(self, trial: TrialRunner) -> None:
         """End the trial of the film, which is about to be made; raise if it has failed."""
         trial.cancel()
         while not trial.is_idle:
@@ -357,7 +357,7 @@ class RenderJob:
             return False
         return (self._step is None or self._step.done()) and (self._spans is None or self._spans.is_idle)
 
-    def _show_rest(self, spans: SpanRunner, trial: FilmTrial) -> None:
+    def _show_rest(self, spans: SpanRunner, trial: TrialRunner) -> None:
         # A job that holds because of failed chunks, and is paused as well, is shown as paused.
         holding = spans.is_holding and not self._pause.is_paused
         state, phase = JobState.PAUSED, JobPhase.HOLDING if holding else JobPhase.RENDERING

@@ -23,8 +23,8 @@ from longtake.ranges import Range
 _FRAMES = 4
 
 _FIX = (
-    "render nothing anew: change output, encode or audio, and submit the job under another id with if_exists: reuse, "
-    "which keeps the finished chunks"
+    "change output, encode or audio, and submit the job under another id with if_exists: reuse, which keeps the "
+    "finished chunks"
 )
 
 

@@ -1,13 +1,17 @@
 """Chunks and film have digests of their own: another film is made of the chunks that are there."""
 
+import asyncio
 import json
+import subprocess
 from typing import Any
 
 import av
 import pytest
-from support.farm import Farm
+from support.farm import Farm, until_state
+from support.media.image_samples import make_sample
 
-from longtake import JobState, JobStatus, RenderJobSpec
+from longtake import BadJobError, JobHandle, JobState, JobStatus, PauseMode, RenderJobSpec
+from longtake.names import TRY_FILM
 
 pytestmark = pytest.mark.integration
 
@@ -84,3 +88,130 @@ async def test_films_and_chunks_of_other_work_are_refused(farm: Farm) -> None:
     assert "f_0001.png is there already" in (chunks.error or "")
     assert "film.mp4 is there already" in (film.error or "")
     assert "g" not in {path.name for path in farm.store.iterdir()}
+
+
+def gated(farm: Farm, *command: str) -> tuple[str, ...]:
+    """Return a command whose third chunk waits for the gate."""
+    wait = f'[ {{chunk}} = 2 ] && until [ -e {farm.gate} ]; do sleep 0.05; done; "$@"'
+    return ("sh", "-c", wait, "sh", *command)
+
+
+async def tries(farm: Farm, job: JobHandle) -> list[str]:
+    """Return what became of the trials of a job's film."""
+    history = await farm.client.get_workflow_handle(job.id).fetch_history()
+    scheduled = {
+        event.event_id
+        for event in history.events
+        if event.activity_task_scheduled_event_attributes.activity_type.name == TRY_FILM
+    }
+    ends = {
+        event.activity_task_completed_event_attributes.scheduled_event_id: "completed" for event in history.events
+    } | {event.activity_task_failed_event_attributes.scheduled_event_id: "failed" for event in history.events}
+    return [ends.get(event, "running") for event in sorted(scheduled)]
+
+
+async def test_a_film_that_cannot_be_made_fails_with_the_first_chunk(farm: Farm, ffmpeg: str) -> None:
+    """The third chunks wait for a gate that nobody opens."""
+    make_sample("OpenEXR multipart", farm.store, ffmpeg).rename(farm.store / "parts.exr")
+    odd = (*FFMPEG, "-f", "lavfi", "-i", "testsrc2=s=65x37:r=24,format=rgb24", "-frames:v", "{count}")
+    images = ("-start_number", "{start}", "{output}")
+    video = (*FFMPEG, "-f", "lavfi", "-i", "testsrc2=s=64x36:r=24", "-frames:v", "{count}")
+    parts = ("sh", "-c", 'for i in {start} {last}; do cp parts.exr "$(printf "$1" $i)"; done', "sh", "{output}")
+    jobs = {
+        "width not divisible by 2": {"command": gated(farm, *odd, *images), "chunk_output": "odd/f_{frame:04}.png"},
+        "cannot hold prores": {
+            "command": gated(farm, *video, "-c:v", "prores_ks", "{output}"),
+            "chunk_output": "prores/{chunk}.mov",
+            "encode": (),
+        },
+        "exited with code": {"command": gated(farm, *parts), "chunk_output": "exr/f_{frame:04}.exr", "encode": ()},
+    }
+
+    ends = await asyncio.gather(
+        *(farm.run(sequence(farm, output=f"{number}.mp4", **fields)) for number, fields in enumerate(jobs.values()))
+    )
+
+    for said, status in zip(jobs, ends, strict=True):
+        assert status.state is JobState.FAILED
+        assert "no film can be made of the chunks" in (status.error or "")
+        assert said in (status.error or "")
+        assert "if_exists: reuse" in (status.error or "")
+        assert status.needs_change
+        assert status.completed_chunks == 2
+
+
+async def test_films_that_can_be_made_pass_the_trial_and_a_pause(farm: Farm, ffmpeg: str) -> None:
+    tone_of_film = [ffmpeg, *FFMPEG[1:], "-f", "lavfi", "-i", "sine", "-t", "1", str(farm.store / "tone.wav")]
+    await asyncio.to_thread(subprocess.run, tone_of_film, check=True)
+    odd = (*FFMPEG, "-f", "lavfi", "-i", "testsrc2=s=65x37:r=24,format=rgb24", "-frames:v", "{count}")
+    images = ("-start_number", "{start}", "{output}")
+    video = (*FFMPEG, "-f", "lavfi", "-i", "testsrc2=s=64x36:r=24")
+    tone = ("-f", "lavfi", "-i", "sine=r=48000", "-t", "1")
+    long: dict[str, Any] = {"frames": {"count": 72, "per_chunk": 24}, "encode": ()}
+    short: dict[str, Any] = {"frames": {"count": 3, "per_chunk": 1}, "encode": ()}
+    of_pcm = (*video, *tone, "-bf", "3", "-c:a", "pcm_s16le", "{output}")
+    of_video = (*video, "-bf", "3", "-frames:v", "{count}", "{output}")
+    jobs: list[dict[str, Any]] = [
+        {"command": (*odd, *images), "chunk_output": "odd/f_{frame:04}.png", "output": "odd.mp4", "encode": ()},
+        {
+            "command": (*odd, *images),
+            "chunk_output": "one/{frame}.png",
+            "output": "1.webm",
+            "audio": "tone.wav",
+            **short,
+        },
+        {"command": of_pcm, "chunk_output": "pcm/{chunk}.mov", "output": "pcm.mov", **long},
+        {"command": of_video, "chunk_output": "bf/{chunk}.mkv", "output": "bf.mp4", "audio": "tone.wav", **long},
+    ]
+    handles = [
+        await farm.submit(sequence(farm, **fields, command=gated(farm, *fields.pop("command")))) for fields in jobs
+    ]
+    for job in handles:
+        while await tries(farm, job) != ["completed"]:
+            assert not (status := await job.status()).state.has_ended, status.error
+    await handles[0].pause(wait=True, mode=PauseMode.NOW)
+    await handles[0].resume()
+    farm.open_gate()
+
+    for job in handles:
+        await until_state(job, JobState.COMPLETED)
+        assert await tries(farm, job) == ["completed"]
+        assert not [
+            path.name for path in (farm.store / ".longtake" / job.id / "logs").iterdir() if "trial" in path.name
+        ]
+        assert not (farm.store / ".longtake" / job.id / "attempts" / "film").exists()
+
+
+async def test_another_film_is_made_of_what_is_there(farm: Farm) -> None:
+    first = await completed(farm, sequence(farm, name="{job}", chunk_output="{job}/f_{frame:04}.png"))
+    gap = gated(farm, "sh", "-c", '[ {chunk} = 1 ] && exit 1; "$@"', "sh", *PICTURES, "-start_number", "{start}")
+    holey = sequence(farm, command=(*gap, "{output}"), chunk_output="g/f_{frame:04}.png", output="g.mp4", encode=())
+    retry = {"retry": {"attempts": 1}, "on_chunk_failure": "continue", "allow_gaps": True}
+    running = await farm.submit(sequence(farm, **{**holey.to_wire(), **retry}))
+    values = {"output": "other.mov", "encode": ["-c:v", "prores_ks"], "fps": 12}
+
+    with pytest.raises(BadJobError, match="'command': decides the chunks"):
+        await farm.render.film(first.id, {"command": ["true"]})
+    with pytest.raises(BadJobError, match="wait for that, or cancel it"):
+        await farm.render.film(running.id, {"output": "g.mov"})
+    with pytest.raises(BadJobError, match="codec: is no key"):
+        await farm.render.film(first.id, {"codec": "h264"})
+    farm.open_gate()
+    await until_state(running, JobState.COMPLETED)
+    film = await farm.render.film(first.id, values, new_id="another")
+    gaps = await farm.render.film(running.id, {"output": "g.mov", "encode": ["-c:v", "prores_ks"]})
+    (farm.store / first.id / "f_0003.png").unlink()
+    await until_state(film, JobState.COMPLETED)
+    late = await farm.render.film(first.id, {"output": "late.mov"})
+
+    status = await film.status()
+    assert (film.id, status.skipped_chunks) == ("another", 3)
+    assert status.result is not None
+    assert (status.result.output, status.result.frames) == (str(farm.store / "other.mov"), 6)
+    with_gaps = (await until_state(gaps, JobState.COMPLETED)).result
+    assert with_gaps is not None
+    assert (with_gaps.frames, with_gaps.missing_chunks) == (4, ((1, 2),))
+    refused = await until_state(late, JobState.FAILED)
+    assert "film_only: chunk 1 " in (refused.error or "")
+    assert rendered(farm) == ["0", "1", "2"]
+    assert not (farm.store / "late.mov").exists()

@@ -15,6 +15,7 @@ from worker import build_workers, register_search_attributes
 SENT_TO = {
     "plan_job": "farm-7",
     "stitch_job": "farm-7",
+    "try_film": "farm-7",
     "find_waiting": "farm-7",
     "stop_agents": "farm-7",
     # A local activity, which runs where the workflow does.

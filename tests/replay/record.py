@@ -27,7 +27,7 @@ from longtake.client import connect  # noqa: E402
 from longtake.models.backends import BackendKind  # noqa: E402
 from longtake.models.policies import FailurePolicy  # noqa: E402
 from longtake.models.status import JobPhase, PauseMode  # noqa: E402
-from longtake.names import RENDER_JOB_WORKFLOW  # noqa: E402
+from longtake.names import RENDER_JOB_WORKFLOW, TRY_FILM  # noqa: E402
 from ports import find_free_port  # noqa: E402
 
 HISTORIES = Path(__file__).with_name("histories")
@@ -143,6 +143,35 @@ async def limit_lowered(farm: Farm) -> JobHandle:
     return handle
 
 
+def film(farm: Farm, **fields: object) -> RenderJobSpec:
+    """Return a job of six images and a film; the last one waits for the gate."""
+    draw = "{ printf 'P6 16 16 255 '; head -c 768 /dev/zero; } > \"$(printf \"$2\" \"$1\")\""
+    script = f'[ "$1" != 5 ] || until [ -e {farm.gate} ]; do sleep 0.02; done; {draw}'
+    frames = FrameRange(count=6, per_chunk=1)
+    return job(farm, script, frames=frames, fps="25", chunk_output="{frame:06}.ppm", output="film.mp4", **fields)
+
+
+async def film_tried(farm: Farm) -> JobHandle:
+    handle = await farm.submit(film(farm))
+    while not any(
+        event.activity_task_scheduled_event_attributes.activity_type.name == TRY_FILM
+        for event in (await farm.client.get_workflow_handle(handle.id).fetch_history()).events
+    ):
+        await asyncio.sleep(0.02)
+    await handle.pause()
+    farm.open_gate()
+    await until_state(handle, JobState.PAUSED)
+    await handle.resume()
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
+async def film_refused(farm: Farm) -> JobHandle:
+    handle = await farm.submit(film(farm, encode=("-c:v", "libx264", "-profile:v", "nonsense")))
+    await until_state(handle, JobState.FAILED)
+    return handle
+
+
 async def no_job(farm: Farm) -> JobHandle:
     name, id = RENDER_JOB_WORKFLOW, "no-job"
     await farm.client.start_workflow(name, {"frames": 7}, id=id, task_queue=farm.task_queue)
@@ -168,6 +197,8 @@ RECORDED = (
     failed_after_two_passes,
     refused,
     limit_lowered,
+    film_tried,
+    film_refused,
     no_job,
 )
 

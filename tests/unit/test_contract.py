@@ -93,6 +93,8 @@ REQUIRED = {
     "SpanReport": set(),
     "StitchOrder": {"ref"},
     "Timeouts": set(),
+    "TrialOrder": {"ref", "chunk"},
+    "TrialReport": set(),
     "WaitingAttempt": {"activity_id"},
 }
 
@@ -163,6 +165,8 @@ FIRST_MESSAGES: dict[str, dict[str, object]] = {
     "SpanReport": {"done": [[0, 2]], "failed": [[2, 3]], "rendered": 2, "render_seconds": 3.5},
     "StitchOrder": {"ref": REF},
     "Timeouts": {"chunk_seconds": 60},
+    "TrialOrder": {"ref": REF, "chunk": 3},
+    "TrialReport": {},
     "WaitingAttempt": {"activity_id": "chunk-3.7"},
 }  # fmt: skip
 

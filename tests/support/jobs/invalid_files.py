@@ -250,6 +250,8 @@ _JSON = [
     ("slots of null", changed(max_parallel=None), "max_parallel: is null; write a whole number"),
     ("an unknown backend", changed(backend="moon"), "backend: is 'moon'; choose 'local'"),
     ("an unknown policy", changed(on_chunk_failure="ignore"), "on_chunk_failure: is 'ignore'; choose 'fail'"),
+    ("no film for film_only", changed(film_only=True, if_exists="reuse"), "film_only: there is no film to make; add output"),
+    ("film_only without reuse", changed(film_only=True, output="film.mp4"), "film_only: takes over what other jobs have rendered; set if_exists to reuse"),
     ("an unknown if_exists", changed(if_exists="overwrite"), "if_exists: is 'overwrite'; choose 'refuse', 'reuse' or 'replace'"),
     ("yes for true", changed(allow_gaps="yes"), "allow_gaps: is 'yes'; write true or false"),
     ("retry of null", changed(retry=None), "retry: is null; write an object of keys and values"),
