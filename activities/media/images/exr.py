@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from activities.media.images.chunked import short_digest
+from activities.media.images.chunk_formats import short_digest
 from activities.media.images.image_file import Allowance, ImageFile, Structure, check_deflate
 
 _TILED, _LONG_NAMES, _DEEP, _MULTIPART = 0x200, 0x400, 0x800, 0x1000

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from activities.media.images.boxes import check_avif, check_jpeg_2000, check_jpeg_xl
-from activities.media.images.chunked import check_gif, check_iff, check_png, check_webp
+from activities.media.images.chunk_formats import check_gif, check_iff, check_png, check_webp
 from activities.media.images.exr import check_exr
 from activities.media.images.image_file import ImageFile, Structure
 from activities.media.images.jpeg import check_jpeg
