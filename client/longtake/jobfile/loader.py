@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from longtake.errors import BadJobError
 from longtake.jobfile.helios import convert_helios, is_helios
 from longtake.models.fields import check_keys
-from longtake.models.job import CheckedJob, RenderJobSpec
+from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, MOST_LISTED_CHUNKS, ChunkList
 from longtake.pattern_check import check_patterns
 from longtake.text import describe_invalid, describe_unserializable, escape_text
@@ -178,8 +178,7 @@ def _read_job(document: object) -> RenderJobSpec:
         check_keys(document, RenderJobSpec)
     # JSON mode takes lists for tuples and text for enums, and still no "30" for 30.
     text = json.dumps(document, allow_nan=False, ensure_ascii=False)
-    checked = CheckedJob.model_validate_json(text.encode(), strict=True)
-    return RenderJobSpec.model_construct(checked.model_fields_set, **dict(checked))
+    return RenderJobSpec.from_json(text.encode(), strict=True)
 
 
 def _override(document: dict[str, Any], key: str, value: object) -> None:
