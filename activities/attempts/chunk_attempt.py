@@ -158,6 +158,9 @@ class ChunkAttempt:
         name: Name of the attempt, never used twice.
     """
 
+    # A cancel ends here only when nothing runs any more.
+    stop: RemoteStop | None = None
+
     def __init__(self, host: Host, job: OpenJob, chunk: Chunk, name: str) -> None:
         self._host = host
         self._job = job
@@ -186,9 +189,6 @@ class ChunkAttempt:
     def _local_targets(self) -> list[Path]:
         """Where a command writes that names its outputs itself; only directory stores have such jobs."""
         return list(map(Path, self._targets))
-
-    # Nobody but its owner pays for this host, and a cancel ends here only when nothing runs any more.
-    stop: RemoteStop | None = None
 
     async def bill(self) -> Bill:
         """Return an empty bill: hosts of one's own send none."""
