@@ -405,7 +405,7 @@ class Acceptance:
                 elif key == FILM and self._is_other_film(opened, location, others):
                     settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
                     continue
-            if reusable.get(key) is None:
+            if reusable.get(key) is None and not (self.job.film_only and key != FILM):
                 raise BadJobError(self._why_refused(location, field))
         if settle:
             settle.append(partial(self._listed.forget, self.folder.sidecars_dir))

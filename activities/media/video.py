@@ -28,7 +28,11 @@ from activities.media.streams import describe_stream, describe_undecodable
 _MILLISECOND = Fraction(1, 1000)
 
 # These carry all they need in every frame; what a container keeps beside them is its own business.
-_SELF_CONTAINED = frozenset({"prores", "mjpeg", "vp8", "vp9", "png", "dnxhd", "rawvideo", "v210", "gif"})
+_SELF_CONTAINED = frozenset(
+    {"prores", "mjpeg", "vp8", "vp9", "png", "dnxhd", "rawvideo", "v210", "gif"}
+    # Of these QuickTime files keep a copy of their own heads.
+    | {"qtrle", "cfhd", "hap", "dvvideo", "magicyuv"}
+)
 _HEVC_PARAMETER_SETS = frozenset({32, 33, 34})
 _START_CODE = re.compile(b"\x00\x00\x00?\x01")
 

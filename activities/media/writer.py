@@ -17,7 +17,16 @@ from av.video.stream import VideoStream
 
 from activities.media.containers import READERS, AnyPacket
 from activities.media.facts import Chapter, MismatchedOutput
-from activities.media.matroska import NAME_PADDING, PIXELS, RATIO, set_display_size
+from activities.media.matroska import (
+    NAME_PADDING,
+    PIXELS,
+    RATIO,
+    TrackCodec,
+    build_windows_codec,
+    read_codec,
+    set_codec,
+    set_display_size,
+)
 
 if TYPE_CHECKING:
     from av.container.core import Chapter as ContainerChapter
@@ -158,6 +167,7 @@ class FilmWriter:
         self._index_bytes = index_bytes
         self._muxer = muxer
         self._shown: tuple[int, int, int] | None = None
+        self._codec: TrackCodec | None = None
         self._target = _Target(path)
         # Without the option each packet is a write of its own: a fifth of the time of joining small chunks.
         options = self._options(muxer) | {"flush_packets": "0"}
@@ -172,10 +182,11 @@ class FilmWriter:
             scale = str(self._timescale)
             # The film's own clock counts milliseconds by default, which would round its length.
             options = {"video_track_timescale": scale, "movie_timescale": scale}
-            flags = "" if set(self._labels.tags) <= _USUAL_TAGS else "+use_metadata_tags"
+            # Without the first flag, colours are told for those codecs alone that QuickTime itself has.
+            flags = "+write_colr" if set(self._labels.tags) <= _USUAL_TAGS else "+write_colr+use_metadata_tags"
             if self._index_bytes is not None:
                 # The index goes into room that is left for it: `faststart` would write the whole film once more.
-                return options | {"moov_size": str(self._index_bytes)} | ({"movflags": flags} if flags else {})
+                return options | {"moov_size": str(self._index_bytes), "movflags": flags}
             return options | {"movflags": f"+faststart{flags}"}
         if muxer == "mpegts":
             return {"max_delay": _TRANSPORT_DELAY_MICROSECONDS}
@@ -187,10 +198,11 @@ class FilmWriter:
         codec = template.codec_context.codec.canonical_name
         if MUXERS[self._path.suffix.lower()] == "mpegts" and codec not in _TRANSPORTED:
             raise self._cannot_hold(template)
-        stream = self.add_copy(template)
+        holds = self._holds(codec)
+        stream = self.add_copy(template) if holds else self._add_foreign(template)
         context = stream.codec_context
         context.framerate = self.fps  # type: ignore[attr-defined]  # a video context
-        if self._keeps_tag(template):
+        if holds and self._keeps_tag(template):
             context.codec_tag = template.codec_context.codec_tag
         # QuickTime files keep the shape of pixels beside the codec parameters, which alone are copied.
         aspect = template.sample_aspect_ratio or Fraction(1)
@@ -199,11 +211,41 @@ class FilmWriter:
         if self._labels.has_alpha:
             # Said by the pixels, libav writes Matroska's element; said by a tag, it would write a tag besides.
             context.pix_fmt = "yuva420p"  # type: ignore[attr-defined]
-        if aspect != 1 and self._muxer in ("matroska", "webm"):
+        if self._codec is not None:
+            stream.metadata["title"] = stream.metadata.get("title", "") + self._codec.padding
+        elif aspect != 1 and self._muxer in ("matroska", "webm"):
             coded = template.codec_context
             self._shown = _display_size(coded.width, coded.height, aspect, self._muxer)
             stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
         self._video = stream
+
+    def _holds(self, codec: str) -> bool:
+        """Tell whether the muxer takes a codec."""
+        try:
+            with av.open(io.BytesIO(), "w", format=self._muxer) as probe:
+                probe.add_mux_stream(codec, rate=self.fps, width=16, height=16)
+        except ValueError:
+            return False
+        return True
+
+    def _add_foreign(self, template: VideoStream) -> Stream:
+        """Declare a stream of a codec that Matroska keeps under a name of AVI or QuickTime, which libav refuses.
+
+        It is written as another codec's, and gets its own name when the film is finished.
+        """
+        if self._muxer != "matroska":
+            raise self._cannot_hold(template)
+        coded = template.codec_context
+        if template.container.format.name.startswith("matroska"):
+            self._codec = read_codec(Path(template.container.name.removeprefix("file:")))
+        else:
+            size = (coded.width, coded.height, coded.bits_per_coded_sample or 24)
+            self._codec = build_windows_codec(*size, coded.codec_tag, coded.extradata or b"")
+        stream = self._container.add_stream("ffv1", rate=self.fps)
+        stream.width, stream.height, stream.pix_fmt = coded.width, coded.height, "yuv420p"
+        for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
+            setattr(stream.codec_context, name, getattr(coded, name))
+        return stream
 
     def _keeps_tag(self, template: VideoStream) -> bool:
         """Return whether the chunk's tag must be repeated: it tells the kinds of HAP, ProRes and HEVC apart.
@@ -289,7 +331,9 @@ class FilmWriter:
                 self._container.close()
                 self._target.sync()
                 self._target.close()
-                if self._shown is not None:
+                if self._codec is not None:
+                    set_codec(self._path, self._codec)
+                elif self._shown is not None:
                     set_display_size(self._path, *self._shown)
                 return
             except BaseException:

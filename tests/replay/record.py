@@ -27,7 +27,7 @@ from longtake.client import connect  # noqa: E402
 from longtake.models.backends import BackendKind  # noqa: E402
 from longtake.models.policies import FailurePolicy  # noqa: E402
 from longtake.models.status import JobPhase, PauseMode  # noqa: E402
-from longtake.names import RENDER_JOB_WORKFLOW, TRY_FILM  # noqa: E402
+from longtake.names import RENDER_JOB_WORKFLOW  # noqa: E402
 from ports import find_free_port  # noqa: E402
 
 HISTORIES = Path(__file__).with_name("histories")
@@ -145,7 +145,7 @@ async def limit_lowered(farm: Farm) -> JobHandle:
 
 def film(farm: Farm, **fields: object) -> RenderJobSpec:
     """Return a job of six images and a film; the last one waits for the gate."""
-    draw = "{ printf 'P6 16 16 255 '; head -c 768 /dev/zero; } > \"$(printf \"$2\" \"$1\")\""
+    draw = '(printf \'P6 16 16 255 \'; head -c 768 /dev/zero) > "$(printf "$2" "$1")"'
     script = f'[ "$1" != 5 ] || until [ -e {farm.gate} ]; do sleep 0.02; done; {draw}'
     frames = FrameRange(count=6, per_chunk=1)
     return job(farm, script, frames=frames, fps="25", chunk_output="{frame:06}.ppm", output="film.mp4", **fields)
@@ -153,11 +153,8 @@ def film(farm: Farm, **fields: object) -> RenderJobSpec:
 
 async def film_tried(farm: Farm) -> JobHandle:
     handle = await farm.submit(film(farm))
-    while not any(
-        event.activity_task_scheduled_event_attributes.activity_type.name == TRY_FILM
-        for event in (await farm.client.get_workflow_handle(handle.id).fetch_history()).events
-    ):
-        await asyncio.sleep(0.02)
+    # Begun with the first chunk that is done.
+    await until(handle, lambda status: status.completed_chunks >= 1)
     await handle.pause()
     farm.open_gate()
     await until_state(handle, JobState.PAUSED)
