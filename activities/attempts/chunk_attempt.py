@@ -335,7 +335,7 @@ class ChunkAttempt:
             return
         place = self._dir if self._runs is None else self._runs.whole_dir
         task = await run_in_thread(partial(self._task, self._chunk, place, self._job.job.check))
-        task = replace(task, start=0, stop=0, progress=ProgressSpec())
+        task = replace(task, frames=range(0), progress=ProgressSpec())
         run = CommandWatcher(watcher, before=self._chunk.count, count=0, used=self._used)
         try:
             self._used += await self._host.backend.render(task, run)
@@ -411,8 +411,7 @@ class ChunkAttempt:
             timeouts=job.timeouts,
             retry=job.retry,
             program=Path(expanded[0]).name,
-            start=chunk.start,
-            stop=chunk.stop,
+            frames=chunk.frames,
             progress=job.progress,
             counted_dir=counted_dir,
             is_whole=is_whole,

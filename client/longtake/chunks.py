@@ -15,6 +15,7 @@ from longtake.templates import (
     expand_template,
     find_placeholders,
     has_frame_number,
+    is_divisible,
     make_printf_pattern,
     mark_frame_numbers,
 )
@@ -22,12 +23,11 @@ from longtake.templates import (
 
 @dataclass(frozen=True)
 class Chunk:
-    """One unit of rendering, checking and retrying: the frames `[start, stop)` of a job, or a part of such a unit.
+    """One unit of rendering, checking and retrying: some frames of a job, or a part of such a unit.
 
     Args:
         index: Number of the chunk in the job, from 0.
-        start: Number of the first frame.
-        stop: Number after the last frame.
+        frames: Numbers of the frames; its `stop` is the number after the last one.
         output_template: Output path, with placeholders.
         command_template: Command that renders the chunk, with placeholders.
         whole: Frames of the whole chunk, if this is a part of a chunk.
@@ -35,17 +35,26 @@ class Chunk:
     """
 
     index: int
-    start: int
-    stop: int
+    frames: range
     output_template: str
     command_template: tuple[str, ...]
-    whole: Range | None = None
+    whole: range | None = None
     id: int | None = None
+
+    @property
+    def start(self) -> int:
+        """Number of the first frame."""
+        return self.frames.start
+
+    @property
+    def stop(self) -> int:
+        """Number after the last frame."""
+        return self.frames.stop
 
     @property
     def count(self) -> int:
         """Number of frames of the chunk."""
-        return self.stop - self.start
+        return len(self.frames)
 
     @property
     def kind(self) -> OutputKind:
@@ -55,23 +64,32 @@ class Chunk:
     @property
     def placeholder_values(self) -> dict[str, int | str]:
         """Values of the placeholders of the command, without those of outputs."""
-        return chunk_values(self.index, self.start, self.stop)
+        return chunk_values(self.index, self.frames)
 
     @property
     def is_divisible(self) -> bool:
         """Whether the command can render a part of the frames, each into a file of its own."""
         if self.kind is not OutputKind.FRAMES or self.writes_in_place:
             return False
-        known = frozenset[str]().union(
-            *(find_placeholders(part, field="command", allowed=COMMAND_PLACEHOLDERS) for part in self.command_template)
-        )
-        return "start" in known and bool(known & {"stop", "last", "count"})
+        return is_divisible(find_command_words(self.command_template))
+
+    @property
+    def is_frame_by_frame(self) -> bool:
+        """Whether each frame is rendered by a command of its own, which would render those between as well."""
+        return self.frames.step > 1 and "step" not in find_command_words(self.command_template)
 
     def slice_frames(self, start: int, stop: int) -> "Chunk":
-        """Return the part with the frames `[start, stop)`, whose files have the same names as in the whole chunk."""
-        if not self.start <= start < stop <= self.stop:
-            raise ValueError(f"[{start}, {stop}) is no part of [{self.start}, {self.stop})")
-        return replace(self, start=start, stop=stop, whole=self.whole or (self.start, self.stop))
+        """Return the part with some of the frames, whose files have the same names as in the whole chunk.
+
+        Args:
+            start: First frame of the part, counted from the first one of the chunk.
+            stop: The one after the last.
+        """
+        if not 0 <= start < stop <= self.count:
+            raise ValueError(f"[{start}, {stop}) is no part of the {self.count} frames of chunk {self.index}")
+        numbers = self.frames[start:stop]
+        part = range(numbers[0], numbers[-1] + 1, numbers.step if len(numbers) > 1 else 1)
+        return replace(self, frames=part, whole=self.whole or self.frames)
 
     @property
     def writes_in_place(self) -> bool:
@@ -88,7 +106,7 @@ class Chunk:
             yield expand_template(self.output_template, self._path_values)
             return
         values = dict(self._path_values)
-        for frame in range(self.start, self.stop):
+        for frame in self.frames:
             values["frame"] = frame
             yield expand_template(self.output_template, values)
 
@@ -124,7 +142,14 @@ class Chunk:
     @property
     def _path_values(self) -> dict[str, int | str]:
         """Values of the placeholders of the output path: a part of a chunk has the paths of the whole chunk."""
-        return chunk_values(self.index, *(self.whole or (self.start, self.stop)))
+        return chunk_values(self.index, self.whole or self.frames)
+
+
+def find_command_words(command: Iterable[str]) -> frozenset[str]:
+    """Return the names of the placeholders in a command."""
+    return frozenset[str]().union(
+        *(find_placeholders(part, field="command", allowed=COMMAND_PLACEHOLDERS) for part in command)
+    )
 
 
 class ChunkPlan:
@@ -152,18 +177,14 @@ class ChunkPlan:
             own = self._listed[index]
             return Chunk(
                 index=index,
-                start=own.start,
-                stop=own.start + own.count,
+                frames=own.frames,
                 output_template=own.output or self._job.chunk_output or "",
                 command_template=own.command or self._job.command or (),
                 id=own.id,
             )
-        frames = self._job.frames
-        start = frames.first + index * frames.per_chunk
         return Chunk(
             index=index,
-            start=start,
-            stop=min(start + frames.per_chunk, frames.first + frames.count),
+            frames=self._job.frames.chunks[index],
             output_template=self._job.chunk_output or "",
             command_template=self._job.command or (),
         )
@@ -183,4 +204,5 @@ class ChunkPlan:
         frames = self._job.frames
         if frames is None:
             return sum(sum(self._counts[start:stop]) for start, stop in chunks)
-        return sum(min(stop * frames.per_chunk, frames.count) - start * frames.per_chunk for start, stop in chunks)
+        before = frames.chunks.count_frames_before
+        return sum(before(stop) - before(start) for start, stop in chunks)

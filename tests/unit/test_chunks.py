@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.chunks import Chunk, ChunkPlan
+from longtake.frame_list import LARGEST_FRAME
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import LARGEST_FRAME, MOST_CHUNKS, ChunkList, ChunkSpec, FrameRange
+from longtake.models.job_fields import MOST_CHUNKS, ChunkList, ChunkSpec, FrameRange
 
 frame_ranges = st.builds(
     FrameRange,
@@ -100,7 +101,7 @@ def test_a_list_in_a_file_is_planned_from_what_was_read() -> None:
 
 
 def chunk_of(output: str, *command: str) -> Chunk:
-    return Chunk(index=2, start=20, stop=23, output_template=output, command_template=command)
+    return Chunk(index=2, frames=range(20, 23), output_template=output, command_template=command)
 
 
 def test_a_video_chunk_publishes_one_file() -> None:
@@ -139,7 +140,7 @@ def test_a_command_that_names_its_output_itself_is_known(command: tuple[str, ...
 
 
 def frames_chunk(*command: str, output: str = "{start}/f_{frame:04}.png") -> Chunk:
-    return Chunk(index=2, start=20, stop=30, output_template=output, command_template=("render", *command))
+    return Chunk(index=2, frames=range(20, 30), output_template=output, command_template=("render", *command))
 
 
 @pytest.mark.parametrize(

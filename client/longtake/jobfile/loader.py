@@ -183,6 +183,12 @@ def _read_job(document: object) -> RenderJobSpec:
 
 
 def _override(document: dict[str, Any], key: str, value: object) -> None:
+    frames = document.get("frames")
+    if key.startswith("frames.") and isinstance(frames, str | list):
+        document["frames"] = {"range": frames}
+    if key == "frames" and isinstance(frames, dict) and "per_chunk" in frames and isinstance(value, str | list):
+        # Which frames to render says nothing of how they are cut.
+        value = {"range": value, "per_chunk": frames["per_chunk"]}
     *sections, last = key.split(".")
     holder = document
     for section in sections:

@@ -140,18 +140,23 @@ def find_ntsc_rate(value: float) -> Fraction | None:
     return near if near and abs(near - Fraction(value)) < 0.01 else None
 
 
+def _as_fraction(rate: float) -> Fraction:
+    """Return a rate with few decimals, such as 12.5, as a fraction."""
+    return Fraction(rate).limit_denominator(1001)
+
+
 def _as_rate(value: object) -> object:
     """Convert a frame rate to its one spelling, `30` or `30000/1001`."""
     if value is None:
         return None
     if isinstance(value, float):
         near = find_ntsc_rate(value)
-        fix = f'"{near}"' if near else "a whole number or a fraction"
+        fix = f'"{near or _as_fraction(value)}"'
         raise ValueError(f"write {fix} instead of {value}; a rounded rate drifts over a long film")
     if isinstance(value, str) and re.fullmatch(r"\d{1,4}\.\d{1,9}", value, re.ASCII):
         number = float(value)
         near = find_ntsc_rate(number)
-        fix = f'"{near}"' if near else f"{int(number)}" if number.is_integer() else "a whole number or a fraction"
+        fix = f"{int(number)}" if number.is_integer() else f'"{near or _as_fraction(number)}"'
         reason = "" if number.is_integer() else ": a rounded rate drifts over a long film"
         raise ValueError(f"is {quote_value(value)}; write {fix}{reason}")
     spelled = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
