@@ -1,14 +1,19 @@
 """Cut a job into chunks; each chunk is computed when it is asked for."""
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from uuid import uuid4
 
+from pydantic import ValidationError
+
+from longtake.errors import BadJobError
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import ChunkSpec
+from longtake.models.job_fields import ChunkSpec, Rerender
 from longtake.paths import OutputKind, classify_output
-from longtake.ranges import Range
+from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.templates import (
     COMMAND_PLACEHOLDERS,
     chunk_values,
@@ -19,6 +24,7 @@ from longtake.templates import (
     make_printf_pattern,
     mark_frame_numbers,
 )
+from longtake.text import describe_invalid
 
 
 @dataclass(frozen=True)
@@ -188,6 +194,52 @@ class ChunkPlan:
             output_template=self._job.chunk_output or "",
             command_template=self._job.command or (),
         )
+
+    def find_frames(self, frames: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        """Return the chunks that hold some frames, and which of their frames those are, counted from 0.
+
+        Args:
+            frames: Numbers of frames, in ascending order.
+        """
+        found: dict[int, tuple[int, ...]] = {}
+        if self._job.frames is not None:
+            chunks = self._job.frames.chunks
+            for frame in frames:
+                if (index := chunks.find_chunk(frame)) is not None:
+                    found[index] = (*found.get(index, ()), chunks[index].index(frame))
+            return found
+        for index, chunk in enumerate(self._listed):
+            within = frames[bisect_left(frames, chunk.start) : bisect_left(frames, chunk.start + chunk.count)]
+            if within:
+                found[index] = tuple(frame - chunk.start for frame in within)
+        return found
+
+    def find_lacking(self, frames: Sequence[int]) -> tuple[Range, ...]:
+        """Return those of some frames, in ascending order, that no chunk holds."""
+        there = RangeSet(
+            (frame, frame + 1)
+            for chunk, held in self.find_frames(frames).items()
+            for frame in map(self[chunk].frames.__getitem__, held)
+        )
+        return RangeSet((frame, frame + 1) for frame in frames if frame not in there).ranges
+
+    def request_rerender(self, frames: str) -> Rerender:
+        """Return a new request to render frames of the job anew.
+
+        Args:
+            frames: The frames, as in "12-15,20".
+
+        Raises:
+            BadJobError: The text names no frames, or one that is none of the job's.
+        """
+        try:
+            request = Rerender(frames=frames, id=uuid4().hex)
+        except ValidationError as error:
+            raise BadJobError(describe_invalid(error)) from error
+        # Chunks of a list in a file are known to workers.
+        if self._job.chunk_list is None and (lacking := self.find_lacking(request.numbers)):
+            raise BadJobError(f"frames: {format_ranges(lacking)} are not among those of the job; name others")
+        return request
 
     @cached_property
     def _counts(self) -> "array[int]":

@@ -12,8 +12,8 @@ from longtake.text import quote_value
 LARGEST_FRAME = 2**31 - 1
 # Longer lists are better given as chunks; each part makes a chunk at least.
 LONGEST_FRAME_LIST = 20_000
-# Numbers of parts that overlap are sorted one by one.
-_MOST_SORTED = 100_000
+# Of more frames no list of single numbers is made.
+MOST_SORTED = 100_000
 
 _PART = re.compile(
     r"(-?\d{1,12})(?:\s*(?:-|\.\.|to)\s*(-?\d{1,12})(?:\s*(?:x|:|by|step|every)\s*(\d{1,12}))?)?",
@@ -53,6 +53,18 @@ def parse_frame_list(text: str, step: int = 1) -> tuple[range, ...]:
     return _merge_runs(sorted(runs, key=lambda run: (run[0], run[-1])))
 
 
+def list_frames(text: str) -> tuple[int, ...]:
+    """Parse a list of frames into their numbers, in ascending order.
+
+    Raises:
+        ValueError: What is wrong and the fix, without the field's name.
+    """
+    runs = parse_frame_list(text)
+    if (total := sum(map(len, runs))) > MOST_SORTED:
+        raise ValueError(f"has {total:,} frames, and {MOST_SORTED:,} can be named at once; name fewer")
+    return tuple(number for run in runs for number in run)
+
+
 def _split_parts(text: str) -> list[str]:
     parts: list[str] = []
     for part in re.split(r"[,;]", text):
@@ -82,7 +94,7 @@ def _merge_runs(ordered: Sequence[range]) -> tuple[range, ...]:
     """Join runs of step 1 that touch, and take numbers once that stand in several runs."""
     if any(left[-1] >= right[0] for left, right in pairwise(ordered)):
         total = sum(map(len, ordered))
-        if total > _MOST_SORTED:
+        if total > MOST_SORTED:
             raise ValueError(f"has parts that overlap, with {total:,} frames; write each frame once")
         ordered = [range(number, number + 1) for number in sorted({number for run in ordered for number in run})]
     runs: list[range] = []

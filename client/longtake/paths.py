@@ -76,7 +76,8 @@ def check_no_drive(path: str) -> None:
     """
     if _DRIVE.match(path):
         raise ValueError(
-            f"{quote_value(path)} is a path of Windows; write the one that workers see, or one from the job file's folder"
+            f"{quote_value(path)} is a path of Windows; write the one that workers see, or one "
+            "from the job file's folder"
         )
 
 

@@ -83,6 +83,8 @@ def _json(text: str) -> object:
         return json.loads(text, object_pairs_hook=_reject_duplicates)
     except json.JSONDecodeError as error:
         problem = f"{error.msg[0].lower()}{error.msg[1:]}"
+        if text[error.pos :].startswith(("/*", "//", "#")):
+            problem = "a comment, which JSON does not have"
         raise ValueError(f"line {error.lineno}, column {error.colno}: {problem}; mend it there") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply; a job has three levels") from error
@@ -174,12 +176,30 @@ def _read_job(document: object) -> RenderJobSpec:
         ours = {key: document[key] for key in RenderJobSpec.model_fields if key in document and key != "chunks"}
         document = convert_helios(document) | ours
     if not lenient:
+        _refuse_foreign(document)
         # Documents of clients have the key `contract`; unknown keys there come from a newer client and are no mistake.
         check_keys(document, RenderJobSpec)
     # JSON mode takes lists for tuples and text for enums, and still no "30" for 30.
     text = json.dumps(document, allow_nan=False, ensure_ascii=False)
     checked = CheckedJob.model_validate_json(text.encode(), strict=True)
     return RenderJobSpec.model_construct(checked.model_fields_set, **dict(checked))
+
+
+# Keys by which job files of other programs are known.
+_FOREIGN = {
+    "Open Job Description": {"specificationVersion"},
+    "Flamenco": {"type", "settings"},
+    "nexrender": {"template", "actions"},
+}
+
+
+def _refuse_foreign(document: Mapping[str, Any]) -> None:
+    for program, keys in _FOREIGN.items():
+        if keys <= document.keys() and "command" not in document:
+            raise BadJobError(
+                f"job: is one of {program}, which is not read here; write frames, command and chunk_output, as in "
+                "examples/blender/job.yaml"
+            )
 
 
 def _override(document: dict[str, Any], key: str, value: object) -> None:

@@ -9,9 +9,16 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, Discriminator, Field, Tag, model_validator
+from pydantic import AwareDatetime, Discriminator, Field, Tag, field_validator, model_validator
 
-from longtake.frame_list import LARGEST_FRAME, FrameChunks, cut_frames, format_frame_list, parse_frame_list
+from longtake.frame_list import (
+    LARGEST_FRAME,
+    FrameChunks,
+    cut_frames,
+    format_frame_list,
+    list_frames,
+    parse_frame_list,
+)
 from longtake.models.audio import Audio, AudioTrack, DroppedStreams, list_tracks
 from longtake.models.backends import (
     LONGEST_CHUNK_SECONDS,
@@ -169,6 +176,24 @@ class ChunkSpec(Contract):
         return self.model_copy(update={"output": output, "command": command})
 
 
+class Rerender(Contract):
+    """Request to render some frames of a finished job anew; carried out once, also where the job is started again."""
+
+    frames: str = Field(description="frames as text, as in 12-15")
+    id: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="name of the request, unlike all others")
+
+    @field_validator("frames")
+    @classmethod
+    def _is_list(cls, value: str) -> str:
+        list_frames(value)
+        return format_frame_list(parse_frame_list(value))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Numbers of the frames, in ascending order."""
+        return list_frames(self.frames)
+
+
 class ChunkList(Contract):
     """Reference to a job file with a chunk list too long for a message; workers read the file themselves."""
 
@@ -239,6 +264,7 @@ class JobFields(Contract):
     started_at: AwareDatetime | None = Field(
         default=None, description="when the job was started first: what {date} and {time} stand for"
     )
+    rerender: Rerender | None = Field(default=None, description="frames of a finished job to be rendered anew")
 
     def failure_limit(self, chunk_count: int) -> int | None:
         """Return the number of chunks that may fail before the job fails; None without a limit."""
