@@ -276,8 +276,8 @@ class ChunkAttempt:
                     error.needs_change = error.fatal = True
                 elif step := self._find_scene_step(made):
                     error.add_sentence(
-                        f"one of every {step} frames was made, so the scene may have a step of its own; set frames.step if "
-                        "that is meant, or tell the renderer to make each frame, as with Blender's --frame-jump 1"
+                        f"one of every {step} frames was made: the scene may have a step of its own; set frames.step "
+                        "if that is meant, or tell the renderer to make each frame, as with Blender's --frame-jump 1"
                     )
                 raise
 

@@ -162,7 +162,7 @@ def test_a_chunk_is_divisible_when_its_command_is_told_which_frames(chunk: Chunk
 
 def test_a_part_renders_its_own_frames_into_the_files_of_the_whole() -> None:
     whole = frames_chunk("{output}", "{chunk}", "{start}", "{last}", "{count}")
-    part = whole.slice_frames(24, 27)
+    part = whole.slice_frames(4, 7)
 
     assert part.expand_command(part.command_template, output="o", output_dir="d") == (
         "render",
@@ -174,6 +174,6 @@ def test_a_part_renders_its_own_frames_into_the_files_of_the_whole() -> None:
     )
     assert part.outputs() == whole.outputs()[4:7] == ("20/f_0024.png", "20/f_0025.png", "20/f_0026.png")
     assert part.place_output(str) == whole.place_output(str)
-    assert part.slice_frames(25, 26).outputs() == ("20/f_0025.png",)
+    assert part.slice_frames(1, 2).outputs() == ("20/f_0025.png",)
     with pytest.raises(ValueError, match="no part of"):
         whole.slice_frames(29, 31)

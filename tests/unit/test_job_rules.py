@@ -190,8 +190,9 @@ JOB: dict[str, object] = {
             "from the job file's folder",
         ),
         (
-            {"inputs": ["//nas/a.blend", "\\\\nas\\b.blend"]},
-            "inputs[1]: '\\\\\\\\nas\\\\b.blend' is a path of Windows; write the one that workers see",
+            {"inputs": ["//nas/a.blend", r"\\nas\b.blend"]},
+            r"inputs[1]: '\\\\nas\\b.blend' is a path of Windows; write the one that workers see, or one from the job "
+            "file's folder",
         ),
         (
             {"name": False},

@@ -151,7 +151,7 @@ def _as_rate(value: object) -> object:
         return None
     if isinstance(value, float):
         near = find_ntsc_rate(value)
-        fix = f'"{near or _as_fraction(value)}"'
+        fix = f"{int(value)}" if value.is_integer() else f'"{near or _as_fraction(value)}"'
         raise ValueError(f"write {fix} instead of {value}; a rounded rate drifts over a long film")
     if isinstance(value, str) and re.fullmatch(r"\d{1,4}\.\d{1,9}", value, re.ASCII):
         number = float(value)

@@ -160,7 +160,7 @@ _JSON = [
     ("a list in a file with a bad digest", changed("frames", chunks={"path": "l.json", "sha256": "x", "count": 1}), "chunks.sha256: is 'x'; write what matches ^[0-9a-f]{64}$"),
     # fps
     ("a rounded rate", changed(fps=29.97), 'fps: write "30000/1001" instead of 29.97'),
-    ("a whole rate as a float", changed(fps=25.0), "fps: write a whole number or a fraction instead of 25.0"),
+    ("a whole rate as a float", changed(fps=25.0), "fps: write 25 instead of 25.0; a rounded rate"),
     ("a rate of true", changed(fps=True), 'fps: must be a whole number such as 30 or a fraction such as "30000/1001"'),
     ("a rate of zero", changed(fps=0), "fps: must be a whole number"),
     ("a negative rate", changed(fps=-25), "fps: must be a whole number"),
