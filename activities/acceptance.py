@@ -18,8 +18,7 @@ from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job
 from activities.stores.publish import find_reusable, find_same_work, is_intact, revoke
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
-from longtake.jobfile.chunk_list import check_list_size
-from longtake.jobfile.loader import read_job
+from longtake.jobfile.loader import check_list_size, read_job
 from longtake.models.inputs import InputBundle
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import IfExists

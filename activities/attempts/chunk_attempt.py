@@ -66,9 +66,16 @@ def check_chunk(
     Raises:
         AttemptError: A file is missing, empty, truncated, too short or of another rate.
     """
-    if chunk.kind is OutputKind.FRAMES:
-        return _check_frames(files, stop, pixels=pixels)
-    return _CHECKS[chunk.kind](chunk, files, rate, stop)
+    try:
+        match chunk.kind:
+            case OutputKind.FRAMES:
+                return _check_frames(files, stop, pixels=pixels)
+            case OutputKind.VIDEO:
+                return _check_video(chunk, files[0], rate, stop)
+            case OutputKind.FILE:
+                return _check_file(chunk, files[0])
+    except MediaError as error:
+        raise _failed_try(error) from error
 
 
 class OutputCheck:
@@ -102,11 +109,8 @@ class OutputCheck:
         return self._is_proven
 
 
-def _check_video(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
-    try:
-        facts = inspect_video(files[0], fps=rate, frames=chunk.count, stop=stop)
-    except MediaError as error:
-        raise _failed_try(error) from error
+def _check_video(chunk: Chunk, file: Path, rate: Fraction, stop: threading.Event) -> Proof:
+    facts = inspect_video(file, fps=rate, frames=chunk.count, stop=stop)
     return Proof(frames=facts.frames, video=facts, width=facts.width, height=facts.height)
 
 
@@ -119,10 +123,7 @@ def _failed_try(error: MediaError) -> AttemptError:
 
 
 def _check_frames(files: list[Path], stop: threading.Event, *, pixels: bool) -> Proof:
-    try:
-        facts = check_sequence(files, pixels=pixels, stop=stop)
-    except MediaError as error:
-        raise _failed_try(error) from error
+    facts = check_sequence(files, pixels=pixels, stop=stop)
     is_weak = facts.proof is ImageProof.CONTENT or (pixels and facts.proof is not ImageProof.PIXELS)
     return Proof(
         frames=len(files),
@@ -133,19 +134,12 @@ def _check_frames(files: list[Path], stop: threading.Event, *, pixels: bool) -> 
     )
 
 
-def _check_file(chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event) -> Proof:
-    (file,) = files
+def _check_file(chunk: Chunk, file: Path) -> Proof:
     if not file.is_file():
         raise AttemptError(f"{file.name} is missing: the renderer ended well and wrote nothing")
     if file.stat().st_size == 0:
         raise AttemptError(f"{file.name} is empty: the renderer ended well and wrote nothing into it")
     return Proof(frames=chunk.count)
-
-
-_CHECKS: dict[OutputKind, Callable[[Chunk, list[Path], Fraction, threading.Event], Proof]] = {
-    OutputKind.VIDEO: _check_video,
-    OutputKind.FILE: _check_file,
-}
 
 
 class ChunkAttempt:
@@ -157,6 +151,9 @@ class ChunkAttempt:
         chunk: The chunk.
         name: Name of the attempt, never used twice.
     """
+
+    # A cancel ends here only when nothing runs any more.
+    stop: RemoteStop | None = None
 
     def __init__(self, host: Host, job: OpenJob, chunk: Chunk, name: str) -> None:
         self._host = host
@@ -186,9 +183,6 @@ class ChunkAttempt:
     def _local_targets(self) -> list[Path]:
         """Where a command writes that names its outputs itself; only directory stores have such jobs."""
         return list(map(Path, self._targets))
-
-    # Nobody but its owner pays for this host, and a cancel ends here only when nothing runs any more.
-    stop: RemoteStop | None = None
 
     async def bill(self) -> Bill:
         """Return an empty bill: hosts of one's own send none."""
@@ -237,7 +231,7 @@ class ChunkAttempt:
             in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
             made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
             proof, signatures = await self._prove(made)
-            await self._run_own_check(made, watcher)
+            await self._run_own_check(watcher)
         except AttemptError as error:
             await run_in_thread(partial(note_full_disk, error, self._dir))
             await run_in_thread(partial(self._others.blame, error, self._expected_files, self._part_places))
@@ -329,7 +323,7 @@ class ChunkAttempt:
         await run_in_thread(partial(self._collect_in_place, made))
         return made
 
-    async def _run_own_check(self, made: list[Path], watcher: RenderWatcher) -> None:
+    async def _run_own_check(self, watcher: RenderWatcher) -> None:
         """Run the job's own check, which may refuse what is whole."""
         if self._job.job.check is None:
             return

@@ -176,14 +176,11 @@ class FilmAttempt:
         except MediaError as error:
             if error.chunk is not None:
                 await self._refuse(error)
-            sentence, changed = (
-                f"the film is not what it must be: {error.sentence}",
-                isinstance(error, MismatchedOutput),
-            )
+            sentence = f"the film is not what it must be: {error.sentence}"
             if job.merge_command is not None:
                 # Of proven chunks, by a command that ended well: it would make the same again.
-                sentence, changed = f"{sentence}; change merge_command", True
-            raise AttemptError(sentence, needs_change=changed) from error
+                raise AttemptError(f"{sentence}; change merge_command", needs_change=True) from error
+            raise AttemptError(sentence, needs_change=isinstance(error, MismatchedOutput)) from error
 
     def _own_files(self, film: Path) -> frozenset[Path]:
         """Return the film, and what this attempt itself puts beside it."""

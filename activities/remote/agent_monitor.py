@@ -48,6 +48,8 @@ class AgentMonitor:
         self._called_at = _now() - max(0.0, (datetime.now(UTC) - call.called_at).total_seconds())
         # When the agent was seen alive last; None before it has begun.
         self._seen_at: float | None = None
+        # Since when nothing has been heard although the store could be read: while it is away, silence proves nothing.
+        self._silent_since = self._called_at
 
     @property
     def has_begun(self) -> bool:
@@ -100,25 +102,22 @@ class AgentMonitor:
         return None
 
     def _is_lost(self, timeouts: AgentTimeouts) -> bool:
-        if self._seen_at is None:
-            return _now() - self._called_at > timeouts.begin_seconds
-        return _now() - self._seen_at > timeouts.silent_seconds
+        limit = timeouts.silent_seconds if self.has_begun else timeouts.begin_seconds
+        return _now() - self._silent_since > limit
 
     async def _look(self) -> RemoteResult | None:
         try:
             has_begun, progress, result = await read_in_thread(self._read)
         except OSError as error:
-            # While the store is away, an agent must not count as silent.
             _log.warning("cannot look after remote attempt %s: %s", self._attempt, error)
-            if self._seen_at is not None:
-                self._seen_at = _now()
+            self._silent_since = _now()
             return None
         if progress is not None and progress.beat != self._beat:
             self._beat = progress.beat
-            self._seen_at = _now()
+            self._seen_at = self._silent_since = _now()
             self._report(progress)
         elif has_begun and self._seen_at is None:
-            self._seen_at = _now()
+            self._seen_at = self._silent_since = _now()
         return result
 
     def _read(self) -> tuple[bool, RemoteProgress | None, RemoteResult | None]:
@@ -144,12 +143,11 @@ def _now() -> float:
 
 
 async def stop_agent(
-    host: RemoteHost, calls: CallRecords, call: RemoteCall, *, chunk: int, reason: str, most_seconds: float
+    calls: CallRecords, call: RemoteCall, *, chunk: int, reason: str, most_seconds: float
 ) -> RemoteStop:
     """Order an agent to stop, and return whether its result has confirmed that; a store that is away confirms nothing.
 
     Args:
-        host: Timeouts of this worker.
         calls: The records of the chunk.
         call: The call of the agent.
         chunk: Index of the chunk.
@@ -162,7 +160,7 @@ async def stop_agent(
     confirmed = False
     with suppress(TimeoutError):
         async with asyncio.timeout_at(began + most_seconds):
-            await _wait_until_ended(host, calls, call.attempt)
+            await _wait_until_ended(calls, call.attempt)
             confirmed = True
     return RemoteStop(
         chunk=chunk,
@@ -173,7 +171,7 @@ async def stop_agent(
     )
 
 
-async def _wait_until_ended(host: RemoteHost, calls: CallRecords, attempt: str) -> None:
+async def _wait_until_ended(calls: CallRecords, attempt: str) -> None:
     """Return when the result of an agent says that no process of it runs any more."""
     while True:
         with suppress(OSError):

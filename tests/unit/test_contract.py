@@ -386,4 +386,4 @@ def test_fields_of_a_newer_peer_are_passed_over_wherever_longtake_wrote_them() -
     order["job"]["newer"] = order["newer"] = 1
     assert messages.PlanOrder.model_validate(order).job == FILM
     record = json.loads(encode_job(FILM)) | {"newer": 1}
-    assert RenderJobSpec.from_record(json.dumps(record).encode()) == FILM
+    assert RenderJobSpec.from_json(json.dumps(record).encode()) == FILM
