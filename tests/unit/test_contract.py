@@ -49,6 +49,7 @@ def models() -> list[type[BaseModel]]:
 # Fields without a default. A new one would make the messages of older peers unreadable: give it a default instead.
 REQUIRED = {
     "AudioTrack": {"file"},
+    "Colour": {"input", "output"},
     "CloudRunBackend": set(),
     "InputBundle": {"sha256", "files", "size_bytes"},
     "InputFile": {"path", "sha256", "size_bytes"},
@@ -106,6 +107,7 @@ FIRST_JOB = {
 # Messages as the first version of Longtake that had them wrote them, the least of each kind.
 FIRST_MESSAGES: dict[str, dict[str, object]] = {
     "AudioTrack": {"file": "mix.wav"},
+    "Colour": {"input": "linear", "output": "Rec.709"},
     "CloudRunBackend": {"type": "cloud_run", "url": "https://render.example", "vcpus": 2},
     "InputBundle": {"sha256": "a" * 64, "files": 2, "size_bytes": 3},
     "InputFile": {"path": "scene.blend", "sha256": "a" * 64, "size_bytes": 3},
