@@ -105,7 +105,7 @@ def test_a_list_is_cut_into_chunks_of_runs(frames: object, chunks: list[str], to
     assert (job.chunk_count, ChunkPlan(job).frame_count) == (len(chunks), total)
     # What travels is read again as the same job.
     assert read_job(json.loads(json.dumps(job.to_wire()))) == job
-    assert RenderJobSpec.from_record(job.model_dump_json(exclude_defaults=True).encode()) == job
+    assert RenderJobSpec.from_json(job.model_dump_json(exclude_defaults=True).encode()) == job
 
 
 def test_a_chunk_with_a_step_names_its_frames_and_tells_the_step() -> None:
