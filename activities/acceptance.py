@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
+from activities.media.colour import UnknownColours, look_up_colours
 from activities.media.facts import MediaError
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job, read_sidecar
 from activities.stores.publish import find_reusable, find_same_chunks, is_intact, revoke
@@ -187,6 +188,10 @@ class Acceptance:
             step()
         return opened
 
+    def forget_finished_chunks(self) -> None:
+        """Forget which chunks were finished: some were taken back since."""
+        self._listed.forget(self.folder.sidecars_dir)
+
     def find_finished_chunks(self, opened: OpenJob) -> tuple[Range, ...]:
         """Return the chunks that are finished, and revoke those whose files were damaged or removed since."""
         names = self._listed.names(self.folder.sidecars_dir)
@@ -240,7 +245,7 @@ class Acceptance:
     def _needs_inputs(self) -> bool:
         """Whether this worker reads the inputs; agents fetch their own."""
         job = self.job
-        return self._store.is_local or job.remote is None or bool(job.audio or job.merge_command)
+        return self._store.is_local or job.remote is None or bool(job.audio or job.colour or job.merge_command)
 
     def _check_with_inputs(self, opened: OpenJob) -> None:
         try:
@@ -248,6 +253,7 @@ class Acceptance:
                 self._check_inputs(workdir)
                 self._check_programs(workdir)
                 self._check_audio(workdir)
+                self._check_colour(workdir)
         except StoreError as error:
             if error.is_temporary:
                 raise
@@ -373,6 +379,19 @@ class Acceptance:
                 inspect_audio(path)
             except MediaError as error:
                 raise BadJobError(f"{field}: {error.sentence}; name a file with sound") from error
+
+    def _check_colour(self, workdir: Path) -> None:
+        if self.job.colour is None:
+            return
+        for field, name in self.job.colour_files:
+            if self._store.is_local:
+                self._allowed.check(workdir / name, field)
+            if not (workdir / name).is_file():
+                raise BadJobError(f"{field}: there is no {workdir / name}; put it there, or name one that is built in")
+        try:
+            look_up_colours(self.job.colour, workdir)
+        except UnknownColours as error:
+            raise BadJobError(str(error)) from error
 
     def _check_outputs(self, opened: OpenJob, *, is_new: bool) -> tuple[list[Callable[[], object]], frozenset[int]]:
         """Decide by `if_exists` about files that stand where this job writes.

@@ -23,7 +23,7 @@ from longtake.ranges import Range
 _FRAMES = 4
 
 _FIX = (
-    "change output, encode or audio, and submit the job under another id with if_exists: reuse, which keeps the "
+    "change output, encode, colour or audio, and submit the job under another id with if_exists: reuse, which keeps the "
     "finished chunks"
 )
 

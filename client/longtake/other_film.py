@@ -31,7 +31,7 @@ def build_film_job(document: Mapping[str, Any], status: JobStatus, values: Mappi
     chunks = read_job(dict(document))
     # Its outputs are named after itself and its first start, which are not those of the new job.
     chunks = chunks.fill_placeholders(find_job_values(status.id, status.started_at))
-    rest = {"started_at": None, "start_paused": False, "if_exists": IfExists.REUSE, "film_only": True}
+    rest = {"started_at": None, "start_paused": False, "if_exists": IfExists.REUSE, "film_only": True, "rerender": None}
     if status.result is not None and status.result.missing_chunks:
         rest["allow_gaps"] = True
     changed = chunks.model_copy(update=rest).to_wire()
@@ -48,5 +48,5 @@ def _check_key(key: str, chunks: RenderJobSpec) -> None:
     if section in CHUNK_FIELDS and not (section == "fps" and chunks.kind is not OutputKind.VIDEO):
         raise BadJobError(
             f"{quote_value(key)}: decides the chunks, which are rendered already; submit a job of its own for that, or "
-            "set output, encode, audio, merge_command, drop or verify here"
+            "set output, encode, colour, audio, merge_command, drop or verify here"
         )

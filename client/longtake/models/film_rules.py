@@ -35,7 +35,7 @@ def _check_film_only(job: JobFields) -> None:
 
 
 def _settings(job: JobFields) -> Iterator[tuple[str, object]]:
-    yield from (("audio", job.audio), ("encode", job.encode), ("drop", job.drop))
+    yield from (("audio", job.audio), ("encode", job.encode), ("colour", job.colour), ("drop", job.drop))
 
 
 def _check_merge(job: JobFields) -> None:
@@ -65,6 +65,8 @@ def _check_join(job: JobFields, output: str) -> None:
         )
     if job.encode and job.kind is not OutputKind.FRAMES:
         raise ValueError("encode: is for films of {frame} images, and video is joined as it is; leave it out")
+    if job.colour is not None and job.kind is not OutputKind.FRAMES:
+        raise ValueError("colour: is for films of {frame} images, and video is joined as it is; leave it out")
     if job.drop and job.kind is not OutputKind.VIDEO:
         raise ValueError("drop: is for films of video chunks, which hold streams; leave it out")
     check_encode_options(job.encode)

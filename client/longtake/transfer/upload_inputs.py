@@ -107,7 +107,7 @@ def upload_inputs(
 def _names_files(job: RenderJobSpec) -> bool:
     """Tell whether a job names files of this host."""
     is_uploaded = isinstance(job.inputs, InputBundle)
-    return job.chunk_list is not None or (not is_uploaded and bool(job.inputs or job.audio))
+    return job.chunk_list is not None or (not is_uploaded and bool(job.inputs or job.audio or job.colour_files))
 
 
 class _InputUpload:
@@ -124,6 +124,9 @@ class _InputUpload:
         if not isinstance(self._job.inputs, InputBundle):
             changes["inputs"] = self._upload_bundle()
             changes["audio"] = rename_files(self._job.audio, lambda name: relative_input_path(base, name, "audio"))
+            for field, name in self._job.colour_files:
+                config = relative_input_path(base, name, field)
+                changes["colour"] = self._job.colour and self._job.colour.model_copy(update={"config": config})
         if self._job.chunk_list is not None:
             changes["chunks"] = self._upload_chunk_list(base, self._job.chunk_list)
         return self._job.model_copy(update=changes)
@@ -244,17 +247,17 @@ class _InputUpload:
 
 
 def _make_bundle(manifest: InputManifest, job: RenderJobSpec) -> InputBundle:
-    """Return the reference to the files of a job, which tells those that renders read from the sounds of its film."""
-    if not job.audio:
+    """Return the reference to the files of a job, which tells those that renders read from those for its film."""
+    if not job.audio_files and not job.colour_files:
         return manifest.bundle()
-    read = {file.path for file in find_inputs(job.model_copy(update={"audio": None}))}
+    read = {file.path for file in find_inputs(job.model_copy(update={"audio": None, "colour": None}))}
     files = tuple(file for file in manifest.files if file.path in read)
     render_sha256 = InputManifest(files=files).bundle().sha256 if files else ""
     return manifest.bundle().model_copy(update={"render_sha256": render_sha256})
 
 
 def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
-    """Find all files that `inputs` and `audio` of a job name, sorted by their paths, each once.
+    """Find all files that `inputs`, `audio` and `colour` of a job name, sorted by their paths, each once.
 
     Links are followed if they stay below `base_dir`. Folders are searched, without Longtake's own bookkeeping; empty
     folders are ignored.
@@ -265,7 +268,7 @@ def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
     base = Path(job.base_dir or os.getcwd())
     named = [] if isinstance(job.inputs, InputBundle) else list(job.inputs)
     fields = [(f"inputs[{index}]", name) for index, name in enumerate(named)]
-    fields += job.audio_files
+    fields += [*job.audio_files, *job.colour_files]
     found: dict[str, LocalInput] = {}
     for field, name in fields:
         for file in _InputSearch(base, field).files(relative_input_path(base, name, field)):
