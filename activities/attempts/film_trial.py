@@ -23,8 +23,8 @@ from longtake.ranges import Range
 _FRAMES = 4
 
 _FIX = (
-    "change output, encode, colour or audio, and submit the job under another id with if_exists: reuse, which keeps the "
-    "finished chunks"
+    "change output, encode, colour or audio, and submit the job under another id with if_exists: reuse, which keeps "
+    "the finished chunks"
 )
 
 

@@ -112,5 +112,5 @@ class InputBundle(Contract):
     render_sha256: str | None = Field(
         default=None,
         pattern=r"^([0-9a-f]{64})?$",
-        description="digest of the manifest without files for the film alone, where it has some; empty if it has only such",
+        description="digest of the manifest without files for the film, where it has some; empty if it has only such",
     )
