@@ -51,8 +51,9 @@ bench-stitch: $(READY) ## Measure the verified join of 1,000 chunks beside ffmpe
 bench-images: $(READY) ## Measure what the proof of image files costs beside decoding them
 	@$(PY) benchmarks/images.py $(ARGS)
 
-media-matrix: $(READY) ## Try all formats of image files with all damages; ARGS=--write updates docs/media.md
+media-matrix: $(READY) ## Try image formats with all damages, codecs in all containers; ARGS=--write updates docs/media.md
 	@$(PY) tools/image_matrix.py $(ARGS)
+	@$(PY) tools/film_matrix.py $(ARGS)
 
 bench-plan: $(READY) ## Measure the planning of 100,000 published frames in a bucket; ARGS="--frames N --per-chunk N"
 	@$(PY) benchmarks/plan.py $(ARGS)

@@ -37,8 +37,12 @@ def set_display_size(path: Path, width: int, height: int, unit: int = PIXELS) ->
     Raises:
         ValueError: The file has no such stream.
     """
-    shown = ((_DISPLAY_WIDTH, width), (_DISPLAY_HEIGHT, height), (_DISPLAY_UNIT, unit))
-    _rewrite(path, lambda content: _set_display_size(content, shown))
+    sizes = _list_sizes(width, height, unit)
+    _rewrite(path, lambda content: _set_display_size(content, sizes))
+
+
+def _list_sizes(width: int, height: int, unit: int) -> _Numbers:
+    return (_DISPLAY_WIDTH, width), (_DISPLAY_HEIGHT, height), (_DISPLAY_UNIT, unit)
 
 
 def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -109,23 +113,27 @@ def read_codec(path: Path) -> TrackCodec:
     raise ValueError("no video track")
 
 
-def set_codec(path: Path, codec: TrackCodec) -> None:
+def set_codec(path: Path, codec: TrackCodec, shown: tuple[int, int, int] | None = None) -> None:
     """Set how a film names its codec, whose video stream was named with the codec's padding.
 
     No byte of the pictures moves. The file is synced to disk.
 
+    Args:
+        path: The film.
+        codec: What it says of its codec.
+        shown: Width, height and unit of the size at which its pictures are shown, if their pixels are not square.
+
     Raises:
         ValueError: The file has no such stream.
     """
-    _rewrite(path, lambda content: _set_codec(content, codec))
+    sizes = _list_sizes(*shown) if shown is not None else ()
+    _rewrite(path, lambda content: _set_codec(_set_display_size(content, sizes), codec))
 
 
 def _set_codec(content: bytes, codec: TrackCodec) -> bytes:
     made = _element(_CODEC_ID, codec.id.encode()) + _element(_CODEC_PRIVATE, codec.private)
-    for kind, inner, raw in _children(content):
-        if kind == _NAME:
-            made += _unpad_name(inner)
-        elif kind == _VIDEO and codec.video is not None:
+    for kind, _, raw in _children(content):
+        if kind == _VIDEO and codec.video is not None:
             made += _element(_VIDEO, codec.video)
         elif kind not in (_CODEC_ID, _CODEC_PRIVATE):
             made += raw

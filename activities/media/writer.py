@@ -214,10 +214,12 @@ class FilmWriter:
             context.pix_fmt = "yuva420p"  # type: ignore[attr-defined]
         if self._codec is not None:
             stream.metadata["title"] = stream.metadata.get("title", "") + self._codec.padding
-        elif aspect != 1 and self._muxer in ("matroska", "webm"):
+        # What a Matroska chunk says itself is kept with its codec.
+        if aspect != 1 and self._muxer in ("matroska", "webm") and (self._codec is None or self._codec.video is None):
             coded = template.codec_context
             self._shown = _display_size(coded.width, coded.height, aspect, self._muxer)
-            stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
+            if self._codec is None:
+                stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
         self._video = stream
 
     def _holds(self, codec: str) -> bool:
@@ -333,7 +335,7 @@ class FilmWriter:
                 self._target.sync()
                 self._target.close()
                 if self._codec is not None:
-                    set_codec(self._path, self._codec)
+                    set_codec(self._path, self._codec, self._shown)
                 elif self._shown is not None:
                     set_display_size(self._path, *self._shown)
                 return

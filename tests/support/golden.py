@@ -16,6 +16,8 @@ from temporalio import activity, workflow
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Worker
 
+from longtake.names import TRY_FILM
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # More than any command writes.
@@ -215,6 +217,9 @@ def messages(history: WorkflowHistory, normal: Normal) -> list[Any]:
         told = event[kind]
         of = told.get("activityType") or told.get("workflowType") or {"name": scheduled.get(_scheduled_by(told), "")}
         scheduled[event["eventId"]] = of["name"]
+        if of["name"] == TRY_FILM:
+            # The film of a job whose chunks are all done at once is made, and not tried.
+            continue
         what = {
             "of": of["name"] or told.get("signalName", ""),
             "queue": told.get("taskQueue", {}).get("name", ""),
