@@ -190,6 +190,11 @@ class OtherFiles:
         if said:
             error.add_sentence(f"the renderer wrote {said}")
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the first files among those that were found, without their folders."""
+        return [file.name for file in self._files or ()]
+
     def has_kind(self, suffix: str) -> bool:
         """Tell whether there are files of this extension among those that were found."""
         return any(file.suffix == suffix for file in self._files or ())

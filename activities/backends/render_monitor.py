@@ -35,6 +35,7 @@ class ProgressFollower:
             start=task.start,
             stop=task.stop,
             counted_dir=task.counted_dir,
+            files_per_frame=task.files_per_frame,
             since=printed_before,
         )
         self._reader_lock = threading.Lock()
