@@ -379,7 +379,8 @@ class ChunkAttempt:
         targets = [*self._targets, *self._undeclared.values()]
         # A render may have put a link in the place of a folder since.
         self._host.check_targets(self._job, targets)
-        others = self._others.note(self._expected_files | self._undeclared.keys(), self._part_places)
+        known = self._expected_files | self._undeclared.keys()
+        others = self._others.note(known, self._part_places, "; outputs or also would have them published")
         proof = proofs[0]
         return publish(
             self._folder,
