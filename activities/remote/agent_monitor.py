@@ -48,6 +48,8 @@ class AgentMonitor:
         self._called_at = _now() - max(0.0, (datetime.now(UTC) - call.called_at).total_seconds())
         # When the agent was seen alive last; None before it has begun.
         self._seen_at: float | None = None
+        # Since when nothing has been heard although the store could be read: while it is away, silence proves nothing.
+        self._silent_since = self._called_at
 
     @property
     def has_begun(self) -> bool:
@@ -100,25 +102,22 @@ class AgentMonitor:
         return None
 
     def _is_lost(self, timeouts: AgentTimeouts) -> bool:
-        if self._seen_at is None:
-            return _now() - self._called_at > timeouts.begin_seconds
-        return _now() - self._seen_at > timeouts.silent_seconds
+        limit = timeouts.silent_seconds if self.has_begun else timeouts.begin_seconds
+        return _now() - self._silent_since > limit
 
     async def _look(self) -> RemoteResult | None:
         try:
             has_begun, progress, result = await read_in_thread(self._read)
         except OSError as error:
-            # While the store is away, an agent must not count as silent.
             _log.warning("cannot look after remote attempt %s: %s", self._attempt, error)
-            if self._seen_at is not None:
-                self._seen_at = _now()
+            self._silent_since = _now()
             return None
         if progress is not None and progress.beat != self._beat:
             self._beat = progress.beat
-            self._seen_at = _now()
+            self._seen_at = self._silent_since = _now()
             self._report(progress)
         elif has_begun and self._seen_at is None:
-            self._seen_at = _now()
+            self._seen_at = self._silent_since = _now()
         return result
 
     def _read(self) -> tuple[bool, RemoteProgress | None, RemoteResult | None]:

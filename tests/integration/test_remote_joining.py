@@ -66,6 +66,25 @@ async def test_a_joined_agent_may_fail_the_try(remote: Remote, go: asyncio.Event
         await trying.sidecar()
 
 
+async def test_a_store_that_is_away_as_the_next_attempt_joins_proves_nobody_dead(
+    remote: Remote, caplog: pytest.LogCaptureFixture
+) -> None:
+    called(remote, "a-1", ago=3600, ends_in=900)
+    living = remote.agent("a-1")
+    living.begin()
+    progress = Path(remote.folder.remote_dir(KEY)) / "a-1.progress.json"
+    progress.unlink()
+    progress.mkdir()
+    trying = remote.attempt("a-2", silent_seconds=60)
+    await eventually(lambda: caplog.text.count("cannot look after remote attempt") > 2, "it is looked for in vain")
+    progress.rmdir()
+    living.publish()
+    living.say(RemoteOutcome.PUBLISHED)
+
+    assert (await trying.sidecar()).attempt == "a-1"
+    assert remote.service.agents == []
+
+
 @pytest.mark.parametrize("outcome", [RemoteOutcome.STOPPED, RemoteOutcome.LOST])
 async def test_a_joined_agent_that_ends_without_a_word_on_the_work_is_followed_by_another(
     remote: Remote, go: asyncio.Event, outcome: RemoteOutcome

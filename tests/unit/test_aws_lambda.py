@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import random
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -209,6 +210,21 @@ async def test_calls_beyond_the_limits_of_function_and_account_are_throttled(tmp
         for call in held:
             call.cancel()
         await asyncio.wait(held)
+
+
+async def test_a_service_that_ends_while_a_function_starts_leaves_nothing_open(tmp_path: Path) -> None:
+    async with called_service(tmp_path) as service:
+        added = service.add_function("new", "support.remote.lambda_handlers.answer")
+        call = asyncio.ensure_future(LambdaFunction("new", concurrency=1).call({"seconds": 100}))
+        await service.begun(1)
+        call.cancel()
+        await asyncio.wait({call})
+        (environment,) = added.environments
+
+    assert not environment.processes()
+    host, port = environment.address.split(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=5)
 
 
 @pytest.mark.parametrize(("status", "code"), NOT_NOW)

@@ -116,6 +116,11 @@ class Environment:
         return self._process.pid
 
     @property
+    def address(self) -> str:
+        """Where its runtime asks for work."""
+        return self._api.address
+
+    @property
     def is_started(self) -> bool:
         return self._process is not None
 
@@ -128,7 +133,7 @@ class Environment:
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
             "TMPDIR": str(self._folder),
-            "AWS_LAMBDA_RUNTIME_API": self._api.address,
+            "AWS_LAMBDA_RUNTIME_API": self.address,
             "AWS_LAMBDA_FUNCTION_NAME": self._name,
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self._memory_mb),
@@ -183,7 +188,7 @@ class Environment:
 
     def processes(self) -> list[psutil.Process]:
         """Everything that runs in it: the runtime's descendants, and what inherited its environment."""
-        mark, found = self._api.address, {}
+        mark, found = self.address, {}
         with suppress(psutil.Error):
             runtime = psutil.Process(self.pid)
             found = {process.pid: process for process in [runtime, *runtime.children(recursive=True)]}

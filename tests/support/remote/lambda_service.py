@@ -216,7 +216,7 @@ class LambdaService:
         """Run it to its end, whether or not anybody waits."""
         try:
             if not environment.is_started:
-                await environment.start({**self._credentials(), **function.env})
+                await _start_whole(environment, {**self._credentials(), **function.env})
             outcome = await environment.run(invocation)
             invocation.answer = outcome.payload
             invocation.error = "Unhandled" if outcome.is_error else None
@@ -251,6 +251,16 @@ class LambdaService:
         if sum(len(each.running) for each in set(self._functions.values())) >= self._concurrency:
             return throttled("ConcurrentInvocationLimitExceeded")
         return None
+
+
+async def _start_whole(environment: Environment, variables: Mapping[str, str]) -> None:
+    """Start it, also where a cancel comes meanwhile: what is half started cannot be ended, nor its port closed."""
+    starting = asyncio.ensure_future(environment.start(variables))
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await starting
+        raise
 
 
 def _tls(certificate: Certificate | None) -> ssl.SSLContext | None:
