@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
   && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-farm chaos bench-lifecycle bench-store bench-stitch bench-planning bench-images media-matrix dev production lint format record-histories clean FORCE
+.PHONY: help setup demo test test-farm chaos bench-lifecycle bench-store bench-stitch bench-plan bench-images media-matrix dev production lint format record-histories clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -52,10 +52,10 @@ bench-images: $(READY) ## Measure what the proof of image files costs beside dec
 	@$(PY) benchmarks/images.py $(ARGS)
 
 media-matrix: $(READY) ## Try all formats of image files with all damages; ARGS=--write updates docs/media.md
-	@$(PY) benchmarks/image_matrix.py $(ARGS)
+	@$(PY) tools/image_matrix.py $(ARGS)
 
-bench-planning: $(READY) ## Measure the planning of 100,000 published frames in a bucket; ARGS="--frames N --per-chunk N"
-	@$(PY) benchmarks/planning.py $(ARGS)
+bench-plan: $(READY) ## Measure the planning of 100,000 published frames in a bucket; ARGS="--frames N --per-chunk N"
+	@$(PY) benchmarks/plan.py $(ARGS)
 
 dev: $(DEMO) ## Run a worker with a Temporal server of its own; Ctrl-C stops both
 	@$(PY) worker.py --dev $(ARGS)

@@ -147,8 +147,8 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
         supervisor = await stack.enter_async_context(Supervisor(user=user))
         for worker in build_workers(client, settings, supervisor, search_attributes=attributes):
             await stack.enter_async_context(worker)
-            _freeze_heap()
-            _print_ready(client, settings, user, dev=dev)
+        _freeze_heap()
+        _print_ready(client, settings, user, dev=dev)
         await stopping.wait()
         _print_line("stopping: renders that do not end within the grace are stopped, and given to other workers")
 

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
+from activities.media.colour import UnknownColours, look_up_colours
 from activities.media.facts import MediaError
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job, read_sidecar
 from activities.stores.publish import find_reusable, find_same_work, is_intact, revoke
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
-from longtake.jobfile.chunk_list import check_list_size
-from longtake.jobfile.loader import read_job
+from longtake.jobfile.loader import check_list_size, read_job
 from longtake.models.inputs import InputBundle
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import IfExists
@@ -223,7 +223,7 @@ class Acceptance:
     def _needs_inputs(self) -> bool:
         """Whether this worker reads the inputs; agents fetch their own."""
         job = self.job
-        return self._store.is_local or job.remote is None or bool(job.audio or job.merge_command)
+        return self._store.is_local or job.remote is None or bool(job.audio or job.colour or job.merge_command)
 
     def _check_with_inputs(self, opened: OpenJob) -> None:
         try:
@@ -231,6 +231,7 @@ class Acceptance:
                 self._check_inputs(workdir)
                 self._check_programs(workdir)
                 self._check_audio(workdir)
+                self._check_colour(workdir)
         except StoreError as error:
             if error.is_temporary:
                 raise
@@ -357,6 +358,19 @@ class Acceptance:
                 inspect_audio(path)
             except MediaError as error:
                 raise BadJobError(f"{field}: {error.sentence}; name a file with sound") from error
+
+    def _check_colour(self, workdir: Path) -> None:
+        if self.job.colour is None:
+            return
+        for field, name in self.job.colour_files:
+            if self._store.is_local:
+                self._allowed.check(workdir / name, field)
+            if not (workdir / name).is_file():
+                raise BadJobError(f"{field}: there is no {workdir / name}; put it there, or name one that is built in")
+        try:
+            look_up_colours(self.job.colour, workdir)
+        except UnknownColours as error:
+            raise BadJobError(str(error)) from error
 
     def _check_outputs(self, opened: OpenJob, *, is_new: bool) -> list[Callable[[], object]]:
         """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them.

@@ -66,4 +66,4 @@ class StopActivities:
     async def _stop_agent(self, records: ChunkCallRecords, call: RemoteCall, chunk: int) -> RemoteStop:
         reason = "its worker was lost, and its job wants no more of it"
         seconds = self._remote.timeouts.stop_seconds
-        return await stop_agent(self._remote, records.calls, call, chunk=chunk, reason=reason, most_seconds=seconds)
+        return await stop_agent(records.calls, call, chunk=chunk, reason=reason, most_seconds=seconds)

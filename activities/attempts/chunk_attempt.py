@@ -51,6 +51,9 @@ class ChunkAttempt:
         name: Name of the attempt, never used twice.
     """
 
+    # A cancel ends here only when nothing runs any more.
+    stop: RemoteStop | None = None
+
     def __init__(self, host: Host, job: OpenJob, chunk: Chunk, name: str) -> None:
         self._host = host
         self._job = job
@@ -81,9 +84,6 @@ class ChunkAttempt:
     def _local_targets(self) -> list[Path]:
         """Where a command writes that names its outputs itself; only directory stores have such jobs."""
         return list(map(Path, self._targets))
-
-    # Nobody but its owner pays for this host, and a cancel ends here only when nothing runs any more.
-    stop: RemoteStop | None = None
 
     async def bill(self) -> Bill:
         """Return an empty bill: hosts of one's own send none."""
@@ -132,7 +132,7 @@ class ChunkAttempt:
             in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
             made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
             proofs, signatures = await self._prove(made)
-            await self._run_own_check(made, watcher)
+            await self._run_own_check(watcher)
         except AttemptError as error:
             await run_in_thread(partial(note_full_disk, error, self._dir))
             await run_in_thread(partial(self._others.blame, error, self._expected_files, self._part_places))
@@ -266,7 +266,7 @@ class ChunkAttempt:
         await run_in_thread(partial(self._collect_in_place, made))
         return made
 
-    async def _run_own_check(self, made: list[Path], watcher: RenderWatcher) -> None:
+    async def _run_own_check(self, watcher: RenderWatcher) -> None:
         """Run the job's own check, which may refuse what is whole."""
         if self._job.job.check is None:
             return

@@ -16,6 +16,7 @@ from activities.attempts.store_io import explain_failure, note_full_disk, retry_
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
 from activities.media.audio import build_audio_command, find_audio_suffix
+from activities.media.colour import UnknownColours, find_conversion
 from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
@@ -26,6 +27,7 @@ from activities.stores.kept_frames import Signature
 from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files
 from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.models.audio import AudioTrack
+from longtake.models.colour import DEFAULT_CONFIG
 from longtake.models.job_fields import Verification
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
@@ -175,21 +177,18 @@ class FilmAttempt:
         except MediaError as error:
             if error.chunk is not None:
                 await self._refuse(error)
-            sentence, changed = (
-                f"the film is not what it must be: {error.sentence}",
-                isinstance(error, MismatchedOutput),
-            )
+            sentence = f"the film is not what it must be: {error.sentence}"
             if job.merge_command is not None:
                 # Of proven chunks, by a command that ended well: it would make the same again.
-                sentence, changed = f"{sentence}; change merge_command", True
-            raise AttemptError(sentence, needs_change=changed) from error
+                raise AttemptError(f"{sentence}; change merge_command", needs_change=True) from error
+            raise AttemptError(sentence, needs_change=isinstance(error, MismatchedOutput)) from error
 
     def _own_files(self, film: Path) -> frozenset[Path]:
         """Return the film, and what this attempt itself puts beside it."""
         own = [film]
         if self._job.job.merge_command is None:
             tracks = enumerate(self._job.job.audio_tracks)
-            own += [self._dir / "chunks", self._dir / "frames"]
+            own += [self._dir / name for name in ("chunks", "frames", "conversion.json")]
             own += [self._sound_file(film, number, track) for number, track in tracks]
         return frozenset(own)
 
@@ -255,8 +254,29 @@ class FilmAttempt:
         await run_in_thread(partial(self._link_frames, links))
         pattern = build_image_pattern(f"{links}/", 9, first.suffix)
         job, sounds = self._job.job, await self._sounds(film)
-        ffmpeg = self._host.programs.ffmpeg
-        await self._run(build_encode_command(ffmpeg, pattern, 0, self._frames, job.rate, job.encode, film, sounds))
+        images = self._sidecars[0].images
+        convert = partial(find_conversion, job.colour, job.encode, images, self._workdir, DEFAULT_CONFIG)
+        try:
+            conversion = await run_in_thread(convert)
+        except UnknownColours as error:
+            raise AttemptError(str(error), needs_change=True) from error
+        command = build_encode_command(
+            self._host.programs.ffmpeg,
+            pattern,
+            0,
+            self._frames,
+            job.rate,
+            job.encode,
+            film,
+            sounds,
+            conversion.colours if conversion else None,
+            is_piped=conversion is not None,
+        )
+        if conversion is not None:
+            request = self._dir / "conversion.json"
+            write = partial(conversion.write_request, request, links, first.suffix, self._frames, job.encode, command)
+            command = await run_in_thread(write)
+        await self._run(command)
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)

@@ -59,7 +59,7 @@ class Host:
         if self.make_allowed is None or not job.folder.store.is_local:
             return
         allowed, base = self.make_allowed(), Path(job.folder.store.url)
-        named = [*job.job.audio_files, ("output", job.job.output and job.film_path)]
+        named = [*job.job.audio_files, *job.job.colour_files, ("output", job.job.output and job.film_path)]
         if isinstance(job.job.inputs, tuple):
             named += [(f"inputs[{index}]", name) for index, name in enumerate(job.job.inputs)]
         for key, name in named:

@@ -53,15 +53,18 @@ def check_chunk(
     """
     each = chunk.files_per_output
     proofs = []
-    for number, template in enumerate(chunk.templates):
-        own = files[number * each : (number + 1) * each]
-        match classify_output(template.path):
-            case OutputKind.FRAMES:
-                proofs.append(_check_frames(own, stop, pixels=pixels))
-            case OutputKind.VIDEO:
-                proofs.append(_check_video(own[0], chunk.count, rate, stop))
-            case OutputKind.FILE:
-                proofs.append(_check_file(own[0], chunk.count))
+    try:
+        for number, template in enumerate(chunk.templates):
+            own = files[number * each : (number + 1) * each]
+            match classify_output(template.path):
+                case OutputKind.FRAMES:
+                    proofs.append(_check_frames(own, stop, pixels=pixels))
+                case OutputKind.VIDEO:
+                    proofs.append(_check_video(own[0], chunk.count, rate, stop))
+                case OutputKind.FILE:
+                    proofs.append(_check_file(own[0], chunk.count))
+    except MediaError as error:
+        raise failed_try(error) from error
     return tuple(proofs)
 
 
@@ -123,18 +126,12 @@ def failed_try(error: MediaError) -> AttemptError:
 
 
 def _check_video(file: Path, frames: int, rate: Fraction, stop: threading.Event) -> Proof:
-    try:
-        facts = inspect_video(file, fps=rate, frames=frames, stop=stop)
-    except MediaError as error:
-        raise failed_try(error) from error
+    facts = inspect_video(file, fps=rate, frames=frames, stop=stop)
     return Proof(frames=facts.frames, video=facts, width=facts.width, height=facts.height)
 
 
 def _check_frames(files: Sequence[Path], stop: threading.Event, *, pixels: bool) -> Proof:
-    try:
-        facts = check_sequence(files, pixels=pixels, stop=stop)
-    except MediaError as error:
-        raise failed_try(error) from error
+    facts = check_sequence(files, pixels=pixels, stop=stop)
     is_weak = facts.proof is ImageProof.CONTENT or (pixels and facts.proof is not ImageProof.PIXELS)
     return Proof(
         frames=len(files),

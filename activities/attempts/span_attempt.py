@@ -144,7 +144,7 @@ class SpanAttempt:
         others: Hosts that could take a chunk that fails here; None where the host makes no difference.
         job: The job.
         order: The span.
-        before: What the attempts before this one have come to; see `first_heartbeat`.
+        before: What the attempts before this one have come to; see `ActivityTry`.
     """
 
     def __init__(

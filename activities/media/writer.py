@@ -15,6 +15,7 @@ from av.audio.stream import AudioStream
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from activities.media.colour import FilmColours, add_colours
 from activities.media.containers import READERS, AnyPacket
 from activities.media.facts import Chapter, MismatchedOutput
 from activities.media.matroska import NAME_PADDING, PIXELS, RATIO, set_display_size
@@ -325,25 +326,29 @@ def _accepts_tag(muxer: str, template: VideoStream) -> bool:
     return True
 
 
-# Without the matrix ffmpeg converts by BT.601 and says nothing of it; players take HD pictures for BT.709, and show
-# other colours than were rendered. Range and primaries of video are those of BT.709 and of sRGB alike.
-_BT709 = (
-    "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,"
-    # ffmpeg 7 takes the tags from the pictures, ffmpeg 5 from the options.
-    "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-)
-_TAGGED_BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
-# H.264 has no pictures of odd width or height with colours at half the size.
+# H.264 and H.265 have no pictures of odd width or height with colours at half the size.
 _EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
-_H264 = ("-c:v", "libx264", "-crf", "18", "-vf", f"{_EVEN},{_BT709}", *_TAGGED_BT709)
-_DEFAULTS = {
-    ".mp4": _H264,
-    ".m4v": _H264,
-    ".mov": _H264,
-    ".mkv": _H264,
-    ".ts": _H264,
-    ".webm": ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-vf", _BT709, *_TAGGED_BT709),
-}
+_H264 = ("-c:v", "libx264", "-crf", "18", "-vf", _EVEN, "-pix_fmt", "yuv420p")
+# Films of high dynamic range show bands with the 8 bits that players of H.264 take.
+_H265 = (
+    *("-c:v", "libx265", "-crf", "18", "-vf", _EVEN, "-pix_fmt", "yuv420p10le", "-x265-params", "log-level=error"),
+    # Apple's players take no other.
+    *("-tag:v", "hvc1"),
+)
+_VP9 = ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-pix_fmt")
+# What ffmpeg itself chooses for a film.
+_ENCODERS = {".mp4": "libx264", ".m4v": "libx264", ".mov": "libx264", ".mkv": "libx264", ".ts": "mpeg2video"}
+
+# Words of the command that `colour_main` fills in.
+_SIZE_OF_PIPED, _PIXELS_OF_PIPED = "{size}", "{pixels}"
+
+
+def _choose_encoder(suffix: str, *, is_hdr: bool) -> tuple[str, ...]:
+    if suffix == ".webm":
+        return (*_VP9, "yuv420p10le" if is_hdr else "yuv420p")
+    if not is_hdr:
+        return _H264
+    return _H265 if suffix in (".mp4", ".m4v", ".mov") else _H265[:-2]
 
 
 def build_image_pattern(before: str, digits: int, after: str) -> str:
@@ -366,6 +371,9 @@ def build_encode_command(
     encode_args: Sequence[str],
     target: Path,
     sounds: Sequence[SoundFile] = (),
+    colours: FilmColours | None = None,
+    *,
+    is_piped: bool = False,
 ) -> list[str]:
     """Build the ffmpeg command that encodes numbered pictures, reporting progress on standard output.
 
@@ -381,20 +389,31 @@ def build_encode_command(
         encode_args: The user's encoder options; good H.264 (VP9 in webm) when empty.
         target: Where to write; its extension says the container.
         sounds: Sounds of the film in their final codec and length, which are copied.
+        colours: Those that the pictures have, and the film is tagged with; None for BT.709.
+        is_piped: The pictures come from `colour_main`, and not from files.
     """
+    colours = colours or FilmColours()
     suffix = target.suffix.lower()
     timing = []
     if suffix in (".mp4", ".m4v", ".mov"):
         scale = str(compute_timescale(fps))
         timing = ["-video_track_timescale", scale, "-movie_timescale", scale, "-movflags", "+faststart"]
     rate = f"{fps.numerator}/{fps.denominator}"
+    if is_piped:
+        pictures = ["-f", "rawvideo", "-pixel_format", _PIXELS_OF_PIPED, "-video_size", _SIZE_OF_PIPED]
+        pictures += ["-framerate", rate, "-i", "pipe:0"]
+    else:
+        pictures = ["-f", "image2", "-pattern_type", "sequence", "-framerate", rate]
+        # Without the range ffmpeg would begin with a later picture where the first one is missing.
+        pictures += ["-start_number", str(first), "-start_number_range", "1", "-i", os.path.abspath(pattern)]
+    encoder = add_colours(
+        encode_args or _choose_encoder(suffix, is_hdr=colours.is_hdr), colours, usual_encoder=_ENCODERS.get(suffix, "")
+    )
     return [
         *(ffmpeg, "-nostdin", "-v", "error", "-y", "-progress", "pipe:1", "-nostats"),
-        *("-f", "image2", "-pattern_type", "sequence", "-framerate", rate),
-        # Without the range ffmpeg would begin with a later picture where the first one is missing.
-        *("-start_number", str(first), "-start_number_range", "1", "-i", os.path.abspath(pattern)),
+        *pictures,
         *_read_sounds(sounds),
-        *(encode_args or _DEFAULTS.get(suffix, _H264)),
+        *encoder,
         *timing,
         *_write_sounds(sounds),
         *("-frames:v", str(frames), f"file:{os.path.abspath(target)}"),

@@ -100,14 +100,8 @@ def parse_groups(groups: dict[str, str]) -> ProgressUpdate:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the matcher and close its pipes; it holds nothing that could be lost."""
     process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            try:
-                pipe.close()
-            except OSError:
-                # The matcher never read the last request.
-                continue
+    # Which closes pipes also where the last request was never read, when `close` raises.
+    process.communicate()
 
 
 class LogPatternSearch:

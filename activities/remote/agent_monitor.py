@@ -143,12 +143,11 @@ def _now() -> float:
 
 
 async def stop_agent(
-    host: RemoteHost, calls: CallRecords, call: RemoteCall, *, chunk: int, reason: str, most_seconds: float
+    calls: CallRecords, call: RemoteCall, *, chunk: int, reason: str, most_seconds: float
 ) -> RemoteStop:
     """Order an agent to stop, and return whether its result has confirmed that; a store that is away confirms nothing.
 
     Args:
-        host: Timeouts of this worker.
         calls: The records of the chunk.
         call: The call of the agent.
         chunk: Index of the chunk.
@@ -161,7 +160,7 @@ async def stop_agent(
     confirmed = False
     with suppress(TimeoutError):
         async with asyncio.timeout_at(began + most_seconds):
-            await _wait_until_ended(host, calls, call.attempt)
+            await _wait_until_ended(calls, call.attempt)
             confirmed = True
     return RemoteStop(
         chunk=chunk,
@@ -172,7 +171,7 @@ async def stop_agent(
     )
 
 
-async def _wait_until_ended(host: RemoteHost, calls: CallRecords, attempt: str) -> None:
+async def _wait_until_ended(calls: CallRecords, attempt: str) -> None:
     """Return when the result of an agent says that no process of it runs any more."""
     while True:
         with suppress(OSError):

@@ -358,7 +358,7 @@ class RemoteAttempt:
             if await self._was_never_sent():
                 return RemoteStop(chunk=self._chunk.index, where=call.where, confirmed=True)
         calls, chunk = self._records.calls, self._chunk.index
-        return await stop_agent(self._host, calls, call, chunk=chunk, reason=reason, most_seconds=seconds)
+        return await stop_agent(calls, call, chunk=chunk, reason=reason, most_seconds=seconds)
 
     async def _close(self) -> None:
         """Close the connection, and forget calls whose agents run no more."""

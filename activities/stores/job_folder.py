@@ -215,7 +215,7 @@ class JobFolder(JobRecords):
         Raises:
             FileNotFoundError: It was not accepted here.
         """
-        return RenderJobSpec.from_record(self.store.read(self.job_file))
+        return RenderJobSpec.from_json(self.store.read(self.job_file))
 
     def sidecar(self, key: str) -> Sidecar | None:
         """Return the sidecar of a chunk or the film, if it is finished; one that cannot be read is set aside."""

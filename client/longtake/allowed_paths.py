@@ -82,6 +82,7 @@ def _files(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
     if job.output is not None and not in_bucket:
         yield "output", job.output
     yield from job.audio_files
+    yield from job.colour_files
     if isinstance(job.inputs, tuple):
         yield from ((f"inputs[{index}]", name) for index, name in enumerate(job.inputs))
     if job.chunk_list is not None:

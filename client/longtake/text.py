@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 from pydantic import ValidationError
@@ -214,6 +214,12 @@ def cut_middle(text: str, most: int) -> str:
 def shorten_line(text: str, most: int) -> str:
     """Return text as one plain line of at most `most` characters, cut in its middle."""
     return cut_middle(flatten_text(text), most)
+
+
+def list_first(texts: Sequence[str], most: int) -> str:
+    """List the first of some texts, and how many more there are."""
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
 
 
 def format_bytes(count: float) -> str:

@@ -18,7 +18,7 @@ from longtake.describe import explain_failure
 from longtake.errors import ErrorType
 from longtake.models.backends import BackendKind
 from longtake.names import PLAN_JOB, RENDER_SPAN, STITCH_JOB, render_queue
-from longtake.text import escape_text, shorten_line
+from longtake.text import escape_text, list_first, shorten_line
 
 # A worker polls at least once a minute; the server lists workers for five minutes after their last poll.
 _POLL_SECONDS = 75.0
@@ -210,8 +210,7 @@ def find_blind_workers(activities: Iterable[PendingActivityInfo]) -> list[str]:
 
 
 def _list_names(workers: Sequence[str]) -> str:
-    more = f" and {len(workers) - 3} more" if len(workers) > 3 else ""
-    return ", ".join(escape_text(name) for name in workers[:3]) + more
+    return list_first([escape_text(name) for name in workers], 3)
 
 
 def _seconds_since(when: datetime) -> float:

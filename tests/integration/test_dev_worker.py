@@ -92,6 +92,8 @@ async def test_a_dev_worker_stops_clean_and_its_jobs_go_on_when_it_is_back(
         again = RenderClient(await connect(address=address)).job(job.id)
         status = await until_state(again, JobState.COMPLETED)
 
+    said = (folder / "dev.log").read_text()
+    assert said.count("ready: ") == 1, "it is ready once, when it serves all of its queues"
     assert status.completed_chunks == 4
     assert farm.sidecars(job.id).items() >= before.items()
     assert farm.ledger.started.count(0) == farm.ledger.started.count(1) == 1

@@ -51,6 +51,7 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
         {"file": "tone.wav", "language": "deu", "offset_seconds": 0.2},
     ]
     blue = (*FFMPEG, "-f", "lavfi", "-i", "color=0x00BDF2:s=321x181:r=25,format=rgb24", *IMAGES)
+    grey = (*FFMPEG, "-f", "lavfi", "-i", "color=0x808080:s=64x64:r=25,format=rgb24,format=gbrpf32le", *IMAGES)
     clear = (*FFMPEG, "-f", "lavfi", "-i", "color=red@0.25:s=64x64:r=25,format=rgba", *IMAGES)
     aac = (*VIDEO, *STREAMS, "-c:a", "aac", "{output}")
     prores = (*VIDEO, "-c:v", "prores_ks", *COUNT, "{output}")
@@ -58,7 +59,9 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
     gap = {"frames": {"count": 15, "per_chunk": 5}, "on_chunk_failure": "continue", "allow_gaps": True}
     alpha = ["-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0"]
     labels = ["-c:v", "prores_ks", "-vf", "setsar=64/45", "-timecode", "01:00:00:00", "-metadata", "title=My Film"]
-    mp4, mov, png = "{chunk:03}.mp4", "{chunk:03}.mov", "f_{frame:04}.png"
+    h264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p"]
+    hdr = {"input": "linear", "output": "Rec.2100-PQ"}
+    mp4, mov, png, exr = "{chunk:03}.mp4", "{chunk:03}.mov", "f_{frame:04}.png", "f_{frame:04}.exr"
     once, twice = ({"attempts": attempts, "initial_seconds": 0} for attempts in (1, 2))
     listed = (
         job(farm, "hap", hap, mov, "film.mov", verify="full"),
@@ -68,6 +71,10 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
         job(farm, "gap", ("sh", "-c", broken, "{output}"), mp4, "film.mp4", audio="tone.wav", retry=once, **gap),
         job(farm, "tracks", prores, mov, "film.mov", audio=tracks),
         job(farm, "colours", blue, png, "film.mp4"),
+        job(farm, "encoded", blue, png, "film.mp4", encode=["-c:v", "libx264", "-pix_fmt", "yuv444p"]),
+        job(farm, "linear", grey, exr, "film.mp4", encode=h264),
+        job(farm, "hdr", grey, exr, "film.mp4", colour=hdr, audio="tone.wav"),
+        job(farm, "misnamed", grey, exr, "film.mp4", colour={**hdr, "output": "Rec.2100-PK"}),
         job(farm, "alpha", clear, png, "film.webm", audio="tone.wav", encode=alpha),
         job(farm, "labels", (*VIDEO, *IMAGES), png, "film.mov", audio="tone.wav", encode=labels),
     )
@@ -82,6 +89,18 @@ def loudness(ffmpeg: str, film: Path, track: int = 0) -> list[bool]:
     return [max(map(abs, decoded[at + 1200 : at + 8400]), default=0) > 1000 for at in range(0, len(decoded), 9600)]
 
 
+def first_picture(film: Path) -> tuple[list[int], tuple[int, int], list[int]]:
+    """Return matrix, primaries, transfer and range of a film, its size, and the samples of its first pixel."""
+    with av.open(str(film)) as container:
+        stream = container.streams.video[0]
+        picture = next(container.decode(stream))
+        context = stream.codec_context
+        tags = [int(context.colorspace), int(context.color_primaries), int(context.color_trc), int(context.color_range)]
+        size = 2 if any(component.bits > 8 for component in picture.format.components) else 1
+        samples = [int.from_bytes(bytes(plane)[:size], "little") for plane in picture.planes]
+        return tags, (context.width, context.height), samples
+
+
 async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(farm: Farm, ffmpeg: str) -> None:
     # Heard in the second fifth of a second, and never again.
     tone = ("-f", "lavfi", "-i", "sine=440:r=48000:d=0.6", "-af", "volume='4*between(t,0.2,0.4)':eval=frame")
@@ -90,7 +109,7 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
     jobs = jobs_of(farm)
     found: dict[str, JobStatus] = dict(zip(jobs, await asyncio.gather(*map(farm.run, jobs.values())), strict=True))
 
-    for name in ("hap", "dropped", "gap", "tracks", "colours", "alpha", "labels"):
+    for name in ("hap", "dropped", "gap", "tracks", "colours", "encoded", "linear", "hdr", "alpha", "labels"):
         assert found[name].state is JobState.COMPLETED, (name, found[name].error)
         assert found[name].notices == (), name
     result = found["hap"].result
@@ -118,16 +137,21 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
     # Later by a fifth of a second, the tone begins where the film ends.
     assert await asyncio.to_thread(loudness, ffmpeg, farm.store / "tracks/film.mov", 1) == [False, False]
 
-    with av.open(str(farm.store / "colours/film.mp4")) as film:
-        picture = next(film.decode(film.streams.video[0]))
-        context = film.streams.video[0].codec_context
-        tags = [
-            int(tag) for tag in (context.colorspace, context.color_primaries, context.color_trc, context.color_range)
-        ]
-        assert tags == [1, 1, 1, 1]
-        assert (context.width, context.height) == (322, 182)
-        values = [bytes(plane)[0] for plane in picture.planes]
-        assert all(abs(value - right) <= 1 for value, right in zip(values, (147, 170, 43), strict=True)), values
+    # By BT.601 it would be 135, 179, 41; half the light of white is 188 of 255 in sRGB, and PQ of 50 nits is 0.44.
+    bt709, bt2100 = [1, 1, 1, 1], [9, 9, 16, 1]
+    for name, tags, right in (
+        ("colours", bt709, (147, 170, 43)),
+        ("encoded", bt709, (147, 170, 43)),
+        ("linear", bt709, (178, 128, 128)),
+        ("hdr", bt2100, (450, 512, 512)),
+    ):
+        told, size, values = first_picture(farm.store / name / "film.mp4")
+        assert told == tags, name
+        assert all(abs(value - one) <= 2 for value, one in zip(values, right, strict=True)), (name, values)
+        assert name != "colours" or size == (322, 182)
+    assert found["misnamed"].state is JobState.FAILED
+    assert "colour.output: 'Rec.2100-PK' is no colour space of ocio://" in (found["misnamed"].error or "")
+    assert not (farm.store / "misnamed/f_0000.exr").exists()
 
     assert b"\x53\xc0\x81\x01" in (farm.store / "alpha/film.webm").read_bytes()[:4096]
 

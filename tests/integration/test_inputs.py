@@ -4,6 +4,7 @@ import json
 import wave
 from pathlib import Path
 
+import av
 import pytest
 from support.command_line import command_line
 from support.farm import Farm
@@ -91,6 +92,44 @@ async def test_sound_travels_with_the_inputs(cloud: Farm, project: Project) -> N
     assert upload_inputs(wanted).audio == "sound/score.wav"
     status = await cloud.run(wanted)
     assert status.state is JobState.COMPLETED, status.error
+
+
+# Samples are the square roots of light.
+ROOTS = """\
+ocio_profile_version: 1
+roles: {default: light, scene_linear: light}
+displays:
+  screen:
+    - !<View> {name: plain, colorspace: roots}
+colorspaces:
+  - !<ColorSpace> {name: light}
+  - !<ColorSpace>
+    name: roots
+    to_reference: !<ExponentTransform> {value: [2, 2, 2, 1]}
+"""
+
+
+async def test_a_configuration_of_colours_travels_with_the_inputs(cloud: Farm, project: Project, films: Store) -> None:
+    (project.base / "colours").mkdir()
+    (project.base / "colours/roots.ocio").write_text(ROOTS)
+    source = ("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "color=0x404040:s=64x64,format=rgb24")
+    fields = {
+        "command": (*source, "-frames:v", "{count}", "-start_number", "{start}", "{output}"),
+        "fps": 25,
+        "chunk_output": "f_{frame:04}.png",
+        "output": "film.mp4",
+        "colour": {"input": "light", "output": "roots", "config": str(project.base / "colours/roots.ocio")},
+    }
+
+    status = await cloud.run(project.job(inputs=(), frames=FrameRange(count=2, per_chunk=2), **fields))
+
+    assert status.state is JobState.COMPLETED, status.error
+    assert status.result is not None
+    film = films.download(str(status.result.output), project.base / "film.mp4")
+    with av.open(str(film)) as container:
+        picture = next(container.decode(video=0))
+    # A quarter of the light of white is half of the samples.
+    assert abs(bytes(picture.planes[0])[0] - (16 + 219 / 2)) <= 1
 
 
 async def test_a_long_chunk_list_travels_as_a_file(cloud: Farm, project: Project, films: Store) -> None:

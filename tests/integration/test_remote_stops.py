@@ -1,6 +1,7 @@
 """Stopping remote work: a cancel reaches connection and agent at once, a freeze ends what would be paid for."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -193,12 +194,16 @@ async def test_a_chunk_that_is_published_as_the_freeze_comes_is_done(remote: Rem
     assert (await trying.sidecar()).attempt == "a-1"
 
 
-async def stop_lost(remote: Remote, **order: object) -> tuple[RemoteStop, ...]:
+async def stop_lost(
+    remote: Remote, on_heartbeat: Callable[..., None] = lambda *_: None, **order: object
+) -> tuple[RemoteStop, ...]:
     """Run the activity that stops agents of lost workers, for the one chunk."""
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = on_heartbeat
     remote.folder.create(remote.job.job, None)
     host = Host(None, None, {}, None, Path("/nowhere"))  # type: ignore[arg-type]  # only the store is used
     given = StopAgentsOrder.model_validate({"ref": remote.job.ref, "chunks": ((0, 1),), **order})
-    return (await ActivityEnvironment().run(StopActivities(host, remote.host()).stop_agents, given)).stops
+    return (await environment.run(StopActivities(host, remote.host()).stop_agents, given)).stops
 
 
 def left_at_work(remote: Remote, name: str) -> ScriptedAgent:
@@ -217,8 +222,9 @@ async def test_the_stop_of_a_lost_worker_is_waited_for_until_its_agent_confirms(
     """A worker that ends between the order and the confirmation must not leave a renderer behind an idle job."""
     agent = left_at_work(remote, "a-1")
     remote.calls.order_stop("a-1", "cancelled, by a worker that is lost before the agent says anything")
-    stopping = asyncio.ensure_future(stop_lost(remote))
-    await asyncio.sleep(0.2)
+    beats: list[object] = []
+    stopping = asyncio.ensure_future(stop_lost(remote, lambda *beat: beats.append(beat)))
+    await eventually(lambda: len(beats) > 1, "it is at work for longer than a look at the records takes")
     assert not stopping.done(), "nothing says yet that its processes have ended"
 
     agent.say(RemoteOutcome.STOPPED)

@@ -1,9 +1,8 @@
 """Jobs that are started again: by a schedule, by a cron, under the same id, by a retry and by a reset."""
 
-import asyncio
 import json
-import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -47,22 +46,21 @@ async def test_each_start_of_a_schedule_has_files_of_its_own(farm: Farm, tempora
         *("schedule", "create", "--schedule-id", farm.task_queue, "--interval", "1000h", "--type", "RenderJob"),
         *("--task-queue", farm.task_queue, "--workflow-id", name, "--input-file", str(path)),
     )
-    found: dict[str, JobStatus] = {}
-    async with asyncio.timeout(60):
-        for night in (1, 2):
-            # Temporal appends the time to the id, in seconds: what is started within one is one job.
-            await asyncio.sleep(1 - time.time() % 1)
-            await temporal("schedule", "trigger", "--schedule-id", farm.task_queue)
-            while len(found) < night:
-                ended = [status for status in await farm.render.list(limit=1000) if status.state.has_ended]
-                found |= {status.id: status for status in ended if status.id.startswith(name)}
+    # Intervals are counted from the epoch.
+    nights = [datetime.fromtimestamp(3600 * 1000 * number, UTC) for number in (480, 481)]
+    await temporal(
+        *("schedule", "backfill", "--schedule-id", farm.task_queue, "--overlap-policy", "AllowAll"),
+        *("--start-time", f"{nights[0] - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"),
+        *("--end-time", f"{nights[1] + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"),
+    )
+    await farm.ledger.until_ended(4)
     await temporal("schedule", "delete", "--schedule-id", farm.task_queue)
 
-    for status in found.values():
-        assert status.state is JobState.COMPLETED, status.error
-        assert status.started_at is not None
-        assert status.id == f"{name}-{status.started_at:%Y-%m-%dT%H:%M:%SZ}", "the time for which it was due"
-        assert status.name == f"night {status.started_at:%Y-%m-%d}"
+    for night in nights:
+        # Temporal appends the time for which it was due.
+        status = await until_state(farm.render.job(f"{name}-{night:%Y-%m-%dT%H:%M:%SZ}"), JobState.COMPLETED)
+        assert status.started_at == night
+        assert status.name == f"night {night:%Y-%m-%d}"
         assert outputs(farm, status) == ["000000.txt", "000001.txt"]
         assert status.result is not None
         assert status.result.note == ""

@@ -40,11 +40,19 @@ def written(tmp_path: Path, **changes: Any) -> str:
         ({"chunk_output": "link/{chunk}.mp4"}, "chunk_output"),
         ({"chunk_output": "{chunk}/../../../{chunk}.mp4"}, "chunk_output"),
         ({"audio": "/etc/score.wav"}, "audio"),
+        (
+            {
+                "chunk_output": "{frame}.exr",
+                "output": "film.mp4",
+                "colour": {"input": "a", "output": "b", "config": "/etc/a.ocio"},
+            },
+            "colour.config",
+        ),
         ({"base_dir": "/etc"}, "base_dir"),
     ],
 )
 def test_paths_outside_the_roots_of_this_host_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, changes: dict[str, str], field: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, changes: dict[str, Any], field: str
 ) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     root.mkdir()

@@ -12,8 +12,8 @@ from support.jobs.invalid_files import GOOD
 
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
-from longtake.jobfile.chunk_list import check_list_size, read_chunk_list
-from longtake.jobfile.loader import LARGEST_FILE_BYTES, load_job, read_job
+from longtake.jobfile.chunk_list import read_chunk_list
+from longtake.jobfile.loader import LARGEST_FILE_BYTES, check_list_size, load_job, read_job
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_LISTED_CHUNKS, ChunkList, ChunkSpec
 
 # Longer than a message may be.

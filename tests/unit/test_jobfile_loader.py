@@ -204,7 +204,7 @@ def refused(document: object) -> str:
 def assert_is_a_sentence(text: str) -> None:
     assert text == text.strip()
     assert all(character.isprintable() for character in text), "one line, and nothing that moves a cursor"
-    assert len(text) < 400
+    assert len(text) < 600
     assert ": " in text, "names the field or the file"
     assert not [words for words in NOT_FOR_PEOPLE if words in text]
 

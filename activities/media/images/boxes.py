@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from activities.media.images.chunked import short_digest
+from activities.media.images.chunk_formats import short_digest
 from activities.media.images.image_file import ImageFile, Structure, name_channels
 
 _MOST_BOXES = 1 << 16

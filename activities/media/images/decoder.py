@@ -133,14 +133,8 @@ def _end_all(processes: list[subprocess.Popen[bytes]]) -> None:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and close its pipes; it holds nothing that could be lost."""
     process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            try:
-                pipe.close()
-            except OSError:
-                # It never read the last request.
-                continue
+    # Which closes pipes also where the last request was never read, when `close` raises.
+    process.communicate()
 
 
 # -I: nothing of the environment and no folder of the job is searched for modules.

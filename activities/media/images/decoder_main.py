@@ -4,7 +4,7 @@ A process of its own, because the decoders are C and C++ and the files are someb
 fill the memory or never end takes this process with it and not the worker. Started with `-I` and an empty environment,
 so it imports nothing but the standard library, PyAV and OpenImageIO (the extra `images`), where it is installed.
 
-A request has `path`, `readers` (names of OpenImageIO's) and `demuxer` (libav's). An answer has `outcome`: `decoded`,
+A request has `path`, `reader` (the name of OpenImageIO's) and `demuxer` (libav's). An answer has `outcome`: `decoded`,
 `damaged`, or `unable` where none of the decoders knows such a file; and `reason`.
 """
 

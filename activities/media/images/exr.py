@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from activities.media.images.chunked import short_digest
+from activities.media.images.chunk_formats import short_digest
 from activities.media.images.image_file import Allowance, ImageFile, Structure, check_deflate
 
 _TILED, _LONG_NAMES, _DEEP, _MULTIPART = 0x200, 0x400, 0x800, 0x1000
@@ -112,19 +112,16 @@ class _Part:
     def levels(self) -> tuple[tuple[int, int], ...]:
         """Numbers of the levels: one, those of a mipmap (both sides halved) or of a ripmap (each side by itself)."""
         mode = self.tiles[2] & 0xF
-        columns, rows = len(self.level_sides(0)), len(self.level_sides(1))
+        columns, rows = map(len, self._sides)
         if mode == 0:
             return ((0, 0),)
         if mode == 1:
             return tuple((level, level) for level in range(max(columns, rows)))
         return tuple((x, y) for y in range(rows) for x in range(columns))
 
-    def level_sides(self, axis: int) -> list[int]:
-        """Width (0) or height (1) of all levels."""
-        return self._sides[axis]
-
     @cached_property
     def _sides(self) -> tuple[list[int], list[int]]:
+        """Widths and heights of all levels."""
         left, top, right, bottom = self.window
         rounds_up = bool(self.tiles[2] >> 4)
         return _halve(right - left + 1, rounds_up), _halve(bottom - top + 1, rounds_up)

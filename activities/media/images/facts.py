@@ -15,13 +15,6 @@ class ImageProof(StrEnum):
     CONTENT = "content"
 
 
-_SENTENCES = {
-    ImageProof.PIXELS: "all pixels were decoded",
-    ImageProof.STRUCTURE: "structure only: the pixels were not decoded",
-    ImageProof.CONTENT: "unproven: nothing here knows where such a file ends",
-}
-
-
 class ImageFacts(BaseModel):
     """What was found in a sound picture; a size of 0 x 0 means that nothing here can read its kind.
 
@@ -50,10 +43,6 @@ class ImageFacts(BaseModel):
             if mine != theirs:
                 return f"has {words}: {mine or 'none'} instead of {theirs or 'none'}"
         return None
-
-    def describe_proof(self) -> str:
-        """Return how well the picture is proven, as a clause."""
-        return _SENTENCES[self.proof]
 
 
 _COMPARED = {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from activities.media.images.boxes import check_avif, check_jpeg_2000, check_jpeg_xl
-from activities.media.images.chunked import check_gif, check_iff, check_png, check_webp
+from activities.media.images.chunk_formats import check_gif, check_iff, check_png, check_webp
 from activities.media.images.exr import check_exr
 from activities.media.images.image_file import ImageFile, Structure
 from activities.media.images.jpeg import check_jpeg
@@ -58,20 +58,24 @@ class ImageFormat:
         return not self.signatures or head[self.signature_offset :].startswith(self.signatures)
 
 
-_TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_EXR_SIGNATURE = (b"\x76\x2f\x31\x01",)
-_EXR = ImageFormat("OpenEXR", (".exr", ".sxr", ".mxr"), _EXR_SIGNATURE, check_exr, "openexr", ends_last=True)
-
 FORMATS = (
     ImageFormat("PNG", (".png", ".apng"), (b"\x89PNG\r\n\x1a\n",), check_png, "png", "image2", ends_last=True),
     ImageFormat(
         "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), (b"\xff\xd8\xff",), check_jpeg, "jpeg", "image2", ends_last=True
     ),
     ImageFormat("JPEG-LS", (".jls",), (b"\xff\xd8\xff",), check_jpeg, "", "image2", ends_last=True),
-    _EXR,
-    # maketx writes textures as TIFF, and as OpenEXR where it is told to.
-    ImageFormat("TIFF", (".tif", ".tiff", ".tx"), _TIFF_SIGNATURES, check_tiff, "tiff", ends_last=True),
-    ImageFormat("OpenEXR", (".tx",), _EXR_SIGNATURE, check_exr, "openexr", ends_last=True),
+    # maketx writes textures (.tx) as TIFF, and as OpenEXR where it is told to.
+    ImageFormat(
+        "TIFF",
+        (".tif", ".tiff", ".tx"),
+        (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
+        check_tiff,
+        "tiff",
+        ends_last=True,
+    ),
+    ImageFormat(
+        "OpenEXR", (".exr", ".sxr", ".mxr", ".tx"), (b"\x76\x2f\x31\x01",), check_exr, "openexr", ends_last=True
+    ),
     ImageFormat("DPX", (".dpx",), (b"SDPX", b"XPDS"), check_dpx, "dpx"),
     ImageFormat("Cineon", (".cin",), (b"\x80\x2a\x5f\xd7", b"\xd7\x5f\x2a\x80"), check_cineon, "cineon"),
     ImageFormat("TGA", (".tga", ".targa", ".icb", ".vda", ".vst"), (), check_tga, "targa", "image2"),

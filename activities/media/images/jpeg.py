@@ -3,7 +3,7 @@
 import re
 import struct
 
-from activities.media.images.chunked import short_digest
+from activities.media.images.chunk_formats import short_digest
 from activities.media.images.image_file import ImageFile, Structure
 from activities.media.images.jpeg_codes import CodeTable, ScanComponent, SequentialScan, read_code_tables
 

@@ -4,7 +4,7 @@ import math
 import struct
 from collections.abc import Iterator
 
-from activities.media.images.chunked import short_digest
+from activities.media.images.chunk_formats import short_digest
 from activities.media.images.image_file import Allowance, ImageFile, Structure, check_deflate, name_channels
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262

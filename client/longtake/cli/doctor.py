@@ -31,7 +31,7 @@ from longtake.render_user import VARIABLE as RENDER_USER_VARIABLE
 from longtake.render_user import find_render_user
 from longtake.stores.factory import check_exclusive_creation, open_client_store
 from longtake.temporal_program import TemporalNotFound, find_temporal, read_version
-from longtake.text import strip_controls
+from longtake.text import list_first, strip_controls
 from longtake.wait_reasons import find_blind_workers, find_wait_reason, find_workers
 
 _LEAST_PYTHON = (3, 11)
@@ -40,7 +40,7 @@ _LEAST_PYTHON = (3, 11)
 _CLI_PACKAGES = ("longtake", "temporalio", "pydantic", "typer", "rich", "PyYAML")
 _WORKER_PACKAGES = ("av", "imageio-ffmpeg", "psutil")
 
-# Jobs that are looked at, each by some requests, and sentences that a person reads.
+# Jobs that are looked at, each by some requests, and sentences and names that a person reads.
 _MOST_JOBS = 50
 _MOST_SHOWN = 5
 
@@ -201,8 +201,7 @@ async def _check_jobs(client: Client, task_queue: str) -> list[Check]:
 
 async def _check_workers(client: Client, queue: str, kind: "TaskQueueType.ValueType", what: str) -> Check:
     alive = await find_workers(client, queue, kind)
-    shown = ", ".join(alive[:5]) + (f" and {len(alive) - 5} more" if len(alive) > 5 else "")
-    found = f"queue {queue}: {shown}" if alive else f"no worker on queue {queue}"
+    found = f"queue {queue}: {list_first(alive, _MOST_SHOWN)}" if alive else f"no worker on queue {queue}"
     return Check(
         f"workers, {what}", ok=bool(alive), found=found, fix="start `python worker.py`, or name its --task-queue"
     )

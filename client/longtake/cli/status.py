@@ -26,7 +26,7 @@ from longtake.cli.views import SpeedEstimate, describe_failure, make_running_tab
 from longtake.client import RenderClient
 from longtake.models.backends import BackendKind
 from longtake.models.status import JobPhase, JobState, JobStatus
-from longtake.text import flatten_text, format_bytes, strip_controls
+from longtake.text import flatten_text, format_bytes, list_first, strip_controls
 
 # A status is read once: the live view of `longtake watch` is for long lists.
 _MOST_ROWS = 20
@@ -79,12 +79,8 @@ def list_(
     else:
         print_renderable(_make_job_table(jobs))
         for reason in dict.fromkeys(job.waiting_for for job in jobs if job.waiting_for):
-            print_message(f"{_list_ids([job.id for job in jobs if job.waiting_for == reason])}: {reason}")
-
-
-def _list_ids(ids: list[str]) -> str:
-    more = f" and {len(ids) - _MOST_IDS:,} more" if len(ids) > _MOST_IDS else ""
-    return ", ".join(ids[:_MOST_IDS]) + more
+            ids = [job.id for job in jobs if job.waiting_for == reason]
+            print_message(f"{list_first(ids, _MOST_IDS)}: {reason}")
 
 
 def make_status_table(status: JobStatus) -> Table:

@@ -94,7 +94,7 @@ def watch(context: typer.Context, id: JobId, json: Json = False) -> None:
     """
 
     async def work(farm: RenderClient) -> JobStatus:
-        return await follow_job(id, farm.job(id).status, make_view(json=json))
+        return await follow_job(farm.job(id).status, make_view(json=json))
 
     end = run_with_client(context, work, describe_interrupt=lambda: describe_detached(id))
     if not json:
@@ -153,7 +153,7 @@ def start_job(
             print_result(job.id)
         elif not watch:
             print_json(await job.status())
-        return await follow_job(job.id, job.status, view) if watch else None
+        return await follow_job(job.status, view) if watch else None
 
     def describe_interrupt() -> str:
         return (
@@ -170,7 +170,6 @@ def start_job(
 
 
 async def follow_job(
-    id: str,
     read_status: Callable[[], Awaitable[JobStatus]],
     view: View,
     *,
@@ -179,7 +178,6 @@ async def follow_job(
     """Show a job in a view until the job ends, and return its last status.
 
     Args:
-        id: The job's id.
         read_status: Reads the status of the job from Temporal.
         view: Entered at the first status and left at the end.
         interval_seconds: Time between two statuses.

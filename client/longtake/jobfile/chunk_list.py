@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from longtake.errors import BadJobError
 from longtake.jobfile.helios import convert_chunk
-from longtake.jobfile.loader import LARGEST_FILE_BYTES, parse_document
+from longtake.jobfile.loader import parse_document
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_LISTED_CHUNKS, ChunkList, ChunkSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, ChunkSpec
 from longtake.models.job_rules import check_job
 from longtake.text import describe_invalid
 
@@ -84,24 +84,6 @@ def read_chunk_list(raw: bytes, name: str, values: Mapping[str, str]) -> ListedC
     except ValueError as error:
         raise BadJobError(str(error)) from error
     return listed
-
-
-def check_list_size(reference: ChunkList, size_bytes: int) -> None:
-    """Refuse a list that a worker should not read, before it is read.
-
-    Raises:
-        BadJobError: It has too many chunks or bytes.
-    """
-    if reference.count > MOST_LISTED_CHUNKS:
-        raise BadJobError(
-            f"chunks: are {reference.count:,}, and a list has at most {MOST_LISTED_CHUNKS:,}; make them longer, or use "
-            "frames"
-        )
-    if size_bytes > LARGEST_FILE_BYTES:
-        raise BadJobError(
-            f"chunks.path: {reference.path} has {size_bytes / 2**20:,.0f} MiB, and a job file at most "
-            f"{LARGEST_FILE_BYTES // 2**20}; make the chunks longer, or use frames"
-        )
 
 
 class _NoJson(Exception):

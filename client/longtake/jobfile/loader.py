@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from longtake.errors import BadJobError
 from longtake.jobfile.helios import convert_helios, is_helios
 from longtake.models.fields import check_keys
-from longtake.models.job import CheckedJob, RenderJobSpec
+from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, MOST_LISTED_CHUNKS, ChunkList
 from longtake.pattern_check import check_patterns
 from longtake.text import describe_invalid, describe_unserializable, escape_text
@@ -178,8 +178,7 @@ def _read_job(document: object) -> RenderJobSpec:
         check_keys(document, RenderJobSpec)
     # JSON mode takes lists for tuples and text for enums, and still no "30" for 30.
     text = json.dumps(document, allow_nan=False, ensure_ascii=False)
-    checked = CheckedJob.model_validate_json(text.encode(), strict=True)
-    return RenderJobSpec.model_construct(checked.model_fields_set, **dict(checked))
+    return RenderJobSpec.from_json(text.encode(), strict=True)
 
 
 def _override(document: dict[str, Any], key: str, value: object) -> None:
@@ -194,13 +193,9 @@ def _override(document: dict[str, Any], key: str, value: object) -> None:
 
 
 def _refer_to_file(job: RenderJobSpec, path: Path, raw: bytes) -> RenderJobSpec:
-    if job.chunk_count > MOST_LISTED_CHUNKS:
-        raise BadJobError(
-            f"chunks: are {job.chunk_count:,}, and a list has at most {MOST_LISTED_CHUNKS:,}; make them longer, or use "
-            "frames"
-        )
     where = path.resolve()
     reference = ChunkList(path=str(where), sha256=hashlib.sha256(raw).hexdigest(), count=job.chunk_count)
+    check_list_size(reference, len(raw))
     first = job.inline_chunks[0]
     # Templates of the first chunk stand in for missing ones of the job, because the kind of output is told by them.
     return RenderJobSpec.model_validate(
@@ -211,3 +206,21 @@ def _refer_to_file(job: RenderJobSpec, path: Path, raw: bytes) -> RenderJobSpec:
             "chunk_output": job.chunk_output or first.output,
         }
     )
+
+
+def check_list_size(reference: ChunkList, size_bytes: int) -> None:
+    """Refuse a list that a worker should not read, before it is read.
+
+    Raises:
+        BadJobError: It has too many chunks or bytes.
+    """
+    if reference.count > MOST_LISTED_CHUNKS:
+        raise BadJobError(
+            f"chunks: are {reference.count:,}, and a list has at most {MOST_LISTED_CHUNKS:,}; make them longer, or use "
+            "frames"
+        )
+    if size_bytes > LARGEST_FILE_BYTES:
+        raise BadJobError(
+            f"chunks.path: {reference.path} has {size_bytes / 2**20:,.0f} MiB, and a job file at most "
+            f"{LARGEST_FILE_BYTES // 2**20}; make the chunks longer, or use frames"
+        )

@@ -28,7 +28,7 @@ def check_film(job: JobFields) -> None:
 
 
 def _settings(job: JobFields) -> Iterator[tuple[str, object]]:
-    yield from (("audio", job.audio), ("encode", job.encode), ("drop", job.drop))
+    yield from (("audio", job.audio), ("encode", job.encode), ("colour", job.colour), ("drop", job.drop))
 
 
 def _check_source(job: JobFields) -> None:
@@ -67,6 +67,8 @@ def _check_join(job: JobFields, output: str) -> None:
         )
     if job.encode and job.film_kind is not OutputKind.FRAMES:
         raise ValueError("encode: is for films of {frame} images, and video is joined as it is; leave it out")
+    if job.colour is not None and job.film_kind is not OutputKind.FRAMES:
+        raise ValueError("colour: is for films of {frame} images, and video is joined as it is; leave it out")
     if job.drop and job.film_kind is not OutputKind.VIDEO:
         raise ValueError("drop: is for films of video chunks, which hold streams; leave it out")
     check_encode_options(job.encode)

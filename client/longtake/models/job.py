@@ -34,11 +34,15 @@ class RenderJobSpec(CheckedJob):
         return value
 
     @classmethod
-    def from_record(cls, raw: bytes) -> "RenderJobSpec":
-        """Return the job of a record that Longtake has written; keys of a newer version are passed over.
+    def from_json(cls, raw: bytes, *, strict: bool = False) -> "RenderJobSpec":
+        """Return the job that JSON holds, as of a record of Longtake; keys of a newer version are passed over.
+
+        Args:
+            raw: The JSON.
+            strict: Whether to refuse text in place of numbers, and the like.
 
         Raises:
             ValidationError: It is no job that this version knows.
         """
-        checked = CheckedJob.model_validate_json(raw)
+        checked = CheckedJob.model_validate_json(raw, strict=strict)
         return cls.model_construct(checked.model_fields_set, **dict(checked))

@@ -20,6 +20,7 @@ from longtake.models.backends import (
     backend_kind,
     remote_backend,
 )
+from longtake.models.colour import Colour
 from longtake.models.fields import Arguments, Contract, FailureLimit, Line, Rate
 from longtake.models.inputs import InputBundle
 from longtake.models.outputs import (
@@ -183,6 +184,7 @@ class JobFields(Contract):
     film: FilmSpec = Field(default=FilmSpec(), description="which output makes the film")
     output: str | None = Field(default=None, description="the film; absent: no stitch")
     encode: Arguments = Field(default=(), description="ffmpeg output options for a film of image files")
+    colour: Colour | None = Field(default=None, description="conversion of the colours of image files for the film")
     merge_command: Arguments | None = Field(default=None, description="program that joins, instead of Longtake")
     audio: Audio | None = Field(default=None, description="sound of the whole film: a file, its settings, or a list")
     drop: DroppedStreams = Field(default=(), description="streams of chunks that the film may lack")
@@ -326,6 +328,12 @@ class JobFields(Contract):
         return tuple((field, track.file) for track in self.audio_tracks)
 
     @property
+    def colour_files(self) -> tuple[tuple[str, str], ...]:
+        """File of the configuration of colours behind the name of its field; empty for those that are built in."""
+        file = self.colour.config_file if self.colour else None
+        return (("colour.config", file),) if file else ()
+
+    @property
     def rate(self) -> Fraction:
         """Frame rate as an exact number; 1 for jobs without one."""
         return Fraction(self.fps or 1)
@@ -346,6 +354,6 @@ class JobFields(Contract):
 
 # Fields that decide the outputs; those on retries, parallelism and failures do not.
 _WORK = {
-    "frames", "chunks", "fps", "command", "chunk_output", "outputs", "views", "also", "film", "output",
-    "encode", "merge_command", "audio", "drop", "check", "env", "base_dir", "store", "inputs",
+    "frames", "chunks", "fps", "command", "chunk_output", "outputs", "views", "also", "film", "output", "encode",
+    "colour", "merge_command", "audio", "drop", "check", "env", "base_dir", "store", "inputs",
 }  # fmt: skip

@@ -449,7 +449,7 @@ def _check_paths(job: JobFields) -> None:
 
 
 def _paths(job: JobFields) -> Iterator[tuple[str, str]]:
-    named = {"output": job.output, "chunk_output": job.chunk_output, **dict(job.audio_files)}
+    named = {"output": job.output, "chunk_output": job.chunk_output, **dict(job.audio_files), **dict(job.colour_files)}
     yield from ((template.field, template.path) for template in job.output_templates if job.outputs)
     named |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
     if job.chunk_list is not None and job.chunk_list.path != content_path(job.chunk_list.sha256):

@@ -71,7 +71,7 @@ def check_exclusive_creation(store: Store) -> None:
         if not store.create(location, b"first") or store.create(location, b"second"):
             raise StoreError(
                 "the service ignores `If-None-Match: *` and lets two writers create one name, so that finished work "
-                "could be overwritten; use a service that keeps it, such as S3, R2, MinIO or SeaweedFS",
+                "could be overwritten; use a service that keeps it, such as S3, R2 or SeaweedFS",
                 store.url,
             )
     finally:

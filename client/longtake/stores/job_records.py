@@ -202,7 +202,7 @@ class JobRecords:
             ChangedJobError: The record was changed since the job was accepted.
         """
         raw = self.store.read(self.job_file)
-        job = RenderJobSpec.from_record(raw)
+        job = RenderJobSpec.from_json(raw)
         chunk_list = None
         if job.chunk_list is not None:
             chunk_list = self.store.read(self.list_file, most_bytes=_LARGEST_LIST_BYTES)

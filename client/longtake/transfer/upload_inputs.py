@@ -107,7 +107,7 @@ def upload_inputs(
 def _names_files(job: RenderJobSpec) -> bool:
     """Tell whether a job names files of this host."""
     is_uploaded = isinstance(job.inputs, InputBundle)
-    return job.chunk_list is not None or (not is_uploaded and bool(job.inputs or job.audio))
+    return job.chunk_list is not None or (not is_uploaded and bool(job.inputs or job.audio or job.colour_files))
 
 
 class _InputUpload:
@@ -124,6 +124,9 @@ class _InputUpload:
         if not isinstance(self._job.inputs, InputBundle):
             changes["inputs"] = self._upload_bundle()
             changes["audio"] = rename_files(self._job.audio, lambda name: relative_input_path(base, name, "audio"))
+            for field, name in self._job.colour_files:
+                config = relative_input_path(base, name, field)
+                changes["colour"] = self._job.colour and self._job.colour.model_copy(update={"config": config})
         if self._job.chunk_list is not None:
             changes["chunks"] = self._upload_chunk_list(base, self._job.chunk_list)
         return self._job.model_copy(update=changes)
@@ -244,7 +247,7 @@ class _InputUpload:
 
 
 def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
-    """Find all files that `inputs` and `audio` of a job name, sorted by their paths, each once.
+    """Find all files that `inputs`, `audio` and `colour` of a job name, sorted by their paths, each once.
 
     Links are followed if they stay below `base_dir`. Folders are searched, without Longtake's own bookkeeping; empty
     folders are ignored.
@@ -255,7 +258,7 @@ def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
     base = Path(job.base_dir or os.getcwd())
     named = [] if isinstance(job.inputs, InputBundle) else list(job.inputs)
     fields = [(f"inputs[{index}]", name) for index, name in enumerate(named)]
-    fields += job.audio_files
+    fields += [*job.audio_files, *job.colour_files]
     found: dict[str, LocalInput] = {}
     for field, name in fields:
         for file in _InputSearch(base, field).files(relative_input_path(base, name, field)):

@@ -2,12 +2,11 @@
 
 import os
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
 
 from support.jobs.images import png
-from support.renderers.given_options import read_options
+from support.renderers.renderer_script import note, read_options, wait_for
 
 
 class Given:
@@ -32,15 +31,7 @@ class Given:
 
 given = Given()
 read_options(given)
-
-
-def note(line: str) -> None:
-    descriptor = os.open(given.ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, f"{line}\n".encode())
-    os.close(descriptor)
-
-
-note(f"start {given.start} {os.getpid()} {given.count}")
+note(given.ledger, f"start {given.start} {os.getpid()} {given.count}")
 for frame in range(given.start, given.start + given.count):
     name = frame if given.numbered_from < 0 else given.numbered_from + frame - given.start
     picture = png(frame, size=given.size)
@@ -48,13 +39,11 @@ for frame in range(given.start, given.start + given.count):
         file.write(picture[:-10])
         file.flush()
         if frame == given.gate_at:
-            note(f"waiting {frame} {os.getpid()}")
-            end = time.monotonic() + 600
-            while not os.path.exists(given.gate) and time.monotonic() < end:
-                time.sleep(0.01)
+            note(given.ledger, f"waiting {frame} {os.getpid()}")
+            wait_for(given.gate)
         if frame == given.fail_at and not os.path.exists(f"{given.ledger}.failed"):
             open(f"{given.ledger}.failed", "w").close()
             print(given.say, flush=True)
             sys.exit(1)
         file.write(picture[-10:])
-    note(f"frame {frame} {os.getpid()}")
+    note(given.ledger, f"frame {frame} {os.getpid()}")

@@ -9,7 +9,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
 
-from support.renderers.given_options import read_options
+from support.renderers.renderer_script import note, read_options, wait_for
 
 
 class Given:
@@ -41,31 +41,19 @@ class Given:
 
 given = Given()
 read_options(given)
-
-
-def note(line: str) -> None:
-    """Append a line in one write, which renders running side by side cannot mix."""
-    descriptor = os.open(given.ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, f"{line}\n".encode())
-    os.close(descriptor)
-
-
 misbehaves = not given.only or given.chunk in given.only
 if given.ignore_term:
     import signal
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-note(f"start {given.chunk} {os.getpid()} {os.environ.get('LONGTAKE_ATTEMPT', '-')}")
+note(given.ledger, f"start {given.chunk} {os.getpid()} {os.environ.get('LONGTAKE_ATTEMPT', '-')}")
 if given.say:
     print(given.say, flush=True)
 if given.child:
     child = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-S", "-E", "-c", "import time; time.sleep(600)"])
-    note(f"child {given.chunk} {child}")
+    note(given.ledger, f"child {given.chunk} {child}")
 if given.gate and misbehaves:
-    # Bounded, so that a test that fails leaves nothing behind for long.
-    end = time.monotonic() + 600
-    while not os.path.exists(given.gate) and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_for(given.gate)
 time.sleep(given.seconds if misbehaves else 0)
 tries = f"{given.ledger}.tries.{given.chunk}"
 if misbehaves and given.fail_times:
@@ -84,4 +72,4 @@ if not (misbehaves and given.output_is == "missing"):
             content = source.read()
     with open(given.output, "wb") as file:
         file.write(content)
-note(f"end {given.chunk} {os.getpid()}")
+note(given.ledger, f"end {given.chunk} {os.getpid()}")

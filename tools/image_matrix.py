@@ -14,6 +14,7 @@ from support.media.image_samples import SAMPLES  # noqa: E402
 
 
 def main() -> None:
+    """Print the table; with `--write`, put it into docs/media.md too."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the table into docs/media.md")
     options = parser.parse_args()

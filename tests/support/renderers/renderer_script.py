@@ -1,6 +1,11 @@
-"""The command line of a renderer of the tests, of which the suite starts thousands: argparse takes twice their time."""
+"""What the renderers of the tests share: their command line, their ledger and their gate.
 
+It imports little, because the suite starts thousands of them: argparse alone would take twice their time.
+"""
+
+import os
 import sys
+import time
 
 
 def read_options(given: object) -> None:
@@ -21,3 +26,17 @@ def read_options(given: object) -> None:
             setattr(given, name, (*default, int(next(words))))
         else:
             setattr(given, name, type(default)(next(words)))
+
+
+def note(ledger: str, line: str) -> None:
+    """Append a line in one write, which renders running side by side cannot mix."""
+    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, f"{line}\n".encode())
+    os.close(descriptor)
+
+
+def wait_for(gate: str) -> None:
+    """Wait until a file is there; bounded, so that a test that fails leaves nothing behind for long."""
+    end = time.monotonic() + 600
+    while not os.path.exists(gate) and time.monotonic() < end:
+        time.sleep(0.01)

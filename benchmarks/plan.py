@@ -1,4 +1,4 @@
-"""Measure how long planning takes, and in how many calls, where all frames are published (`make bench-planning`)."""
+"""Measure how long planning takes, and in how many calls, where all frames are published (`make bench-plan`)."""
 
 import argparse
 import json
