@@ -12,7 +12,7 @@ from longtake.models.outputs import OutputTemplate
 
 def hint(path: str, expected: str, *written: str, command: tuple[str, ...] = ("render", "{output}")) -> str | None:
     template = OutputTemplate("chunk_output", path)
-    chunk = Chunk(index=3, start=30, stop=40, templates=(template,), command_template=command)
+    chunk = Chunk(index=3, frames=range(30, 40), templates=(template,), command_template=command)
     return find_name_hint(chunk, template, expected, written)
 
 

@@ -107,7 +107,7 @@ def test_a_video_of_blender_keeps_its_path() -> None:
 
 def test_views_are_outputs_of_their_own() -> None:
     stereo = job(outputs={"beauty": "b_{frame:04}_{view}.png", "depth": "{view}/d_{frame:04}.png"}, views=["L", "R"])
-    chunk = ChunkPlan(stereo)[0].slice_frames(1, 2)
+    chunk = ChunkPlan(stereo)[0].slice_frames(0, 1)
 
     assert chunk.outputs() == ("b_0001_L.png", "b_0001_R.png", "L/d_0001.png", "R/d_0001.png")
     assert command_of(stereo, "{output_dir.depth}", "{output_dir.depth.R}", "{output.beauty.R}") == (
@@ -116,7 +116,7 @@ def test_views_are_outputs_of_their_own() -> None:
         "/a/b_%04d_R.png",
     )
     alone = job(outputs=(), chunk_output="b_{frame:04}_{view}.png", views=["L", "R"])
-    assert ChunkPlan(alone)[0].slice_frames(1, 2).outputs() == ("b_0001_L.png", "b_0001_R.png")
+    assert ChunkPlan(alone)[0].slice_frames(0, 1).outputs() == ("b_0001_L.png", "b_0001_R.png")
 
 
 def test_an_output_of_the_job_makes_the_film() -> None:
