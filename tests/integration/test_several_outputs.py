@@ -111,6 +111,12 @@ async def test_a_damaged_layer_is_rendered_again_with_its_frame_alone(farm: Farm
     assert again.code == 0, again.err
     assert (own / "rendered").read_text().split() == ["5"]
     assert depth.read_bytes() == png(2, size=16)
+    (own / "depth.png").write_bytes(png(3, size=16))
+    async with command_line(farm) as cli:
+        anew = await cli("retry", job.id, "--frames", "2", "--watch")
+    assert anew.code == 0, anew.err
+    assert (own / "rendered").read_text().split() == ["5", "2"]
+    assert (farm.store / "out/depth/f_0002.png").read_bytes() == png(3, size=16)
 
 
 @pytest.mark.parametrize(("film", "size"), [({}, (32, 32)), ({"from": "depth"}, (16, 16))])
