@@ -186,6 +186,10 @@ class Acceptance:
             step()
         return opened
 
+    def forget_finished_chunks(self) -> None:
+        """Forget which chunks were finished: some were taken back since."""
+        self._listed.forget(self.folder.sidecars_dir)
+
     def find_finished_chunks(self, opened: OpenJob) -> tuple[Range, ...]:
         """Return the chunks that are finished, and revoke those whose files were damaged or removed since."""
         names = self._listed.names(self.folder.sidecars_dir)

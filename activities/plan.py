@@ -10,6 +10,7 @@ from activities.acceptance import Acceptance
 from activities.activity_context import activity_edge, send_heartbeats
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
+from activities.rerender import revoke_frames
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.job import RenderJobSpec
@@ -65,6 +66,9 @@ class PlanActivities:
         self._check_service(order.job)
         acceptance = Acceptance(order, self._host, self._make_allowed())
         opened = acceptance.run()
+        if order.job.rerender is not None:
+            revoke_frames(opened, order.job.rerender)
+            acceptance.forget_finished_chunks()
         done = acceptance.find_finished_chunks(opened)
         return JobPlan(
             ref=acceptance.ref,

@@ -268,6 +268,11 @@ class ChunkAttempt:
                 if self._others.has_kind(made[0].suffix) and not any(map(os.path.lexists, made)):
                     error.add_sentence("it would be the same again, so change the command or chunk_output")
                     error.needs_change = error.fatal = True
+                elif step := self._find_scene_step(made):
+                    error.add_sentence(
+                        f"one of every {step} frames was made: the scene may have a step of its own; set frames.step "
+                        "if that is meant, or tell the renderer to make each frame, as with Blender's --frame-jump 1"
+                    )
                 raise
 
         try:
@@ -277,6 +282,16 @@ class ChunkAttempt:
                 # Frames are kept by their structure; those that cannot be decoded would be refused again and again.
                 await self._forget_kept_frames()
             raise
+
+    def _find_scene_step(self, made: list[Path]) -> int | None:
+        """Return the step of the frames that are there, where a renderer has left out all between them."""
+        if self._chunk.kind is not OutputKind.FRAMES or len(made) < 2:
+            return None
+        there = [number for number, file in enumerate(made) if os.path.lexists(file)]
+        step = there[1] - there[0] if len(there) > 1 else len(made)
+        # One frame of a few is no pattern, but the usual one where a chunk of Blender has two.
+        is_known = len(there) > 1 or Path(self._chunk.command_template[0]).name.startswith("blender")
+        return step if step > 1 and is_known and there == list(range(0, len(made), step)) else None
 
     def _check_for_film(self, file: Path, proof: Proof) -> None:
         """Refuse a video now that no film can be joined of, or of which the film would lose something."""
@@ -329,7 +344,7 @@ class ChunkAttempt:
             return
         place = self._dir if self._runs is None else self._runs.whole_dir
         task = await run_in_thread(partial(self._task, self._chunk, place, self._job.job.check))
-        task = replace(task, start=0, stop=0, progress=ProgressSpec())
+        task = replace(task, frames=range(0), progress=ProgressSpec())
         run = CommandWatcher(watcher, before=self._chunk.count, count=0, used=self._used)
         try:
             self._used += await self._host.backend.render(task, run)
@@ -405,8 +420,7 @@ class ChunkAttempt:
             timeouts=job.timeouts,
             retry=job.retry,
             program=Path(expanded[0]).name,
-            start=chunk.start,
-            stop=chunk.stop,
+            frames=chunk.frames,
             progress=job.progress,
             counted_dir=counted_dir,
             is_whole=is_whole,

@@ -328,7 +328,7 @@ class FilmAttempt:
             log=self._store.local(self.log),
             folders=(self._dir,) if self._store.is_local else (self._dir, self._workdir),
             program=program,
-            stop=self._frames,
+            frames=range(self._frames),
             # A film may take days to encode; standing still ends it all the same.
             timeouts=self._job.job.timeouts.model_copy(update={"chunk_seconds": 60 * 60 * 24 * 7}),
         )

@@ -235,15 +235,18 @@ class SequenceRender:
         """
         stop = threading.Event()
         await run_in_thread(partial(self._begin, stop), stop)
-        everything = (self._chunk.start, self._chunk.stop)
+        everything = (0, self._chunk.count)
         gaps = self._there.gaps(*everything).ranges
+        if alone := self._chunk.is_frame_by_frame:
+            gaps = tuple((frame, frame + 1) for gap in gaps for frame in range(*gap))
         watcher.on_progress(Progress(frames_done=len(self._there)))
         for gap in gaps:
             await self._render_part(gap, watcher)
-        if gaps != (everything,) and await run_in_thread(lambda: any(map(self._has_other_names, gaps))):
+        if gaps != (everything,) and not alone and await run_in_thread(lambda: any(map(self._has_other_names, gaps))):
             # It numbers its files in a way of its own: only those of the whole chunk get the names that are asked for.
             _log.warning(
-                "%s: the command cannot render frames %s alone; rendering all", self._place, format_ranges(gaps)
+                "%s: the command cannot render frames %s of the chunk alone; rendering all",
+                *(self._place, format_ranges(gaps)),
             )
             # The same frames again by other names, which nobody misses.
             for gap in gaps:
@@ -291,7 +294,7 @@ class SequenceRender:
             # Gone, where another attempt has published the chunk meanwhile, or where the renderer never wrote it.
             with suppress(FileNotFoundError, IndexError):
                 link_or_copy(path, files[frame])
-                self._there.add(self._chunk.start + frame, self._chunk.start + frame + 1)
+                self._there.add(frame, frame + 1)
 
     async def _render_part(self, frames: Range, watcher: RenderWatcher) -> None:
         start, stop = frames
@@ -312,7 +315,7 @@ class SequenceRender:
 
     def _prepare_part(self, frames: Range, place: Path) -> tuple[dict[int, Path], FinishedFrameScanner]:
         """Make the folders that a command writes to; return the file of each frame, and what looks for them."""
-        files = {number - self._chunk.start: place / self._name(number) for number in range(*frames)}
+        files = {frame: place / self._names[frame] for frame in range(*frames)}
         self._make_folders(place)
         return files, FinishedFrameScanner(files)
 
@@ -322,7 +325,8 @@ class SequenceRender:
         return not self._there.within(*gap) and any(path.is_file() for path in place.rglob("*"))
 
     def _part_place(self, frames: Range) -> Path:
-        return self._place / f"{frames[0]}-{frames[1]}"
+        part = self._chunk.slice_frames(*frames)
+        return self._place / f"{part.start}-{part.stop}"
 
     async def _keep_regularly(self, finished: FinishedFrameScanner) -> None:
         while self._kept is not None:
@@ -339,9 +343,6 @@ class SequenceRender:
         except OSError as error:
             # A full disk ends the render itself, if it matters; what is not kept is rendered again.
             _log.warning("%s: finished frames cannot be kept: %s", self._place, error)
-
-    def _name(self, number: int) -> Path:
-        return self._names[number - self._chunk.start]
 
     def _make_folders(self, place: Path) -> None:
         for folder in {(place / name).parent for name in self._names}:

@@ -18,6 +18,7 @@ from activities.job_watch import JobRenderWatcher, JobWatch, OtherHosts
 from activities.stores.job_folder import OpenJob, Sidecar
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError, ErrorType
+from longtake.frame_list import describe_frames
 from longtake.models.messages import ChunkBill, Heartbeat, SpanOrder, SpanReport
 from longtake.models.policies import FailurePolicy
 from longtake.models.status import ChunkFailure, RemoteStop
@@ -320,7 +321,7 @@ class SpanAttempt:
             RetryError: The chunk has tries left.
         """
         failures = self.heartbeat.failures + 1
-        sentence = f"chunk {chunk.index} (frames {chunk.start}-{chunk.stop - 1}): {error}"
+        sentence = f"chunk {chunk.index} (frames {describe_frames(chunk.frames)}): {error}"
         retry = self._job.job.retry
         if isinstance(error, AttemptError) and not error.fatal and failures < retry.attempts:
             self._count_failure(failures, error)

@@ -23,9 +23,8 @@ class RenderTask:
     retry: Retry = field(default_factory=Retry)
     # Name of the program in errors, where its file has another name.
     program: str = ""
-    # The frames that this command renders: `[start, stop)`; empty where it renders none.
-    start: int = 0
-    stop: int = 0
+    # Numbers of the frames that this command renders; empty where it renders none.
+    frames: range = range(0)
     progress: ProgressSpec = field(default_factory=ProgressSpec)
     # Where finished image files appear; each counts as one frame of progress.
     counted_dir: Path | None = None

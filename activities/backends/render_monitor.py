@@ -32,10 +32,10 @@ class ProgressFollower:
         self._reader = ProgressReader(
             task.log,
             task.progress,
-            start=task.start,
-            stop=task.stop,
+            frames=task.frames,
             counted_dir=task.counted_dir,
             since=printed_before,
+            program=task.name,
         )
         self._reader_lock = threading.Lock()
         self.reading = Reading()
@@ -239,7 +239,7 @@ class RenderMonitor:
         if not lingers and not limit:
             return None
         reading = self._progress.reading
-        frames = self._task.stop - self._task.start
+        frames = len(self._task.frames)
         evidence = describe_evidence(reading, frames, self._stall, self._renderer.usage, now)
         if lingers or (self._linger.whole_at is not None and not self._task.proof_is_weak):
             whole = now - (self._linger.whole_at or now)
@@ -262,7 +262,7 @@ class RenderMonitor:
         if task.is_whole is None:
             return False
         if self._look_at_outputs is None:
-            all_done = 0 < task.stop - task.start <= self._progress.reading.frames_done
+            all_done = 0 < len(task.frames) <= self._progress.reading.frames_done
             if self._linger.is_due(now, all_done=all_done):
                 looking = read_in_thread(partial(inspect_outputs, task.outputs, task.is_whole, self._linger.state))
                 self._look_at_outputs = now, asyncio.create_task(looking)

@@ -4,7 +4,7 @@ OpenJD directives: https://github.com/OpenJobDescription/openjd-specifications/w
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import PurePath
@@ -204,6 +204,65 @@ _FORMATS: dict[ProgressFormat, Callable[[], LineFormat]] = {
     ProgressFormat.HELIOS: HeliosFormat,
     ProgressFormat.REMOTION: RemotionFormat,
 }
+
+
+# `Blender 4.2.0 (hash a51f1bfb4 built 2024-07-16)`, and what no other program prints.
+_BLENDER = re.compile(rb"Blender [0-9]+\.[0-9]+|(?:[0-9:.]+\s+[\w.]+\s*\|\s*)?Fra:\s*-?[0-9]")
+_TRACEBACK = b"Traceback (most recent call last)"
+_SOURCE = re.compile(rb'\s*File "([^"]*)"')
+# Where Blender's own code loads add-ons: many have errors there that no picture shows.
+_STARTUP = re.compile(rb"[/\\]scripts[/\\]modules[/\\]")
+
+
+class BlenderErrors:
+    """Finds exceptions of scripts, handlers and drivers of Blender, which renders on after them and ends with code 0.
+
+    Args:
+        setting: Whose output is read; other settings than `auto` and `blender` find nothing.
+        program: Name of the renderer.
+    """
+
+    def __init__(self, setting: ProgressFormat, program: str) -> None:
+        self._is_off = setting not in (ProgressFormat.AUTO, ProgressFormat.BLENDER)
+        self._is_blender = setting is ProgressFormat.BLENDER or program.lower().startswith("blender")
+        self._is_inside = False
+        self._is_startup: bool | None = None
+        self._found: bytes | None = None
+
+    def find(self, lines: Sequence[bytes], *, ended: bool = False) -> bytes | None:
+        """Return the first exception that was printed so far; None as long as nothing tells that Blender runs.
+
+        Args:
+            lines: The lines that were printed since the last call.
+            ended: Whether no line follows.
+        """
+        if self._is_off:
+            return None
+        together = b"\n".join(lines)
+        # The two are written to different streams, and may come in any order.
+        self._is_blender = self._is_blender or any(
+            mark in together and any(map(_BLENDER.match, lines)) for mark in (b"Blender ", b"Fra:")
+        )
+        if self._found is None and (self._is_inside or _TRACEBACK in together):
+            for line in lines:
+                self._read(line)
+            if ended and self._is_inside:
+                self._end(_TRACEBACK)
+        return self._found if self._is_blender else None
+
+    def _read(self, line: bytes) -> None:
+        if _TRACEBACK in line:
+            self._is_inside, self._is_startup = True, None
+        elif self._is_inside and line[:1].isspace():
+            if self._is_startup is None and (source := _SOURCE.match(line)):
+                self._is_startup = _STARTUP.search(source[1]) is not None
+        elif self._is_inside:
+            self._end(line)
+
+    def _end(self, exception: bytes) -> None:
+        self._is_inside = False
+        if not self._is_startup and self._found is None:
+            self._found = exception
 
 
 def make_formats(setting: ProgressFormat) -> tuple[LineFormat, ...]:

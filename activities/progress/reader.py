@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.progress.formats import LONGEST_MESSAGE, ProgressUpdate, make_formats
+from activities.progress.formats import LONGEST_MESSAGE, BlenderErrors, ProgressUpdate, make_formats
 from activities.progress.log_errors import LineSplitter, decode_line
 from activities.progress.patterns import UserPatterns
 from longtake.attempt_log import AttemptLog
@@ -65,7 +65,7 @@ _LONGEST_FATAL = 600
 class Reading:
     """How far a command is by its own output and files."""
 
-    # Frames of `[start, stop)` that are done; never fewer than in an earlier reading.
+    # Frames of the command that are done; never fewer than in an earlier reading.
     frames_done: int = 0
     # What the renderer is doing: one short line of plain text.
     message: str = ""
@@ -79,22 +79,29 @@ class ProgressReader:
     Args:
         log: The head of the renderer's log; may be missing yet.
         spec: How progress is printed.
-        start: First frame that the command renders.
-        stop: The frame after its last one.
+        frames: Numbers of the frames that the command renders.
         counted_dir: Where finished image files appear, if there are any to count.
         since: Offset in the log where this command's output begins; the commands of one attempt share a log.
+        program: Name of the renderer.
     """
 
     def __init__(
-        self, log: Path, spec: ProgressSpec, *, start: int, stop: int, counted_dir: Path | None, since: int = 0
+        self,
+        log: Path,
+        spec: ProgressSpec,
+        *,
+        frames: range,
+        counted_dir: Path | None,
+        since: int = 0,
+        program: str = "",
     ) -> None:
         self._log = AttemptLog(log)
-        self._start = start
-        self._stop = stop
+        self._frames = frames
         self._files = FileCounter(counted_dir) if counted_dir else None
         self._formats = make_formats(spec.format)
         # Secrets are looked for in every format, because scripts that start renderers may declare them.
         self._markers = (*{marker for known in self._formats for marker in known.markers}, b"openjd_redacted_env:")
+        self._blender_errors = BlenderErrors(spec.format, program)
         self._patterns = UserPatterns(spec.patterns, spec.fatal_patterns)
         self._splitter = LineSplitter()
         self._redactor = Redactor()
@@ -119,6 +126,8 @@ class ProgressReader:
             lines += self._splitter.finish()
         self._search(searched)
         self._follow(lines)
+        if error := self._blender_errors.find([*searched, *lines], ended=ended):
+            self._fail(decode_line(error))
         if self._files is not None:
             self._apply(ProgressUpdate(frames_done=self._files.count_finished()))
         return Reading(self._frames_done, shorten_line(self._message, LONGEST_MESSAGE), self._fatal)
@@ -178,17 +187,17 @@ class ProgressReader:
 
     def _apply(self, update: ProgressUpdate) -> None:
         """Apply an update to the progress, which never falls and never passes the end."""
-        frames = self._stop - self._start
+        frames = len(self._frames)
         done = 0
         if update.frames_done is not None:
             done = update.frames_done
         if update.share is not None:
             done = max(done, int(update.share * frames))
         # Numbers outside of the range come from a renderer that counts otherwise, and are ignored.
-        if update.current_frame is not None and self._start <= update.current_frame < self._stop:
-            done = max(done, update.current_frame - self._start)
-        if update.finished_frame is not None and self._start <= update.finished_frame < self._stop:
-            done = max(done, update.finished_frame + 1 - self._start)
+        if update.current_frame is not None and update.current_frame in self._frames:
+            done = max(done, self._frames.index(update.current_frame))
+        if update.finished_frame is not None and update.finished_frame in self._frames:
+            done = max(done, self._frames.index(update.finished_frame) + 1)
         self._frames_done = max(self._frames_done, min(done, frames))
         self._message = update.message or self._message
 

@@ -116,10 +116,10 @@ class HeliosBackend:
         # Not the follower's reader, which looks for new segments of the log only now and then.
         reader = ProgressReader(
             *(task.log, task.progress),
-            start=task.start,
-            stop=task.stop,
+            frames=task.frames,
             counted_dir=task.counted_dir,
             since=printed_before,
+            program=task.name,
         )
         return ExitStatus(result.exit_code, reading=reader.read(ended=True))
 

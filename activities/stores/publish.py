@@ -37,17 +37,25 @@ def is_intact(store: Store, sidecar: Sidecar) -> bool:
     return all(map_parallel(store, lambda file: _is_intact(store, file), sidecar.files))
 
 
-def revoke(folder: JobFolder, key: str) -> None:
+def revoke(folder: JobFolder, key: str, *, attempt: str | None = None, without: frozenset[int] = frozenset()) -> None:
     """Take back a finished chunk whose files were damaged, so that a later attempt renders the damaged files again.
 
     All sound frames of an image sequence are kept. A sidecar that cannot be read is set aside: its chunk is published
     again by its claim where the files are as claimed, and rendered again where they are not.
+
+    Args:
+        folder: The job's.
+        key: Key of the chunk or the film.
+        attempt: Name of the attempt whose chunk is taken back; one that another attempt has made stays.
+        without: Frames of the chunk that are set aside as damaged ones are, counted from 0.
     """
     sidecar = folder.sidecar(key)
-    if sidecar is None:
+    if sidecar is None or attempt not in (None, sidecar.attempt):
         return
     brought = folder.attempt_dir(key, "revoked")
-    sound = _sound_frames(folder, sidecar, folder.store.local(brought))
+    sound = [
+        frame for frame in _sound_frames(folder, sidecar, folder.store.local(brought)) if frame.frame not in without
+    ]
     KeptFrames(folder, key).keep(sidecar.attempt, sound)
     folder.store.remove_all(brought)
     kept = {frame.frame for frame in sound}

@@ -1,33 +1,39 @@
 """Cut a job into chunks; each chunk is computed when it is asked for."""
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from uuid import uuid4
 
+from pydantic import ValidationError
+
+from longtake.errors import BadJobError
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import ChunkSpec
+from longtake.models.job_fields import ChunkSpec, Rerender
 from longtake.paths import OutputKind, classify_output
-from longtake.ranges import Range
+from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.templates import (
     COMMAND_PLACEHOLDERS,
     chunk_values,
     expand_template,
     find_placeholders,
     has_frame_number,
+    is_divisible,
     make_printf_pattern,
     mark_frame_numbers,
 )
+from longtake.text import describe_invalid
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One unit of rendering, checking and retrying: the frames `[start, stop)` of a job, or a part of such a unit.
+    """One unit of rendering, checking and retrying: some frames of a job, or a part of such a unit.
 
     Args:
         index: Number of the chunk in the job, from 0.
-        start: Number of the first frame.
-        stop: Number after the last frame.
+        frames: Numbers of the frames; its `stop` is the number after the last one.
         output_template: Output path, with placeholders.
         command_template: Command that renders the chunk, with placeholders.
         whole: Frames of the whole chunk, if this is a part of a chunk.
@@ -35,17 +41,26 @@ class Chunk:
     """
 
     index: int
-    start: int
-    stop: int
+    frames: range
     output_template: str
     command_template: tuple[str, ...]
-    whole: Range | None = None
+    whole: range | None = None
     id: int | None = None
+
+    @property
+    def start(self) -> int:
+        """Number of the first frame."""
+        return self.frames.start
+
+    @property
+    def stop(self) -> int:
+        """Number after the last frame."""
+        return self.frames.stop
 
     @property
     def count(self) -> int:
         """Number of frames of the chunk."""
-        return self.stop - self.start
+        return len(self.frames)
 
     @property
     def kind(self) -> OutputKind:
@@ -55,23 +70,32 @@ class Chunk:
     @property
     def placeholder_values(self) -> dict[str, int | str]:
         """Values of the placeholders of the command, without those of outputs."""
-        return chunk_values(self.index, self.start, self.stop)
+        return chunk_values(self.index, self.frames)
 
     @property
     def is_divisible(self) -> bool:
         """Whether the command can render a part of the frames, each into a file of its own."""
         if self.kind is not OutputKind.FRAMES or self.writes_in_place:
             return False
-        known = frozenset[str]().union(
-            *(find_placeholders(part, field="command", allowed=COMMAND_PLACEHOLDERS) for part in self.command_template)
-        )
-        return "start" in known and bool(known & {"stop", "last", "count"})
+        return is_divisible(find_command_words(self.command_template))
+
+    @property
+    def is_frame_by_frame(self) -> bool:
+        """Whether each frame is rendered by a command of its own, which would render those between as well."""
+        return self.frames.step > 1 and "step" not in find_command_words(self.command_template)
 
     def slice_frames(self, start: int, stop: int) -> "Chunk":
-        """Return the part with the frames `[start, stop)`, whose files have the same names as in the whole chunk."""
-        if not self.start <= start < stop <= self.stop:
-            raise ValueError(f"[{start}, {stop}) is no part of [{self.start}, {self.stop})")
-        return replace(self, start=start, stop=stop, whole=self.whole or (self.start, self.stop))
+        """Return the part with some of the frames, whose files have the same names as in the whole chunk.
+
+        Args:
+            start: First frame of the part, counted from the first one of the chunk.
+            stop: The one after the last.
+        """
+        if not 0 <= start < stop <= self.count:
+            raise ValueError(f"[{start}, {stop}) is no part of the {self.count} frames of chunk {self.index}")
+        numbers = self.frames[start:stop]
+        part = range(numbers[0], numbers[-1] + 1, numbers.step if len(numbers) > 1 else 1)
+        return replace(self, frames=part, whole=self.whole or self.frames)
 
     @property
     def writes_in_place(self) -> bool:
@@ -88,7 +112,7 @@ class Chunk:
             yield expand_template(self.output_template, self._path_values)
             return
         values = dict(self._path_values)
-        for frame in range(self.start, self.stop):
+        for frame in self.frames:
             values["frame"] = frame
             yield expand_template(self.output_template, values)
 
@@ -124,7 +148,14 @@ class Chunk:
     @property
     def _path_values(self) -> dict[str, int | str]:
         """Values of the placeholders of the output path: a part of a chunk has the paths of the whole chunk."""
-        return chunk_values(self.index, *(self.whole or (self.start, self.stop)))
+        return chunk_values(self.index, self.whole or self.frames)
+
+
+def find_command_words(command: Iterable[str]) -> frozenset[str]:
+    """Return the names of the placeholders in a command."""
+    return frozenset[str]().union(
+        *(find_placeholders(part, field="command", allowed=COMMAND_PLACEHOLDERS) for part in command)
+    )
 
 
 class ChunkPlan:
@@ -152,21 +183,63 @@ class ChunkPlan:
             own = self._listed[index]
             return Chunk(
                 index=index,
-                start=own.start,
-                stop=own.start + own.count,
+                frames=own.frames,
                 output_template=own.output or self._job.chunk_output or "",
                 command_template=own.command or self._job.command or (),
                 id=own.id,
             )
-        frames = self._job.frames
-        start = frames.first + index * frames.per_chunk
         return Chunk(
             index=index,
-            start=start,
-            stop=min(start + frames.per_chunk, frames.first + frames.count),
+            frames=self._job.frames.chunks[index],
             output_template=self._job.chunk_output or "",
             command_template=self._job.command or (),
         )
+
+    def find_frames(self, frames: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        """Return the chunks that hold some frames, and which of their frames those are, counted from 0.
+
+        Args:
+            frames: Numbers of frames, in ascending order.
+        """
+        found: dict[int, tuple[int, ...]] = {}
+        if self._job.frames is not None:
+            chunks = self._job.frames.chunks
+            for frame in frames:
+                if (index := chunks.find_chunk(frame)) is not None:
+                    found[index] = (*found.get(index, ()), chunks[index].index(frame))
+            return found
+        for index, chunk in enumerate(self._listed):
+            within = frames[bisect_left(frames, chunk.start) : bisect_left(frames, chunk.start + chunk.count)]
+            if within:
+                found[index] = tuple(frame - chunk.start for frame in within)
+        return found
+
+    def find_lacking(self, frames: Sequence[int]) -> tuple[Range, ...]:
+        """Return those of some frames, in ascending order, that no chunk holds."""
+        there = RangeSet(
+            (frame, frame + 1)
+            for chunk, held in self.find_frames(frames).items()
+            for frame in map(self[chunk].frames.__getitem__, held)
+        )
+        return RangeSet((frame, frame + 1) for frame in frames if frame not in there).ranges
+
+    def request_rerender(self, frames: str) -> Rerender:
+        """Return a new request to render frames of the job anew.
+
+        Args:
+            frames: The frames, as in "12-15,20".
+
+        Raises:
+            BadJobError: The text names no frames, or one that is none of the job's.
+        """
+        try:
+            request = Rerender(frames=frames, id=uuid4().hex)
+        except ValidationError as error:
+            raise BadJobError(describe_invalid(error)) from error
+        # Chunks of a list in a file are known to workers.
+        if self._job.chunk_list is None and (lacking := self.find_lacking(request.numbers)):
+            raise BadJobError(f"frames: {format_ranges(lacking)} are not among those of the job; name others")
+        return request
 
     @cached_property
     def _counts(self) -> "array[int]":
@@ -183,4 +256,5 @@ class ChunkPlan:
         frames = self._job.frames
         if frames is None:
             return sum(sum(self._counts[start:stop]) for start, stop in chunks)
-        return sum(min(stop * frames.per_chunk, frames.count) - start * frames.per_chunk for start, stop in chunks)
+        before = frames.chunks.count_frames_before
+        return sum(before(stop) - before(start) for start, stop in chunks)

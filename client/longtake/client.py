@@ -23,6 +23,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
+from longtake.chunks import ChunkPlan
 from longtake.concurrency import run_in_thread
 from longtake.data_converter import data_converter
 from longtake.describe import (
@@ -37,6 +38,7 @@ from longtake.describe import (
 )
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
 from longtake.handle import JobHandle
+from longtake.jobfile.loader import read_job
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
 from longtake.models.status import JobState, JobStatus
@@ -320,25 +322,38 @@ class RenderClient:
                 batch = []
         yield batch
 
-    async def retry(self, id: str, *, chunks: Iterable[Range] = ()) -> JobHandle:
-        """Retry the failed chunks of a job.
+    async def retry(
+        self, id: str, *, chunks: Iterable[Range] = (), frames: str | Iterable[int | str] | None = None
+    ) -> JobHandle:
+        """Retry the failed chunks of a job, or render some frames of a job that has ended anew.
 
         A failed or cancelled job is started again under its id and renders only what is missing. A job that has not
-        ended renders its failed chunks again.
+        ended renders its failed chunks again. A job that has ended is started again for frames that are named, renders
+        these, and makes its film again; their old files and the old film are moved aside.
 
         Args:
             id: Id of the job.
             chunks: Ranges `[start, stop)` of failed chunks of a job that has not ended; none means all of them.
+            frames: Frames of a job that has ended, as in "12-15,20", or as a list; of video whole chunks are rendered.
+                None names none.
 
         Raises:
             NoSuchJobError: There is no such job.
             JobEndedError: The job has completed, and there is nothing to retry.
             JobExistsError: The job was started again meanwhile.
-            BadJobError: None of the chunks has failed, or single chunks were named for a job that has ended.
+            BadJobError: None of the chunks has failed, or single chunks were named for a job that has ended, or frames
+                for one that has not, or frames that the job does not have; nothing was started.
         """
         handle, wanted = self.job(id), tuple(chunks)
+        anew = None if frames is None else frames if isinstance(frames, str) else ",".join(map(str, frames))
+        if wanted and anew is not None:
+            raise BadJobError("frames: stand beside chunks; name one of the two")
         status = await handle.status()
-        if status.state is JobState.COMPLETED:
+        if anew is not None and not status.state.has_ended:
+            raise BadJobError(
+                f"frames: {id} is {status.state}, and frames are rendered anew when a job has ended; wait for its end"
+            )
+        if status.state is JobState.COMPLETED and anew is None:
             raise JobEndedError(f"{id} has completed; there is nothing to retry")
         if not status.state.has_ended:
             await handle.retry_failed(wanted)
@@ -353,8 +368,12 @@ class RenderClient:
         if status.started_at is not None:
             # Its outputs are named after the first start, and its finished chunks are those of that start.
             document["started_at"] = status.started_at.isoformat()
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+        if anew is not None:
+            document["rerender"] = ChunkPlan(read_job(dict(document))).request_rerender(anew).model_dump()
+            reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
         try:
-            await self._start(document, id, status.name, WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
+            await self._start(document, id, status.name, reuse)
         except WorkflowAlreadyStartedError as error:
             raise JobExistsError(f"{id} is at work again already; watch it with `longtake watch {id}`") from error
         return self.job(id)

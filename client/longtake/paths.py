@@ -14,6 +14,7 @@ BOOKKEEPING_FOLDER = ".longtake"
 
 # What other programs number frames by: printf's %04d, the #### of Blender and Nuke, Houdini's $F4.
 _FRAME_NUMBER = re.compile(r"%0?(\d+)d|%d(?![A-Za-z])|(?<!#)#{2,}(?!#)|\$F(\d*)", re.ASCII)
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _VARIABLE = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]*\}?|%[A-Za-z_][A-Za-z0-9_]*%", re.ASCII)
 
 
@@ -56,6 +57,7 @@ def check_path(path: str) -> None:
         raise ValueError("holds a control character such as NUL or a newline; take it out")
     if path.rpartition("/")[2] in ("", ".", ".."):
         raise ValueError(f"{quote_value(path)} names a folder; add a file name")
+    check_no_drive(path)
     if path.startswith("~"):
         raise ValueError(f"{quote_value(path)} starts with ~, which only a shell expands; write the path in full")
     if len(path) > 1000 or any(len(part.encode()) > 255 for part in PurePosixPath(path).parts):
@@ -63,6 +65,19 @@ def check_path(path: str) -> None:
     if any(map(is_bookkeeping, PurePosixPath(path).parts)):
         raise ValueError(
             f"{quote_value(path)} lies in {BOOKKEEPING_FOLDER}, which is Longtake's own; choose another folder"
+        )
+
+
+def check_no_drive(path: str) -> None:
+    """Raise for a path of Windows that begins with a drive or a server: as a path of ours it would be relative.
+
+    Raises:
+        ValueError: What is wrong and the fix, without the field's name.
+    """
+    if _DRIVE.match(path):
+        raise ValueError(
+            f"{quote_value(path)} is a path of Windows; write the one that workers see, or one "
+            "from the job file's folder"
         )
 
 

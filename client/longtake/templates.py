@@ -1,7 +1,7 @@
 """Expand the `{...}` placeholders of job files, and split command lines by the rules of Helios."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from string import Formatter
@@ -11,17 +11,30 @@ from longtake.text import escape_text, quote_value
 
 # What a job is and when it was started: filled in once, when the job is accepted; see `fill_template`.
 JOB_PLACEHOLDERS = ("job", "date", "time")
-COMMAND_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "output", "output_dir", *JOB_PLACEHOLDERS)
+COMMAND_PLACEHOLDERS = ("chunk", "start", "stop", "last", "step", "count", "output", "output_dir", *JOB_PLACEHOLDERS)
 PATH_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "frame", *JOB_PLACEHOLDERS)
 
-_NUMBERS = frozenset({"chunk", "start", "stop", "last", "count", "frame"})
+_NUMBERS = frozenset({"chunk", "start", "stop", "last", "step", "count", "frame"})
 # A width of more than 20 digits is a typing error, and without a bound it could fill the memory.
 _WIDTH = re.compile(r"0?(1?\d|20)?", re.ASCII)
 
 
-def chunk_values(index: int, start: int, stop: int) -> dict[str, int | str]:
+def chunk_values(index: int, frames: range) -> dict[str, int | str]:
     """Return the values of a chunk's placeholders, without those of outputs."""
-    return {"chunk": index, "start": start, "stop": stop, "last": stop - 1, "count": stop - start}
+    first, last = frames[0], frames[-1]
+    return {
+        "chunk": index,
+        "start": first,
+        "stop": last + 1,
+        "last": last,
+        "step": frames.step,
+        "count": len(frames),
+    }
+
+
+def is_divisible(placeholders: Collection[str]) -> bool:
+    """Tell whether a command with these placeholders says where it begins, and where it ends."""
+    return "start" in placeholders and any(word in placeholders for word in ("stop", "last", "count"))
 
 
 def find_placeholders(template: str, *, field: str, allowed: tuple[str, ...]) -> frozenset[str]:
@@ -118,7 +131,8 @@ def compile_template(template: str) -> tuple[tuple[str, ...], re.Pattern[str]]:
         pattern += re.escape(literal)
         if word:
             words.append(word)
-            pattern += "( *[0-9]{1,20})"
+            # A negative number may be wider: -0005.
+            pattern += "( *-?[0-9]{1,20})"
     return tuple(words), re.compile(pattern)
 
 

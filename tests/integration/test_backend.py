@@ -106,7 +106,7 @@ class Stage:
         outputs = tuple(self.folder / f"f_{frame}.png" for frame in range(3))
         return replace(
             self.python(script, **limits),
-            stop=3,
+            frames=range(3),
             outputs=outputs,
             is_whole=lambda: all(path.read_text() == "picture" for path in outputs),
             proof_is_weak=weak,
@@ -177,7 +177,7 @@ async def test_a_film_that_is_whole_counts_though_its_renderer_never_exits(stage
         return proofs[-1]
 
     task = stage.task("sh", "-c", f"{ffmpeg} {source} film.mp4; sleep 300", timeouts=Timeouts(linger_seconds=1))
-    await stage.render(replace(task, stop=50, outputs=(film,), is_whole=is_whole))
+    await stage.render(replace(task, frames=range(50), outputs=(film,), is_whole=is_whole))
 
     assert proofs[-2:] == [True, True]
 
@@ -339,7 +339,7 @@ async def test_a_line_that_the_job_calls_fatal_makes_the_try_fail(stage: Stage) 
 
 async def test_what_an_earlier_command_printed_is_not_held_against_this_one(stage: Stage) -> None:
     stage.log.write_text("openjd_fail: no licence\nRendered 3/3\n")
-    await stage.render(replace(stage.task("sh", "-c", "exit 0"), stop=3))
+    await stage.render(replace(stage.task("sh", "-c", "exit 0"), frames=range(3)))
 
     assert stage.watcher.newest.frames_done == 0
 

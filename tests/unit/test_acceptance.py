@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from longtake.frame_list import LARGEST_FRAME
 from longtake.jobfile.loader import LARGEST_FILE_BYTES
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import LARGEST_FRAME, MOST_CHUNKS, MOST_IMAGES, MOST_IMAGES_OF_CHUNK, MOST_LISTED_CHUNKS
+from longtake.models.job_fields import MOST_CHUNKS, MOST_IMAGES, MOST_IMAGES_OF_CHUNK, MOST_LISTED_CHUNKS
 
 ROOT = Path(__file__).resolve().parents[2]
 

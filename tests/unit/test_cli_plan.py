@@ -44,6 +44,7 @@ def test_plan_as_json_has_the_same_facts(tmp_path: Path, capsys: Captured) -> No
     assert plan["total_chunks"] == 2
     assert plan["total_frames"] == 10
     assert plan["last_chunk"] == {
+        "step": 1,
         "chunk": 1, "start": 105, "stop": 110, "first_output": "chunks/000001.mp4", "last_output": "chunks/000001.mp4"
     }  # fmt: skip
     assert plan["output"] == f"{tmp_path}/film.mp4"

@@ -223,3 +223,46 @@ def test_a_count_of_something_else_is_a_share_of_the_frames(tmp_path: Path) -> N
 )
 def test_what_is_no_progress(tmp_path: Path, printed: str) -> None:
     assert ProgressPrinter(tmp_path).prints(printed) == Reading()
+
+
+TRACEBACK = (
+    'Traceback (most recent call last):\n  File "/shots/scene.py", line 37, in <module>\n    build(*given)\n'
+    "RuntimeError: the rig could not be loaded\n"
+)
+ADD_ON = (
+    "Exception in module register(): '/addons/io_mesh_old/__init__.py'\nTraceback (most recent call last):\n"
+    '  File "/usr/share/blender/scripts/modules/addon_utils.py", line 335, in enable\n    mod.register()\n'
+    "AttributeError: module 'bpy' has no attribute 'old'\n"
+)
+BANNER, FRAME = "Blender 4.2.0 (hash a51f1bfb4 built 2024-07-16 02:30:35)\n", "Fra:12 Mem:1M (Peak 1M)\n"
+
+
+@pytest.mark.parametrize("printed", [BANNER + TRACEBACK + FRAME, TRACEBACK + BANNER, TRACEBACK + FRAME])
+@BOTH
+def test_an_exception_in_a_script_of_blender_makes_the_try_fail(
+    tmp_path: Path, format: ProgressFormat, printed: str
+) -> None:
+    readings = ProgressPrinter(tmp_path, format, start=1, stop=20).readings(printed)
+
+    assert readings[-1].fatal == "RuntimeError: the rig could not be loaded"
+
+
+@pytest.mark.parametrize(
+    ("format", "printed"),
+    [
+        # What add-ons print as Blender starts is seen in no picture.
+        (ProgressFormat.BLENDER, BANNER + ADD_ON + FRAME),
+        # Of other programs the exit code tells.
+        (ProgressFormat.AUTO, TRACEBACK + "frame=12 fps=0.0 q=28.0 size=1kB\n"),
+        (ProgressFormat.NONE, BANNER + TRACEBACK + FRAME),
+        (ProgressFormat.FFMPEG, BANNER + TRACEBACK + FRAME),
+    ],
+)
+def test_other_tracebacks_fail_no_try(tmp_path: Path, format: ProgressFormat, printed: str) -> None:
+    assert ProgressPrinter(tmp_path, format, start=1, stop=20).prints(printed).fatal is None
+
+
+def test_an_exception_of_blender_is_found_in_output_that_is_too_much_to_be_followed(tmp_path: Path) -> None:
+    printed = BANNER + TRACEBACK + FRAME * 10_000
+
+    assert ProgressPrinter(tmp_path, start=1, stop=20).prints(printed).fatal is not None

@@ -179,17 +179,21 @@ JOB: dict[str, object] = {
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"frames": "1-10"}, "frames: is '1-10'; write {first: 1, count: 10}"),
-        ({"frames": "101..110"}, "frames: is '101..110'; write {first: 101, count: 10}"),
         ({"frames": 10}, "frames: is 10; write {count: 10}, or {first: 10, count: 1} for that frame alone"),
-        (
-            {"frames": "1-10,15,20-100:2"},
-            "frames: is '1-10,15,20-100:2'; write {first: 1, count: 10} for the frames 1 to 10, and several ranges or "
-            "steps as a list of chunks",
-        ),
         ({"fps": "59.94"}, "fps: is '59.94'; write \"60000/1001\": a rounded rate drifts over a long film"),
         ({"fps": "24.0"}, "fps: is '24.0'; write 24"),
-        ({"fps": "12.5"}, "fps: is '12.5'; write a whole number or a fraction: a rounded rate drifts over a long film"),
+        ({"fps": "12.5"}, "fps: is '12.5'; write \"25/2\": a rounded rate drifts over a long film"),
+        ({"fps": 12.5}, 'fps: write "25/2" instead of 12.5; a rounded rate drifts over a long film'),
+        (
+            {"chunk_output": "Z:\\shots\\f_{frame:04}.png"},
+            "chunk_output: 'Z:\\\\shots\\\\f_{frame:04}.png' is a path of Windows; write the one that workers see, or one "
+            "from the job file's folder",
+        ),
+        (
+            {"inputs": ["//nas/a.blend", r"\\nas\b.blend"]},
+            r"inputs[1]: '\\\\nas\\b.blend' is a path of Windows; write the one that workers see, or one from the job "
+            "file's folder",
+        ),
         (
             {"name": False},
             'name: is false; write text in quotes, as in "no": without them YAML reads no, off and false so',

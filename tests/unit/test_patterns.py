@@ -18,7 +18,7 @@ def read(folder: Path, printed: str, *patterns: str, fatal: tuple[str, ...] = ()
     spec = ProgressSpec(format=ProgressFormat.NONE, patterns=patterns, fatal_patterns=fatal)
     log = folder / "log"
     log.write_text(printed)
-    return ProgressReader(log, spec, start=100, stop=150, counted_dir=None).read()
+    return ProgressReader(log, spec, frames=range(100, 150), counted_dir=None).read()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_pattern_that_runs_away_is_given_up_and_the_others_go_on(
         format=ProgressFormat.NONE, patterns=(pattern, r"frame (?P<frame>\d+)"), fatal_patterns=(pattern, "no licence")
     )
     log = tmp_path / "log"
-    reader = ProgressReader(log, spec, start=0, stop=150, counted_dir=None)
+    reader = ProgressReader(log, spec, frames=range(0, 150), counted_dir=None)
     log.write_text(f"{'a' * 4000}!\nframe 12\n")
     began = time.monotonic()
     with caplog.at_level(logging.WARNING):
@@ -107,7 +107,7 @@ def test_without_patterns_there_is_no_process(tmp_path: Path) -> None:
     before = set(psutil.Process().children())
     log = tmp_path / "log"
     log.write_text("frame=12\n")
-    reader = ProgressReader(log, ProgressSpec(), start=0, stop=100, counted_dir=None)
+    reader = ProgressReader(log, ProgressSpec(), frames=range(0, 100), counted_dir=None)
 
     assert reader.read().frames_done == 12
     assert set(psutil.Process().children()) <= before

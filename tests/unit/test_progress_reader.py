@@ -60,7 +60,7 @@ def test_progress_never_goes_back_nor_past_the_end(tmp_path: Path) -> None:
 def test_a_command_is_not_credited_with_what_the_one_before_it_printed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("frame=90\nopenjd_fail: no licence\n")
-    reader = ProgressReader(log, ProgressSpec(), start=90, stop=100, counted_dir=None, since=log.stat().st_size)
+    reader = ProgressReader(log, ProgressSpec(), frames=range(90, 100), counted_dir=None, since=log.stat().st_size)
     with log.open("a") as more:
         more.write("frame=4\n")
 
@@ -118,7 +118,7 @@ def followed(printed: list[bytes]) -> list[Reading]:
     """The readings after each piece, and at the end."""
     with TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        reader = ProgressReader(log, ProgressSpec(), start=1, stop=40, counted_dir=None)
+        reader = ProgressReader(log, ProgressSpec(), frames=range(1, 40), counted_dir=None)
         readings = []
         with log.open("wb", buffering=0) as file:
             for piece in printed:

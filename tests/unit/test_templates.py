@@ -47,7 +47,7 @@ values = st.fixed_dictionaries(dict.fromkeys(NUMBERS, numbers))
     ],
 )
 def test_a_template_expands(template: str, expanded: str) -> None:
-    assert expand_template(template, chunk_values(7, 70, 80)) == expanded
+    assert expand_template(template, chunk_values(7, range(70, 80))) == expanded
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_template_expands(template: str, expanded: str) -> None:
     ],
 )
 def test_an_image_sequence_is_a_printf_pattern(template: str, pattern: str) -> None:
-    assert printf_pattern(template, chunk_values(7, 70, 80)) == pattern
+    assert printf_pattern(template, chunk_values(7, range(70, 80))) == pattern
 
 
 @given(templates, values)

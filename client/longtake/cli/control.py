@@ -83,12 +83,22 @@ def retry(
             show_default=False,
         ),
     ] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(
+            "--frames",
+            metavar="LIST",
+            help="Render these frames of a job that has ended anew, as in 12-15,20, and make its film again.",
+            show_default=False,
+        ),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
     json: Json = False,
 ) -> None:
     """Render what failed once more: finished chunks stay.
 
-    A failed or cancelled job is started again; one that goes on or holds takes up its failed chunks.
+    A failed or cancelled job is started again; one that goes on or holds takes up its failed chunks. With --frames a
+    job that has ended renders these frames anew (of video, the chunks that hold them); the old files are moved aside.
 
     Example: longtake retry film-1a2b3c4d --watch
     """
@@ -96,6 +106,8 @@ def retry(
 
     async def retry_job(farm: RenderClient) -> JobHandle:
         job = farm.job(id)
+        if frames is not None:
+            return await farm.retry(id, chunks=chunks, frames=frames)
         if (await job.status()).state.has_ended:
             return await farm.retry(id, chunks=chunks)
         count = await job.retry_failed(chunks)

@@ -15,6 +15,7 @@ from longtake.cli.formatting import describe_backend, format_count, format_durat
 from longtake.cli.submit import JobFile, Json, Values, read_job
 from longtake.cli.terminal import print_json, print_renderable
 from longtake.errors import BadJobError, LongtakeError
+from longtake.frame_list import describe_frames
 from longtake.jobfile.chunk_list import read_chunk_list
 from longtake.models.backends import CloudRunBackend, RemoteBackend, count_frames_within
 from longtake.models.job import RenderJobSpec
@@ -122,6 +123,7 @@ def _collect_chunk_facts(chunk: Chunk) -> dict[str, Any]:
         "chunk": chunk.index,
         "start": chunk.start,
         "stop": chunk.stop,
+        "step": chunk.frames.step,
         "first_output": outputs[0],
         "last_output": outputs[-1],
     }
@@ -214,12 +216,12 @@ def _make_table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
     for label, chunk in (("first chunk", facts["first_chunk"]), ("last chunk", facts["last_chunk"])):
         if label == "last chunk" and facts["total_chunks"] == 1:
             continue
-        count = format_count(chunk["stop"] - chunk["start"], "frame")
+        frames = range(chunk["start"], chunk["stop"], chunk["step"])
+        count = format_count(len(frames), "frame")
         outputs = chunk["first_output"]
         outputs += "" if chunk["last_output"] == outputs else f" to {chunk['last_output']}"
-        grid.add_row(
-            label, strip_controls(f"{chunk['chunk']}: frames {chunk['start']}-{chunk['stop'] - 1} ({count}), {outputs}")
-        )
+        numbers = describe_frames(frames) if len(frames) > 1 else f"{frames[0]}-{frames[0]}"
+        grid.add_row(label, strip_controls(f"{chunk['chunk']}: frames {numbers} ({count}), {outputs}"))
     joined = " (joined by merge_command)" if job.merge_command else ""
     grid.add_row(
         "film", strip_controls(facts["output"]) + joined if facts["output"] else "none: the chunks stay as they are"

@@ -83,6 +83,8 @@ def _json(text: str) -> object:
         return json.loads(text, object_pairs_hook=_reject_duplicates)
     except json.JSONDecodeError as error:
         problem = f"{error.msg[0].lower()}{error.msg[1:]}"
+        if text[error.pos :].startswith(("/*", "//", "#")):
+            problem = "a comment, which JSON does not have"
         raise ValueError(f"line {error.lineno}, column {error.colno}: {problem}; mend it there") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply; a job has three levels") from error
@@ -174,6 +176,7 @@ def _read_job(document: object) -> RenderJobSpec:
         ours = {key: document[key] for key in RenderJobSpec.model_fields if key in document and key != "chunks"}
         document = convert_helios(document) | ours
     if not lenient:
+        _refuse_foreign(document)
         # Documents of clients have the key `contract`; unknown keys there come from a newer client and are no mistake.
         check_keys(document, RenderJobSpec)
     # JSON mode takes lists for tuples and text for enums, and still no "30" for 30.
@@ -181,7 +184,30 @@ def _read_job(document: object) -> RenderJobSpec:
     return RenderJobSpec.from_json(text.encode(), strict=True)
 
 
+# Keys by which job files of other programs are known.
+_FOREIGN = {
+    "Open Job Description": {"specificationVersion"},
+    "Flamenco": {"type", "settings"},
+    "nexrender": {"template", "actions"},
+}
+
+
+def _refuse_foreign(document: Mapping[str, Any]) -> None:
+    for program, keys in _FOREIGN.items():
+        if keys <= document.keys() and "command" not in document:
+            raise BadJobError(
+                f"job: is one of {program}, which is not read here; write frames, command and chunk_output, as in "
+                "examples/blender/job.yaml"
+            )
+
+
 def _override(document: dict[str, Any], key: str, value: object) -> None:
+    frames = document.get("frames")
+    if key.startswith("frames.") and isinstance(frames, str | list):
+        document["frames"] = {"range": frames}
+    if key == "frames" and isinstance(frames, dict) and "per_chunk" in frames and isinstance(value, str | list):
+        # Which frames to render says nothing of how they are cut.
+        value = {"range": value, "per_chunk": frames["per_chunk"]}
     *sections, last = key.split(".")
     holder = document
     for section in sections:

@@ -92,7 +92,7 @@ def check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str =
     keys = _models_of_keys(model)
     for key, value in document.items():
         if key not in keys or key == "contract":
-            hint = suggest_key(str(key), keys, hidden=("contract",))
+            hint = suggest_key(str(key), keys, hidden=("contract", "rerender"))
             raise BadJobError(f"{where}{escape_text(str(key)) or quote_value(key)}: is not a key of a job; {hint}")
         models = [inner for inner, listed in keys[key] if listed == isinstance(value, list | tuple)]
         for index, item in enumerate(value if isinstance(value, list | tuple) else [value]):
@@ -140,18 +140,23 @@ def find_ntsc_rate(value: float) -> Fraction | None:
     return near if near and abs(near - Fraction(value)) < 0.01 else None
 
 
+def _as_fraction(rate: float) -> Fraction:
+    """Return a rate with few decimals, such as 12.5, as a fraction."""
+    return Fraction(rate).limit_denominator(1001)
+
+
 def _as_rate(value: object) -> object:
     """Convert a frame rate to its one spelling, `30` or `30000/1001`."""
     if value is None:
         return None
     if isinstance(value, float):
         near = find_ntsc_rate(value)
-        fix = f'"{near}"' if near else "a whole number or a fraction"
+        fix = f"{int(value)}" if value.is_integer() else f'"{near or _as_fraction(value)}"'
         raise ValueError(f"write {fix} instead of {value}; a rounded rate drifts over a long film")
     if isinstance(value, str) and re.fullmatch(r"\d{1,4}\.\d{1,9}", value, re.ASCII):
         number = float(value)
         near = find_ntsc_rate(number)
-        fix = f'"{near}"' if near else f"{int(number)}" if number.is_integer() else "a whole number or a fraction"
+        fix = f"{int(number)}" if number.is_integer() else f'"{near or _as_fraction(number)}"'
         reason = "" if number.is_integer() else ": a rounded rate drifts over a long film"
         raise ValueError(f"is {quote_value(value)}; write {fix}{reason}")
     spelled = str(value) if isinstance(value, int) and not isinstance(value, bool) else value

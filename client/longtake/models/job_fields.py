@@ -9,8 +9,16 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, Discriminator, Field, Tag, model_validator
+from pydantic import AwareDatetime, Discriminator, Field, Tag, field_validator, model_validator
 
+from longtake.frame_list import (
+    LARGEST_FRAME,
+    FrameChunks,
+    cut_frames,
+    format_frame_list,
+    list_frames,
+    parse_frame_list,
+)
 from longtake.models.audio import Audio, AudioTrack, DroppedStreams, list_tracks
 from longtake.models.backends import (
     LONGEST_CHUNK_SECONDS,
@@ -30,9 +38,9 @@ from longtake.text import quote_value
 
 CONTRACT_VERSION = 1
 
-# ffmpeg, printf patterns and most renderers count frames in a signed 32-bit number.
-LARGEST_FRAME = 2**31 - 1
 MOST_CHUNKS = 1_000_000
+# `FrameRange` has a field called range.
+_Numbers = range
 # Of a list in a file: its chunks are compared with each other, which takes memory for each of them.
 MOST_LISTED_CHUNKS = 100_000
 # Each image file has a name, which planning makes and looks for: one line of a job file with 2,147,483,646 of them in
@@ -59,34 +67,48 @@ class Verification(StrEnum):
     FULL = "full"
 
 
-def _frames_as_object(text: str) -> str:
-    """Return how a frame range that was written as text, as render managers do, is written as an object."""
-    if (one := re.fullmatch(r"\s*(\d{1,10})(?:\s*(?:-|\.\.)\s*(\d{1,10}))?\s*", text, re.ASCII)) is not None:
-        first, last = int(one[1]), int(one[2] or one[1])
-        if one[2] is None:
-            return f"write {{count: {first}}}, or {{first: {first}, count: 1}} for that frame alone"
-        if first <= last:
-            return f"write {{first: {first}, count: {last - first + 1}}}"
-    return "write {first: 1, count: 10} for the frames 1 to 10, and several ranges or steps as a list of chunks"
-
-
 class FrameRange(Contract):
-    """Frames of a job, cut into chunks of equal length; the last chunk may be shorter."""
+    """Frames of a job, cut into chunks of equal length; the last chunk of each run may be shorter.
 
-    first: int = Field(default=0, ge=0, le=LARGEST_FRAME, description="number of the first frame")
+    As a person writes them also a text such as `1-10,15,20-100x2`, or a list of numbers and such texts. Frames of one
+    run are kept as `first`, `count` and `step`, however they were written: the same frames have the same digest.
+    """
+
+    first: int = Field(default=0, ge=-LARGEST_FRAME, le=LARGEST_FRAME, description="number of the first frame")
     count: int = Field(ge=1, le=LARGEST_FRAME, description="how many frames the job has")
+    step: int = Field(default=1, ge=1, le=LARGEST_FRAME, description="from one frame to the next; 2 is every other one")
+    range: str | None = Field(default=None, description="frames of several runs as text, as in 1-10,15,20-100x2")
     per_chunk: int = Field(default=100, ge=1, le=LARGEST_FRAME, description="frames a chunk")
 
     @model_validator(mode="before")
     @classmethod
-    def _is_no_text(cls, value: object) -> object:
-        if isinstance(value, str | int) and not isinstance(value, bool):
-            raise ValueError(f"is {quote_value(value)}; {_frames_as_object(str(value))}")
-        return value
+    def _read_text(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            raise ValueError(
+                f"is {quote_value(value)}; write {{count: {value}}}, or {{first: {value}, count: 1}} for that frame "
+                "alone"
+            )
+        if isinstance(value, str | list | tuple):
+            value = {"range": value}
+        if not isinstance(value, dict) or value.get("range") is None:
+            return value
+        text, step = _join_frame_list(value["range"]), value.get("step", 1)
+        if not isinstance(step, int) or isinstance(step, bool) or step < 1:
+            # Refused by the field, which says so better.
+            step = 1
+        runs = parse_frame_list(text, step)
+        made: dict[str, object] = {"first": runs[0][0], "count": sum(map(len, runs))}
+        for key, number in made.items():
+            if value.get(key, number) != number:
+                raise ValueError(f"{key} stands beside range, which tells the frames; leave one of the two out")
+        made["step"] = runs[0].step if len(runs) == 1 else 1
+        made["range"] = None if len(runs) == 1 else format_frame_list(runs)
+        return {**value, **made}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.first + self.count > LARGEST_FRAME:
+        last = self.runs[-1][-1]
+        if last >= LARGEST_FRAME:
             raise ValueError(f"end beyond {LARGEST_FRAME}, the last number renderers count to; lower first or count")
         if self.chunk_count > MOST_CHUNKS:
             raise ValueError(
@@ -96,19 +118,56 @@ class FrameRange(Contract):
         return self
 
     @property
+    def runs(self) -> tuple[_Numbers, ...]:
+        """Frame numbers in ascending order, as runs with one step each."""
+        if self.range is not None:
+            return parse_frame_list(self.range)
+        return (_Numbers(self.first, self.first + (self.count - 1) * self.step + 1, self.step),)
+
+    @property
+    def chunks(self) -> FrameChunks:
+        """Frame numbers of each chunk."""
+        return cut_frames(self.runs, self.per_chunk)
+
+    @property
     def chunk_count(self) -> int:
         """Number of chunks that these frames make."""
-        return -(-self.count // self.per_chunk)
+        return len(self.chunks)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether frames between others are left out within a chunk."""
+        return any(run.step > 1 for run in self.runs) and self.per_chunk > 1
+
+
+def _join_frame_list(value: object) -> str:
+    """Return a list of frames as one text.
+
+    Raises:
+        ValueError: An element is neither a number nor text.
+    """
+    if isinstance(value, str):
+        return value
+    elements = value if isinstance(value, list | tuple) else [value]
+    for element in elements:
+        if not isinstance(element, str | int) or isinstance(element, bool):
+            raise ValueError(f"has {quote_value(element)}, which is no frame; write numbers, and ranges as in 1-10")
+    return ",".join(map(str, elements))
 
 
 class ChunkSpec(Contract):
     """One chunk of an explicit list; fields that are left out come from the job."""
 
     id: int | None = Field(default=None, ge=0, description="name of the chunk in its own pipeline")
-    start: int = Field(ge=0, le=LARGEST_FRAME, description="number of its first frame")
+    start: int = Field(ge=-LARGEST_FRAME, le=LARGEST_FRAME, description="number of its first frame")
     count: int = Field(ge=1, le=LARGEST_FRAME, description="how many frames it has")
     output: str | None = Field(default=None, description="path of its output")
     command: Arguments | None = Field(default=None, description="its own command")
+
+    @property
+    def frames(self) -> range:
+        """Numbers of the frames."""
+        return range(self.start, self.start + self.count)
 
     def fill_placeholders(self, values: Mapping[str, str]) -> Self:
         """Return the chunk with placeholders of its job replaced."""
@@ -116,6 +175,24 @@ class ChunkSpec(Contract):
             return self
         output, command = _fill_path(self.output, values), _fill_command(self.command, values)
         return self.model_copy(update={"output": output, "command": command})
+
+
+class Rerender(Contract):
+    """Request to render some frames of a finished job anew; carried out once, also where the job is started again."""
+
+    frames: str = Field(description="frames as text, as in 12-15")
+    id: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="name of the request, unlike all others")
+
+    @field_validator("frames")
+    @classmethod
+    def _is_list(cls, value: str) -> str:
+        list_frames(value)
+        return format_frame_list(parse_frame_list(value))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Numbers of the frames, in ascending order."""
+        return list_frames(self.frames)
 
 
 class ChunkList(Contract):
@@ -189,6 +266,7 @@ class JobFields(Contract):
     started_at: AwareDatetime | None = Field(
         default=None, description="when the job was started first: what {date} and {time} stand for"
     )
+    rerender: Rerender | None = Field(default=None, description="frames of a finished job to be rendered anew")
 
     def failure_limit(self, chunk_count: int) -> int | None:
         """Return the number of chunks that may fail before the job fails; None without a limit."""

@@ -6,14 +6,16 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from longtake.frame_list import LARGEST_FRAME
 from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRunBackend, LambdaBackend, RemoteProtocol
 from longtake.models.film_rules import check_film
 from longtake.models.inputs import InputBundle, content_path
-from longtake.models.job_fields import LARGEST_FRAME, MOST_IMAGES, MOST_IMAGES_OF_CHUNK, JobFields
+from longtake.models.job_fields import MOST_IMAGES, MOST_IMAGES_OF_CHUNK, JobFields
 from longtake.models.policies import Timeouts
 from longtake.paths import (
     BOOKKEEPING_FOLDER,
     OutputKind,
+    check_no_drive,
     check_output_path,
     check_path,
     classify_output,
@@ -30,6 +32,7 @@ from longtake.templates import (
     escape_template,
     expand_template,
     find_placeholders,
+    is_divisible,
     printf_pattern,
 )
 from longtake.text import quote_value
@@ -192,6 +195,10 @@ def _check_inputs(job: JobFields) -> None:
             raise ValueError(f"{field}: is empty; name a file or a folder below base_dir")
         if has_control_characters(name):
             raise ValueError(f"{field}: holds a control character such as NUL or a newline; rename the file")
+        try:
+            check_no_drive(name)
+        except ValueError as error:
+            raise ValueError(f"{field}: {error}") from error
         if name.startswith("~"):
             raise ValueError(
                 f"{field}: {quote_value(name)} starts with ~, which only a shell expands; write the path in full"
@@ -233,7 +240,7 @@ def check_outputs_differ(job: JobFields) -> None:
         _check_frames_of_list(job)
     else:
         for index, chunk in enumerate(job.inline_chunks):
-            words = chunk_values(index, chunk.start, chunk.start + chunk.count)
+            words = chunk_values(index, chunk.frames)
             _claim_path(
                 taken, job, f"chunks[{index}].output", expand_template(chunk.output or job.chunk_output or "", words)
             )
@@ -264,12 +271,9 @@ def _find_writer(job: JobFields, where: str) -> int | None:
     match = pattern.fullmatch(where)
     for word, text in zip(words, match.groups() if match else (), strict=False):
         number = int(text)
-        frame = number - 1 if word == "stop" else number
-        chunk = number if word == "chunk" else (frame - frames.first) // frames.per_chunk
-        start = frames.first + chunk * frames.per_chunk
-        stop = min(start + frames.per_chunk, frames.first + frames.count)
-        if 0 <= chunk < job.chunk_count and word != "count":
-            values = {**chunk_values(chunk, start, stop), "frame": number}
+        chunk = number if word == "chunk" else frames.chunks.find_chunk(number - 1 if word == "stop" else number)
+        if chunk is not None and 0 <= chunk < job.chunk_count and word != "count":
+            values = {**chunk_values(chunk, frames.chunks[chunk]), "frame": number}
             if expand_template(template, values) == where:
                 return chunk
     return None
@@ -281,7 +285,7 @@ def _check_frames_of_list(job: JobFields) -> None:
     for index, chunk in enumerate(job.inline_chunks):
         stop = chunk.start + chunk.count
         template = _absolute_template(job, chunk.output or job.chunk_output or "")
-        pattern = printf_pattern(template, chunk_values(index, chunk.start, stop))
+        pattern = printf_pattern(template, chunk_values(index, chunk.frames))
         written.setdefault(pattern, []).append((chunk.start, stop, index))
     for sequences in written.values():
         for (_, stop, one), (start, _, other) in pairwise(sorted(sequences)):
@@ -390,6 +394,21 @@ def _check_commands(job: JobFields) -> None:
                 "command: has no {output} or {output_dir}, so that two tries would write one file; put {output} "
                 "where the renderer is told what to write"
             )
+    if job.frames is not None and job.frames.has_steps and job.command is not None:
+        _check_steps(job, job.command)
+
+
+def _check_steps(job: JobFields, command: tuple[str, ...]) -> None:
+    """Raise unless a command renders frames with a step: it is told of it, or can render each frame alone."""
+    known = frozenset[str]().union(
+        *(find_placeholders(part, field="command", allowed=COMMAND_PLACEHOLDERS) for part in command)
+    )
+    if "step" in known or (job.kind is OutputKind.FRAMES and is_divisible(known)):
+        return
+    raise ValueError(
+        "command: has no {step}, and would render the frames between those of frames as well; put {step} where the "
+        "renderer is told of it, or set frames.per_chunk to 1"
+    )
 
 
 def _all_commands(job: JobFields) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:

@@ -116,6 +116,7 @@ class JobRecords:
                     claims/<chunk>.json  winners that are being published
                     attempts/<chunk>/<attempt>/  what attempts write
                     frames/<chunk>/    finished frames of chunks that are not finished
+                    rerender/<request>.json  what a request to render frames anew takes back
                     remote/<chunk>/    calls of services that render, see `activities.remote.protocol`
                     logs/<chunk>.<attempt>.log
                     aside/             files that were in the way, or damaged
@@ -180,6 +181,10 @@ class JobRecords:
     def remote_dir(self, key: str) -> str:
         """Return the folder for the records of calls to services that render a chunk."""
         return f"{self.path}/remote/{key}"
+
+    def rerender_path(self, request: str) -> str:
+        """Return the location of the record of a request to render frames anew."""
+        return f"{self.path}/rerender/{request}.json"
 
     def log_path(self, key: str, attempt: str) -> str:
         """Return the location of the log that an attempt's renderer writes."""

@@ -15,7 +15,7 @@ class Damage(StrEnum):
 
 def png(number: int, *, size: int = 8) -> bytes:
     """A whole picture that differs from those of all other numbers, and has as many bytes as they."""
-    line = b"\0" + b"".join(struct.pack(">I", number)[1:] for _ in range(size))
+    line = b"\0" + b"".join(struct.pack(">i", number)[1:] for _ in range(size))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in (

@@ -46,7 +46,6 @@ def helios_task(folder: Path) -> RenderTask:
         tag={},
         log=folder / "attempt.log",
         timeouts=Timeouts(),
-        start=30,
-        stop=40,
+        frames=range(30, 40),
         chunk_id=3,
     )

@@ -16,6 +16,7 @@ class Given:
     output = ""
     start = 0
     count = 0
+    step = 1
     ledger = ""
     # Wait for this file, in the middle of writing that frame.
     gate = ""
@@ -27,14 +28,17 @@ class Given:
     # Name files by numbers of its own, as ffmpeg does.
     numbered_from = -1
     size = 8
+    # Paint other pictures when this file is there.
+    repaint = ""
 
 
 given = Given()
 read_options(given)
 note(given.ledger, f"start {given.start} {os.getpid()} {given.count}")
-for frame in range(given.start, given.start + given.count):
+painted = 500 if given.repaint and os.path.exists(given.repaint) else 0
+for frame in range(given.start, given.start + given.count * given.step, given.step):
     name = frame if given.numbered_from < 0 else given.numbered_from + frame - given.start
-    picture = png(frame, size=given.size)
+    picture = png(frame + painted, size=given.size)
     with open(given.output % name, "wb") as file:
         file.write(picture[:-10])
         file.flush()

@@ -20,7 +20,7 @@ class ProgressPrinter:
     ) -> None:
         self.log = folder / "000000.a.log"
         self.reader = ProgressReader(
-            self.log, ProgressSpec(format=format), start=start, stop=stop, counted_dir=counted_dir
+            self.log, ProgressSpec(format=format), frames=range(start, stop), counted_dir=counted_dir
         )
 
     def prints(self, printed: bytes | str) -> Reading:
