@@ -44,9 +44,11 @@ class FilmTrial(FilmAttempt):
     """
 
     def __init__(self, host: Host, job: OpenJob, sidecar: Sidecar, name: str, watcher: RenderWatcher) -> None:
-        if job.job.kind is OutputKind.FRAMES:
-            files = sidecar.files[:_FRAMES]
-            sidecar = sidecar.model_copy(update={"files": files, "frames": len(files)})
+        if job.job.film_kind is OutputKind.FRAMES:
+            # Of each output as many as of that which makes the film.
+            files = sidecar.files_of(job.job.film_source)[:_FRAMES]
+            short = {"files": files * len(sidecar.facts), "also": 0, "frames": len(files)}
+            sidecar = sidecar.model_copy(update=short)
         super().__init__(host, job, [sidecar], name, watcher)
         self._sidecar = sidecar
 

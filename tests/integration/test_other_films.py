@@ -8,7 +8,6 @@ from typing import Any
 import av
 import pytest
 from support.farm import Farm, until_state
-from support.media.image_samples import make_sample
 
 from longtake import BadJobError, JobHandle, JobState, JobStatus, PauseMode, RenderJobSpec
 from longtake.names import TRY_FILM
@@ -110,13 +109,11 @@ async def tries(farm: Farm, job: JobHandle) -> list[str]:
     return [ends.get(event, "running") for event in sorted(scheduled)]
 
 
-async def test_a_film_that_cannot_be_made_fails_with_the_first_chunk(farm: Farm, ffmpeg: str) -> None:
+async def test_a_film_that_cannot_be_made_fails_with_the_first_chunk(farm: Farm) -> None:
     """The third chunks wait for a gate that nobody opens."""
-    make_sample("OpenEXR layers", farm.store, ffmpeg).rename(farm.store / "parts.exr")
     odd = (*FFMPEG, "-f", "lavfi", "-i", "testsrc2=s=65x37:r=24,format=rgb24", "-frames:v", "{count}")
     images = ("-start_number", "{start}", "{output}")
     video = (*FFMPEG, "-f", "lavfi", "-i", "testsrc2=s=64x36:r=24", "-frames:v", "{count}")
-    parts = ("sh", "-c", 'for i in {start} {last}; do cp parts.exr "$(printf "$1" $i)"; done', "sh", "{output}")
     jobs = {
         "width not divisible by 2": {"command": gated(farm, *odd, *images), "chunk_output": "odd/f_{frame:04}.png"},
         "cannot hold prores": {
@@ -124,7 +121,11 @@ async def test_a_film_that_cannot_be_made_fails_with_the_first_chunk(farm: Farm,
             "chunk_output": "prores/{chunk}.mov",
             "encode": (),
         },
-        "exited with code": {"command": gated(farm, *parts), "chunk_output": "exr/f_{frame:04}.exr", "encode": ()},
+        "exited with code": {
+            "command": gated(farm, *PICTURES, *images),
+            "chunk_output": "red/f_{frame:04}.png",
+            "encode": ("-c:v", "libx264", "-profile:v", "nonsense"),
+        },
     }
 
     ends = await asyncio.gather(
