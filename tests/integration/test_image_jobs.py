@@ -76,37 +76,6 @@ async def test_chunks_that_write_into_folders_of_their_own_may_differ_where_no_f
     assert "has another size: 160x90 instead of 320x180" in (together.error or "")
 
 
-async def test_folders_of_any_name_hold_a_job(farm: Farm) -> None:
-    names = ["shot {v2}", "a{b", "100% final", "50%d", "take #3", 'it\'s "it"', "$HOME [a-z]* 名前", "b\\c"]
-    jobs = []
-    for number, name in enumerate(names):
-        base = farm.store / name
-        base.mkdir()
-        jobs.append(
-            farm.run(
-                image_job(
-                    farm,
-                    base_dir=str(base),
-                    name=f"odd {number}",
-                    output="film.mp4",
-                    chunk_output="f %/f_{frame:04}.png",
-                    command=(
-                        *("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x64:r=24"),
-                        *("-frames:v", "{count}", "-start_number", "{start}", "{output}"),
-                    ),
-                )
-            )
-        )
-
-    ended = await asyncio.gather(*jobs)
-
-    assert [(name, status.error) for name, status in zip(names, ended, strict=True) if status.error] == []
-    for name in names:
-        assert len(list((farm.store / name / "f %").iterdir())) == 6, name
-        assert (farm.store / name / "film.mp4").exists(), name
-    assert {path.name for path in farm.store.iterdir() if not path.name.startswith(".")} == set(names)
-
-
 # Checksums are right, and what they are of inflates to nothing.
 _WRITE_FRAMES = """
 import struct, sys, zlib

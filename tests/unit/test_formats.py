@@ -252,6 +252,11 @@ def test_an_exception_in_a_script_of_blender_makes_the_try_fail(
     [
         # What add-ons print as Blender starts is seen in no picture.
         (ProgressFormat.BLENDER, BANNER + ADD_ON + FRAME),
+        (
+            ProgressFormat.BLENDER,
+            BANNER + "Exception ignored in: <function Timer.__del__ at 0x7f>\n" + TRACEBACK + FRAME,
+        ),
+        (ProgressFormat.BLENDER, BANNER + "Exception in thread Thread-1 (ask):\n" + TRACEBACK + FRAME),
         # Of other programs the exit code tells.
         (ProgressFormat.AUTO, TRACEBACK + "frame=12 fps=0.0 q=28.0 size=1kB\n"),
         (ProgressFormat.NONE, BANNER + TRACEBACK + FRAME),
