@@ -216,7 +216,7 @@ _HARMLESS = (b"Exception ignored ", b"Exception in thread ", b"Exception in modu
 
 
 class BlenderErrors:
-    """Finds exceptions of scripts, handlers and drivers of Blender, which renders on after them and ends with code 0.
+    """Finds exceptions of scripts and handlers of Blender, which renders on after them and ends with code 0.
 
     Args:
         setting: Whose output is read; other settings than `auto` and `blender` find nothing.

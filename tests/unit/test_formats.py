@@ -237,7 +237,10 @@ ADD_ON = (
 BANNER, FRAME = "Blender 4.2.0 (hash a51f1bfb4 built 2024-07-16 02:30:35)\n", "Fra:12 Mem:1M (Peak 1M)\n"
 
 
-@pytest.mark.parametrize("printed", [BANNER + TRACEBACK + FRAME, TRACEBACK + BANNER, TRACEBACK + FRAME])
+CAPTURED = (PRINTED / "blender-3.4-python-error.txt").read_text()
+
+
+@pytest.mark.parametrize("printed", [CAPTURED, BANNER + TRACEBACK + FRAME, TRACEBACK + BANNER, TRACEBACK + FRAME])
 @BOTH
 def test_an_exception_in_a_script_of_blender_makes_the_try_fail(
     tmp_path: Path, format: ProgressFormat, printed: str
