@@ -7,8 +7,11 @@ by ISO 13818-1.
 import os
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -128,8 +131,27 @@ def find_codec_name(container: InputContainer, stream: VideoStream | AudioStream
 
 def find_stream_line(container: InputContainer, stream: Stream) -> str:
     """Find the line by which libav describes a stream to people; PyAV tells nothing of one without a decoder."""
-    lines = container.dumps_format().splitlines()  # type: ignore[attr-defined]  # missing in PyAV's stubs
+    address, reader = container.name, READERS[Path(container.name).suffix.lower()]
+    lines = _describe_for_people(address, reader, os.stat(address.removeprefix("file:")).st_mtime_ns)
     return next((line for line in lines if f"Stream #0:{stream.index}" in line), "")
+
+
+# libav tells it by its log. PyAV keeps that off, because a thread of libav that logs waits for the interpreter, which
+# may wait for that thread: a process of its own has no others.
+_DESCRIBER = """
+import sys, av, av.logging
+av.logging.set_level(av.logging.INFO)
+with av.open(sys.argv[1], format=sys.argv[2], options={"protocol_whitelist": "file"}) as container:
+    print(container.dumps_format())
+"""
+_DESCRIBER_SECONDS = 60.0
+
+
+@lru_cache(maxsize=16)
+def _describe_for_people(address: str, reader: str, mtime_ns: int) -> tuple[str, ...]:
+    command = [sys.executable, "-I", "-c", _DESCRIBER, address, reader]
+    answer = subprocess.run(command, env={}, capture_output=True, timeout=_DESCRIBER_SECONDS, check=False)
+    return tuple(answer.stdout.decode(errors="replace").splitlines())
 
 
 # Matroska ids, https://www.matroska.org/technical/elements.html

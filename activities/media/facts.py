@@ -38,6 +38,7 @@ class VideoFacts(BaseModel):
     other_streams: tuple[str, ...] = Field((), description="Kinds of the streams beside picture, sound and timecode.")
     sample_tag: str | None = Field(None, description="How QuickTime and MP4 files name the codec, as HapY.")
     field_order: str | None = Field(None, description="progressive, or which field comes first; none if not said.")
+    chroma_location: str | None = Field(None, description="Where colour samples lie, as top left.")
     alpha: str | None = Field(None, description="How the file says that its pictures are transparent.")
     rotation: str | None = Field(None, description="How players turn the picture.")
     stereo: str | None = Field(None, description="How the pictures of two eyes lie in one.")
@@ -81,6 +82,8 @@ class VideoFacts(BaseModel):
         lost = [name for name in ("title", "timecode") if getattr(chunks, name) and not getattr(self, name)]
         if chunks.language not in (None, "und", self.language):
             lost.append("language")
+        if chunks.chroma_location and chunks.chroma_location != self.chroma_location:
+            lost.append("chroma location")
         if len(self.chapters) < len(chunks.chapters):
             lost.append("chapters")
         lost += sorted(set(chunks.tags) - set(self.tags))
@@ -110,6 +113,7 @@ _COMPARED_IN_FILMS = {
     "content_light": "content light level",
 }
 _COMPARED = _COMPARED_IN_FILMS | {
+    "chroma_location": "chroma location",
     "sample_tag": "sample tag",
     "language": "language",
     "title": "title",

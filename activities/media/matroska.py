@@ -13,6 +13,7 @@ from activities.media.containers import SEGMENT, read_element
 
 _TRACKS, _TRACK, _TRACK_TYPE, _NAME, _VIDEO = 0x1654AE6B, 0xAE, 0x83, 0x536E, 0xE0
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_COLOUR, _CHROMA_X, _CHROMA_Y = 0x55B0, 0x55B7, 0x55B8
 _CRC, _VOID = 0xBF, 0xEC
 _CLUSTER = 0x1F43B675
 
@@ -43,6 +44,26 @@ def set_display_size(path: Path, width: int, height: int, unit: int = PIXELS) ->
         file.write(body)
         file.flush()
         os.fsync(file.fileno())
+
+
+def find_chroma_location(file: BinaryIO) -> str:
+    """Find where the colour samples of the first track lie beside the others, as in "top left"; empty if not said.
+
+    Raises:
+        ValueError: The file has no tracks.
+    """
+    start, size = _find_tracks(file)
+    file.seek(start)
+    body = file.read(size)
+    for kind in (_TRACK, _VIDEO, _COLOUR):
+        body = next((content for found, content, _ in _children(body) if found == kind), b"")
+    values = {kind: int.from_bytes(content, "big") for kind, content, _ in _children(body)}
+    names = _CHROMA_Y_NAMES.get(values.get(_CHROMA_Y, 0), ""), _CHROMA_X_NAMES.get(values.get(_CHROMA_X, 0), "")
+    return " ".join(filter(None, names)) or ("centre" if _CHROMA_X in values else "")
+
+
+# Half way between two samples goes without saying.
+_CHROMA_X_NAMES, _CHROMA_Y_NAMES = {1: "left"}, {1: "top"}
 
 
 def _find_tracks(file: BinaryIO) -> tuple[int, int]:

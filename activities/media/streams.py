@@ -1,9 +1,11 @@
 """Read what a container says of its streams: codec, shape, colour, field order, sound, language, timecode and tags."""
 
+import io
 import re
 from collections.abc import Iterator
 from fractions import Fraction
 
+import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition, Stream
@@ -15,6 +17,7 @@ from av.video.stream import VideoStream
 from activities.media.containers import find_codec_name, find_stream_line
 from activities.media.decoder import describe_display, hash_picture
 from activities.media.facts import Chapter, VideoFacts
+from activities.media.matroska import find_chroma_location
 
 # What every muxer writes anew, and what has a field of its own.
 _TECHNICAL = re.compile(
@@ -96,6 +99,7 @@ def describe_stream(
         other_streams=tuple(_other_streams(container, stream)),
         sample_tag=_sample_tag(container, stream),
         field_order=_FIELD_ORDERS.get(context.field_order),
+        chroma_location=_find_chroma_location(stream),
         alpha=find_tag(stream_tags, "alpha_mode"),
         language=find_tag(stream_tags, "language") or "und",
         title=find_tag(tags, "title"),
@@ -179,6 +183,22 @@ def describe_sound(stream: AudioStream) -> str:
     if context is None:
         return "unknown codec"
     return f"{context.name} {context.sample_rate} Hz {context.channels} channels"
+
+
+def _find_chroma_location(stream: VideoStream) -> str | None:
+    """Find where the colour samples lie: PyAV does not tell, but a head of Matroska with such a stream does."""
+    pixels = stream.codec_context.format
+    if pixels is None or pixels.chroma_width(2) == 2:
+        return ""
+    head = io.BytesIO()
+    try:
+        with av.open(head, "w", format="matroska") as probe:
+            probe.add_stream_from_template(stream, opaque=True)
+            probe.start_encoding()
+            return find_chroma_location(head)
+    except (av.error.FFmpegError, ValueError):
+        # Not every codec has a name there.
+        return None
 
 
 def _colour_range(context: VideoCodecContext) -> str:

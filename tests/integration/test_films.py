@@ -46,6 +46,13 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
         "ffmpeg -nostdin -v error -f lavfi -i testsrc2=s=64x64:r=25 -c:v hap -frames:v {count} $0 && "
         "sed -i s/Hap1/Hap7/ $0"
     )
+    # libav knows the name of AVS3, and no wheel of PyAV can decode it.
+    undecoded = unknown.replace("Hap7", "avs3")
+    # The second half of a group of pictures, as a cut without encoding leaves it.
+    cut = (
+        "ffmpeg -nostdin -v error -f lavfi -i testsrc2=s=64x64:r=25 -frames:v 20 -c:v libx264 -bf 0 -g 20 $0.mp4 && "
+        "ffmpeg -nostdin -v error -ss 0.36 -i $0.mp4 -frames:v {count} -c copy $0"
+    )
     tracks = [
         {"file": "tone.wav", "codec": "pcm", "language": "eng"},
         {"file": "tone.wav", "language": "deu", "offset_seconds": 0.2},
@@ -66,6 +73,16 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
     listed = (
         job(farm, "hap", hap, mov, "film.mov", verify="full"),
         job(farm, "unknown", ("sh", "-c", unknown, "{output}"), mov, None, retry=twice),
+        job(
+            farm,
+            "undecoded",
+            ("sh", "-c", undecoded, "{output}"),
+            mov,
+            "film.mov",
+            frames={"count": 5, "per_chunk": 5},
+            merge_command=["cp", "undecoded/000.mov", "{output}"],
+        ),
+        job(farm, "cut", ("sh", "-c", cut, "{output}"), mp4, "film.mp4", retry=once),
         job(farm, "aac", aac, mp4, "film.mp4"),
         job(farm, "dropped", aac, mp4, "film.mp4", drop=["audio"]),
         job(farm, "gap", ("sh", "-c", broken, "{output}"), mp4, "film.mp4", audio="tone.wav", retry=once, **gap),
@@ -76,6 +93,7 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
         job(farm, "hdr", grey, exr, "film.mp4", colour=hdr, audio="tone.wav"),
         job(farm, "misnamed", grey, exr, "film.mp4", colour={**hdr, "output": "Rec.2100-PK"}),
         job(farm, "alpha", clear, png, "film.webm", audio="tone.wav", encode=alpha),
+        job(farm, "silent", (*VIDEO, *IMAGES), png, "film.mov", encode=labels),
         job(farm, "labels", (*VIDEO, *IMAGES), png, "film.mov", audio="tone.wav", encode=labels),
     )
     return {each.name: each for each in listed}
@@ -109,7 +127,7 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
     jobs = jobs_of(farm)
     found: dict[str, JobStatus] = dict(zip(jobs, await asyncio.gather(*map(farm.run, jobs.values())), strict=True))
 
-    for name in ("hap", "dropped", "gap", "tracks", "colours", "encoded", "linear", "hdr", "alpha", "labels"):
+    for name in ("hap", "dropped", "gap", "tracks", "colours", "encoded", "linear", "hdr", "alpha", "silent", "labels"):
         assert found[name].state is JobState.COMPLETED, (name, found[name].error)
         assert found[name].notices == (), name
     result = found["hap"].result
@@ -121,6 +139,19 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
     assert found["unknown"].state is JobState.FAILED
     assert [failure.attempts for failure in found["unknown"].failures][:1] == [2]
     assert "holds video of a codec that nothing here can read" in (found["unknown"].error or "")
+
+    undecoded = found["undecoded"]
+    assert undecoded.state is JobState.COMPLETED, undecoded.error
+    assert undecoded.result is not None
+    assert undecoded.result.frames == 5
+    assert undecoded.result.proof == ""
+    said = "its pictures are avs3, which cannot be decoded here: frames and times are proven, pictures not"
+    assert undecoded.result.unproven == (said, f"chunk 0: {said}")
+    assert any(said in notice for notice in undecoded.notices), undecoded.notices
+
+    assert found["cut"].state is JobState.FAILED
+    assert "hides some of its frames by an edit list" in (found["cut"].error or "")
+    assert not (farm.store / "cut/film.mp4").exists()
 
     assert found["aac"].state is JobState.FAILED
     assert found["aac"].needs_change
@@ -155,8 +186,9 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
 
     assert b"\x53\xc0\x81\x01" in (farm.store / "alpha/film.webm").read_bytes()[:4096]
 
-    with av.open(str(farm.store / "labels/film.mov")) as film:
-        assert film.metadata["title"] == "My Film"
-        assert film.streams.video[0].metadata["timecode"] == "01:00:00:00"
-        assert str(film.streams.video[0].sample_aspect_ratio) == "64/45"
-        assert [stream.codec_context.name for stream in film.streams.audio] == ["aac"]
+    for name, sounds in (("labels", ["aac"]), ("silent", [])):
+        with av.open(str(farm.store / name / "film.mov")) as film:
+            assert film.metadata["title"] == "My Film"
+            assert film.streams.video[0].metadata["timecode"] == "01:00:00:00"
+            assert str(film.streams.video[0].sample_aspect_ratio) == "64/45"
+            assert [stream.codec_context.name for stream in film.streams.audio] == sounds

@@ -21,6 +21,11 @@ FPS = Fraction(25)
 FRAMES = 10
 PRORES = ("-c:v", "prores_ks")
 H264 = ("-c:v", "libx264")
+# As a camera of 1,000 nits and a display with the primaries of P3 have it.
+HDR_DISPLAY = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+HDR10 = "-x265-params", f"log-level=none:hdr10=1:open-gop=0:{HDR_DISPLAY}:max-cll="
+H265 = ("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-tag:v", "hvc1", HDR10[0])
+FFV1 = ("-c:v", "ffv1", "-pix_fmt", "yuv420p")
 VP9 = ("-c:v", "libvpx-vp9", "-b:v", "200k")
 
 
@@ -77,6 +82,11 @@ def refusal(target: Path, *paths: Path) -> str:
         (".mov", (*PRORES, "-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc"),
          "setparams=color_trc=smpte2084:color_primaries=bt2020:colorspace=bt2020nc", "colour_transfer", "16"),
         (".mov", (*PRORES, "-flags", "+ildct"), "setfield=tff", "field_order", "tb"),
+        (".mp4", (*H265, f"{HDR10[1]}1000,400"), "null", "mastering_display",
+         "red (0.68, 0.32), green (0.265, 0.69), blue (0.15, 0.06), white (0.3127, 0.329), 0.005 to 1000 cd/m2"),
+        (".mp4", (*H265, f"{HDR10[1]}1000,400"), "null", "content_light", "1000 and 400 cd/m2"),
+        (".mkv", FFV1, "setparams=chroma_location=topleft", "chroma_location", "top left"),
+        (".mp4", (*H264, "-pix_fmt", "yuv420p", "-x264-params", "chromaloc=2"), "null", "chroma_location", "top left"),
     ],
 )  # fmt: skip
 def test_a_film_says_what_its_chunks_say(
@@ -111,6 +121,10 @@ def test_alpha_of_a_webm_film_is_said_in_the_element_that_browsers_read(make: Ma
          "has another timecode: 02:00:00:00 instead of 01:00:00:00, or one that continues it"),
         (".mov", ("-c:v", "hap"), "format=rgba", ("-c:v", "hap", "-format", "hap_q"), "format=rgba",
          "has another sample tag: HapY instead of Hap1"),
+        (".mkv", FFV1, "setparams=chroma_location=topleft", FFV1, "setparams=chroma_location=left",
+         "has another chroma location: left instead of top left"),
+        (".mp4", (*H265, f"{HDR10[1]}1000,400"), "null", (*H265, f"{HDR10[1]}4000,400"), "null",
+         "has another content light level: 4000 and 400 cd/m2 instead of 1000 and 400 cd/m2"),
     ],
 )  # fmt: skip
 def test_a_chunk_that_says_something_else_is_named_with_both_values(
@@ -139,6 +153,20 @@ def test_a_timecode_that_goes_on_is_that_of_one_film(make: Make, tmp_path: Path)
     found, _ = join(tmp_path / "film.mov", *paths)
 
     assert found.timecode == "01:00:00:00"
+
+
+def test_chapters_of_all_chunks_are_those_of_the_film(make: Make, tmp_path: Path) -> None:
+    listing = tmp_path / "chapters.txt"
+    chapters = ("TIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=One", "TIMEBASE=1/1000\nSTART=200\nEND=400\ntitle=Two")
+    listing.write_text(";FFMETADATA1\n" + "".join(f"[CHAPTER]\n{chapter}\n" for chapter in chapters))
+    chunk = make("c.mp4", "-map", "0:v", "-map_chapters", "1", *H264, before=("-i", str(listing)))
+    for suffix in (".mp4", ".mkv"):
+        found, film = join(tmp_path / f"film{suffix}", chunk, chunk)
+
+        assert [(round(start, 3), round(stop, 3), title) for start, stop, title in found.chapters] == [
+            (0, 0.2, "One"), (0.2, 0.4, "Two"), (0.4, 0.6, "One"), (0.6, 0.8, "Two"),
+        ]  # fmt: skip
+        assert film.notes == ()
 
 
 def test_what_a_container_has_no_place_for_is_said(make: Make, tmp_path: Path) -> None:
@@ -185,6 +213,21 @@ def test_a_chunk_cut_out_of_a_group_of_pictures_is_refused(make: Make, ffmpeg: s
 
     with pytest.raises(MismatchedOutput, match="hides some of its frames by an edit list"):
         inspect_video(cut, fps=FPS)
+
+
+def test_a_film_of_a_codec_without_a_decoder_is_proven_as_far_as_that_goes(make: Make, tmp_path: Path) -> None:
+    film = tmp_path / "film.mov"
+    # libav knows the name of AVS3, and needs a library for it that no wheel of PyAV holds.
+    film.write_bytes(make("c.mov", "-c:v", "hap", filters="format=rgba").read_bytes().replace(b"Hap1", b"avs3"))
+
+    facts = verify_film(film, fps=FPS, frames=FRAMES)
+    assert (facts.frames, facts.codec, facts.width, facts.height, facts.proof) == (FRAMES, "avs3", 320, 256, "")
+    assert facts.notes == (
+        "its pictures are avs3, which cannot be decoded here: frames and times are proven, pictures not",
+    )
+    problem = find_join_problem(inspect_video(film, fps=FPS), drop=(), has_audio=False)
+    assert problem is not None
+    assert problem.startswith("holds avs3, which nothing here can read")
 
 
 def test_a_chunk_of_which_no_picture_can_be_decoded_is_damaged(make: Make) -> None:
