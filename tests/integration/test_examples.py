@@ -64,6 +64,22 @@ def test_plasma_ends_where_it_begins(ffmpeg: str) -> None:
     assert after == first
 
 
+@pytest.mark.parametrize("name", ["plasma.yaml", "helios/job.json", "anywhere/job.yaml"])
+def test_chunks_of_examples_are_tagged_with_the_matrix_that_they_are_converted_by(
+    name: str, ffmpeg: str, tmp_path: Path
+) -> None:
+    job = load_job(EXAMPLES / name, overrides={"base_dir": str(EXAMPLES / "anywhere")})
+    command = list(job.command or job.inline_chunks[0].command or ())
+    picture = command[command.index("-i") + 1].replace("{start}", "0")
+    size = ("-s", "64x36") if name == "helios/job.json" else ()
+    words = ("-f", "lavfi", "-i", picture, "-frames:v", "1", "-c:v", "libx264", *size, str(tmp_path / "one.mp4"))
+    subprocess.run([ffmpeg, "-nostdin", "-v", "error", *words], check=True, cwd=EXAMPLES / "anywhere")
+
+    facts = inspect_video(tmp_path / "one.mp4", fps=job.rate)
+    assert (facts.pixel_format, facts.colour_range) == ("yuv420p", "limited")
+    assert (facts.colour_space, facts.colour_primaries, facts.colour_transfer) == ("1", "1", "1")
+
+
 async def test_the_sequence_renders_into_files_and_a_film(farm: Farm) -> None:
     small = {"base_dir": str(farm.store), "frames.count": 2, "frames.per_chunk": 1}
     status = completed(await farm.run(load_job(EXAMPLES / "sequence.yaml", overrides=small)))
