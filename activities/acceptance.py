@@ -79,9 +79,10 @@ def _in_directory(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, s
 
     def is_missing(chunk: Chunk) -> bool:
         """Tell by one look that no output of a chunk exists, where all of its images lie in one folder."""
-        if "{frame" in chunk.output_template.rpartition("/")[0]:
+        if any("{frame" in template.path.rpartition("/")[0] for template in chunk.templates):
             return False
-        return not is_folder_there(_target(job, chunk.first_output, "chunk_output"), "chunk_output")
+        field = job.job.output_field
+        return not any(is_folder_there(_target(job, path, field), field) for path in chunk.first_outputs)
 
     for key, field, location in _outputs(job, is_missing):
         if not is_folder_there(location, field):
@@ -105,11 +106,12 @@ def _in_bucket(job: OpenJob, listed: FolderListings) -> Iterator[tuple[str, str,
 
 
 def _outputs(job: OpenJob, skip: Callable[[Chunk], bool] = lambda chunk: False) -> Iterator[tuple[str, str, str]]:
+    field = job.job.output_field
     for chunk in job.chunks:
         if skip(chunk):
             continue
         for path in chunk.iter_outputs():
-            yield chunk_key(chunk.index), "chunk_output", _target(job, path, "chunk_output")
+            yield chunk_key(chunk.index), field, _target(job, path, field)
     if job.job.output is not None:
         yield FILM, "output", _target(job, job.film_path, "output")
 
@@ -317,9 +319,10 @@ class Acceptance:
         total = 0
         for chunk in opened.chunks:
             if chunk.kind is OutputKind.FRAMES:
-                total += chunk.count
+                images = chunk.count * len(chunk.templates)
+                total += images
                 try:
-                    check_image_count(f"chunks[{chunk.index}].count", chunk.count, total)
+                    check_image_count(f"chunks[{chunk.index}].count", images, total)
                 except ValueError as error:
                     raise BadJobError(str(error)) from error
 

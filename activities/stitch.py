@@ -69,7 +69,8 @@ class StitchActivities:
                         self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
                     ).run()
                 await run_in_thread(job.check_record)
-                proofs = [sidecar.images.proof for sidecar in sidecars if sidecar.images is not None]
+                facts = [facts for sidecar in sidecars for facts in sidecar.facts]
+                proofs = [each.images.proof for each in facts if each.images is not None]
                 found: dict[str, object] = {
                     "missing_chunks": order.missing,
                     "image_proof": find_weakest(proofs) if proofs else "",
@@ -95,9 +96,10 @@ def _list_unproven(sidecars: Sequence[Sidecar]) -> list[str]:
     """List what of chunks could not be proven, each reason once with the chunks it is true of."""
     chunks: dict[str, RangeSet] = {}
     for sidecar in sidecars:
-        if sidecar.video is not None and sidecar.video.unproven:
-            chunk = int(sidecar.key)
-            chunks.setdefault(sidecar.video.unproven, RangeSet()).add(chunk, chunk + 1)
+        chunk = int(sidecar.key)
+        for facts in sidecar.facts:
+            if facts.video is not None and facts.video.unproven:
+                chunks.setdefault(facts.video.unproven, RangeSet()).add(chunk, chunk + 1)
     return [f"chunk {format_ranges(found.ranges)}: {reason}" for reason, found in chunks.items()]
 
 
@@ -134,22 +136,27 @@ def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
 
 
 def _check_images(job: OpenJob, sidecars: list[Sidecar]) -> None:
-    """Compare the image files of all chunks; without a film, of those whose outputs lie in one folder.
+    """Compare the image files of all chunks, each output for itself; without a film, of those that lie in one folder.
 
     Raises:
         RefusedError: A chunk has others than most.
     """
-    groups: dict[str, dict[int, ImageFacts]] = defaultdict(dict)
+    groups: dict[tuple[int, str], dict[int, ImageFacts]] = defaultdict(dict)
     for sidecar in sidecars:
-        if sidecar.images is not None:
-            chunk = job.chunks[int(sidecar.key)]
-            folder = "" if job.job.output is not None else chunk.output_template.rpartition("/")[0]
-            groups[folder][chunk.index] = sidecar.images
-    odd = {chunk: problem for facts in groups.values() for chunk, problem in find_odd_ones(facts).items()}
+        for output, found in enumerate(sidecar.facts):
+            if found.images is not None:
+                chunk = job.chunks[int(sidecar.key)]
+                folder = "" if job.job.output is not None else chunk.templates[output].path.rpartition("/")[0]
+                groups[output, folder][chunk.index] = found.images
+    odd = {
+        chunk: (output, problem)
+        for (output, _), facts in groups.items()
+        for chunk, problem in find_odd_ones(facts).items()
+    }
     if not odd:
         return
-    number, problem = min(odd.items())
-    path = job.target(job.chunks[number].first_output)
+    number, (output, problem) = min(odd.items())
+    path = job.target(job.chunks[number].first_outputs[output])
     more = f", and {len(odd) - 1} more chunks are unlike the rest" if len(odd) > 1 else ""
     raise RefusedError(
         f"the images of the job do not fit together: chunk {number} ({path}) {problem}{more}; render the job under "

@@ -89,12 +89,12 @@ class Admission:
             try:
                 target = job.target(path)
                 if is_local:
-                    roots.check(Path(target), "chunk_output")
+                    roots.check(Path(target), job.job.output_field)
             except BadJobError as error:
-                problem = f"chunk_output: {path} leads out of the stores that this agent may use"
+                problem = f"{job.job.output_field}: {path} leads out of the stores that this agent may use"
                 raise ForbiddenOrderError(f"{problem}; add that folder to LONGTAKE_STORES") from error
             except ValueError as error:
-                raise ForbiddenOrderError(f"chunk_output: {error}") from error
+                raise ForbiddenOrderError(f"{job.job.output_field}: {error}") from error
 
     def _holds(self, folder: Path) -> bool:
         try:

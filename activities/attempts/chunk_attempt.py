@@ -3,143 +3,42 @@
 import asyncio
 import logging
 import os
-import stat
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from activities.attempts.attempt import Bill
 from activities.attempts.frame_sequence import CommandWatcher, FinishedFrameScanner, SequenceRender
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.output_files import OtherFiles, sign_outputs
+from activities.attempts.name_hints import find_name_hint
+from activities.attempts.output_check import OutputCheck, Proof, check_chunk, check_undeclared, failed_try
+from activities.attempts.output_files import OtherFiles, find_other_files, sign_outputs
 from activities.attempts.store_io import explain_failure, note_full_disk, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
-from activities.media.facts import MediaError, MismatchedOutput, VideoFacts
-from activities.media.images.check import check_sequence
-from activities.media.images.facts import ImageFacts, ImageProof
+from activities.media.facts import MismatchedOutput
 from activities.media.join import find_join_problem
-from activities.media.video import inspect_video
 from activities.processes.render_process import Usage
 from activities.stores.job_folder import OpenJob, Sidecar
-from activities.stores.kept_frames import KeptFrames, Signature, file_signature
+from activities.stores.kept_frames import KeptFrames, Signature
 from activities.stores.publish import discard_attempt, finish_claim, publish, stage_files
 from longtake.chunks import Chunk
 from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.models.policies import ProgressSpec, ResumeUnit
 from longtake.models.status import RemoteStop
-from longtake.paths import OutputKind
+from longtake.paths import OutputKind, has_control_characters
 from longtake.stores.directory import restore_access
 from longtake.stores.job_records import chunk_key
 from longtake.stores.store import find_away_error
+from longtake.templates import compile_glob
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Proof:
-    """The facts found in a chunk's outputs by their check."""
-
-    frames: int
-    video: VideoFacts | None = None
-    images: ImageFacts | None = None
-    width: int | None = None
-    height: int | None = None
-    unproven: str = ""
-
-
-def check_chunk(
-    chunk: Chunk, files: list[Path], rate: Fraction, stop: threading.Event, *, pixels: bool = False
-) -> Proof:
-    """Check that the files of a chunk are whole and of the right length, and return what was found.
-
-    Args:
-        chunk: The chunk.
-        files: Its files.
-        rate: The frame rate that video must have.
-        stop: Ends the check when it is set.
-        pixels: Decode image files fully.
-
-    Raises:
-        AttemptError: A file is missing, empty, truncated, too short or of another rate.
-    """
-    try:
-        match chunk.kind:
-            case OutputKind.FRAMES:
-                return _check_frames(files, stop, pixels=pixels)
-            case OutputKind.VIDEO:
-                return _check_video(chunk, files[0], rate, stop)
-            case OutputKind.FILE:
-                return _check_file(chunk, files[0])
-    except MediaError as error:
-        raise _failed_try(error) from error
-
-
-class OutputCheck:
-    """The check of the one output of a command that still runs; each state of the file is read once."""
-
-    def __init__(self, chunk: Chunk, file: Path, rate: Fraction) -> None:
-        self._chunk = chunk
-        self._file = file
-        self._rate = rate
-        self._state: Signature | None = None
-        self._is_proven = False
-
-    def is_proven(self) -> bool:
-        """Check the file again if it has changed, and tell whether it is whole; blocking.
-
-        Raises:
-            OSError: The file is gone.
-        """
-        status = self._file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            # To open a pipe would take for ever.
-            return False
-        state = file_signature(status)
-        if state != self._state:
-            try:
-                check_chunk(self._chunk, [self._file], self._rate, threading.Event())
-                self._is_proven = True
-            except AttemptError:
-                self._is_proven = False
-            self._state = state
-        return self._is_proven
-
-
-def _check_video(chunk: Chunk, file: Path, rate: Fraction, stop: threading.Event) -> Proof:
-    facts = inspect_video(file, fps=rate, frames=chunk.count, stop=stop)
-    return Proof(frames=facts.frames, video=facts, width=facts.width, height=facts.height)
-
-
-def _failed_try(error: MediaError) -> AttemptError:
-    """Return the failure of a try whose outputs are not what they must be."""
-    if isinstance(error, MismatchedOutput):
-        sentence = f"{error.sentence}; it would be the same again, so change the command or fps"
-        return AttemptError(sentence, needs_change=True)
-    return AttemptError(error.sentence)
-
-
-def _check_frames(files: list[Path], stop: threading.Event, *, pixels: bool) -> Proof:
-    facts = check_sequence(files, pixels=pixels, stop=stop)
-    is_weak = facts.proof is ImageProof.CONTENT or (pixels and facts.proof is not ImageProof.PIXELS)
-    return Proof(
-        frames=len(files),
-        images=facts,
-        width=facts.width,
-        height=facts.height,
-        unproven=f"{files[0].suffix} files are proven by their {facts.proof} alone" if is_weak else "",
-    )
-
-
-def _check_file(chunk: Chunk, file: Path) -> Proof:
-    if not file.is_file():
-        raise AttemptError(f"{file.name} is missing: the renderer ended well and wrote nothing")
-    if file.stat().st_size == 0:
-        raise AttemptError(f"{file.name} is empty: the renderer ended well and wrote nothing into it")
-    return Proof(frames=chunk.count)
+# Each of them becomes part of the record of its chunk.
+_MOST_UNDECLARED = 10_000
 
 
 class ChunkAttempt:
@@ -168,6 +67,8 @@ class ChunkAttempt:
         self._workdir = self._dir
         self._kept = KeptFrames(self._folder, self._key)
         self._runs: SequenceRender | None = None
+        # Files that no output declares and that `also` asks for, with the locations where they are published.
+        self._undeclared: dict[Path, str] = {}
         # Until something says that no frame of this attempt can be trusted.
         self._keeps_frames = True
         self._used = Usage()
@@ -230,7 +131,7 @@ class ChunkAttempt:
         try:
             in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
             made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
-            proof, signatures = await self._prove(made)
+            proofs, signatures = await self._prove(made)
             await self._run_own_check(watcher)
         except AttemptError as error:
             await run_in_thread(partial(note_full_disk, error, self._dir))
@@ -239,7 +140,7 @@ class ChunkAttempt:
         seconds = asyncio.get_running_loop().time() - began
         done = Progress(frames_done=self._chunk.count, usage=self._used)
         return await retry_while_store_is_away(
-            partial(self._publish, made, proof, signatures, seconds),
+            partial(self._publish, made, proofs, signatures, seconds),
             lambda message: watcher.on_progress(replace(done, message=message)),
         )
 
@@ -251,28 +152,22 @@ class ChunkAttempt:
             for folder in (self._dir.parent.parent, self._dir.parent):
                 restore_access(str(folder))
 
-    async def _prove(self, made: list[Path]) -> tuple[Proof, tuple[Signature, ...]]:
+    async def _prove(self, made: list[Path]) -> tuple[tuple[Proof, ...], tuple[Signature, ...]]:
         """Check the outputs; return what was found, and the signatures of the files that were checked."""
         stop = threading.Event()
 
-        def prove() -> tuple[Proof, tuple[Signature, ...]]:
-            signatures = sign_outputs(made, self._dir)
+        def prove() -> tuple[tuple[Proof, ...], tuple[Signature, ...]]:
+            self._undeclared = self._find_undeclared()
+            signatures = sign_outputs([*made, *self._undeclared], self._dir)
             try:
                 rate, pixels = self._job.job.rate, self._job.job.check_pixels
-                proof = check_chunk(self._chunk, made, rate, stop, pixels=pixels)
-                self._check_for_film(made[0], proof)
-                return proof, signatures
+                proofs = check_chunk(self._chunk, made, rate, stop, pixels=pixels)
+                check_undeclared(list(self._undeclared), stop)
+                self._check_for_film(made, proofs)
+                return proofs, signatures
             except AttemptError as error:
                 self._others.blame(error, self._expected_files, self._part_places)
-                # A renderer that ended well and wrote files of this kind, and none by the names it was given.
-                if self._others.has_kind(made[0].suffix) and not any(map(os.path.lexists, made)):
-                    error.add_sentence("it would be the same again, so change the command or chunk_output")
-                    error.needs_change = error.fatal = True
-                elif step := self._find_scene_step(made):
-                    error.add_sentence(
-                        f"one of every {step} frames was made: the scene may have a step of its own; set frames.step "
-                        "if that is meant, or tell the renderer to make each frame, as with Blender's --frame-jump 1"
-                    )
+                self._explain_names(error, made)
                 raise
 
         try:
@@ -283,27 +178,75 @@ class ChunkAttempt:
                 await self._forget_kept_frames()
             raise
 
-    def _find_scene_step(self, made: list[Path]) -> int | None:
+    def _explain_names(self, error: AttemptError, made: list[Path]) -> None:
+        """Add how the names of files came to be others than those of the outputs, where that is why the try failed."""
+        each = self._chunk.files_per_output
+        groups = (made[first : first + each] for first in range(0, len(made), each))
+        for number, files in enumerate(groups):
+            if any(map(os.path.lexists, files)):
+                continue
+            # A renderer that ended well and wrote none of the files of this output.
+            template = self._chunk.templates[number]
+            hint = find_name_hint(self._chunk, template, files[0].name, self._others.names)
+            if hint is None and self._others.has_kind(files[0].suffix):
+                hint = f"it would be the same again, so change the command or {self._job.job.output_field}"
+            if hint is not None:
+                error.add_sentence(hint)
+                error.needs_change = error.fatal = True
+            return
+        if step := self._find_scene_step(made[:each]):
+            error.add_sentence(
+                f"one of every {step} frames was made: the scene may have a step of its own; set frames.step if that "
+                "is meant, or tell the renderer to make each frame, as with Blender's --frame-jump 1"
+            )
+
+    def _find_undeclared(self) -> dict[Path, str]:
+        """Find the files that no output declares and that `also` names, and where they are published."""
+        also = self._job.job.also
+        if not also:
+            return {}
+        values: dict[str, int | str] = {**self._chunk.placeholder_values}
+        for place in reversed(self._chunk.place_outputs(lambda path: str(self._relative(path)))):
+            folder = place.marked.rpartition("/")[0]
+            values |= {"output_dir": folder, **{f"output_dir.{name}": folder for name in place.names}}
+        patterns = [compile_glob(pattern, values) for pattern in also]
+        found: dict[Path, str] = {}
+        for file in find_other_files(self._dir, self._expected_files):
+            root = next((each for each in self._part_places if file.is_relative_to(each)), self._dir)
+            name = str(file.relative_to(root))
+            if any(pattern.fullmatch(name) for pattern in patterns) and not has_control_characters(name):
+                found[file] = self._job.target(name)
+                if len(found) > _MOST_UNDECLARED:
+                    raise AttemptError(
+                        f"also: names more than {_MOST_UNDECLARED:,} files of one chunk; narrow it, name them in "
+                        "outputs, or make chunks shorter",
+                        needs_change=True,
+                    )
+        return dict(sorted(found.items(), key=lambda item: item[1]))
+
+    def _find_scene_step(self, files: list[Path]) -> int | None:
         """Return the step of the frames that are there, where a renderer has left out all between them."""
-        if self._chunk.kind is not OutputKind.FRAMES or len(made) < 2:
+        if self._chunk.kind is not OutputKind.FRAMES or len(files) < 2:
             return None
-        there = [number for number, file in enumerate(made) if os.path.lexists(file)]
-        step = there[1] - there[0] if len(there) > 1 else len(made)
+        there = [number for number, file in enumerate(files) if os.path.lexists(file)]
+        step = there[1] - there[0] if len(there) > 1 else len(files)
         # One frame of a few is no pattern, but the usual one where a chunk of Blender has two.
         is_known = len(there) > 1 or Path(self._chunk.command_template[0]).name.startswith("blender")
-        return step if step > 1 and is_known and there == list(range(0, len(made), step)) else None
+        return step if step > 1 and is_known and there == list(range(0, len(files), step)) else None
 
-    def _check_for_film(self, file: Path, proof: Proof) -> None:
+    def _check_for_film(self, made: list[Path], proofs: tuple[Proof, ...]) -> None:
         """Refuse a video now that no film can be joined of, or of which the film would lose something."""
         job = self._job.job
+        proof, file = proofs[job.film_source], made[job.film_source * self._chunk.files_per_output]
         if proof.video is None or job.output is None or job.merge_command is not None:
             return
         problem = find_join_problem(proof.video, drop=job.drop, has_audio=job.audio is not None)
         if problem is not None:
-            raise _failed_try(MismatchedOutput(file.name, problem))
+            raise failed_try(MismatchedOutput(file.name, problem))
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
-        keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
+        # Nothing tells which frames a file belongs to that no output declares.
+        keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible and not self._job.job.also
 
         def task(part: Chunk, place: Path, finished: FinishedFrameScanner) -> RenderTask:
             files = tuple(place / self._relative(path) for path in part.outputs())
@@ -331,7 +274,7 @@ class ChunkAttempt:
             # Half a file is there and not empty, too: only the end of its renderer tells.
             proof = None
         else:
-            proof = OutputCheck(self._chunk, written[0], self._job.job.rate).is_proven
+            proof = OutputCheck(self._chunk, written, self._job.job.rate).is_proven
         task = await run_in_thread(partial(self._task, self._chunk, self._dir, outputs=tuple(written), is_whole=proof))
         run = CommandWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
         self._used = await self._host.backend.render(task, run)
@@ -407,8 +350,8 @@ class ChunkAttempt:
     ) -> RenderTask:
         """Return what renders these frames of the chunk into a folder, or another command that reads them there."""
         job = self._job.job
-        output, output_dir = chunk.place_output(lambda path: str(place / self._relative(path)))
-        expanded = chunk.expand_command(command or chunk.command_template, output=output, output_dir=output_dir)
+        places = chunk.place_outputs(lambda path: str(place / self._relative(path)))
+        expanded = chunk.expand_command(command or chunk.command_template, places)
         tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self._name)
         return RenderTask(
             command=self._host.programs.resolve(expanded, base_dir=self._workdir, field="command"),
@@ -423,6 +366,7 @@ class ChunkAttempt:
             frames=chunk.frames,
             progress=job.progress,
             counted_dir=counted_dir,
+            files_per_frame=len(chunk.templates),
             is_whole=is_whole,
             outputs=outputs,
             proof_is_weak=chunk.kind is OutputKind.FILE,
@@ -442,10 +386,16 @@ class ChunkAttempt:
             if target.exists():
                 os.replace(target, mine)
 
-    def _publish(self, made: list[Path], proof: Proof, signatures: tuple[Signature, ...], seconds: float) -> Sidecar:
+    def _publish(
+        self, made: list[Path], proofs: tuple[Proof, ...], signatures: tuple[Signature, ...], seconds: float
+    ) -> Sidecar:
+        files = [*made, *self._undeclared]
+        targets = [*self._targets, *self._undeclared.values()]
         # A render may have put a link in the place of a folder since.
-        self._host.check_targets(self._job, self._targets)
-        others = self._others.note(self._expected_files, self._part_places)
+        self._host.check_targets(self._job, targets)
+        known = self._expected_files | self._undeclared.keys()
+        others = self._others.note(known, self._part_places, "; outputs or also would have them published")
+        proof = proofs[0]
         return publish(
             self._folder,
             Sidecar(
@@ -454,10 +404,12 @@ class ChunkAttempt:
                 attempt=self._name,
                 host=self._host.name,
                 frames=proof.frames,
-                files=stage_files(self._folder, made, self._place, self._targets, signatures),
+                files=stage_files(self._folder, files, self._place, targets, signatures),
                 video=proof.video,
                 images=proof.images,
                 unproven=proof.unproven,
+                further=tuple(further.facts for further in proofs[1:]),
+                also=len(self._undeclared),
                 width=proof.width,
                 height=proof.height,
                 render_seconds=round(seconds, 3),

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> list[Path]:
-    """Return the files of all chunks in order; files of a bucket are downloaded into a folder, and proven.
+    """Return the files of the output that makes the film, in order; those of a bucket are downloaded and proven.
 
     Raises:
         StoreError: A file has another content than was published.
@@ -51,7 +51,8 @@ def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) ->
         number, file = numbered
         return store.download(file.path, place / f"{number:09}{Path(file.path).suffix}", sha256=file.sha256)
 
-    return map_parallel(store, bring, enumerate(_files(sidecars)))
+    source = job.job.film_source
+    return map_parallel(store, bring, enumerate(file for each in sidecars for file in each.files_of(source)))
 
 
 def download_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> None:
@@ -167,7 +168,7 @@ class FilmAttempt:
         job = self._job.job
         if job.merge_command is not None:
             await self._merge(film)
-        elif job.kind is OutputKind.FRAMES:
+        elif job.film_kind is OutputKind.FRAMES:
             await self._encode(film)
         else:
             await self._join(film)
@@ -195,14 +196,15 @@ class FilmAttempt:
         return self._dir / f"sound{number}{find_audio_suffix(film.suffix, track.codec)}"
 
     async def _join(self, film: Path) -> None:
+        source = self._job.job.film_source
         files = await run_in_thread(partial(fetch_chunk_files, self._job, self._sidecars, self._dir / "chunks"))
         chunks = [
             ChunkFile(
                 path,
                 f"chunk {int(sidecar.key)}",
                 sidecar.frames,
-                facts=sidecar.video,
-                sha256=sidecar.files[0].sha256,
+                facts=sidecar.facts[source].video,
+                sha256=sidecar.files_of(source)[0].sha256,
                 position=place[0],
             )
             for path, sidecar, place in zip(files, self._sidecars, self._places(), strict=True)
@@ -248,7 +250,7 @@ class FilmAttempt:
     async def _encode(self, film: Path) -> None:
         """Encode image files through links with plain numbers, whatever their own names are."""
         links = self._dir / "frames"
-        first = Path(self._sidecars[0].files[0].path)
+        first = Path(self._sidecars[0].files_of(self._job.job.film_source)[0].path)
         await run_in_thread(partial(self._link_frames, links))
         pattern = build_image_pattern(f"{links}/", 9, first.suffix)
         job, sounds = self._job.job, await self._sounds(film)

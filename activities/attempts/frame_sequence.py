@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -45,7 +46,7 @@ class FinishedFrameScanner:
     written to since, are not read again.
 
     Args:
-        files: The expected file of each frame, by its number in the chunk.
+        files: The expected files, by their numbers in the chunk.
     """
 
     def __init__(self, files: Mapping[int, Path]) -> None:
@@ -181,7 +182,7 @@ class SequenceRender:
         backend: Runs the commands.
         chunk: The chunk.
         place: The attempt's own folder.
-        names: Path of each frame below a folder, in order.
+        names: Path of each file below a folder: all frames of one output, then those of the next.
         kept: The frames of this chunk that are kept, by all attempts; None where only the whole chunk counts.
         make_task: Makes the task of a part of the chunk.
     """
@@ -263,10 +264,16 @@ class SequenceRender:
         self._make_folders(self.whole_dir)
         if self._kept is None:
             return
-        there = self._kept.verified_files(stop)
-        if len(there) < self._chunk.count:
+        there = self._kept.verified_files(stop, count=self._chunk.count)
+        if len(there) < len(self._names):
             there = self._salvaged(set(there)) | there
-        self._take_over(there)
+        # A frame of which a file is missing is rendered again, and then all its files are of one run.
+        whole = [numbers for frame in range(self._chunk.count) if (numbers := self._numbers(frame)) <= there.keys()]
+        self._take_over({number: there[number] for numbers in whole for number in numbers})
+
+    def _numbers(self, frame: int) -> set[int]:
+        """Return the numbers of the files of a frame, which is counted from 0."""
+        return set(range(frame, len(self._names), self._chunk.count))
 
     def _salvaged(self, kept: set[int]) -> dict[int, Path]:
         """Keep what attempts have finished that could not say so any more; their files stay where they are."""
@@ -288,12 +295,16 @@ class SequenceRender:
                 if attempt != self._place and attempt.is_dir():
                     yield from [folder for folder in sorted(attempt.iterdir()) if folder.is_dir()]
 
-    def _take_over(self, frames: Mapping[int, Path]) -> None:
+    def _take_over(self, found: Mapping[int, Path]) -> None:
         files = self.files
-        for frame, path in frames.items():
+        there = Counter[int]()
+        for number, path in found.items():
             # Gone, where another attempt has published the chunk meanwhile, or where the renderer never wrote it.
             with suppress(FileNotFoundError, IndexError):
-                link_or_copy(path, files[frame])
+                link_or_copy(path, files[number])
+                there[number % self._chunk.count] += 1
+        for frame, count in there.items():
+            if count == len(self._numbers(frame)):
                 self._there.add(frame, frame + 1)
 
     async def _render_part(self, frames: Range, watcher: RenderWatcher) -> None:
@@ -315,7 +326,8 @@ class SequenceRender:
 
     def _prepare_part(self, frames: Range, place: Path) -> tuple[dict[int, Path], FinishedFrameScanner]:
         """Make the folders that a command writes to; return the file of each frame, and what looks for them."""
-        files = {frame: place / self._names[frame] for frame in range(*frames)}
+        numbers = sorted(set().union(*map(self._numbers, range(*frames))))
+        files = {number: place / self._names[number] for number in numbers}
         self._make_folders(place)
         return files, FinishedFrameScanner(files)
 

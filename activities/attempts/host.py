@@ -75,7 +75,7 @@ class Host:
         if self.make_allowed is not None and job.folder.store.is_local:
             allowed = self.make_allowed()
             for target in targets:
-                allowed.check(Path(target), "chunk_output")
+                allowed.check(Path(target), job.job.output_field)
 
     def environment(self, job: OpenJob, tag: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of a render, with the tag of its attempt.

@@ -157,20 +157,21 @@ class OtherFiles:
         self._is_blamed = False
         self._sentence = ""
 
-    def note(self, expected: Collection[Path], roots: Collection[Path] = ()) -> str:
+    def note(self, expected: Collection[Path], roots: Collection[Path] = (), fix: str = "") -> str:
         """Set the files aside, say so in the log and return the sentence; empty where there are none. Safe to repeat.
 
         Args:
             expected: Files and folders that are left out: outputs, and what no renderer made.
             roots: Folders in that of the attempt that commands were given; names are told as below them, and those of
                 files beside the outputs alone.
+            fix: What has them published.
 
         Raises:
             StoreError: The store is away.
         """
         said = self._set_aside(expected, roots)
         if said and not self._sentence:
-            self._sentence = f"the renderer made files besides its outputs: {said}"
+            self._sentence = f"the renderer made files besides its outputs: {said}{fix}"
             log = BoundedLog(str(self._folder.store.local(self._log)))
             log.write(memoryview(f"longtake: {self._sentence}\n".encode(errors="replace")))
             log.close()
@@ -189,6 +190,11 @@ class OtherFiles:
             return
         if said:
             error.add_sentence(f"the renderer wrote {said}")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the first files among those that were found, without their folders."""
+        return [file.name for file in self._files or ()]
 
     def has_kind(self, suffix: str) -> bool:
         """Tell whether there are files of this extension among those that were found."""

@@ -26,8 +26,9 @@ class RenderTask:
     # Numbers of the frames that this command renders; empty where it renders none.
     frames: range = range(0)
     progress: ProgressSpec = field(default_factory=ProgressSpec)
-    # Where finished image files appear; each counts as one frame of progress.
+    # Where finished image files appear; so many of them count as one frame of progress.
     counted_dir: Path | None = None
+    files_per_frame: int = 1
     # Returns whether all outputs of this command are there and proven; blocking. None where only its end tells.
     is_whole: Callable[[], bool] | None = None
     # The files that this command makes, the last one last: while they change or are missing, `is_whole` is not asked.

@@ -34,6 +34,7 @@ class ProgressFollower:
             task.progress,
             frames=task.frames,
             counted_dir=task.counted_dir,
+            files_per_frame=task.files_per_frame,
             since=printed_before,
             program=task.name,
         )

@@ -22,17 +22,19 @@ class FileCounter:
 
     Args:
         folder: Folder in which files appear; may be missing yet.
+        files_per_frame: How many files a frame has.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files_per_frame: int = 1) -> None:
+        self._files_per_frame = files_per_frame
         self._counting = Throttle(lambda: _files_in(str(folder)), share=_SHARE_OF_A_CORE)
         self._counted = 0
 
     def count_finished(self) -> int:
-        """Count the finished files; of a large folder the count may be a few seconds old."""
+        """Count the frames whose files are finished; of a large folder the count may be a few seconds old."""
         counted = self._counting.call_if_due()
         self._counted = self._counted if counted is None else counted
-        return max(0, self._counted - 1)
+        return max(0, self._counted - 1) // self._files_per_frame
 
 
 def _files_in(root: str) -> int:
@@ -81,6 +83,7 @@ class ProgressReader:
         spec: How progress is printed.
         frames: Numbers of the frames that the command renders.
         counted_dir: Where finished image files appear, if there are any to count.
+        files_per_frame: How many of them a frame has.
         since: Offset in the log where this command's output begins; the commands of one attempt share a log.
         program: Name of the renderer.
     """
@@ -92,12 +95,13 @@ class ProgressReader:
         *,
         frames: range,
         counted_dir: Path | None,
+        files_per_frame: int = 1,
         since: int = 0,
         program: str = "",
     ) -> None:
         self._log = AttemptLog(log)
         self._frames = frames
-        self._files = FileCounter(counted_dir) if counted_dir else None
+        self._files = FileCounter(counted_dir, files_per_frame) if counted_dir else None
         self._formats = make_formats(spec.format)
         # Secrets are looked for in every format, because scripts that start renderers may declare them.
         self._markers = (*{marker for known in self._formats for marker in known.markers}, b"openjd_redacted_env:")

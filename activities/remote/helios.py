@@ -163,8 +163,7 @@ def make_helios_attempt(
 
 def _name_target(job: OpenJob, chunk: Chunk) -> Chunk:
     """Return the chunk with a command that writes to the published place: the worker knows no attempt's folder."""
-    output, output_dir = chunk.place_output(job.target)
-    command = chunk.expand_command(chunk.command_template, output=output, output_dir=output_dir)
+    command = chunk.expand_command(chunk.command_template, chunk.place_outputs(job.target))
     return replace(chunk, command_template=tuple(map(escape_template, command)))
 
 

@@ -31,9 +31,11 @@ _log = logging.getLogger(__name__)
 
 
 class KeptFrame(Contract):
-    """One finished frame of a chunk that is not finished."""
+    """One finished file of a frame of a chunk that is not finished."""
 
-    frame: int = Field(ge=0, description="which frame of the chunk it is, counted from 0")
+    frame: int = Field(
+        ge=0, description="which file of the chunk it is, counted from 0; all frames of one output first"
+    )
     file: str = Field(pattern=r"^[0-9][^/]*$", description="name of its file, beside this record")
     attempt: str = Field(description="name of the attempt that made it")
     size_bytes: int
@@ -57,6 +59,14 @@ class KeptBatch(Contract):
     frames: tuple[KeptFrame, ...]
 
 
+class OutputFacts(Contract):
+    """What was found in the files of one output of a chunk."""
+
+    video: VideoFacts | None = Field(default=None, description="stream parameters that chunks must share")
+    images: ImageFacts | None = Field(default=None, description="what the image files of the chunk have in common")
+    unproven: str = Field(default="", description="what could not be proven of its files, and why")
+
+
 class Sidecar(Contract):
     """The record of a finished chunk or film; while it is there, the work is never done again."""
 
@@ -69,6 +79,8 @@ class Sidecar(Contract):
     video: VideoFacts | None = Field(default=None, description="stream parameters that chunks must share")
     images: ImageFacts | None = Field(default=None, description="what the image files of the chunk have in common")
     unproven: str = Field(default="", description="what could not be proven of its files, and why")
+    further: tuple[OutputFacts, ...] = Field(default=(), description="the same of its other outputs, in their order")
+    also: int = Field(default=0, description="how many of its files, the last ones, are no declared outputs")
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = Field(default=None, description="of the film")
@@ -80,6 +92,16 @@ class Sidecar(Contract):
     notes: tuple[str, ...] = Field(default=(), description="what of the film could not be proven, or was lost")
     others: str = Field(default="", description="what the renderer made besides its outputs, and where that is kept")
     published_at: datetime | None = None
+
+    @property
+    def facts(self) -> tuple[OutputFacts, ...]:
+        """What was found in the files of each output, the main one first."""
+        return (OutputFacts(video=self.video, images=self.images, unproven=self.unproven), *self.further)
+
+    def files_of(self, output: int) -> tuple[PublishedFile, ...]:
+        """Return the files of one output, counted from 0."""
+        each = (len(self.files) - self.also) // len(self.facts)
+        return self.files[output * each : (output + 1) * each]
 
 
 class JobFolder(JobRecords):

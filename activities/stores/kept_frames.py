@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class FinishedFrame:
     """An image file that its renderer has finished.
 
     Args:
-        frame: Which frame of the chunk it is, counted from 0.
+        frame: Which file of the chunk it is, counted from 0; all frames of one output come first.
         path: The file.
         facts: What was found in it.
         signature: Signature of the file from before the file was read.
@@ -79,10 +80,14 @@ class KeptFrames:
         with suppress(FileNotFoundError):
             self._store.put(frame.path, f"{self.path}/{record.file}", sha256=record.sha256)
 
-    def verified_files(self, stop: threading.Event | None = None) -> dict[int, Path]:
-        """Read all kept files, and return the file of each frame that is whole.
+    def verified_files(self, stop: threading.Event | None = None, *, count: int | None = None) -> dict[int, Path]:
+        """Read all kept files, and return those that are whole, by their numbers.
 
         Files that are empty, cut, exchanged, unknown or of another size or kind than most are set aside.
+
+        Args:
+            stop: Ends it when it is set.
+            count: How many files each output of the chunk has; those of different outputs may differ.
         """
         records, names = self._read()
         known = {record.file for record in records}
@@ -98,7 +103,7 @@ class KeptFrames:
                 sound[record.frame] = record
             else:
                 self._set_aside(record.file, problem)
-        return {frame: self._local(record) for frame, record in self._alike(sound).items()}
+        return {frame: self._local(record) for frame, record in self._alike(sound, count).items()}
 
     def remove(self) -> None:
         """Remove all kept frames of the chunk."""
@@ -138,10 +143,14 @@ class KeptFrames:
         except OSError as error:
             return error.strerror or "it cannot be read"
 
-    def _alike(self, sound: dict[int, KeptFrame]) -> dict[int, KeptFrame]:
+    def _alike(self, sound: dict[int, KeptFrame], count: int | None) -> dict[int, KeptFrame]:
         """Return the frames that have the size and kind of most: hosts may differ, a sequence must not."""
-        for frame, problem in find_odd_ones({frame: record.facts for frame, record in sound.items()}).items():
-            self._set_aside(sound.pop(frame).file, f"it {problem}, as most have")
+        outputs: defaultdict[int, dict[int, ImageFacts]] = defaultdict(dict)
+        for frame, record in sound.items():
+            outputs[frame // count if count else 0][frame] = record.facts
+        for facts in outputs.values():
+            for frame, problem in find_odd_ones(facts).items():
+                self._set_aside(sound.pop(frame).file, f"it {problem}, as most have")
         return sound
 
     def _set_aside(self, name: str, why: str) -> None:

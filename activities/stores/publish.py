@@ -11,10 +11,11 @@ steps costs nothing and never mixes two attempts, also when a chunk has many fil
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -54,16 +55,21 @@ def revoke(folder: JobFolder, key: str, *, attempt: str | None = None, without: 
         return
     brought = folder.attempt_dir(key, "revoked")
     sound = [
-        frame for frame in _sound_frames(folder, sidecar, folder.store.local(brought)) if frame.frame not in without
+        # Of a frame that is wanted anew all outputs are.
+        file
+        for file in _sound_frames(folder, sidecar, folder.store.local(brought))
+        if file.frame % sidecar.frames not in without
     ]
     KeptFrames(folder, key).keep(sidecar.attempt, sound)
     folder.store.remove_all(brought)
     kept = {frame.frame for frame in sound}
+    first_also = len(sidecar.files) - sidecar.also
     for frame, file in enumerate(sidecar.files):
         with suppress(FileNotFoundError):
             if frame in kept:
                 folder.store.remove(file.path)
-            else:
+            elif frame < first_also or not _is_intact(folder.store, file):
+                # One that no output declares may be another chunk's too, and is left there while it is sound.
                 folder.set_aside(file.path, f"{key}.{file.path.rpartition('/')[2]}")
     folder.set_aside(folder.sidecar_path(key), f"{key}.json")
     folder.store.remove(folder.claim_path(key))
@@ -89,7 +95,7 @@ def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[Fini
     if sidecar.key == FILM or sidecar.video is not None or sidecar.width is None:
         return []
     sound = []
-    for frame, file in enumerate(sidecar.files):
+    for frame, file in enumerate(sidecar.files[: len(sidecar.files) - sidecar.also]):
         with suppress(OSError, MediaError):
             path = folder.store.download(file.path, place / Path(file.path).name, sha256=file.sha256)
             before = file_signature(path.stat())
@@ -197,6 +203,7 @@ def publish(folder: JobFolder, winner: Sidecar) -> Sidecar:
         StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
     """
     folder.check_store()
+    _check_undeclared(folder, winner)
     winner = winner.model_copy(update={"published_at": datetime.now(UTC)})
     claim = winner.model_dump_json(exclude_defaults=True, indent=1).encode()
     # Again where the claim that stood led to nothing: it could not be read, or its files are gone.
@@ -276,7 +283,7 @@ def _place_all(folder: JobFolder, claim: Sidecar) -> bool:
                 return False
             foreign.append(file)
     if foreign:
-        _check_unpublished(folder, foreign)
+        _check_unpublished(folder, foreign, claim)
         if not all(_replace(folder, claim.key, file) for file in foreign):
             return False
     store.sync({file.path.rpartition("/")[0] for file in claim.files})
@@ -301,8 +308,39 @@ def _is_ours(store: Store, location: str, file: PublishedFile) -> bool:
     return _has_content(store, there, file, trust_time=False)
 
 
-def _check_unpublished(folder: JobFolder, foreign: list[PublishedFile]) -> None:
-    """Refuse to replace files that another job has published."""
+def _check_undeclared(folder: JobFolder, winner: Sidecar) -> None:
+    """Refuse files that no output declares before they are claimed: a claim that cannot be finished bars its chunk."""
+    store, undeclared = folder.store, winner.files[len(winner.files) - winner.also :]
+    taken = map_parallel(
+        store, lambda file: store.stat(file.path) is not None and not _is_intact(store, file), undeclared
+    )
+    names = {file.path for file, is_taken in zip(undeclared, taken, strict=True) if is_taken}
+    if names:
+        _check_other_chunks(folder, winner.key, names)
+
+
+def _check_other_chunks(folder: JobFolder, key: str, targets: Collection[str]) -> None:
+    """Refuse files that no output declares where another chunk of the job has published files of these names.
+
+    Raises:
+        AttemptError: The sentence names the file and that chunk.
+    """
+    for record in chain(folder.finished_records(), folder.open_claims()):
+        for file in record.files if record.key != key else ():
+            if file.path in targets:
+                owner = "the film" if record.key == FILM else f"chunk {int(record.key)}"
+                raise AttemptError(
+                    f"also: {file.path} belongs to {owner} and is another file; have the renderer number such files, "
+                    "or narrow also",
+                    fatal=True,
+                    needs_change=True,
+                )
+
+
+def _check_unpublished(folder: JobFolder, foreign: list[PublishedFile], claim: Sidecar) -> None:
+    """Refuse to replace files that another job has published, or another chunk."""
+    if claim.also:
+        _check_other_chunks(folder, claim.key, {file.path for file in foreign})
     makers = find_publishers([file.path for file in foreign], folder.store, exclude=folder.job_id)
     for location, job in makers.items():
         raise AttemptError(

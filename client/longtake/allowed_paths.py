@@ -93,6 +93,7 @@ def _files(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
         return
     plan = ChunkPlan(job)
     # All chunks in one folder need one check; each chunk is checked only if the folder is named after the chunk.
-    varied = job.frames is None or "{" in os.path.dirname(job.chunk_output or "")
+    varied = job.frames is None or any("{" in os.path.dirname(template.path) for template in job.output_templates)
     for chunk in plan if varied else (plan[0],):
-        yield "chunk_output", chunk.first_output
+        for path in chunk.first_outputs:
+            yield job.output_field, path

@@ -12,18 +12,11 @@ from pydantic import ValidationError
 from longtake.errors import BadJobError
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec, Rerender
+from longtake.models.outputs import OutputTemplate, list_command_words
+from longtake.output_patterns import OutputPlaces, expand_for_blender
 from longtake.paths import OutputKind, classify_output
 from longtake.ranges import Range, RangeSet, format_ranges
-from longtake.templates import (
-    COMMAND_PLACEHOLDERS,
-    chunk_values,
-    expand_template,
-    find_placeholders,
-    has_frame_number,
-    is_divisible,
-    make_printf_pattern,
-    mark_frame_numbers,
-)
+from longtake.templates import chunk_values, expand_template, find_placeholders, is_divisible, mark_frame_numbers
 from longtake.text import describe_invalid
 
 
@@ -34,7 +27,7 @@ class Chunk:
     Args:
         index: Number of the chunk in the job, from 0.
         frames: Numbers of the frames; its `stop` is the number after the last one.
-        output_template: Output path, with placeholders.
+        templates: Its outputs, the main one first.
         command_template: Command that renders the chunk, with placeholders.
         whole: Frames of the whole chunk, if this is a part of a chunk.
         id: Name of the chunk in its own pipeline; None if that is the index.
@@ -42,7 +35,7 @@ class Chunk:
 
     index: int
     frames: range
-    output_template: str
+    templates: tuple[OutputTemplate, ...]
     command_template: tuple[str, ...]
     whole: range | None = None
     id: int | None = None
@@ -64,8 +57,18 @@ class Chunk:
 
     @property
     def kind(self) -> OutputKind:
-        """Kind of the output, which decides how it is checked."""
+        """Kind of the main output; the others are image files, too, or none of them is."""
         return classify_output(self.output_template)
+
+    @property
+    def output_template(self) -> str:
+        """Path of the main output, with placeholders."""
+        return self.templates[0].path
+
+    @property
+    def files_per_output(self) -> int:
+        """Number of files of each output. The files of a chunk are those of one output after the other."""
+        return self.count if self.kind is OutputKind.FRAMES else 1
 
     @property
     def placeholder_values(self) -> dict[str, int | str]:
@@ -77,12 +80,19 @@ class Chunk:
         """Whether the command can render a part of the frames, each into a file of its own."""
         if self.kind is not OutputKind.FRAMES or self.writes_in_place:
             return False
-        return is_divisible(find_command_words(self.command_template))
+        return is_divisible(self._command_words)
 
     @property
     def is_frame_by_frame(self) -> bool:
         """Whether each frame is rendered by a command of its own, which would render those between as well."""
-        return self.frames.step > 1 and "step" not in find_command_words(self.command_template)
+        return self.frames.step > 1 and "step" not in self._command_words
+
+    @property
+    def _command_words(self) -> frozenset[str]:
+        """Names of the placeholders in the command."""
+        allowed = list_command_words(self.templates)
+        words = (find_placeholders(part, field="command", allowed=allowed) for part in self.command_template)
+        return frozenset[str]().union(*words)
 
     def slice_frames(self, start: int, stop: int) -> "Chunk":
         """Return the part with some of the frames, whose files have the same names as in the whole chunk.
@@ -108,54 +118,59 @@ class Chunk:
 
     def iter_outputs(self) -> Iterator[str]:
         """Yield the paths of all outputs, each made when asked for: a chunk may have a hundred thousand."""
+        for template in self.templates:
+            yield from self._iter_files(template)
+
+    def _iter_files(self, template: OutputTemplate) -> Iterator[str]:
         if self.kind is not OutputKind.FRAMES:
-            yield expand_template(self.output_template, self._path_values)
+            yield expand_template(template.path, self._path_values)
             return
         values = dict(self._path_values)
         for frame in self.frames:
             values["frame"] = frame
-            yield expand_template(self.output_template, values)
+            yield expand_template(template.path, values)
 
     @property
     def first_output(self) -> str:
-        """Path of the first output, as the job names it."""
-        return next(self.iter_outputs())
+        """Path of the first file of the main output, as the job names it."""
+        return self.first_outputs[0]
 
-    def place_output(self, locate: Callable[[str], str]) -> tuple[str, str]:
-        """Return the values of `{output}`, a path or the printf pattern of image files, and of `{output_dir}`.
+    @property
+    def first_outputs(self) -> tuple[str, ...]:
+        """Path of the first file of each output, as the job names it."""
+        return tuple(next(self._iter_files(template)) for template in self.templates)
+
+    def place_outputs(self, locate: Callable[[str], str]) -> tuple[OutputPlaces, ...]:
+        """Return what the placeholders of each output stand for.
 
         Args:
             locate: Returns where a path of the job lies.
         """
-        if self.kind is not OutputKind.FRAMES:
-            path = locate(expand_template(self.output_template, self._path_values))
-            return path, path.rpartition("/")[0]
-        path = locate(mark_frame_numbers(self.output_template, self._path_values))
-        folder = path.rpartition("/")[0]
-        return make_printf_pattern(path), make_printf_pattern(folder) if has_frame_number(folder) else folder
+        return tuple(
+            OutputPlaces(
+                template.names,
+                locate(mark_frame_numbers(template.path, self._path_values)),
+                locate(mark_frame_numbers(template.shared or template.path, self._path_values)),
+            )
+            for template in self.templates
+        )
 
-    def expand_command(self, template: tuple[str, ...], *, output: str, output_dir: str) -> tuple[str, ...]:
+    def expand_command(self, template: tuple[str, ...], places: Sequence[OutputPlaces]) -> tuple[str, ...]:
         """Return a command with the placeholders of this chunk replaced.
 
         Args:
             template: The command.
-            output: Value of `{output}`.
-            output_dir: Value of `{output_dir}`.
+            places: What `place_outputs` returned.
         """
-        values = {**self.placeholder_values, "output": output, "output_dir": output_dir}
-        return tuple(expand_template(part, values) for part in template)
+        values = dict(self.placeholder_values)
+        for place in reversed(places):
+            values |= place.values
+        return tuple(expand_template(part, values) for part in expand_for_blender(template, places))
 
     @property
     def _path_values(self) -> dict[str, int | str]:
         """Values of the placeholders of the output path: a part of a chunk has the paths of the whole chunk."""
         return chunk_values(self.index, self.whole or self.frames)
-
-
-def find_command_words(command: Iterable[str]) -> frozenset[str]:
-    """Return the names of the placeholders in a command."""
-    return frozenset[str]().union(
-        *(find_placeholders(part, field="command", allowed=COMMAND_PLACEHOLDERS) for part in command)
-    )
 
 
 class ChunkPlan:
@@ -169,6 +184,7 @@ class ChunkPlan:
     def __init__(self, job: RenderJobSpec, listed: Sequence[ChunkSpec] = ()) -> None:
         self._job = job
         self._listed: Sequence[ChunkSpec] = job.inline_chunks or listed
+        self._templates = job.output_templates
 
     def __len__(self) -> int:
         return self._job.chunk_count
@@ -184,14 +200,14 @@ class ChunkPlan:
             return Chunk(
                 index=index,
                 frames=own.frames,
-                output_template=own.output or self._job.chunk_output or "",
+                templates=self._job.templates_of(own),
                 command_template=own.command or self._job.command or (),
                 id=own.id,
             )
         return Chunk(
             index=index,
             frames=self._job.frames.chunks[index],
-            output_template=self._job.chunk_output or "",
+            templates=self._templates,
             command_template=self._job.command or (),
         )
 

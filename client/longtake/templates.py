@@ -11,8 +11,10 @@ from longtake.text import escape_text, quote_value
 
 # What a job is and when it was started: filled in once, when the job is accepted; see `fill_template`.
 JOB_PLACEHOLDERS = ("job", "date", "time")
-COMMAND_PLACEHOLDERS = ("chunk", "start", "stop", "last", "step", "count", "output", "output_dir", *JOB_PLACEHOLDERS)
-PATH_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "frame", *JOB_PLACEHOLDERS)
+# Each also with the name of an output, as in {output.depth}.
+OUTPUT_PLACEHOLDERS = ("output", "output_dir", "output_hashes")
+COMMAND_PLACEHOLDERS = ("chunk", "start", "stop", "last", "step", "count", *OUTPUT_PLACEHOLDERS, *JOB_PLACEHOLDERS)
+PATH_PLACEHOLDERS = ("chunk", "start", "stop", "last", "count", "frame", "view", *JOB_PLACEHOLDERS)
 
 _NUMBERS = frozenset({"chunk", "start", "stop", "last", "step", "count", "frame"})
 # A width of more than 20 digits is a typing error, and without a bound it could fill the memory.
@@ -91,6 +93,7 @@ def escape_template(text: str) -> str:
 
 # Stands before the width and the `d` of a frame's number; paths of jobs have no control characters (`check_path`).
 _FRAME_MARK = "\x01"
+_MARKED = re.compile(rf"{_FRAME_MARK}0?([0-9]*)d")
 
 
 def mark_frame_numbers(template: str, values: Mapping[str, int | str]) -> str:
@@ -119,9 +122,46 @@ def make_printf_pattern(path: str) -> str:
     return path.replace("%", "%%").replace(_FRAME_MARK, "%")
 
 
+def make_hash_pattern(path: str, *, keeps_extension: bool = False) -> str:
+    """Return a marked path as the pattern of Blender and Nuke: `####` for the number, and no extension by default."""
+    stem, dot, extension = path.rpartition(".")
+    is_extension = bool(dot and stem.rpartition("/")[2]) and not has_frame_number(extension) and "/" not in extension
+    return _MARKED.sub(_make_hashes, stem if is_extension and not keeps_extension else path)
+
+
+def _make_hashes(mark: re.Match[str]) -> str:
+    return "#" * max(1, int(mark[1] or 0))
+
+
 def printf_pattern(template: str, values: Mapping[str, int | str]) -> str:
     """Return a template with `{frame:06}` as `%06d`, and the rest replaced."""
     return make_printf_pattern(mark_frame_numbers(template, values))
+
+
+_GLOBS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+# Stand for the characters of patterns where a value has them.
+_LITERALS = str.maketrans("*?", "\x02\x03")
+
+
+def compile_glob(template: str, values: Mapping[str, int | str]) -> re.Pattern[str]:
+    """Return a pattern that matches the paths which a template with `*`, `**` and `?` names.
+
+    Args:
+        template: The template.
+        values: Values of its placeholders; of text each character stands for itself, and a mark for any number.
+    """
+    text = ""
+    for literal, word, width in _parts(template, "template", tuple(values)):
+        text += literal
+        if word:
+            text += format(values[word], width).translate(_LITERALS)
+    pattern = ""
+    for part in re.split(rf"(\*\*/|\*\*|\*|\?|{_FRAME_MARK}[0-9]*d)", text.removeprefix("/")):
+        if part.startswith(_FRAME_MARK):
+            pattern += " *-?[0-9]+"
+        elif part is not None:
+            pattern += _GLOBS.get(part) or re.escape(part.translate({2: "*", 3: "?"}))
+    return re.compile(pattern, re.DOTALL)
 
 
 def compile_template(template: str) -> tuple[tuple[str, ...], re.Pattern[str]]:

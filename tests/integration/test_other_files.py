@@ -19,6 +19,8 @@ COPIES = {
     "another padding": 'cp "$0" "$1/beauty_$f.png"',
 }
 
+PUBLISHED = "outputs or also would have them published"
+
 
 def others_of(farm: Farm, status: JobStatus) -> Path:
     return farm.store / f".longtake/{status.id}/aside/others"
@@ -57,7 +59,7 @@ async def test_layers_besides_the_outputs_are_kept_and_named_in_log_and_status(
     others = others_of(farm, status)
     assert len(list(others.iterdir())) == 6
     assert (others / f"{kept}.png.0").read_bytes() == png(1)
-    said = f"the renderer made files besides its outputs: {named}, kept in {others}"
+    said = f"the renderer made files besides its outputs: {named}, kept in {others}; {PUBLISHED}"
     assert f"chunk 1: {said}" in status.notices
     (log,) = (farm.store / f".longtake/{status.id}/logs").glob("000001.*.log")
     assert f"longtake: {said}\n" in log.read_text()
@@ -70,6 +72,7 @@ async def test_a_failed_try_names_and_keeps_what_was_written_instead(farm: Farm)
     others = others_of(farm, status)
     said = "beauty_0001.png is missing; the renderer wrote beauty_1.png, beauty_2.png and 1 more"
     assert f"{said}, kept in {others}" in status.failures[0].error
+    assert "; write {frame} in the path of the output, or have the renderer write 4 digits" in status.failures[0].error
     assert (others / "000000.beauty.beauty_3.png.0").read_bytes() == png(1)
 
 
@@ -89,7 +92,7 @@ async def test_files_that_a_bucket_has_no_place_for_are_kept_in_it(cloud: Farm, 
 
     assert status.state is JobState.COMPLETED, status.error
     others = f"{bucket}/.longtake/{status.id}/aside/others"
-    said = f"the renderer made files besides its outputs: depth_0.txt, kept in {others}"
+    said = f"the renderer made files besides its outputs: depth_0.txt, kept in {others}; {PUBLISHED}"
     assert f"chunk 0: {said}" in status.notices
 
 

@@ -11,6 +11,8 @@ from longtake.chunks import Chunk, ChunkPlan
 from longtake.frame_list import LARGEST_FRAME
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import MOST_CHUNKS, ChunkList, ChunkSpec, FrameRange
+from longtake.models.outputs import OutputTemplate
+from longtake.output_patterns import OutputPlaces
 
 frame_ranges = st.builds(
     FrameRange,
@@ -100,27 +102,33 @@ def test_a_list_in_a_file_is_planned_from_what_was_read() -> None:
     assert plan.frame_count == 3
 
 
+def places(chunk: Chunk) -> tuple[str, str]:
+    (place,) = chunk.place_outputs(str)
+    return place.output, place.output_dir
+
+
 def chunk_of(output: str, *command: str) -> Chunk:
-    return Chunk(index=2, frames=range(20, 23), output_template=output, command_template=command)
+    templates = (OutputTemplate("chunk_output", output),)
+    return Chunk(index=2, frames=range(20, 23), templates=templates, command_template=command)
 
 
 def test_a_video_chunk_publishes_one_file() -> None:
     chunk = chunk_of("c/{chunk:06}.mp4")
 
     assert chunk.outputs() == ("c/000002.mp4",)
-    assert chunk.place_output(str) == ("c/000002.mp4", "c")
+    assert places(chunk) == ("c/000002.mp4", "c")
 
 
 def test_an_image_chunk_publishes_a_file_for_each_frame() -> None:
     chunk = chunk_of("f/{chunk}/{frame:04}.png")
 
     assert chunk.outputs() == ("f/2/0020.png", "f/2/0021.png", "f/2/0022.png")
-    assert chunk.place_output(str) == ("f/2/%04d.png", "f/2")
+    assert places(chunk) == ("f/2/%04d.png", "f/2")
 
 
 def test_a_command_is_given_its_words() -> None:
     chunk = chunk_of("c.mp4", "-s", "{start}", "-e", "{last}", "-n", "{count}", "{output}", "{{x}}", "{output_dir}/log")
-    command = chunk.expand_command(chunk.command_template, output="/a/c.mp4", output_dir="/a")
+    command = chunk.expand_command(chunk.command_template, (OutputPlaces((), "/a/c.mp4", "/a/c.mp4"),))
 
     assert command == ("-s", "20", "-e", "22", "-n", "3", "/a/c.mp4", "{x}", "/a/log")
 
@@ -128,7 +136,7 @@ def test_a_command_is_given_its_words() -> None:
 def test_what_stands_in_a_path_is_not_expanded_again() -> None:
     chunk = chunk_of("c.mp4", "{output}")
 
-    assert chunk.expand_command(chunk.command_template, output="/a/{chunk}/%d", output_dir="/a") == ("/a/{chunk}/%d",)
+    assert chunk.expand_command(chunk.command_template, (OutputPlaces((), "/a/{chunk}/%d", ""),)) == ("/a/{chunk}/%d",)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +148,8 @@ def test_a_command_that_names_its_output_itself_is_known(command: tuple[str, ...
 
 
 def frames_chunk(*command: str, output: str = "{start}/f_{frame:04}.png") -> Chunk:
-    return Chunk(index=2, frames=range(20, 30), output_template=output, command_template=("render", *command))
+    templates = (OutputTemplate("chunk_output", output),)
+    return Chunk(index=2, frames=range(20, 30), templates=templates, command_template=("render", *command))
 
 
 @pytest.mark.parametrize(
@@ -164,16 +173,10 @@ def test_a_part_renders_its_own_frames_into_the_files_of_the_whole() -> None:
     whole = frames_chunk("{output}", "{chunk}", "{start}", "{last}", "{count}")
     part = whole.slice_frames(4, 7)
 
-    assert part.expand_command(part.command_template, output="o", output_dir="d") == (
-        "render",
-        "o",
-        "2",
-        "24",
-        "26",
-        "3",
-    )
+    command = part.expand_command(part.command_template, (OutputPlaces((), "o", "o"),))
+    assert command == ("render", "o", "2", "24", "26", "3")
     assert part.outputs() == whole.outputs()[4:7] == ("20/f_0024.png", "20/f_0025.png", "20/f_0026.png")
-    assert part.place_output(str) == whole.place_output(str)
+    assert part.place_outputs(str) == whole.place_outputs(str)
     assert part.slice_frames(1, 2).outputs() == ("20/f_0025.png",)
     with pytest.raises(ValueError, match="no part of"):
         whole.slice_frames(29, 31)

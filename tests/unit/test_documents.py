@@ -95,9 +95,10 @@ def names(text: str) -> list[str]:
 def keys_of(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Yield all keys of a model and of those inside it: `retry.attempts`, `chunks[].start`."""
     for name, field in model.model_fields.items():
-        yield before + name, field
+        key = before + (field.alias or name)
+        yield key, field
         for inner, is_listed in _models(field.annotation):
-            yield from keys_of(inner, f"{before}{name}[]." if is_listed else f"{before}{name}.")
+            yield from keys_of(inner, f"{key}[]." if is_listed else f"{key}.")
 
 
 def _models(annotation: Any, *, is_listed: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
@@ -184,7 +185,8 @@ def test_keys_of_jobs_that_are_shown_are_known(page: Path) -> None:
         keys = load_yaml(block.replace("...", "x"))
         assert isinstance(keys, dict)
         frames = {} if "chunks" in keys else {"frames": {"count": 2}}
-        read_job({**_JOB, **frames, **keys})
+        alone = {key: value for key, value in _JOB.items() if key != "chunk_output" or "outputs" not in keys}
+        read_job({**alone, **frames, **keys})
 
 
 # --- The command line ---

@@ -112,9 +112,8 @@ def test_a_chunk_with_a_step_names_its_frames_and_tells_the_step() -> None:
     chunk = ChunkPlan(read({"first": 1, "count": 6, "step": 2, "per_chunk": 3}))[1]
 
     assert chunk.outputs() == ("f/f_0007.png", "f/f_0009.png", "f/f_0011.png")
-    assert chunk.expand_command(chunk.command_template, output="", output_dir="/o")[1:] == (
-        *("-s", "7", "-e", "11", "-j", "2", "/o"),
-    )
+    command = chunk.expand_command(chunk.command_template, chunk.place_outputs(lambda path: f"/o/{path}"))
+    assert command[1:] == ("-s", "7", "-e", "11", "-j", "2", "/o/f")
     part = chunk.slice_frames(1, 3)
     assert (describe_frames(part.frames), part.outputs()) == ("9-11x2", chunk.outputs()[1:])
     assert describe_frames(chunk.slice_frames(2, 3).frames) == "11"
@@ -124,7 +123,7 @@ def test_negative_frames_are_named_as_printf_names_them() -> None:
     (chunk,) = ChunkPlan(read("-5--4"))
 
     assert chunk.outputs() == ("f/f_-005.png", "f/f_-004.png")
-    assert chunk.place_output(str)[0] % -5 == chunk.outputs()[0]
+    assert chunk.place_outputs(str)[0].output % -5 == chunk.outputs()[0]
     with pytest.raises(BadJobError, match="output: chunk 0 writes this file too"):
         read("-5--4", output="f/f_-005.png", merge_command=["merge", "{output}"])
 

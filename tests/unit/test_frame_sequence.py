@@ -18,6 +18,7 @@ from activities.processes.render_process import Usage
 from activities.stores.job_folder import JobFolder
 from activities.stores.kept_frames import KeptFrames
 from longtake.chunks import Chunk
+from longtake.models.outputs import OutputTemplate
 from longtake.models.policies import Timeouts
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.job_records import chunk_key
@@ -115,7 +116,7 @@ async def test_frames_that_are_finished_as_a_stop_comes_are_kept(tmp_path: Path)
     def task(part: Chunk, place: Path, finished: FinishedFrameScanner) -> RenderTask:
         return RenderTask(("render",), place, {}, {}, place / "log", Timeouts())
 
-    chunk = Chunk(0, range(2), "{frame}.png", ("render",))
+    chunk = Chunk(0, range(2), (OutputTemplate("chunk_output", "{frame}.png"),), ("render",))
     render = SequenceRender(TwoFrames(), chunk, place, [Path("0.png"), Path("1.png")], kept, task)
     working = asyncio.ensure_future(render.render(Watcher()))
     loop = asyncio.get_running_loop()

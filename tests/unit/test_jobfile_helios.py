@@ -10,6 +10,7 @@ from longtake.chunks import ChunkPlan
 from longtake.jobfile.helios import is_helios
 from longtake.jobfile.loader import load_job, read_job
 from longtake.models.job import RenderJobSpec
+from longtake.output_patterns import OutputPlaces
 from longtake.paths import OutputKind
 
 # As Helios 0.25.0 wrote them.
@@ -44,7 +45,7 @@ def words(line: str) -> tuple[str, ...]:
 
 def command_of(job: RenderJobSpec, index: int = 0) -> tuple[str, ...]:
     found = ChunkPlan(job)[index]
-    return found.expand_command(found.command_template, output="<output>", output_dir="<dir>")
+    return found.expand_command(found.command_template, (OutputPlaces((), "<output>", "<output>"),))
 
 
 def test_the_local_example_renders_as_helios_would() -> None:

@@ -25,7 +25,7 @@ from longtake.templates import (
 literals = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x01")).map(escape_template)
 numbers = st.integers(min_value=0, max_value=2**31 - 1)
 formats = st.sampled_from(["", ":", ":0", ":1", ":6", ":06", ":020"])
-NUMBERS = tuple(word for word in PATH_PLACEHOLDERS if word not in JOB_PLACEHOLDERS)
+NUMBERS = tuple(word for word in PATH_PLACEHOLDERS if word not in ("view", *JOB_PLACEHOLDERS))
 words = st.sampled_from(NUMBERS)
 fields = st.builds(lambda word, width: f"{{{word}{width}}}", words, formats)
 templates = st.lists(literals | fields).map("".join)

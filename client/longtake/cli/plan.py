@@ -130,8 +130,8 @@ def _collect_chunk_facts(chunk: Chunk) -> dict[str, Any]:
 
 
 def _expand_command(chunk: Chunk, base: str) -> tuple[str, ...]:
-    output, output_dir = chunk.place_output(lambda path: os.path.normpath(Path(base) / path))
-    return chunk.expand_command(chunk.command_template, output=output, output_dir=output_dir)
+    places = chunk.place_outputs(lambda path: os.path.normpath(Path(base) / path))
+    return chunk.expand_command(chunk.command_template, places)
 
 
 def collect_remote_facts(

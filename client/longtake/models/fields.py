@@ -104,7 +104,7 @@ def check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str =
 @cache
 def _models_of_keys(model: type[BaseModel]) -> dict[str, tuple[tuple[type[BaseModel], bool], ...]]:
     """Return the keys of a model with the models that each may hold; looked up for each of thousands of chunks."""
-    return {name: tuple(_find_models(field.annotation)) for name, field in model.model_fields.items()}
+    return {field.alias or name: tuple(_find_models(field.annotation)) for name, field in model.model_fields.items()}
 
 
 def _select_model(item: Mapping[str, Any], models: Sequence[type[BaseModel]], place: str) -> type[BaseModel]:

@@ -19,6 +19,8 @@ def check_film(job: JobFields) -> None:
         for field, value in _settings(job):
             if value:
                 raise ValueError(f"{field}: there is no film it could go into; add output")
+        if job.film.source is not None:
+            raise ValueError("film.from: there is no film it could make; add output")
         if job.verify is not Verification.SEAMS:
             raise ValueError("verify: there is no film to decode; add output, or leave verify out")
     else:
@@ -29,9 +31,17 @@ def _settings(job: JobFields) -> Iterator[tuple[str, object]]:
     yield from (("audio", job.audio), ("encode", job.encode), ("colour", job.colour), ("drop", job.drop))
 
 
+def _check_source(job: JobFields) -> None:
+    """Raise unless the output that makes the film is one of the job's."""
+    if job.film_source >= 0:
+        return
+    known = " or ".join(quote_value(template.label or template.path) for template in job.output_templates)
+    raise ValueError(f"film.from: {quote_value(job.film.source)} is none of the outputs; write {known}")
+
+
 def _check_merge(job: JobFields) -> None:
     """Raise unless a job with a `merge_command` leaves the film to that command alone."""
-    for field, value in _settings(job):
+    for field, value in (*_settings(job), ("film.from", job.film.source)):
         if value:
             raise ValueError(f"{field}: is not for a merge_command, which makes the film alone; leave one of them out")
     allowed = ("output", *JOB_PLACEHOLDERS)
@@ -49,16 +59,17 @@ def _check_join(job: JobFields, output: str) -> None:
         raise ValueError(
             f"output: {quote_value(output)} is no film; end it in one of {', '.join(sorted(FILM_SUFFIXES))}"
         )
-    if job.kind is OutputKind.FILE:
+    _check_source(job)
+    if job.film_kind is OutputKind.FILE:
         raise ValueError(
             "output: no film can be made of chunks that are neither video nor {frame} images; name them so, give a "
             "merge_command, or leave output out"
         )
-    if job.encode and job.kind is not OutputKind.FRAMES:
+    if job.encode and job.film_kind is not OutputKind.FRAMES:
         raise ValueError("encode: is for films of {frame} images, and video is joined as it is; leave it out")
-    if job.colour is not None and job.kind is not OutputKind.FRAMES:
+    if job.colour is not None and job.film_kind is not OutputKind.FRAMES:
         raise ValueError("colour: is for films of {frame} images, and video is joined as it is; leave it out")
-    if job.drop and job.kind is not OutputKind.VIDEO:
+    if job.drop and job.film_kind is not OutputKind.VIDEO:
         raise ValueError("drop: is for films of video chunks, which hold streams; leave it out")
     check_encode_options(job.encode)
     check_codecs(job.audio_files, job.audio_tracks, suffix)

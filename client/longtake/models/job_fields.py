@@ -31,6 +31,16 @@ from longtake.models.backends import (
 from longtake.models.colour import Colour
 from longtake.models.fields import Arguments, Contract, FailureLimit, Line, Rate
 from longtake.models.inputs import InputBundle
+from longtake.models.outputs import (
+    MOST_ALSO,
+    MOST_OUTPUTS,
+    MOST_VIEWS,
+    FilmSpec,
+    Outputs,
+    OutputTemplate,
+    expand_views,
+    list_outputs,
+)
 from longtake.models.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
 from longtake.paths import OutputKind, classify_output
 from longtake.templates import fill_template
@@ -239,6 +249,16 @@ class JobFields(Contract):
     fps: Rate | None = Field(default=None, description="frame rate of the outputs")
     command: Arguments | None = Field(default=None, description="program and arguments that render a chunk")
     chunk_output: str | None = Field(default=None, description="where a chunk's output is published")
+    outputs: Outputs = Field(
+        default=(), max_length=MOST_OUTPUTS, description="instead: several outputs of a chunk, as a list or with names"
+    )
+    views: Annotated[tuple[str, ...], Field(max_length=MOST_VIEWS)] = Field(
+        default=(), description="views of a stereo picture, each with outputs of its own: {view}"
+    )
+    also: Annotated[tuple[str, ...], Field(max_length=MOST_ALSO)] = Field(
+        default=(), description="patterns of files that a renderer may write besides, as in {output_dir}/**"
+    )
+    film: FilmSpec = Field(default=FilmSpec(), description="which output makes the film")
     output: str | None = Field(default=None, description="the film; absent: no stitch")
     encode: Arguments = Field(default=(), description="ffmpeg output options for a film of image files")
     colour: Colour | None = Field(default=None, description="conversion of the colours of image files for the film")
@@ -283,6 +303,10 @@ class JobFields(Contract):
         """
         filled: dict[str, Any] = {"name": self.fill_name(values)}
         filled |= {key: _fill_path(getattr(self, key), values) for key in ("chunk_output", "output")}
+        filled["outputs"] = tuple(
+            output.model_copy(update={"path": fill_template(output.path, values)}) for output in self.outputs
+        )
+        filled["also"] = tuple(fill_template(pattern, values) for pattern in self.also)
         filled |= {key: _fill_command(getattr(self, key), values) for key in ("command", "merge_command", "check")}
         if isinstance(self.chunks, tuple):
             filled["chunks"] = tuple(chunk.fill_placeholders(values) for chunk in self.chunks)
@@ -312,10 +336,46 @@ class JobFields(Contract):
         return self.chunk_list.count if self.chunk_list else len(self.inline_chunks)
 
     @property
+    def output_templates(self) -> tuple[OutputTemplate, ...]:
+        """Outputs of each chunk, the main one first; none where each chunk of a list has its own."""
+        return list_outputs(self.outputs, self.chunk_output, self.views)
+
+    def templates_of(self, chunk: ChunkSpec) -> tuple[OutputTemplate, ...]:
+        """Return the outputs of a chunk of a list, the main one first."""
+        if chunk.output is None or self.outputs:
+            return self.output_templates
+        return tuple(expand_views("chunk_output", chunk.output, "", self.views))
+
+    @property
+    def output_field(self) -> str:
+        """Key that names the outputs of chunks, for errors."""
+        return "outputs" if self.outputs else "chunk_output"
+
+    @property
     def kind(self) -> OutputKind:
         """Kind of the chunks' outputs, by the name of the first output."""
-        first = self.inline_chunks[0].output if self.inline_chunks else None
-        return classify_output(first or self.chunk_output or "")
+        first = self.inline_chunks[0].output if self.inline_chunks and not self.outputs else None
+        return classify_output(first or (self.outputs[0].path if self.outputs else self.chunk_output) or "")
+
+    @property
+    def film_source(self) -> int:
+        """Which of the outputs of a chunk makes the film, counted from 0; -1 where `film.from` names none of them."""
+        wanted = self.film.source
+        if wanted is None:
+            return 0
+        templates = self._main_templates
+        named = [index for index, template in enumerate(templates) if wanted in template.names]
+        return next(iter(named), next((index for index, each in enumerate(templates) if each.path == wanted), -1))
+
+    @property
+    def _main_templates(self) -> tuple[OutputTemplate, ...]:
+        """Outputs of the first chunk; those of all chunks are alike."""
+        return self.templates_of(self.inline_chunks[0]) if self.inline_chunks else self.output_templates
+
+    @property
+    def film_kind(self) -> OutputKind:
+        """Kind of the outputs that make the film."""
+        return classify_output(self._main_templates[self.film_source].path) if self.film_source > 0 else self.kind
 
     @property
     def backend_kind(self) -> BackendKind:
@@ -372,6 +432,6 @@ class JobFields(Contract):
 
 # Fields that decide the outputs; those on retries, parallelism and failures do not.
 _WORK = {
-    "frames", "chunks", "fps", "command", "chunk_output", "output", "encode", "colour", "merge_command", "audio",
-    "drop", "check", "env", "base_dir", "store", "inputs",
+    "frames", "chunks", "fps", "command", "chunk_output", "outputs", "views", "also", "film", "output", "encode",
+    "colour", "merge_command", "audio", "drop", "check", "env", "base_dir", "store", "inputs",
 }  # fmt: skip

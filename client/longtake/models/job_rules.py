@@ -11,6 +11,8 @@ from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRu
 from longtake.models.film_rules import check_film
 from longtake.models.inputs import InputBundle, content_path
 from longtake.models.job_fields import MOST_IMAGES, MOST_IMAGES_OF_CHUNK, JobFields
+from longtake.models.output_rules import check_outputs
+from longtake.models.outputs import OutputTemplate, list_command_words
 from longtake.models.policies import Timeouts
 from longtake.paths import (
     BOOKKEEPING_FOLDER,
@@ -24,7 +26,6 @@ from longtake.paths import (
     normalize_path,
 )
 from longtake.templates import (
-    COMMAND_PLACEHOLDERS,
     JOB_PLACEHOLDERS,
     PATH_PLACEHOLDERS,
     chunk_values,
@@ -157,7 +158,7 @@ def _check_store(store: str) -> None:
 
 def _check_bucket_outputs(job: JobFields) -> None:
     """Raise unless outputs can be named by keys, and commands write to `{output}`, from where outputs are uploaded."""
-    outputs = {"output": job.output, "chunk_output": job.chunk_output}
+    outputs = {"output": job.output, **{template.field: template.path for template in job.output_templates}}
     outputs |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
     for field, path in outputs.items():
         if path is not None and (normalize_path(path).startswith(("/", "../")) or normalize_path(path) == ".."):
@@ -241,9 +242,8 @@ def check_outputs_differ(job: JobFields) -> None:
     else:
         for index, chunk in enumerate(job.inline_chunks):
             words = chunk_values(index, chunk.frames)
-            _claim_path(
-                taken, job, f"chunks[{index}].output", expand_template(chunk.output or job.chunk_output or "", words)
-            )
+            for template in job.templates_of(chunk):
+                _claim_path(taken, job, f"chunks[{index}].output", expand_template(template.path, words))
 
 
 def _claim_path(taken: dict[str, str], job: JobFields, field: str, path: str) -> None:
@@ -263,10 +263,16 @@ def _absolute_template(job: JobFields, template: str) -> str:
 
 
 def _find_writer(job: JobFields, where: str) -> int | None:
+    """Return the number of the chunk one of whose outputs has this path; None if none has."""
+    writers = (_find_chunk(job, template, where) for template in job.output_templates)
+    return next((writer for writer in writers if writer is not None), None)
+
+
+def _find_chunk(job: JobFields, output: OutputTemplate, where: str) -> int | None:
     """Return the number of the chunk whose output has this path, by the numbers in the path; None if none has."""
     frames = job.frames
     assert frames is not None  # lists are compared one by one
-    template = _absolute_template(job, job.chunk_output or "")
+    template = _absolute_template(job, output.path)
     words, pattern = compile_template(template)
     match = pattern.fullmatch(where)
     for word, text in zip(words, match.groups() if match else (), strict=False):
@@ -284,9 +290,10 @@ def _check_frames_of_list(job: JobFields) -> None:
     written: dict[str, list[tuple[int, int, int]]] = {}
     for index, chunk in enumerate(job.inline_chunks):
         stop = chunk.start + chunk.count
-        template = _absolute_template(job, chunk.output or job.chunk_output or "")
-        pattern = printf_pattern(template, chunk_values(index, chunk.frames))
-        written.setdefault(pattern, []).append((chunk.start, stop, index))
+        for output in job.templates_of(chunk):
+            template = _absolute_template(job, output.path)
+            pattern = printf_pattern(template, chunk_values(index, chunk.frames))
+            written.setdefault(pattern, []).append((chunk.start, stop, index))
     for sequences in written.values():
         for (_, stop, one), (start, _, other) in pairwise(sorted(sequences)):
             if start < stop:
@@ -308,6 +315,7 @@ def check_job(job: JobFields) -> None:
     _check_rate(job)
     _check_commands(job)
     _check_paths(job)
+    check_outputs(job)
     check_film(job)
     check_outputs_differ(job)
     check_remote_rules(job)
@@ -323,7 +331,11 @@ def _check_work(job: JobFields) -> None:
         raise ValueError("chunks: is empty; list at least one chunk")
     if job.command is None and (not job.inline_chunks or any(c.command is None for c in job.inline_chunks)):
         raise ValueError("command: is missing; write the program and arguments that render one chunk")
-    if job.chunk_output is None and (not job.inline_chunks or any(c.output is None for c in job.inline_chunks)):
+    if (
+        not job.outputs
+        and job.chunk_output is None
+        and (not job.inline_chunks or any(c.output is None for c in job.inline_chunks))
+    ):
         raise ValueError("chunk_output: is missing; say where a chunk's output goes, as in chunks/{chunk:06}.mp4")
     seen: set[int] = set()
     for index, chunk in enumerate(job.inline_chunks):
@@ -339,13 +351,14 @@ def _check_image_counts(job: JobFields) -> None:
     if job.kind is not OutputKind.FRAMES:
         return
     if job.frames is not None:
-        per_chunk = min(job.frames.per_chunk, job.frames.count)
-        check_image_count("frames.per_chunk", per_chunk, job.frames.count)
+        per_chunk, each = min(job.frames.per_chunk, job.frames.count), len(job.output_templates)
+        check_image_count("frames.per_chunk", each * per_chunk, each * job.frames.count)
         return
     total = 0
     for index, chunk in enumerate(job.inline_chunks):
-        total += chunk.count
-        check_image_count(f"chunks[{index}].count", chunk.count, total)
+        images = chunk.count * len(job.templates_of(chunk))
+        total += images
+        check_image_count(f"chunks[{index}].count", images, total)
 
 
 def check_image_count(field: str, of_chunk: int, of_job: int) -> None:
@@ -389,7 +402,7 @@ def _check_commands(job: JobFields) -> None:
         for argument in arguments:
             known |= find_placeholders(argument, field=field, allowed=words)
         # Listed chunks may have fixed outputs, as in Helios files, to which the renderer writes in place.
-        if field == "command" and job.frames is not None and not known & {"output", "output_dir"}:
+        if field == "command" and job.frames is not None and not any(word.startswith("output") for word in known):
             raise ValueError(
                 "command: has no {output} or {output_dir}, so that two tries would write one file; put {output} "
                 "where the renderer is told what to write"
@@ -400,9 +413,8 @@ def _check_commands(job: JobFields) -> None:
 
 def _check_steps(job: JobFields, command: tuple[str, ...]) -> None:
     """Raise unless a command renders frames with a step: it is told of it, or can render each frame alone."""
-    known = frozenset[str]().union(
-        *(find_placeholders(part, field="command", allowed=COMMAND_PLACEHOLDERS) for part in command)
-    )
+    allowed = list_command_words(job.output_templates)
+    known = frozenset[str]().union(*(find_placeholders(part, field="command", allowed=allowed) for part in command))
     if "step" in known or (job.kind is OutputKind.FRAMES and is_divisible(known)):
         return
     raise ValueError(
@@ -412,22 +424,23 @@ def _check_steps(job: JobFields, command: tuple[str, ...]) -> None:
 
 
 def _all_commands(job: JobFields) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    words = list_command_words(job.output_templates)
     if job.command is not None:
-        yield "command", job.command, COMMAND_PLACEHOLDERS
+        yield "command", job.command, words
     if job.merge_command is not None:
         yield "merge_command", job.merge_command, ("output", *JOB_PLACEHOLDERS)
     if job.check is not None:
-        yield "check", job.check, COMMAND_PLACEHOLDERS
+        yield "check", job.check, words
     for index, chunk in enumerate(job.inline_chunks):
         if chunk.command is not None:
-            yield f"chunks[{index}].command", chunk.command, COMMAND_PLACEHOLDERS
+            yield f"chunks[{index}].command", chunk.command, words
 
 
 def _check_paths(job: JobFields) -> None:
     for field, path in _paths(job):
         try:
             check_path(path)
-            if field.endswith("output"):
+            if field.endswith("output") or field.startswith("outputs"):
                 check_output_path(path)
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from error
@@ -441,14 +454,6 @@ def _check_paths(job: JobFields) -> None:
         raise ValueError(
             f"base_dir: {quote_value(job.base_dir)} is no folder from the root; write one that starts with /"
         )
-    if job.chunk_output is not None:
-        find_placeholders(job.chunk_output, field="chunk_output", allowed=PATH_PLACEHOLDERS)
-        # Normalized, because a placeholder before `..` does not tell chunks apart.
-        words = find_placeholders(normalize_path(job.chunk_output), field="chunk_output", allowed=PATH_PLACEHOLDERS)
-        if job.frames is not None and job.chunk_count > 1 and not words & {"chunk", "start", "stop", "last", "frame"}:
-            raise ValueError(
-                "chunk_output: is the same for every chunk; add {chunk}, as in chunks/{chunk:06}.mp4, or {frame}"
-            )
     # Once, and not for each chunk of a long list.
     kind_of_first = job.kind
     for index, chunk in enumerate(job.inline_chunks):
@@ -463,6 +468,7 @@ def _check_paths(job: JobFields) -> None:
 
 def _paths(job: JobFields) -> Iterator[tuple[str, str]]:
     named = {"output": job.output, "chunk_output": job.chunk_output, **dict(job.audio_files), **dict(job.colour_files)}
+    yield from ((template.field, template.path) for template in job.output_templates if job.outputs)
     named |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
     if job.chunk_list is not None and job.chunk_list.path != content_path(job.chunk_list.sha256):
         named["chunks.path"] = job.chunk_list.path

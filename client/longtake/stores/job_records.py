@@ -379,7 +379,8 @@ def find_publishers(locations: Collection[str], store: Store, *, exclude: str | 
     for records in list_jobs(store, exclude=exclude):
         job = records.find_job()
         # Most jobs write elsewhere, which their job file alone tells, without thousands of records.
-        if job is not None and job.chunk_list is None and wanted.isdisjoint(records.output_locations(job)):
+        tells_all = job is not None and job.chunk_list is None and not job.also
+        if job is not None and tells_all and wanted.isdisjoint(records.output_locations(job)):
             continue
         for record in chain(records.finished_records(), records.open_claims()):
             for file in record.files:

@@ -1,0 +1,77 @@
+"""Files of other names than the outputs: what the renderer has done, and what mends it.
+
+The names are those that Blender 3.4 and ffmpeg 5.1 wrote with these words.
+"""
+
+import pytest
+
+from activities.attempts.name_hints import find_name_hint
+from longtake.chunks import Chunk
+from longtake.models.outputs import OutputTemplate
+
+
+def hint(path: str, expected: str, *written: str, command: tuple[str, ...] = ("render", "{output}")) -> str | None:
+    template = OutputTemplate("chunk_output", path)
+    chunk = Chunk(index=3, frames=range(30, 40), templates=(template,), command_template=command)
+    return find_name_hint(chunk, template, expected, written)
+
+
+BLENDER = ("/opt/blender/blender", "-b", "scene.blend", "-o")
+
+
+@pytest.mark.parametrize(
+    ("written", "fix"),
+    [
+        (
+            ["f_%04d.png0030.png"],
+            "does not read %04d in {output}; write {output_hashes}, which has #### and no extension",
+        ),
+        (["f_####.png"], "does not read ####; write {output}, which has %04d and the like"),
+        (["f_0030", "f_0031"], "adds no .png; tell it the name with its extension"),
+        (["f_0030.png.png"], "adds a number or an extension by itself, and made f_0030.png.png; write {output_hashes}"),
+        (["f_0030.png0030.png"], "adds a number or an extension by itself"),
+        (["f_0030.exr"], "writes .exr files; end the path of the output in .exr, or have it write .png"),
+        (["f_30.png", "f_31.png"], "frame 30 as 30, and the output has 0030; write {frame} in the path of the output"),
+        (["f_000030.png"], "frame 30 as 000030, and the output has 0030; write {frame:06} in the path of the output"),
+        (["f_0001.png", "f_0002.png"], "numbers its files from 1, and this chunk begins with 30; tell it so"),
+        (
+            ["f_0030_L.png", "f_0030_R.png", "f_0031_L.png"],
+            "write views: [L, R] and the path of the output as out/f_{frame:04}_{view}.png",
+        ),
+        (
+            ["f_0030left.png", "f_0030right.png"],
+            "views: [left, right] and the path of the output as out/f_{frame:04}{view}",
+        ),
+        (["f_0030_depth.png"], "adds _depth to each name; write it into the path of the output"),
+    ],
+)
+def test_usual_mistakes_are_told_with_the_fix(written: list[str], fix: str) -> None:
+    assert fix in (hint("out/f_{frame:04}.png", "f_0030.png", *written) or "")
+
+
+@pytest.mark.parametrize(
+    ("words", "written", "fix"),
+    [
+        (
+            (*BLENDER, "{output_dir}/f_####", "-x", "0"),
+            ["f_0030"],
+            "Blender adds no .png because of -x 0; leave -x out",
+        ),
+        (
+            (*BLENDER, "//out/f_####", "{output_dir}"),
+            [],
+            "Blender writes //out/f_#### beside its scene; write {output}",
+        ),
+    ],
+)
+def test_mistakes_with_blender_are_told_in_its_words(words: tuple[str, ...], written: list[str], fix: str) -> None:
+    assert fix in (hint("out/f_{frame:04}.png", "f_0030.png", *written, command=words) or "")
+
+
+@pytest.mark.parametrize("written", [[], ["log.txt"], ["g_0030.png"], ["f_0035.png"]])
+def test_other_names_are_not_explained(written: list[str]) -> None:
+    assert hint("out/f_{frame:04}.png", "f_0030.png", *written) is None
+
+
+def test_names_of_other_kinds_are_not_explained() -> None:
+    assert hint("out/{chunk}.mp4", "3.mp4", "3.mov") is None
