@@ -195,6 +195,27 @@ async def test_the_blender_job_plans_and_renders_where_blender_is(farm: Farm) ->
     assert status.result.frames == 3
 
 
+async def test_the_passes_of_the_blender_job_are_published_and_one_makes_the_film(farm: Farm) -> None:
+    shutil.copytree(EXAMPLES / "blender", farm.store / "blender", ignore=shutil.ignore_patterns("out", ".longtake"))
+    job = load_job(farm.store / "blender/passes.yaml", overrides={"frames.count": 3, "frames.per_chunk": 2})
+    command = list(job.command or ())
+    chunk = ChunkPlan(job)[0]
+    assert chunk.first_outputs == ("out/beauty/ring_00001.png", "out/depth/ring_00001.exr")
+    expanded = chunk.expand_command(job.command or (), chunk.place_outputs(lambda path: f"/try/{path}"))
+    assert "/try/out/beauty/ring_#####.png" in expanded
+    assert expanded[-1] == "/try/out/depth"
+    if shutil.which("blender") is None:
+        return
+
+    command[-4:-1] = ["48", "28", "1"]
+    status = completed(await farm.run(job.model_copy(update={"command": tuple(command)})))
+
+    assert status.result is not None
+    assert status.result.frames == 3
+    assert status.notices == ()
+    assert len(list((farm.store / "blender/out/depth").glob("*.exr"))) == 3
+
+
 async def test_one_job_makes_the_same_film_in_a_folder_and_in_a_bucket(cloud: Farm, bucket: str, ffmpeg: str) -> None:
     shutil.copytree(EXAMPLES / "anywhere", cloud.store / "anywhere", ignore=shutil.ignore_patterns("out", ".longtake"))
     small = {"frames.count": 10, "frames.per_chunk": 4}
