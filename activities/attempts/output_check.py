@@ -16,6 +16,7 @@ from activities.media.video import inspect_video
 from activities.stores.job_folder import OutputFacts
 from activities.stores.kept_frames import Signature, file_signature
 from longtake.chunks import Chunk
+from longtake.models.outputs import OutputTemplate
 from longtake.paths import VIDEO_SUFFIXES, OutputKind, classify_output
 
 
@@ -53,19 +54,31 @@ def check_chunk(
     """
     each = chunk.files_per_output
     proofs = []
+    for number, template in enumerate(chunk.templates):
+        own = files[number * each : (number + 1) * each]
+        try:
+            proofs.append(_check_output(template, own, chunk.count, rate, stop, pixels=pixels))
+        except AttemptError as error:
+            if len(chunk.templates) > 1:
+                # Files of two outputs often have one name, in folders of their own.
+                error.add_sentence(f"it is a file of {template.field}")
+            raise
+    return tuple(proofs)
+
+
+def _check_output(
+    template: OutputTemplate, files: Sequence[Path], frames: int, rate: Fraction, stop: threading.Event, *, pixels: bool
+) -> Proof:
     try:
-        for number, template in enumerate(chunk.templates):
-            own = files[number * each : (number + 1) * each]
-            match classify_output(template.path):
-                case OutputKind.FRAMES:
-                    proofs.append(_check_frames(own, stop, pixels=pixels))
-                case OutputKind.VIDEO:
-                    proofs.append(_check_video(own[0], chunk.count, rate, stop))
-                case OutputKind.FILE:
-                    proofs.append(_check_file(own[0], chunk.count))
+        match classify_output(template.path):
+            case OutputKind.FRAMES:
+                return _check_frames(files, stop, pixels=pixels)
+            case OutputKind.VIDEO:
+                return _check_video(files[0], frames, rate, stop)
+            case OutputKind.FILE:
+                return _check_file(files[0], frames)
     except MediaError as error:
         raise failed_try(error) from error
-    return tuple(proofs)
 
 
 def check_undeclared(files: Sequence[Path], stop: threading.Event) -> None:

@@ -27,6 +27,7 @@ from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, 
 from activities.stores.ownership import reclaim_file
 from longtake.concurrency import finish_once_begun
 from longtake.errors import BadJobError
+from longtake.models.job_fields import IfExists
 from longtake.stores.directory import digest_stream, file_digest
 from longtake.stores.job_records import FILM, JobRecords, PublishedFile, find_publishers, is_as_published, list_jobs
 from longtake.stores.store import Store, StoredFile, StoreError, map_parallel, store_call
@@ -364,6 +365,10 @@ def _check_unpublished(folder: JobFolder, foreign: list[PublishedFile], claim: S
     """Refuse to replace files that another job has published, or another chunk."""
     if claim.also:
         _check_other_chunks(folder, claim.key, {file.path for file in foreign})
+        if folder.read_job().if_exists is IfExists.REPLACE:
+            # Planning has set aside what it could foresee; these names nobody knew before they were rendered.
+            undeclared = claim.files[len(claim.files) - claim.also :]
+            foreign = [file for file in foreign if file not in undeclared]
     makers = find_publishers([file.path for file in foreign], folder.store, exclude=folder.job_id)
     for location, job in makers.items():
         raise AttemptError(

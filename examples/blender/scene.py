@@ -1,6 +1,6 @@
 """Build a small scene in an empty Blender: the same for every chunk, so that all chunks fit together.
 
-Run by `job.yaml` beside it; needs no .blend file. Differences between frames are keyed, never random.
+Run by the job files beside it; needs no .blend file. Differences between frames are keyed, never random.
 """
 
 import math
@@ -94,5 +94,5 @@ def point_at_ball(scene: bpy.types.Scene, thing: bpy.types.Object) -> None:
 
 
 # Blender passes the arguments after `--` to scripts.
-given = [int(word) for word in sys.argv[sys.argv.index("--") + 1 :]]
+given = [int(word) for word in sys.argv[sys.argv.index("--") + 1 :][:3]]
 build(*given)

@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 import pytest_asyncio
 import yaml
@@ -18,6 +20,7 @@ from support.farm import Farm, serving, worker_settings
 from support.jobs.films import frame_digests
 from temporalio.client import Client
 
+from activities.media.video import inspect_video
 from longtake import JobState, JobStatus, RenderJobSpec, load_job
 from longtake.chunks import ChunkPlan
 from longtake.names import DEFAULT_TASK_QUEUE
@@ -61,6 +64,22 @@ def test_plasma_ends_where_it_begins(ffmpeg: str) -> None:
     assert after == first
 
 
+@pytest.mark.parametrize("name", ["plasma.yaml", "helios/job.json", "anywhere/job.yaml"])
+def test_chunks_of_examples_are_tagged_with_the_matrix_that_they_are_converted_by(
+    name: str, ffmpeg: str, tmp_path: Path
+) -> None:
+    job = load_job(EXAMPLES / name, overrides={"base_dir": str(EXAMPLES / "anywhere")})
+    command = list(job.command or job.inline_chunks[0].command or ())
+    picture = command[command.index("-i") + 1].replace("{start}", "0")
+    size = ("-s", "64x36") if name == "helios/job.json" else ()
+    words = ("-f", "lavfi", "-i", picture, "-frames:v", "1", "-c:v", "libx264", *size, str(tmp_path / "one.mp4"))
+    subprocess.run([ffmpeg, "-nostdin", "-v", "error", *words], check=True, cwd=EXAMPLES / "anywhere")
+
+    facts = inspect_video(tmp_path / "one.mp4", fps=job.rate)
+    assert (facts.pixel_format, facts.colour_range) == ("yuv420p", "limited")
+    assert (facts.colour_space, facts.colour_primaries, facts.colour_transfer) == ("1", "1", "1")
+
+
 async def test_the_sequence_renders_into_files_and_a_film(farm: Farm) -> None:
     small = {"base_dir": str(farm.store), "frames.count": 2, "frames.per_chunk": 1}
     status = completed(await farm.run(load_job(EXAMPLES / "sequence.yaml", overrides=small)))
@@ -70,6 +89,62 @@ async def test_the_sequence_renders_into_files_and_a_film(farm: Farm) -> None:
     assert Path(str(status.result.output)).name == "julia.mp4"
     names = sorted(path.name for path in (farm.store / "sequence/frames").iterdir())
     assert names == [f"julia_{number:05}.png" for number in range(1001, 1003)]
+
+
+def smaller(name: str, folder: Path, frames: int, **overrides: object) -> RenderJobSpec:
+    """Return the job of an example with pictures of a tenth of the width, in a folder of its own."""
+    kept = {"base_dir": str(folder), "frames.per_chunk": 3, **overrides}
+    if frames:
+        kept["frames.count"] = frames
+    job = load_job(EXAMPLES / name, overrides=kept)
+    return job.model_copy(
+        update={"command": tuple(word.replace("640x360", "64x36") for word in job.command or ()), "max_parallel": 4}
+    )
+
+
+async def test_films_for_editors_displays_and_browsers_are_what_their_job_files_say(farm: Farm) -> None:
+    folders = {name: farm.store / name for name in ("sound", "hdr10", "alpha", "stepped")}
+    for name in ("hdr10", "alpha", "stepped"):
+        folders[name].mkdir()
+    shutil.copytree(EXAMPLES / "sound", folders["sound"], ignore=shutil.ignore_patterns("out", ".longtake"))
+    jobs = [
+        smaller("sound/job.yaml", folders["sound"], 30),
+        smaller("hdr10.yaml", folders["hdr10"], 4),
+        smaller("alpha.yaml", folders["alpha"], 4),
+        smaller("stepped.yaml", folders["stepped"], 0, **{"frames.range": "1001-1008x2"}),
+    ]
+
+    for status in await asyncio.gather(*map(farm.run, jobs)):
+        completed(status)
+        assert status.notices == ()
+
+    clock = folders["sound"] / "out/clock.mov"
+    with av.open(str(clock)) as film:
+        (video,), (sound,) = film.streams.video, film.streams.audio
+        assert (video.codec_context.name, video.metadata["timecode"]) == ("prores", "10:00:00:00")
+        assert (film.metadata["title"], sound.codec_context.name) == ("Clock", "pcm_s24le")
+        assert sound.metadata["language"] == "eng"
+    facts = inspect_video(clock, fps=Fraction(24))
+    assert (facts.frames, facts.colour_space, facts.colour_primaries, facts.colour_transfer) == (30, "1", "1", "1")
+
+    facts = inspect_video(folders["hdr10"] / "hdr10/cloud.mp4", fps=Fraction(24))
+    assert (facts.frames, facts.codec, facts.pixel_format) == (4, "hevc", "yuv420p10le")
+    assert (facts.colour_space, facts.colour_primaries, facts.colour_transfer) == ("9", "9", "16")
+    assert facts.content_light == "400 and 200 cd/m2"
+    assert (facts.mastering_display or "").endswith("0.005 to 1000 cd/m2")
+    with av.open(str(folders["hdr10"] / "hdr10/cloud.mp4")) as film:
+        picture = next(film.decode(video=0))
+    brightest = max(memoryview(bytes(picture.planes[0])).cast("H"))
+    # By PQ white of 100 cd/m2 is 509 of 1023 here; the clouds are brighter, and at most 400: 636.
+    assert 520 < brightest < 645
+
+    assert inspect_video(folders["alpha"] / "alpha/drop.webm", fps=Fraction(24)).alpha == "1"
+
+    stepped = folders["stepped"] / "stepped"
+    assert sorted(path.name for path in (stepped / "frames").iterdir()) == [
+        f"f_{n}.png" for n in ("01001", "01003", "01005", "01007")
+    ]
+    assert inspect_video(stepped / "preview.mp4", fps=Fraction(12)).frames == 4
 
 
 async def test_the_helios_file_renders_with_its_own_merge_command(farm: Farm) -> None:
@@ -118,6 +193,27 @@ async def test_the_blender_job_plans_and_renders_where_blender_is(farm: Farm) ->
 
     assert status.result is not None
     assert status.result.frames == 3
+
+
+async def test_the_passes_of_the_blender_job_are_published_and_one_makes_the_film(farm: Farm) -> None:
+    shutil.copytree(EXAMPLES / "blender", farm.store / "blender", ignore=shutil.ignore_patterns("out", ".longtake"))
+    job = load_job(farm.store / "blender/passes.yaml", overrides={"frames.count": 3, "frames.per_chunk": 2})
+    command = list(job.command or ())
+    chunk = ChunkPlan(job)[0]
+    assert chunk.first_outputs == ("out/beauty/ring_00001.png", "out/depth/ring_00001.exr")
+    expanded = chunk.expand_command(job.command or (), chunk.place_outputs(lambda path: f"/try/{path}"))
+    assert "/try/out/beauty/ring_#####.png" in expanded
+    assert expanded[-1] == "/try/out/depth"
+    if shutil.which("blender") is None:
+        return
+
+    command[-4:-1] = ["48", "28", "1"]
+    status = completed(await farm.run(job.model_copy(update={"command": tuple(command)})))
+
+    assert status.result is not None
+    assert status.result.frames == 3
+    assert status.notices == ()
+    assert len(list((farm.store / "blender/out/depth").glob("*.exr"))) == 3
 
 
 async def test_one_job_makes_the_same_film_in_a_folder_and_in_a_bucket(cloud: Farm, bucket: str, ffmpeg: str) -> None:
@@ -183,8 +279,14 @@ def test_the_demo_puts_all_outputs_into_its_own_folder(tmp_path: Path) -> None:
 def test_each_example_is_listed_with_its_command() -> None:
     listed = (EXAMPLES / "README.md").read_text()
 
-    names = ("demo.py", "plasma.yaml", "sequence.yaml", "helios/job.json", "blender/job.yaml", "anywhere/job.yaml")
-    for name in (*names, "python_api.py"):
+    kinds = {".yaml", ".json", ".py"}
+    names = {
+        str(path.relative_to(EXAMPLES))
+        for path in EXAMPLES.rglob("*")
+        if path.suffix in kinds and not {"out", ".longtake"} & set(path.parts) and path.name != "scene.py"
+    }
+    assert len(names) >= 11
+    for name in names:
         assert f"({name})" in listed
         assert (EXAMPLES / name).is_file()
 

@@ -91,7 +91,8 @@ async def test_a_missing_layer_fails_the_try_by_its_name(farm: Farm) -> None:
     status = await farm.run(layers(farm, outputs=outputs))
 
     assert status.state is JobState.FAILED
-    assert "f_0001.png is missing" in status.failures[0].error
+    error = status.failures[0].error
+    assert any(f"f_000{n}.png is missing; it is a file of outputs.normal" in error for n in (1, 4)), error
     assert published(farm) == []
 
 
@@ -146,6 +147,39 @@ async def test_files_that_nobody_has_named_are_published_where_also_asks_for_the
     assert (fetched.code, deleted.code) == (0, 0), (fetched.err, deleted.err)
     assert (tmp_path / "here/out/beauty/meta/5.json").read_text() == "frame 5\n"
     assert published(farm) == []
+
+
+@pytest.mark.parametrize(("if_exists", "state"), [("replace", JobState.COMPLETED), ("reuse", JobState.FAILED)])
+async def test_what_an_earlier_job_has_published_is_replaced_where_the_job_says_so(
+    farm: Farm, if_exists: str, state: JobState
+) -> None:
+    first = await done(farm, layers(farm, 'echo first > "$1/n_$f.txt"', also=["**"]))
+    for path in farm.store.glob("out/*/*.png"):
+        path.unlink()
+    status = await farm.run(layers(farm, 'echo second > "$1/n_$f.txt"', also=["**"], if_exists=if_exists))
+
+    assert status.state is state, status.error
+    assert (farm.store / "out/beauty/n_5.txt").read_text() == ("second\n" if if_exists == "replace" else "first\n")
+    if state is JobState.FAILED:
+        assert f"job {first.id} has made it; move it away" in status.failures[0].error
+
+
+async def test_a_bucket_takes_all_files_of_a_frame(cloud: Farm, bucket: str, tmp_path: Path) -> None:
+    job = await cloud.submit(
+        layers(cloud, 'echo "$f" > "$1/n_$f.txt"', also=["**"], store=bucket, base_dir=None, output="a.mp4", fps="24",
+               film={"from": "depth"})
+    )  # fmt: skip
+    status = await until(job, lambda status: status.state.has_ended)
+
+    assert status.state is JobState.COMPLETED, status.error
+    async with command_line(cloud) as cli:
+        fetched = await cli("fetch", job.id, str(tmp_path / "here"))
+        deleted = await cli("delete", job.id, "--yes")
+    assert (fetched.code, deleted.code) == (0, 0), (fetched.err, deleted.err)
+    here = (path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*") if path.is_file())
+    texts = [f"out/beauty/n_{n}.txt" for n in range(1, 7)]
+    assert sorted(str(path) for path in here if path.parts[0] != "logs") == sorted(["a.mp4", *EXPECTED, *texts])
+    assert deleted.out.startswith(f"deleted {len(EXPECTED) + len(texts) + 1} outputs")
 
 
 async def test_what_also_does_not_name_is_kept_aside(farm: Farm) -> None:

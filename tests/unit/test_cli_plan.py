@@ -70,6 +70,24 @@ def test_a_frame_sequence_is_shown_from_its_first_to_its_last_image(tmp_path: Pa
     assert "img/f_%04d.png" in shown
 
 
+def test_all_outputs_are_shown(tmp_path: Path, capsys: Captured) -> None:
+    outputs = {"beauty": "b/{frame:04}.png", "depth": "d/{frame:04}.exr"}
+    frames = {"first": 1, "count": 5, "per_chunk": 3}
+    file = tmp_path / "passes.json"
+    file.write_text(json.dumps({"frames": frames, "command": ["render", "{output}"], "outputs": outputs}))
+
+    assert main(["plan", str(file)]) == 0
+    shown = "".join(capsys.readouterr().out.split())
+    assert "b/0001.pngtob/0003.png,d/0001.exrtod/0003.exr" in shown
+    assert main(["plan", str(file), "--json"]) == 0
+    last = json.loads(capsys.readouterr().out)["last_chunk"]
+    assert last["last_output"] == "b/0005.png"
+    assert last["outputs"] == [
+        {"first": "b/0004.png", "last": "b/0005.png"},
+        {"first": "d/0004.exr", "last": "d/0005.exr"},
+    ]
+
+
 def test_control_characters_of_a_job_file_do_not_reach_the_terminal(tmp_path: Path, capsys: Captured) -> None:
     assert main(["plan", written(tmp_path, command=["render", "red\x1b[31m\x07", "{output}"])]) == 0
     shown = capsys.readouterr().out

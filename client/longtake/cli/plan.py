@@ -118,15 +118,17 @@ def _measure_inputs(job: RenderJobSpec) -> dict[str, int] | None:
 
 
 def _collect_chunk_facts(chunk: Chunk) -> dict[str, Any]:
-    outputs = chunk.outputs()
-    return {
+    files, each = chunk.outputs(), chunk.files_per_output
+    outputs = [{"first": files[first], "last": files[first + each - 1]} for first in range(0, len(files), each)]
+    facts = {
         "chunk": chunk.index,
         "start": chunk.start,
         "stop": chunk.stop,
         "step": chunk.frames.step,
-        "first_output": outputs[0],
-        "last_output": outputs[-1],
+        "first_output": files[0],
+        "last_output": files[each - 1],
     }
+    return facts if len(outputs) == 1 else {**facts, "outputs": outputs}
 
 
 def _expand_command(chunk: Chunk, base: str) -> tuple[str, ...]:
@@ -218,8 +220,10 @@ def _make_table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
             continue
         frames = range(chunk["start"], chunk["stop"], chunk["step"])
         count = format_count(len(frames), "frame")
-        outputs = chunk["first_output"]
-        outputs += "" if chunk["last_output"] == outputs else f" to {chunk['last_output']}"
+        outputs = ", ".join(
+            output["first"] if output["first"] == output["last"] else f"{output['first']} to {output['last']}"
+            for output in chunk.get("outputs", [{"first": chunk["first_output"], "last": chunk["last_output"]}])
+        )
         numbers = describe_frames(frames) if len(frames) > 1 else f"{frames[0]}-{frames[0]}"
         grid.add_row(label, strip_controls(f"{chunk['chunk']}: frames {numbers} ({count}), {outputs}"))
     joined = " (joined by merge_command)" if job.merge_command else ""
