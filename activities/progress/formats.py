@@ -210,12 +210,13 @@ _FORMATS: dict[ProgressFormat, Callable[[], LineFormat]] = {
 _BLENDER = re.compile(rb"Blender [0-9]+\.[0-9]+|(?:[0-9:.]+\s+[\w.]+\s*\|\s*)?Fra:\s*-?[0-9]")
 _TRACEBACK = b"Traceback (most recent call last)"
 _SOURCE = re.compile(rb'\s*File "([^"]*)"')
-# Where Blender's own code loads add-ons: many have errors there that no picture shows.
-_STARTUP = re.compile(rb"[/\\]scripts[/\\]modules[/\\]")
+# Where Blender's own code loads add-ons, and threads: many have errors there that no picture shows.
+_STARTUP = re.compile(rb"[/\\]scripts[/\\]modules[/\\](?:addon_utils|bl_app_template_utils|_?bpy)|[/\\]threading\.py$")
+_HARMLESS = (b"Exception ignored ", b"Exception in thread ", b"Exception in module ")
 
 
 class BlenderErrors:
-    """Finds exceptions of scripts, handlers and drivers of Blender, which renders on after them and ends with code 0.
+    """Finds exceptions of scripts and handlers of Blender, which renders on after them and ends with code 0.
 
     Args:
         setting: Whose output is read; other settings than `auto` and `blender` find nothing.
@@ -227,6 +228,7 @@ class BlenderErrors:
         self._is_blender = setting is ProgressFormat.BLENDER or program.lower().startswith("blender")
         self._is_inside = False
         self._is_startup: bool | None = None
+        self._line_before = b""
         self._found: bytes | None = None
 
     def find(self, lines: Sequence[bytes], *, ended: bool = False) -> bytes | None:
@@ -246,13 +248,15 @@ class BlenderErrors:
         if self._found is None and (self._is_inside or _TRACEBACK in together):
             for line in lines:
                 self._read(line)
+                self._line_before = line
             if ended and self._is_inside:
                 self._end(_TRACEBACK)
+        self._line_before = lines[-1] if lines else self._line_before
         return self._found if self._is_blender else None
 
     def _read(self, line: bytes) -> None:
         if _TRACEBACK in line:
-            self._is_inside, self._is_startup = True, None
+            self._is_inside, self._is_startup = True, self._line_before.startswith(_HARMLESS) or None
         elif self._is_inside and line[:1].isspace():
             if self._is_startup is None and (source := _SOURCE.match(line)):
                 self._is_startup = _STARTUP.search(source[1]) is not None

@@ -1,5 +1,6 @@
 """Lists of frames, steps and numbers below 0, and frames of a finished job that are rendered anew."""
 
+import secrets
 import sys
 from collections import Counter
 from fractions import Fraction
@@ -8,11 +9,15 @@ from typing import Any
 
 import av
 import pytest
-from support.farm import Farm, until_state
+from support.farm import Farm, serving, until_state
 from support.jobs.images import png
+from support.remote.agent_farm import services
+from support.s3.server import S3Server
 
 from longtake import BadJobError, JobEndedError, JobState, RenderJobSpec
 from longtake.jobfile.loader import read_job
+from longtake.models.backends import BackendKind
+from longtake.stores.factory import open_store
 
 pytestmark = pytest.mark.integration
 
@@ -103,6 +108,32 @@ async def test_a_request_for_frames_is_carried_out_once(farm: Farm) -> None:
     await until_state(handle, JobState.COMPLETED)
 
     assert rendered(farm) == {0: 1, 1: 2, 2: 2, 3: 1}
+
+
+async def test_agents_render_frames_anew_in_a_bucket(bare: Farm, tmp_path: Path, s3_server: S3Server) -> None:
+    """Each chunk was rendered by an agent before, whose records of the call are still there."""
+    repaint = bare.store.parent / "repaint"
+    url = f"s3://{s3_server.bucket()}/{secrets.token_hex(4)}"
+    frames = {"range": "1-7x2", "per_chunk": 2}
+    options = ("--step", "{step}", "--repaint", str(repaint))
+    job = sequence_job(bare, frames, *options, store=url, base_dir=None, backend="lambda", output="film.mp4")
+    async with (
+        services(BackendKind.LAMBDA, (url,), tmp_path, s3_server=s3_server) as running,
+        serving(bare.client, running.settings(bare)),
+    ):
+        handle = await bare.submit(job)
+        first = await until_state(handle, JobState.COMPLETED)
+        repaint.touch()
+        await bare.render.retry(handle.id, frames="3,7")
+        again = await until_state(handle, JobState.COMPLETED)
+        store = open_store(url, scratch=tmp_path / "look")
+        made = {frame: store.read(f"{url}/f/f_{frame:04}.png") for frame in (1, 3, 5, 7)}
+
+    assert parts(bare) == [(1, 2), (3, 1), (5, 2), (7, 1)]
+    assert made == {frame: png(frame + 500 if frame in (3, 7) else frame, size=32) for frame in made}
+    assert first.result is not None
+    assert again.result is not None
+    assert again.result.sha256 != first.result.sha256
 
 
 async def test_a_command_without_a_step_renders_each_frame_alone(farm: Farm) -> None:

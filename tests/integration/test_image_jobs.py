@@ -76,37 +76,6 @@ async def test_chunks_that_write_into_folders_of_their_own_may_differ_where_no_f
     assert "has another size: 160x90 instead of 320x180" in (together.error or "")
 
 
-async def test_folders_of_any_name_hold_a_job(farm: Farm) -> None:
-    names = ["shot {v2}", "a{b", "100% final", "50%d", "take #3", 'it\'s "it"', "$HOME [a-z]* 名前", "b\\c"]
-    jobs = []
-    for number, name in enumerate(names):
-        base = farm.store / name
-        base.mkdir()
-        jobs.append(
-            farm.run(
-                image_job(
-                    farm,
-                    base_dir=str(base),
-                    name=f"odd {number}",
-                    output="film.mp4",
-                    chunk_output="f %/f_{frame:04}.png",
-                    command=(
-                        *("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x64:r=24"),
-                        *("-frames:v", "{count}", "-start_number", "{start}", "{output}"),
-                    ),
-                )
-            )
-        )
-
-    ended = await asyncio.gather(*jobs)
-
-    assert [(name, status.error) for name, status in zip(names, ended, strict=True) if status.error] == []
-    for name in names:
-        assert len(list((farm.store / name / "f %").iterdir())) == 6, name
-        assert (farm.store / name / "film.mp4").exists(), name
-    assert {path.name for path in farm.store.iterdir() if not path.name.startswith(".")} == set(names)
-
-
 # Checksums are right, and what they are of inflates to nothing.
 _WRITE_FRAMES = """
 import struct, sys, zlib
@@ -142,7 +111,8 @@ async def test_check_pixels_refuses_what_cannot_be_decoded_and_says_how_files_ar
     sound, by_structure, refused, unknown = await asyncio.gather(
         farm.run(written_job(farm, "sound", pixels=True)),
         farm.run(written_job(farm, "hollow", pixels=False)),
-        farm.run(written_job(farm, "hollow", pixels=True)),
+        # One after the other: a chunk that is stopped by the failure of another keeps frames that nothing has decoded.
+        farm.run(written_job(farm, "hollow", pixels=True).model_copy(update={"max_parallel": 1})),
         farm.run(written_job(farm, "sound", "xyz", pixels=True)),
     )
 
@@ -151,7 +121,7 @@ async def test_check_pixels_refuses_what_cannot_be_decoded_and_says_how_files_ar
     assert by_structure.result is not None
     assert by_structure.result.image_proof == "structure"
     assert refused.state is JobState.FAILED
-    assert re.search(r"f_000[14]\.png cannot be decoded", refused.error or "")
+    assert re.search(r"f_0001\.png cannot be decoded", refused.error or "")
     assert kept_frames(farm.store, refused.id) == []
     assert unknown.result is not None
     assert unknown.result.image_proof == "content"

@@ -237,7 +237,10 @@ ADD_ON = (
 BANNER, FRAME = "Blender 4.2.0 (hash a51f1bfb4 built 2024-07-16 02:30:35)\n", "Fra:12 Mem:1M (Peak 1M)\n"
 
 
-@pytest.mark.parametrize("printed", [BANNER + TRACEBACK + FRAME, TRACEBACK + BANNER, TRACEBACK + FRAME])
+CAPTURED = (PRINTED / "blender-3.4-python-error.txt").read_text()
+
+
+@pytest.mark.parametrize("printed", [CAPTURED, BANNER + TRACEBACK + FRAME, TRACEBACK + BANNER, TRACEBACK + FRAME])
 @BOTH
 def test_an_exception_in_a_script_of_blender_makes_the_try_fail(
     tmp_path: Path, format: ProgressFormat, printed: str
@@ -252,6 +255,11 @@ def test_an_exception_in_a_script_of_blender_makes_the_try_fail(
     [
         # What add-ons print as Blender starts is seen in no picture.
         (ProgressFormat.BLENDER, BANNER + ADD_ON + FRAME),
+        (
+            ProgressFormat.BLENDER,
+            BANNER + "Exception ignored in: <function Timer.__del__ at 0x7f>\n" + TRACEBACK + FRAME,
+        ),
+        (ProgressFormat.BLENDER, BANNER + "Exception in thread Thread-1 (ask):\n" + TRACEBACK + FRAME),
         # Of other programs the exit code tells.
         (ProgressFormat.AUTO, TRACEBACK + "frame=12 fps=0.0 q=28.0 size=1kB\n"),
         (ProgressFormat.NONE, BANNER + TRACEBACK + FRAME),

@@ -349,7 +349,12 @@ _JSON = [
     ("a blank helios merge", helios(mergeCommand=" "), "mergeCommand: is empty; write the program and its arguments"),
     ("helios assets", helios(assetsUrl="s3://b/j"), "assetsUrl: asset bundles are not fetched; put the files beside the job file"),
     ("an endless helios rate", json.dumps(HELIOS | {"metadata": {"fps": float("inf")}}).encode(), "fps: is inf; write a finite number"),
+    # of other programs
+    ("a job of Open Job Description", b'{"specificationVersion": "jobtemplate-2023-09", "name": "Shot 10", "steps": []}', "job: is one of Open Job Description, which is not read here; write frames, command and chunk_output"),
+    ("a job of Flamenco", b'{"name": "Shot 10", "type": "simple-blender-render", "settings": {"frames": "1-100"}}', "job: is one of Flamenco, which is not read here"),
+    ("a job of nexrender", b'{"template": {"frameStart": 0}, "assets": [], "actions": {}}', "job: is one of nexrender, which is not read here"),
     # the text itself
+    ("JSON with a comment", b'{"name": "a", /* first */ "fps": 24}', "bad.json: cannot be read, line 1, column 15: a comment, which JSON does not have; mend it there"),
     ("an empty file", b"", "bad.json: is empty; see examples/ for job files to start from"),
     ("a list at the top", b"[]", "bad.json: holds no job; it must be an object with keys such as name, frames and command"),
     ("null at the top", b"null", "bad.json: holds no job"),
