@@ -183,12 +183,17 @@ class ChunkAttempt:
         each = self._chunk.files_per_output
         groups = (made[first : first + each] for first in range(0, len(made), each))
         for number, files in enumerate(groups):
-            if any(map(os.path.lexists, files)):
+            missing = next((index for index, file in enumerate(files) if not os.path.lexists(file)), None)
+            if missing is None:
                 continue
-            # A renderer that ended well and wrote none of the files of this output.
+            # A renderer that ended well and wrote not all files of this output, or none.
             template = self._chunk.templates[number]
-            hint = find_name_hint(self._chunk, template, files[0].name, self._others.names)
-            if hint is None and self._others.has_kind(files[0].suffix):
+            is_partial = any(map(os.path.lexists, files))
+            names = self._others.names
+            hint = find_name_hint(
+                self._chunk, template, files[missing].name, names, frame=missing, is_partial=is_partial
+            )
+            if hint is None and not is_partial and self._others.has_kind(files[0].suffix):
                 hint = f"it would be the same again, so change the command or {self._job.job.output_field}"
             if hint is not None:
                 error.add_sentence(hint)

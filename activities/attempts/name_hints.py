@@ -9,30 +9,43 @@ from longtake.models.outputs import OutputTemplate
 from longtake.output_patterns import find_blender_output, is_blender
 from longtake.paths import OutputKind
 
+_EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
 _PRINTF = re.compile(r"%0?\d*d")
 
 
-def find_name_hint(chunk: Chunk, template: OutputTemplate, expected: str, written: Sequence[str]) -> str | None:
+def find_name_hint(
+    chunk: Chunk,
+    template: OutputTemplate,
+    expected: str,
+    written: Sequence[str],
+    *,
+    frame: int = 0,
+    is_partial: bool = False,
+) -> str | None:
     """Return how the names of files came to be others than those of an output, and what mends it; None if unknown.
 
     Args:
         chunk: The chunk.
-        template: The output of which no file was written.
-        expected: Name of its first file.
+        template: The output of which a file was not written.
+        expected: Name of that file.
         written: Names of files that the renderer wrote instead.
+        frame: Which frame of the chunk it is of, counted from 0.
+        is_partial: Whether files of other frames were written: then only their numbers can tell anything.
     """
     if (hint := _explain_command(chunk)) is not None:
         return hint
     if chunk.kind is not OutputKind.FRAMES:
         return None
     name = PurePosixPath(expected)
-    explained = (
+    if is_partial:
+        return _explain_width(chunk, name, written, frame)
+    return (
         _explain_pattern(written)
         or _explain_extension(chunk, name, written)
         or _explain_views(template, name, written)
-        or _explain_number(chunk, template, name, written)
+        or _explain_width(chunk, name, written, frame)
+        or _explain_start(chunk, name, written)
     )
-    return explained
 
 
 def _explain_command(chunk: Chunk) -> str | None:
@@ -64,12 +77,15 @@ def _explain_pattern(written: Sequence[str]) -> str | None:
 
 def _explain_extension(chunk: Chunk, expected: PurePosixPath, written: Sequence[str]) -> str | None:
     """Explain an extension that is missing, is there twice, or is another one."""
-    if expected.stem in written:
+    if expected.stem in written and expected.suffix:
         if is_blender(chunk.command_template):
             return f"Blender adds no {expected.suffix} because of -x 0; leave -x out, or write -x 1"
         return f"the renderer adds no {expected.suffix}; tell it the name with its extension, as {{output}} has it"
     for name in written:
-        if name.startswith(expected.name):
+        added = name.removeprefix(expected.name) if name.startswith(expected.name) else ""
+        if _EXTENSION.fullmatch(added) and not _EXTENSION.fullmatch(expected.suffix):
+            return f"the renderer adds {added}; end the path of the output in {added}"
+        if added:
             return (
                 f"the renderer adds a number or an extension by itself, and made {name}; write {{output_hashes}}, "
                 "which has #### and no extension, or {output_dir} and a name of its own"
@@ -106,28 +122,36 @@ def _explain_views(template: OutputTemplate, expected: PurePosixPath, written: S
     )
 
 
-def _explain_number(
-    chunk: Chunk, template: OutputTemplate, expected: PurePosixPath, written: Sequence[str]
-) -> str | None:
-    """Explain numbers of another width, and those that do not begin where the chunk does."""
-    number = re.search(rf"0*{chunk.start}(?!.*\d)", expected.name) or re.search(rf"0*{chunk.start}", expected.name)
+def _explain_width(chunk: Chunk, expected: PurePosixPath, written: Sequence[str], frame: int) -> str | None:
+    """Explain numbers that have another width."""
+    number, found = _find_numbers(chunk.frames[frame], expected, written)
+    same = next((each for each in found if int(each) == chunk.frames[frame]), None)
+    if same is None or len(same) == len(number):
+        return None
+    width = f":0{len(same)}" if same.startswith("0") else ""
+    return (
+        f"the renderer writes frame {chunk.frames[frame]} as {same}, and the output has {number}; write "
+        f"{{frame{width}}} in the path of the output, or have the renderer write {len(number)} digits"
+    )
+
+
+def _explain_start(chunk: Chunk, expected: PurePosixPath, written: Sequence[str]) -> str | None:
+    """Explain numbers that do not begin where the chunk does."""
+    _, found = _find_numbers(chunk.start, expected, written)
+    first = min(map(int, found), default=chunk.start)
+    if chunk.start <= first < chunk.stop:
+        return None
+    return (
+        f"the renderer numbers its files from {first}, and this chunk begins with {chunk.start}; tell it so, as ffmpeg "
+        "by -start_number {start}"
+    )
+
+
+def _find_numbers(frame: int, expected: PurePosixPath, written: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the number of a frame as the name of its file has it, and what stands there in names that were written."""
+    # The last one: names of shots have numbers before.
+    number = re.search(rf"0*{frame}(?!.*\d)", expected.name) or re.search(rf"0*{frame}", expected.name)
     if number is None:
-        return None
+        return "", []
     shape = re.compile(rf"{re.escape(expected.name[: number.start()])}(\d+){re.escape(expected.name[number.end() :])}")
-    found = [match[1] for match in map(shape.fullmatch, written) if match is not None]
-    if not found:
-        return None
-    same = next((each for each in found if int(each) == chunk.start), None)
-    if same is not None and len(same) != len(number[0]):
-        width = f":0{len(same)}" if same.startswith("0") else ""
-        return (
-            f"the renderer writes frame {chunk.start} as {same}, and the output has {number[0]}; write "
-            f"{{frame{width}}} in the path of the output, or have the renderer write {len(number[0])} digits"
-        )
-    first = min(map(int, found))
-    if same is None and not chunk.start <= first < chunk.stop:
-        return (
-            f"the renderer numbers its files from {first}, and this chunk begins with {chunk.start}; tell it so, as "
-            "ffmpeg by -start_number {start}"
-        )
-    return None
+    return number[0], [match[1] for match in map(shape.fullmatch, written) if match is not None]

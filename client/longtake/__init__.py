@@ -21,6 +21,7 @@ from longtake.handle import JobHandle
 from longtake.jobfile.loader import load_job, read_job
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import ChunkSpec, FrameRange
+from longtake.models.outputs import FilmSpec, OutputSpec
 from longtake.models.policies import FailurePolicy, FailureRule, ProgressSpec, ResumeUnit, Retry, Timeouts, Verdict
 from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, PauseMode, RenderJobResult, RunningChunk
 
@@ -30,6 +31,7 @@ __all__ = [
     "ChunkSpec",
     "FailurePolicy",
     "FailureRule",
+    "FilmSpec",
     "FrameRange",
     "JobCancelledError",
     "JobEndedError",
@@ -43,6 +45,7 @@ __all__ = [
     "LongtakeError",
     "NoSuchJobError",
     "NotReachableError",
+    "OutputSpec",
     "PauseMode",
     "ProgressSpec",
     "RenderClient",

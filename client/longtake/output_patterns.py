@@ -15,6 +15,10 @@ from longtake.templates import (
 
 # Blender's options for the path of its output, before which its own name stands.
 _BLENDER_OPTIONS = ("-o", "--render-output")
+# Not of scripts that start Blender: what they make of `{output}` is theirs.
+_BLENDER = re.compile(
+    r"(org\.blender\.)?blender(-softwaregl|-launcher|[-_.]?\d[\w.-]*)?(\.exe)?", re.ASCII | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class OutputPlaces:
 
 def is_blender(command: Sequence[str]) -> bool:
     """Tell whether a command runs Blender, maybe by way of another program."""
-    return any("blender" in PurePosixPath(part).name.lower() for part in command[:4])
+    return any(_BLENDER.fullmatch(PurePosixPath(part).name) for part in command[:4])
 
 
 def find_blender_output(command: Sequence[str]) -> int | None:

@@ -215,3 +215,45 @@ async def test_views_are_outputs_of_their_own(farm: Farm) -> None:
     await done(farm, job)
 
     assert published(farm) == ["a.mp4", *EXPECTED]
+
+
+async def test_two_videos_and_a_text_of_each_chunk_are_proven_and_the_second_is_joined(farm: Farm, ffmpeg: str) -> None:
+    made = 'for f in "$3 64" "$4 32"; do set -- "$1" "$2" "$3" "$4" "$5" $f; "$1" -nostdin -v error -f lavfi -i '
+    made += 'testsrc2=s="$7x$7":r=24 -frames:v "$2" -c:v libx264 "$6"; done; echo "$2 frames" > "$5"'
+    words = ("{count}", "{output.wide}", "{output.small}", "{output.notes}")
+    job = farm.job(
+        command=("sh", "-c", made, "sh", ffmpeg, *words),
+        chunk_output=None,
+        outputs={"wide": "w/{chunk}.mp4", "small": "s/{chunk}.mp4", "notes": "n/{chunk}.txt"},
+        frames=FrameRange(count=6, per_chunk=3),
+        fps="24",
+        output="film.mp4",
+        film={"from": "small"},
+    )
+    status = await done(farm, job)
+
+    record = json.loads((farm.store / f".longtake/{status.id}/film.json").read_bytes())
+    assert (record["width"], record["frames"]) == (32, 6)
+    assert published(farm) == sorted(
+        ["film.mp4", *(f"{n}/{c}.{'txt' if n == 'n' else 'mp4'}" for n in "wsn" for c in (0, 1))]
+    )
+
+
+async def test_a_worker_that_is_killed_between_frames_leaves_whole_frames_only(farm: Farm) -> None:
+    """What a dead attempt has left is taken over by frames of which all files are there."""
+    job = layers(farm, resume="frames")
+    handle = await farm.submit(job.model_copy(update={"start_paused": True}))
+    await until(handle, lambda status: status.state is JobState.PAUSED)
+    left = farm.store / f".longtake/{handle.id}/attempts/000000/dead/1-4/out"
+    for layer, frames in (("beauty", (1, 2, 3)), ("depth", (1, 2))):
+        (left / layer).mkdir(parents=True)
+        for frame in frames:
+            picture = png(1, size=32) if layer == "beauty" else png(2, size=16)
+            (left / layer / f"f_{frame:04}.png").write_bytes(picture)
+    await handle.resume()
+    status = await until(handle, lambda status: status.state.has_ended)
+
+    assert status.state is JobState.COMPLETED, status.error
+    assert published(farm) == EXPECTED
+    rendered = (farm.store.parent / f"{farm.store.name}-own/rendered").read_text().split()
+    assert sorted(rendered) == ["3", "4", "5", "6"]

@@ -68,6 +68,22 @@ def test_mistakes_with_blender_are_told_in_its_words(words: tuple[str, ...], wri
     assert fix in (hint("out/f_{frame:04}.png", "f_0030.png", *written, command=words) or "")
 
 
+@pytest.mark.parametrize(("path", "name"), [("out/f_{frame:04}", "f_0030"), ("out/f.{frame:04}", "f.0030")])
+def test_an_output_without_an_extension_gets_that_of_the_renderer(path: str, name: str) -> None:
+    said = "the renderer adds .png; end the path of the output in .png"
+    assert hint(path, name, f"{name}.png", command=BLENDER) == said
+
+
+def test_a_width_that_fits_some_numbers_only_is_told_by_the_first_that_it_does_not_fit() -> None:
+    template = OutputTemplate("chunk_output", "f_{frame:02}.png")
+    chunk = Chunk(index=0, frames=range(8, 12), templates=(template,), command_template=("render", "{output_dir}"))
+
+    said = find_name_hint(chunk, template, "f_09.png", ["f_9.png"], frame=1, is_partial=True)
+    assert said is not None
+    assert find_name_hint(chunk, template, "f_09.png", ["f_09_z.png"], frame=1, is_partial=True) is None
+    assert said.startswith("the renderer writes frame 9 as 9, and the output has 09; write {frame} in the path")
+
+
 @pytest.mark.parametrize("written", [[], ["log.txt"], ["g_0030.png"], ["f_0035.png"]])
 def test_other_names_are_not_explained(written: list[str]) -> None:
     assert hint("out/f_{frame:04}.png", "f_0030.png", *written) is None

@@ -90,7 +90,10 @@ def test_hashes_have_neither_extension_nor_view(path: str, hashes: str) -> None:
         (("blender", "-o", "{output_hashes}"), ("-o", "/a/out/f_####")),
         (("blender", "-o", "{output_dir}/f_####"), ("-o", "/a/out/f_####")),
         (("blender", "-b", "--", "{output}"), ("--", "/a/out/f_%04d.png")),
+        (("blender-3.6", "-o", "{output}"), ("-o", "/a/out/f_####.png")),
+        (("flatpak", "run", "org.blender.Blender", "-o", "{output}"), ("-o", "/a/out/f_####.png")),
         (("ffmpeg", "-o", "{output}"), ("-o", "/a/out/f_%04d.png")),
+        (("python", "start_blender.py", "-o", "{output}"), ("-o", "/a/out/f_%04d.png")),
     ],
 )
 def test_blender_gets_a_pattern_that_it_reads(command: tuple[str, ...], expanded: tuple[str, ...]) -> None:
@@ -141,6 +144,7 @@ def test_an_output_of_the_job_makes_the_film() -> None:
         ({"outputs": [1]}, "outputs: the item 0 is 1; write a path with placeholders"),
         ({"outputs": {"a": 1}}, "outputs: a: is 1; write a path with placeholders"),
         ({"outputs": [{"file": BEAUTY}]}, "outputs[0].file: is not a key of a job"),
+        ({"outputs": ["{chunk}.json", "{chunk}.mp4"], "fps": None}, "fps: is missing; write the frame rate"),
         ({"outputs": {"a.b": BEAUTY}}, "outputs: 'a.b' is no name here; write letters, digits, _ and -"),
         ({"outputs": [BEAUTY, "depth/{chunk}.exr"]}, "outputs[1]: is one file of a chunk, and outputs[0] one of"),
         ({"outputs": [BEAUTY, "depth/x.exr"]}, "outputs[1]: is the same for every chunk"),

@@ -387,7 +387,8 @@ def _check_failure_limit(job: JobFields) -> None:
 
 
 def _check_rate(job: JobFields) -> None:
-    needs_rate = job.kind is OutputKind.VIDEO or (job.output is not None and job.merge_command is None)
+    kinds = {job.kind, *(classify_output(output.path) for output in job.outputs)}
+    needs_rate = OutputKind.VIDEO in kinds or (job.output is not None and job.merge_command is None)
     if job.fps is None and needs_rate:
         raise ValueError('fps: is missing; write the frame rate, as in 30 or "30000/1001"')
 
