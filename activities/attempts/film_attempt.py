@@ -254,7 +254,7 @@ class FilmAttempt:
         await run_in_thread(partial(self._link_frames, links))
         pattern = build_image_pattern(f"{links}/", 9, first.suffix)
         job, sounds = self._job.job, await self._sounds(film)
-        images = self._sidecars[0].images
+        images = self._sidecars[0].facts[job.film_source].images
         convert = partial(find_conversion, job.colour, job.encode, images, self._workdir, DEFAULT_CONFIG)
         try:
             conversion = await run_in_thread(convert)

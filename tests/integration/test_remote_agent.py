@@ -97,6 +97,21 @@ async def test_renders_read_the_inputs_that_were_handed_in(jobs: AgentJobs, edge
     assert job.published() == scene
 
 
+async def test_all_outputs_of_a_chunk_are_published(jobs: AgentJobs, edge: Edge) -> None:
+    script = 'echo one > "$0"; echo two > "$1"; echo three > "$(dirname "$0")/x_$2.txt"'
+    job = jobs.accept(
+        command=("sh", "-c", script, "{output.one}", "{output_dir.two}/{chunk}.txt", "{chunk}"),
+        chunk_output=None,
+        outputs={"one": "layers/one/{chunk}.txt", "two": "layers/two/{chunk}.txt"},
+        also=["{output_dir}/x_*.txt"],
+    )
+
+    assert (await edge.render(job.order(2))).outcome is RemoteOutcome.PUBLISHED
+    store = job.job.folder.store
+    found = {path: store.read(store.locate(f"layers/{path}.txt")) for path in ("one/2", "two/2", "one/x_2")}
+    assert found == {"one/2": b"one\n", "two/2": b"two\n", "one/x_2": b"three\n"}
+
+
 async def test_progress_is_in_the_store_while_it_works(jobs: AgentJobs, edge: Edge) -> None:
     job = jobs.images("--gate", "NOTES/gate", "--gate-at", "5")
     order, calls = job.order(), job.calls()
