@@ -88,6 +88,8 @@ def test_every_way_to_pause_is_taken_and_taught(mode: str, dead_address: str, ca
         (("submit", "missing.yaml"), "there is no such job file"),
         (("submit", "{job}", "--set", "retry.attemps=2"), "did you mean attempts?"),
         (("submit", "{job}", "--set", "frames.count=many"), "write a whole number"),
+        (("submit", "{job}", "--set", "frames=1:10"), "--set: 'frames=1:10' holds no value that YAML can read; quote"),
+        (("submit", "{job}", "--set", "frames=5"), "frames: is 5; write {count: 5}, or {first: 5, count: 1}"),
     ],
 )
 def test_bad_jobs_exit_2_with_one_sentence_before_any_server_is_asked(

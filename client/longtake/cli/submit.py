@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from longtake.allowed_paths import check_job_paths, read_roots
 from longtake.cli.formatting import describe_end
@@ -19,6 +18,7 @@ from longtake.client import RenderClient
 from longtake.errors import BadJobError, NotReachableError
 from longtake.handle import JobHandle
 from longtake.jobfile.loader import load_job
+from longtake.jobfile.safe_yaml import load_yaml
 from longtake.models.job import RenderJobSpec
 from longtake.models.status import JobState, JobStatus
 from longtake.names import check_job_id
@@ -252,6 +252,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise BadJobError(f"--set: {text!r} is not KEY=VALUE; write it as in --set retry.attempts=2")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        # As in a job file: 1:30 and 010 are refused, and not read as other numbers.
+        return key.strip(), load_yaml(value)
+    except ValueError as error:
         raise BadJobError(f"--set: {text!r} holds no value that YAML can read; quote the value") from error
