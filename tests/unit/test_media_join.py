@@ -9,6 +9,8 @@ from pathlib import Path
 
 import av
 import pytest
+from support.media.film_matrix import BEGIN, CODECS, END, JOINED, heads, measure_codec
+from support.media.image_matrix import PAGE
 
 from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, MediaError, MismatchedOutput
 from activities.media.film import verify_film
@@ -295,3 +297,18 @@ def test_a_seam_that_shows_another_picture_is_refused(render: Render, tmp_path: 
 
     assert caught.value.sentence == f"chunk 1 ({changed}) has another content than was published"
     assert caught.value.chunk == 1
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_chunks_become_the_film_that_the_page_tells(name: str, tmp_path: Path, ffmpeg: str) -> None:
+    row = measure_codec(name, tmp_path, ffmpeg)
+
+    assert row.films[".mkv"] == JOINED
+    assert f"\n{row}\n" in PAGE.read_text(), f"`make media-matrix ARGS=--write`: {row}"
+
+
+def test_the_table_holds_all_codecs_and_no_others() -> None:
+    table = PAGE.read_text().partition(BEGIN)[2].partition(END)[0].strip().splitlines()
+
+    assert table[:2] == list(heads())
+    assert [line.split(" | ")[0].removeprefix("| ") for line in table[2:]] == list(CODECS)
