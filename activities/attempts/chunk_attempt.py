@@ -198,12 +198,13 @@ class ChunkAttempt:
             if hint is not None:
                 error.add_sentence(hint)
                 error.needs_change = error.fatal = True
+            elif step := self._find_scene_step(files):
+                # Another try renders the gaps alone, and may well make them.
+                error.add_sentence(
+                    f"one of every {step} frames was made: the scene may have a step of its own; set frames.step if "
+                    "that is meant, or tell the renderer to make each frame, as with Blender's --frame-jump 1"
+                )
             return
-        if step := self._find_scene_step(made[:each]):
-            error.add_sentence(
-                f"one of every {step} frames was made: the scene may have a step of its own; set frames.step if that "
-                "is meant, or tell the renderer to make each frame, as with Blender's --frame-jump 1"
-            )
 
     def _find_undeclared(self) -> dict[Path, str]:
         """Find the files that no output declares and that `also` names, and where they are published."""

@@ -148,13 +148,28 @@ async def test_retry_of_a_completed_job_is_told_so_and_of_a_running_one_refused(
     running = await cli.farm.submit(cli.farm.job(options=("--gate", str(cli.farm.gate))))
     busy = (await until_state(running, JobState.RUNNING)).id
 
-    of_done, of_busy = await asyncio.gather(cli("retry", done), cli("retry", busy))
+    of_done, of_busy, of_none, too_early = await asyncio.gather(
+        *(cli("retry", done), cli("retry", busy)),
+        *(cli("retry", done, "--frames", "3-4"), cli("retry", busy, "--frames", "1")),
+    )
 
     assert of_done.code == 0
     assert "there is nothing to retry" in of_done.err
     assert of_busy.code == 2
     assert of_busy.err == f"longtake: {busy}: no chunk has failed; there is nothing to retry\n"
     assert of_done.out == of_busy.out == ""
+    assert (of_none.code, of_none.err) == (2, "longtake: frames: 4 are not among those of the job; name others\n")
+    assert (too_early.code, too_early.out) == (2, "")
+    assert "frames are rendered anew when a job has ended; wait for its end" in too_early.err
+    cli.farm.open_gate()
+    await until_state(running, JobState.COMPLETED)
+    before = cli.farm.sidecars(done)
+    anew = await cli("retry", done, "--frames", "1,3", "--watch")
+    assert (anew.code, anew.out) == (0, f"{done}\n"), anew.err
+    assert [name for name, now in cli.farm.sidecars(done).items() if now != before[name]] == [
+        "000001.json",
+        "000003.json",
+    ]
 
 
 @pytest.mark.parametrize("arguments", [("submit", "--watch"), ("watch",), ("pause", "--wait")])
