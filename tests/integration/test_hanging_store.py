@@ -1,4 +1,4 @@
-"""A store that hangs: heartbeats go on, and cancels of this job and of others take less than a second."""
+"""A store that hangs: heartbeats go on, and cancels of this job and of others do not wait for it."""
 
 import asyncio
 import os
@@ -23,9 +23,14 @@ from longtake import JobHandle, JobState, RenderClient
 
 pytestmark = pytest.mark.integration
 
-# Longest time that a hang may add to a cancel. What a cancel takes without one is measured beside it, because Temporal,
-# the end of a process and the test's own looks share a loaded machine.
-_SOON_SECONDS = 1.0
+
+@pytest.fixture(params=[10.0, pytest.param(1.0, marks=pytest.mark.chaos)])
+def soon_seconds(request: pytest.FixtureRequest) -> float:
+    """Return the longest time that a hang, which lasts until the test ends it, may add to a cancel.
+
+    What a cancel takes without one is measured beside it; still, a machine under load adds seconds to one of the two.
+    """
+    return float(request.param)
 
 
 @pytest.fixture
@@ -73,15 +78,17 @@ async def until_beats_go_on(farm: Farm, job: JobHandle) -> None:
             await asyncio.sleep(0.05)
 
 
-async def check_all_goes_on(farm: Farm, job: JobHandle, other: JobHandle, usual_seconds: float) -> None:
+async def check_all_goes_on(farm: Farm, job: JobHandle, other: JobHandle, most_seconds: float) -> None:
     """Check that the job's heartbeats go on, and that cancels of another job and of this one are quick."""
-    assert await cancelled(other) < usual_seconds + _SOON_SECONDS
+    assert await cancelled(other) < most_seconds
     await until_beats_go_on(farm, job)
-    assert await cancelled(job) < usual_seconds + _SOON_SECONDS
+    assert await cancelled(job) < most_seconds
 
 
-async def test_a_look_that_hangs_before_a_chunk_blocks_no_cancel(farm: Farm, hangs: list[HangingRecord]) -> None:
-    usual_seconds = await measure_usual(farm)
+async def test_a_look_that_hangs_before_a_chunk_blocks_no_cancel(
+    farm: Farm, hangs: list[HangingRecord], soon_seconds: float
+) -> None:
+    most_seconds = await measure_usual(farm) + soon_seconds
     other = await start_other(farm, "other")
     job = farm.job(chunks=1)
     hangs.append(HangingRecord(farm.store / ".longtake/hanging/claims/000000.json"))
@@ -89,13 +96,13 @@ async def test_a_look_that_hangs_before_a_chunk_blocks_no_cancel(farm: Farm, han
     await eventually(lambda: hangs[0].is_read, "the claim is read")
     await until_state(handle, JobState.RUNNING)
 
-    await check_all_goes_on(farm, handle, other, usual_seconds)
+    await check_all_goes_on(farm, handle, other, most_seconds)
 
 
 async def test_a_publication_that_hangs_blocks_no_cancel_and_is_not_made_after_it(
-    farm: Farm, hangs: list[HangingRecord]
+    farm: Farm, hangs: list[HangingRecord], soon_seconds: float
 ) -> None:
-    usual_seconds = await measure_usual(farm)
+    most_seconds = await measure_usual(farm) + soon_seconds
     other = await start_other(farm, "other")
     handle = await farm.submit(farm.job(chunks=1, options=("--gate", str(farm.gate))))
     await farm.ledger.until_started(3)
@@ -103,7 +110,7 @@ async def test_a_publication_that_hangs_blocks_no_cancel_and_is_not_made_after_i
     farm.open_gate()
     await eventually(lambda: hangs[0].is_read, "the claim is read")
 
-    await check_all_goes_on(farm, handle, other, usual_seconds)
+    await check_all_goes_on(farm, handle, other, most_seconds)
 
     hangs.pop().end()
     await eventually(
@@ -113,13 +120,15 @@ async def test_a_publication_that_hangs_blocks_no_cancel_and_is_not_made_after_i
     assert not (farm.store / "out/000000.txt").exists()
 
 
-async def test_planning_that_hangs_is_cancelled_at_once(farm: Farm, hangs: list[HangingRecord]) -> None:
-    usual_seconds = await measure_usual(farm)
+async def test_planning_that_hangs_is_cancelled_at_once(
+    farm: Farm, hangs: list[HangingRecord], soon_seconds: float
+) -> None:
+    most_seconds = await measure_usual(farm) + soon_seconds
     hangs.append(HangingRecord(farm.store / ".longtake/planned/chunks/000000.json"))
     handle = await farm.render.submit(farm.job(chunks=1), id="planned")
     await eventually(lambda: hangs[0].is_read, "the sidecar is read")
 
-    assert await cancelled(handle) < usual_seconds + _SOON_SECONDS
+    assert await cancelled(handle) < most_seconds
 
 
 async def test_jobs_that_hang_keep_no_other_from_its_render(farm: Farm, hangs: list[HangingRecord]) -> None:
@@ -183,9 +192,11 @@ PHASES = {
 
 
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_bucket_that_hangs_in_any_phase_blocks_no_cancel(hanging_bucket: HangingBucket, phase: str) -> None:
+async def test_a_bucket_that_hangs_in_any_phase_blocks_no_cancel(
+    hanging_bucket: HangingBucket, phase: str, soon_seconds: float
+) -> None:
     farm = hanging_bucket.farm
-    usual_seconds = await measure_usual(farm)
+    most_seconds = await measure_usual(farm) + soon_seconds
     other = await start_other(farm, "other")
     (farm.store / "scene.txt").write_text("what renders read")
     fields: dict[str, Any] = {
@@ -198,4 +209,4 @@ async def test_a_bucket_that_hangs_in_any_phase_blocks_no_cancel(hanging_bucket:
     handle = await farm.submit(farm.job(chunks=1, **fields))
     await eventually(hanging_bucket.is_met.is_set, f"the {phase} hangs")
 
-    await check_all_goes_on(farm, handle, other, usual_seconds)
+    await check_all_goes_on(farm, handle, other, most_seconds)

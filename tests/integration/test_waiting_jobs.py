@@ -16,7 +16,7 @@ from temporalio.client import Client, Interceptor, OutboundInterceptor, Workflow
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.processes.supervisor import Supervisor
-from longtake import BadJobError, JobState, JobStatus, RenderClient
+from longtake import BadJobError, JobHandle, JobState, JobStatus, RenderClient
 from longtake.names import RENDER_JOB_WORKFLOW, job_folder_name
 from worker import build_workers
 
@@ -72,6 +72,19 @@ async def test_a_job_without_a_worker_says_so_everywhere(bare: Farm) -> None:
     assert (await job.status()).waiting_for is None
 
 
+async def until_lists_tell(farm: Farm, job: JobHandle) -> JobStatus:
+    """Return the job as lists have it, when they tell what it waits for: by what the server marks."""
+
+    async def listed() -> JobStatus | None:
+        return next((each for each in await farm.render.list(limit=1000) if each.id == job.id), None)
+
+    # The server marks a job after some tries, between which it waits longer and longer.
+    async with asyncio.timeout(120):
+        while (status := await listed()) is None or status.waiting_for is None:
+            pass
+    return status
+
+
 async def test_a_workflow_task_that_keeps_failing_is_told_with_its_error_and_a_way_out(bare: Farm) -> None:
     async with broken_worker(bare), command_line(bare) as cli:
         job = await bare.submit(bare.job())
@@ -81,6 +94,7 @@ async def test_a_workflow_task_that_keeps_failing_is_told_with_its_error_and_a_w
         await until_line(
             cancelling, f"`temporal workflow terminate --workflow-id {job.id}` ends it without its workers"
         )
+        await until_lists_tell(bare, job)
         checks = await checks_of_doctor(cli)
         await bare.client.get_workflow_handle(job.id).terminate()
         cancelled = await until_exit(cancelling)
@@ -96,13 +110,7 @@ async def test_a_workflow_task_that_keeps_failing_is_told_with_its_error_and_a_w
 async def test_lists_tell_workflow_tasks_that_keep_failing_by_what_the_server_marks(bare: Farm) -> None:
     async with broken_worker(bare):
         job = await bare.submit(bare.job())
-
-        async def listed() -> JobStatus | None:
-            return next((each for each in await bare.render.list(limit=1000) if each.id == job.id), None)
-
-        async with asyncio.timeout(60):
-            while (status := await listed()) is None or status.waiting_for is None:
-                pass
+        status = await until_lists_tell(bare, job)
         await bare.client.get_workflow_handle(job.id).terminate()
 
     assert status.waiting_for == f"no worker can run this job's workflow; `longtake status {job.id}` tells why"
