@@ -67,10 +67,13 @@ class ComposeFile:
         return found
 
     def _on_host(self, service: str, text: str) -> str:
-        for target, path in self.mounts(service).items():
-            # Whole paths only, also within a list split by ':' or after '='.
-            text = re.sub(rf"(?<![^:=]){re.escape(target)}(?=[/:]|$)", str(path), text)
-        return text
+        mounts = self.mounts(service)
+        if not mounts:
+            return text
+        # Whole paths only, also within a list split by ':' or after '='; and all in one pass, because the folder of one
+        # mount may lie below the target of another: that of a farm in /tmp.
+        targets = "|".join(re.escape(target) for target in sorted(mounts, key=len, reverse=True))
+        return re.sub(rf"(?<![^:=])(?:{targets})(?=[/:]|$)", lambda found: str(mounts[found[0]]), text)
 
 
 def parse_variables(text: str) -> dict[str, str]:

@@ -255,3 +255,12 @@ def test_values_are_never_taken_for_yaml() -> None:
 
 def test_an_env_file_is_read_line_by_line() -> None:
     assert parse_variables("# A=1\n\nB=2\n C = x=y \nD=\n") == {"B": "2", "C": "x=y", "D": ""}
+
+
+def test_paths_are_those_of_a_farm_wherever_its_folder_lies() -> None:
+    file = ComposeFile(ROOT / "docker-compose.yml", SECRETS, Path("/tmp/films/farm"))
+
+    settings = file.environment("worker")
+
+    assert settings["LONGTAKE_ROOTS"] == "/tmp/films/farm/films"
+    assert settings["LONGTAKE_SCRATCH"] == "/tmp/films/farm/scratch"
