@@ -130,7 +130,8 @@ class ProgressReader:
             lines += self._splitter.finish()
         self._search(searched)
         self._follow(lines)
-        if error := self._blender_errors.find([*searched, *lines], ended=ended):
+        self._blender_errors.find(searched)
+        if error := self._blender_errors.find(lines, ended=ended):
             self._fail(decode_line(error))
         if self._files is not None:
             self._apply(ProgressUpdate(frames_done=self._files.count_finished()))
