@@ -52,8 +52,7 @@ bench-images: $(READY) ## Measure what the proof of image files costs beside dec
 	@$(PY) benchmarks/images.py $(ARGS)
 
 media-matrix: $(READY) ## Try image formats with all damages, codecs in all containers; ARGS=--write updates docs/media.md
-	@$(PY) tools/image_matrix.py $(ARGS)
-	@$(PY) tools/film_matrix.py $(ARGS)
+	@$(PY) tools/media_matrix.py $(ARGS)
 
 bench-plan: $(READY) ## Measure the planning of 100,000 published frames in a bucket; ARGS="--frames N --per-chunk N"
 	@$(PY) benchmarks/plan.py $(ARGS)
