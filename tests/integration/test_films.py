@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import pytest
 from support.farm import Farm
+from support.media.first_picture import first_picture
 
 from longtake import JobState, JobStatus, RenderJobSpec
 
@@ -107,18 +108,6 @@ def loudness(ffmpeg: str, film: Path, track: int = 0) -> list[bool]:
     return [max(map(abs, decoded[at + 1200 : at + 8400]), default=0) > 1000 for at in range(0, len(decoded), 9600)]
 
 
-def first_picture(film: Path) -> tuple[list[int], tuple[int, int], list[int]]:
-    """Return matrix, primaries, transfer and range of a film, its size, and the samples of its first pixel."""
-    with av.open(str(film)) as container:
-        stream = container.streams.video[0]
-        picture = next(container.decode(stream))
-        context = stream.codec_context
-        tags = [int(context.colorspace), int(context.color_primaries), int(context.color_trc), int(context.color_range)]
-        size = 2 if any(component.bits > 8 for component in picture.format.components) else 1
-        samples = [int.from_bytes(bytes(plane)[:size], "little") for plane in picture.planes]
-        return tags, (context.width, context.height), samples
-
-
 async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(farm: Farm, ffmpeg: str) -> None:
     # Heard in the second fifth of a second, and never again.
     tone = ("-f", "lavfi", "-i", "sine=440:r=48000:d=0.6", "-af", "volume='4*between(t,0.2,0.4)':eval=frame")
@@ -176,10 +165,10 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
         ("linear", bt709, (178, 128, 128)),
         ("hdr", bt2100, (450, 512, 512)),
     ):
-        told, size, values = first_picture(farm.store / name / "film.mp4")
-        assert told == tags, name
-        assert all(abs(value - one) <= 2 for value, one in zip(values, right, strict=True)), (name, values)
-        assert name != "colours" or size == (322, 182)
+        shown = first_picture(farm.store / name / "film.mp4")
+        assert shown.tags == tags, name
+        assert all(abs(value - one) <= 2 for value, one in zip(shown.samples, right, strict=True)), (name, shown)
+        assert name != "colours" or shown.size == (322, 182)
     assert found["misnamed"].state is JobState.FAILED
     assert "colour.output: 'Rec.2100-PK' is no colour space of ocio://" in (found["misnamed"].error or "")
     assert not (farm.store / "misnamed/f_0000.exr").exists()

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import OpenImageIO as oiio
 import pytest
+from support.media.first_picture import first_picture
 
 from activities.media.colour import FilmColours, UnknownColours, add_colours, find_conversion, look_up_colours
 from activities.media.images.facts import ImageFacts
@@ -20,18 +21,6 @@ PNG = ImageFacts(width=96, height=64, format="PNG", depth="8-bit")
 X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 # Blue as a case from the field has it; by BT.601 it would be 135, 179, 41.
 BLUE = (0, 189, 242)
-
-
-def colours_of(film: Path) -> tuple[str, list[int], list[int]]:
-    """Return pixel format, tags (matrix, primaries, transfer, range) and the samples of the first pixel of a film."""
-    with av.open(str(film)) as container:
-        stream = container.streams.video[0]
-        picture = next(container.decode(stream))
-        context = stream.codec_context
-        tags = [int(context.colorspace), int(context.color_primaries), int(context.color_trc), int(context.color_range)]
-        size = 2 if any(component.bits > 8 for component in picture.format.components) else 1
-        samples = [int.from_bytes(bytes(plane)[:size], "little") for plane in picture.planes]
-        return picture.format.name, tags, samples
 
 
 def encode_blue(ffmpeg: str, folder: Path, suffix: str, *options: str) -> Path:
@@ -67,15 +56,15 @@ def encode_blue(ffmpeg: str, folder: Path, suffix: str, *options: str) -> Path:
 def test_films_are_converted_by_the_matrix_that_they_are_tagged_with(
     suffix: str, options: tuple[str, ...], tags: list[int] | None, samples: list[int], ffmpeg: str, tmp_path: Path
 ) -> None:
-    pixels, told, found = colours_of(encode_blue(ffmpeg, tmp_path, suffix, *options))
+    shown = first_picture(encode_blue(ffmpeg, tmp_path, suffix, *options))
 
     if tags is not None:
         # ProRes does not say its range, which is limited.
-        assert told[:3] == tags[:3]
-        assert tags[3] in (0, told[3])
-    depth = 4 if "p12" in pixels else 1
-    if pixels.startswith("yuv"):
-        assert all(abs(value / depth - right) <= 2 for value, right in zip(found, samples, strict=True)), found
+        assert shown.tags[:3] == tags[:3]
+        assert tags[3] in (0, shown.tags[3])
+    depth = 4 if "p12" in shown.pixel_format else 1
+    if shown.pixel_format.startswith("yuv"):
+        assert all(abs(value / depth - right) <= 2 for value, right in zip(shown.samples, samples, strict=True)), shown
 
 
 def test_pictures_without_a_known_conversion_keep_their_options() -> None:
@@ -135,10 +124,10 @@ def test_scene_linear_pictures_are_converted_by_a_named_transform(
 ) -> None:  # fmt: skip
     film = convert(ffmpeg, tmp_path, colour, suffix, *encode, **LINEAR)
 
-    found = colours_of(film)
-    assert found[:2] == (pixels, tags)
+    shown = first_picture(film)
+    assert (shown.pixel_format, shown.tags) == (pixels, tags)
     if samples is not None:
-        assert all(abs(value - right) <= 2 for value, right in zip(found[2], samples, strict=True)), found[2]
+        assert all(abs(value - right) <= 2 for value, right in zip(shown.samples, samples, strict=True)), shown
 
 
 def test_layers_and_data_windows_and_alpha_are_read(ffmpeg: str, tmp_path: Path) -> None:
