@@ -59,18 +59,22 @@ async def completed(farm: Farm) -> JobHandle:
     return handle
 
 
-async def paused_and_resumed(farm: Farm) -> JobHandle:
-    handle = await farm.submit(job(farm, waiting(farm)))
-    await until(handle, lambda status: status.running_chunks == 2)
-    await handle.pause()
-    await handle.resume()
-    await handle.set_max_parallel(4)
+async def paused_until_idle(farm: Farm, handle: JobHandle) -> JobHandle:
     await handle.pause()
     farm.open_gate()
     await until_state(handle, JobState.PAUSED)
     await handle.resume()
     await until_state(handle, JobState.COMPLETED)
     return handle
+
+
+async def paused_and_resumed(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, waiting(farm)))
+    await until(handle, lambda status: status.running_chunks == 2)
+    await handle.pause()
+    await handle.resume()
+    await handle.set_max_parallel(4)
+    return await paused_until_idle(farm, handle)
 
 
 async def cancelled(farm: Farm) -> JobHandle:
@@ -155,12 +159,7 @@ async def film_tried(farm: Farm) -> JobHandle:
     handle = await farm.submit(film(farm))
     # Begun with the first chunk that is done.
     await until(handle, lambda status: status.completed_chunks >= 1)
-    await handle.pause()
-    farm.open_gate()
-    await until_state(handle, JobState.PAUSED)
-    await handle.resume()
-    await until_state(handle, JobState.COMPLETED)
-    return handle
+    return await paused_until_idle(farm, handle)
 
 
 async def film_refused(farm: Farm) -> JobHandle:
