@@ -1,7 +1,8 @@
-"""The activity `stitch_job`: prove all chunks of a job and make its film."""
+"""The activities `stitch_job`, which proves all chunks of a job and makes its film, and `try_film`."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from temporalio import activity
@@ -62,7 +63,8 @@ class StitchActivities:
             return await self._try_film(order, this)
 
     async def _try_film(self, order: TrialOrder, this: ActivityTry) -> TrialReport:
-        try:
+        describe = partial(describe_failed_trial, chunk=order.chunk)
+        with _report_failures(this, describe, refused=ErrorType.NEEDS_CHANGE, failed=ErrorType.NEEDS_CHANGE):
             async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
                 job = await open_job(order.ref, self._host)
                 this.check_losses(job.job.retry.lost_workers, "tried the film")
@@ -72,23 +74,15 @@ class StitchActivities:
                     watcher = JobRenderWatcher(watch, lambda progress: this.update(message=progress.message[:400]))
                     await FilmTrial(self._host, job, sidecar, name, watcher).try_out()
                 return TrialReport()
-        except AttemptLostError as error:
-            this.update(losses=this.heartbeat.losses + error.by_render)
-            said = f"{error}; the try does not count"
-            raise ApplicationError(said, type=ErrorType.ATTEMPT_LOST) from error
-        except (RefusedError, BadJobError) as error:
-            raise ApplicationError(str(error), type=ErrorType.NEEDS_CHANGE, non_retryable=True) from error
-        except AttemptError as error:
-            this.update(failures=this.heartbeat.failures + 1)
-            final = error.fatal or this.heartbeat.failures >= _MOST_TRIES
-            said = describe_failed_trial(error, order.chunk)
-            raise ApplicationError(said, type=ErrorType.NEEDS_CHANGE, non_retryable=final) from error
 
     async def _stitch(self, order: StitchOrder, this: ActivityTry) -> RenderJobResult:
         def on_progress(progress: Progress) -> None:
             this.update(frames_done=progress.frames_done, message=progress.message[:400])
 
-        try:
+        def describe(error: Exception) -> str:
+            return f"the film could not be made: {error}"
+
+        with _report_failures(this, describe, refused=ErrorType.STITCH_REFUSED, failed=ErrorType.ATTEMPT_FAILED):
             async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
                 job = await open_job(order.ref, self._host)
                 this.check_losses(job.job.retry.lost_workers, "made the film")
@@ -111,19 +105,35 @@ class StitchActivities:
                     "unproven": (*made.unproven, *_list_unproven(sidecars))[:20],
                 }
                 return made.model_copy(update=found)
-        except AttemptLostError as error:
-            this.update(losses=this.heartbeat.losses + error.by_render)
-            said = f"{error}; the try does not count"
-            raise ApplicationError(said, type=ErrorType.ATTEMPT_LOST) from error
-        except (RefusedError, BadJobError) as error:
-            needs_change = isinstance(error, RefusedError) and error.needs_change
-            kind = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.STITCH_REFUSED
-            raise ApplicationError(str(error), type=kind, non_retryable=True) from error
-        except AttemptError as error:
-            this.update(failures=this.heartbeat.failures + 1)
-            final = error.fatal or this.heartbeat.failures >= _MOST_TRIES
-            kind = ErrorType.NEEDS_CHANGE if error.needs_change else ErrorType.ATTEMPT_FAILED
-            raise ApplicationError(f"the film could not be made: {error}", type=kind, non_retryable=final) from error
+
+
+@contextmanager
+def _report_failures(
+    this: ActivityTry, describe: Callable[[Exception], str], *, refused: ErrorType, failed: ErrorType
+) -> Iterator[None]:
+    """Raise the errors of the block as failures that Temporal knows, and count the try.
+
+    Args:
+        this: The try.
+        describe: Returns the sentence of a failed try.
+        refused: Type of a refusal, which is never retried, where another job file is not said to be all that mends it.
+        failed: Type of a failed try, likewise.
+    """
+    try:
+        yield
+    except AttemptLostError as error:
+        this.update(losses=this.heartbeat.losses + error.by_render)
+        said = f"{error}; the try does not count"
+        raise ApplicationError(said, type=ErrorType.ATTEMPT_LOST) from error
+    except (RefusedError, BadJobError) as error:
+        needs_change = isinstance(error, RefusedError) and error.needs_change
+        kind = ErrorType.NEEDS_CHANGE if needs_change else refused
+        raise ApplicationError(str(error), type=kind, non_retryable=True) from error
+    except AttemptError as error:
+        this.update(failures=this.heartbeat.failures + 1)
+        final = error.fatal or this.heartbeat.failures >= _MOST_TRIES
+        kind = ErrorType.NEEDS_CHANGE if error.needs_change else failed
+        raise ApplicationError(describe(error), type=kind, non_retryable=final) from error
 
 
 def _list_unproven(sidecars: Sequence[Sidecar]) -> list[str]:
