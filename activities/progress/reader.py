@@ -30,9 +30,9 @@ class FileCounter:
         self._counting = Throttle(lambda: _files_in(str(folder)), share=_SHARE_OF_A_CORE)
         self._counted = 0
 
-    def count_finished(self) -> int:
-        """Count the frames whose files are finished; of a large folder the count may be a few seconds old."""
-        counted = self._counting.call_if_due()
+    def count_finished(self, *, ended: bool = False) -> int:
+        """Count the frames whose files are finished, in a large folder those of a few seconds ago until the end."""
+        counted = self._counting.call() if ended else self._counting.call_if_due()
         self._counted = self._counted if counted is None else counted
         return max(0, self._counted - 1) // self._files_per_frame
 
@@ -122,6 +122,9 @@ class ProgressReader:
             ended: Whether the renderer has ended, which makes a last line without an end whole.
         """
         try:
+            if ended:
+                # What was printed after the last listing that was due is read now or never.
+                self._log.segments()
             searched, lines = self._new_lines()
         except OSError:
             # A failing disk or share: a render must not end because its progress cannot be read.
@@ -134,7 +137,7 @@ class ProgressReader:
         if error := self._blender_errors.find(lines, ended=ended):
             self._fail(decode_line(error))
         if self._files is not None:
-            self._apply(ProgressUpdate(frames_done=self._files.count_finished()))
+            self._apply(ProgressUpdate(frames_done=self._files.count_finished(ended=ended)))
         return Reading(self._frames_done, shorten_line(self._message, LONGEST_MESSAGE), self._fatal)
 
     def _new_lines(self) -> tuple[list[bytes], list[bytes]]:

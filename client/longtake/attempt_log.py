@@ -64,7 +64,7 @@ class AttemptLog:
         return self._find_newest().stop
 
     def segments(self) -> list[Segment]:
-        """Return the head and the segments that are kept, in order."""
+        """Return the head and the segments that are kept, in order, by a listing of the folder."""
         prefix = f"{self.path.name}."
         texts = (name.removeprefix(prefix) for name in self._list_names() if name.startswith(prefix))
         # A name with more than 18 digits, an exabyte, is no offset.
@@ -119,6 +119,9 @@ class AttemptLog:
             # No new bytes there. After a full disk, or when segments came and went meanwhile, only a listing finds
             # the newest file.
             self._listing.call_if_due()
+        if self._newest is None:
+            # A loaded machine lists so slowly that the next listing is due long after a short render has ended.
+            self._newest = self._segment(0)
         return self._newest or Segment(self.path, 0, 0)
 
     def _segment(self, offset: int) -> Segment | None:

@@ -44,9 +44,11 @@ class Throttle(Generic[T]):
 
     def call_if_due(self) -> T | None:
         """Call the function and return its result, or return None while a call would exceed the share."""
+        return None if self._clock() < self._due else self.call()
+
+    def call(self) -> T:
+        """Call the function whatever its share, as the last call of all must: nothing later makes up for it."""
         began = self._clock()
-        if began < self._due:
-            return None
         result = self._function()
         took = self._clock() - began
         self._due = began + took / self._share if took > _CHEAP_SECONDS else began

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,24 @@ def test_growth_is_seen_in_each_file(tmp_path: Path) -> None:
     assert log.size == 6
     written(tmp_path, {6: b"c", 7: b"d"})
     assert log.size == 8
+
+
+def test_a_log_that_begins_after_a_slow_listing_is_seen_at_once(tmp_path: Path) -> None:
+    listings: list[list[str]] = []
+
+    def list_slowly() -> list[str]:
+        listings.append(os.listdir(tmp_path))
+        # The next listing is due in 200 times as long.
+        time.sleep(0.05)
+        return listings[-1]
+
+    log = AttemptLog(tmp_path / NAME, list_slowly)
+    assert log.size == 0
+    written(tmp_path, {0: b"0123"})
+
+    assert log.size == 4
+    assert log.read(0, 10) == Piece(0, b"0123")
+    assert listings == [[]]
 
 
 def test_a_log_that_ran_away_between_two_looks_is_found_again(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Progress as it is read from a log that grows: whole lines, never back, at a bounded cost."""
 
+import os
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,6 +49,21 @@ def test_the_last_line_counts_at_the_end_though_nothing_ends_it(tmp_path: Path) 
     log.prints("frame=100")
 
     assert log.reader.read(ended=True).frames_done == 100
+
+
+def test_the_last_reading_finds_what_no_listing_was_due_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, list_folder = ProgressPrinter(tmp_path, counted_dir=tmp_path), os.listdir
+
+    def list_slowly(folder: Path) -> list[str]:
+        time.sleep(0.05)
+        return list_folder(folder)
+
+    monkeypatch.setattr("os.listdir", list_slowly)
+    log.prints("one line\n")
+    # The middle was dropped as a disk was full, so that only a listing finds what comes after it.
+    (tmp_path / f"{log.log.name}.500").write_text("cut line\nopenjd_fail: No licence\n")
+
+    assert log.reader.read(ended=True).fatal == "openjd_fail: No licence"
 
 
 def test_progress_never_goes_back_nor_past_the_end(tmp_path: Path) -> None:
