@@ -9,11 +9,11 @@ DEMO := .venv/.ready-demo
 READY := .venv/.ready
 ARGS ?=
 
-# Tried by running them, because a version manager may put commands on PATH that only print an error; and one
-# without venv and ensurepip is passed over. `make setup PYTHON=...` names another.
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
-  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
-  && { echo $$p; break; }; done)
+# `make setup PYTHON=...` names another.
+PYTHON ?= $(shell sh tools/find-python.sh)
+
+# Where the environment forbids to keep what was compiled, each of many processes takes twice its time to start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-farm chaos bench-lifecycle bench-store bench-stitch bench-plan bench-images media-matrix dev production lint format record-histories clean FORCE

@@ -1,7 +1,9 @@
 """The repository's own set-up: targets of make, pinned packages, and no host or path of a machine in any file."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -56,6 +58,34 @@ def test_every_target_in_help_exists() -> None:
     planned = make("--dry-run", "--keep-going", *targets_in_help())
 
     assert planned.returncode == 0, planned.stderr
+
+
+def test_the_python_that_is_set_up_is_an_optimized_one_where_there_is_one(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sort", "head", "cut"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    said = {
+        "shim/python3.13": "echo 'no such version' >&2; exit 127",
+        "built/python3.12": "echo 0 /built/python3.12",
+        "system folder/python3": "echo '1 /system folder/python3'",
+        "other/python": "echo 1 /other/python",
+    }
+    for name, script in said.items():
+        program = tmp_path / name
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+
+    def find(*folders: str) -> str:
+        path = os.pathsep.join(str(tmp_path / folder) for folder in (*folders, "tools"))
+        return subprocess.run(
+            ["/bin/sh", ROOT / "tools" / "find-python.sh"], env={"PATH": path}, capture_output=True, text=True
+        ).stdout
+
+    assert find("shim", "built", "other", "system folder") == "/system folder/python3\n"
+    assert find("shim", "built") == "/built/python3.12\n"
+    assert find("shim") == ""
 
 
 def test_the_demo_installs_a_server_and_no_linters() -> None:
