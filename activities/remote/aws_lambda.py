@@ -28,7 +28,6 @@ from botocore.exceptions import (
     NoRegionError,
     PartialCredentialsError,
 )
-from botocore.session import Session
 from botocore.utils import get_environ_proxies
 from pydantic import ValidationError
 
@@ -43,6 +42,7 @@ from activities.remote.service import (
     ignore_send,
     parse_exit_code,
 )
+from longtake.stores.s3 import make_core_session
 from longtake.text import shorten_line
 
 # The longest a function may be allowed to run:
@@ -242,7 +242,7 @@ class InvokeSigner:
         return self._route
 
     def _create_client(self) -> Any:
-        settings = Session()
+        settings = make_core_session()
         # boto3 reads the first of the two only; Lambda, ECS and most tools set the second.
         region = self._region or os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
         session = boto3.Session(botocore_session=settings, region_name=region)

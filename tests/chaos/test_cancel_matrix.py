@@ -13,7 +13,7 @@ from support.renderers.process_tree_jobs import KINDS, PROGRAMS, TreeKind
 
 from longtake import JobCancelledError, JobHandle
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 RUNS = 30
 

@@ -14,7 +14,7 @@ from support.renderers.process_tree_jobs import KINDS, PROGRAMS
 from longtake import FrameRange, JobHandle, JobState, RenderJobSpec
 from longtake.models.status import PauseMode
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 # About four seconds of work: the freeze must find both encoders at it.
 FRAMES = 1000

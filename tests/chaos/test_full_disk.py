@@ -11,7 +11,7 @@ from support.small_disk import fill_disk, small_disk
 
 from longtake import JobState, Retry
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 DISK_BYTES = 4 << 20
 CHUNKS = 4

@@ -11,7 +11,7 @@ from support.measurements import Distribution
 
 from longtake import JobState, Retry
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 CHUNKS = 4
 

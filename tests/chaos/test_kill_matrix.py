@@ -17,7 +17,7 @@ from support.servers.temporal import RestartableServer
 from longtake import JobState, RenderClient
 from longtake.client import connect
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 VICTIMS = ("worker", "supervisor", "both", "server")
 

@@ -12,7 +12,7 @@ from support.servers.tcp_proxy import Proxy
 
 from longtake import JobHandle, JobState, RenderJobSpec
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 # Longer than the heartbeat timeout of 10 s after which the server gives the chunks away, or the two never meet.
 CONTACT_SECONDS = 14

@@ -11,7 +11,7 @@ from support.processes.process_table import carrying, look
 from longtake import JobHandle, JobPhase, JobState
 from longtake.models.status import PauseMode
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 RUNNING = 2
 

@@ -202,6 +202,7 @@ async def test_frames_that_are_not_whole_do_not_count(stage: Stage) -> None:
     assert "took longer than timeouts.chunk_seconds, 4 s: 3 of 3 frames done" in str(error)
 
 
+@pytest.mark.slow
 async def test_a_weak_proof_ends_no_renderer_that_works(stage: Stage) -> None:
     error = await stage.fails(stage.frames(FRAMES + SPIN, weak=True, linger_seconds=0.5, chunk_seconds=5))
 

@@ -70,6 +70,7 @@ async def test_a_named_port_that_is_taken_ends_it_with_one_sentence(tmp_path: Pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.slow
 async def test_a_dev_worker_stops_clean_and_its_jobs_go_on_when_it_is_back(
     temporal_program: Path, store: Path, number: signal.Signals
 ) -> None:

@@ -26,7 +26,7 @@ from longtake.chunks import ChunkPlan
 from longtake.names import DEFAULT_TASK_QUEUE
 from longtake.stores.factory import open_store
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -132,6 +132,7 @@ async def test_a_configuration_of_colours_travels_with_the_inputs(cloud: Farm, p
     assert abs(bytes(picture.planes[0])[0] - (16 + 219 / 2)) <= 1
 
 
+@pytest.mark.slow
 async def test_a_long_chunk_list_travels_as_a_file(cloud: Farm, project: Project, films: Store) -> None:
     listed = [{"start": n, "count": 1, "output": f"out/{'long' * 20}-{n}.txt"} for n in range(3000)]
     document = project.job(frames=None, chunks=(ChunkSpec(start=0, count=1),)).to_wire() | {

@@ -161,6 +161,7 @@ async def test_an_explicit_list_renders_each_chunk_with_its_own_command(farm: Fa
     assert status.completed_frames == 4
 
 
+@pytest.mark.slow
 async def test_a_list_too_long_to_travel_is_read_from_its_file(farm: Farm) -> None:
     padding = "x" * 2000
     chunks = [

@@ -10,7 +10,7 @@ from support.remote.agent_farm import services
 from longtake import JobHandle, JobPhase, JobState, PauseMode, Retry
 from longtake.models.backends import BackendKind
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 CHUNKS = 3
 REMOTE = [BackendKind.LAMBDA, BackendKind.CLOUD_RUN]

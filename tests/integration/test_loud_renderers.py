@@ -10,7 +10,7 @@ from support.processes.workers import WorkerProcess, worker_program
 from longtake import JobState, Timeouts
 from longtake.attempt_log import AttemptLog
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 MIB = 1024 * 1024
 # Head and two segments of 4 MiB, and what is being written.

@@ -9,7 +9,7 @@ from longtake import JobHandle, JobState
 from longtake.models.status import JobPhase
 from longtake.names import FIND_WAITING
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 # More than a worker plans, drains and stitches at once.
 JOBS = 50

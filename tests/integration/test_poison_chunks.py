@@ -9,7 +9,7 @@ from support.processes.workers import worker_process
 
 from longtake import JobState, Retry
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 # Ends the worker that renders it, as a renderer does that takes all memory of its host.
 POISON = r"""

@@ -15,7 +15,7 @@ from deploy.production.compose import ROOT
 from deploy.production.postgres import Cluster, find_postgres
 from ports import find_free_port
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 COMMAND = ["postgres", "-c", f"config_file={ROOT / 'deploy' / 'postgres' / 'postgresql.conf'}"]
 

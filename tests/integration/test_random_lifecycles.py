@@ -8,7 +8,7 @@ from support.farm import Farm, alive, standing, until
 from longtake import JobEndedError, JobState, PauseMode, Retry
 from longtake.models.policies import FailurePolicy
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 # Some that complete and some that are cancelled; `make chaos` runs the rest.
 SEEDS = range(8)

@@ -13,7 +13,7 @@ from support.servers.tcp_proxy import Proxy
 from longtake import JobHandle, JobState, Retry
 from longtake.models.backends import BackendKind
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 CHUNKS = 3
 REMOTE = [BackendKind.LAMBDA, BackendKind.CLOUD_RUN]

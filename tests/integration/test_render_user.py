@@ -17,7 +17,7 @@ from support.processes.workers import ROOT, worker_program
 
 from longtake import FrameRange, JobState, PauseMode, RenderJobSpec
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 # An account that every Linux has, and that owns nothing.
 NOBODY = 65534

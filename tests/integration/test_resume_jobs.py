@@ -13,7 +13,7 @@ from support.processes.workers import worker_process
 from longtake import FrameRange, JobState, RenderJobSpec
 from longtake.models.status import PauseMode
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 FRAME_RENDERER = Path(__file__).parents[1] / "support" / "renderers" / "frame_renderer.py"
 FRAMES, PER_CHUNK = 60, 20

@@ -15,7 +15,7 @@ from support.s3.stores import SMALL_PART_BYTES, bucket_store
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 BUCKET = SERVER.with_name("bucket.py")
 EVERYBODY = (

@@ -7,7 +7,7 @@ from support.measurements import Memory
 from support.s3.server import S3Server
 from support.s3.stores import bucket_store
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 # Held whole, or in the parts that are on their way, it would be noticed; `make bench-store` moves 5 GB.
 SIZE = 256 << 20

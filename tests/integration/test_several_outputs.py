@@ -164,6 +164,7 @@ async def test_what_an_earlier_job_has_published_is_replaced_where_the_job_says_
         assert f"job {first.id} has made it; move it away" in status.failures[0].error
 
 
+@pytest.mark.slow
 async def test_a_bucket_takes_all_files_of_a_frame(cloud: Farm, bucket: str, tmp_path: Path) -> None:
     job = await cloud.submit(
         layers(cloud, 'echo "$f" > "$1/n_$f.txt"', also=["**"], store=bucket, base_dir=None, output="a.mp4", fps="24",

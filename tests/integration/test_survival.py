@@ -14,7 +14,7 @@ from support.servers.temporal import RestartableServer
 from longtake import JobState, RenderClient
 from longtake.client import connect
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 async def test_a_job_outlives_its_killed_worker(bare: Farm, ffmpeg: str) -> None:

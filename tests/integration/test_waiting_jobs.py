@@ -85,6 +85,7 @@ async def until_lists_tell(farm: Farm, job: JobHandle) -> JobStatus:
     return status
 
 
+@pytest.mark.slow
 async def test_a_workflow_task_that_keeps_failing_is_told_with_its_error_and_a_way_out(bare: Farm) -> None:
     async with broken_worker(bare), command_line(bare) as cli:
         job = await bare.submit(bare.job())
@@ -107,6 +108,7 @@ async def test_a_workflow_task_that_keeps_failing_is_told_with_its_error_and_a_w
     assert "was terminated in Temporal" in cancelled.out
 
 
+@pytest.mark.slow
 async def test_lists_tell_workflow_tasks_that_keep_failing_by_what_the_server_marks(bare: Farm) -> None:
     async with broken_worker(bare):
         job = await bare.submit(bare.job())

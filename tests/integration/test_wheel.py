@@ -89,6 +89,7 @@ def test_the_wheel_holds_longtake_only(wheel: Path) -> None:
     assert "longtake/py.typed" in expected
 
 
+@pytest.mark.slow
 def test_a_caller_needs_temporal_and_pydantic_only(clean_python: Path, tmp_path: Path) -> None:
     done = run(clean_python, "-I", "-c", IMPORTER, *NOT_FOR_CALLERS, cwd=tmp_path)
 
@@ -98,6 +99,7 @@ def test_a_caller_needs_temporal_and_pydantic_only(clean_python: Path, tmp_path:
     assert (seen["imported"], seen["installed"]) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_callers_code_is_fully_typed(clean_python: Path, tmp_path: Path) -> None:
     (tmp_path / "consumer.py").write_text(CONSUMER)
 

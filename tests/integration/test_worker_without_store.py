@@ -9,7 +9,7 @@ from temporalio.api.enums.v1 import EventType
 
 from longtake import JobState
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 BLIND = "host-without-the-mount"
 

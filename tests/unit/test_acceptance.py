@@ -59,6 +59,7 @@ def plan(script: str, *arguments: str) -> tuple[int, int]:
     ],
     ids=["images", "images beside others", "chunks", "a folder a chunk"],
 )
+@pytest.mark.slow
 def test_planning_of_the_largest_jobs_takes_less_than_200_mb(
     tmp_path: Path, count: int, per_chunk: int, output: str
 ) -> None:
@@ -80,6 +81,7 @@ fields = dict(chunks=reference, command=("true", "{output}"), base_dir=str(store
 
 # The longest text, of few long chunks, and in `make chaos` of as many as there may be.
 @pytest.mark.parametrize("count", [5_000, pytest.param(MOST_LISTED_CHUNKS, marks=pytest.mark.chaos)])
+@pytest.mark.slow
 def test_planning_of_the_longest_list_takes_less_than_200_mb(tmp_path: Path, count: int) -> None:
     argument = "x" * (LARGEST_FILE_BYTES // count - 105)
     chunks = [
