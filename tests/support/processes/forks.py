@@ -12,7 +12,10 @@ from pathlib import Path
 from activities.processes.linux_table import process_table
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["longtake.cli.app", "worker", "agent.cloud_run", "agent.lambda_handler"])
+_FORKS.set_forkserver_preload(
+    # Named from the checkout, which is all that the process they are forked from finds.
+    ["longtake.cli.app", "worker", "agent.cloud_run", "agent.lambda_handler", "tests.support.s3.read_ahead"]
+)
 _LOCK = threading.Lock()
 
 
