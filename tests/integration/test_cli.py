@@ -200,8 +200,9 @@ async def test_ctrl_c_detaches_and_the_job_goes_on(cli: Cli, arguments: tuple[st
 async def test_watch_draws_what_runs_on_a_terminal(cli: Cli) -> None:
     screen, terminal = pty.openpty()
     process = await cli.start(
-        "submit", cli.job_file(options=("--gate", str(cli.farm.gate))), "--watch", terminal=os.ttyname(terminal)
+        "submit", cli.job_file(options=("--gate", str(cli.farm.gate))), "--watch", stderr=terminal
     )
+    os.close(terminal)
     drawn = ""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while "completed in" not in drawn:
@@ -210,7 +211,6 @@ async def test_watch_draws_what_runs_on_a_terminal(cli: Cli) -> None:
                 cli.farm.open_gate()
     ran = await until_exit(process)
     os.close(screen)
-    os.close(terminal)
 
     assert ran.code == 0
     assert "chunk  try" in strip_controls(drawn)
@@ -283,6 +283,7 @@ async def test_logs_follow_a_job_to_its_end(cli: Cli) -> None:
     options = ("--say", "hello", "--gate", str(cli.farm.gate))
     job_id = (await cli.farm.submit(cli.farm.job(chunks=2, options=options, max_parallel=1))).id
     process = await cli.start("logs", job_id, "--follow")
+    assert process.stdout is not None
 
     assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS) == b"hello\n"
     cli.farm.open_gate()

@@ -3,12 +3,12 @@
 import asyncio
 import json
 import os
+import sys
 import tempfile
-from asyncio import StreamReader
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from support.farm import PATIENCE_SECONDS, Farm
 from support.processes.forks import start_fork, until_fork_ends
 
 from longtake.__main__ import main
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -27,25 +29,12 @@ class Ran:
     err: str
 
 
-@dataclass
-class Running:
-    """A call that a test watches and interrupts."""
-
-    process: BaseProcess
-    stdout: StreamReader
-    stderr: StreamReader
-
-    def send_signal(self, number: int) -> None:
-        assert self.process.pid is not None
-        os.kill(self.process.pid, number)
-
-
 class Cli:
     """Calls `longtake` for a farm, in processes of their own."""
 
     def __init__(self, farm: Farm) -> None:
         self.farm = farm
-        self.running: list[Running] = []
+        self.running: list[Process] = []
 
     async def __call__(self, *arguments: str) -> Ran:
         """Call it and return how it ended."""
@@ -67,24 +56,16 @@ class Cli:
                 await asyncio.sleep(0.1)
         return listed
 
-    async def start(self, *arguments: str, terminal: str | None = None) -> Running:
-        """Start it as a process that a test watches and interrupts.
-
-        Args:
-            arguments: As one would type them after `longtake`.
-            terminal: The terminal that has its stderr; a pipe has it when None.
-        """
-        folder = tempfile.mkdtemp(dir=self.farm.store.parent)
-        pipes = [Path(folder, name) for name in ("out", "err")]
-        streams = [await _read_pipe(pipe) for pipe in pipes]
-        words = ["longtake", *self._words(arguments)]
-        err = Path(terminal) if terminal else pipes[1]
-        running = Running(await start_fork(main, words, self._environment(), pipes[0], err), *streams)
-        self.running.append(running)
-        if terminal:
-            # Else whoever reads to its end would wait for a first writer.
-            await asyncio.to_thread(pipes[1].write_bytes, b"")
-        return running
+    async def start(self, *arguments: str, **streams: Any) -> Process:
+        """Start it as a process that a test watches, interrupts or gives a terminal."""
+        streams = {"stdout": PIPE, "stderr": PIPE} | streams
+        words = (sys.executable, "-m", "longtake", *self._words(arguments))
+        environment = {**self._environment(), "PYTHONPATH": str(ROOT / "client")}
+        process = await asyncio.create_subprocess_exec(
+            *words, env=environment, stdin=asyncio.subprocess.DEVNULL, **streams
+        )
+        self.running.append(process)
+        return process
 
     def _words(self, arguments: Sequence[str]) -> list[str]:
         return [*arguments, "--address", self.farm.address, "--task-queue", self.farm.task_queue]
@@ -102,29 +83,18 @@ class Cli:
         return str(path)
 
 
-async def _read_pipe(path: Path) -> StreamReader:
-    """Make a named pipe and read it."""
-    os.mkfifo(path)
-    reader = StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    # Does not wait for whoever opens the other end, as an open that blocks would.
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", 0)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, file)
-    return reader
+async def until_exit(process: Process) -> Ran:
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    assert process.returncode is not None
+    return Ran(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 
-async def until_exit(running: Running) -> Ran:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        out, err = await asyncio.gather(running.stdout.read(), running.stderr.read())
-        code = await until_fork_ends(running.process, None)
-    return Ran(code, out.decode(), err.decode())
-
-
-async def until_line(running: Running, words: str) -> None:
+async def until_line(process: Process, words: str) -> None:
     """Return when the process has written a line with these words to stderr."""
+    assert process.stderr is not None
     seen = []
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while line := (await running.stderr.readline()).decode():
+        while line := (await process.stderr.readline()).decode():
             if words in line:
                 return
             seen.append(line)
@@ -138,6 +108,7 @@ async def command_line(farm: Farm) -> AsyncIterator[Cli]:
     try:
         yield cli
     finally:
-        for running in cli.running:
-            running.process.kill()
-            await until_fork_ends(running.process, PATIENCE_SECONDS)
+        for process in cli.running:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
