@@ -49,8 +49,8 @@ from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stop_agents import StopActivities
 from activities.stores.scratch import clear_scratch
-from longtake.client import check_namespace, connect
 from longtake.concurrency import run_in_thread
+from longtake.connection import check_namespace, connect
 from longtake.errors import LongtakeError
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue

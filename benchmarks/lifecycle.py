@@ -23,7 +23,7 @@ from support.measurements import Distribution  # noqa: E402
 
 import devserver  # noqa: E402
 from longtake import RenderClient  # noqa: E402
-from longtake.client import connect  # noqa: E402
+from longtake.connection import connect  # noqa: E402
 from ports import find_free_port  # noqa: E402
 
 # One kill for so many other runs: the chunks of a killed worker wait 10 s for the server's heartbeat timeout.

@@ -11,7 +11,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.service import RPCError
 
-from longtake.client import connect
+from longtake.connection import connect
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
 

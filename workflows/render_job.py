@@ -260,7 +260,7 @@ class RenderJob:
         else:
             await self._end_trial(trial)
         self._update_counts(job, plan)
-        if spans.has_too_many_failures or (spans.scheduler.failed and not spans.allow_gaps):
+        if spans.has_too_many_failures or (spans.scheduler.failed and not _may_have_gaps(spans)):
             needs_change = bool(spans.failures) and all(failure.needs_change for failure in spans.failures)
             type = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.JOB_FAILED
             raise ApplicationError(describe_failures(spans), type=type, non_retryable=True)
@@ -415,6 +415,12 @@ def _find_start() -> datetime:
         return scheduled
     # A run by cron is created at the end of the run before, and waits.
     return info.start_time if info.cron_schedule else info.workflow_start_time
+
+
+def _may_have_gaps(spans: SpanRunner) -> bool:
+    """Tell whether the film may lack the chunks that failed: one at least must be there."""
+    # Before, a stitch of no chunks was started, and told of none of their failures.
+    return spans.allow_gaps and (bool(spans.scheduler.done) or not workflow.patched("fail-without-chunks"))
 
 
 def _is_cancelled() -> bool:

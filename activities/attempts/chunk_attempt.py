@@ -12,9 +12,9 @@ from pathlib import Path
 from activities.attempts.attempt import Bill
 from activities.attempts.frame_sequence import CommandWatcher, FinishedFrameScanner, SequenceRender
 from activities.attempts.host import Host, attempt_tag
-from activities.attempts.name_hints import find_name_hint
+from activities.attempts.name_hints import explain_names
 from activities.attempts.output_check import OutputCheck, Proof, check_chunk, check_undeclared, failed_try
-from activities.attempts.output_files import OtherFiles, find_other_files, sign_outputs
+from activities.attempts.output_files import OtherFiles, find_undeclared, sign_outputs
 from activities.attempts.store_io import explain_failure, note_full_disk, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
@@ -28,17 +28,12 @@ from longtake.chunks import Chunk
 from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.models.policies import ProgressSpec, ResumeUnit
 from longtake.models.status import RemoteStop
-from longtake.paths import OutputKind, has_control_characters
+from longtake.paths import OutputKind
 from longtake.stores.directory import restore_access
 from longtake.stores.job_records import chunk_key
 from longtake.stores.store import find_away_error
-from longtake.templates import compile_glob
 
 _log = logging.getLogger(__name__)
-
-
-# Each of them becomes part of the record of its chunk.
-_MOST_UNDECLARED = 10_000
 
 
 class ChunkAttempt:
@@ -157,7 +152,9 @@ class ChunkAttempt:
         stop = threading.Event()
 
         def prove() -> tuple[tuple[Proof, ...], tuple[Signature, ...]]:
-            self._undeclared = self._find_undeclared()
+            self._undeclared = find_undeclared(
+                self._job, self._chunk, self._dir, self._expected_files, self._part_places, relative=self._relative
+            )
             signatures = sign_outputs([*made, *self._undeclared], self._dir)
             try:
                 rate, pixels = self._job.job.rate, self._job.job.check_pixels
@@ -167,7 +164,7 @@ class ChunkAttempt:
                 return proofs, signatures
             except AttemptError as error:
                 self._others.blame(error, self._expected_files, self._part_places)
-                self._explain_names(error, made)
+                explain_names(error, self._chunk, made, self._others, self._job.job.output_field)
                 raise
 
         try:
@@ -177,68 +174,6 @@ class ChunkAttempt:
                 # Frames are kept by their structure; those that cannot be decoded would be refused again and again.
                 await self._forget_kept_frames()
             raise
-
-    def _explain_names(self, error: AttemptError, made: list[Path]) -> None:
-        """Add how the names of files came to be others than those of the outputs, where that is why the try failed."""
-        each = self._chunk.files_per_output
-        groups = (made[first : first + each] for first in range(0, len(made), each))
-        for number, files in enumerate(groups):
-            missing = next((index for index, file in enumerate(files) if not os.path.lexists(file)), None)
-            if missing is None:
-                continue
-            # A renderer that ended well and wrote not all files of this output, or none.
-            template = self._chunk.templates[number]
-            is_partial = any(map(os.path.lexists, files))
-            names = self._others.names
-            hint = find_name_hint(
-                self._chunk, template, files[missing].name, names, frame=missing, is_partial=is_partial
-            )
-            if hint is None and not is_partial and self._others.has_kind(files[0].suffix):
-                hint = f"it would be the same again, so change the command or {self._job.job.output_field}"
-            if hint is not None:
-                error.add_sentence(hint)
-                error.needs_change = error.fatal = True
-            elif step := self._find_scene_step(files):
-                # Another try renders the gaps alone, and may well make them.
-                error.add_sentence(
-                    f"one of every {step} frames was made: the scene may have a step of its own; set frames.step if "
-                    "that is meant, or tell the renderer to make each frame, as with Blender's --frame-jump 1"
-                )
-            return
-
-    def _find_undeclared(self) -> dict[Path, str]:
-        """Find the files that no output declares and that `also` names, and where they are published."""
-        also = self._job.job.also
-        if not also:
-            return {}
-        values: dict[str, int | str] = {**self._chunk.placeholder_values}
-        for place in reversed(self._chunk.place_outputs(lambda path: str(self._relative(path)))):
-            folder = place.marked.rpartition("/")[0]
-            values |= {"output_dir": folder, **{f"output_dir.{name}": folder for name in place.names}}
-        patterns = [compile_glob(pattern, values) for pattern in also]
-        found: dict[Path, str] = {}
-        for file in find_other_files(self._dir, self._expected_files):
-            root = next((each for each in self._part_places if file.is_relative_to(each)), self._dir)
-            name = str(file.relative_to(root))
-            if any(pattern.fullmatch(name) for pattern in patterns) and not has_control_characters(name):
-                found[file] = self._job.target(name)
-                if len(found) > _MOST_UNDECLARED:
-                    raise AttemptError(
-                        f"also: names more than {_MOST_UNDECLARED:,} files of one chunk; narrow it, name them in "
-                        "outputs, or make chunks shorter",
-                        needs_change=True,
-                    )
-        return dict(sorted(found.items(), key=lambda item: item[1]))
-
-    def _find_scene_step(self, files: list[Path]) -> int | None:
-        """Return the step of the frames that are there, where a renderer has left out all between them."""
-        if self._chunk.kind is not OutputKind.FRAMES or len(files) < 2:
-            return None
-        there = [number for number, file in enumerate(files) if os.path.lexists(file)]
-        step = there[1] - there[0] if len(there) > 1 else len(files)
-        # One frame of a few is no pattern, but the usual one where a chunk of Blender has two.
-        is_known = len(there) > 1 or Path(self._chunk.command_template[0]).name.startswith("blender")
-        return step if step > 1 and is_known and there == list(range(0, len(files), step)) else None
 
     def _check_for_film(self, made: list[Path], proofs: tuple[Proof, ...]) -> None:
         """Refuse a video now that no film can be joined of, or of which the film would lose something."""

@@ -17,11 +17,11 @@ from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
 from activities.media.audio import build_audio_command, find_audio_suffix
 from activities.media.colour import UnknownColours, find_conversion
-from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput
+from activities.media.encode import build_encode_command, build_image_pattern
+from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput, SoundFile
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
 from activities.media.seams import JoinedFilm
-from activities.media.writer import SoundFile, build_encode_command, build_image_pattern
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.kept_frames import Signature
 from activities.stores.publish import discard_attempt, finish_claim, publish, revoke, stage_files

@@ -1,9 +1,12 @@
 """Why a renderer wrote files of other names than its outputs have, and what mends it."""
 
+import os
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from activities.attempts.output_files import OtherFiles
+from activities.errors import AttemptError
 from longtake.chunks import Chunk
 from longtake.models.outputs import OutputTemplate
 from longtake.output_patterns import find_blender_output, is_blender
@@ -11,6 +14,54 @@ from longtake.paths import OutputKind
 
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
 _PRINTF = re.compile(r"%0?\d*d")
+
+
+def explain_names(
+    error: AttemptError, chunk: Chunk, made: Sequence[Path], others: OtherFiles, output_field: str
+) -> None:
+    """Add how the names of files came to be others than those of the outputs, where that is why the try failed.
+
+    Args:
+        error: Says that an output is missing.
+        chunk: The chunk.
+        made: Its outputs, in order.
+        others: The files that the renderer wrote besides.
+        output_field: What the job calls its outputs.
+    """
+    each = chunk.files_per_output
+    groups = (made[first : first + each] for first in range(0, len(made), each))
+    for number, files in enumerate(groups):
+        missing = next((index for index, file in enumerate(files) if not os.path.lexists(file)), None)
+        if missing is None:
+            continue
+        # A renderer that ended well and wrote not all files of this output, or none.
+        is_partial = any(map(os.path.lexists, files))
+        hint = find_name_hint(
+            chunk, chunk.templates[number], files[missing].name, others.names, frame=missing, is_partial=is_partial
+        )
+        if hint is None and not is_partial and others.has_kind(files[0].suffix):
+            hint = f"it would be the same again, so change the command or {output_field}"
+        if hint is not None:
+            error.add_sentence(hint)
+            error.needs_change = error.fatal = True
+        elif step := _find_scene_step(chunk, files):
+            # Another try renders the gaps alone, and may well make them.
+            error.add_sentence(
+                f"one of every {step} frames was made: the scene may have a step of its own; set frames.step if "
+                "that is meant, or tell the renderer to make each frame, as with Blender's --frame-jump 1"
+            )
+        return
+
+
+def _find_scene_step(chunk: Chunk, files: Sequence[Path]) -> int | None:
+    """Return the step of the frames that are there, where a renderer has left out all between them."""
+    if chunk.kind is not OutputKind.FRAMES or len(files) < 2:
+        return None
+    there = [number for number, file in enumerate(files) if os.path.lexists(file)]
+    step = there[1] - there[0] if len(there) > 1 else len(files)
+    # One frame of a few is no pattern, but the usual one where a chunk of Blender has two.
+    is_known = len(there) > 1 or Path(chunk.command_template[0]).name.startswith("blender")
+    return step if step > 1 and is_known and there == list(range(0, len(files), step)) else None
 
 
 def find_name_hint(

@@ -5,16 +5,19 @@ import logging
 import os
 import secrets
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from activities.errors import AttemptError
 from activities.processes.child import BoundedLog
-from activities.stores.job_folder import JobFolder
+from activities.stores.job_folder import JobFolder, OpenJob
 from activities.stores.kept_frames import Signature, file_signature
+from longtake.chunks import Chunk
+from longtake.paths import has_control_characters
 from longtake.stores.directory import link_or_copy
+from longtake.templates import compile_glob
 from longtake.text import shorten_line
 
 _log = logging.getLogger(__name__)
@@ -23,6 +26,9 @@ _log = logging.getLogger(__name__)
 _MOST_FILES = 2_000
 _MOST_BYTES = 4 << 30
 _MOST_FILES_OF_TRY = 500
+
+# Each of them becomes part of the record of its chunk.
+_MOST_UNDECLARED = 10_000
 
 # Names of files in one sentence.
 _MOST_NAMES = 2
@@ -131,6 +137,49 @@ def find_other_files(place: Path, expected: Collection[Path]) -> Iterator[Path]:
             with suppress(FileNotFoundError):
                 if stat.S_ISREG(os.lstat(path).st_mode):
                     yield path
+
+
+def find_undeclared(
+    job: OpenJob,
+    chunk: Chunk,
+    place: Path,
+    expected: Collection[Path],
+    roots: Collection[Path],
+    *,
+    relative: Callable[[str], Path],
+) -> dict[Path, str]:
+    """Find the files of an attempt that no output declares and that `also` names, and where they are published.
+
+    Args:
+        job: The job.
+        chunk: The chunk.
+        place: The folder of the attempt.
+        expected: Files and folders to leave out.
+        roots: Folders in it that commands were given, from which the patterns start.
+        relative: Tells the path that an output has in the folder of the attempt.
+
+    Raises:
+        AttemptError: There are too many to be kept in a record.
+    """
+    if not job.job.also:
+        return {}
+    values: dict[str, int | str] = {**chunk.placeholder_values}
+    for output in reversed(chunk.place_outputs(lambda path: str(relative(path)))):
+        folder = output.marked.rpartition("/")[0]
+        values |= {"output_dir": folder, **{f"output_dir.{name}": folder for name in output.names}}
+    patterns = [compile_glob(pattern, values) for pattern in job.job.also]
+    found: dict[Path, str] = {}
+    for file in find_other_files(place, expected):
+        name = str(file.relative_to(next((root for root in roots if file.is_relative_to(root)), place)))
+        if any(pattern.fullmatch(name) for pattern in patterns) and not has_control_characters(name):
+            found[file] = job.target(name)
+            if len(found) > _MOST_UNDECLARED:
+                raise AttemptError(
+                    f"also: names more than {_MOST_UNDECLARED:,} files of one chunk; narrow it, name them in outputs, "
+                    "or make chunks shorter",
+                    needs_change=True,
+                )
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 class OtherFiles:

@@ -174,6 +174,19 @@ class ChunkFile:
     is_cut: bool = False
 
 
+@dataclass(frozen=True)
+class SoundFile:
+    """A finished track of a film.
+
+    Attributes:
+        path: The file, in its final codec and length.
+        language: What language it is in, as three letters; empty if nobody has said.
+    """
+
+    path: Path
+    language: str = ""
+
+
 @contextmanager
 def name_chunk_in_errors(chunk: ChunkFile, index: int) -> Iterator[None]:
     """Name the chunk in errors about its file, and leave errors about other files alone."""

@@ -15,6 +15,7 @@ from activities.media.facts import (
     DamagedOutput,
     JoinStopped,
     MismatchedOutput,
+    SoundFile,
     VideoFacts,
     name_chunk_in_errors,
 )
@@ -26,7 +27,7 @@ from activities.media.soundtrack import (
     open_soundtrack,
 )
 from activities.media.video import inspect_video, round_half_up
-from activities.media.writer import FilmLabels, FilmWriter, SoundFile
+from activities.media.writer import FilmLabels, FilmWriter
 from longtake.sound_formats import StreamKind
 
 # Often enough for a progress bar, rarely enough to cost nothing.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 from av.video.frame import VideoFrame
@@ -185,14 +186,20 @@ def compare_all_frames(film: Path, chunks: Sequence[JoinedChunk], stop: threadin
     """Decode a film and all its chunks, compare each frame, and return how many there are.
 
     Raises:
-        DamagedOutput: A frame cannot be decoded, or is another one than the chunk's.
+        DamagedOutput: A frame cannot be decoded, is missing, or is another one than the chunk's.
         JoinStopped: `stop` was set.
     """
     count = 0
     shown = _hash_all(film, stop)
     for chunk in chunks:
-        for expected in _hash_all(chunk.file.path, stop):
-            if next(shown, None) != expected:
+        # Of a cut chunk the film has the beginning alone; any other one with more frames than were joined is an error.
+        most = chunk.file.frames if chunk.file.is_cut else None
+        for expected in islice(_hash_all(chunk.file.path, stop), most):
+            found = next(shown, None)
+            if found is None:
+                problem = f"shows only {count} frames when it is decoded: {chunk.file.name} has more"
+                raise DamagedOutput(film.name, problem)
+            if found != expected:
                 raise DamagedOutput(
                     film.name, f"shows another picture at its frame {count} than {chunk.file.name} does"
                 )

@@ -14,8 +14,8 @@ from av.stream import Stream
 
 from activities.media.audio import AAC_BITS_PER_SECOND, SAMPLE_RATE, find_audio_stream
 from activities.media.containers import AnyPacket, find_video_stream, open_media
-from activities.media.facts import ChunkFile, MismatchedOutput, name_chunk_in_errors
-from activities.media.writer import FilmWriter, SoundFile
+from activities.media.facts import ChunkFile, MismatchedOutput, SoundFile, name_chunk_in_errors
+from activities.media.writer import FilmWriter
 
 # Declares the stream in a film and yields its packets, timed from the film's start.
 Source = Callable[[FilmWriter], tuple[Stream, Iterator[AnyPacket]]]

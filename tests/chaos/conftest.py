@@ -12,7 +12,7 @@ import pytest_asyncio
 from support.farm import Farm, serving, worker_settings
 
 from longtake import RenderClient
-from longtake.client import connect
+from longtake.connection import connect
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from support.processes.process_table import carrying
 from support.servers.temporal import RestartableServer
 
 from longtake import JobState, RenderClient
-from longtake.client import connect
+from longtake.connection import connect
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -33,7 +33,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 
 import devserver
 from longtake import FrameRange, JobState, JobStatus, PauseMode, RenderClient, RenderJobSpec, Retry
-from longtake.client import connect
+from longtake.connection import connect
 from longtake.models.backends import BackendKind
 from ports import LOOPBACK, find_free_port
 

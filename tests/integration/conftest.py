@@ -18,7 +18,7 @@ from temporalio.client import Client
 
 import devserver
 from longtake import RenderClient
-from longtake.client import connect
+from longtake.connection import connect
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.factory import open_store
 from longtake.stores.store import Store

@@ -18,7 +18,7 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer
 
 from longtake import JobFailedError, JobState, PauseMode, RenderClient, Retry, UndecodedPayloadError
-from longtake.client import connect
+from longtake.connection import connect
 from longtake.data_converter import data_converter
 from workflows.render_job import RenderJob
 

@@ -14,7 +14,7 @@ from support.farm import Farm, alive, eventually, until, until_state
 from support.processes.workers import ROOT
 
 from longtake import JobState, RenderClient
-from longtake.client import connect
+from longtake.connection import connect
 from ports import find_free_port
 
 pytestmark = pytest.mark.integration

@@ -7,6 +7,7 @@ from support.farm import Farm, alive, eventually, until, until_state
 from support.processes.workers import worker_process
 
 from longtake import BadJobError, JobPhase, JobState, Retry
+from longtake.cli.formatting import describe_end
 from longtake.models.policies import FailurePolicy, FailureRule, Verdict
 
 pytestmark = pytest.mark.integration
@@ -169,6 +170,22 @@ async def test_a_job_with_more_failures_than_it_may_have_fails(farm: Farm, limit
     assert status.state is JobState.FAILED
     assert len(farm.ledger.started) == tried
     assert f"{tried} chunks failed" in (status.error or "")
+
+
+async def test_a_film_of_no_chunk_fails_with_what_failed_its_chunks(farm: Farm) -> None:
+    job = farm.job(
+        chunks=3,
+        command=("sh", "-c", 'echo a > "$1.png"', "sh", "{output}"),
+        chunk_output="f_{chunk:04}.png",
+        on_chunk_failure=FailurePolicy.CONTINUE,
+        allow_gaps=True,
+    )
+    status = await farm.run(job)
+
+    assert status.state is JobState.FAILED
+    assert "3 chunks failed (0-2); chunk 0 failed after 1 try: f_0000.png is missing" in (status.error or "")
+    assert status.needs_change
+    assert "longtake retry" not in describe_end(status)
 
 
 async def test_a_chunk_that_failed_twice_on_a_host_goes_to_another(bare: Farm) -> None:

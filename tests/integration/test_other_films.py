@@ -148,7 +148,7 @@ async def test_films_that_can_be_made_pass_the_trial_and_a_pause(farm: Farm, ffm
     images = ("-start_number", "{start}", "{output}")
     video = (*FFMPEG, "-f", "lavfi", "-i", "testsrc2=s=64x36:r=24")
     tone = ("-f", "lavfi", "-i", "sine=r=48000", "-t", "1")
-    long: dict[str, Any] = {"frames": {"count": 72, "per_chunk": 24}, "encode": ()}
+    long: dict[str, Any] = {"frames": {"count": 72, "per_chunk": 24}, "encode": (), "verify": "full"}
     short: dict[str, Any] = {"frames": {"count": 3, "per_chunk": 1}, "encode": ()}
     of_pcm = (*video, *tone, "-bf", "3", "-c:a", "pcm_s16le", "{output}")
     of_video = (*video, "-bf", "3", "-frames:v", "{count}", "{output}")

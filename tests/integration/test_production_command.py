@@ -16,7 +16,7 @@ from support.processes.process_table import carrying
 from support.servers.production import open_folder
 
 import devserver
-from longtake.client import connect
+from longtake.connection import connect
 from ports import find_free_port
 
 ROOT = Path(__file__).parents[2]

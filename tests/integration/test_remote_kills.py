@@ -68,7 +68,8 @@ async def test_a_killed_worker_costs_no_second_call_and_no_second_bill(
     billed = status.metrics.billed_seconds
     assert CHUNKS * (opened - all_started) <= billed <= CHUNKS * (ended - submitted + 0.1)
     rate = undisturbed.metrics.cost_usd / undisturbed.metrics.billed_seconds
-    assert status.metrics.cost_usd == pytest.approx(rate * billed, rel=0.05)
+    # Of the undisturbed call, which lasts little more than a second, a step is up to a tenth.
+    assert status.metrics.cost_usd == pytest.approx(rate * billed, rel=0.1)
 
 
 @pytest.mark.parametrize("kind", REMOTE)

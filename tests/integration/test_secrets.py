@@ -7,7 +7,7 @@ from support.farm import Farm
 from support.processes.workers import worker_program
 
 from longtake import JobFailedError, JobState, RenderClient
-from longtake.client import connect
+from longtake.connection import connect
 
 pytestmark = pytest.mark.integration
 

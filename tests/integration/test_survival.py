@@ -12,7 +12,7 @@ from support.processes.workers import worker_process
 from support.servers.temporal import RestartableServer
 
 from longtake import JobState, RenderClient
-from longtake.client import connect
+from longtake.connection import connect
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -44,7 +44,7 @@ from support.s3.server import S3Server, run_s3_server  # noqa: E402
 
 import devserver  # noqa: E402  # the checkout's root is not on the path of a script that lies elsewhere
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
-from longtake.client import connect  # noqa: E402
+from longtake.connection import connect  # noqa: E402
 from longtake.models.backends import BackendKind  # noqa: E402
 from longtake.models.job_fields import ChunkList  # noqa: E402
 from ports import find_free_port  # noqa: E402

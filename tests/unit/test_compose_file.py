@@ -13,8 +13,8 @@ import yaml
 from activities.processes.linux_table import OOM_SCORE_OF_RENDERS
 from deploy.production.compose import ComposeError, ComposeFile, parse_variables
 from longtake import Timeouts
-from longtake.client import read_connect_options as client_options
 from longtake.codec import load_codec
+from longtake.connection import read_connect_options as client_options
 from longtake.names import SEARCH_ATTRIBUTES
 
 ROOT = Path(__file__).parents[2]

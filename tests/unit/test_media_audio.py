@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from activities.media.audio import build_audio_command, find_audio_suffix, inspect_audio
-from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput
+from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput, SoundFile
 from activities.media.film import verify_film
 from activities.media.join import join_video
-from activities.media.writer import SoundFile
 
 Render = Callable[..., Path]
 AddSound = Callable[..., Path]

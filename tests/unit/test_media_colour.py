@@ -11,8 +11,8 @@ import pytest
 from support.media.first_picture import first_picture
 
 from activities.media.colour import FilmColours, UnknownColours, add_colours, find_conversion, look_up_colours
+from activities.media.encode import build_encode_command, build_image_pattern
 from activities.media.images.facts import ImageFacts
-from activities.media.writer import build_encode_command, build_image_pattern
 from longtake.models.colour import DEFAULT_CONFIG, Colour
 
 FPS = Fraction(25)

@@ -15,6 +15,7 @@ from support.media.image_matrix import PAGE
 from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, MediaError, MismatchedOutput
 from activities.media.film import verify_film
 from activities.media.join import join_video
+from activities.media.sample import shorten_chunk
 from activities.media.seams import JoinedFilm
 from activities.media.video import inspect_video
 
@@ -297,6 +298,37 @@ def test_a_seam_that_shows_another_picture_is_refused(render: Render, tmp_path: 
 
     assert caught.value.sentence == f"chunk 1 ({changed}) has another content than was published"
     assert caught.value.chunk == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"), [(".mov", ("-c:v", "hap", "-format", "hap_q")), (".mp4", B_FRAMES), (".ts", B_FRAMES)]
+)
+def test_every_frame_of_the_beginning_of_a_chunk_is_compared(
+    suffix: str, options: tuple[str, ...], render: Render, tmp_path: Path
+) -> None:
+    """Only the beginning of a chunk is joined when a film is tried: the frames after it are missing on purpose."""
+    fps = Fraction(30)
+    path = render(suffix, *options, frames=12, fps="30")
+    short = shorten_chunk(ChunkFile(path, "chunk 0", 12, inspect_video(path, fps=fps)), fps, 4)
+    film = tmp_path / f"film{suffix}"
+
+    made = join([short], film)
+    found = verify_film(film, fps=fps, frames=short.frames, joined=made, full=True)
+
+    assert 4 <= short.frames < 12
+    assert found.proof == f"all {short.frames} frames decoded and compared with the chunks"
+
+
+def test_a_film_that_lacks_frames_of_a_chunk_is_refused(render: Render, tmp_path: Path) -> None:
+    path = render(".mov", "-c:v", "rawvideo", "-pix_fmt", "uyvy422", frames=12, fps="30")
+    facts = inspect_video(path, fps=Fraction(30)).model_copy(update={"frames": 4, "last_picture": ""})
+    film = tmp_path / "film.mov"
+    made = join([ChunkFile(path, "chunk 0", 4, facts)], film)
+
+    with pytest.raises(DamagedOutput) as caught:
+        verify_film(film, fps=Fraction(30), frames=4, joined=made, full=True)
+
+    assert caught.value.sentence == "film.mov shows only 4 frames when it is decoded: chunk 0 has more"
 
 
 @pytest.mark.parametrize("name", CODECS)

@@ -12,7 +12,8 @@ from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.cli.terminal import print_message
-from longtake.client import RenderClient, connect
+from longtake.client import RenderClient
+from longtake.connection import connect
 from longtake.describe import describe_rpc_error
 from longtake.errors import (
     BadJobError,

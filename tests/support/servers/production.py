@@ -13,7 +13,7 @@ from support.farm import Farm
 from deploy.production.compose import ROOT
 from deploy.production.farm import ProductionFarm
 from longtake import RenderClient
-from longtake.client import connect
+from longtake.connection import connect
 
 
 def open_folder() -> Path:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from activities.media.encode import build_encode_command, build_image_pattern
 from activities.media.facts import MediaError
 from activities.media.film import verify_film
-from activities.media.writer import build_encode_command, build_image_pattern
 
 FrameHashes = Callable[[Path], list[str]]
 FPS = Fraction(30)
