@@ -1,7 +1,6 @@
 """Attacks on a farm, each a program of its own that exits 0 when it is repelled."""
 
 import os
-import runpy
 import uuid
 from collections.abc import AsyncIterator
 from functools import partial
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from support.processes.forks import start_fork, until_fork_ends
+from support.processes.forks import run_script, start_fork, until_fork_ends
 from support.processes.workers import ROOT, worker_process
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
@@ -40,8 +39,9 @@ async def target(server: str, tmp_path_factory: pytest.TempPathFactory) -> Async
 async def test_an_attack_is_repelled(target: dict[str, str], attack: str, tmp_path: Path) -> None:
     said = tmp_path / "said"
     path = str(Path(__file__).parent / "attacks" / f"{attack}.py")
-    main = partial(runpy.run_path, path, run_name="__main__")
-    process = await start_fork(main, [path], {**os.environ, **target, "PYTHONPATH": PATHS}, said, said)
+    process = await start_fork(
+        partial(run_script, path), [path], {**os.environ, **target, "PYTHONPATH": PATHS}, said, said
+    )
     try:
         code = await until_fork_ends(process, 240)
     finally:
