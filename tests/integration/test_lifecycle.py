@@ -128,16 +128,16 @@ async def test_failed_tries_are_counted_across_a_pause(farm: Farm) -> None:
 
 async def test_failed_tries_inside_a_span_are_counted_across_a_pause(farm: Farm) -> None:
     retry = Retry(attempts=2, initial_seconds=3600, max_seconds=3600)
-    options = ("--exit", "3", "--only", "9")
-    job = await farm.submit(farm.job(chunks=11, options=options, retry=retry, max_parallel=1))
+    options = ("--exit", "3", "--only", "3")
+    job = await farm.submit(farm.job(chunks=8, options=options, retry=retry, max_parallel=1))
     await until(job, lambda status: any(chunk.waiting and chunk.error for chunk in status.running))
     await job.pause(wait=True)
 
     await job.resume()
     status = await until_state(job, JobState.FAILED)
 
-    assert "chunk 9 failed after 2 tries" in (status.error or "")
-    assert sorted(farm.ledger.started) == sorted([*range(10), 9])
+    assert "chunk 3 failed after 2 tries" in (status.error or "")
+    assert sorted(farm.ledger.started) == sorted([*range(4), 3])
 
 
 async def test_pause_and_resume_are_idempotent(farm: Farm) -> None:
