@@ -222,7 +222,9 @@ async def test_two_cancels_leave_nothing_either(tmp_path: Path) -> None:
     assert survivors(TAG) == []
 
 
-async def test_two_hundred_renders_leave_no_descriptor_and_no_zombie(supervisor: Supervisor, tmp_path: Path) -> None:
+async def test_many_renders_leave_no_descriptor_and_no_zombie(
+    supervisor: Supervisor, tmp_path: Path, runs: int
+) -> None:
     async def batch(count: int) -> None:
         for _ in range(count // 10):
             await asyncio.gather(*(printed(supervisor, tmp_path, "true") for _ in range(10)))
@@ -232,11 +234,11 @@ async def test_two_hundred_renders_leave_no_descriptor_and_no_zombie(supervisor:
     def descriptors() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{supervisor.pid}/fd"))
 
-    await batch(20)
+    await batch(10)
     assert supervisor.pid is not None
     own = supervisor.pid
     before = descriptors()
-    await batch(200)
+    await batch(10 * runs)
 
     wait_for(lambda: not children(own, zombies=True), "the end of all keepers")
     assert descriptors() == before
