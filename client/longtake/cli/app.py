@@ -123,7 +123,7 @@ def read_options(
 
 
 # Built once: a call of `app` builds all commands anew, which takes half of the time of a call in a process.
-_COMMAND = typer.main.get_command(app)
+COMMAND = typer.main.get_command(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
     debug = "--debug" in words or os.environ.get("LONGTAKE_DEBUG", "") not in ("", "0")
     try:
-        _COMMAND(words, prog_name="longtake")
+        COMMAND(words, prog_name="longtake")
         return ExitCode.FINE
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else ExitCode.FINE
