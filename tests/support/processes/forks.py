@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import runpy
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,12 @@ async def start_fork(
     )
     await asyncio.to_thread(_start, process)
     return process
+
+
+def run_script(path: str) -> int:
+    """Run a file as `python FILE` does: for a fork, which has imported already what the file imports."""
+    runpy.run_path(path, run_name="__main__")
+    return 0
 
 
 async def until_fork_ends(process: BaseProcess, seconds: float | None) -> int:
