@@ -6,7 +6,7 @@ Tests, benchmarks and examples are left out. An import counts wherever in a file
 import ast
 import statistics
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -56,13 +56,16 @@ class Module:
         """Whether it is the `__init__.py` of a folder."""
         return self.path.name == "__init__.py"
 
-    def imports(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield each imported module with the names taken from it, wherever in the file."""
+    @cached_property
+    def imports(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Each imported module with the names taken from it, wherever in the file."""
+        found: list[tuple[str, tuple[str, ...]]] = []
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
-                yield from ((alias.name, ()) for alias in node.names)
+                found.extend((alias.name, ()) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
-                yield "." * node.level + (node.module or ""), tuple(alias.name for alias in node.names)
+                found.append(("." * node.level + (node.module or ""), tuple(alias.name for alias in node.names)))
+        return found
 
 
 def modules() -> dict[str, Module]:
@@ -82,7 +85,7 @@ def import_graph(found: Mapping[str, Module]) -> dict[str, set[str]]:
     graph: dict[str, set[str]] = {}
     for module in found.values():
         taken = set()
-        for name, parts in module.imports():
+        for name, parts in module.imports:
             submodules = {f"{name}.{part}" for part in parts} & found.keys()
             taken |= submodules
             if name in found and len(submodules) < max(len(parts), 1):

@@ -306,7 +306,9 @@ class Keeper:
         if not self._report_exit(now):
             pauses.append(_FIRST_PAUSE)
         if self._phase in (Phase.FREEZING, Phase.TERMINATING, Phase.KILLING):
-            pauses.append(min(self._pause, max(0.0, self._kill_at - now)) if now < self._kill_at else self._pause)
+            # As long as the step took, at least: where a look at all processes takes long, half of a core is enough.
+            pause = max(self._pause, time.monotonic() - now)
+            pauses.append(min(pause, max(0.0, self._kill_at - now)) if now < self._kill_at else pause)
             self._pause = min(self._pause * 1.5, _LAST_PAUSE)
         return 0.0 if self._phase is Phase.GONE else min(pauses)
 

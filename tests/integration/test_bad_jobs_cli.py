@@ -1,13 +1,13 @@
 """The command line refuses bad job files before it looks for a server: exit code 2, one line, nothing on stdout."""
 
+import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.jobs.invalid_files import BAD_FILES, BadFile
+from support.processes.forks import start_fork, until_fork_ends
 
 from longtake.cli.app import main
 
@@ -55,13 +55,14 @@ def test_submit_refuses_a_bad_file(
 
 
 @pytest.mark.parametrize("name", WITH_A_PROCESS)
-def test_a_process_of_its_own_refuses_it_too(name: str, tmp_path: Path, nobody: str) -> None:
+async def test_a_process_of_its_own_refuses_it_too(name: str, tmp_path: Path, nobody: str) -> None:
     (bad,) = [bad for bad in BAD_FILES if bad.name == name]
-    command = [sys.executable, "-m", "longtake", "submit", str(written(bad, tmp_path)), "--address", nobody]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    words = ["longtake", "submit", str(written(bad, tmp_path)), "--address", nobody]
+    out, err = tmp_path / "out", tmp_path / "err"
+    code = await until_fork_ends(await start_fork(main, words, os.environ, out, err), 60)
 
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert_one_line(ended.stderr, bad.fragment)
+    assert (code, out.read_text()) == (2, "")
+    assert_one_line(err.read_text(), bad.fragment)
 
 
 @pytest.mark.parametrize("command", ["plan", "submit"])

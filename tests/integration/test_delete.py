@@ -20,10 +20,11 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(
-    request: pytest.FixtureRequest, cloud: Farm, bucket: str, store: Path, s3_server: S3Server, tmp_path: Path
-) -> Place:
-    return Place(cloud, bucket if request.param == "bucket" else str(store), s3_server, tmp_path / "look-here")
+def place(request: pytest.FixtureRequest, store: Path, s3_server: S3Server, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        return Place(request.getfixturevalue("farm"), str(store), s3_server, tmp_path / "look-here")
+    url = request.getfixturevalue("bucket")
+    return Place(request.getfixturevalue("cloud"), url, s3_server, tmp_path / "look-here")
 
 
 async def test_a_deleted_job_leaves_the_store_as_it_was(place: Place, tmp_path: Path) -> None:
@@ -68,6 +69,7 @@ async def test_what_is_not_the_jobs_any_more_stays_and_a_store_that_is_not_the_j
     assert left == ["out/000001.txt", "out/000002.txt"]
 
 
+@pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True)
 async def test_outputs_that_two_jobs_have_go_with_the_last_of_them(place: Place) -> None:
     spec = place.job(output=None, merge_command=None)
     maker = await place.complete(spec)
@@ -83,6 +85,7 @@ async def test_outputs_that_two_jobs_have_go_with_the_last_of_them(place: Place)
     assert place.files() == {}
 
 
+@pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True)
 async def test_the_files_of_a_job_that_replaced_them_stay_though_their_bytes_are_the_same(place: Place) -> None:
     spec = place.job(output=None, merge_command=None)
     first = await place.complete(spec)
@@ -103,6 +106,7 @@ class Cut(Exception):
     """The process ends here."""
 
 
+@pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True)
 async def test_a_delete_that_was_cut_off_anywhere_is_finished_by_the_next(place: Place) -> None:
     handle = await place.completed()
     for step in range(100):
@@ -138,6 +142,7 @@ async def test_a_job_that_has_not_ended_is_not_deleted(place: Place) -> None:
     assert status.state is JobState.COMPLETED
 
 
+@pytest.mark.slow
 async def test_a_job_that_temporal_has_forgotten(place: Place, tmp_path: Path) -> None:
     handle = await place.completed()
     await place.forget(handle)

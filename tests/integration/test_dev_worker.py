@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from support.farm import Farm, alive, eventually, until, until_state
+from support.processes.forks import start_fork, until_fork_ends
 from support.processes.workers import ROOT
 
 from longtake import JobState, RenderClient
 from longtake.connection import connect
 from ports import find_free_port
+from worker import main
 
 pytestmark = pytest.mark.integration
 
@@ -53,17 +55,13 @@ async def dev_worker(temporal: Path, folder: Path, address: str) -> AsyncIterato
 async def test_a_named_port_that_is_taken_ends_it_with_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", find_free_port())) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(ROOT / "worker.py"), "--dev", "--address", address),
-            *("--database", str(tmp_path / "dev.db")),
-            stdin=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, printed = await process.communicate()
+        words = ["worker.py", "--dev", "--address", address, "--database", str(tmp_path / "dev.db")]
+        code = await until_fork_ends(await start_fork(main, words, os.environ, tmp_path / "out", tmp_path / "err"), 60)
 
-    assert process.returncode == 2
+    assert code == 2
     assert (
-        printed.decode()
+        (tmp_path / "err")
+        .read_text()
         .splitlines()[-1]
         .startswith(f"worker.py: port {address.rpartition(':')[2]} of --address is taken by process {os.getpid()} (")
     )

@@ -17,10 +17,11 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(
-    request: pytest.FixtureRequest, cloud: Farm, bucket: str, store: Path, s3_server: S3Server, tmp_path: Path
-) -> Place:
-    return Place(cloud, bucket if request.param == "bucket" else str(store), s3_server, tmp_path / "look-here")
+def place(request: pytest.FixtureRequest, store: Path, s3_server: S3Server, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        return Place(request.getfixturevalue("farm"), str(store), s3_server, tmp_path / "look-here")
+    url = request.getfixturevalue("bucket")
+    return Place(request.getfixturevalue("cloud"), url, s3_server, tmp_path / "look-here")
 
 
 async def test_a_completed_job_is_fetched(place: Place, tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
     h264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p"]
     hdr = {"input": "linear", "output": "Rec.2100-PQ"}
     mp4, mov, png, exr = "{chunk:03}.mp4", "{chunk:03}.mov", "f_{frame:04}.png", "f_{frame:04}.exr"
+    # Of one chunk: what they show has nothing to do with joins.
+    whole = {"frames": {"count": 5, "per_chunk": 5}}
     once, twice = ({"attempts": attempts, "initial_seconds": 0} for attempts in (1, 2))
     listed = (
         job(farm, "hap", hap, mov, "film.mov", verify="full"),
@@ -89,12 +91,12 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
         job(farm, "gap", ("sh", "-c", broken, "{output}"), mp4, "film.mp4", audio="tone.wav", retry=once, **gap),
         job(farm, "tracks", prores, mov, "film.mov", audio=tracks),
         job(farm, "colours", blue, png, "film.mp4"),
-        job(farm, "encoded", blue, png, "film.mp4", encode=["-c:v", "libx264", "-pix_fmt", "yuv444p"]),
-        job(farm, "linear", grey, exr, "film.mp4", encode=h264),
-        job(farm, "hdr", grey, exr, "film.mp4", colour=hdr, audio="tone.wav"),
-        job(farm, "misnamed", grey, exr, "film.mp4", colour={**hdr, "output": "Rec.2100-PK"}),
-        job(farm, "alpha", clear, png, "film.webm", audio="tone.wav", encode=alpha),
-        job(farm, "silent", (*VIDEO, *IMAGES), png, "film.mov", encode=labels),
+        job(farm, "encoded", blue, png, "film.mp4", encode=["-c:v", "libx264", "-pix_fmt", "yuv444p"], **whole),
+        job(farm, "linear", grey, exr, "film.mp4", encode=h264, **whole),
+        job(farm, "hdr", grey, exr, "film.mp4", colour=hdr, audio="tone.wav", **whole),
+        job(farm, "misnamed", grey, exr, "film.mp4", colour={**hdr, "output": "Rec.2100-PK"}, **whole),
+        job(farm, "alpha", clear, png, "film.webm", audio="tone.wav", encode=alpha, **whole),
+        job(farm, "silent", (*VIDEO, *IMAGES), png, "film.mov", encode=labels, **whole),
         job(farm, "labels", (*VIDEO, *IMAGES), png, "film.mov", audio="tone.wav", encode=labels),
     )
     return {each.name: each for each in listed}

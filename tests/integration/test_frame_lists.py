@@ -110,6 +110,7 @@ async def test_a_request_for_frames_is_carried_out_once(farm: Farm) -> None:
     assert rendered(farm) == {0: 1, 1: 2, 2: 2, 3: 1}
 
 
+@pytest.mark.slow
 async def test_agents_render_frames_anew_in_a_bucket(bare: Farm, tmp_path: Path, s3_server: S3Server) -> None:
     """Each chunk was rendered by an agent before, whose records of the call are still there."""
     repaint = bare.store.parent / "repaint"

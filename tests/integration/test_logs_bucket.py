@@ -62,6 +62,7 @@ async def test_a_log_is_followed_while_it_grows(cli: Cli, bucket: str) -> None:
     assert (ran.code, ran.out) == (0, "done\n"), ran.err
 
 
+@pytest.mark.slow
 async def test_a_renderer_that_printed_more_than_is_kept(cli: Cli, bucket: str) -> None:
     noise = "import os; [os.write(1, b'%07d\\n' % n * 1024) for n in range(3000)]"
     command = ("python3", "-c", f"{noise}; open('{{output}}', 'w').write('x')")

@@ -68,6 +68,7 @@ async def test_all_who_ask_get_one_server_and_it_ends_with_a_killed_session(
         await asyncio.open_connection(*address.split(":"))
 
 
+@pytest.mark.slow
 async def test_a_session_that_ends_leaves_nothing(session: "subprocess.Popen[str]", folder: Path) -> None:
     assert await asyncio.to_thread(ask, folder, "temporal")
     assert carrying(str(folder))

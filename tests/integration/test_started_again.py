@@ -83,6 +83,7 @@ def place(request: pytest.FixtureRequest) -> tuple[Farm, dict[str, Any]]:
     return cloud, document(cloud.job(chunks=3, store=bucket))
 
 
+@pytest.mark.parametrize("place", ["directory", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True)
 async def test_the_same_id_again_renders_nothing_and_says_so_or_renders_anew(
     place: tuple[Farm, dict[str, Any]], temporal: Temporal, tmp_path: Any
 ) -> None:

@@ -80,9 +80,10 @@ async def until_lists_tell(farm: Farm, job: JobHandle) -> JobStatus:
 
     # The server marks a job after some tries, between which it waits longer and longer.
     async with asyncio.timeout(120):
-        while (status := await listed()) is None or status.waiting_for is None:
-            pass
-    return status
+        while True:
+            if (status := await listed()) and status.waiting_for:
+                return status
+            await asyncio.sleep(0.5)
 
 
 @pytest.mark.slow
@@ -198,9 +199,14 @@ async def test_a_list_by_state_describes_no_job_and_knows_runs_that_were_retried
     async def listed(state: JobState, of: RenderClient) -> set[str]:
         return {status.id for status in await of.list(state=state, limit=1000)}
 
-    async with asyncio.timeout(30):
-        while plain not in await listed(JobState.COMPLETED, render):
-            pass
+    async def until_listed(job_id: str, of: RenderClient) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                if job_id in await listed(JobState.COMPLETED, of):
+                    return
+                await asyncio.sleep(0.1)
+
+    await until_listed(plain, render)
     failed = await listed(JobState.FAILED, render)
     assert failing in failed
     assert plain not in failed, "its failed run is an earlier one"
@@ -208,9 +214,7 @@ async def test_a_list_by_state_describes_no_job_and_knows_runs_that_were_retried
 
     # No query can name this one.
     odd = await retried(farm, f'odd "{farm.task_queue}" \\ it\'s')
-    async with asyncio.timeout(30):
-        while odd not in await listed(JobState.COMPLETED, farm.render):
-            pass
+    await until_listed(odd, farm.render)
     assert odd not in await listed(JobState.FAILED, farm.render)
 
 

@@ -1,19 +1,21 @@
 """Attacks on a farm, each a program of its own that exits 0 when it is repelled."""
 
-import asyncio
 import os
-import sys
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from support.processes.forks import run_script, start_fork, until_fork_ends
 from support.processes.workers import ROOT, worker_process
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 ATTACKS = sorted(path.stem for path in (Path(__file__).parent / "attacks").glob("*.py"))
+# For what an attack starts itself.
+PATHS = os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "tests")))
 SECRET = "the-secret-that-no-render-reads"
 
 
@@ -34,18 +36,14 @@ async def target(server: str, tmp_path_factory: pytest.TempPathFactory) -> Async
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_an_attack_is_repelled(target: dict[str, str], attack: str) -> None:
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "tests")))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(Path(__file__).parent / "attacks" / f"{attack}.py")),
-        env={**os.environ, **target, "PYTHONPATH": paths},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+async def test_an_attack_is_repelled(target: dict[str, str], attack: str, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    path = str(Path(__file__).parent / "attacks" / f"{attack}.py")
+    process = await start_fork(
+        partial(run_script, path), [path], {**os.environ, **target, "PYTHONPATH": PATHS}, said, said
     )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), 240)
+        code = await until_fork_ends(process, 240)
     finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode == 0, said.decode(errors="replace")
+        process.kill()
+    assert code == 0, said.read_text(errors="replace")

@@ -52,9 +52,10 @@ class Cli:
     async def until_listed(self, words: str, *options: str) -> Ran:
         """Return the first list in which these words stand: Temporal's lists lag behind."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while words not in (listed := await self("list", *options)).out:
-                pass
-        return listed
+            while True:
+                if words in (listed := await self("list", *options)).out:
+                    return listed
+                await asyncio.sleep(0.1)
 
     async def start(self, *arguments: str, **streams: Any) -> Process:
         """Start it as a process that a test watches, interrupts or gives a terminal."""

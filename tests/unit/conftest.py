@@ -1,7 +1,7 @@
 import itertools
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -22,7 +22,7 @@ def ffmpeg() -> str:
 
 @pytest.fixture(scope="session")
 def render(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Render:
-    """Renders frames [start, start + frames) of one endless test film."""
+    """Renders frames [start, start + frames) of one endless test film, and with them what is asked for next."""
     made: dict[tuple[object, ...], Path] = {}
     number = itertools.count()
 
@@ -34,26 +34,49 @@ def render(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Render:
         fps: str = "30",
         size: str = "64x64",
         extra: tuple[str, ...] = (),
+        # Other starts and lengths of the same film: one ffmpeg for all takes half of the time.
+        beside: Sequence[tuple[int, int]] = (),
     ) -> Path:
-        key = (suffix, options, frames, start, fps, size, extra)
-        if key not in made:
-            path = tmp_path_factory.getbasetemp() / f"clip{next(number)}{suffix}"
-            picture = ("-f", "lavfi", "-i", f"testsrc2=s={size}:r={fps}")
-            window = f"trim=start_frame={start},setpts=PTS-STARTPTS"
-            common = ("-vf", window, "-frames:v", str(frames), "-pix_fmt", "yuv420p", "-threads", "1")
-            command = [ffmpeg, "-nostdin", "-v", "error", "-y", *picture, *extra, *common, *options]
-            subprocess.run([*command, str(path)], check=True, stderr=subprocess.DEVNULL)
-            made[key] = path
-        return made[key]
+        film = (suffix, options, fps, size, extra)
+        if (*film, start, frames) not in made:
+            command = [
+                ffmpeg,
+                "-nostdin",
+                "-v",
+                "error",
+                "-y",
+                "-f",
+                "lavfi",
+                "-i",
+                f"testsrc2=s={size}:r={fps}",
+                *extra,
+            ]
+            missing = [one for one in {(start, frames), *beside} if (*film, *one) not in made]
+            paths = [tmp_path_factory.getbasetemp() / f"clip{next(number)}{suffix}" for _ in missing]
+            for (first, count), path in zip(missing, paths, strict=True):
+                window = f"trim=start_frame={first},setpts=PTS-STARTPTS"
+                command += ["-vf", window, "-frames:v", str(count), "-pix_fmt", "yuv420p", "-threads", "1", *options]
+                command.append(str(path))
+            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+            made.update(((*film, *one), path) for one, path in zip(missing, paths, strict=True))
+        return made[*film, start, frames]
 
     return make
 
 
 @pytest.fixture(scope="session")
 def frame_hashes(ffmpeg: str) -> FrameHashes:
-    """Decodes a video and returns one hash for each picture."""
+    """Decodes a video, once, and returns one hash for each picture."""
+    known: dict[tuple[object, ...], list[str]] = {}
 
     def hashes(path: Path) -> list[str]:
+        state = path.stat()
+        file = (path, state.st_ino, state.st_size, state.st_mtime_ns)
+        if file not in known:
+            known[file] = decode(path)
+        return known[file]
+
+    def decode(path: Path) -> list[str]:
         command = [ffmpeg, "-nostdin", "-v", "error", "-i", f"file:{path}", "-map", "0:v"]
         command += ["-fps_mode", "passthrough", "-f", "framemd5", "-"]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -16,12 +16,13 @@ from longtake.jobfile.chunk_list import read_chunk_list
 from longtake.jobfile.loader import LARGEST_FILE_BYTES, check_list_size, load_job, read_job
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_LISTED_CHUNKS, ChunkList, ChunkSpec
 
-# Longer than a message may be.
-MANY = 3_000
+# With paths of this length longer than a message may be.
+MANY = 300
+FOLDER = "chunks/" + "/".join(["a_folder_with_a_long_name" * 4] * 9)
 
 
 def many_chunks() -> list[dict[str, object]]:
-    return [{"start": n * 10, "count": 10, "output": f"chunks/part_{n:06}_of_the_film.mp4"} for n in range(MANY)]
+    return [{"start": n * 10, "count": 10, "output": f"{FOLDER}/part_{n:06}.mp4"} for n in range(MANY)]
 
 
 def job_file(**changes: object) -> dict[str, object]:
@@ -48,7 +49,13 @@ def test_a_long_list_is_read_back_as_it_was(file: str, tmp_path: Path) -> None:
 
 def test_a_long_helios_list_is_read_back(tmp_path: Path) -> None:
     chunks = [
-        {"id": n, "startFrame": n, "frameCount": 1, "outputFile": f"p{n}.mov", "command": f"helios -o p{n}.mov -s {n}"}
+        {
+            "id": n,
+            "startFrame": n,
+            "frameCount": 1,
+            "outputFile": f"p{n}.mov",
+            "command": f"helios -o p{n}.mov -s {n} {FOLDER}",
+        }
         for n in range(MANY)
     ]
     path = tmp_path / "job.json"
@@ -57,7 +64,7 @@ def test_a_long_helios_list_is_read_back(tmp_path: Path) -> None:
     plan = ChunkPlan(job, read_chunk_list(path.read_bytes(), "list.json", {}))
 
     assert job.chunk_list is not None
-    assert plan[MANY - 1].command_template == ("helios", "-o", "{output}", "-s", str(MANY - 1))
+    assert plan[MANY - 1].command_template == ("helios", "-o", "{output}", "-s", str(MANY - 1), FOLDER)
 
 
 def test_a_list_is_read_back_though_the_rest_came_from_outside(tmp_path: Path) -> None:

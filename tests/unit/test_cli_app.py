@@ -125,7 +125,7 @@ def test_an_unexpected_error_is_one_sentence_and_a_traceback_only_on_demand(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the moon is full")
 
-    monkeypatch.setattr(application, "app", fail)
+    monkeypatch.setattr(application, "COMMAND", fail)
 
     assert main(["list"]) == 1
     quiet = capsys.readouterr()

@@ -196,11 +196,28 @@ async def test_starts_at_the_same_time_share_the_one_server_of_their_database(
 
 
 @pytest.mark.integration
-async def test_a_database_is_not_given_to_a_second_server_at_another_address(start: Start) -> None:
+async def test_a_server_is_shared_has_the_search_attributes_and_is_out_of_reach_of_ctrl_c(
+    start: Start,
+) -> None:
     first = await start([])
+    client = await Client.connect(first.address)
+    listed = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace="default"))
 
+    assert {"LongtakeState", "LongtakeName", "LongtakeProgress"} <= set(listed.custom_attributes)
+    # Ctrl-C does not reach it.
+    assert first.pid is not None
+    assert os.getsid(first.pid) == first.pid
     with pytest.raises(DevServerError, match=rf"^The server at {first.address} uses .*: name another --database\.$"):
         await start([], address=f"127.0.0.1:{find_free_port()}")
+
+    # At the same address it is used, and left running.
+    lines: list[str] = []
+    second = await start(lines)
+    await second.stop()
+
+    assert second == DevServer(first.address)
+    assert lines == [f"Using the Temporal server that runs at {first.address}."]
+    assert await client.service_client.check_health()
 
 
 @pytest.mark.integration
@@ -217,36 +234,6 @@ async def test_state_survives_a_stop_and_a_start(start: Start) -> None:
     described = await (await Client.connect(again.address)).get_workflow_handle("kept").describe()
     assert described.status == WorkflowExecutionStatus.RUNNING
     assert described.run_id == handle.first_execution_run_id
-
-
-@pytest.mark.integration
-async def test_a_second_start_uses_the_running_server_and_leaves_it_running(start: Start) -> None:
-    first = await start([])
-    lines: list[str] = []
-
-    second = await start(lines)
-    await second.stop()
-
-    assert second == DevServer(first.address)
-    assert lines == [f"Using the Temporal server that runs at {first.address}."]
-    assert await (await Client.connect(first.address)).service_client.check_health()
-
-
-@pytest.mark.integration
-async def test_the_search_attributes_are_there_from_the_start(start: Start) -> None:
-    client = await Client.connect((await start([])).address)
-
-    listed = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace="default"))
-
-    assert {"LongtakeState", "LongtakeName", "LongtakeProgress"} <= set(listed.custom_attributes)
-
-
-@pytest.mark.integration
-async def test_the_server_is_out_of_reach_of_ctrl_c(start: Start) -> None:
-    server = await start([])
-
-    assert server.pid is not None
-    assert os.getsid(server.pid) == server.pid
 
 
 @pytest.mark.integration

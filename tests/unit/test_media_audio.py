@@ -66,9 +66,9 @@ def chunks_with_sound(render: Render, add_sound: AddSound) -> ChunksWithSound:
 
     def make(codec: str = "pcm_s16le", suffix: str = ".mov") -> list[ChunkFile]:
         chunks = []
-        for index, frames in enumerate(LENGTHS):
-            start = sum(LENGTHS[:index])
-            video = render(".mov", *H264, start=start, frames=frames, fps="30000/1001")
+        parts = [(sum(LENGTHS[:index]), frames) for index, frames in enumerate(LENGTHS)]
+        for index, (start, frames) in enumerate(parts):
+            video = render(".mov", *H264, start=start, frames=frames, fps="30000/1001", beside=parts)
             path = add_sound(video, sample(start), sample(start + frames), codec, suffix)
             chunks.append(ChunkFile(path, f"chunk {index}", frames))
         return chunks

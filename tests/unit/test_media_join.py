@@ -36,11 +36,9 @@ def chunk_list(paths: Sequence[Path], lengths: Sequence[int] = LENGTHS) -> list[
 
 def rendered(render: Render, suffix: str, *options: str, fps: str = "30") -> list[ChunkFile]:
     starts = [sum(LENGTHS[:index]) for index in range(len(LENGTHS))]
+    parts = list(zip(starts, LENGTHS, strict=True))
     return chunk_list(
-        [
-            render(suffix, *options, start=start, frames=frames, fps=fps)
-            for start, frames in zip(starts, LENGTHS, strict=True)
-        ]
+        [render(suffix, *options, start=start, frames=frames, fps=fps, beside=parts) for start, frames in parts]
     )
 
 
@@ -114,12 +112,12 @@ def test_other_codecs_are_joined_losslessly(
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_three_hundred_chunks_add_no_time(suffix: str, render: Render, tmp_path: Path) -> None:
+def test_a_hundred_chunks_add_no_time(suffix: str, render: Render, tmp_path: Path) -> None:
     clip = render(suffix, *B_FRAMES, frames=7, fps="30000/1001")
-    chunks = chunk_list([clip] * 300, [7] * 300)
+    chunks = chunk_list([clip] * 100, [7] * 100)
     film, fps = tmp_path / f"film{suffix}", Fraction(30000, 1001)
     made = join(chunks, film, fps)
-    assert verify_film(film, fps=fps, frames=2100, joined=made).duration_seconds == 2100 * 1001 / 30000
+    assert verify_film(film, fps=fps, frames=700, joined=made).duration_seconds == 700 * 1001 / 30000
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
         base = stream.time_base or Fraction(0)
@@ -127,7 +125,7 @@ def test_three_hundred_chunks_add_no_time(suffix: str, render: Render, tmp_path:
         allowed = Fraction(1, 2000) if suffix == ".mkv" else Fraction(0)
         assert max(abs(time - index / fps) for index, time in enumerate(times)) <= allowed
         if suffix == ".mp4":
-            assert (stream.duration or 0) * base == 2100 / fps
+            assert (stream.duration or 0) * base == 700 / fps
 
 
 def test_an_mp4_film_begins_with_its_index(render: Render, tmp_path: Path) -> None:

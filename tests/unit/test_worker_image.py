@@ -27,21 +27,21 @@ def app(tmp_path: Path) -> Path:
         for source in sources:
             place = tmp_path / target
             if (ROOT / source).is_dir():
-                shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(ROOT / source, place)
             else:
                 place.mkdir(exist_ok=True)
                 shutil.copy(ROOT / source, place)
     return tmp_path
 
 
-@pytest.mark.parametrize(("program", "told"), [("worker.py", "Runs Longtake jobs"), ("worker_health.py", "")])
-def test_the_image_holds_all_that_its_programs_import(app: Path, program: str, told: str) -> None:
+def test_the_image_holds_all_that_its_programs_import(app: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(app)!r}); sys.argv = ['{program}', '--help']; import {program[:-3]} as p"
+        f"import sys; sys.path.insert(0, {str(app)!r}); sys.argv = ['worker.py', '--help']; "
+        "import worker_health; import worker; worker.main()"
     )
     # In a folder and with a path of its own: the checkout must not help out.
     done = subprocess.run(
-        [sys.executable, "-P", "-c", f"{code}; {'p.main()' if told else ''}"],
+        [sys.executable, "-P", "-c", code],
         cwd=app,
         env={"PYTHONPATH": str(ROOT / "client"), "PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -50,7 +50,7 @@ def test_the_image_holds_all_that_its_programs_import(app: Path, program: str, t
     )
 
     assert done.returncode == 0, done.stderr
-    assert told in done.stdout
+    assert "Runs Longtake jobs" in done.stdout
 
 
 def test_what_is_copied_is_there_and_not_ignored() -> None:

@@ -9,8 +9,9 @@ from support.farm import Farm, until
 from support.s3.server import S3Server
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.service import RPCError, RPCStatusCode
 
-from longtake import JobHandle, JobState, NoSuchJobError, RenderJobSpec
+from longtake import JobHandle, JobState, RenderJobSpec
 from longtake.stores.factory import open_store
 from longtake.stores.store import Store
 
@@ -74,17 +75,16 @@ class Place:
         execution = WorkflowExecution(workflow_id=job.id)
         request = DeleteWorkflowExecutionRequest(namespace="default", workflow_execution=execution)
         await self.farm.client.workflow_service.delete_workflow_execution(request)
+        workflow = self.farm.client.get_workflow_handle(job.id)
         async with asyncio.timeout(60):
             try:
-                async for _ in _looks(job):
+                while True:
+                    # A status would have a worker replay the job, again and again.
+                    await workflow.describe()
                     await asyncio.sleep(0.5)
-            except NoSuchJobError:
-                return
-
-
-async def _looks(job: JobHandle) -> Any:
-    while True:
-        yield await job.status()
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
 
 
 def here(folder: Path) -> dict[str, bytes]:

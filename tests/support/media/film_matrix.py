@@ -94,23 +94,25 @@ def measure_codec(name: str, folder: Path, ffmpeg: str) -> FilmRow:
         AssertionError: A film that was joined is not the unchunked encode.
     """
     codec = CODECS[name]
+    paths = [folder / f"chunk{index}{codec.suffix}" for index in range(len(LENGTHS))]
+    whole = folder / f"whole{codec.suffix}"
     starts = [sum(LENGTHS[:index]) for index in range(len(LENGTHS))]
+    _render(codec, ffmpeg, [*zip(paths, starts, LENGTHS, strict=True), (whole, 0, sum(LENGTHS))])
     chunks = []
-    for index, (start, frames) in enumerate(zip(starts, LENGTHS, strict=True)):
-        path = _render(codec, ffmpeg, folder / f"chunk{index}{codec.suffix}", start, frames)
+    for index, (path, frames) in enumerate(zip(paths, LENGTHS, strict=True)):
         facts = inspect_video(path, fps=FPS, frames=frames)
         chunks.append(ChunkFile(path, f"chunk {index}", frames, facts=facts))
-    whole = _render(codec, ffmpeg, folder / f"whole{codec.suffix}", 0, sum(LENGTHS))
     return FilmRow(name, codec.suffix, {suffix: _join(codec, chunks, whole, suffix) for suffix in CONTAINERS})
 
 
-def _render(codec: Codec, ffmpeg: str, path: Path, start: int, frames: int) -> Path:
-    pictures = ("-f", "lavfi", "-i", f"testsrc2=s=128x96:r={FPS}")
-    window = f"trim=start_frame={start},setpts=PTS-STARTPTS,setsar=10/11"
-    command = [ffmpeg, "-nostdin", "-v", "error", "-y", *pictures, "-vf", window, "-frames:v", str(frames)]
+def _render(codec: Codec, ffmpeg: str, parts: list[tuple[Path, int, int]]) -> None:
+    """Render files, each from a frame on and of so many frames, by one ffmpeg."""
+    command = [ffmpeg, "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", f"testsrc2=s=128x96:r={FPS}"]
     labels = ["-metadata", "title=A film", "-threads", "1"]
-    subprocess.run([*command, *codec.options, *labels, str(path)], check=True, capture_output=True)
-    return path
+    for path, start, frames in parts:
+        window = f"trim=start_frame={start},setpts=PTS-STARTPTS,setsar=10/11"
+        command += ["-vf", window, "-frames:v", str(frames), *codec.options, *labels, str(path)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def _join(codec: Codec, chunks: list[ChunkFile], whole: Path, suffix: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import runpy
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +12,9 @@ from pathlib import Path
 
 from activities.processes.linux_table import process_table
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
+# For processes of a test file itself: `FORKS.Process`, `FORKS.Barrier`.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
     # Named from the checkout, which is all that the process they are forked from finds.
     ["longtake.cli.app", "worker", "agent.cloud_run", "agent.lambda_handler", "tests.support.s3.read_ahead"]
 )
@@ -31,11 +33,17 @@ async def start_fork(
         out: Where its standard output goes.
         err: Where its standard error goes; may be the same file.
     """
-    process = _FORKS.Process(
+    process = FORKS.Process(
         target=_run, args=(main, list(arguments), dict(environment), out, err), daemon=True, name=arguments[0]
     )
     await asyncio.to_thread(_start, process)
     return process
+
+
+def run_script(path: str) -> int:
+    """Run a file as `python FILE` does: for a fork, which has imported already what the file imports."""
+    runpy.run_path(path, run_name="__main__")
+    return 0
 
 
 async def until_fork_ends(process: BaseProcess, seconds: float | None) -> int:

@@ -8,12 +8,13 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from google.auth import jwt
-from support.servers.certificates import known_certificate
+from support.servers.certificates import Certificate, known_certificate
 from support.servers.http_server import Connection, HttpServer, Request
 
 IDENTITY = "/computeMetadata/v1/instance/service-accounts/default/identity"
@@ -29,6 +30,7 @@ class MetadataServer:
 
     def __init__(self, folder: Path, *, tls: bool = False) -> None:
         self._numbers = itertools.count(1)
+        self._folder = folder
         self._certificate = known_certificate(folder)
         context = None
         if tls:
@@ -68,13 +70,19 @@ class MetadataServer:
         """The environment of a process on a host of Google Cloud."""
         return {"GCE_METADATA_HOST": self.address}
 
+    @cached_property
+    def _account(self) -> Certificate:
+        folder = self._folder / "account"
+        folder.mkdir()
+        return known_certificate(folder, rsa=True)
+
     def key_file(self, **changes: object) -> Path:
         """Write the key file of a service account whose tokens come from here; a change of None leaves a key out."""
         key: dict[str, object] = {
             "type": "service_account",
             "project_id": "test",
             "private_key_id": "key-1",
-            "private_key": self._certificate.key.read_text(),
+            "private_key": self._account.key.read_text(),
             "client_email": "worker@test.iam.gserviceaccount.com",
             "token_uri": f"{self._scheme}://{self.address}/token",
         }
@@ -93,7 +101,7 @@ class MetadataServer:
         url = urlsplit(request.target)
         if request.method == "POST" and url.path == "/token":
             assertion = parse_qs(request.body.decode())["assertion"][0]
-            certificate = self._certificate.certificate.read_bytes()
+            certificate = self._account.certificate.read_bytes()
             claims = jwt.decode(assertion, certs=certificate, audience=OAUTH_AUDIENCE)  # type: ignore[no-untyped-call]
             self.assertions.append(dict(claims))
             audience = claims["target_audience"]
