@@ -14,7 +14,10 @@ from activities.processes.linux_table import process_table
 
 # For processes of a test file itself: `FORKS.Process`, `FORKS.Barrier`.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["longtake.cli.app", "worker", "agent.cloud_run", "agent.lambda_handler"])
+FORKS.set_forkserver_preload(
+    # Named from the checkout, which is all that the process they are forked from finds.
+    ["longtake.cli.app", "worker", "agent.cloud_run", "agent.lambda_handler", "tests.support.s3.read_ahead"]
+)
 _LOCK = threading.Lock()
 
 
