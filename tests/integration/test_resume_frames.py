@@ -354,7 +354,9 @@ async def test_a_second_cancel_cuts_no_cleaning_up_short(sequence: Sequence) -> 
     assert sequence.kept.verified_files().keys() == set(range(7))
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "bmp", "exr"])
+@pytest.mark.parametrize(
+    "suffix", ["png", "jpg", "exr", *(pytest.param(more, marks=pytest.mark.slow) for more in ("tiff", "bmp"))]
+)
 async def test_ffmpeg_sequences_are_bit_identical_however_often_they_are_interrupted(
     sequence: Sequence, suffix: str
 ) -> None:
