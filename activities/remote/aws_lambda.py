@@ -250,10 +250,12 @@ class InvokeSigner:
         client.meta.events.register("before-send.lambda.Invoke", _raise_prepared)
         # The proxies and the CA bundle that boto3's own connections would use.
         endpoint = client.meta.endpoint_url
-        proxy = get_environ_proxies(endpoint).get(urlsplit(endpoint).scheme)
+        scheme = urlsplit(endpoint).scheme
+        proxy = get_environ_proxies(endpoint).get(scheme)
+        ca_bundle = settings.get_config_variable("ca_bundle")
         self._route = Route(
             f"lambda {self._function}",
-            ssl.create_default_context(cafile=settings.get_config_variable("ca_bundle")),
+            ssl.create_default_context(cafile=ca_bundle) if scheme == "https" else None,
             "check AWS_CA_BUNDLE and the endpoint",
             httpx.URL(proxy if "://" in proxy else f"http://{proxy}") if proxy else None,
         )

@@ -70,7 +70,7 @@ class CloudRunService:
         self._tokens = tokens
         self._slots = asyncio.Semaphore(concurrency)
         # Made once: reading the CA certificates of the system takes longer than a call on loopback.
-        self._route = Route(self.where, make_ssl_context())
+        self._route = Route(self.where, make_ssl_context() if self._url.scheme == "https" else None)
 
     async def call(self, payload: Mapping[str, Any], *, on_send: Callable[[], None] = ignore_send) -> ServiceAnswer:
         """Send one JSON object and return the answer; see `Service.call`.

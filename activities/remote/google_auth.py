@@ -205,8 +205,10 @@ class _Transport(Request):
         timeout: float | None = None,
         **_kwargs: Any,
     ) -> "_Answer":
-        # In this thread: reading the CA certificates of the system would block the loop for too long.
-        ssl_context = httpx.create_ssl_context()
+        # In this thread: reading the CA certificates of the system would block the loop for too long. The metadata
+        # server has no TLS: then nobody is trusted.
+        is_tls = url.startswith("https:")
+        ssl_context = httpx.create_ssl_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self._is_closed:
             raise TransportError("the fetch was cancelled")  # type: ignore[no-untyped-call]
         sending = self._send(ssl_context, method, url, body, headers)

@@ -37,13 +37,13 @@ class Route:
 
     Args:
         where: Name of the service for people.
-        ssl_context: Checks the service's certificate.
+        ssl_context: Checks the service's certificate; None where the service is called by plain HTTP.
         certificate_fix: What to do about a certificate that is not to be trusted.
         proxy: URL of the HTTP proxy that leads to the service; None without one.
     """
 
     where: str
-    ssl_context: ssl.SSLContext
+    ssl_context: ssl.SSLContext | None
     certificate_fix: str = "check the URL"
     proxy: httpx.URL | None = None
 
@@ -114,6 +114,7 @@ async def _connect(route: Route, url: httpx.URL) -> "HttpConnection":
 async def _open_stream(route: Route, url: httpx.URL) -> "_Stream":
     port = url.port or (443 if url.scheme == "https" else 80)
     ssl_context = route.ssl_context if url.scheme == "https" else None
+    assert ssl_context is not None or url.scheme == "http", f"no TLS context for {url.scheme}"
     if route.proxy is None:
         return _Stream(*await asyncio.open_connection(url.host, port, ssl=ssl_context))
     reader, writer = await open_tunnel(route.proxy, url.host, port)

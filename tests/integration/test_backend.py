@@ -223,25 +223,25 @@ async def test_whole_outputs_count_also_when_their_renderer_stands_still(stage: 
 
 async def test_a_renderer_that_spins_without_progress_is_ended_when_its_time_is_up(stage: Stage) -> None:
     script = "import time\nprint('Rendered 1/3\\nsampling', flush=True)\n" + SPIN
-    error = await stage.fails(stage.frames(script, stall_seconds=1.5, chunk_seconds=4))
+    error = await stage.fails(stage.frames(script, stall_seconds=1, chunk_seconds=2.5))
 
-    assert "took longer than timeouts.chunk_seconds, 4 s: 1 of 3 frames done, no progress or output for " in str(error)
+    assert "took longer than timeouts.chunk_seconds, 2.5 s: 1 of 3 frames done, no progress or output" in str(error)
     assert "processes: 1; it said last: sampling" in str(error)
     assert stage.watcher.newest.usage.cpu_seconds > 0.1
 
 
 async def test_a_renderer_that_is_silent_and_busy_lives(stage: Stage) -> None:
-    script = "import time\nend = time.monotonic() + 4\nwhile time.monotonic() < end: pass\n"
+    script = "import time\nend = time.monotonic() + 2.5\nwhile time.monotonic() < end: pass\n"
 
-    usage = await stage.render(stage.python(script, stall_seconds=1.5))
+    usage = await stage.render(stage.python(script, stall_seconds=1))
 
     assert usage.cpu_seconds > 0.1
 
 
 async def test_a_renderer_whose_child_does_the_work_lives(stage: Stage) -> None:
-    script = START_CHILD.format(child="import time; end = time.monotonic() + 4\nwhile time.monotonic() < end: pass")
+    script = START_CHILD.format(child="import time; end = time.monotonic() + 2.5\nwhile time.monotonic() < end: pass")
 
-    await stage.render(stage.python(script + "child.wait()", stall_seconds=1.5))
+    await stage.render(stage.python(script + "child.wait()", stall_seconds=1))
 
 
 @pytest.mark.parametrize("habit", [SLEEP, TICK], ids=["sleeps", "ticks"])

@@ -28,7 +28,7 @@ FRAME_RENDERER = Path(__file__).parents[1] / "support" / "renderers" / "frame_re
 def job(bucket: str, **fields: Any) -> RenderJobSpec:
     return RenderJobSpec.model_validate(
         {
-            "frames": FrameRange(count=50, per_chunk=10),
+            "frames": FrameRange(count=20, per_chunk=10),
             "fps": 25,
             "command": VIDEO,
             "chunk_output": "chunks/{chunk:06}.mp4",
@@ -44,7 +44,7 @@ def sequence(farm: Farm, bucket: str, *options: str, **fields: Any) -> RenderJob
     """A job of images by the renderer that does as it is told."""
     program = (sys.executable, "-S", "-E", str(FRAME_RENDERER), "{output}", "--start", "{start}", "--count", "{count}")
     command = (*program, "--ledger", str(farm.ledger.path), *options)
-    base = {"frames": FrameRange(count=24, per_chunk=12), "command": command, "fps": None, "output": None}
+    base = {"frames": FrameRange(count=8, per_chunk=4), "command": command, "fps": None, "output": None}
     return job(bucket, **{**base, "chunk_output": "frames/f_{frame:06}.png", **fields})
 
 
@@ -65,10 +65,10 @@ async def test_a_film_is_made_in_the_bucket(cloud: Farm, bucket: str, films: Sto
     assert status.result.output == f"{bucket}/film.mp4"
     film = films.download(f"{bucket}/film.mp4", scratch.parent / "film.mp4", sha256=status.result.sha256)
     with av.open(str(film)) as container:
-        assert sum(1 for _ in container.decode(video=0)) == 50
-    assert names(films, "chunks") == [f"{number:06}.mp4" for number in range(5)]
+        assert sum(1 for _ in container.decode(video=0)) == 20
+    assert names(films, "chunks") == [f"{number:06}.mp4" for number in range(2)]
     bookkeeping = f".longtake/{status.id}"
-    assert names(films, f"{bookkeeping}/chunks") == [f"{number:06}.json" for number in range(5)]
+    assert names(films, f"{bookkeeping}/chunks") == [f"{number:06}.json" for number in range(2)]
     assert list(films.folders(f"{films.url}/{bookkeeping}/attempts")) == []
     assert left_behind(scratch) == []
     assert list(cloud.store.iterdir()) == []
@@ -80,8 +80,8 @@ async def test_images_become_a_film_in_the_bucket(cloud: Farm, bucket: str, film
 
     assert status.state is JobState.COMPLETED, status.error
     assert status.result is not None
-    assert status.result.frames == 50
-    assert names(films, "frames") == [f"f_{number:06}.png" for number in range(50)]
+    assert status.result.frames == 20
+    assert names(films, "frames") == [f"f_{number:06}.png" for number in range(20)]
 
 
 async def test_the_log_of_a_failed_chunk_is_in_the_bucket(cloud: Farm, bucket: str, films: Store) -> None:
@@ -124,7 +124,7 @@ async def test_a_damaged_frame_alone_is_rendered_again(cloud: Farm, bucket: str,
     # Another job's damaged file is no proven output: it is refused, and nothing is rendered.
     assert status.state is JobState.FAILED
     assert "if_exists" in (status.error or "")
-    assert len(cloud.ledger.lines("frame")) == 24
+    assert len(cloud.ledger.lines("frame")) == 8
 
 
 async def test_what_another_job_has_made_is_reused(cloud: Farm, bucket: str) -> None:
@@ -133,7 +133,7 @@ async def test_what_another_job_has_made_is_reused(cloud: Farm, bucket: str) -> 
 
     assert (first.state, second.state) == (JobState.COMPLETED, JobState.COMPLETED), second.error
     assert second.skipped_chunks == 2
-    assert len(cloud.ledger.lines("frame")) == 24
+    assert len(cloud.ledger.lines("frame")) == 8
 
 
 async def test_a_bucket_that_jobs_may_not_use_is_refused(cloud: Farm, bucket: str, films: Store) -> None:
@@ -174,13 +174,13 @@ async def test_cancel_leaves_no_process_and_no_file(cloud: Farm, bucket: str, fi
 
 async def test_two_jobs_of_one_bucket_do_not_touch_each_other(cloud: Farm, bucket: str, films: Store) -> None:
     jobs = [
-        sequence(cloud, bucket, chunk_output=f"{show}/f_{{frame:06}}.png", frames=FrameRange(count=6, per_chunk=2))
+        sequence(cloud, bucket, chunk_output=f"{show}/f_{{frame:06}}.png", frames=FrameRange(count=4, per_chunk=2))
         for show in ("a", "b")
     ]
     ended = await asyncio.gather(*map(cloud.run, jobs))
 
     assert [status.state for status in ended] == [JobState.COMPLETED] * 2
-    assert names(films, "a") == names(films, "b") == [f"f_{number:06}.png" for number in range(6)]
+    assert names(films, "a") == names(films, "b") == [f"f_{number:06}.png" for number in range(4)]
 
 
 async def test_a_merge_command_finds_chunks_and_inputs_by_name(cloud: Farm, bucket: str, films: Store) -> None:

@@ -21,6 +21,11 @@ from longtake.models.backends import BackendKind
 
 pytestmark = pytest.mark.integration
 
+# What differs in a bucket, other tests show there.
+directory_first = pytest.mark.parametrize(
+    "idle", ["directory", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True
+)
+
 FRAMES_SCRIPT = FOLDER / "scripts" / "frames.sh"
 
 
@@ -117,6 +122,7 @@ def test_a_recorded_job_is_the_same_work_as_ever(version: str, kind: str) -> Non
         assert known == {RenderJobSpec.model_validate_json(job).digest()}
 
 
+@directory_first
 async def test_an_interrupted_sequence_renders_what_is_missing_and_nothing_else(
     old: Old, undisturbed: dict[int, bytes], ffmpeg: str, tmp_path: Path
 ) -> None:
@@ -140,6 +146,7 @@ async def test_an_interrupted_sequence_renders_what_is_missing_and_nothing_else(
     assert digests == frame_digests(ffmpeg, "-i", str(same))
 
 
+@directory_first
 async def test_a_damaged_frame_of_a_proven_chunk_is_rendered_again_alone(
     old: Old, undisturbed: dict[int, bytes], s3_server: S3Server
 ) -> None:

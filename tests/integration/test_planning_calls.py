@@ -15,7 +15,7 @@ from longtake.stores.job_records import FolderListings, JobRecords, chunk_key
 
 pytestmark = pytest.mark.integration
 
-FRAMES = 240
+FRAMES = 84
 
 # For the job's own records, and one for each page of a listing: of the chunks' records, and of the frames.
 MOST_CALLS = 12
@@ -29,7 +29,7 @@ def way(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty
         yield way
 
 
-@pytest.fixture(params=[80, 4], ids=lambda per_chunk: f"{per_chunk} a chunk")
+@pytest.fixture(params=[28, 4], ids=lambda per_chunk: f"{per_chunk} a chunk")
 def planner(way: FaultyStore, s3_server: S3Server, tmp_path: Path, request: pytest.FixtureRequest) -> FramePlanner:
     return FramePlanner(f"s3://{s3_server.bucket()}/show", tmp_path, frames=FRAMES, per_chunk=request.param)
 
@@ -78,9 +78,9 @@ def test_frames_of_another_job_refuse_one_that_goes_on_after_one_look_at_records
 
 def test_a_frame_that_was_exchanged_since_is_found(planner: FramePlanner) -> None:
     planner.publish_all(planner.job(), "job")
-    target = planner.store.locate("frames/000150.png")
+    target = planner.store.locate("frames/000030.png")
     record = planner.store.stat(
-        JobRecords(planner.store, "job").sidecar_path(chunk_key(150 // planner.frames.per_chunk))
+        JobRecords(planner.store, "job").sidecar_path(chunk_key(30 // planner.frames.per_chunk))
     )
     end = time.monotonic() + 30
     # The times of a bucket are seconds.
@@ -88,7 +88,7 @@ def test_a_frame_that_was_exchanged_since_is_found(planner: FramePlanner) -> Non
         assert time.monotonic() < end
         planner.store.replace(target, b"another frame")
 
-    missing = 150 // planner.frames.per_chunk
+    missing = 30 // planner.frames.per_chunk
     done = planner.plan(planner.job(), "job")
 
     assert done == ((0, missing), (missing + 1, chunks_of(planner)))

@@ -14,7 +14,21 @@ from activities.remote.protocol import RemoteOutcome
 from longtake import FailureRule, Retry, Verdict
 from longtake.models.inputs import InputFile, InputManifest, content_path, manifest_path
 
-pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.asyncio(loop_scope="module"),
+    # Each kind of store and each edge; the other pairs are made of the same.
+    pytest.mark.parametrize(
+        ("jobs", "edge"),
+        [
+            ("directory", "lambda"),
+            ("bucket", "cloud run"),
+            pytest.param("directory", "cloud run", marks=pytest.mark.slow),
+            pytest.param("bucket", "lambda", marks=pytest.mark.slow),
+        ],
+        indirect=True,
+    ),
+]
 
 
 async def test_an_order_is_rendered_checked_and_published_where_the_job_wants_it(jobs: AgentJobs, edge: Edge) -> None:

@@ -16,6 +16,9 @@ from longtake.stores.store import StoreError
 
 pytestmark = pytest.mark.integration
 
+# A file in four parts.
+LONG = 3 * LARGE
+
 
 @pytest.fixture
 def scene(s3_server: S3Server, tmp_path: Path) -> Iterator[FaultyScene]:
@@ -69,7 +72,7 @@ def test_a_file_that_is_written_to_while_it_is_handed_in_is_refused(scene: Fault
 
 
 def test_a_full_disk_is_said_to_be_before_gigabytes_come(scene: FaultyScene) -> None:
-    scene.store.put(scene.made(LARGE), scene.film)
+    scene.store.put(scene.made(LONG), scene.film)
     with small_disk(scene.folder / "disk", SMALL_PART_BYTES * 2) as disk:
         with pytest.raises(StoreError) as raised:
             scene.store.download(scene.film, disk / "in" / "brought")
@@ -77,12 +80,12 @@ def test_a_full_disk_is_said_to_be_before_gigabytes_come(scene: FaultyScene) -> 
         assert raised.value.is_temporary
         assert list(disk.glob("in/*")) == []
     assert [call for call in scene.way.calls if call.startswith("GET")] == [f"GET {path(scene.film)}"]
-    assert scene.store.read(scene.film) == LARGE
+    assert scene.store.read(scene.film) == LONG
 
 
 def test_a_disk_that_fills_up_on_the_way_is_noticed(scene: FaultyScene) -> None:
-    scene.store.put(scene.made(LARGE), scene.film)
-    with small_disk(scene.folder / "disk", len(LARGE) + (1 << 20)) as disk:
+    scene.store.put(scene.made(LONG), scene.film)
+    with small_disk(scene.folder / "disk", len(LONG) + (1 << 20)) as disk:
 
         def fill(name: str) -> None:
             # Not at the first part, after which the room is looked at.

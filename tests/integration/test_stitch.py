@@ -58,7 +58,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "overwritten": same_size_but_broken,
 }
 # Each damage and each container once; `make chaos` has the rest.
-PAIRS = [("mp4", damage) for damage in DAMAGES] + [("mkv", "overwritten"), ("ts", "truncated")]
+PAIRS = [("mp4", "missing"), ("mp4", "empty"), ("mkv", "overwritten"), ("ts", "truncated")]
 MORE_PAIRS = [(suffix, damage) for suffix in ("mkv", "ts") for damage in DAMAGES if (suffix, damage) not in PAIRS]
 
 

@@ -62,6 +62,7 @@ def test_a_listing_and_a_look_tell_the_same(any_store: Store) -> None:
     )
 
 
+@pytest.mark.slow
 def test_folders_of_more_files_than_a_page_are_listed_and_removed_whole(any_store: Store) -> None:
     paths = [f"many/{index:04}.txt" for index in range(1050)] + [f"many/in/{index:04}/x" for index in range(30)]
     assert all(map_parallel(any_store, lambda path: any_store.create(any_store.locate(path), b"x"), paths))
@@ -75,23 +76,23 @@ def test_folders_of_more_files_than_a_page_are_listed_and_removed_whole(any_stor
     assert any_store.names(any_store.url) == ["many.txt"]
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_names_are_names(any_store: Store, tmp_path: Path, local_file: Callable[[bytes], Path], name: str) -> None:
-    first, second, third = (any_store.locate(f"{folder}/{name}") for folder in (f"x{name}", "y", "z"))
-    assert any_store.put(local_file(b"content"), first)
-    assert any_store.copy(first, second)
-    assert any_store.move(second, third)
-    assert any_store.names(any_store.locate("z")) == [name]
-    assert f"x{name}" in any_store.folders(any_store.url)
-    assert any_store.download(third, tmp_path / "brought").read_bytes() == b"content"
-    found = any_store.stat(third)
-    assert found is not None
-    assert found.name == name
-    any_store.remove(third)
-    assert any_store.names(any_store.locate("z")) == []
-    any_store.remove_all(any_store.locate(f"x{name}"))
-    assert f"x{name}" not in any_store.folders(any_store.url)
-    assert any_store.stat(first) is None
+def test_odd_names_are_names(any_store: Store, tmp_path: Path, local_file: Callable[[bytes], Path]) -> None:
+    for name in ODD_NAMES:
+        first, second, third = (any_store.locate(f"{folder}/{name}") for folder in (f"x{name}", "y", "z"))
+        assert any_store.put(local_file(b"content"), first), name
+        assert any_store.copy(first, second), name
+        assert any_store.move(second, third), name
+        assert any_store.names(any_store.locate("z")) == [name]
+        assert f"x{name}" in any_store.folders(any_store.url)
+        assert any_store.download(third, tmp_path / "brought").read_bytes() == b"content", name
+        found = any_store.stat(third)
+        assert found is not None, name
+        assert found.name == name
+        any_store.remove(third)
+        assert any_store.names(any_store.locate("z")) == []
+        any_store.remove_all(any_store.locate(f"x{name}"))
+        assert f"x{name}" not in any_store.folders(any_store.url)
+        assert any_store.stat(first) is None, name
 
 
 def test_a_folder_keeps_a_backslash_which_a_bucket_refuses(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_a_folder_keeps_a_backslash_which_a_bucket_refuses(tmp_path: Path) -> No
     assert store.names(store.url) == ["a\\b"]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=st.dictionaries(NAMES, st.binary(max_size=200), max_size=6))
 def test_any_set_of_files_is_what_was_made(any_store: Store, files: dict[str, bytes]) -> None:
     folder = f"set-{secrets.token_hex(6)}"

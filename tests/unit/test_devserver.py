@@ -5,18 +5,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
 import pytest
+from support.processes.forks import FORKS
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 
 import devserver
 from devserver import DevServer, DevServerError, start_dev_server
 from ports import PortTakenError, find_free_port
-
-ROOT = Path(__file__).parents[2]
 
 Start = Callable[..., Awaitable[DevServer]]
 
@@ -236,31 +236,32 @@ async def test_state_survives_a_stop_and_a_start(start: Start) -> None:
     assert described.run_id == handle.first_execution_run_id
 
 
+def hold_server(program: Path, log: Path, told: Connection) -> None:
+    """Start a server, tell its pid, and hold it until killed."""
+
+    async def hold() -> None:
+        address = f"127.0.0.1:{find_free_port()}"
+        server = await start_dev_server(
+            program, database=None, ui_port=None, address=address, log=log, on_message=lambda line: None
+        )
+        told.send(server.pid)
+        await asyncio.Event().wait()
+
+    asyncio.run(hold())
+
+
 @pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells a child of its parent's death on Linux only")
 async def test_the_server_does_not_outlive_a_killed_parent(temporal: Path, tmp_path: Path) -> None:
-    code = (
-        "import asyncio, sys, devserver, ports\n"
-        "from pathlib import Path\n"
-        "async def main():\n"
-        "    server = await devserver.start_dev_server(Path(sys.argv[1]), database=None, ui_port=None,\n"
-        "        address=f'127.0.0.1:{ports.find_free_port()}', log=Path(sys.argv[2]), on_message=lambda line: None)\n"
-        "    print(server.pid, flush=True)\n"
-        "    await asyncio.Event().wait()\n"
-        "asyncio.run(main())\n"
-    )
-    parent = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-c", code, str(temporal), str(tmp_path / "log")),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'client'}"},
-        stdout=subprocess.PIPE,
-    )
-    assert parent.stdout is not None
-    server = psutil.Process(int(await parent.stdout.readline()))
+    told, tells = FORKS.Pipe(duplex=False)
+    parent = FORKS.Process(target=hold_server, args=(temporal, tmp_path / "log", tells), daemon=True)
+    parent.start()
+    tells.close()
+    server = psutil.Process(await asyncio.to_thread(told.recv))
 
     parent.kill()
-    await parent.wait()
+    parent.join()
 
     await asyncio.to_thread(server.wait, 20)
     assert not server.is_running()
+    told.close()

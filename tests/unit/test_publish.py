@@ -121,7 +121,7 @@ def test_a_record_that_was_mended_meanwhile_stays(folder: JobFolder) -> None:
 
 
 def test_attempts_that_publish_at_the_same_moment_never_mix(folder: JobFolder) -> None:
-    for number in range(20):
+    for number in range(8):
         attempts = [made(folder, name) for name in "abcd"]
         barrier = threading.Barrier(4)
         stood: list[str] = []

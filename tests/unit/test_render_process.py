@@ -48,6 +48,10 @@ async def nothing_is_left_behind(tag: dict[str, str]) -> AsyncIterator[None]:
     kill_quietly(*survivors(tag))
 
 
+# Through psutil eight trees take five seconds; the other tests have each way.
+@pytest.mark.parametrize(
+    "supervisor", ["scans", "cgroup", pytest.param("portable", marks=pytest.mark.slow)], indirect=True
+)
 async def test_a_stop_reaches_the_last_process(supervisor: Supervisor, tag: dict[str, str], tmp_path: Path) -> None:
     for number, (name, script) in enumerate(TREES.items()):
         folder = tmp_path / str(number)

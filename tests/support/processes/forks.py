@@ -12,8 +12,12 @@ from pathlib import Path
 
 from activities.processes.linux_table import process_table
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["longtake.cli.app", "worker", "agent.cloud_run", "agent.lambda_handler"])
+# For processes of a test file itself: `FORKS.Process`, `FORKS.Barrier`.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    # Named from the checkout, which is all that the process they are forked from finds.
+    ["longtake.cli.app", "worker", "agent.cloud_run", "agent.lambda_handler", "tests.support.s3.read_ahead"]
+)
 _LOCK = threading.Lock()
 
 
@@ -29,7 +33,7 @@ async def start_fork(
         out: Where its standard output goes.
         err: Where its standard error goes; may be the same file.
     """
-    process = _FORKS.Process(
+    process = FORKS.Process(
         target=_run, args=(main, list(arguments), dict(environment), out, err), daemon=True, name=arguments[0]
     )
     await asyncio.to_thread(_start, process)

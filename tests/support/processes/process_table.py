@@ -32,9 +32,8 @@ class Seen:
 
 def look(pid: int) -> Seen | None:
     """Return a process as it is now, or None where there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
+    text = shown(pid, "stat").decode(errors="replace")
+    if not text:
         return None
     # The name stands in brackets and may hold anything, brackets too.
     head, _, tail = text.rpartition(")")
@@ -64,7 +63,9 @@ def living(*pids: int) -> list[int]:
 def tagged(tag: dict[str, str]) -> list[Seen]:
     """Return the living processes that have exactly this variable in their environment."""
     (mark,) = (f"{name}={value}".encode() for name, value in tag.items())
-    return [seen for seen in everyone() if mark in shown(seen.pid, "environ").split(b"\0")]
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    found = [pid for pid in pids if mark in shown(pid, "environ").split(b"\0")]
+    return [seen for pid in found if (seen := look(pid)) is not None and seen.living]
 
 
 def carrying(mark: str) -> list[Seen]:
@@ -83,7 +84,8 @@ def words(pid: int) -> bytes:
 def shown(pid: int, name: str) -> bytes:
     """Return what a file of a process holds; nothing where it cannot be read."""
     try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
+        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+            return file.read()
     except OSError:
         return b""
 

@@ -1,15 +1,16 @@
 """Render processes that do what renderers should not, as scripts of their own, and a worker that has some."""
 
 import asyncio
-import json
 import os
 import sys
 import uuid
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+from support.processes.forks import FORKS
 from support.processes.process_table import until
 
-ROOT = Path(__file__).resolve().parents[3]
+from activities.processes.supervisor import Supervisor
 
 # Apart from `process_trees.py` on purpose: those forget their environments, and the portable way finds strays by the
 # tag there.
@@ -75,10 +76,8 @@ def noted(file: Path) -> list[int]:
     return [int(line) for line in file.read_text().split()]
 
 
-async def work(folder: Path, renders: int, control_groups: bool) -> None:
-    """Be a worker with some hidden trees, until killed."""
-    from activities.processes.supervisor import Supervisor  # noqa: PLC0415
-
+async def work(folder: Path, renders: int, control_groups: bool, ready: Connection) -> None:
+    """Be a worker with some hidden trees, until killed; tell the pid of its supervisor when they stand."""
     async with Supervisor(control_groups=control_groups) as supervisor:
         tag = {"LONGTAKE_ATTEMPT": folder.name}
         environment = {"PATH": os.environ["PATH"], **tag}
@@ -87,8 +86,13 @@ async def work(folder: Path, renders: int, control_groups: bool) -> None:
             command = (sys.executable, "-S", "-c", HIDDEN, str(folder / f"{index}.pids"))
             await supervisor.spawn(command, cwd=folder, env=environment, log=log, tag=tag)
         await until(lambda: all(log.exists() and b"ready" in log.read_bytes() for log in logs), "the trees")
-        print(json.dumps({"supervisor": supervisor.pid}), flush=True)
+        ready.send(supervisor.pid)
         await asyncio.sleep(300)
+
+
+def run_worker(folder: Path, renders: int, control_groups: bool, ready: Connection) -> None:
+    """Run `work` in a fork."""
+    asyncio.run(work(folder, renders, control_groups, ready))
 
 
 class HiddenWorker:
@@ -97,32 +101,27 @@ class HiddenWorker:
     def __init__(self, folder: Path, *, renders: int = 2, control_groups: bool = False) -> None:
         self._folder = folder / uuid.uuid4().hex
         self._folder.mkdir()
-        self._arguments = (str(self._folder), str(renders), str(int(control_groups)))
-        self._process: asyncio.subprocess.Process | None = None
+        self._told, told = FORKS.Pipe(duplex=False)
+        arguments = (self._folder, renders, control_groups, told)
+        self._process = FORKS.Process(target=run_worker, args=arguments, daemon=True)
+        self._tells = told
         self.supervisor = 0
 
     async def __aenter__(self) -> "HiddenWorker":
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, __file__, *self._arguments), stdout=asyncio.subprocess.PIPE, env=self.environment
-        )
-        assert self._process.stdout is not None
-        self.supervisor = json.loads(await asyncio.wait_for(self._process.stdout.readline(), 60))["supervisor"]
+        await asyncio.to_thread(self._process.start)
+        self._tells.close()
+        assert await asyncio.to_thread(self._told.poll, 60), "the worker is not ready within 60 s"
+        self.supervisor = self._told.recv()
+        self._told.close()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.communicate()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        paths = f"{ROOT}:{ROOT / 'client'}:{ROOT / 'tests'}"
-        return {**os.environ, "PYTHONPATH": paths, "AWS_SECRET_ACCESS_KEY": "hush", "TEMPORAL_API_KEY": "hush"}
+        self._process.kill()
+        await asyncio.to_thread(self._process.join)
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
+        assert self._process.pid is not None
         return self._process.pid
 
     @property
@@ -133,10 +132,6 @@ class HiddenWorker:
     def renders(self) -> list[int]:
         """Pids of all that the renders consist of."""
         return [pid for file in self._folder.glob("*.pids") for pid in noted(file)]
-
-
-if __name__ == "__main__":
-    asyncio.run(work(Path(sys.argv[1]), int(sys.argv[2]), bool(int(sys.argv[3]))))
 
 
 def tag(name: str = "tree") -> dict[str, str]:

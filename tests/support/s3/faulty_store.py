@@ -15,9 +15,9 @@ from longtake.stores.s3 import S3Store
 from longtake.stores.s3_calls import RetryPolicy
 from longtake.stores.store import StoreError
 
-# A file in one piece, and one in four parts.
+# A file in one piece, and one in two parts.
 SMALL = os.urandom(20_000)
-LARGE = os.urandom(3 * SMALL_PART_BYTES + 777)
+LARGE = os.urandom(SMALL_PART_BYTES + 777)
 CONTENTS = {"small": SMALL, "large": LARGE}
 
 # A test that waits for it to run out does not wait long.
