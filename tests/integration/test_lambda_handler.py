@@ -54,7 +54,7 @@ async def test_nothing_is_left_running_when_it_returns(jobs: AgentJobs, edge: Ed
 
 async def test_an_environment_serves_one_invocation_after_the_other(jobs: AgentJobs, edge: Edge) -> None:
     assert edge.function is not None
-    for _ in range(3):
+    for _ in range(2):
         job = jobs.texts("--exit", "3")
         assert (await edge.render(job.order())).outcome is RemoteOutcome.FAILED
         assert (await edge.render(jobs.texts().order())).outcome is RemoteOutcome.PUBLISHED

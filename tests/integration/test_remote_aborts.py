@@ -193,7 +193,7 @@ async def test_a_cancel_as_the_answer_arrives_has_one_outcome(scene: Scene, runs
     job, ledger = scene.job("--gate", str(scene.gate))
     chances = random.Random(5)
 
-    outcomes = [await race(scene, job, ledger, chunk, chances.uniform(0, 0.6)) for chunk in range(2 * runs)]
+    outcomes = [await race(scene, job, ledger, chunk, chances.uniform(0, 0.6)) for chunk in range(runs)]
 
     print(f"\n{scene.kind}: {dict(Counter(outcomes))}")
     assert not any(map(alive, ledger.pids))

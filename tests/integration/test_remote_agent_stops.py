@@ -35,6 +35,17 @@ def local(tmp_path: Path) -> AgentJobs:
 
 @pytest.mark.timed
 @pytest.mark.parametrize("times", [1, pytest.param(6, marks=pytest.mark.chaos)])
+# Each kind of store and each edge; the other pairs are made of the same.
+@pytest.mark.parametrize(
+    ("jobs", "edge"),
+    [
+        ("directory", "cloud run"),
+        ("bucket", "lambda"),
+        pytest.param("directory", "lambda", marks=pytest.mark.slow),
+        pytest.param("bucket", "cloud run", marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
 async def test_a_tree_is_gone_soon_after_the_order_to_stop(jobs: AgentJobs, edge: Edge, times: int) -> None:
     kinds = [*TREES] * times
     gone, told = [], []
@@ -83,7 +94,7 @@ async def begun_and_hung_up(edge: Edge, job: AgentJob, order: RemoteOrder) -> fl
 async def test_a_caller_that_hangs_up_and_says_stop_is_heard_at_once(local: AgentJobs, tmp_path: Path) -> None:
     async with orphaning(local, tmp_path) as edge:
         took = []
-        for _ in range(5):
+        for _ in range(3):
             job = local.texts("--gate", "NOTES/gate")
             order = job.order()
             began = await begun_and_hung_up(edge, job, order)

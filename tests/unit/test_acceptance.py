@@ -1,5 +1,6 @@
 """Planning the largest jobs: names are made one at a time, and folders that are not there cost one look."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -7,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from activities.acceptance import Acceptance
+from activities.allowed_stores import AllowedStores
+from activities.attempts.host import Host
+from activities.processes.programs import Programs
+from activities.stores.input_cache import InputCache
+from longtake.errors import BadJobError
 from longtake.frame_list import LARGEST_FRAME
 from longtake.jobfile.loader import LARGEST_FILE_BYTES
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import MOST_CHUNKS, MOST_IMAGES, MOST_IMAGES_OF_CHUNK, MOST_LISTED_CHUNKS
+from longtake.models.messages import PlanOrder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,13 +109,19 @@ def test_planning_of_the_longest_list_takes_less_than_200_mb(tmp_path: Path, cou
 
 
 def test_a_list_of_another_length_than_its_job_says_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "list.json").write_text(json.dumps({"chunks": [{"start": 0, "count": 9}]}))
-    script = PLAN.replace("job = RenderJobSpec", f"{PLAN_LIST}job = RenderJobSpec")
+    listed = json.dumps({"chunks": [{"start": 0, "count": 9}]}).encode()
+    (tmp_path / "list.json").write_bytes(listed)
+    reference = {"path": str(tmp_path / "list.json"), "sha256": hashlib.sha256(listed).hexdigest(), "count": 2}
+    fields = {"chunk_output": "new/{chunk:07}.mp4", "fps": "25", "chunks": reference, "command": ("true", "{output}")}
+    job = RenderJobSpec.model_validate({**fields, "base_dir": str(tmp_path)})
+    cache = InputCache(tmp_path / "cache", 0)
+    # Nothing is rendered.
+    host = Host(None, Programs(None, "ffmpeg"), {}, cache, tmp_path / "scratch")  # type: ignore[arg-type]
 
     with pytest.raises(
-        AssertionError, match=r"chunks\.count: is 2, and the list has 1 chunks; submit the job file itself"
+        BadJobError, match=r"chunks\.count: is 2, and the list has 1 chunks; submit the job file itself"
     ):
-        plan(script, str(tmp_path), "2", "1", "new/{chunk:07}.mp4")
+        Acceptance(PlanOrder(id="job", job=job), host, AllowedStores([tmp_path])).run()
 
 
 @pytest.mark.parametrize(
