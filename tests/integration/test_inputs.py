@@ -50,13 +50,6 @@ async def test_renders_find_their_inputs_and_nothing_of_each_other(cloud: Farm, 
     assert len(contents(films)) == 4
 
 
-async def test_a_program_among_the_inputs_runs(cloud: Farm, project: Project, films: Store) -> None:
-    status = await cloud.run(project.job(command=("./render.sh", "{output}")))
-
-    assert status.state is JobState.COMPLETED, status.error
-    assert films.read(films.locate("out/1.txt")) == b"a"
-
-
 async def test_the_same_files_are_sent_once_and_make_the_same_job(cloud: Farm, project: Project) -> None:
     told: list[TransferProgress] = []
     first = await cloud.render.submit(project.job(), id="same", on_progress=told.append)
@@ -71,14 +64,18 @@ async def test_the_same_files_are_sent_once_and_make_the_same_job(cloud: Farm, p
     await first.cancel(wait=True)
 
 
-async def test_a_job_on_the_wire_may_carry_a_bundle(cloud: Farm, project: Project) -> None:
-    sent = upload_inputs(project.job())
+async def test_a_job_on_the_wire_may_carry_a_bundle_and_a_program_in_it_runs(
+    cloud: Farm, project: Project, films: Store
+) -> None:
+    sent = upload_inputs(project.job(command=("./render.sh", "{output}")))
     assert isinstance(sent.inputs, InputBundle)
     assert sent.base_dir is None
     received = RenderJobSpec.model_validate_json(json.dumps(sent.to_wire()))
 
     assert received.digest() == sent.digest()
-    assert (await cloud.run(received)).state is JobState.COMPLETED
+    status = await cloud.run(received)
+    assert status.state is JobState.COMPLETED, status.error
+    assert films.read(films.locate("out/1.txt")) == b"a"
 
 
 async def test_sound_travels_with_the_inputs(cloud: Farm, project: Project) -> None:

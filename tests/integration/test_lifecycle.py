@@ -13,7 +13,7 @@ from longtake import FrameRange, JobCancelledError, JobEndedError, JobHandle, Jo
 pytestmark = pytest.mark.integration
 
 
-async def test_pause_lets_running_chunks_finish_and_starts_no_other(farm: Farm) -> None:
+async def test_pause_lets_running_chunks_finish_and_a_resume_renders_only_what_is_missing(farm: Farm) -> None:
     job = await farm.started()
 
     status = await job.pause()
@@ -25,14 +25,7 @@ async def test_pause_lets_running_chunks_finish_and_starts_no_other(farm: Farm) 
     assert status.completed_chunks == 2
     assert status.running == ()
     assert sorted(farm.ledger.ended) == sorted(farm.ledger.started)
-    assert len(farm.ledger.started) == 2
-
-
-async def test_resume_renders_only_what_is_missing(farm: Farm) -> None:
-    job = await farm.started()
-    await job.pause()
-    farm.open_gate()
-    await until_state(job, JobState.PAUSED)
+    assert len(farm.ledger.started) == 2, "no other has started"
     before = farm.sidecars(job.id)
 
     await job.resume()
@@ -256,15 +249,15 @@ async def test_ended_jobs_tell_that_they_have_ended(farm: Farm) -> None:
         assert (await job.status()).state is state
 
 
-@pytest.mark.parametrize("request_name", ["resume", "cancel"])
-async def test_a_job_takes_requests_before_it_was_planned(farm: Farm, request_name: str) -> None:
-    job = await farm.submit(farm.job(chunks=2))
-    status = await getattr(job, request_name)()
+async def test_a_job_takes_requests_before_it_was_planned(farm: Farm) -> None:
+    for request in ("cancel", "resume"):
+        job = await farm.submit(farm.job(chunks=2, chunk_output=f"{request}/{{chunk}}.txt"))
+        status = await getattr(job, request)()
 
-    assert not status.state.has_ended or request_name == "cancel"
-    status = await until(job, lambda status: status.state.has_ended)
-    assert status.state is (JobState.CANCELLED if request_name == "cancel" else JobState.COMPLETED)
-    assert not any(map(alive, farm.ledger.pids))
+        assert not status.state.has_ended or request == "cancel"
+        status = await until(job, lambda status: status.state.has_ended)
+        assert status.state is (JobState.CANCELLED if request == "cancel" else JobState.COMPLETED)
+        assert not any(map(alive, farm.ledger.pids)), request
 
 
 async def test_cancel_as_the_last_chunk_ends_gives_one_consistent_end(farm: Farm) -> None:
