@@ -97,8 +97,8 @@ class Normal:
         return text
 
     def lines(self, text: str) -> list[str]:
-        # A renderer may be too quick for its CPU time to be seen.
-        return [line.rstrip() for line in self.text(text).splitlines() if not line.startswith("used ")]
+        # A renderer may be too quick for its CPU time to be seen, and a wait be over before it is spoken of.
+        return [line.rstrip() for line in self.text(text).splitlines() if not line.startswith(("used ", "waiting: "))]
 
     def message(self, value: Any, key: str = "") -> Any:
         """Return a JSON value with its keys in their order."""

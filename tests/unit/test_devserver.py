@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.processes.forks import FORKS
+from support.processes.forks import FORKS, make_fork
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 
@@ -254,7 +254,7 @@ def hold_server(program: Path, log: Path, told: Connection) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells a child of its parent's death on Linux only")
 async def test_the_server_does_not_outlive_a_killed_parent(temporal: Path, tmp_path: Path) -> None:
     told, tells = FORKS.Pipe(duplex=False)
-    parent = FORKS.Process(target=hold_server, args=(temporal, tmp_path / "log", tells), daemon=True)
+    parent = make_fork(hold_server, temporal, tmp_path / "log", tells)
     parent.start()
     tells.close()
     server = psutil.Process(await asyncio.to_thread(told.recv))

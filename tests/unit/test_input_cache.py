@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.jobs.inputs import SCENE, HandIn, bytes_in, found_in, job_of
-from support.processes.forks import FORKS
+from support.processes.forks import FORKS, make_fork
 from support.s3.server import S3Server
 from support.s3.stores import bucket_store
 
@@ -110,7 +110,7 @@ def test_processes_that_come_at_once_fetch_each_content_once(
     handed = hand_in(files)
     barrier, told = FORKS.Barrier(3), FORKS.Queue()
     arguments = (handed.store.url, str(tmp_path / "cache"), handed.job.job.model_dump_json(), barrier, told)
-    processes = [FORKS.Process(target=_use, args=arguments) for _ in range(3)]
+    processes = [make_fork(_use, *arguments) for _ in range(3)]
     for process in processes:
         process.start()
     seen = [json.loads(told.get(timeout=120)) for _ in processes]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from activities.processes.linux_table import process_table
 
-# For processes of a test file itself: `FORKS.Process`, `FORKS.Barrier`.
+# For what processes of a test file share: `FORKS.Barrier`, `FORKS.Queue`. `make_fork` makes the processes.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     # Named from the checkout, which is all that the process they are forked from finds.
@@ -38,6 +38,14 @@ async def start_fork(
     )
     await asyncio.to_thread(_start, process)
     return process
+
+
+def make_fork(function: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Return a process, to be started, that calls a function of a test file in the environment of now.
+
+    The process it is forked from has that of the test that was the first to need one, a proxy's address and all.
+    """
+    return FORKS.Process(target=_call, args=(function, arguments, dict(os.environ)), daemon=True)
 
 
 def run_script(path: str) -> int:
@@ -66,10 +74,19 @@ def _start(process: BaseProcess) -> None:
         process.start()
 
 
-def _run(main: Callable[[], int], arguments: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
-    process_table().die_with_parent()
+def _call(function: Callable[..., None], arguments: tuple[object, ...], environment: dict[str, str]) -> None:
+    _take_environment(environment)
+    function(*arguments)
+
+
+def _take_environment(environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
+
+
+def _run(main: Callable[[], int], arguments: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
+    process_table().die_with_parent()
+    _take_environment(environment)
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         with path.open("ab") as file:
             os.dup2(file.fileno(), stream.fileno())

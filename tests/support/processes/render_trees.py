@@ -7,7 +7,7 @@ import uuid
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from support.processes.forks import FORKS
+from support.processes.forks import FORKS, make_fork
 from support.processes.process_table import until
 
 from activities.processes.supervisor import Supervisor
@@ -103,7 +103,7 @@ class HiddenWorker:
         self._folder.mkdir()
         self._told, told = FORKS.Pipe(duplex=False)
         arguments = (self._folder, renders, control_groups, told)
-        self._process = FORKS.Process(target=run_worker, args=arguments, daemon=True)
+        self._process = make_fork(run_worker, *arguments)
         self._tells = told
         self.supervisor = 0
 
