@@ -148,6 +148,7 @@ async def abort(scene: Scene, job: OpenJob, ledger: Ledger, chunk: int) -> tuple
 
 
 @pytest.mark.timed
+@pytest.mark.slow
 async def test_a_cancel_closes_the_connection_at_once_and_ends_the_tree_within_two_seconds(
     scene: Scene, runs: int
 ) -> None:

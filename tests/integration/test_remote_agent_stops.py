@@ -46,6 +46,7 @@ def local(tmp_path: Path) -> AgentJobs:
     ],
     indirect=True,
 )
+@pytest.mark.slow
 async def test_a_tree_is_gone_soon_after_the_order_to_stop(jobs: AgentJobs, edge: Edge, times: int) -> None:
     kinds = [*TREES] * times
     gone, told = [], []

@@ -212,6 +212,7 @@ class HangsUnheard:
         raise AssertionError
 
 
+@pytest.mark.slow
 async def test_an_agent_that_a_lost_worker_has_called_is_told_to_stop_and_may_not_answer(
     farm: Farm, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ async def test_a_pause_now_stops_remote_work_and_a_resume_renders_it_again(
     assert sorted(bare.ledger.started) == [0, 0, 1, 1]
 
 
+@pytest.mark.slow
 async def test_a_stop_that_no_agent_confirms_names_its_deadline(bare: Farm, serve: Serve) -> None:
     async with serve(BackendKind.LAMBDA) as running:
         assert running.function is not None

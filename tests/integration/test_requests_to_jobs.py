@@ -127,6 +127,7 @@ async def test_a_job_that_fails_before_it_is_planned_is_found_by_its_state(farm:
     assert (await read_status(description)).state is JobState.FAILED
 
 
+@pytest.mark.slow
 async def test_a_bug_in_settling_fails_the_workflow_task_and_is_retried_after_the_fix(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ async def checks_of_doctor(cli: Cli) -> dict[str, Any]:
     return {check["name"]: check for check in json.loads(ran.out)["checks"]}
 
 
+@pytest.mark.slow
 async def test_a_job_without_a_worker_says_so_everywhere(bare: Farm) -> None:
     job = await bare.submit(bare.job())
     reason = f"no worker serves the queue {bare.task_queue}; start `python worker.py`"
@@ -147,6 +148,7 @@ async def test_a_job_that_waits_for_its_turn_says_so_and_is_no_fault(bare: Farm)
     assert checks["jobs"]["ok"]
 
 
+@pytest.mark.slow
 async def test_doctor_names_workers_that_do_not_see_a_store(farm: Farm) -> None:
     job = await farm.submit(farm.job(chunks=1, start_paused=True))
     await until_state(job, JobState.PAUSED)
