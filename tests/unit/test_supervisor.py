@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import errno
+import gc
 import os
 import re
 import signal
@@ -235,11 +236,14 @@ async def test_many_renders_leave_no_descriptor_and_no_zombie(
     await batch(10)
     assert supervisor.pid is not None
     own = supervisor.pid
+    # What tests before have left to the garbage collector closes its descriptors at some time.
+    gc.collect()
     before = descriptors()
     await batch(10 * runs)
 
     wait_for(lambda: not children(own, zombies=True), "the end of all keepers")
-    assert descriptors() == before
+    gc.collect()
+    assert all(now <= then for now, then in zip(descriptors(), before, strict=True)), (descriptors(), before)
 
 
 async def test_a_supervisor_that_cannot_be_started_says_so(
