@@ -1,6 +1,7 @@
 """Stitching: the film is made of proven chunks or not at all, and the culprit is named."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 # Each damage and each container once; `make chaos` has the rest.
 PAIRS = [("mp4", "missing"), ("mp4", "empty"), ("mkv", "overwritten"), ("ts", "truncated")]
-MORE_PAIRS = [(suffix, damage) for suffix in ("mkv", "ts") for damage in DAMAGES if (suffix, damage) not in PAIRS]
+MORE_PAIRS = [pair for pair in product(("mp4", "mkv", "ts"), DAMAGES) if pair not in PAIRS]
 
 
 @pytest.mark.parametrize(
