@@ -3,7 +3,6 @@
 import ast
 import asyncio
 import errno
-import gc
 import os
 import re
 import signal
@@ -236,14 +235,14 @@ async def test_many_renders_leave_no_descriptor_and_no_zombie(
     await batch(10)
     assert supervisor.pid is not None
     own = supervisor.pid
-    # What tests before have left to the garbage collector closes its descriptors at some time.
-    gc.collect()
     before = descriptors()
     await batch(10 * runs)
 
     wait_for(lambda: not children(own, zombies=True), "the end of all keepers")
-    gc.collect()
-    assert all(now <= then for now, then in zip(descriptors(), before, strict=True)), (descriptors(), before)
+    own_descriptors, supervisor_descriptors = descriptors()
+    assert supervisor_descriptors == before[1]
+    # Connections that tests before have left open may close meanwhile: 26 were 24 once.
+    assert own_descriptors <= before[0]
 
 
 async def test_a_supervisor_that_cannot_be_started_says_so(
