@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from support.farm import Farm, serving, worker_settings
+from support.jobs.stored_jobs import Place
 from support.remote.agent_jobs import AgentJobs
 from support.remote.agents import EDGES, Edge
 from support.remote.scripted_agent import Remote
@@ -110,6 +111,15 @@ async def cloud(client: Client, server: str, store: Path, bucket: str, scratch: 
     settings = worker_settings(task_queue, store, slots=4).model_copy(update={"stores": (bucket,), "scratch": scratch})
     async with serving(client, settings):
         yield Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, store: Path, s3_server: S3Server, tmp_path: Path) -> Place:
+    """A store of either kind, with a farm whose jobs may use it."""
+    if request.param == "folder":
+        return Place(request.getfixturevalue("farm"), str(store), s3_server, tmp_path / "look-here")
+    url = request.getfixturevalue("bucket")
+    return Place(request.getfixturevalue("cloud"), url, s3_server, tmp_path / "look-here")
 
 
 @pytest.fixture(scope="module", params=["directory", "bucket"])

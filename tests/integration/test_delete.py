@@ -8,7 +8,6 @@ import pytest
 from support.command_line import command_line
 from support.farm import Farm, until
 from support.jobs.stored_jobs import Place
-from support.s3.server import S3Server
 
 from longtake import BadJobError, JobNotEndedError, JobState
 from longtake.models.job_fields import IfExists
@@ -17,14 +16,6 @@ from longtake.transfer.progress import TransferProgress
 from longtake.transfer.upload_inputs import upload_inputs
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, store: Path, s3_server: S3Server, tmp_path: Path) -> Place:
-    if request.param == "folder":
-        return Place(request.getfixturevalue("farm"), str(store), s3_server, tmp_path / "look-here")
-    url = request.getfixturevalue("bucket")
-    return Place(request.getfixturevalue("cloud"), url, s3_server, tmp_path / "look-here")
 
 
 async def test_a_deleted_job_leaves_the_store_as_it_was(place: Place, tmp_path: Path) -> None:

@@ -9,19 +9,10 @@ import pytest
 from support.command_line import command_line
 from support.farm import Farm, until
 from support.jobs.stored_jobs import Place, here
-from support.s3.server import S3Server
 
 from longtake import BadJobError, JobHandle
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, store: Path, s3_server: S3Server, tmp_path: Path) -> Place:
-    if request.param == "folder":
-        return Place(request.getfixturevalue("farm"), str(store), s3_server, tmp_path / "look-here")
-    url = request.getfixturevalue("bucket")
-    return Place(request.getfixturevalue("cloud"), url, s3_server, tmp_path / "look-here")
 
 
 async def test_a_completed_job_is_fetched(place: Place, tmp_path: Path) -> None:

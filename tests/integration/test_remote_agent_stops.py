@@ -35,17 +35,6 @@ def local(tmp_path: Path) -> AgentJobs:
 
 @pytest.mark.timed
 @pytest.mark.parametrize("times", [1, pytest.param(6, marks=pytest.mark.chaos)])
-# Each kind of store and each edge; the other pairs are made of the same.
-@pytest.mark.parametrize(
-    ("jobs", "edge"),
-    [
-        ("directory", "cloud run"),
-        ("bucket", "lambda"),
-        pytest.param("directory", "lambda", marks=pytest.mark.slow),
-        pytest.param("bucket", "cloud run", marks=pytest.mark.slow),
-    ],
-    indirect=True,
-)
 @pytest.mark.slow
 async def test_a_tree_is_gone_soon_after_the_order_to_stop(jobs: AgentJobs, edge: Edge, times: int) -> None:
     kinds = [*TREES] * times

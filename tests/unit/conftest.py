@@ -39,18 +39,8 @@ def render(ffmpeg: str, tmp_path_factory: pytest.TempPathFactory) -> Render:
     ) -> Path:
         film = (suffix, options, fps, size, extra)
         if (*film, start, frames) not in made:
-            command = [
-                ffmpeg,
-                "-nostdin",
-                "-v",
-                "error",
-                "-y",
-                "-f",
-                "lavfi",
-                "-i",
-                f"testsrc2=s={size}:r={fps}",
-                *extra,
-            ]
+            picture = ("-f", "lavfi", "-i", f"testsrc2=s={size}:r={fps}")
+            command = [ffmpeg, "-nostdin", "-v", "error", "-y", *picture, *extra]
             missing = [one for one in {(start, frames), *beside} if (*film, *one) not in made]
             paths = [tmp_path_factory.getbasetemp() / f"clip{next(number)}{suffix}" for _ in missing]
             for (first, count), path in zip(missing, paths, strict=True):

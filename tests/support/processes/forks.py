@@ -34,7 +34,10 @@ async def start_fork(
         err: Where its standard error goes; may be the same file.
     """
     process = FORKS.Process(
-        target=_run, args=(main, list(arguments), dict(environment), out, err), daemon=True, name=arguments[0]
+        target=_call,
+        args=(_run, (main, list(arguments), out, err), dict(environment)),
+        daemon=True,
+        name=arguments[0],
     )
     await asyncio.to_thread(_start, process)
     return process
@@ -75,18 +78,13 @@ def _start(process: BaseProcess) -> None:
 
 
 def _call(function: Callable[..., None], arguments: tuple[object, ...], environment: dict[str, str]) -> None:
-    _take_environment(environment)
+    process_table().die_with_parent()
+    os.environ.clear()
+    os.environ.update(environment)
     function(*arguments)
 
 
-def _take_environment(environment: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-
-
-def _run(main: Callable[[], int], arguments: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
-    process_table().die_with_parent()
-    _take_environment(environment)
+def _run(main: Callable[[], int], arguments: list[str], out: Path, err: Path) -> None:
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         with path.open("ab") as file:
             os.dup2(file.fileno(), stream.fileno())
