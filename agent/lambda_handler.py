@@ -1,9 +1,16 @@
-"""Run the agent as an AWS Lambda function: AWS's runtime client calls `handler`."""
+"""Run the agent as an AWS Lambda function: `python -m agent.lambda_handler`, or another runtime that calls `handler`."""
+
+from activities.processes.privacy import hide_environment
+
+if __name__ == "__main__":
+    # Before other imports: it starts this program again.
+    hide_environment()
 
 import asyncio
 import json
 import logging
 import os
+import sys
 import time
 from functools import cache
 from typing import Any, Protocol
@@ -82,3 +89,9 @@ def _encode_event(event: Any) -> bytes:
 
 def _make_failure(message: str) -> dict[str, Any]:
     return {"statusCode": 500, "body": json.dumps({"message": message})}
+
+
+if __name__ == "__main__":
+    from awslambdaric.__main__ import main
+
+    main([sys.argv[0], "agent.lambda_handler.handler"])

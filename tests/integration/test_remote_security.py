@@ -1,16 +1,21 @@
 """What agents refuse, and that nothing is written or run for it; what they never let out."""
 
 import asyncio
+import json
+import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes.workers import ROOT
 from support.remote.agent_jobs import SECRET, AgentJobs, signed, signed_text
 from support.remote.agents import Edge, cloud_run_edge, lambda_edge, refused
 from support.s3.server import S3Server
+from support.servers.http_server import Connection, HttpServer, Request
 
 from activities.errors import AttemptError
 from activities.remote.protocol import LARGEST_ORDER_BYTES, RemoteOrder, RemoteOutcome
@@ -146,6 +151,49 @@ def assert_holds_no_secret(content: bytes, s3_server: S3Server, what: str) -> No
         "AWS_SECRET_ACCESS_KEY",
     ):
         assert secret.encode() not in content, what
+
+
+async def test_the_environment_of_the_lambda_program_shows_no_secret(jobs: AgentJobs, tmp_path: Path) -> None:
+    """As `/proc/<pid>/environ` gives it; the tests above run the handler in forks, which have another's."""
+    asked, answered = asyncio.Event(), asyncio.Queue[Request]()
+
+    async def runtime_api(connection: Connection, request: Request) -> None:
+        if request.method == "POST":
+            answered.put_nowait(request)
+            await connection.respond_json(202, {"status": "OK"})
+        elif asked.is_set():
+            await connection.until_closed()
+        else:
+            asked.set()
+            deadline = {"Lambda-Runtime-Deadline-Ms": str(int((time.time() + 60) * 1000))}
+            await connection.respond_json(200, {"order": "none"}, {"Lambda-Runtime-Aws-Request-Id": "1", **deadline})
+
+    api = HttpServer(runtime_api)
+    await api.start()
+    variables = {
+        "PATH": os.environ["PATH"],
+        "TMPDIR": str(tmp_path),
+        "AWS_LAMBDA_RUNTIME_API": api.address,
+        "AWS_LAMBDA_FUNCTION_NAME": "render",
+        "AWS_SECRET_ACCESS_KEY": "a-key-of-the-role",
+        **jobs.environ,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agent.lambda_handler", cwd=ROOT, env=variables
+    )
+    try:
+        answer = await asyncio.wait_for(answered.get(), 60)
+        shown = Path(f"/proc/{process.pid}/environ").read_text()
+    finally:
+        process.kill()
+        await process.wait()
+        await api.close()
+
+    assert answer.target.endswith("/invocation/1/response")
+    assert "not signed" in json.loads(answer.body)["refused"]
+    assert "PATH=" in shown
+    assert SECRET not in shown
+    assert "a-key-of-the-role" not in shown
 
 
 async def test_with_iam_alone_orders_need_no_signature(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from support.processes.forks import run_script, start_fork, until_fork_ends
-from support.processes.workers import ROOT, worker_process
+from support.processes.workers import ROOT, worker_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -25,7 +25,8 @@ async def target(server: str, tmp_path_factory: pytest.TempPathFactory) -> Async
     store = tmp_path_factory.mktemp("attacked") / "store"
     store.mkdir()
     task_queue = f"attacked-{uuid.uuid4().hex[:12]}"
-    async with worker_process(server, task_queue, store, slots=2, AWS_SECRET_ACCESS_KEY=SECRET) as worker:
+    # A program and no fork: a fork's `/proc/<pid>/environ` shows the process that it was forked from.
+    async with worker_program(server, task_queue, store, slots=2, AWS_SECRET_ACCESS_KEY=SECRET) as worker:
         yield {
             "ATTACK_ADDRESS": server,
             "ATTACK_QUEUE": task_queue,
