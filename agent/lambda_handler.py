@@ -1,4 +1,4 @@
-"""Run the agent as an AWS Lambda function: `python -m agent.lambda_handler`, or another runtime that calls `handler`."""
+"""Serve the agent as an AWS Lambda function: `python -m agent.lambda_handler`, or any runtime that calls `handler`."""
 
 from activities.processes.privacy import hide_environment
 

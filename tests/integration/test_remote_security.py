@@ -183,7 +183,7 @@ async def test_the_environment_of_the_lambda_program_shows_no_secret(jobs: Agent
     )
     try:
         answer = await asyncio.wait_for(answered.get(), 60)
-        shown = Path(f"/proc/{process.pid}/environ").read_text()
+        shown = await asyncio.to_thread(Path(f"/proc/{process.pid}/environ").read_text)
     finally:
         process.kill()
         await process.wait()
