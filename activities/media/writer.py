@@ -29,6 +29,7 @@ from activities.media.matroska import (
     set_codec,
     set_display_size,
 )
+from activities.media.quicktime import set_languages
 
 if TYPE_CHECKING:
     from av.container.core import Chapter as ContainerChapter
@@ -377,6 +378,7 @@ class FilmWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
+            languages = [stream.metadata.get("language", "") for stream in self._container.streams.audio]
             try:
                 self._container.close()
                 self._target.sync()
@@ -385,6 +387,8 @@ class FilmWriter:
                     set_codec(self._path, self._codec, self._shown)
                 elif self._shown is not None:
                     set_display_size(self._path, *self._shown)
+                if self._muxer == "mov":
+                    set_languages(self._path, video=self._labels.stream_tags.get("language", ""), sounds=languages)
                 return
             except BaseException:
                 self._give_up()
