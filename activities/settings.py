@@ -7,12 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from longtake.allowed_paths import read_roots
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
-from longtake.text import describe_invalid
+from longtake.text import describe_invalid, quote_value
 
 
 def _split_by(separator: str | None) -> BeforeValidator:
@@ -22,8 +31,17 @@ def _split_by(separator: str | None) -> BeforeValidator:
     )
 
 
+def _require_program(name: str) -> str:
+    if "*" in name or "?" in name:
+        raise ValueError(
+            f"is {quote_value(name)}, and patterns stand for no program here; name each one, as in ffmpeg:blender"
+        )
+    return name
+
+
 SplitByColons = _split_by(os.pathsep)
 SplitBySpaces = _split_by(None)
+Program = Annotated[str, AfterValidator(_require_program)]
 
 
 class EnvironmentSettings(BaseModel):
@@ -56,7 +74,7 @@ class WorkerSettings(EnvironmentSettings):
 
     task_queue: str = Field(default=DEFAULT_TASK_QUEUE, min_length=1, description="LONGTAKE_TASK_QUEUE")
     roots: tuple[Path, ...] = Field(description="LONGTAKE_ROOTS: folders that jobs may read and write, split by ':'")
-    allowed_commands: Annotated[tuple[str, ...] | None, SplitByColons] = Field(
+    allowed_commands: Annotated[tuple[Program, ...] | None, SplitByColons] = Field(
         default=None, description="LONGTAKE_ALLOWED_COMMANDS: programs that jobs may run, by name or path, split by ':'"
     )
     slots: int = Field(default=1, ge=1, le=1000, description="LONGTAKE_SLOTS: chunks rendered at once on this host")

@@ -14,7 +14,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import AfterValidator, Field, SecretStr
 
-from activities.settings import EnvironmentSettings, SplitByColons, SplitBySpaces
+from activities.settings import EnvironmentSettings, Program, SplitByColons, SplitBySpaces
 from longtake.errors import LongtakeError
 from longtake.stores.factory import is_bucket
 
@@ -70,7 +70,7 @@ class AgentSettings(EnvironmentSettings):
     stores: Annotated[tuple[str, ...], SplitBySpaces] = Field(
         min_length=1, description="LONGTAKE_STORES: s3://bucket/prefix or folders that jobs may use, split by spaces"
     )
-    allowed_commands: Annotated[tuple[str, ...], SplitByColons] = Field(
+    allowed_commands: Annotated[tuple[Program, ...], SplitByColons] = Field(
         min_length=1, description="LONGTAKE_ALLOWED_COMMANDS: programs that jobs may run, by name or path, split by ':'"
     )
     remote_secret: SecretStr = Field(

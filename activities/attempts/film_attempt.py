@@ -282,6 +282,7 @@ class FilmAttempt:
             is_piped=conversion is not None,
         )
         if conversion is not None:
+            await run_in_thread(self._host.check_python)
             request = self._dir / "conversion.json"
             write = partial(conversion.write_request, request, links, first.suffix, self._frames, job.encode, command)
             command = await run_in_thread(write)

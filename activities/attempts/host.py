@@ -2,6 +2,8 @@
 
 import os
 import socket
+import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +12,12 @@ from typing import Protocol
 from activities.allowed_stores import AllowedStores
 from activities.backends.backend import Backend
 from activities.backends.local import LocalBackend
+from activities.media.images import colour_main
 from activities.processes.programs import JobVariables, Programs, build_render_environment, find_ffmpeg, link_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import OpenJob
+from activities.stores.ownership import check_reach
 from activities.stores.scratch import INPUTS_FOLDER, open_scratch
 from longtake.models.messages import JobRef
 from longtake.names import check_job_id
@@ -76,6 +80,18 @@ class Host:
             allowed = self.make_allowed()
             for target in targets:
                 allowed.check(Path(target), job.job.output_field)
+
+    def check_python(self) -> None:
+        """Raise unless renders may run the Python of this process, which converts colours; blocking.
+
+        Raises:
+            AttemptError: The account of renders may not enter a folder above; the sentence has the fix.
+        """
+        if self.render_user is None:
+            return
+        python, packages = Path(sys.executable), Path(sysconfig.get_path("platlib"), "OpenImageIO")
+        for path in (python, python.resolve(), packages, Path(colour_main.__file__)):
+            check_reach(path, self.render_user, ", where the worker's Python is, which converts colours")
 
     def environment(self, job: OpenJob, tag: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of a render, with the tag of its attempt.

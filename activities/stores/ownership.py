@@ -30,12 +30,7 @@ def grant_folders(folders: Iterable[Path], user: RenderUser) -> None:
     """
     # A merge command that makes no film has no folder of its own.
     for folder in filter(Path.is_dir, folders):
-        for parent in reversed(folder.parents):
-            if not user.may_enter(os.stat(parent)):
-                raise AttemptError(
-                    f"{user.name}, the account of renders, may not enter {parent}; `chmod o+x {parent}` lets it",
-                    another_host=True,
-                )
+        check_reach(folder, user)
         try:
             # From below: the account can change nothing before it has the topmost folder.
             for _, _, _, descriptor in os.fwalk(folder, topdown=False):
@@ -46,6 +41,20 @@ def grant_folders(folders: Iterable[Path], user: RenderUser) -> None:
                 "system change owners there, or leave LONGTAKE_RENDER_USER out",
                 another_host=True,
             ) from error
+
+
+def check_reach(path: Path, user: RenderUser, what: str = "") -> None:
+    """Raise unless the account of renders may enter all folders above a path.
+
+    Raises:
+        AttemptError: It may not; the sentence has the fix.
+    """
+    for parent in reversed(path.parents):
+        if not user.may_enter(os.stat(parent)):
+            raise AttemptError(
+                f"{user.name}, the account of renders, may not enter {parent}{what}; `chmod o+x {parent}` lets it",
+                another_host=True,
+            )
 
 
 def reclaim_folders(folders: Iterable[Path], user: RenderUser) -> None:

@@ -14,6 +14,13 @@ def test_a_production_worker_refuses_to_guess_what_jobs_may_do(missing: str) -> 
         WorkerSettings.from_environ(environ, dev=False)
 
 
+@pytest.mark.parametrize("value", ["*", "blender-*", "ffmpeg:?"])
+def test_patterns_of_programs_are_refused(value: str) -> None:
+    environ = {"LONGTAKE_ROOTS": "/tmp", "LONGTAKE_ALLOWED_COMMANDS": value}
+    with pytest.raises(LongtakeError, match=r"^LONGTAKE_ALLOWED_COMMANDS.* is '.*[*?]', .* no program here; name each"):
+        WorkerSettings.from_environ(environ, dev=False)
+
+
 @pytest.mark.parametrize("value", ["many", "0", "1.5"])
 def test_settings_that_cannot_be_are_named(value: str) -> None:
     with pytest.raises(LongtakeError, match=f"LONGTAKE_SLOTS is '?{value}'?; "):

@@ -41,6 +41,7 @@ def test_a_complete_environment_is_read() -> None:
         ({"LONGTAKE_STORES": ""}, "LONGTAKE_STORES is not set"),
         ({"LONGTAKE_STORES": "films"}, "LONGTAKE_STORES names 'films'"),
         ({"LONGTAKE_ALLOWED_COMMANDS": " : "}, "LONGTAKE_ALLOWED_COMMANDS is not set"),
+        ({"LONGTAKE_ALLOWED_COMMANDS": "ffmpeg:*"}, "LONGTAKE_ALLOWED_COMMANDS[1] is '*', and patterns stand for no "),
         ({"LONGTAKE_REMOTE_SECRET": " "}, "LONGTAKE_REMOTE_SECRET is not set"),
         ({"LONGTAKE_REMOTE_AUTH": "none"}, "LONGTAKE_REMOTE_AUTH is 'none'; choose "),
         ({"LONGTAKE_MARGIN_SECONDS": "soon"}, "LONGTAKE_MARGIN_SECONDS is 'soon'; "),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from activities.errors import AttemptError
-from activities.stores.ownership import grant_folders, reclaim_file, reclaim_folders
+from activities.stores.ownership import check_reach, grant_folders, reclaim_file, reclaim_folders
 from longtake.render_user import RenderUser
 
 # Who is not root can give files to nobody, and is the account of renders in these tests.
@@ -139,3 +139,19 @@ def test_what_is_published_belongs_to_the_worker(place: Path) -> None:
     assert owner(output) == os.getuid()
     if os.getuid() == 0:
         assert stat.S_IMODE(output.stat().st_mode) == 0o664
+
+
+def test_a_folder_that_the_account_may_not_enter_is_named_with_the_fix(place: Path) -> None:
+    program = place / "bin/python"
+    program.parent.mkdir()
+    check_reach(program, USER)
+    # A bit of the owner's, where that is the account itself.
+    place.chmod(0o700 if os.getuid() == 0 else 0o600)
+    try:
+        with pytest.raises(AttemptError) as caught:
+            check_reach(program, USER, ", where Python is")
+    finally:
+        place.chmod(0o755)
+
+    said = f"render, the account of renders, may not enter {place}, where Python is; `chmod o+x {place}` lets it"
+    assert str(caught.value) == said
