@@ -18,7 +18,14 @@ from pydantic import ValidationError
 from activities.stores.job_folder import OpenJob
 from activities.stores.scratch import file_lock, lock_folder
 from longtake.concurrency import clean_up_in_thread, run_in_thread
-from longtake.models.inputs import InputBundle, InputFile, InputManifest, content_path, manifest_path
+from longtake.models.inputs import (
+    LARGEST_MANIFEST_BYTES,
+    InputBundle,
+    InputFile,
+    InputManifest,
+    content_path,
+    manifest_path,
+)
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.text import describe_invalid
@@ -251,10 +258,6 @@ def _make_removable(remove: Callable[..., Any], path: str, _: object) -> None:
         shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
-# The longest list that `MOST_INPUTS` paths make, and far below what would trouble a host.
-_LARGEST_MANIFEST_BYTES = 256 * 2**20
-
-
 class InputCache:
     """The input files of jobs, on this host; processes that share the folder share what is in it.
 
@@ -382,6 +385,6 @@ def _read(store: Store, location: str) -> bytes:
     there = store.stat(location)
     if there is None:
         raise StoreError("is not there; submit the job by `longtake submit`, which hands its inputs in", location)
-    if there.size_bytes > _LARGEST_MANIFEST_BYTES:
+    if there.size_bytes > LARGEST_MANIFEST_BYTES:
         raise StoreError("is too large to be a list of inputs; submit the job by `longtake submit`", location)
-    return store.read(location, most_bytes=_LARGEST_MANIFEST_BYTES)
+    return store.read(location, most_bytes=LARGEST_MANIFEST_BYTES)

@@ -1,16 +1,20 @@
 """Make a job for another film of the chunks that a job before it has rendered."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job, set_value
+from longtake.models.audio import rename_files
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import CHUNK_FIELDS, IfExists
 from longtake.models.status import JobStatus
 from longtake.names import find_job_values
 from longtake.paths import OutputKind
 from longtake.text import quote_value
+from longtake.transfer.upload_inputs import needs_upload
 
 
 def build_film_job(document: Mapping[str, Any], status: JobStatus, values: Mapping[str, Any]) -> RenderJobSpec:
@@ -40,7 +44,18 @@ def build_film_job(document: Mapping[str, Any], status: JobStatus, values: Mappi
     for key, value in values.items():
         _check_key(key, chunks)
         set_value(changed, key, value)
-    return read_job(changed)
+    return _locate_files(read_job(changed), values.keys())
+
+
+def _locate_files(job: RenderJobSpec, keys: Collection[str]) -> RenderJobSpec:
+    """Return a job in a bucket with the new files of its film named from the root: its old ones are in the bucket."""
+    changes: dict[str, object] = {}
+    here = partial(os.path.join, os.getcwd())
+    if needs_upload(job) and not {"audio", "audio.file"}.isdisjoint(keys):
+        changes["audio"] = rename_files(job.audio, here)
+    if needs_upload(job) and job.colour_files and not {"colour", "colour.config"}.isdisjoint(keys):
+        changes["colour"] = job.colour and job.colour.model_copy(update={"config": here(job.colour.config)})
+    return job.model_copy(update=changes)
 
 
 def _check_key(key: str, chunks: RenderJobSpec) -> None:

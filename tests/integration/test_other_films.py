@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import struct
 import subprocess
+import wave
+from pathlib import Path
 from typing import Any
 
 import av
@@ -11,6 +14,7 @@ from support.farm import Farm, until_state
 
 from longtake import BadJobError, JobHandle, JobState, JobStatus, PauseMode, RenderJobSpec
 from longtake.names import TRY_FILM
+from longtake.stores.store import Store
 
 pytestmark = pytest.mark.integration
 
@@ -219,3 +223,96 @@ async def test_another_film_is_made_of_what_is_there(farm: Farm) -> None:
     assert "film_only: chunk 1 " in (refused.error or "")
     assert rendered(farm) == ["0", "1", "2"]
     assert not (farm.store / "late.mov").exists()
+
+
+def tone(path: Path, level: int) -> None:
+    """Write one second of a sound of one level."""
+    path.parent.mkdir(exist_ok=True)
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(struct.pack("<h", level) * 8000)
+
+
+def levels(film: Path) -> set[int]:
+    with av.open(str(film)) as container:
+        return {int(sample) for frame in container.decode(audio=0) for sample in frame.to_ndarray().flat[:100]}
+
+
+@pytest.mark.slow
+async def test_another_sound_is_uploaded_beside_the_inputs_of_a_job_in_a_bucket(
+    cloud: Farm, bucket: str, films: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its chunks are reused, by the job of another film and by a job that is submitted anew."""
+    home = tmp_path / "project"
+    (home / "scene").mkdir(parents=True)
+    (home / "scene/a.txt").write_text("a")
+    for name, level in (("first.wav", 100), ("second.wav", 200), ("third.wav", 300)):
+        tone(home / name, level)
+    tone(tmp_path / "elsewhere/first.wav", 400)
+    ledger = tmp_path / "rendered.txt"
+    counted = ("sh", "-c", f'test -e scene/a.txt && echo {{chunk}} >> {ledger}; "$@"', "sh", *PICTURES)
+    place = {"base_dir": str(home), "store": bucket, "inputs": ["scene"], "encode": (), "output": "film.mkv"}
+    fields = {"command": (*counted, "-start_number", "{start}", "{output}"), **place}
+
+    async def heard(job: JobHandle, output: str) -> set[int]:
+        status = await until_state(job, JobState.COMPLETED)
+        assert status.skipped_chunks == 3
+        return levels(films.download(films.locate(output), tmp_path / f"{job.id}.mkv"))
+
+    track = {"file": "first.wav", "codec": "pcm"}
+    first = await completed(cloud, sequence(cloud, audio=track, **fields))
+    monkeypatch.chdir(home)
+
+    other = await cloud.render.film(first.id, {"audio.file": "second.wav", "output": "2.mkv"})
+    again = await cloud.submit(
+        sequence(cloud, audio={**track, "file": "third.wav"}, if_exists="reuse", **{**fields, "output": "3.mkv"})
+    )
+    assert await heard(other, "2.mkv") == {200}
+    assert await heard(again, "3.mkv") == {300}
+    # Of that name another sound is there, which the film of this film still has.
+    outside = await cloud.render.film(other.id, {"audio.file": "../elsewhere/first.wav", "output": "4.mkv"})
+    late = await cloud.render.film(other.id, {"audio.offset_seconds": 0.01, "output": "5.mkv"})
+    assert await heard(outside, "4.mkv") == {400}
+    assert await heard(late, "5.mkv") == {0, 200}
+    # Without inputs, too, and back to a sound that is uploaded and was removed here.
+    (home / "first.wav").unlink()
+    back = await cloud.render.film(late.id, {"audio": {"file": "first.wav", "codec": "pcm"}, "output": "6.mkv"})
+    assert await heard(back, "6.mkv") == {100}
+    with pytest.raises(BadJobError, match=r"^audio\[1\].file: .* is another file of the name second.wav; rename one"):
+        await cloud.render.film(first.id, {"audio": ["second.wav", str(tmp_path / "other/second.wav")]})
+    with pytest.raises(BadJobError, match=r"^audio.file: there is no .*/project/fourth.wav; put it there"):
+        await cloud.render.film(first.id, {"audio.file": "fourth.wav"})
+    assert sorted(ledger.read_text().split()) == ["0", "1", "2"]
+
+
+# Samples are light.
+PLAIN = """\
+ocio_profile_version: 1
+roles: {default: light, scene_linear: light}
+displays:
+  screen:
+    - !<View> {name: plain, colorspace: light}
+colorspaces:
+  - !<ColorSpace> {name: light}
+"""
+
+
+@pytest.mark.slow
+async def test_a_job_without_inputs_in_a_bucket_gets_sound_and_colours(
+    cloud: Farm, bucket: str, films: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tone(tmp_path / "home/new.wav", 300)
+    (tmp_path / "home/plain.ocio").write_text(PLAIN)
+    command = (*PICTURES, "-start_number", "{start}", "{output}")
+    silent = sequence(cloud, command=command, store=bucket, base_dir=None, encode=(), output="film.mkv")
+    first = await completed(cloud, silent)
+    monkeypatch.chdir(tmp_path / "home")
+
+    colour = {"input": "light", "output": "light", "config": "plain.ocio"}
+    values = {"audio.file": "new.wav", "audio.codec": "pcm", "colour": colour, "output": "with.mkv"}
+    job = await cloud.render.film(first.id, values)
+
+    assert (await until_state(job, JobState.COMPLETED)).skipped_chunks == 3
+    assert levels(films.download(films.locate("with.mkv"), tmp_path / "with.mkv")) == {300}

@@ -210,6 +210,8 @@ def set_value(document: dict[str, Any], key: str, value: object) -> None:
     frames = document.get("frames")
     if key.startswith("frames.") and isinstance(frames, str | list):
         document["frames"] = {"range": frames}
+    if key.startswith("audio.") and isinstance(audio := document.get("audio"), str):
+        document["audio"] = {"file": audio}
     if key == "frames" and isinstance(frames, dict) and "per_chunk" in frames and isinstance(value, str | list):
         # Which frames to render says nothing of how they are cut.
         value = {"range": value, "per_chunk": frames["per_chunk"]}

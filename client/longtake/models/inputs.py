@@ -16,6 +16,8 @@ INPUTS_FOLDER = f"{BOOKKEEPING_FOLDER}/{INPUTS}"
 
 # A bound, because hosts read the whole list and check each file before each attempt.
 MOST_INPUTS = 100_000
+# The longest list that so many paths make, and far below what would trouble a host.
+LARGEST_MANIFEST_BYTES = 256 * 2**20
 
 
 def content_path(sha256: str) -> str:

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from longtake.errors import BadJobError
 from longtake.models.audio import rename_files
 from longtake.models.inputs import (
     INPUTS_FOLDER,
+    LARGEST_MANIFEST_BYTES,
     MOST_INPUTS,
     InputBundle,
     InputFile,
@@ -27,7 +30,7 @@ from longtake.models.job_fields import ChunkList
 from longtake.paths import is_bookkeeping
 from longtake.stores.factory import is_bucket, open_client_store
 from longtake.stores.store import Store, StoreError, map_parallel
-from longtake.text import escape_text
+from longtake.text import describe_invalid, escape_text
 from longtake.transfer.progress import OnProgress, ProgressCounter
 
 # Bytes of an input that are read for its digest at once.
@@ -106,8 +109,18 @@ def upload_inputs(
 
 def _names_files(job: RenderJobSpec) -> bool:
     """Tell whether a job names files of this host."""
-    is_uploaded = isinstance(job.inputs, InputBundle)
-    return job.chunk_list is not None or (not is_uploaded and bool(job.inputs or job.audio or job.colour_files))
+    if isinstance(job.inputs, InputBundle):
+        return job.chunk_list is not None or bool(_find_new_film_files(job))
+    return job.chunk_list is not None or bool(job.inputs or job.audio or job.colour_files)
+
+
+def _find_new_film_files(job: RenderJobSpec) -> dict[str, str]:
+    """Return the fields of sounds and colour settings that are not uploaded, by the names of their files.
+
+    Beside inputs that are uploaded those alone are files of this host that are named from the root.
+    """
+    files = (*job.audio_files, *job.colour_files)
+    return {name: field for field, name in files if os.path.isabs(name) or not isinstance(job.inputs, InputBundle)}
 
 
 class _InputUpload:
@@ -121,12 +134,20 @@ class _InputUpload:
     def run(self) -> RenderJobSpec:
         changes: dict[str, object] = {"base_dir": None}
         base = Path(self._job.base_dir or os.getcwd())
-        if not isinstance(self._job.inputs, InputBundle):
+        names: dict[str, str] = {}
+        there = self._job.inputs
+        if isinstance(there, InputBundle) and not _find_new_film_files(self._job):
+            changes["inputs"] = there
+        elif isinstance(there, InputBundle) or (self._job.film_only and not there):
+            changes["inputs"], names = self._add_film_files(base, there if isinstance(there, InputBundle) else None)
+        else:
             changes["inputs"] = self._upload_bundle()
-            changes["audio"] = rename_files(self._job.audio, lambda name: relative_input_path(base, name, "audio"))
-            for field, name in self._job.colour_files:
-                config = relative_input_path(base, name, field)
-                changes["colour"] = self._job.colour and self._job.colour.model_copy(update={"config": config})
+            for field, name in (*self._job.audio_files, *self._job.colour_files):
+                names[name] = relative_input_path(base, name, field)
+        changes["audio"] = rename_files(self._job.audio, lambda name: names.get(name, name))
+        if self._job.colour is not None:
+            config = names.get(self._job.colour.config, self._job.colour.config)
+            changes["colour"] = self._job.colour.model_copy(update={"config": config})
         if self._job.chunk_list is not None:
             changes["chunks"] = self._upload_chunk_list(base, self._job.chunk_list)
         return self._job.model_copy(update=changes)
@@ -148,7 +169,55 @@ class _InputUpload:
         )
         absent = self._find_absent(set(by_content))
         map_parallel(self._store, lambda one: self._send(*one, is_absent=one[1].sha256 in absent), by_content.values())
-        bundle, content = _make_bundle(manifest, self._job), manifest.to_bytes()
+        return self._upload_manifest(manifest).model_copy(update={"render_sha256": _digest_render(manifest, self._job)})
+
+    def _add_film_files(self, base: Path, there: InputBundle | None) -> tuple[InputBundle | tuple[()], dict[str, str]]:
+        """Upload sounds and colour settings of a film beside inputs that are uploaded.
+
+        What renders read stays what it was, and with it the digests of their chunks.
+
+        Returns:
+            The inputs, and the new names of the files.
+        """
+        files = {file.path: file for file in self._read_manifest(there).files} if there else {}
+        found: list[LocalInput] = []
+        names: dict[str, str] = {}
+        taken: dict[str, str] = {}
+        for name, field in _find_new_film_files(self._job).items():
+            whole = os.path.normpath(base / name)
+            path = os.path.relpath(whole, base)
+            path = os.path.basename(whole) if path.startswith("../") else path
+            if taken.setdefault(path, whole) != whole:
+                raise BadJobError(f"{field}: {escape_text(whole, 400)} is another file of the name {path}; rename one")
+            names[name] = path
+            if os.path.lexists(whole) or path not in files:
+                found += list(_InputSearch(Path(whole.removesuffix(path)), field).files(path))
+        self._counter.add(files=len(found), size_bytes=sum(local.size_bytes for local in found))
+        for local in found:
+            file, signature = self._read(local)
+            self._send(local, file, signature)
+            files[local.path] = file
+        if not files:
+            return (), names
+        try:
+            manifest = InputManifest(files=tuple(files[path] for path in sorted(files)))
+        except ValidationError as error:
+            raise BadJobError(f"{found[0].field}: {describe_invalid(error)}; give the file another name") from error
+        read = "" if there is None else there.sha256 if there.render_sha256 is None else there.render_sha256
+        return self._upload_manifest(manifest).model_copy(update={"render_sha256": read}), names
+
+    def _read_manifest(self, bundle: InputBundle) -> InputManifest:
+        place = self._store.locate(manifest_path(bundle.sha256))
+        try:
+            content = self._store.read(place, most_bytes=LARGEST_MANIFEST_BYTES)
+            if hashlib.sha256(content).hexdigest() == bundle.sha256:
+                return InputManifest.model_validate_json(content)
+        except (FileNotFoundError, ValidationError):
+            pass
+        raise BadJobError(f"inputs: {place} is not the list that was handed in; submit the job file anew")
+
+    def _upload_manifest(self, manifest: InputManifest) -> InputBundle:
+        bundle, content = manifest.bundle(), manifest.to_bytes()
         place = self._store.locate(manifest_path(bundle.sha256))
         if not self._is_stored(place, bundle.sha256, len(content)):
             self._store.replace(place, content)
@@ -246,14 +315,13 @@ class _InputUpload:
         return listed.model_copy(update={"path": content_path(file.sha256)})
 
 
-def _make_bundle(manifest: InputManifest, job: RenderJobSpec) -> InputBundle:
-    """Return the reference to the files of a job, which tells those that renders read from those for its film."""
+def _digest_render(manifest: InputManifest, job: RenderJobSpec) -> str | None:
+    """Return the digest of the files that renders read; None where there are none for the film alone."""
     if not job.audio_files and not job.colour_files:
-        return manifest.bundle()
+        return None
     read = {file.path for file in find_inputs(job.model_copy(update={"audio": None, "colour": None}))}
     files = tuple(file for file in manifest.files if file.path in read)
-    render_sha256 = InputManifest(files=files).bundle().sha256 if files else ""
-    return manifest.bundle().model_copy(update={"render_sha256": render_sha256})
+    return InputManifest(files=files).bundle().sha256 if files else ""
 
 
 def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
