@@ -15,7 +15,7 @@ from activities.media.audio import inspect_audio
 from activities.media.colour import UnknownColours, look_up_colours
 from activities.media.facts import MediaError
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job, read_sidecar
-from activities.stores.publish import find_reusable, find_same_chunks, is_intact, revoke
+from activities.stores.publish import find_reusable, find_same_chunks, is_intact, revoke_chunk
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import check_list_size, read_job
@@ -204,7 +204,7 @@ class Acceptance:
             if intact:
                 done.add(chunk, chunk + 1)
             else:
-                revoke(self.folder, chunk_key(chunk))
+                revoke_chunk(opened, chunk)
         return done.ranges
 
     def find_missing_chunks(self, opened: OpenJob, done: Iterable[Range]) -> tuple[Range, ...]:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 
 from activities.stores.job_folder import OpenJob
-from activities.stores.publish import revoke
+from activities.stores.publish import revoke, revoke_chunk
 from longtake.errors import BadJobError
 from longtake.models.fields import Contract
 from longtake.models.job_fields import Rerender
@@ -44,7 +44,10 @@ def revoke_frames(opened: OpenJob, request: Rerender) -> None:
     if not folder.store.create(location, record.model_dump_json(exclude_defaults=True).encode()):
         record = RerenderRecord.model_validate_json(folder.store.read(location))
     for output in record.outputs:
-        revoke(folder, output.key, attempt=output.attempt, without=frozenset(output.frames))
+        if output.key == FILM:
+            revoke(folder, output.key, attempt=output.attempt)
+        else:
+            revoke_chunk(opened, int(output.key), attempt=output.attempt, without=frozenset(output.frames))
     _log.info("job %s: frames %s are rendered again", folder.job_id, request.frames)
 
 

@@ -17,7 +17,7 @@ from activities.errors import AttemptError, AttemptLostError, RefusedError
 from activities.job_watch import JobRenderWatcher, JobWatches
 from activities.media.images.facts import ImageFacts, find_odd_ones, find_weakest
 from activities.stores.job_folder import OpenJob, Sidecar
-from activities.stores.publish import is_intact, revoke
+from activities.stores.publish import is_intact, revoke_chunk
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.messages import Heartbeat, StitchOrder, TrialOrder, TrialReport
@@ -168,7 +168,7 @@ def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
             job.check_record()
             path = job.target(job.chunks[chunk].first_output)
             state = "is not finished" if sidecar is None else "is missing or has another size than was published"
-            revoke(job.folder, chunk_key(chunk))
+            revoke_chunk(job, chunk)
             raise RefusedError(
                 f"no film was made: chunk {chunk} ({path}) {state}; `longtake retry {job.ref.id}` renders it again"
             )

@@ -10,11 +10,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from activities.attempts.attempt import Bill
-from activities.attempts.frame_sequence import CommandWatcher, FinishedFrameScanner, SequenceRender
+from activities.attempts.finished_frames import FinishedFrameScanner, WholeFrameScanner
+from activities.attempts.frame_sequence import CommandWatcher, SequenceRender
 from activities.attempts.host import Host, attempt_tag
 from activities.attempts.name_hints import explain_names
 from activities.attempts.output_check import OutputCheck, Proof, check_chunk, check_undeclared, failed_try
-from activities.attempts.output_files import OtherFiles, find_undeclared, sign_outputs
+from activities.attempts.output_files import OtherFiles, UndeclaredFiles, sign_outputs
 from activities.attempts.store_io import explain_failure, note_full_disk, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
@@ -129,6 +130,8 @@ class ChunkAttempt:
             proofs, signatures = await self._prove(made)
             await self._run_own_check(watcher)
         except AttemptError as error:
+            # Before the files that no output declares are moved.
+            await run_in_thread(self._keep_frames)
             await run_in_thread(partial(note_full_disk, error, self._dir))
             await run_in_thread(partial(self._others.blame, error, self._expected_files, self._part_places))
             raise
@@ -152,9 +155,7 @@ class ChunkAttempt:
         stop = threading.Event()
 
         def prove() -> tuple[tuple[Proof, ...], tuple[Signature, ...]]:
-            self._undeclared = find_undeclared(
-                self._job, self._chunk, self._dir, self._expected_files, self._part_places, relative=self._relative
-            )
+            self._undeclared = self._find_undeclared()
             signatures = sign_outputs([*made, *self._undeclared], self._dir)
             try:
                 rate, pixels = self._job.job.rate, self._job.job.check_pixels
@@ -163,6 +164,7 @@ class ChunkAttempt:
                 self._check_for_film(made, proofs)
                 return proofs, signatures
             except AttemptError as error:
+                self._keep_frames()
                 self._others.blame(error, self._expected_files, self._part_places)
                 explain_names(error, self._chunk, made, self._others, self._job.job.output_field)
                 raise
@@ -175,6 +177,16 @@ class ChunkAttempt:
                 await self._forget_kept_frames()
             raise
 
+    def _find_undeclared(self) -> dict[Path, str]:
+        """Find the files that no output declares and that `also` names, and where they are published."""
+        if not self._job.job.also:
+            return {}
+        if self._runs is not None:
+            found = self._runs.undeclared
+        else:
+            found = UndeclaredFiles(self._job, self._chunk).find(self._dir, self._expected_files)
+        return {file: self._job.target(name) for name, file in found.items()}
+
     def _check_for_film(self, made: list[Path], proofs: tuple[Proof, ...]) -> None:
         """Refuse a video now that no film can be joined of, or of which the film would lose something."""
         job = self._job.job
@@ -186,16 +198,16 @@ class ChunkAttempt:
             raise failed_try(MismatchedOutput(file.name, problem))
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
-        # Nothing tells which frames a file belongs to that no output declares.
-        keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible and not self._job.job.also
+        keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
 
-        def task(part: Chunk, place: Path, finished: FinishedFrameScanner) -> RenderTask:
+        def task(part: Chunk, place: Path, finished: WholeFrameScanner) -> RenderTask:
             files = tuple(place / self._relative(path) for path in part.outputs())
             return self._task(part, place, counted_dir=place, outputs=files, is_whole=finished.is_complete)
 
         names = await run_in_thread(lambda: [self._relative(path) for path in self._chunk.outputs()])
         kept = self._kept if keeps else None
-        self._runs = runs = SequenceRender(self._host.backend, self._chunk, self._dir, names, kept, task)
+        undeclared = UndeclaredFiles(self._job, self._chunk) if self._job.job.also else None
+        self._runs = runs = SequenceRender(self._host.backend, self._chunk, self._dir, names, kept, task, undeclared)
         try:
             await runs.render(watcher)
         except AttemptError as error:
@@ -209,7 +221,10 @@ class ChunkAttempt:
         made = await run_in_thread(self._prepare)
         written = await run_in_thread(lambda: self._local_targets) if self._chunk.writes_in_place else made
         proof: Callable[[], bool] | None
-        if self._chunk.kind is OutputKind.FRAMES:
+        if self._job.job.also:
+            # Outputs that are whole say nothing of files that no output declares.
+            proof = None
+        elif self._chunk.kind is OutputKind.FRAMES:
             proof = FinishedFrameScanner(dict(enumerate(written))).is_complete
         elif self._chunk.kind is OutputKind.FILE and self._job.job.check is None:
             # Half a file is there and not empty, too: only the end of its renderer tells.
@@ -252,10 +267,13 @@ class ChunkAttempt:
         self._keeps_frames = False
         await run_in_thread(self._kept.remove)
 
+    def _keep_frames(self) -> None:
+        if self._runs is not None and self._keeps_frames and self._folder.sidecar(self._key) is None:
+            self._runs.keep()
+
     def _clean_up(self) -> None:
         try:
-            if self._runs is not None and self._keeps_frames and self._folder.sidecar(self._key) is None:
-                self._runs.keep()
+            self._keep_frames()
             discard_attempt(self._folder, self._key, self._name)
         except OSError as error:
             # What is left goes with the chunk's other attempts, when it is published.
@@ -335,6 +353,8 @@ class ChunkAttempt:
         # A render may have put a link in the place of a folder since.
         self._host.check_targets(self._job, targets)
         known = self._expected_files | self._undeclared.keys()
+        if self._runs is not None:
+            known |= self._runs.undeclared_found
         others = self._others.note(known, self._part_places, "; outputs or also would have them published")
         proof = proofs[0]
         return publish(

@@ -2,34 +2,27 @@
 
 import asyncio
 import logging
-import os
 import shutil
 import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from activities.attempts.output_files import replace_links
+from activities.attempts.finished_frames import FinishedFrameScanner, WholeFrameScanner
+from activities.attempts.output_files import UndeclaredFiles, replace_links
 from activities.backends.backend import Backend, Progress, RenderTask, RenderWatcher
-from activities.media.facts import MediaError
-from activities.media.images.check import check_image
-from activities.media.images.facts import ImageFacts
-from activities.media.images.image_formats import ENDS_LAST
+from activities.errors import AttemptError
 from activities.processes.render_process import Usage
-from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
+from activities.stores.kept_frames import FinishedFrame, KeptFiles, KeptFrames
 from longtake.chunks import Chunk
 from longtake.concurrency import finish_once_begun, run_beside, run_in_thread
 from longtake.ranges import Range, RangeSet, format_ranges
-from longtake.stores.directory import link_or_copy
+from longtake.stores.directory import file_digest, link_or_copy
 
 _log = logging.getLogger(__name__)
-
-# So long has a file of another kind to rest until it counts as finished; the next one counts as proof, too.
-_REST_SECONDS = 2.0
 
 # Often enough that a kill costs a second of work, seldom enough to cost nothing beside it.
 _KEEP_SECONDS = 1.0
@@ -37,102 +30,6 @@ _KEEP_SECONDS = 1.0
 # The folder of an attempt where its frames come together; its commands write beside it, each in a place of its own,
 # so that none of them can write into what another one has finished.
 _WHOLE_FOLDER = "whole"
-
-
-class FinishedFrameScanner:
-    """Search for finished frames of a render that runs; may be called from several threads.
-
-    A file whose rendering is under way never counts. Files that were found finished, or found damaged and not
-    written to since, are not read again.
-
-    Args:
-        files: The expected files, by their numbers in the chunk.
-    """
-
-    def __init__(self, files: Mapping[int, Path]) -> None:
-        self._open = {path: frame for frame, path in files.items()}
-        self._folders = {path.parent for path in self._open}
-        self._lock = threading.Lock()
-        self._fresh: list[FinishedFrame] = []
-        self._newest: dict[Path, int] = {}
-        self._seen: dict[Path, tuple[Signature, float]] = {}
-        self._refused: dict[Path, Signature] = {}
-        self._facts: dict[Path, tuple[Signature, ImageFacts]] = {}
-
-    def take_finished(self, *, writer_is_done: bool = False) -> list[FinishedFrame]:
-        """Return the frames that were finished since the last call, in order.
-
-        Args:
-            writer_is_done: Whether the renderer has ended well, so that no file is under way any more.
-        """
-        with self._lock:
-            self._look(writer_is_done)
-            fresh, self._fresh = self._fresh, []
-        return sorted(fresh, key=lambda found: found.frame)
-
-    def is_complete(self) -> bool:
-        """Tell whether every expected file is there and finished."""
-        with self._lock:
-            self._look(writer_is_done=False)
-            return not self._open
-
-    def _look(self, writer_is_done: bool) -> None:
-        there = {path: status for folder in self._folders for path, status in self._scan(folder)}
-        for path, status in there.items():
-            self._newest[path.parent] = max(self._newest.get(path.parent, 0), status.st_mtime_ns)
-        for path, status in there.items():
-            signature = file_signature(status)
-            facts = self._sound(path, signature)
-            if facts is not None and (writer_is_done or self._is_finished(path, status, facts)):
-                self._fresh.append(FinishedFrame(self._open.pop(path), path, facts, signature))
-                self._facts.pop(path, None)
-
-    def _scan(self, folder: Path) -> list[tuple[Path, os.stat_result]]:
-        """Return the expected files in a folder that are not known to be finished."""
-        found = []
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    path = folder / entry.name
-                    if path in self._open and entry.is_file(follow_symlinks=False):
-                        found.append((path, entry.stat(follow_symlinks=False)))
-        except (FileNotFoundError, PermissionError):
-            # The renderer has not begun, or removes what it made, or the permissions of its folder.
-            pass
-        return found
-
-    def _sound(self, path: Path, signature: Signature) -> ImageFacts | None:
-        """Return the facts of a file that passes its check; read once for each state of it."""
-        if self._refused.get(path) == signature or signature[1] == 0:
-            return None
-        known = self._facts.get(path)
-        if known is not None and known[0] == signature:
-            return known[1]
-        try:
-            facts = check_image(path)
-        except MediaError:
-            self._refused[path] = signature
-            return None
-        except OSError:
-            # Gone again, or a share that stutters: the next look tells.
-            return None
-        self._facts[path] = (signature, facts)
-        return facts
-
-    def _is_finished(self, path: Path, status: os.stat_result, facts: ImageFacts) -> bool:
-        # Of other formats a half-written file may pass.
-        if facts.format in ENDS_LAST:
-            return True
-        if status.st_mtime_ns < self._newest[path.parent]:
-            return True
-        # Resting says something only of a file that was decoded: a slow renderer writes a few lines an hour.
-        signature = file_signature(status)
-        now = time.monotonic()
-        seen, since = self._seen.get(path, (None, now))
-        if seen != signature:
-            self._seen[path] = (signature, now)
-            return False
-        return facts.width > 0 and now - since >= _REST_SECONDS
 
 
 class CommandWatcher:
@@ -172,7 +69,7 @@ class CommandWatcher:
 
 
 # Return the task that renders a part of the chunk below this folder.
-MakeTask = Callable[[Chunk, Path, FinishedFrameScanner], RenderTask]
+MakeTask = Callable[[Chunk, Path, WholeFrameScanner], RenderTask]
 
 
 class SequenceRender:
@@ -185,6 +82,7 @@ class SequenceRender:
         names: Path of each file below a folder: all frames of one output, then those of the next.
         kept: The frames of this chunk that are kept, by all attempts; None where only the whole chunk counts.
         make_task: Makes the task of a part of the chunk.
+        undeclared: The files that no output declares and that the job asks for; None where it asks for none.
     """
 
     def __init__(
@@ -195,6 +93,7 @@ class SequenceRender:
         names: list[Path],
         kept: KeptFrames | None,
         make_task: MakeTask,
+        undeclared: UndeclaredFiles | None = None,
     ) -> None:
         self._backend = backend
         self._chunk = chunk
@@ -202,10 +101,17 @@ class SequenceRender:
         self._names = names
         self._kept = kept
         self._make_task = make_task
-        self._runs: list[tuple[FinishedFrameScanner, bool]] = []
+        self._undeclared = undeclared
+        self._runs: list[tuple[WholeFrameScanner, bool]] = []
         self._part_places: list[Path] = []
         self._there = RangeSet()
+        self._least_done = 0
+        # What was taken over of earlier attempts.
+        self._earlier = KeptFiles()
         self.used = Usage()
+        # Files that no output declares, by their names: those that are published, and all that were found.
+        self.undeclared: dict[str, Path] = {}
+        self.undeclared_found: set[Path] = set()
 
     @property
     def whole_dir(self) -> Path:
@@ -238,21 +144,72 @@ class SequenceRender:
         await run_in_thread(partial(self._begin, stop), stop)
         everything = (0, self._chunk.count)
         gaps = self._there.gaps(*everything).ranges
-        if alone := self._chunk.is_frame_by_frame:
-            gaps = tuple((frame, frame + 1) for gap in gaps for frame in range(*gap))
         watcher.on_progress(Progress(frames_done=len(self._there)))
+        await self._render_gaps(gaps, watcher)
+        problem = await run_in_thread(partial(self._find_problem, gaps))
+        if problem and gaps != (everything,):
+            _log.warning("%s: %s; rendering all frames of the chunk", self._place, problem)
+            await run_in_thread(self._begin_anew)
+            await self._render_gaps((everything,), watcher)
+            problem = await run_in_thread(partial(self._find_problem, (everything,)))
+        if problem:
+            raise AttemptError(
+                f"also: {problem}; have the renderer number such files, or narrow also", needs_change=True
+            )
+
+    async def _render_gaps(self, gaps: Sequence[Range], watcher: RenderWatcher) -> None:
+        if self._chunk.is_frame_by_frame:
+            gaps = [(frame, frame + 1) for gap in gaps for frame in range(*gap)]
         for gap in gaps:
             await self._render_part(gap, watcher)
-        if gaps != (everything,) and not alone and await run_in_thread(lambda: any(map(self._has_other_names, gaps))):
+
+    def _find_problem(self, gaps: Sequence[Range]) -> str | None:
+        """Find why frames of several commands do not make this chunk, and settle what no output declares."""
+        is_whole = tuple(gaps) == ((0, self._chunk.count),)
+        if not is_whole and not self._chunk.is_frame_by_frame and any(map(self._has_other_names, gaps)):
             # It numbers its files in a way of its own: only those of the whole chunk get the names that are asked for.
-            _log.warning(
-                "%s: the command cannot render frames %s of the chunk alone; rendering all",
-                *(self._place, format_ranges(gaps)),
-            )
-            # The same frames again by other names, which nobody misses.
-            for gap in gaps:
-                await run_in_thread(partial(shutil.rmtree, self._part_place(gap), ignore_errors=True))
-            await self._render_part(everything, watcher)
+            return f"the command cannot render frames {format_ranges(gaps)} of the chunk alone"
+        return self._settle_undeclared(self._undeclared) if self._undeclared else None
+
+    def _settle_undeclared(self, undeclared: UndeclaredFiles) -> str | None:
+        """Choose the files that no output declares; return what parts the result from that of one command."""
+        chosen = {name: self.whole_dir / name for own in self._earlier.undeclared.values() for name in own}
+        expected = self.expected_files
+        for place in self._part_places:
+            for name, file in undeclared.find(place, expected).items():
+                self.undeclared_found.add(file)
+                first = chosen.setdefault(name, file)
+                if first is not file and file_digest(first) != file_digest(file):
+                    return f"commands of several frames have written {name}, each with another content"
+        self.undeclared = dict(sorted(chosen.items()))
+        if not self._earlier.files:
+            return None
+        kinds: defaultdict[int, set[str]] = defaultdict(set)
+        for name, file in chosen.items():
+            frame, kind = undeclared.find_frame(name)
+            if frame is not None:
+                kinds[frame].add(kind)
+            elif self._earlier.others.get(name) != {file_digest(file)}:
+                return f"{name} is of no frame, and another file when other frames are rendered"
+        if lost := self._earlier.others.keys() - chosen.keys():
+            return f"{min(lost)} was written by a command before and is not written again"
+        every = set[str]().union(*kinds.values())
+        if any(kinds[number % self._chunk.count] != every for number in self._earlier.files):
+            return "frames of a command before lack files that others have"
+        return None
+
+    def _begin_anew(self) -> None:
+        """Forget all frames, of this attempt and of those before."""
+        if self._kept is not None and self._undeclared is not None:
+            self._kept.forbid(self._place.name)
+            self._kept = None
+        for place in self.part_places:
+            shutil.rmtree(place, ignore_errors=True)
+        self._make_folders(self.whole_dir)
+        # Progress never goes back.
+        self._least_done = len(self._there)
+        self._runs, self._part_places, self._there = [], [], RangeSet()
+        self._earlier, self.undeclared_found = KeptFiles(), set()
 
     def keep(self) -> None:
         """Keep all finished frames, also those of a command that was stopped; blocking, and never fails."""
@@ -264,28 +221,68 @@ class SequenceRender:
         self._make_folders(self.whole_dir)
         if self._kept is None:
             return
-        there = self._kept.verified_files(stop, count=self._chunk.count)
-        if len(there) < len(self._names):
-            there = self._salvaged(set(there)) | there
+        kept = self._kept.verified_files(stop, count=self._chunk.count)
+        if kept.is_divisible and len(kept.files) < len(self._names):
+            self._salvage(self._kept, kept)
+        if self._undeclared is not None and not (kept.is_divisible and self._is_settled(kept, self._undeclared)):
+            self._kept.forbid(self._place.name)
+            self._kept = None
+            return
         # A frame of which a file is missing is rendered again, and then all its files are of one run.
-        whole = [numbers for frame in range(self._chunk.count) if (numbers := self._numbers(frame)) <= there.keys()]
-        self._take_over({number: there[number] for numbers in whole for number in numbers})
+        frames = range(self._chunk.count)
+        whole = [numbers for frame in frames if (numbers := self._numbers(frame)) <= kept.files.keys()]
+        self._take_over({number: kept.files[number] for numbers in whole for number in numbers})
+        self._take_over_undeclared(kept)
+
+    def _is_settled(self, kept: KeptFiles, undeclared: UndeclaredFiles) -> bool:
+        """Tell whether files of no frame stayed what they were while frames were rendered."""
+        shared = [digests for name, digests in kept.others.items() if undeclared.find_frame(name)[0] is None]
+        return all(len(digests) == 1 and digests != {""} for digests in shared)
+
+    def _take_over_undeclared(self, kept: KeptFiles) -> None:
+        """Take over the files that no output declares of the frames that were taken over."""
+        self._earlier = KeptFiles(others=kept.others)
+        for frame in range(self._chunk.count):
+            if frame not in self._there:
+                continue
+            self._earlier.files |= {number: kept.files[number] for number in self._numbers(frame)}
+            self._earlier.undeclared[frame] = kept.undeclared.get(frame, {})
+            for name, path in self._earlier.undeclared[frame].items():
+                target = self.whole_dir / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # Gone: another attempt has published the chunk meanwhile.
+                with suppress(FileNotFoundError):
+                    link_or_copy(path, target)
 
     def _numbers(self, frame: int) -> set[int]:
         """Return the numbers of the files of a frame, which is counted from 0."""
         return set(range(frame, len(self._names), self._chunk.count))
 
-    def _salvaged(self, kept: set[int]) -> dict[int, Path]:
+    def _salvage(self, keeper: KeptFrames, kept: KeptFiles) -> None:
         """Keep what attempts have finished that could not say so any more; their files stay where they are."""
-        found: dict[int, FinishedFrame] = {}
+        salvaged: dict[tuple[int, str], FinishedFrame] = {}
+        seen: dict[str, set[str]] = {}
         for folder in self._other_places():
-            files = {frame: folder / name for frame, name in enumerate(self._names)}
-            found |= {
-                frame.frame: frame for frame in FinishedFrameScanner(files).take_finished() if frame.frame not in kept
+            files = {number: folder / name for number, name in enumerate(self._names)}
+            found, others = self._scan(files, folder).take_finished()
+            for name, digest in others.items():
+                seen.setdefault(name, set()).add(digest)
+            lacking = {one.frame for one in found if not one.name and one.frame not in kept.files}
+            frames = {number % self._chunk.count for number in lacking}
+            # Of a frame that is kept already nothing is added.
+            salvaged |= {
+                (one.frame, one.name): one
+                for one in found
+                if (one.frame in frames if one.name else one.frame in lacking)
             }
-        if self._kept is not None:
-            self._kept.keep(self._place.name, found.values())
-        return {number: frame.path for number, frame in found.items()}
+        keeper.keep(self._place.name, salvaged.values(), {name: min(digests) for name, digests in seen.items()})
+        for (number, name), one in salvaged.items():
+            if name:
+                kept.undeclared.setdefault(number, {})[name] = one.path
+            else:
+                kept.files[number] = one.path
+        for name, digests in seen.items():
+            kept.others.setdefault(name, set()).update(digests)
 
     def _other_places(self) -> Iterator[Path]:
         """Return the folders in which commands of other attempts have written, or still do."""
@@ -293,7 +290,11 @@ class SequenceRender:
             # A renderer may have taken away the permissions of its own folder.
             with suppress(PermissionError):
                 if attempt != self._place and attempt.is_dir():
-                    yield from [folder for folder in sorted(attempt.iterdir()) if folder.is_dir()]
+                    yield from [folder for folder in sorted(attempt.iterdir()) if self._is_place(folder)]
+
+    def _is_place(self, folder: Path) -> bool:
+        # Where frames came together, files that no output declares are missing.
+        return folder.is_dir() and (self._undeclared is None or folder.name != _WHOLE_FOLDER)
 
     def _take_over(self, found: Mapping[int, Path]) -> None:
         files = self.files
@@ -312,24 +313,31 @@ class SequenceRender:
         part = self._chunk.slice_frames(start, stop)
         place = self._part_place(frames)
         self._part_places.append(place)
-        files, finished = await run_in_thread(partial(self._prepare_part, frames, place))
-        run = CommandWatcher(watcher, before=len(self._there), count=part.count, used=self.used)
-        self._runs.append((finished, False))
-        async with run_beside(self._keep_regularly(finished)):
-            task = await run_in_thread(partial(self._make_task, part, place, finished))
+        files, scan = await run_in_thread(partial(self._prepare_part, frames, place))
+        before = max(len(self._there), self._least_done)
+        run = CommandWatcher(watcher, before=before, count=min(part.count, self._chunk.count - before), used=self.used)
+        self._runs.append((scan, False))
+        async with run_beside(self._keep_regularly(scan)):
+            task = await run_in_thread(partial(self._make_task, part, place, scan))
             self.used += await self._backend.render(task, run)
         # Before their folder is left: links lead elsewhere from another one.
         await run_in_thread(partial(replace_links, files.values(), self._place))
-        self._runs[-1] = (finished, True)
+        self._runs[-1] = (scan, True)
         await run_in_thread(partial(self._take_over, files))
-        watcher.on_progress(Progress(frames_done=len(self._there), usage=self.used))
+        watcher.on_progress(Progress(frames_done=max(len(self._there), self._least_done), usage=self.used))
 
-    def _prepare_part(self, frames: Range, place: Path) -> tuple[dict[int, Path], FinishedFrameScanner]:
+    def _prepare_part(self, frames: Range, place: Path) -> tuple[dict[int, Path], WholeFrameScanner]:
         """Make the folders that a command writes to; return the file of each frame, and what looks for them."""
         numbers = sorted(set().union(*map(self._numbers, range(*frames))))
         files = {number: place / self._names[number] for number in numbers}
         self._make_folders(place)
-        return files, FinishedFrameScanner(files)
+        return files, self._scan(files, place)
+
+    def _scan(self, files: Mapping[int, Path], place: Path) -> WholeFrameScanner:
+        outputs = len(self._names) // self._chunk.count
+        expected = {place / name for name in self._names}
+        finished = FinishedFrameScanner(files)
+        return WholeFrameScanner(finished, self._undeclared, place, expected, outputs, self._chunk.count)
 
     def _has_other_names(self, gap: Range) -> bool:
         """Tell whether the command that rendered a gap wrote files, and none of those it was asked for."""
@@ -340,19 +348,19 @@ class SequenceRender:
         part = self._chunk.slice_frames(*frames)
         return self._place / f"{part.start}-{part.stop}"
 
-    async def _keep_regularly(self, finished: FinishedFrameScanner) -> None:
+    async def _keep_regularly(self, finished: WholeFrameScanner) -> None:
         while self._kept is not None:
             await asyncio.sleep(_KEEP_SECONDS)
             await run_in_thread(partial(self._keep, finished, writer_is_done=False))
 
-    def _keep(self, finished: FinishedFrameScanner, *, writer_is_done: bool) -> None:
+    def _keep(self, finished: WholeFrameScanner, *, writer_is_done: bool) -> None:
         if self._kept is None:
             return
         try:
             # What a stop interrupted here would be taken and not kept, and so rendered again.
             with finish_once_begun():
-                self._kept.keep(self._place.name, finished.take_finished(writer_is_done=writer_is_done))
-        except OSError as error:
+                self._kept.keep(self._place.name, *finished.take_finished(writer_is_done=writer_is_done))
+        except (OSError, AttemptError) as error:
             # A full disk ends the render itself, if it matters; what is not kept is rendered again.
             _log.warning("%s: finished frames cannot be kept: %s", self._place, error)
 

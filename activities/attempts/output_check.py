@@ -91,12 +91,22 @@ def check_undeclared(files: Sequence[Path], stop: threading.Event) -> None:
         if stop.is_set():
             return
         try:
-            if file.suffix.lower() in VIDEO_SUFFIXES:
-                check_structure(file)
-            elif file.stat().st_size:
-                check_image(file, stop=stop)
+            inspect_undeclared(file, stop)
         except MediaError as error:
             raise failed_try(error) from error
+
+
+def inspect_undeclared(file: Path, stop: threading.Event | None = None) -> ImageFacts:
+    """Check a file that no output declares, as far as its name tells what it is, and return its facts.
+
+    Raises:
+        DamagedOutput: It is a picture or a video, and damaged.
+    """
+    if file.suffix.lower() in VIDEO_SUFFIXES:
+        check_structure(file)
+    elif file.stat().st_size:
+        return check_image(file, stop=stop)
+    return ImageFacts(width=0, height=0, format=file.suffix.lower().removeprefix("."))
 
 
 class OutputCheck:

@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from activities.errors import AttemptError
 from activities.processes.child import BoundedLog
 from activities.stores.job_folder import JobFolder, OpenJob
-from activities.stores.kept_frames import Signature, file_signature
+from activities.stores.kept_frames import FrameNumbers, Signature, file_signature
 from longtake.chunks import Chunk
 from longtake.paths import has_control_characters
 from longtake.stores.directory import link_or_copy
@@ -139,47 +139,48 @@ def find_other_files(place: Path, expected: Collection[Path]) -> Iterator[Path]:
                     yield path
 
 
-def find_undeclared(
-    job: OpenJob,
-    chunk: Chunk,
-    place: Path,
-    expected: Collection[Path],
-    roots: Collection[Path],
-    *,
-    relative: Callable[[str], Path],
-) -> dict[Path, str]:
-    """Find the files of an attempt that no output declares and that `also` names, and where they are published.
+class UndeclaredFiles:
+    """The files of a chunk that no output declares and that `also` names.
 
     Args:
         job: The job.
         chunk: The chunk.
-        place: The folder of the attempt.
-        expected: Files and folders to leave out.
-        roots: Folders in it that commands were given, from which the patterns start.
-        relative: Tells the path that an output has in the folder of the attempt.
-
-    Raises:
-        AttemptError: There are too many to be kept in a record.
     """
-    if not job.job.also:
-        return {}
-    values: dict[str, int | str] = {**chunk.placeholder_values}
-    for output in reversed(chunk.place_outputs(lambda path: str(relative(path)))):
-        folder = output.marked.rpartition("/")[0]
-        values |= {"output_dir": folder, **{f"output_dir.{name}": folder for name in output.names}}
-    patterns = [compile_glob(pattern, values) for pattern in job.job.also]
-    found: dict[Path, str] = {}
-    for file in find_other_files(place, expected):
-        name = str(file.relative_to(next((root for root in roots if file.is_relative_to(root)), place)))
-        if any(pattern.fullmatch(name) for pattern in patterns) and not has_control_characters(name):
-            found[file] = job.target(name)
-            if len(found) > _MOST_UNDECLARED:
-                raise AttemptError(
-                    f"also: names more than {_MOST_UNDECLARED:,} files of one chunk; narrow it, name them in outputs, "
-                    "or make chunks shorter",
-                    needs_change=True,
-                )
-    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+    def __init__(self, job: OpenJob, chunk: Chunk) -> None:
+        values: dict[str, int | str] = {**chunk.placeholder_values}
+        for output in reversed(chunk.place_outputs(lambda path: job.find_name(job.target(path)))):
+            folder = output.marked.rpartition("/")[0]
+            values |= {"output_dir": folder, **{f"output_dir.{name}": folder for name in output.names}}
+        self._patterns = [compile_glob(pattern, values) for pattern in job.job.also]
+        self._numbers = FrameNumbers(job, chunk)
+
+    def find(self, root: Path, expected: Collection[Path]) -> dict[str, Path]:
+        """Find the files below a folder that a command was given, by their paths there.
+
+        Args:
+            root: The folder.
+            expected: Files and folders to leave out.
+
+        Raises:
+            AttemptError: There are too many to be kept in a record.
+        """
+        found: dict[str, Path] = {}
+        for file in find_other_files(root, expected):
+            name = str(file.relative_to(root))
+            if any(pattern.fullmatch(name) for pattern in self._patterns) and not has_control_characters(name):
+                found[name] = file
+                if len(found) > _MOST_UNDECLARED:
+                    raise AttemptError(
+                        f"also: names more than {_MOST_UNDECLARED:,} files of one chunk; narrow it, name them in "
+                        "outputs, or make chunks shorter",
+                        needs_change=True,
+                    )
+        return dict(sorted(found.items()))
+
+    def find_frame(self, name: str) -> tuple[int | None, str]:
+        """Find the frame of a file and its kind; see `FrameNumbers`."""
+        return self._numbers.find_frame(name)
 
 
 class OtherFiles:

@@ -34,8 +34,11 @@ class KeptFrame(Contract):
     """One finished file of a frame of a chunk that is not finished."""
 
     frame: int = Field(
-        ge=0, description="which file of the chunk it is, counted from 0; all frames of one output first"
+        ge=0,
+        description="which file of the chunk it is, counted from 0, all frames of one output first; which frame of the "
+        "chunk, where no output declares the file",
     )
+    name: str = Field(default="", description="path of a file that no output declares, as `also` names it")
     file: str = Field(pattern=r"^[0-9][^/]*$", description="name of its file, beside this record")
     attempt: str = Field(description="name of the attempt that made it")
     size_bytes: int
@@ -57,6 +60,10 @@ class KeptBatch(Contract):
     """Frames that were verified together; written before their files appear, so that a file without one is foreign."""
 
     frames: tuple[KeptFrame, ...]
+    others: dict[str, str] = Field(
+        default={}, description="files that no output declares and that are not kept here: digests of those of no frame"
+    )
+    divisible: bool = Field(default=True, description="false: the chunk is rendered as a whole, and no frame is kept")
 
 
 class OutputFacts(Contract):
@@ -347,6 +354,10 @@ class OpenJob:
     def target(self, path: str) -> str:
         """Return the location of a path as the job names it."""
         return self.folder.store.locate(path)
+
+    def find_name(self, location: str) -> str:
+        """Return the path of a location below the store, which it has in the place of an attempt, too."""
+        return location.removeprefix(f"{self.folder.store.url}/")
 
 
 @lru_cache(maxsize=16)

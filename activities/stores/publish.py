@@ -20,19 +20,31 @@ from pathlib import Path
 from typing import BinaryIO
 
 from activities.errors import AttemptError, attempt_failure
-from activities.media.facts import MediaError
+from activities.media.facts import DamagedOutput, MediaError
 from activities.media.images.check import check_image
+from activities.media.images.facts import ImageFacts
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, read_sidecar
-from activities.stores.kept_frames import FinishedFrame, KeptFrames, Signature, file_signature
+from activities.stores.kept_frames import FinishedFrame, FrameNumbers, KeptFrames, Signature, file_signature
 from activities.stores.ownership import reclaim_file
 from longtake.concurrency import finish_once_begun
 from longtake.errors import BadJobError
 from longtake.models.job_fields import IfExists
 from longtake.stores.directory import digest_stream, file_digest
-from longtake.stores.job_records import FILM, JobRecords, PublishedFile, find_publishers, is_as_published, list_jobs
+from longtake.stores.job_records import (
+    FILM,
+    JobRecords,
+    PublishedFile,
+    chunk_key,
+    find_publishers,
+    is_as_published,
+    list_jobs,
+)
 from longtake.stores.store import Store, StoredFile, StoreError, map_parallel, store_call
 
 _log = logging.getLogger(__name__)
+
+# Of a file that was proven when it was published, as far as its name told what it is.
+_NO_FACTS = ImageFacts(width=0, height=0, format="")
 
 
 def is_intact(store: Store, sidecar: Sidecar) -> bool:
@@ -40,7 +52,27 @@ def is_intact(store: Store, sidecar: Sidecar) -> bool:
     return all(map_parallel(store, lambda file: _is_intact(store, file), sidecar.files))
 
 
-def revoke(folder: JobFolder, key: str, *, attempt: str | None = None, without: frozenset[int] = frozenset()) -> None:
+def revoke_chunk(
+    job: OpenJob, chunk: int, *, attempt: str | None = None, without: frozenset[int] = frozenset()
+) -> None:
+    """Take back a finished chunk; see `revoke`. Files that no output declares are kept with their frames."""
+    revoke(
+        job.folder,
+        chunk_key(chunk),
+        attempt=attempt,
+        without=without,
+        numbers=FrameNumbers(job, job.chunks[chunk]) if job.job.also else None,
+    )
+
+
+def revoke(
+    folder: JobFolder,
+    key: str,
+    *,
+    attempt: str | None = None,
+    without: frozenset[int] = frozenset(),
+    numbers: FrameNumbers | None = None,
+) -> None:
     """Take back a finished chunk whose files were damaged, so that a later attempt renders the damaged files again.
 
     All sound frames of an image sequence are kept. A sidecar that cannot be read is set aside: its chunk is published
@@ -51,26 +83,21 @@ def revoke(folder: JobFolder, key: str, *, attempt: str | None = None, without: 
         key: Key of the chunk or the film.
         attempt: Name of the attempt whose chunk is taken back; one that another attempt has made stays.
         without: Frames of the chunk that are set aside as damaged ones are, counted from 0.
+        numbers: Tells the frames of files that no output declares; None where there are none.
     """
     sidecar = folder.sidecar(key)
     if sidecar is None or attempt not in (None, sidecar.attempt):
         return
     brought = folder.attempt_dir(key, "revoked")
-    sound = [
-        # Of a frame that is wanted anew all outputs are.
-        file
-        for file in _sound_frames(folder, sidecar, folder.store.local(brought))
-        if file.frame % sidecar.frames not in without
-    ]
-    KeptFrames(folder, key).keep(sidecar.attempt, sound)
+    sound, others = _sound_frames(folder, sidecar, folder.store.local(brought), without, numbers)
+    KeptFrames(folder, key).keep(sidecar.attempt, sound.values(), others)
     folder.store.remove_all(brought)
-    kept = {frame.frame for frame in sound}
     first_also = len(sidecar.files) - sidecar.also
-    for frame, file in enumerate(sidecar.files):
+    for number, file in enumerate(sidecar.files):
         with suppress(FileNotFoundError):
-            if frame in kept:
+            if number in sound and number < first_also:
                 folder.store.remove(file.path)
-            elif frame < first_also or not _is_intact(folder.store, file):
+            elif number < first_also or not _is_intact(folder.store, file):
                 # One that no output declares may be another chunk's too, and is left there while it is sound.
                 folder.set_aside(file.path, f"{key}.{file.path.rpartition('/')[2]}")
     folder.set_aside(folder.sidecar_path(key), f"{key}.json")
@@ -92,18 +119,39 @@ def _has_content(store: Store, there: StoredFile, file: PublishedFile, *, trust_
         return False
 
 
-def _sound_frames(folder: JobFolder, sidecar: Sidecar, place: Path) -> list[FinishedFrame]:
-    """Return the frames of a published image sequence whose files are undamaged."""
+def _sound_frames(
+    folder: JobFolder, sidecar: Sidecar, place: Path, without: frozenset[int], numbers: FrameNumbers | None
+) -> tuple[dict[int, FinishedFrame], dict[str, str]]:
+    """Return the undamaged files of a published image sequence, by their numbers, and the digests of those of no frame.
+
+    Of a frame that is wanted anew, or has lost a file that no output declares, none is among them.
+    """
+    sound: dict[int, tuple[int, FinishedFrame]] = {}
+    others: dict[str, str] = {}
     if sidecar.key == FILM or sidecar.video is not None or sidecar.width is None:
-        return []
-    sound = []
-    for frame, file in enumerate(sidecar.files[: len(sidecar.files) - sidecar.also]):
-        with suppress(OSError, MediaError):
-            path = folder.store.download(file.path, place / Path(file.path).name, sha256=file.sha256)
+        return {}, others
+    lost = set(without)
+    first_also = len(sidecar.files) - sidecar.also
+    for number, file in enumerate(sidecar.files):
+        is_declared = number < first_also
+        name = "" if is_declared else file.path.removeprefix(f"{folder.store.url}/")
+        frame: int | None = number % sidecar.frames
+        if not is_declared:
+            frame = numbers.find_frame(name)[0] if numbers is not None else None
+        if frame is None:
+            others[name] = file.sha256
+            continue
+        try:
+            path = folder.store.download(file.path, place / str(number) / Path(file.path).name, sha256=file.sha256)
             before = file_signature(path.stat())
-            if file_digest(path) == file.sha256:
-                sound.append(FinishedFrame(frame, path, check_image(path), before))
-    return sound
+            if file_digest(path) != file.sha256:
+                raise DamagedOutput(path.name, "has another content")
+            facts = check_image(path) if is_declared else _NO_FACTS
+            sound[number] = frame, FinishedFrame(number if is_declared else frame, path, facts, before, name)
+        except (OSError, MediaError):
+            if not is_declared:
+                lost.add(frame)
+    return {number: file for number, (frame, file) in sound.items() if frame not in lost}, others
 
 
 def find_same_chunks(job: OpenJob) -> list[OpenJob]:

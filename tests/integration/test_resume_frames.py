@@ -156,7 +156,7 @@ async def test_an_undisturbed_sequence_is_one_command(sequence: Sequence) -> Non
 
 async def test_a_cancelled_chunk_goes_on_at_the_frame_it_was_at(sequence: Sequence) -> None:
     await sequence.interrupted(119)
-    assert sequence.kept.verified_files().keys() == set(range(7))
+    assert sequence.kept.verified_files().files.keys() == set(range(7))
 
     await sequence.run()
 
@@ -202,7 +202,7 @@ async def test_frames_are_kept_while_the_command_runs(sequence: Sequence) -> Non
     waits = ("--gate", str(sequence.gate), "--gate-at", "120")
     attempt = asyncio.ensure_future(sequence.attempt(*waits).run(sequence.watcher))
 
-    await eventually(lambda: len(sequence.kept.verified_files()) == 8, "all finished frames are kept")
+    await eventually(lambda: len(sequence.kept.verified_files().files) == 8, "all finished frames are kept")
 
     sequence.gate.touch()
     await attempt
@@ -225,7 +225,7 @@ async def test_what_a_killed_worker_could_not_keep_is_found_in_its_attempts_fold
 @pytest.mark.parametrize("how", Damage)
 async def test_a_kept_frame_that_went_bad_is_rendered_again_and_no_other(sequence: Sequence, how: Damage) -> None:
     await sequence.interrupted(122)
-    kept = sequence.kept.verified_files()
+    kept = sequence.kept.verified_files().files
     bad = [damage(kept[frame], how) for frame in (0, 4, 5)]
     (Path(sequence.kept.path) / "000011.png").write_bytes(png(123))
 
@@ -296,7 +296,7 @@ async def test_frames_that_the_jobs_own_check_refuses_are_not_kept(sequence: Seq
     check = (sys.executable, "-c", count, str(sequence.gate), "{output_dir}")
     with pytest.raises(AttemptError, match="exited with code 4"):
         await sequence.run(check=check)
-    assert sequence.kept.verified_files() == {}
+    assert sequence.kept.verified_files().files == {}
     sequence.gate.touch()
 
     await sequence.run(check=check)
@@ -351,7 +351,7 @@ async def test_a_second_cancel_cuts_no_cleaning_up_short(sequence: Sequence) -> 
         await attempt
     assert not any(map(alive, sequence.ledger.pids))
     assert not is_there(sequence.folder.attempts_dir(KEY))
-    assert sequence.kept.verified_files().keys() == set(range(7))
+    assert sequence.kept.verified_files().files.keys() == set(range(7))
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ async def test_ffmpeg_sequences_are_bit_identical_however_often_they_are_interru
         assert not attempt.done()
         attempt.cancel()
         await asyncio.wait([attempt])
-    before = sequence.kept.verified_files()
+    before = sequence.kept.verified_files().files
     assert 5 <= len(before) < COUNT
     inodes = {path.stat().st_ino for path in before.values()}
     await sequence.run(**fields(""))
