@@ -370,7 +370,7 @@ def _describe_origin(job: RenderJobSpec) -> str:
     facts = {
         "submitted by": f"{user}@{socket.gethostname()}",
         "store": job.store or job.base_dir or "the first folder of the workers",
-        "film": job.output or "none: the chunks stay as they are",
+        "film": ", ".join(path for _, path in job.film_outputs) or "none: the chunks stay as they are",
     }
     return "\n".join(f"- {name}: {escape_markdown(text)}" for name, text in facts.items())
 

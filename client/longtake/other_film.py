@@ -5,6 +5,7 @@ from typing import Any
 
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job, set_value
+from longtake.models.films import FILM_SETTINGS
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import CHUNK_FIELDS, IfExists
 from longtake.models.status import JobStatus
@@ -40,6 +41,11 @@ def build_film_job(document: Mapping[str, Any], status: JobStatus, values: Mappi
     for key, value in values.items():
         _check_key(key, chunks)
         set_value(changed, key, value)
+    if isinstance(films := values.get("film"), list):
+        # What each of several films has for itself was that of the one before.
+        for field in FILM_SETTINGS:
+            if field not in values and all(isinstance(film, dict) and field in film for film in films):
+                changed.pop(field, None)
     return read_job(changed)
 
 
@@ -48,5 +54,5 @@ def _check_key(key: str, chunks: RenderJobSpec) -> None:
     if section in CHUNK_FIELDS and not (section == "fps" and chunks.kind is not OutputKind.VIDEO):
         raise BadJobError(
             f"{quote_value(key)}: decides the chunks, which are rendered already; submit a job of its own for that, or "
-            "set output, encode, colour, audio, merge_command, drop or verify here"
+            "set output, film, encode, colour, audio, merge_command, drop or verify here"
         )

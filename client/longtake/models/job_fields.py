@@ -4,9 +4,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from fractions import Fraction
+from functools import partial
 from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, Discriminator, Field, Tag, field_validator, model_validator
@@ -19,7 +20,7 @@ from longtake.frame_list import (
     list_frames,
     parse_frame_list,
 )
-from longtake.models.audio import Audio, AudioTrack, DroppedStreams, list_tracks
+from longtake.models.audio import Audio, AudioTrack, DroppedStreams, list_tracks, name_files, rename_files
 from longtake.models.backends import (
     LONGEST_CHUNK_SECONDS,
     Backend,
@@ -30,12 +31,12 @@ from longtake.models.backends import (
 )
 from longtake.models.colour import Colour
 from longtake.models.fields import Arguments, Contract, FailureLimit, Line, Rate
+from longtake.models.films import FilmItem, Films, FilmSpec, Verification
 from longtake.models.inputs import InputBundle
 from longtake.models.outputs import (
     MOST_ALSO,
     MOST_OUTPUTS,
     MOST_VIEWS,
-    FilmSpec,
     Outputs,
     OutputTemplate,
     expand_views,
@@ -68,13 +69,6 @@ class IfExists(StrEnum):
     REFUSE = "refuse"
     REUSE = "reuse"
     REPLACE = "replace"
-
-
-class Verification(StrEnum):
-    """Frames of a finished film that are decoded, and compared with those of the chunks."""
-
-    SEAMS = "seams"
-    FULL = "full"
 
 
 class FrameRange(Contract):
@@ -221,6 +215,14 @@ def _fill_command(command: tuple[str, ...] | None, values: Mapping[str, str]) ->
     return None if command is None else tuple(fill_template(part, values) for part in command)
 
 
+def _rename_files(films: "JobFields | FilmItem", before: str, rename: Callable[[str, str], str]) -> dict[str, object]:
+    """Return the fields of a job or of one of its films that name files, with other names in them."""
+    changes: dict[str, object] = {"audio": rename_files(films.audio, partial(rename, f"{before}audio"))}
+    if films.colour is not None and (file := films.colour.config_file) is not None:
+        changes["colour"] = films.colour.model_copy(update={"config": rename(f"{before}colour.config", file)})
+    return changes
+
+
 def _form_of_chunks(value: object) -> str:
     return "file" if isinstance(value, dict | ChunkList) else "list"
 
@@ -258,7 +260,7 @@ class JobFields(Contract):
     also: Annotated[tuple[str, ...], Field(max_length=MOST_ALSO)] = Field(
         default=(), description="patterns of files that a renderer may write besides, as in {output_dir}/**"
     )
-    film: FilmSpec = Field(default=FilmSpec(), description="which output makes the film")
+    film: Films = Field(default=FilmSpec(), description="which output makes the film; or several films, as a list")
     output: str | None = Field(default=None, description="the film; absent: no stitch")
     encode: Arguments = Field(default=(), description="ffmpeg output options for a film of image files")
     colour: Colour | None = Field(default=None, description="conversion of the colours of image files for the film")
@@ -308,6 +310,10 @@ class JobFields(Contract):
             output.model_copy(update={"path": fill_template(output.path, values)}) for output in self.outputs
         )
         filled["also"] = tuple(fill_template(pattern, values) for pattern in self.also)
+        if isinstance(self.film, tuple):
+            filled["film"] = tuple(
+                item.model_copy(update={"output": _fill_path(item.output, values)}) for item in self.film
+            )
         filled |= {key: _fill_command(getattr(self, key), values) for key in ("command", "merge_command", "check")}
         if isinstance(self.chunks, tuple):
             filled["chunks"] = tuple(chunk.fill_placeholders(values) for chunk in self.chunks)
@@ -359,9 +365,36 @@ class JobFields(Contract):
         return classify_output(first or (self.outputs[0].path if self.outputs else self.chunk_output) or "")
 
     @property
+    def film_items(self) -> tuple[tuple[str, FilmSpec], ...]:
+        """Settings of each film, each behind the key that names them."""
+        if isinstance(self.film, FilmSpec):
+            return (("film", self.film),)
+        return tuple((f"film[{index}]", item) for index, item in enumerate(self.film))
+
+    def select_film(self, film: FilmSpec) -> Self:
+        """Return this job with one film alone, whose own settings are those of the job."""
+        if film is self.film:
+            return self
+        return self.model_copy(update={"film": FilmSpec(source=film.source), **film.own})
+
+    @property
+    def films(self) -> tuple[Self, ...]:
+        """This job with each of its films alone; none where the chunks stay as they are."""
+        films = (self.select_film(film) for _, film in self.film_items)
+        return tuple(film for film in films if film.output is not None or film.merge_command is not None)
+
+    @property
+    def film_outputs(self) -> tuple[tuple[str, str], ...]:
+        """Paths of the films, each behind the name of its field."""
+        if isinstance(self.film, FilmSpec):
+            return () if self.output is None else (("output", self.output),)
+        paths = ((f"{where}.output", self.select_film(film).output) for where, film in self.film_items)
+        return tuple((field, path) for field, path in paths if path is not None)
+
+    @property
     def film_source(self) -> int:
-        """Which of the outputs of a chunk makes the film, counted from 0; -1 where `film.from` names none of them."""
-        wanted = self.film.source
+        """Which output of a chunk makes the film (the first of several), from 0; -1 where `film.from` names none."""
+        wanted = self.film_items[0][1].source
         if wanted is None:
             return 0
         templates = self._main_templates
@@ -400,17 +433,30 @@ class JobFields(Contract):
 
     @property
     def audio_files(self) -> tuple[tuple[str, str], ...]:
-        """Files of the sounds, each behind the name of its field."""
-        if isinstance(self.audio, tuple):
-            return tuple((f"audio[{index}].file", track.file) for index, track in enumerate(self.audio))
-        field = "audio" if isinstance(self.audio, str) else "audio.file"
-        return tuple((field, track.file) for track in self.audio_tracks)
+        """Files of the sounds of all films, each behind the name of its field."""
+        own = ((f"{where}.audio", film.own.get("audio")) for where, film in self.film_items)
+        return tuple(named for field, audio in (("audio", self.audio), *own) for named in name_files(field, audio))
 
     @property
     def colour_files(self) -> tuple[tuple[str, str], ...]:
-        """File of the configuration of colours behind the name of its field; empty for those that are built in."""
-        file = self.colour.config_file if self.colour else None
-        return (("colour.config", file),) if file else ()
+        """Files of configurations of colours, each behind the name of its field; none of those that are built in."""
+        own = ((f"{where}.colour", film.own.get("colour")) for where, film in self.film_items)
+        named = ((field, colour and colour.config_file) for field, colour in (("colour", self.colour), *own))
+        return tuple((f"{field}.config", file) for field, file in named if file)
+
+    def rename_film_files(self, rename: Callable[[str, str], str]) -> Self:
+        """Return the job with other names of the files that its films read.
+
+        Args:
+            rename: Returns the new name of a file, behind the name of its field.
+        """
+        changes: dict[str, Any] = _rename_files(self, "", rename)
+        if isinstance(self.film, tuple):
+            changes["film"] = tuple(
+                item.model_copy(update=_rename_files(item, f"{where}.", rename))
+                for (where, _), item in zip(self.film_items, self.film, strict=True)
+            )
+        return self.model_copy(update=changes)
 
     @property
     def rate(self) -> Fraction:
@@ -423,6 +469,9 @@ class JobFields(Contract):
         if isinstance(self.inputs, InputBundle):
             # It says nothing that is not in the digest of the whole manifest.
             work["inputs"].pop("render_sha256", None)
+        if isinstance(self.film, tuple):
+            # Which frames are decoded makes no other film.
+            work["film"] = [{key: value for key, value in film.items() if key != "verify"} for film in work["film"]]
         return hashlib.sha256(json.dumps(work, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def dump_chunk_work(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from longtake.errors import BadJobError
-from longtake.models.audio import rename_files
+from longtake.models.films import FilmSpec
 from longtake.models.inputs import (
     INPUTS_FOLDER,
     MOST_INPUTS,
@@ -107,7 +107,7 @@ def upload_inputs(
 def _names_files(job: RenderJobSpec) -> bool:
     """Tell whether a job names files of this host."""
     is_uploaded = isinstance(job.inputs, InputBundle)
-    return job.chunk_list is not None or (not is_uploaded and bool(job.inputs or job.audio or job.colour_files))
+    return job.chunk_list is not None or (not is_uploaded and bool(job.inputs or job.audio_files or job.colour_files))
 
 
 class _InputUpload:
@@ -120,16 +120,13 @@ class _InputUpload:
 
     def run(self) -> RenderJobSpec:
         changes: dict[str, object] = {"base_dir": None}
-        base = Path(self._job.base_dir or os.getcwd())
+        base, job = Path(self._job.base_dir or os.getcwd()), self._job
         if not isinstance(self._job.inputs, InputBundle):
             changes["inputs"] = self._upload_bundle()
-            changes["audio"] = rename_files(self._job.audio, lambda name: relative_input_path(base, name, "audio"))
-            for field, name in self._job.colour_files:
-                config = relative_input_path(base, name, field)
-                changes["colour"] = self._job.colour and self._job.colour.model_copy(update={"config": config})
+            job = job.rename_film_files(lambda field, name: relative_input_path(base, name, field))
         if self._job.chunk_list is not None:
             changes["chunks"] = self._upload_chunk_list(base, self._job.chunk_list)
-        return self._job.model_copy(update=changes)
+        return job.model_copy(update=changes)
 
     def _upload_bundle(self) -> InputBundle | tuple[()]:
         """Upload all inputs, then their manifest."""
@@ -250,14 +247,15 @@ def _make_bundle(manifest: InputManifest, job: RenderJobSpec) -> InputBundle:
     """Return the reference to the files of a job, which tells those that renders read from those for its film."""
     if not job.audio_files and not job.colour_files:
         return manifest.bundle()
-    read = {file.path for file in find_inputs(job.model_copy(update={"audio": None, "colour": None}))}
+    renders = job.model_copy(update={"audio": None, "colour": None, "film": FilmSpec()})
+    read = {file.path for file in find_inputs(renders)}
     files = tuple(file for file in manifest.files if file.path in read)
     render_sha256 = InputManifest(files=files).bundle().sha256 if files else ""
     return manifest.bundle().model_copy(update={"render_sha256": render_sha256})
 
 
 def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
-    """Find all files that `inputs`, `audio` and `colour` of a job name, sorted by their paths, each once.
+    """Find all files that `inputs`, and `audio` and `colour` of films, name, sorted by their paths, each once.
 
     Links are followed if they stay below `base_dir`. Folders are searched, without Longtake's own bookkeeping; empty
     folders are ignored.
