@@ -139,6 +139,16 @@ async def test_a_film_that_cannot_be_made_is_named_with_the_first_chunk(farm: Fa
     assert not (farm.store / "beauty.mp4").exists()
 
 
+async def test_a_film_that_is_in_the_way_is_named_by_its_field(farm: Farm) -> None:
+    (farm.store / "films").mkdir()
+    (farm.store / "films/depth.mov").write_bytes(b"somebody's")
+    status = await farm.run(passes(farm, BEAUTY, DEPTH))
+
+    assert status.state is JobState.FAILED
+    assert "films/depth.mov is there already; choose another film[1].output, remove the file" in (status.error or "")
+    assert (farm.store / "films/depth.mov").read_bytes() == b"somebody's"
+
+
 async def test_films_of_other_outputs_and_lists_are_made_of_what_is_there(farm: Farm) -> None:
     first = await farm.run(passes(farm, BEAUTY, DEPTH))
     whole = {path: path.stat().st_mtime_ns for path in (farm.store / "beauty.mp4", farm.store / "films/depth.mov")}
