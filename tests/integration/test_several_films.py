@@ -31,8 +31,15 @@ BEAUTY: dict[str, Any] = {"from": "beauty", "output": "beauty.mp4", "verify": "f
 DEPTH: dict[str, Any] = {"from": "depth", "output": "films/depth.mov", "encode": PRORES}
 
 
-def passes(farm: Farm, *films: dict[str, Any], **fields: Any) -> RenderJobSpec:
-    """A job of three chunks of two frames with two pictures each, of 32 and of 16 pixels."""
+def passes(farm: Farm, *films: dict[str, Any], before: str = "", **fields: Any) -> RenderJobSpec:
+    """A job of three chunks of two frames with two pictures each, of 32 and of 16 pixels.
+
+    Args:
+        farm: Whose folder is the store.
+        films: The films.
+        before: A line of shell before each chunk.
+        fields: More of the job.
+    """
     (farm.store / "beauty.png").write_bytes(png(1, size=32))
     (farm.store / "depth.png").write_bytes(png(2, size=16))
     return RenderJobSpec.model_validate(
@@ -40,7 +47,7 @@ def passes(farm: Farm, *films: dict[str, Any], **fields: Any) -> RenderJobSpec:
             "name": "shot",
             "frames": {"first": 1, "count": 6, "per_chunk": 2},
             "fps": "24",
-            "command": ("sh", "-c", SCRIPT, "sh", "{output_dir.beauty}", "{output_dir.depth}"),
+            "command": ("sh", "-c", before + SCRIPT, "sh", "{output_dir.beauty}", "{output_dir.depth}"),
             "outputs": {"beauty": "b/f_{frame:04}.png", "depth": "d/f_{frame:04}.png"},
             "film": films,
             "encode": H264,
@@ -129,8 +136,8 @@ async def test_two_films_are_joined_of_two_videos_of_each_chunk(farm: Farm, ffmp
 async def test_a_film_that_cannot_be_made_is_named_with_the_first_chunk(farm: Farm) -> None:
     """The third chunk waits for a gate that nobody opens."""
     wait = f"[ {{chunk}} = 2 ] && until [ -e {farm.gate} ]; do sleep 0.05; done; "
-    job = passes(farm, BEAUTY, {**DEPTH, "encode": (*H264, "-profile:v", "nonsense")})
-    status = await farm.run(job.model_copy(update={"command": ("sh", "-c", wait + SCRIPT, *job.command[3:])}))
+    odd = {**DEPTH, "encode": (*H264, "-profile:v", "nonsense")}
+    status = await farm.run(passes(farm, BEAUTY, odd, before=wait))
 
     assert status.state is JobState.FAILED
     assert status.needs_change
@@ -173,7 +180,9 @@ async def test_films_of_other_outputs_and_lists_are_made_of_what_is_there(farm: 
     assert describe(farm.store / "c.mp4") == "h264 32 6"
     assert {path: path.stat().st_mtime_ns for path in whole} == whole
     assert not (farm.store / ".longtake/three/aside").exists()
-    assert [film.output for film in (await farm.render.job("three").status()).result.films] == [
+    result = (await farm.render.job("three").status()).result
+    assert result is not None
+    assert [film.output for film in result.films] == [
         str(farm.store / name) for name in ("c.mp4", "films/depth.mov", "beauty.mp4")
     ]
     assert "output: is of no use, because each item of film has its own; leave it out" in useless.err
@@ -182,8 +191,7 @@ async def test_films_of_other_outputs_and_lists_are_made_of_what_is_there(farm: 
 async def test_a_retry_makes_the_film_alone_that_failed(farm: Farm) -> None:
     """Where the first film must be published, a folder comes to stand once all chunks are planned."""
     wait = f"until [ -e {farm.gate} ]; do sleep 0.05; done; "
-    job = passes(farm, DEPTH, BEAUTY)
-    handle = await farm.submit(job.model_copy(update={"command": ("sh", "-c", wait + SCRIPT, *job.command[3:])}))
+    handle = await farm.submit(passes(farm, DEPTH, BEAUTY, before=wait))
     await until_state(handle, JobState.RUNNING)
     (farm.store / "films/depth.mov/in").mkdir(parents=True)
     farm.open_gate()
