@@ -17,7 +17,7 @@ from activities.stores.job_folder import OutputFacts
 from activities.stores.kept_frames import Signature, file_signature
 from longtake.chunks import Chunk
 from longtake.models.outputs import OutputTemplate
-from longtake.paths import VIDEO_SUFFIXES, OutputKind, classify_output
+from longtake.paths import FILM_SUFFIXES, OutputKind, classify_output
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def check_undeclared(files: Sequence[Path], stop: threading.Event) -> None:
         if stop.is_set():
             return
         try:
-            if file.suffix.lower() in VIDEO_SUFFIXES:
+            if file.suffix.lower() in FILM_SUFFIXES:
                 check_structure(file)
             elif file.stat().st_size:
                 check_image(file, stop=stop)

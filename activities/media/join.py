@@ -62,7 +62,7 @@ def join_video(
 
     Args:
         chunks: In film order.
-        target: A private path whose extension says the container: mp4, m4v, mov, mkv, webm or ts.
+        target: A private path whose extension says the container, as in `MUXERS`.
         fps: The exact rate of the film.
         audio: Sounds in their final codec and length (see `build_audio_command`). Without them, all PCM sounds in the
             chunks are joined sample by sample.

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from activities.media.audio import SoundSpan
 from activities.media.containers import AnyPacket, check_structure, find_video_stream, has_complete_tail, open_media
-from activities.media.decoder import EdgeDecoder
+from activities.media.decoder import EdgeDecoder, decode_pictures
 from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput, VideoFacts
 from activities.media.streams import describe_stream, describe_undecodable
 
@@ -33,6 +33,8 @@ _SELF_CONTAINED = frozenset(
     # Of these QuickTime files keep a copy of their own heads.
     | {"qtrle", "cfhd", "hap", "dvvideo", "magicyuv"}
 )
+# Of these libav works out times of display from the pictures, and cannot for every codec.
+_WITHOUT_TIMES = frozenset({"avi", "mxf"})
 _HEVC_PARAMETER_SETS = frozenset({32, 33, 34})
 _START_CODE = re.compile(b"\x00\x00\x00?\x01")
 
@@ -233,6 +235,12 @@ def read_video(
             proven = has_complete_tail(path, stream.id)
         if not proven:
             _decode_tail(path)
+        begin = min(timeline.pts)
+        if container.format.name == "avi":
+            # AVI files have no times of display, and libav's begin with the delay of the decoder.
+            begin, timeline.first_dts = timeline.first_dts or 0, None
+        if container.format.name in _WITHOUT_TIMES and stream.codec_context.has_b_frames:
+            _check_display_order(path, stop)
         if watcher is not None:
             watcher.finish()
         problem = timeline.find_grid_problem(fps, slack_seconds)
@@ -240,7 +248,7 @@ def read_video(
             raise MismatchedOutput(path.name, problem)
         return VideoReading(
             facts=_describe(container, stream, timeline, key_first, fps, watcher),
-            begin=min(timeline.pts) * timeline.time_base,
+            begin=begin * timeline.time_base,
             sounds=tuple(spans.values()),
             duration_seconds=(container.duration or 0) / av.time_base,
         )
@@ -314,6 +322,22 @@ def _describe(
         first=watcher.first if watcher else None,
         last=watcher.last if watcher else None,
     )
+
+
+def _check_display_order(path: Path, stop: threading.Event | None) -> None:
+    """Decode a file whose frames may be stored in another order than they are shown in, and require them in order."""
+    latest: int | None = None
+    with open_media(path) as container:
+        for frame in decode_pictures(container, find_video_stream(container, path.name), path.name):
+            if stop is not None and stop.is_set():
+                raise JoinStopped(path.name)
+            if frame.pts is None or (latest is not None and frame.pts <= latest):
+                raise MismatchedOutput(
+                    path.name,
+                    "stores its frames in another order than they are shown in, and "
+                    f"{path.suffix} has no place for their times; encode without B-frames (-bf 0), or into .mov or .mkv",
+                )
+            latest = frame.pts
 
 
 def _decode_tail(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import av
 from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.stream import Stream
 from av.video.stream import VideoStream
 
@@ -29,6 +30,7 @@ from activities.media.matroska import (
     set_codec,
     set_display_size,
 )
+from activities.media.shapes import set_pixel_shape
 
 if TYPE_CHECKING:
     from av.container.core import Chapter as ContainerChapter
@@ -40,7 +42,21 @@ MUXERS = {
     ".mkv": "matroska",
     ".webm": "webm",
     ".ts": "mpegts",
+    ".avi": "avi",
+    ".mxf": "mxf",
 }
+# By the reader of a film: those of the chunks whose tags mean the same in it.
+_TAG_FAMILIES = {
+    "mov": frozenset({"mov"}),
+    "matroska": frozenset({"matroska"}),
+    "avi": frozenset({"avi", "matroska"}),
+}
+# These keep no times of display. Of these codecs libav finds them in the pictures.
+_REORDERED = {"avi": ("mpeg1video", "mpeg2video", "mpeg4"), "mxf": ("mpeg1video", "mpeg2video")}
+# The first byte of AVCDecoderConfigurationRecord (ISO 14496-15), which AVI files have no place for.
+_AVCC_VERSION = b"\x01"
+# MXF files know codecs by labels, and not by the tags by which AVI and QuickTime files do.
+_TAGS_OF_LABELS = {"dvvideo": "dvsd", "dnxhd": "AVdn"}
 # libav would write any other codec as data that nothing can play.
 _TRANSPORTED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
 # What ffmpeg itself takes for the smallest time scale worth having in mp4.
@@ -207,13 +223,17 @@ class FilmWriter:
         self._path = path
         self._reorder_frames = reorder_frames
         self._timescale = compute_timescale(fps)
-        self._tick = Fraction(1, self._timescale)
-        self._frame_ticks = int(self._timescale / fps)
+        # AVI and MXF files count frames.
+        self._tick = 1 / fps if muxer in _REORDERED else Fraction(1, self._timescale)
+        self._frame_ticks = int(1 / fps / self._tick)
+        self._frame_seconds = float(1 / fps)
         self._labels = labels or FilmLabels()
         self._index_bytes = index_bytes
         self._muxer = muxer
         self._shown: tuple[int, int, int] | None = None
         self._codec: TrackCodec | None = None
+        self._shape: tuple[int, int, Fraction] | None = None
+        self._to_annex_b: BitStreamFilterContext | None = None
         options = self._options(muxer)
         # To move the index to the front the muxer reads what it has written.
         self._target = _Target(path, in_thread="faststart" not in options.get("movflags", ""))
@@ -244,8 +264,17 @@ class FilmWriter:
     def add_video(self, template: VideoStream) -> None:
         """Declare the one video stream, with the codec parameters of a chunk's."""
         codec = template.codec_context.codec.canonical_name
-        if MUXERS[self._path.suffix.lower()] == "mpegts" and codec not in _TRANSPORTED:
+        if self._muxer == "mpegts" and codec not in _TRANSPORTED:
             raise self._cannot_hold(template)
+        if self._muxer == "avi" and codec == "rawvideo" and template.container.format.name != "avi":
+            # Other containers tell by other tags how the samples lie.
+            raise self._cannot_hold(template)
+        if self._reorder_frames and codec not in _REORDERED.get(self._muxer, (codec,)):
+            raise MismatchedOutput(
+                self._path.name,
+                f"cannot hold {codec} whose frames are stored in another order than they are shown in; encode the chunks "
+                "without B-frames (-bf 0), or end output in .mkv or .mov",
+            )
         holds = self._holds(codec)
         stream = self.add_copy(template) if holds else self._add_foreign(template)
         context = stream.codec_context
@@ -267,7 +296,21 @@ class FilmWriter:
             self._shown = _display_size(coded.width, coded.height, aspect, self._muxer)
             if self._codec is None:
                 stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
+        if self._muxer in _REORDERED:
+            self._set_up_counted(stream, template, aspect)
         self._video = stream
+
+    def _set_up_counted(self, stream: Stream, template: VideoStream, aspect: Fraction) -> None:
+        """Give a stream of a container that counts frames its rate, and what is kept in another place there."""
+        stream.time_base = self._tick
+        coded = template.codec_context
+        if aspect != 1:
+            self._shape = coded.width, coded.height, aspect
+        if self._muxer == "avi":
+            if coded.codec.canonical_name == "h264" and (coded.extradata or b"").startswith(_AVCC_VERSION):
+                self._to_annex_b = BitStreamFilterContext("h264_mp4toannexb", template)
+            if timecode := self._labels.stream_tags.get("timecode"):
+                self._container.metadata["timecode"] = timecode
 
     def _holds(self, codec: str) -> bool:
         """Tell whether the muxer takes a codec."""
@@ -290,7 +333,8 @@ class FilmWriter:
             self._codec = read_codec(Path(template.container.name.removeprefix("file:")))
         else:
             size = (coded.width, coded.height, coded.bits_per_coded_sample or 24)
-            self._codec = build_windows_codec(*size, coded.codec_tag, coded.extradata or b"")
+            tag = coded.codec_tag.strip("\0") or _TAGS_OF_LABELS.get(coded.codec.canonical_name, "")
+            self._codec = build_windows_codec(*size, tag, coded.extradata or b"")
         stream = self._container.add_stream("ffv1", rate=self.fps)
         stream.width, stream.height, stream.pix_fmt = coded.width, coded.height, "yuv420p"
         for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
@@ -306,8 +350,8 @@ class FilmWriter:
         tag = template.codec_context.codec_tag
         if template.codec_context.codec.canonical_name == "prores":
             return True
-        family = READERS[self._path.suffix.lower()]
-        if family not in ("mov", "matroska") or family not in template.container.format.name.split(","):
+        families = _TAG_FAMILIES.get(READERS[self._path.suffix.lower()], ())
+        if not families or not families.intersection(template.container.format.name.split(",")):
             return False
         return bool(tag.strip("\0 ")) and _accepts_tag(self._muxer, template)
 
@@ -344,12 +388,18 @@ class FilmWriter:
     def write_frame(self, packet: AnyPacket, shown: int, stored: int) -> None:
         """Write the picture shown as frame `shown` of the film and stored as its number `stored`."""
         assert self._video is not None
+        if self._to_annex_b is not None:
+            (packet,) = self._to_annex_b.filter(packet)
         packet.stream = self._video
         packet.time_base = self._tick
         packet.pts = shown * self._frame_ticks
         packet.dts = (stored - self._reorder_frames) * self._frame_ticks
         packet.duration = self._frame_ticks
-        self.write(packet)
+        try:
+            self.write(packet)
+        except MismatchedOutput as error:
+            # Of some codecs the MXF muxer looks at the first picture before it refuses them.
+            raise self._cannot_hold(self._video) if stored == 0 else error from error
 
     def write_header(self) -> None:
         """Write the head of the film, after all streams were declared."""
@@ -361,7 +411,7 @@ class FilmWriter:
 
     def find_decode_seconds(self, stored: int) -> float:
         """Find the time in seconds at which the picture stored as number `stored` is decoded."""
-        return (stored - self._reorder_frames) * self._frame_ticks / self._timescale
+        return (stored - self._reorder_frames) * self._frame_seconds
 
     def write(self, packet: AnyPacket) -> None:
         """Write one packet of a stream of this film, whose times are already those of the film."""
@@ -385,6 +435,8 @@ class FilmWriter:
                     set_codec(self._path, self._codec, self._shown)
                 elif self._shown is not None:
                     set_display_size(self._path, *self._shown)
+                elif self._shape is not None:
+                    set_pixel_shape(self._path, *self._shape)
                 return
             except BaseException:
                 self._give_up()

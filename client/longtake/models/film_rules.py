@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from longtake.models.audio import check_codecs
 from longtake.models.encode_options import check_encode_options
 from longtake.models.job_fields import IfExists, JobFields, Verification
-from longtake.paths import FILM_SUFFIXES, OutputKind
+from longtake.paths import FILM_SUFFIXES, MXF_RATES, OutputKind
 from longtake.templates import JOB_PLACEHOLDERS, find_placeholders
 from longtake.text import quote_value
 
@@ -67,6 +67,11 @@ def _check_join(job: JobFields, output: str) -> None:
     if suffix not in FILM_SUFFIXES:
         raise ValueError(
             f"output: {quote_value(output)} is no film; end it in one of {', '.join(sorted(FILM_SUFFIXES))}"
+        )
+    if suffix == ".mxf" and job.rate not in MXF_RATES:
+        raise ValueError(
+            f"fps: .mxf films hold no {job.fps} frames a second, but the rates of television and cinema up to 120 "
+            "(SMPTE ST 326); write one such as 24, 25 or 30000/1001, or end output in .mov or .mkv"
         )
     _check_source(job)
     if job.film_kind is OutputKind.FILE:
