@@ -18,9 +18,8 @@ _H265 = (
     # Apple's players take no other.
     *("-tag:v", "hvc1"),
 )
-# What editing programs know in these containers. AVI has no place for the times of B-frames.
+# What editing programs know in MXF.
 _PRORES = ("-c:v", "prores_ks", "-profile:v", "hq", "-pix_fmt", "yuv422p10le")
-_AVI = (*_H264, "-bf", "0")
 _VP9 = ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-pix_fmt")
 # What ffmpeg itself chooses for a film.
 _ENCODERS = {".mp4": "libx264", ".m4v": "libx264", ".mov": "libx264", ".mkv": "libx264"}
@@ -36,7 +35,8 @@ def _choose_encoder(suffix: str, *, is_hdr: bool) -> tuple[str, ...]:
     if suffix == ".mxf":
         return _PRORES
     if suffix == ".avi":
-        return _AVI
+        # AVI has no place for the times of B-frames, and players of H.265 do not look there.
+        return (*_H264[:-1], "yuv420p10le" if is_hdr else "yuv420p", "-bf", "0")
     if not is_hdr:
         return _H264
     return _H265 if suffix in (".mp4", ".m4v", ".mov") else _H265[:-2]

@@ -50,8 +50,17 @@ def _set_avi(head: bytes, width: int, height: int, shape: Fraction) -> bytes:
     for kind, content, whole in _list_chunks(head, 12):
         if kind == b"LIST" and content.startswith(b"hdrl"):
             made += _build_chunk(b"LIST", b"hdrl" + _add_to_stream(content, properties))
-        elif kind == b"JUNK" and len(made) + len(whole) != len(head) and len(made) > 12 and len(content) > len(properties):
-            return made + _build_chunk(b"JUNK", content[len(properties) :]) + head[len(made) + len(whole) - len(properties) :]
+        elif (
+            kind == b"JUNK"
+            and len(made) + len(whole) != len(head)
+            and len(made) > 12
+            and len(content) > len(properties)
+        ):
+            return (
+                made
+                + _build_chunk(b"JUNK", content[len(properties) :])
+                + head[len(made) + len(whole) - len(properties) :]
+            )
         else:
             made += whole
     raise ValueError("no room is left before the pictures")

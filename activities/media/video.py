@@ -239,9 +239,9 @@ def read_video(
         if container.format.name == "avi":
             # AVI files have no times of display, and libav's begin with the delay of the decoder.
             begin, timeline.first_dts = timeline.first_dts or 0, None
-        if container.format.name in _WITHOUT_TIMES and stream.codec_context.has_b_frames:
-            _check_display_order(path, stop)
         if watcher is not None:
+            if container.format.name in _WITHOUT_TIMES and stream.codec_context.has_b_frames:
+                _check_display_order(path, stop)
             watcher.finish()
         problem = timeline.find_grid_problem(fps, slack_seconds)
         if problem is not None:
@@ -334,8 +334,8 @@ def _check_display_order(path: Path, stop: threading.Event | None) -> None:
             if frame.pts is None or (latest is not None and frame.pts <= latest):
                 raise MismatchedOutput(
                     path.name,
-                    "stores its frames in another order than they are shown in, and "
-                    f"{path.suffix} has no place for their times; encode without B-frames (-bf 0), or into .mov or .mkv",
+                    f"stores its frames in another order than they are shown in, and {path.suffix} has no place for "
+                    "their times; encode without B-frames (-bf 0), or into .mov or .mkv",
                 )
             latest = frame.pts
 

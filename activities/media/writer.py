@@ -272,8 +272,8 @@ class FilmWriter:
         if self._reorder_frames and codec not in _REORDERED.get(self._muxer, (codec,)):
             raise MismatchedOutput(
                 self._path.name,
-                f"cannot hold {codec} whose frames are stored in another order than they are shown in; encode the chunks "
-                "without B-frames (-bf 0), or end output in .mkv or .mov",
+                f"cannot hold {codec} whose frames are stored in another order than they are shown in; encode the "
+                "chunks without B-frames (-bf 0), or end output in .mkv or .mov",
             )
         holds = self._holds(codec)
         stream = self.add_copy(template) if holds else self._add_foreign(template)

@@ -188,7 +188,7 @@ def test_colours_that_a_container_has_no_place_for_are_refused_with_both_values(
     tags = ("-color_trc", "bt709", "-color_primaries", "bt709", "-colorspace", "bt709")
     chunk = make("c.mkv", *UTVIDEO, *tags, filters="setparams=color_trc=bt709:color_primaries=bt709:colorspace=bt709")
 
-    with pytest.raises(MismatchedOutput, match="film.avi has another set of colour primaries: 2 instead of 1"):
+    with pytest.raises(MismatchedOutput, match=r"film\.avi has another set of colour primaries: 2 instead of 1"):
         join(tmp_path / "film.avi", chunk, chunk)
 
 

@@ -47,6 +47,7 @@ _DV = ("-pix_fmt", "yuv411p", "-s", "720x480")
 CODECS: Mapping[str, Codec] = {
     "H.264": Codec(".mp4", ("-c:v", "libx264", "-qp", "0", "-bf", "0", "-preset", "ultrafast", *_YUV)),
     "H.264 with B-frames": Codec(".mp4", ("-c:v", "libx264", "-bf", "3", *_YUV), lossless=False),
+    "H.264 intra in MXF": Codec(".mxf", ("-c:v", "libx264", "-g", "1", "-pix_fmt", "yuv422p10le"), lossless=False),
     "H.265": Codec(".mp4", ("-c:v", "libx265", "-x265-params", "lossless=1:open-gop=0:log-level=error", *_YUV)),
     "AV1": Codec(".mkv", ("-c:v", "libaom-av1", "-cpu-used", "8", "-crf", "30", *_YUV), lossless=False),
     "VP9": Codec(".webm", ("-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8", *_YUV)),
