@@ -53,12 +53,13 @@ def join_video(
     progress: Callable[[int], None],
     stop: threading.Event,
 ) -> JoinedFilm:
-    """Join all chunks to a film at `target`, each frame at exactly its place, and sync it to disk.
+    """Join all chunks to a film at `target`, each frame at exactly its place.
 
     Nothing is decoded, so each frame equals the chunk's. The times come from counting frames, so no rounding
     adds up over any number of chunks. What the chunks say of themselves (shape of pixels, rotation, HDR, language,
     timecode and the like) the film says, too. No byte is written before all chunks are known to fit. One chunk is
-    open at a time, and once more for each PCM sound in it. After an error nothing is left at `target`.
+    open at a time, and once more for each PCM sound in it. After an error nothing is left at `target`. The film is not
+    synced to disk: `stage_files` does that with all that is published.
 
     Args:
         chunks: In film order.

@@ -3,7 +3,6 @@
 AVI by the OpenDML AVI file format extensions 1.02, MXF by SMPTE ST 377-1.
 """
 
-import os
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,7 +15,7 @@ _MXF_ASPECT_RATIO = b"\x32\x0e\x00\x08"
 
 
 def set_pixel_shape(path: Path, width: int, height: int, aspect: Fraction) -> None:
-    """Set the shape of the pixels of a film, and sync it to disk; no byte of the pictures moves.
+    """Set the shape of the pixels of a film; no byte of the pictures moves.
 
     Args:
         path: An AVI or MXF film that libav has written.
@@ -32,8 +31,6 @@ def set_pixel_shape(path: Path, width: int, height: int, aspect: Fraction) -> No
         head = file.read(_LARGEST_HEAD_BYTES)
         file.seek(0)
         file.write(_set_avi(head, width, height, shape) if head.startswith(b"RIFF") else _set_mxf(head, shape))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _set_mxf(head: bytes, shape: Fraction) -> bytes:
