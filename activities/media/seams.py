@@ -74,6 +74,8 @@ class SeamDecoder:
         # Seam -1 is the beginning of the film, and the last one its end.
         self._seam = -1
         self._is_decoding = False
+        # Nothing is decoded of the packets before this one.
+        self._idle_until = 0
         self._first_pts = 0
         self._frames: list[VideoFrame] = []
         self.first: VideoFrame | None = None
@@ -87,10 +89,13 @@ class SeamDecoder:
 
     def add(self, packet: AnyPacket, number: int) -> None:
         """Take the next packet of the film."""
+        if number < self._idle_until:
+            return
         if number == 0:
             self._first_pts = packet.pts or 0
         if not self._is_decoding and number == self._start(self._seam):
             self._is_decoding = self._is_due()
+            self._idle_until = number if self._is_decoding else self._stop(self._seam)
         if self._is_decoding:
             began = time.monotonic()
             self._frames += self._decoder.decode(packet, number)
@@ -99,7 +104,8 @@ class SeamDecoder:
         if number == self._stop(self._seam):
             self._end_run()
             self._seam += 1
-            if number == self._start(self._seam):
+            self._idle_until = self._start(self._seam)
+            if number == self._idle_until:
                 self.add(packet, number)
 
     def finish(self) -> None:

@@ -266,28 +266,29 @@ def _read_timeline(
     key_first = False
     latest_dts: int | None = None
     streams: list[Stream] = [stream, *(container.streams[index] for index in spans)]
+    pictures = stream.index
     for packet in container.demux(*streams):
         if stop is not None and stop.is_set():
             raise JoinStopped(name)
         if packet.size == 0:
             continue
-        if packet.stream_index != stream.index:
+        if packet.stream_index != pictures:
             spans[packet.stream_index].add(packet)
             continue
-        number = len(timeline.pts)
+        number, pts, dts = len(timeline.pts), packet.pts, packet.dts
         if packet.is_corrupt:
             raise DamagedOutput(name, f"is damaged at its frame {number}")
         if packet.is_discard:
             raise MismatchedOutput(name, "hides some of its frames by an edit list, so it cannot be joined")
-        if packet.pts is None:
+        if pts is None:
             raise MismatchedOutput(name, f"does not say when its frame {number} is shown")
-        if packet.dts is not None:
-            if latest_dts is not None and packet.dts <= latest_dts:
+        if dts is not None:
+            if latest_dts is not None and dts <= latest_dts:
                 raise DamagedOutput(name, f"stores its frame {number} out of order")
-            latest_dts = packet.dts
+            latest_dts = dts
         if number == 0:
-            key_first, timeline.first_dts = packet.is_keyframe, packet.dts
-        timeline.pts.append(packet.pts)
+            key_first, timeline.first_dts = packet.is_keyframe, dts
+        timeline.pts.append(pts)
         if watcher is not None:
             watcher.add(packet, number)
     return timeline, key_first
