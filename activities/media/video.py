@@ -7,6 +7,7 @@ import struct
 import threading
 from array import array
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -179,6 +180,9 @@ class PacketWatcher(Protocol):
     def finish(self) -> None:
         """Take the end of the file."""
 
+    def close(self) -> None:
+        """End what still goes on, before the file is closed."""
+
 
 # Makes a watcher of a stream that was just opened, in the file of this name.
 WatchPackets = Callable[[VideoStream, str], PacketWatcher]
@@ -223,12 +227,13 @@ def read_video(
         watch: Makes what looks at the packets; without it the first and the last frame are decoded.
     """
     proven = check_structure(path)
-    with open_media(path) as container:
+    with open_media(path) as container, ExitStack() as watching:
         stream = find_video_stream(container, path.name)
         spans = {each.index: SoundSpan() for each in container.streams.audio} if with_sound else {}
         watcher: PacketWatcher | None = None
         if stream.codec_context is not None:
             watcher = (watch or EdgeDecoder)(stream, path.name)
+            watching.callback(watcher.close)
         timeline, key_first = _read_timeline(container, stream, path.name, stop, spans, watcher)
         _check_count(path.name, len(timeline.pts), frames)
         if container.format.name == "mpegts":
