@@ -17,10 +17,11 @@ from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
 from activities.media.audio import build_audio_command, find_audio_suffix
 from activities.media.colour import UnknownColours, find_conversion
-from activities.media.encode import build_encode_command, build_image_pattern
+from activities.media.encode import build_encode_command, build_image_pattern, is_refusal
 from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput, SoundFile
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
+from activities.media.quicktime import set_languages
 from activities.media.seams import JoinedFilm
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.kept_frames import Signature
@@ -284,7 +285,15 @@ class FilmAttempt:
             request = self._dir / "conversion.json"
             write = partial(conversion.write_request, request, links, first.suffix, self._frames, job.encode, command)
             command = await run_in_thread(write)
-        await self._run(command)
+        try:
+            await self._run(command)
+        except AttemptError as error:
+            if is_refusal(str(error)):
+                raise AttemptError(str(error), needs_change=True) from error
+            raise
+        if film.suffix.lower() == ".mov":
+            languages = [sound.language for sound in sounds]
+            await run_in_thread(partial(set_languages, film, video="", sounds=languages))
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)

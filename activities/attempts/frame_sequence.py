@@ -15,7 +15,7 @@ from pathlib import Path
 
 from activities.attempts.output_files import replace_links
 from activities.backends.backend import Backend, Progress, RenderTask, RenderWatcher
-from activities.media.facts import DamagedOutput
+from activities.media.facts import MediaError
 from activities.media.images.check import check_image
 from activities.media.images.facts import ImageFacts
 from activities.media.images.image_formats import ENDS_LAST
@@ -110,7 +110,7 @@ class FinishedFrameScanner:
             return known[1]
         try:
             facts = check_image(path)
-        except DamagedOutput:
+        except MediaError:
             self._refused[path] = signature
             return None
         except OSError:

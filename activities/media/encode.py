@@ -1,6 +1,7 @@
-"""The ffmpeg command that encodes numbered pictures into a film."""
+"""The ffmpeg command that encodes numbered pictures into a film, and which of its failures would be the same again."""
 
 import os
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,18 @@ _ENCODERS |= {".ts": "mpeg2video", ".mxf": "mpeg2video", ".avi": "mpeg4"}
 
 # Words of the command that `colour_main` fills in.
 _SIZE_OF_PIPED, _PIXELS_OF_PIPED = "{size}", "{pixels}"
+
+# Words of ffmpeg about encoders, options and containers that it cannot use on any host or at any time. Not `Error while
+# opening encoder`: that is also said by a graphics card whose sessions others use up.
+_REFUSALS = re.compile(
+    r"Unknown encoder|Encoder not found|not currently supported in container|Could not write header|Option not found|"
+    r"Unrecognized option|Error (parsing|setting|applying) (the )?option|No such filter|Undefined constant"
+)
+
+
+def is_refusal(sentence: str) -> bool:
+    """Tell whether an error of ffmpeg says that it cannot do what is asked, so that another try fails the same way."""
+    return _REFUSALS.search(sentence) is not None
 
 
 def _choose_encoder(suffix: str, *, is_hdr: bool) -> tuple[str, ...]:

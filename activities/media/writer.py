@@ -30,6 +30,7 @@ from activities.media.matroska import (
     set_codec,
     set_display_size,
 )
+from activities.media.quicktime import set_languages
 from activities.media.shapes import set_pixel_shape
 
 if TYPE_CHECKING:
@@ -428,6 +429,7 @@ class FilmWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
+            languages = [stream.metadata.get("language", "") for stream in self._container.streams.audio]
             try:
                 self._container.close()
                 self._target.finish()
@@ -437,6 +439,8 @@ class FilmWriter:
                     set_display_size(self._path, *self._shown)
                 elif self._shape is not None:
                     set_pixel_shape(self._path, *self._shape)
+                if self._muxer == "mov":
+                    set_languages(self._path, video=self._labels.stream_tags.get("language", ""), sounds=languages)
                 return
             except BaseException:
                 self._give_up()

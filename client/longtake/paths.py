@@ -18,8 +18,14 @@ MXF_RATES = frozenset(map(Fraction, _MXF_NOMINAL_RATES)) | {
 
 BOOKKEEPING_FOLDER = ".longtake"
 
-# What other programs number frames by: printf's %04d, the #### of Blender and Nuke, Houdini's $F4.
-_FRAME_NUMBER = re.compile(r"%0?(\d+)d|%d(?![A-Za-z])|(?<!#)#{2,}(?!#)|\$F(\d*)", re.ASCII)
+# What other programs number frames by: printf's %04d, the #### of Blender and Nuke, the @@@@ of Shake and Silhouette,
+# Houdini's $F4, Maya's <Frame>, 3ds Max's <F4>.
+_FRAME_NUMBER = re.compile(
+    r"%0?(\d+)d|%d(?![A-Za-z])|(?<!#)(#{2,})(?!#)|(?<!@)(@{2,})(?!@)|\$F(\d*)|<[Ff](?:rame)?0?(\d*)>", re.ASCII
+)
+# Nuke's words for a view: left, right; and l, r.
+_VIEW = re.compile(r"%[Vv](?![A-Za-z0-9])", re.ASCII)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+", re.ASCII)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _VARIABLE = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]*\}?|%[A-Za-z_][A-Za-z0-9_]*%", re.ASCII)
 
@@ -63,7 +69,7 @@ def check_path(path: str) -> None:
         raise ValueError("holds a control character such as NUL or a newline; take it out")
     if path.rpartition("/")[2] in ("", ".", ".."):
         raise ValueError(f"{quote_value(path)} names a folder; add a file name")
-    check_no_drive(path)
+    check_is_local(path)
     if path.startswith("~"):
         raise ValueError(f"{quote_value(path)} starts with ~, which only a shell expands; write the path in full")
     if len(path) > 1000 or any(len(part.encode()) > 255 for part in PurePosixPath(path).parts):
@@ -74,8 +80,8 @@ def check_path(path: str) -> None:
         )
 
 
-def check_no_drive(path: str) -> None:
-    """Raise for a path of Windows that begins with a drive or a server: as a path of ours it would be relative.
+def check_is_local(path: str) -> None:
+    """Raise for a path of Windows that begins with a drive or a server, and for a URL: as paths they would be relative.
 
     Raises:
         ValueError: What is wrong and the fix, without the field's name.
@@ -85,6 +91,9 @@ def check_no_drive(path: str) -> None:
             f"{quote_value(path)} is a path of Windows; write the one that workers see, or one "
             "from the job file's folder"
         )
+    if (scheme := _URL.match(path)) is not None:
+        fix = "name its bucket in store, and write the path below that" if path.startswith("s3:") else "write a path"
+        raise ValueError(f"{quote_value(path)} is a URL, and {scheme[0]} would be a folder here; {fix}")
 
 
 def check_output_path(path: str) -> None:
@@ -97,9 +106,14 @@ def check_output_path(path: str) -> None:
         fixed = quote_value(path.replace("\\", "/"))
         raise ValueError(f"{quote_value(path)} has a backslash, which is part of a name here; write {fixed}")
     if (number := _FRAME_NUMBER.search(path.rpartition("/")[2])) is not None:
-        width = number[1] or number[2] or (f"{len(number[0])}" if number[0].startswith("#") else "")
+        printf, hashes, ats, *others = number.groups(default="")
+        width = printf or max(others) or str(len(hashes + ats) or "")
         placeholder = f"{{frame:0{width}}}" if width else "{frame}"
         raise ValueError(f"{quote_value(path)} numbers frames by {number[0]}; write {placeholder} instead")
+    if (view := _VIEW.search(path)) is not None:
+        raise ValueError(
+            f"{quote_value(path)} names views by {view[0]}; write {{view}} instead, and list them in views"
+        )
     if (variable := _VARIABLE.search(path)) is not None:
         raise ValueError(f"{quote_value(path)} holds {variable[0]}, which only a shell expands; write the path in full")
 

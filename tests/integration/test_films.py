@@ -99,9 +99,11 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
         job(farm, "linear", grey, exr, "film.mp4", encode=h264, **whole),
         job(farm, "hdr", grey, exr, "film.mp4", colour=hdr, audio="tone.wav", **whole),
         job(farm, "misnamed", grey, exr, "film.mp4", colour={**hdr, "output": "Rec.2100-PK"}, **whole),
+        job(farm, "no encoder", blue, png, "film.mp4", encode=["-c:v", "libx265x"], **whole),
+        job(farm, "no place", blue, png, "film.mov", encode=["-c:v", "libvpx-vp9"], **whole),
         job(farm, "alpha", clear, png, "film.webm", audio="tone.wav", encode=alpha, **whole),
         job(farm, "silent", (*VIDEO, *IMAGES), png, "film.mov", encode=labels, **whole),
-        job(farm, "labels", (*VIDEO, *IMAGES), png, "film.mov", audio="tone.wav", encode=labels),
+        job(farm, "labels", (*VIDEO, *IMAGES), png, "film.mov", audio=tracks[1], encode=labels),
     )
     return {each.name: each for each in listed}
 
@@ -160,6 +162,7 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
 
     with av.open(str(farm.store / "tracks/film.mov")) as film:
         assert [stream.codec_context.name for stream in film.streams.audio] == ["pcm_s16le", "aac"]
+        assert [stream.metadata.get("language") for stream in film.streams.audio] == ["eng", "deu"]
     assert await asyncio.to_thread(loudness, ffmpeg, farm.store / "tracks/film.mov", 0) == [False, True]
     # Later by a fifth of a second, the tone begins where the film ends.
     assert await asyncio.to_thread(loudness, ffmpeg, farm.store / "tracks/film.mov", 1) == [False, False]
@@ -188,6 +191,10 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
     assert found["misnamed"].state is JobState.FAILED
     assert "colour.output: 'Rec.2100-PK' is no colour space of ocio://" in (found["misnamed"].error or "")
     assert not (farm.store / "misnamed/f_0000.exr").exists()
+    # Made once and not three times, and no retry is advised.
+    for name, said in (("no encoder", "Unknown encoder 'libx265x'"), ("no place", "Could not write header")):
+        assert found[name].needs_change, name
+        assert said in (found[name].error or "")
 
     assert b"\x53\xc0\x81\x01" in (farm.store / "alpha/film.webm").read_bytes()[:4096]
 
@@ -197,3 +204,4 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
             assert film.streams.video[0].metadata["timecode"] == "01:00:00:00"
             assert str(film.streams.video[0].sample_aspect_ratio) == "64/45"
             assert [stream.codec_context.name for stream in film.streams.audio] == sounds
+            assert [stream.metadata.get("language") for stream in film.streams.audio] == ["deu"] * len(sounds)

@@ -40,6 +40,13 @@ def test_a_png_counts_only_when_its_last_byte_is_there(tmp_path: Path) -> None:
     assert looks.take_finished() == []
 
 
+def test_a_picture_of_another_format_than_its_name_says_never_counts(tmp_path: Path) -> None:
+    path = tmp_path / "0.exr"
+    path.write_bytes(png(0))
+
+    assert FinishedFrameScanner({0: path}).take_finished(writer_is_done=True) == []
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     now = [0.0]

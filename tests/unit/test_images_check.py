@@ -91,7 +91,9 @@ def test_a_missing_picture_is_refused(tmp_path: Path) -> None:
 def test_a_png_under_another_name_is_refused(picture: Picture, tmp_path: Path) -> None:
     path = tmp_path / "f_0001.exr"
     path.write_bytes(picture("png").read_bytes())
-    assert refusal(path).sentence == "f_0001.exr is a PNG file, not an OpenEXR file"
+    error = refusal(path)
+    assert error.sentence == "f_0001.exr is a PNG file, not an OpenEXR file"
+    assert isinstance(error, MismatchedOutput), "the same command would write it again"
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "exr", "tiff", "bmp", "webp", "dpx"])

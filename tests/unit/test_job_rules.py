@@ -232,6 +232,35 @@ JOB: dict[str, object] = {
             {"chunk_output": "r/f_$F4.png"},
             "chunk_output: 'r/f_$F4.png' numbers frames by $F4; write {frame:04} instead",
         ),
+        (
+            {"chunk_output": "r/f_@@@@.png"},
+            "chunk_output: 'r/f_@@@@.png' numbers frames by @@@@; write {frame:04} instead",
+        ),
+        (
+            {"chunk_output": "r/f_<Frame>.png"},
+            "chunk_output: 'r/f_<Frame>.png' numbers frames by <Frame>; write {frame} instead",
+        ),
+        (
+            {"chunk_output": "r/f_<F4>.png"},
+            "chunk_output: 'r/f_<F4>.png' numbers frames by <F4>; write {frame:04} instead",
+        ),
+        (
+            {"chunk_output": "r/%V/f_{frame:04}.png"},
+            "chunk_output: 'r/%V/f_{frame:04}.png' names views by %V; write {view} instead, and list them in views",
+        ),
+        (
+            {"chunk_output": "s3://bucket/f_{frame:04}.png"},
+            "chunk_output: 's3://bucket/f_{frame:04}.png' is a URL, and s3:// would be a folder here; name its bucket "
+            "in store, and write the path below that",
+        ),
+        (
+            {"inputs": ["https://host/scene.blend"]},
+            "inputs[0]: 'https://host/scene.blend' is a URL, and https:// would be a folder here; write a path",
+        ),
+        (
+            {"output": "file:///shots/f.mp4"},
+            "output: 'file:///shots/f.mp4' is a URL, and file:/// would be a folder here; write a path",
+        ),
     ],
 )
 def test_what_other_programs_write_is_told_as_it_is_written_here(keys: dict[str, object], sentence: str) -> None:
@@ -242,7 +271,16 @@ def test_what_other_programs_write_is_told_as_it_is_written_here(keys: dict[str,
 
 
 @pytest.mark.parametrize(
-    "path", ["50%done/f_{frame}.png", "100% final/f_{frame}.png", "take#1/f_{frame}.png", "f#{frame}.png"]
+    "path",
+    [
+        "50%done/f_{frame}.png",
+        "100% final/f_{frame}.png",
+        "50%v2/f_{frame}.png",
+        "take#1/f_{frame}.png",
+        "f#{frame}.png",
+        "team@studio/f_{frame}.png",
+        "take:1/f_{frame}.png",
+    ],
 )
 def test_signs_that_mean_nothing_else_are_parts_of_names(path: str) -> None:
     assert read_job(JOB | {"chunk_output": path}).chunk_output == path

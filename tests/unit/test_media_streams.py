@@ -110,6 +110,19 @@ def test_a_film_says_what_its_chunks_say(
     assert film.proof == "all 20 frames decoded and compared with the chunks"
 
 
+@pytest.mark.parametrize("language", ["deu", "fra", "cat", "eng"])
+def test_a_quicktime_film_of_other_files_says_their_language(language: str, make: Make, tmp_path: Path) -> None:
+    sound = ("-f", "lavfi", "-i", "sine=440:r=48000")
+    said = [word for kind in "va" for word in (f"-metadata:s:{kind}", f"language={language}")]
+    chunk = make("c.mkv", *PRORES, "-c:a", "pcm_s16le", "-t", "0.4", *said, before=sound)
+    found, film = join(tmp_path / "film.mov", chunk, chunk)
+
+    assert found.language == language
+    assert film.notes == ()
+    with av.open(str(tmp_path / "film.mov")) as opened:
+        assert [stream.metadata["language"] for stream in opened.streams.audio] == [language]
+
+
 def test_alpha_of_a_webm_film_is_said_in_the_element_that_browsers_read(make: Make, tmp_path: Path) -> None:
     chunk = make("c.webm", *VP9, "-auto-alt-ref", "0", filters="format=yuva420p")
     join(tmp_path / "film.webm", chunk, chunk)

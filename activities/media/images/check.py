@@ -33,7 +33,8 @@ def check_image(
         decoders: What decodes it.
 
     Raises:
-        DamagedOutput: Missing, empty, cut short, damaged, or another kind of file than its name says.
+        DamagedOutput: Missing, empty, cut short or damaged.
+        MismatchedOutput: Another format than its name says, which the same command would write again.
         JoinStopped: `stop` was set.
     """
     size_bytes = require_content(path)
@@ -78,9 +79,11 @@ def _choose_format(path: Path, formats: Sequence[ImageFormat], head: bytes) -> I
     for one in formats:
         if one.fits(head):
             return one
+    wanted = f"{formats[0].article_and_name} file"
     other = find_format_by_content(head)
-    found = f"is {other.article_and_name} file, not" if other is not None else "is not"
-    raise DamagedOutput(path.name, f"{found} {formats[0].article_and_name} file")
+    if other is not None:
+        raise MismatchedOutput(path.name, f"is {other.article_and_name} file, not {wanted}")
+    raise DamagedOutput(path.name, f"is not {wanted}")
 
 
 def _first_line(text: str) -> str:
@@ -92,7 +95,8 @@ def check_sequence(paths: Sequence[Path], *, pixels: bool = False, stop: threadi
 
     Raises:
         DamagedOutput: There are none, or one is not sound; the sentence names the first.
-        MismatchedOutput: One has another format, size, depth, colour space or other channels than the first.
+        MismatchedOutput: One has another format than its name says, or another size, depth, colour space or other
+            channels than the first.
         JoinStopped: `stop` was set.
     """
     first: ImageFacts | None = None

@@ -17,7 +17,7 @@ from longtake.models.policies import Timeouts
 from longtake.paths import (
     BOOKKEEPING_FOLDER,
     OutputKind,
-    check_no_drive,
+    check_is_local,
     check_output_path,
     check_path,
     classify_output,
@@ -197,7 +197,7 @@ def _check_inputs(job: JobFields) -> None:
         if has_control_characters(name):
             raise ValueError(f"{field}: holds a control character such as NUL or a newline; rename the file")
         try:
-            check_no_drive(name)
+            check_is_local(name)
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from error
         if name.startswith("~"):
