@@ -3,14 +3,12 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
-from queue import Empty, Queue
 
-from activities.media.containers import AnyPacket, check_structure, find_video_stream, open_media
+from activities.media.containers import check_structure, find_video_stream, open_media
 from activities.media.facts import (
     Chapter,
     ChunkFile,
@@ -42,11 +40,6 @@ _INDEX_ENTRY_BYTES = 4 + 8 + 4 + 8 + 12
 _INDEX_HEAD_BYTES = 1 << 20
 # A second of 192 kHz in packets of 1024 samples.
 _MOST_SOUND_PACKETS = 200
-# Smaller packets cost more in the switches between two threads than they save.
-_LARGE_FRAME_BYTES = 1 << 13
-_BATCH_BYTES, _BATCHES_AHEAD = 1 << 20, 4
-# Pause between two looks at the thread that reads ahead, once it is told to end.
-_CLOSING_SECONDS = 0.01
 _TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.,])(\d\d+)")
 
 
@@ -96,20 +89,18 @@ def join_video(
         _sound(chunks, facts, target, fps, audio, drop) as sound,
         FilmWriter(target, fps, reorder_frames, labels, _find_index_size(chunks, facts, fps, audio)) as film,
     ):
-        _declare_streams(chunks[0], film, sound)
         written = 0
-        with closing(_read_chunks(chunks, fps, stop)) as packets:
-            for chunk, found in zip(chunks, facts, strict=True):
-                before, last_key = written, 0
-                for packet, shown in islice(packets, chunk.frames):
-                    last_key = written - before if packet.is_keyframe else last_key
-                    sound.write_until(film, film.find_decode_seconds(written))
-                    film.write_frame(packet, before + shown, written)
+        for index, (chunk, found) in enumerate(zip(chunks, facts, strict=True)):
+            last_key = 0
+            before = written
+            with name_chunk_in_errors(chunk, index):
+                for is_key in _copy_chunk(chunk, written, film, sound, stop):
+                    last_key = written - before if is_key else last_key
                     written += 1
                     if written % _PROGRESS_FRAMES == 0:
                         progress(written)
-                joined.append(JoinedChunk(chunk, found, before, last_key))
-                progress(written)
+            joined.append(JoinedChunk(chunk, found, before, last_key))
+            progress(written)
         sound.write_until(film, None)
     changes: dict[str, object] = {
         "frames": total,
@@ -265,42 +256,22 @@ def _find_index_size(
     return (frames + packets) * _INDEX_ENTRY_BYTES + _INDEX_HEAD_BYTES
 
 
-def _declare_streams(chunk: ChunkFile, film: FilmWriter, sound: Soundtrack) -> None:
-    """Declare the streams of a film, of which the pictures are like those of the first chunk, and write its head."""
-    with name_chunk_in_errors(chunk, 0):
-        check_structure(chunk.path)
-        with open_media(chunk.path) as container:
-            film.add_video(find_video_stream(container, chunk.path.name))
-            sound.attach(film)
-            film.write_header()
-
-
-# A picture to copy, and the number of the frame of its chunk that it shows.
-_Picture = tuple[AnyPacket, int]
-
-
-def _read_chunks(chunks: Sequence[ChunkFile], fps: Fraction, stop: threading.Event) -> Generator[_Picture]:
-    """Read the packets of all chunks in the order of storage: those of each chunk, or an error."""
-    packets = _read_all(chunks, fps, stop)
-    size_bytes = sum(chunk.path.stat().st_size for chunk in chunks if chunk.path.exists())
-    if size_bytes < _LARGE_FRAME_BYTES * sum(chunk.frames for chunk in chunks):
-        return packets
-    return _read_ahead(packets)
-
-
-def _read_all(chunks: Sequence[ChunkFile], fps: Fraction, stop: threading.Event) -> Generator[_Picture]:
-    for index, chunk in enumerate(chunks):
-        with name_chunk_in_errors(chunk, index):
-            yield from _read_chunk(chunk, fps, stop)
-
-
-def _read_chunk(chunk: ChunkFile, fps: Fraction, stop: threading.Event) -> Iterator[_Picture]:
+def _copy_chunk(
+    chunk: ChunkFile, before: int, film: FilmWriter, sound: Soundtrack, stop: threading.Event
+) -> Iterator[bool]:
+    """Copy the packets of one chunk; yield for each whether it is a key frame."""
     seen = bytearray(chunk.frames)
     check_structure(chunk.path)
-    with open_media(chunk.path, copies=True) as container:
+    # The first chunk is the pattern of the film's stream.
+    with open_media(chunk.path, copies=before > 0) as container:
         stream = find_video_stream(container, chunk.path.name)
+        if before == 0:
+            film.add_video(stream)
+            sound.attach(film)
+            film.write_header()
         first: int | None = None
-        frames = (stream.time_base or Fraction(1, 1000)) * fps
+        place = 0
+        frames = (stream.time_base or Fraction(1, 1000)) * film.fps
         top, bottom = frames.numerator, frames.denominator
         for packet in container.demux(stream):
             if stop.is_set():
@@ -308,51 +279,16 @@ def _read_chunk(chunk: ChunkFile, fps: Fraction, stop: threading.Event) -> Itera
             if packet.size == 0 or packet.pts is None:
                 continue
             if packet.is_corrupt:
-                raise DamagedOutput(chunk.path.name, f"is damaged at its frame {sum(seen)}")
+                raise DamagedOutput(chunk.path.name, f"is damaged at its frame {place}")
             first = packet.pts if first is None else first
             index = round_half_up((packet.pts - first) * top, bottom)
             if not 0 <= index < chunk.frames or seen[index]:
                 break
             seen[index] = 1
-            yield packet, index
+            is_key = packet.is_keyframe
+            sound.write_until(film, film.find_decode_seconds(before + place))
+            film.write_frame(packet, before + index, before + place)
+            place += 1
+            yield is_key
     if not all(seen):
         raise DamagedOutput(chunk.path.name, "was changed while it was being joined")
-
-
-def _read_ahead(packets: Generator[_Picture]) -> Generator[_Picture]:
-    """Read packets in a thread of their own, a few MiB ahead; the thread ends with the generator."""
-    batches: Queue[list[_Picture] | BaseException | None] = Queue(_BATCHES_AHEAD)
-    closed = threading.Event()
-
-    def fill() -> None:
-        batch: list[_Picture] = []
-        size_bytes = 0
-        try:
-            for packet, shown in packets:
-                batch.append((packet, shown))
-                size_bytes += packet.size
-                if size_bytes >= _BATCH_BYTES:
-                    batches.put(batch)
-                    batch, size_bytes = [], 0
-                if closed.is_set():
-                    return
-            batches.put(batch)
-            batches.put(None)
-        except BaseException as error:
-            batches.put(error)
-        finally:
-            packets.close()
-
-    thread = threading.Thread(target=fill, name="film-reader", daemon=True)
-    thread.start()
-    try:
-        while (batch := batches.get()) is not None:
-            if isinstance(batch, BaseException):
-                raise batch
-            yield from batch
-    finally:
-        closed.set()
-        while thread.is_alive():
-            with suppress(Empty):
-                batches.get(timeout=_CLOSING_SECONDS)
-        thread.join()
