@@ -58,6 +58,11 @@ READERS = {
     ".aiff": "aiff",
 }
 
+# By reader of files that keep no times of display: the codecs whose times libav finds in the pictures.
+TIMED_BY_PICTURES = {
+    "avi": frozenset({"mpeg1video", "mpeg2video", "mpeg4"}),
+    "mxf": frozenset({"mpeg1video", "mpeg2video"}),
+}
 
 # Of these the same packets come without a decoder, times and key frames included; no other kind is joined often.
 _COPIED_UNDECODED = frozenset({"mov", "matroska", "mpegts"})

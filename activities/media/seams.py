@@ -82,6 +82,7 @@ class SeamDecoder:
         self._run: list[tuple[AnyPacket, int]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="seam-decoder")
         self._running: Future[None] | None = None
+        self._is_closed = False
         self.first: VideoFrame | None = None
         self.last: VideoFrame | None = None
         self.compared_seams = 0
@@ -117,6 +118,7 @@ class SeamDecoder:
 
     def close(self) -> None:
         """End the thread, before the film is closed."""
+        self._is_closed = True
         self._thread.shutdown(cancel_futures=True)
 
     def _start(self, seam: int) -> int:
@@ -174,6 +176,8 @@ class SeamDecoder:
 
     def _decode(self, run: Sequence[tuple[AnyPacket, int]]) -> Iterator[VideoFrame]:
         for packet, number in run:
+            if self._is_closed:
+                return
             yield from self._decoder.decode(packet, number)
         yield from self._decoder.end_run()
 

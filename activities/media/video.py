@@ -20,7 +20,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from activities.media.audio import SoundSpan
-from activities.media.containers import AnyPacket, check_structure, find_video_stream, has_complete_tail, open_media
+from activities.media.containers import (
+    TIMED_BY_PICTURES,
+    AnyPacket,
+    check_structure,
+    find_video_stream,
+    has_complete_tail,
+    open_media,
+)
 from activities.media.decoder import EdgeDecoder, decode_pictures
 from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput, VideoFacts
 from activities.media.streams import describe_stream, describe_undecodable
@@ -34,8 +41,6 @@ _SELF_CONTAINED = frozenset(
     # Of these QuickTime files keep a copy of their own heads.
     | {"qtrle", "cfhd", "hap", "dvvideo", "magicyuv"}
 )
-# Of these libav works out times of display from the pictures, and cannot for every codec.
-_WITHOUT_TIMES = frozenset({"avi", "mxf"})
 _HEVC_PARAMETER_SETS = frozenset({32, 33, 34})
 _START_CODE = re.compile(b"\x00\x00\x00?\x01")
 
@@ -245,7 +250,7 @@ def read_video(
             # AVI files have no times of display, and libav's begin with the delay of the decoder.
             begin, timeline.first_dts = timeline.first_dts or 0, None
         if watcher is not None:
-            if container.format.name in _WITHOUT_TIMES and stream.codec_context.has_b_frames:
+            if _has_guessed_times(container, stream) and timeline.count_reorder_frames(fps) == 0:
                 _check_display_order(path, stop)
             watcher.finish()
         problem = timeline.find_grid_problem(fps, slack_seconds)
@@ -328,6 +333,13 @@ def _describe(
         first=watcher.first if watcher else None,
         last=watcher.last if watcher else None,
     )
+
+
+def _has_guessed_times(container: InputContainer, stream: VideoStream) -> bool:
+    """Tell whether a file does not say when its pictures are shown, and may store them in another order."""
+    codec = stream.codec_context.codec.canonical_name
+    timed = TIMED_BY_PICTURES.get(container.format.name)
+    return timed is not None and codec not in timed and bool(stream.codec_context.has_b_frames)
 
 
 def _check_display_order(path: Path, stop: threading.Event | None) -> None:

@@ -16,7 +16,7 @@ from av.bitstream import BitStreamFilterContext
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from activities.media.containers import READERS, AnyPacket
+from activities.media.containers import READERS, TIMED_BY_PICTURES, AnyPacket
 from activities.media.facts import Chapter, MismatchedOutput
 from activities.media.matroska import (
     NAME_PADDING,
@@ -50,8 +50,6 @@ _TAG_FAMILIES = {
     "matroska": frozenset({"matroska"}),
     "avi": frozenset({"avi", "matroska"}),
 }
-# These keep no times of display. Of these codecs libav finds them in the pictures.
-_REORDERED = {"avi": ("mpeg1video", "mpeg2video", "mpeg4"), "mxf": ("mpeg1video", "mpeg2video")}
 # The first byte of AVCDecoderConfigurationRecord (ISO 14496-15), which AVI files have no place for.
 _AVCC_VERSION = b"\x01"
 # MXF files know codecs by labels, and not by the tags by which AVI and QuickTime files do.
@@ -134,7 +132,7 @@ class FilmWriter:
         self._reorder_frames = reorder_frames
         self._timescale = compute_timescale(fps)
         # AVI and MXF files count frames.
-        self._tick = 1 / fps if muxer in _REORDERED else Fraction(1, self._timescale)
+        self._tick = 1 / fps if muxer in TIMED_BY_PICTURES else Fraction(1, self._timescale)
         self._frame_ticks = int(1 / fps / self._tick)
         self._frame_seconds = float(1 / fps)
         self._labels = labels or FilmLabels()
@@ -178,7 +176,7 @@ class FilmWriter:
         if self._muxer == "avi" and codec == "rawvideo" and template.container.format.name != "avi":
             # Other containers tell by other tags how the samples lie.
             raise self._cannot_hold(template)
-        if self._reorder_frames and codec not in _REORDERED.get(self._muxer, (codec,)):
+        if self._reorder_frames and codec not in TIMED_BY_PICTURES.get(self._muxer, (codec,)):
             raise MismatchedOutput(
                 self._path.name,
                 f"cannot hold {codec} whose frames are stored in another order than they are shown in; encode the "
@@ -205,7 +203,7 @@ class FilmWriter:
             self._shown = _display_size(coded.width, coded.height, aspect, self._muxer)
             if self._codec is None:
                 stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
-        if self._muxer in _REORDERED:
+        if self._muxer in TIMED_BY_PICTURES:
             self._set_up_counted(stream, template, aspect)
         self._video = stream
 
