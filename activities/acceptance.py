@@ -19,6 +19,7 @@ from activities.stores.publish import find_reusable, find_same_chunks, is_intact
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import check_list_size, read_job
+from longtake.models.films import name_film_field
 from longtake.models.inputs import InputBundle
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import IfExists
@@ -30,10 +31,10 @@ from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import check_exclusive_creation, open_store
 from longtake.stores.job_records import (
-    FILM,
     FolderListings,
     chunk_key,
     compute_integrity,
+    find_film_number,
     find_publishers,
 )
 from longtake.stores.store import StoreError, map_parallel, store_call
@@ -111,8 +112,9 @@ def _outputs(job: OpenJob, skip: Callable[[Chunk], bool] = lambda chunk: False) 
             continue
         for path in chunk.iter_outputs():
             yield chunk_key(chunk.index), field, _target(job, path, field)
-    if job.job.output is not None:
-        yield FILM, "output", _target(job, job.film_path, "output")
+    # A merge command may make a film that no output names.
+    for (key, film), (field, _) in zip(job.films.items(), job.job.film_outputs, strict=False):
+        yield key, field, _target(job, film.film_path, field)
 
 
 def _target(job: OpenJob, path: str, field: str) -> str:
@@ -247,7 +249,8 @@ class Acceptance:
     def _needs_inputs(self) -> bool:
         """Whether this worker reads the inputs; agents fetch their own."""
         job = self.job
-        return self._store.is_local or job.remote is None or bool(job.audio or job.colour or job.merge_command)
+        reads_files = any(film.audio or film.colour or film.merge_command for film in job.films)
+        return self._store.is_local or job.remote is None or reads_files
 
     def _check_with_inputs(self, opened: OpenJob) -> None:
         try:
@@ -384,17 +387,18 @@ class Acceptance:
                 raise BadJobError(f"{field}: {error.sentence}; name a file with sound") from error
 
     def _check_colour(self, workdir: Path) -> None:
-        if self.job.colour is None:
-            return
         for field, name in self.job.colour_files:
             if self._store.is_local:
                 self._allowed.check(workdir / name, field)
             if not (workdir / name).is_file():
                 raise BadJobError(f"{field}: there is no {workdir / name}; put it there, or name one that is built in")
-        try:
-            look_up_colours(self.job.colour, workdir)
-        except UnknownColours as error:
-            raise BadJobError(str(error)) from error
+        for where, film in self.job.film_items:
+            colour = self.job.select_film(film).colour
+            try:
+                if colour is not None:
+                    look_up_colours(colour, workdir)
+            except UnknownColours as error:
+                raise BadJobError(name_film_field(where, film, str(error))) from error
 
     def _check_outputs(self, opened: OpenJob, *, is_new: bool) -> tuple[list[Callable[[], object]], frozenset[int]]:
         """Decide by `if_exists` about files that stand where this job writes.
@@ -414,7 +418,7 @@ class Acceptance:
         reusable: dict[str, Sidecar | None] = {}
         others: list[OpenJob] | None = None
         for key, field, location in conflicts:
-            name = location.rpartition("/")[2]
+            name, is_film = location.rpartition("/")[2], find_film_number(key) is not None
             if self.job.if_exists is IfExists.REPLACE:
                 settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
                 continue
@@ -424,30 +428,32 @@ class Acceptance:
                 reusable[key] = find_reusable(opened, others, key, self._are_reusable)
                 if (proven := reusable[key]) is not None:
                     settle.append(partial(self.folder.adopt, proven))
-                elif key == FILM and self._is_other_film(opened, location, others):
+                elif is_film and self._is_other_film(opened, location, others):
                     settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
                     continue
-            if reusable.get(key) is None and not (self.job.film_only and key != FILM):
+            if reusable.get(key) is None and not (self.job.film_only and not is_film):
                 raise BadJobError(self._why_refused(location, field))
         if settle:
             settle.append(partial(self._listed.forget, self.folder.sidecars_dir))
-        adopted = frozenset(int(key) for key, proven in reusable.items() if proven is not None and key != FILM)
+        adopted = frozenset(
+            int(key) for key, proven in reusable.items() if proven is not None and find_film_number(key) is None
+        )
         return settle, adopted
 
     def _is_other_film(self, opened: OpenJob, location: str, others: Iterable[OpenJob]) -> bool:
         """Tell whether a file is a film that another job has made of the same chunks."""
         first = chunk_key(0)
         digest = opened.compute_digest(first)
-        records = (other.folder.film_record() for other in others if other.compute_digest(first) == digest)
-        return any(file.path == location for record in records if record is not None for file in record.files)
+        folders = (other.folder for other in others if other.compute_digest(first) == digest)
+        records = (record for folder in folders for record in folder.film_records())
+        return any(file.path == location for record in records for file in record.files)
 
     def _find_conflicts(self, opened: OpenJob, *, is_new: bool) -> list[tuple[str, str, str]]:
         """Return the key, field and location of each file that is in the way and not published by this job."""
         if is_new:
             return list(find_conflicting_outputs(opened, self._allowed, self._listed))
         finished = {name.removesuffix(".json") for name in self._listed.names(self.folder.sidecars_dir)}
-        if self._store.stat(self.folder.sidecar_path(FILM)):
-            finished.add(FILM)
+        finished.update(self.folder.published_films())
         found = find_conflicting_outputs(opened, self._allowed, self._listed)
         conflicts = [each for each in found if each[0] not in finished]
         if not conflicts:

@@ -7,9 +7,9 @@ from activities.stores.job_folder import OpenJob
 from activities.stores.publish import revoke, revoke_chunk
 from longtake.errors import BadJobError
 from longtake.models.fields import Contract
-from longtake.models.job_fields import Rerender
+from longtake.models.frames import Rerender
 from longtake.ranges import format_ranges
-from longtake.stores.job_records import FILM, chunk_key
+from longtake.stores.job_records import chunk_key, find_film_number
 
 _log = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ class RerenderRecord(Contract):
 
 
 def revoke_frames(opened: OpenJob, request: Rerender) -> None:
-    """Take back the finished chunks that hold the frames of a request, and the film.
+    """Take back the finished chunks that hold the frames of a request, and the films.
 
     Safe to repeat, by several workers and long after: what was rendered for the request has other attempts than the
     record of the request names. Frames that are not asked for are kept as those of an interrupted chunk are; the files
-    of the others, and the film, are moved aside.
+    of the others, and the films, are moved aside.
 
     Raises:
         BadJobError: A frame is none of the job's.
@@ -44,7 +44,7 @@ def revoke_frames(opened: OpenJob, request: Rerender) -> None:
     if not folder.store.create(location, record.model_dump_json(exclude_defaults=True).encode()):
         record = RerenderRecord.model_validate_json(folder.store.read(location))
     for output in record.outputs:
-        if output.key == FILM:
+        if find_film_number(output.key) is not None:
             revoke(folder, output.key, attempt=output.attempt)
         else:
             revoke_chunk(opened, int(output.key), attempt=output.attempt, without=frozenset(output.frames))
@@ -58,5 +58,6 @@ def _find_outputs(opened: OpenJob, request: Rerender) -> Iterator[RevokedOutput]
     for chunk, frames in opened.chunks.find_frames(wanted).items():
         if (sidecar := opened.folder.sidecar(chunk_key(chunk))) is not None:
             yield RevokedOutput(key=sidecar.key, attempt=sidecar.attempt, frames=frames)
-    if (film := opened.folder.sidecar(FILM)) is not None:
-        yield RevokedOutput(key=FILM, attempt=film.attempt)
+    for key in opened.folder.published_films():
+        if (film := opened.folder.sidecar(key)) is not None:
+            yield RevokedOutput(key=key, attempt=film.attempt)

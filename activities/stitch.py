@@ -1,4 +1,4 @@
-"""The activities `stitch_job`, which proves all chunks of a job and makes its film, and `try_film`."""
+"""The activities `stitch_job`, which proves all chunks of a job and makes its films, and `try_film`."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +21,9 @@ from activities.stores.publish import is_intact, revoke_chunk
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.messages import Heartbeat, StitchOrder, TrialOrder, TrialReport
-from longtake.models.status import RenderJobResult
+from longtake.models.status import FilmResult, RenderJobResult
 from longtake.names import STITCH_JOB, TRY_FILM
-from longtake.ranges import RangeSet, format_ranges
+from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.stores.job_records import chunk_key
 from longtake.stores.store import map_parallel
 
@@ -32,7 +32,7 @@ _MOST_TRIES = 3
 
 
 class StitchActivities:
-    """The activity that proves all outputs of a job and makes its film."""
+    """The activities that try and make the films of a job, all of whose outputs are proven first."""
 
     def __init__(self, host: Host, watches: JobWatches) -> None:
         self._host = host
@@ -40,7 +40,7 @@ class StitchActivities:
 
     @activity.defn(name=STITCH_JOB)
     async def stitch_job(self, order: StitchOrder) -> RenderJobResult:
-        """Prove the outputs of all chunks, make the film and return the job's result.
+        """Prove the outputs of all chunks, make the films and return the job's result.
 
         The files of all chunks are checked before anything is joined; a job without a film ends with that proof.
         Safe to repeat: a published film stands.
@@ -63,7 +63,11 @@ class StitchActivities:
             return await self._try_film(order, this)
 
     async def _try_film(self, order: TrialOrder, this: ActivityTry) -> TrialReport:
-        describe = partial(describe_failed_trial, chunk=order.chunk)
+        label = ""
+
+        def describe(error: Exception) -> str:
+            return describe_failed_trial(error, order.chunk, label)
+
         with _report_failures(this, describe, refused=ErrorType.NEEDS_CHANGE, failed=ErrorType.NEEDS_CHANGE):
             async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
                 job = await open_job(order.ref, self._host)
@@ -72,15 +76,16 @@ class StitchActivities:
                 if sidecar is not None:
                     name = attempt_name(f"trial.{activity.info().activity_id}")
                     watcher = JobRenderWatcher(watch, lambda progress: this.update(message=progress.message[:400]))
-                    await FilmTrial(self._host, job, sidecar, name, watcher).try_out()
+                    for film in job.films.values():
+                        label = film.film_label
+                        await FilmTrial(self._host, film, sidecar, name, watcher).try_out()
                 return TrialReport()
 
     async def _stitch(self, order: StitchOrder, this: ActivityTry) -> RenderJobResult:
-        def on_progress(progress: Progress) -> None:
-            this.update(frames_done=progress.frames_done, message=progress.message[:400])
+        label = ""
 
         def describe(error: Exception) -> str:
-            return f"the film could not be made: {error}"
+            return f"{label or 'the film'} could not be made: {error}"
 
         with _report_failures(this, describe, refused=ErrorType.STITCH_REFUSED, failed=ErrorType.ATTEMPT_FAILED):
             async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
@@ -88,23 +93,49 @@ class StitchActivities:
                 this.check_losses(job.job.retry.lost_workers, "made the film")
                 sidecars = await run_in_thread(partial(prove_chunks, job, RangeSet(order.missing)))
                 frames = sum(sidecar.frames for sidecar in sidecars)
-                this.update(frames=frames)
-                made = RenderJobResult(frames=frames)
-                if job.job.output is not None or job.job.merge_command is not None:
-                    # A stitch that a pause aborts is begun anew, as another activity.
-                    name = attempt_name(f"stitch.{activity.info().activity_id}")
-                    made = await FilmAttempt(
-                        self._host, job, sidecars, name, JobRenderWatcher(watch, on_progress)
-                    ).run()
+                this.update(frames=frames * max(1, len(job.films)))
+                made, failed = [], None
+                for number, film in enumerate(job.films.values()):
+                    watcher = JobRenderWatcher(watch, partial(_show_progress, this, number * frames))
+                    try:
+                        made.append(await self._make_film(film, sidecars, watcher))
+                    except AttemptError as error:
+                        # The other films are made first: they stand, and the next try makes what is missing.
+                        failed = failed or (film.film_label, error)
+                if failed is not None:
+                    label = failed[0]
+                    raise failed[1]
                 await run_in_thread(job.check_record)
-                facts = [facts for sidecar in sidecars for facts in sidecar.facts]
-                proofs = [each.images.proof for each in facts if each.images is not None]
-                found: dict[str, object] = {
-                    "missing_chunks": order.missing,
-                    "image_proof": find_weakest(proofs) if proofs else "",
-                    "unproven": (*made.unproven, *_list_unproven(sidecars))[:20],
-                }
-                return made.model_copy(update=found)
+                return _build_result(frames, made, sidecars, order.missing)
+
+    async def _make_film(self, film: OpenJob, sidecars: list[Sidecar], watcher: JobRenderWatcher) -> RenderJobResult:
+        # A stitch that a pause aborts is begun anew, as another activity.
+        name = attempt_name(f"stitch.{activity.info().activity_id}")
+        try:
+            return await FilmAttempt(self._host, film, sidecars, name, watcher).run()
+        except RefusedError as error:
+            if not film.film_label:
+                raise
+            raise RefusedError(f"{film.film_label}: {error}", needs_change=error.needs_change) from error
+
+
+def _show_progress(this: ActivityTry, before: int, progress: Progress) -> None:
+    this.update(frames_done=before + progress.frames_done, message=progress.message[:400])
+
+
+def _build_result(
+    frames: int, made: Sequence[RenderJobResult], sidecars: Sequence[Sidecar], missing: tuple[Range, ...]
+) -> RenderJobResult:
+    """Return the result of a job of those with one film each."""
+    facts = [facts for sidecar in sidecars for facts in sidecar.facts]
+    proofs = [each.images.proof for each in facts if each.images is not None]
+    unproven = [sentence for film in made for sentence in film.unproven]
+    found: dict[str, object] = {"missing_chunks": missing, "image_proof": find_weakest(proofs) if proofs else ""}
+    if len(made) > 1:
+        found["films"] = tuple(FilmResult.model_validate(film.model_dump()) for film in made)
+        unproven = [f"{film.output}: {sentence}" for film in made for sentence in film.unproven]
+    found["unproven"] = (*unproven, *_list_unproven(sidecars))[:20]
+    return (made[0] if made else RenderJobResult(frames=frames)).model_copy(update=found)
 
 
 @contextmanager
@@ -190,7 +221,7 @@ def _check_images(job: OpenJob, sidecars: list[Sidecar]) -> None:
         for output, found in enumerate(sidecar.facts):
             if found.images is not None:
                 chunk = job.chunks[int(sidecar.key)]
-                folder = "" if job.job.output is not None else chunk.templates[output].path.rpartition("/")[0]
+                folder = "" if job.job.film_outputs else chunk.templates[output].path.rpartition("/")[0]
                 groups[output, folder][chunk.index] = found.images
     odd = {
         chunk: (output, problem)

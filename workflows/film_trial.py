@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 class TrialRunner:
-    """The trial of a job's film, begun once and anew after a pause.
+    """The trial of a job's films, begun once and anew after a pause.
 
     Args:
         job: The job as accepted.
@@ -25,7 +25,7 @@ class TrialRunner:
 
     def __init__(self, job: RenderJobSpec, plan: JobPlan, *, on_ended: Callable[[], None]) -> None:
         # The film of one chunk is made as soon as that is proven, and a command of the job's own takes all of them.
-        self._is_wanted = job.output is not None and job.merge_command is None and plan.chunk_count > 1
+        self._is_wanted = bool(job.films) and job.merge_command is None and plan.chunk_count > 1
         self._plan = plan
         self._on_ended = on_ended
         self._handle: workflow.ActivityHandle[RawValue] | None = None

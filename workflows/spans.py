@@ -161,7 +161,7 @@ class SpanRunner:
     @property
     def has_film(self) -> bool:
         """Whether the job makes a film, in which missing chunks would show."""
-        return self._job.output is not None or self._job.merge_command is not None
+        return bool(self._job.films)
 
     @property
     def is_idle(self) -> bool:

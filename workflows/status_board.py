@@ -223,7 +223,8 @@ def _format_page(status: JobStatus) -> str:
         f"- frames: {status.completed_frames} of {status.total_frames}",
     ]
     if status.result and status.result.output:
-        lines.append(f"- film: {escape_markdown(status.result.output)}")
+        films = [film.output for film in status.result.films] or [status.result.output]
+        lines += [f"- film: {escape_markdown(film)}" for film in films]
     if status.result and status.result.note:
         lines.append(f"- {escape_markdown(status.result.note)}")
     if status.error:

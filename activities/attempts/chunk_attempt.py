@@ -188,14 +188,14 @@ class ChunkAttempt:
         return {file: self._job.target(name) for name, file in found.items()}
 
     def _check_for_film(self, made: list[Path], proofs: tuple[Proof, ...]) -> None:
-        """Refuse a video now that no film can be joined of, or of which the film would lose something."""
-        job = self._job.job
-        proof, file = proofs[job.film_source], made[job.film_source * self._chunk.files_per_output]
-        if proof.video is None or job.output is None or job.merge_command is not None:
-            return
-        problem = find_join_problem(proof.video, drop=job.drop, has_audio=job.audio is not None)
-        if problem is not None:
-            raise failed_try(MismatchedOutput(file.name, problem))
+        """Refuse a video now that no film can be joined of, or of which a film would lose something."""
+        for job in self._job.job.films:
+            proof, file = proofs[job.film_source], made[job.film_source * self._chunk.files_per_output]
+            if proof.video is None or job.merge_command is not None:
+                continue
+            problem = find_join_problem(proof.video, drop=job.drop, has_audio=job.audio is not None)
+            if problem is not None:
+                raise failed_try(MismatchedOutput(file.name, problem))
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible

@@ -29,11 +29,11 @@ from activities.stores.publish import discard_attempt, finish_claim, publish, re
 from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.models.audio import AudioTrack
 from longtake.models.colour import DEFAULT_CONFIG
-from longtake.models.job_fields import Verification
+from longtake.models.films import Verification
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
 from longtake.ranges import Range, RangeSet
-from longtake.stores.job_records import FILM, PublishedFile
+from longtake.stores.job_records import PublishedFile
 from longtake.stores.store import map_parallel
 from longtake.templates import expand_template
 
@@ -73,11 +73,11 @@ def _files(sidecars: Sequence[Sidecar]) -> list[PublishedFile]:
 
 
 class FilmAttempt:
-    """One attempt at the film of a job.
+    """One attempt at a film of a job.
 
     Args:
         host: The host that makes the film.
-        job: The job.
+        job: The job with this film alone.
         sidecars: The sidecars of the chunks that belong in the film, in order.
         name: Name of the attempt, never used twice.
         watcher: Called with the progress.
@@ -91,16 +91,17 @@ class FilmAttempt:
         self._watcher = watcher
         self._stop = threading.Event()
         self._store = job.folder.store
-        self._place = job.folder.attempt_dir(FILM, name)
+        self._key = job.film_key
+        self._place = job.folder.attempt_dir(self._key, name)
         self._dir = self._store.local(self._place)
         self._workdir = self._dir
         self._joined: JoinedFilm | None = None
         self._frames = sum(sidecar.frames for sidecar in sidecars)
-        self.log = job.folder.log_path(FILM, name)
-        self._others = OtherFiles(job.folder, FILM, self._dir, self.log)
+        self.log = job.folder.log_path(self._key, name)
+        self._others = OtherFiles(job.folder, self._key, self._dir, self.log)
 
     async def run(self) -> RenderJobResult:
-        """Make and publish the film, unless it is published already, and return the result of the job.
+        """Make and publish the film, unless it is published already, and return the result of a job with it alone.
 
         Raises:
             AttemptError: This try has failed.
@@ -127,7 +128,7 @@ class FilmAttempt:
 
     async def _find_or_make(self) -> Sidecar | None:
         if self._job.job.output is not None:
-            standing = await run_in_thread(partial(finish_claim, self._job.folder, FILM))
+            standing = await run_in_thread(partial(finish_claim, self._job.folder, self._key))
             if standing is not None:
                 return standing
         async with self._host.inputs.lay_out_in_thread(self._job) as self._workdir, ship_log(self._store, self.log):
@@ -145,7 +146,7 @@ class FilmAttempt:
 
     def _clean_up(self) -> None:
         try:
-            discard_attempt(self._job.folder, FILM, self._name)
+            discard_attempt(self._job.folder, self._key, self._name)
         except OSError as error:
             _log.warning("what %s has left cannot be cleared away: %s", self._place, error)
 
@@ -339,7 +340,7 @@ class FilmAttempt:
         await self._run(resolved, Path(command[0]).name)
 
     async def _run(self, command: Sequence[str], program: str = "ffmpeg") -> None:
-        tag = attempt_tag(self._job, chunk=FILM, attempt=self._name)
+        tag = attempt_tag(self._job, chunk=self._key, attempt=self._name)
         task = RenderTask(
             command=tuple(command),
             cwd=self._workdir,
@@ -389,8 +390,9 @@ class FilmAttempt:
         return publish(
             self._job.folder,
             Sidecar(
-                key=FILM,
+                key=self._key,
                 digest=self._job.ref.digest,
+                chunk_digest=self._job.film_digest,
                 attempt=self._name,
                 host=self._host.name,
                 frames=facts.frames if facts else self._frames,

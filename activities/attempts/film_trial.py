@@ -37,7 +37,7 @@ class FilmTrial(FilmAttempt):
 
     Args:
         host: The host that tries it.
-        job: The job.
+        job: The job with this film alone.
         sidecar: Sidecar of the chunk.
         name: Name of the attempt, never used twice.
         watcher: Called with the progress.
@@ -99,9 +99,17 @@ class FilmTrial(FilmAttempt):
     async def _refuse(self, error: MediaError) -> NoReturn:
         if isinstance(error, DamagedOutput) and error.chunk is not None:
             raise _ChunkGoneError from error
-        raise RefusedError(describe_failed_trial(error, int(self._sidecar.key)), needs_change=True) from error
+        sentence = describe_failed_trial(error, int(self._sidecar.key), self._job.film_label)
+        raise RefusedError(sentence, needs_change=True) from error
 
 
-def describe_failed_trial(error: Exception, chunk: int) -> str:
-    """Describe why no film can be made of the beginning of a chunk, and the fix."""
-    return f"no film can be made of the chunks: {error} (tried with chunk {chunk}); {_FIX}"
+def describe_failed_trial(error: Exception, chunk: int, label: str = "") -> str:
+    """Describe why a film cannot be made of the beginning of a chunk, and the fix.
+
+    Args:
+        error: Why.
+        chunk: Number of the chunk.
+        label: Which of several films; empty for the only one.
+    """
+    what = f"{label} cannot be made" if label else "no film can be made"
+    return f"{what} of the chunks: {error} (tried with chunk {chunk}); {_FIX}"

@@ -22,6 +22,7 @@ from activities.stores.scratch import INPUTS_FOLDER, open_scratch
 from longtake.models.messages import JobRef
 from longtake.names import check_job_id
 from longtake.render_user import RenderUser
+from longtake.templates import expand_template
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Host:
         if self.make_allowed is None or not job.folder.store.is_local:
             return
         allowed, base = self.make_allowed(), Path(job.folder.store.url)
-        named = [*job.job.audio_files, *job.job.colour_files, ("output", job.job.output and job.film_path)]
+        named = [*job.job.audio_files, *job.job.colour_files]
+        named += [(field, expand_template(path, {})) for field, path in job.job.film_outputs]
         if isinstance(job.job.inputs, tuple):
             named += [(f"inputs[{index}]", name) for index, name in enumerate(job.job.inputs)]
         for key, name in named:

@@ -17,7 +17,7 @@ from activities.stores.job_folder import OutputFacts
 from activities.stores.kept_frames import Signature, file_signature
 from longtake.chunks import Chunk
 from longtake.models.outputs import OutputTemplate
-from longtake.paths import VIDEO_SUFFIXES, OutputKind, classify_output
+from longtake.paths import FILM_SUFFIXES, OutputKind, classify_output
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def inspect_undeclared(file: Path, stop: threading.Event | None = None) -> Image
     Raises:
         DamagedOutput: It is a picture or a video, and damaged.
     """
-    if file.suffix.lower() in VIDEO_SUFFIXES:
+    if file.suffix.lower() in FILM_SUFFIXES:
         check_structure(file)
     elif file.stat().st_size:
         return check_image(file, stop=stop)

@@ -26,6 +26,8 @@ _CODINGS = {
     # Above 4 GB the head of a WAV file cannot say how long the file is.
     AudioCodec.PCM: (".wav", ["-rf64", "auto", "-f", "wav"]),
 }
+# Films whose PCM is of `SAMPLE_RATE` alone (SMPTE ST 382 as libav writes it).
+_ONE_RATE = frozenset({".mxf"})
 # Transport streams pack this much sound in one go.
 _LONGEST_PACKET_SECONDS = Fraction(1, 4)
 # Sources that fill no more than 16 bits.
@@ -80,8 +82,10 @@ def build_audio_command(
         kept: From when to when the film has pictures, in seconds; the sound of the rest is cut out. Nothing is cut out
             when empty.
     """
-    facts = inspect_audio(source) if codec in (AudioCodec.PCM, AudioCodec.FLAC) else None
-    rate = facts.sample_rate if facts is not None else SAMPLE_RATE
+    made = find_audio_codec(film_suffix, codec)
+    facts = inspect_audio(source) if made is AudioCodec.PCM or codec is AudioCodec.FLAC else None
+    keeps_rate = facts is not None and codec is not None and film_suffix.lower() not in _ONE_RATE
+    rate = facts.sample_rate if facts is not None and keeps_rate else SAMPLE_RATE
     samples = round(duration * rate)
     chain = [f"aresample={rate}:async=1:first_pts=0"]
     if offset_seconds > 0:
@@ -89,8 +93,8 @@ def build_audio_command(
     elif offset_seconds < 0:
         chain.append(f"atrim=start_sample={round(-offset_seconds * rate)},asetpts=PTS-STARTPTS")
     chain.append(f"apad=whole_len={samples},atrim=end_sample={samples}")
-    coding = list(_CODINGS[find_audio_codec(film_suffix, codec)][1])
-    if codec is AudioCodec.PCM and facts is not None:
+    coding = list(_CODINGS[made][1])
+    if made is AudioCodec.PCM and facts is not None:
         coding += ["-c:a", "pcm_s16le" if _SHORT_SAMPLES.fullmatch(facts.codec) else "pcm_s24le"]
     graph = f"[0:a:0]{','.join(chain)}{_cut_out(kept, duration, rate)}[sound]"
     return [

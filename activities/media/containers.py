@@ -1,7 +1,7 @@
 """Opening media files, and finding cut ones by their containers' own sizes, without decoding.
 
 mp4/mov by ISO 14496-12, Matroska by RFC 8794 and https://www.matroska.org/technical/elements.html, transport streams
-by ISO 13818-1.
+by ISO 13818-1, MXF by SMPTE ST 377-1.
 """
 
 import os
@@ -58,6 +58,11 @@ READERS = {
     ".aiff": "aiff",
 }
 
+# By reader of files that keep no times of display: the codecs whose times libav finds in the pictures.
+TIMED_BY_PICTURES = {
+    "avi": frozenset({"mpeg1video", "mpeg2video", "mpeg4"}),
+    "mxf": frozenset({"mpeg1video", "mpeg2video"}),
+}
 
 # Of these the same packets come without a decoder, times and key frames included; no other kind is joined often.
 _COPIED_UNDECODED = frozenset({"mov", "matroska", "mpegts"})
@@ -165,7 +170,7 @@ _UNKNOWN_SIZE = -1
 def check_structure(path: Path) -> bool:
     """Check that a container ends where its own sizes say, which refuses a cut of even one byte.
 
-    Knows mp4/mov, Matroska/WebM and RIFF (avi, wav). Transport streams have no such sizes (see
+    Knows mp4/mov, Matroska/WebM, RIFF (avi, wav) and MXF. Transport streams have no such sizes (see
     `has_complete_tail`), and neither have the other kinds.
 
     Returns:
@@ -271,7 +276,45 @@ def _check_riff(file: BinaryIO, size_bytes: int) -> str | None:
     return None
 
 
-_CHECKS = {"mov": _check_boxes, "matroska": _check_matroska, "avi": _check_riff, "wav": _check_riff}
+# Labels by SMPTE ST 377-1 and ST 336; byte 13 of the label of a partition says which one it is.
+_MXF_LABEL = b"\x06\x0e\x2b\x34"
+_MXF_PARTITION = b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01"
+_MXF_HEADER, _MXF_FOOTER = 2, 4
+# What may stand before the first label, of other programs.
+_MXF_LONGEST_RUN_IN = 1 << 16
+
+
+def _check_mxf(file: BinaryIO, size_bytes: int) -> str | None:
+    """Walk labels, lengths and values up to the end, before which the footer must have come."""
+    position = file.read(_MXF_LONGEST_RUN_IN + len(_MXF_PARTITION)).find(_MXF_PARTITION + bytes([_MXF_HEADER]))
+    if position < 0:
+        return "is not an MXF file"
+    has_footer = False
+    while position < size_bytes:
+        file.seek(position)
+        head = file.read(25)
+        if len(head) < 17 or len(head) < 17 + (head[16] & 0x7F if head[16] & 0x80 else 0):
+            return "is cut short inside the head of its last element"
+        if not head.startswith(_MXF_LABEL):
+            return f"is damaged: byte {position} begins no MXF element"
+        length, head_bytes = head[16], 17
+        if length & 0x80:
+            head_bytes += length & 0x7F
+            length = int.from_bytes(head[17:head_bytes], "big")
+        if position + head_bytes + length > size_bytes:
+            return _cut_short(position + head_bytes + length - size_bytes)
+        has_footer |= head.startswith(_MXF_PARTITION) and head[13] == _MXF_FOOTER
+        position += head_bytes + length
+    return None if has_footer else "is cut short or was never finished: it has no footer"
+
+
+_CHECKS = {
+    "mov": _check_boxes,
+    "matroska": _check_matroska,
+    "avi": _check_riff,
+    "wav": _check_riff,
+    "mxf": _check_mxf,
+}
 
 _SYNC = 0x47
 _PACKET_BYTES = 188

@@ -170,6 +170,9 @@ class EdgeDecoder:
         self._keep(self._decoder.end_run())
         self._tail.clear()
 
+    def close(self) -> None:
+        """End nothing: all is decoded by the caller's thread."""
+
     def _keep(self, frames: Sequence[VideoFrame]) -> None:
         self.last = frames[-1] if frames else self.last
 

@@ -19,9 +19,12 @@ _H265 = (
     # Apple's players take no other.
     *("-tag:v", "hvc1"),
 )
+# What editing programs know in MXF.
+_PRORES = ("-c:v", "prores_ks", "-profile:v", "hq", "-pix_fmt", "yuv422p10le")
 _VP9 = ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-pix_fmt")
 # What ffmpeg itself chooses for a film.
-_ENCODERS = {".mp4": "libx264", ".m4v": "libx264", ".mov": "libx264", ".mkv": "libx264", ".ts": "mpeg2video"}
+_ENCODERS = {".mp4": "libx264", ".m4v": "libx264", ".mov": "libx264", ".mkv": "libx264"}
+_ENCODERS |= {".ts": "mpeg2video", ".mxf": "mpeg2video", ".avi": "mpeg4"}
 
 # Words of the command that `colour_main` fills in.
 _SIZE_OF_PIPED, _PIXELS_OF_PIPED = "{size}", "{pixels}"
@@ -42,6 +45,11 @@ def is_refusal(sentence: str) -> bool:
 def _choose_encoder(suffix: str, *, is_hdr: bool) -> tuple[str, ...]:
     if suffix == ".webm":
         return (*_VP9, "yuv420p10le" if is_hdr else "yuv420p")
+    if suffix == ".mxf":
+        return _PRORES
+    if suffix == ".avi":
+        # AVI has no place for the times of B-frames, and players of H.265 do not look there.
+        return (*_H264[:-1], "yuv420p10le" if is_hdr else "yuv420p", "-bf", "0")
     if not is_hdr:
         return _H264
     return _H265 if suffix in (".mp4", ".m4v", ".mov") else _H265[:-2]

@@ -53,16 +53,17 @@ def join_video(
     progress: Callable[[int], None],
     stop: threading.Event,
 ) -> JoinedFilm:
-    """Join all chunks to a film at `target`, each frame at exactly its place, and sync it to disk.
+    """Join all chunks to a film at `target`, each frame at exactly its place.
 
     Nothing is decoded, so each frame equals the chunk's. The times come from counting frames, so no rounding
     adds up over any number of chunks. What the chunks say of themselves (shape of pixels, rotation, HDR, language,
     timecode and the like) the film says, too. No byte is written before all chunks are known to fit. One chunk is
-    open at a time, and once more for each PCM sound in it. After an error nothing is left at `target`.
+    open at a time, and once more for each PCM sound in it. After an error nothing is left at `target`. The film is not
+    synced to disk: `stage_files` does that with all that is published.
 
     Args:
         chunks: In film order.
-        target: A private path whose extension says the container: mp4, m4v, mov, mkv, webm or ts.
+        target: A private path whose extension says the container, as in `MUXERS`.
         fps: The exact rate of the film.
         audio: Sounds in their final codec and length (see `build_audio_command`). Without them, all PCM sounds in the
             chunks are joined sample by sample.

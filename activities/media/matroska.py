@@ -3,7 +3,6 @@
 Elements by RFC 8794 and https://www.matroska.org/technical/elements.html.
 """
 
-import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ PIXELS, RATIO = 0, 3
 def set_display_size(path: Path, width: int, height: int, unit: int = PIXELS) -> None:
     """Set the size at which the pictures of a film are shown, whose video stream was named with `NAME_PADDING`.
 
-    No byte of the file moves. The file is synced to disk.
+    No byte of the file moves.
 
     Raises:
         ValueError: The file has no such stream.
@@ -54,8 +53,6 @@ def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
         body = _rewrite_tracks(file.read(size), change)
         file.seek(start)
         file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def read_codec(path: Path) -> TrackCodec:
 def set_codec(path: Path, codec: TrackCodec, shown: tuple[int, int, int] | None = None) -> None:
     """Set how a film names its codec, whose video stream was named with the codec's padding.
 
-    No byte of the pictures moves. The file is synced to disk.
+    No byte of the pictures moves.
 
     Args:
         path: The film.

@@ -4,6 +4,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -59,7 +60,8 @@ class JoinedFilm:
 class SeamDecoder:
     """Decode and compare pictures of a joined film while all its packets pass by.
 
-    Each seam is one run of the decoder: from the last key frame before it to the first frame after it.
+    Each seam is one run of the decoder, in a thread of its own: from the last key frame before it to the first frame
+    after it.
     """
 
     def __init__(self, stream: VideoStream, name: str, film: JoinedFilm, fps: Fraction) -> None:
@@ -74,8 +76,13 @@ class SeamDecoder:
         # Seam -1 is the beginning of the film, and the last one its end.
         self._seam = -1
         self._is_decoding = False
+        # Nothing is decoded of the packets before this one.
+        self._idle_until = 0
         self._first_pts = 0
-        self._frames: list[VideoFrame] = []
+        self._run: list[tuple[AnyPacket, int]] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="seam-decoder")
+        self._running: Future[None] | None = None
+        self._is_closed = False
         self.first: VideoFrame | None = None
         self.last: VideoFrame | None = None
         self.compared_seams = 0
@@ -87,25 +94,32 @@ class SeamDecoder:
 
     def add(self, packet: AnyPacket, number: int) -> None:
         """Take the next packet of the film."""
+        if number < self._idle_until:
+            return
         if number == 0:
             self._first_pts = packet.pts or 0
         if not self._is_decoding and number == self._start(self._seam):
             self._is_decoding = self._is_due()
+            self._idle_until = number if self._is_decoding else self._stop(self._seam)
         if self._is_decoding:
-            began = time.monotonic()
-            self._frames += self._decoder.decode(packet, number)
-            self._spent += time.monotonic() - began
+            self._run.append((packet, number))
         # A run ends with the first frame after its seam, where the run of the next seam may begin, too.
         if number == self._stop(self._seam):
             self._end_run()
             self._seam += 1
-            if number == self._start(self._seam):
+            self._idle_until = self._start(self._seam)
+            if number == self._idle_until:
                 self.add(packet, number)
 
     def finish(self) -> None:
         """Take the end of the film."""
-        if self._is_decoding:
-            self._end_run()
+        self._end_run()
+        self._wait()
+
+    def close(self) -> None:
+        """End the thread, before the film is closed."""
+        self._is_closed = True
+        self._thread.shutdown(cancel_futures=True)
 
     def _start(self, seam: int) -> int:
         if seam < 0:
@@ -119,26 +133,53 @@ class SeamDecoder:
     def _is_due(self) -> bool:
         if self._seam < 0 or self._seam == self.seams or self._seam in self._must:
             return True
+        if self._running is not None and not self._running.done():
+            return False
         return self._spent <= _SEAM_SHARE * (time.monotonic() - self._began)
 
     def _end_run(self) -> None:
         if not self._is_decoding:
             return
-        began = time.monotonic()
         self._is_decoding = False
-        frames = [*self._frames, *self._decoder.end_run()]
-        self._frames = []
-        shown = {round(((frame.pts or 0) - self._first_pts) * self._base * self._fps): frame for frame in frames}
-        if self._seam < 0:
-            self.first = self._compare(shown, self._chunks[0], 0)
-        elif self._seam < self.seams:
-            before, after = self._chunks[self._seam : self._seam + 2]
-            self._compare(shown, before, before.file.frames - 1)
-            self._compare(shown, after, 0)
+        run, self._run = self._run, []
+        # No more than one run waits in memory.
+        self._wait()
+        self._running = self._thread.submit(self._compare_run, run, self._seam)
+
+    def _wait(self) -> None:
+        """Wait for the run that is being decoded, and raise what was found in it."""
+        if self._running is not None:
+            self._running.result()
+
+    def _compare_run(self, run: Sequence[tuple[AnyPacket, int]], seam: int) -> None:
+        began = time.monotonic()
+        places = self._list_places(seam)
+        wanted = {chunk.before + frame for chunk, frame in places}
+        shown = {}
+        for picture in self._decode(run):
+            index = round(((picture.pts or 0) - self._first_pts) * self._base * self._fps)
+            if index in wanted:
+                shown[index] = picture
+        pictures = [self._compare(shown, chunk, frame) for chunk, frame in places]
+        if seam < 0:
+            (self.first,) = pictures
+        elif seam < self.seams:
             self.compared_seams += 1
         else:
-            self.last = self._compare(shown, self._chunks[-1], self._chunks[-1].file.frames - 1)
+            (self.last,) = pictures
         self._spent += time.monotonic() - began
+
+    def _list_places(self, seam: int) -> list[tuple[JoinedChunk, int]]:
+        """List the frames at a seam, each as its chunk and its number there."""
+        before = [(chunk, chunk.file.frames - 1) for chunk in self._chunks[max(seam, 0) : seam + 1]]
+        return [*before, *((chunk, 0) for chunk in self._chunks[seam + 1 : seam + 2])]
+
+    def _decode(self, run: Sequence[tuple[AnyPacket, int]]) -> Iterator[VideoFrame]:
+        for packet, number in run:
+            if self._is_closed:
+                return
+            yield from self._decoder.decode(packet, number)
+        yield from self._decoder.end_run()
 
     def _compare(self, shown: dict[int, VideoFrame], chunk: JoinedChunk, frame: int) -> VideoFrame:
         """Compare the picture of a frame of a chunk with that of the film, and return the film's."""

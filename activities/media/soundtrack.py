@@ -25,6 +25,11 @@ _PLAIN = re.compile(r"pcm_(?:[sfu](\d+)(?:[lb]e)?|[am]ulaw|alaw)")
 _SILENT_BYTE = {"pcm_u8": b"\x80", "pcm_alaw": b"\xd5", "pcm_mulaw": b"\xff"}
 # These containers hold PCM that players know; in mp4 hardly any does.
 _COPYING = frozenset({".mov", ".mkv"})
+# By container that holds PCM of some kinds alone: those, of which others become the last one.
+_PLAIN_CODECS = {
+    ".avi": ("pcm_u8", "pcm_s16le", "pcm_f32le", "pcm_s32le", "pcm_s24le"),
+    ".mxf": ("pcm_s16le", "pcm_s24le"),
+}
 # Times below this are rounding of a container's clock, not a delay someone meant.
 _CLOCK_ROUNDING = Fraction(2, 1000)
 # A renderer may finish its last audio packet; sound that goes on for longer belongs to no frame here.
@@ -121,20 +126,31 @@ def _join_track(chunks: Sequence[ChunkFile], film_suffix: str, fps: Fraction, nu
             first = find_audio_stream(container, chunks[0].path.name, number)
             joined = _JoinedPcm(chunks, first, fps, number)
             packets: Iterator[AnyPacket]
-            if film_suffix in _COPYING:
+            plain = _PLAIN_CODECS.get(film_suffix, ())
+            keeps_rate = film_suffix != ".mxf" or joined.rate == SAMPLE_RATE
+            if film_suffix in _COPYING or (first.codec_context.name in plain and keeps_rate):
                 stream = film.add_copy(first)
                 packets = joined.packets()
             else:
-                codec = "libopus" if film_suffix == ".webm" else "aac"
-                keeps_rate = codec == "aac" and joined.rate in _AAC_RATES
+                codec = _choose_encoder(film_suffix, first.codec_context.name, plain)
+                keeps_rate = film_suffix == ".avi" or (codec == "aac" and joined.rate in _AAC_RATES)
                 encoder = film.add_encoder(codec, joined.rate if keeps_rate else SAMPLE_RATE)
                 encoder.layout = joined.layout
-                encoder.bit_rate = AAC_BITS_PER_SECOND
+                if not plain:
+                    encoder.bit_rate = AAC_BITS_PER_SECOND
                 stream, packets = encoder, joined.encoded(encoder)
             stream.metadata.update({key: text for key, text in first.metadata.items() if key in ("language", "title")})
             return stream, packets
 
     return source
+
+
+def _choose_encoder(film_suffix: str, codec: str, plain: Sequence[str]) -> str:
+    """Choose the codec of the sound of a film that cannot hold the PCM of its chunks as it is."""
+    if not plain:
+        return "libopus" if film_suffix == ".webm" else "aac"
+    other_order = codec.replace("be", "le")
+    return other_order if other_order in plain else plain[-1]
 
 
 class _JoinedPcm:

@@ -24,7 +24,9 @@ _TECHNICAL = re.compile(
     r"encoder|duration|handler_name|vendor_id|major_brand|minor_version|compatible_brands|creation_time|timecode|"
     r"language|alpha_mode|stereo_mode|rotate|bps(-.*)?|number_of_.*|_statistics_.*|source_id.*|filename|mimetype|"
     r"encoding_tool|variant_bitrate|reel_umid|(material|file)_.*|.*_uid|generation_uid|operational_pattern_ul|"
-    r"modification_date|product_.*|toolkit_.*|application_platform|company_name|track_name|data_type|file_package_name",
+    r"modification_date|product_.*|toolkit_.*|application_platform|company_name|track_name|data_type|file_package_name|"
+    # Of MXF and AVI files: a number of their own, and the program that wrote them.
+    r"uid|software",
     re.IGNORECASE,
 )
 # Of these the parameter sets say more than the tag: hvc1 and hev1 differ in where the sets stand.

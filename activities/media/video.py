@@ -7,6 +7,7 @@ import struct
 import threading
 from array import array
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,8 +20,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from activities.media.audio import SoundSpan
-from activities.media.containers import AnyPacket, check_structure, find_video_stream, has_complete_tail, open_media
-from activities.media.decoder import EdgeDecoder
+from activities.media.containers import (
+    TIMED_BY_PICTURES,
+    AnyPacket,
+    check_structure,
+    find_video_stream,
+    has_complete_tail,
+    open_media,
+)
+from activities.media.decoder import EdgeDecoder, decode_pictures
 from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput, VideoFacts
 from activities.media.streams import describe_stream, describe_undecodable
 
@@ -177,6 +185,9 @@ class PacketWatcher(Protocol):
     def finish(self) -> None:
         """Take the end of the file."""
 
+    def close(self) -> None:
+        """End what still goes on, before the file is closed."""
+
 
 # Makes a watcher of a stream that was just opened, in the file of this name.
 WatchPackets = Callable[[VideoStream, str], PacketWatcher]
@@ -221,26 +232,33 @@ def read_video(
         watch: Makes what looks at the packets; without it the first and the last frame are decoded.
     """
     proven = check_structure(path)
-    with open_media(path) as container:
+    with open_media(path) as container, ExitStack() as watching:
         stream = find_video_stream(container, path.name)
         spans = {each.index: SoundSpan() for each in container.streams.audio} if with_sound else {}
         watcher: PacketWatcher | None = None
         if stream.codec_context is not None:
             watcher = (watch or EdgeDecoder)(stream, path.name)
+            watching.callback(watcher.close)
         timeline, key_first = _read_timeline(container, stream, path.name, stop, spans, watcher)
         _check_count(path.name, len(timeline.pts), frames)
         if container.format.name == "mpegts":
             proven = has_complete_tail(path, stream.id)
         if not proven:
             _decode_tail(path)
+        begin = min(timeline.pts)
+        if container.format.name == "avi":
+            # AVI files have no times of display, and libav's begin with the delay of the decoder.
+            begin, timeline.first_dts = timeline.first_dts or 0, None
         if watcher is not None:
+            if _has_guessed_times(container, stream) and timeline.count_reorder_frames(fps) == 0:
+                _check_display_order(path, stop)
             watcher.finish()
         problem = timeline.find_grid_problem(fps, slack_seconds)
         if problem is not None:
             raise MismatchedOutput(path.name, problem)
         return VideoReading(
             facts=_describe(container, stream, timeline, key_first, fps, watcher),
-            begin=min(timeline.pts) * timeline.time_base,
+            begin=begin * timeline.time_base,
             sounds=tuple(spans.values()),
             duration_seconds=(container.duration or 0) / av.time_base,
         )
@@ -258,28 +276,29 @@ def _read_timeline(
     key_first = False
     latest_dts: int | None = None
     streams: list[Stream] = [stream, *(container.streams[index] for index in spans)]
+    pictures = stream.index
     for packet in container.demux(*streams):
         if stop is not None and stop.is_set():
             raise JoinStopped(name)
         if packet.size == 0:
             continue
-        if packet.stream_index != stream.index:
+        if packet.stream_index != pictures:
             spans[packet.stream_index].add(packet)
             continue
-        number = len(timeline.pts)
+        number, pts, dts = len(timeline.pts), packet.pts, packet.dts
         if packet.is_corrupt:
             raise DamagedOutput(name, f"is damaged at its frame {number}")
         if packet.is_discard:
             raise MismatchedOutput(name, "hides some of its frames by an edit list, so it cannot be joined")
-        if packet.pts is None:
+        if pts is None:
             raise MismatchedOutput(name, f"does not say when its frame {number} is shown")
-        if packet.dts is not None:
-            if latest_dts is not None and packet.dts <= latest_dts:
+        if dts is not None:
+            if latest_dts is not None and dts <= latest_dts:
                 raise DamagedOutput(name, f"stores its frame {number} out of order")
-            latest_dts = packet.dts
+            latest_dts = dts
         if number == 0:
-            key_first, timeline.first_dts = packet.is_keyframe, packet.dts
-        timeline.pts.append(packet.pts)
+            key_first, timeline.first_dts = packet.is_keyframe, dts
+        timeline.pts.append(pts)
         if watcher is not None:
             watcher.add(packet, number)
     return timeline, key_first
@@ -314,6 +333,29 @@ def _describe(
         first=watcher.first if watcher else None,
         last=watcher.last if watcher else None,
     )
+
+
+def _has_guessed_times(container: InputContainer, stream: VideoStream) -> bool:
+    """Tell whether a file does not say when its pictures are shown, and may store them in another order."""
+    codec = stream.codec_context.codec.canonical_name
+    timed = TIMED_BY_PICTURES.get(container.format.name)
+    return timed is not None and codec not in timed and bool(stream.codec_context.has_b_frames)
+
+
+def _check_display_order(path: Path, stop: threading.Event | None) -> None:
+    """Decode a file whose frames may be stored in another order than they are shown in, and require them in order."""
+    latest: int | None = None
+    with open_media(path) as container:
+        for frame in decode_pictures(container, find_video_stream(container, path.name), path.name):
+            if stop is not None and stop.is_set():
+                raise JoinStopped(path.name)
+            if frame.pts is None or (latest is not None and frame.pts <= latest):
+                raise MismatchedOutput(
+                    path.name,
+                    f"stores its frames in another order than they are shown in, and {path.suffix} has no place for "
+                    "their times; encode without B-frames (-bf 0), or into .mov or .mkv",
+                )
+            latest = frame.pts
 
 
 def _decode_tail(path: Path) -> None:

@@ -2,22 +2,21 @@
 
 import io
 import os
-import sys
-import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from queue import Queue
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import av
 from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from activities.media.containers import READERS, AnyPacket
+from activities.media.containers import READERS, TIMED_BY_PICTURES, AnyPacket
 from activities.media.facts import Chapter, MismatchedOutput
 from activities.media.matroska import (
     NAME_PADDING,
@@ -30,6 +29,7 @@ from activities.media.matroska import (
     set_display_size,
 )
 from activities.media.quicktime import set_languages
+from activities.media.shapes import set_pixel_shape
 
 if TYPE_CHECKING:
     from av.container.core import Chapter as ContainerChapter
@@ -41,107 +41,30 @@ MUXERS = {
     ".mkv": "matroska",
     ".webm": "webm",
     ".ts": "mpegts",
+    ".avi": "avi",
+    ".mxf": "mxf",
 }
+# By the reader of a film: those of the chunks whose tags mean the same in it.
+_TAG_FAMILIES = {
+    "mov": frozenset({"mov"}),
+    "matroska": frozenset({"matroska"}),
+    "avi": frozenset({"avi", "matroska"}),
+}
+# The first byte of AVCDecoderConfigurationRecord (ISO 14496-15), which AVI files have no place for.
+_AVCC_VERSION = b"\x01"
+# MXF files know codecs by labels, and not by the tags by which AVI and QuickTime files do.
+_TAGS_OF_LABELS = {"dvvideo": "dvsd", "dnxhd": "AVdn"}
 # libav would write any other codec as data that nothing can play.
 _TRANSPORTED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
 # What ffmpeg itself takes for the smallest time scale worth having in mp4.
 _SMALLEST_TIMESCALE = 10000
 # ffmpeg's own default (`-muxdelay 0.7`); without it players get clock references later than pictures.
 _TRANSPORT_DELAY_MICROSECONDS = "700000"
-_BUFFER_BYTES = 1 << 20
-# Pieces of that size which the muxer may be ahead of the disk.
-_PIECES_AHEAD = 8
-_FLUSHED_BYTES = 1 << 24
 
 
 def compute_timescale(fps: Fraction) -> int:
     """Compute a time scale (ticks a second) in which a frame is a whole number of ticks, so that no time is rounded."""
     return fps.numerator * -(-_SMALLEST_TIMESCALE // fps.numerator)
-
-
-class _Target:
-    """The file under a muxer; once closed it swallows what the muxer still has to say.
-
-    A thread of its own may write, and has the disk begin with what is written: of 390 MB the sync at the end took 0.8 s
-    without that, and 0.05 s with it. The muxer must not read the file meanwhile.
-    """
-
-    def __init__(self, path: Path, *, in_thread: bool) -> None:
-        # The muxer opens this name a second time to move the index to the front.
-        self.name = f"file:{os.path.abspath(path)}"
-        self.closed = False
-        self._file = path.open("w+b", buffering=0)
-        self._pieces: Queue[bytes | None] = Queue(_PIECES_AHEAD)
-        self._error: OSError | None = None
-        self._thread: threading.Thread | None = None
-        if in_thread:
-            self._thread = threading.Thread(target=self._write_pieces, name="film-writer", daemon=True)
-            self._thread.start()
-
-    def write(self, data: bytes) -> int:
-        if self.closed:
-            return len(data)
-        if self._thread is None:
-            self._write_all(data)
-        else:
-            self._pieces.put(bytes(data))
-            self._raise_error()
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        if self.closed:
-            return offset
-        self._drain()
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        if self.closed:
-            return 0
-        self._drain()
-        return self._file.tell()
-
-    def sync(self) -> None:
-        self._drain()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        if self._thread is not None:
-            self._pieces.put(None)
-            self._thread.join()
-        self._file.close()
-
-    def _drain(self) -> None:
-        self._pieces.join()
-        self._raise_error()
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _write_pieces(self) -> None:
-        begun = 0
-        while (piece := self._pieces.get()) is not None:
-            try:
-                if self._error is None and not self.closed:
-                    self._write_all(piece)
-                    begun += len(piece)
-                    if begun >= _FLUSHED_BYTES and sys.platform == "linux":
-                        # Linux begins to write these pages, and keeps them until they are written.
-                        place = self._file.tell()
-                        os.posix_fadvise(self._file.fileno(), place - begun, begun, os.POSIX_FADV_DONTNEED)
-                        begun = 0
-            except OSError as error:
-                self._error = error
-            finally:
-                self._pieces.task_done()
-
-    def _write_all(self, piece: bytes) -> None:
-        view = memoryview(piece)
-        while view:
-            view = view[self._file.write(view) :]
 
 
 @dataclass(frozen=True)
@@ -192,7 +115,7 @@ _USUAL_TAGS = frozenset(
 
 
 class FilmWriter:
-    """A film being written; leaving the block finishes and syncs it, or removes it after an error."""
+    """A film being written; leaving the block finishes it, or removes it after an error."""
 
     def __init__(
         self,
@@ -208,19 +131,22 @@ class FilmWriter:
         self._path = path
         self._reorder_frames = reorder_frames
         self._timescale = compute_timescale(fps)
-        self._tick = Fraction(1, self._timescale)
-        self._frame_ticks = int(self._timescale / fps)
+        # AVI and MXF files count frames.
+        self._tick = 1 / fps if muxer in TIMED_BY_PICTURES else Fraction(1, self._timescale)
+        self._frame_ticks = int(1 / fps / self._tick)
+        self._frame_seconds = float(1 / fps)
         self._labels = labels or FilmLabels()
         self._index_bytes = index_bytes
         self._muxer = muxer
         self._shown: tuple[int, int, int] | None = None
         self._codec: TrackCodec | None = None
+        self._shape: tuple[int, int, Fraction] | None = None
+        self._to_annex_b: BitStreamFilterContext | None = None
         options = self._options(muxer)
-        # To move the index to the front the muxer reads what it has written.
-        self._target = _Target(path, in_thread="faststart" not in options.get("movflags", ""))
         # Without the option each packet is a write of its own: a fifth of the time of joining small chunks.
         options |= {"flush_packets": "0"}
-        self._container = av.open(self._target, "w", format=muxer, options=options, buffer_size=_BUFFER_BYTES)
+        # libav writes the file itself: through Python a film of large pictures took half as much time again.
+        self._container = av.open(f"file:{os.path.abspath(path)}", "w", format=muxer, options=options)
         self.fps = fps
         self._video: Stream | None = None
         self._container.metadata.update(self._labels.tags)
@@ -245,8 +171,17 @@ class FilmWriter:
     def add_video(self, template: VideoStream) -> None:
         """Declare the one video stream, with the codec parameters of a chunk's."""
         codec = template.codec_context.codec.canonical_name
-        if MUXERS[self._path.suffix.lower()] == "mpegts" and codec not in _TRANSPORTED:
+        if self._muxer == "mpegts" and codec not in _TRANSPORTED:
             raise self._cannot_hold(template)
+        if self._muxer == "avi" and codec == "rawvideo" and template.container.format.name != "avi":
+            # Other containers tell by other tags how the samples lie.
+            raise self._cannot_hold(template)
+        if self._reorder_frames and codec not in TIMED_BY_PICTURES.get(self._muxer, (codec,)):
+            raise MismatchedOutput(
+                self._path.name,
+                f"cannot hold {codec} whose frames are stored in another order than they are shown in; encode the "
+                "chunks without B-frames (-bf 0), or end output in .mkv or .mov",
+            )
         holds = self._holds(codec)
         stream = self.add_copy(template) if holds else self._add_foreign(template)
         context = stream.codec_context
@@ -268,7 +203,21 @@ class FilmWriter:
             self._shown = _display_size(coded.width, coded.height, aspect, self._muxer)
             if self._codec is None:
                 stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
+        if self._muxer in TIMED_BY_PICTURES:
+            self._set_up_counted(stream, template, aspect)
         self._video = stream
+
+    def _set_up_counted(self, stream: Stream, template: VideoStream, aspect: Fraction) -> None:
+        """Give a stream of a container that counts frames its rate, and what is kept in another place there."""
+        stream.time_base = self._tick
+        coded = template.codec_context
+        if aspect != 1:
+            self._shape = coded.width, coded.height, aspect
+        if self._muxer == "avi":
+            if coded.codec.canonical_name == "h264" and (coded.extradata or b"").startswith(_AVCC_VERSION):
+                self._to_annex_b = BitStreamFilterContext("h264_mp4toannexb", template)
+            if timecode := self._labels.stream_tags.get("timecode"):
+                self._container.metadata["timecode"] = timecode
 
     def _holds(self, codec: str) -> bool:
         """Tell whether the muxer takes a codec."""
@@ -291,7 +240,8 @@ class FilmWriter:
             self._codec = read_codec(Path(template.container.name.removeprefix("file:")))
         else:
             size = (coded.width, coded.height, coded.bits_per_coded_sample or 24)
-            self._codec = build_windows_codec(*size, coded.codec_tag, coded.extradata or b"")
+            tag = coded.codec_tag.strip("\0") or _TAGS_OF_LABELS.get(coded.codec.canonical_name, "")
+            self._codec = build_windows_codec(*size, tag, coded.extradata or b"")
         stream = self._container.add_stream("ffv1", rate=self.fps)
         stream.width, stream.height, stream.pix_fmt = coded.width, coded.height, "yuv420p"
         for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
@@ -307,8 +257,8 @@ class FilmWriter:
         tag = template.codec_context.codec_tag
         if template.codec_context.codec.canonical_name == "prores":
             return True
-        family = READERS[self._path.suffix.lower()]
-        if family not in ("mov", "matroska") or family not in template.container.format.name.split(","):
+        families = _TAG_FAMILIES.get(READERS[self._path.suffix.lower()], ())
+        if not families or not families.intersection(template.container.format.name.split(",")):
             return False
         return bool(tag.strip("\0 ")) and _accepts_tag(self._muxer, template)
 
@@ -345,29 +295,38 @@ class FilmWriter:
     def write_frame(self, packet: AnyPacket, shown: int, stored: int) -> None:
         """Write the picture shown as frame `shown` of the film and stored as its number `stored`."""
         assert self._video is not None
+        if self._to_annex_b is not None:
+            (packet,) = self._to_annex_b.filter(packet)
         packet.stream = self._video
         packet.time_base = self._tick
         packet.pts = shown * self._frame_ticks
         packet.dts = (stored - self._reorder_frames) * self._frame_ticks
         packet.duration = self._frame_ticks
-        self.write(packet)
+        try:
+            self.write(packet)
+        except MismatchedOutput as error:
+            # Of some codecs the MXF muxer looks at the first picture before it refuses them.
+            raise self._cannot_hold(self._video) if stored == 0 else error from error
 
     def write_header(self) -> None:
         """Write the head of the film, after all streams were declared."""
         try:
-            self._container.start_encoding()
+            with _disk_errors():
+                self._container.start_encoding()
         except av.error.FFmpegError as error:
             held = " with ".join(stream.codec_context.codec.canonical_name for stream in self._container.streams)
             raise MismatchedOutput(self._path.name, f"cannot hold {held}: {error.strerror}") from error
 
     def find_decode_seconds(self, stored: int) -> float:
         """Find the time in seconds at which the picture stored as number `stored` is decoded."""
-        return (stored - self._reorder_frames) * self._frame_ticks / self._timescale
+        return (stored - self._reorder_frames) * self._frame_seconds
 
     def write(self, packet: AnyPacket) -> None:
         """Write one packet of a stream of this film, whose times are already those of the film."""
         try:
             self._container.mux_one(packet)
+        except av.error.OSError as error:
+            raise OSError(error.errno, error.strerror) from error
         except av.error.FFmpegError as error:
             raise MismatchedOutput(self._path.name, f"cannot be written: {error.strerror}") from error
 
@@ -380,13 +339,14 @@ class FilmWriter:
         if error is None:
             languages = [stream.metadata.get("language", "") for stream in self._container.streams.audio]
             try:
-                self._container.close()
-                self._target.sync()
-                self._target.close()
+                with _disk_errors():
+                    self._container.close()
                 if self._codec is not None:
                     set_codec(self._path, self._codec, self._shown)
                 elif self._shown is not None:
                     set_display_size(self._path, *self._shown)
+                elif self._shape is not None:
+                    set_pixel_shape(self._path, *self._shape)
                 if self._muxer == "mov":
                     set_languages(self._path, video=self._labels.stream_tags.get("language", ""), sounds=languages)
                 return
@@ -396,11 +356,19 @@ class FilmWriter:
         self._give_up()
 
     def _give_up(self) -> None:
-        # In this order the muxer cannot write an index and move gigabytes for a film nobody wants.
-        self._target.close()
-        self._path.unlink(missing_ok=True)
+        # The index of a large film has its room already: the muxer moves no gigabytes for a film that nobody wants.
         with suppress(av.error.FFmpegError, OSError, ValueError):
             self._container.close()
+        self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Turn what libav says of a disk into the error of the system: all its other errors are about the film."""
+    try:
+        yield
+    except av.error.OSError as error:
+        raise OSError(error.errno, error.strerror) from error
 
 
 def _display_size(width: int, height: int, aspect: Fraction, muxer: str) -> tuple[int, int, int]:

@@ -4,8 +4,9 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from copy import copy
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -22,7 +23,16 @@ from longtake.models.messages import JobRef
 from longtake.names import find_job_values, name_earlier_start
 from longtake.ranges import RangeSet
 from longtake.stores.factory import open_store
-from longtake.stores.job_records import FILM, JOB_FILE, LIST_FILE, ChangedJobError, JobRecords, PublishedFile
+from longtake.stores.job_records import (
+    FILM,
+    JOB_FILE,
+    LIST_FILE,
+    ChangedJobError,
+    JobRecords,
+    PublishedFile,
+    film_key,
+    find_film_number,
+)
 from longtake.stores.store import OversizedFileError, Store, StoreError, map_parallel
 from longtake.templates import expand_template
 from longtake.text import describe_invalid
@@ -77,9 +87,11 @@ class OutputFacts(Contract):
 class Sidecar(Contract):
     """The record of a finished chunk or film; while it is there, the work is never done again."""
 
-    key: str = Field(description="number of the chunk, or `film`")
+    key: str = Field(description="number of the chunk, or `film`; `film-1` for the second of several")
     digest: str = Field(description="identity of the job's work")
-    chunk_digest: str = Field(default="", description="identity of the work of this chunk; empty in older records")
+    chunk_digest: str = Field(
+        default="", description="identity of the work of this chunk, or of one of several films; empty in older records"
+    )
     attempt: str = Field(description="name of the attempt that made it")
     host: str = ""
     frames: int = 0
@@ -226,11 +238,11 @@ class JobFolder(JobRecords):
         return RenderJobSpec.from_json(self.store.read(self.job_file))
 
     def sidecar(self, key: str) -> Sidecar | None:
-        """Return the sidecar of a chunk or the film, if it is finished; one that cannot be read is set aside."""
+        """Return the sidecar of a chunk or a film, if it is finished; one that cannot be read is set aside."""
         return self._read_own(self.sidecar_path(key), f"{key}.json")
 
     def claim(self, key: str) -> Sidecar | None:
-        """Return the claim on a chunk or the film, if there is one; one that cannot be read is set aside."""
+        """Return the claim on a chunk or a film, if there is one; one that cannot be read is set aside."""
         return self._read_own(self.claim_path(key), f"{key}.claim.json")
 
     def _read_own(self, location: str, name: str) -> Sidecar | None:
@@ -306,6 +318,27 @@ class OpenJob:
         # Which is the one that the job tells, where it was accepted.
         self.listed_count = len(listed)
         self.chunks = ChunkPlan(job, listed)
+        # Key of the records of the film, where `job` is that of one film alone.
+        self.film_key = FILM
+        self.film_label = ""
+
+    @cached_property
+    def films(self) -> dict[str, "OpenJob"]:
+        """This job with each of its films alone, by the keys of their records."""
+        films = {}
+        for number, job in enumerate(self.job.films):
+            alone = copy(self)
+            alone.job, alone.film_key = job, film_key(number)
+            if isinstance(self.job.film, tuple) and len(self.job.film) > 1:
+                alone.film_label = f"film[{number}] ({alone.film_path})"
+            films[alone.film_key] = alone
+        return films
+
+    @property
+    def film_digest(self) -> str:
+        """Digest of the one film of this job; empty where that is the digest of the job."""
+        digest = self.job.digest()
+        return "" if digest == self.ref.digest else digest
 
     @staticmethod
     def read(ref: JobRef, *, scratch: Path) -> "OpenJob":
@@ -321,12 +354,13 @@ class OpenJob:
         return _read(ref, scratch)
 
     def compute_digest(self, key: str) -> str:
-        """Return the digest of what decides the outputs of a chunk, or the film; empty if there is no such chunk.
+        """Return the digest of what decides the outputs of a chunk, or a film; empty if there is no such chunk or film.
 
-        The film is decided by all of the job, each chunk by its own command alone.
+        A film is decided by all of the job but other films, each chunk by its own command alone.
         """
-        if key == FILM:
-            return self.ref.digest
+        if find_film_number(key) is not None:
+            film = self.films.get(key)
+            return "" if film is None else film.film_digest or self.ref.digest
         chunk = int(key)
         return self.chunks.compute_digest(chunk) if chunk < len(self.chunks) else ""
 

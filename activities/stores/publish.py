@@ -31,10 +31,11 @@ from longtake.errors import BadJobError
 from longtake.models.job_fields import IfExists
 from longtake.stores.directory import digest_stream, file_digest
 from longtake.stores.job_records import (
-    FILM,
     JobRecords,
     PublishedFile,
     chunk_key,
+    describe_key,
+    find_film_number,
     find_publishers,
     is_as_published,
     list_jobs,
@@ -128,7 +129,7 @@ def _sound_frames(
     """
     sound: dict[int, tuple[int, FinishedFrame]] = {}
     others: dict[str, str] = {}
-    if sidecar.key == FILM or sidecar.video is not None or sidecar.width is None:
+    if find_film_number(sidecar.key) is not None or sidecar.video is not None or sidecar.width is None:
         return {}, others
     lost = set(without)
     first_also = len(sidecar.files) - sidecar.also
@@ -185,20 +186,26 @@ def find_reusable(
         is_undamaged: Called with a sidecar and its location; tells whether all of its files are as published.
     """
     digest = job.compute_digest(key)
+    is_film = find_film_number(key) is not None
     for other in others:
-        if other.ref.digest != job.ref.digest and other.compute_digest(key) != digest:
-            continue
-        location = other.folder.sidecar_path(key)
-        sidecar = read_sidecar(other.folder.store, location)
-        made_of = (other.compute_digest(key), other.ref.digest)
-        if sidecar is not None and _is_made_of(sidecar, *made_of) and is_undamaged(sidecar, location):
-            return sidecar.model_copy(update={"digest": job.ref.digest, "chunk_digest": "" if key == FILM else digest})
+        # Another job may count its films in another order.
+        for there in other.films if is_film else (key,):
+            made_of = other.compute_digest(there)
+            if made_of != digest and (is_film or other.ref.digest != job.ref.digest):
+                continue
+            location = other.folder.sidecar_path(there)
+            sidecar = read_sidecar(other.folder.store, location)
+            if sidecar is None or not _is_made_of(sidecar, made_of, other.ref.digest):
+                continue
+            if is_undamaged(sidecar, location):
+                own = "" if is_film and digest == job.ref.digest else digest
+                return sidecar.model_copy(update={"key": key, "digest": job.ref.digest, "chunk_digest": own})
     return None
 
 
 def _is_made_of(sidecar: Sidecar, digest: str, job_digest: str) -> bool:
     """Tell whether a sidecar is of the work that the record of its job tells, which may be that of another start."""
-    # A film has no digest but the job's, and chunks of versions before had none.
+    # The only film of a job has no digest but the job's, and chunks of versions before had none.
     return sidecar.chunk_digest == digest if sidecar.chunk_digest else sidecar.digest == job_digest
 
 
@@ -400,10 +407,9 @@ def _check_other_chunks(folder: JobFolder, key: str, targets: Collection[str]) -
     for record in chain(folder.finished_records(), folder.open_claims()):
         for file in record.files if record.key != key else ():
             if file.path in targets:
-                owner = "the film" if record.key == FILM else f"chunk {int(record.key)}"
                 raise AttemptError(
-                    f"also: {file.path} belongs to {owner} and is another file; have the renderer number such files, "
-                    "or narrow also",
+                    f"also: {file.path} belongs to {describe_key(record.key)} and is another file; have the renderer "
+                    "number such files, or narrow also",
                     fatal=True,
                     needs_change=True,
                 )

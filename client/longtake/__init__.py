@@ -19,11 +19,21 @@ from longtake.errors import (
 )
 from longtake.handle import JobHandle
 from longtake.jobfile.loader import load_job, read_job
+from longtake.models.films import FilmItem, FilmSpec
+from longtake.models.frames import ChunkSpec, FrameRange
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import ChunkSpec, FrameRange
-from longtake.models.outputs import FilmSpec, OutputSpec
+from longtake.models.outputs import OutputSpec
 from longtake.models.policies import FailurePolicy, FailureRule, ProgressSpec, ResumeUnit, Retry, Timeouts, Verdict
-from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, PauseMode, RenderJobResult, RunningChunk
+from longtake.models.status import (
+    ChunkFailure,
+    FilmResult,
+    JobPhase,
+    JobState,
+    JobStatus,
+    PauseMode,
+    RenderJobResult,
+    RunningChunk,
+)
 
 __all__ = [
     "BadJobError",
@@ -31,6 +41,8 @@ __all__ = [
     "ChunkSpec",
     "FailurePolicy",
     "FailureRule",
+    "FilmItem",
+    "FilmResult",
     "FilmSpec",
     "FrameRange",
     "JobCancelledError",

@@ -79,8 +79,8 @@ def _files(job: RenderJobSpec) -> Iterator[tuple[str, str]]:
     """Yield the fields of a job that name files, and their paths."""
     yield "base_dir", "."
     in_bucket = job.store is not None and is_bucket(job.store)
-    if job.output is not None and not in_bucket:
-        yield "output", job.output
+    if not in_bucket:
+        yield from job.film_outputs
     yield from job.audio_files
     yield from job.colour_files
     if isinstance(job.inputs, tuple):

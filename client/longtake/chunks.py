@@ -12,8 +12,8 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from longtake.errors import BadJobError
+from longtake.models.frames import ChunkSpec, Rerender
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import ChunkSpec, Rerender
 from longtake.models.outputs import OutputTemplate, list_command_words
 from longtake.output_patterns import OutputPlaces, expand_for_blender
 from longtake.paths import OutputKind, classify_output

@@ -256,8 +256,8 @@ class RenderClient:
 
         Args:
             id: Id of the job whose chunks are there; it has ended.
-            values: What is other than in that job, by key: output, encode, colour, audio, merge_command, drop, verify,
-                and fps of image files; dots reach into sections.
+            values: What is other than in that job, by key: output, film, encode, colour, audio, merge_command, drop,
+                verify, and fps of image files; dots reach into sections.
             new_id: Id of the job that makes the film; default: made from the job's name.
             on_progress: Called with each new total of an upload, from another thread.
 
@@ -370,7 +370,7 @@ def _describe_origin(job: RenderJobSpec) -> str:
     facts = {
         "submitted by": f"{user}@{socket.gethostname()}",
         "store": job.store or job.base_dir or "the first folder of the workers",
-        "film": job.output or "none: the chunks stay as they are",
+        "film": ", ".join(path for _, path in job.film_outputs) or "none: the chunks stay as they are",
     }
     return "\n".join(f"- {name}: {escape_markdown(text)}" for name, text in facts.items())
 

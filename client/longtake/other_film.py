@@ -1,13 +1,13 @@
 """Make a job for another film of the chunks that a job before it has rendered."""
 
 import os
+import re
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import Any
 
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job, set_value
-from longtake.models.audio import rename_files
+from longtake.models.films import FILM_SETTINGS
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import CHUNK_FIELDS, IfExists
 from longtake.models.status import JobStatus
@@ -15,6 +15,9 @@ from longtake.names import find_job_values
 from longtake.paths import OutputKind
 from longtake.text import quote_value
 from longtake.transfer.upload_inputs import needs_upload
+
+# Keys that name files which the films of a job read.
+_FILE_KEYS = frozenset({"audio", "audio.file", "colour", "colour.config", "film"})
 
 
 def build_film_job(document: Mapping[str, Any], status: JobStatus, values: Mapping[str, Any]) -> RenderJobSpec:
@@ -44,18 +47,24 @@ def build_film_job(document: Mapping[str, Any], status: JobStatus, values: Mappi
     for key, value in values.items():
         _check_key(key, chunks)
         set_value(changed, key, value)
+    if isinstance(films := values.get("film"), list):
+        # What each of several films has for itself was that of the one before.
+        for field in FILM_SETTINGS:
+            if field not in values and all(isinstance(film, dict) and field in film for film in films):
+                changed.pop(field, None)
     return _locate_files(read_job(changed), values.keys())
 
 
 def _locate_files(job: RenderJobSpec, keys: Collection[str]) -> RenderJobSpec:
-    """Return a job in a bucket with the new files of its film named from the root: its old ones are in the bucket."""
-    changes: dict[str, object] = {}
-    here = partial(os.path.join, os.getcwd())
-    if needs_upload(job) and not {"audio", "audio.file"}.isdisjoint(keys):
-        changes["audio"] = rename_files(job.audio, here)
-    if needs_upload(job) and job.colour_files and not {"colour", "colour.config"}.isdisjoint(keys):
-        changes["colour"] = job.colour and job.colour.model_copy(update={"config": here(job.colour.config)})
-    return job.model_copy(update=changes)
+    """Return a job in a bucket with the new files of its films named from the root: its old ones are in the bucket."""
+    if not needs_upload(job):
+        return job
+    new = {key.partition(".")[0] for key in keys if key in _FILE_KEYS}
+
+    def locate(field: str, name: str) -> str:
+        return os.path.join(os.getcwd(), name) if re.split(r"[.\[]", field, maxsplit=1)[0] in new else name
+
+    return job.rename_film_files(locate)
 
 
 def _check_key(key: str, chunks: RenderJobSpec) -> None:
@@ -63,5 +72,5 @@ def _check_key(key: str, chunks: RenderJobSpec) -> None:
     if section in CHUNK_FIELDS and not (section == "fps" and chunks.kind is not OutputKind.VIDEO):
         raise BadJobError(
             f"{quote_value(key)}: decides the chunks, which are rendered already; submit a job of its own for that, or "
-            "set output, encode, colour, audio, merge_command, drop or verify here"
+            "set output, film, encode, colour, audio, merge_command, drop or verify here"
         )

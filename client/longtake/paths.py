@@ -3,12 +3,18 @@
 import re
 import unicodedata
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import PurePosixPath
 
 from longtake.text import quote_value
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".avi", ".mxf"})
-FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts"})
+# Of video chunks, and of films.
+FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".avi", ".mxf"})
+# Frame rates of MXF files (SMPTE ST 326), as ffmpeg has them.
+_MXF_NOMINAL_RATES = (24, 25, 30, 48, 50, 60, 72, 75, 90, 96, 100, 120)
+MXF_RATES = frozenset(map(Fraction, _MXF_NOMINAL_RATES)) | {
+    Fraction(rate * 1000, 1001) for rate in _MXF_NOMINAL_RATES if rate % 6 == 0
+}
 
 BOOKKEEPING_FOLDER = ".longtake"
 
@@ -46,7 +52,7 @@ def classify_output(output: str) -> OutputKind:
     """Return the kind of an output by its name, which may be a path or a template."""
     if "{frame" in output.replace("{{", ""):
         return OutputKind.FRAMES
-    if PurePosixPath(output).suffix.lower() in VIDEO_SUFFIXES:
+    if PurePosixPath(output).suffix.lower() in FILM_SUFFIXES:
         return OutputKind.VIDEO
     return OutputKind.FILE
 

@@ -20,6 +20,8 @@ AUDIO_OF_FILMS: dict[str, tuple[AudioCodec, ...]] = {
     ".mkv": (AudioCodec.FLAC, AudioCodec.PCM, AudioCodec.AAC, AudioCodec.OPUS),
     ".webm": (AudioCodec.OPUS,),
     ".ts": (AudioCodec.AAC,),
+    ".avi": (AudioCodec.PCM,),
+    ".mxf": (AudioCodec.PCM,),
 }
 
 

@@ -86,6 +86,16 @@ def fill_template(template: str, values: Mapping[str, str]) -> str:
     return "".join(text)
 
 
+def fill_path(path: str | None, values: Mapping[str, str]) -> str | None:
+    """Return a path with some placeholders replaced, as `fill_template` does; None for none."""
+    return None if path is None else fill_template(path, values)
+
+
+def fill_command(command: tuple[str, ...] | None, values: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return a command with some placeholders replaced, as `fill_template` does; None for none."""
+    return None if command is None else tuple(fill_template(part, values) for part in command)
+
+
 def escape_template(text: str) -> str:
     """Return a template that expands to exactly this text."""
     return text.replace("{", "{{").replace("}", "}}")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 # Parts of pydantic's error locations that are not keys of the file: tags of unions and markers of dict keys.
-_NOT_FIELDS = frozenset({"list", "file", "bundle", "lambda", "cloud_run", "[name]", "[key]"})
+_NOT_FIELDS = frozenset({"list", "file", "track", "section", "bundle", "lambda", "cloud_run", "[name]", "[key]"})
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -151,6 +151,8 @@ def _problem(details: ErrorDetails) -> str:
         return f"is {got}; choose {context['expected']}"
     if kind == "too_long":
         return f"has {context['actual_length']} entries; keep {context['max_length']} of them"
+    if kind == "too_short":
+        return f"has {context['actual_length']} entries; write at least {context['min_length']}"
     if kind in _BOUNDS:
         fix, key = _BOUNDS[kind]
         bound = context[key]

@@ -63,6 +63,7 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
     clear = (*FFMPEG, "-f", "lavfi", "-i", "color=red@0.25:s=64x64:r=25,format=rgba", *IMAGES)
     aac = (*VIDEO, *STREAMS, "-c:a", "aac", "{output}")
     prores = (*VIDEO, "-c:v", "prores_ks", *COUNT, "{output}")
+    utvideo = (*VIDEO, "-c:v", "utvideo", *COUNT, "{output}")
     hap = (*VIDEO, "-c:v", "hap", "-format", "hap_q", *COUNT, "{output}")
     gap = {"frames": {"count": 15, "per_chunk": 5}, "on_chunk_failure": "continue", "allow_gaps": True}
     alpha = ["-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0"]
@@ -90,6 +91,9 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
         job(farm, "dropped", aac, mp4, "film.mp4", drop=["audio"]),
         job(farm, "gap", ("sh", "-c", broken, "{output}"), mp4, "film.mp4", audio="tone.wav", retry=once, **gap),
         job(farm, "tracks", prores, mov, "film.mov", audio=tracks),
+        job(farm, "avi", utvideo, "{chunk:03}.avi", "film.avi", audio="tone.wav"),
+        job(farm, "mxf", (*VIDEO, *IMAGES), png, "film.mxf", audio="tone.wav"),
+        job(farm, "reordered", (*VIDEO, "-c:v", "libx264", *COUNT, "{output}"), mp4, "film.mxf", retry=once),
         job(farm, "colours", blue, png, "film.mp4"),
         job(farm, "encoded", blue, png, "film.mp4", encode=["-c:v", "libx264", "-pix_fmt", "yuv444p"], **whole),
         job(farm, "linear", grey, exr, "film.mp4", encode=h264, **whole),
@@ -120,7 +124,8 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
     jobs = jobs_of(farm)
     found: dict[str, JobStatus] = dict(zip(jobs, await asyncio.gather(*map(farm.run, jobs.values())), strict=True))
 
-    for name in ("hap", "dropped", "gap", "tracks", "colours", "encoded", "linear", "hdr", "alpha", "silent", "labels"):
+    whole = ("hap", "dropped", "gap", "tracks", "avi", "mxf")
+    for name in (*whole, "colours", "encoded", "linear", "hdr", "alpha", "silent", "labels"):
         assert found[name].state is JobState.COMPLETED, (name, found[name].error)
         assert found[name].notices == (), name
     result = found["hap"].result
@@ -161,6 +166,15 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
     assert await asyncio.to_thread(loudness, ffmpeg, farm.store / "tracks/film.mov", 0) == [False, True]
     # Later by a fifth of a second, the tone begins where the film ends.
     assert await asyncio.to_thread(loudness, ffmpeg, farm.store / "tracks/film.mov", 1) == [False, False]
+
+    for name, codec in (("avi", "utvideo"), ("mxf", "prores")):
+        path = farm.store / name / f"film.{name}"
+        with av.open(str(path)) as film:
+            assert [stream.codec_context.name for stream in film.streams] == [codec, "pcm_s16le"]
+        assert await asyncio.to_thread(loudness, ffmpeg, path) == [False, True]
+    assert found["reordered"].state is JobState.FAILED
+    assert found["reordered"].needs_change
+    assert "cannot hold h264 whose frames are stored in another order" in (found["reordered"].error or "")
 
     # By BT.601 it would be 135, 179, 41; half the light of white is 188 of 255 in sRGB, and PQ of 50 nits is 0.44.
     bt709, bt2100 = [1, 1, 1, 1], [9, 9, 16, 1]

@@ -46,7 +46,7 @@ import devserver  # noqa: E402  # the checkout's root is not on the path of a sc
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
 from longtake.connection import connect  # noqa: E402
 from longtake.models.backends import BackendKind  # noqa: E402
-from longtake.models.job_fields import ChunkList  # noqa: E402
+from longtake.models.frames import ChunkList  # noqa: E402
 from ports import find_free_port  # noqa: E402
 
 RECORDED_BASE = Path("/tmp/longtake-recording")

@@ -16,8 +16,9 @@ from activities.stores.input_cache import InputCache
 from longtake.errors import BadJobError
 from longtake.frame_list import LARGEST_FRAME
 from longtake.jobfile.loader import LARGEST_FILE_BYTES
+from longtake.models.frames import MOST_CHUNKS
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import MOST_CHUNKS, MOST_IMAGES, MOST_IMAGES_OF_CHUNK, MOST_LISTED_CHUNKS
+from longtake.models.job_fields import MOST_IMAGES, MOST_IMAGES_OF_CHUNK, MOST_LISTED_CHUNKS
 from longtake.models.messages import PlanOrder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,7 @@ def test_planning_of_the_largest_jobs_takes_less_than_200_mb(
 
 PLAN_LIST = """
 import hashlib
-from longtake.models.job_fields import ChunkList
+from longtake.models.frames import ChunkList
 listed = (store / "list.json").read_bytes()
 reference = ChunkList(path=str(store / "list.json"), sha256=hashlib.sha256(listed).hexdigest(), count=count)
 del listed

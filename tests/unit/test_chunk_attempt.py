@@ -27,7 +27,7 @@ from activities.processes.supervisor import Supervisor
 from activities.settings import WorkerSettings
 from activities.stores.job_folder import JobFolder, OpenJob, encode_job
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import FrameRange
+from longtake.models.frames import FrameRange
 from longtake.models.messages import JobRef
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.job_records import compute_integrity

@@ -14,7 +14,8 @@ from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
 from longtake.jobfile.chunk_list import read_chunk_list
 from longtake.jobfile.loader import LARGEST_FILE_BYTES, check_list_size, load_job, read_job
-from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_LISTED_CHUNKS, ChunkList, ChunkSpec
+from longtake.models.frames import ChunkList, ChunkSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_LISTED_CHUNKS
 
 # With paths of this length longer than a message may be.
 MANY = 300

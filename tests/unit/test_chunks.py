@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from longtake.chunks import Chunk, ChunkPlan
 from longtake.frame_list import LARGEST_FRAME
+from longtake.models.frames import MOST_CHUNKS, ChunkList, ChunkSpec, FrameRange
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import MOST_CHUNKS, ChunkList, ChunkSpec, FrameRange
 from longtake.models.outputs import OutputTemplate
 from longtake.output_patterns import OutputPlaces
 

@@ -16,10 +16,11 @@ from activities.stores.job_folder import encode_job
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job
-from longtake.models import backends, inputs, job, job_fields, messages, outputs, policies, status
+from longtake.models import backends, films, frames, inputs, job, job_fields, messages, outputs, policies, status
 from longtake.models.fields import Contract
+from longtake.models.frames import ChunkList, ChunkSpec, FrameRange
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import ChunkList, ChunkSpec, FrameRange, IfExists, JobFields
+from longtake.models.job_fields import IfExists, JobFields
 from longtake.models.policies import FailurePolicy, Retry, Timeouts
 from longtake.sound_formats import StreamKind
 
@@ -39,7 +40,7 @@ def models() -> list[type[BaseModel]]:
     """All models of the modules that hold messages."""
     found = [
         value
-        for module in (backends, inputs, job, job_fields, outputs, policies, protocol, status, messages)
+        for module in (backends, films, frames, inputs, job, job_fields, outputs, policies, protocol, status, messages)
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, BaseModel)
@@ -53,6 +54,8 @@ REQUIRED = {
     "AudioTrack": {"file"},
     "Colour": {"input", "output"},
     "CloudRunBackend": set(),
+    "FilmItem": set(),
+    "FilmResult": {"output", "sha256"},
     "FilmSpec": set(),
     "OutputSpec": {"path"},
     "InputBundle": {"sha256", "files", "size_bytes"},
@@ -115,6 +118,8 @@ FIRST_MESSAGES: dict[str, dict[str, object]] = {
     "AudioTrack": {"file": "mix.wav"},
     "Colour": {"input": "linear", "output": "Rec.709"},
     "CloudRunBackend": {"type": "cloud_run", "url": "https://render.example", "vcpus": 2},
+    "FilmItem": {"from": "depth", "output": "depth.mov", "encode": ["-c:v", "prores_ks"]},
+    "FilmResult": {"output": "/farm/film.mp4", "sha256": "a" * 64},
     "FilmSpec": {"from": "beauty"},
     "OutputSpec": {"path": "beauty/{frame:04}.exr", "name": "beauty"},
     "InputBundle": {"sha256": "a" * 64, "files": 2, "size_bytes": 3},

@@ -28,7 +28,7 @@ from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import IfExists
 from longtake.models.policies import PROGRESS_GROUPS, FailurePolicy, ProgressFormat, Verdict
 from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode
-from longtake.paths import FILM_SUFFIXES, VIDEO_SUFFIXES, OutputKind
+from longtake.paths import FILM_SUFFIXES, OutputKind
 from longtake.prices import Prices
 from longtake.templates import COMMAND_PLACEHOLDERS, PATH_PLACEHOLDERS
 
@@ -165,7 +165,7 @@ def test_the_page_on_job_files_tells_which_placeholder_goes_where() -> None:
 def test_the_page_on_job_files_names_the_endings_of_videos_and_films() -> None:
     (video,) = [cells for cells in rows(section(JOB_FILE, "Kinds of output")) if cells[0] == "video"]
 
-    assert set(words(video[1])) == VIDEO_SUFFIXES
+    assert set(words(video[1])) == FILM_SUFFIXES
     assert set(words(section(JOB_FILE, "The film").partition(", and is made")[0])) == {"output", *FILM_SUFFIXES}
 
 

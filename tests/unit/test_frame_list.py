@@ -13,8 +13,8 @@ from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
 from longtake.frame_list import FrameChunks, describe_frames, format_frame_list, parse_frame_list
 from longtake.jobfile.loader import load_job, read_job
+from longtake.models.frames import FrameRange
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import FrameRange
 
 JOB = {
     "fps": 24,

@@ -11,8 +11,8 @@ from activities.attempts.host import Host
 from activities.errors import StoreNotSharedError
 from activities.stores.job_folder import JobFolder, OpenJob, encode_job
 from longtake.errors import BadJobError
+from longtake.models.frames import ChunkList, FrameRange
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import ChunkList, FrameRange
 from longtake.models.messages import JobRef
 from longtake.models.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
 from longtake.stores.directory import DirectoryStore

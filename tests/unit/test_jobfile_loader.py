@@ -17,8 +17,9 @@ from longtake.errors import BadJobError
 from longtake.jobfile import loader
 from longtake.jobfile.loader import load_job, read_job
 from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend
+from longtake.models.frames import MOST_CHUNKS
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
 from longtake.models.policies import ProgressFormat, ResumeUnit, Verdict
 
 MANY = 3_000

@@ -14,6 +14,7 @@ from activities.media.audio import build_audio_command, find_audio_suffix, inspe
 from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput, SoundFile
 from activities.media.film import verify_film
 from activities.media.join import join_video
+from longtake.sound_formats import AudioCodec
 
 Render = Callable[..., Path]
 AddSound = Callable[..., Path]
@@ -24,6 +25,7 @@ LENGTHS = (15, 15, 12)
 FRAMES = sum(LENGTHS)
 SINE = ("-f", "lavfi", "-i", "sine=f=441:r=44100:d=10")
 H264 = ("-c:v", "libx264", "-bf", "2")
+VIDEO = {".avi": ("-c:v", "utvideo"), ".mxf": ("-c:v", "prores_ks")}
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def largest_step(signal: "array[int]") -> int:
     return max(abs(after - before) for before, after in pairwise(signal))
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".m4v", ".ts", ".mkv", ".webm"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".m4v", ".ts", ".mkv", ".webm", ".avi", ".mxf"])
 @pytest.mark.parametrize("seconds", [Fraction(1, 4), Fraction(1001, 500)])
 def test_a_score_is_made_exactly_as_long_as_the_film(
     suffix: str, seconds: Fraction, score: Path, ffmpeg: str, tmp_path: Path
@@ -99,7 +101,7 @@ def test_a_score_is_made_exactly_as_long_as_the_film(
     assert (facts.sample_rate, facts.channels) == (48000, 2)
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts", ".avi", ".mxf"])
 def test_a_film_carries_one_encode_of_its_score(
     suffix: str, score: Path, render: Render, ffmpeg: str, tmp_path: Path
 ) -> None:
@@ -108,7 +110,7 @@ def test_a_film_carries_one_encode_of_its_score(
     length = FRAMES / FPS
     subprocess.run(build_audio_command(ffmpeg, score, sound, duration=length, film_suffix=suffix), check=True)
     chunks = [
-        ChunkFile(render(suffix, *H264, frames=frames, fps="30000/1001"), f"chunk {index}", frames)
+        ChunkFile(render(suffix, *VIDEO.get(suffix, H264), frames=frames, fps="30000/1001"), f"chunk {index}", frames)
         for index, frames in enumerate(LENGTHS)
     ]
     join(chunks, film, sound)
@@ -132,6 +134,16 @@ def test_opus_is_carried_into_webm(score: Path, render: Render, ffmpeg: str, tmp
     ]
     join(chunks, tmp_path / "film.webm", sound)
     assert abs(len(samples(ffmpeg, tmp_path / "film.webm", 2)) - round(length * 48000)) <= 960
+
+
+def test_a_score_of_more_bits_and_another_rate_becomes_what_mxf_holds(ffmpeg: str, tmp_path: Path) -> None:
+    score, target = tmp_path / "score.wav", tmp_path / "sound.wav"
+    subprocess.run([ffmpeg, "-v", "error", *SINE, "-t", "0.5", "-c:a", "pcm_f32le", str(score)], check=True)
+    for codec in (None, AudioCodec.PCM):
+        command = build_audio_command(ffmpeg, score, target, duration=Fraction(1, 2), film_suffix=".mxf", codec=codec)
+        subprocess.run(command, check=True)
+        facts = inspect_audio(target)
+        assert (facts.codec, facts.sample_rate, facts.duration) == ("pcm_s24le", 48000, Fraction(1, 2))
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mkv"])

@@ -37,7 +37,7 @@ def stills(ffmpeg: str, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("rate", ["30000/1001", "24"])
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".mxf"])
 def test_pictures_become_a_film_on_the_exact_grid(
     suffix: str, rate: str, stills: Path, ffmpeg: str, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ HDR_DISPLAY = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,1
 HDR10 = "-x265-params", f"log-level=none:hdr10=1:open-gop=0:{HDR_DISPLAY}:max-cll="
 H265 = ("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-tag:v", "hvc1", HDR10[0])
 FFV1 = ("-c:v", "ffv1", "-pix_fmt", "yuv420p")
+UTVIDEO = ("-c:v", "utvideo", "-pix_fmt", "yuv422p")
 VP9 = ("-c:v", "libvpx-vp9", "-b:v", "200k")
 
 
@@ -86,6 +87,13 @@ def refusal(target: Path, *paths: Path) -> str:
          "red (0.68, 0.32), green (0.265, 0.69), blue (0.15, 0.06), white (0.3127, 0.329), 0.005 to 1000 cd/m2"),
         (".mp4", (*H265, f"{HDR10[1]}1000,400"), "null", "content_light", "1000 and 400 cd/m2"),
         (".mkv", FFV1, "setparams=chroma_location=topleft", "chroma_location", "top left"),
+        (".avi", (*UTVIDEO, "-metadata", "comment=v003"), "null", "tags", {"comment": "v003"}),
+        (".avi", UTVIDEO, "setsar=64/45", "sample_aspect_ratio", "64:45"),
+        (".avi", (*UTVIDEO, "-timecode", "01:00:00:00"), "null", "timecode", "01:00:00:00"),
+        (".mxf", (*PRORES, "-timecode", "01:00:00:00"), "setsar=64/45", "timecode", "01:00:00:00"),
+        (".mxf", PRORES, "setsar=64/45", "sample_aspect_ratio", "64:45"),
+        (".mxf", (*PRORES, "-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc"),
+         "setparams=color_trc=smpte2084:color_primaries=bt2020:colorspace=bt2020nc", "colour_transfer", "16"),
         (".mp4", (*H264, "-pix_fmt", "yuv420p", "-x264-params", "chromaloc=2"), "null", "chroma_location", "top left"),
     ],
 )  # fmt: skip
@@ -189,12 +197,37 @@ def test_what_a_container_has_no_place_for_is_said(make: Make, tmp_path: Path) -
     assert film.notes == ("its container has no place for title of the chunks",)
 
 
+def test_colours_that_a_container_has_no_place_for_are_refused_with_both_values(make: Make, tmp_path: Path) -> None:
+    tags = ("-color_trc", "bt709", "-color_primaries", "bt709", "-colorspace", "bt709")
+    chunk = make("c.mkv", *UTVIDEO, *tags, filters="setparams=color_trc=bt709:color_primaries=bt709:colorspace=bt709")
+
+    with pytest.raises(MismatchedOutput, match=r"film\.avi has another set of colour primaries: 2 instead of 1"):
+        join(tmp_path / "film.avi", chunk, chunk)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mxf"])
+def test_frames_whose_times_a_container_has_no_place_for_are_refused(suffix: str, make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mp4", *H264, "-bf", "2")
+
+    assert refusal(tmp_path / f"film{suffix}", chunk, chunk) == (
+        f"film{suffix} cannot hold h264 whose frames are stored in another order than they are shown in; encode the "
+        "chunks without B-frames (-bf 0), or end output in .mkv or .mov"
+    )
+
+
+def test_raw_samples_that_avi_has_no_tag_for_are_refused(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mov", "-c:v", "rawvideo", "-pix_fmt", "uyvy422")
+
+    assert refusal(tmp_path / "film.avi", chunk, chunk) == "film.avi cannot hold rawvideo"
+
+
 SINES = ("-f", "lavfi", "-i", "sine=440:r=48000:d=0.4", "-f", "lavfi", "-i", "sine=880:r=48000:d=0.4")
 
 
-@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".mp4"])
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".mp4", ".avi", ".mxf"])
 def test_all_sounds_of_chunks_are_joined(suffix: str, make: Make, tmp_path: Path) -> None:
-    chunk = make("c.mov", "-map", "0", "-map", "1", "-map", "2", *H264, "-c:a", "pcm_s16le", before=SINES)
+    streams = ("-map", "0", "-map", "1", "-map", "2")
+    chunk = make("c.mov", *streams, *H264, "-bf", "0", "-pix_fmt", "yuv420p", "-c:a", "pcm_s16be", before=SINES)
     found, _ = join(tmp_path / f"film{suffix}", chunk, chunk)
 
     assert len(found.sounds or ()) == 2

@@ -25,6 +25,8 @@ KINDS = {
     "webm": (".webm", "-c:v", "libvpx-vp9", "-cpu-used", "8"),
     "ts": (".ts", *H264),
     "avi": (".avi", "-c:v", "mjpeg"),
+    "mxf": (".mxf", "-c:v", "prores_ks"),
+    "mxf-interlaced": (".mxf", "-c:v", "mpeg2video", "-bf", "2", "-flags", "+ildct+ilme"),
 }
 
 
@@ -122,7 +124,7 @@ def test_what_is_wrong_is_named_with_what_would_be_right(
     assert type(wrong) is error
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".flv"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".mxf", ".flv"])
 def test_what_is_no_video_is_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"chunk{suffix}"
     path.write_bytes(b"Traceback (most recent call last):\n" * 40)
@@ -170,6 +172,21 @@ def test_uneven_timing_names_the_frame(render: Render) -> None:
     late = ("-vf", "settb=1/30000,setpts=PTS+gte(N\\,5)*300", "-fps_mode", "passthrough")
     clip = render(".mp4", *H264, *late, "-enc_time_base", "1/30000")
     assert "is unevenly timed: frame 5 is shown at 0.1767 s instead of 0.1667 s" in refusal(clip).sentence
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mxf"])
+def test_frames_whose_times_have_no_place_are_refused(suffix: str, render: Render) -> None:
+    """AVI and MXF files store H.264 in the order of decoding, and libav takes that for the order of display."""
+    clip = render(suffix, *H264)
+
+    error = refusal(clip)
+
+    assert isinstance(error, MismatchedOutput)
+    assert error.problem == (
+        f"stores its frames in another order than they are shown in, and {suffix} has no place for their times; encode "
+        "without B-frames (-bf 0), or into .mov or .mkv"
+    )
+    assert inspect_video(render(suffix, "-c:v", "libx264", "-bf", "0"), fps=FPS).reorder_frames == 0
 
 
 def test_facts_do_not_depend_on_the_container(render: Render) -> None:

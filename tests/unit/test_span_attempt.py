@@ -19,8 +19,8 @@ from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar
 from longtake.chunks import Chunk
 from longtake.errors import ErrorType
+from longtake.models.frames import FrameRange
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import FrameRange
 from longtake.models.messages import ChunkBill, Heartbeat, JobRef, SpanOrder, SpanReport
 from longtake.models.policies import FailurePolicy, Retry
 from longtake.models.status import RemoteStop

@@ -23,8 +23,8 @@ from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job
 from activities.stores.publish import publish, stage_files
 from longtake import Retry
 from longtake.errors import ErrorType
+from longtake.models.frames import FrameRange
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import FrameRange
 from longtake.models.messages import Heartbeat, JobRef, StitchOrder
 from longtake.models.status import RenderJobResult
 from longtake.ranges import RangeSet

@@ -7,8 +7,17 @@ from itertools import islice
 
 from longtake.errors import BadJobError
 from longtake.models.backends import BackendKind, RemoteBackend
-from longtake.models.job_fields import MOST_CHUNKS
-from longtake.models.status import JobPhase, JobState, JobStatus, PauseMode, RemoteStop, RemoteStops, RenderJobResult
+from longtake.models.frames import MOST_CHUNKS
+from longtake.models.status import (
+    FilmResult,
+    JobPhase,
+    JobState,
+    JobStatus,
+    PauseMode,
+    RemoteStop,
+    RemoteStops,
+    RenderJobResult,
+)
 from longtake.ranges import Range, RangeSet, format_range, format_ranges
 from longtake.text import strip_controls
 
@@ -105,17 +114,21 @@ def describe_advice(status: JobStatus) -> str | None:
 
 
 def describe_film(result: RenderJobResult) -> str:
-    """Return the film of a job, or its number of frames where there is no film, and the missing chunks."""
-    facts = [format_count(result.frames, "frame")]
+    """Return the films of a job, or its number of frames where there is no film, and the missing chunks."""
     missing = f", without chunks {format_ranges(result.missing_chunks)}" if result.missing_chunks else ""
     missing += f"; {strip_controls(result.note)}" if result.note else ""
     if result.output is None:
-        return f"{facts[0]} in chunks, no film{missing}"
-    if result.duration_seconds is not None:
-        facts.append(f"{result.duration_seconds:g} s")
-    if result.sha256:
-        facts.append(f"sha256 {result.sha256[:12]}")
-    return f"{result.output} ({', '.join(facts)}){missing}"
+        return f"{format_count(result.frames, 'frame')} in chunks, no film{missing}"
+    return ", ".join(map(_describe_one, result.films or (result,))) + missing
+
+
+def _describe_one(film: FilmResult | RenderJobResult) -> str:
+    facts = [format_count(film.frames, "frame")]
+    if film.duration_seconds is not None:
+        facts.append(f"{film.duration_seconds:g} s")
+    if film.sha256:
+        facts.append(f"sha256 {film.sha256[:12]}")
+    return f"{film.output} ({', '.join(facts)})"
 
 
 def elapsed_seconds(status: JobStatus) -> float:

@@ -22,7 +22,7 @@ from longtake.client import RenderClient
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, LongtakeError
 from longtake.stores.factory import is_bucket, open_client_store, require_visible_store
-from longtake.stores.job_records import LOGS, job_folder_path
+from longtake.stores.job_records import LOGS, describe_key, find_film_number, job_folder_path
 from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.text import Redactor, format_bytes, strip_controls
 
@@ -32,8 +32,9 @@ _POLL_SECONDS = 0.5
 # Workers send what has grown every few seconds; more requests would find nothing new and cost money.
 _SYNC_SECONDS = 2.0
 
-# `000007.<attempt>.log` and `film.<attempt>.log`, as workers name them; `.<offset>` behind that in segments.
-LOG_NAME = re.compile(r"((?:\d{6,}|film)\..+?\.log)(?:\.\d+)?", re.ASCII)
+# `000007.<attempt>.log`, `film.<attempt>.log` and `film-1.<attempt>.log`, as workers name them; `.<offset>` behind that
+# in segments.
+LOG_NAME = re.compile(r"((?:\d{6,}|film(?:-\d+)?)\..+?\.log)(?:\.\d+)?", re.ASCII)
 
 # Bytes read at a time; memory holds a few times as much, however long a log or a line is.
 _PIECE_BYTES = 256 * 1024
@@ -264,11 +265,11 @@ class _Log:
     """The log of one try, with its place among the others."""
 
     def __init__(self, key: str, number: int, name: str, log: AttemptLog) -> None:
-        film = key == "film"
+        film = find_film_number(key)
         self.name = name
         self.number = number
-        self.title = "film" if film else f"chunk {int(key)}"
-        self.sort_key = (film, 0 if film else int(key), number)
+        self.title = describe_key(key).removeprefix("the ")
+        self.sort_key = (film is not None, int(key) if film is None else film, number)
         self.lines = LogLines(log)
         self._redactor = Redactor()
 

@@ -18,8 +18,8 @@ from longtake.errors import BadJobError, LongtakeError
 from longtake.frame_list import describe_frames
 from longtake.jobfile.chunk_list import read_chunk_list
 from longtake.models.backends import CloudRunBackend, RemoteBackend, count_frames_within
+from longtake.models.frames import ChunkSpec
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import ChunkSpec
 from longtake.names import find_job_values, make_job_id
 from longtake.prices import Prices
 from longtake.text import format_bytes, strip_controls
@@ -91,7 +91,8 @@ def _collect_facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
     first, last = chunks[0], chunks[len(chunks) - 1]
     # In a bucket outputs are keys, and renders write to the scratch folder of their host.
     place = base if job.store is None else ""
-    film = None if job.output is None else os.path.normpath(Path(place) / job.output)
+    films = [os.path.normpath(Path(place) / path) for _, path in job.film_outputs]
+    films = films if job.store is None else [f"{job.store.rstrip('/')}/{film}" for film in films]
     return {
         "name": job.name,
         "base_dir": base,
@@ -103,7 +104,8 @@ def _collect_facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
         "max_parallel": job.max_parallel,
         "first_chunk": _collect_chunk_facts(first),
         "last_chunk": _collect_chunk_facts(last),
-        "output": film if film is None or job.store is None else f"{job.store.rstrip('/')}/{film}",
+        "output": films[0] if films else None,
+        **({"films": films} if len(films) > 1 else {}),
         "inputs": _measure_inputs(job),
         "command": list(_expand_command(first, place)),
     }
@@ -227,9 +229,8 @@ def _make_table(job: RenderJobSpec, facts: dict[str, Any]) -> Table:
         numbers = describe_frames(frames) if len(frames) > 1 else f"{frames[0]}-{frames[0]}"
         grid.add_row(label, strip_controls(f"{chunk['chunk']}: frames {numbers} ({count}), {outputs}"))
     joined = " (joined by merge_command)" if job.merge_command else ""
-    grid.add_row(
-        "film", strip_controls(facts["output"]) + joined if facts["output"] else "none: the chunks stay as they are"
-    )
+    films = ", ".join(facts.get("films", [facts["output"]])) if facts["output"] else ""
+    grid.add_row("film", strip_controls(films) + joined if films else "none: the chunks stay as they are")
     grid.add_row("command", strip_controls(shlex.join(facts["command"])))
     if "remote" in facts:
         for label, text in format_remote_facts(job, facts["remote"], facts["total_chunks"]):

@@ -93,7 +93,7 @@ def film(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What is other than in that job: output, encode, colour, audio, drop, verify, merge_command.",
+            help="What is other than in that job: output, film, encode, colour, audio, drop, verify, merge_command.",
             show_default=False,
         ),
     ] = None,

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from longtake.errors import BadJobError
 from longtake.jobfile.helios import convert_chunk
 from longtake.jobfile.loader import parse_document
+from longtake.models.frames import ChunkSpec
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, ChunkSpec
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
 from longtake.models.job_rules import check_job
 from longtake.text import describe_invalid
 

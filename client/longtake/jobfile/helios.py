@@ -13,7 +13,7 @@ from typing import Any
 
 from longtake.errors import BadJobError
 from longtake.models.fields import find_ntsc_rate
-from longtake.paths import VIDEO_SUFFIXES, normalize_path
+from longtake.paths import FILM_SUFFIXES, normalize_path
 from longtake.templates import escape_template, split_command
 from longtake.text import quote_value
 
@@ -84,7 +84,7 @@ def _find_film(command: tuple[str, ...], chunk_outputs: list[str]) -> str | None
         return command[2]
     inputs = {normalize_path(output) for output in chunk_outputs}
     if program == "ffmpeg":
-        files = [token for token in command[1:] if PurePosixPath(token).suffix.lower() in VIDEO_SUFFIXES]
+        files = [token for token in command[1:] if PurePosixPath(token).suffix.lower() in FILM_SUFFIXES]
         if files and not files[-1].startswith("concat:") and normalize_path(files[-1]) not in inputs:
             return files[-1]
     return None

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from longtake.errors import BadJobError
 from longtake.jobfile.helios import convert_helios, is_helios
 from longtake.models.fields import check_keys
+from longtake.models.frames import MOST_CHUNKS, ChunkList
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_CHUNKS, MOST_LISTED_CHUNKS, ChunkList
+from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES, MOST_LISTED_CHUNKS
 from longtake.pattern_check import check_patterns
 from longtake.text import describe_invalid, describe_unserializable, escape_text
 

@@ -1,7 +1,7 @@
 """Model the sound of a film, and the sound and other streams of chunks that a film may lack."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
@@ -62,6 +62,14 @@ def list_tracks(audio: str | AudioTrack | tuple[AudioTrack, ...] | None) -> tupl
     if isinstance(audio, str):
         return (AudioTrack(file=audio),)
     return audio if isinstance(audio, tuple) else (audio,)
+
+
+def name_files(field: str, audio: str | AudioTrack | tuple[AudioTrack, ...] | None) -> Iterator[tuple[str, str]]:
+    """Yield the files of the sounds of a film, each behind the name of its field."""
+    if isinstance(audio, tuple):
+        yield from ((f"{field}[{index}].file", track.file) for index, track in enumerate(audio))
+    elif audio is not None:
+        yield (field, audio) if isinstance(audio, str) else (f"{field}.file", audio.file)
 
 
 def rename_files(

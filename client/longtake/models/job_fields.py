@@ -4,22 +4,15 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from fractions import Fraction
+from functools import partial
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AwareDatetime, Discriminator, Field, Tag
 
-from longtake.frame_list import (
-    LARGEST_FRAME,
-    FrameChunks,
-    cut_frames,
-    format_frame_list,
-    list_frames,
-    parse_frame_list,
-)
-from longtake.models.audio import Audio, AudioTrack, DroppedStreams, list_tracks
+from longtake.models.audio import Audio, AudioTrack, DroppedStreams, list_tracks, name_files, rename_files
 from longtake.models.backends import (
     LONGEST_CHUNK_SECONDS,
     Backend,
@@ -30,12 +23,13 @@ from longtake.models.backends import (
 )
 from longtake.models.colour import Colour
 from longtake.models.fields import Arguments, Contract, FailureLimit, Line, Rate
+from longtake.models.films import FilmItem, Films, FilmSpec, Verification
+from longtake.models.frames import ChunkList, ChunkSpec, FrameRange, Rerender
 from longtake.models.inputs import InputBundle
 from longtake.models.outputs import (
     MOST_ALSO,
     MOST_OUTPUTS,
     MOST_VIEWS,
-    FilmSpec,
     Outputs,
     OutputTemplate,
     expand_views,
@@ -43,14 +37,10 @@ from longtake.models.outputs import (
 )
 from longtake.models.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
 from longtake.paths import OutputKind, classify_output
-from longtake.templates import fill_template
-from longtake.text import quote_value
+from longtake.templates import fill_command, fill_path, fill_template
 
 CONTRACT_VERSION = 1
 
-MOST_CHUNKS = 1_000_000
-# `FrameRange` has a field called range.
-_Numbers = range
 # Of a list in a file: its chunks are compared with each other, which takes memory for each of them.
 MOST_LISTED_CHUNKS = 100_000
 # Each image file has a name, which planning makes and looks for: one line of a job file with 2,147,483,646 of them in
@@ -70,155 +60,12 @@ class IfExists(StrEnum):
     REPLACE = "replace"
 
 
-class Verification(StrEnum):
-    """Frames of a finished film that are decoded, and compared with those of the chunks."""
-
-    SEAMS = "seams"
-    FULL = "full"
-
-
-class FrameRange(Contract):
-    """Frames of a job, cut into chunks of equal length; the last chunk of each run may be shorter.
-
-    As a person writes them also a text such as `1-10,15,20-100x2`, or a list of numbers and such texts. Frames of one
-    run are kept as `first`, `count` and `step`, however they were written: the same frames have the same digest.
-    """
-
-    first: int = Field(default=0, ge=-LARGEST_FRAME, le=LARGEST_FRAME, description="number of the first frame")
-    count: int = Field(ge=1, le=LARGEST_FRAME, description="how many frames the job has")
-    step: int = Field(default=1, ge=1, le=LARGEST_FRAME, description="from one frame to the next; 2 is every other one")
-    range: str | None = Field(default=None, description="frames of several runs as text, as in 1-10,15,20-100x2")
-    per_chunk: int = Field(default=100, ge=1, le=LARGEST_FRAME, description="frames a chunk")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_text(cls, value: object) -> object:
-        if isinstance(value, int) and not isinstance(value, bool):
-            raise ValueError(
-                f"is {quote_value(value)}; write {{count: {value}}}, or {{first: {value}, count: 1}} for that frame "
-                "alone"
-            )
-        if isinstance(value, str | list | tuple):
-            value = {"range": value}
-        if not isinstance(value, dict) or value.get("range") is None:
-            return value
-        text, step = _join_frame_list(value["range"]), value.get("step", 1)
-        if not isinstance(step, int) or isinstance(step, bool) or step < 1:
-            # Refused by the field, which says so better.
-            step = 1
-        runs = parse_frame_list(text, step)
-        made: dict[str, object] = {"first": runs[0][0], "count": sum(map(len, runs))}
-        for key, number in made.items():
-            if value.get(key, number) != number:
-                raise ValueError(f"{key} stands beside range, which tells the frames; leave one of the two out")
-        made["step"] = runs[0].step if len(runs) == 1 else 1
-        made["range"] = None if len(runs) == 1 else format_frame_list(runs)
-        return {**value, **made}
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        last = self.runs[-1][-1]
-        if last >= LARGEST_FRAME:
-            raise ValueError(f"end beyond {LARGEST_FRAME}, the last number renderers count to; lower first or count")
-        if self.chunk_count > MOST_CHUNKS:
-            raise ValueError(
-                f"make {self.chunk_count:,} chunks, and a job has at most {MOST_CHUNKS:,}; raise per_chunk to at "
-                f"least {-(-self.count // MOST_CHUNKS)}"
-            )
-        return self
-
-    @property
-    def runs(self) -> tuple[_Numbers, ...]:
-        """Frame numbers in ascending order, as runs with one step each."""
-        if self.range is not None:
-            return parse_frame_list(self.range)
-        return (_Numbers(self.first, self.first + (self.count - 1) * self.step + 1, self.step),)
-
-    @property
-    def chunks(self) -> FrameChunks:
-        """Frame numbers of each chunk."""
-        return cut_frames(self.runs, self.per_chunk)
-
-    @property
-    def chunk_count(self) -> int:
-        """Number of chunks that these frames make."""
-        return len(self.chunks)
-
-    @property
-    def has_steps(self) -> bool:
-        """Whether frames between others are left out within a chunk."""
-        return any(run.step > 1 for run in self.runs) and self.per_chunk > 1
-
-
-def _join_frame_list(value: object) -> str:
-    """Return a list of frames as one text.
-
-    Raises:
-        ValueError: An element is neither a number nor text.
-    """
-    if isinstance(value, str):
-        return value
-    elements = value if isinstance(value, list | tuple) else [value]
-    for element in elements:
-        if not isinstance(element, str | int) or isinstance(element, bool):
-            raise ValueError(f"has {quote_value(element)}, which is no frame; write numbers, and ranges as in 1-10")
-    return ",".join(map(str, elements))
-
-
-class ChunkSpec(Contract):
-    """One chunk of an explicit list; fields that are left out come from the job."""
-
-    id: int | None = Field(default=None, ge=0, description="name of the chunk in its own pipeline")
-    start: int = Field(ge=-LARGEST_FRAME, le=LARGEST_FRAME, description="number of its first frame")
-    count: int = Field(ge=1, le=LARGEST_FRAME, description="how many frames it has")
-    output: str | None = Field(default=None, description="path of its output")
-    command: Arguments | None = Field(default=None, description="its own command")
-
-    @property
-    def frames(self) -> range:
-        """Numbers of the frames."""
-        return range(self.start, self.start + self.count)
-
-    def fill_placeholders(self, values: Mapping[str, str]) -> Self:
-        """Return the chunk with placeholders of its job replaced."""
-        if self.output is None and self.command is None:
-            return self
-        output, command = _fill_path(self.output, values), _fill_command(self.command, values)
-        return self.model_copy(update={"output": output, "command": command})
-
-
-class Rerender(Contract):
-    """Request to render some frames of a finished job anew; carried out once, also where the job is started again."""
-
-    frames: str = Field(description="frames as text, as in 12-15")
-    id: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="name of the request, unlike all others")
-
-    @field_validator("frames")
-    @classmethod
-    def _is_list(cls, value: str) -> str:
-        list_frames(value)
-        return format_frame_list(parse_frame_list(value))
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """Numbers of the frames, in ascending order."""
-        return list_frames(self.frames)
-
-
-class ChunkList(Contract):
-    """Reference to a job file with a chunk list too long for a message; workers read the file themselves."""
-
-    path: str = Field(description="job file that holds the list, relative to base_dir")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of that file")
-    count: int = Field(ge=1, le=MOST_CHUNKS, description="how many chunks it holds")
-
-
-def _fill_path(path: str | None, values: Mapping[str, str]) -> str | None:
-    return None if path is None else fill_template(path, values)
-
-
-def _fill_command(command: tuple[str, ...] | None, values: Mapping[str, str]) -> tuple[str, ...] | None:
-    return None if command is None else tuple(fill_template(part, values) for part in command)
+def _rename_files(films: "JobFields | FilmItem", before: str, rename: Callable[[str, str], str]) -> dict[str, object]:
+    """Return the fields of a job or of one of its films that name files, with other names in them."""
+    changes: dict[str, object] = {"audio": rename_files(films.audio, partial(rename, f"{before}audio"))}
+    if films.colour is not None and (file := films.colour.config_file) is not None:
+        changes["colour"] = films.colour.model_copy(update={"config": rename(f"{before}colour.config", file)})
+    return changes
 
 
 def _form_of_chunks(value: object) -> str:
@@ -258,7 +105,7 @@ class JobFields(Contract):
     also: Annotated[tuple[str, ...], Field(max_length=MOST_ALSO)] = Field(
         default=(), description="patterns of files that a renderer may write besides, as in {output_dir}/**"
     )
-    film: FilmSpec = Field(default=FilmSpec(), description="which output makes the film")
+    film: Films = Field(default=FilmSpec(), description="which output makes the film; or several films, as a list")
     output: str | None = Field(default=None, description="the film; absent: no stitch")
     encode: Arguments = Field(default=(), description="ffmpeg output options for a film of image files")
     colour: Colour | None = Field(default=None, description="conversion of the colours of image files for the film")
@@ -303,12 +150,16 @@ class JobFields(Contract):
             values: What they stand for, as `names.find_job_values` returns it.
         """
         filled: dict[str, Any] = {"name": self.fill_name(values)}
-        filled |= {key: _fill_path(getattr(self, key), values) for key in ("chunk_output", "output")}
+        filled |= {key: fill_path(getattr(self, key), values) for key in ("chunk_output", "output")}
         filled["outputs"] = tuple(
             output.model_copy(update={"path": fill_template(output.path, values)}) for output in self.outputs
         )
         filled["also"] = tuple(fill_template(pattern, values) for pattern in self.also)
-        filled |= {key: _fill_command(getattr(self, key), values) for key in ("command", "merge_command", "check")}
+        if isinstance(self.film, tuple):
+            filled["film"] = tuple(
+                item.model_copy(update={"output": fill_path(item.output, values)}) for item in self.film
+            )
+        filled |= {key: fill_command(getattr(self, key), values) for key in ("command", "merge_command", "check")}
         if isinstance(self.chunks, tuple):
             filled["chunks"] = tuple(chunk.fill_placeholders(values) for chunk in self.chunks)
         return self.model_copy(update=filled)
@@ -359,9 +210,36 @@ class JobFields(Contract):
         return classify_output(first or (self.outputs[0].path if self.outputs else self.chunk_output) or "")
 
     @property
+    def film_items(self) -> tuple[tuple[str, FilmSpec], ...]:
+        """Settings of each film, each behind the key that names them."""
+        if isinstance(self.film, FilmSpec):
+            return (("film", self.film),)
+        return tuple((f"film[{index}]", item) for index, item in enumerate(self.film))
+
+    def select_film(self, film: FilmSpec) -> Self:
+        """Return this job with one film alone, whose own settings are those of the job."""
+        if film is self.film:
+            return self
+        return self.model_copy(update={"film": FilmSpec(source=film.source), **film.own})
+
+    @property
+    def films(self) -> tuple[Self, ...]:
+        """This job with each of its films alone; none where the chunks stay as they are."""
+        films = (self.select_film(film) for _, film in self.film_items)
+        return tuple(film for film in films if film.output is not None or film.merge_command is not None)
+
+    @property
+    def film_outputs(self) -> tuple[tuple[str, str], ...]:
+        """Paths of the films, each behind the name of its field."""
+        if isinstance(self.film, FilmSpec):
+            return () if self.output is None else (("output", self.output),)
+        paths = ((f"{where}.output", self.select_film(film).output) for where, film in self.film_items)
+        return tuple((field, path) for field, path in paths if path is not None)
+
+    @property
     def film_source(self) -> int:
-        """Which of the outputs of a chunk makes the film, counted from 0; -1 where `film.from` names none of them."""
-        wanted = self.film.source
+        """Which output of a chunk makes the film (the first of several), from 0; -1 where `film.from` names none."""
+        wanted = self.film_items[0][1].source
         if wanted is None:
             return 0
         templates = self._main_templates
@@ -400,17 +278,30 @@ class JobFields(Contract):
 
     @property
     def audio_files(self) -> tuple[tuple[str, str], ...]:
-        """Files of the sounds, each behind the name of its field."""
-        if isinstance(self.audio, tuple):
-            return tuple((f"audio[{index}].file", track.file) for index, track in enumerate(self.audio))
-        field = "audio" if isinstance(self.audio, str) else "audio.file"
-        return tuple((field, track.file) for track in self.audio_tracks)
+        """Files of the sounds of all films, each behind the name of its field."""
+        own = ((f"{where}.audio", film.own.get("audio")) for where, film in self.film_items)
+        return tuple(named for field, audio in (("audio", self.audio), *own) for named in name_files(field, audio))
 
     @property
     def colour_files(self) -> tuple[tuple[str, str], ...]:
-        """File of the configuration of colours behind the name of its field; empty for those that are built in."""
-        file = self.colour.config_file if self.colour else None
-        return (("colour.config", file),) if file else ()
+        """Files of configurations of colours, each behind the name of its field; none of those that are built in."""
+        own = ((f"{where}.colour", film.own.get("colour")) for where, film in self.film_items)
+        named = ((field, colour and colour.config_file) for field, colour in (("colour", self.colour), *own))
+        return tuple((f"{field}.config", file) for field, file in named if file)
+
+    def rename_film_files(self, rename: Callable[[str, str], str]) -> Self:
+        """Return the job with other names of the files that its films read.
+
+        Args:
+            rename: Returns the new name of a file, behind the name of its field.
+        """
+        changes: dict[str, Any] = _rename_files(self, "", rename)
+        if isinstance(self.film, tuple):
+            changes["film"] = tuple(
+                item.model_copy(update=_rename_files(item, f"{where}.", rename))
+                for (where, _), item in zip(self.film_items, self.film, strict=True)
+            )
+        return self.model_copy(update=changes)
 
     @property
     def rate(self) -> Fraction:
@@ -423,6 +314,9 @@ class JobFields(Contract):
         if isinstance(self.inputs, InputBundle):
             # It says nothing that is not in the digest of the whole manifest.
             work["inputs"].pop("render_sha256", None)
+        if isinstance(self.film, tuple):
+            # Which frames are decoded makes no other film.
+            work["film"] = [{key: value for key, value in film.items() if key != "verify"} for film in work["film"]]
         return hashlib.sha256(json.dumps(work, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def dump_chunk_work(self) -> dict[str, Any]:

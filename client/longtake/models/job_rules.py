@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from longtake.frame_list import LARGEST_FRAME
 from longtake.models.backends import LONGEST_CHUNK_SECONDS, BackendKind, CloudRunBackend, LambdaBackend, RemoteProtocol
-from longtake.models.film_rules import check_film
+from longtake.models.film_rules import check_films
 from longtake.models.inputs import InputBundle, content_path
 from longtake.models.job_fields import MOST_IMAGES, MOST_IMAGES_OF_CHUNK, JobFields
 from longtake.models.output_rules import check_outputs
@@ -158,7 +158,8 @@ def _check_store(store: str) -> None:
 
 def _check_bucket_outputs(job: JobFields) -> None:
     """Raise unless outputs can be named by keys, and commands write to `{output}`, from where outputs are uploaded."""
-    outputs = {"output": job.output, **{template.field: template.path for template in job.output_templates}}
+    outputs: dict[str, str | None] = dict(job.film_outputs)
+    outputs |= {template.field: template.path for template in job.output_templates}
     outputs |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
     for field, path in outputs.items():
         if path is not None and (normalize_path(path).startswith(("/", "../")) or normalize_path(path) == ".."):
@@ -226,11 +227,13 @@ def check_outputs_differ(job: JobFields) -> None:
     """
     job = job.fill_placeholders(_STAND_INS)
     taken: dict[str, str] = {}
-    if job.output:
-        _claim_path(taken, job, "output", expand_template(job.output, {}))
+    for field, path in job.film_outputs:
+        if path:
+            _claim_path(taken, job, field, expand_template(path, {}))
+    films = frozenset(taken)
     for field, path in job.audio_files:
         # Two tracks may be made of one file.
-        if path and not taken.get(_absolute(job, path), "").startswith("audio"):
+        if path and ((where := _absolute(job, path)) in films or where not in taken):
             _claim_path(taken, job, field, path)
     if job.frames is not None:
         for where, field in taken.items():
@@ -316,7 +319,7 @@ def check_job(job: JobFields) -> None:
     _check_commands(job)
     _check_paths(job)
     check_outputs(job)
-    check_film(job)
+    check_films(job)
     check_outputs_differ(job)
     check_remote_rules(job)
     _check_environment(job.env)
@@ -388,7 +391,7 @@ def _check_failure_limit(job: JobFields) -> None:
 
 def _check_rate(job: JobFields) -> None:
     kinds = {job.kind, *(classify_output(output.path) for output in job.outputs)}
-    needs_rate = OutputKind.VIDEO in kinds or (job.output is not None and job.merge_command is None)
+    needs_rate = OutputKind.VIDEO in kinds or (bool(job.films) and job.merge_command is None)
     if job.fps is None and needs_rate:
         raise ValueError('fps: is missing; write the frame rate, as in 30 or "30000/1001"')
 
@@ -445,8 +448,8 @@ def _check_paths(job: JobFields) -> None:
                 check_output_path(path)
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from error
-    if job.output is not None:
-        find_placeholders(job.output, field="output", allowed=JOB_PLACEHOLDERS)
+    for field, path in job.film_outputs:
+        find_placeholders(path, field=field, allowed=JOB_PLACEHOLDERS)
     if isinstance(job.inputs, InputBundle) and job.store is None:
         raise ValueError("inputs: are a bundle, which lies in a bucket; name the bucket in store, or list the files")
     if job.base_dir is not None and has_control_characters(job.base_dir):
@@ -468,7 +471,8 @@ def _check_paths(job: JobFields) -> None:
 
 
 def _paths(job: JobFields) -> Iterator[tuple[str, str]]:
-    named = {"output": job.output, "chunk_output": job.chunk_output, **dict(job.audio_files), **dict(job.colour_files)}
+    named: dict[str, str | None] = {"output": job.output, "chunk_output": job.chunk_output, **dict(job.film_outputs)}
+    named |= {**dict(job.audio_files), **dict(job.colour_files)}
     yield from ((template.field, template.path) for template in job.output_templates if job.outputs)
     named |= {f"chunks[{index}].output": chunk.output for index, chunk in enumerate(job.inline_chunks)}
     if job.chunk_list is not None and job.chunk_list.path != content_path(job.chunk_list.sha256):

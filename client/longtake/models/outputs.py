@@ -1,11 +1,11 @@
-"""Model the outputs of each chunk: paths with placeholders, names, views, and which of them makes the film."""
+"""Model the outputs of each chunk: paths with placeholders, names and views."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_serializer
+from pydantic import BeforeValidator, Field
 
 from longtake.models.fields import Contract
 from longtake.templates import COMMAND_PLACEHOLDERS, OUTPUT_PLACEHOLDERS, escape_template, fill_template
@@ -28,18 +28,6 @@ class OutputSpec(Contract):
 
     path: str = Field(description="where it is published, with placeholders")
     name: str = Field(default="", description="how the command and the film name it")
-
-
-class FilmSpec(Contract):
-    """Settings of the film that are not those of its encoder."""
-
-    model_config = ConfigDict(populate_by_name=True)
-
-    source: str | None = Field(default=None, alias="from", description="the output that makes the film")
-
-    @model_serializer
-    def _serialize(self) -> dict[str, str]:
-        return {} if self.source is None else {"from": self.source}
 
 
 def _as_outputs(value: object) -> object:

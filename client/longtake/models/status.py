@@ -117,10 +117,21 @@ class RunningChunk(Contract):
     io_bytes: int = Field(default=0, description="bytes its processes have read and written so far")
 
 
+class FilmResult(Contract):
+    """One of several films of a completed job."""
+
+    output: str = Field(description="absolute path of the film")
+    sha256: str
+    size_bytes: int = 0
+    frames: int = 0
+    duration_seconds: float | None = Field(default=None, description="length of the film")
+    proof: str = Field(default="", description="which pictures of the film were decoded and compared")
+
+
 class RenderJobResult(Contract):
     """Result of a completed job."""
 
-    output: str | None = Field(default=None, description="absolute path of the film; None without a stitch")
+    output: str | None = Field(default=None, description="absolute path of the film, or the first; None without one")
     sha256: str | None = Field(default=None, description="digest of the film")
     size_bytes: int | None = None
     frames: int = Field(default=0, description="frames of the film, or of all chunks")
@@ -134,6 +145,7 @@ class RenderJobResult(Contract):
         default=(), max_length=20, description="what could not be proven, or has no place in the film's container"
     )
     note: str = Field(default="", description="what is worth knowing of it: that nothing was rendered")
+    films: tuple[FilmResult, ...] = Field(default=(), description="all films of a job with several, the first included")
     others: str = Field(default="", max_length=4000, description="what a merge command made besides the film; kept")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -14,16 +15,17 @@ from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError, LongtakeError
 from longtake.jobfile.chunk_list import read_chunk_list
 from longtake.models.fields import Contract
+from longtake.models.frames import ChunkSpec
 from longtake.models.inputs import INPUTS, check_input_path
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import ChunkSpec
 from longtake.names import find_job_values, job_folder_name
 from longtake.paths import BOOKKEEPING_FOLDER, is_bookkeeping
 from longtake.stores.store import OversizedFileError, Store, StoredFile, map_parallel
 from longtake.templates import expand_template
 
-# Key of the film's records; those of chunks have the number of the chunk as key.
+# Key of the film's records, or the first film's; those of chunks have the number of the chunk as key.
 FILM = "film"
+_FILM_KEY = re.compile(rf"{FILM}(?:-([1-9]\d{{0,8}}))?", re.ASCII)
 # Folders below that of the job: logs, and files that were in the way or damaged.
 LOGS = "logs"
 ASIDE = "aside"
@@ -85,7 +87,7 @@ class Record:
     """A sidecar or a claim of a job, as found in the store.
 
     Args:
-        key: Key of the chunk, or `film`.
+        key: Key of the chunk or the film.
         location: Location of the record.
         publication: Content of the record; None if unreadable.
     """
@@ -105,13 +107,32 @@ def chunk_key(chunk: int) -> str:
     return f"{chunk:06}"
 
 
+def film_key(number: int) -> str:
+    """Return the key of the records of a film, counted from 0 in the job."""
+    return f"{FILM}-{number}" if number else FILM
+
+
+def find_film_number(key: str) -> int | None:
+    """Return which film a key is of, counted from 0; None for that of a chunk."""
+    match = _FILM_KEY.fullmatch(key)
+    return int(match[1] or 0) if match else None
+
+
+def describe_key(key: str) -> str:
+    """Return what a key is of, for sentences: `chunk 12`, `the film`, `film[1]`."""
+    number = find_film_number(key)
+    if number is None:
+        return f"chunk {int(key)}"
+    return f"film[{number}]" if number else "the film"
+
+
 class JobRecords:
     """Locate and read the records of one job in its store.
 
     ```
     .longtake/<job>/job.json           the job as accepted
                     list.json          its chunk list, when that is a file of its own
-                    film.json          sidecar of the film
+                    film.json          sidecar of the film; of the second of several: film-1.json
                     chunks/<chunk>.json  sidecars: a chunk is finished when its own is there
                     claims/<chunk>.json  winners that are being published
                     attempts/<chunk>/<attempt>/  what attempts write
@@ -159,8 +180,8 @@ class JobRecords:
         return f"{self.aside_dir}/{OTHERS}"
 
     def sidecar_path(self, key: str) -> str:
-        """Return the location of the sidecar of a chunk or the film."""
-        return f"{self.path}/{FILM}.json" if key == FILM else f"{self.path}/chunks/{key}.json"
+        """Return the location of the sidecar of a chunk or a film."""
+        return f"{self.path}/{key}.json" if find_film_number(key) is not None else f"{self.path}/chunks/{key}.json"
 
     def claim_path(self, key: str) -> str:
         """Return the location of the record that names the winner of a chunk or the film before publication."""
@@ -230,22 +251,24 @@ class JobRecords:
         except (FileNotFoundError, ValidationError, ChangedJobError, OversizedFileError):
             return None
 
-    def film_record(self) -> Record | None:
-        """Return the sidecar of the film; None if no film is published."""
-        location = self.sidecar_path(FILM)
-        return self._read_record((FILM, location)) if self.store.stat(location) else None
+    def published_films(self) -> list[str]:
+        """Return the keys of the films that are published, by one listing."""
+        keys = (name.removesuffix(".json") for name in self.store.names(self.path) if name.endswith(".json"))
+        numbers = (find_film_number(key) for key in keys)
+        return [film_key(number) for number in sorted(number for number in numbers if number is not None)]
+
+    def film_records(self) -> Iterator[Record]:
+        """Yield the sidecars of the films that are published."""
+        yield from self._read_records((key, self.sidecar_path(key)) for key in self.published_films())
 
     def finished_records(self) -> Iterator[Record]:
-        """Yield the sidecars of the finished chunks, then that of the film."""
+        """Yield the sidecars of the finished chunks, then those of the films."""
         yield from self._read_records(self._list_records("chunks"))
-        if (film := self.film_record()) is not None:
-            yield film
+        yield from self.film_records()
 
     def open_claims(self) -> Iterator[Record]:
         """Yield the claims without a sidecar: a worker is publishing their files, or has died before it was done."""
-        finished = {key for key, _ in self._list_records("chunks")}
-        if self.store.stat(self.sidecar_path(FILM)):
-            finished.add(FILM)
+        finished = {key for key, _ in self._list_records("chunks")}.union(self.published_films())
         yield from self._read_records(found for found in self._list_records("claims") if found[0] not in finished)
 
     @property
@@ -254,14 +277,14 @@ class JobRecords:
         return f"{self.path}/chunks"
 
     def claimed_keys(self) -> set[str]:
-        """Return the keys of chunks and the film that were claimed, by one listing."""
+        """Return the keys of chunks and films that were claimed, by one listing."""
         return {key for key, _ in self._list_records("claims")}
 
     def output_locations(self, job: RenderJobSpec) -> Iterator[str]:
         """Yield the locations that the fields of a job name for its outputs."""
         plan = ChunkPlan(job, self._read_chunk_list() if job.chunk_list is not None else ())
         paths = (path for chunk in plan for path in chunk.iter_outputs())
-        for path in chain(paths, () if job.output is None else (expand_template(job.output, {}),)):
+        for path in chain(paths, (expand_template(path, {}) for _, path in job.film_outputs)):
             try:
                 yield self.store.locate(path)
             except ValueError:

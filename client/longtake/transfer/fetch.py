@@ -16,7 +16,15 @@ from longtake.errors import BadJobError, LongtakeError
 from longtake.models.job import RenderJobSpec
 from longtake.stores.directory import DirectoryStore, file_digest
 from longtake.stores.factory import open_client_store
-from longtake.stores.job_records import FILM, LOGS, JobRecords, PublishedFile, is_plain_path, path_in_store
+from longtake.stores.job_records import (
+    LOGS,
+    JobRecords,
+    PublishedFile,
+    Record,
+    find_film_number,
+    is_plain_path,
+    path_in_store,
+)
 from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.transfer.progress import OnProgress, ProgressCounter
 
@@ -165,7 +173,7 @@ class FetchResult:
         size_bytes: Size of those files.
         new_files: Number of files that this fetch downloaded.
         new_bytes: Size of the downloaded files.
-        film: Local path of the film; None if the job has none.
+        film: Local path of the film, or the first of several; None if the job has none.
         lost: Sentences on files that were not fetched, because they are not in the store as they were published.
     """
 
@@ -189,7 +197,7 @@ def fetch_job(
     on_progress: OnProgress = lambda _: None,
     stop: threading.Event | None = None,
 ) -> FetchResult:
-    """Download film, frames, chunk files and logs of a job into a folder, each proven by its SHA-256. Blocking.
+    """Download films, frames, chunk files and logs of a job into a folder, each proven by its SHA-256. Blocking.
 
     Files get the paths that they have in the store; logs go into `logs/`. Files that are here with the right content
     are not fetched again, so that the same call continues where an earlier one ended.
@@ -200,7 +208,7 @@ def fetch_job(
         into: The folder; made if need be. Nothing is written outside of it.
         job: The job from a source that is trusted more than its store; only files that it names are fetched from
             outside the store.
-        film_only: Fetch the film only.
+        film_only: Fetch the films only.
         logs: Fetch the logs too.
         force: Replace files that stand in the way.
         on_progress: Called with each new total.
@@ -248,24 +256,24 @@ class _Fetch:
         self.lost: list[str] = []
 
     def find_film(self) -> Iterator[Download]:
-        record = self._records.film_record()
-        for file in record.files if record else ():
-            if (wanted := self._wanted(file)) is not None:
-                self.film = wanted.target
-                yield wanted
+        for record in self._records.film_records():
+            yield from self._find_files(record)
 
     def find_all(self, *, logs: bool) -> Iterator[Download]:
         for record in self._records.finished_records():
             if record.publication is None:
                 self.lost.append(f"{record.location} is no record that can be read")
-            for file in record.files:
-                if (wanted := self._wanted(file)) is not None:
-                    if record.key == FILM:
-                        self.film = wanted.target
-                    yield wanted
+            yield from self._find_files(record)
         if logs:
             for log in self._store.files(self._records.logs_dir):
                 yield Download(log.location, self._into / LOGS / log.name, log.size_bytes, None, log.modified_ns)
+
+    def _find_files(self, record: Record) -> Iterator[Download]:
+        for file in record.files:
+            if (wanted := self._wanted(file)) is not None:
+                if find_film_number(record.key) is not None and self.film is None:
+                    self.film = wanted.target
+                yield wanted
 
     def find_missing(self, wanted: list[Download]) -> list[Download]:
         """Return the files that are not here; count those that are here as done."""

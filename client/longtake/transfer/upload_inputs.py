@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from longtake.errors import BadJobError
-from longtake.models.audio import rename_files
+from longtake.models.films import FilmSpec
+from longtake.models.frames import ChunkList
 from longtake.models.inputs import (
     INPUTS_FOLDER,
     LARGEST_MANIFEST_BYTES,
@@ -26,7 +27,6 @@ from longtake.models.inputs import (
     manifest_path,
 )
 from longtake.models.job import RenderJobSpec
-from longtake.models.job_fields import ChunkList
 from longtake.paths import is_bookkeeping
 from longtake.stores.factory import is_bucket, open_client_store
 from longtake.stores.store import Store, StoreError, map_parallel
@@ -111,7 +111,7 @@ def _names_files(job: RenderJobSpec) -> bool:
     """Tell whether a job names files of this host."""
     if isinstance(job.inputs, InputBundle):
         return job.chunk_list is not None or bool(_find_new_film_files(job))
-    return job.chunk_list is not None or bool(job.inputs or job.audio or job.colour_files)
+    return job.chunk_list is not None or bool(job.inputs or job.audio_files or job.colour_files)
 
 
 def _find_new_film_files(job: RenderJobSpec) -> dict[str, str]:
@@ -144,13 +144,10 @@ class _InputUpload:
             changes["inputs"] = self._upload_bundle()
             for field, name in (*self._job.audio_files, *self._job.colour_files):
                 names[name] = relative_input_path(base, name, field)
-        changes["audio"] = rename_files(self._job.audio, lambda name: names.get(name, name))
-        if self._job.colour is not None:
-            config = names.get(self._job.colour.config, self._job.colour.config)
-            changes["colour"] = self._job.colour.model_copy(update={"config": config})
+        job = self._job.rename_film_files(lambda _, name: names.get(name, name))
         if self._job.chunk_list is not None:
             changes["chunks"] = self._upload_chunk_list(base, self._job.chunk_list)
-        return self._job.model_copy(update=changes)
+        return job.model_copy(update=changes)
 
     def _upload_bundle(self) -> InputBundle | tuple[()]:
         """Upload all inputs, then their manifest."""
@@ -319,13 +316,14 @@ def _digest_render(manifest: InputManifest, job: RenderJobSpec) -> str | None:
     """Return the digest of the files that renders read; None where there are none for the film alone."""
     if not job.audio_files and not job.colour_files:
         return None
-    read = {file.path for file in find_inputs(job.model_copy(update={"audio": None, "colour": None}))}
+    renders = job.model_copy(update={"audio": None, "colour": None, "film": FilmSpec()})
+    read = {file.path for file in find_inputs(renders)}
     files = tuple(file for file in manifest.files if file.path in read)
     return InputManifest(files=files).bundle().sha256 if files else ""
 
 
 def find_inputs(job: RenderJobSpec) -> list[LocalInput]:
-    """Find all files that `inputs`, `audio` and `colour` of a job name, sorted by their paths, each once.
+    """Find all files that `inputs`, and `audio` and `colour` of films, name, sorted by their paths, each once.
 
     Links are followed if they stay below `base_dir`. Folders are searched, without Longtake's own bookkeeping; empty
     folders are ignored.

@@ -233,7 +233,8 @@ _JSON = [
     ("a base_dir with a newline", changed(base_dir="/a\nb"), "base_dir: holds a control character"),
     ("a base_dir of null bytes", changed(base_dir="/a\0"), "base_dir: holds a control character"),
     # the film
-    ("a film of an unknown kind", changed(output="film.gif"), "output: 'film.gif' is no film; end it in one of .m4v, .mkv, .mov, .mp4, .ts, .webm"),
+    ("a film of an unknown kind", changed(output="film.gif"), "output: 'film.gif' is no film; end it in one of .avi, .m4v, .mkv, .mov, .mp4, .mxf, .ts, .webm"),
+    ("an MXF film of another rate", changed(fps=15, output="a.mxf"), "fps: .mxf films hold no 15 frames a second, but the rates of television and cinema up to 120 (SMPTE ST 326); write one such as 24"),
     ("a film without a suffix", changed(output="film"), "output: 'film' is no film; end it in one of"),
     ("a film of files", changed(chunk_output="c/{chunk}.bin", output="a.mp4"), "output: no film can be made of chunks that are neither video nor {frame} images"),
     ("a film that is a chunk", changed(output="chunks/../chunks/000003.mp4"), "output: chunk 3 writes this file too; give each output a path of its own"),

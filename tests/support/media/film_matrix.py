@@ -4,6 +4,7 @@ Three chunks are joined and every frame is decoded, beside one unchunked encode 
 frames at its times, shows what that shows, and says what the chunks say of themselves.
 """
 
+import re
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from activities.media.containers import find_video_stream, open_media
 from activities.media.decoder import decode_pictures, hash_picture
-from activities.media.facts import ChunkFile, MediaError
+from activities.media.facts import ChunkFile, MismatchedOutput
 from activities.media.film import verify_film
 from activities.media.join import join_video
 from activities.media.video import inspect_video
@@ -22,7 +23,7 @@ from longtake.paths import FILM_SUFFIXES
 BEGIN, END = "<!-- film matrix -->", "<!-- end of the film matrix -->"
 FPS = Fraction(30000, 1001)
 LENGTHS = (5, 5, 3)
-CONTAINERS = (".mp4", ".mov", ".mkv", ".webm", ".ts")
+CONTAINERS = (".mp4", ".mov", ".mkv", ".webm", ".ts", ".avi", ".mxf")
 JOINED, REFUSED = "joined", "refused"
 
 
@@ -42,16 +43,21 @@ class Codec:
 
 
 _YUV = ("-pix_fmt", "yuv420p")
+_DV = ("-pix_fmt", "yuv411p", "-s", "720x480")
 CODECS: Mapping[str, Codec] = {
     "H.264": Codec(".mp4", ("-c:v", "libx264", "-qp", "0", "-bf", "0", "-preset", "ultrafast", *_YUV)),
     "H.264 with B-frames": Codec(".mp4", ("-c:v", "libx264", "-bf", "3", *_YUV), lossless=False),
+    "H.264 intra in MXF": Codec(".mxf", ("-c:v", "libx264", "-g", "1", "-pix_fmt", "yuv422p10le"), lossless=False),
     "H.265": Codec(".mp4", ("-c:v", "libx265", "-x265-params", "lossless=1:open-gop=0:log-level=error", *_YUV)),
     "AV1": Codec(".mkv", ("-c:v", "libaom-av1", "-cpu-used", "8", "-crf", "30", *_YUV), lossless=False),
     "VP9": Codec(".webm", ("-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8", *_YUV)),
     "VP8": Codec(".webm", ("-c:v", "libvpx", *_YUV), lossless=False),
     "MPEG-2": Codec(".ts", ("-c:v", "mpeg2video", "-q:v", "2", *_YUV), lossless=False),
+    "MPEG-2 in MXF": Codec(".mxf", ("-c:v", "mpeg2video", "-q:v", "2", "-bf", "2", *_YUV), lossless=False),
     "ProRes": Codec(".mov", ("-c:v", "prores_ks", "-pix_fmt", "yuv422p10le")),
+    "ProRes in MXF": Codec(".mxf", ("-c:v", "prores_ks", "-pix_fmt", "yuv422p10le")),
     "DNxHR": Codec(".mov", ("-c:v", "dnxhd", "-profile:v", "dnxhr_sq", "-pix_fmt", "yuv422p", "-s", "256x144")),
+    "DNxHR in MXF": Codec(".mxf", ("-c:v", "dnxhd", "-profile:v", "dnxhr_sq", "-pix_fmt", "yuv422p", "-s", "256x144")),
     "CineForm": Codec(".mov", ("-c:v", "cfhd", "-pix_fmt", "yuv422p10le", "-s", "256x144")),
     "HAP": Codec(".mov", ("-c:v", "hap")),
     "HAP Q": Codec(".mov", ("-c:v", "hap", "-format", "hap_q")),
@@ -64,8 +70,11 @@ CODECS: Mapping[str, Codec] = {
     "HuffYUV": Codec(".mkv", ("-c:v", "huffyuv", "-pix_fmt", "yuv422p")),
     "FFVHuff": Codec(".mkv", ("-c:v", "ffvhuff", *_YUV)),
     "MagicYUV": Codec(".mkv", ("-c:v", "magicyuv", *_YUV)),
+    "MagicYUV in AVI": Codec(".avi", ("-c:v", "magicyuv", *_YUV)),
     "FFV1": Codec(".mkv", ("-c:v", "ffv1", *_YUV)),
-    "DV": Codec(".mkv", ("-c:v", "dvvideo", "-pix_fmt", "yuv411p", "-s", "720x480")),
+    "DV": Codec(".mkv", ("-c:v", "dvvideo", *_DV)),
+    "DV in AVI": Codec(".avi", ("-c:v", "dvvideo", *_DV)),
+    "DV in MXF": Codec(".mxf", ("-c:v", "dvvideo", *_DV)),
 }
 
 
@@ -119,17 +128,17 @@ def _join(codec: Codec, chunks: list[ChunkFile], whole: Path, suffix: str) -> st
     film = whole.with_name(f"film{suffix}")
     try:
         joined = join_video(chunks, film, fps=FPS, progress=lambda frames: None, stop=threading.Event())
-    except MediaError as error:
-        assert not film.exists()
-        return REFUSED if "cannot hold" in error.problem else error.problem
-    found = verify_film(film, fps=FPS, frames=sum(LENGTHS), joined=joined, full=True)
+        found = verify_film(film, fps=FPS, frames=sum(LENGTHS), joined=joined, full=True)
+    except MismatchedOutput as error:
+        return REFUSED if "cannot hold" in error.problem else f"{REFUSED}: {error.problem}"
     assert found.proof == f"all {sum(LENGTHS)} frames decoded and compared with the chunks"
     # Matroska counts milliseconds.
     assert all(abs(shown - frame / FPS) <= Fraction(1, 1000) for frame, shown in enumerate(_list_times(film)))
     if codec.lossless:
         assert _hash_all(film) == _hash_all(whole)
     assert inspect_video(film, fps=FPS).find_mismatch(inspect_video(whole, fps=FPS), joined=True) is None
-    return f"{JOINED}, without title" if found.notes else JOINED
+    lost = [re.sub(r"its container has no place for (.*) of the chunks", r", without \1", note) for note in found.notes]
+    return JOINED + "".join(lost)
 
 
 def _list_times(film: Path) -> list[Fraction]:
