@@ -149,6 +149,8 @@ class ChunkAttempt:
             # The renderer of another try may have closed the folder around its own.
             for folder in (self._dir.parent.parent, self._dir.parent):
                 restore_access(str(folder))
+        else:
+            self._others.watch(self._workdir)
 
     async def _prove(self, made: list[Path]) -> tuple[tuple[Proof, ...], tuple[Signature, ...]]:
         """Check the outputs; return what was found, and the signatures of the files that were checked."""

@@ -332,6 +332,7 @@ class FilmAttempt:
         if not self._store.is_local:
             # Beside the job's inputs, in a folder of this attempt's own.
             await run_in_thread(partial(download_chunk_files, self._job, self._sidecars, self._workdir))
+            await run_in_thread(partial(self._others.watch, self._workdir))
         words = {"output": str(film)} if film is not None else {}
         command = [expand_template(part, words) for part in self._job.job.merge_command or ()]
         resolved = await run_in_thread(

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from activities.errors import AttemptError
@@ -121,14 +122,19 @@ def _not_a_file(file: Path, mode: int) -> AttemptError:
 def find_other_files(place: Path, expected: Collection[Path]) -> Iterator[Path]:
     """Yield the files in the folder of an attempt that a renderer made besides its outputs.
 
-    Hidden files are left out: renderers and this module write files by such names that are not finished.
+    Hidden files are left out: renderers and this module write files by such names that are not finished. So are the
+    caches that Python leaves beside scripts.
 
     Args:
         place: The folder.
         expected: Files and folders to leave out.
     """
     for folder, folders, names in os.walk(place):
-        folders[:] = [name for name in folders if not name.startswith(".") and Path(folder, name) not in expected]
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and name != "__pycache__" and Path(folder, name) not in expected
+        ]
         for name in names:
             path = Path(folder, name)
             if name.startswith(".") or path in expected:
@@ -200,12 +206,24 @@ class OtherFiles:
         self._key = key
         self._place = place
         self._log = log
+        self._working: Path | None = None
+        # What was there before the renderer began, with its inodes: a file that was replaced has another.
+        self._laid_out: dict[Path, int] = {}
         # The first of them by name, with the names that people know them by, and how many there are.
         self._files: dict[Path, str] | None = None
         self._count = 0
         self._home = ""
         self._is_blamed = False
         self._sentence = ""
+
+    def watch(self, working: Path) -> None:
+        """Look for files in a working folder, too, that come to be there from now on: it is removed with the attempt.
+
+        Args:
+            working: The folder that the renderer starts in, with its inputs.
+        """
+        self._working = working
+        self._laid_out = {file: os.lstat(file).st_ino for file in find_other_files(working, ())}
 
     def note(self, expected: Collection[Path], roots: Collection[Path] = (), fix: str = "") -> str:
         """Set the files aside, say so in the log and return the sentence; empty where there are none. Safe to repeat.
@@ -279,19 +297,30 @@ class OtherFiles:
 
     def _find(self, expected: Collection[Path], roots: Collection[Path]) -> dict[Path, str]:
         def count_files() -> Iterator[Path]:
-            for file in find_other_files(self._place, expected):
+            for file in chain(find_other_files(self._place, expected), self._find_new_files()):
                 self._count += 1
                 yield file
 
         first = heapq.nsmallest(_MOST_FILES_OF_TRY, count_files())
 
         def relate(path: Path) -> str:
+            if self._working is not None and path.is_relative_to(self._working):
+                return f"./{path.relative_to(self._working)}"
             return str(path.relative_to(next(each for each in (*roots, self._place) if path.is_relative_to(each))))
 
         # Beside the outputs their names alone tell enough, unless each output has a folder of its own.
         homes = {relate(folder) for folder in {file.parent for file in expected}}
-        self._home = f"{homes.pop()}/" if len(homes) == 1 else ""
+        home = homes.pop() if len(homes) == 1 else "."
+        self._home = "" if home == "." else f"{home}/"
         return {file: relate(file) for file in first}
+
+    def _find_new_files(self) -> Iterator[Path]:
+        """Yield the files in the working folder that were not laid out."""
+        if self._working is not None:
+            for file in find_other_files(self._working, ()):
+                with suppress(FileNotFoundError):
+                    if os.lstat(file).st_ino != self._laid_out.get(file):
+                        yield file
 
     def _measure_room(self) -> tuple[int, int]:
         """Return how many files and bytes the folder still takes."""
@@ -300,7 +329,7 @@ class OtherFiles:
 
     def _move(self, file: Path, name: str) -> None:
         store = self._folder.store
-        aside = f"{self._folder.others_dir}/{self._key}.{name.replace('/', '.')}"
+        aside = f"{self._folder.others_dir}/{self._key}.{name.removeprefix('./').replace('/', '.')}"
         # In a directory by its name alone, in a bucket by an upload.
         put = partial(store.move, str(file)) if store.is_local else partial(store.put, file)
         with suppress(FileNotFoundError):

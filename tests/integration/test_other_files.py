@@ -1,5 +1,6 @@
 """Files that a renderer made besides its outputs are named and kept: they were deleted without a word."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from support.farm import Farm, until
 from support.jobs.images import png
 
 from longtake import FrameRange, JobState, JobStatus, RenderJobSpec
+from longtake.stores.store import Store
+from longtake.transfer.upload_inputs import upload_inputs
 
 pytestmark = pytest.mark.integration
 
@@ -94,6 +97,52 @@ async def test_files_that_a_bucket_has_no_place_for_are_kept_in_it(cloud: Farm, 
     others = f"{bucket}/.longtake/{status.id}/aside/others"
     said = f"the renderer made files besides its outputs: depth_0.txt, kept in {others}; {PUBLISHED}"
     assert f"chunk 0: {said}" in status.notices
+
+
+async def test_files_in_the_working_folder_of_a_bucket_job_are_kept_in_it(
+    cloud: Farm, bucket: str, films: Store, tmp_path: Path
+) -> None:
+    """It is removed with the attempt; that of a job in a directory is the directory."""
+    here = tmp_path / "shot"
+    await asyncio.to_thread(lay_out, here, {"scene.txt": "an input", "textures/wood.txt": "another"})
+    made = "mkdir __pycache__; echo z > __pycache__/scene.pyc; echo y > render.stats; rm scene.txt; echo x > scene.txt"
+    command = ("sh", "-c", f'echo x > "$0"; {made}', "{output}")
+    merge = ("sh", "-c", 'cat out/*.txt > "$0"; echo edl > film.edl', "{output}")
+    inputs = ("scene.txt", "textures")
+    job = cloud.job(command=command, chunks=1, store=bucket, base_dir=str(here), inputs=inputs)
+    job = job.model_copy(update={"merge_command": merge, "output": "film.txt"})
+    status = await cloud.run(await asyncio.to_thread(upload_inputs, job))
+
+    assert status.state is JobState.COMPLETED, status.error
+    others = f"{bucket}/.longtake/{status.id}/aside/others"
+    said = "the renderer made files besides its outputs"
+    assert f"chunk 0: {said}: ./render.stats, ./scene.txt, kept in {others}; {PUBLISHED}" in status.notices
+    assert f"film: {said}: ./film.edl, kept in {others}" in status.notices
+    kept = await asyncio.to_thread(lambda: {file.name: films.read(file.location) for file in films.files(others)})
+    assert kept == {
+        "000000.render.stats.0": b"y\n",
+        "000000.scene.txt.0": b"x\n",
+        "film.film.edl.0": b"edl\n",
+    }
+
+
+def lay_out(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+async def test_a_renderer_that_writes_into_its_working_folder_of_a_bucket_job_is_told_so(
+    cloud: Farm, bucket: str
+) -> None:
+    command = ("sh", "-c", "mkdir -p out; echo x > out/000000.text", "{output}")
+    job = cloud.job(command=command, chunks=1, store=bucket, base_dir=None, retry={"attempts": 1})
+    status = await cloud.run(job)
+
+    assert status.state is JobState.FAILED
+    said = "000000.txt is missing: the renderer ended well and wrote nothing; the renderer wrote ./out/000000.text"
+    assert f"{said}, kept in" in status.failures[0].error
 
 
 @pytest.mark.parametrize(("script", "state"), [('echo x > "$1"', JobState.COMPLETED), ("true", JobState.FAILED)])
