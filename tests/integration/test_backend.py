@@ -226,6 +226,7 @@ async def test_whole_outputs_count_also_when_time_is_up(stage: Stage) -> None:
     await stage.render(stage.frames(FRAMES + SLEEP, linger_seconds=600, chunk_seconds=5))
 
 
+@pytest.mark.slow
 async def test_whole_outputs_count_also_when_their_renderer_stands_still(stage: Stage) -> None:
     await stage.render(stage.frames(FRAMES + SLEEP, linger_seconds=600, stall_seconds=4))
 
@@ -261,6 +262,7 @@ async def test_a_renderer_that_stands_still_is_ended_with_the_evidence(stage: St
     assert not error.fatal
 
 
+@pytest.mark.slow
 async def test_no_limit_counts_while_a_render_is_frozen(stage: Stage) -> None:
     limits = {"chunk_seconds": 5, "stall_seconds": 1.5, "linger_seconds": 1}
     script = START_CHILD.format(child="while True: pass") + WAIT_FOR_GATE

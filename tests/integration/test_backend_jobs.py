@@ -44,6 +44,7 @@ async def test_a_renderer_that_never_exits_holds_no_job_up(farm: Farm, command: 
     assert status.completed_chunks == 1
 
 
+@pytest.mark.slow
 async def test_a_file_counts_before_its_renderer_ends_only_where_a_check_can_tell(farm: Farm) -> None:
     timeouts = Timeouts(linger_seconds=1, stall_seconds=4, grace_seconds=1)
     write, checked = 'echo half of it > "$1"', ("grep", "-q", "half", "{output}")

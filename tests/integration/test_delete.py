@@ -43,6 +43,7 @@ async def test_a_deleted_job_leaves_the_store_as_it_was(place: Place, tmp_path: 
     assert (await neighbour.status()).state is JobState.COMPLETED
 
 
+@pytest.mark.slow
 async def test_what_is_not_the_jobs_any_more_stays_and_a_store_that_is_not_the_jobs_is_refused(place: Place) -> None:
     handle = await place.completed()
     with pytest.raises(BadJobError, match="leave it out"):

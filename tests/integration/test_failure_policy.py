@@ -31,6 +31,7 @@ async def test_a_failed_chunk_holds_the_job_until_somebody_resumes_it(farm: Farm
     assert status.failures == ()
 
 
+@pytest.mark.slow
 async def test_a_chunk_in_the_middle_of_a_span_has_its_tries_and_no_more(farm: Farm) -> None:
     """Short chunks share a span: each new attempt at it passes the finished ones and remembers the tries of its own."""
     options = ("--fail-times", "2", "--only", "4")

@@ -147,6 +147,7 @@ async def test_a_record_cannot_lead_out(place: Place, tmp_path: Path) -> None:
     assert place.files()[".longtake/other/job.json"] == b"not the job's"
 
 
+@pytest.mark.slow
 async def test_a_bucket_that_is_away_is_one_sentence(
     cloud: Farm, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ async def test_an_input_that_is_no_job_ends_it_with_a_sentence(farm: Farm) -> No
         assert (status.state, status.error) == (JobState.FAILED, failure), name
 
 
+@pytest.mark.slow
 async def test_a_pattern_that_never_ends_ends_its_job_and_stops_no_other(farm: Farm) -> None:
     other = await farm.started(chunks=1, running=1)
     for name, (keys, field) in PATTERNS.items():
@@ -209,6 +210,7 @@ async def complete_by_hand(farm: Farm, job: JobHandle, result: Payload | None) -
     )
 
 
+@pytest.mark.slow
 async def test_a_result_by_hand_that_is_no_report_gives_the_span_back(farm: Farm) -> None:
     """One job, whose render is completed with each of them in turn."""
     bad = [payload(json.dumps(report).encode()) for report in BAD_REPORTS.values()]

@@ -25,6 +25,7 @@ def is_lost(error: str) -> bool:
     return "make room" in error and "the try does not count, and the next one begins in " in error
 
 
+@pytest.mark.slow
 async def test_tries_that_a_full_scratch_ends_do_not_count_and_wait_longer_each_time(
     bare: Farm, bucket: str, scratch: Path
 ) -> None:

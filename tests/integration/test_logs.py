@@ -32,6 +32,7 @@ async def test_one_try_of_a_chunk(cli: Cli) -> None:
     assert none.err == f"longtake: there is no log of try 9 of chunk 1 of {job_id}; there is one of tries 1 to 3\n"
 
 
+@pytest.mark.slow
 async def test_a_renderer_that_printed_more_than_is_kept(cli: Cli) -> None:
     noise = "import os; [os.write(1, b'%07d\\n' % n * 1024) for n in range(3000)]"
     command = ("python3", "-c", f"{noise}; open('{{output}}', 'w').write('x')")

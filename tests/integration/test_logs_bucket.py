@@ -42,6 +42,7 @@ async def test_all_tries_and_one_of_them(cli: Cli, bucket: str) -> None:
     assert "there is no log of chunk 7" in none.err
 
 
+@pytest.mark.slow
 async def test_a_log_is_followed_while_it_grows(cli: Cli, bucket: str) -> None:
     program = (
         "import os, sys, time; print('begun', flush=True); end = time.monotonic() + 100\n"

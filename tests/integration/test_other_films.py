@@ -113,6 +113,7 @@ async def tries(farm: Farm, job: JobHandle) -> list[str]:
     return [ends.get(event, "running") for event in sorted(scheduled)]
 
 
+@pytest.mark.slow
 async def test_a_film_that_cannot_be_made_fails_with_the_first_chunk(farm: Farm) -> None:
     """The third chunks wait for a gate that nobody opens."""
     odd = (*FFMPEG, "-f", "lavfi", "-i", "testsrc2=s=65x37:r=24,format=rgb24", "-frames:v", "{count}")
@@ -145,6 +146,7 @@ async def test_a_film_that_cannot_be_made_fails_with_the_first_chunk(farm: Farm)
         assert status.completed_chunks in (1, 2)
 
 
+@pytest.mark.slow
 async def test_films_that_can_be_made_pass_the_trial_and_a_pause(farm: Farm, ffmpeg: str) -> None:
     tone_of_film = [ffmpeg, *FFMPEG[1:], "-f", "lavfi", "-i", "sine", "-t", "1", str(farm.store / "tone.wav")]
     await asyncio.to_thread(subprocess.run, tone_of_film, check=True)

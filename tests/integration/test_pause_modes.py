@@ -147,6 +147,7 @@ async def test_a_drain_does_not_thaw_what_is_frozen_and_now_ends_it(farm: Farm) 
     assert not any(map(alive, farm.ledger.pids))
 
 
+@pytest.mark.slow
 async def test_frozen_renders_stay_frozen_through_a_resume_that_is_taken_back_at_once(farm: Farm) -> None:
     job = await frozen(farm)
     for _ in range(2):

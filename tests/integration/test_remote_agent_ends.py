@@ -62,6 +62,7 @@ async def test_a_chunk_that_is_too_large_is_told_how_small_it_should_be(
         assert (await edge.render(job.order())).outcome is RemoteOutcome.PUBLISHED
 
 
+@pytest.mark.slow
 async def test_a_chunk_that_keeps_nothing_and_is_too_large_fails_for_good(local: AgentJobs, tmp_path: Path) -> None:
     async with short_lived("cloud run", local, tmp_path) as edge:
         job = local.texts("--gate", "NOTES/gate", "--ignore-term", "--child")

@@ -71,6 +71,7 @@ async def test_a_lower_limit_takes_chunks_back_that_no_worker_has(farm: Farm) ->
     assert sorted(farm.ledger.started) == list(range(8)), "none was stopped"
 
 
+@pytest.mark.slow
 async def test_pause_and_resume_are_answered_where_a_worker_is_there_and_left_as_signals_elsewhere(
     bare: Farm,
 ) -> None:

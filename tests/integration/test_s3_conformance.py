@@ -113,6 +113,7 @@ def test_an_exclusive_put_never_goes_over_an_object(place: Place) -> None:
     assert place.content("film") == b"first"
 
 
+@pytest.mark.slow
 def test_of_many_who_put_exclusively_one_wins(place: Place) -> None:
     def win(writer: int, key: int) -> bool:
         try:

@@ -156,6 +156,7 @@ async def test_a_film_that_is_in_the_way_is_named_by_its_field(farm: Farm) -> No
     assert (farm.store / "films/depth.mov").read_bytes() == b"somebody's"
 
 
+@pytest.mark.slow
 async def test_films_of_other_outputs_and_lists_are_made_of_what_is_there(farm: Farm) -> None:
     first = await farm.run(passes(farm, BEAUTY, DEPTH))
     whole = {path: path.stat().st_mtime_ns for path in (farm.store / "beauty.mp4", farm.store / "films/depth.mov")}
@@ -188,6 +189,7 @@ async def test_films_of_other_outputs_and_lists_are_made_of_what_is_there(farm: 
     assert "output: is of no use, because each item of film has its own; leave it out" in useless.err
 
 
+@pytest.mark.slow
 async def test_a_retry_makes_the_film_alone_that_failed(farm: Farm) -> None:
     """Where the first film must be published, a folder comes to stand once all chunks are planned."""
     wait = f"until [ -e {farm.gate} ]; do sleep 0.05; done; "

@@ -98,6 +98,7 @@ async def test_a_missing_layer_fails_the_try_by_its_name(farm: Farm) -> None:
     assert published(farm) == []
 
 
+@pytest.mark.slow
 async def test_a_damaged_layer_is_rendered_again_with_its_frame_alone(farm: Farm) -> None:
     own = farm.store.parent / f"{farm.store.name}-own"
     merge = ("sh", "-c", 'test -e "$0/ok" && echo film > "$1"', str(own), "{output}")

@@ -135,6 +135,7 @@ def cli_file(farm: Farm, keys: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("fields", [{"chunk_output": BY_START}, {"if_exists": "replace"}], ids=["times", "replace"])
+@pytest.mark.slow
 async def test_each_run_of_a_cron_renders_anew_where_its_job_says_so(
     farm: Farm, temporal: Temporal, fields: dict[str, Any]
 ) -> None:

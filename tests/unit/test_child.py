@@ -180,6 +180,7 @@ async def test_a_log_that_cannot_be_written_is_not_the_trouble_of_the_renderer(
     await asyncio.wait_for(process.stop(0), 60)
 
 
+@pytest.mark.slow
 async def test_a_store_that_hangs_holds_up_neither_the_end_nor_a_stop(supervisor: Supervisor, tmp_path: Path) -> None:
     # Whoever opens a pipe that nobody reads waits for ever, as one does for a network file system that is away.
     os.mkfifo(tmp_path / "log")
