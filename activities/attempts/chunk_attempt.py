@@ -65,7 +65,7 @@ class ChunkAttempt:
         self._runs: SequenceRender | None = None
         # Files that no output declares and that `also` asks for, with the locations where they are published.
         self._undeclared: dict[Path, str] = {}
-        # Until something says that no frame of this attempt can be trusted.
+        # Until they are kept, or something says that no frame of this attempt can be trusted.
         self._keeps_frames = True
         self._used = Usage()
         self.log = self._folder.log_path(self._key, name)
@@ -203,10 +203,10 @@ class ChunkAttempt:
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
 
         def task(part: Chunk, place: Path, finished: WholeFrameScanner) -> RenderTask:
-            files = tuple(place / self._relative(path) for path in part.outputs())
+            files = tuple(place / self._job.place_output(path) for path in part.outputs())
             return self._task(part, place, counted_dir=place, outputs=files, is_whole=finished.is_complete)
 
-        names = await run_in_thread(lambda: [self._relative(path) for path in self._chunk.outputs()])
+        names = await run_in_thread(lambda: [Path(self._job.place_output(path)) for path in self._chunk.outputs()])
         kept = self._kept if keeps else None
         undeclared = UndeclaredFiles(self._job, self._chunk) if self._job.job.also else None
         self._runs = runs = SequenceRender(self._host.backend, self._chunk, self._dir, names, kept, task, undeclared)
@@ -257,7 +257,7 @@ class ChunkAttempt:
     @property
     def _expected_files(self) -> frozenset[Path]:
         """The files in the attempt's place that are outputs, or become them."""
-        whole = (self._dir / self._relative(path) for path in self._chunk.iter_outputs())
+        whole = (self._dir / self._job.place_output(path) for path in self._chunk.iter_outputs())
         return frozenset(whole) if self._runs is None else self._runs.expected_files
 
     @property
@@ -272,6 +272,8 @@ class ChunkAttempt:
     def _keep_frames(self) -> None:
         if self._runs is not None and self._keeps_frames and self._folder.sidecar(self._key) is None:
             self._runs.keep()
+            # A failed try comes here up to three times, and each look for the sidecar is a call of the store.
+            self._keeps_frames = False
 
     def _clean_up(self) -> None:
         try:
@@ -283,7 +285,7 @@ class ChunkAttempt:
 
     def _prepare(self) -> list[Path]:
         """Make the attempt's place; return the files in it."""
-        made = [self._dir / self._relative(path) for path in self._chunk.outputs()]
+        made = [self._dir / self._job.place_output(path) for path in self._chunk.outputs()]
         self._dir.mkdir(parents=True, exist_ok=True)
         for mine, target in zip(made, self._local_targets, strict=True):
             mine.parent.mkdir(parents=True, exist_ok=True)
@@ -293,11 +295,6 @@ class ChunkAttempt:
                     # Left by an attempt that was killed: nobody has published, or this attempt would not run.
                     self._folder.set_aside(str(target), f"{self._key}.{target.name}")
         return made
-
-    def _relative(self, path: str) -> Path:
-        """Return an output's path inside the attempt's place: the job's own, unless that leads out of the store."""
-        target, base = self._job.target(path), f"{self._store.url}/"
-        return Path(target.removeprefix(base)) if target.startswith(base) else Path(Path(target).name)
 
     def _task(
         self,
@@ -311,7 +308,7 @@ class ChunkAttempt:
     ) -> RenderTask:
         """Return what renders these frames of the chunk into a folder, or another command that reads them there."""
         job = self._job.job
-        places = chunk.place_outputs(lambda path: str(place / self._relative(path)))
+        places = chunk.place_outputs(lambda path: str(place / self._job.place_output(path)))
         expanded = chunk.expand_command(command or chunk.command_template, places)
         tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self._name)
         return RenderTask(

@@ -155,7 +155,7 @@ class UndeclaredFiles:
 
     def __init__(self, job: OpenJob, chunk: Chunk) -> None:
         values: dict[str, int | str] = {**chunk.placeholder_values}
-        for output in reversed(chunk.place_outputs(lambda path: job.find_name(job.target(path)))):
+        for output in reversed(chunk.place_outputs(job.place_output)):
             folder = output.marked.rpartition("/")[0]
             values |= {"output_dir": folder, **{f"output_dir.{name}": folder for name in output.names}}
         self._patterns = [compile_glob(pattern, values) for pattern in job.job.also]

@@ -389,9 +389,10 @@ class OpenJob:
         """Return the location of a path as the job names it."""
         return self.folder.store.locate(path)
 
-    def find_name(self, location: str) -> str:
-        """Return the path of a location below the store, which it has in the place of an attempt, too."""
-        return location.removeprefix(f"{self.folder.store.url}/")
+    def place_output(self, path: str) -> str:
+        """Return an output's path inside the place of an attempt: the job's own, unless that leads out of the store."""
+        target, base = self.target(path), f"{self.folder.store.url}/"
+        return target.removeprefix(base) if target.startswith(base) else target.rpartition("/")[2]
 
 
 @lru_cache(maxsize=16)

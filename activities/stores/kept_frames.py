@@ -87,7 +87,7 @@ class FrameNumbers:
         paths = [template.path for template in chunk.templates]
         self._widths = {int(width or 1) for path in paths for width in _FRAME_WIDTH.findall(path)}
         names = {
-            job.find_name(job.target(first))
+            job.place_output(first)
             for path, first in zip(paths, chunk.first_outputs, strict=True)
             if "{frame" not in path.rpartition("/")[0]
         }
