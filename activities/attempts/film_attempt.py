@@ -293,9 +293,7 @@ class FilmAttempt:
             if is_refusal(str(error)):
                 raise AttemptError(str(error), needs_change=True) from error
             raise
-        if film.suffix.lower() == ".mov":
-            languages = [sound.language for sound in sounds]
-            await run_in_thread(partial(set_languages, film, video="", sounds=languages))
+        await run_in_thread(partial(set_languages, film, video="", sounds=[sound.language for sound in sounds]))
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)

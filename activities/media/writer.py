@@ -347,8 +347,7 @@ class FilmWriter:
                     set_display_size(self._path, *self._shown)
                 elif self._shape is not None:
                     set_pixel_shape(self._path, *self._shape)
-                if self._muxer == "mov":
-                    set_languages(self._path, video=self._labels.stream_tags.get("language", ""), sounds=languages)
+                set_languages(self._path, video=self._labels.stream_tags.get("language", ""), sounds=languages)
                 return
             except BaseException:
                 self._give_up()

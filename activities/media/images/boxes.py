@@ -13,13 +13,15 @@ _MOST_TILE_PARTS = 1 << 24
 
 
 @dataclass(frozen=True)
-class _Box:
+class Box:
+    """One box of a file: its kind, and where its content begins and ends."""
+
     kind: bytes
     start: int
     end: int
 
 
-def _walk_boxes(file: ImageFile, start: int, end: int) -> Iterator[_Box]:
+def walk_boxes(file: ImageFile, start: int, end: int) -> Iterator[Box]:
     """Yield the boxes of a part of a file, by where their contents lie (ISO/IEC 14496-12, section 4.2)."""
     for _ in range(_MOST_BOXES):
         if start >= end:
@@ -36,7 +38,7 @@ def _walk_boxes(file: ImageFile, start: int, end: int) -> Iterator[_Box]:
         file.require(start + length)
         if start + length > end:
             raise ValueError(f"is damaged: the box at byte {start} is longer than the one around it")
-        yield _Box(kind, start + head, start + length)
+        yield Box(kind, start + head, start + length)
         start += length
     raise ValueError(f"is damaged: it has more than {_MOST_BOXES} boxes")
 
@@ -46,10 +48,10 @@ def check_jpeg_2000(file: ImageFile) -> Structure:
     if file.read(4, at=0) == b"\xff\x4f\xff\x51":
         return _check_code_stream(file, 0, file.size_bytes, "")
     colour = ""
-    for box in _walk_boxes(file, 0, file.size_bytes):
+    for box in walk_boxes(file, 0, file.size_bytes):
         if box.kind == b"jp2h":
             colour = next(
-                (_read_colour(file, inner) for inner in _walk_boxes(file, box.start, box.end) if inner.kind == b"colr"),
+                (_read_colour(file, inner) for inner in walk_boxes(file, box.start, box.end) if inner.kind == b"colr"),
                 "",
             )
         elif box.kind == b"jp2c":
@@ -57,7 +59,7 @@ def check_jpeg_2000(file: ImageFile) -> Structure:
     raise ValueError("holds no pixels")
 
 
-def _read_colour(file: ImageFile, box: _Box) -> str:
+def _read_colour(file: ImageFile, box: Box) -> str:
     method, _, _ = file.unpack("BBB", at=box.start)
     if method == 1:
         (number,) = file.unpack(">I")
@@ -120,7 +122,7 @@ def check_jpeg_xl(file: ImageFile) -> Structure:
         return _read_jpeg_xl_size(file.read(min(24, file.size_bytes), at=0), is_complete=False)
     structure: Structure | None = None
     is_last = is_complete = is_doubtful = False
-    for box in _walk_boxes(file, 0, file.size_bytes):
+    for box in walk_boxes(file, 0, file.size_bytes):
         start = box.start
         if box.kind == b"jxlp":
             is_last = bool(file.unpack(">I", at=start)[0] & 0x80000000)
@@ -164,8 +166,8 @@ def _read_jpeg_xl_size(head: bytes, *, is_complete: bool) -> Structure:
 
 def check_avif(file: ImageFile) -> Structure:
     """Check that all extents of the items of an AVIF or HEIF lie in the file, and in boxes of pixels."""
-    meta, places = None, list[_Box]()
-    for box in _walk_boxes(file, 0, file.size_bytes):
+    meta, places = None, list[Box]()
+    for box in walk_boxes(file, 0, file.size_bytes):
         if box.kind == b"meta":
             meta = box
         elif box.kind == b"mdat":
@@ -174,12 +176,12 @@ def check_avif(file: ImageFile) -> Structure:
         raise ValueError("is damaged or cut short: it does not say where its pixels are")
     structure = Structure(0, 0)
     has_pixels = False
-    for box in _walk_boxes(file, meta.start + 4, meta.end):
+    for box in walk_boxes(file, meta.start + 4, meta.end):
         if box.kind == b"iprp":
             structure = _read_properties(file, box)
         elif box.kind == b"idat":
             places.append(box)
-    for box in _walk_boxes(file, meta.start + 4, meta.end):
+    for box in walk_boxes(file, meta.start + 4, meta.end):
         if box.kind == b"iloc":
             has_pixels = _check_extents(file, box, places)
     if not has_pixels or not structure.width:
@@ -190,13 +192,13 @@ def check_avif(file: ImageFile) -> Structure:
     )
 
 
-def _read_properties(file: ImageFile, box: _Box) -> Structure:
+def _read_properties(file: ImageFile, box: Box) -> Structure:
     """Read what is common to the items: the largest size, as tiles and previews are smaller."""
     size, depth, colour, channels = (0, 0), "", "", ""
-    for container in _walk_boxes(file, box.start, box.end):
+    for container in walk_boxes(file, box.start, box.end):
         if container.kind != b"ipco":
             continue
-        for item in _walk_boxes(file, container.start, container.end):
+        for item in walk_boxes(file, container.start, container.end):
             if item.kind == b"ispe":
                 size = max(size, file.unpack(">II", at=item.start + 4))
             elif item.kind == b"pixi" and not depth:
@@ -207,14 +209,14 @@ def _read_properties(file: ImageFile, box: _Box) -> Structure:
     return Structure(*size, channels, depth, colour)
 
 
-def _read_item_colour(file: ImageFile, item: _Box) -> str:
+def _read_item_colour(file: ImageFile, item: Box) -> str:
     kind = file.read(4, at=item.start)
     if kind == b"nclx":
         return "cICP {}/{}/{}/{}".format(*struct.unpack(">HHHB", file.read(7)))
     return f"ICC profile {short_digest(file.read(item.end - file.position))}"
 
 
-def _check_extents(file: ImageFile, box: _Box, places: list[_Box]) -> bool:
+def _check_extents(file: ImageFile, box: Box, places: list[Box]) -> bool:
     """Check where the pixels of all items are (ISO/IEC 14496-12, section 8.11.3); tell whether there are any."""
     version, _, sizes, base = file.unpack(">B3sBB", at=box.start)
     offset_bytes, length_bytes, base_bytes = sizes >> 4, sizes & 15, base >> 4
