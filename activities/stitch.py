@@ -129,12 +129,15 @@ def _build_result(
     """Return the result of a job of those with one film each."""
     facts = [facts for sidecar in sidecars for facts in sidecar.facts]
     proofs = [each.images.proof for each in facts if each.images is not None]
-    unproven = [sentence for film in made for sentence in film.unproven]
-    found: dict[str, object] = {"missing_chunks": missing, "image_proof": find_weakest(proofs) if proofs else ""}
+    names = [f"{film.output}: " if len(made) > 1 else "" for film in made]
+    unproven = [name + sentence for name, film in zip(names, made, strict=True) for sentence in film.unproven]
+    found: dict[str, object] = {
+        "missing_chunks": missing,
+        "image_proof": find_weakest(proofs) if proofs else "",
+        "unproven": (*unproven, *_list_unproven(sidecars))[:20],
+    }
     if len(made) > 1:
         found["films"] = tuple(FilmResult.model_validate(film.model_dump()) for film in made)
-        unproven = [f"{film.output}: {sentence}" for film in made for sentence in film.unproven]
-    found["unproven"] = (*unproven, *_list_unproven(sidecars))[:20]
     return (made[0] if made else RenderJobResult(frames=frames)).model_copy(update=found)
 
 

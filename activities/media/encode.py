@@ -23,8 +23,11 @@ _H265 = (
 _PRORES = ("-c:v", "prores_ks", "-profile:v", "hq", "-pix_fmt", "yuv422p10le")
 _VP9 = ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-pix_fmt")
 # What ffmpeg itself chooses for a film.
-_ENCODERS = {".mp4": "libx264", ".m4v": "libx264", ".mov": "libx264", ".mkv": "libx264"}
-_ENCODERS |= {".ts": "mpeg2video", ".mxf": "mpeg2video", ".avi": "mpeg4"}
+_ENCODERS = dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv"), "libx264") | {
+    ".ts": "mpeg2video",
+    ".mxf": "mpeg2video",
+    ".avi": "mpeg4",
+}
 
 # Words of the command that `colour_main` fills in.
 _SIZE_OF_PIPED, _PIXELS_OF_PIPED = "{size}", "{pixels}"

@@ -360,7 +360,7 @@ class OpenJob:
         """
         if find_film_number(key) is not None:
             film = self.films.get(key)
-            return "" if film is None else film.film_digest or self.ref.digest
+            return "" if film is None else film.job.digest()
         chunk = int(key)
         return self.chunks.compute_digest(chunk) if chunk < len(self.chunks) else ""
 
