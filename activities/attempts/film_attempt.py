@@ -225,6 +225,7 @@ class FilmAttempt:
                 facts=sidecar.facts[source].video,
                 sha256=sidecar.files_of(source)[0].sha256,
                 position=place[0],
+                render_seconds=sidecar.render_seconds,
             )
             for path, sidecar, place in zip(files, self._sidecars, self._places(), strict=True)
         ]

@@ -163,6 +163,7 @@ class ChunkFile:
         sha256: Digest of the file as it was published, if that is known.
         position: How many frames of the job come before it, those of missing chunks included; None if none is missing.
         is_cut: Only the first `frames` frames of the file are wanted.
+        render_seconds: How long it was rendered, if that is known.
     """
 
     path: Path
@@ -172,6 +173,7 @@ class ChunkFile:
     sha256: str = ""
     position: int | None = None
     is_cut: bool = False
+    render_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

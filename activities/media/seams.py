@@ -23,6 +23,9 @@ LEAST_SEAMS = 16
 # group of pictures, here a whole chunk: decoding film and chunks in full took 40 times as long as `ffmpeg -f concat
 # -c copy` of 1,000 chunks of 25 frames, 320 by 180 (`make bench-stitch`).
 _SEAM_SHARE = 0.1
+# What took long to render is worth more: with this share of the time of its rendering every seam of a real film is
+# decoded, and only those of chunks that cost next to nothing are not.
+_RENDER_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class SeamDecoder:
         self._base = stream.time_base or Fraction(1, 1000)
         self._began = time.monotonic() - film.seconds
         self._spent = 0.0
+        self._granted = _RENDER_SHARE * sum(chunk.file.render_seconds for chunk in film.chunks)
         self._must = _spread(len(film.chunks) - 1, LEAST_SEAMS)
         # Seam -1 is the beginning of the film, and the last one its end.
         self._seam = -1
@@ -132,6 +136,8 @@ class SeamDecoder:
 
     def _is_due(self) -> bool:
         if self._seam < 0 or self._seam == self.seams or self._seam in self._must:
+            return True
+        if self._spent < self._granted:
             return True
         if self._running is not None and not self._running.done():
             return False

@@ -342,3 +342,15 @@ def test_the_table_holds_all_codecs_and_no_others() -> None:
 
     assert table[:2] == list(heads())
     assert [line.split(" | ")[0].removeprefix("| ") for line in table[2:]] == list(CODECS)
+
+
+def test_every_seam_of_chunks_that_took_time_to_render_is_decoded(render: Render, tmp_path: Path) -> None:
+    """Decoding 99 seams, each a group of pictures, takes more than the tenth of the join that is allowed otherwise."""
+    clip = render(".mp4", *LOSSLESS, frames=12)
+    facts = inspect_video(clip, fps=Fraction(30))
+    chunks = [ChunkFile(clip, f"chunk {index}", 12, facts, render_seconds=60) for index in range(100)]
+    film = tmp_path / "film.mp4"
+
+    found = verify_film(film, fps=Fraction(30), frames=1200, joined=join(chunks, film))
+
+    assert "around 99 of 99 seams decoded" in found.proof
