@@ -17,6 +17,7 @@ from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
 from activities.media.audio import build_audio_command, find_audio_suffix
 from activities.media.colour import UnknownColours, find_conversion
+from activities.media.decoder import is_transparent
 from activities.media.encode import build_encode_command, build_image_pattern, is_refusal
 from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput, SoundFile
 from activities.media.film import FilmFacts, verify_film
@@ -38,6 +39,11 @@ from longtake.stores.store import map_parallel
 from longtake.templates import expand_template
 
 _log = logging.getLogger(__name__)
+
+_LOST_ALPHA = (
+    "its pictures are transparent and the film is not: its encoder keeps no alpha; encode: [-c:v, prores_ks, "
+    "-profile:v, 4444, -pix_fmt, yuva444p10le] does in .mov, and -pix_fmt yuva420p of VP9 in .webm"
+)
 
 
 def fetch_chunk_files(job: OpenJob, sidecars: Sequence[Sidecar], place: Path) -> list[Path]:
@@ -373,7 +379,7 @@ class FilmAttempt:
         job = self._job.job
         # A merge command may re-encode, and joins less exactly; counts and times are known all the same.
         merged = job.merge_command is not None
-        return verify_film(
+        facts = verify_film(
             film,
             fps=job.rate,
             frames=self._frames,
@@ -383,6 +389,14 @@ class FilmAttempt:
             slack_seconds=1 / (2 * job.rate) if merged else Fraction(0),
             stop=self._stop,
         )
+        if not merged and job.film_kind is OutputKind.FRAMES and not facts.has_alpha and self._is_transparent():
+            return facts.model_copy(update={"notes": (*facts.notes, _LOST_ALPHA)})
+        return facts
+
+    def _is_transparent(self) -> bool:
+        """Tell whether the first, the middle or the last picture of the film has transparent pixels."""
+        pictures = sorted((self._dir / "frames").iterdir())
+        return any(map(is_transparent, {pictures[0], pictures[len(pictures) // 2], pictures[-1]}))
 
     def _publish(self, film: Path, target: str, facts: FilmFacts | None, signatures: tuple[Signature, ...]) -> Sidecar:
         self._host.check_targets(self._job, [target])

@@ -1,8 +1,10 @@
 """Decode pictures of a video file: their digests, and what they say of how they are shown."""
 
 import hashlib
+import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import cast
 
 import av
@@ -45,6 +47,32 @@ def _line_bytes(pixels: VideoFormat, plane: VideoPlane, number: int) -> int:
     # Samples lie in 1, 2 or 4 bytes.
     sizes = (component.bits for component in pixels.components if component.plane == number)
     return plane.width * sum(1 if bits <= 8 else 2 if bits <= 16 else 4 for bits in sizes)
+
+
+def has_alpha(pixel_format: str) -> bool:
+    """Tell whether pictures of a pixel format have a plane or samples of transparency."""
+    try:
+        return any(component.is_alpha for component in VideoFormat(pixel_format).components)
+    except ValueError:
+        # libav has no name for that of a codec that cannot be decoded here.
+        return False
+
+
+def is_transparent(picture: Path) -> bool:
+    """Tell whether an image has pixels that are not opaque; false if libav cannot decode it."""
+    options = {"protocol_whitelist": "file", "pattern_type": "none"}
+    try:
+        # By name, as `READERS` are.
+        with av.open(f"file:{os.path.abspath(picture)}", format="image2", options=options) as container:
+            frame = next(container.decode(video=0))
+            if not has_alpha(frame.format.name):
+                return False
+            plane = frame.reformat(format="rgba").planes[0]
+    except (av.error.FFmpegError, StopIteration, ValueError):
+        return False
+    samples = bytes(plane)
+    lines = (samples[start + 3 : start + 4 * plane.width : 4] for start in range(0, len(samples), plane.line_size))
+    return any(line.strip(b"\xff") for line in lines)
 
 
 def describe_display(frame: VideoFrame) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from activities.media.audio import SoundSpan
 from activities.media.containers import READERS
+from activities.media.decoder import has_alpha
 from activities.media.facts import DamagedOutput, MismatchedOutput, VideoFacts
 from activities.media.seams import JoinedFilm, SeamDecoder, compare_all_frames, count_decoded_frames
 from activities.media.video import read_video
@@ -28,6 +29,7 @@ class FilmFacts(BaseModel):
     codec: str
     width: int
     height: int
+    has_alpha: bool = Field(False, description="Its pictures may be transparent.")
     proof: str = Field("", description="Which pictures were decoded and compared.")
     notes: tuple[str, ...] = Field((), description="What could not be proven, and what the container has no place for.")
 
@@ -99,6 +101,7 @@ def verify_film(
         codec=facts.codec,
         width=facts.width,
         height=facts.height,
+        has_alpha=facts.alpha == "1" or has_alpha(facts.pixel_format),
         proof=_prove_pictures(path, facts, joined, seams, full, stop),
         notes=tuple(filter(None, (facts.unproven, like and facts.find_lost_labels(like)))),
     )

@@ -102,6 +102,9 @@ def jobs_of(farm: Farm) -> dict[str, RenderJobSpec]:
         job(farm, "no encoder", blue, png, "film.mp4", encode=["-c:v", "libx265x"], **whole),
         job(farm, "no place", blue, png, "film.mov", encode=["-c:v", "libvpx-vp9"], **whole),
         job(farm, "alpha", clear, png, "film.webm", audio="tone.wav", encode=alpha, **whole),
+        job(farm, "flattened", clear, png, "film.mp4", **whole),
+        # As Blender writes by default: with alpha that nothing uses.
+        job(farm, "opaque", (*VIDEO, "-pix_fmt", "rgba", *IMAGES), png, "film.mp4", **whole),
         job(farm, "silent", (*VIDEO, *IMAGES), png, "film.mov", encode=labels, **whole),
         job(farm, "labels", (*VIDEO, *IMAGES), png, "film.mov", audio=tracks[1], encode=labels),
     )
@@ -124,7 +127,7 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
     jobs = jobs_of(farm)
     found: dict[str, JobStatus] = dict(zip(jobs, await asyncio.gather(*map(farm.run, jobs.values())), strict=True))
 
-    whole = ("hap", "dropped", "gap", "tracks", "avi", "mxf")
+    whole = ("hap", "dropped", "gap", "tracks", "avi", "mxf", "opaque")
     for name in (*whole, "colours", "encoded", "linear", "hdr", "alpha", "silent", "labels"):
         assert found[name].state is JobState.COMPLETED, (name, found[name].error)
         assert found[name].notices == (), name
@@ -195,6 +198,13 @@ async def test_films_hold_what_their_jobs_ask_for_and_nothing_is_lost_silently(f
     for name, said in (("no encoder", "Unknown encoder 'libx265x'"), ("no place", "Could not write header")):
         assert found[name].needs_change, name
         assert said in (found[name].error or "")
+
+    flattened = found["flattened"]
+    assert flattened.state is JobState.COMPLETED, flattened.error
+    assert flattened.result is not None
+    (lost,) = flattened.result.unproven
+    assert lost.startswith("its pictures are transparent and the film is not")
+    assert flattened.notices == (lost,)
 
     assert b"\x53\xc0\x81\x01" in (farm.store / "alpha/film.webm").read_bytes()[:4096]
 
