@@ -1,12 +1,15 @@
 """Ranges of numbers do what sets of numbers do."""
 
+import base64
+import random
+import zlib
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.ranges import Range, RangeSet, format_ranges
+from longtake.ranges import MOST_NUMBERS, Range, RangeSet, format_ranges, pack_ranges, unpack_ranges
 
 numbers = st.integers(min_value=-5, max_value=60)
 ranges = st.tuples(numbers, numbers)
@@ -122,3 +125,41 @@ def test_half_a_million_ranges_take_a_moment() -> None:
 )
 def test_ranges_are_shown_as_people_write_them(listed: list[Range], text: str) -> None:
     assert format_ranges(listed) == text
+
+
+@given(range_lists.filter(lambda listed: all(start < stop for start, stop in listed)), st.integers(1, 70))
+def test_the_first_numbers_reach_so_far(held: list[Range], size: int) -> None:
+    numbers = sorted(numbers_of(held))
+
+    if numbers:
+        assert RangeSet(held).reach(size) == numbers[:size][-1] + 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 5000))))
+def test_a_set_comes_back_from_its_bitmap(held: list[Range]) -> None:
+    assert unpack_ranges(pack_ranges(held)) == RangeSet(held).ranges
+
+
+def test_a_million_chunks_travel_in_a_small_text() -> None:
+    holes = pack_ranges((chunk, chunk + 1) for chunk in range(0, MOST_NUMBERS, 2))
+    noise = random.Random(7)
+    chance = pack_ranges((chunk, chunk + 1) for chunk in range(MOST_NUMBERS) if noise.random() < 0.5)
+
+    assert len(holes) < 500
+    assert len(chance) < 170_000
+    assert len(unpack_ranges(holes)) == MOST_NUMBERS // 2
+
+
+@pytest.mark.parametrize(
+    "text", ["7", "x:", "-1:eJw=", "0:?", "0:AAAA", "99999999:eJxjAAAAAQAB", f"{10**9}:eJxjAAAAAQAB", pack_ranges([(0, 9)])[:-4]]
+)
+def test_what_is_no_bitmap_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="bitmap"):
+        unpack_ranges(text)
+
+
+def test_a_bitmap_that_would_fill_the_memory_is_not_unpacked() -> None:
+    bomb = base64.b64encode(zlib.compress(bytes(50_000_000))).decode()
+
+    with pytest.raises(ValueError, match="bitmap"):
+        unpack_ranges(f"0:{bomb}")
