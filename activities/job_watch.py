@@ -23,7 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.backends.backend import Progress
 from activities.errors import AttemptLostError, WatchEndedError
 from longtake.describe import read_memo
-from longtake.names import MEMO_CONTROL, MEMO_FREEZE, Control
+from longtake.names import MEMO_CONTROL, MEMO_FREEZE, MEMO_SPLIT, Control
 
 _log = logging.getLogger(__name__)
 
@@ -42,10 +42,11 @@ _GRACE_WHEN_CUT_OFF = 2.0
 
 @dataclass(frozen=True)
 class JobOrders:
-    """The orders in a job's memo: whether work may begin, and the number of the freeze that is in force."""
+    """The orders in a job's memo: whether work may begin, and the numbers of the freeze in force and the last split."""
 
     control: Control = Control.RUN
     freeze: int = 0
+    split: int = 0
 
 
 async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: float) -> JobOrders | None:
@@ -65,7 +66,8 @@ async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: fl
     # A newer workflow may want what this worker does not know: it begins nothing then.
     control = Control(told) if told in list(Control) else Control.DRAIN
     freeze = await read_memo(description, MEMO_FREEZE, int) or 0
-    return JobOrders(control, freeze if control is Control.FREEZE else 0)
+    split = await read_memo(description, MEMO_SPLIT, int) or 0
+    return JobOrders(control, freeze if control is Control.FREEZE else 0, split)
 
 
 class JobWatch:

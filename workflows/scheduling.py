@@ -3,7 +3,7 @@
 Pure: no clock, no I/O, nothing of Temporal, so that a workflow can replay each decision and a test can make it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,15 +12,25 @@ from longtake.models.status import JobMetrics, PauseMode, RemoteStop, RemoteStop
 from longtake.names import Control
 from longtake.ranges import Range, RangeSet
 
-# Keeps the history of a job of any size below 4,000 events: a span costs 3 events and at most one workflow task of 3
-# more (measured: 3.3 to 6 together).
-MOST_SPANS = 400
+# Work of a span, where its chunks are not longer: what a span costs in Temporal, 20 to 50 ms, is nothing beside it, and
+# what was learned while it ran still decides about most of the job.
+SPAN_SECONDS = 10.0
 
-# A shorter span costs more time in Temporal than in rendering; a longer one makes a drain wait for its end.
-SPAN_SECONDS = 2.0
+# Spans of one workflow run at most: each costs 3 events and at most one workflow task of 3 more (measured: 3.3 to 6
+# together), and no history passes 4,000.
+SPANS_A_RUN = 600
 
-# Of published chunks that an order names: it stays below 4 KiB in a huge job with a hole at every other chunk.
-_MOST_RANGES = 200
+# What a chunk takes at least: to start a process, to check and to publish are not in the measured seconds.
+_LEAST_CHUNK_SECONDS = 0.01
+
+# Chunks of a span, those that it passes over included: its order and its report fit a bitmap of 1 KiB.
+WIDEST_SPAN = 5000
+
+# Parts of a job whose durations are learned apart. Neighbours are alike: a film has quiet scenes and heavy ones.
+_REGIONS = 64
+
+# What one more measured chunk weighs in the mean of its region.
+_WEIGHT = 0.1
 
 
 class Tries(NamedTuple):
@@ -35,17 +45,54 @@ NO_TRIES = Tries()
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive chunks `[start, stop)` given to one activity, and the tries of the first one before."""
+    """Consecutive chunks `[start, stop)` given to one activity.
+
+    Attributes:
+        tries: Tries of the first chunk before.
+        split: Number of the last order to split when it began; it obeys later ones.
+    """
 
     start: int
     stop: int
     tries: Tries = NO_TRIES
+    split: int = 0
+
+
+class Durations:
+    """What chunks take, learned by region: the latest of a region count most, and a new region is as its nearest.
+
+    Args:
+        chunk_count: Chunks of the job.
+        means: Seconds of a chunk by region, as learned before.
+    """
+
+    def __init__(self, chunk_count: int, means: Mapping[int, float] | None = None) -> None:
+        self._width = max(1, -(-chunk_count // _REGIONS))
+        self.means = dict(means or {})
+
+    def learn(self, span: Span, chunks: int, seconds: float) -> None:
+        """Learn what some chunks of a span took together."""
+        if chunks <= 0:
+            return
+        regions = range(span.start // self._width, (span.stop - 1) // self._width + 1)
+        weight = 1 - (1 - _WEIGHT) ** (chunks / len(regions))
+        for region in regions:
+            before = self.means.get(region, seconds / chunks)
+            self.means[region] = before + weight * (seconds / chunks - before)
+
+    def estimate(self, chunk: int) -> float | None:
+        """Return what a chunk may take; None before anything is known."""
+        region = chunk // self._width
+        nearest = min(self.means, key=lambda known: (abs(known - region), known), default=None)
+        return None if nearest is None else max(self.means[nearest], _LEAST_CHUNK_SECONDS)
 
 
 class Scheduler:
     """Cuts the chunks of a job into spans, and knows which are pending, running, done, failed or left out.
 
-    Each chunk is assigned until it is done or has failed for good, and none while it is done or running.
+    Each chunk is assigned until it is done or has failed for good, and none while it is done or running. A span is a
+    share of what is left, so that the last ones end together. Where an estimate was wrong and slots idle at the end,
+    `order_split` has the running spans give back what they have not begun.
 
     Args:
         chunk_count: Chunks of the job, numbered from 0.
@@ -66,6 +113,8 @@ class Scheduler:
         self._passes_left = passes - 1
         self._rendered = 0
         self._seconds = 0.0
+        self._durations = Durations(chunk_count)
+        self._splits = 0
 
     @property
     def done(self) -> tuple[Range, ...]:
@@ -127,18 +176,39 @@ class Scheduler:
         return not self._running and not self._pending and (not self._failed or self._passes_left == 0)
 
     @property
+    def splits(self) -> int:
+        """Number of the last order to split; 0 before the first one."""
+        return self._splits
+
+    @property
+    def needs_split(self) -> bool:
+        """Whether slots idle while spans hold chunks that they have not begun, and were not told to give back."""
+        if self._pending or not self._running or len(self._running) >= self.limit:
+            return False
+        return any(span.split == self._splits and span.stop - span.start > 1 for span in self._running)
+
+    def order_split(self) -> int:
+        """Have the spans that run give back what they have not begun at their next chunk; return the order's number."""
+        self._splits += 1
+        return self._splits
+
+    @property
     def mean_seconds(self) -> float | None:
         """Mean seconds of the chunks that were measured; None before the first one."""
         return self._seconds / self._rendered if self._rendered else None
 
-    def assign_spans(self) -> list[Span]:
-        """Return the spans to start now, and count them as running."""
+    def assign_spans(self, most: int = SPANS_A_RUN) -> list[Span]:
+        """Return the spans to start now, and count them as running.
+
+        Args:
+            most: How many spans the history of the job still has room for.
+        """
         if self._failed and self._passes_left > 0 and not self._pending and not self._running:
             self._pending, self._failed = self._failed, RangeSet()
             self._passes_left -= 1
-        assigned = []
-        while self._pending and len(self._running) < self.limit:
-            assigned.append(self._cut_span())
+        assigned: list[Span] = []
+        while self._pending and len(self._running) < self.limit and len(assigned) < most:
+            assigned.append(self._cut_span(most - len(assigned)))
             self._running.append(assigned[-1])
         return assigned
 
@@ -176,7 +246,7 @@ class Scheduler:
 
     def published_within(self, span: Span) -> tuple[Range, ...]:
         """Return the chunks of a span that are done: their time and cost are counted, and must not be again."""
-        return self._done.within(span.start, span.stop).ranges[:_MOST_RANGES]
+        return self._done.within(span.start, span.stop).ranges
 
     def finish_span(
         self, span: Span, *, done: Iterable[Range] = (), failed: Iterable[Range] = (), tries: Tries = NO_TRIES,
@@ -211,30 +281,62 @@ class Scheduler:
             self._tries[left.front[0]] = tries
         self._rendered += rendered
         self._seconds += seconds
+        self._durations.learn(span, rendered, seconds)
 
-    def _cut_span(self) -> Span:
-        start, stop = self._pending.front
-        # In huge jobs a span may hold chunks that are done: skipping them costs less than a span for each gap.
-        end = self.chunk_count if self._minimum_size() > 1 else stop
+    def _cut_span(self, most: int) -> Span:
+        start = self._pending.front[0]
+        # A span passes over chunks that are done: skipping them costs less than a span for each gap.
+        end = min(self._pending.reach(self._span_size(start, most)), start + WIDEST_SPAN)
         # A chunk with failed tries must begin a span, because an order carries the tries of its first chunk alone.
         edges = [*self._tries, *(span.start for span in self._running)]
-        stop = min([start + self._span_size(), end, *(edge for edge in edges if edge > start)])
+        stop = min([end, *(edge for edge in edges if edge > start)])
         # A failed chunk waits for the next pass, and a left out one is not rendered at all.
+        stop = min(each.gaps(start, stop).front[1] for each in (self._failed, self._left_out))
+        self._pending.remove(start, stop)
+        return Span(start, stop, self._tries.pop(start, NO_TRIES), self._splits)
+
+    def _span_size(self, start: int, most: int) -> int:
+        seconds = self._durations.estimate(start)
+        if seconds is None:
+            return 1
+        # Half of what is left for one round of all slots, the other half for the next: the last ones end together.
+        share = -(-len(self._pending) // (2 * self.limit))
+        span_seconds = max(SPAN_SECONDS, len(self._pending) * seconds / most)
+        return max(1, min(share, int(span_seconds / seconds)))
+
+
+# Of the scheduling before spans were shares: a history of any job was to stay below 4,000 events.
+MOST_FLOORED_SPANS = 400
+FLOORED_SPAN_SECONDS = 2.0
+
+
+class FlooredScheduler(Scheduler):
+    """Cuts spans as jobs did that began before spans were shares: 400 at most, whatever that costs at the end."""
+
+    @property
+    def needs_split(self) -> bool:
+        """False: workers of that time would not know the order."""
+        return False
+
+    def published_within(self, span: Span) -> tuple[Range, ...]:
+        """Return the chunks of a span that are done: their time and cost are counted, and must not be again."""
+        return super().published_within(span)[:200]
+
+    def _cut_span(self, most: int) -> Span:
+        start, stop = self._pending.front
+        least = -(-self.chunk_count // MOST_FLOORED_SPANS)
+        end = self.chunk_count if least > 1 else stop
+        edges = [*self._tries, *(span.start for span in self._running)]
+        stop = min([start + self._floored_size(least), end, *(edge for edge in edges if edge > start)])
         stop = min(each.gaps(start, stop).front[1] for each in (self._failed, self._left_out))
         self._pending.remove(start, stop)
         return Span(start, stop, self._tries.pop(start, NO_TRIES))
 
-    def _minimum_size(self) -> int:
-        return -(-self.chunk_count // MOST_SPANS)
-
-    def _span_size(self) -> int:
-        mean = self.mean_seconds
-        if mean is None:
-            return self._minimum_size()
-        short = int(SPAN_SECONDS / max(mean, 0.001))
-        # Spans shrink towards the end of a job, so that the last chunks are spread over all workers.
+    def _floored_size(self, least: int) -> int:
+        if self.mean_seconds is None:
+            return least
         share = -(-len(self._pending) // (2 * self.limit))
-        return max(self._minimum_size(), min(short, share))
+        return max(least, min(int(FLOORED_SPAN_SECONDS / max(self.mean_seconds, 0.001)), share))
 
 
 # A status that listed every stop of a large job would not fit a payload.

@@ -24,12 +24,12 @@ with workflow.unsafe.imports_passed_through():
     )
     from longtake.models.policies import FailurePolicy
     from longtake.models.status import ChunkFailure, PauseMode, RetryFailed, SkipChunks
-    from longtake.names import FIND_WAITING, RENDER_SPAN
+    from longtake.names import FIND_WAITING, MEMO_SPLIT, RENDER_SPAN
     from longtake.ranges import Range, RangeSet, format_ranges
     from workflows import options
     from workflows.lost_agents import LostAgents
     from workflows.requests import BadResultError, find_result, read_result
-    from workflows.scheduling import PauseState, Scheduler, Span, Totals, Tries
+    from workflows.scheduling import SPANS_A_RUN, FlooredScheduler, PauseState, Scheduler, Span, Totals, Tries
 
 # A status that listed every failure of a large job would not fit a payload.
 MOST_FAILURES = 20
@@ -108,9 +108,8 @@ class SpanRunner:
     def __init__(
         self, job: RenderJobSpec, plan: JobPlan, *, on_change: Callable[[], None], on_notice: Callable[[str], None]
     ) -> None:
-        self.scheduler = Scheduler(
-            plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts
-        )
+        kind = Scheduler if workflow.patched("bounded-history") else FlooredScheduler
+        self.scheduler = kind(plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts)
         self.scheduler.leave_out(plan.left_out)
         self.totals = Totals()
         self.is_closed = False
@@ -194,7 +193,7 @@ class SpanRunner:
         """Start an activity for each span that may run now."""
         self._cancel_drain()
         self._frozen = frozenset()
-        for span in self.scheduler.assign_spans():
+        for span in self.scheduler.assign_spans(most=max(self.scheduler.limit, SPANS_A_RUN - self._started)):
             self._started += 1
             chunks = f"chunk {span.start}" if span.stop == span.start + 1 else f"chunks {span.start}-{span.stop - 1}"
             activity_id = f"{chunks.replace(' ', '-')}.{self._started}"
@@ -205,6 +204,7 @@ class SpanRunner:
                 failures=span.tries.failures,
                 losses=span.tries.losses,
                 published=self.scheduler.published_within(span),
+                split=span.split,
             )
             handle = workflow.start_activity(
                 RENDER_SPAN,
@@ -218,6 +218,9 @@ class SpanRunner:
             self._spans[activity_id] = span
             settle = partial(self._settle_span, activity_id, span)
             handle.add_done_callback(lambda handle, settle=settle: self._note_end(partial(settle, handle)))  # type: ignore[misc]
+        if self.scheduler.needs_split:
+            # Workers read it before each chunk, as they do a drain.
+            workflow.upsert_memo({MEMO_SPLIT: self.scheduler.order_split()})
 
     def settle(self) -> None:
         """Settle what has ended since the last call: read reports, and count and start what follows from them.

@@ -207,7 +207,10 @@ class SpanAttempt:
                 sidecar = await attempt.published()
                 if sidecar is None:
                     self._begin_chunk(index)
-                    if (await watch.refresh()).control is not Control.RUN or activity.is_worker_shutdown():
+                    orders = await watch.refresh()
+                    if orders.control is not Control.RUN or activity.is_worker_shutdown():
+                        return
+                    if orders.split > self._order.split and index > self._order.start:
                         return
                     if self._is_poisonous:
                         await self._give_up_poisonous(self._job.chunks[index], attempt)

@@ -151,7 +151,17 @@ def test_a_million_chunks_travel_in_a_small_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["7", "x:", "-1:eJw=", "0:?", "0:AAAA", "99999999:eJxjAAAAAQAB", f"{10**9}:eJxjAAAAAQAB", pack_ranges([(0, 9)])[:-4]]
+    "text",
+    [
+        "7",
+        "x:",
+        "-1:eJw=",
+        "0:?",
+        "0:AAAA",
+        "99999999:eJxjAAAAAQAB",
+        f"{10**9}:eJxjAAAAAQAB",
+        pack_ranges([(0, 9)])[:-4],
+    ],
 )
 def test_what_is_no_bitmap_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="bitmap"):

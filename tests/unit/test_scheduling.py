@@ -10,17 +10,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.simulation import SHAPES, simulate
 
 from longtake.models.messages import ChunkBill, SpanReport
 from longtake.models.status import PauseMode, RemoteStop, RemoteStops
 from longtake.names import Control
 from longtake.ranges import Range
-from workflows.scheduling import MOST_SPANS, MOST_STOPS, SPAN_SECONDS, PauseState, Scheduler, Span, Totals, Tries
+from workflows.scheduling import (
+    MOST_FLOORED_SPANS,
+    MOST_STOPS,
+    Durations,
+    FlooredScheduler,
+    PauseState,
+    Scheduler,
+    Span,
+    Totals,
+    Tries,
+)
 
-# Promise P8. Measured: 3.3 to 6 events a span, and what a job needs anyway.
-EVENTS_A_SPAN, OTHER_EVENTS, MOST_EVENTS = 6, 200, 4000
-
-sizes = st.one_of(st.integers(1, 12), st.integers(13, MOST_SPANS), st.integers(MOST_SPANS + 1, 3000))
+sizes = st.one_of(st.integers(1, 12), st.integers(13, 400), st.integers(401, 3000))
 fractions = st.floats(0, 1)
 
 
@@ -57,6 +65,7 @@ class Life(RuleBasedStateMachine):
         self.tries: dict[int, int] = {}
         self.passes_left = passes - 1
         self.paused = self.ended = False
+        self.splits = 0
 
     # What the workflow asks for.
 
@@ -67,25 +76,27 @@ class Life(RuleBasedStateMachine):
             self.pending, self.failed = self.failed, set()
             self.passes_left -= 1
         before = len(self.running)
+        left = len(self.pending)
         for span in self.scheduler.assign_spans():
-            self._hand_out(span)
+            self._hand_out(span, left)
         started = len(self.running) > before
         assert not started or len(self.running) <= self.scheduler.limit
         assert not self.pending or len(self.running) >= self.scheduler.limit, "no slot stays empty"
 
-    def _hand_out(self, span: Span) -> None:
+    def _hand_out(self, span: Span, left: int) -> None:
         chunks = chunks_of(span)
         assert chunks <= self.all
+        assert span.split == self.splits
         assert span.start in self.pending
         assert not any(chunks & chunks_of(other) for other in self.running), "never two at once"
         assert not chunks & self.failed, "a chunk that failed waits for the next pass"
         assert not chunks & self.left_out, "nobody wants it"
-        assert self.count > MOST_SPANS or not chunks & self.done, "never a finished chunk"
         assert span.tries.failures == self.tries.pop(span.start, 0)
         assert not chunks & self.tries.keys(), "only the first chunk of a span can bring its tries along"
-        least = -(-self.count // MOST_SPANS)
-        mean = self.scheduler.mean_seconds
-        assert len(chunks) <= max(least, SPAN_SECONDS / max(mean, 0.001) if mean is not None else 1)
+        size = len(chunks & self.pending)
+        if self.scheduler.mean_seconds is None:
+            assert size == 1, "nothing is known yet"
+        assert size <= max(1, -(-left // (2 * self.scheduler.limit))), "a share of what is left"
         self.pending -= chunks
         self.running.append(span)
 
@@ -93,6 +104,17 @@ class Life(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 30))
     def change_the_limit(self, limit: int) -> None:
         self.scheduler.limit = limit
+
+    @precondition(lambda self: not self.ended and self.scheduler.needs_split)
+    @rule()
+    def split(self) -> None:
+        """It is asked for where a slot idles and a chunk waits behind another one in a span, and not twice."""
+        assert not self.pending
+        assert len(self.running) < self.scheduler.limit
+        assert any(span.stop - span.start > 1 for span in self.running)
+        self.splits += 1
+        assert self.scheduler.order_split() == self.splits
+        assert not self.scheduler.needs_split
 
     @precondition(lambda self: not self.ended)
     @rule(start=fractions, size=st.integers(1, 5))
@@ -284,61 +306,31 @@ def run_clean(scheduler: Scheduler, *, seconds: float) -> int:
     return spans
 
 
-@pytest.mark.parametrize("seconds", [0, 0.001, 0.1, 1, 3600])
-@pytest.mark.parametrize("limit", [1, 8, 500])
-@pytest.mark.parametrize("count", [1, 399, 400, 401, 799, 10_000, 1_000_000])
-def test_no_job_makes_more_spans_than_its_history_can_hold(count: int, limit: int, seconds: float) -> None:
-    spans = run_clean(Scheduler(count, limit=limit), seconds=seconds)
+def test_nothing_known_means_one_chunk_and_every_slot_is_used() -> None:
+    scheduler = Scheduler(500, limit=500)
 
-    assert spans <= min(count, MOST_SPANS)
-    assert EVENTS_A_SPAN * spans + OTHER_EVENTS < MOST_EVENTS
+    assert scheduler.assign_spans() == [Span(chunk, chunk + 1) for chunk in range(500)]
 
 
-def test_a_job_that_was_paused_ten_times_still_fits_its_history() -> None:
-    scheduler, spans = Scheduler(1_000_000, limit=8), 0
-    for _ in range(10):
-        taken = scheduler.assign_spans()
-        spans += len(taken)
-        for span in taken:
-            scheduler.finish_span(
-                span, done=[(span.start, span.start + 1000)], tries=Tries(1), rendered=1000, seconds=1000.0
-            )
-    spans += run_clean(scheduler, seconds=1)
+def test_as_many_spans_run_as_there_are_chunks_also_when_they_are_short() -> None:
+    scheduler = Scheduler(600, limit=500)
+    for span in scheduler.assign_spans()[:100]:
+        scheduler.finish_span(span, done=[(span.start, span.stop)], rendered=1, seconds=0.001)
 
-    assert EVENTS_A_SPAN * spans + OTHER_EVENTS < MOST_EVENTS
-
-
-def test_a_huge_job_full_of_holes_still_fits_its_history() -> None:
-    every_other = [(chunk, chunk + 1) for chunk in range(0, 40_000, 2)]
-
-    assert run_clean(Scheduler(40_000, limit=8, done=every_other), seconds=1) <= MOST_SPANS
-
-
-def test_half_a_huge_job_that_failed_is_taken_up_again_within_the_history() -> None:
-    scheduler, spans = Scheduler(40_000, limit=8, passes=2), 0
-    while scheduler.failed_count < 20_000:
-        for span in scheduler.assign_spans():
-            spans += 1
-            odd = [(chunk, chunk + 1) for chunk in range(span.start | 1, span.stop, 2)]
-            even = [(chunk, chunk + 1) for chunk in range(span.start + span.start % 2, span.stop, 2)]
-            scheduler.finish_span(span, done=even, failed=odd)
-    spans += run_clean(scheduler, seconds=1)
-
-    assert scheduler.done_count == 40_000
-    assert spans <= 2 * MOST_SPANS
+    assert len(scheduler.assign_spans()) == 100
 
 
 def test_short_chunks_share_a_span_and_long_ones_do_not() -> None:
-    scheduler = Scheduler(400, limit=2)
+    scheduler = Scheduler(6400, limit=2)
     first, second = scheduler.assign_spans()
     assert (first, second) == (Span(0, 1), Span(1, 2))
 
     scheduler.finish_span(first, done=[(0, 1)], rendered=1, seconds=0.1)
     (short,) = scheduler.assign_spans()
-    assert short == Span(2, 22), "20 of 0.1 s are 2 s"
+    assert short == Span(2, 102), "100 of 0.1 s are 10 s"
 
-    scheduler.finish_span(second, done=[(1, 2)], rendered=1, seconds=99.9)
-    assert scheduler.assign_spans() == [Span(22, 23)]
+    scheduler.finish_span(second, done=[(1, 2)], rendered=1000, seconds=99_900)
+    assert scheduler.assign_spans(most=10**6) == [Span(102, 103)]
 
 
 def test_spans_shrink_towards_the_end() -> None:
@@ -346,7 +338,115 @@ def test_spans_shrink_towards_the_end() -> None:
     first, _ = scheduler.assign_spans()
     scheduler.finish_span(first, done=[(0, 1)], rendered=1, seconds=0.001)
 
-    assert scheduler.assign_spans() == [Span(2, 12)], "a quarter of 39 chunks, though 2,000 would take two seconds"
+    assert scheduler.assign_spans() == [Span(2, 12)], "a quarter of 39 chunks, though 1,000 would take ten seconds"
+
+
+def test_spans_are_longer_where_the_history_has_little_room() -> None:
+    scheduler = Scheduler(100_000, limit=2)
+    first, _ = scheduler.assign_spans()
+    scheduler.finish_span(first, done=[(0, 1)], rendered=1, seconds=1)
+
+    (span,) = scheduler.assign_spans(most=100)
+    assert span.stop - span.start == 999, "a hundredth of the rest, where ten of 1 s would do"
+
+
+def test_neighbours_say_what_a_chunk_takes() -> None:
+    durations = Durations(6400)
+    assert durations.estimate(0) is None
+
+    durations.learn(Span(0, 100), 100, 10)
+    durations.learn(Span(6300, 6400), 100, 200)
+
+    assert durations.estimate(50) == 0.1
+    assert durations.estimate(3000) == 0.1, "the first half is as its nearest that is known"
+    assert durations.estimate(3300) == 2
+    assert durations.estimate(6399) == 2
+
+
+def test_the_latest_durations_count_most() -> None:
+    durations = Durations(10)
+    durations.learn(Span(0, 1), 1, 1)
+    durations.learn(Span(0, 1), 1, 2)
+    assert durations.estimate(0) == pytest.approx(1.1)
+
+    durations.learn(Span(0, 1), 100, 200)
+    assert durations.estimate(0) == pytest.approx(2, abs=0.001)
+
+
+def test_a_span_passes_over_what_is_done_and_no_further_than_it_must() -> None:
+    scheduler = Scheduler(100, limit=1, done=[(chunk, chunk + 1) for chunk in range(1, 99, 2)])
+    (first,) = scheduler.assign_spans()
+    assert first == Span(0, 1)
+
+    scheduler.finish_span(first, done=[(0, 1)], rendered=1, seconds=0.1)
+    (span,) = scheduler.assign_spans()
+    assert span == Span(2, 51), "half of 50"
+    assert scheduler.published_within(span) == tuple((chunk, chunk + 1) for chunk in range(3, 50, 2))
+
+
+def test_a_huge_job_full_of_holes_takes_few_spans() -> None:
+    every_other = [(chunk, chunk + 1) for chunk in range(0, 1_000_000, 2)]
+    began = time.monotonic()
+
+    assert run_clean(Scheduler(1_000_000, limit=8, done=every_other), seconds=0.001) < 700
+    assert time.monotonic() - began < 60
+
+
+def test_slots_that_idle_at_the_end_get_the_rest_of_spans_that_run_long() -> None:
+    scheduler = Scheduler(100, limit=2)
+    first, second = scheduler.assign_spans()
+    scheduler.finish_span(first, done=[(0, 1)], rendered=1, seconds=0.1)
+    (long,) = scheduler.assign_spans()
+    assert long == Span(2, 27)
+    assert not scheduler.needs_split
+
+    while scheduler.pending:
+        scheduler.finish_span(second, done=[(second.start, second.stop)])
+        (second,) = scheduler.assign_spans()
+    scheduler.finish_span(second, done=[(second.start, second.stop)])
+    assert scheduler.needs_split
+
+    assert scheduler.order_split() == 1
+    assert not scheduler.needs_split, "it is told already"
+    scheduler.finish_span(long, done=[(2, 3)])
+    again = scheduler.assign_spans()
+    assert again == [Span(3, 9, split=1), Span(9, 14, split=1)], "shares of what it gave back"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_job_takes_no_longer_than_if_each_chunk_were_given_out_alone(shape: str, seed: int) -> None:
+    outcome = simulate(SHAPES[shape](2000, random.Random(seed)), slots=16)
+
+    assert outcome.ratio <= (1.03 if shape in ("uniform", "lognormal") else 1.10)
+
+
+@pytest.mark.parametrize("shape", ["uniform", "heavy_end"])
+def test_a_job_of_a_million_chunks_takes_no_longer_than_they_must(shape: str) -> None:
+    outcome = simulate(SHAPES[shape](1_000_000, random.Random(1)), slots=64)
+
+    assert outcome.ratio <= 1.03
+    assert outcome.most_running == 64
+
+
+def test_what_was_estimated_far_too_low_is_split() -> None:
+    """Four chunks of a minute among many of a tenth of a second; they stood in one span."""
+    outcome = simulate([0.1] * 500 + [60.0] * 4 + [0.1] * 26, slots=4)
+
+    assert outcome.splits > 0
+    assert outcome.seconds < outcome.bound_seconds + 60 + 2, "one chunk more than it must, and not three"
+
+
+def test_jobs_that_began_before_keep_their_floor() -> None:
+    """Their histories replay with the spans that they recorded."""
+    assert run_clean(FlooredScheduler(1_000_000, limit=8), seconds=0.001) == MOST_FLOORED_SPANS
+
+    scheduler = FlooredScheduler(400, limit=2)
+    first, second = scheduler.assign_spans()
+    scheduler.finish_span(first, done=[(0, 1)], rendered=1, seconds=0.1)
+    assert scheduler.assign_spans() == [Span(2, 22)], "20 of 0.1 s are 2 s"
+    scheduler.finish_span(second, done=[(1, 2)], rendered=1, seconds=99.9)
+    assert scheduler.assign_spans() == [Span(22, 23)]
 
 
 def test_tries_go_with_their_chunk() -> None:

@@ -3,12 +3,33 @@
 Each stays far below 1 KiB whatever the size of the job: activities read the job itself from its folder in the store.
 """
 
-from pydantic import AwareDatetime, Field
+from typing import Annotated
+
+from pydantic import AwareDatetime, BeforeValidator, Field, PlainSerializer
 
 from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
 from longtake.models.status import ChunkFailure, RemoteStop
-from longtake.ranges import Range
+from longtake.ranges import Range, pack_ranges, unpack_ranges
+
+# A bitmap of the same takes more from there on.
+_MOST_RANGES = 16
+
+
+def _read_chunks(value: object) -> object:
+    return unpack_ranges(value) if isinstance(value, str) else value
+
+
+def _write_chunks(chunks: tuple[Range, ...]) -> tuple[Range, ...] | str:
+    return chunks if len(chunks) <= _MOST_RANGES else pack_ranges(chunks)
+
+
+# A set of chunks of a job, which may have any number of holes: as ranges, or as a bitmap where there are many.
+Chunks = Annotated[
+    tuple[Range, ...],
+    BeforeValidator(_read_chunks),
+    PlainSerializer(_write_chunks, return_type=tuple[Range, ...] | str),
+]
 
 
 class JobRef(Contract):
@@ -43,8 +64,8 @@ class JobPlan(Contract):
     ref: JobRef
     chunk_count: int
     frame_count: int
-    done: tuple[Range, ...] = Field(default=(), description="chunks published before, which stay as they are")
-    left_out: tuple[Range, ...] = Field(default=(), description="chunks that the film lacks (`film_only`)")
+    done: Chunks = Field(default=(), description="chunks published before, which stay as they are")
+    left_out: Chunks = Field(default=(), description="chunks that the film lacks (`film_only`)")
     search_attributes: bool = Field(default=True, description="the namespace has Longtake's search attributes")
 
 
@@ -56,7 +77,8 @@ class SpanOrder(Contract):
     stop: int
     failures: int = Field(default=0, description="tries of the first chunk that failed already in this pass")
     losses: int = Field(default=0, description="workers lost in this pass while they rendered the first chunk")
-    published: tuple[Range, ...] = Field(default=(), description="chunks of the span that are done and in the sums")
+    published: Chunks = Field(default=(), description="chunks of the span that are done and in the sums")
+    split: int = Field(default=0, description="number of the last order to split; a later one ends it after a chunk")
 
 
 class ChunkBill(Contract):
@@ -70,8 +92,8 @@ class ChunkBill(Contract):
 class SpanReport(Contract):
     """`render_span` to RenderJob, as its result or in the details of its failure."""
 
-    done: tuple[Range, ...] = Field(default=(), description="published chunks")
-    failed: tuple[Range, ...] = Field(default=(), description="chunks that used up their attempts")
+    done: Chunks = Field(default=(), description="published chunks")
+    failed: Chunks = Field(default=(), description="chunks that used up their attempts")
     failures: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     left_failures: int = Field(default=0, description="failed tries of the first chunk given back")
     left_losses: int = Field(default=0, description="workers that were lost while they rendered that chunk")
@@ -98,7 +120,7 @@ class Heartbeat(Contract):
     number: int = Field(default=0, description="number of the activity's attempt that sends it; 0: an older worker's")
     ended: bool = Field(default=False, description="that attempt has come to its end; without that, it was lost")
     unexpected: int = Field(default=0, description="attempts of the activity that an unexpected error has ended")
-    given_up: tuple[Range, ...] = Field(default=(), description="earlier chunks of the span that failed for good")
+    given_up: Chunks = Field(default=(), description="earlier chunks of the span that failed for good")
     reasons: tuple[ChunkFailure, ...] = Field(default=(), description="why, for the first of them")
     host: str = ""
     failed_on: tuple[str, ...] = Field(default=(), description="hosts of those failed tries, the latest last")
@@ -144,8 +166,8 @@ class StopAgentsOrder(Contract):
     """RenderJob to `stop_agents`: stop the agents of workers that were lost."""
 
     ref: JobRef
-    chunks: tuple[Range, ...] = Field(description="chunks whose activities have ended without a word of their agents")
-    reported: tuple[Range, ...] = Field(default=(), description="those of them whose activities have reported a stop")
+    chunks: Chunks = Field(description="chunks whose activities have ended without a word of their agents")
+    reported: Chunks = Field(default=(), description="those of them whose activities have reported a stop")
     since: AwareDatetime | None = Field(default=None, description="stops of before are of a pause that is over")
 
 
@@ -159,7 +181,7 @@ class StitchOrder(Contract):
     """RenderJob to `stitch_job`: prove all outputs and make the film."""
 
     ref: JobRef
-    missing: tuple[Range, ...] = Field(default=(), description="chunks that failed and are left out (`allow_gaps`)")
+    missing: Chunks = Field(default=(), description="chunks that failed and are left out (`allow_gaps`)")
 
 
 class TrialOrder(Contract):

@@ -1,0 +1,142 @@
+"""Simulate how long a job takes by the scheduling of the product, without a server: time is a number here."""
+
+import heapq
+import itertools
+import random
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from workflows.scheduling import Scheduler, Span
+
+# Measured on the development server: from the end of a span to the first process of the next one in its slot.
+DISPATCH_SECONDS = 0.05
+
+# An order in the memo of a job is read once a second.
+ORDER_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How long a job took.
+
+    Attributes:
+        seconds: Time from its start to its end.
+        bound_seconds: Time that list scheduling of single chunks takes that costs nothing.
+        spans: Activities that were started.
+        splits: Orders to give chunks back.
+        most_running: Most spans at once.
+    """
+
+    seconds: float
+    bound_seconds: float
+    spans: int
+    splits: int
+    most_running: int
+
+    @property
+    def ratio(self) -> float:
+        return self.seconds / self.bound_seconds
+
+
+def find_bound(durations: Sequence[float], slots: int) -> float:
+    """Return how long chunks take that are given out one by one, in their order, at no cost."""
+    free = [0.0] * slots
+    for seconds in durations:
+        heapq.heapreplace(free, free[0] + seconds)
+    return max(free)
+
+
+class Simulation:
+    """One job, all of whose slots have workers."""
+
+    def __init__(self, durations: Sequence[float], slots: int) -> None:
+        self._scheduler = Scheduler(len(durations), limit=slots)
+        self._sums = [0.0, *accumulate(durations)]
+        self._now = 0.0
+        # Ends of spans; where an order to split has changed one, the older entry no longer counts.
+        self._ends: list[tuple[float, int]] = []
+        self._running: dict[int, tuple[Span, float, int]] = {}
+        self._numbers = itertools.count()
+        self._spans = 0
+        self._most_running = 0
+
+    def run(self) -> tuple[float, int, int, int]:
+        self._assign()
+        while self._ends:
+            end, number = heapq.heappop(self._ends)
+            if number not in self._running:
+                continue
+            self._now = end
+            span, _, stop = self._running.pop(number)
+            seconds = self._sums[stop] - self._sums[span.start]
+            self._scheduler.finish_span(span, done=[(span.start, stop)], rendered=stop - span.start, seconds=seconds)
+            self._assign()
+        assert self._scheduler.is_finished
+        return self._now, self._spans, self._scheduler.splits, self._most_running
+
+    def _assign(self) -> None:
+        for span in self._scheduler.assign_spans(most=10**6):
+            self._start(span, span.stop)
+        self._most_running = max(self._most_running, len(self._running))
+        if self._scheduler.needs_split:
+            self._scheduler.order_split()
+            heard = self._now + ORDER_SECONDS
+            for number, (span, began, _) in list(self._running.items()):
+                # The chunk that runs when it is heard is the last one.
+                place = bisect_left(self._sums, self._sums[span.start] + heard - began, span.start + 1, span.stop)
+                del self._running[number]
+                self._start(span, place, began)
+
+    def _start(self, span: Span, stop: int, began: float | None = None) -> None:
+        if began is None:
+            self._spans += 1
+            began = self._now + DISPATCH_SECONDS
+        number = next(self._numbers)
+        self._running[number] = (span, began, stop)
+        heapq.heappush(self._ends, (began + self._sums[stop] - self._sums[span.start], number))
+
+
+def simulate(durations: Sequence[float], slots: int) -> Outcome:
+    """Return how long a job takes.
+
+    Args:
+        durations: What each chunk takes.
+        slots: `max_parallel`, and workers as many.
+    """
+    seconds, spans, splits, most = Simulation(durations, slots).run()
+    return Outcome(seconds, find_bound(durations, slots), spans, splits, most)
+
+
+def uniform(count: int, noise: random.Random) -> list[float]:
+    return [noise.uniform(0.1, 2) for _ in range(count)]
+
+
+def lognormal(count: int, noise: random.Random) -> list[float]:
+    return [min(2.0, max(0.1, 0.4 * noise.lognormvariate(0, 1))) for _ in range(count)]
+
+
+def heavy_end(count: int, noise: random.Random) -> list[float]:
+    """Nine tenths are quick, and the last tenth takes twenty times as long."""
+    return [0.1 if chunk < 0.9 * count else 2.0 for chunk in range(count)]
+
+
+def rising(count: int, noise: random.Random) -> list[float]:
+    return [0.1 + 1.9 * chunk / count for chunk in range(count)]
+
+
+def scenes(count: int, noise: random.Random) -> list[float]:
+    """Forty scenes, each of which has its own weight."""
+    weights = [noise.uniform(0.1, 2) for _ in range(40)]
+    return [weights[40 * chunk // count] * noise.uniform(0.9, 1.1) for chunk in range(count)]
+
+
+def last_few(count: int, noise: random.Random) -> list[float]:
+    """The last twenty take long."""
+    return [0.1 if chunk < count - 20 else 2.0 for chunk in range(count)]
+
+
+SHAPES: dict[str, Callable[[int, random.Random], list[float]]] = {
+    shape.__name__: shape for shape in (uniform, lognormal, heavy_end, rising, scenes, last_few)
+}
