@@ -421,7 +421,7 @@ def test_a_job_takes_no_longer_than_if_each_chunk_were_given_out_alone(shape: st
     assert outcome.ratio <= (1.03 if shape in ("uniform", "lognormal") else 1.10)
 
 
-@pytest.mark.parametrize("shape", ["uniform", "heavy_end"])
+@pytest.mark.parametrize("shape", [pytest.param("uniform", marks=pytest.mark.slow), "heavy_end"])
 def test_a_job_of_a_million_chunks_takes_no_longer_than_they_must(shape: str) -> None:
     outcome = simulate(SHAPES[shape](1_000_000, random.Random(1)), slots=64)
 
