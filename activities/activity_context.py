@@ -18,18 +18,17 @@ from temporalio.exceptions import ApplicationError, FailureError
 
 from activities.attempts.host import Host
 from activities.errors import StoreNotSharedError, describe_unexpected
+from activities.heartbeat_budget import current_budget
 from activities.stores.job_folder import OpenJob
 from longtake.codec import require_decoded
 from longtake.concurrency import run_beside, run_in_thread
 from longtake.errors import BadJobError, ErrorType
-from longtake.models.fields import Contract
 from longtake.models.messages import Heartbeat, JobRef
 from longtake.stores.store import StoreError, find_away_error
 from longtake.text import describe_invalid
 
-# Each answer to a heartbeat tells whether the activity is cancelled; the worker's throttle (worker.py) decides
-# how many go out.
-_HEARTBEAT_SECONDS = 0.2
+# How often the work is looked at for what must be told; `HeartbeatBudget` decides what is sent when.
+_HEARTBEAT_LOOK_SECONDS = 0.1
 
 # An error that stays shows as a failure after some minutes, not as a job that hangs.
 _MOST_UNEXPECTED_TRIES = 10
@@ -46,24 +45,42 @@ _unseen_stores: set[str] = set()
 
 
 @asynccontextmanager
-async def send_heartbeats(details: Callable[[], Contract | None] = lambda: None) -> AsyncIterator[None]:
+async def send_heartbeats(
+    details: Callable[[], Heartbeat],
+    *,
+    running: Callable[[], int] = lambda: 1,
+    orders: Callable[[], object] = lambda: None,
+) -> AsyncIterator[None]:
     """Send heartbeats while the block runs; a cancel of the activity raises `CancelledError` in the block.
 
     Args:
-        details: Called for each heartbeat; returns the details that the next attempt finds if this one is lost.
+        details: Called at each look; returns the details that the next attempt finds if this one is lost.
+        running: Returns how many activities of the workflow run at once, all of which write under its lock.
+        orders: Returns the job's orders; other ones are answered by a heartbeat, whose answer brings a cancel that
+            belongs to them and was not pushed.
     """
+    budget = current_budget()
+    clock = asyncio.get_running_loop().time
 
     async def send_forever() -> NoReturn:
         while True:
-            _send(details())
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
+            sent, obeyed, began = details(), orders(), clock()
+            activity.heartbeat(sent)
+            wait = _HEARTBEAT_LOOK_SECONDS
+            while wait > 0:
+                await asyncio.sleep(min(wait, _HEARTBEAT_LOOK_SECONDS))
+                count = running()
+                due = budget.seconds(sent, details(), count)
+                if orders() != obeyed:
+                    due = budget.least_seconds(count)
+                wait = began + due - clock()
 
     try:
         async with run_beside(send_forever()):
             yield
     finally:
         # A failure carries the details of the last heartbeat to the next attempt.
-        _send(details())
+        activity.heartbeat(details())
 
 
 class ActivityTry:
@@ -154,14 +171,7 @@ async def activity_edge(fresh: Heartbeat | None = None) -> AsyncIterator[Activit
         raise ApplicationError(describe_unexpected(error), type=ErrorType.UNEXPECTED, non_retryable=is_last) from error
     finally:
         this.update(ended=True)
-        _send(this.heartbeat)
-
-
-def _send(details: Contract | None) -> None:
-    if details is None:
-        activity.heartbeat()
-    else:
-        activity.heartbeat(details)
+        activity.heartbeat(this.heartbeat)
 
 
 async def open_job(ref: JobRef, host: Host) -> OpenJob:

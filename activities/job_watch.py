@@ -11,10 +11,10 @@ import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from temporalio import activity
-from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -36,17 +36,30 @@ _LEAST_INTERVAL_SECONDS = 0.2
 # At most this many workers ask after one job in a second: a namespace is good for 2,400 calls.
 _MOST_ASKING = 200
 
+# One worker asks at most so often in a second, however many jobs it has.
+_MOST_ASKED = 20
+
 # Somebody else renders the same already: what obeys SIGTERM may clean up, the rest must go.
 _GRACE_WHEN_CUT_OFF = 2.0
 
 
 @dataclass(frozen=True)
 class JobOrders:
-    """The orders in a job's memo: whether work may begin, and the numbers of the freeze in force and the last split."""
+    """The orders in a job's memo: whether work may begin, and the numbers of the freeze in force and the last split.
+
+    Args:
+        control: What renders may do.
+        freeze: Number of the freeze that they must obey; 0 without one.
+        split: Number of the last order to give back chunks that were not begun; 0 before the first one.
+        running: How many activities of the job workers have now.
+        watchers: How many workers have them, each of which watches the job.
+    """
 
     control: Control = Control.RUN
     freeze: int = 0
     split: int = 0
+    running: int = field(default=1, compare=False)
+    watchers: int = field(default=1, compare=False)
 
 
 async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: float) -> JobOrders | None:
@@ -67,7 +80,15 @@ async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: fl
     control = Control(told) if told in list(Control) else Control.DRAIN
     freeze = await read_memo(description, MEMO_FREEZE, int) or 0
     split = await read_memo(description, MEMO_SPLIT, int) or 0
-    return JobOrders(control, freeze if control is Control.FREEZE else 0, split)
+    pending = description.raw_description.pending_activities
+    at_work = [each for each in pending if each.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED]
+    return JobOrders(
+        control,
+        freeze if control is Control.FREEZE else 0,
+        split,
+        running=max(1, len(at_work)),
+        watchers=max(1, len({each.last_worker_identity for each in at_work})),
+    )
 
 
 class JobWatch:
@@ -98,10 +119,15 @@ class JobWatch:
             )
         return self.orders
 
-    async def poll(self, interval_seconds: float) -> None:
-        """Read the orders at an interval; with jitter, so that a farm does not ask all at once."""
+    async def poll(self, count_jobs: Callable[[], int]) -> None:
+        """Read the orders time and again; with jitter, so that a farm does not ask all at once.
+
+        Args:
+            count_jobs: Returns how many jobs this worker watches.
+        """
         while True:
-            pause = interval_seconds * random.uniform(0.8, 1.2)
+            interval = max(_ASK_SECONDS, self.orders.watchers / _MOST_ASKING, count_jobs() / _MOST_ASKED)
+            pause = interval * random.uniform(0.8, 1.2)
             await asyncio.sleep(min(pause, max(_LEAST_INTERVAL_SECONDS, self._left())))
             try:
                 await self.refresh()
@@ -162,20 +188,14 @@ class JobWatches:
         self._users: dict[tuple[str, str], int] = {}
 
     @asynccontextmanager
-    async def watch(self, *, parallel: int) -> AsyncIterator[JobWatch]:
-        """Watch the job of the current activity while the block runs.
-
-        Args:
-            parallel: How many workers watch this job at most.
-        """
+    async def watch(self) -> AsyncIterator[JobWatch]:
+        """Watch the job of the current activity while the block runs."""
         info = activity.info()
         key = (info.workflow_id or "", info.workflow_run_id or "")
         # One that has died by an error has stopped its work; what begins here since then needs another one.
         if key not in self._watches or self._watches[key][1].done():
             watch = JobWatch(lambda seconds: read_orders(self._client, *key, seconds), self._contact_seconds)
-            # Of many jobs on one worker each asks less often, so that the worker asks at most 20 times a second.
-            interval = max(_ASK_SECONDS, parallel / _MOST_ASKING, len(self._watches) / 20)
-            self._watches[key] = (watch, asyncio.create_task(watch.poll(interval)))
+            self._watches[key] = (watch, asyncio.create_task(watch.poll(lambda: len(self._watches))))
         watch, _ = self._watches[key]
         self._users[key] = self._users.get(key, 0) + 1
         try:

@@ -62,8 +62,10 @@ class RenderActivities:
         span = SpanAttempt(self._host, self._make_attempt, self._others, job, order, this.heartbeat)
         try:
             async with (
-                send_heartbeats(lambda: span.heartbeat),
-                self._watches.watch(parallel=job.job.max_parallel) as watch,
+                self._watches.watch() as watch,
+                send_heartbeats(
+                    lambda: span.heartbeat, running=lambda: watch.orders.running, orders=lambda: watch.orders
+                ),
             ):
                 try:
                     await span.render(watch)

@@ -69,7 +69,7 @@ class StitchActivities:
             return describe_failed_trial(error, order.chunk, label)
 
         with _report_failures(this, describe, refused=ErrorType.NEEDS_CHANGE, failed=ErrorType.NEEDS_CHANGE):
-            async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
+            async with send_heartbeats(lambda: this.heartbeat), self._watches.watch() as watch:
                 job = await open_job(order.ref, self._host)
                 this.check_losses(job.job.retry.lost_workers, "tried the film")
                 sidecar = await run_in_thread(partial(job.folder.sidecar, chunk_key(order.chunk)))
@@ -88,7 +88,7 @@ class StitchActivities:
             return f"{label or 'the film'} could not be made: {error}"
 
         with _report_failures(this, describe, refused=ErrorType.STITCH_REFUSED, failed=ErrorType.ATTEMPT_FAILED):
-            async with send_heartbeats(lambda: this.heartbeat), self._watches.watch(parallel=1) as watch:
+            async with send_heartbeats(lambda: this.heartbeat), self._watches.watch() as watch:
                 job = await open_job(order.ref, self._host)
                 this.check_losses(job.job.retry.lost_workers, "made the film")
                 sidecars = await run_in_thread(partial(prove_chunks, job, RangeSet(order.missing)))

@@ -14,6 +14,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from activities.heartbeat_budget import find_budget
 from activities.processes.supervisor import Supervisor
 from activities.settings import WorkerSettings
 from longtake import FrameRange, JobHandle, JobState, JobStatus, RenderClient, RenderJobSpec, Retry, Timeouts
@@ -35,7 +36,8 @@ async def serving(client: Client, settings: WorkerSettings, *, search_attributes
     """Run workers in this process."""
     async with AsyncExitStack() as stack:
         supervisor = await stack.enter_async_context(Supervisor())
-        for worker in build_workers(client, settings, supervisor, search_attributes=search_attributes):
+        budget = await find_budget(client)
+        for worker in build_workers(client, settings, supervisor, search_attributes=search_attributes, budget=budget):
             await stack.enter_async_context(worker)
         yield
 

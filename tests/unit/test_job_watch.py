@@ -28,7 +28,7 @@ async def test_a_watch_that_dies_stops_its_work_with_the_reason_and_is_replaced(
     first_has_ended, second_may_end = asyncio.Event(), asyncio.Event()
 
     async def work_first() -> None:
-        async with watches.watch(parallel=1):
+        async with watches.watch():
             try:
                 await asyncio.Event().wait()
             finally:
@@ -38,7 +38,7 @@ async def test_a_watch_that_dies_stops_its_work_with_the_reason_and_is_replaced(
 
     async def work_second() -> JobOrders:
         answers.append(JobOrders(freeze=7))
-        async with watches.watch(parallel=1) as watch, asyncio.timeout(10):
+        async with watches.watch() as watch, asyncio.timeout(10):
             while watch.orders.freeze != 7:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             return watch.orders

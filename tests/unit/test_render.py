@@ -22,7 +22,7 @@ class BrokenWatches:
     """Watches of jobs that end by an error of their own."""
 
     @asynccontextmanager
-    async def watch(self, *, parallel: int) -> AsyncIterator[None]:
+    async def watch(self) -> AsyncIterator[None]:
         raise KeyError("watch")
         yield
 

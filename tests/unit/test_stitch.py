@@ -48,7 +48,7 @@ class NoWatches:
     """A job that nobody steers."""
 
     @asynccontextmanager
-    async def watch(self, *, parallel: int) -> AsyncIterator[None]:
+    async def watch(self) -> AsyncIterator[None]:
         yield
 
 
