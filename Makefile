@@ -16,7 +16,7 @@ PYTHON ?= $(shell sh tools/find-python.sh)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-farm chaos bench-lifecycle bench-store bench-stitch bench-plan bench-images media-matrix dev production lint format record-histories clean FORCE
+.PHONY: help setup demo test test-farm chaos bench bench-lifecycle bench-store bench-stitch bench-plan bench-images media-matrix dev production lint format record-histories clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ test-farm: $(READY) ## Run the slow tests, and those of `make production`, whose
 # One after the other and with their output shown: what they print are measurements.
 chaos: $(READY) ## Kill, cut and cancel for 25 minutes, and print the figures; ARGS="-k word" narrows it
 	@$(PY) -m pytest -m chaos -s -v $(ARGS)
+
+bench: $(READY) ## Measure Longtake beside xargs and others; ARGS="--only throughput --chunks N", ARGS=--write
+	@$(PY) benchmarks/bench.py $(ARGS)
 
 bench-lifecycle: $(READY) ## Measure cancel, pause, freeze and kills (4 minutes); ARGS="--runs N"
 	@$(PY) benchmarks/lifecycle.py $(ARGS)

@@ -46,8 +46,8 @@ NOUNS_IN_ING = {"scheduling", "formatting", "listing"}
 
 # Unit tests of the repository itself, which mirror no module.
 REPOSITORY_SUBJECTS = {
-    "agent_images", "architecture", "compose_file", "contract", "documents", "env_example", "setup", "third_party",
-    "worker_image",
+    "agent_images", "architecture", "benchmarks", "compose_file", "contract", "documents", "env_example", "setup",
+    "third_party", "worker_image",
 }  # fmt: skip
 
 # Parts that run an event loop with other people's work on it.

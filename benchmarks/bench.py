@@ -1,0 +1,110 @@
+"""Measure what Longtake adds to a render, beside what people would use instead (`make bench`).
+
+Every ratio is of one run: machines differ, and so does what else they do. Each part is bounded in time.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import throughput  # noqa: E402  # the root of the checkout is not on the path of a script that lies elsewhere
+from harness import NotHereError  # noqa: E402
+from peer_environment import install_peers  # noqa: E402
+from reports import Part, describe_machine, write_into_page, write_json  # noqa: E402
+
+import devserver  # noqa: E402
+
+PAGE = ROOT / "docs" / "scale.md"
+PARTS = ("throughput",)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run; default: all")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/scale.md too")
+    parser.add_argument("--out", type=Path, help="JSON file; default: scale.json in the cache folder")
+    parser.add_argument("--rounds", type=_positive, default=3, help="runs of each way; default: 3")
+    parser.add_argument("--seconds", type=_positive, default=60, help="when a single run is stopped; default: 60")
+    shared = parser.add_argument_group("throughput")
+    shared.add_argument("--chunks", type=_positive, default=20_000, help="default: 20,000")
+    shared.add_argument("--parallel", type=_positive, default=4, help="chunks at once, whatever the way; default: 4")
+    shared.add_argument("--store", choices=("disk", "tmpfs", "both"), default="disk", help="where outputs go")
+    ways = list(throughput.WAYS)
+    shared.add_argument("--ways", nargs="+", choices=ways, default=ways, help="what is compared; default: all")
+    return parser.parse_args(arguments)
+
+
+async def measure(given: argparse.Namespace) -> list[Part]:
+    """Run the parts that were asked for, one after the other."""
+    disk = devserver.cache_dir() / "bench"
+    disk.mkdir(parents=True, exist_ok=True)
+    runs = {"throughput": partial(_measure_throughput, given, disk)}
+    found = []
+    for name in given.only:
+        began = time.monotonic()
+        found.append(await runs[name]())
+        _say(f"{name} took {time.monotonic() - began:.0f} s")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the tables, write the JSON file; return the exit code."""
+    given = parse(arguments)
+    machine = describe_machine(os.getloadavg())
+    _say(machine)
+    # As Ctrl-C does: what was started is ended on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        parts = asyncio.run(measure(given))
+    except KeyboardInterrupt:
+        return 130
+    except NotHereError as error:
+        _say(str(error))
+        return 1
+    for part in parts:
+        print(f"## {part.name}\n\n{part.to_markdown(machine)}\n")
+        if given.write:
+            write_into_page(PAGE, part, machine)
+    out = given.out or devserver.cache_dir() / "bench" / "scale.json"
+    write_json(out, parts, machine=machine, arguments=vars(given))
+    _say(f"written to {out}")
+    return 0
+
+
+async def _measure_throughput(given: argparse.Namespace, disk: Path) -> Part:
+    if {"celery", "dask", "prefect"} & set(given.ways) and (problem := install_peers(_say)):
+        _say(problem)
+    return await throughput.measure(
+        chunks=given.chunks,
+        parallel=given.parallel,
+        rounds=given.rounds,
+        seconds=given.seconds,
+        ways=given.ways,
+        places=throughput.list_places(given.store, disk),
+        on_message=_say,
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text.replace(",", ""))
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
