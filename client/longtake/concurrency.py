@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, copy_context
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -204,9 +208,60 @@ def _start(function: Callable[[], Result], work: BlockingWork) -> "asyncio.Futur
             # The loop has ended, and nobody waits.
             _log.debug("a thread that was left behind has ended")
 
-    # A daemon, so that a share that hangs does not keep the process from its end.
-    threading.Thread(target=copy_context().run, args=(run,), name="blocking-work", daemon=True).start()
+    _threads.run(partial(copy_context().run, run))
     return done
+
+
+# An idle thread ends after this time, so that a worker without work has none.
+_IDLE_SECONDS = 10.0
+
+
+class _Threads:
+    """Run work in threads, of which there are as many as there is work at once, so that none waits for another.
+
+    An idle thread takes the next work: a thread of its own for each of the ten steps of a chunk took half of the time
+    of the event loop, which waits until a new thread has begun.
+    """
+
+    def __init__(self) -> None:
+        self._idle: deque[SimpleQueue[Callable[[], object]]] = deque()
+        # Threads do not come with a fork.
+        os.register_at_fork(after_in_child=self._idle.clear)
+
+    def run(self, work: Callable[[], object]) -> None:
+        """Run work, whose errors it handles itself, in an idle thread or a new one."""
+        try:
+            self._idle.pop().put(work)
+        except IndexError:
+            # A daemon, so that a share that hangs does not keep the process from its end.
+            threading.Thread(target=self._serve, args=(work,), daemon=True).start()
+
+    def _serve(self, work: Callable[[], object] | None) -> None:
+        inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        thread = threading.current_thread()
+        while work is not None:
+            thread.name = "blocking-work"
+            work()
+            thread.name = "idle"
+            # What it holds is not kept while the thread is idle.
+            del work
+            self._idle.append(inbox)
+            work = self._wait(inbox)
+
+    def _wait(self, inbox: "SimpleQueue[Callable[[], object]]") -> Callable[[], object] | None:
+        """Wait for the next work; return None when none has come for some time."""
+        try:
+            return inbox.get(timeout=_IDLE_SECONDS)
+        except Empty:
+            try:
+                self._idle.remove(inbox)
+            except ValueError:
+                # It was given work a moment ago.
+                return inbox.get()
+            return None
+
+
+_threads = _Threads()
 
 
 async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:

@@ -158,3 +158,17 @@ async def test_the_outcome_of_work_within_its_timeout_is_returned(error: OSError
             raise error
 
     assert await run_with_timeout(10, work) is (error is None)
+
+
+async def test_threads_are_used_again_also_after_errors() -> None:
+    def fail() -> None:
+        raise OSError(threading.get_ident())
+
+    threads = set()
+    for _ in range(100):
+        threads.add(await run_in_thread(threading.get_ident))
+        with pytest.raises(OSError, match=r"\d+") as caught:
+            await run_in_thread(fail)
+        threads.add(caught.value.args[0])
+    # The next work may come a moment before a thread is idle again.
+    assert len(threads) < 20
