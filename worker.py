@@ -199,7 +199,7 @@ def build_workers(
     remote_host = _build_remote_host(client, settings)
     stitch, drain, stop = StitchActivities(host, watches), DrainActivities(client), StopActivities(host, remote_host)
     others = OtherHosts(client, render_queue(settings.task_queue, BackendKind.LOCAL), settings.host)
-    local = RenderActivities(host, partial(ChunkAttempt, host), watches, others)
+    local = RenderActivities(host, ChunkAttempt, watches, others)
     workers = [
         build(
             settings.task_queue,
@@ -217,7 +217,7 @@ def build_workers(
         build(render_queue(settings.task_queue, BackendKind.LOCAL), [local.render_span], slots=settings.slots),
     ]
     # None: a service renders the same whichever host calls it, so no chunk is passed on to another host.
-    remote = RenderActivities(host, make_remote_attempts(services, host, remote_host), watches, None)
+    remote = RenderActivities(host, make_remote_attempts(services, remote_host), watches, None)
     for kind, slots in services.list_backends():
         queue = render_queue(settings.task_queue, kind)
         workers.append(build(queue, [remote.render_span], slots=slots))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from activities.attempts.host import Host
 from activities.backends.backend import RenderWatcher
 from activities.stores.job_folder import OpenJob, Sidecar
 from longtake.chunks import Chunk
@@ -56,5 +57,5 @@ class Attempt(Protocol):
         ...
 
 
-# Return a new try of a chunk of a job; its name is never used twice.
-MakeAttempt = Callable[[OpenJob, Chunk, str], Attempt]
+# Return a new try of a chunk of a job on a host; its name is never used twice.
+MakeAttempt = Callable[[Host, OpenJob, Chunk, str], Attempt]

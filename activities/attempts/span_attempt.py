@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from temporalio import activity
 from temporalio.exceptions import FailureError
@@ -186,7 +187,9 @@ class SpanAttempt:
             RetryError: A chunk failed, is left to another host, met a service without room, or its try was lost.
         """
         try:
-            await self._render(watch)
+            async with self._host.backend.open_span() as backend:
+                self._host = replace(self._host, backend=backend)
+                await self._render(watch)
         except (AttemptLostError, StoreError) as error:
             away = self.heartbeat.away
             wait = lost_try_delay_seconds(away)
@@ -454,4 +457,5 @@ class SpanAttempt:
         return round(self._bills.usd, 9)
 
     def _attempt(self, index: int) -> Attempt:
-        return self._make_attempt(self._job, self._job.chunks[index], attempt_name(activity.info().activity_id))
+        name = attempt_name(activity.info().activity_id)
+        return self._make_attempt(self._host, self._job, self._job.chunks[index], name)

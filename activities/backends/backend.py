@@ -1,6 +1,7 @@
 """What a backend is asked (`RenderTask`), what it reports, and the interface that all backends implement."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -80,6 +81,13 @@ class RenderWatcher(Protocol):
 
 class Backend(Protocol):
     """Runs commands, on this host or through a service; an `asyncio` cancel stops the command."""
+
+    def open_span(self) -> AbstractAsyncContextManager["Backend"]:
+        """Return the backend for commands that run one after the other, which cost less through it.
+
+        No way out of the block leaves a process behind.
+        """
+        ...
 
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the command to a successful end and return what it used.

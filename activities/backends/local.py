@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +13,7 @@ from activities.backends.exit_status import raise_if_failed
 from activities.backends.render_monitor import RenderMonitor, wait_while_frozen
 from activities.errors import AttemptError, AttemptLostError
 from activities.processes.render_process import KeeperLostError, ProcessSurvivedError, RenderProcess, Usage
-from activities.processes.supervisor import Supervisor, SupervisorError
+from activities.processes.supervisor import SpanKeeper, Supervisor, SupervisorError
 from activities.stores.ownership import grant_folders, reclaim_folders
 from longtake.attempt_log import AttemptLog
 from longtake.concurrency import clean_up_in_thread, read_in_thread, run_in_thread, shield_until_done
@@ -31,11 +33,21 @@ class LocalBackend:
     Args:
         supervisor: Starts the processes.
         first_pause_seconds: How long to wait before processes that outlived SIGKILL are killed again.
+        span: Starts the processes through one keeper, where the commands run one after the other.
     """
 
-    def __init__(self, supervisor: Supervisor, *, first_pause_seconds: float = 1.0) -> None:
+    def __init__(
+        self, supervisor: Supervisor, *, first_pause_seconds: float = 1.0, span: SpanKeeper | None = None
+    ) -> None:
         self._supervisor = supervisor
         self._first_pause_seconds = first_pause_seconds
+        self._spawner = span or supervisor
+
+    @asynccontextmanager
+    async def open_span(self) -> AsyncIterator["LocalBackend"]:
+        """Return the backend that runs the commands of a span through one keeper; see `Backend.open_span`."""
+        async with self._supervisor.keep_span() as span:
+            yield LocalBackend(self._supervisor, first_pause_seconds=self._first_pause_seconds, span=span)
 
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the command to a successful end; see `Backend.render`."""
@@ -64,7 +76,7 @@ class LocalBackend:
 
     async def _spawn(self, task: RenderTask) -> RenderProcess:
         try:
-            return await self._supervisor.spawn(task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag)
+            return await self._spawner.spawn(task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag)
         except OSError as error:
             fatal = error.errno not in _PASSING
             raise AttemptError(f"{task.name} cannot be started: {error.strerror}", fatal=fatal) from error

@@ -5,6 +5,7 @@ Standard library only: see `supervisor_main`.
 
 import contextlib
 import fcntl
+import functools
 import os
 import select
 import signal
@@ -12,7 +13,7 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from activities.processes.linux_table import switch_account
 from activities.processes.process_table import ProcessTable
@@ -149,7 +150,8 @@ def start_program(
     keeper = os.getpid()
     reading, writing = os.pipe()
     # Blocked, because the child has the keeper's handlers until it executes the program.
-    mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    changed = _changed_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, changed)
     pid = os.fork()
     if pid == 0:
         culprit = command[0]
@@ -169,7 +171,9 @@ def start_program(
             culprit = cwd
             os.chdir(cwd)
             culprit = command[0]
-            _reset_signals()
+            for handled in changed:
+                signal.signal(handled, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.execvpe(command[0], list(command), dict(env))
         except OSError as error:
             os.write(3, f"{error.errno} {culprit}".encode("utf-8", "surrogateescape"))
@@ -178,7 +182,7 @@ def start_program(
             os.write(3, f"22 {culprit}".encode("utf-8", "surrogateescape"))
         finally:
             os._exit(127)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, changed)
     os.close(writing)
     try:
         failure = os.read(reading, 65536)
@@ -211,14 +215,12 @@ def _above(descriptor: int) -> int:
     return descriptor
 
 
-def _reset_signals() -> None:
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        try:
-            signal.signal(number, signal.SIG_DFL)
-        except OSError:
-            # The C library keeps some real-time signals to itself.
-            continue
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+@functools.cache
+def _changed_signals() -> list[int]:
+    """List the signals that this process ignores or handles; a keeper changes none after its start."""
+    # None is a handler of somebody else's, which ends with the execution of the program.
+    unchanged = (signal.SIG_DFL, None)
+    return [number for number in signal.valid_signals() if signal.getsignal(number) not in unchanged]
 
 
 # A larger pipe holds up a renderer that prints fast less often. Linux allows each user 64 MiB of pipes in all.
@@ -227,32 +229,61 @@ _F_SETPIPE_SZ = 1031
 
 
 class OutputPump:
-    """A pipe and the thread that empties it into a log: a store that hangs must not hold up the keeper.
+    """A pipe and, from the first output on, a thread that empties it into a log.
+
+    A thread, because a store that hangs must not hold up the keeper. A command that prints nothing needs none.
 
     Args:
         log: Where the output goes.
+        on_end: Called in the thread when the last writer has closed the pipe and all is in the log.
     """
 
-    def __init__(self, log: BoundedLog) -> None:
+    def __init__(self, log: BoundedLog, on_end: Callable[[], None]) -> None:
         self._log = log
+        self._on_end = on_end
         self._read_end, self.write_end = os.pipe()
         with contextlib.suppress(OSError):
             fcntl.fcntl(self.write_end, _F_SETPIPE_SZ, _PIPE_BYTES)
+        self._poll = select.poll()
+        self._poll.register(self._read_end, select.POLLIN)
         # Held from before bytes leave the pipe until they are in the log.
         self._lock = threading.Lock()
         self._logged = 0
+        self._started = self._is_closed = False
         self._ended = threading.Event()
 
-    def start(self) -> None:
-        """Start the thread, and close the write end, which the renderer has by now."""
+    @property
+    def quiet_end(self) -> int | None:
+        """The descriptor that is readable at the first output; None when there was some, or none can come."""
+        return None if self._started or self._is_closed else self._read_end
+
+    def follow(self, *, even_if_quiet: bool = False) -> None:
+        """Start the thread, if there is output for the first time."""
+        if self._started:
+            return
+        events = dict(self._poll.poll(0)).get(self._read_end, 0)
+        # Closed by all writers, of which none has printed anything.
+        self._is_closed = events == select.POLLHUP
+        if even_if_quiet or events & select.POLLIN:
+            self._started = True
+            threading.Thread(target=self._run, daemon=True).start()
+
+    def close_write_end(self) -> None:
+        """Close the write end, which the renderer has by now."""
         os.close(self.write_end)
-        threading.Thread(target=self._run, daemon=True).start()
+
+    def close(self) -> None:
+        """Close the pipe of a command that has printed nothing."""
+        if not self._started:
+            os.close(self._read_end)
 
     def count_printed(self) -> int | None:
         """Count the bytes that were printed until now; None while the thread moves some."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
+            if self._ended.is_set():
+                return self._logged
             (waiting,) = struct.unpack("i", fcntl.ioctl(self._read_end, termios.FIONREAD, b"\0" * 4))
             return self._logged + int(waiting)
         finally:
@@ -264,18 +295,20 @@ class OutputPump:
 
     def wait_for_end(self, seconds: float) -> bool:
         """Wait until the last writer has closed the pipe and all is in the log; return false after the time."""
-        return self._ended.wait(seconds)
+        return not self._started or self._ended.wait(seconds)
 
     def _run(self) -> None:
         self._log.create()
         buffer = memoryview(bytearray(_PIPE_BYTES))
-        poll = select.poll()
-        poll.register(self._read_end, select.POLLIN)
         count = 1
         while count:
-            poll.poll()
+            self._poll.poll()
             with self._lock:
                 count = os.readv(self._read_end, [buffer])
                 self._log.write(buffer[:count])
                 self._logged += count
-        self._ended.set()
+        self._log.close()
+        with self._lock:
+            os.close(self._read_end)
+            self._ended.set()
+        self._on_end()

@@ -6,7 +6,9 @@ Standard library only: see `supervisor_main`.
 import contextlib
 import json
 import os
+import select
 import signal
+import socket
 from types import FrameType
 from typing import Any
 
@@ -58,6 +60,11 @@ class SignalInbox:
                 taken |= set(data)
         return taken
 
+    def wake(self) -> None:
+        """Make the descriptor readable, from another thread."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writing, b"\0")
+
     def close(self) -> None:
         """Close the pipe, in a fork that makes an inbox of its own."""
         signal.set_wakeup_fd(-1)
@@ -67,3 +74,80 @@ class SignalInbox:
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing: the signal was written to the wakeup descriptor already."""
+
+
+# How long sending the closing messages may take when the worker is slow to read.
+_CLOSE_SECONDS = 5.0
+
+
+class KeeperChannel:
+    """The keeper's end of the socket to its worker; never blocks on a worker that does not read.
+
+    Args:
+        channel: The socket.
+        inbox: Signals to this process, which `wait` returns too.
+    """
+
+    def __init__(self, channel: socket.socket, inbox: SignalInbox) -> None:
+        self._channel = channel
+        self._channel.setblocking(False)
+        self._inbox = inbox
+        self._messages = MessageDecoder()
+        self._pending = bytearray()
+        self.is_open = True
+
+    def wait(self, seconds: float | None = None, *, also: int | None = None) -> tuple[list[Message], set[int]]:
+        """Wait for orders and signals, and return them.
+
+        Args:
+            seconds: How long to wait at most; None for ever.
+            also: A descriptor that ends the wait when it is readable.
+        """
+        poll = select.poll()
+        poll.register(self._inbox.fileno(), select.POLLIN)
+        if self.is_open:
+            poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._pending else 0))
+        if also is not None:
+            poll.register(also, select.POLLIN)
+        ready = dict(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
+        signals = self._inbox.take() if self._inbox.fileno() in ready else set()
+        if self._channel.fileno() not in ready:
+            return [], signals
+        self._flush()
+        return self._receive(), signals
+
+    def send(self, message: Message, *, droppable: bool = False) -> None:
+        """Send a message, or queue it while the socket is full; drop a droppable one while others are queued."""
+        if not self.is_open or (droppable and self._pending):
+            return
+        self._pending += encode_message(message)
+        self._flush()
+
+    def close(self) -> None:
+        """Send what is queued, and shut the socket down."""
+        with contextlib.suppress(OSError):
+            self._channel.settimeout(_CLOSE_SECONDS)
+            self._channel.sendall(self._pending)
+        # Shut down, not only closed at exit: a thread that hangs on a store may keep this process from ending.
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+
+    def _receive(self) -> list[Message]:
+        try:
+            data = self._channel.recv(1 << 16)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        self.is_open = self.is_open and bool(data)
+        return self._messages.feed(data)
+
+    def _flush(self) -> None:
+        try:
+            while self._pending:
+                del self._pending[: self._channel.send(self._pending)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._pending.clear()
+            self.is_open = False

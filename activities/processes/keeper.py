@@ -1,4 +1,4 @@
-"""The keeper: the process that starts one render, measures, freezes and ends its process tree.
+"""The keeper: the process that runs the commands of a span in turn, and measures, freezes and ends their processes.
 
 On Linux all descendants of the keeper are the tree (PR_SET_CHILD_SUBREAPER). Standard library only: see
 `supervisor_main`.
@@ -8,93 +8,18 @@ import contextlib
 import enum
 import math
 import os
-import select
 import signal
 import socket
 import sys
 import time
 
 from activities.processes.child import BoundedLog, OutputPump, start_program
-from activities.processes.ipc import Message, MessageDecoder, SignalInbox, encode_message
+from activities.processes.ipc import KeeperChannel, Message, SignalInbox
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import PROOF_LOOKS, ControlGroup, ProcessTree
 
-# How long sending the closing messages may take when the worker is slow to read.
-_CLOSE_SECONDS = 5.0
-
-
-class KeeperChannel:
-    """The keeper's end of the socket to its worker; never blocks on a worker that does not read.
-
-    Args:
-        channel: The socket.
-        inbox: Signals to this process, which `wait` returns too.
-    """
-
-    def __init__(self, channel: socket.socket, inbox: SignalInbox) -> None:
-        self._channel = channel
-        self._inbox = inbox
-        self._messages = MessageDecoder()
-        self._pending = bytearray()
-        self.is_open = True
-
-    def read_request(self) -> Message | None:
-        """Wait for the worker's first message, which says what to start; None when the worker has gone."""
-        while data := self._channel.recv(1 << 20):
-            if messages := self._messages.feed(data):
-                self._channel.setblocking(False)
-                return messages[0]
-        return None
-
-    def wait(self, seconds: float) -> tuple[list[Message], set[int]]:
-        """Wait for orders and signals, for so many seconds at most, and return them."""
-        poll = select.poll()
-        poll.register(self._inbox.fileno(), select.POLLIN)
-        if self.is_open:
-            poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._pending else 0))
-        ready = dict(poll.poll(max(0.0, seconds) * 1000))
-        signals = self._inbox.take() if self._inbox.fileno() in ready else set()
-        if self._channel.fileno() not in ready:
-            return [], signals
-        self._flush()
-        return self._receive(), signals
-
-    def send(self, message: Message, *, droppable: bool = False) -> None:
-        """Send a message, or queue it while the socket is full; drop a droppable one while others are queued."""
-        if not self.is_open or (droppable and self._pending):
-            return
-        self._pending += encode_message(message)
-        self._flush()
-
-    def close(self) -> None:
-        """Send what is queued, and shut the socket down."""
-        with contextlib.suppress(OSError):
-            self._channel.settimeout(_CLOSE_SECONDS)
-            self._channel.sendall(self._pending)
-        # Shut down, not only closed at exit: a thread that hangs on a store may keep this process from ending.
-        with contextlib.suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)
-
-    def _receive(self) -> list[Message]:
-        try:
-            data = self._channel.recv(1 << 16)
-        except BlockingIOError:
-            return []
-        except OSError:
-            data = b""
-        self.is_open = self.is_open and bool(data)
-        return self._messages.feed(data)
-
-    def _flush(self) -> None:
-        try:
-            while self._pending:
-                del self._pending[: self._channel.send(self._pending)]
-        except BlockingIOError:
-            return
-        except OSError:
-            self._pending.clear()
-            self.is_open = False
-
+# An operator ends a keeper with these: its render ends at once, and counts as lost.
+_END_SIGNALS = frozenset({signal.SIGTERM, signal.SIGHUP})
 
 # macOS counts in bytes what Linux counts in kibibytes.
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
@@ -136,9 +61,13 @@ class UsageMeter:
         self._peak_memory = max(self._peak_memory, used.ru_maxrss * _MAXRSS_BYTES)
         return pid, os.waitstatus_to_exitcode(status)
 
-    def sample(self) -> list[float]:
-        """Measure all children, and return the fields of `Usage` in order."""
-        living = self._table.list_descendants(os.getpid())
+    def sample(self, *, childless: bool = False) -> list[float]:
+        """Measure all children, and return the fields of `Usage` in order.
+
+        Args:
+            childless: Whether no child is left that could be measured.
+        """
+        living = [] if childless else self._table.list_descendants(os.getpid())
         memory = sum(entry.memory_bytes for entry in living)
         self._peak_memory = max(self._peak_memory, memory)
         # Sums never fall: the host forgets what an unreaped child used, and this meter keeps it.
@@ -150,6 +79,8 @@ class UsageMeter:
 
 
 _SAMPLE_SECONDS = 1.0
+# The first sample: most commands that end before it have used nothing that anybody looks at meanwhile.
+_FIRST_SAMPLE_SECONDS = 0.1
 
 # The exit is reported when all output before it is in the log, or after this time where a store hangs.
 _DRAIN_SECONDS = 2.0
@@ -172,18 +103,29 @@ class Phase(enum.Enum):
     GONE = enum.auto()
 
 
-class Keeper:
-    """Keeps one render, in a process forked off the supervisor.
+class CommandKeeper:
+    """Keeps one command from its start until nothing of it is left.
 
     Args:
-        channel: Socket to the worker.
+        channel: The worker's orders.
+        inbox: Signals to this process.
         table: The processes of the host.
+        tree: The processes of all commands of this keeper.
+        request: What to start.
     """
 
-    def __init__(self, channel: socket.socket, table: ProcessTable) -> None:
+    def __init__(
+        self, channel: KeeperChannel, inbox: SignalInbox, table: ProcessTable, tree: ProcessTree, request: Message
+    ) -> None:
         self._table = table
-        self._channel = KeeperChannel(channel, SignalInbox(signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP))
+        self._channel = channel
+        self._tree = tree
         self._meter = UsageMeter(table)
+        self._kill_seconds = float(request["kill_seconds"])
+        self._is_last = bool(request["last"])
+        # After the last command nobody else would look at all processes.
+        self._needs_look = self._is_last or not table.exact
+        self._pump = OutputPump(BoundedLog(request["log"]), inbox.wake)
         self._phase = Phase.RUNNING
         self._pause = _FIRST_PAUSE
         self._orders: dict[Phase, list[int]] = {Phase.FROZEN: [], Phase.GONE: []}
@@ -193,62 +135,68 @@ class Keeper:
         self._exit_reported = False
         self._output_mark: int | None = None
         self._drain_until = math.inf
-        self._sample_at = 0.0
+        self._sample_at = time.monotonic() + _FIRST_SAMPLE_SECONDS
         # False after a signal to this keeper: then the worker counts the try as lost.
         self._reports_end = True
+        # Whether the report of the exit has told that nothing is left.
+        self._was_proven = False
 
-    def run(self) -> None:
-        """Start the render, obey the worker's orders, and return when nothing of the render is left."""
-        os.setsid()
-        self._table.adopt_orphans()
-        self._table.set_name("longtake-keeper")
-        request = self._channel.read_request()
-        if request is None or not self._start(request):
-            return
+    def run(self, request: Message) -> bool:
+        """Start the command, obey the worker's orders, and return when nothing of it is left.
+
+        Returns:
+            Whether this process can keep another command.
+        """
+        if not self._start(request):
+            return not self._is_last
+        pause = self._step()
         while self._phase is not Phase.GONE:
-            orders, signals = self._channel.wait(self._step())
+            orders, signals = self._channel.wait(pause, also=self._pump.quiet_end)
+            self._pump.follow()
             for order in orders:
                 self._handle(order)
-            if not self._channel.is_open or signals & {signal.SIGTERM, signal.SIGHUP}:
-                # The worker is gone, or an operator ends this keeper: the render ends at once.
-                self._reports_end = self._reports_end and not signals & {signal.SIGTERM, signal.SIGHUP}
+            if not self._channel.is_open or signals & _END_SIGNALS:
+                # The worker is gone, or an operator ends this keeper.
+                self._reports_end = self._reports_end and not signals & _END_SIGNALS
                 self._begin_kill()
-        self._finish()
+            pause = self._step()
+        return self._finish()
 
     def _start(self, request: Message) -> bool:
-        self._kill_seconds = float(request["kill_seconds"])
-        self._group = ControlGroup.create(request["group"]) if request["group"] else None
-        self._pump = OutputPump(BoundedLog(request["log"]))
         try:
             self._renderer = start_program(
                 request["command"],
                 cwd=request["cwd"],
                 env=request["env"],
                 output=self._pump.write_end,
-                group=self._group,
+                group=self._tree.group,
                 table=self._table,
                 account=request["account"],
             )
         except OSError as error:
-            if self._group:
-                self._group.remove()
+            self._pump.close_write_end()
+            self._pump.close()
             self._channel.send({"failed": [error.errno, error.filename]})
-            self._channel.close()
             return False
-        self._tree = ProcessTree(self._table, os.getpid(), tag=request["tag"], group=self._group)
+        self._pump.close_write_end()
+        self._tree.add_tag(request["tag"])
         self._tree.session = self._renderer
         self._channel.send({"started": self._renderer})
-        self._pump.start()
         return True
 
     def _handle(self, order: Message) -> None:
         stopping = self._phase in (Phase.TERMINATING, Phase.KILLING)
-        match order["do"]:
+        match order.get("do"):
+            case None:
+                # The worker waits for the end of this keeper.
+                self._is_last = True
+                self._begin_kill()
             case "stop":
                 self._orders[Phase.GONE].append(order["id"])
                 self._stop(float(order["grace_seconds"]))
             case "freeze" if not stopping:
                 self._orders[Phase.FROZEN].append(order["id"])
+                self._needs_look = True
                 self._enter(Phase.FREEZING)
                 self._quiet_looks = 0
             case "thaw" if not stopping:
@@ -292,7 +240,7 @@ class Keeper:
         now = time.monotonic()
         if now >= self._sample_at:
             self._sample_at = now + _SAMPLE_SECONDS
-            self._channel.send({"usage": self._meter.sample()}, droppable=True)
+            self._channel.send({"usage": self._meter.sample(childless=childless)}, droppable=True)
         if self._phase is Phase.FREEZING:
             self._freeze()
         elif self._phase is Phase.TERMINATING:
@@ -303,14 +251,14 @@ class Keeper:
         if self._phase is Phase.KILLING:
             self._kill(now, childless)
         pauses = [self._sample_at - now]
-        if not self._report_exit(now):
+        if not self._report_exit(now, childless):
             pauses.append(_FIRST_PAUSE)
         if self._phase in (Phase.FREEZING, Phase.TERMINATING, Phase.KILLING):
             # As long as the step took, at least: where a look at all processes takes long, half of a core is enough.
             pause = max(self._pause, time.monotonic() - now)
             pauses.append(min(pause, max(0.0, self._kill_at - now)) if now < self._kill_at else pause)
             self._pause = min(self._pause * 1.5, _LAST_PAUSE)
-        return 0.0 if self._phase is Phase.GONE else min(pauses)
+        return min(pauses)
 
     def _freeze(self) -> None:
         self._quiet_looks = self._quiet_looks + 1 if self._tree.freeze() else 0
@@ -319,7 +267,7 @@ class Keeper:
             self._answer(Phase.FROZEN)
 
     def _kill(self, now: float, childless: bool) -> None:
-        if self._is_empty(childless):
+        if self._looks_empty(childless) and self._tree.prove_empty():
             self._phase = Phase.GONE
             return
         survivors = self._tree.kill()
@@ -333,12 +281,6 @@ class Keeper:
         # Orphans become children of this process, so without a child there is no descendant either.
         return childless if self._table.exact else not self._tree.find_members()
 
-    def _is_empty(self, childless: bool) -> bool:
-        if not self._looks_empty(childless):
-            return False
-        look = self._tree.find_unparented if self._table.exact else self._tree.find_members
-        return not any(look() for _ in range(PROOF_LOOKS))
-
     def _reap(self) -> bool:
         """Reap ended children; return whether no child is left."""
         try:
@@ -347,32 +289,105 @@ class Keeper:
                 if pid == self._renderer:
                     self._code = code
                     self._drain_until = time.monotonic() + _DRAIN_SECONDS
+                else:
+                    # The renderer has left it behind, or any other process of the tree, and it may have told others
+                    # to go on.
+                    self._needs_look = True
         except ChildProcessError:
             return True
         return False
 
-    def _report_exit(self, now: float) -> bool:
-        """Report the exit code once the output is in the log; return false while that must wait."""
+    def _report_exit(self, now: float, childless: bool) -> bool:
+        """Report the exit code once the output is in the log; return false while that must wait.
+
+        A renderer that has ended without descendants is gone: its keeper adopts orphans, so that no child of the
+        keeper means no descendant of the renderer. Told with the exit code, that saves the worker the order to stop.
+        """
         if self._code is None or self._exit_reported or not self._reports_end:
             return True
-        if self._output_mark is None:
-            self._output_mark = self._pump.count_printed()
-        if now < self._drain_until and (self._output_mark is None or not self._pump.has_logged(self._output_mark)):
+        # The log of a command that has failed is there, whatever it printed.
+        self._pump.follow(even_if_quiet=self._code != 0)
+        if now < self._drain_until and not self._has_logged():
             return False
-        self._channel.send({"usage": self._meter.sample()})
-        self._channel.send({"exited": self._code})
+        message = {"usage": self._meter.sample(childless=childless), "exited": self._code}
+        if childless and self._phase is Phase.RUNNING and not self._needs_look and not self._tree.has_group_members():
+            message["stopped"] = self._was_proven = True
+            self._phase = Phase.GONE
+        self._channel.send(message)
         self._exit_reported = True
         return True
 
-    def _finish(self) -> None:
+    def _has_logged(self) -> bool:
+        if self._output_mark is None:
+            self._output_mark = self._pump.count_printed()
+        return self._output_mark is not None and self._pump.has_logged(self._output_mark)
+
+    def _finish(self) -> bool:
         # No process is left that could write, so the pump reaches the end of the pipe.
-        self._pump.wait_for_end(_DRAIN_SECONDS)
+        is_drained = self._pump.wait_for_end(_DRAIN_SECONDS)
+        self._pump.close()
+        if self._was_proven:
+            return is_drained
         with contextlib.suppress(ChildProcessError):
             self._reap()
-        self._report_exit(math.inf)
-        if self._group:
-            self._group.remove()
+        self._report_exit(math.inf, childless=False)
+        if self._is_last and self._tree.group:
+            self._tree.group.remove()
         if self._reports_end:
             self._channel.send({"usage": self._meter.sample()})
             self._channel.send({"stopped": True})
+        return is_drained and self._reports_end and not self._is_last
+
+
+class Keeper:
+    """Keeps the commands of a span, one after the other, in a process forked off the supervisor.
+
+    Args:
+        channel: Socket to the worker.
+        table: The processes of the host.
+    """
+
+    def __init__(self, channel: socket.socket, table: ProcessTable) -> None:
+        self._table = table
+        self._inbox = SignalInbox(signal.SIGCHLD, *_END_SIGNALS)
+        self._channel = KeeperChannel(channel, self._inbox)
+        self._tree = ProcessTree(table, os.getpid(), tag={})
+
+    def run(self) -> None:
+        """Run commands until the worker wants no more, and return when nothing of any of them is left."""
+        os.setsid()
+        self._table.adopt_orphans()
+        self._table.set_name("longtake-keeper")
+        while (request := self._next_request()) is not None:
+            if self._tree.group is None and request["group"]:
+                self._tree.group = ControlGroup.create(request["group"])
+            command = CommandKeeper(self._channel, self._inbox, self._table, self._tree, request)
+            if not command.run(request):
+                break
+        self._end()
+
+    def _next_request(self) -> Message | None:
+        """Wait for the worker's next command; None when there is none."""
+        while self._channel.is_open:
+            messages, signals = self._channel.wait()
+            if signals & _END_SIGNALS:
+                break
+            for message in messages:
+                if "end" in message:
+                    return None
+                if "command" in message:
+                    # The last message: the worker gives no order before it hears of the start.
+                    return message
+                # An order to a command that had ended meanwhile.
+                self._channel.send({"id": message["id"]})
+        return None
+
+    def _end(self) -> None:
+        """End what carries a tag of these commands and is no descendant of theirs."""
+        while not self._tree.prove_empty():
+            self._tree.kill()
+            time.sleep(_LAST_PAUSE)
+        if self._tree.group:
+            self._tree.group.remove()
+        self._channel.send({"ended": True})
         self._channel.close()

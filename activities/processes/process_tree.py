@@ -158,11 +158,19 @@ class ProcessTree:
     ) -> None:
         self._table = table
         self._root = root
-        self._variables = {f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in tag.items()}
-        self._group = group
+        # Tags by the last of their variables, which differs most: a span of 1,000 chunks has as many tags.
+        self._tags: dict[bytes, set[frozenset[bytes]]] = {}
+        self.add_tag(tag)
+        self.group = group
         self._excluded = excluded
         # The renderer's process group, which finds members where the walk by parents is incomplete.
         self.session: int | None = None
+
+    def add_tag(self, tag: Mapping[str, str]) -> None:
+        """Look for the processes that carry this tag too."""
+        variables = [f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in tag.items()]
+        if variables:
+            self._tags.setdefault(variables[-1], set()).add(frozenset(variables))
 
     def find_members(self, *, by_tag: bool = True) -> list[ProcessEntry]:
         """Find the living processes of the tree.
@@ -183,6 +191,24 @@ class ProcessTree:
     def find_unparented(self) -> list[ProcessEntry]:
         """Find the living members by tag or cgroup alone; these are all members once the root has no child left."""
         return [entry for entry in self._find_unparented(set(self._table.pids())) if entry.is_alive]
+
+    def prove_empty(self) -> bool:
+        """Look for members by tag and cgroup, everywhere for all of them where the walk by parents is incomplete.
+
+        Returns:
+            Whether there is none; then tags are looked for no more. Where the walk is complete, the root must have no
+            child left.
+        """
+        if self._tags or self.group is not None:
+            look = self.find_unparented if self._table.exact else self.find_members
+            if any(look() for _ in range(PROOF_LOOKS)):
+                return False
+            self._tags.clear()
+        return True
+
+    def has_group_members(self) -> bool:
+        """Tell whether the cgroup has living members."""
+        return self.group is not None and bool(self.group.pids())
 
     def terminate(self) -> None:
         """Send SIGTERM to every member, also to stopped ones."""
@@ -220,8 +246,8 @@ class ProcessTree:
 
     def kill(self) -> list[ProcessEntry]:
         """Send SIGKILL to every member that is found, and return them."""
-        if self._group is not None:
-            self._group.kill()
+        if self.group is not None:
+            self.group.kill()
         # Stopped first, so that none can fork while the others die.
         for _ in range(_STOP_LOOKS):
             members = self.find_members()
@@ -239,7 +265,11 @@ class ProcessTree:
         return any(self.kill() for _ in range(PROOF_LOOKS))
 
     def _find_unparented(self, pids: set[int]) -> list[ProcessEntry]:
-        found = {pid for pid in pids if self._variables and self._variables.issubset(self._table.read_environment(pid))}
-        if self._group is not None:
-            found |= pids & set(self._group.pids())
+        found = {pid for pid in pids if self._tags and self._carries_tag(pid)}
+        if self.group is not None:
+            found |= pids & set(self.group.pids())
         return [entry for pid in found if (entry := self._table.find(pid))]
+
+    def _carries_tag(self, pid: int) -> bool:
+        environment = frozenset(self._table.read_environment(pid))
+        return any(tag <= environment for last in self._tags.keys() & environment for tag in self._tags[last])

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from activities.processes.ipc import Message, MessageDecoder, encode_message
@@ -47,25 +47,119 @@ class KeeperLostError(Exception):
     """The keeper of a render was killed; every process of the render is dead by now."""
 
 
-class RenderProcess(asyncio.Protocol):
-    """A renderer in a session of its own, with stdin closed and its output going to a bounded log.
+# Variables that every process of a command carries, and nothing else does.
+Tag = Mapping[str, str]
 
-    Made by `Supervisor.spawn`. Closing the socket to the keeper ends the render.
+
+class KeeperConnection(asyncio.Protocol):
+    """The worker's end of the socket to one keeper; closing the socket ends the render at hand.
 
     Args:
-        finish_lost: Kills the processes of a render whose keeper was killed; returns when none is left.
+        finish_lost: Kills the processes of a keeper that was killed, given their tags; returns when none is left.
         kill_seconds: How long processes may outlive SIGKILL before that is an error.
+        group: Path of the cgroup of the keeper's commands, if they have one.
     """
 
-    def __init__(self, finish_lost: Callable[[], Awaitable[None]], kill_seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(
+        self, finish_lost: Callable[[Iterable[Tag]], Awaitable[None]], kill_seconds: float, group: str | None = None
+    ) -> None:
         self._finish_lost = finish_lost
         self._kill_seconds = kill_seconds
+        self._group = group
+        self._tags: list[Tag] = []
         self._numbers = itertools.count(1)
         self._messages = MessageDecoder()
         self._transport: asyncio.Transport | None = None
-        self._usage = Usage()
         self._finishing: asyncio.Task[None] | None = None
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._render: RenderProcess | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the keeper takes a command, as far as is known."""
+        has_ended = self._transport is None or self._transport.is_closing() or self._gone.done()
+        return not has_ended and (self._render is None or self._render.is_gone)
+
+    def add_gone_callback(self, on_gone: Callable[[], object]) -> None:
+        """Call `on_gone` when the keeper has gone, and every process of its commands."""
+        self._gone.add_done_callback(lambda _: on_gone())
+
+    def start(self, request: Message) -> "RenderProcess":
+        """Send the request to start a command; the one before must be gone."""
+        self._render = render = RenderProcess(self, self._kill_seconds)
+        self._tags.append(request["tag"])
+        self.send({**request, "group": self._group})
+        return render
+
+    def order(self, do: str, **fields: object) -> int:
+        """Send an order to the command at hand, and return the number that the answer will have."""
+        number = next(self._numbers)
+        self.send({"id": number, "do": do, **fields})
+        return number
+
+    def send(self, message: Message) -> None:
+        """Send a message, unless the keeper has gone."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_message(message))
+
+    def close(self) -> None:
+        """Close the socket to the keeper, which then kills the render; do not wait for that."""
+        if self._transport is not None:
+            self._transport.close()
+
+    async def end(self) -> None:
+        """Have the keeper end when no command is at hand, and wait until nothing of any of its commands is left."""
+        self.send({"end": True})
+        await asyncio.shield(self._gone)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._messages.feed(data):
+            if self._render is not None:
+                self._render.handle(message)
+            if "ended" in message:
+                self._end()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._gone.done():
+            return
+        self._finishing = asyncio.get_running_loop().create_task(self._finish_and_end())
+
+    async def _finish_and_end(self) -> None:
+        try:
+            await self._finish_lost(self._tags)
+        except Exception:
+            _log.exception("what a lost keeper has left running is left to the supervisor")
+        finally:
+            # Without this an attempt would wait for ever for a render that nobody keeps.
+            self._end()
+
+    def _end(self) -> None:
+        if not self._gone.done():
+            self._gone.set_result(None)
+        if self._render is not None:
+            self._render.end()
+        self.close()
+
+
+class RenderProcess:
+    """A renderer in a session of its own, with stdin closed and its output going to a bounded log.
+
+    Made by `Supervisor.spawn`.
+
+    Args:
+        keeper: The connection to its keeper.
+        kill_seconds: How long processes may outlive SIGKILL before that is an error.
+    """
+
+    def __init__(self, keeper: KeeperConnection, kill_seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._keeper = keeper
+        self._kill_seconds = kill_seconds
+        self._usage = Usage()
         # The keeper's first message; None when the keeper was killed before it sent one.
         self.started: asyncio.Future[Message | None] = loop.create_future()
         # None when the keeper was killed before it could report the exit code.
@@ -127,78 +221,40 @@ class RenderProcess(asyncio.Protocol):
         """Continue every process of the tree with SIGCONT."""
         await self._order("thaw")
 
-    def close(self) -> None:
-        """Close the socket to the keeper, which then kills the render; do not wait for that."""
-        if self._transport is not None:
-            self._transport.close()
-
     async def _order(self, do: str, **fields: object) -> Message:
-        number = next(self._numbers)
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         if self.is_gone:
             return {}
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        number = self._keeper.order(do, **fields)
         self._answers[number] = answer
         try:
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.write(encode_message({"id": number, "do": do, **fields}))
             return await answer
         finally:
             self._answers.pop(number, None)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+    def handle(self, message: Message) -> None:
+        """Take note of a message of the keeper."""
+        if usage := message.get("usage"):
+            self._usage = Usage(*usage)
+        if "started" in message:
+            self.started.set_result(message)
+        if "failed" in message:
+            self.started.set_result(message)
+            self.end()
+        if "exited" in message and not self._exit.done():
+            self._exit.set_result(message["exited"])
+        if "stopped" in message:
+            self.end()
+        if (answer := self._answers.get(message.get("id", 0))) and not answer.done():
+            answer.set_result(message)
 
-    def send(self, message: Message) -> None:
-        """Send the keeper the request of what to start."""
-        assert self._transport is not None
-        self._transport.write(encode_message(message))
-
-    def data_received(self, data: bytes) -> None:
-        for message in self._messages.feed(data):
-            self._handle(message)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self.is_gone:
-            return
-        if not self.started.done():
-            self.started.set_result(None)
-        self._finishing = asyncio.get_running_loop().create_task(self._finish_and_end())
-
-    def _handle(self, message: Message) -> None:
-        match message:
-            case {"usage": [cpu, io, memory, peak, processes]}:
-                self._usage = Usage(cpu, io, memory, peak, processes)
-            case {"started": _}:
-                self.started.set_result(message)
-            case {"failed": _}:
-                self.started.set_result(message)
-                self._end(None)
-            case {"exited": code}:
-                if not self._exit.done():
-                    self._exit.set_result(code)
-            case {"stopped": _}:
-                self._end(None)
-            case {"id": number}:
-                if (answer := self._answers.get(number)) and not answer.done():
-                    answer.set_result(message)
-
-    async def _finish_and_end(self) -> None:
-        try:
-            await self._finish_lost()
-        except Exception:
-            _log.exception("what a lost keeper has left running is left to the supervisor")
-        finally:
-            # Without this an attempt would wait for ever for a render that nobody keeps.
-            self._end(None)
-
-    def _end(self, code: int | None) -> None:
+    def end(self) -> None:
+        """Take note that nothing of the render is left."""
+        for future in (self.started, self._exit):
+            if not future.done():
+                future.set_result(None)
         if not self._gone.done():
             self._gone.set_result(None)
-        if not self._exit.done():
-            self._exit.set_result(code)
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_result({})
-        if self._transport is not None:
-            self._transport.close()

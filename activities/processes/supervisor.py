@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -16,9 +16,9 @@ from activities.processes.ipc import Message
 from activities.processes.linux_table import HAS_EXACT_TREES, process_table
 from activities.processes.orphans import WORKER_VARIABLE, WorkerMark
 from activities.processes.process_tree import ControlGroup, ProcessTree, make_group_prefix
-from activities.processes.render_process import ProcessSurvivedError, RenderProcess
+from activities.processes.render_process import KeeperConnection, ProcessSurvivedError, RenderProcess
 from activities.processes.supervisor_main import NUMBER
-from longtake.concurrency import run_in_thread
+from longtake.concurrency import run_in_thread, shield_until_done
 from longtake.render_user import RenderUser
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -181,6 +181,7 @@ class Supervisor:
         self._starting = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._renders: set[RenderProcess] = set()
+        self._keepers: set[KeeperConnection] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -191,6 +192,7 @@ class Supervisor:
             while self._tasks:
                 await asyncio.wait(self._tasks)
             await asyncio.gather(*(self._end(render) for render in list(self._renders)))
+            await asyncio.gather(*(self._end_keeper(keeper) for keeper in list(self._keepers)))
             if self._channel is not None:
                 async with asyncio.timeout(KILL_SECONDS):
                     await self._channel.end()
@@ -198,8 +200,8 @@ class Supervisor:
             _log.error("the supervisor of renders does not end: some of them outlive SIGKILL")
         finally:
             # A keeper kills its render when its socket closes: nothing stays, whatever went wrong above.
-            for render in self._renders:
-                render.close()
+            for keeper in self._keepers:
+                keeper.close()
             if self._channel is not None:
                 self._channel.close()
 
@@ -233,33 +235,42 @@ class Supervisor:
             OSError: The program cannot be executed, or the folder cannot be entered.
             SupervisorError: The supervisor cannot be started.
         """
-        request = _request(command, cwd, {**env, WORKER_VARIABLE: self._mark}, log, tag)
-        spawning = self._create_task(self._spawn(request))
+        return await self._spawn_shielded(_request(command, cwd, env, log, tag), None)
+
+    @contextlib.asynccontextmanager
+    async def keep_span(self) -> AsyncIterator["SpanKeeper"]:
+        """Start the commands of the block through one keeper; no process of any of them is left after the block."""
+        span = SpanKeeper(self._spawn_shielded)
+        try:
+            yield span
+        finally:
+            await shield_until_done(span.end())
+
+    async def _spawn_shielded(self, request: Message, span: "SpanKeeper | None") -> RenderProcess:
+        spawning = self._create_task(self._spawn(request, span))
         try:
             return await asyncio.shield(spawning)
         except asyncio.CancelledError:
             await asyncio.shield(self._create_task(self._discard(spawning)))
             raise
 
-    async def _spawn(self, request: Message) -> RenderProcess:
+    async def _spawn(self, request: Message, span: "SpanKeeper | None") -> RenderProcess:
+        request["env"][WORKER_VARIABLE] = self._mark
+        account = (self.user.uid, self.user.gid, self.user.groups) if self.user else None
         for _ in range(_START_TRIES):
-            number = next(self._numbers)
-            group = ControlGroup(f"{self.group_prefix}{number}") if self.group_prefix else None
-            channel = await self._ensure_channel()
-            finish_lost = functools.partial(self._finish_lost, channel, number, request["tag"], group)
-            render = RenderProcess(finish_lost, self._kill_seconds)
-            try:
-                await self._connect(render, channel, number)
-            except OSError:
-                # The supervisor died a moment ago: the next try starts another.
-                channel.forget(number)
-                continue
+            keeper = span.idle_keeper if span is not None else None
+            if keeper is None:
+                try:
+                    keeper = await self._open_keeper()
+                except OSError:
+                    # The supervisor died a moment ago: the next try starts another.
+                    continue
+                if span is not None:
+                    span.add_keeper(keeper)
+            limits = {"kill_seconds": self._kill_seconds, "account": account, "last": span is None}
+            render = keeper.start({**request, **limits})
             self._renders.add(render)
-            render.add_gone_callback(functools.partial(self._forget, render, channel, number))
-            group_path = group.path if group else None
-            account = (self.user.uid, self.user.gid, self.user.groups) if self.user else None
-            limits = {"kill_seconds": self._kill_seconds, "group": group_path, "account": account}
-            render.send({**request, **limits})
+            render.add_gone_callback(functools.partial(self._renders.discard, render))
             match await asyncio.shield(render.started):
                 case {"started": _}:
                     return render
@@ -268,19 +279,28 @@ class Supervisor:
             await render.stop(0)
         raise SupervisorError("the supervisor of renders dies as soon as it is started; standard error may say why")
 
-    def _forget(self, render: RenderProcess, channel: SupervisorChannel, number: int) -> None:
-        self._renders.discard(render)
-        channel.forget(number)
-
-    async def _connect(self, render: RenderProcess, channel: SupervisorChannel, number: int) -> None:
+    async def _open_keeper(self) -> KeeperConnection:
+        number = next(self._numbers)
+        group = ControlGroup(f"{self.group_prefix}{number}") if self.group_prefix else None
+        channel = await self._ensure_channel()
+        finish_lost = functools.partial(self._finish_lost, channel, number, group)
+        keeper = KeeperConnection(finish_lost, self._kill_seconds, group.path if group else None)
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 await channel.request_keeper(number, theirs)
-            await asyncio.get_running_loop().create_unix_connection(lambda: render, sock=ours)
+            await asyncio.get_running_loop().create_unix_connection(lambda: keeper, sock=ours)
         except BaseException:
             ours.close()
+            channel.forget(number)
             raise
+        self._keepers.add(keeper)
+        keeper.add_gone_callback(functools.partial(self._forget, keeper, channel, number))
+        return keeper
+
+    def _forget(self, keeper: KeeperConnection, channel: SupervisorChannel, number: int) -> None:
+        self._keepers.discard(keeper)
+        channel.forget(number)
 
     async def _ensure_channel(self) -> SupervisorChannel:
         async with self._starting:
@@ -298,12 +318,14 @@ class Supervisor:
             return self._channel
 
     async def _finish_lost(
-        self, channel: SupervisorChannel, number: int, tag: Mapping[str, str], group: ControlGroup | None
+        self, channel: SupervisorChannel, number: int, group: ControlGroup | None, tags: Iterable[Mapping[str, str]]
     ) -> None:
-        """Kill what is left of a render whose keeper has gone without a closing message."""
+        """Kill what is left of the renders whose keeper has gone without a closing message."""
         await channel.wait_until_gone(number)
         # The supervisor misses some: where it was killed too, and where another process started them for the render.
-        tree = ProcessTree(process_table(exact=self.exact), None, tag=tag, group=group)
+        tree = ProcessTree(process_table(exact=self.exact), None, tag={}, group=group)
+        for tag in tags:
+            tree.add_tag(tag)
         # The kernel reports the death of a process to its parent only, so this one must look.
         while await run_in_thread(tree.kill_twice):  # noqa: ASYNC110
             await asyncio.sleep(_KILL_PAUSE_SECONDS)
@@ -323,11 +345,50 @@ class Supervisor:
         except ProcessSurvivedError as error:
             _log.error("left to the supervisor of renders: %s", error)
 
+    async def _end_keeper(self, keeper: KeeperConnection) -> None:
+        try:
+            async with asyncio.timeout(self._kill_seconds + 1):
+                await keeper.end()
+        except TimeoutError:
+            _log.error("left to the supervisor of renders: a keeper does not end")
+
     def _create_task(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+class SpanKeeper:
+    """Starts commands one after the other through one keeper, and through another one where that was killed.
+
+    Args:
+        spawn: Starts a command through the keeper that this object names.
+    """
+
+    def __init__(self, spawn: Callable[[Message, "SpanKeeper"], Awaitable[RenderProcess]]) -> None:
+        self._spawn = spawn
+        self._keeper: KeeperConnection | None = None
+
+    async def spawn(
+        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str]
+    ) -> RenderProcess:
+        """Start a render when the one before is gone; see `Supervisor.spawn`."""
+        return await self._spawn(_request(command, cwd, env, log, tag), self)
+
+    @property
+    def idle_keeper(self) -> KeeperConnection | None:
+        """The keeper that takes the next command; None where another one must be opened."""
+        return self._keeper if self._keeper is not None and self._keeper.is_idle else None
+
+    def add_keeper(self, keeper: KeeperConnection) -> None:
+        """Start further commands through this keeper."""
+        self._keeper = keeper
+
+    async def end(self) -> None:
+        """Wait until nothing is left of the commands."""
+        if self._keeper is not None:
+            await self._keeper.end()
 
 
 def _request(command: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str]) -> Message:

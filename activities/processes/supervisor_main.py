@@ -1,7 +1,7 @@
-"""The supervisor: a small process beside a worker that forks a keeper for each render and outlives all of them.
+"""The supervisor: a small process beside a worker that forks a keeper for each span and outlives all of them.
 
 `Supervisor` starts it, with the descriptor of a socket and `exact` or `portable`. Each keeper is a fork of it, so what
-this module imports is paid by every render: the standard library only, without asyncio and dataclasses.
+this module imports is paid by every keeper: the standard library only, without asyncio and dataclasses.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from activities.processes.linux_table import forbid_reading, process_table
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import ProcessTree
 
-# A message is the number of a render: to the supervisor, with the keeper's socket, to fork its keeper; from the
-# supervisor, when the keeper has ended and nothing of the render is left.
+# A message is the number of a keeper: to the supervisor, with the keeper's socket, to fork it; from the supervisor,
+# when the keeper has ended and nothing of its renders is left.
 NUMBER = struct.Struct("!Q")
 
 # A keeper whose worker has gone ends long before this, unless it was stopped by a signal.
@@ -134,7 +134,7 @@ class SupervisorProcess:
                     break
                 if (number := self._keepers.pop(ended, None)) is None:
                     continue
-                # A keeper that exits with 0 has proven that nothing of its render is left. The worker may not know: a
+                # A keeper that exits with 0 has proven that nothing of its renders is left. The worker may not know: a
                 # keeper that got SIGTERM does not say so, and an order written to a closed socket (EPIPE) makes
                 # asyncio drop the keeper's last messages.
                 if status == 0:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ class HeliosBackend:
     def __init__(self, service: Service, settings: RemoteBackend) -> None:
         self._service = service
         self._settings = settings
+
+    def open_span(self) -> AbstractAsyncContextManager["HeliosBackend"]:
+        """Return this backend: calls of a service share nothing."""
+        return nullcontext(self)
 
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the chunk's command to a successful end; see `Backend.render`.

@@ -113,16 +113,15 @@ class Services:
         return self._settings.cloud_run_urls
 
 
-def make_remote_attempts(services: Services, host: Host, remote: RemoteHost) -> MakeAttempt:
+def make_remote_attempts(services: Services, remote: RemoteHost) -> MakeAttempt:
     """Return the function that makes attempts for jobs of remote backends.
 
     Args:
         services: The services that jobs may call.
-        host: What this worker offers to attempts whose outputs it checks itself.
         remote: What this worker offers to remote attempts.
     """
 
-    def make(job: OpenJob, chunk: Chunk, name: str) -> Attempt:
+    def make(host: Host, job: OpenJob, chunk: Chunk, name: str) -> Attempt:
         backend = job.job.remote
         assert backend is not None, "jobs of local workers have a queue of their own"
         try:

@@ -90,8 +90,8 @@ async def service(bare: Farm, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     """Workers that have chunks rendered by a scripted service, beside those of hosts."""
     service = Service()
 
-    def remote_attempts(services: object, host: Host, remote: object) -> MakeAttempt:
-        def make(job: OpenJob, chunk: Chunk, name: str) -> Attempt:
+    def remote_attempts(services: object, remote: object) -> MakeAttempt:
+        def make(host: Host, job: OpenJob, chunk: Chunk, name: str) -> Attempt:
             return ScriptedAttempt(service, host, job, chunk, name)
 
         return make

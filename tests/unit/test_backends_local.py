@@ -12,7 +12,13 @@ import pytest
 from activities.backends.backend import Progress, RenderTask
 from activities.backends.local import LocalBackend
 from activities.errors import AttemptError, AttemptLostError
-from activities.processes.render_process import KeeperLostError, ProcessSurvivedError, RenderProcess, Usage
+from activities.processes.render_process import (
+    KeeperConnection,
+    KeeperLostError,
+    ProcessSurvivedError,
+    RenderProcess,
+    Usage,
+)
 from activities.processes.supervisor import Supervisor, SupervisorError
 from longtake.models.policies import Timeouts
 
@@ -39,7 +45,7 @@ class Puppet(RenderProcess):
     """A render that ends when the test says so; `survives` stops fail before one succeeds."""
 
     def __init__(self, survives: int = 0) -> None:
-        super().__init__(finish_lost=lambda: asyncio.sleep(0), kill_seconds=30)
+        super().__init__(KeeperConnection(lambda _: asyncio.sleep(0), kill_seconds=30), kill_seconds=30)
         self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.begun = asyncio.Event()
         self.stopping = asyncio.Event()

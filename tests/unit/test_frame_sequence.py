@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 from support.jobs.images import png
@@ -35,6 +36,9 @@ class StoppedStore(DirectoryStore):
 
 class TwoFrames:
     """Renders both frames, and does not end by itself."""
+
+    def open_span(self) -> AbstractAsyncContextManager["TwoFrames"]:
+        return nullcontext(self)
 
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         for frame in range(2):

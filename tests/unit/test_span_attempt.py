@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,9 @@ DONE = Sidecar(key="000000", digest="", attempt="a", frames=1, files=(), render_
 class NoBackend:
     """Nothing is rendered here."""
 
+    def open_span(self) -> AbstractAsyncContextManager["NoBackend"]:
+        return nullcontext(self)
+
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         raise AssertionError("a service renders")
 
@@ -53,7 +57,7 @@ class Service:
         self.stop: RemoteStop | None = None
         self.bills_are_away = False
 
-    def make(self, job: OpenJob, chunk: Chunk, name: str) -> "Scripted":
+    def make(self, host: Host, job: OpenJob, chunk: Chunk, name: str) -> "Scripted":
         return Scripted(self, chunk.index)
 
 
@@ -315,7 +319,7 @@ async def test_tries_that_a_full_disk_ends_wait_longer_each_time_and_say_so(tmp_
 
 async def test_a_store_that_is_away_between_two_chunks_is_waited_for_as_well(tmp_path: Path) -> None:
     class Away(Service):
-        def make(self, job: OpenJob, chunk: Chunk, name: str) -> "Scripted":
+        def make(self, host: Host, job: OpenJob, chunk: Chunk, name: str) -> "Scripted":
             raise StoreError("its disk is full; make room", "/store", is_temporary=True)
 
     span = Scene(tmp_path, Away()).span(Heartbeat(chunk=0, away=3))

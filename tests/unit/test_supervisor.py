@@ -16,8 +16,8 @@ import pytest_asyncio
 from support.processes.process_table import children, state_of, survivors, wait_for
 
 from activities.processes.orphans import WORKER_VARIABLE, WorkerMark
-from activities.processes.render_process import RenderProcess
-from activities.processes.supervisor import Supervisor, SupervisorError
+from activities.processes.render_process import KeeperLostError, RenderProcess
+from activities.processes.supervisor import SpanKeeper, Supervisor, SupervisorError
 
 TAG = {"LONGTAKE_ATTEMPT": f"spawns-{os.getpid()}"}
 ENVIRONMENT = {"PATH": os.environ["PATH"], **TAG}
@@ -296,3 +296,113 @@ async def test_a_host_without_what_makes_trees_exact_says_so_once(
             await printed(supervisor, tmp_path, "true")
 
     assert [record.message.partition(":")[0] for record in caplog.records] == ["this system has no subreaper"]
+
+
+async def span_spawn(
+    span: SpanKeeper, folder: Path, *command: str, tag: Mapping[str, str] | None = None
+) -> RenderProcess:
+    tag = tag or {"LONGTAKE_TEST_SPAWN": uuid.uuid4().hex}
+    return await span.spawn(command, cwd=folder, env={**ENVIRONMENT, **tag}, log=folder / "log", tag=tag)
+
+
+async def test_the_commands_of_a_span_share_a_keeper_that_proves_their_end_with_their_exit(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    assert supervisor.pid is None
+    async with supervisor.keep_span() as span:
+        seen = set()
+        for code in (0, 7, 0):
+            process = await span_spawn(span, tmp_path, "sh", "-c", f"echo {code}; exit {code}")
+            seen |= set(children(supervisor.pid or 0))
+            assert await process.wait() == code
+            assert process.is_gone
+            assert process.usage.peak_memory_bytes > 0
+            with pytest.raises(FileNotFoundError):
+                await span_spawn(span, tmp_path, "/no/such/program")
+        assert len(seen) == 1
+
+    assert (tmp_path / "log").read_text() == "0\n7\n0\n"
+    wait_for(lambda: not children(supervisor.pid or 0, zombies=True), "the end of the keeper")
+
+
+async def test_a_command_that_prints_nothing_leaves_no_log_unless_it_fails(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    async with supervisor.keep_span() as span:
+        process = await span_spawn(span, tmp_path, "true")
+        assert await process.wait() == 0
+        assert not (tmp_path / "log").exists()
+
+        process = await span_spawn(span, tmp_path, "false")
+        assert await process.wait() == 1
+        assert (tmp_path / "log").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["sleep 300 & :", "setsid sleep 300 & :", "sh -c 'sleep 0.05 &'; sleep 0.2"],
+    ids=["a child that lives", "one that leads a session", "an orphan that has ended"],
+)
+async def test_a_command_that_leaves_something_behind_is_not_proven_by_its_exit(
+    supervisor: Supervisor, tmp_path: Path, script: str
+) -> None:
+    tag = {"LONGTAKE_TEST_SPAWN": uuid.uuid4().hex}
+    async with supervisor.keep_span() as span:
+        process = await span_spawn(span, tmp_path, "sh", "-c", script, tag=tag)
+        assert await process.wait() == 0
+        assert not process.is_gone
+        await process.stop(0)
+        assert survivors(tag) == []
+        assert await (await span_spawn(span, tmp_path, "true")).wait() == 0
+
+
+async def test_what_another_process_started_for_a_command_is_ended_with_the_span(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    tag = {"LONGTAKE_TEST_SPAWN": uuid.uuid4().hex}
+    async with supervisor.keep_span() as span:
+        process = await span_spawn(span, tmp_path, "true", tag=tag)
+        assert await process.wait() == 0
+        stray = await asyncio.create_subprocess_exec("sleep", "300", env={**ENVIRONMENT, **tag})
+        assert await (await span_spawn(span, tmp_path, "true")).wait() == 0
+
+    assert await asyncio.wait_for(stray.wait(), 60) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("is_idle", [True, False], ids=["between two commands", "with a command"])
+async def test_a_killed_keeper_costs_a_span_the_command_at_hand_and_no_other(
+    supervisor: Supervisor, tmp_path: Path, number: signal.Signals, is_idle: bool
+) -> None:
+    async with supervisor.keep_span() as span:
+        assert await (await span_spawn(span, tmp_path, "true")).wait() == 0
+        (keeper,) = children(supervisor.pid or 0)
+        if is_idle:
+            os.kill(keeper, number)
+        else:
+            process = await span_spawn(span, tmp_path, "sleep", "300")
+            os.kill(keeper, number)
+            with pytest.raises(KeeperLostError):
+                await asyncio.wait_for(process.wait(), 60)
+            assert process.is_gone
+
+        process = await asyncio.wait_for(span_spawn(span, tmp_path, "true"), 60)
+
+        assert await process.wait() == 0
+        assert keeper not in children(supervisor.pid or 0)
+
+
+async def test_an_order_that_crosses_the_end_of_a_command_does_not_reach_the_next(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    async with supervisor.keep_span() as span:
+        for pause in (0, 0.0005, 0.001, 0.0015, 0.002, 0.003):
+            first = await span_spawn(span, tmp_path, "true")
+            await asyncio.sleep(pause)
+            freezing = asyncio.ensure_future(first.freeze())
+            assert await asyncio.wait_for(first.wait(), 60) == 0
+            await asyncio.wait_for(freezing, 60)
+            await first.stop(0)
+            second = await span_spawn(span, tmp_path, "sh", "-c", "sleep 0.01")
+            assert await asyncio.wait_for(second.wait(), 60) == 0
+            await second.stop(0)
