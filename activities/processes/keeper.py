@@ -307,7 +307,7 @@ class CommandKeeper:
             return True
         # The log of a command that has failed is there, whatever it printed.
         self._pump.follow(even_if_quiet=self._code != 0)
-        if now < self._drain_until and not self._has_logged():
+        if now < self._drain_until and not self._has_logged(childless):
             return False
         message = {"usage": self._meter.sample(childless=childless), "exited": self._code}
         if childless and self._phase is Phase.RUNNING and not self._needs_look and not self._tree.has_group_members():
@@ -317,7 +317,10 @@ class CommandKeeper:
         self._exit_reported = True
         return True
 
-    def _has_logged(self) -> bool:
+    def _has_logged(self, childless: bool) -> bool:
+        if childless:
+            # Nobody is left that could write.
+            return self._pump.wait_for_end(0)
         if self._output_mark is None:
             self._output_mark = self._pump.count_printed()
         return self._output_mark is not None and self._pump.has_logged(self._output_mark)

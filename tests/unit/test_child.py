@@ -70,10 +70,14 @@ async def test_a_render_dies_before_its_worker_where_memory_runs_out(supervisor:
     await process.stop(0)
 
 
-async def test_a_renderer_that_prints_nothing_has_an_empty_log(supervisor: Supervisor, tmp_path: Path) -> None:
-    process = await python(supervisor, tmp_path, "pass")
-    await process.wait()
-    await process.stop(0)
+async def test_a_renderer_that_prints_nothing_has_an_empty_log_only_if_it_fails(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    for code in range(2):
+        process = await python(supervisor, tmp_path, f"import sys; sys.exit({code})")
+        await process.wait()
+        await process.stop(0)
+        assert (tmp_path / "log").exists() == (code == 1)
 
     assert segments(tmp_path / "log") == {0: b""}
 

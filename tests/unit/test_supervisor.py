@@ -389,7 +389,7 @@ async def test_a_killed_keeper_costs_a_span_the_command_at_hand_and_no_other(
         process = await asyncio.wait_for(span_spawn(span, tmp_path, "true"), 60)
 
         assert await process.wait() == 0
-        assert keeper not in children(supervisor.pid or 0)
+        wait_for(lambda: keeper not in children(supervisor.pid or 0), "the end of the killed keeper")
 
 
 async def test_an_order_that_crosses_the_end_of_a_command_does_not_reach_the_next(

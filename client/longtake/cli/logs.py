@@ -86,7 +86,7 @@ def _describe_missing(id: str, chunk: int | None, attempt: int | None, tries: in
     """Return why no log was printed, and which tries have logs."""
     if attempt is None or tries == 0:
         which = id if chunk is None else f"chunk {chunk} of {id}"
-        return f"there is no log of {which}; it has not begun, or needed no rendering"
+        return f"there is no log of {which}; it has not begun, printed nothing, or needed no rendering"
     known = "try 1 only" if tries == 1 else f"tries 1 to {tries}"
     return f"there is no log of try {attempt} of chunk {chunk} of {id}; there is one of {known}"
 
