@@ -110,7 +110,8 @@ class KeeperChannel:
         if also is not None:
             poll.register(also, select.POLLIN)
         ready = dict(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
-        signals = self._inbox.take() if self._inbox.fileno() in ready else set()
+        # Whatever is ready: a signal that comes as the wait ends for a message is handled before the message.
+        signals = self._inbox.take()
         if self._channel.fileno() not in ready:
             return [], signals
         self._flush()

@@ -29,7 +29,7 @@ async def test_one_try_of_a_chunk(cli: Cli) -> None:
     assert second.out == "try 2 goes wrong\n"
     assert second.err.startswith("==> chunk 1, try 2 (")
     assert (none.code, none.out) == (1, "")
-    assert none.err == f"longtake: there is no log of try 9 of chunk 1 of {job_id}; there is one of tries 1 to 3\n"
+    assert none.err == f"longtake: there is no log of try 9 of chunk 1 of {job_id}; there is one of tries 1 to 2\n"
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ async def printed(supervisor: Supervisor, folder: Path, *command: str, env: Mapp
         assert await process.wait() == 0, (folder / "log").read_text()
     finally:
         await process.stop(0)
-    return (folder / "log").read_text()
+    return (folder / "log").read_text() if (folder / "log").exists() else ""
 
 
 def shown(pid: int, name: str) -> bytes:
