@@ -119,6 +119,11 @@ class JobWatch:
             )
         return self.orders
 
+    async def refresh_if_older(self, seconds: float) -> JobOrders:
+        """Return the orders of the last answer, or those of a new one where that is older than this."""
+        age = asyncio.get_running_loop().time() - self._answered_at
+        return self.orders if age <= seconds else await self.refresh()
+
     async def poll(self, count_jobs: Callable[[], int]) -> None:
         """Read the orders time and again; with jitter, so that a farm does not ask all at once.
 

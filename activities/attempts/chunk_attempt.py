@@ -1,10 +1,11 @@
 """One attempt at one chunk on this host: render, check and publish."""
 
-import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +17,13 @@ from activities.attempts.host import Host, attempt_tag
 from activities.attempts.name_hints import explain_names
 from activities.attempts.output_check import OutputCheck, Proof, check_chunk, check_undeclared, failed_try
 from activities.attempts.output_files import OtherFiles, UndeclaredFiles, sign_outputs
-from activities.attempts.store_io import explain_failure, note_full_disk, retry_while_store_is_away, ship_log
+from activities.attempts.store_io import (
+    explain_failure,
+    make_log_folder,
+    note_full_disk,
+    retry_while_store_is_away,
+    ship_log,
+)
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError
 from activities.media.facts import MismatchedOutput
@@ -106,7 +113,7 @@ class ChunkAttempt:
             try:
                 async with (
                     self._host.inputs.lay_out_in_thread(self._job) as self._workdir,
-                    ship_log(self._store, self.log),
+                    nullcontext() if self._store.is_local else ship_log(self._store, self.log),
                 ):
                     return await self._run(watcher)
             finally:
@@ -122,12 +129,11 @@ class ChunkAttempt:
             raise await explain_failure(failure, self._folder, self._dir) from error
 
     async def _run(self, watcher: RenderWatcher) -> Sidecar:
-        began = asyncio.get_running_loop().time()
-        await run_in_thread(self._check_places)
+        began = time.monotonic()
         try:
             in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
             made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
-            proofs, signatures = await self._prove(made)
+            publish, sidecar = await self._prove(made, began)
             await self._run_own_check(watcher)
         except AttemptError as error:
             # Before the files that no output declares are moved.
@@ -135,10 +141,11 @@ class ChunkAttempt:
             await run_in_thread(partial(note_full_disk, error, self._dir))
             await run_in_thread(partial(self._others.blame, error, self._expected_files, self._part_places))
             raise
-        seconds = asyncio.get_running_loop().time() - began
+        if sidecar is not None:
+            return sidecar
         done = Progress(frames_done=self._chunk.count, usage=self._used)
         return await retry_while_store_is_away(
-            partial(self._publish, made, proofs, signatures, seconds),
+            partial(publish, time.monotonic() - began),
             lambda message: watcher.on_progress(replace(done, message=message)),
         )
 
@@ -146,17 +153,22 @@ class ChunkAttempt:
         """Raise unless outputs may be published where they belong, and open what an earlier try has closed."""
         self._host.check_targets(self._job, self._targets)
         if self._store.is_local:
+            make_log_folder(self._store, self.log)
             # The renderer of another try may have closed the folder around its own.
             for folder in (self._dir.parent.parent, self._dir.parent):
                 restore_access(str(folder))
         else:
             self._others.watch(self._workdir)
 
-    async def _prove(self, made: list[Path]) -> tuple[tuple[Proof, ...], tuple[Signature, ...]]:
-        """Check the outputs; return what was found, and the signatures of the files that were checked."""
+    async def _prove(self, made: list[Path], began: float) -> tuple[Callable[[float], Sidecar], Sidecar | None]:
+        """Check the outputs, and publish them in the same thread unless the job has a check of its own.
+
+        Returns:
+            What publishes the outputs, given the seconds of the render; and the sidecar, if that has succeeded.
+        """
         stop = threading.Event()
 
-        def prove() -> tuple[tuple[Proof, ...], tuple[Signature, ...]]:
+        def prove() -> Callable[[float], Sidecar]:
             self._undeclared = self._find_undeclared()
             signatures = sign_outputs([*made, *self._undeclared], self._dir)
             try:
@@ -164,15 +176,23 @@ class ChunkAttempt:
                 proofs = check_chunk(self._chunk, made, rate, stop, pixels=pixels)
                 check_undeclared(list(self._undeclared), stop)
                 self._check_for_film(made, proofs)
-                return proofs, signatures
+                return partial(self._publish, made, proofs, signatures)
             except AttemptError as error:
                 self._keep_frames()
                 self._others.blame(error, self._expected_files, self._part_places)
                 explain_names(error, self._chunk, made, self._others, self._job.job.output_field)
                 raise
 
+        def prove_and_publish() -> tuple[Callable[[float], Sidecar], Sidecar | None]:
+            publish = prove()
+            if self._job.job.check is None:
+                # It is tried again, and told if it fails again.
+                with suppress(OSError, AttemptError):
+                    return publish, publish(time.monotonic() - began)
+            return publish, None
+
         try:
-            return await run_in_thread(prove, stop)
+            return await run_in_thread(prove_and_publish, stop)
         except AttemptError:
             if self._job.job.check_pixels:
                 # Frames are kept by their structure; those that cannot be decoded would be refused again and again.
@@ -200,6 +220,7 @@ class ChunkAttempt:
                 raise failed_try(MismatchedOutput(file.name, problem))
 
     async def _render_frames(self, watcher: RenderWatcher) -> list[Path]:
+        await run_in_thread(self._check_places)
         keeps = self._job.job.resume is ResumeUnit.FRAMES and self._chunk.is_divisible
 
         def task(part: Chunk, place: Path, finished: WholeFrameScanner) -> RenderTask:
@@ -220,8 +241,18 @@ class ChunkAttempt:
         return await run_in_thread(lambda: runs.files)
 
     async def _render_whole(self, watcher: RenderWatcher) -> list[Path]:
-        made = await run_in_thread(self._prepare)
-        written = await run_in_thread(lambda: self._local_targets) if self._chunk.writes_in_place else made
+        made, task = await run_in_thread(self._prepare_whole)
+        run = CommandWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
+        self._used = await self._host.backend.render(task, run)
+        if self._chunk.writes_in_place:
+            await run_in_thread(partial(self._collect_in_place, made))
+        return made
+
+    def _prepare_whole(self) -> tuple[list[Path], RenderTask]:
+        """Make the attempt's place; return the files in it, and what renders them by one command."""
+        self._check_places()
+        made = self._prepare()
+        written = self._local_targets if self._chunk.writes_in_place else made
         proof: Callable[[], bool] | None
         if self._job.job.also:
             # Outputs that are whole say nothing of files that no output declares.
@@ -233,11 +264,8 @@ class ChunkAttempt:
             proof = None
         else:
             proof = OutputCheck(self._chunk, written, self._job.job.rate).is_proven
-        task = await run_in_thread(partial(self._task, self._chunk, self._dir, outputs=tuple(written), is_whole=proof))
-        run = CommandWatcher(watcher, before=0, count=self._chunk.count, used=Usage())
-        self._used = await self._host.backend.render(task, run)
-        await run_in_thread(partial(self._collect_in_place, made))
-        return made
+        task = self._task(self._chunk, self._dir, outputs=tuple(written), is_whole=proof)
+        return made, replace(task, is_first=True)
 
     async def _run_own_check(self, watcher: RenderWatcher) -> None:
         """Run the job's own check, which may refuse what is whole."""
@@ -333,8 +361,6 @@ class ChunkAttempt:
 
     def _collect_in_place(self, made: list[Path]) -> None:
         """Bring home what a command wrote under its final name, before anyone can take it for published."""
-        if not self._chunk.writes_in_place:
-            return
         for mine, target in zip(made, self._local_targets, strict=True):
             if target.is_symlink():
                 # It would lead elsewhere from there.

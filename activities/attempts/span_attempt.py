@@ -49,6 +49,10 @@ _MOST_RANGES_OF_TRY = 10
 _MOST_NOTICES = 2
 _LONGEST_NOTICE = 300
 
+# Age that the orders of a job may have when the next chunk of a span begins. The watch of the job reads them about once
+# a second; a question for each chunk took a tenth of the time of chunks that cost nothing.
+_ORDERS_SECONDS = 1.0
+
 # A chunk that no other host takes is rendered where it failed before: better than never.
 _MOST_PASSED_ON = 8
 _LONGEST_PASS_SECONDS = 15.0
@@ -210,7 +214,8 @@ class SpanAttempt:
                 sidecar = await attempt.published()
                 if sidecar is None:
                     self._begin_chunk(index)
-                    orders = await watch.refresh()
+                    # A worker may have got the span a moment after its job was paused.
+                    orders = await watch.refresh_if_older(_ORDERS_SECONDS if self._has_tried else 0)
                     if orders.control is not Control.RUN or activity.is_worker_shutdown():
                         return
                     if orders.split > self._order.split and index > self._order.start:

@@ -28,7 +28,7 @@ _UPLOAD_SECONDS = 5.0
 @asynccontextmanager
 async def ship_log(store: Store, location: str) -> AsyncIterator[None]:
     """Upload a log to the store while the block runs, and once more, whole, at its end."""
-    await run_in_thread(partial(_make_folder, store, location))
+    await run_in_thread(partial(make_log_folder, store, location))
     if store.is_local:
         yield
         return
@@ -40,7 +40,8 @@ async def ship_log(store: Store, location: str) -> AsyncIterator[None]:
         await clean_up_in_thread(partial(upload.send, is_last=True))
 
 
-def _make_folder(store: Store, location: str) -> None:
+def make_log_folder(store: Store, location: str) -> None:
+    """Make the folder of a log on this host; blocking."""
     with store_call(location):
         store.local(location).parent.mkdir(parents=True, exist_ok=True)
 

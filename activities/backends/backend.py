@@ -22,6 +22,8 @@ class RenderTask:
     log: Path
     timeouts: Timeouts
     retry: Retry = field(default_factory=Retry)
+    # Whether the log is new: no command of the attempt has run before this one.
+    is_first: bool = False
     # Name of the program in errors, where its file has another name.
     program: str = ""
     # Numbers of the frames that this command renders; empty where it renders none.

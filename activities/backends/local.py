@@ -55,7 +55,7 @@ class LocalBackend:
         user = self._supervisor.user
         if user is not None:
             await run_in_thread(partial(grant_folders, task.folders, user))
-        printed_before = await run_in_thread(partial(_printed_bytes, task))
+        printed_before = 0 if task.is_first else await run_in_thread(partial(_printed_bytes, task))
         renderer = await self._spawn(task)
         monitor = RenderMonitor(renderer, task, watcher, printed_before)
         status = None
@@ -70,6 +70,8 @@ class LocalBackend:
             await shield_until_done(self._stop(renderer, grace, monitor, watcher))
             if user is not None:
                 await clean_up_in_thread(partial(reclaim_folders, task.folders, user))
+        if not status.has_failed and not task.retry.rules:
+            return renderer.usage
         description = status.describe(task.name, renderer.usage)
         await read_in_thread(partial(raise_if_failed, status, description, task, printed_before))
         return renderer.usage

@@ -39,6 +39,7 @@ class ProgressFollower:
             program=task.name,
         )
         self._reader_lock = threading.Lock()
+        self._counts_files = task.counted_dir is not None
         self.reading = Reading()
         self._reads = asyncio.create_task(self._keep_reading())
 
@@ -52,10 +53,15 @@ class ProgressFollower:
         if self._reads.done() and not self._reads.cancelled():
             self._reads.result()
 
-    async def finish(self) -> Reading:
-        """Read all that was printed once more, as the last reading, and return it."""
+    async def finish(self, *, may_have_printed: bool = True) -> Reading:
+        """Read all that was printed once more, as the last reading, and return it.
+
+        Args:
+            may_have_printed: Whether the command has printed anything.
+        """
         await self.stop()
-        self.reading = await read_in_thread(partial(self._read, ended=True))
+        if may_have_printed or self._counts_files:
+            self.reading = await read_in_thread(partial(self._read, ended=True))
         return self.reading
 
     async def stop(self) -> None:
@@ -64,8 +70,9 @@ class ProgressFollower:
 
     async def _keep_reading(self) -> None:
         while True:
-            self.reading = await read_in_thread(self._read)
+            # First, because a short command is read at its end only.
             await asyncio.sleep(LOOK_SECONDS)
+            self.reading = await read_in_thread(self._read)
 
     def _read(self, *, ended: bool = False) -> Reading:
         # A cancelled read goes on in its thread, so the last one must wait for it.
@@ -210,7 +217,7 @@ class RenderMonitor:
                     timeout=self._pause(),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-            status = ExitStatus(exit_code.result(), reading=await self._progress.finish())
+            status = ExitStatus(exit_code.result(), reading=await self._finish_reading())
             self._watcher.on_progress(self.progress)
             return status
         finally:
@@ -220,6 +227,9 @@ class RenderMonitor:
             if self._look_at_outputs is not None:
                 # Its thread reads on, of files that are no longer needed.
                 await cancel_and_wait(self._look_at_outputs[1])
+
+    async def _finish_reading(self) -> Reading:
+        return await self._progress.finish(may_have_printed=self._renderer.may_have_printed)
 
     def _look(self) -> None:
         self._progress.raise_if_failed()

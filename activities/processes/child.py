@@ -257,6 +257,11 @@ class OutputPump:
         """The descriptor that is readable at the first output; None when there was some, or none can come."""
         return None if self._started or self._is_closed else self._read_end
 
+    @property
+    def has_printed(self) -> bool:
+        """Whether there was any output until now."""
+        return bool(self._logged or self.count_printed() != 0)
+
     def follow(self, *, even_if_quiet: bool = False) -> None:
         """Start the thread, if there is output for the first time."""
         if self._started:

@@ -309,7 +309,8 @@ class CommandKeeper:
         self._pump.follow(even_if_quiet=self._code != 0)
         if now < self._drain_until and not self._has_logged(childless):
             return False
-        message = {"usage": self._meter.sample(childless=childless), "exited": self._code}
+        usage, printed = self._meter.sample(childless=childless), self._pump.has_printed
+        message = {"usage": usage, "exited": self._code, "printed": printed}
         if childless and self._phase is Phase.RUNNING and not self._needs_look and not self._tree.has_group_members():
             message["stopped"] = self._was_proven = True
             self._phase = Phase.GONE

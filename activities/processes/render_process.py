@@ -166,6 +166,8 @@ class RenderProcess:
         self._exit: asyncio.Future[int | None] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._answers: dict[int, asyncio.Future[Message]] = {}
+        # False when the renderer has ended and its keeper knows that it has printed nothing.
+        self.may_have_printed = True
 
     @property
     def pid(self) -> int:
@@ -241,6 +243,8 @@ class RenderProcess:
         if "failed" in message:
             self.started.set_result(message)
             self.end()
+        if "printed" in message:
+            self.may_have_printed = message["printed"]
         if "exited" in message and not self._exit.done():
             self._exit.set_result(message["exited"])
         if "stopped" in message:

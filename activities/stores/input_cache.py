@@ -290,6 +290,9 @@ class InputCache:
     @asynccontextmanager
     async def lay_out_in_thread(self, job: OpenJob) -> AsyncIterator[Path]:
         """Do as `lay_out` in a thread; a cancel ends it between two files."""
+        if job.folder.store.is_local:
+            yield Path(job.folder.store.url)
+            return
         stop = threading.Event()
         with ExitStack() as stack:
             laid_out = self.lay_out(job, stop)
