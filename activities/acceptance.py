@@ -15,7 +15,8 @@ from activities.media.audio import inspect_audio
 from activities.media.colour import UnknownColours, look_up_colours
 from activities.media.facts import MediaError
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job, read_sidecar
-from activities.stores.publish import find_reusable, find_same_chunks, is_intact, revoke_chunk
+from activities.stores.publish import is_intact, revoke_chunk
+from activities.stores.reuse import find_reusable, find_same_chunks
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import check_list_size, read_job
@@ -30,12 +31,13 @@ from longtake.paths import OutputKind
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import check_exclusive_creation, open_store
+from longtake.stores.folder_listings import FolderListings
 from longtake.stores.job_records import (
-    FolderListings,
     chunk_key,
     compute_integrity,
     find_film_number,
     find_publishers,
+    is_among,
 )
 from longtake.stores.store import StoreError, map_parallel, store_call
 
@@ -138,6 +140,12 @@ def _fill_placeholders(job: RenderJobSpec, job_id: str, started_at: datetime | N
     return job if filled == job else read_job(filled.to_wire())
 
 
+def _find_chunk(name: str) -> int | None:
+    """Return the chunk whose sidecar has a name."""
+    key = name.removesuffix(".json")
+    return int(key) if key != name and key.isdigit() else None
+
+
 class Acceptance:
     """Checks of one job, and its record in the store; nothing is written before all checks have passed.
 
@@ -183,7 +191,7 @@ class Acceptance:
             self._check_with_inputs(opened)
         settle, adopted = self._check_outputs(opened, is_new=earlier is not None)
         if self.job.film_only:
-            finished = self.folder.finished_chunks(self._listed.names(self.folder.sidecars_dir)).ranges
+            finished = self._list_finished().ranges
             self.find_missing_chunks(opened, (*finished, *((chunk, chunk + 1) for chunk in adopted)))
         if earlier is not None:
             self.folder.archive(earlier)
@@ -195,19 +203,34 @@ class Acceptance:
     def forget_finished_chunks(self) -> None:
         """Forget which chunks were finished: some were taken back since."""
         self._listed.forget(self.folder.sidecars_dir)
+        self._listed.forget(self.folder.segments_dir)
 
     def find_finished_chunks(self, opened: OpenJob) -> tuple[Range, ...]:
         """Return the chunks that are finished, and revoke those whose files were damaged or removed since."""
         names = self._listed.names(self.folder.sidecars_dir)
-        published = [chunk for chunk in self.folder.finished_chunks(names) if chunk < len(opened.chunks)]
-        done = RangeSet()
+        sidecars = RangeSet((chunk, chunk + 1) for chunk in map(_find_chunk, names) if chunk is not None)
+        count, done = len(opened.chunks), RangeSet()
+        published = [chunk for chunk in sidecars if chunk < count]
         look = partial(self._is_intact, opened)
         for chunk, intact in zip(published, map_parallel(self._store, look, published), strict=True):
             if intact:
                 done.add(chunk, chunk + 1)
             else:
                 revoke_chunk(opened, chunk)
+        # A sidecar of a chunk counts before what a segment says of it.
+        for found in self.folder.read_segments().finished():
+            chunk = int(found.record.key)
+            if chunk >= count or chunk in sidecars or chunk in done:
+                continue
+            if self._are_as_published(found.record, found.location):
+                done.add(chunk, chunk + 1)
+            else:
+                revoke_chunk(opened, chunk)
         return done.ranges
+
+    def _list_finished(self) -> RangeSet:
+        """Return the chunks that were finished before this job was accepted again, damaged ones included."""
+        return self.folder.finished_chunks(self._listed.names(self.folder.sidecars_dir))
 
     def find_missing_chunks(self, opened: OpenJob, done: Iterable[Range]) -> tuple[Range, ...]:
         """Return the chunks that a job lacks which renders nothing; none of another job.
@@ -452,10 +475,9 @@ class Acceptance:
         """Return the key, field and location of each file that is in the way and not published by this job."""
         if is_new:
             return list(find_conflicting_outputs(opened, self._allowed, self._listed))
-        finished = {name.removesuffix(".json") for name in self._listed.names(self.folder.sidecars_dir)}
-        finished.update(self.folder.published_films())
+        chunks, films = self._list_finished(), self.folder.published_films()
         found = find_conflicting_outputs(opened, self._allowed, self._listed)
-        conflicts = [each for each in found if each[0] not in finished]
+        conflicts = [each for each in found if not is_among(each[0], chunks, films)]
         if not conflicts:
             return []
         # Of what is left, some may be half published.

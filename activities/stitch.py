@@ -191,8 +191,10 @@ def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
     store = job.folder.store
     numbers = [n for start, stop in missing.gaps(0, len(job.chunks)).ranges for n in range(start, stop)]
 
+    records = {int(sidecar.key): sidecar for sidecar in job.folder.finished_sidecars()}
+
     def look(chunk: int) -> tuple[Sidecar | None, bool]:
-        sidecar = job.folder.sidecar(chunk_key(chunk))
+        sidecar = records.get(chunk)
         return sidecar, sidecar is not None and is_intact(store, sidecar)
 
     found = []

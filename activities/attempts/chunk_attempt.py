@@ -64,6 +64,7 @@ class ChunkAttempt:
         self._name = name
         self._key = chunk_key(chunk.index)
         self._folder = job.folder
+        self._segment = host.segment
         self._store = job.folder.store
         self._place = job.folder.attempt_dir(self._key, name)
         self._dir = self._store.local(self._place)
@@ -94,6 +95,8 @@ class ChunkAttempt:
 
     async def published(self) -> Sidecar | None:
         """Return the sidecar if the chunk is finished, by whomever; finishes what a dead winner began to publish."""
+        if self._segment is not None:
+            return await run_in_thread(partial(self._segment.finish, self._key))
         return await run_in_thread(partial(finish_claim, self._folder, self._key))
 
     async def run(self, watcher: RenderWatcher) -> Sidecar:
@@ -305,6 +308,9 @@ class ChunkAttempt:
 
     def _clean_up(self) -> None:
         try:
+            if self._segment is not None and self._segment.has(self._key):
+                # Its files are published with those of other chunks, and cleared away then.
+                return
             self._keep_frames()
             discard_attempt(self._folder, self._key, self._name)
         except OSError as error:
@@ -381,9 +387,8 @@ class ChunkAttempt:
         if self._runs is not None:
             known |= self._runs.undeclared_found
         others = self._others.note(known, self._part_places, "; outputs or also would have them published")
-        proof = proofs[0]
-        return publish(
-            self._folder,
+        proof, segment = proofs[0], self._segment
+        return (partial(publish, self._folder) if segment is None else segment.publish)(
             Sidecar(
                 key=self._key,
                 digest=self._job.ref.digest,
@@ -391,7 +396,7 @@ class ChunkAttempt:
                 attempt=self._name,
                 host=self._host.name,
                 frames=proof.frames,
-                files=stage_files(self._folder, files, self._place, targets, signatures),
+                files=stage_files(self._folder, files, self._place, targets, signatures, sync=segment is None),
                 video=proof.video,
                 images=proof.images,
                 unproven=proof.unproven,

@@ -19,6 +19,7 @@ from activities.stores.input_cache import InputCache
 from activities.stores.job_folder import OpenJob
 from activities.stores.ownership import check_reach
 from activities.stores.scratch import INPUTS_FOLDER, open_scratch
+from activities.stores.segment_writer import SegmentWriter
 from longtake.models.messages import JobRef
 from longtake.names import check_job_id
 from longtake.render_user import RenderUser
@@ -43,6 +44,8 @@ class Host:
     job_variables: JobVariables = field(default_factory=JobVariables)
     # Makes the folders and buckets that jobs may use; None where the caller has looked, as an agent does.
     make_allowed: Callable[[], AllowedStores] | None = None
+    # Publishes the chunks of one span together; None: each by itself.
+    segment: SegmentWriter | None = None
 
     def check_store(self, ref: JobRef) -> None:
         """Raise unless jobs may use the store of a job here; to be asked before the job is read.

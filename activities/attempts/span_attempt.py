@@ -13,10 +13,12 @@ from temporalio.exceptions import FailureError
 from activities.activity_context import attempt_name
 from activities.attempts.attempt import Attempt, Bill, MakeAttempt
 from activities.attempts.host import Host
+from activities.attempts.span_commits import commit_beside
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, ThrottledError, describe_unexpected
 from activities.job_watch import JobRenderWatcher, JobWatch, OtherHosts
 from activities.stores.job_folder import OpenJob, Sidecar
+from activities.stores.segment_writer import SegmentWriter
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError, ErrorType
 from longtake.frame_list import describe_frames
@@ -29,6 +31,9 @@ from longtake.stores.store import StoreError
 from longtake.text import cut_middle, shorten_line
 
 _log = logging.getLogger(__name__)
+
+# One chunk alone has a sidecar.
+_LEAST_IN_SEGMENT = 2
 
 # In a report: a span where more chunks than this fail is one of a huge job where nothing works.
 _MOST_OPEN = 100
@@ -178,6 +183,8 @@ class SpanAttempt:
         self._bills = SpanBills()
         self._stops: list[RemoteStop] = []
         self._has_tried = False
+        # Chunks wait to be published together.
+        self._handed_in = asyncio.Event()
 
     @property
     def has_news(self) -> bool:
@@ -193,13 +200,26 @@ class SpanAttempt:
         try:
             async with self._host.backend.open_span() as backend:
                 self._host = replace(self._host, backend=backend)
-                await self._render(watch)
+                await self._render_in_segment(watch)
         except (AttemptLostError, StoreError) as error:
             away = self.heartbeat.away
             wait = lost_try_delay_seconds(away)
             self._update_heartbeat(away=away + 1)
             sentence = f"{error}; the try does not count, and the next one begins in {wait:.0f} s"
             raise RetryError(sentence, ErrorType.ATTEMPT_LOST, wait) from error
+
+    async def _render_in_segment(self, watch: JobWatch) -> None:
+        """Render with one record of many chunks, where this host renders several."""
+        order = self._order
+        open_chunks = order.stop - order.start - len(self._published_before.within(order.start, order.stop))
+        if self._job.job.remote is not None or open_chunks < _LEAST_IN_SEGMENT:
+            await self._render(watch)
+            return
+        name = attempt_name(activity.info().activity_id)
+        segment = SegmentWriter(self._job.folder, order.start, order.stop, name)
+        self._host = replace(self._host, segment=segment)
+        async with commit_beside(segment, self._count_finished, self._on_wait) as self._handed_in:
+            await self._render(watch)
 
     async def _render(self, watch: JobWatch) -> None:
         for index in range(self._order.start, self._order.stop):
@@ -226,14 +246,21 @@ class SpanAttempt:
                         await self._pass_on_if_unfit(index)
                         sidecar = await self._try(self._job.chunks[index], attempt, watch)
             if sidecar is not None:
-                self._done.add(index, index + 1)
-                self._rendered.append(sidecar)
                 if self.heartbeat.chunk == index:
                     self._update_heartbeat(failures=0, losses=0, away=0)
+                if self._host.segment is not None and self._host.segment.has(sidecar.key):
+                    # It counts once its record is written.
+                    self._handed_in.set()
+                    continue
                 await self._bills.add_published(index, attempt)
-                self._update_heartbeat(**self._sums)
+                self._count_finished(index, sidecar)
             elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE:
                 return
+
+    def _count_finished(self, index: int, sidecar: Sidecar) -> None:
+        self._done.add(index, index + 1)
+        self._rendered.append(sidecar)
+        self._update_heartbeat(**self._sums)
 
     def report(self) -> SpanReport:
         """Return the report of this attempt, whole."""
@@ -316,9 +343,11 @@ class SpanAttempt:
         except Exception as error:
             if isinstance(error, OSError | FailureError | RetryError | AttemptLostError):
                 raise
-            _log.exception("job %s: chunk %d: an unexpected error", self._order.ref.id, index)
             self._begin_chunk(index)
-            await self._count_try(self._job.chunks[index], attempt, AttemptError(describe_unexpected(error)))
+            if not isinstance(error, AttemptError):
+                _log.exception("job %s: chunk %d: an unexpected error", self._order.ref.id, index)
+                error = AttemptError(describe_unexpected(error))
+            await self._count_try(self._job.chunks[index], attempt, error)
 
     def give_up_chunk(self, error: str) -> None:
         """Give up the chunk at hand, around whose render an unexpected error has come again and again."""
@@ -425,6 +454,9 @@ class SpanAttempt:
             io_bytes=progress.usage.io_bytes,
             throttled=0,
         )
+
+    def _on_wait(self, message: str) -> None:
+        self._update_heartbeat(message=message[:400])
 
     def _on_frozen(self, order: int) -> None:
         self._update_heartbeat(frozen=order)

@@ -2,11 +2,12 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import suppress
 from copy import copy
 from datetime import datetime
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -33,11 +34,15 @@ from longtake.stores.job_records import (
     film_key,
     find_film_number,
 )
+from longtake.stores.segments import FoundRecord, SegmentName, SegmentRecords, seal_segment
 from longtake.stores.store import OversizedFileError, Store, StoreError, map_parallel
 from longtake.templates import expand_template
 from longtake.text import describe_invalid
 
 _log = logging.getLogger(__name__)
+
+# Sidecars that are read at once.
+_BATCH = 500
 
 
 class KeptFrame(Contract):
@@ -238,8 +243,65 @@ class JobFolder(JobRecords):
         return RenderJobSpec.from_json(self.store.read(self.job_file))
 
     def sidecar(self, key: str) -> Sidecar | None:
-        """Return the sidecar of a chunk or a film, if it is finished; one that cannot be read is set aside."""
+        """Return the record of a finished chunk or film; one that cannot be read is set aside."""
+        sidecar = self.read_sidecar(key)
+        if sidecar is None and find_film_number(key) is None:
+            found = self.read_segments().find(int(key))
+            return found.record if found is not None and found.is_placed else None
+        return sidecar
+
+    def read_sidecar(self, key: str) -> Sidecar | None:
+        """Return the sidecar of a chunk or a film, whatever segments say; one that cannot be read is set aside."""
         return self._read_own(self.sidecar_path(key), f"{key}.json")
+
+    def finished_sidecars(self) -> Iterator[Sidecar]:
+        """Yield the records of the finished chunks, those of sidecars first; by listings, and each file read once."""
+        names = [name[:-5] for name in self.store.names(self.sidecars_dir) if name.endswith(".json")]
+        chunks, seen = iter([name for name in names if name.isdigit()]), RangeSet()
+        while batch := list(islice(chunks, _BATCH)):
+            for sidecar in map_parallel(self.store, self.read_sidecar, batch):
+                if sidecar is not None:
+                    seen.add(int(sidecar.key), int(sidecar.key) + 1)
+                    yield sidecar
+        for found in self.read_segments().finished():
+            if (chunk := int(found.record.key)) not in seen:
+                seen.add(chunk, chunk + 1)
+                yield found.record
+
+    def read_segments(self) -> SegmentRecords[Sidecar]:
+        """Return the records in the segments of the job, as a listing made now shows them."""
+        return SegmentRecords(self.store, self.segments_dir, self.revoked_dir, self._decode_line)
+
+    def take_over_segments(
+        self, start: int, stop: int, *, by: str, own: SegmentName | None = None
+    ) -> dict[str, FoundRecord[Sidecar]]:
+        """Seal the segments of others that may hold one of these chunks, and return what they say of them.
+
+        Args:
+            start: First chunk.
+            stop: Chunk after the last one.
+            by: Who does so, for people.
+            own: Segment that is left as it is.
+        """
+        segments = self.read_segments()
+        found: dict[str, FoundRecord[Sidecar]] = {}
+        for segment in segments.overlapping(start, stop):
+            if segment.name == own:
+                continue
+            for each in segments.decode(segment, seal_segment(self.store, segment, by)):
+                if start <= int(each.record.key) < stop and (each.is_placed or each.record.key not in found):
+                    found[each.record.key] = each
+        return found
+
+    def _decode_line(self, line: bytes) -> Sidecar | None:
+        try:
+            return Sidecar.model_validate_json(line)
+        except ValidationError as error:
+            _log.error(
+                "job %s: a line of a segment cannot be read (%s), and its chunk counts as unfinished",
+                *(self.job_id, describe_invalid(error)),
+            )
+        return None
 
     def claim(self, key: str) -> Sidecar | None:
         """Return the claim on a chunk or a film, if there is one; one that cannot be read is set aside."""
@@ -264,23 +326,13 @@ class JobFolder(JobRecords):
             )
         return None
 
+    def forget(self, record: Sidecar) -> None:
+        """Take back what a segment says of a chunk, for ever."""
+        self.store.create(self.revoked_path(record.key, record.attempt), encode_record(record))
+
     def adopt(self, sidecar: Sidecar) -> None:
         """Make what another job has proven a finished chunk or film of this job, unless it is finished already."""
-        self.store.create(
-            self.sidecar_path(sidecar.key), sidecar.model_dump_json(exclude_defaults=True, indent=1).encode()
-        )
-
-    def finished_chunks(self, names: Iterable[str]) -> RangeSet:
-        """Return the numbers of the chunks whose sidecars are among the files of `sidecars_dir`."""
-        done = RangeSet()
-        start = stop = 0
-        for chunk in sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()):
-            if chunk != stop:
-                done.add(start, stop)
-                start = chunk
-            stop = chunk + 1
-        done.add(start, stop)
-        return done
+        self.store.create(self.sidecar_path(sidecar.key), encode_record(sidecar))
 
     def set_aside(self, location: str, name: str) -> str:
         """Move a file to the job's `aside` folder, never over another one, and return its new location.
@@ -292,6 +344,11 @@ class JobFolder(JobRecords):
         while not self.store.move(location, target := f"{self.aside_dir}/{name}.{number}"):
             number += 1
         return target
+
+
+def encode_record(record: Sidecar) -> bytes:
+    """Return the bytes of a sidecar or a claim."""
+    return record.model_dump_json(exclude_defaults=True, indent=1).encode()
 
 
 def encode_job(job: RenderJobSpec) -> bytes:
@@ -333,6 +390,11 @@ class OpenJob:
                 alone.film_label = f"film[{number}] ({alone.film_path})"
             films[alone.film_key] = alone
         return films
+
+    @cached_property
+    def listed_segments(self) -> SegmentRecords[Sidecar]:
+        """The segments of this job as they were when this was asked for first: for jobs that have ended."""
+        return self.folder.read_segments()
 
     @property
     def film_digest(self) -> str:

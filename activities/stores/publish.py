@@ -6,16 +6,18 @@
 
 An attempt that meets a claim without a sidecar finishes steps 2 and 3 for the winner, so that a crash between any two
 steps costs nothing and never mixes two attempts, also when a chunk has many files.
+
+A span of several chunks does the same for many at once: a part of its segment is the claim on them, and their sidecars;
+see `segment_writer`. What a segment says of a chunk counts before a claim on it, and its sidecar before both.
 """
 
 import errno
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,23 +25,21 @@ from activities.errors import AttemptError, attempt_failure
 from activities.media.facts import DamagedOutput, MediaError
 from activities.media.images.check import check_image
 from activities.media.images.facts import ImageFacts
-from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, read_sidecar
+from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_record
 from activities.stores.kept_frames import FinishedFrame, FrameNumbers, KeptFrames, Signature, file_signature
 from activities.stores.ownership import reclaim_file
 from longtake.concurrency import finish_once_begun
-from longtake.errors import BadJobError
 from longtake.models.job_fields import IfExists
 from longtake.stores.directory import digest_stream, file_digest
 from longtake.stores.job_records import (
-    JobRecords,
     PublishedFile,
     chunk_key,
     describe_key,
     find_film_number,
     find_publishers,
     is_as_published,
-    list_jobs,
 )
+from longtake.stores.segments import FoundRecord
 from longtake.stores.store import Store, StoredFile, StoreError, map_parallel, store_call
 
 _log = logging.getLogger(__name__)
@@ -101,7 +101,11 @@ def revoke(
             elif number < first_also or not _is_intact(folder.store, file):
                 # One that no output declares may be another chunk's too, and is left there while it is sound.
                 folder.set_aside(file.path, f"{key}.{file.path.rpartition('/')[2]}")
-    folder.set_aside(folder.sidecar_path(key), f"{key}.json")
+    with suppress(FileNotFoundError):
+        folder.set_aside(folder.sidecar_path(key), f"{key}.json")
+    if find_film_number(key) is None:
+        for found in folder.read_segments().find_all(int(key)):
+            folder.forget(found.record)
     folder.store.remove(folder.claim_path(key))
 
 
@@ -155,66 +159,14 @@ def _sound_frames(
     return {number: file for number, (frame, file) in sound.items() if frame not in lost}, others
 
 
-def find_same_chunks(job: OpenJob) -> list[OpenJob]:
-    """Return the other jobs of the store that may have rendered chunks of this one; by one call for each job there."""
-    others = list(list_jobs(job.folder.store, exclude=job.ref.id))
-    work = job.job.dump_chunk_work()
-    found = []
-    for other, accepted in zip(others, map_parallel(job.folder.store, JobRecords.find_accepted, others), strict=True):
-        if accepted is None:
-            continue
-        # One digest of the whole job makes one work, whatever a version before said of its inputs.
-        if accepted.job.digest() == job.ref.digest or accepted.job.dump_chunk_work() == work:
-            folder = JobFolder(other.store, other.job_id)
-            ref = job.ref.model_copy(update={"id": other.job_id, "digest": accepted.job.digest(), "integrity": ""})
-            with suppress(BadJobError):
-                found.append(OpenJob(folder, ref, accepted.job, accepted.chunk_list))
-    return found
-
-
-def find_reusable(
-    job: OpenJob, others: Iterable[OpenJob], key: str, is_undamaged: Callable[[Sidecar, str], bool]
-) -> Sidecar | None:
-    """Return another job's sidecar of the same chunk, or of the same film, whose files are undamaged.
-
-    It is returned as the sidecar of this job: its digests are this job's.
-
-    Args:
-        job: The job that has the chunk, too.
-        others: The jobs that may have made it; see `find_same_chunks`.
-        key: Key of the chunk or the film.
-        is_undamaged: Called with a sidecar and its location; tells whether all of its files are as published.
-    """
-    digest = job.compute_digest(key)
-    is_film = find_film_number(key) is not None
-    for other in others:
-        # Another job may count its films in another order.
-        for there in other.films if is_film else (key,):
-            made_of = other.compute_digest(there)
-            if made_of != digest and (is_film or other.ref.digest != job.ref.digest):
-                continue
-            location = other.folder.sidecar_path(there)
-            sidecar = read_sidecar(other.folder.store, location)
-            if sidecar is None or not _is_made_of(sidecar, made_of, other.ref.digest):
-                continue
-            if is_undamaged(sidecar, location):
-                own = "" if is_film and digest == job.ref.digest else digest
-                return sidecar.model_copy(update={"key": key, "digest": job.ref.digest, "chunk_digest": own})
-    return None
-
-
-def _is_made_of(sidecar: Sidecar, digest: str, job_digest: str) -> bool:
-    """Tell whether a sidecar is of the work that the record of its job tells, which may be that of another start."""
-    # The only film of a job has no digest but the job's, and chunks of versions before had none.
-    return sidecar.chunk_digest == digest if sidecar.chunk_digest else sidecar.digest == job_digest
-
-
 def stage_files(
     folder: JobFolder,
     made: Sequence[Path],
     place: str,
     targets: Sequence[str],
     proven: Sequence[Signature] | None = None,
+    *,
+    sync: bool = True,
 ) -> tuple[PublishedFile, ...]:
     """Upload an attempt's files to its own folder in the store, and return their records.
 
@@ -224,6 +176,7 @@ def stage_files(
         place: The attempt's own.
         targets: Their final names, in the same order.
         proven: Their signatures from before they were checked, in the same order.
+        sync: Whether their content must survive a power cut at once; false where the caller sees to that.
 
     Raises:
         AttemptError: A file was written to, exchanged or made a link after its renderer had ended, or cannot be read.
@@ -233,17 +186,20 @@ def stage_files(
     folder.check_store()
     signatures: Sequence[Signature | None] = proven or [None] * len(made)
     files = zip(made, targets, signatures, strict=True)
-    return tuple(map_parallel(folder.store, lambda file: _stage_file(folder.store, place, *file), files))
+    return tuple(map_parallel(folder.store, lambda file: _stage_file(folder.store, place, *file, sync=sync), files))
 
 
-def _stage_file(store: Store, place: str, made: Path, target: str, proven: Signature | None) -> PublishedFile:
+def _stage_file(
+    store: Store, place: str, made: Path, target: str, proven: Signature | None, *, sync: bool
+) -> PublishedFile:
     with _open_output(made) as file:
         before = os.fstat(file.fileno())
         if proven is not None and file_signature(before) != proven:
             raise AttemptError(f"{made.name} was written to after it was checked; let nothing change checked outputs")
         reclaim_file(file.fileno())
         try:
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
             # Of the file that is open: what has its name by now may be another.
             digest = digest_stream(file)
         except StoreError:
@@ -282,9 +238,9 @@ def publish(folder: JobFolder, winner: Sidecar) -> Sidecar:
         StoreError: The store is away, or this is another one; see `JobFolder.check_store`.
     """
     folder.check_store()
-    _check_undeclared(folder, winner)
+    check_undeclared(folder, winner)
     winner = winner.model_copy(update={"published_at": datetime.now(UTC)})
-    claim = winner.model_dump_json(exclude_defaults=True, indent=1).encode()
+    claim = encode_record(winner)
     # Again where the claim that stood led to nothing: it could not be read, or its files are gone.
     for _ in range(2):
         with finish_once_begun():
@@ -309,22 +265,55 @@ def finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
 
 
 def _finish_claim(folder: JobFolder, key: str) -> Sidecar | None:
-    if (sidecar := folder.sidecar(key)) is not None:
+    is_film = find_film_number(key) is not None
+    sidecar = folder.read_sidecar(key)
+    found = None
+    if sidecar is None and not is_film:
+        found = folder.take_over_segments(int(key), int(key) + 1, by=f"chunk {int(key)}").get(key)
+    return finish_record(folder, key, sidecar, found)
+
+
+def finish_record(
+    folder: JobFolder, key: str, sidecar: Sidecar | None, found: FoundRecord[Sidecar] | None
+) -> Sidecar | None:
+    """Finish the publication of a chunk or a film whose records were read; return the one that stands, if any.
+
+    Args:
+        folder: The job's.
+        key: Key of the chunk or the film.
+        sidecar: Its sidecar.
+        found: What a segment says of it, to which nobody can add.
+    """
+    if sidecar is None and found is not None and found.is_placed:
+        sidecar = found.record
+    if sidecar is not None:
         if _is_there(folder, folder.frames_dir(key)) or _is_there(folder, folder.attempts_dir(key)):
             # Left by a crash right after the sidecar was written, or by an attempt that lost.
-            _clear(folder, key)
+            clear_attempts(folder, key)
         return sidecar
+    if found is not None:
+        with finish_once_begun():
+            if (standing := _finish(folder, found.record)) is not None:
+                return standing
+            folder.forget(found.record)
     claim = folder.claim(key)
     if claim is None:
         return None
     with finish_once_begun():
-        if not _place_all(folder, claim):
+        if (standing := _finish(folder, claim)) is None:
             # Without the winner's files the claim can never be finished, and would block all later attempts.
             folder.store.remove(folder.claim_path(key))
-            return None
-        folder.store.create(folder.sidecar_path(key), claim.model_dump_json(exclude_defaults=True, indent=1).encode())
-        _clear(folder, key)
-        return folder.sidecar(key)
+        return standing
+
+
+def _finish(folder: JobFolder, winner: Sidecar) -> Sidecar | None:
+    """Place the files of a winner and write its sidecar; None where its files are gone."""
+    if not place_files(folder, winner):
+        return None
+    sync_targets(folder.store, (winner,))
+    folder.store.create(folder.sidecar_path(winner.key), encode_record(winner))
+    clear_attempts(folder, winner.key)
+    return folder.read_sidecar(winner.key)
 
 
 def discard_attempt(folder: JobFolder, key: str, attempt: str) -> None:
@@ -352,8 +341,12 @@ def _is_there(folder: JobFolder, place: str) -> bool:
     return any(store.folders(place)) or bool(store.names(place))
 
 
-def _place_all(folder: JobFolder, claim: Sidecar) -> bool:
-    """Give the winner's files their final names; return whether all have them."""
+def place_files(folder: JobFolder, claim: Sidecar) -> bool:
+    """Give the winner's files their final names; return whether all have them.
+
+    Raises:
+        AttemptError: A file that another job or another chunk has published stands where one must be published.
+    """
     store = folder.store
     foreign = []
     for file, placed in zip(claim.files, map_parallel(store, partial(_place, store), claim.files), strict=True):
@@ -365,8 +358,12 @@ def _place_all(folder: JobFolder, claim: Sidecar) -> bool:
         _check_unpublished(folder, foreign, claim)
         if not all(_replace(folder, claim.key, file) for file in foreign):
             return False
-    store.sync({file.path.rpartition("/")[0] for file in claim.files})
     return True
+
+
+def sync_targets(store: Store, winners: Iterable[Sidecar]) -> None:
+    """Make the final names of the files of some chunks survive a power cut."""
+    store.sync({file.path.rpartition("/")[0] for winner in winners for file in winner.files})
 
 
 def _place(store: Store, file: PublishedFile) -> bool:
@@ -387,7 +384,7 @@ def _is_ours(store: Store, location: str, file: PublishedFile) -> bool:
     return _has_content(store, there, file, trust_time=False)
 
 
-def _check_undeclared(folder: JobFolder, winner: Sidecar) -> None:
+def check_undeclared(folder: JobFolder, winner: Sidecar) -> None:
     """Refuse files that no output declares before they are claimed: a claim that cannot be finished bars its chunk."""
     store, undeclared = folder.store, winner.files[len(winner.files) - winner.also :]
     taken = map_parallel(
@@ -404,7 +401,7 @@ def _check_other_chunks(folder: JobFolder, key: str, targets: Collection[str]) -
     Raises:
         AttemptError: The sentence names the file and that chunk.
     """
-    for record in chain(folder.finished_records(), folder.open_claims()):
+    for record in folder.all_records():
         for file in record.files if record.key != key else ():
             if file.path in targets:
                 raise AttemptError(
@@ -446,7 +443,7 @@ def _replace(folder: JobFolder, key: str, file: PublishedFile) -> bool:
     return _place(store, file)
 
 
-def _clear(folder: JobFolder, key: str) -> None:
+def clear_attempts(folder: JobFolder, key: str) -> None:
     """Remove the files of all attempts at a finished chunk, those of killed workers included."""
     folder.store.remove_all(folder.attempts_dir(key))
     KeptFrames(folder, key).remove()

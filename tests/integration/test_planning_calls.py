@@ -11,14 +11,15 @@ from support.s3.server import S3Server
 
 from longtake.errors import BadJobError
 from longtake.models.job_fields import IfExists
-from longtake.stores.job_records import FolderListings, JobRecords, chunk_key
+from longtake.stores.folder_listings import FolderListings
+from longtake.stores.job_records import JobRecords, chunk_key
 
 pytestmark = pytest.mark.integration
 
 FRAMES = 84
 
 # For the job's own records, and one for each page of a listing: of the chunks' records, and of the frames.
-MOST_CALLS = 12
+MOST_CALLS = 14
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from temporalio.worker import Worker
 from activities.heartbeat_budget import find_budget
 from activities.processes.supervisor import Supervisor
 from activities.settings import WorkerSettings
+from activities.stores.job_folder import JobFolder, encode_record
 from longtake import FrameRange, JobHandle, JobState, JobStatus, RenderClient, RenderJobSpec, Retry, Timeouts
 from longtake.errors import LongtakeError
+from longtake.stores.directory import DirectoryStore
 from worker import build_workers
 
 RENDERER = Path(__file__).parent / "renderers" / "renderer.py"
@@ -163,9 +165,14 @@ class Farm:
         return self.store / ".longtake" / job_id / "chunks" / f"{chunk:06}.json"
 
     def sidecars(self, job_id: str) -> dict[str, bytes]:
-        """Return all sidecars of a job, to be compared later."""
-        folder = self.store / ".longtake" / job_id / "chunks"
-        return {path.name: path.read_bytes() for path in sorted(folder.glob("*.json"))}
+        """Return the records of all finished chunks of a job, to be compared later."""
+        return read_sidecars(self.store, job_id)
+
+
+def read_sidecars(store: Path, job_id: str) -> dict[str, bytes]:
+    """Return the records of all finished chunks of a job in a folder, by the names that their sidecars have."""
+    records = JobFolder(DirectoryStore(store), job_id).finished_sidecars()
+    return {f"{record.key}.json": encode_record(record) for record in records}
 
 
 def renderer(ledger: Ledger, *options: str) -> tuple[str, ...]:

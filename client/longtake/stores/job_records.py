@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from longtake.models.inputs import INPUTS, check_input_path
 from longtake.models.job import RenderJobSpec
 from longtake.names import find_job_values, job_folder_name
 from longtake.paths import BOOKKEEPING_FOLDER, is_bookkeeping
+from longtake.ranges import RangeSet
+from longtake.stores.segments import RecordKey, SegmentRecords, decode_key
 from longtake.stores.store import OversizedFileError, Store, StoredFile, map_parallel
 from longtake.templates import expand_template
 
@@ -54,6 +55,8 @@ class PublishedFile(Contract):
 class Publication(Contract):
     """The part of a sidecar or a claim that clients read; workers write more, see `activities.stores.job_folder`."""
 
+    key: str = ""
+    attempt: str = ""
     files: tuple[PublishedFile, ...] = ()
 
 
@@ -84,11 +87,11 @@ def compute_integrity(job: bytes, chunk_list: bytes | None) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """A sidecar or a claim of a job, as found in the store.
+    """A sidecar or a claim of a job, or a line of a segment that is one or the other, as found in the store.
 
     Args:
         key: Key of the chunk or the film.
-        location: Location of the record.
+        location: Location of the file that holds the record.
         publication: Content of the record; None if unreadable.
     """
 
@@ -135,6 +138,9 @@ class JobRecords:
                     film.json          sidecar of the film; of the second of several: film-1.json
                     chunks/<chunk>.json  sidecars: a chunk is finished when its own is there
                     claims/<chunk>.json  winners that are being published
+                    segments/<first>-<last>.<attempt>.jsonl  sidecars of the chunks that one attempt at a span finished
+                             <first>-<last>.<attempt>.<number>.part  the same while it goes on; see `segments`
+                    revoked/<chunk>.<attempt>.json  sidecars of segments that were taken back
                     attempts/<chunk>/<attempt>/  what attempts write
                     frames/<chunk>/    finished frames of chunks that are not finished
                     rerender/<request>.json  what a request to render frames anew takes back
@@ -186,6 +192,20 @@ class JobRecords:
     def claim_path(self, key: str) -> str:
         """Return the location of the record that names the winner of a chunk or the film before publication."""
         return f"{self.path}/claims/{key}.json"
+
+    @property
+    def segments_dir(self) -> str:
+        """Location of the folder of the segments."""
+        return f"{self.path}/segments"
+
+    @property
+    def revoked_dir(self) -> str:
+        """Location of the folder for records of segments that were taken back."""
+        return f"{self.path}/revoked"
+
+    def revoked_path(self, key: str, attempt: str) -> str:
+        """Return the location of the record that takes back what an attempt has written of a chunk into a segment."""
+        return f"{self.revoked_dir}/{key}.{attempt}.json"
 
     def attempts_dir(self, key: str) -> str:
         """Return the folder of all attempts at a chunk."""
@@ -262,14 +282,59 @@ class JobRecords:
         yield from self._read_records((key, self.sidecar_path(key)) for key in self.published_films())
 
     def finished_records(self) -> Iterator[Record]:
-        """Yield the sidecars of the finished chunks, then those of the films."""
-        yield from self._read_records(self._list_records("chunks"))
+        """Yield the records of the finished chunks, sidecars first, then those of the films."""
+        finished = RangeSet()
+        yield from self._read_records(_note_chunks(self._list_records("chunks"), finished))
+        for found in self._read_segments().finished():
+            if (chunk := int(found.record.key)) not in finished:
+                finished.add(chunk, chunk + 1)
+                yield Record(found.record.key, found.location, found.record)
         yield from self.film_records()
 
-    def open_claims(self) -> Iterator[Record]:
-        """Yield the claims without a sidecar: a worker is publishing their files, or has died before it was done."""
-        finished = {key for key, _ in self._list_records("chunks")}.union(self.published_films())
-        yield from self._read_records(found for found in self._list_records("claims") if found[0] not in finished)
+    def all_records(self) -> Iterator[Record]:
+        """Yield what `finished_records` does, then the claims on what is not finished.
+
+        Of those a worker is publishing the files, or has died meanwhile.
+        """
+        finished, claimed = RangeSet(), []
+        yield from self._read_records(_note_chunks(self._list_records("chunks"), finished))
+        for found in self._read_segments():
+            record, chunk = Record(found.record.key, found.location, found.record), int(found.record.key)
+            if not found.is_placed:
+                claimed.append(record)
+            elif chunk not in finished:
+                finished.add(chunk, chunk + 1)
+                yield record
+        films = self.published_films()
+        yield from self._read_records((key, self.sidecar_path(key)) for key in films)
+        yield from (record for record in claimed if int(record.key) not in finished)
+        claims = self._list_records("claims")
+        yield from self._read_records(each for each in claims if not is_among(each[0], finished, films))
+
+    def finished_chunks(self, names: Iterable[str] | None = None) -> RangeSet:
+        """Return the chunks that are finished, by listings and one read of each segment.
+
+        Args:
+            names: Names of the files of `sidecars_dir`, where they are known.
+        """
+        finished = self._list_sidecars(names)
+        for found in self.read_segment_keys().finished():
+            finished.add(int(found.record.key), int(found.record.key) + 1)
+        return finished
+
+    def _list_sidecars(self, names: Iterable[str] | None = None) -> RangeSet:
+        finished = RangeSet()
+        for name in self.store.names(self.sidecars_dir) if names is None else names:
+            if name.endswith(".json") and name[:-5].isdigit():
+                finished.add(int(name[:-5]), int(name[:-5]) + 1)
+        return finished
+
+    def read_segment_keys(self) -> SegmentRecords[RecordKey]:
+        """Return what the segments say of which chunks are finished, and no more of them."""
+        return SegmentRecords(self.store, self.segments_dir, self.revoked_dir, decode_key)
+
+    def _read_segments(self) -> SegmentRecords[Publication]:
+        return SegmentRecords(self.store, self.segments_dir, self.revoked_dir, _decode_publication)
 
     @property
     def sidecars_dir(self) -> str:
@@ -277,8 +342,9 @@ class JobRecords:
         return f"{self.path}/chunks"
 
     def claimed_keys(self) -> set[str]:
-        """Return the keys of chunks and films that were claimed, by one listing."""
-        return {key for key, _ in self._list_records("claims")}
+        """Return the keys of chunks and films that were claimed."""
+        in_segments = {found.record.key for found in self.read_segment_keys() if not found.is_placed}
+        return in_segments.union(key for key, _ in self._list_records("claims"))
 
     def output_locations(self, job: RenderJobSpec) -> Iterator[str]:
         """Yield the locations that the fields of a job name for its outputs."""
@@ -320,55 +386,24 @@ class JobRecords:
             return Record(key, location, None)
 
 
-class FolderListings:
-    """Find the metadata of many files by one listing of each folder, and not by a call for each of them.
+def _decode_publication(line: bytes) -> Publication | None:
+    with suppress(ValidationError):
+        record = Publication.model_validate_json(line)
+        return record if record.key.isdigit() else None
+    return None
 
-    Args:
-        store: The store; what others change in a folder after its first listing is not seen.
-    """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._folders: dict[str, dict[str, StoredFile]] = {}
-        self._lock = threading.Lock()
+def _note_chunks(found: Iterable[tuple[str, str]], chunks: RangeSet) -> Iterator[tuple[str, str]]:
+    """Yield what is given, and add the chunks among it to a set."""
+    for key, location in found:
+        if key.isdigit():
+            chunks.add(int(key), int(key) + 1)
+        yield key, location
 
-    def find(self, location: str) -> StoredFile | None:
-        """Return the metadata of a file; None if there was no such file at the listing of its folder."""
-        folder, _, name = location.rpartition("/")
-        with self._lock:
-            if folder not in self._folders:
-                self._folders[folder] = {file.name: file for file in self._store.files(folder)}
-            return self._folders[folder].get(name)
 
-    def forget(self, folder: str) -> None:
-        """Forget the listing of a folder, in which files have been made since."""
-        with self._lock:
-            self._folders.pop(folder, None)
-
-    def names(self, folder: str) -> Collection[str]:
-        """Return the names of the files in a folder; in a directory without reading the metadata of each."""
-        if self._store.is_local:
-            return self._store.names(folder)
-        self.find(f"{folder}/")
-        return self._folders[folder]
-
-    def is_untouched(self, location: str, record: StoredFile | None, size_bytes: int | None = None) -> bool:
-        """Tell whether a file of a bucket was not written to since the record of its publication was.
-
-        Both times come from the clock of the service, and a record is written after all of its files. Where this says
-        no, only the file itself can tell. A directory's times say nothing: renderers set them.
-
-        Args:
-            location: Location of the file.
-            record: Metadata of the sidecar of its chunk.
-            size_bytes: Size that it must have, if known.
-        """
-        if self._store.is_local or record is None:
-            return False
-        there = self.find(location)
-        if there is None or size_bytes not in (None, there.size_bytes):
-            return False
-        return there.modified_ns <= record.modified_ns
+def is_among(key: str, chunks: RangeSet, films: Collection[str]) -> bool:
+    """Tell whether a key is that of one of these chunks or films."""
+    return int(key) in chunks if key.isdigit() else key in films
 
 
 def job_folder_path(store_url: str, job_id: str) -> str:
@@ -406,7 +441,7 @@ def find_publishers(locations: Collection[str], store: Store, *, exclude: str | 
         tells_all = job is not None and job.chunk_list is None and not job.also
         if job is not None and tells_all and wanted.isdisjoint(records.output_locations(job)):
             continue
-        for record in chain(records.finished_records(), records.open_claims()):
+        for record in records.all_records():
             for file in record.files:
                 if file.path in wanted:
                     publishers.setdefault(file.path, records.job_id)

@@ -91,7 +91,7 @@ class _Deletion:
         self._left: list[str] = []
 
     def run(self) -> DeleteResult:
-        published = [*self._records.finished_records(), *self._records.open_claims()]
+        published = list(self._records.all_records())
         files = self._find_removable(published)
         self._counter.add(files=len(files), size_bytes=sum(file.size_bytes for file in files.values()))
         publishers = find_publishers(files, self._store, exclude=self._records.job_id)

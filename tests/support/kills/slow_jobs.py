@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.farm import Ledger
+from support.farm import Ledger, read_sidecars
 from support.jobs.films import lossless_job
 
 from longtake import FrameRange, RenderJobSpec, Retry, Timeouts
@@ -81,7 +81,7 @@ class Finished:
         folder = job.store / ".longtake" / job_id
         # First, for what starts while this looks was decided on by what was there before.
         starts = len(job.ledger.lines("start"))
-        sidecars = {path.name: path.read_bytes() for path in (folder / "chunks").glob("*.json")}
+        sidecars = read_sidecars(job.store, job_id)
         whole = {
             frame + int(name.removesuffix(".json")) * FRAMES_PER_CHUNK
             for name in sidecars
