@@ -240,6 +240,9 @@ class SegmentWriter:
                 try:
                     for file in record.files:
                         _sync(file.attempt_path, begin=begin)
+                except FileNotFoundError:
+                    # Another attempt has published the chunk, and sealed this segment before that.
+                    continue
                 except OSError as error:
                     # No second sync would tell of it again.
                     self._group.remove(record)
