@@ -21,15 +21,23 @@ class TrialRunner:
         job: The job as accepted.
         plan: The job as planned.
         on_ended: Called when the trial has ended.
+        is_tried: Whether a run of the job before has tried the film.
     """
 
-    def __init__(self, job: RenderJobSpec, plan: JobPlan, *, on_ended: Callable[[], None]) -> None:
+    def __init__(
+        self, job: RenderJobSpec, plan: JobPlan, *, on_ended: Callable[[], None], is_tried: bool = False
+    ) -> None:
         # The film of one chunk is made as soon as that is proven, and a command of the job's own takes all of them.
-        self._is_wanted = bool(job.films) and job.merge_command is None and plan.chunk_count > 1
+        self._is_wanted = bool(job.films) and job.merge_command is None and plan.chunk_count > 1 and not is_tried
         self._plan = plan
         self._on_ended = on_ended
         self._handle: workflow.ActivityHandle[RawValue] | None = None
         self._is_cancelled = False
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether no trial is to be begun any more."""
+        return not self._is_wanted
 
     @property
     def is_idle(self) -> bool:

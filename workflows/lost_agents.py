@@ -13,7 +13,8 @@ with workflow.unsafe.imports_passed_through():
     from longtake.ranges import RangeSet
     from workflows import options
     from workflows.requests import find_result
-    from workflows.scheduling import Span, Totals
+    from workflows.scheduling import Span
+    from workflows.totals import Totals
 
 # Each is a look into the store, and perhaps a stop order whose confirmation is waited for.
 _MOST_CHUNKS_AT_ONCE = 500

@@ -1,9 +1,9 @@
 """The workflow `RenderJob`: plan a job, render its chunks, join them, and answer for it until it ends."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from longtake.errors import BadJobError, ErrorType
-    from longtake.jobfile.loader import read_job
+    from longtake.models.continuation import JobContinuation, SavedSpans
     from longtake.models.fields import Contract
     from longtake.models.job import RenderJobSpec
     from longtake.models.messages import JobPlan, PlanOrder, StitchOrder
@@ -30,15 +30,15 @@ with workflow.unsafe.imports_passed_through():
         HAS_SEARCH_ATTRIBUTES,
         PLAN_JOB,
         RENDER_JOB_WORKFLOW,
-        SCHEDULED_START,
         STITCH_JOB,
         Control,
-        check_job_id,
     )
     from longtake.ranges import RangeSet
     from workflows import options
     from workflows.film_trial import TrialRunner
-    from workflows.requests import BadResultError, read_input, read_request, read_result
+    from workflows.handover import build_continuation, read_continuation
+    from workflows.history import HistoryBudget
+    from workflows.requests import BadResultError, accept_job, read_request, read_result
     from workflows.scheduling import PauseState
     from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
     from workflows.status_board import (
@@ -47,6 +47,7 @@ with workflow.unsafe.imports_passed_through():
         count_chunks,
         describe_failures,
         describe_unrendered,
+        find_failure,
     )
 
 
@@ -64,19 +65,42 @@ class RenderJob:
     the cancel of the job. However a job ends, no process of it runs any more when the workflow has ended.
 
     The input, signals and updates take any number of arguments of any kind: what does not fit one model is refused in
-    one sentence by code of ours (`workflows.requests`), where the SDK would fail the workflow task for ever.
+    one sentence by code of ours (`workflows.requests`), where the SDK would fail the workflow task for ever. A job is a
+    chain of runs: each hands over to the next one before its history is long (`workflows.history`).
     """
 
     @workflow.init
     def __init__(self, *inputs: object) -> None:
-        self._board = StatusBoard()
-        self._pause = PauseState()
         self._is_woken = False
         self._spans: SpanRunner | None = None
         self._trial: TrialRunner | None = None
         self._step: workflow.ActivityHandle[RawValue] | None = None
         self._max_parallel: int | None = None
         self._was_resumed = False
+        self._history = HistoryBudget()
+        # Here and not in `run`: requests that wait for the new run are handled before that.
+        self._job: RenderJobSpec | None = None
+        self._document: Mapping[str, Any] = {}
+        self._runs = 1
+        self._refusal = ""
+        self._pause = PauseState()
+        handed_over = None
+        try:
+            handed_over = read_continuation(inputs)
+        except BadJobError as error:
+            self._refusal = str(error)
+        self._board = StatusBoard(handed_over[0] if handed_over else None)
+        if handed_over is not None:
+            self._restore(*handed_over)
+
+    def _restore(self, before: JobContinuation, job: RenderJobSpec) -> None:
+        """Take up what the run before has handed over."""
+        self._history.is_bounded = self._board.is_bounded = True
+        self._job, self._document, self._runs = job, before.job, before.runs + 1
+        self._pause = PauseState(before.pause_mode, before.freezes)
+        self._max_parallel = before.max_parallel
+        if before.spans is not None:
+            self._begin_rendering(before.spans.plan, before.spans)
 
     @workflow.run
     async def run(self, *inputs: object) -> RenderJobResult:
@@ -86,13 +110,17 @@ class RenderJob:
             ApplicationError: The job has failed; its message is the reason, its type one of `ErrorType`.
             asyncio.CancelledError: The job was cancelled, and all its work has stopped.
         """
+        if self._job is None and workflow.patched("bounded-history"):
+            self._history.is_bounded = self._board.is_bounded = True
         try:
-            job = self._accept(inputs)
-            plan = await self._plan(job)
-            await self._render(job, plan)
-            result = await self._stitch(plan)
+            if self._job is None:
+                self._accept(inputs)
+            if self._spans is None:
+                self._begin_rendering(await self._plan())
+            await self._render()
+            result = await self._stitch()
             await self._wait_while_paused(JobPhase.STITCHING)
-            result = result.model_copy(update={"note": describe_unrendered(plan)})
+            result = result.model_copy(update={"note": describe_unrendered(self._board.status)})
         except (asyncio.CancelledError, FailureError) as error:
             await self._end_without_film(error)
         self._board.show_end(JobState.COMPLETED, result=result)
@@ -126,6 +154,7 @@ class RenderJob:
     @pause_job.validator
     def _may_pause(self, *inputs: object) -> None:
         read_request(PauseRequest, inputs)
+        self._check_room()
 
     @workflow.update(name="resume")
     def resume_job(self, *inputs: object) -> bool:
@@ -133,6 +162,10 @@ class RenderJob:
         was_waiting = self._pause.is_paused or (self._spans is not None and self._spans.is_holding)
         self._apply_resume()
         return was_waiting
+
+    @resume_job.validator
+    def _may_resume(self, *inputs: object) -> None:
+        self._check_room()
 
     @workflow.query
     def status(self) -> JobStatus:
@@ -157,6 +190,7 @@ class RenderJob:
         read_request(SetMaxParallel, inputs)
         if self._spans is not None:
             check_rendering(self._spans)
+        self._check_room()
 
     @workflow.update
     def retry_failed(self, *inputs: object) -> int:
@@ -168,6 +202,7 @@ class RenderJob:
     @retry_failed.validator
     def _may_retry_failed(self, *inputs: object) -> None:
         check_retry(read_request(RetryFailed, inputs), self._spans)
+        self._check_room()
 
     @workflow.update
     def skip_chunks(self, *inputs: object) -> int:
@@ -179,6 +214,7 @@ class RenderJob:
     @skip_chunks.validator
     def _may_skip_chunks(self, *inputs: object) -> None:
         check_skip(read_request(SkipChunks, inputs), self._spans)
+        self._check_room()
 
     async def _end_without_film(self, error: asyncio.CancelledError | FailureError) -> NoReturn:
         """Show how a cancelled or failed job ended, with all its work stopped, and raise what ends the workflow."""
@@ -208,50 +244,65 @@ class RenderJob:
             )
             self._board.use_search_attributes(available=available)
 
-    def _accept(self, inputs: tuple[object, ...]) -> RenderJobSpec:
+    def _accept(self, inputs: tuple[object, ...]) -> None:
         try:
-            check_job_id(workflow.info().workflow_id)
-            job = read_job(read_input(inputs))
-            if job.started_at is None:
-                job = job.model_copy(update={"started_at": _find_start()})
+            if self._refusal:
+                raise BadJobError(self._refusal)
+            job = accept_job(inputs)
         except BadJobError as error:
             raise ApplicationError(str(error), type=ErrorType.BAD_JOB, non_retryable=True) from error
+        assert isinstance(inputs[0], dict)  # a job is one
+        self._job, self._document = job, inputs[0]
         self._board.show_job(job)
         if self._max_parallel is not None:
             # It may be set before the job is read.
             self._board.update_counts(max_parallel=self._max_parallel)
         if job.start_paused and not self._was_resumed:
             self._pause.pause(PauseMode.DRAIN)
-        return job
 
-    async def _plan(self, job: RenderJobSpec) -> JobPlan:
-        order = PlanOrder(id=workflow.info().workflow_id, job=job)
+    async def _plan(self) -> JobPlan:
+        order = PlanOrder(id=workflow.info().workflow_id, job=self._accepted_job)
         plan = await self._perform(
             PLAN_JOB, order, JobPlan, state=JobState.PENDING, phase=JobPhase.PLANNING, summary="plan"
         )
         self._board.show_plan(plan)
         return plan
 
-    async def _render(self, job: RenderJobSpec, plan: JobPlan) -> None:
-        spans = self._spans = SpanRunner(job, plan, on_change=self._wake, on_notice=self._note)
+    def _begin_rendering(self, plan: JobPlan, saved: SavedSpans | None = None) -> None:
+        job, is_bounded = self._accepted_job, self._history.is_bounded
+        self._spans = SpanRunner(
+            job, plan, on_change=self._wake, on_notice=self._note, is_bounded=is_bounded, saved=saved
+        )
         if self._max_parallel is not None:
-            spans.set_limit(self._max_parallel)
-        trial = self._trial = TrialRunner(job, plan, on_ended=self._wake)
+            self._spans.set_limit(self._max_parallel)
+        is_tried = saved is not None and saved.film_is_tried
+        self._trial = TrialRunner(job, plan, on_ended=self._wake, is_tried=is_tried)
+
+    async def _render(self) -> None:
+        spans, trial = self._active_spans, self._trial
+        assert trial is not None  # it begins with the spans
         while not spans.is_finished:
             _raise_if_cancelled()
             trial.settle()
             if spans.has_too_many_failures:
                 break
+            await self._hand_over_if_full()
             if self._pause.is_paused or spans.is_holding:
                 spans.apply_pause(self._pause)
-                if self._pause.is_paused:
+                if self._pause.is_paused or self._history.is_closing:
                     trial.cancel()
-                self._update_counts(job, plan)
+                self._update_counts()
                 self._show_rest(spans, trial)
+            elif self._history.is_closing:
+                trial.cancel()
+                spans.drain()
+                self._update_counts()
+                # For workers it is a drain; for people the job goes on.
+                self._board.show_state(JobState.RUNNING, JobPhase.RENDERING, Control.DRAIN)
             else:
-                spans.start_spans()
+                spans.start_spans(self._history.spans_left)
                 trial.start(spans.scheduler.done)
-                self._update_counts(job, plan)
+                self._update_counts()
                 self._board.show_state(JobState.RUNNING, JobPhase.RENDERING, Control.RUN)
             await self._wait_until_woken()
         spans.close()
@@ -259,11 +310,9 @@ class RenderJob:
             await self._stop_everything()
         else:
             await self._end_trial(trial)
-        self._update_counts(job, plan)
-        if spans.has_too_many_failures or (spans.scheduler.failed and not _may_have_gaps(spans)):
-            needs_change = bool(spans.failures) and all(failure.needs_change for failure in spans.failures)
-            type = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.JOB_FAILED
-            raise ApplicationError(describe_failures(spans), type=type, non_retryable=True)
+        self._update_counts()
+        if (failure := find_failure(spans)) is not None:
+            raise failure
 
     async def _end_trial(self, trial: TrialRunner) -> None:
         """End the trial of the film, which is about to be made; raise if it has failed."""
@@ -273,10 +322,11 @@ class RenderJob:
             _raise_if_cancelled()
         trial.settle()
 
-    async def _stitch(self, plan: JobPlan) -> RenderJobResult:
+    async def _stitch(self) -> RenderJobResult:
         await self._wait_while_paused(JobPhase.RENDERING)
         chunks = self._active_spans.scheduler
-        order = StitchOrder(ref=plan.ref, missing=RangeSet((*chunks.failed, *chunks.left_out)).ranges)
+        missing = RangeSet((*chunks.failed, *chunks.left_out)).ranges
+        order = StitchOrder(ref=self._active_spans.plan.ref, missing=missing)
         result = await self._perform(
             STITCH_JOB, order, RenderJobResult, state=JobState.RUNNING, phase=JobPhase.STITCHING, summary="stitch"
         )
@@ -311,7 +361,8 @@ class RenderJob:
             aborted = False
             while not step.done():
                 _raise_if_cancelled()
-                if self._pause.mode is PauseMode.NOW and not aborted:
+                self._count_history()
+                if (self._pause.mode is PauseMode.NOW or self._history.must_stop) and not aborted:
                     aborted = step.cancel()
                 now = JobPhase.PAUSING if self._pause.is_paused else phase
                 self._board.show_state(state, now, self._pause.control, mode=self._pause.mode)
@@ -319,6 +370,7 @@ class RenderJob:
             _raise_if_cancelled()
             # Temporal does not retry an activity that was cancelled, whatever it ended with: start it anew here.
             if aborted and (step.cancelled() or step.exception()):
+                await self._hand_over_if_full()
                 await self._wait_while_paused(phase)
                 continue
             try:
@@ -333,9 +385,41 @@ class RenderJob:
     async def _wait_while_paused(self, phase: JobPhase) -> None:
         while self._pause.is_paused:
             _raise_if_cancelled()
+            await self._hand_over_if_full()
             self._board.show_state(JobState.PAUSED, phase, self._pause.control, mode=self._pause.mode)
             await self._wait_until_woken()
         _raise_if_cancelled()
+
+    def _count_history(self) -> None:
+        info = workflow.info()
+        self._history.count(
+            info.get_current_history_length(),
+            self._count_activities(),
+            has_more=self._spans is not None and self._spans.scheduler.has_more,
+            is_suggested=info.is_continue_as_new_suggested(),
+        )
+
+    def _count_activities(self) -> int:
+        others = (self._step is not None and not self._step.done(), self._trial is not None and not self._trial.is_idle)
+        return sum(others) + (self._spans.activity_count if self._spans is not None else 0)
+
+    def _check_room(self) -> None:
+        self._history.check_room(workflow.info().get_current_history_length(), self._count_activities())
+
+    async def _hand_over_if_full(self) -> None:
+        """Go on in a new run if this one's history says so and nothing runs; end what runs if there is no room left."""
+        self._count_history()
+        if self._history.must_stop and self._spans is not None:
+            self._spans.cancel()
+        if not (self._history.may_continue and self._is_idle()):
+            return
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        _raise_if_cancelled()
+        job, work = (self._document, self._accepted_job), (self._spans, self._trial)
+        after = build_continuation(
+            *job, self._board, *work, self._pause, max_parallel=self._max_parallel, runs=self._runs
+        )
+        workflow.continue_as_new(after, memo=self._board.save_memo(self._pause))
 
     async def _stop_everything(self) -> None:
         """Cancel all activities and return when the last process of the job has ended."""
@@ -368,8 +452,13 @@ class RenderJob:
         pause = self._pause
         self._board.show_state(state, phase, control, mode=pause.mode, freeze=pause.freeze_number, error=error)
 
-    def _update_counts(self, job: RenderJobSpec, plan: JobPlan) -> None:
-        self._board.update_counts(**count_chunks(job, plan, self._active_spans))
+    def _update_counts(self) -> None:
+        self._board.update_counts(**count_chunks(self._accepted_job, self._active_spans))
+
+    @property
+    def _accepted_job(self) -> RenderJobSpec:
+        assert self._job is not None  # what comes before its acceptance ends the job
+        return self._job
 
     @property
     def _active_spans(self) -> SpanRunner:
@@ -405,22 +494,6 @@ class RenderJob:
     def _note(self, sentence: str) -> None:
         workflow.logger.warning("%s", sentence)
         self._board.add_notice(sentence)
-
-
-def _find_start() -> datetime:
-    """Return when the job was started, which a reset does not change."""
-    info = workflow.info()
-    # A backfill starts the nights of last week today.
-    if (scheduled := info.typed_search_attributes.get(SCHEDULED_START)) is not None:
-        return scheduled
-    # A run by cron is created at the end of the run before, and waits.
-    return info.start_time if info.cron_schedule else info.workflow_start_time
-
-
-def _may_have_gaps(spans: SpanRunner) -> bool:
-    """Tell whether the film may lack the chunks that failed: one at least must be there."""
-    # Before, a stitch of no chunks was started, and told of none of their failures.
-    return spans.allow_gaps and (bool(spans.scheduler.done) or not workflow.patched("fail-without-chunks"))
 
 
 def _is_cancelled() -> bool:

@@ -5,6 +5,7 @@ exception of a converter would instead fail the workflow task, which Temporal re
 """
 
 import json
+from datetime import datetime
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -14,14 +15,38 @@ from temporalio.common import RawValue
 with workflow.unsafe.imports_passed_through():
     from longtake.codec import explain_undecoded, require_decoded
     from longtake.errors import BadJobError
+    from longtake.jobfile.loader import read_job
     from longtake.models.fields import Contract
+    from longtake.models.job import RenderJobSpec
     from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
+    from longtake.names import SCHEDULED_START, check_job_id
     from longtake.text import describe_invalid, escape_text, quote_value, suggest_key
 
 Request = TypeVar("Request", bound=Contract)
 Report = TypeVar("Report", bound=Contract)
 
-_HOW_TO_START = "start the job with one JSON object, the keys of a job file"
+HOW_TO_START = "start the job with one JSON object, the keys of a job file"
+
+
+def accept_job(inputs: tuple[object, ...]) -> RenderJobSpec:
+    """Return the job that the input of the workflow describes, with the time of its first start.
+
+    Raises:
+        BadJobError: The id of the workflow is none of a job, or the input does not fit.
+    """
+    check_job_id(workflow.info().workflow_id)
+    job = read_job(read_input(inputs))
+    return job if job.started_at is not None else job.model_copy(update={"started_at": _find_start()})
+
+
+def _find_start() -> datetime:
+    """Return when the job was started, which a reset does not change."""
+    info = workflow.info()
+    # A backfill starts the nights of last week today.
+    if (scheduled := info.typed_search_attributes.get(SCHEDULED_START)) is not None:
+        return scheduled
+    # A run by cron is created at the end of the run before, and waits.
+    return info.start_time if info.cron_schedule else info.workflow_start_time
 
 
 def read_input(inputs: tuple[object, ...]) -> object:
@@ -32,9 +57,9 @@ def read_input(inputs: tuple[object, ...]) -> object:
     """
     if len(inputs) != 1:
         count = "no input was" if not inputs else f"{len(inputs)} inputs were"
-        raise BadJobError(f"job: {count} given; {_HOW_TO_START}")
+        raise BadJobError(f"job: {count} given; {HOW_TO_START}")
     if isinstance(inputs[0], RawValue):
-        raise BadJobError(f"job: the input {_explain(inputs[0], _HOW_TO_START)}")
+        raise BadJobError(f"job: the input {_explain(inputs[0], HOW_TO_START)}")
     # Before its chunks are checked one by one: 20,000 of them take longer than a workflow task may.
     size_bytes = len(json.dumps(inputs[0], separators=(",", ":"), default=str))
     if size_bytes > LARGEST_INLINE_JOB_BYTES:

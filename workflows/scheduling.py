@@ -1,4 +1,4 @@
-"""Decide which chunks of a job render next, which pause is in force, and what finished spans add up to.
+"""Decide which chunks of a job render next, and which pause is in force.
 
 Pure: no clock, no I/O, nothing of Temporal, so that a workflow can replay each decision and a test can make it.
 """
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from longtake.models.messages import ChunkBill, SpanReport
-from longtake.models.status import JobMetrics, PauseMode, RemoteStop, RemoteStops
+from longtake.models.continuation import ChunkTries, SavedChunks
+from longtake.models.status import PauseMode
 from longtake.names import Control
 from longtake.ranges import Range, RangeSet
 
@@ -20,6 +20,11 @@ SPAN_SECONDS = 10.0
 # together), and no history passes 4,000.
 SPANS_A_RUN = 600
 
+# A job goes on in a new run when all have come back: the order is heard within a second, and the new run begins within
+# another half. Spans are longer, so that this takes a hundredth of their time.
+_CONTINUATION_SECONDS = 1.5
+_CONTINUATION_SHARE = 0.01
+
 # What a chunk takes at least: to start a process, to check and to publish are not in the measured seconds.
 _LEAST_CHUNK_SECONDS = 0.01
 
@@ -28,6 +33,9 @@ WIDEST_SPAN = 5000
 
 # Parts of a job whose durations are learned apart. Neighbours are alike: a film has quiet scenes and heavy ones.
 _REGIONS = 64
+
+# Chunks whose tries travel one by one to the next run of a job; see `JobContinuation`.
+_MOST_SAVED = 2000
 
 # What one more measured chunk weighs in the mean of its region.
 _WEIGHT = 0.1
@@ -99,22 +107,55 @@ class Scheduler:
         limit: Most spans that run at once; may be set anew at any time.
         done: Chunks that need no rendering.
         passes: How often the job goes over its failed chunks, the first pass included.
+        saved: What `save` has returned, in place of the last two.
     """
 
-    def __init__(self, chunk_count: int, *, limit: int, done: Iterable[Range] = (), passes: int = 1) -> None:
+    def __init__(
+        self,
+        chunk_count: int,
+        *,
+        limit: int,
+        done: Iterable[Range] = (),
+        passes: int = 1,
+        saved: SavedChunks | None = None,
+    ) -> None:
+        saved = saved or SavedChunks(done=tuple(done), passes_left=passes - 1)
         self.limit = limit
         self.chunk_count = chunk_count
-        self._done = RangeSet(done)
-        self._pending = self._done.gaps(0, chunk_count)
-        self._failed = RangeSet()
-        self._left_out = RangeSet()
+        self._done = RangeSet(saved.done)
+        self._failed = RangeSet(saved.failed)
+        self._left_out = RangeSet(saved.left_out)
+        self._pending = RangeSet([(0, chunk_count)])
+        for settled in (self._done, self._failed, self._left_out):
+            self._pending.remove_all(settled)
         self._running: list[Span] = []
-        self._tries: dict[int, Tries] = {}
-        self._passes_left = passes - 1
-        self._rendered = 0
-        self._seconds = 0.0
-        self._durations = Durations(chunk_count)
+        self._tries = {each.chunk: Tries(each.failures, each.losses) for each in saved.tries}
+        self._passes_left = saved.passes_left
+        self._rendered = saved.measured
+        self._seconds = saved.seconds
+        self._durations = Durations(chunk_count, saved.means)
         self._splits = 0
+
+    def save(self) -> SavedChunks:
+        """Return all that must be known to go on, while no span runs."""
+        tries = [
+            ChunkTries(chunk=chunk, failures=each.failures, losses=each.losses) for chunk, each in self._tries.items()
+        ]
+        return SavedChunks(
+            done=self._done.ranges,
+            failed=self._failed.ranges,
+            left_out=self._left_out.ranges,
+            tries=tuple(tries[-_MOST_SAVED:]),
+            passes_left=self._passes_left,
+            measured=self._rendered,
+            seconds=round(self._seconds, 3),
+            means={region: round(mean, 4) for region, mean in self._durations.means.items()},
+        )
+
+    @property
+    def has_more(self) -> bool:
+        """Whether spans are to be started, now or when those that run have ended."""
+        return bool(self._pending) or (bool(self._failed) and self._passes_left > 0)
 
     @property
     def done(self) -> tuple[Range, ...]:
@@ -250,7 +291,7 @@ class Scheduler:
 
     def finish_span(
         self, span: Span, *, done: Iterable[Range] = (), failed: Iterable[Range] = (), tries: Tries = NO_TRIES,
-        rendered: int = 0, seconds: float = 0.0,
+        rendered: int = 0, seconds: float = 0.0, elapsed: float = 0.0,
     ) -> None:  # fmt: skip
         """Record the end of a span: its chunks that are neither done nor failed become pending again.
 
@@ -261,8 +302,10 @@ class Scheduler:
             tries: Tries of the first chunk that is pending again.
             rendered: Number of chunks that were measured.
             seconds: Seconds that those took together.
+            elapsed: Time from the start of the span to its end; where none was measured, what failed chunks took.
         """
         self._running.remove(span)
+        failed = tuple(failed)
         for start, stop in done:
             self._done.add(max(start, span.start), min(stop, span.stop))
             # A chunk that was skipped and published before its render could be stopped is done, not left out.
@@ -281,7 +324,10 @@ class Scheduler:
             self._tries[left.front[0]] = tries
         self._rendered += rendered
         self._seconds += seconds
-        self._durations.learn(span, rendered, seconds)
+        if rendered:
+            self._durations.learn(span, rendered, seconds)
+        elif elapsed:
+            self._durations.learn(span, sum(stop - start for start, stop in failed), elapsed)
 
     def _cut_span(self, most: int) -> Span:
         start = self._pending.front[0]
@@ -301,7 +347,10 @@ class Scheduler:
             return 1
         # Half of what is left for one round of all slots, the other half for the next: the last ones end together.
         share = -(-len(self._pending) // (2 * self.limit))
-        span_seconds = max(SPAN_SECONDS, len(self._pending) * seconds / most)
+        fitting = len(self._pending) * seconds / most
+        lost = _CONTINUATION_SECONDS + seconds / 2
+        worthwhile = lost * self.limit / SPANS_A_RUN / _CONTINUATION_SHARE
+        span_seconds = max(SPAN_SECONDS, min(fitting, worthwhile))
         return max(1, min(share, int(span_seconds / seconds)))
 
 
@@ -339,84 +388,21 @@ class FlooredScheduler(Scheduler):
         return max(least, min(int(FLOORED_SPAN_SECONDS / max(self.mean_seconds, 0.001)), share))
 
 
-# A status that listed every stop of a large job would not fit a payload.
-MOST_STOPS = 20
-
-
-class Totals:
-    """Sums of the reports of a job's spans: time, cost, memory and stops.
-
-    Attributes:
-        stops: What became of the chunks that were stopped since the last resume.
-    """
-
-    def __init__(self) -> None:
-        self.stops = RemoteStops()
-        self._sums = JobMetrics()
-        # The latest bill of each chunk that is not published.
-        self._open_bills: dict[int, ChunkBill] = {}
-
-    @property
-    def metrics(self) -> JobMetrics:
-        """The sums; a chunk that is not published counts with its latest bill."""
-        seconds = sum(bill.seconds for bill in self._open_bills.values())
-        usd = sum(bill.usd for bill in self._open_bills.values())
-        return self._sums.model_copy(
-            update={
-                "billed_seconds": round(self._sums.billed_seconds + seconds, 3),
-                "cost_usd": round(self._sums.cost_usd + usd, 9),
-            }
-        )
-
-    def add_report(self, report: SpanReport) -> None:
-        """Add the report of a span."""
-        sums = self._sums
-        self._sums = sums.model_copy(
-            update={
-                "render_seconds": sums.render_seconds + report.render_seconds,
-                "cpu_seconds": round(sums.cpu_seconds + report.cpu_seconds, 3),
-                "peak_memory_bytes": max(sums.peak_memory_bytes, report.peak_memory_bytes),
-                "billed_seconds": sums.billed_seconds + report.billed_seconds,
-                "cost_usd": sums.cost_usd + report.cost_usd,
-            }
-        )
-        if self._open_bills:
-            # The bill of a published chunk contains that of its tries before.
-            done = RangeSet(report.done)
-            for chunk in [chunk for chunk in self._open_bills if chunk in done]:
-                del self._open_bills[chunk]
-        self._open_bills |= {bill.chunk: bill for bill in report.open_bills}
-        if report.stops:
-            self.stops = _add_stops(self.stops, report.stops)
-
-    def reset_stops(self) -> None:
-        """Forget the stops, because the job goes on and renders the stopped chunks again."""
-        self.stops = RemoteStops()
-
-
-def _add_stops(stops: RemoteStops, more: Iterable[RemoteStop]) -> RemoteStops:
-    more = tuple(more)
-    unconfirmed = tuple(stop for stop in more if not stop.confirmed)
-    seconds = [stop.seconds for stop in more if stop.confirmed]
-    return RemoteStops(
-        where=next((stop.where for stop in more if stop.where), stops.where),
-        confirmed=stops.confirmed + len(seconds),
-        slowest_seconds=round(max([stops.slowest_seconds, *seconds]), 3),
-        unconfirmed_count=stops.unconfirmed_count + len(unconfirmed),
-        unconfirmed=(*stops.unconfirmed, *unconfirmed)[:MOST_STOPS],
-    )
-
-
 class PauseState:
     """The pause in force, if there is one; pauses and resumes may come at any time, in any order and twice.
 
+    Args:
+        mode: The pause of the run before, if there was one.
+        freezes: Freezes before.
+
     Attributes:
         mode: How hard the pause is; None when the job is not paused.
+        freezes: Number of freezes so far.
     """
 
-    def __init__(self) -> None:
-        self.mode: PauseMode | None = None
-        self._freezes = 0
+    def __init__(self, mode: PauseMode | None = None, freezes: int = 0) -> None:
+        self.mode = mode
+        self.freezes = freezes
 
     @property
     def is_paused(self) -> bool:
@@ -426,7 +412,7 @@ class PauseState:
     @property
     def freeze_number(self) -> int:
         """Number of the freeze in force, 0 without one; tells answers to an earlier freeze from those to this one."""
-        return self._freezes if self.mode is PauseMode.FREEZE else 0
+        return self.freezes if self.mode is PauseMode.FREEZE else 0
 
     @property
     def control(self) -> Control:
@@ -439,7 +425,7 @@ class PauseState:
         """Set a pause, or harden the one in force; a softer request changes nothing."""
         if self.mode is None or mode.is_harder_than(self.mode):
             self.mode = mode
-            self._freezes += mode is PauseMode.FREEZE
+            self.freezes += mode is PauseMode.FREEZE
 
     def resume(self) -> None:
         """End the pause."""

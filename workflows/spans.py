@@ -5,6 +5,7 @@ The checks of the updates that change a rendering are here too.
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import partial
 
 from temporalio import workflow
@@ -13,6 +14,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from longtake.errors import ErrorType
+    from longtake.models.continuation import SavedSpans
     from longtake.models.job import RenderJobSpec
     from longtake.models.messages import (
         DrainOrder,
@@ -29,7 +31,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.lost_agents import LostAgents
     from workflows.requests import BadResultError, find_result, read_result
-    from workflows.scheduling import SPANS_A_RUN, FlooredScheduler, PauseState, Scheduler, Span, Totals, Tries
+    from workflows.scheduling import FlooredScheduler, PauseState, Scheduler, Span, Tries
+    from workflows.totals import Totals
 
 # A status that listed every failure of a large job would not fit a payload.
 MOST_FAILURES = 20
@@ -97,8 +100,11 @@ class SpanRunner:
         plan: The job as planned.
         on_change: Called whenever an activity has ended, so that the workflow wakes and settles it.
         on_notice: Called with a sentence for the status about what was ignored.
+        is_bounded: Whether a run of the job ends before its history is long; False for jobs that began before.
+        saved: What the run of the job before has handed over.
 
     Attributes:
+        plan: The job as planned.
         scheduler: State of the job's chunks.
         totals: Sums of the reports so far.
         allow_gaps: Whether the film may lack chunks; a skip can allow that later.
@@ -106,18 +112,31 @@ class SpanRunner:
     """
 
     def __init__(
-        self, job: RenderJobSpec, plan: JobPlan, *, on_change: Callable[[], None], on_notice: Callable[[str], None]
+        self,
+        job: RenderJobSpec,
+        plan: JobPlan,
+        *,
+        on_change: Callable[[], None],
+        on_notice: Callable[[str], None],
+        is_bounded: bool,
+        saved: SavedSpans | None = None,
     ) -> None:
-        kind = Scheduler if workflow.patched("bounded-history") else FlooredScheduler
-        self.scheduler = kind(plan.chunk_count, limit=job.max_parallel, done=plan.done, passes=job.retry.job_attempts)
+        kind = Scheduler if is_bounded else FlooredScheduler
+        self.scheduler = kind(
+            plan.chunk_count,
+            limit=job.max_parallel,
+            done=plan.done,
+            passes=job.retry.job_attempts,
+            saved=saved.chunks if saved else None,
+        )
         self.scheduler.leave_out(plan.left_out)
-        self.totals = Totals()
+        self.totals = Totals(saved.totals if saved else None)
         self.is_closed = False
-        self._is_held = False
-        self.allow_gaps = job.allow_gaps
-        self._failures: tuple[ChunkFailure, ...] = ()
+        self._is_held = saved.is_held if saved else False
+        self.allow_gaps = saved.allow_gaps if saved else job.allow_gaps
+        self._failures: tuple[ChunkFailure, ...] = saved.failures if saved else ()
         self._job = job
-        self._plan = plan
+        self.plan = plan
         self._on_change = on_change
         self._on_notice = on_notice
         self._ended: deque[Callable[[], None]] = deque()
@@ -129,8 +148,27 @@ class SpanRunner:
         self._cancelled: set[str] = set()
         self._drain_freeze = 0
         self._queue_look: workflow.ActivityHandle[RawValue] | None = None
-        self._started = 0
+        self._started = saved.started if saved else 0
+        self._begun: dict[str, datetime] = {}
         self._lost_agents = LostAgents(plan.ref, self.totals, self._note_end)
+
+    def save(self, *, film_is_tried: bool) -> SavedSpans:
+        """Return all that the next run of the job must know, while no activity runs."""
+        return SavedSpans(
+            plan=self.plan.model_copy(update={"done": (), "left_out": ()}),
+            chunks=self.scheduler.save(),
+            totals=self.totals.save(),
+            failures=self.failures[:MOST_FAILURES],
+            is_held=self._is_held,
+            allow_gaps=self.allow_gaps,
+            started=self._started,
+            film_is_tried=film_is_tried,
+        )
+
+    @property
+    def activity_count(self) -> int:
+        """Number of activities that render."""
+        return len(self._handles)
 
     @property
     def is_finished(self) -> bool:
@@ -189,16 +227,20 @@ class SpanRunner:
         if self.scheduler.excess > 0 and workflow.patched("take-queued-spans-back"):
             self._look_into_queue()
 
-    def start_spans(self) -> None:
-        """Start an activity for each span that may run now."""
+    def start_spans(self, most: int) -> None:
+        """Start an activity for each span that may run now.
+
+        Args:
+            most: How many spans the history has room for.
+        """
         self._cancel_drain()
         self._frozen = frozenset()
-        for span in self.scheduler.assign_spans(most=max(self.scheduler.limit, SPANS_A_RUN - self._started)):
+        for span in self.scheduler.assign_spans(most):
             self._started += 1
             chunks = f"chunk {span.start}" if span.stop == span.start + 1 else f"chunks {span.start}-{span.stop - 1}"
             activity_id = f"{chunks.replace(' ', '-')}.{self._started}"
             order = SpanOrder(
-                ref=self._plan.ref,
+                ref=self.plan.ref,
                 start=span.start,
                 stop=span.stop,
                 failures=span.tries.failures,
@@ -216,6 +258,7 @@ class SpanRunner:
             )
             self._handles[activity_id] = handle
             self._spans[activity_id] = span
+            self._begun[activity_id] = workflow.now()
             settle = partial(self._settle_span, activity_id, span)
             handle.add_done_callback(lambda handle, settle=settle: self._note_end(partial(settle, handle)))  # type: ignore[misc]
         if self.scheduler.needs_split:
@@ -270,6 +313,10 @@ class SpanRunner:
                 self._cancel(activity_id)
         return count
 
+    def drain(self) -> None:
+        """Take back the spans that no worker has; the others end by the order in the job's memo."""
+        self._start_drain(0)
+
     def _start_drain(self, freeze: int) -> None:
         """Cancel spans that wait in a queue or for their next try; those that render go on to their end, or freeze."""
         if self._drain is not None and freeze != self._drain_freeze:
@@ -278,7 +325,7 @@ class SpanRunner:
             self._drain_freeze = freeze
             self._drain = workflow.start_activity(
                 FIND_WAITING,
-                DrainOrder(ref=self._plan.ref, freeze=freeze),
+                DrainOrder(ref=self.plan.ref, freeze=freeze),
                 result_type=RawValue,
                 summary="freeze" if freeze else "drain",
                 **options.control_options(),
@@ -311,7 +358,7 @@ class SpanRunner:
         if self._queue_look is None and self._drain is None:
             self._queue_look = workflow.start_activity(
                 FIND_WAITING,
-                DrainOrder(ref=self._plan.ref, once=True),
+                DrainOrder(ref=self.plan.ref, once=True),
                 result_type=RawValue,
                 summary="look into the queue",
                 **options.control_options(),
@@ -350,6 +397,7 @@ class SpanRunner:
 
     def _settle_span(self, activity_id: str, span: Span, handle: workflow.ActivityHandle[RawValue]) -> None:
         del self._handles[activity_id], self._spans[activity_id]
+        begun = self._begun.pop(activity_id)
         self._frozen -= {activity_id}
         is_stopped = activity_id in self._cancelled
         self._cancelled.discard(activity_id)
@@ -374,6 +422,7 @@ class SpanRunner:
             tries=Tries(report.left_failures, report.left_losses),
             rendered=report.rendered,
             seconds=report.render_seconds,
+            elapsed=(workflow.now() - begun).total_seconds(),
         )
 
 

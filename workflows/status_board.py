@@ -13,6 +13,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from longtake.chunks import ChunkPlan
     from longtake.errors import ErrorType
+    from longtake.models.continuation import JobContinuation
     from longtake.models.job import RenderJobSpec
     from longtake.models.messages import JobPlan
     from longtake.models.status import (
@@ -29,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
         MEMO_CONTROL,
         MEMO_DIGEST,
         MEMO_FREEZE,
+        MEMO_SPLIT,
         MEMO_STATUS,
         NAME,
         PROGRESS,
@@ -38,9 +40,10 @@ with workflow.unsafe.imports_passed_through():
         job_folder_name,
     )
     from longtake.ranges import Range, format_ranges
-    from longtake.text import escape_markdown, shorten_line
-    from workflows.scheduling import Totals
+    from longtake.text import cut_middle, escape_markdown, shorten_line
+    from workflows.scheduling import PauseState
     from workflows.spans import SpanRunner
+    from workflows.totals import Totals
 
 
 # Each write of progress is an event of the history: 50 of them for a job at most, and one in five seconds.
@@ -51,31 +54,68 @@ _PROGRESS_PAUSE = timedelta(seconds=5)
 _MOST_NOTICES = 5
 _LONGEST_NOTICE = 300
 
+# Each is an event or two: where each span has one, the others are written with the next change of state or progress.
+_MOST_WRITTEN_NOTICES = 20
+
 
 class StatusBoard:
     """Holds the one status of a job, and writes it where clients and workers read it, at changes only.
 
+    Args:
+        before: What the run of the job before has handed over.
+
     Attributes:
+        is_bounded: Whether notices are written with the next change where there are many of them.
         status: The status, without an estimate of the time to go.
         knows_attributes: Whether it was told whether the namespace has Longtake's search attributes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: JobContinuation | None = None) -> None:
         info = workflow.info()
-        self.status = JobStatus(
-            id=info.workflow_id,
-            folder=job_folder_name(info.workflow_id),
-            created_at=info.start_time,
-            updated_at=info.start_time,
-        )
+        known = {"id": info.workflow_id, "folder": job_folder_name(info.workflow_id)}
+        self.status = JobStatus(**known, created_at=info.start_time, updated_at=info.start_time)
         self._control = Control.RUN
         self._freeze = 0
+        self.is_bounded = False
+        self._written_notices = 0
         self.knows_attributes = False
         self._attributes = False
         self._shown_at: datetime | None = None
         self._shown_progress = 0.0
         self._running_since: datetime | None = None
         self._ran = timedelta()
+        if before is not None:
+            self._restore(before, known)
+
+    def _restore(self, before: JobContinuation, known: dict[str, str]) -> None:
+        self.status = before.status.model_copy(update=known)
+        pause = PauseState(before.pause_mode, before.freezes)
+        # As `save_memo` has written it.
+        self._control, self._freeze = pause.control, pause.freeze_number
+        self._ran = timedelta(seconds=before.ran_seconds)
+        self._shown_at, self._shown_progress = workflow.now(), self.status.progress
+        if self.status.phase is JobPhase.RENDERING and self.status.state is JobState.RUNNING:
+            self._running_since = workflow.now()
+        if before.spans is not None:
+            self.knows_attributes, self._attributes = True, before.spans.plan.search_attributes
+        workflow.set_current_details(_format_page(self.status))
+
+    def save_status(self) -> JobStatus:
+        """Return the status without what is counted anew."""
+        unset = {"failures": (), "running": (), "metrics": JobMetrics(), "remote_stops": RemoteStops()}
+        return self.status.model_copy(update=unset)
+
+    def save_memo(self, pause: PauseState) -> dict[str, object]:
+        """Return the memo that the next run of the job begins with."""
+        return {**workflow.memo(), **self._build_memo(pause.control, pause.freeze_number), MEMO_SPLIT: 0}
+
+    @property
+    def ran_seconds(self) -> float:
+        """How long the job has rendered."""
+        ran = self._ran
+        if self._running_since is not None:
+            ran += workflow.now() - self._running_since
+        return ran.total_seconds()
 
     def show_job(self, job: RenderJobSpec) -> None:
         """Show an accepted job, which is not planned yet."""
@@ -150,7 +190,9 @@ class StatusBoard:
     def add_notice(self, sentence: str) -> None:
         """Show a sentence about a request that was ignored; the last ones stay."""
         self._set(notices=(*self.status.notices, shorten_line(sentence, _LONGEST_NOTICE))[-_MOST_NOTICES:])
-        self._write()
+        self._written_notices += 1
+        if not self.is_bounded or self._written_notices <= _MOST_WRITTEN_NOTICES:
+            self._write()
 
     def update_totals(self, totals: Totals) -> None:
         """Set the totals that are known when the last work has stopped; `show_end` writes them."""
@@ -185,14 +227,12 @@ class StatusBoard:
 
     def build_status(self) -> JobStatus:
         """Return the status with an estimate of the time to go, from the chunks finished so far."""
-        status, ran = self.status, self._ran
-        if self._running_since is not None:
-            ran += workflow.now() - self._running_since
+        status = self.status
         finished = status.completed_chunks - status.skipped_chunks
         left = status.total_chunks - status.completed_chunks - status.failed_chunks - status.left_out_chunks
         if finished <= 0 or status.state.has_ended:
             return status
-        return status.model_copy(update={"eta_seconds": round(ran.total_seconds() / finished * left, 1)})
+        return status.model_copy(update={"eta_seconds": round(self.ran_seconds / finished * left, 1)})
 
     def _set(self, **fields: object) -> None:
         self.status = self.status.model_copy(update={**fields, "updated_at": workflow.now()})
@@ -204,13 +244,34 @@ class StatusBoard:
 
     def _write(self) -> None:
         self._shown_at, self._shown_progress = workflow.now(), self.status.progress
-        status = self.status.model_dump(mode="json", exclude_defaults=True)
-        workflow.upsert_memo({MEMO_CONTROL: self._control.value, MEMO_FREEZE: self._freeze, MEMO_STATUS: status})
+        workflow.upsert_memo(self._build_memo(self._control, self._freeze))
         if self._attributes:
             workflow.upsert_search_attributes(
                 [STATE.value_set(self.status.state.value), PROGRESS.value_set(self.status.progress)]
             )
         workflow.set_current_details(_format_page(self.status))
+
+    def _build_memo(self, control: Control, freeze: int) -> dict[str, object]:
+        status = shorten_status(self.status).model_dump(mode="json", exclude_defaults=True)
+        return {MEMO_CONTROL: control.value, MEMO_FREEZE: freeze, MEMO_STATUS: status}
+
+
+def shorten_status(status: JobStatus) -> JobStatus:
+    """Return a status for the memo, which every look at the job brings along: of all failures but the first the names.
+
+    The query has them in full.
+    """
+    failures = [
+        failure if number == 0 else ChunkFailure(chunk=failure.chunk, error=cut_middle(failure.error, 60))
+        for number, failure in enumerate(status.failures)
+    ]
+    stops = status.remote_stops
+    return status.model_copy(
+        update={
+            "failures": tuple(failures),
+            "remote_stops": stops.model_copy(update={"unconfirmed": stops.unconfirmed[:5]}),
+        }
+    )
 
 
 def _format_page(status: JobStatus) -> str:
@@ -243,10 +304,10 @@ def _format_page(status: JobStatus) -> str:
     return "\n".join(lines)
 
 
-def describe_unrendered(plan: JobPlan) -> str:
+def describe_unrendered(status: JobStatus) -> str:
     """Return the note on a job all of whose chunks were published before it began; empty for other jobs."""
-    done = sum(stop - start for start, stop in plan.done)
-    if done < plan.chunk_count:
+    done = status.skipped_chunks
+    if done < status.total_chunks:
         return ""
     which = f"all {done:,} chunks were" if done > 1 else "its one chunk was"
     return f"nothing was rendered: {which} there already"
@@ -266,12 +327,12 @@ class Counts(TypedDict):
     remote_stops: RemoteStops
 
 
-def count_chunks(job: RenderJobSpec, plan: JobPlan, spans: SpanRunner) -> Counts:
+def count_chunks(job: RenderJobSpec, spans: SpanRunner) -> Counts:
     """Return the counts of a job that is rendering."""
     chunks = spans.scheduler
     return {
         "completed_chunks": chunks.done_count,
-        "completed_frames": _frames_done(job, plan, chunks.done),
+        "completed_frames": _frames_done(job, spans.plan, chunks.done),
         "failed_chunks": chunks.failed_count,
         "left_out_chunks": chunks.left_out_count,
         "running_chunks": len(chunks.running),
@@ -301,6 +362,21 @@ def describe_failures(spans: SpanRunner) -> str:
     if chunks.failed_count == 1:
         return reason
     return f"{chunks.failed_count} chunks failed ({format_ranges(chunks.failed)}); {reason}"
+
+
+def find_failure(spans: SpanRunner) -> ApplicationError | None:
+    """Return the error of a job whose rendering has come to its end; None where its chunks suffice."""
+    if not spans.has_too_many_failures and (not spans.scheduler.failed or _may_have_gaps(spans)):
+        return None
+    needs_change = bool(spans.failures) and all(failure.needs_change for failure in spans.failures)
+    type = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.JOB_FAILED
+    return ApplicationError(describe_failures(spans), type=type, non_retryable=True)
+
+
+def _may_have_gaps(spans: SpanRunner) -> bool:
+    """Tell whether the film may lack the chunks that failed: one at least must be there."""
+    # Before, a stitch of no chunks was started, and told of none of their failures.
+    return spans.allow_gaps and (bool(spans.scheduler.done) or not workflow.patched("fail-without-chunks"))
 
 
 def build_job_error(error: FailureError) -> ApplicationError:

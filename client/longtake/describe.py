@@ -19,6 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from longtake.codec import require_decoded
 from longtake.data_converter import reveal_message
 from longtake.errors import BadJobError, UndecodedPayloadError
+from longtake.models.continuation import CONTINUES
 from longtake.models.messages import Heartbeat
 from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
 from longtake.names import (
@@ -125,6 +126,9 @@ async def read_document(payloads: Iterable[Payload], converter: DataConverter, *
     for given in inputs:
         if isinstance(given, RawValue):
             require_decoded(given.payload, f"the input of {job_id}")
+    if len(inputs) == 1 and isinstance(inputs[0], dict) and isinstance(inputs[0].get(CONTINUES), dict):
+        # A later run of the job: its input has that of the first one.
+        inputs = [inputs[0][CONTINUES].get("job")]
     if len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadJobError(f"{job_id} was started with what is no job; submit a job file under another id")
     return inputs[0]
@@ -303,7 +307,9 @@ async def read_listed_status(execution: WorkflowExecution) -> JobStatus:
 
 
 def _correct(execution: WorkflowExecution, status: JobStatus) -> JobStatus:
-    known = {"id": execution.id, "folder": job_folder_name(execution.id), "created_at": execution.start_time}
+    # A job that goes on in a new run was created when its first one was, as its memo says.
+    created_at = status.created_at or execution.start_time
+    known = {"id": execution.id, "folder": job_folder_name(execution.id), "created_at": created_at}
     status = status.model_copy(update=known)
     ended = _ENDED.get(execution.status) if execution.status is not None else None
     if ended is None and execution.search_attributes.get(_PROBLEMS):
