@@ -14,11 +14,11 @@ _EVENTS_OF_RUNNING = 5
 _FULL = 3300
 
 # From here on the job goes on in a new run as soon as it can; and from here on updates are refused until it has.
-_DRAIN = 3500
-_REFUSE = 3650
+_DRAIN = 3450
+_REFUSE = 3500
 
-# Nothing can be refused any more: what runs is ended, and rendered again.
-_STOP = 3800
+# Signals cannot be refused: what runs is ended, and rendered again. The rest is for its end, which may take a while.
+_STOP = 3600
 
 # A job that is at rest anyway goes on in a new run from here on: that costs ten events and loses nothing.
 _WORTHWHILE = 1000

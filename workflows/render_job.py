@@ -410,7 +410,7 @@ class RenderJob:
         """Go on in a new run if this one's history says so and nothing runs; end what runs if there is no room left."""
         self._count_history()
         if self._history.must_stop and self._spans is not None:
-            self._spans.cancel()
+            self._spans.end()
         if not (self._history.may_continue and self._is_idle()):
             return
         await workflow.wait_condition(workflow.all_handlers_finished)

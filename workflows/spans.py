@@ -132,6 +132,7 @@ class SpanRunner:
         self.scheduler.leave_out(plan.left_out)
         self.totals = Totals(saved.totals if saved else None)
         self.is_closed = False
+        self._is_ending = False
         self._is_held = saved.is_held if saved else False
         self.allow_gaps = saved.allow_gaps if saved else job.allow_gaps
         self._failures: tuple[ChunkFailure, ...] = saved.failures if saved else ()
@@ -147,6 +148,8 @@ class SpanRunner:
         self._frozen: frozenset[str] = frozenset()
         self._cancelled: set[str] = set()
         self._drain_freeze = 0
+        # Those that were cancelled and have not ended are among them.
+        self._looks = 0
         self._queue_look: workflow.ActivityHandle[RawValue] | None = None
         self._started = saved.started if saved else 0
         self._begun: dict[str, datetime] = {}
@@ -167,8 +170,8 @@ class SpanRunner:
 
     @property
     def activity_count(self) -> int:
-        """Number of activities that render."""
-        return len(self._handles)
+        """Number of activities that have not ended, looks for waiting ones included."""
+        return len(self._handles) + self._looks
 
     @property
     def is_finished(self) -> bool:
@@ -319,10 +322,13 @@ class SpanRunner:
 
     def _start_drain(self, freeze: int) -> None:
         """Cancel spans that wait in a queue or for their next try; those that render go on to their end, or freeze."""
+        if self._is_ending:
+            return
         if self._drain is not None and freeze != self._drain_freeze:
             self._cancel_drain()
         if self._handles and not self.is_at_rest and self._drain is None:
             self._drain_freeze = freeze
+            self._looks += 1
             self._drain = workflow.start_activity(
                 FIND_WAITING,
                 DrainOrder(ref=self.plan.ref, freeze=freeze),
@@ -340,7 +346,13 @@ class SpanRunner:
         for activity_id in self._handles:
             self._cancel(activity_id)
 
+    def end(self) -> None:
+        """Cancel all activities for good: this run of the job has no room for more of them."""
+        self._is_ending = True
+        self.cancel()
+
     def _settle_drain(self, handle: workflow.ActivityHandle[RawValue]) -> None:
+        self._looks -= 1
         report = find_result(DrainReport, handle)
         # A drain that was cancelled may still answer: spans that wait by now are those of a job that runs.
         if handle is not self._drain:
@@ -356,6 +368,7 @@ class SpanRunner:
     def _look_into_queue(self) -> None:
         """Find the spans that no worker has; a job that is paused looks for them anyhow."""
         if self._queue_look is None and self._drain is None:
+            self._looks += 1
             self._queue_look = workflow.start_activity(
                 FIND_WAITING,
                 DrainOrder(ref=self.plan.ref, once=True),
@@ -367,6 +380,7 @@ class SpanRunner:
 
     def _settle_queue_look(self, handle: workflow.ActivityHandle[RawValue]) -> None:
         self._queue_look = None
+        self._looks -= 1
         report = find_result(DrainReport, handle)
         # The last chunks first. One that a worker has taken up since is stopped, and its whole frames are kept.
         waiting = [each for each in report.waiting if each.activity_id in self._handles] if report else []

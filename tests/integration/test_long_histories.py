@@ -6,10 +6,14 @@ from typing import Any
 import pytest
 from support.farm import Farm, until, until_state
 
-from longtake import JobHandle, JobState, RenderJobSpec
+from longtake import BadJobError, JobHandle, JobState, PauseMode, RenderJobSpec, Retry, Timeouts
+from longtake.models.policies import FailurePolicy
 from workflows import history
 
 pytestmark = pytest.mark.integration
+
+# A run that stops what runs has as many events left for that as a long one.
+MOST_EVENTS = history._STOP // 20 + (history.MOST_EVENTS - history._STOP) // 2
 
 
 def gated(farm: Farm, first: int, stop: int, **fields: Any) -> RenderJobSpec:
@@ -70,4 +74,67 @@ async def test_a_job_goes_on_in_new_runs_and_nobody_sees_it(farm: Farm) -> None:
     assert {status.started_at for status in seen} == {seen[-1].started_at}
     events = await histories(farm, job)
     assert len(events) > 1
-    assert max(events) <= history.MOST_EVENTS // 20
+    assert max(events) <= MOST_EVENTS
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+async def test_failing_passes_are_runs_of_their_own(farm: Farm) -> None:
+    """100 chunks fail in each of 5 passes, and the last pass is the last."""
+    fields: dict[str, Any] = {"on_chunk_failure": FailurePolicy.CONTINUE, "retry": Retry(attempts=1, job_attempts=5)}
+    status = await farm.run(farm.job(chunks=60, options=("--exit", "7"), max_parallel=2, **fields))
+
+    assert status.state is JobState.FAILED
+    assert (status.failed_chunks, len(status.failures)) == (60, 20)
+    assert "60 chunks failed" in (status.error or "")
+    assert sorted(farm.ledger.started) == sorted(5 * [*range(60)])
+    events = await histories(farm, farm.render.job(status.id))
+    assert len(events) > 2
+    assert max(events) <= MOST_EVENTS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", PauseMode)
+@pytest.mark.usefixtures("short")
+async def test_pauses_of_every_mode_are_bounded_and_lose_no_chunk(farm: Farm, mode: PauseMode) -> None:
+    """Two chunks run for as long as the job is paused and resumed; a frozen one is ended when there is no room left."""
+    job = await farm.started(chunks=4, running=2, timeouts=Timeouts(grace_seconds=0.1))
+    for _ in range(25 if mode is not PauseMode.DRAIN else 60):
+        await job.pause(mode=mode, wait=mode is not PauseMode.DRAIN)
+        await job.resume()
+    farm.open_gate()
+    status = await until_state(job, JobState.COMPLETED)
+
+    assert status.completed_chunks == 4
+    assert sorted(farm.ledger.ended) == [0, 1, 2, 3]
+    events = await histories(farm, job)
+    assert len(events) > 1
+    assert max(events) <= MOST_EVENTS
+
+
+@pytest.mark.usefixtures("short")
+async def test_updates_without_end_are_taken_up_by_one_run_after_the_other(farm: Farm) -> None:
+    job = await farm.submit(farm.job(chunks=4, start_paused=True))
+    await until_state(job, JobState.PAUSED)
+    for number in range(150):
+        assert await job.set_max_parallel(1 + number % 7) == 1 + number % 7
+
+    assert (await job.status()).max_parallel == 1 + 149 % 7
+    assert max(await histories(farm, job)) <= MOST_EVENTS
+    await job.resume()
+    assert (await until_state(job, JobState.COMPLETED)).completed_chunks == 4
+
+
+@pytest.mark.usefixtures("short")
+async def test_updates_to_a_run_that_waits_for_its_chunks_are_refused_in_one_sentence(farm: Farm) -> None:
+    job = await farm.started(chunks=4, running=2)
+    with pytest.raises(BadJobError, match=r"history of this run is full.*ask again in a moment"):
+        for _ in range(100):
+            await job.set_max_parallel(2)
+    assert (await job.status()).state is JobState.RUNNING
+    farm.open_gate()
+    status = await until_state(job, JobState.COMPLETED)
+
+    assert sorted(farm.ledger.started) == [0, 1, 2, 3], "nothing was stopped for that"
+    assert status.max_parallel == 2
+    assert max(await histories(farm, job)) <= MOST_EVENTS
