@@ -20,8 +20,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.status_board import StatusBoard
 
 
-def read_continuation(inputs: tuple[object, ...]) -> tuple[JobContinuation, RenderJobSpec] | None:
+def read_continuation(inputs: tuple[object, ...], job_id: str) -> tuple[JobContinuation, RenderJobSpec] | None:
     """Return what the run of a job before has handed over, and the job; None where the input is none of that kind.
+
+    Args:
+        inputs: The inputs of the workflow, decoded.
+        job_id: Its id.
 
     Raises:
         BadJobError: It does not fit.
@@ -34,7 +38,7 @@ def read_continuation(inputs: tuple[object, ...]) -> tuple[JobContinuation, Rend
             raise ValueError("has other keys beside it")
         before = JobContinuation.model_validate(given[CONTINUES])
         if before.spans is not None:
-            _check_spans(before.spans)
+            _check_spans(before.spans, job_id)
     except ValueError as error:
         why = describe_invalid(error) if isinstance(error, ValidationError) else f"{error}"
         raise BadJobError(
@@ -43,9 +47,9 @@ def read_continuation(inputs: tuple[object, ...]) -> tuple[JobContinuation, Rend
     return before, read_job(dict(before.job)).model_copy(update={"started_at": before.started_at})
 
 
-def _check_spans(spans: SavedSpans) -> None:
+def _check_spans(spans: SavedSpans, job_id: str) -> None:
     """Raise a `ValueError` where a hand-over is not one of this job."""
-    if spans.plan.ref.id != workflow.info().workflow_id:
+    if spans.plan.ref.id != job_id:
         raise ValueError("is of another job")
     count = spans.plan.chunk_count
     for chunks in (spans.chunks.done, spans.chunks.failed, spans.chunks.left_out):

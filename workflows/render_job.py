@@ -86,7 +86,7 @@ class RenderJob:
         self._pause = PauseState()
         handed_over = None
         try:
-            handed_over = read_continuation(inputs)
+            handed_over = read_continuation(inputs, workflow.info().workflow_id)
         except BadJobError as error:
             self._refusal = str(error)
         self._board = StatusBoard(handed_over[0] if handed_over else None)

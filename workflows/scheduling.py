@@ -34,6 +34,10 @@ WIDEST_SPAN = 5000
 # Parts of a job whose durations are learned apart. Neighbours are alike: a film has quiet scenes and heavy ones.
 _REGIONS = 64
 
+# From so many failed chunks on, spans of a job where nothing is rendered hold several, too: before that, the next
+# failure may be the one that ends the job.
+_MANY_FAILURES = 100
+
 # Chunks whose tries travel one by one to the next run of a job; see `JobContinuation`.
 _MOST_SAVED = 2000
 
@@ -324,9 +328,9 @@ class Scheduler:
             self._tries[left.front[0]] = tries
         self._rendered += rendered
         self._seconds += seconds
-        if rendered:
+        if rendered > 0:
             self._durations.learn(span, rendered, seconds)
-        elif elapsed:
+        elif elapsed and len(self._failed) > _MANY_FAILURES:
             self._durations.learn(span, sum(stop - start for start, stop in failed), elapsed)
 
     def _cut_span(self, most: int) -> Span:

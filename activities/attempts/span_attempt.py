@@ -22,11 +22,11 @@ from activities.stores.segment_writer import SegmentWriter
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError, ErrorType
 from longtake.frame_list import describe_frames
-from longtake.models.messages import ChunkBill, Heartbeat, SpanOrder, SpanReport
+from longtake.models.messages import MOST_GIVEN_UP_BYTES, ChunkBill, Heartbeat, SpanOrder, SpanReport
 from longtake.models.policies import FailurePolicy
 from longtake.models.status import ChunkFailure, RemoteStop
 from longtake.names import Control
-from longtake.ranges import RangeSet
+from longtake.ranges import RangeSet, pack_ranges
 from longtake.stores.store import StoreError
 from longtake.text import cut_middle, shorten_line
 
@@ -254,7 +254,7 @@ class SpanAttempt:
                     continue
                 await self._bills.add_published(index, attempt)
                 self._count_finished(index, sidecar)
-            elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE:
+            elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE or self._is_full:
                 return
 
     def _count_finished(self, index: int, sidecar: Sidecar) -> None:
@@ -469,6 +469,11 @@ class SpanAttempt:
         """Whether the chunk at hand may take its workers down; one that a service renders cannot."""
         job = self._job.job
         return job.remote is None and self.heartbeat.losses >= job.retry.lost_workers
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether heartbeats hold no more scattered failures: the next attempt must know of each."""
+        return len(pack_ranges(self.gave_up.ranges)) > MOST_GIVEN_UP_BYTES
 
     @property
     def _sums(self) -> dict[str, object]:

@@ -44,7 +44,8 @@ async def test_a_span_that_runs_long_gives_its_rest_to_slots_that_idle(farm: Far
 
 async def histories(farm: Farm, job: JobHandle) -> list[int]:
     """Return the numbers of events of all runs of a job, the first one first."""
-    found, run_id = [], None
+    found: list[int] = []
+    run_id: str | None = None
     while True:
         handle = farm.client.get_workflow_handle(job.id, run_id=run_id)
         history = await handle.fetch_history()
@@ -128,9 +129,13 @@ async def test_updates_without_end_are_taken_up_by_one_run_after_the_other(farm:
 @pytest.mark.usefixtures("short")
 async def test_updates_to_a_run_that_waits_for_its_chunks_are_refused_in_one_sentence(farm: Farm) -> None:
     job = await farm.started(chunks=4, running=2)
-    with pytest.raises(BadJobError, match=r"history of this run is full.*ask again in a moment"):
+
+    async def update_without_end() -> None:
         for _ in range(100):
             await job.set_max_parallel(2)
+
+    with pytest.raises(BadJobError, match=r"history of this run is full.*ask again in a moment"):
+        await update_without_end()
     assert (await job.status()).state is JobState.RUNNING
     farm.open_gate()
     status = await until_state(job, JobState.COMPLETED)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from longtake.models.continuation import SavedChunks
+from workflows.history import HistoryBudget
 from workflows.scheduling import Scheduler, Span
 
 # Measured on the development server: from the end of a span to the first process of the next one in its slot.
@@ -107,6 +109,54 @@ def simulate(durations: Sequence[float], slots: int) -> Outcome:
     """
     seconds, spans, splits, most = Simulation(durations, slots).run()
     return Outcome(seconds, find_bound(durations, slots), spans, splits, most)
+
+
+def simulate_runs(count: int, slots: int, *, passes: int, fails: bool, noise: random.Random) -> list[int]:
+    """Return how many events each run of a job has, where every end of a span has a workflow task of its own.
+
+    Args:
+        count: Chunks of the job, of 20 s each.
+        slots: `max_parallel`, and workers as many.
+        passes: How often failed chunks are rendered.
+        fails: Whether all chunks fail.
+        noise: Chooses which span ends next.
+    """
+    runs: list[int] = []
+    saved: SavedChunks | None = None
+    while True:
+        scheduler = Scheduler(count, limit=slots, passes=passes, saved=saved)
+        budget = HistoryBudget()
+        budget.is_bounded = True
+        events, running = 10, list[Span]()
+        while not scheduler.is_finished:
+            budget.count(events, len(running), has_more=scheduler.has_more)
+            if budget.may_continue and not running:
+                break
+            if not budget.is_closing:
+                started = scheduler.assign_spans(budget.spans_left)
+                running += started
+                events += len(started)
+                if scheduler.needs_split:
+                    scheduler.order_split()
+                    events += 1
+            span = running.pop(noise.randrange(len(running)))
+            # A span of a run that closes, or that is split, comes back after a chunk.
+            comes_back = budget.is_closing or span.split < scheduler.splits
+            chunks = [(span.start, span.start + 1 if comes_back else span.stop)]
+            size = chunks[0][1] - span.start
+            scheduler.finish_span(
+                span,
+                done=() if fails else chunks,
+                failed=chunks if fails else (),
+                rendered=0 if fails else size,
+                seconds=20.0 * size,
+                elapsed=20.0 * size,
+            )
+            events += 5
+        runs.append(events)
+        if scheduler.is_finished:
+            return runs
+        saved = SavedChunks.model_validate_json(scheduler.save().model_dump_json())
 
 
 def uniform(count: int, noise: random.Random) -> list[float]:

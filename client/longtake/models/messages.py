@@ -3,14 +3,28 @@
 Each stays far below 1 KiB whatever the size of the job: activities read the job itself from its folder in the store.
 """
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BeforeValidator, Field, PlainSerializer
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
 from longtake.models.status import ChunkFailure, RemoteStop
 from longtake.ranges import Range, pack_ranges, unpack_ranges
+
+# Of the details of a heartbeat, whatever stands in it.
+MOST_HEARTBEAT_BYTES = 1024
+
+# A span whose failed chunks take more in its heartbeats gives its rest back, and is cut anew.
+MOST_GIVEN_UP_BYTES = 200
 
 # A bitmap of the same takes more from there on.
 _MOST_RANGES = 16
@@ -109,7 +123,11 @@ class SpanReport(Contract):
 
 
 class Heartbeat(Contract):
-    """`render_span` to its own next attempt and to clients: the progress of the span; so do `plan_job` and others."""
+    """`render_span` to its own next attempt and to clients: the progress of the span; so do `plan_job` and others.
+
+    It travels several times a second for each chunk that runs, and stays in the memory of the server: what is as usual
+    is left out, and texts are cut until it has 1 KiB (`MOST_HEARTBEAT_BYTES`).
+    """
 
     chunk: int
     frames: int = 0
@@ -138,6 +156,64 @@ class Heartbeat(Contract):
     cpu_seconds: float = Field(default=0, description="CPU time of its processes so far")
     memory_bytes: int = Field(default=0, description="memory of its processes now")
     io_bytes: int = Field(default=0, description="bytes its processes have read and written so far")
+
+    @model_serializer(mode="wrap")
+    def _write_briefly(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        written = {name: fields[name] for name in fields if name == "chunk" or getattr(self, name) != _usual(name)}
+        for shorten in _SHORTER:
+            if _count_bytes(written) <= MOST_HEARTBEAT_BYTES:
+                break
+            shorten(written)
+        return written
+
+
+def _usual(name: str) -> object:
+    return Heartbeat.model_fields[name].default
+
+
+def _count_bytes(written: object) -> int:
+    return len(json.dumps(written, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace"))
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    """Cut a text so that it has so many bytes as JSON, in which a control character has six."""
+    while _count_bytes(text) > most_bytes + 2:
+        text = text[: len(text) * 3 // 4]
+    return text
+
+
+def _cut_message(written: dict[str, Any]) -> None:
+    if "message" in written:
+        written["message"] = _cut(written["message"], 120)
+
+
+def _cut_reasons(written: dict[str, Any]) -> None:
+    """Keep why the first chunk has failed; the report has more, unless the worker is lost before it."""
+    if reasons := written.get("reasons"):
+        first = {key: value for key, value in reasons[0].items() if key in ("chunk", "start", "stop", "attempts")}
+        written["reasons"] = [{**first, "error": _cut(reasons[0]["error"], 120)}]
+
+
+def _cut_hosts(written: dict[str, Any]) -> None:
+    """Forget hosts but the latest: they are asked again."""
+    for name, most in (("failed_on", 6), ("avoid", 3)):
+        if name in written:
+            written[name] = [_cut(host, 24) for host in written[name][-most:]]
+
+
+def _cut_host(written: dict[str, Any]) -> None:
+    if "host" in written:
+        written["host"] = _cut(written["host"], 24)
+
+
+def _drop_texts(written: dict[str, Any]) -> None:
+    for name in ("message", "reasons"):
+        written.pop(name, None)
+
+
+# What a heartbeat loses first.
+_SHORTER = (_cut_message, _cut_reasons, _cut_hosts, _cut_host, _drop_texts)
 
 
 class DrainOrder(Contract):

@@ -1,0 +1,65 @@
+"""No run of a job has more events than it may have, whatever comes."""
+
+import random
+
+import pytest
+from support.simulation import simulate_runs
+
+from workflows.history import MOST_EVENTS, HistoryBudget
+
+
+def budget(events: int = 0, running: int = 0, *, has_more: bool = False, is_suggested: bool = False) -> HistoryBudget:
+    made = HistoryBudget()
+    made.is_bounded = True
+    made.count(events, running, has_more=has_more, is_suggested=is_suggested)
+    return made
+
+
+def test_a_new_run_has_room_for_five_hundred_spans_at_once() -> None:
+    assert budget(20, has_more=True).spans_left >= 500
+    assert not budget(540, 500, has_more=True).is_closing
+
+
+def test_jobs_that_began_before_are_not_bounded() -> None:
+    before = HistoryBudget()
+    before.count(50_000, 400, has_more=True)
+
+    assert before.spans_left > 500
+    assert not any((before.is_closing, before.may_continue, before.must_stop))
+    before.check_room(50_000, 400)
+
+
+def test_a_run_without_room_for_a_span_closes_for_good() -> None:
+    full = budget(3290, 1, has_more=True)
+    assert (full.is_closing, full.spans_left, full.may_continue) == (True, 0, True)
+
+    full.count(3290, 0, has_more=True)
+    assert full.is_closing, "what came back does not open it again"
+    assert not budget(3290, 1).is_closing, "nothing is to be started any more: it may just end"
+
+
+def test_what_temporal_suggests_is_done() -> None:
+    assert budget(12, is_suggested=True).is_closing
+
+
+def test_a_job_at_rest_goes_on_in_a_new_run_early_and_a_small_one_never() -> None:
+    assert budget(1001).may_continue
+    assert not budget(999).may_continue
+
+
+def test_requests_are_refused_before_what_runs_is_stopped() -> None:
+    for events in range(3000, 4000):
+        running = budget(events, 4)
+        if running.must_stop:
+            with pytest.raises(ValueError, match="ask again in a moment"):
+                running.check_room(events, 4)
+
+
+@pytest.mark.parametrize(("count", "limit"), [(5000, 500), (20_000, 16), (3000, 1)])
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_run_of_a_simulated_job_is_too_long(count: int, limit: int, fails: bool) -> None:
+    """Each end of a span is followed by a workflow task of its own, which is the worst that can be."""
+    runs = simulate_runs(count, limit, passes=5 if fails else 1, fails=fails, noise=random.Random(3))
+
+    assert max(runs) <= MOST_EVENTS
+    assert len(runs) < 2 + (5 if fails else 1) * count / 150, "and no more of them than it takes"
