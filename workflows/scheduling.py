@@ -152,7 +152,7 @@ class Scheduler:
             tries=tuple(tries[-_MOST_SAVED:]),
             passes_left=self._passes_left,
             measured=self._rendered,
-            seconds=round(self._seconds, 3),
+            seconds=self._seconds,
             means={region: round(mean, 4) for region, mean in self._durations.means.items()},
         )
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from support.farm import Farm, until, until_state
 
-from longtake import BadJobError, JobHandle, JobState, PauseMode, RenderJobSpec, Retry, Timeouts
+from longtake import BadJobError, JobHandle, JobPhase, JobState, PauseMode, RenderJobSpec, Retry, Timeouts
+from longtake.describe import read_status
 from longtake.models.policies import FailurePolicy
-from workflows import history
+from workflows import history, scheduling
 
 pytestmark = pytest.mark.integration
 
@@ -63,12 +64,13 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short")
-async def test_a_job_goes_on_in_new_runs_and_nobody_sees_it(farm: Farm) -> None:
-    job = await farm.submit(farm.job(chunks=150, max_parallel=2, options=("--seconds", "0.01")))
+async def test_a_job_goes_on_in_new_runs_and_nobody_sees_it(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling, "SPAN_SECONDS", 0.01)
+    job = await farm.submit(farm.job(chunks=100, max_parallel=2))
     seen = [status async for status in job.watch(interval_seconds=0.1)]
 
     assert seen[-1].state is JobState.COMPLETED, seen[-1].error
-    assert sorted(farm.ledger.started) == list(range(150)), "each was rendered once"
+    assert sorted(farm.ledger.started) == list(range(100)), "each was rendered once"
     completed = [status.completed_chunks for status in seen]
     assert completed == sorted(completed)
     assert {status.created_at for status in seen} == {seen[-1].created_at}
@@ -143,3 +145,48 @@ async def test_updates_to_a_run_that_waits_for_its_chunks_are_refused_in_one_sen
     assert sorted(farm.ledger.started) == [0, 1, 2, 3], "nothing was stopped for that"
     assert status.max_parallel == 2
     assert max(await histories(farm, job)) <= MOST_EVENTS
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_status_loses_nothing_when_a_job_that_holds_goes_on_in_a_new_run(farm: Farm) -> None:
+    fields: dict[str, Any] = {"on_chunk_failure": FailurePolicy.HOLD, "retry": Retry(attempts=2, initial_seconds=0.01)}
+    spec = farm.job(chunks=6, options=("--exit", "7", "--only", "3"), max_parallel=1, **fields)
+    handle = await farm.client.start_workflow(
+        "RenderJob", spec.to_wire(), id="held", task_queue=farm.task_queue, memo={"shot": "sq010"}
+    )
+    job = farm.render.job("held")
+    before = await until(job, lambda status: status.phase is JobPhase.HOLDING)
+    for _ in range(30):
+        await job.set_max_parallel(1)
+    after = await job.status()
+
+    assert len(await histories(farm, job)) > 1
+    ever_new = {"updated_at", "progress_at", "eta_seconds"}
+    assert after.model_dump(exclude=ever_new) == before.model_dump(exclude=ever_new)
+    assert after.failures[0].attempts == 2
+    description = await handle.describe()
+    assert await description.memo_value("shot") == "sq010"
+    told = await read_status(await farm.client.get_workflow_handle("held").describe())
+    assert told.model_dump(exclude=ever_new) == before.model_dump(exclude=ever_new), "without a worker, too"
+    assert [each.id for each in await farm.render.list() if each.id == "held"] == ["held"]
+
+    await job.skip_chunks([(3, 4)])
+    end = await until_state(job, JobState.COMPLETED)
+    assert (end.completed_chunks, end.left_out_chunks) == (5, 1)
+    assert (await job.result()).frames == 5
+    assert farm.ledger.started.count(3) == 2
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_job_is_paused_cancelled_and_retried_in_whatever_run_it_is(farm: Farm) -> None:
+    job = await farm.started(chunks=4, running=2)
+    await job.pause(mode=PauseMode.NOW, wait=True)
+    for _ in range(30):
+        await job.set_max_parallel(2)
+    assert len(await histories(farm, job)) > 1
+    assert (await job.status()).pause_mode is PauseMode.NOW
+    assert (await job.cancel(wait=True)).state is JobState.CANCELLED
+
+    farm.open_gate()
+    again = await farm.render.retry(job.id)
+    assert (await until_state(again, JobState.COMPLETED)).completed_chunks == 4

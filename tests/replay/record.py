@@ -147,6 +147,29 @@ async def limit_lowered(farm: Farm) -> JobHandle:
     return handle
 
 
+async def split(farm: Farm) -> JobHandle:
+    """Chunks 2 to 4 are one span, and wait; when all others are done, the last two are given back."""
+    waits = f'[ "$1" -lt 2 ] || [ "$1" -gt 4 ] || until [ -e {farm.gate} ]; do sleep 0.02; done; echo "$1" > "$2"'
+    handle = await farm.submit(job(farm, waits, frames=FrameRange(count=12, per_chunk=1)))
+    await until(handle, lambda status: status.completed_chunks == 9)
+    farm.open_gate()
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
+async def continued(farm: Farm) -> JobHandle:
+    """The second run of a job: the first one is left while it is paused, after a thousand events."""
+    handle = await farm.submit(job(farm, waiting(farm)))
+    await until(handle, lambda status: status.running_chunks == 2)
+    await handle.pause(mode=PauseMode.NOW, wait=True)
+    for _ in range(200):
+        await handle.set_max_parallel(2)
+    farm.open_gate()
+    await handle.resume()
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
 def film(farm: Farm, **fields: object) -> RenderJobSpec:
     """Return a job of six images and a film; the last one waits for the gate."""
     draw = '(printf \'P6 16 16 255 \'; head -c 768 /dev/zero) > "$(printf "$2" "$1")"'
@@ -195,6 +218,8 @@ RECORDED = (
     limit_lowered,
     film_tried,
     film_refused,
+    split,
+    continued,
     no_job,
 )
 

@@ -1,5 +1,6 @@
 """Jobs that run in the field replay with today's workflow; a changed workflow would be caught."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,20 +14,25 @@ from longtake.models.status import RenderJobResult
 from longtake.names import RENDER_JOB_WORKFLOW
 from workflows.render_job import RenderJob
 
-# Of today's workflow, and below `first/` of the first one that had users: what ran then must go on.
+# Of today's workflow; below `first/` of the first one that had users, and below `floored/` of the last one whose
+# histories were bounded by the number of spans alone: what ran then must go on.
 FOLDER = Path(__file__).with_name("histories")
 HISTORIES = sorted(FOLDER.glob("*.json"))
 OLD_HISTORIES = sorted(FOLDER.glob("*/*.json"))
 
 
 def history(path: Path) -> WorkflowHistory:
-    return WorkflowHistory.from_json(f"job-{path.stem}", path.read_text())
+    text = path.read_text()
+    started = json.loads(text)["events"][0]["workflowExecutionStartedEventAttributes"]
+    # What a run hands over to the next names its job.
+    return WorkflowHistory.from_json(started.get("workflowId", f"job-{path.stem}"), text)
 
 
 def test_every_way_a_job_can_end_is_recorded() -> None:
     assert {path.stem for path in HISTORIES} == {
         "cancelled",
         "completed",
+        "continued",
         "failed",
         "failed_after_two_passes",
         "film_refused",
@@ -37,6 +43,7 @@ def test_every_way_a_job_can_end_is_recorded() -> None:
         "no_job",
         "paused_and_resumed",
         "refused",
+        "split",
         "stopped_and_resumed",
         "stopped_and_resumed_on_lambda",
     }
