@@ -1,5 +1,6 @@
 """What bounds the history of a job, and what a job loses by it: nothing."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,16 @@ async def test_a_job_is_paused_cancelled_and_retried_in_whatever_run_it_is(farm:
     farm.open_gate()
     again = await farm.render.retry(job.id)
     assert (await until_state(again, JobState.COMPLETED)).completed_chunks == 4
+
+
+@pytest.mark.slow
+async def test_three_thousand_updates_are_answered_each(farm: Farm) -> None:
+    """By the true bounds, and eight at once: a run that hands over leaves none without an answer."""
+    job = await farm.submit(farm.job(chunks=4, start_paused=True))
+    await until_state(job, JobState.PAUSED)
+    for _ in range(375):
+        assert await asyncio.gather(*(job.set_max_parallel(1 + number) for number in range(8))) == [*range(1, 9)]
+
+    assert max(await histories(farm, job)) <= history.MOST_EVENTS
+    await job.resume()
+    assert (await until_state(job, JobState.COMPLETED)).completed_chunks == 4
