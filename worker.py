@@ -38,6 +38,7 @@ from activities.allowed_stores import AllowedStores
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import build_host
 from activities.drain import DrainActivities
+from activities.farm_listener import FarmListener
 from activities.heartbeat_budget import BudgetInterceptor, HeartbeatBudget, find_budget
 from activities.job_watch import JobWatches, OtherHosts, worker_identity
 from activities.plan import PlanActivities
@@ -59,6 +60,7 @@ from longtake.prices import Prices
 from longtake.render_user import RenderUser, find_render_user
 from longtake.text import PlainFormatter
 from ports import PortTakenError
+from workflows.farm_control import FarmControl
 from workflows.render_job import RenderJob
 
 _log = logging.getLogger(__name__)
@@ -194,7 +196,7 @@ def build_workers(
     tools = settings.tools_dir or devserver.cache_dir() / "tools"
     host = build_host(settings, supervisor, tools=tools, make_allowed=places)
     services = Services(settings)
-    watches = JobWatches(client, settings.contact_seconds)
+    watches = JobWatches(client, settings.contact_seconds, FarmListener(client, settings.task_queue))
     plan = PlanActivities(host, places, services.check, search_attributes=search_attributes)
     remote_host = _build_remote_host(client, settings)
     stitch, drain, stop = StitchActivities(host, watches), DrainActivities(client), StopActivities(host, remote_host)
@@ -237,7 +239,7 @@ def _build_worker(
     return Worker(
         client,
         task_queue=task_queue,
-        workflows=[RenderJob] if workflows else [],
+        workflows=[RenderJob, FarmControl] if workflows else [],
         activities=activities,
         workflow_runner=SandboxedWorkflowRunner(),
         workflow_task_poller_behavior=_WORKFLOW_POLLERS,

@@ -56,7 +56,7 @@ async def send_heartbeats(
     Args:
         details: Called at each look; returns the details that the next attempt finds if this one is lost.
         running: Returns how many activities of the workflow run at once, all of which write under its lock.
-        orders: Returns the job's orders; other ones are answered by a heartbeat, whose answer brings a cancel that
+        orders: Returns what the job orders; other orders are answered by a heartbeat, whose answer brings a cancel that
             belongs to them and was not pushed.
     """
     budget = current_budget()

@@ -16,7 +16,8 @@ from longtake.errors import ErrorType
 from longtake.models.messages import DrainOrder, DrainReport, Heartbeat, WaitingAttempt
 from longtake.names import FIND_WAITING, RENDER_SPAN
 
-# Renders end when they end: asking more often would not make the job idle sooner.
+# A freeze is carried out at once. Renders end when they end: asking more often would not make the job idle sooner.
+_FIRST_ASK_SECONDS = 0.1
 _ASK_SECONDS = 0.5
 
 # Beyond this the look is left, and taken up again after a pause: a job that drains for hours would keep one of the
@@ -54,12 +55,13 @@ class DrainActivities:
         """
         async with activity_edge() as this, send_heartbeats(lambda: this.heartbeat):
             clock = asyncio.get_running_loop().time
-            end = clock() + _LOOK_SECONDS
+            end, pause = clock() + _LOOK_SECONDS, _FIRST_ASK_SECONDS
             while clock() < end:
                 report = await self._look(order)
                 if report is not None:
                     return report
-                await asyncio.sleep(_ASK_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(_ASK_SECONDS, 1.25 * pause)
             _leave_slot()
 
     async def _look(self, order: DrainOrder) -> DrainReport | None:

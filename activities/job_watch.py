@@ -1,8 +1,9 @@
-"""Watch of a job while this worker renders for it: its memo, and contact with Temporal.
+"""Watch of a job while this worker renders for it: its orders, and contact with Temporal.
 
-A cancel comes with the answer to a heartbeat. Everything else comes from here: drain and freeze are in the job's memo,
-and a worker that is cut off stops its renders. The SDK does not report the last: its own timer is reset by heartbeats
-that fail, too.
+A cancel is pushed, or comes with the answer to a heartbeat. Everything else comes from here: drain and freeze are in
+the job's memo, and changes of it are told by the farm (`activities/farm_listener.py`). Where they are not, each job is
+asked about once a second. A worker that is cut off stops its renders. The SDK does not report that: its own timer is
+reset by heartbeats that fail, too.
 """
 
 import asyncio
@@ -10,8 +11,9 @@ import logging
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from temporalio import activity
 from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
@@ -22,8 +24,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.backends.backend import Progress
 from activities.errors import AttemptLostError, WatchEndedError
+from activities.farm_listener import FarmListener
 from longtake.describe import read_memo
-from longtake.names import MEMO_CONTROL, MEMO_FREEZE, MEMO_SPLIT, Control
+from longtake.models.farm import FarmOrder
+from longtake.names import MEMO_CONTROL, MEMO_FREEZE, MEMO_SPLIT, MEMO_TELLS, Control
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +43,10 @@ _MOST_ASKING = 200
 # One worker asks at most so often in a second, however many jobs it has.
 _MOST_ASKED = 20
 
+# Where orders are told, a look now and then finds one that was lost on its way; ten workers at one job a second.
+_TOLD_SECONDS = 5.0
+_MOST_ASKING_ALL_THE_SAME = 10
+
 # Somebody else renders the same already: what obeys SIGTERM may clean up, the rest must go.
 _GRACE_WHEN_CUT_OFF = 2.0
 
@@ -53,6 +61,7 @@ class JobOrders:
         split: Number of the last order to give back chunks that were not begun; 0 before the first one.
         running: How many activities of the job workers have now.
         watchers: How many workers have them, each of which watches the job.
+        are_told: Whether the job tells its farm when they change.
     """
 
     control: Control = Control.RUN
@@ -60,6 +69,12 @@ class JobOrders:
     split: int = 0
     running: int = field(default=1, compare=False)
     watchers: int = field(default=1, compare=False)
+    are_told: bool = field(default=False, compare=False)
+
+    @property
+    def end_work(self) -> bool:
+        """Whether chunks at work may be cancelled by now."""
+        return self.control in (Control.DRAIN, Control.STOP)
 
 
 async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: float) -> JobOrders | None:
@@ -76,19 +91,25 @@ async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: fl
     if description.status is not WorkflowExecutionStatus.RUNNING:
         return JobOrders(Control.STOP)
     told = await read_memo(description, MEMO_CONTROL, str) or Control.RUN.value
-    # A newer workflow may want what this worker does not know: it begins nothing then.
-    control = Control(told) if told in list(Control) else Control.DRAIN
     freeze = await read_memo(description, MEMO_FREEZE, int) or 0
     split = await read_memo(description, MEMO_SPLIT, int) or 0
     pending = description.raw_description.pending_activities
     at_work = [each for each in pending if each.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED]
-    return JobOrders(
-        control,
-        freeze if control is Control.FREEZE else 0,
+    return _understand(
+        told,
+        freeze,
         split,
         running=max(1, len(at_work)),
         watchers=max(1, len({each.last_worker_identity for each in at_work})),
+        are_told=bool(await read_memo(description, MEMO_TELLS, bool)),
     )
+
+
+def _understand(told: str, freeze: int, split: int, *, running: int, watchers: int, are_told: bool) -> JobOrders:
+    # A newer workflow may want what this worker does not know: it begins nothing then.
+    control = Control(told) if told in list(Control) else Control.DRAIN
+    freeze = freeze if control is Control.FREEZE else 0
+    return JobOrders(control, freeze, split, running=running, watchers=watchers, are_told=are_told)
 
 
 class JobWatch:
@@ -99,6 +120,9 @@ class JobWatch:
         self._ask = ask
         self._contact_seconds = contact_seconds
         self._answered_at = asyncio.get_running_loop().time()
+        self._orders_at = -math.inf
+        self._told = 0
+        self._must_ask = asyncio.Event()
         self._work: set[asyncio.Task[object]] = set()
         self._lost: dict[asyncio.Task[object], AttemptLostError | WatchEndedError] = {}
 
@@ -107,10 +131,14 @@ class JobWatch:
 
         Work may begin while the server does not answer: the server has just given it out.
         """
+        told = self._told
         orders = await self._ask(max(0.1, min(_ANSWER_SECONDS, self._left())))
         if orders is not None:
-            self._answered_at = asyncio.get_running_loop().time()
-            self.orders = orders
+            self.hear_answer()
+            self._orders_at = self._answered_at
+            # What was told meanwhile is newer than this answer.
+            now = self.orders if self._told != told else orders
+            self.orders = replace(orders, control=now.control, freeze=now.freeze)
         elif self._left() <= 0:
             self._stop_work(
                 AttemptLostError(
@@ -121,19 +149,39 @@ class JobWatch:
 
     async def refresh_if_older(self, seconds: float) -> JobOrders:
         """Return the orders of the last answer, or those of a new one where that is older than this."""
-        age = asyncio.get_running_loop().time() - self._answered_at
+        age = asyncio.get_running_loop().time() - self._orders_at
         return self.orders if age <= seconds else await self.refresh()
 
-    async def poll(self, count_jobs: Callable[[], int]) -> None:
+    def hear_answer(self) -> None:
+        """Hear that Temporal has answered this worker."""
+        self._answered_at = asyncio.get_running_loop().time()
+
+    def hear_orders(self, control: str, freeze: int) -> None:
+        """Hear what the orders of the job are now."""
+        known = self.orders
+        self._told += 1
+        self.orders = _understand(
+            control, freeze, known.split, running=known.running, watchers=known.watchers, are_told=True
+        )
+
+    def hear_gap(self) -> None:
+        """Hear that changes of the orders may not have been told."""
+        self._must_ask.set()
+
+    async def poll(self, interval_seconds: Callable[[JobOrders], float]) -> None:
         """Read the orders time and again; with jitter, so that a farm does not ask all at once.
 
         Args:
-            count_jobs: Returns how many jobs this worker watches.
+            interval_seconds: Returns how long an answer holds.
         """
         while True:
-            interval = max(_ASK_SECONDS, self.orders.watchers / _MOST_ASKING, count_jobs() / _MOST_ASKED)
-            pause = interval * random.uniform(0.8, 1.2)
-            await asyncio.sleep(min(pause, max(_LEAST_INTERVAL_SECONDS, self._left())))
+            pause = interval_seconds(self.orders) * random.uniform(0.8, 1.2)
+            # Before it is too late, and several times.
+            pause = min(pause, max(_LEAST_INTERVAL_SECONDS, self._left() / 2))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._must_ask.wait(), pause)
+                await asyncio.sleep(random.uniform(0, self.orders.watchers / _MOST_ASKING))
+            self._must_ask.clear()
             try:
                 await self.refresh()
             except Exception as error:
@@ -184,11 +232,14 @@ class JobWatches:
     Args:
         client: Connection to Temporal.
         contact_seconds: How long Temporal may be away before work is stopped.
+        farm: Tells when orders of jobs change; without it each job is asked.
     """
 
-    def __init__(self, client: Client, contact_seconds: float) -> None:
+    def __init__(self, client: Client, contact_seconds: float, farm: FarmListener | None = None) -> None:
         self._client = client
         self._contact_seconds = contact_seconds
+        self._farm = farm
+        self._listening: asyncio.Task[NoReturn] | None = None
         self._watches: dict[tuple[str, str], tuple[JobWatch, asyncio.Task[None]]] = {}
         self._users: dict[tuple[str, str], int] = {}
 
@@ -200,7 +251,9 @@ class JobWatches:
         # One that has died by an error has stopped its work; what begins here since then needs another one.
         if key not in self._watches or self._watches[key][1].done():
             watch = JobWatch(lambda seconds: read_orders(self._client, *key, seconds), self._contact_seconds)
-            self._watches[key] = (watch, asyncio.create_task(watch.poll(lambda: len(self._watches))))
+            self._watches[key] = (watch, asyncio.create_task(watch.poll(self._interval_seconds)))
+        if self._farm is not None and self._listening is None:
+            self._listening = asyncio.create_task(self._farm.listen(self, self._contact_seconds))
         watch, _ = self._watches[key]
         self._users[key] = self._users.get(key, 0) + 1
         try:
@@ -212,6 +265,30 @@ class JobWatches:
                 _, looking = self._watches.pop(key)
                 del self._users[key]
                 looking.cancel()
+            if not self._watches and self._listening is not None:
+                self._listening.cancel()
+                self._listening = None
+
+    def hear_order(self, order: FarmOrder) -> None:
+        """Pass an order to the watch of its job, if there is one."""
+        if (found := self._watches.get((order.job, order.run))) is not None:
+            found[0].hear_orders(order.control, order.freeze)
+
+    def hear_answer(self) -> None:
+        """Note for all jobs that Temporal has answered."""
+        for watch, _ in self._watches.values():
+            watch.hear_answer()
+
+    def hear_gap(self) -> None:
+        """Ask all jobs for their orders, some of which may not have been told."""
+        for watch, _ in self._watches.values():
+            watch.hear_gap()
+
+    def _interval_seconds(self, orders: JobOrders) -> float:
+        """Return how long the answer of a job holds; see `JobWatch.poll`."""
+        if orders.are_told and self._farm is not None and self._farm.is_hearing:
+            return max(_TOLD_SECONDS, orders.watchers / _MOST_ASKING_ALL_THE_SAME)
+        return max(_ASK_SECONDS, orders.watchers / _MOST_ASKING, len(self._watches) / _MOST_ASKED)
 
 
 class JobRenderWatcher:

@@ -32,6 +32,7 @@ with workflow.unsafe.imports_passed_through():
         MEMO_FREEZE,
         MEMO_SPLIT,
         MEMO_STATUS,
+        MEMO_TELLS,
         NAME,
         PROGRESS,
         STATE,
@@ -41,6 +42,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from longtake.ranges import Range, format_ranges
     from longtake.text import cut_middle, escape_markdown, shorten_line
+    from workflows.farm_control import FarmTeller
     from workflows.scheduling import PauseState
     from workflows.spans import SpanRunner
     from workflows.totals import Totals
@@ -76,6 +78,7 @@ class StatusBoard:
         self.status = JobStatus(**known, created_at=info.start_time, updated_at=info.start_time)
         self._control = Control.RUN
         self._freeze = 0
+        self._farm = FarmTeller()
         self.is_bounded = False
         self._written_notices = 0
         self.knows_attributes = False
@@ -185,6 +188,7 @@ class StatusBoard:
         self._count_time(running=state is JobState.RUNNING and phase is JobPhase.RENDERING)
         self._control, self._freeze = control, freeze
         self._set(state=state, phase=phase, pause_mode=mode, error=error)
+        self._farm.tell(control, freeze)
         self._write()
 
     def add_notice(self, sentence: str) -> None:
@@ -253,7 +257,8 @@ class StatusBoard:
 
     def _build_memo(self, control: Control, freeze: int) -> dict[str, object]:
         status = shorten_status(self.status).model_dump(mode="json", exclude_defaults=True)
-        return {MEMO_CONTROL: control.value, MEMO_FREEZE: freeze, MEMO_STATUS: status}
+        orders = {MEMO_CONTROL: control.value, MEMO_FREEZE: freeze, MEMO_TELLS: self._farm.tells}
+        return {**orders, MEMO_STATUS: status}
 
 
 def shorten_status(status: JobStatus) -> JobStatus:

@@ -14,6 +14,10 @@ from longtake.models.inputs import INPUTS
 from longtake.text import escape_text
 
 RENDER_JOB_WORKFLOW = "RenderJob"
+FARM_CONTROL_WORKFLOW = "FarmControl"
+
+# Signal to that workflow.
+FARM_ORDER = "order"
 
 # Activities. Clients and drains look for those that render among the pending ones.
 PLAN_JOB = "plan_job"
@@ -44,6 +48,7 @@ MEMO_FREEZE = f"{MEMO_PREFIX}freeze"
 MEMO_SPLIT = f"{MEMO_PREFIX}split"
 MEMO_STATUS = f"{MEMO_PREFIX}status"
 MEMO_DIGEST = f"{MEMO_PREFIX}digest"
+MEMO_TELLS = f"{MEMO_PREFIX}tells_farm"
 
 # Ids that are folder names in stores as they are: no character in them needs quoting anywhere.
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
@@ -65,6 +70,11 @@ class Control(StrEnum):
 def render_queue(task_queue: str, backend: BackendKind) -> str:
     """Return the task queue of the workers that render with a backend."""
     return f"{task_queue}-{backend.replace('_', '-')}"
+
+
+def farm_control_id(task_queue: str) -> str:
+    """Return the id of the workflow in whose history the workers of a task queue read the orders of its jobs."""
+    return f"longtake-farm {task_queue}"
 
 
 def check_job_id(job_id: str) -> str:

@@ -1,0 +1,205 @@
+"""The orders of all jobs of a farm, heard by one long poll: that of the history of the workflow `FarmControl`.
+
+The server answers it with each signal as that is written down, so that no worker has to run. An empty answer comes when
+the poll has waited for long enough, and tells that the server is there.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import NoReturn, Protocol
+
+from pydantic import ValidationError
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import (
+    GetWorkflowExecutionHistoryRequest,
+    GetWorkflowExecutionHistoryResponse,
+)
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.converter import WorkflowSerializationContext
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from longtake.errors import UndecodedPayloadError
+from longtake.models.farm import FarmOrder
+from longtake.names import FARM_CONTROL_WORKFLOW, FARM_ORDER, farm_control_id
+
+_log = logging.getLogger(__name__)
+
+# The server answers a second before the deadline of a poll: 1,000 workers make 71 calls a second.
+_POLL_SECONDS = 15.0
+_ANSWER_SECONDS = 5.0
+
+# After a call that failed, and after one that was refused for a reason that stays.
+_RETRY_SECONDS = 1.0
+_REFUSED_SECONDS = 60.0
+_REFUSALS = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.UNIMPLEMENTED)
+
+# The place in the history is no longer one.
+_LOST_PLACE = (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION)
+
+_ENDS = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+}
+
+
+class FarmAudience(Protocol):
+    """Those who act on what a listener hears."""
+
+    def hear_order(self, order: FarmOrder) -> None:
+        """Hear that the orders of a job have changed; its memo says the same by now."""
+
+    def hear_answer(self) -> None:
+        """Hear that Temporal has answered."""
+
+    def hear_gap(self) -> None:
+        """Hear that orders may have been missed: those in the memos hold."""
+
+
+class FarmListener:
+    """Follows the orders of a farm.
+
+    Args:
+        client: Connection to Temporal.
+        task_queue: The task queue of the farm's jobs.
+
+    Attributes:
+        is_hearing: Whether all orders are heard at once now.
+    """
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self.is_hearing = False
+        self._client = client
+        self._task_queue = task_queue
+        self._id = farm_control_id(task_queue)
+        context = WorkflowSerializationContext(namespace=client.namespace, workflow_id=self._id)
+        self._converter = client.data_converter.with_context(context)
+        self._run = ""
+        self._token = b""
+        self._known_events = 0
+
+    async def listen(self, audience: FarmAudience, contact_seconds: float) -> NoReturn:
+        """Follow the orders until cancelled; begin where the last call was cancelled, if it was.
+
+        Args:
+            audience: Who hears them.
+            contact_seconds: How long Temporal may be silent; each poll is much shorter.
+        """
+        poll_seconds = max(2.0, min(_POLL_SECONDS, contact_seconds / 2))
+        has_failed = False
+        try:
+            while True:
+                try:
+                    if not self._run:
+                        await self._find_place()
+                        audience.hear_answer()
+                        audience.hear_gap()
+                    # A poll that fails does so at once, as long as there is contact; then only an answer counts.
+                    self.is_hearing = not has_failed
+                    answer = await self._poll(poll_seconds)
+                except (RPCError, TimeoutError) as error:
+                    has_failed = True
+                    await self._wait_after(error, audience)
+                else:
+                    has_failed, self.is_hearing = False, True
+                    audience.hear_answer()
+                    await self._tell(answer, audience)
+        finally:
+            self.is_hearing = False
+
+    async def _find_place(self) -> None:
+        """Begin at the end of the history, of a new workflow if need be."""
+        handle = self._client.get_workflow_handle(self._id)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            try:
+                description = await handle.describe()
+                is_there = description.status is WorkflowExecutionStatus.RUNNING
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                is_there = False
+            if not is_there:
+                await self._start()
+                description = await handle.describe()
+        self._begin(description.run_id, description.history_length)
+
+    async def _start(self) -> None:
+        try:
+            await self._client.start_workflow(
+                FARM_CONTROL_WORKFLOW,
+                id=self._id,
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            )
+        except WorkflowAlreadyStartedError:
+            # Another worker was as quick.
+            pass
+        else:
+            _log.info("orders of jobs are told by the workflow '%s'", self._id)
+
+    def _begin(self, run: str, known_events: int) -> None:
+        self._run, self._token, self._known_events = run, b"", known_events
+
+    async def _poll(self, seconds: float) -> GetWorkflowExecutionHistoryResponse:
+        request = GetWorkflowExecutionHistoryRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=self._id, run_id=self._run),
+            wait_new_event=True,
+            next_page_token=self._token,
+        )
+        service = self._client.workflow_service
+        # A connection that is cut in silence may hold a call beyond its deadline.
+        async with asyncio.timeout(seconds + _ANSWER_SECONDS):
+            return await service.get_workflow_execution_history(request, timeout=timedelta(seconds=seconds))
+
+    async def _wait_after(self, error: RPCError | TimeoutError, audience: FarmAudience) -> None:
+        status = error.status if isinstance(error, RPCError) else None
+        was_hearing, self.is_hearing = self.is_hearing, False
+        if status in _LOST_PLACE:
+            self._begin("", 0)
+        pause = _REFUSED_SECONDS if status in _REFUSALS else _RETRY_SECONDS
+        if was_hearing or status in _REFUSALS:
+            _log.warning("orders of jobs are not heard (%s); until they are, each job is asked for its own", error)
+            audience.hear_gap()
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+
+    async def _tell(self, answer: GetWorkflowExecutionHistoryResponse, audience: FarmAudience) -> None:
+        self._token = answer.next_page_token
+        # An answer without a place to go on from is the end of the run, where no event tells of another one.
+        following = "" if not self._token else self._run
+        for event in answer.history.events:
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+                following = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+            elif event.event_type in _ENDS:
+                following = ""
+        for order in await self._read_orders(answer.history.events, audience):
+            audience.hear_order(order)
+        if following != self._run:
+            self._begin(following, 0)
+        if not following:
+            self.is_hearing = False
+            # Not all workers at once start another one.
+            await asyncio.sleep(_RETRY_SECONDS * random.uniform(0, 1))
+
+    async def _read_orders(self, events: Iterable[HistoryEvent], audience: FarmAudience) -> list[FarmOrder]:
+        orders: list[FarmOrder] = []
+        for event in events:
+            signal = event.workflow_execution_signaled_event_attributes
+            if event.event_id <= self._known_events or signal.signal_name != FARM_ORDER:
+                continue
+            try:
+                orders += await self._converter.decode(list(signal.input.payloads), [FarmOrder])
+            except UndecodedPayloadError:
+                audience.hear_gap()
+            except (ValidationError, RuntimeError, ValueError) as error:
+                _log.warning("what is no order was sent to the workflow '%s': %s", self._id, error)
+        return orders
