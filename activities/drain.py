@@ -17,6 +17,7 @@ from longtake.models.messages import DrainOrder, DrainReport, Heartbeat, Waiting
 from longtake.names import FIND_WAITING, RENDER_SPAN
 
 # A freeze is carried out at once. Renders end when they end: asking more often would not make the job idle sooner.
+_FREEZE_SECONDS = 1.0
 _FIRST_ASK_SECONDS = 0.1
 _ASK_SECONDS = 0.5
 
@@ -55,13 +56,12 @@ class DrainActivities:
         """
         async with activity_edge() as this, send_heartbeats(lambda: this.heartbeat):
             clock = asyncio.get_running_loop().time
-            end, pause = clock() + _LOOK_SECONDS, _FIRST_ASK_SECONDS
-            while clock() < end:
+            began = clock()
+            while (looked := clock() - began) < _LOOK_SECONDS:
                 report = await self._look(order)
                 if report is not None:
                     return report
-                await asyncio.sleep(pause)
-                pause = min(_ASK_SECONDS, 1.25 * pause)
+                await asyncio.sleep(_FIRST_ASK_SECONDS if looked < _FREEZE_SECONDS else _ASK_SECONDS)
             _leave_slot()
 
     async def _look(self, order: DrainOrder) -> DrainReport | None:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.backends.exit_status import ExitStatus, describe_evidence
@@ -15,6 +16,9 @@ from longtake.concurrency import cancel_and_wait, read_in_thread
 
 # Pause between looks at a render: as often as heartbeats go out.
 LOOK_SECONDS = 0.25
+
+# A look at a render costs more than one at its order, and a person waits for a freeze.
+_ORDER_SECONDS = 0.05
 
 
 class ProgressFollower:
@@ -212,11 +216,7 @@ class RenderMonitor:
                 self._look()
                 if not self._clock.is_paused and (status := self._reached_limit()):
                     return status
-                await asyncio.wait(
-                    [exit_code, *self._freezes.pending],
-                    timeout=self._pause(),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                await self._wait_until_next_look(exit_code)
             status = ExitStatus(exit_code.result(), reading=await self._finish_reading())
             self._watcher.on_progress(self.progress)
             return status
@@ -230,6 +230,18 @@ class RenderMonitor:
 
     async def _finish_reading(self) -> Reading:
         return await self._progress.finish(may_have_printed=self._renderer.may_have_printed)
+
+    async def _wait_until_next_look(self, exit_code: asyncio.Future[int]) -> None:
+        """Wait until it is time to look again, or something has happened: an end, a complete freeze, another order."""
+        clock, order = asyncio.get_running_loop().time, self._watcher.freeze_order
+        end = clock() + self._pause()
+        while (left := end - clock()) > 0 and self._watcher.freeze_order == order:
+            awaited: list[asyncio.Future[Any]] = [exit_code, *self._freezes.pending]
+            ended, _ = await asyncio.wait(
+                awaited, timeout=min(left, _ORDER_SECONDS), return_when=asyncio.FIRST_COMPLETED
+            )
+            if ended:
+                return
 
     def _look(self) -> None:
         self._progress.raise_if_failed()
