@@ -7,27 +7,26 @@ the poll has waited for long enough, and tells that the server is there.
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NoReturn, Protocol
 
 from pydantic import ValidationError
-from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import EventType
-from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import (
     GetWorkflowExecutionHistoryRequest,
     GetWorkflowExecutionHistoryResponse,
 )
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.common import RawValue, WorkflowIDConflictPolicy
 from temporalio.converter import WorkflowSerializationContext
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.errors import UndecodedPayloadError
 from longtake.models.farm import FarmOrder
 from longtake.names import FARM_CONTROL_WORKFLOW, FARM_ORDER, farm_control_id
+from longtake.text import describe_invalid
 
 _log = logging.getLogger(__name__)
 
@@ -181,8 +180,10 @@ class FarmListener:
                 following = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
             elif event.event_type in _ENDS:
                 following = ""
-        for order in await self._read_orders(answer.history.events, audience):
-            audience.hear_order(order)
+        for event in answer.history.events:
+            signal = event.workflow_execution_signaled_event_attributes
+            if event.event_id > self._known_events and signal.signal_name == FARM_ORDER:
+                await self._tell_order(signal.input.payloads, audience)
         if following != self._run:
             self._begin(following, 0)
         if not following:
@@ -190,16 +191,15 @@ class FarmListener:
             # Not all workers at once start another one.
             await asyncio.sleep(_RETRY_SECONDS * random.uniform(0, 1))
 
-    async def _read_orders(self, events: Iterable[HistoryEvent], audience: FarmAudience) -> list[FarmOrder]:
-        orders: list[FarmOrder] = []
-        for event in events:
-            signal = event.workflow_execution_signaled_event_attributes
-            if event.event_id <= self._known_events or signal.signal_name != FARM_ORDER:
-                continue
-            try:
-                orders += await self._converter.decode(list(signal.input.payloads), [FarmOrder])
-            except UndecodedPayloadError:
-                audience.hear_gap()
-            except (ValidationError, RuntimeError, ValueError) as error:
-                _log.warning("what is no order was sent to the workflow '%s': %s", self._id, error)
-        return orders
+    async def _tell_order(self, payloads: Sequence[Payload], audience: FarmAudience) -> None:
+        values = await self._converter.decode(payloads)
+        if any(isinstance(value, RawValue) for value in values):
+            # Of a job with another key.
+            audience.hear_gap()
+            return
+        try:
+            order = FarmOrder.model_validate(values[0] if values else None)
+        except ValidationError as error:
+            _log.warning("what is no order was sent to the workflow '%s': %s", self._id, describe_invalid(error))
+        else:
+            audience.hear_order(order)

@@ -13,7 +13,6 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
 
 from temporalio import activity
 from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
@@ -175,13 +174,7 @@ class JobWatch:
             interval_seconds: Returns how long an answer holds.
         """
         while True:
-            pause = interval_seconds(self.orders) * random.uniform(0.8, 1.2)
-            # Before it is too late, and several times.
-            pause = min(pause, max(_LEAST_INTERVAL_SECONDS, self._left() / 2))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._must_ask.wait(), pause)
-                await asyncio.sleep(random.uniform(0, self.orders.watchers / _MOST_ASKING))
-            self._must_ask.clear()
+            await self._wait_until_due(interval_seconds(self.orders) * random.uniform(0.8, 1.2))
             try:
                 await self.refresh()
             except Exception as error:
@@ -189,6 +182,22 @@ class JobWatch:
                 _log.exception("the watch of a job has ended")
                 self._stop_work(WatchEndedError(f"{type(error).__name__}: {error}"))
                 raise
+
+    async def _wait_until_due(self, seconds: float) -> None:
+        """Wait until it is time to ask: after so long, after a gap, and often where Temporal was silent for long."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        while (rest := end - clock()) > 0:
+            until_silent = self._left() - self._contact_seconds / 2
+            if is_silent := until_silent <= 0:
+                until_silent = max(_LEAST_INTERVAL_SECONDS, min(_ASK_SECONDS, self._left()))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._must_ask.wait(), min(rest, until_silent))
+                self._must_ask.clear()
+                await asyncio.sleep(random.uniform(0, self.orders.watchers / _MOST_ASKING))
+                return
+            if is_silent:
+                return
 
     @asynccontextmanager
     async def stop_when_cut_off(self) -> AsyncIterator[None]:
@@ -239,7 +248,7 @@ class JobWatches:
         self._client = client
         self._contact_seconds = contact_seconds
         self._farm = farm
-        self._listening: asyncio.Task[NoReturn] | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._watches: dict[tuple[str, str], tuple[JobWatch, asyncio.Task[None]]] = {}
         self._users: dict[tuple[str, str], int] = {}
 
@@ -253,7 +262,7 @@ class JobWatches:
             watch = JobWatch(lambda seconds: read_orders(self._client, *key, seconds), self._contact_seconds)
             self._watches[key] = (watch, asyncio.create_task(watch.poll(self._interval_seconds)))
         if self._farm is not None and self._listening is None:
-            self._listening = asyncio.create_task(self._farm.listen(self, self._contact_seconds))
+            self._listening = asyncio.create_task(self._listen(self._farm))
         watch, _ = self._watches[key]
         self._users[key] = self._users.get(key, 0) + 1
         try:
@@ -268,6 +277,14 @@ class JobWatches:
             if not self._watches and self._listening is not None:
                 self._listening.cancel()
                 self._listening = None
+
+    async def _listen(self, farm: FarmListener) -> None:
+        try:
+            await farm.listen(self, self._contact_seconds)
+        except Exception:
+            # Jobs are asked for their orders then, until there is none here and another one begins.
+            _log.exception("orders of jobs are no longer heard")
+            self.hear_gap()
 
     def hear_order(self, order: FarmOrder) -> None:
         """Pass an order to the watch of its job, if there is one."""

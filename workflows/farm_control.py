@@ -50,18 +50,21 @@ class FarmTeller:
     def __init__(self) -> None:
         self.tells = True
         self._told = (Control.RUN, 0)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._signals: list[asyncio.Task[None]] = []
 
     def tell(self, control: Control, freeze: int) -> None:
         """Tell the farm which orders hold, if they are others than it was told."""
+        for signal in [each for each in self._signals if each.done()]:
+            # An error of ours fails the workflow task, as everywhere.
+            signal.result()
+            self._signals.remove(signal)
         if (control, freeze) == self._told:
             return
         self.tells = workflow.patched("tell-the-farm")
         if self.tells:
             self._told = (control, freeze)
-            task = asyncio.create_task(self._signal(control, freeze))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            # Beside the job's own work, which must not wait for another workflow.
+            self._signals.append(asyncio.create_task(self._signal(control, freeze)))
 
     async def _signal(self, control: Control, freeze: int) -> None:
         info = workflow.info()

@@ -115,6 +115,15 @@ async def frozen_and_thawed(farm: Farm) -> JobHandle:
     return await paused_by(PauseMode.FREEZE, farm)
 
 
+async def frozen_and_cancelled(farm: Farm) -> JobHandle:
+    """The farm is told of both: of a freeze, and of the stop."""
+    handle = await farm.submit(job(farm, waiting(farm)))
+    await until(handle, lambda status: status.running_chunks == 2)
+    await handle.pause(mode=PauseMode.FREEZE, wait=True)
+    await handle.cancel(wait=True)
+    return handle
+
+
 async def held_and_skipped(farm: Farm) -> JobHandle:
     fields = {"on_chunk_failure": FailurePolicy.HOLD, "retry": Retry(attempts=1)}
     handle = await farm.submit(job(farm, '[ "$1" != 3 ] || exit 7; echo "$1" > "$2"', **fields))
@@ -209,6 +218,7 @@ RECORDED = (
     paused_and_resumed,
     stopped_and_resumed,
     frozen_and_thawed,
+    frozen_and_cancelled,
     stopped_and_resumed_on_lambda,
     held_and_skipped,
     cancelled,

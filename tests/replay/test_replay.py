@@ -37,6 +37,7 @@ def test_every_way_a_job_can_end_is_recorded() -> None:
         "failed_after_two_passes",
         "film_refused",
         "film_tried",
+        "frozen_and_cancelled",
         "frozen_and_thawed",
         "held_and_skipped",
         "limit_lowered",
