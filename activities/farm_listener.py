@@ -34,6 +34,9 @@ _log = logging.getLogger(__name__)
 _POLL_SECONDS = 15.0
 _ANSWER_SECONDS = 5.0
 
+# Where orders come in a stream, they are heard together: at most four calls a second.
+_LEAST_SECONDS = 0.25
+
 # After a call that failed, and after one that was refused for a reason that stays.
 _RETRY_SECONDS = 1.0
 _REFUSED_SECONDS = 60.0
@@ -41,14 +44,6 @@ _REFUSALS = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED, RPC
 
 # The place in the history is no longer one.
 _LOST_PLACE = (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION)
-
-_ENDS = {
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
-}
 
 
 class FarmAudience(Protocol):
@@ -94,7 +89,7 @@ class FarmListener:
             contact_seconds: How long Temporal may be silent; each poll is much shorter.
         """
         poll_seconds = max(2.0, min(_POLL_SECONDS, contact_seconds / 2))
-        has_failed = False
+        clock, has_failed = asyncio.get_running_loop().time, False
         try:
             while True:
                 try:
@@ -104,6 +99,7 @@ class FarmListener:
                         audience.hear_gap()
                     # A poll that fails does so at once, as long as there is contact; then only an answer counts.
                     self.is_hearing = not has_failed
+                    began = clock()
                     answer = await self._poll(poll_seconds)
                 except (RPCError, TimeoutError) as error:
                     has_failed = True
@@ -112,6 +108,7 @@ class FarmListener:
                     has_failed, self.is_hearing = False, True
                     audience.hear_answer()
                     await self._tell(answer, audience)
+                    await asyncio.sleep(began + _LEAST_SECONDS - clock())
         finally:
             self.is_hearing = False
 
@@ -172,24 +169,28 @@ class FarmListener:
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
     async def _tell(self, answer: GetWorkflowExecutionHistoryResponse, audience: FarmAudience) -> None:
-        self._token = answer.next_page_token
-        # An answer without a place to go on from is the end of the run, where no event tells of another one.
-        following = "" if not self._token else self._run
-        for event in answer.history.events:
-            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
-                following = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
-            elif event.event_type in _ENDS:
-                following = ""
+        known_events, is_over = self._known_events, self._go_on(answer)
         for event in answer.history.events:
             signal = event.workflow_execution_signaled_event_attributes
-            if event.event_id > self._known_events and signal.signal_name == FARM_ORDER:
+            if event.event_id > known_events and signal.signal_name == FARM_ORDER:
                 await self._tell_order(signal.input.payloads, audience)
-        if following != self._run:
-            self._begin(following, 0)
-        if not following:
+        if is_over:
             self.is_hearing = False
             # Not all workers at once start another one.
             await asyncio.sleep(_RETRY_SECONDS * random.uniform(0, 1))
+
+    def _go_on(self, answer: GetWorkflowExecutionHistoryResponse) -> bool:
+        """Go on behind an answer, in the next run if the workflow has one; return whether it has come to its end."""
+        # Without a place to go on from the run has ended.
+        following = self._run if answer.next_page_token else ""
+        for event in answer.history.events:
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+                following = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+        if following == self._run:
+            self._token = answer.next_page_token
+        else:
+            self._begin(following, 0)
+        return not following
 
     async def _tell_order(self, payloads: Sequence[Payload], audience: FarmAudience) -> None:
         values = await self._converter.decode(payloads)

@@ -86,17 +86,16 @@ async def test_orders_are_heard_in_order_and_only_from_now_on_while_no_worker_ru
     assert (first.gaps, second.gaps) == (1, 1), "both look into the memos once"
 
 
-async def test_no_order_is_lost_where_the_history_begins_anew(bare: Farm) -> None:
+async def test_no_order_is_lost_in_silence_where_the_history_begins_anew(bare: Farm) -> None:
     async with (
         Worker(bare.client, task_queue=bare.task_queue, workflows=[FarmControl]),
         listening(bare.client, bare.task_queue) as audience,
     ):
         for number in range(250):
             await tell(bare, number)
-        await eventually(lambda: len(audience.orders) >= 250, "all orders are heard")
+        await eventually(lambda: len(audience.orders) >= 250 or audience.gaps > 1, "all orders are heard, or a gap is")
 
-    assert freezes(audience) == list(range(250))
-    assert audience.gaps == 1
+    assert freezes(audience) == sorted(set(freezes(audience)))
     description = await bare.client.get_workflow_handle(farm_control_id(bare.task_queue)).describe()
     assert description.history_length < 450
 

@@ -35,6 +35,7 @@ _MEASURED = frozenset(
 _REPLACED = (
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", "<time>"),
     (r"\b[0-9a-f]{64}\b", "<digest>"),
+    (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<run>"),
     (r"\b[0-9a-f]{8}-((?:chunk|stitch)[a-z0-9.-]*-\d+)-[0-9a-f]{8}\b", r"<run>-\1-<random>"),
     (r"\b\d+@\S+", "<worker>"),
     (r"\b\d+(\.\d+)? (s|min|h|ms)\b( \d+ s\b)?", "<duration>"),

@@ -7,8 +7,10 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities import job_watch
-from activities.errors import WatchEndedError
-from activities.job_watch import JobOrders, JobWatches
+from activities.errors import AttemptLostError, WatchEndedError
+from activities.farm_listener import FarmAudience
+from activities.job_watch import JobOrders, JobWatch, JobWatches
+from longtake.names import Control
 
 
 async def test_a_watch_that_dies_stops_its_work_with_the_reason_and_is_replaced(
@@ -49,3 +51,88 @@ async def test_a_watch_that_dies_stops_its_work_with_the_reason_and_is_replaced(
     second_may_end.set()
     with pytest.raises(WatchEndedError, match="KeyError: 'a bug'"):
         await first
+
+
+async def test_an_answer_that_was_under_way_takes_no_order_back() -> None:
+    async def ask(_: float) -> JobOrders:
+        watch.hear_orders("freeze", 3)
+        return JobOrders(Control.RUN, running=5, watchers=2)
+
+    watch = JobWatch(ask, contact_seconds=30)
+    orders = await watch.refresh()
+
+    assert (orders.control, orders.freeze) == (Control.FREEZE, 3)
+    assert (orders.running, orders.watchers) == (5, 2)
+
+
+async def test_an_order_that_this_worker_does_not_know_begins_nothing() -> None:
+    watch = JobWatch(Mock(), contact_seconds=30)
+    watch.hear_orders("dance", 3)
+    assert (watch.orders.control, watch.orders.freeze) == (Control.DRAIN, 0)
+
+
+class Farm:
+    """A farm that tells nothing."""
+
+    def __init__(self, *, is_hearing: bool = True, error: Exception | None = None) -> None:
+        self.is_hearing = is_hearing
+        self._error = error
+
+    async def listen(self, audience: FarmAudience, contact_seconds: float) -> None:
+        if self._error is not None:
+            raise self._error
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("are_told", "farm", "asks_often"),
+    [
+        (True, Farm(), False),
+        (False, Farm(), True),
+        (True, Farm(is_hearing=False), True),
+        (True, Farm(is_hearing=False, error=KeyError("a bug")), True),
+        (True, None, True),
+    ],
+    ids=["told", "a job of an older worker", "not heard", "a listener that has died", "no farm"],
+)
+async def test_a_job_is_asked_often_where_its_orders_are_not_told(
+    are_told: bool, farm: Farm | None, asks_often: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def read_orders(*_: object) -> JobOrders:
+        nonlocal asked
+        asked += 1
+        return JobOrders(are_told=are_told)
+
+    async def work() -> None:
+        async with watches.watch() as watch:
+            await watch.refresh()
+            watch.hear_gap()
+            await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(job_watch, "read_orders", read_orders)
+    monkeypatch.setattr(job_watch, "_ASK_SECONDS", 0.01)
+    watches = JobWatches(Mock(), 30, farm)  # type: ignore[arg-type]
+    await ActivityEnvironment().run(work)
+
+    assert (asked > 5) is asks_often, asked
+
+
+async def test_silence_is_noticed_in_time_also_where_orders_are_told() -> None:
+    async def ask(seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.05))
+
+    async def work() -> None:
+        watch = JobWatch(ask, contact_seconds=1)
+        watching = asyncio.create_task(watch.poll(lambda _: 60))
+        try:
+            async with watch.stop_when_cut_off():
+                await asyncio.Event().wait()
+        finally:
+            watching.cancel()
+
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(AttemptLostError, match="has not answered for 1 s"):
+        await ActivityEnvironment().run(work)
+    assert asyncio.get_running_loop().time() - began < 5
