@@ -102,8 +102,12 @@ class FarmListener:
                     began = clock()
                     answer = await self._poll(poll_seconds)
                 except (RPCError, TimeoutError) as error:
+                    self.is_hearing = False
+                    if not has_failed:
+                        _log.warning("orders of jobs are not told (%s); each job is asked for its own", error)
+                        audience.hear_gap()
                     has_failed = True
-                    await self._wait_after(error, audience)
+                    await self._wait_after(error)
                 else:
                     has_failed, self.is_hearing = False, True
                     audience.hear_answer()
@@ -157,15 +161,11 @@ class FarmListener:
         async with asyncio.timeout(seconds + _ANSWER_SECONDS):
             return await service.get_workflow_execution_history(request, timeout=timedelta(seconds=seconds))
 
-    async def _wait_after(self, error: RPCError | TimeoutError, audience: FarmAudience) -> None:
+    async def _wait_after(self, error: RPCError | TimeoutError) -> None:
         status = error.status if isinstance(error, RPCError) else None
-        was_hearing, self.is_hearing = self.is_hearing, False
         if status in _LOST_PLACE:
             self._begin("", 0)
         pause = _REFUSED_SECONDS if status in _REFUSALS else _RETRY_SECONDS
-        if was_hearing or status in _REFUSALS:
-            _log.warning("orders of jobs are not heard (%s); until they are, each job is asked for its own", error)
-            audience.hear_gap()
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
     async def _tell(self, answer: GetWorkflowExecutionHistoryResponse, audience: FarmAudience) -> None:

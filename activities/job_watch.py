@@ -71,7 +71,7 @@ class JobOrders:
     are_told: bool = field(default=False, compare=False)
 
     @property
-    def end_work(self) -> bool:
+    def ends_work(self) -> bool:
         """Whether chunks at work may be cancelled by now."""
         return self.control in (Control.DRAIN, Control.STOP)
 
@@ -192,7 +192,9 @@ class JobWatch:
             if is_silent := until_silent <= 0:
                 until_silent = max(_LEAST_INTERVAL_SECONDS, min(_ASK_SECONDS, self._left()))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._must_ask.wait(), min(rest, until_silent))
+                async with asyncio.timeout(min(rest, until_silent)):
+                    await self._must_ask.wait()
+            if self._must_ask.is_set():
                 self._must_ask.clear()
                 await asyncio.sleep(random.uniform(0, self.orders.watchers / _MOST_ASKING))
                 return

@@ -64,7 +64,7 @@ class RenderActivities:
             async with (
                 self._watches.watch() as watch,
                 send_heartbeats(
-                    lambda: span.heartbeat, running=lambda: watch.orders.running, orders=lambda: watch.orders.end_work
+                    lambda: span.heartbeat, running=lambda: watch.orders.running, orders=lambda: watch.orders.ends_work
                 ),
             ):
                 try:
