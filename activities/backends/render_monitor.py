@@ -14,7 +14,7 @@ from activities.processes.render_process import RenderProcess
 from activities.progress.reader import ProgressReader, Reading
 from longtake.concurrency import cancel_and_wait, read_in_thread
 
-# Pause between looks at a render: as often as heartbeats go out.
+# Pause between looks at a render.
 LOOK_SECONDS = 0.25
 
 # A look at a render costs more than one at its order, and a person waits for a freeze.
