@@ -18,6 +18,7 @@ from botocore.loaders import Loader, create_loader
 
 from longtake.stores import s3_listing
 from longtake.stores.s3_calls import RETRY_POLICY, RetryPolicy, S3Retrier
+from longtake.stores.s3_direct import send_directly
 from longtake.stores.s3_download import compute_digest, download_object
 from longtake.stores.s3_objects import Keys, Objects, to_stored_file
 from longtake.stores.s3_upload import copy_object, create_object, replace_object, upload_file
@@ -84,11 +85,12 @@ def _client(session: boto3.Session, endpoint_url: str | None) -> "S3Client":
     # SeaweedFS and others have no host name for each bucket, so the bucket goes into the path. A client takes 0.1 s of
     # CPU time to make, and a second one is needed only where a profile names the service.
     named = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    client = make("auto" if named is None or _is_amazon(named) else "path")
+    is_amazon = named is None or _is_amazon(named)
+    client = make("auto" if is_amazon else "path")
     if named is None and not _is_amazon(client.meta.endpoint_url):
-        client = make("path")
+        is_amazon, client = False, make("path")
     client.meta.events.register_last("before-call.s3", _drop_expect_header)
-    return client
+    return send_directly(client, session, has_buckets_in_path=not is_amazon)
 
 
 def _is_amazon(url: str) -> bool:
