@@ -12,10 +12,11 @@ from activities.activity_context import ActivityTry, activity_edge, attempt_name
 from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.film_trial import FilmTrial, describe_failed_trial
 from activities.attempts.host import Host
+from activities.attempts.proven_chunks import ProvenChunks
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, RefusedError
 from activities.job_watch import JobRenderWatcher, JobWatches
-from activities.media.images.facts import ImageFacts, find_odd_ones, find_weakest
+from activities.media.images.facts import ImageFacts, ImageProof, find_odd_ones, find_weakest
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.publish import is_intact, revoke_chunk
 from longtake.concurrency import run_in_thread
@@ -29,6 +30,9 @@ from longtake.stores.store import map_parallel
 
 # A film that fails this often for no fault of its chunks fails the job.
 _MOST_TRIES = 3
+
+# Sidecars that are held as objects at once.
+_CHUNKS_AT_ONCE = 1000
 
 
 class StitchActivities:
@@ -92,7 +96,7 @@ class StitchActivities:
                 job = await open_job(order.ref, self._host)
                 this.check_losses(job.job.retry.lost_workers, "made the film")
                 sidecars = await run_in_thread(partial(prove_chunks, job, RangeSet(order.missing)))
-                frames = sum(sidecar.frames for sidecar in sidecars)
+                frames = sidecars.frames
                 this.update(frames=frames * max(1, len(job.films)))
                 made, failed = [], None
                 for number, film in enumerate(job.films.values()):
@@ -106,9 +110,9 @@ class StitchActivities:
                     label = failed[0]
                     raise failed[1]
                 await run_in_thread(job.check_record)
-                return _build_result(frames, made, sidecars, order.missing)
+                return await run_in_thread(partial(_build_result, made, sidecars, order.missing))
 
-    async def _make_film(self, film: OpenJob, sidecars: list[Sidecar], watcher: JobRenderWatcher) -> RenderJobResult:
+    async def _make_film(self, film: OpenJob, sidecars: ProvenChunks, watcher: JobRenderWatcher) -> RenderJobResult:
         # A stitch that a pause aborts is begun anew, as another activity.
         name = attempt_name(f"stitch.{activity.info().activity_id}")
         try:
@@ -124,21 +128,28 @@ def _show_progress(this: ActivityTry, before: int, progress: Progress) -> None:
 
 
 def _build_result(
-    frames: int, made: Sequence[RenderJobResult], sidecars: Sequence[Sidecar], missing: tuple[Range, ...]
+    made: Sequence[RenderJobResult], sidecars: ProvenChunks, missing: tuple[Range, ...]
 ) -> RenderJobResult:
     """Return the result of a job of those with one film each."""
-    facts = [facts for sidecar in sidecars for facts in sidecar.facts]
-    proofs = [each.images.proof for each in facts if each.images is not None]
+    proofs: set[ImageProof] = set()
+    chunks: dict[str, RangeSet] = {}
+    for sidecar in sidecars:
+        for facts in sidecar.facts:
+            if facts.images is not None:
+                proofs.add(facts.images.proof)
+            if facts.video is not None and facts.video.unproven:
+                chunks.setdefault(facts.video.unproven, RangeSet()).add(int(sidecar.key), int(sidecar.key) + 1)
     names = [f"{film.output}: " if len(made) > 1 else "" for film in made]
     unproven = [name + sentence for name, film in zip(names, made, strict=True) for sentence in film.unproven]
+    unproven += [f"chunk {format_ranges(found.ranges)}: {reason}" for reason, found in chunks.items()]
     found: dict[str, object] = {
         "missing_chunks": missing,
         "image_proof": find_weakest(proofs) if proofs else "",
-        "unproven": (*unproven, *_list_unproven(sidecars))[:20],
+        "unproven": tuple(unproven[:20]),
     }
     if len(made) > 1:
         found["films"] = tuple(FilmResult.model_validate(film.model_dump()) for film in made)
-    return (made[0] if made else RenderJobResult(frames=frames)).model_copy(update=found)
+    return (made[0] if made else RenderJobResult(frames=sidecars.frames)).model_copy(update=found)
 
 
 @contextmanager
@@ -170,18 +181,7 @@ def _report_failures(
         raise ApplicationError(describe(error), type=kind, non_retryable=final) from error
 
 
-def _list_unproven(sidecars: Sequence[Sidecar]) -> list[str]:
-    """List what of chunks could not be proven, each reason once with the chunks it is true of."""
-    chunks: dict[str, RangeSet] = {}
-    for sidecar in sidecars:
-        chunk = int(sidecar.key)
-        for facts in sidecar.facts:
-            if facts.video is not None and facts.video.unproven:
-                chunks.setdefault(facts.video.unproven, RangeSet()).add(chunk, chunk + 1)
-    return [f"chunk {format_ranges(found.ranges)}: {reason}" for reason, found in chunks.items()]
-
-
-def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
+def prove_chunks(job: OpenJob, missing: RangeSet) -> ProvenChunks:
     """Return the sidecars of all chunks but the missing ones, their files being there in full size; blocking.
 
     Raises:
@@ -197,25 +197,27 @@ def prove_chunks(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
         sidecar = records.get(chunk)
         return sidecar, sidecar is not None and is_intact(store, sidecar)
 
-    found = []
-    for chunk, (sidecar, intact) in zip(numbers, map_parallel(store, look, numbers), strict=True):
-        if sidecar is None or not intact:
-            # Of a share that has vanished all are missing, and none is to blame.
-            job.check_record()
-            path = job.target(job.chunks[chunk].first_output)
-            state = "is not finished" if sidecar is None else "is missing or has another size than was published"
-            revoke_chunk(job, chunk)
-            raise RefusedError(
-                f"no film was made: chunk {chunk} ({path}) {state}; `longtake retry {job.ref.id}` renders it again"
-            )
-        found.append(sidecar)
+    found = ProvenChunks()
+    for start in range(0, len(numbers), _CHUNKS_AT_ONCE):
+        some = numbers[start : start + _CHUNKS_AT_ONCE]
+        for chunk, (sidecar, intact) in zip(some, map_parallel(store, look, some), strict=True):
+            if sidecar is None or not intact:
+                # Of a share that has vanished all are missing, and none is to blame.
+                job.check_record()
+                path = job.target(job.chunks[chunk].first_output)
+                state = "is not finished" if sidecar is None else "is missing or has another size than was published"
+                revoke_chunk(job, chunk)
+                raise RefusedError(
+                    f"no film was made: chunk {chunk} ({path}) {state}; `longtake retry {job.ref.id}` renders it again"
+                )
+            found.append(sidecar)
     if not found:
         raise RefusedError("no film was made: every chunk failed; `longtake retry` tries them again")
     _check_images(job, found)
     return found
 
 
-def _check_images(job: OpenJob, sidecars: list[Sidecar]) -> None:
+def _check_images(job: OpenJob, sidecars: ProvenChunks) -> None:
     """Compare the image files of all chunks, each output for itself; without a film, of those that lie in one folder.
 
     Raises:

@@ -3,15 +3,17 @@
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NoReturn
 
+from activities.attempts.film_parts import FilmParts, FilmShape, has_parts
 from activities.attempts.host import Host, attempt_tag
 from activities.attempts.output_files import OtherFiles, sign_outputs
+from activities.attempts.proven_chunks import ProvenChunks
 from activities.attempts.store_io import explain_failure, note_full_disk, retry_while_store_is_away, ship_log
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.errors import AttemptError, RefusedError
@@ -89,7 +91,7 @@ class FilmAttempt:
         watcher: Called with the progress.
     """
 
-    def __init__(self, host: Host, job: OpenJob, sidecars: list[Sidecar], name: str, watcher: RenderWatcher) -> None:
+    def __init__(self, host: Host, job: OpenJob, sidecars: ProvenChunks, name: str, watcher: RenderWatcher) -> None:
         self._host = host
         self._job = job
         self._sidecars = sidecars
@@ -102,7 +104,8 @@ class FilmAttempt:
         self._dir = self._store.local(self._place)
         self._workdir = self._dir
         self._joined: JoinedFilm | None = None
-        self._frames = sum(sidecar.frames for sidecar in sidecars)
+        self._parts: FilmParts | None = None
+        self._frames = sidecars.frames
         self.log = job.folder.log_path(self._key, name)
         self._others = OtherFiles(job.folder, self._key, self._dir, self.log)
 
@@ -183,6 +186,7 @@ class FilmAttempt:
         try:
             return await run_in_thread(partial(self._prove, film), self._stop)
         except MediaError as error:
+            error = await self._blame_parts(error)
             if error.chunk is not None:
                 await self._refuse(error)
             sentence = f"the film is not what it must be: {error.sentence}"
@@ -196,7 +200,7 @@ class FilmAttempt:
         own = [film]
         if self._job.job.merge_command is None:
             tracks = enumerate(self._job.job.audio_tracks)
-            own += [self._dir / name for name in ("chunks", "frames", "conversion.json")]
+            own += [self._dir / name for name in ("chunks", "parts", "frames", "conversion.json")]
             own += [self._sound_file(film, number, track) for number, track in tracks]
         return frozenset(own)
 
@@ -204,8 +208,12 @@ class FilmAttempt:
         return self._dir / f"sound{number}{find_audio_suffix(film.suffix, track.codec)}"
 
     async def _join(self, film: Path) -> None:
-        files = await run_in_thread(partial(fetch_chunk_files, self._job, self._sidecars, self._dir / "chunks"))
-        chunks = await run_in_thread(partial(self._chunk_files, files))
+        try:
+            chunks = await run_in_thread(self._make_parts, self._stop)
+        except MediaError as error:
+            await self._refuse(error)
+        if self._parts is None:
+            chunks = await run_in_thread(partial(self._bring_chunks, 0, None, self._dir / "chunks"))
         join = partial(
             join_video,
             chunks,
@@ -213,37 +221,68 @@ class FilmAttempt:
             fps=self._job.job.rate,
             audio=await self._sounds(film),
             drop=self._job.job.drop,
-            progress=self._on_frames,
+            progress=lambda frames: self._on_frames(frames, is_film=True),
             stop=self._stop,
+            pattern=self._parts.pattern if self._parts is not None else None,
         )
         try:
             self._joined = await run_in_thread(join, self._stop)
         except MediaError as error:
-            await self._refuse(error)
+            await self._refuse(await self._blame_parts(error))
 
-    def _chunk_files(self, files: Sequence[Path]) -> list[ChunkFile]:
-        source = self._job.job.film_source
-        return [
-            ChunkFile(
-                path,
-                f"chunk {int(sidecar.key)}",
-                sidecar.frames,
-                facts=sidecar.facts[source].video,
-                sha256=sidecar.files_of(source)[0].sha256,
-                position=place[0],
-                render_seconds=sidecar.render_seconds,
-            )
-            for path, sidecar, place in zip(files, self._sidecars, self._places(), strict=True)
-        ]
+    def _make_parts(self) -> list[ChunkFile]:
+        """Return the parts of the film; none where it is made of its chunks at once."""
+        job = self._job.job
+        shape = FilmShape(job.rate, job.drop, bool(job.audio_tracks), job.verify is Verification.FULL)
+        made_of: list[tuple[str, int]] = []
+
+        def look() -> Iterator[ChunkFile]:
+            for number, sidecar in enumerate(self._sidecars):
+                chunk = self._describe_chunk(number, Path(sidecar.files_of(job.film_source)[0].path))
+                made_of.append((chunk.sha256, chunk.frames))
+                yield chunk
+
+        if not has_parts(look(), len(self._sidecars), shape):
+            return []
+        self._parts = FilmParts(self._job.folder, self._key, self._dir, shape, self._stop)
+        return self._parts.make_all(made_of, self._bring_chunks, self._on_frames)
+
+    async def _blame_parts(self, error: MediaError) -> MediaError:
+        """Return the error of a film; where it was joined from parts, no chunk is to blame, and these are removed."""
+        if self._parts is not None:
+            await run_in_thread(self._parts.forget)
+            error.chunk = None
+        return error
+
+    def _bring_chunks(self, start: int, stop: int | None, place: Path) -> list[ChunkFile]:
+        files = fetch_chunk_files(self._job, self._sidecars[start:stop], place)
+        return [self._describe_chunk(number, path) for number, path in enumerate(files, start)]
+
+    def _describe_chunk(self, number: int, path: Path) -> ChunkFile:
+        """Describe the file of a chunk of the film, given its number there."""
+        sidecar, source = self._sidecars[number], self._job.job.film_source
+        return ChunkFile(
+            path,
+            f"chunk {int(sidecar.key)}",
+            sidecar.frames,
+            facts=sidecar.facts[source].video,
+            sha256=sidecar.files_of(source)[0].sha256,
+            position=self._positions[number],
+            render_seconds=sidecar.render_seconds,
+        )
 
     def _sound_frames(self, places: Sequence[Range]) -> int:
         """Return how many frames the sound is as long as, before it is cut to those that the film has."""
         chunks = self._job.chunks
         return sum(chunk.count for chunk in chunks) if len(places) < len(chunks) else self._frames
 
+    @cached_property
+    def _positions(self) -> list[int]:
+        return [start for start, _ in self._places()]
+
     def _places(self) -> list[Range]:
         """Return the frames of each chunk of the film, counted from the first frame of the job, gaps included."""
-        wanted = {int(sidecar.key) for sidecar in self._sidecars}
+        wanted = set(self._sidecars.numbers)
         places, before = [], 0
         for chunk in self._job.chunks:
             if chunk.index in wanted:
@@ -361,7 +400,10 @@ class FilmAttempt:
         )
         await self._host.backend.render(task, self._watcher)
 
-    def _on_frames(self, frames: int) -> None:
+    def _on_frames(self, frames: int, *, is_film: bool = False) -> None:
+        if self._parts is not None:
+            # Each frame is copied twice: into a part, and from there into the film.
+            frames = (frames + is_film * self._frames) // 2
         self._watcher.on_progress(Progress(frames_done=frames))
 
     def _prove(self, film: Path) -> tuple[FilmFacts | None, tuple[Signature, ...]]:
@@ -389,6 +431,9 @@ class FilmAttempt:
             slack_seconds=1 / (2 * job.rate) if merged else Fraction(0),
             stop=self._stop,
         )
+        if self._joined is not None and self._parts is not None:
+            parts = f"{facts.proof}; they are {len(self._joined.chunks)} parts, each compared with its chunks likewise"
+            return facts.model_copy(update={"proof": parts})
         if not merged and job.film_kind is OutputKind.FRAMES and not facts.has_alpha and self._is_transparent():
             return facts.model_copy(update={"notes": (*facts.notes, _LOST_ALPHA)})
         return facts

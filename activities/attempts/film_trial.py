@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.host import Host
+from activities.attempts.proven_chunks import ProvenChunks
 from activities.attempts.store_io import explain_failure, ship_log
 from activities.backends.backend import RenderWatcher
 from activities.errors import AttemptError, RefusedError
@@ -49,7 +50,7 @@ class FilmTrial(FilmAttempt):
             files = sidecar.files_of(job.job.film_source)[:_FRAMES]
             short = {"files": files * len(sidecar.facts), "also": 0, "frames": len(files)}
             sidecar = sidecar.model_copy(update=short)
-        super().__init__(host, job, [sidecar], name, watcher)
+        super().__init__(host, job, ProvenChunks([sidecar]), name, watcher)
         self._sidecar = sidecar
 
     async def try_out(self) -> None:
@@ -81,8 +82,8 @@ class FilmTrial(FilmAttempt):
             if found.startswith(name):
                 self._store.remove(f"{folder}/{found}")
 
-    def _chunk_files(self, files: Sequence[Path]) -> list[ChunkFile]:
-        (chunk,) = super()._chunk_files(files)
+    def _bring_chunks(self, start: int, stop: int | None, place: Path) -> list[ChunkFile]:
+        (chunk,) = super()._bring_chunks(start, stop, place)
         try:
             short = shorten_chunk(chunk, self._job.job.rate, _FRAMES)
         except MediaError as error:

@@ -52,6 +52,7 @@ def join_video(
     drop: Collection[StreamKind] = (),
     progress: Callable[[int], None],
     stop: threading.Event,
+    pattern: Path | None = None,
 ) -> JoinedFilm:
     """Join all chunks to a film at `target`, each frame at exactly its place.
 
@@ -70,6 +71,7 @@ def join_video(
         drop: Kinds of streams that are left out; others that cannot be joined are refused.
         progress: Called with the number of frames written so far.
         stop: Ends the join when set.
+        pattern: The file whose stream is the pattern of the film's; default: the first chunk.
 
     Raises:
         DamagedOutput: A chunk is missing, cut, or of the wrong length; `chunk` says which.
@@ -94,7 +96,7 @@ def join_video(
             last_key = 0
             before = written
             with name_chunk_in_errors(chunk, index):
-                for is_key in _copy_chunk(chunk, written, film, sound, stop):
+                for is_key in _copy_chunk(chunk, written, film, sound, stop, pattern):
                     last_key = written - before if is_key else last_key
                     written += 1
                     if written % _PROGRESS_FRAMES == 0:
@@ -107,6 +109,7 @@ def join_video(
         "reorder_frames": reorder_frames,
         "audio": "",
         "tags": {key: text for key, text in labels.tags.items() if key != "title"},
+        "stream_tags": {key: text for key, text in labels.stream_tags.items() if key not in ("language", "timecode")},
         "chapters": labels.chapters,
         "last_picture": facts[-1].last_picture,
     }
@@ -154,14 +157,29 @@ def _find_facts(
     for index, chunk in enumerate(chunks):
         with name_chunk_in_errors(chunk, index):
             facts = chunk.facts
-            if facts is None or facts.sounds is None or facts.frames != chunk.frames:
+            if facts is None or not has_all_facts(chunk):
                 facts = inspect_video(chunk.path, fps=fps, frames=chunk.frames, stop=stop)
-            problem = facts.find_mismatch(found[0]) if found else None
-            problem = problem or find_join_problem(facts, drop=drop, has_audio=has_audio)
-            if problem is not None:
-                raise MismatchedOutput(chunk.path.name, problem)
+            check_fit(chunk, facts, found[0] if found else facts, drop=drop, has_audio=has_audio)
             found.append(facts)
     return found
+
+
+def has_all_facts(chunk: ChunkFile) -> bool:
+    """Tell whether all that a join must know of a chunk is known, so that it need not be checked anew."""
+    return chunk.facts is not None and chunk.facts.sounds is not None and chunk.facts.frames == chunk.frames
+
+
+def check_fit(
+    chunk: ChunkFile, facts: VideoFacts, first: VideoFacts, *, drop: Collection[StreamKind], has_audio: bool
+) -> None:
+    """Raise unless a chunk can have a place in a film that begins with the first one; see `find_join_problem`.
+
+    Raises:
+        MismatchedOutput: It cannot.
+    """
+    problem = facts.find_mismatch(first) or find_join_problem(facts, drop=drop, has_audio=has_audio)
+    if problem is not None:
+        raise MismatchedOutput(chunk.path.name, problem)
 
 
 def _find_labels(chunks: Sequence[ChunkFile], facts: Sequence[VideoFacts], fps: Fraction) -> FilmLabels:
@@ -257,7 +275,7 @@ def _find_index_size(
 
 
 def _copy_chunk(
-    chunk: ChunkFile, before: int, film: FilmWriter, sound: Soundtrack, stop: threading.Event
+    chunk: ChunkFile, before: int, film: FilmWriter, sound: Soundtrack, stop: threading.Event, pattern: Path | None
 ) -> Iterator[bool]:
     """Copy the packets of one chunk; yield for each whether it is a key frame."""
     seen = bytearray(chunk.frames)
@@ -266,9 +284,10 @@ def _copy_chunk(
     with open_media(chunk.path, copies=before > 0) as container:
         stream = find_video_stream(container, chunk.path.name)
         if before == 0:
-            film.add_video(stream)
-            sound.attach(film)
-            film.write_header()
+            with open_media(pattern) if pattern else nullcontext(container) as like:
+                film.add_video(find_video_stream(like, like.name))
+                sound.attach(film)
+                film.write_header()
         first: int | None = None
         place = 0
         frames = (stream.time_base or Fraction(1, 1000)) * film.fps

@@ -14,6 +14,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import stitch
 from activities.attempts.film_attempt import FilmAttempt
 from activities.attempts.host import Host
+from activities.attempts.proven_chunks import ProvenChunks
 from activities.errors import AttemptError
 from activities.job_watch import JobWatches
 from activities.processes.programs import Programs
@@ -135,7 +136,7 @@ async def test_a_job_without_a_film_is_not_done_where_its_record_is_not_there_an
     scene = Scene(any_store, tmp_path)
     prove = stitch.prove_chunks
 
-    def prove_and_change(job: OpenJob, missing: RangeSet) -> list[Sidecar]:
+    def prove_and_change(job: OpenJob, missing: RangeSet) -> ProvenChunks:
         proven = prove(job, missing)
         if change == "gone":
             any_store.remove(job.folder.job_file)
@@ -187,7 +188,7 @@ def _merges_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AttemptError("exited with code 1")
 
     sidecar = Sidecar(key="000000", digest="", attempt="a", frames=1, files=())
-    monkeypatch.setattr("activities.stitch.prove_chunks", lambda job, missing: [sidecar])
+    monkeypatch.setattr("activities.stitch.prove_chunks", lambda job, missing: ProvenChunks([sidecar]))
     monkeypatch.setattr(FilmAttempt, "run", fail)
 
 

@@ -142,6 +142,7 @@ class JobRecords:
                              <first>-<last>.<attempt>.<number>.part  the same while it goes on; see `segments`
                     revoked/<chunk>.<attempt>.json  sidecars of segments that were taken back
                     attempts/<chunk>/<attempt>/  what attempts write
+                    attempts/film/parts/  finished parts of a film of thousands of chunks
                     frames/<chunk>/    finished frames of chunks that are not finished
                     rerender/<request>.json  what a request to render frames anew takes back
                     remote/<chunk>/    calls of services that render, see `activities.remote.protocol`
