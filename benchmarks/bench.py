@@ -9,22 +9,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import throughput  # noqa: E402  # the root of the checkout is not on the path of a script that lies elsewhere
+import makespan  # noqa: E402  # the root of the checkout is not on the path of a script that lies elsewhere
+import real_render  # noqa: E402
+import throughput  # noqa: E402
 from harness import NotHereError  # noqa: E402
 from peer_environment import install_peers  # noqa: E402
 from reports import Part, describe_machine, write_into_page, write_json  # noqa: E402
+from ways import WAYS  # noqa: E402
 
 import devserver  # noqa: E402
 
 PAGE = ROOT / "docs" / "scale.md"
-PARTS = ("throughput",)
+PARTS = ("throughput", "makespan", "render")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,16 +42,49 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     shared.add_argument("--chunks", type=_positive, default=20_000, help="default: 20,000")
     shared.add_argument("--parallel", type=_positive, default=4, help="chunks at once, whatever the way; default: 4")
     shared.add_argument("--store", choices=("disk", "tmpfs", "both"), default="disk", help="where outputs go")
-    ways = list(throughput.WAYS)
+    ways = list(WAYS)
     shared.add_argument("--ways", nargs="+", choices=ways, default=ways, help="what is compared; default: all")
+    differing = parser.add_argument_group("makespan")
+    differing.add_argument("--makespan-chunks", type=_positive, default=2000, help="default: 2,000")
+    differing.add_argument("--slots", type=_positive, default=16, help="default: 16")
+    differing.add_argument(
+        "--scale", type=float, default=0.25, help="of chunks of 0.1 to 2 s; default: 0.25, five minutes in all"
+    )
+    real = parser.add_argument_group("render")
+    real.add_argument("--film-seconds", type=_positive, default=60, help="length of plasma; default: 60")
+    real.add_argument("--renders", type=_positive, default=2, help="chunks at once; default: 2")
     return parser.parse_args(arguments)
 
 
 async def measure(given: argparse.Namespace) -> list[Part]:
-    """Run the parts that were asked for, one after the other."""
+    """Run the parts that were asked for, one after the other; SIGINT and SIGTERM cancel it."""
+    this = asyncio.current_task()
+    assert this is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     disk = devserver.cache_dir() / "bench"
     disk.mkdir(parents=True, exist_ok=True)
-    runs = {"throughput": partial(_measure_throughput, given, disk)}
+    runs: dict[str, Callable[[], Awaitable[Part]]] = {
+        "throughput": partial(_measure_throughput, given, disk),
+        "makespan": partial(
+            makespan.measure,
+            chunks=given.makespan_chunks,
+            slots=given.slots,
+            scale=given.scale,
+            rounds=1,
+            place=disk,
+            on_message=_say,
+        ),
+        "render": partial(
+            real_render.measure,
+            seconds=given.film_seconds,
+            parallel=given.renders,
+            rounds=given.rounds,
+            limit_seconds=10 * given.seconds,
+            place=disk,
+            on_message=_say,
+        ),
+    }
     found = []
     for name in given.only:
         began = time.monotonic()
@@ -62,11 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse(arguments)
     machine = describe_machine(os.getloadavg())
     _say(machine)
-    # As Ctrl-C does: what was started is ended on the way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         parts = asyncio.run(measure(given))
-    except KeyboardInterrupt:
+    except asyncio.CancelledError:
+        _say("stopped; what was started is ended")
         return 130
     except NotHereError as error:
         _say(str(error))

@@ -55,7 +55,7 @@ def main() -> None:
         if time.monotonic() > end:
             sys.exit("no Celery worker came up")
     wait_for_go()
-    group(render.s(asked.command(chunk)) for chunk in range(asked.count))().join_native()
+    group(render.s(command) for command in asked.commands)().join_native()
     say_done()
 
 

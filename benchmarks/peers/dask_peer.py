@@ -1,13 +1,7 @@
 """Run chunks by Dask: a local cluster of as many processes as chunks may run at once."""
 
-from functools import partial
-
 from distributed import Client, LocalCluster
-from peer import Asked, read_asked, run_chunk, say_done, wait_for_go
-
-
-def render(asked: Asked, chunk: int) -> None:
-    run_chunk(asked.command(chunk))
+from peer import read_asked, run_chunk, say_done, wait_for_go
 
 
 def main() -> None:
@@ -18,7 +12,7 @@ def main() -> None:
     ):
         client.wait_for_workers(asked.parallel)
         wait_for_go()
-        client.gather(client.map(partial(render, asked), range(asked.count), pure=False))
+        client.gather(client.map(run_chunk, asked.commands, pure=False))
         say_done()
 
 

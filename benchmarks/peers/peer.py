@@ -7,28 +7,29 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Chunks to be run; `throughput.py` writes it."""
+    """Chunks to be run; `ways.py` writes it.
 
-    count: int
+    Attributes:
+        commands: The command of each chunk.
+        parallel: How many run at once.
+        folder: For what a server of this peer writes.
+        address: A Temporal server, where the peer needs one.
+    """
+
+    commands: list[list[str]]
     parallel: int
-    program: str
-    seed: str
-    out: str
     folder: str
     address: str
 
-    def command(self, chunk: int) -> list[str]:
-        """Return the command of a chunk."""
-        return [self.program, self.seed, f"{self.out}/{chunk:06}.txt"]
-
 
 def read_asked() -> Asked:
-    """Read what this script is asked, from its command line."""
-    return Asked(**json.loads(sys.argv[1]))
+    """Read what this script is asked, from the file that its command line names."""
+    return Asked(**json.loads(Path(sys.argv[1]).read_text()))
 
 
 def wait_for_go() -> None:

@@ -28,9 +28,9 @@ def render(command: list[str]) -> None:
 @flow(task_runner=ThreadPoolTaskRunner(max_workers=ASKED.parallel))
 def render_all() -> None:
     # Once, so that the server is up before the clock starts.
-    render.submit([ASKED.program, ASKED.seed, f"{ASKED.folder}/first.txt"]).result()
+    render.submit(["true"]).result()
     wait_for_go()
-    futures = [render.submit(ASKED.command(chunk)) for chunk in range(ASKED.count)]
+    futures = [render.submit(command) for command in ASKED.commands]
     for future in futures:
         future.result()
     say_done()

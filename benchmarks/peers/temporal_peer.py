@@ -46,11 +46,9 @@ async def run(asked: Asked) -> None:
         await asyncio.to_thread(wait_for_go)
         # One leaf begins before the one before has ended, so that no slot waits.
         going: set[asyncio.Task[None]] = set()
-        for start in range(0, asked.count, _LEAF):
-            chunks = range(start, min(start + _LEAF, asked.count))
-            leaf = client.execute_workflow(
-                Leaf.run, [asked.command(chunk) for chunk in chunks], id=f"leaf-{start}", task_queue=_QUEUE
-            )
+        for start in range(0, len(asked.commands), _LEAF):
+            commands = asked.commands[start : start + _LEAF]
+            leaf = client.execute_workflow(Leaf.run, commands, id=f"leaf-{start}", task_queue=_QUEUE)
             going.add(asyncio.create_task(leaf))
             if len(going) > 1:
                 ended, going = await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)

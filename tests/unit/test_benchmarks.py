@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import bench
@@ -13,6 +14,7 @@ import throughput
 from harness import Contest, NotHereError, Run, compete, format_ratio
 from reports import Part, Table, write_into_page, write_json
 from sessions import SessionError, find_members, run_session
+from ways import Go, Way, Work, run_way
 
 ROOT = Path(__file__).parents[2]
 
@@ -167,16 +169,16 @@ async def test_no_op_chunks_run_beside_xargs_and_temporal(tmp_path: Path) -> Non
 
 async def test_a_run_that_takes_too_long_is_stopped_and_counted(tmp_path: Path) -> None:
     @asynccontextmanager
-    async def open_slow(work: throughput.Work) -> AsyncIterator[throughput.Go]:
+    async def open_slow(work: Work) -> AsyncIterator[Go]:
         async def go() -> None:
-            for chunk in range(3):
-                (work.out / f"{chunk:06}.txt").touch()
+            for path in work.outputs[:3]:
+                path.touch()
             await asyncio.Event().wait()
 
         yield go
 
-    way = throughput.Way("nothing", open_slow)
-    run = await throughput.run_way(way, tmp_path, count=100, parallel=2, seconds=0.1)
+    make_job = partial(throughput.make_job, chunks=100, parallel=2)
+    run = await run_way(Way("nothing", open_slow), make_job, tmp_path, seconds=0.1)
 
     assert (run.done, run.whole) == (3, False)
     assert os.listdir(tmp_path) == []
