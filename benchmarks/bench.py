@@ -16,7 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import makespan  # noqa: E402  # the root of the checkout is not on the path of a script that lies elsewhere
+import growth  # noqa: E402  # the root of the checkout is not on the path of a script that lies elsewhere
+import makespan  # noqa: E402
 import real_render  # noqa: E402
 import throughput  # noqa: E402
 from harness import NotHereError  # noqa: E402
@@ -27,7 +28,7 @@ from ways import WAYS  # noqa: E402
 import devserver  # noqa: E402
 
 PAGE = ROOT / "docs" / "scale.md"
-PARTS = ("throughput", "makespan", "render")
+PARTS = ("throughput", "makespan", "render", "growth")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,7 +38,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="write the tables into docs/scale.md too")
     parser.add_argument("--out", type=Path, help="JSON file; default: scale.json in the cache folder")
     parser.add_argument("--rounds", type=_positive, default=3, help="runs of each way; default: 3")
-    parser.add_argument("--seconds", type=_positive, default=60, help="when a single run is stopped; default: 60")
+    parser.add_argument(
+        "--seconds",
+        type=_positive,
+        default=60,
+        help="a run ends then; ten times as late in render and growth",
+    )
     shared = parser.add_argument_group("throughput")
     shared.add_argument("--chunks", type=_positive, default=20_000, help="default: 20,000")
     shared.add_argument("--parallel", type=_positive, default=4, help="chunks at once, whatever the way; default: 4")
@@ -53,6 +59,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     real = parser.add_argument_group("render")
     real.add_argument("--film-seconds", type=_positive, default=60, help="length of plasma; default: 60")
     real.add_argument("--renders", type=_positive, default=2, help="chunks at once; default: 2")
+    growing = parser.add_argument_group("growth")
+    sizes = [1000, 10_000, 100_000]
+    growing.add_argument("--sizes", nargs="+", type=_positive, default=sizes, help="default: 1000 10000 100000")
+    growing.add_argument(
+        "--chunk-seconds",
+        type=float,
+        default=growth.FREE_SECONDS,
+        help="what chunks that are no process say that they took; default: 0.01",
+    )
     return parser.parse_args(arguments)
 
 
@@ -81,6 +96,14 @@ async def measure(given: argparse.Namespace) -> list[Part]:
             parallel=given.renders,
             rounds=given.rounds,
             limit_seconds=10 * given.seconds,
+            place=disk,
+            on_message=_say,
+        ),
+        "growth": partial(
+            growth.measure,
+            sizes=sorted(given.sizes),
+            limit_seconds=10 * given.seconds,
+            chunk_seconds=given.chunk_seconds,
             place=disk,
             on_message=_say,
         ),

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from sessions import run_session
 from support.processes.process_table import descendants
 from support.processes.workers import worker_program
+from temporalio.client import Client
 
 import devserver
 from longtake import RenderClient
@@ -22,6 +24,7 @@ _QUEUE = "bench"
 class LocalFarm:
     """A farm that runs; `run_farm` makes it."""
 
+    client: Client
     render: RenderClient
     address: str
     database: Path
@@ -72,7 +75,6 @@ async def run_farm(folder: Path, store: Path, *, slots: int, commands: tuple[str
         commands: Programs that jobs may run.
     """
     async with run_server(folder) as server:
-        assert server.pid is not None
         # It ends with this process, however that ends.
         worker = worker_program(
             server.address,
@@ -83,14 +85,32 @@ async def run_farm(folder: Path, store: Path, *, slots: int, commands: tuple[str
             LONGTAKE_ALLOWED_COMMANDS=":".join((sys.executable, *commands)),
         )
         async with worker as process:
-            client = await connect(address=server.address)
-            yield LocalFarm(
-                RenderClient(client, task_queue=_QUEUE),
-                server.address,
-                folder / "temporal.db",
-                server.pid,
-                process.pid,
-            )
+            yield await _connect(folder, server, process.pid)
+
+
+@asynccontextmanager
+async def run_free_farm(folder: Path, store: Path, *, slots: int, chunk_seconds: float) -> AsyncIterator[LocalFarm]:
+    """Run a server and a worker whose chunks cost nothing until the block ends; see `free_worker.py`.
+
+    Args:
+        folder: Place of the server's database and of logs.
+        store: The folder that the worker may write.
+        slots: How many spans it takes at once.
+        chunk_seconds: What each chunk says that it took.
+    """
+    program = (sys.executable, Path(__file__).with_name("free_worker.py"))
+    async with run_server(folder) as server:
+        words = (*program, server.address, _QUEUE, store, str(slots), str(chunk_seconds))
+        async with run_session(words, log=folder / "worker.log") as session:
+            await session.wait_until_ready()
+            yield await _connect(folder, server, session.pid)
+
+
+async def _connect(folder: Path, server: devserver.DevServer, worker_pid: int) -> LocalFarm:
+    assert server.pid is not None
+    client = await connect(address=server.address)
+    render = RenderClient(client, task_queue=_QUEUE)
+    return LocalFarm(client, render, server.address, folder / "temporal.db", server.pid, worker_pid)
 
 
 def _say_nothing(_: str) -> None:
