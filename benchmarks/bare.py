@@ -47,6 +47,15 @@ def measure(folder: Path, runs: int) -> dict[str, list[float]]:
     return found
 
 
+def measure_stop_of_many(folder: Path, count: int) -> float:
+    """Return the seconds from the first of many signals until all renderers have ended."""
+    renders = [BareRender(folder) for _ in range(count)]
+    started = time.monotonic()
+    for render in renders:
+        render.signal(signal.SIGTERM)
+    return max(render.wait() for render in renders) - started
+
+
 def _measure_stop(folder: Path, note: Callable[[str, float], None]) -> None:
     render = BareRender(folder)
     started = render.signal(signal.SIGTERM)

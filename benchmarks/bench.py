@@ -20,6 +20,7 @@ import growth  # noqa: E402  # the root of the checkout is not on the path of a 
 import makespan  # noqa: E402
 import real_render  # noqa: E402
 import throughput  # noqa: E402
+from cancel_and_stitch import measure_cancel, measure_stitch  # noqa: E402
 from harness import NotHereError  # noqa: E402
 from peer_environment import install_peers  # noqa: E402
 from reports import Part, describe_machine, write_into_page, write_json  # noqa: E402
@@ -28,7 +29,7 @@ from ways import WAYS  # noqa: E402
 import devserver  # noqa: E402
 
 PAGE = ROOT / "docs" / "scale.md"
-PARTS = ("throughput", "makespan", "render", "growth")
+PARTS = ("throughput", "makespan", "render", "growth", "cancel", "stitch")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -68,6 +69,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=growth.FREE_SECONDS,
         help="what chunks that are no process say that they took; default: 0.01",
     )
+    ending = parser.add_argument_group("cancel and stitch")
+    ending.add_argument("--running", type=_positive, default=64, help="renders that are cancelled; default: 64")
+    ending.add_argument("--stitch-chunks", type=_positive, default=1000, help="default: 1,000")
     return parser.parse_args(arguments)
 
 
@@ -107,6 +111,8 @@ async def measure(given: argparse.Namespace) -> list[Part]:
             place=disk,
             on_message=_say,
         ),
+        "cancel": partial(measure_cancel, running=given.running, rounds=given.rounds, place=disk, on_message=_say),
+        "stitch": partial(measure_stitch, chunks=given.stitch_chunks, rounds=given.rounds, place=disk, on_message=_say),
     }
     found = []
     for name in given.only:

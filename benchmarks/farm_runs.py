@@ -3,10 +3,10 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from support.processes.process_table import descendants, still_there
+from support.processes.process_table import Seen, descendants, look, still_there
 from support.processes.workers import WorkerProcess, worker_process
 from support.renderers.signal_times import SignalLog, block_until, signal_logging_renderer
 
@@ -52,6 +52,23 @@ class FarmRuns:
                 await self._measure_pause_now(job, folder)
             await job.cancel(wait=True)
 
+    async def measure_cancel_of_many(self, runs: int, chunks: int) -> None:
+        """Measure the cancel of a job many of whose chunks run on one worker."""
+        async with worker_process(self._address, self._queue, self._store, slots=chunks):
+            for _ in range(runs):
+                job, folder = await self._submit(chunks=chunks)
+                beacons = map(SignalLog, await self._wait_until_begun(folder, chunks))
+                renders = [seen for beacon in beacons if (seen := look(beacon.pid())) is not None]
+                assert len(renders) == chunks
+                proof = asyncio.create_task(_wait_until_cancelled(job))
+                # The long poll for the result must be sent before the clock starts.
+                await asyncio.sleep(0.05)
+                began = time.monotonic()
+                await job.cancel()
+                gone = await asyncio.to_thread(_block_until_gone, renders)
+                self._note("cancel of many to no process left", gone - began)
+                self._note("cancel of many to proof", await proof - began)
+
     async def measure_kill(self, runs: int) -> None:
         """Measure end and next start of a killed worker's renders; a run has four and lasts a heartbeat timeout."""
         for _ in range(runs):
@@ -71,14 +88,7 @@ class FarmRuns:
         job, folder = await self._submit(chunks=1)
         (path,) = await self._wait_until_begun(folder, 1)
 
-        async def proof() -> float:
-            try:
-                await job.result()
-            except JobCancelledError:
-                return time.monotonic()
-            raise AssertionError(f"{job.id} completed although it waits for ever")
-
-        proven = asyncio.create_task(proof())
+        proven = asyncio.create_task(_wait_until_cancelled(job))
         # The long poll for the result must be sent before the clock starts.
         await asyncio.sleep(0.05)
         began = time.monotonic()
@@ -143,6 +153,15 @@ class FarmRuns:
         self.seconds.setdefault(step, []).append(seconds)
 
 
+async def _wait_until_cancelled(job: JobHandle) -> float:
+    """Return the time at which a job was reported cancelled."""
+    try:
+        await job.result()
+    except JobCancelledError:
+        return time.monotonic()
+    raise AssertionError(f"{job.id} completed although it waits for ever")
+
+
 def _find_begun(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*.txt") if path.read_text().startswith("ready")}
 
@@ -151,4 +170,9 @@ def _kill_worker(worker: WorkerProcess) -> float:
     """Kill a worker; return the time at which all its processes had ended."""
     processes = descendants(worker.pid)
     worker.kill()
-    return block_until(lambda: not any(map(still_there, processes)), "the worker's processes end")
+    return _block_until_gone(processes)
+
+
+def _block_until_gone(processes: Sequence[Seen]) -> float:
+    """Return the time at which all of some processes had ended."""
+    return block_until(lambda: not any(map(still_there, processes)), "the processes end")

@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import bare  # noqa: E402
 import psutil  # noqa: E402
 from farm_runs import FarmRuns  # noqa: E402
+from local_farm import run_server  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from support.measurements import Distribution  # noqa: E402
@@ -24,7 +25,6 @@ from support.measurements import Distribution  # noqa: E402
 import devserver  # noqa: E402
 from longtake import RenderClient  # noqa: E402
 from longtake.connection import connect  # noqa: E402
-from ports import find_free_port  # noqa: E402
 
 # One kill for so many other runs: the chunks of a killed worker wait 10 s for the server's heartbeat timeout.
 _RUNS_PER_KILL = 10
@@ -34,15 +34,7 @@ _TABLE_COLUMNS = 110
 
 async def measure(folder: Path, runs: int, console: Console) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Measure each step; return the seconds of the farm, and those of the bare loop."""
-    server = await devserver.start_dev_server(
-        await asyncio.to_thread(devserver.find_temporal, console.print),
-        database=None,
-        address=f"127.0.0.1:{find_free_port()}",
-        ui_port=None,
-        log=folder / "temporal.log",
-        on_message=console.print,
-    )
-    try:
+    async with run_server(folder) as server:
         render = RenderClient(await connect(address=server.address), task_queue="bench")
         farm = FarmRuns(render, server.address, "bench", folder)
         console.print(f"bare subprocess and killpg, {runs} runs")
@@ -52,8 +44,6 @@ async def measure(folder: Path, runs: int, console: Console) -> tuple[dict[str, 
         kills = max(1, runs // _RUNS_PER_KILL)
         console.print(f"kill -9 of a worker, {kills} runs of about 15 s")
         await farm.measure_kill(kills)
-    finally:
-        await server.stop()
     return farm.seconds, yardstick
 
 

@@ -60,6 +60,13 @@ class Session:
         if code := await self._process.wait():
             raise self._make_error(f"ended with {code}")
 
+    async def read(self) -> str:
+        """Return what a program prints until it has ended, whatever its exit code."""
+        assert self._process.stdout is not None
+        printed = (await self._process.stdout.read()).decode(errors="replace")
+        await self._process.wait()
+        return printed
+
     async def _expect(self, word: str) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
