@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -110,6 +111,15 @@ def test_the_page_on_scale_has_a_place_for_each_part() -> None:
     for name in bench.PARTS:
         for word in ("begin", "end"):
             assert page.count(f"<!-- {word} of make bench, {name} -->") == 1
+
+
+def test_the_limits_of_the_page_on_scale_are_those_of_the_code() -> None:
+    rows = re.findall(r"\| `(\w+)` in `([\w/.]+)` \|$", (ROOT / "docs" / "scale.md").read_text(), re.MULTILINE)
+
+    assert len(rows) > 10
+    assert [
+        row for row in rows if not re.search(rf"^ *{row[0]}\b.* = ", (ROOT / row[1]).read_text(), re.MULTILINE)
+    ] == []
 
 
 def test_the_command_line_takes_parts_and_sizes() -> None:
