@@ -75,8 +75,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-async def measure(given: argparse.Namespace) -> list[Part]:
-    """Run the parts that were asked for, one after the other; SIGINT and SIGTERM cancel it."""
+async def measure(given: argparse.Namespace, on_part: Callable[[Part], None]) -> list[Part]:
+    """Run the parts that were asked for, one after the other; SIGINT and SIGTERM cancel it.
+
+    Args:
+        given: The command line.
+        on_part: Called with each part as soon as it is measured.
+    """
     this = asyncio.current_task()
     assert this is not None
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -118,6 +123,7 @@ async def measure(given: argparse.Namespace) -> list[Part]:
     for name in given.only:
         began = time.monotonic()
         found.append(await runs[name]())
+        on_part(found[-1])
         _say(f"{name} took {time.monotonic() - began:.0f} s")
     return found
 
@@ -127,18 +133,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse(arguments)
     machine = describe_machine(os.getloadavg())
     _say(machine)
+
+    def show(part: Part) -> None:
+        print(f"## {part.name}\n\n{part.to_markdown(machine)}\n", flush=True)
+        if given.write:
+            write_into_page(PAGE, part, machine)
+
     try:
-        parts = asyncio.run(measure(given))
+        parts = asyncio.run(measure(given, show))
     except asyncio.CancelledError:
         _say("stopped; what was started is ended")
         return 130
     except NotHereError as error:
         _say(str(error))
         return 1
-    for part in parts:
-        print(f"## {part.name}\n\n{part.to_markdown(machine)}\n")
-        if given.write:
-            write_into_page(PAGE, part, machine)
     out = given.out or devserver.cache_dir() / "bench" / "scale.json"
     write_json(out, parts, machine=machine, arguments=vars(given))
     _say(f"written to {out}")

@@ -16,8 +16,8 @@ from activities.processes.programs import find_ffmpeg
 from longtake import FrameRange, RenderJobSpec, load_job
 
 _EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+# Of each render; those of Blender are a frame each, because its frames are dear.
 _CHUNKS = 12
-# A second of Blender is dear: the example's 24 frames, in as many chunks as it has.
 _PARTS = ("worker", "supervisor and keepers", "server")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 _PACKAGES = ("longtake", "temporalio")
+_QUIET_LOAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,12 @@ def describe_machine(load: tuple[float, float, float] | None = None) -> str:
     """Describe the machine, what ran on it, when, and how busy it was when the run began."""
     busy = (load or os.getloadavg())[0]
     memory = psutil.virtual_memory().total / 2**30
+    # Half a core's worth of others' work is seen in every figure.
+    verdict = "; it was busy, so that only ratios of a round say something" if busy > _QUIET_LOAD else ""
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {psutil.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} "
-        f"{platform.machine()}, load {busy:.1f} before the run; Python {platform.python_version()}, {packages}"
+        f"{platform.machine()}, load {busy:.1f} before the run{verdict}; Python {platform.python_version()}, {packages}"
     )
 
 

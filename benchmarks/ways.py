@@ -198,6 +198,8 @@ WAYS: Mapping[str, Way] = {
     "parallel": Way("nothing", open_parallel),
     "dask": Way("nothing", partial(open_peer, "dask")),
     "celery": Way("the queue, as far as Redis writes it down; no output is looked at", partial(open_peer, "celery")),
-    "prefect": Way("the state of each task, in SQLite; no output is looked at", partial(open_peer, "prefect")),
+    "prefect": Way(
+        "the states of tasks, in SQLite, written some time after; no output is looked at", partial(open_peer, "prefect")
+    ),
     "temporal": Way("the end of each activity, in a history; no output is looked at", open_temporal),
 }

@@ -2,20 +2,27 @@
 
 import asyncio
 import os
+import random
 import re
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import bench
+import makespan
 import pytest
+import real_render
 import throughput
 from harness import Contest, NotHereError, Run, compete, format_ratio
+from overhead import Overhead
 from reports import Part, Table, write_into_page, write_json
 from sessions import SessionError, find_members, run_session
 from ways import Go, Way, Work, run_way
+
+from activities.processes.programs import find_ffmpeg
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,6 +127,43 @@ def test_the_limits_of_the_page_on_scale_are_those_of_the_code() -> None:
     assert [
         row for row in rows if not re.search(rf"^ *{row[0]}\b.* = ", (ROOT / row[1]).read_text(), re.MULTILINE)
     ] == []
+
+
+@pytest.mark.parametrize("shape", makespan.SHAPES)
+def test_chunks_of_every_shape_take_a_tenth_of_a_second_to_two(shape: str) -> None:
+    durations = makespan.SHAPES[shape](200, random.Random(1))
+
+    assert len(durations) == 200
+    assert min(durations) >= 0.1
+    assert 1 < max(durations) <= 2
+
+
+def test_commands_beside_longtake_are_those_of_the_job(tmp_path: Path) -> None:
+    job = real_render.make_plasma(tmp_path, seconds=60, parallel=2)
+    work = Work(tmp_path, job.model_copy(update={"base_dir": str(tmp_path / "store")}))
+    commands = work.list_commands()
+
+    assert len(commands) == 12
+    assert commands[0][0] == find_ffmpeg()
+    assert commands[1][commands[1].index("-frames:v") + 1] == "120"
+    assert "(N+120)" in " ".join(commands[1])
+    assert commands[1][-1] == str(tmp_path / "store" / "plasma" / "chunks" / "000001.mp4")
+
+
+def test_overhead_is_the_cpu_time_since_the_first_look() -> None:
+    # What this process used before does not count, nor do processes that are gone.
+    overhead = Overhead()
+    overhead.note("worker", os.getpid())
+    overhead.note("server", 2**22 + 1)
+    overhead.seconds = 1.0
+    used = time.process_time()
+    while time.process_time() < used + 0.1:
+        pass
+    overhead.note("worker", os.getpid())
+
+    assert 0.05 <= overhead.share("worker") * (os.cpu_count() or 1) <= 0.5
+    assert overhead.share() == overhead.share("worker")
+    assert overhead.share("server") == 0
 
 
 def test_the_command_line_takes_parts_and_sizes() -> None:
