@@ -71,7 +71,7 @@ async def measure(
                 notes.append(f"{size:,} chunks, render {kind}: left out, for they would take about {needed:,.0f} s.")
                 on_message(notes[-1])
                 continue
-            one = await _measure_size(size, free_seconds, place, limit_seconds)
+            one = await measure_size(size, free_seconds, place, limit_seconds)
             if one is None:
                 notes.append(f"{size:,} chunks, render {kind}: stopped after {limit_seconds:g} s.")
                 on_message(notes[-1])
@@ -98,8 +98,15 @@ async def measure(
     return Part("growth", title, Table(columns, rows), figures, notes=notes)
 
 
-async def _measure_size(size: int, free_seconds: float | None, place: Path, limit_seconds: float) -> Growth | None:
-    """Measure a job of a size; return None where it takes longer than it may."""
+async def measure_size(size: int, free_seconds: float | None, place: Path, limit_seconds: float) -> Growth | None:
+    """Measure a job of a size; return None where it takes longer than it may.
+
+    Args:
+        size: Chunks of the job.
+        free_seconds: What chunks that are no process say that they took; None for real ones.
+        place: Where outputs and databases go.
+        limit_seconds: When it is stopped.
+    """
     with tempfile.TemporaryDirectory(prefix="growth-", dir=place) as name:
         folder = Path(name)
         store = folder / "store"

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import bench
+import growth
 import makespan
 import pytest
 import real_render
@@ -235,4 +236,15 @@ async def test_a_run_that_takes_too_long_is_stopped_and_counted(tmp_path: Path) 
     run = await run_way(Way("nothing", open_slow), make_job, tmp_path, seconds=0.1)
 
     assert (run.done, run.whole) == (3, False)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+async def test_chunks_that_cost_nothing_leave_a_short_history(tmp_path: Path) -> None:
+    found = await growth.measure_size(20_000, growth.FREE_SECONDS, tmp_path, 120)
+
+    assert found is not None
+    assert found.chunks == 20_000
+    assert 0 < found.most_events < 4000
     assert os.listdir(tmp_path) == []
