@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ import psutil
 
 _PACKAGES = ("longtake", "temporalio")
 _QUIET_LOAD = 0.5
+# Of pages of this repository.
+_COLUMNS = 120
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def to_markdown(self) -> str:
-        """Return the table; the first column is text, all others are numbers unless they hold words."""
+        """Return the table as Markdown."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join(f"| {' | '.join(_escape(cell) for cell in line)} |" for line in lines)
 
@@ -52,8 +55,8 @@ class Part:
     def to_markdown(self, machine: str) -> str:
         """Return the part with its machine and versions, as it stands in a page."""
         programs = ", ".join(f"{name} {number}" for name, number in self.versions.items())
-        told = [*self.notes, f"{machine}{'; ' + programs if programs else ''}."]
-        return "\n\n".join([self.title, self.table.to_markdown(), "\n".join(told)])
+        told = " ".join([*self.notes, f"{machine}{'; ' + programs if programs else ''}."])
+        return "\n\n".join([_wrap(self.title), self.table.to_markdown(), _wrap(told)])
 
 
 def describe_machine(load: tuple[float, float, float] | None = None) -> str:
@@ -95,6 +98,10 @@ def write_into_page(page: Path, part: Part, machine: str) -> None:
     if not opened or not closed:
         raise ValueError(f"{page} has no place for {part.name}: {begin} and {end}")
     page.write_text(f"{before}{begin}\n\n{part.to_markdown(machine)}\n\n{end}{after}")
+
+
+def _wrap(text: str) -> str:
+    return textwrap.fill(text, _COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def _escape(cell: str) -> str:

@@ -89,7 +89,7 @@ def test_a_run_replaces_its_own_table_of_the_page_alone(tmp_path: Path) -> None:
     assert "| ours | 2 |" in text
     assert "| ours | 1 |" not in text
     assert "old" not in text
-    assert "A note.\n2 cores; xargs 4.9." in text
+    assert "A note. 2 cores; xargs 4.9." in text
 
 
 def test_a_page_without_a_place_for_a_table_is_refused(tmp_path: Path) -> None:
