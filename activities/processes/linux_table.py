@@ -47,8 +47,10 @@ class LinuxTable:
         # The files of a process that forbids reading, as keepers do, are root's. The program that is executed next
         # allows reading in any case.
         _prctl(_PR_SET_DUMPABLE, 1)
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
-            file.write(b"%d" % min(1000, int(file.read()) + OOM_SCORE_OF_RENDERS))
+        with contextlib.suppress(OSError):
+            # The program that is executed next, a moment later, does not inherit the descriptor.
+            descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            os.write(descriptor, b"%d" % min(1000, int(os.read(descriptor, 16)) + OOM_SCORE_OF_RENDERS))
 
     def set_name(self, name: str) -> None:
         _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
