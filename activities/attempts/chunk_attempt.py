@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -136,7 +136,7 @@ class ChunkAttempt:
         try:
             in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
             made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
-            publish, sidecar = await self._prove(made, began)
+            publish, published = await self._prove(made, began)
             await self._run_own_check(watcher)
         except AttemptError as error:
             # Before the files that no output declares are moved.
@@ -144,8 +144,10 @@ class ChunkAttempt:
             await run_in_thread(partial(note_full_disk, error, self._dir))
             await run_in_thread(partial(self._others.blame, error, self._expected_files, self._part_places))
             raise
-        if sidecar is not None:
-            return sidecar
+        if isinstance(published, Sidecar):
+            return published
+        if published is not None and (isinstance(published, AttemptError) or find_away_error(published) is None):
+            raise published
         done = Progress(frames_done=self._chunk.count, usage=self._used)
         return await retry_while_store_is_away(
             partial(publish, time.monotonic() - began),
@@ -163,11 +165,13 @@ class ChunkAttempt:
         else:
             self._others.watch(self._workdir)
 
-    async def _prove(self, made: list[Path], began: float) -> tuple[Callable[[float], Sidecar], Sidecar | None]:
+    async def _prove(
+        self, made: list[Path], began: float
+    ) -> tuple[Callable[[float], Sidecar], Sidecar | OSError | AttemptError | None]:
         """Check the outputs, and publish them in the same thread unless the job has a check of its own.
 
         Returns:
-            What publishes the outputs, given the seconds of the render; and the sidecar, if that has succeeded.
+            What publishes the outputs, given the seconds of the render; and the sidecar, or the error of the first try.
         """
         stop = threading.Event()
 
@@ -186,13 +190,14 @@ class ChunkAttempt:
                 explain_names(error, self._chunk, made, self._others, self._job.job.output_field)
                 raise
 
-        def prove_and_publish() -> tuple[Callable[[float], Sidecar], Sidecar | None]:
+        def prove_and_publish() -> tuple[Callable[[float], Sidecar], Sidecar | OSError | AttemptError | None]:
             publish = prove()
-            if self._job.job.check is None:
-                # It is tried again, and told if it fails again.
-                with suppress(OSError, AttemptError):
-                    return publish, publish(time.monotonic() - began)
-            return publish, None
+            if self._job.job.check is not None:
+                return publish, None
+            try:
+                return publish, publish(time.monotonic() - began)
+            except (OSError, AttemptError) as error:
+                return publish, error
 
         try:
             return await run_in_thread(prove_and_publish, stop)
