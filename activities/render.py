@@ -44,10 +44,11 @@ class RenderActivities:
     async def render_span(self, order: SpanOrder) -> SpanReport:
         """Render the chunks of a span one after the other and report which are published.
 
-        Chunks that are published already are not touched. Before each chunk the job is asked whether it still
-        wants it. A failed try ends the attempt: the next one goes on at this chunk, after the wait that the job's
-        retry policy says. A cancel stops all processes before it is confirmed, and asks what runs elsewhere to stop;
-        what was published until then, and what became of that order, is reported all the same.
+        Chunks that are published already are not touched. Before the first chunk the job is asked whether it still
+        wants it; before later ones the answer may be a second old. A failed try ends the attempt: the next one goes on
+        at this chunk, after the wait that the job's retry policy says. A cancel stops all processes before it is
+        confirmed, and asks what runs elsewhere to stop; what was published until then, and what became of that order,
+        is reported all the same.
 
         Raises:
             ApplicationError: `AttemptFailed`, `AnotherHost`, `Throttled` and `AttemptLost`, retried; `ChunkFailed`,

@@ -136,7 +136,7 @@ class ChunkAttempt:
         try:
             in_sequence = self._chunk.kind is OutputKind.FRAMES and not self._chunk.writes_in_place
             made = await (self._render_frames(watcher) if in_sequence else self._render_whole(watcher))
-            publish, published = await self._prove(made, began)
+            publish_proven, published = await self._prove(made, began)
             await self._run_own_check(watcher)
         except AttemptError as error:
             # Before the files that no output declares are moved.
@@ -150,7 +150,7 @@ class ChunkAttempt:
             raise published
         done = Progress(frames_done=self._chunk.count, usage=self._used)
         return await retry_while_store_is_away(
-            partial(publish, time.monotonic() - began),
+            partial(publish_proven, time.monotonic() - began),
             lambda message: watcher.on_progress(replace(done, message=message)),
         )
 
@@ -191,13 +191,13 @@ class ChunkAttempt:
                 raise
 
         def prove_and_publish() -> tuple[Callable[[float], Sidecar], Sidecar | OSError | AttemptError | None]:
-            publish = prove()
+            publish_proven = prove()
             if self._job.job.check is not None:
-                return publish, None
+                return publish_proven, None
             try:
-                return publish, publish(time.monotonic() - began)
+                return publish_proven, publish_proven(time.monotonic() - began)
             except (OSError, AttemptError) as error:
-                return publish, error
+                return publish_proven, error
 
         try:
             return await run_in_thread(prove_and_publish, stop)

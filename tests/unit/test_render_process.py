@@ -242,7 +242,7 @@ async def test_an_order_to_a_keeper_that_has_just_ended_is_answered(
 async def test_usage_counts_the_whole_tree_and_what_has_ended(
     supervisor: Supervisor, tag: dict[str, str], tmp_path: Path
 ) -> None:
-    script = 'for i in 1 2; do python -S -c \'sum(range(4000000)); open("f", "w").write("x" * 3000000)\' & done; wait'
+    script = 'for i in 1 2; do python -S -c \'sum(range(16000000)); open("f", "w").write("x" * 3000000)\' & done; wait'
     process = await supervisor.spawn(
         ("sh", "-c", script.replace("python", sys.executable)),
         cwd=tmp_path,
