@@ -1,5 +1,6 @@
 """The trial of a film: its container and its encoder with a few frames of one chunk, long before all are rendered."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -68,6 +69,10 @@ class FilmTrial(FilmAttempt):
                 await run_in_thread(partial(self._dir.mkdir, parents=True, exist_ok=True))
                 await self._make_and_prove(self._dir / self._job.target(self._job.film_path).rpartition("/")[2])
             await run_in_thread(self._remove_log)
+        except asyncio.CancelledError:
+            # The film itself is made, or the job wants none.
+            await clean_up_in_thread(self._remove_log)
+            raise
         except _ChunkGoneError:
             return
         except (AttemptError, OSError) as error:

@@ -21,6 +21,7 @@ from longtake.cli.terminal import print_message
 from longtake.client import RenderClient
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, LongtakeError
+from longtake.models.status import JobStatus
 from longtake.stores.factory import is_bucket, open_client_store, require_visible_store
 from longtake.stores.job_records import LOGS, describe_key, find_film_number, job_folder_path
 from longtake.stores.store import Store, StoredFile, map_parallel
@@ -63,7 +64,7 @@ def logs(
     if attempt is not None and chunk is None:
         raise BadJobError(f"--attempt: counts the tries of one chunk; name it, as in --chunk 7 --attempt {attempt}")
 
-    async def work(farm: RenderClient) -> LogReader:
+    async def work(farm: RenderClient) -> tuple[LogReader, JobStatus]:
         job = farm.job(id)
         status = await job.status()
         with open_log_folder(status.base_dir, id, chunk) as folder:
@@ -75,10 +76,12 @@ def logs(
                 status = await job.status()
             await run_in_thread(partial(folder.sync, force=True))
             reader.print_new(final=True)
-            return reader
+            return reader, status
 
-    reader = run_with_client(context, work)
-    if reader.log_count == 0:
+    reader, status = run_with_client(context, work)
+    if reader.log_count == 0 and attempt is None and (chunk or 0) < status.completed_chunks == status.total_chunks:
+        print_message(f"{id} has rendered all of its chunks, and its renderers have printed nothing")
+    elif reader.log_count == 0:
         raise LongtakeError(_describe_missing(id, chunk, attempt, reader.try_count))
 
 
