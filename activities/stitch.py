@@ -28,6 +28,9 @@ from longtake.ranges import Range, RangeSet, format_ranges
 from longtake.stores.job_records import chunk_key
 from longtake.stores.store import map_parallel
 
+# In the result, which stays in the history and in lists.
+_MOST_MISSING_RANGES = 50
+
 # A film that fails this often for no fault of its chunks fails the job.
 _MOST_TRIES = 3
 
@@ -143,7 +146,8 @@ def _build_result(
     unproven = [name + sentence for name, film in zip(names, made, strict=True) for sentence in film.unproven]
     unproven += [f"chunk {format_ranges(found.ranges)}: {reason}" for reason, found in chunks.items()]
     found: dict[str, object] = {
-        "missing_chunks": missing,
+        "missing_chunks": missing[:_MOST_MISSING_RANGES],
+        "missing_count": len(RangeSet(missing)),
         "image_proof": find_weakest(proofs) if proofs else "",
         "unproven": tuple(unproven[:20]),
     }

@@ -225,14 +225,15 @@ def format_range(start: int, stop: int) -> str:
     return str(start) if stop == start + 1 else f"{start}-{stop - 1}"
 
 
-def format_ranges(ranges: Iterable[Range], most: int = 5) -> str:
+def format_ranges(ranges: Iterable[Range], most: int = 5, *, count: int = 0) -> str:
     """Format ranges for people, as in `3, 7-9 and 12 more`.
 
     Args:
         ranges: The ranges.
         most: Number of ranges to write out.
+        count: How many numbers there are, where the ranges are the first of more.
     """
     listed = list(ranges)
     parts = [format_range(start, stop) for start, stop in listed[:most]]
-    more = sum(stop - start for start, stop in listed[most:])
+    more = max(_count(listed), count) - _count(listed[:most])
     return ", ".join(parts) + (f" and {more} more" if more else "")

@@ -76,6 +76,10 @@ def test_spans_of_time_are_readable(seconds: float, words: str) -> None:
             RenderJobResult(output="/films/film.mp4", frames=90, missing_chunks=((3, 4), (7, 9))),
             "/films/film.mp4 (90 frames), without chunks 3, 7-8",
         ),
+        (
+            RenderJobResult(output="f.mov", frames=9, missing_chunks=((3, 4), (7, 9)), missing_count=500_000),
+            "f.mov (9 frames), without chunks 3, 7-8 and 499997 more",
+        ),
         (RenderJobResult(frames=90, missing_chunks=((3, 4),)), "90 frames in chunks, no film, without chunks 3"),
     ],
 )

@@ -115,7 +115,8 @@ def describe_advice(status: JobStatus) -> str | None:
 
 def describe_film(result: RenderJobResult) -> str:
     """Return the films of a job, or its number of frames where there is no film, and the missing chunks."""
-    missing = f", without chunks {format_ranges(result.missing_chunks)}" if result.missing_chunks else ""
+    gaps = format_ranges(result.missing_chunks, count=result.missing_count)
+    missing = f", without chunks {gaps}" if result.missing_chunks else ""
     missing += f"; {strip_controls(result.note)}" if result.note else ""
     if result.output is None:
         return f"{format_count(result.frames, 'frame')} in chunks, no film{missing}"

@@ -139,7 +139,10 @@ class RenderJobResult(Contract):
     image_proof: str = Field(
         default="", description="how image files are proven, the weakest: `pixels`, `structure` or `content`"
     )
-    missing_chunks: tuple[tuple[int, int], ...] = Field(default=(), description="ranges left out by `allow_gaps`")
+    missing_chunks: tuple[tuple[int, int], ...] = Field(
+        default=(), description="ranges left out by `allow_gaps`, the first 50"
+    )
+    missing_count: int = Field(default=0, description="how many chunks that is; 0 where an older worker made it")
     proof: str = Field(default="", description="which pictures of the film were decoded and compared")
     unproven: tuple[str, ...] = Field(
         default=(), max_length=20, description="what could not be proven, or has no place in the film's container"
