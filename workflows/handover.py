@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from longtake.jobfile.loader import read_job
     from longtake.models.continuation import CONTINUES, JobContinuation, SavedSpans
     from longtake.models.job import RenderJobSpec
-    from longtake.ranges import MOST_NUMBERS, RangeSet
+    from longtake.ranges import MOST_NUMBERS
     from longtake.text import describe_invalid
     from workflows.film_trial import TrialRunner
     from workflows.requests import HOW_TO_START
@@ -53,7 +53,7 @@ def _check_spans(spans: SavedSpans, job_id: str) -> None:
         raise ValueError("is of another job")
     count = spans.plan.chunk_count
     for chunks in (spans.chunks.done, spans.chunks.failed, spans.chunks.left_out):
-        if not 0 < count <= MOST_NUMBERS or RangeSet(chunks) != RangeSet(chunks).within(0, count):
+        if not 0 < count <= MOST_NUMBERS or any(start < 0 or stop > count for start, stop in chunks):
             raise ValueError("names chunks that the job does not have")
 
 

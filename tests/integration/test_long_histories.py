@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.farm import Farm, until, until_state
+from support.farm import Farm, serving, until, until_state, worker_settings
 
 from activities.attempts import span_attempt
 from longtake import BadJobError, JobHandle, JobPhase, JobState, PauseMode, RenderJobSpec, Retry, Timeouts
@@ -209,3 +209,22 @@ async def test_three_thousand_updates_are_answered_each(farm: Farm) -> None:
     assert max(await histories(farm, job)) <= history.MOST_EVENTS
     await job.resume()
     assert (await until_state(job, JobState.COMPLETED)).completed_chunks == 4
+
+
+@pytest.mark.slow
+async def test_pauses_of_all_modes_with_many_running_spans_stay_below_the_true_bound(bare: Farm) -> None:
+    settings = worker_settings(bare.task_queue, bare.store, slots=24)
+    async with serving(bare.client, settings):
+        job = await bare.started(chunks=30, running=24, timeouts=Timeouts(grace_seconds=0.1))
+        for number in range(45):
+            mode = (PauseMode.DRAIN, PauseMode.FREEZE, PauseMode.NOW)[number % 3]
+            await job.pause(mode=mode, wait=mode is not PauseMode.DRAIN)
+            await job.resume()
+        bare.open_gate()
+        status = await until_state(job, JobState.COMPLETED)
+
+    assert status.completed_chunks == 30
+    assert sorted(bare.ledger.ended) == list(range(30)), "each came to its end once"
+    events = await histories(bare, job)
+    assert len(events) > 1
+    assert max(events) <= history.MOST_EVENTS

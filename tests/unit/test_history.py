@@ -55,6 +55,12 @@ def test_requests_are_refused_before_what_runs_is_stopped() -> None:
                 running.check_room(events, 4)
 
 
+def test_no_run_of_a_hundred_failing_passes_is_too_long() -> None:
+    runs = simulate_runs(1000, 8, passes=100, fails=True, noise=random.Random(5))
+
+    assert max(runs) <= MOST_EVENTS
+
+
 @pytest.mark.parametrize(("count", "limit"), [(5000, 500), (20_000, 16), (3000, 1)])
 @pytest.mark.parametrize("fails", [False, True])
 def test_no_run_of_a_simulated_job_is_too_long(count: int, limit: int, fails: bool) -> None:
