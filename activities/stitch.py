@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from temporalio import activity
@@ -18,7 +18,7 @@ from activities.errors import AttemptError, AttemptLostError, RefusedError
 from activities.job_watch import JobRenderWatcher, JobWatches
 from activities.media.images.facts import ImageFacts, ImageProof, find_odd_ones, find_weakest
 from activities.stores.job_folder import OpenJob, Sidecar
-from activities.stores.publish import is_intact, revoke_chunk
+from activities.stores.publish import finish_claim, is_intact, revoke_chunk
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.models.messages import Heartbeat, StitchOrder, TrialOrder, TrialReport
@@ -199,6 +199,10 @@ def prove_chunks(job: OpenJob, missing: RangeSet) -> ProvenChunks:
 
     def look(chunk: int) -> tuple[Sidecar | None, bool]:
         sidecar = records.get(chunk)
+        if sidecar is None:
+            # A worker may have died before it could prove that the files were placed.
+            with suppress(AttemptError):
+                sidecar = finish_claim(job.folder, chunk_key(chunk))
         return sidecar, sidecar is not None and is_intact(store, sidecar)
 
     found = ProvenChunks()

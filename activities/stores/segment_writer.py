@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from activities.errors import AttemptError, AttemptLostError, attempt_failure
@@ -28,7 +29,7 @@ from activities.stores.publish import (
 )
 from longtake.concurrency import finish_once_begun
 from longtake.stores.segments import ENDED, OPENED, FoundRecord, SegmentMark, SegmentName
-from longtake.stores.store import StoreError
+from longtake.stores.store import StoreError, map_parallel
 
 _log = logging.getLogger(__name__)
 
@@ -193,9 +194,8 @@ class SegmentWriter:
             # Once more: a share may have vanished while this looked, and what was done on the disk below it is not.
             self._folder.check_store()
             names = {each.key for each, _ in failed}
-            for record in self._group:
-                if record.key not in names:
-                    clear_attempts(self._folder, record.key)
+            placed = [record.key for record in self._group if record.key not in names]
+            map_parallel(self._store, partial(clear_attempts, self._folder), placed)
             self._lines += [line for line, each in zip(lines, self._group, strict=True) if each.key not in names]
             with self._committed_lock:
                 self._committed.finished += [each for each in self._group if each.key not in names]
@@ -214,20 +214,22 @@ class SegmentWriter:
         raise AttemptLostError("another attempt has taken over the chunks of this span")
 
     def _place_group(self) -> list[tuple[Sidecar, AttemptError]]:
-        failed = []
-        for record in self._group:
-            try:
-                if place_files(self._folder, record):
-                    continue
-                error = AttemptError("its files were removed before they were published; let nothing remove them")
-            except AttemptError as raised:
-                error = raised
-                # As a claim it is finished by the next try, once somebody has moved away what stands there.
-                self._store.create(self._folder.claim_path(record.key), encode_record(record))
-            # The next part would say that it is finished.
-            self._folder.forget(record)
-            failed.append((record, error))
-        return failed
+        """Give the files of the group their names; return the chunks whose files cannot have theirs."""
+        errors = map_parallel(self._store, self._place, self._group)
+        return [(record, error) for record, error in zip(self._group, errors, strict=True) if error is not None]
+
+    def _place(self, record: Sidecar) -> AttemptError | None:
+        try:
+            if place_files(self._folder, record):
+                return None
+            error = AttemptError("its files were removed before they were published; let nothing remove them")
+        except AttemptError as raised:
+            error = raised
+            # As a claim it is finished by the next try, once somebody has moved away what stands there.
+            self._store.create(self._folder.claim_path(record.key), encode_record(record))
+        # The next part would say that it is finished.
+        self._folder.forget(record)
+        return error
 
     def _sync_outputs(self) -> None:
         """Make the content of the outputs survive a power cut; chunks of which some cannot are dropped."""

@@ -60,7 +60,7 @@ class Signed:
         return sorted(set(lines))
 
     def winner(self, job: JobHandle, chunk: int) -> bytes:
-        return self._farm.sidecar(job.id, chunk).read_bytes()
+        return self._farm.record(job.id, chunk)
 
 
 @pytest.mark.timeout(300)
@@ -86,7 +86,7 @@ async def test_a_cut_worker_stops_its_renders_and_one_attempt_wins(
 
             # Chunk 0: both attempts end at once, and one wins.
             signed.open_gate(0)
-            await eventually(lambda: bare.sidecar(job.id, 0).exists(), "an attempt of chunk 0 wins")
+            await eventually(lambda: bare.is_finished(job.id, 0), "an attempt of chunk 0 wins")
             won = signed.winner(job, 0)
 
             # Chunk 1: the cut worker must end its render by itself.
@@ -94,7 +94,7 @@ async def test_a_cut_worker_stops_its_renders_and_one_attempt_wins(
             killed = time.monotonic() - cut
             assert alive(theirs)
             signed.open_gate(1)
-            await eventually(lambda: bare.sidecar(job.id, 1).exists(), "the other worker's attempt of chunk 1 wins")
+            await eventually(lambda: bare.is_finished(job.id, 1), "the other worker's attempt of chunk 1 wins")
             if healed:
                 await proxy.heal()
             status = await until_ended_despite_outages(job)

@@ -68,7 +68,7 @@ async def test_frames_of_a_list_become_a_film_and_some_are_rendered_anew(farm: F
         assert (stream.average_rate, stream.frames) == (Fraction(24), 8)
 
     repaint.touch()
-    untouched = {chunk: farm.sidecar(handle.id, chunk).read_bytes() for chunk in (0, 2)}
+    untouched = {chunk: farm.record(handle.id, chunk) for chunk in (0, 2)}
     for refused in ("4", "22-30", "2-1", ""):
         with pytest.raises(BadJobError, match="frames: "):
             await farm.render.retry(handle.id, frames=refused)
@@ -78,7 +78,7 @@ async def test_frames_of_a_list_become_a_film_and_some_are_rendered_anew(farm: F
     assert rendered(farm) == Counter(dict.fromkeys(FRAMES, 1) | {3: 2, 20: 2})
     changed = {frame: frame + 500 if frame in (3, 20) else frame for frame in FRAMES}
     assert outputs(farm) == {f"f_{frame:04}.png": png(number, size=32) for frame, number in changed.items()}
-    assert {chunk: farm.sidecar(handle.id, chunk).read_bytes() for chunk in untouched} == untouched
+    assert {chunk: farm.record(handle.id, chunk) for chunk in untouched} == untouched
     assert again.result is not None
     assert again.result.frames == 8
     assert again.result.sha256 != first.result.sha256

@@ -116,7 +116,7 @@ async def test_a_publication_that_hangs_blocks_no_cancel_and_is_not_made_after_i
     await eventually(
         lambda: not any(thread.name == "blocking-work" for thread in threading.enumerate()), "its thread ends"
     )
-    assert not farm.sidecar(handle.id, 0).exists()
+    assert not farm.is_finished(handle.id, 0)
     assert not (farm.store / "out/000000.txt").exists()
 
 

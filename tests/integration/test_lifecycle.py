@@ -275,7 +275,7 @@ async def test_cancel_as_the_last_chunk_ends_gives_one_consistent_end(farm: Farm
         ends.add(status.state)
         published = (farm.store / f"race{delay}/0.txt").exists()
         assert status.state in (JobState.COMPLETED, JobState.CANCELLED)
-        assert published == farm.sidecar(job.id, 0).exists()
+        assert published == farm.is_finished(job.id, 0)
         assert published or status.state is JobState.CANCELLED
         assert not any(map(alive, farm.ledger.pids))
     assert ends

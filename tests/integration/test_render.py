@@ -114,7 +114,7 @@ async def test_an_exit_code_of_zero_is_not_believed(farm: Farm, what: str, sente
     assert status.state is JobState.FAILED
     assert "chunk 1 failed" in (status.error or "")
     assert sentence in (status.error or "")
-    assert not farm.sidecar(status.id, 1).exists()
+    assert not farm.is_finished(status.id, 1)
 
 
 @pytest.mark.parametrize(

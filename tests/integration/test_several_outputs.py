@@ -67,7 +67,7 @@ async def test_all_files_of_a_frame_are_published_fetched_and_deleted(farm: Farm
         assert status.state is JobState.COMPLETED, (way, status.error)
         assert status.notices == (), way
         assert published(farm) == EXPECTED, way
-        sidecar = json.loads(farm.sidecar(job.id, 1).read_bytes())
+        sidecar = json.loads(farm.record(job.id, 1))
         assert (sidecar["frames"], len(sidecar["files"])) == (3, 6), way
         assert (sidecar["images"]["width"], sidecar["further"][0]["images"]["width"]) == (32, 16), way
         home = tmp_path / way

@@ -40,7 +40,7 @@ async def test_what_ends_within_the_grace_counts_and_nothing_new_begins(bare: Fa
         bare.open_gate()
         assert await worker.wait() == 0
     assert bare.ledger.ended[-1] == 4
-    assert bare.sidecar(job.id, 4).exists()
+    assert bare.is_finished(job.id, 4)
     begun = len(bare.ledger.started)
 
     async with worker_process(bare.address, bare.task_queue, bare.store):

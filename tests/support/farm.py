@@ -164,6 +164,14 @@ class Farm:
     def sidecar(self, job_id: str, chunk: int) -> Path:
         return self.store / ".longtake" / job_id / "chunks" / f"{chunk:06}.json"
 
+    def record(self, job_id: str, chunk: int) -> bytes:
+        """Return the record of a finished chunk, wherever it stands."""
+        return self.sidecars(job_id)[f"{chunk:06}.json"]
+
+    def is_finished(self, job_id: str, chunk: int) -> bool:
+        """Tell whether a chunk has a record of its own, or in a segment."""
+        return f"{chunk:06}.json" in self.sidecars(job_id)
+
     def sidecars(self, job_id: str) -> dict[str, bytes]:
         """Return the records of all finished chunks of a job, to be compared later."""
         return read_sidecars(self.store, job_id)
