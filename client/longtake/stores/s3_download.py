@@ -5,8 +5,9 @@ import hashlib
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from longtake.stores.s3_calls import describe_full_disk, problem_error
 from longtake.stores.s3_objects import PARTS_AT_ONCE, Objects, StoredObject, split_parts
@@ -30,20 +31,34 @@ def download_object(objects: Objects, location: str, into: Path, *, sha256: str 
         FileNotFoundError: There is no such object.
         StoreError: The object has another content, or was changed meanwhile, or the disk is full; `into` is unchanged.
     """
-    into.parent.mkdir(parents=True, exist_ok=True)
-    partial = into.parent / f".{secrets.token_hex(8)}.partial"
+    # Plain texts, and no call of the disk that is not needed: of a small file they take as long as the transfer.
+    folder = os.path.dirname(into)
+    partial = f"{folder}/.{secrets.token_hex(8)}.partial"
+    is_left = True
     try:
-        with partial.open("x+b", buffering=0) as file:
+        with _create(partial) as file:
             found, digest = _download(objects, location, file, part_bytes)
         _check_digest(found, digest, sha256, location)
-        partial.replace(into)
+        os.replace(partial, into)
+        is_left = False
     except OSError as error:
         problem = describe_full_disk(error, into.parent)
         if problem is None:
             raise
         raise problem_error(problem, location) from error
     finally:
-        partial.unlink(missing_ok=True)
+        if is_left:
+            with suppress(FileNotFoundError):
+                os.unlink(partial)
+
+
+def _create(path: str) -> BinaryIO:
+    """Create a file, and its folder if need be."""
+    try:
+        return cast("BinaryIO", open(path, "x+b", buffering=0))
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return cast("BinaryIO", open(path, "x+b", buffering=0))
 
 
 def compute_digest(objects: Objects, location: str) -> str:
@@ -64,10 +79,10 @@ def _download(objects: Objects, location: str, file: BinaryIO, part_bytes: int) 
         digest.update(piece)
 
     found = objects.read_start(location, part_bytes, write_first)
-    _check_room(found.size_bytes - part_bytes, file, location)
-    rest = split_parts(max(found.size_bytes - part_bytes, 0), part_bytes)
-    if not rest:
+    if found.size_bytes <= part_bytes:
         return found, digest.hexdigest()
+    _check_room(found.size_bytes - part_bytes, file, location)
+    rest = split_parts(found.size_bytes - part_bytes, part_bytes)
 
     def download_part(part: range) -> range:
         start, stop = part.start + part_bytes, part.stop + part_bytes
