@@ -393,8 +393,10 @@ class Acceptance:
             # The agent has programs of its own, and looks at them before it begins.
             commands = {"merge_command": self.job.merge_command}
         else:
-            commands = {"command": self.job.command, "merge_command": self.job.merge_command, "check": self.job.check}
-            commands |= {f"chunks[{i}].command": chunk.command for i, chunk in enumerate(self.job.inline_chunks)}
+            commands = {"session": self.job.session, "merge_command": self.job.merge_command, "check": self.job.check}
+            if self.job.session is None:
+                commands["command"] = self.job.command
+                commands |= {f"chunks[{i}].command": chunk.command for i, chunk in enumerate(self.job.inline_chunks)}
         for field, command in commands.items():
             if command is not None:
                 self._host.programs.resolve(command, base_dir=workdir, field=field)

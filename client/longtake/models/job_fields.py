@@ -95,6 +95,10 @@ class JobFields(Contract):
     chunks: Chunks | None = Field(default=None, description="chunks one by one")
     fps: Rate | None = Field(default=None, description="frame rate of the outputs")
     command: Arguments | None = Field(default=None, description="program and arguments that render a chunk")
+    session: Arguments | None = Field(
+        default=None,
+        description="program that is started once and renders many chunks: it reads each command as a line",
+    )
     chunk_output: str | None = Field(default=None, description="where a chunk's output is published")
     outputs: Outputs = Field(
         default=(), max_length=MOST_OUTPUTS, description="instead: several outputs of a chunk, as a list or with names"
@@ -159,7 +163,8 @@ class JobFields(Contract):
             filled["film"] = tuple(
                 item.model_copy(update={"output": fill_path(item.output, values)}) for item in self.film
             )
-        filled |= {key: fill_command(getattr(self, key), values) for key in ("command", "merge_command", "check")}
+        commands = ("command", "session", "merge_command", "check")
+        filled |= {key: fill_command(getattr(self, key), values) for key in commands}
         if isinstance(self.chunks, tuple):
             filled["chunks"] = tuple(chunk.fill_placeholders(values) for chunk in self.chunks)
         return self.model_copy(update=filled)
@@ -343,8 +348,8 @@ class JobFields(Contract):
 
 # Fields that decide the outputs; those on retries, parallelism and failures do not.
 _WORK = {
-    "frames", "chunks", "fps", "command", "chunk_output", "outputs", "views", "also", "film", "output", "encode",
-    "colour", "merge_command", "audio", "drop", "check", "env", "base_dir", "store", "inputs",
+    "frames", "chunks", "fps", "command", "session", "chunk_output", "outputs", "views", "also", "film", "output",
+    "encode", "colour", "merge_command", "audio", "drop", "check", "env", "base_dir", "store", "inputs",
 }  # fmt: skip
 
 # Those of them that decide the film alone: jobs that differ in no others render the same chunks.

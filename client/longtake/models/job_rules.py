@@ -14,6 +14,7 @@ from longtake.models.job_fields import MOST_IMAGES, MOST_IMAGES_OF_CHUNK, JobFie
 from longtake.models.output_rules import check_outputs
 from longtake.models.outputs import OutputTemplate, list_command_words
 from longtake.models.policies import Timeouts
+from longtake.models.sessions import check_session
 from longtake.paths import (
     BOOKKEEPING_FOLDER,
     OutputKind,
@@ -317,6 +318,7 @@ def check_job(job: JobFields) -> None:
     _check_failure_limit(job)
     _check_rate(job)
     _check_commands(job)
+    check_session(job)
     _check_paths(job)
     check_outputs(job)
     check_films(job)
