@@ -31,7 +31,7 @@ BAD = [
     # sessions
     ("an empty session", job(session=[]), "session: is empty; write the program and its arguments"),
     ("a session with a chunk", job(session=["blender", "{start}"]), "session: the placeholder {start} is not known here; it can hold {job}, {date}, {time}"),
-    ("a session of a service", backend(session=["blender"]), "session: is for workers that render themselves; leave it out, or set backend to local"),
+    ("a session of a service", job(backend="lambda", session=["blender"]), "session: is for workers that render themselves; leave it out, or set backend to local"),
     ("a line with a line break", job(session=["blender"], command=["start", "a\nb", "{output}"]), "command: holds a line break, and a session reads one line a chunk; take it out"),
     # how long a try may take
     ("a try longer than a Lambda", timeouts(1200, backend="lambda"), "timeouts.chunk_seconds: 1200 s is longer than a Lambda lives (900 s, 30 of them kept for publishing); set at most 870, and render fewer frames a chunk (frames.per_chunk)"),
