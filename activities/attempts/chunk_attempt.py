@@ -35,11 +35,13 @@ from activities.stores.publish import discard_attempt, finish_claim, publish, st
 from longtake.chunks import Chunk
 from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.models.policies import ProgressSpec, ResumeUnit
+from longtake.models.sessions import format_request
 from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
 from longtake.stores.directory import restore_access
 from longtake.stores.job_records import chunk_key
 from longtake.stores.store import find_away_error
+from longtake.templates import expand_template
 
 _log = logging.getLogger(__name__)
 
@@ -349,13 +351,20 @@ class ChunkAttempt:
         job = self._job.job
         places = chunk.place_outputs(lambda path: str(place / self._job.place_output(path)))
         expanded = chunk.expand_command(command or chunk.command_template, places)
+        request = None
+        if command is None and job.session is not None:
+            request = format_request(expanded)
+            expanded = tuple(expand_template(word, {}) for word in job.session)
         tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self._name)
         return RenderTask(
-            command=self._host.programs.resolve(expanded, base_dir=self._workdir, field="command"),
+            command=self._host.programs.resolve(
+                expanded, base_dir=self._workdir, field="command" if request is None else "session"
+            ),
             cwd=self._workdir,
             env=self._host.environment(self._job, tag),
             tag=tag,
             log=self._store.local(self.log),
+            request=request,
             folders=(place,) if self._store.is_local else (place, self._workdir),
             timeouts=job.timeouts,
             retry=job.retry,

@@ -3,14 +3,15 @@
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
 from activities.backends.backend import RenderTask, RenderWatcher
-from activities.backends.exit_status import raise_if_failed
+from activities.backends.exit_status import ExitStatus, raise_if_failed
 from activities.backends.render_monitor import RenderMonitor, wait_while_frozen
+from activities.backends.session import SessionTurn
 from activities.errors import AttemptError, AttemptLostError
 from activities.processes.render_process import KeeperLostError, ProcessSurvivedError, RenderProcess, Usage
 from activities.processes.supervisor import SpanKeeper, Supervisor, SupervisorError
@@ -42,12 +43,22 @@ class LocalBackend:
         self._supervisor = supervisor
         self._first_pause_seconds = first_pause_seconds
         self._spawner = span or supervisor
+        self._keeps_session = span is not None
+        # With the task for which it was started.
+        self._session: tuple[RenderTask, RenderProcess] | None = None
 
     @asynccontextmanager
     async def open_span(self) -> AsyncIterator["LocalBackend"]:
-        """Return the backend that runs the commands of a span through one keeper; see `Backend.open_span`."""
+        """Return the backend that runs the commands of a span through one keeper; see `Backend.open_span`.
+
+        A session stays for the tasks of the block.
+        """
         async with self._supervisor.keep_span() as span:
-            yield LocalBackend(self._supervisor, first_pause_seconds=self._first_pause_seconds, span=span)
+            backend = LocalBackend(self._supervisor, first_pause_seconds=self._first_pause_seconds, span=span)
+            try:
+                yield backend
+            finally:
+                await shield_until_done(backend._end_session())
 
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the command to a successful end; see `Backend.render`."""
@@ -56,28 +67,75 @@ class LocalBackend:
         if user is not None:
             await run_in_thread(partial(grant_folders, task.folders, user))
         printed_before = 0 if task.is_first else await run_in_thread(partial(_printed_bytes, task))
+        try:
+            run = self._run_command if task.request is None else self._take_turn
+            status, used = await run(task, watcher, printed_before)
+        finally:
+            if user is not None:
+                await clean_up_in_thread(partial(reclaim_folders, task.folders, user))
+        if not status.has_failed and not task.retry.rules:
+            return used
+        description = status.describe(task.name, used)
+        await read_in_thread(partial(raise_if_failed, status, description, task, printed_before))
+        return used
+
+    async def _run_command(
+        self, task: RenderTask, watcher: RenderWatcher, printed_before: int
+    ) -> tuple[ExitStatus, Usage]:
         renderer = await self._spawn(task)
         monitor = RenderMonitor(renderer, task, watcher, printed_before)
         status = None
         try:
-            status = await monitor.wait_for_end()
-        except KeeperLostError as error:
-            raise AttemptLostError(f"{task.name} did not end by itself: {error}", by_render=True) from error
+            status = await _wait_for_end(monitor, task)
+            return status, renderer.usage
         finally:
             has_ended = status is not None and status.code is not None
             # No grace after its end: processes that it left running would write on after its chunk counts.
             grace = 0.0 if has_ended else min(task.timeouts.grace_seconds, watcher.most_grace_seconds)
-            await shield_until_done(self._stop(renderer, grace, monitor, watcher))
-            if user is not None:
-                await clean_up_in_thread(partial(reclaim_folders, task.folders, user))
-        if not status.has_failed and not task.retry.rules:
-            return renderer.usage
-        description = status.describe(task.name, renderer.usage)
-        await read_in_thread(partial(raise_if_failed, status, description, task, printed_before))
-        return renderer.usage
+            await shield_until_done(self._stop(renderer, grace, partial(_report_survivors, monitor, watcher)))
+
+    async def _take_turn(
+        self, task: RenderTask, watcher: RenderWatcher, printed_before: int
+    ) -> tuple[ExitStatus, Usage]:
+        """Have the session do the task; it stays for the next one only if it says that it is done."""
+        turn = await self._open_turn(task)
+        monitor = RenderMonitor(turn, task, watcher, printed_before)
+        try:
+            status = await _wait_for_end(monitor, task)
+        finally:
+            if not (turn.is_done and self._keeps_session):
+                self._session = None
+                grace = min(task.timeouts.grace_seconds, watcher.most_grace_seconds)
+                await shield_until_done(self._stop(turn.process, grace, partial(_report_survivors, monitor, watcher)))
+        if turn.is_lost and await run_in_thread(partial(_printed_bytes, task)) == printed_before:
+            # It had ended before it was asked, and that was not known yet: the task is not to blame.
+            return await self._take_turn(task, watcher, printed_before)
+        return turn.explain(status), turn.usage
+
+    async def _open_turn(self, task: RenderTask) -> SessionTurn:
+        """Return a turn of the session that is there, or of another one where it cannot take the task."""
+        if self._session is not None:
+            before, process = self._session
+            if process.has_ended or (before.command, before.cwd) != (task.command, task.cwd):
+                await self._end_session()
+        is_new = self._session is None
+        if self._session is None:
+            self._session = task, await self._spawn(task)
+        return SessionTurn(self._session[1], task, is_new=is_new)
+
+    async def _end_session(self) -> None:
+        """End the session, if there is one, and wait until nothing of it is left."""
+        if self._session is not None:
+            (task, process), self._session = self._session, None
+            await self._stop(process, task.timeouts.grace_seconds, lambda sentence: None)
 
     async def _spawn(self, task: RenderTask) -> RenderProcess:
         try:
+            if task.request is not None:
+                # Beside the keeper of the span, which the job's own check needs meanwhile.
+                return await self._supervisor.spawn(
+                    task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag, session=True
+                )
             return await self._spawner.spawn(task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag)
         except OSError as error:
             fatal = error.errno not in _PASSING
@@ -85,9 +143,7 @@ class LocalBackend:
         except SupervisorError as error:
             raise AttemptError(f"{task.name} cannot be started: {error}", another_host=True) from error
 
-    async def _stop(
-        self, renderer: RenderProcess, grace_seconds: float, monitor: RenderMonitor, watcher: RenderWatcher
-    ) -> None:
+    async def _stop(self, renderer: RenderProcess, grace_seconds: float, on_survivors: Callable[[str], None]) -> None:
         """Stop the render and wait until no process is left, however long that takes; its slot stays taken."""
         pause_seconds = self._first_pause_seconds
         while True:
@@ -98,10 +154,21 @@ class LocalBackend:
                 return
             except ProcessSurvivedError as error:
                 _log.error("%s; its slot stays taken until they are gone", error)
-                watcher.on_progress(replace(monitor.progress, message=f"cannot be stopped: {error}"))
+                on_survivors(f"cannot be stopped: {error}")
             grace_seconds = 0
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+
+async def _wait_for_end(monitor: RenderMonitor, task: RenderTask) -> ExitStatus:
+    try:
+        return await monitor.wait_for_end()
+    except KeeperLostError as error:
+        raise AttemptLostError(f"{task.name} did not end by itself: {error}", by_render=True) from error
+
+
+def _report_survivors(monitor: RenderMonitor, watcher: RenderWatcher, sentence: str) -> None:
+    watcher.on_progress(replace(monitor.progress, message=sentence))
 
 
 def _printed_bytes(task: RenderTask) -> int:

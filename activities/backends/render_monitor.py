@@ -5,12 +5,12 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from activities.backends.backend import Progress, RenderTask, RenderWatcher
 from activities.backends.exit_status import ExitStatus, describe_evidence
 from activities.backends.stall_detection import LingerDetector, OutputsSnapshot, StallDetector, inspect_outputs
-from activities.processes.render_process import RenderProcess
+from activities.processes.render_process import Usage
 from activities.progress.reader import ProgressReader, Reading
 from longtake.concurrency import cancel_and_wait, read_in_thread
 
@@ -119,6 +119,32 @@ class RenderClock:
             self._paused_at = None
 
 
+class MonitoredRender(Protocol):
+    """What is watched of a process, or of a session's turn."""
+
+    @property
+    def usage(self) -> Usage:
+        """CPU time, I/O and memory of all processes."""
+        ...
+
+    @property
+    def may_have_printed(self) -> bool:
+        """Whether something was printed, as far as is known."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait for the end and return the exit code."""
+        ...
+
+    async def freeze(self) -> None:
+        """Stop every process with SIGSTOP and wait until none runs."""
+        ...
+
+    async def thaw(self) -> None:
+        """Continue every process with SIGCONT."""
+        ...
+
+
 class FreezeController:
     """Freezes and thaws a render as the freeze order of its watcher says.
 
@@ -128,7 +154,7 @@ class FreezeController:
         watcher: Source of orders, called when an order is carried out.
     """
 
-    def __init__(self, renderer: RenderProcess, clock: RenderClock, watcher: RenderWatcher) -> None:
+    def __init__(self, renderer: MonitoredRender, clock: RenderClock, watcher: RenderWatcher) -> None:
         self._renderer = renderer
         self._clock = clock
         self._watcher = watcher
@@ -188,7 +214,9 @@ class RenderMonitor:
         printed_before: Bytes in its log that other commands of the same attempt have printed.
     """
 
-    def __init__(self, renderer: RenderProcess, task: RenderTask, watcher: RenderWatcher, printed_before: int) -> None:
+    def __init__(
+        self, renderer: MonitoredRender, task: RenderTask, watcher: RenderWatcher, printed_before: int
+    ) -> None:
         self._renderer = renderer
         self._task = task
         self._watcher = watcher

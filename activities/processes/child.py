@@ -132,6 +132,7 @@ def start_program(
     group: ControlGroup | None,
     table: ProcessTable,
     account: Account | None = None,
+    input: int | None = None,
 ) -> int:
     """Start a program in a session of its own that is killed when the calling process dies, and return its pid.
 
@@ -143,6 +144,7 @@ def start_program(
         group: Cgroup that the program joins, if any.
         table: The processes of the host.
         account: Account that the program runs under; None for that of this process.
+        input: Descriptor for standard input; None for nothing.
 
     Raises:
         OSError: The program cannot be executed, or the folder cannot be entered; `filename` names which.
@@ -167,7 +169,7 @@ def start_program(
                 # The keeper died before PR_SET_PDEATHSIG was set, so no signal will come.
                 os._exit(1)
             table.die_first()
-            _arrange_descriptors(output, writing)
+            _arrange_descriptors(input, output, writing)
             culprit = cwd
             os.chdir(cwd)
             culprit = command[0]
@@ -195,11 +197,11 @@ def start_program(
     raise OSError(int(number), os.strerror(int(number)), culprit)
 
 
-def _arrange_descriptors(output: int, failure: int) -> None:
+def _arrange_descriptors(input: int | None, output: int, failure: int) -> None:
     """Close all descriptors but 0 to 2, and 3, which closes when the program is executed."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    reading = os.open(os.devnull, os.O_RDONLY) if input is None else input
     # Moved above 3 first, so that no source is overwritten.
-    sources = [_above(descriptor) for descriptor in (nothing, output, output)]
+    sources = [_above(descriptor) for descriptor in (reading, output, output)]
     failure = _above(failure)
     for target, source in enumerate(sources):
         os.dup2(source, target)
@@ -236,11 +238,15 @@ class OutputPump:
     Args:
         log: Where the output goes.
         on_end: Called in the thread when the last writer has closed the pipe and all is in the log.
+        on_output: Called in the thread with what was printed, when it is in the log.
     """
 
-    def __init__(self, log: BoundedLog, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, log: BoundedLog, on_end: Callable[[], None], on_output: Callable[[bytes], None] | None = None
+    ) -> None:
         self._log = log
         self._on_end = on_end
+        self._on_output = on_output
         self._read_end, self.write_end = os.pipe()
         with contextlib.suppress(OSError):
             fcntl.fcntl(self.write_end, _F_SETPIPE_SZ, _PIPE_BYTES)
@@ -282,6 +288,13 @@ class OutputPump:
         if not self._started:
             os.close(self._read_end)
 
+    def change_log(self, log: BoundedLog) -> None:
+        """Write what is printed from now on into another log."""
+        with self._lock:
+            self._log.close()
+            self._log = log
+            self._log.create()
+
     def count_printed(self) -> int | None:
         """Count the bytes that were printed until now; None while the thread moves some."""
         if not self._lock.acquire(blocking=False):
@@ -312,8 +325,67 @@ class OutputPump:
                 count = os.readv(self._read_end, [buffer])
                 self._log.write(buffer[:count])
                 self._logged += count
+            if self._on_output is not None:
+                self._on_output(bytes(buffer[:count]))
         self._log.close()
         with self._lock:
             os.close(self._read_end)
             self._ended.set()
         self._on_end()
+
+
+# The lines by which a session answers, on standard output. What stands behind the second one is the reason.
+_DONE, _FAILED = b"longtake: done", b"longtake: failed"
+# Of a longer line no end is waited for.
+_LONGEST_LINE_BYTES = 1 << 16
+_LONGEST_REASON_BYTES = 2000
+
+
+class SessionPipe:
+    """Standard input of a session, and its answers among all that it prints.
+
+    Args:
+        on_answer: Called in the thread that reads what is printed.
+    """
+
+    def __init__(self, on_answer: Callable[[], None]) -> None:
+        self.read_end, write_end = os.pipe()
+        # A program that does not read must not hold up its keeper.
+        os.set_blocking(write_end, False)
+        self._write_end: int | None = write_end
+        self._on_answer = on_answer
+        self._line = b""
+        self._answers: list[str] = []
+
+    def ask(self, line: str) -> bool:
+        """Write a line to the program; return whether it has room for it. Answers to earlier lines are forgotten."""
+        self._answers.clear()
+        data = line.encode("utf-8", "surrogateescape")
+        try:
+            return self._write_end is not None and os.write(self._write_end, data) == len(data)
+        except OSError:
+            return False
+
+    def take_answer(self) -> str | None:
+        """Return an answer: empty for done, or why the program has failed; None while there is none."""
+        return self._answers.pop(0) if self._answers else None
+
+    def read_output(self, data: bytes) -> None:
+        """Look for answers in what the program has printed."""
+        *lines, self._line = (self._line + data).split(b"\n")
+        self._line = self._line[:_LONGEST_LINE_BYTES]
+        for line in map(bytes.strip, lines):
+            if line == _DONE:
+                self._answers.append("")
+            elif line.startswith(_FAILED):
+                reason = line[len(_FAILED) :].strip()[:_LONGEST_REASON_BYTES]
+                self._answers.append(reason.decode(errors="replace") or "it gave no reason")
+            else:
+                continue
+            self._on_answer()
+
+    def close(self) -> None:
+        """End the standard input of the program."""
+        if self._write_end is not None:
+            os.close(self._write_end)
+            self._write_end = None

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 
-from activities.processes.child import BoundedLog, OutputPump, start_program
+from activities.processes.child import BoundedLog, OutputPump, SessionPipe, start_program
 from activities.processes.ipc import KeeperChannel, Message, SignalInbox
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import PROOF_LOOKS, ControlGroup, ProcessTree
@@ -125,7 +125,11 @@ class CommandKeeper:
         self._is_last = bool(request["last"])
         # After the last command nobody else would look at all processes.
         self._needs_look = self._is_last or not table.exact
-        self._pump = OutputPump(BoundedLog(request["log"]), inbox.wake)
+        self._session = SessionPipe(inbox.wake) if request.get("session") else None
+        # Number of the order whose answer is waited for.
+        self._asked: int | None = None
+        on_output = self._session.read_output if self._session is not None else None
+        self._pump = OutputPump(BoundedLog(request["log"]), inbox.wake, on_output)
         self._phase = Phase.RUNNING
         self._pause = _FIRST_PAUSE
         self._orders: dict[Phase, list[int]] = {Phase.FROZEN: [], Phase.GONE: []}
@@ -172,12 +176,18 @@ class CommandKeeper:
                 group=self._tree.group,
                 table=self._table,
                 account=request["account"],
+                input=self._session.read_end if self._session is not None else None,
             )
         except OSError as error:
             self._pump.close_write_end()
             self._pump.close()
+            if self._session is not None:
+                self._session.close()
             self._channel.send({"failed": [error.errno, error.filename]})
             return False
+        finally:
+            if self._session is not None:
+                os.close(self._session.read_end)
         self._pump.close_write_end()
         self._tree.add_tag(request["tag"])
         self._tree.session = self._renderer
@@ -204,10 +214,17 @@ class CommandKeeper:
                 self._tree.thaw()
                 self._answer(Phase.FROZEN)
                 self._channel.send({"id": order["id"]})
+            case "ask" if self._session is not None and self._code is None and not stopping:
+                self._asked = order["id"]
+                self._pump.change_log(BoundedLog(order["log"]))
+                if not self._session.ask(order["line"]):
+                    self._report_answer(None)
             case _:
                 self._channel.send({"id": order["id"]})
 
     def _stop(self, grace_seconds: float) -> None:
+        if self._session is not None:
+            self._session.close()
         if self._phase is Phase.KILLING:
             self._give_up_at = min(self._give_up_at, time.monotonic() + self._kill_seconds)
         elif grace_seconds <= 0:
@@ -238,6 +255,8 @@ class CommandKeeper:
         """Do one step towards the phase; return the seconds until the next step is due."""
         childless = self._reap()
         now = time.monotonic()
+        if self._session is not None and (answer := self._session.take_answer()) is not None:
+            self._report_answer(answer)
         if now >= self._sample_at:
             self._sample_at = now + _SAMPLE_SECONDS
             self._channel.send({"usage": self._meter.sample(childless=childless)}, droppable=True)
@@ -314,9 +333,19 @@ class CommandKeeper:
         if childless and self._phase is Phase.RUNNING and not self._needs_look and not self._tree.has_group_members():
             message["stopped"] = self._was_proven = True
             self._phase = Phase.GONE
+        if self._session is not None:
+            # Before its end is told, which answers all that is still waited for.
+            self._report_answer(self._session.take_answer())
         self._channel.send(message)
         self._exit_reported = True
         return True
+
+    def _report_answer(self, answer: str | None) -> None:
+        """Report the answer of a session: empty for done, or why it has failed; None where none will come."""
+        if self._asked is not None:
+            self._channel.send({"usage": self._meter.sample()})
+            self._channel.send({"id": self._asked, "answer": answer})
+            self._asked = None
 
     def _has_logged(self, childless: bool) -> bool:
         if childless:
@@ -330,6 +359,8 @@ class CommandKeeper:
         # No process is left that could write, so the pump reaches the end of the pipe.
         is_drained = self._pump.wait_for_end(_DRAIN_SECONDS)
         self._pump.close()
+        if self._session is not None:
+            self._session.close()
         if self._was_proven:
             return is_drained
         with contextlib.suppress(ChildProcessError):

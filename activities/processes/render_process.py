@@ -182,6 +182,11 @@ class RenderProcess:
         return self._usage
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the renderer itself has ended, as far as is known."""
+        return self._exit.done()
+
+    @property
     def is_gone(self) -> bool:
         """Whether no process of the render is left, which the keeper has proven."""
         return self._gone.done()
@@ -222,6 +227,20 @@ class RenderProcess:
     async def thaw(self) -> None:
         """Continue every process of the tree with SIGCONT."""
         await self._order("thaw")
+
+    async def ask(self, line: str, log: str) -> str | None:
+        """Write a line to the standard input of a session, and wait for its answer.
+
+        Args:
+            line: The line, with its end.
+            log: Absolute path of the file to which the session's output goes from now on.
+
+        Returns:
+            Why the session has failed; empty when it says that it is done; None where it has ended without an answer.
+        """
+        answer = await self._order("ask", line=line, log=log)
+        text = answer.get("answer")
+        return None if text is None else str(text)
 
     async def _order(self, do: str, **fields: object) -> Message:
         if self.is_gone:

@@ -219,7 +219,14 @@ class Supervisor:
         await self._ensure_channel()
 
     async def spawn(
-        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str]
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        log: Path,
+        tag: Mapping[str, str],
+        session: bool = False,
     ) -> RenderProcess:
         """Start a render and return it; a cancel meanwhile leaves no process behind.
 
@@ -230,12 +237,14 @@ class Supervisor:
             log: File to which output is appended, see `BoundedLog`.
             tag: Variables of `env` that no other render has. Processes that carry them are ended with this render,
                 also those that no other way finds.
+            session: Whether it reads lines on standard input; see `RenderProcess.ask`.
 
         Raises:
             OSError: The program cannot be executed, or the folder cannot be entered.
             SupervisorError: The supervisor cannot be started.
         """
-        return await self._spawn_shielded(_request(command, cwd, env, log, tag), None)
+        request = _request(command, cwd, env, log, tag)
+        return await self._spawn_shielded({**request, "session": session}, None)
 
     @contextlib.asynccontextmanager
     async def keep_span(self) -> AsyncIterator["SpanKeeper"]:

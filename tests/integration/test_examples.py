@@ -20,6 +20,7 @@ from support.farm import Farm, serving, worker_settings
 from support.jobs.films import frame_digests
 from temporalio.client import Client
 
+from activities.media.decoder import hash_picture
 from activities.media.video import inspect_video
 from longtake import JobState, JobStatus, RenderJobSpec, load_job
 from longtake.chunks import ChunkPlan
@@ -193,6 +194,41 @@ async def test_the_blender_job_plans_and_renders_where_blender_is(farm: Farm) ->
 
     assert status.result is not None
     assert status.result.frames == 3
+
+
+async def test_the_blender_session_renders_the_frames_that_blender_renders_chunk_by_chunk(farm: Farm) -> None:
+    shutil.copytree(EXAMPLES / "blender", farm.store / "blender", ignore=shutil.ignore_patterns("out", ".longtake"))
+    small = {"frames.count": 3, "frames.per_chunk": 1}
+    jobs = [load_job(farm.store / f"blender/{name}.yaml", overrides=small) for name in ("job", "session")]
+    alone, together = (
+        job.model_copy(update={"command": shrink(job.command), "session": shrink(job.session)}) for job in jobs
+    )
+    assert ChunkPlan(together)[1].expand_command(together.command or (), ChunkPlan(together)[1].place_outputs(str))
+    if shutil.which("blender") is None:
+        return
+    completed(await farm.run(alone))
+
+    status = completed(await farm.run(together))
+
+    assert status.total_chunks == 3
+    for frame in range(1, 4):
+        folder, name = farm.store / "blender/out", f"ring_{frame:05}.png"
+        assert picture(folder / "session" / name) == picture(folder / "frames" / name)
+    # Blender says its version when it starts.
+    logs = "".join(path.read_text() for path in (farm.store / f"blender/.longtake/{status.id}/logs").iterdir())
+    assert logs.count("longtake: done") == 3
+    assert logs.count("Blender ") < 3
+
+
+def shrink(words: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return a command of the Blender examples that renders small pictures."""
+    return words and tuple({"480": "32", "270": "18", "16": "1"}.get(word, word) for word in words)
+
+
+def picture(file: Path) -> str:
+    """Return the digest of a decoded picture; PNG files tell when they were rendered."""
+    with av.open(str(file)) as container:
+        return hash_picture(next(container.decode(video=0)))
 
 
 async def test_the_passes_of_the_blender_job_are_published_and_one_makes_the_film(farm: Farm) -> None:

@@ -81,7 +81,14 @@ class Stage(Supervisor):
         self._make = start
 
     async def spawn(
-        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str]
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        log: Path,
+        tag: Mapping[str, str],
+        session: bool = False,
     ) -> Puppet:
         return self._make()
 
