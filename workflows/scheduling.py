@@ -16,6 +16,9 @@ from longtake.ranges import Range, RangeSet
 # what was learned while it ran still decides about most of the job.
 SPAN_SECONDS = 10.0
 
+# Of jobs whose renderer stays for a span and is started anew for the next: what costs minutes to start.
+_SESSION_SECONDS = 600.0
+
 # Spans of one workflow run at most: each costs 3 events and at most one workflow task of 3 more (measured: 3.3 to 6
 # together), and no history passes 4,000.
 SPANS_A_RUN = 600
@@ -112,6 +115,7 @@ class Scheduler:
         done: Chunks that need no rendering.
         passes: How often the job goes over its failed chunks, the first pass included.
         saved: What `save` has returned, in place of the last two.
+        has_sessions: Whether each span starts a program that should have much to do.
     """
 
     def __init__(
@@ -122,8 +126,10 @@ class Scheduler:
         done: Iterable[Range] = (),
         passes: int = 1,
         saved: SavedChunks | None = None,
+        has_sessions: bool = False,
     ) -> None:
         saved = saved or SavedChunks(done=tuple(done), passes_left=passes - 1)
+        self._has_sessions = has_sessions
         self.limit = limit
         self.chunk_count = chunk_count
         self._done = RangeSet(saved.done)
@@ -347,6 +353,10 @@ class Scheduler:
 
     def _span_size(self, start: int, most: int) -> int:
         seconds = self._durations.estimate(start)
+        if self._has_sessions:
+            # All that is left, at once: where slots idle later, spans give back what they have not begun.
+            share = -(-len(self._pending) // max(1, self.limit - len(self._running)))
+            return max(1, share if seconds is None else min(share, int(_SESSION_SECONDS / seconds)))
         if seconds is None:
             return 1
         # Half of what is left for one round of all slots, the other half for the next: the last ones end together.

@@ -128,6 +128,7 @@ class SpanRunner:
             done=plan.done,
             passes=job.retry.job_attempts,
             saved=saved.chunks if saved else None,
+            has_sessions=job.session is not None,
         )
         self.scheduler.leave_out(plan.left_out)
         self.totals = Totals(saved.totals if saved else None)

@@ -610,3 +610,16 @@ def test_a_decision_on_the_most_scattered_job_fits_into_a_workflow_task(decide: 
     began = time.thread_time()
     assert decide(chunks) > 0
     assert time.thread_time() - began < 1
+
+
+def test_spans_of_sessions_share_all_that_is_left_and_give_it_back_where_slots_idle() -> None:
+    scheduler = Scheduler(100, limit=4, has_sessions=True)
+    spans = scheduler.assign_spans()
+    assert [(span.start, span.stop) for span in spans] == [(0, 25), (25, 50), (50, 75), (75, 100)]
+
+    scheduler.finish_span(spans[0], done=[(0, 25)], rendered=25, seconds=25)
+    assert scheduler.needs_split
+    scheduler.order_split()
+    scheduler.finish_span(spans[1], done=[(25, 30)], rendered=5, seconds=25)
+
+    assert [(span.start, span.stop) for span in scheduler.assign_spans()] == [(30, 40), (40, 50)]
