@@ -19,6 +19,8 @@ class ScriptedService:
     port: int
     # (number of the connection, head, content) of each request.
     asked: list[tuple[int, str, bytes]] = field(default_factory=list)
+    # Set once the first connection is closed.
+    has_closed: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
@@ -33,6 +35,7 @@ def serve_script(*connections: Sequence[bytes], tls: ssl.SSLContext | None = Non
                     plain, _ = listening.accept()
                     with plain if tls is None else tls.wrap_socket(plain, server_side=True) as client:
                         _serve(service, number, client, answers)
+                    service.has_closed.set()
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
