@@ -19,8 +19,8 @@ _H265 = (
     # Apple's players take no other.
     *("-tag:v", "hvc1"),
 )
-# What editing programs know in MXF.
-_PRORES = ("-c:v", "prores_ks", "-profile:v", "hq", "-pix_fmt", "yuv422p10le")
+# What editing programs know in MXF. Not prores_ks: of ffmpeg 5.1 it does not tell the muxer its profile (3 is HQ).
+_PRORES = ("-c:v", "prores_aw", "-profile:v", "3", "-pix_fmt", "yuv422p10le")
 _VP9 = ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-pix_fmt")
 # What ffmpeg itself chooses for a film.
 _ENCODERS = dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv"), "libx264") | {
