@@ -19,14 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    print("| durations | seconds | bound | ratio | spans | splits | simulated in |")
-    print("|---|---|---|---|---|---|---|")
+    print("| durations | seconds | bound | ratio | spans | splits | runs | simulated in |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, shape in SHAPES.items():
         began = time.monotonic()
         done = simulate(shape(options.chunks, random.Random(options.seed)), options.slots)
         print(
             f"| {name} | {done.seconds:.1f} | {done.bound_seconds:.1f} | {done.ratio:.3f} | {done.spans} "
-            f"| {done.splits} | {time.monotonic() - began:.1f} s |"
+            f"| {done.splits} | {done.runs} | {time.monotonic() - began:.1f} s |"
         )
     return 0
 

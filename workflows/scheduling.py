@@ -24,9 +24,9 @@ _SESSION_SECONDS = 600.0
 SPANS_A_RUN = 600
 
 # A job goes on in a new run when all have come back: the order is heard within a second, and the new run begins within
-# another half. Spans are longer, so that this takes a hundredth of their time.
+# another half. Spans are longer, so that this takes a two-hundredth of their time.
 _CONTINUATION_SECONDS = 1.5
-_CONTINUATION_SHARE = 0.01
+_CONTINUATION_SHARE = 0.005
 
 # What a chunk takes at least: to start a process, to check and to publish are not in the measured seconds.
 _LEAST_CHUNK_SECONDS = 0.01
@@ -360,9 +360,12 @@ class Scheduler:
         if seconds is None:
             return 1
         # Half of what is left for one round of all slots, the other half for the next: the last ones end together.
-        share = -(-len(self._pending) // (2 * self.limit))
+        # Where the history has no room for that many rounds, all of it: what is left over at the end is split.
+        rounds = 2 if most > 3 * self.limit else 1
+        share = -(-len(self._pending) // (rounds * self.limit))
         fitting = len(self._pending) * seconds / most
-        lost = _CONTINUATION_SECONDS + seconds / 2
+        # All wait for the longest of the chunks that run then.
+        lost = _CONTINUATION_SECONDS + 2 * seconds
         worthwhile = lost * self.limit / SPANS_A_RUN / _CONTINUATION_SHARE
         span_seconds = max(SPAN_SECONDS, min(fitting, worthwhile))
         return max(1, min(share, int(span_seconds / seconds)))

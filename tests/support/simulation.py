@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from longtake.models.continuation import SavedChunks
+from longtake.ranges import Range, RangeSet
 from workflows.history import HistoryBudget
 from workflows.scheduling import Scheduler, Span
 
@@ -17,6 +18,9 @@ DISPATCH_SECONDS = 0.05
 
 # An order in the memo of a job is read once a second.
 ORDER_SECONDS = 1.0
+
+# From the end of the last span of a run to the first spans of the next.
+RUN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Outcome:
         spans: Activities that were started.
         splits: Orders to give chunks back.
         most_running: Most spans at once.
+        runs: Workflow runs, each of which ends before its history is long.
     """
 
     seconds: float
@@ -36,6 +41,7 @@ class Outcome:
     spans: int
     splits: int
     most_running: int
+    runs: int
 
     @property
     def ratio(self) -> float:
@@ -62,34 +68,72 @@ class Simulation:
         self._running: dict[int, tuple[Span, float, int]] = {}
         self._numbers = itertools.count()
         self._spans = 0
+        self._runs = self._events = 0
+        self._is_recalled = False
+        self._budget = HistoryBudget()
+        self._begin_run()
         self._most_running = 0
 
-    def run(self) -> tuple[float, int, int, int]:
+    def run(self) -> tuple[float, int, int, int, int]:
         self._assign()
         while self._ends:
             end, number = heapq.heappop(self._ends)
             if number not in self._running:
                 continue
             self._now = end
+            # Its start, its end, and a workflow task of its own.
+            self._events += 5
             span, _, stop = self._running.pop(number)
-            seconds = self._sums[stop] - self._sums[span.start]
-            self._scheduler.finish_span(span, done=[(span.start, stop)], rendered=stop - span.start, seconds=seconds)
+            done = self._parts(span, stop)
+            count = sum(high - low for low, high in done)
+            self._scheduler.finish_span(span, done=done, rendered=count, seconds=self._count_seconds(done))
             self._assign()
         assert self._scheduler.is_finished
-        return self._now, self._spans, self._scheduler.splits, self._most_running
+        return self._now, self._spans, self._scheduler.splits, self._most_running, self._runs
 
     def _assign(self) -> None:
-        for span in self._scheduler.assign_spans(most=10**6):
+        self._budget.count(self._events, len(self._running), has_more=self._scheduler.has_more)
+        if self._budget.is_closing and self._running:
+            if not self._is_recalled:
+                self._recall()
+            self._is_recalled = True
+            return
+        if self._budget.is_closing:
+            self._begin_run()
+            self._now += RUN_SECONDS
+        for span in self._scheduler.assign_spans(self._budget.spans_left):
+            self._events += 1
             self._start(span, span.stop)
         self._most_running = max(self._most_running, len(self._running))
         if self._scheduler.needs_split:
             self._scheduler.order_split()
-            heard = self._now + ORDER_SECONDS
-            for number, (span, began, _) in list(self._running.items()):
-                # The chunk that runs when it is heard is the last one.
-                place = bisect_left(self._sums, self._sums[span.start] + heard - began, span.start + 1, span.stop)
-                del self._running[number]
-                self._start(span, place, began)
+            self._recall()
+
+    def _begin_run(self) -> None:
+        self._runs += 1
+        self._events, self._is_recalled = 10, False
+        self._budget = HistoryBudget()
+        self._budget.is_bounded = True
+
+    def _recall(self) -> None:
+        """Let all spans end with the chunk that they are at when they hear of it."""
+        heard = self._now + ORDER_SECONDS
+        for number, (span, began, _) in list(self._running.items()):
+            left, place = heard - began, span.stop
+            for low, high in self._parts(span, span.stop):
+                if left <= self._sums[high] - self._sums[low]:
+                    place = bisect_left(self._sums, self._sums[low] + left, low + 1, high)
+                    break
+                left -= self._sums[high] - self._sums[low]
+            del self._running[number]
+            self._start(span, place, began)
+
+    def _parts(self, span: Span, stop: int) -> tuple[Range, ...]:
+        """Return the chunks of a span below `stop` that it renders: others were done before."""
+        return RangeSet(self._scheduler.published_within(span)).gaps(span.start, stop).ranges
+
+    def _count_seconds(self, parts: tuple[Range, ...]) -> float:
+        return sum(self._sums[high] - self._sums[low] for low, high in parts)
 
     def _start(self, span: Span, stop: int, began: float | None = None) -> None:
         if began is None:
@@ -97,7 +141,7 @@ class Simulation:
             began = self._now + DISPATCH_SECONDS
         number = next(self._numbers)
         self._running[number] = (span, began, stop)
-        heapq.heappush(self._ends, (began + self._sums[stop] - self._sums[span.start], number))
+        heapq.heappush(self._ends, (began + self._count_seconds(self._parts(span, stop)), number))
 
 
 def simulate(durations: Sequence[float], slots: int) -> Outcome:
@@ -107,8 +151,8 @@ def simulate(durations: Sequence[float], slots: int) -> Outcome:
         durations: What each chunk takes.
         slots: `max_parallel`, and workers as many.
     """
-    seconds, spans, splits, most = Simulation(durations, slots).run()
-    return Outcome(seconds, find_bound(durations, slots), spans, splits, most)
+    seconds, spans, splits, most, runs = Simulation(durations, slots).run()
+    return Outcome(seconds, find_bound(durations, slots), spans, splits, most, runs)
 
 
 def simulate_runs(count: int, slots: int, *, passes: int, fails: bool, noise: random.Random) -> list[int]:
