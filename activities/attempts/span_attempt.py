@@ -11,9 +11,10 @@ from temporalio import activity
 from temporalio.exceptions import FailureError
 
 from activities.activity_context import attempt_name
-from activities.attempts.attempt import Attempt, Bill, MakeAttempt
+from activities.attempts.attempt import Attempt, MakeAttempt
 from activities.attempts.host import Host
 from activities.attempts.span_commits import commit_beside
+from activities.attempts.span_totals import SpanTotals
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, ThrottledError, describe_unexpected
 from activities.job_watch import JobRenderWatcher, JobWatch, OtherHosts
@@ -22,21 +23,18 @@ from activities.stores.segment_writer import SegmentWriter
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError, ErrorType
 from longtake.frame_list import describe_frames
-from longtake.models.messages import MOST_GIVEN_UP_BYTES, ChunkBill, Heartbeat, SpanOrder, SpanReport
+from longtake.models.messages import MOST_GIVEN_UP_BYTES, Heartbeat, SpanOrder, SpanReport
 from longtake.models.policies import FailurePolicy
 from longtake.models.status import ChunkFailure, RemoteStop
 from longtake.names import Control
 from longtake.ranges import RangeSet, pack_ranges
 from longtake.stores.store import StoreError
-from longtake.text import cut_middle, shorten_line
+from longtake.text import cut_middle
 
 _log = logging.getLogger(__name__)
 
 # One chunk alone has a sidecar.
 _LEAST_IN_SEGMENT = 2
-
-# In a report: a span where more chunks than this fail is one of a huge job where nothing works.
-_MOST_OPEN = 100
 
 # A service without room is asked again after 1, 2, 4 ... seconds; one that names a time of its own, after that. A store
 # or disk that is away or full is tried again in the same steps.
@@ -44,15 +42,11 @@ _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
 _LONGEST_ASKED_SECONDS = 3600.0
 
-# Reasons kept of a span's failed chunks: they travel in heartbeats, four times a second.
+# Reasons kept of a span's failed chunks: they travel in heartbeats.
 _MOST_REASONS = 3
 
 # In the failure of a try that is followed by another one: see `data_converter.MOST_MESSAGE_BYTES`.
 _MOST_RANGES_OF_TRY = 10
-
-# Of files that renderers made besides their outputs: the first chunks tell enough.
-_MOST_NOTICES = 2
-_LONGEST_NOTICE = 300
 
 # Age that the orders of a job may have when the next chunk of a span begins. The watch of the job reads them about once
 # a second; a question for each chunk took a tenth of the time of chunks that cost nothing.
@@ -62,46 +56,6 @@ _ORDERS_SECONDS = 1.0
 _MOST_PASSED_ON = 8
 _LONGEST_PASS_SECONDS = 15.0
 _MOST_HOSTS = 16
-
-
-class SpanBills:
-    """Bills of published chunks, summed, and of chunks that are not published, one by one.
-
-    A bill is over all attempts at a chunk, so that it counts once however often the chunk is tried; that of a chunk
-    that is not published grows with later attempts, so that only the latest counts in a sum.
-    """
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.usd = 0.0
-        self._open: dict[int, ChunkBill] = {}
-
-    @property
-    def open(self) -> tuple[ChunkBill, ...]:
-        """The bills of chunks that failed or were stopped."""
-        return tuple(self._open.values())
-
-    async def add_published(self, chunk: int, attempt: Attempt) -> None:
-        """Add the bill of a published chunk."""
-        bill = await _bill(chunk, attempt)
-        self._open.pop(chunk, None)
-        self.seconds += bill.seconds
-        self.usd += bill.usd
-
-    async def record_open(self, chunk: int, attempt: Attempt) -> None:
-        """Record the bill of a chunk that failed for good or was stopped."""
-        bill = await _bill(chunk, attempt)
-        if bill != Bill() and (chunk in self._open or len(self._open) < _MOST_OPEN):
-            self._open[chunk] = ChunkBill(chunk=chunk, seconds=round(bill.seconds, 3), usd=round(bill.usd, 9))
-
-
-async def _bill(chunk: int, attempt: Attempt) -> Bill:
-    try:
-        return await attempt.bill()
-    except OSError as error:
-        # A sum that lacks a chunk is better than a chunk that is rendered and does not count.
-        _log.warning("chunk %d: what it cost cannot be read (%s)", chunk, error)
-        return Bill()
 
 
 class RetryError(Exception):
@@ -179,8 +133,7 @@ class SpanAttempt:
         self.gave_up = RangeSet(self.heartbeat.given_up)
         self.reasons = list(self.heartbeat.reasons)
         self._done = RangeSet()
-        self._rendered: list[Sidecar] = []
-        self._bills = SpanBills()
+        self._totals = SpanTotals()
         self._stops: list[RemoteStop] = []
         self._has_tried = False
         # Chunks wait to be published together.
@@ -189,7 +142,7 @@ class SpanAttempt:
     @property
     def has_news(self) -> bool:
         """Whether the job would lose results if this attempt ended without a report."""
-        return bool(self._done or self.gave_up or self.heartbeat.failures or self._stops or self._bills.open)
+        return bool(self._done or self.gave_up or self.heartbeat.failures or self._stops or self._totals.open_bills)
 
     async def render(self, watch: JobWatch) -> None:
         """Render the unfinished chunks in order, until one fails for good or the job wants no more.
@@ -227,7 +180,7 @@ class SpanAttempt:
                 continue
             attempt = self._attempt(index)
             if index in self.gave_up:
-                await self._bills.record_open(index, attempt)
+                await self._totals.record_open(index, attempt)
                 continue
             sidecar = None
             async with self._count_unexpected(index, attempt):
@@ -252,14 +205,14 @@ class SpanAttempt:
                     # It counts once its record is written.
                     self._handed_in.set()
                     continue
-                await self._bills.add_published(index, attempt)
+                await self._totals.add_bill(index, attempt)
                 self._count_finished(index, sidecar)
             elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE or self._is_full:
                 return
 
     def _count_finished(self, index: int, sidecar: Sidecar) -> None:
         self._done.add(index, index + 1)
-        self._rendered.append(sidecar)
+        self._totals.add_published(sidecar)
         self._update_heartbeat(**self._sums)
 
     def report(self) -> SpanReport:
@@ -270,20 +223,11 @@ class SpanAttempt:
             failures=tuple(self.reasons),
             left_failures=self.heartbeat.failures,
             left_losses=self.heartbeat.losses,
-            rendered=len(self._rendered),
-            render_seconds=self._render_seconds,
-            cpu_seconds=round(sum(sidecar.cpu_seconds for sidecar in self._rendered), 3),
-            peak_memory_bytes=max((sidecar.peak_memory_bytes for sidecar in self._rendered), default=0),
-            billed_seconds=self._billed_seconds,
-            cost_usd=self._cost_usd,
-            open_bills=self._bills.open,
+            **self._totals.sums,
+            **self._totals.usage,
+            open_bills=self._totals.open_bills,
             stops=tuple(self._stops),
-            notices=tuple(
-                shorten_line(f"chunk {int(sidecar.key)}: {notice}", _LONGEST_NOTICE)
-                for sidecar in self._rendered
-                for notice in (sidecar.others, sidecar.unproven)
-                if notice
-            )[:_MOST_NOTICES],
+            notices=tuple(self._totals.notices),
         )
 
     def report_of_try(self) -> SpanReport:
@@ -321,7 +265,7 @@ class SpanAttempt:
         except asyncio.CancelledError:
             if attempt.stop is not None:
                 self._stops.append(attempt.stop)
-            await self._bills.record_open(chunk.index, attempt)
+            await self._totals.record_open(chunk.index, attempt)
             raise
         except AttemptLostError as error:
             self._update_heartbeat(losses=self.heartbeat.losses + error.by_render)
@@ -370,7 +314,7 @@ class SpanAttempt:
         _log.error("job %s: %s; that was its last try", self._order.ref.id, sentence)
         needs_change = isinstance(error, AttemptError) and error.needs_change
         self._give_up(chunk, failures, f"{error}", attempt, needs_change=needs_change)
-        await self._bills.record_open(chunk.index, attempt)
+        await self._totals.record_open(chunk.index, attempt)
 
     async def _give_up_poisonous(self, chunk: Chunk, attempt: Attempt) -> None:
         self._has_tried = True
@@ -381,7 +325,7 @@ class SpanAttempt:
         )
         _log.error("job %s: chunk %d: %s", self._order.ref.id, chunk.index, error)
         self._give_up(chunk, self.heartbeat.failures + losses, error, attempt)
-        await self._bills.record_open(chunk.index, attempt)
+        await self._totals.record_open(chunk.index, attempt)
 
     def _count_failure(self, failures: int, error: AttemptError) -> None:
         here, same_host = self._host.name, self._job.job.retry.same_host
@@ -478,25 +422,7 @@ class SpanAttempt:
     @property
     def _sums(self) -> dict[str, object]:
         """The fields of a heartbeat that add up the span's published chunks."""
-        return {
-            "rendered": len(self._rendered),
-            "span_frames": sum(sidecar.frames for sidecar in self._rendered),
-            "render_seconds": self._render_seconds,
-            "billed_seconds": self._billed_seconds,
-            "cost_usd": self._cost_usd,
-        }
-
-    @property
-    def _render_seconds(self) -> float:
-        return round(sum(sidecar.render_seconds for sidecar in self._rendered), 3)
-
-    @property
-    def _billed_seconds(self) -> float:
-        return round(self._bills.seconds, 3)
-
-    @property
-    def _cost_usd(self) -> float:
-        return round(self._bills.usd, 9)
+        return {**self._totals.sums, "span_frames": self._totals.frames}
 
     def _attempt(self, index: int) -> Attempt:
         name = attempt_name(activity.info().activity_id)

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.integration
 
 async def test_a_completed_job_is_fetched(place: Place, tmp_path: Path) -> None:
     """One job is brought home in every way that leaves it as it is."""
-    job = await place.completed()
+    # What prints nothing leaves no log.
+    merge = ("sh", "-c", 'echo merged; cat out/*.txt > "$1"', "sh", "{output}")
+    job = await place.completed(options=("--say", "rendered"), merge_command=merge)
     kept = place.files()
     await everything_comes_home_and_comes_once(place, job, kept, tmp_path / "everything")
     await what_is_missing_comes_alone_and_nothing_is_replaced_unasked(job, tmp_path / "missing")
