@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CopySourceTypeDef, ObjectIdentifierTypeDef
 
 SMALL_BYTES = 20_000
-# Of 8, 16, 32, 64 and 256 the number with which s5cmd was fastest, on two cores with the server.
+# Of 16, 64 and 256 the number with which s5cmd was fastest, on two cores with the server.
 S5CMD_WORKERS = 16
 _MIB = 1 << 20
 

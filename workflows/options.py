@@ -12,8 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from longtake.models.job import RenderJobSpec
     from longtake.names import render_queue
 
-# A worker that dies is noticed after this long. Cancels do not wait for it: they come with the answers to
-# heartbeats, which the worker sends four times a second (measured: 37 ms at the median).
+# A worker that dies is noticed after this long. Cancels do not wait for it: the server pushes them, or they come with
+# the answers to heartbeats (`activities/heartbeat_budget.py`).
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 
 # Time of a chunk beside its render: hashing, checking and publishing on a slow file system.

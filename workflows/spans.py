@@ -266,7 +266,7 @@ class SpanRunner:
             settle = partial(self._settle_span, activity_id, span)
             handle.add_done_callback(lambda handle, settle=settle: self._note_end(partial(settle, handle)))  # type: ignore[misc]
         if self.scheduler.needs_split:
-            # Workers read it before each chunk, as they do a drain.
+            # Workers read it before a chunk, at most a second late.
             workflow.upsert_memo({MEMO_SPLIT: self.scheduler.order_split()})
 
     def settle(self) -> None:

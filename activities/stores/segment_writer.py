@@ -38,6 +38,8 @@ MOST_CHUNKS = 64
 _MOST_PART_BYTES = 8 * 2**20
 # A longer segment stays in parts.
 _MOST_CLOSED_BYTES = 16 * 2**20
+# Of larger files each takes its own time to reach the disk.
+_SMALL_BYTES = 1 << 20
 # A call of the store that hangs has the segment for itself.
 _LONGEST_TURN_SECONDS = 60.0
 
@@ -255,9 +257,10 @@ class SegmentWriter:
 def _sync(path: str, *, begin: bool) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        if begin:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        else:
+        if not begin:
             os.fsync(descriptor)
+        elif os.fstat(descriptor).st_size <= _SMALL_BYTES:
+            # Begins to write what is not on the disk. Of a large file it would drop what a stitch reads again.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
