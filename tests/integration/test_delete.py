@@ -136,7 +136,9 @@ async def test_a_job_that_has_not_ended_is_not_deleted(place: Place) -> None:
 
 @pytest.mark.slow
 async def test_a_job_that_temporal_has_forgotten(place: Place, tmp_path: Path) -> None:
-    handle = await place.completed()
+    # What prints nothing leaves no log.
+    merge = ("sh", "-c", 'echo merged; cat out/*.txt > "$1"', "sh", "{output}")
+    handle = await place.completed(options=("--say", "rendered"), merge_command=merge)
     await place.forget(handle)
     async with command_line(place.farm) as cli:
         unnamed = await cli("delete", handle.id, "--yes")

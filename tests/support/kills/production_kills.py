@@ -2,16 +2,17 @@
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 from support.farm import Farm, eventually, until_ended_despite_outages
 from support.servers.production import jobs_of
 
+from activities.stores.job_folder import JobFolder, encode_record
 from deploy.production.component import Component
 from deploy.production.farm import ProductionFarm
 from longtake import JobHandle, JobState, JobStatus, Retry
+from longtake.stores.s3 import S3Store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,8 +28,8 @@ class StateAtKill:
     victim: str
     # Renders that had begun before this was looked at.
     starts: int
-    # Finished chunks and the entity tags of their sidecars.
-    sidecars: dict[int, str]
+    # Finished chunks and their records.
+    sidecars: dict[int, bytes]
 
 
 class ProductionKills:
@@ -107,9 +108,10 @@ class ProductionKills:
         await parts[victim].kill()
         await parts[victim].start()
 
-    def _sidecars(self, job_id: str) -> dict[int, str]:
-        found = self._keys(f"{self._prefix}/.longtake/{job_id}/chunks/")
-        return {int(Path(key).stem): tag for key, tag in found.items() if key.endswith(".json")}
+    def _sidecars(self, job_id: str) -> dict[int, bytes]:
+        scratch = self._jobs.store.parent / "look"
+        store = S3Store(f"s3://longtake/{self._prefix}", self._bucket, scratch=scratch)
+        return {int(record.key): encode_record(record) for record in JobFolder(store, job_id).finished_sidecars()}
 
     def _keys(self, prefix: str) -> dict[str, str]:
         pages = self._bucket.get_paginator("list_objects_v2").paginate(Bucket="longtake", Prefix=prefix)
