@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,8 @@ KILL_AFTER_CHUNKS = 2
 PAUSE_AFTER_CHUNKS = 5
 PAUSE_SECONDS = 2.0
 LOOK_SECONDS = 0.25
+# A renderer that is killed has rendered something by then.
+LEAST_AGE_SECONDS = 0.3
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
@@ -92,12 +95,12 @@ async def show_job(job: JobHandle) -> JobStatus:
 
 
 def kill_renderer(status: JobStatus, view: View) -> bool:
-    """Kill a renderer that is past the middle of its chunk; return whether there was one."""
-    begun = {f"{chunk.chunk}" for chunk in status.running if 2 * chunk.frames_done > chunk.frames}
+    """Kill a renderer that is at work; return whether there was one."""
     for process in find_processes(status.id):
         with suppress(psutil.Error):
             chunk = process.environ()["LONGTAKE_CHUNK"]
-            if chunk in begun:
+            # By its age: progress is told every two seconds, and on a fast machine a chunk takes less.
+            if time.time() - process.create_time() > LEAST_AGE_SECONDS:
                 process.kill()
                 view.show_message(
                     f"Trouble: the demo sends SIGKILL to the ffmpeg of chunk {chunk}. Longtake tries again."
