@@ -24,7 +24,7 @@ from temporalio.converter import WorkflowSerializationContext
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.models.farm import FarmOrder
+from longtake.models.messages import FarmOrder
 from longtake.names import FARM_CONTROL_WORKFLOW, FARM_ORDER, farm_control_id
 from longtake.text import describe_invalid
 

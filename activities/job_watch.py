@@ -25,7 +25,7 @@ from activities.backends.backend import Progress
 from activities.errors import AttemptLostError, WatchEndedError
 from activities.farm_listener import FarmListener
 from longtake.describe import read_memo
-from longtake.models.farm import FarmOrder
+from longtake.models.messages import FarmOrder
 from longtake.names import MEMO_CONTROL, MEMO_FREEZE, MEMO_SPLIT, MEMO_TELLS, Control
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
-    from longtake.models.farm import FarmOrder
+    from longtake.models.messages import FarmOrder
     from longtake.names import FARM_CONTROL_WORKFLOW, FARM_ORDER, Control, farm_control_id
 
 # Whoever begins to follow the history reads it from its start: about 100 KB by then.

@@ -22,7 +22,7 @@ from activities.farm_listener import FarmListener
 from activities.job_watch import JobOrders, JobWatch, JobWatches
 from longtake import JobState
 from longtake.connection import connect
-from longtake.models.farm import FarmOrder
+from longtake.models.messages import FarmOrder
 from longtake.models.status import PauseMode
 from longtake.names import FARM_ORDER, RENDER_JOB_WORKFLOW, Control, farm_control_id
 from workflows.farm_control import FarmControl

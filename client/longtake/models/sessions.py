@@ -7,10 +7,6 @@ from longtake.models.backends import BackendKind
 from longtake.models.job_fields import JobFields
 from longtake.templates import JOB_PLACEHOLDERS, find_placeholders
 
-# What a session answers with on standard output, each on a line of its own; `failed` with a reason behind it.
-DONE = "longtake: done"
-FAILED = "longtake: failed"
-
 
 def format_request(words: Sequence[str]) -> str:
     """Format the words of a chunk as the line that a session reads; words are quoted as for a POSIX shell."""
