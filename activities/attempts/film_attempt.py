@@ -440,8 +440,9 @@ class FilmAttempt:
 
     def _is_transparent(self) -> bool:
         """Tell whether the first, the middle or the last picture of the film has transparent pixels."""
-        pictures = sorted((self._dir / "frames").iterdir())
-        return any(map(is_transparent, {pictures[0], pictures[len(pictures) // 2], pictures[-1]}))
+        suffix = Path(self._sidecars[0].files_of(self._job.job.film_source)[0].path).suffix
+        numbers = {0, self._frames // 2, self._frames - 1}
+        return any(is_transparent(self._dir / "frames" / f"{number:09}{suffix}") for number in numbers)
 
     def _publish(self, film: Path, target: str, facts: FilmFacts | None, signatures: tuple[Signature, ...]) -> Sidecar:
         self._host.check_targets(self._job, [target])
