@@ -140,12 +140,6 @@ def _fill_placeholders(job: RenderJobSpec, job_id: str, started_at: datetime | N
     return job if filled == job else read_job(filled.to_wire())
 
 
-def _find_chunk(name: str) -> int | None:
-    """Return the chunk whose sidecar has a name."""
-    key = name.removesuffix(".json")
-    return int(key) if key != name and key.isdigit() else None
-
-
 class Acceptance:
     """Checks of one job, and its record in the store; nothing is written before all checks have passed.
 
@@ -207,8 +201,7 @@ class Acceptance:
 
     def find_finished_chunks(self, opened: OpenJob) -> tuple[Range, ...]:
         """Return the chunks that are finished, and revoke those whose files were damaged or removed since."""
-        names = self._listed.names(self.folder.sidecars_dir)
-        sidecars = RangeSet((chunk, chunk + 1) for chunk in map(_find_chunk, names) if chunk is not None)
+        sidecars = self.folder.list_sidecars(self._listed.names(self.folder.sidecars_dir))
         count, done = len(opened.chunks), RangeSet()
         published = [chunk for chunk in sidecars if chunk < count]
         look = partial(self._is_intact, opened)

@@ -195,10 +195,12 @@ def prove_chunks(job: OpenJob, missing: RangeSet) -> ProvenChunks:
     store = job.folder.store
     numbers = [n for start, stop in missing.gaps(0, len(job.chunks)).ranges for n in range(start, stop)]
 
-    records = {int(sidecar.key): sidecar for sidecar in job.folder.finished_sidecars()}
+    listed, segments = job.folder.list_sidecars(), job.folder.read_segments()
 
-    def look(chunk: int) -> tuple[Sidecar | None, bool]:
-        sidecar = records.get(chunk)
+    def look(task: tuple[int, Sidecar | None]) -> tuple[Sidecar | None, bool]:
+        chunk, sidecar = task
+        if chunk in listed:
+            sidecar = job.folder.read_sidecar(chunk_key(chunk))
         if sidecar is None:
             # A worker may have died before it could prove that the files were placed.
             with suppress(AttemptError):
@@ -208,7 +210,9 @@ def prove_chunks(job: OpenJob, missing: RangeSet) -> ProvenChunks:
     found = ProvenChunks()
     for start in range(0, len(numbers), _CHUNKS_AT_ONCE):
         some = numbers[start : start + _CHUNKS_AT_ONCE]
-        for chunk, (sidecar, intact) in zip(some, map_parallel(store, look, some), strict=True):
+        found_there = segments.find_placed(some[0], some[-1] + 1)
+        tasks = [(chunk, found_there.get(chunk)) for chunk in some]
+        for chunk, (sidecar, intact) in zip(some, map_parallel(store, look, tasks), strict=True):
             if sidecar is None or not intact:
                 # Of a share that has vanished all are missing, and none is to blame.
                 job.check_record()

@@ -31,6 +31,7 @@ from longtake.stores.job_records import (
     ChangedJobError,
     JobRecords,
     PublishedFile,
+    chunk_key,
     film_key,
     find_film_number,
 )
@@ -256,8 +257,7 @@ class JobFolder(JobRecords):
 
     def finished_sidecars(self) -> Iterator[Sidecar]:
         """Yield the records of the finished chunks, those of sidecars first; by listings, and each file read once."""
-        names = [name[:-5] for name in self.store.names(self.sidecars_dir) if name.endswith(".json")]
-        chunks, seen = iter([name for name in names if name.isdigit()]), RangeSet()
+        chunks, seen = map(chunk_key, self.list_sidecars()), RangeSet()
         while batch := list(islice(chunks, _BATCH)):
             for sidecar in map_parallel(self.store, self.read_sidecar, batch):
                 if sidecar is not None:

@@ -19,6 +19,18 @@ from longtake.stores.segments import (
 )
 
 
+class WatchedStore(DirectoryStore):
+    """A folder that knows what was read of it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.read_locations: list[str] = []
+
+    def read(self, location: str, *, most_bytes: int = 1 << 20) -> bytes:
+        self.read_locations.append(location)
+        return super().read(location, most_bytes=most_bytes)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> JobFolder:
     return JobFolder(DirectoryStore(tmp_path), "job")
@@ -137,14 +149,8 @@ def test_a_line_that_cannot_be_read_ends_nothing_but_itself(folder: JobFolder, b
 
 
 def test_only_segments_that_may_hold_a_chunk_are_read(tmp_path: Path) -> None:
-    read: list[str] = []
-
-    class Watched(DirectoryStore):
-        def read(self, location: str, *, most_bytes: int = 1 << 20) -> bytes:
-            read.append(location)
-            return super().read(location, most_bytes=most_bytes)
-
-    folder = JobFolder(Watched(tmp_path), "job")
+    store = WatchedStore(tmp_path)
+    folder = JobFolder(store, "job")
     for first in range(0, 1000, 10):
         name = SegmentName(folder.segments_dir, first, first + 9, "a")
         folder.store.create(name.closed, b"".join(line(chunk, "a") for chunk in range(first, first + 10)))
@@ -153,7 +159,7 @@ def test_only_segments_that_may_hold_a_chunk_are_read(tmp_path: Path) -> None:
     found = [segments.find(chunk) for chunk in range(500, 520)]
 
     assert [each.record.key for each in found if each] == [chunk_key(chunk) for chunk in range(500, 520)]
-    assert len(read) == 2
+    assert len(store.read_locations) == 2
 
 
 def test_names_of_other_files_are_none_of_a_segment(folder: JobFolder) -> None:
@@ -161,3 +167,23 @@ def test_names_of_other_files_are_none_of_a_segment(folder: JobFolder) -> None:
         folder.store.create(f"{folder.segments_dir}/{name}", b"{}")
 
     assert list_segments(folder.store, folder.segments_dir) == []
+
+
+def test_segments_that_overlap_are_read_once_by_whoever_asks_in_order(tmp_path: Path) -> None:
+    """After a kill two attempts have a segment each of one span: each chunk had both read anew."""
+    store = WatchedStore(tmp_path)
+    folder = JobFolder(store, "job")
+    first, second = (
+        b"".join(line(chunk, who) for chunk in chunks) for who, chunks in (("a", range(5)), ("b", range(5, 10)))
+    )
+    write(folder, closed=first, attempt="a")
+    write(folder, closed=second, attempt="b")
+    segments = folder.read_segments()
+
+    found = [segments.find(chunk) for chunk in range(10)]
+
+    assert [each.record.attempt for each in found if each] == ["a"] * 5 + ["b"] * 5
+    assert len(store.read_locations) == 2
+    assert {chunk: record.attempt for chunk, record in segments.find_placed(3, 7).items()} == {
+        3: "a", 4: "a", 5: "b", 6: "b"
+    }  # fmt: skip

@@ -284,12 +284,7 @@ class JobRecords:
 
     def finished_records(self) -> Iterator[Record]:
         """Yield the records of the finished chunks, sidecars first, then those of the films."""
-        finished = RangeSet()
-        yield from self._read_records(_note_chunks(self._list_records("chunks"), finished))
-        for found in self._read_segments().finished():
-            if (chunk := int(found.record.key)) not in finished:
-                finished.add(chunk, chunk + 1)
-                yield Record(found.record.key, found.location, found.record)
+        yield from self._read_chunks(RangeSet(), [])
         yield from self.film_records()
 
     def all_records(self) -> Iterator[Record]:
@@ -297,7 +292,22 @@ class JobRecords:
 
         Of those a worker is publishing the files, or has died meanwhile.
         """
-        finished, claimed = RangeSet(), []
+        finished = RangeSet()
+        claimed: list[Record] = []
+        yield from self._read_chunks(finished, claimed)
+        films = self.published_films()
+        yield from self._read_records((key, self.sidecar_path(key)) for key in films)
+        yield from (record for record in claimed if int(record.key) not in finished)
+        claims = self._list_records("claims")
+        yield from self._read_records(each for each in claims if not is_among(each[0], finished, films))
+
+    def _read_chunks(self, finished: RangeSet, claimed: list[Record]) -> Iterator[Record]:
+        """Yield the records of the finished chunks, sidecars first.
+
+        Args:
+            finished: Takes the chunks.
+            claimed: Takes what segments say of chunks whose files are being placed.
+        """
         yield from self._read_records(_note_chunks(self._list_records("chunks"), finished))
         for found in self._read_segments():
             record, chunk = Record(found.record.key, found.location, found.record), int(found.record.key)
@@ -306,11 +316,6 @@ class JobRecords:
             elif chunk not in finished:
                 finished.add(chunk, chunk + 1)
                 yield record
-        films = self.published_films()
-        yield from self._read_records((key, self.sidecar_path(key)) for key in films)
-        yield from (record for record in claimed if int(record.key) not in finished)
-        claims = self._list_records("claims")
-        yield from self._read_records(each for each in claims if not is_among(each[0], finished, films))
 
     def finished_chunks(self, names: Iterable[str] | None = None) -> RangeSet:
         """Return the chunks that are finished, by listings and one read of each segment.
@@ -318,12 +323,17 @@ class JobRecords:
         Args:
             names: Names of the files of `sidecars_dir`, where they are known.
         """
-        finished = self._list_sidecars(names)
+        finished = self.list_sidecars(names)
         for found in self.read_segment_keys().finished():
             finished.add(int(found.record.key), int(found.record.key) + 1)
         return finished
 
-    def _list_sidecars(self, names: Iterable[str] | None = None) -> RangeSet:
+    def list_sidecars(self, names: Iterable[str] | None = None) -> RangeSet:
+        """Return the chunks that have a sidecar, by one listing.
+
+        Args:
+            names: Names of the files of `sidecars_dir`, where they are known.
+        """
         finished = RangeSet()
         for name in self.store.names(self.sidecars_dir) if names is None else names:
             if name.endswith(".json") and name[:-5].isdigit():

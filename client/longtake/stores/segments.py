@@ -212,7 +212,7 @@ class SegmentRecords(Generic[RecordType]):
         self.segments = list_segments(store, folder)
         names = store.names(revoked) if self.segments else []
         self._revoked = {(m["key"], m["attempt"]) for m in map(_REVOKED.fullmatch, names) if m is not None}
-        self._last: tuple[ListedSegment, dict[str, list[FoundRecord[RecordType]]]] | None = None
+        self._known: dict[SegmentName, dict[str, list[FoundRecord[RecordType]]]] = {}
 
     def __iter__(self) -> Iterator[FoundRecord[RecordType]]:
         """Yield the records of all segments, some segments at a time."""
@@ -238,18 +238,30 @@ class SegmentRecords(Generic[RecordType]):
     def find_all(self, chunk: int) -> list[FoundRecord[RecordType]]:
         """Return all records of a chunk, placed ones first; only segments that may hold it are read.
 
-        Chunks are asked for in order, mostly: the last segment is remembered.
+        Chunks are asked for in order, mostly: the segments of the last one are remembered, and those alone.
         """
-        key = f"{chunk:06}"
-        found: list[FoundRecord[RecordType]] = []
-        for segment in self.overlapping(chunk, chunk + 1):
-            if self._last is None or self._last[0] is not segment:
-                records: dict[str, list[FoundRecord[RecordType]]] = {}
-                for each in self.decode(segment, read_segment(self._store, segment)):
-                    records.setdefault(each.record.key, []).append(each)
-                self._last = segment, records
-            found += self._last[1].get(key, [])
+        before = self._known
+        self._known = {
+            segment.name: before[segment.name] if segment.name in before else self._index(segment)
+            for segment in self.overlapping(chunk, chunk + 1)
+        }
+        found = [each for records in self._known.values() for each in records.get(f"{chunk:06}", [])]
         return sorted(found, key=lambda each: not each.is_placed)
+
+    def _index(self, segment: ListedSegment) -> dict[str, list[FoundRecord[RecordType]]]:
+        records: dict[str, list[FoundRecord[RecordType]]] = {}
+        for each in self.decode(segment, read_segment(self._store, segment)):
+            records.setdefault(each.record.key, []).append(each)
+        return records
+
+    def find_placed(self, start: int, stop: int) -> dict[int, RecordType]:
+        """Return the records of those of these chunks whose files have their final names, by chunk."""
+        found: dict[int, RecordType] = {}
+        for segment in self.overlapping(start, stop):
+            for each in self.decode(segment, read_segment(self._store, segment)):
+                if each.is_placed and start <= (chunk := int(each.record.key)) < stop:
+                    found.setdefault(chunk, each.record)
+        return found
 
     def overlapping(self, start: int, stop: int) -> list[ListedSegment]:
         """Return the segments that may hold one of these chunks."""
