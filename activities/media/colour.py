@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from activities.media.decoder import has_alpha
 from activities.media.images import colour_main
 from activities.media.images.facts import ImageFacts
 
@@ -176,7 +177,7 @@ class Conversion:
             encode: The encoder options of the job.
             command: What encodes, made by `build_encode_command`.
         """
-        asked = {"folder": str(pictures), "suffix": suffix, "count": count, "has_alpha": has_alpha(encode)}
+        asked = {"folder": str(pictures), "suffix": suffix, "count": count, "has_alpha": asks_for_alpha(encode)}
         path.write_text(json.dumps({**self.request, **asked, "command": list(command)}), encoding="utf-8")
         return [sys.executable, "-I", colour_main.__file__, str(path)]
 
@@ -226,9 +227,9 @@ def look_up_colours(colour: WantedColours, workdir: Path) -> Conversion:
     return Conversion(request, FilmColours.from_code_points(found["code_points"]))
 
 
-def has_alpha(arguments: Sequence[str]) -> bool:
+def asks_for_alpha(arguments: Sequence[str]) -> bool:
     """Tell whether encoder options ask for a pixel format with transparency."""
-    return re.match(r"yuva|gbrap|rgba|bgra|argb|abgr|ya", _Options(arguments).pixel_format) is not None
+    return has_alpha(_Options(arguments).pixel_format)
 
 
 def decides_about_colours(arguments: Sequence[str]) -> bool:
