@@ -1,0 +1,7 @@
+import { h } from "./dom.js";
+
+/** @param {HTMLElement} root @param {import("./app.js").Context} context */
+export function mount(root, context) {
+  context.title("Farm");
+  root.append(h("h1", {}, "Farm"));
+}
