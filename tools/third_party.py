@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # What is given away, and the extras of longtake that are installed in it.
 PLACES = {
-    "client": ("", "cli", "s3", "codec"),
+    "client": ("", "cli", "s3", "codec", "web"),
     "worker": ("worker",),
     "lambda": ("lambda",),
     "cloud run": ("cloud-run",),

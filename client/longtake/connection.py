@@ -33,6 +33,7 @@ async def connect(
     profile: str | None = None,
     runtime: Runtime | None = None,
     timeout_seconds: float = CONNECT_SECONDS,
+    lazy: bool = False,
 ) -> Client:
     """Connect to Temporal and return the client.
 
@@ -45,6 +46,7 @@ async def connect(
         profile: Profile of `temporal.toml`.
         runtime: Runtime of the SDK, for metrics.
         timeout_seconds: Longest time to wait for the server.
+        lazy: Return at once; the first call connects, and again each one after it until the server is there.
 
     Raises:
         NotReachableError: No Temporal server answered in time.
@@ -55,7 +57,7 @@ async def connect(
     options |= {key: value for key, value in (("target_host", address), ("namespace", namespace)) if value}
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await Client.connect(**options, runtime=runtime)
+            return await Client.connect(**options, runtime=runtime, lazy=lazy)
     except (RuntimeError, ValueError, TimeoutError) as error:
         address = options["target_host"]
         raise NotReachableError(_explain_refusal(error, address, has_key=bool(options.get("api_key")))) from error

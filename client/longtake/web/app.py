@@ -1,0 +1,49 @@
+"""Put the web server together: routes, errors and guards of one application."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+
+from longtake.client import RenderClient
+from longtake.names import DEFAULT_TASK_QUEUE
+from longtake.web import events, files, job_chunks, jobs, logs, steer, submit
+from longtake.web import farm as farm_routes
+from longtake.web.gateway import Gateway
+from longtake.web.pages import add_pages
+from longtake.web.problems import add_handlers
+from longtake.web.security import Guard
+from longtake.web.settings import WebSettings
+
+PREFIX = "/api/v1"
+
+
+def create_app(
+    farm: RenderClient, settings: WebSettings | None = None, *, task_queue: str = DEFAULT_TASK_QUEUE
+) -> FastAPI:
+    """Return the web server of a farm as an ASGI application.
+
+    Args:
+        farm: Client of the farm; it need not be connected yet.
+        settings: Settings of the server; default: those for this host alone.
+        task_queue: Queue of the workers.
+    """
+    settings = settings or WebSettings()
+    app = FastAPI(
+        title="Longtake",
+        version=version("longtake"),
+        summary="Render jobs of a farm: submit, watch, steer, and fetch what they made.",
+        openapi_url=f"{PREFIX}/openapi.json",
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.gateway = Gateway(farm, settings, task_queue)
+    api = APIRouter(prefix=PREFIX)
+    # Events before jobs: `/jobs/events` is no job.
+    for module in (events, jobs, steer, submit, job_chunks, logs, files, farm_routes):
+        api.include_router(module.router)
+    app.include_router(api)
+    add_pages(app, settings.static)
+    add_handlers(app)
+    app.add_middleware(Guard, settings=settings)
+    return app

@@ -1,0 +1,145 @@
+"""Know all jobs of a farm for lists: read Temporal's list once for all who ask, and only what has changed since."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+
+from longtake.describe import build_query, is_job, read_listed_status
+from longtake.models.status import JobState, JobStatus
+from longtake.wait_reasons import find_queue_reason
+
+# A list that is read again within a second is the same.
+_FRESH_SECONDS = 1.0
+
+# Jobs that have gone from Temporal, and ends that its list told late, are found by reading all of it anew.
+_ALL_SECONDS = 60.0
+
+# Temporal's list lags behind, and its clock is another one.
+_OVERLAP = timedelta(seconds=30)
+
+# Jobs that a page of a farm is for; the oldest beyond are found by their ids.
+MOST_JOBS = 20_000
+
+
+@dataclass(frozen=True)
+class ListedJob:
+    """A job as a list shows it.
+
+    Args:
+        status: What the job last wrote down.
+        changed_at: When this process saw it change, in seconds since 1970.
+        run_id: Its latest run.
+        started: When that run was started.
+        written: What its status was read from.
+    """
+
+    status: JobStatus
+    changed_at: float
+    run_id: str
+    started: datetime
+    written: bytes
+
+
+class JobIndex:
+    """Keep the jobs of a farm as Temporal lists them.
+
+    Args:
+        client: The client.
+        task_queue: Queue of the workers.
+    """
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self._jobs: dict[str, ListedJob] = {}
+        self._read_at = float("-inf")
+        self._all_at = float("-inf")
+        self._closed_since = datetime.fromtimestamp(0, UTC)
+        self._reading: asyncio.Task[None] | None = None
+
+    async def jobs(self) -> dict[str, ListedJob]:
+        """Return all jobs by id, as they were at most a second ago.
+
+        Raises:
+            RPCError: Temporal does not list them.
+        """
+        if time.monotonic() - self._read_at >= _FRESH_SECONDS:
+            if self._reading is None:
+                self._reading = asyncio.ensure_future(self._refresh())
+                self._reading.add_done_callback(self._note_read)
+            await asyncio.shield(self._reading)
+        return self._jobs
+
+    def forget(self) -> None:
+        """Let the next who asks read the list anew, after a request has changed a job."""
+        self._read_at = float("-inf")
+
+    def _note_read(self, done: "asyncio.Task[None]") -> None:
+        self._reading = None
+        if not done.cancelled():
+            done.exception()
+
+    async def _refresh(self) -> None:
+        began, now = time.monotonic(), datetime.now(UTC)
+        is_all = began - self._all_at >= _ALL_SECONDS
+        query = build_query(None)
+        if not is_all:
+            query += f' AND (ExecutionStatus="Running" OR CloseTime >= "{self._closed_since:%Y-%m-%dT%H:%M:%SZ}")'
+        found: dict[str, WorkflowExecution] = {}
+        async for run in self._client.list_workflows(query):
+            # A job that was retried has several runs, and may be listed in any order.
+            earlier = found.get(run.id)
+            is_latest = earlier is None or run.start_time > earlier.start_time
+            if is_latest and await is_job(run, self._task_queue):
+                found[run.id] = run
+            if len(found) >= MOST_JOBS:
+                break
+        jobs = {} if is_all else dict(self._jobs)
+        for run in found.values():
+            known = self._jobs.get(run.id)
+            if known is None or run.start_time >= known.started:
+                jobs[run.id] = await self._read(run, known)
+            else:
+                jobs[run.id] = known
+        self._jobs = await self._add_reasons(jobs, found.values())
+        self._closed_since = now - _OVERLAP
+        self._read_at = time.monotonic()
+        if is_all:
+            self._all_at = began
+
+    async def _read(self, run: WorkflowExecution, known: ListedJob | None) -> ListedJob:
+        written = _written(run)
+        if known is not None and known.run_id == run.run_id and known.written == written:
+            return known
+        status = await read_listed_status(run)
+        # A process that has just started knows no better than what jobs say themselves.
+        told = status.updated_at or status.created_at
+        changed_at = time.time() if known is not None or told is None else told.timestamp()
+        return ListedJob(status, changed_at, run.run_id, run.start_time, written)
+
+    async def _add_reasons(self, jobs: dict[str, ListedJob], runs: Iterable[WorkflowExecution]) -> dict[str, ListedJob]:
+        """Say of jobs that have not begun whether no worker serves their queue."""
+        reasons: dict[str, str | None] = {}
+        for run in runs:
+            job = jobs[run.id]
+            if job.status.state is not JobState.PENDING or job.status.waiting_for is not None:
+                continue
+            if run.task_queue not in reasons:
+                reasons[run.task_queue] = await find_queue_reason(self._client, run.task_queue)
+            if reason := reasons[run.task_queue]:
+                status = job.status.model_copy(update={"waiting_for": reason})
+                # Without what it was read from: the reason may go.
+                jobs[run.id] = ListedJob(status, job.changed_at, job.run_id, job.started, b"")
+        return jobs
+
+
+def _written(run: WorkflowExecution) -> bytes:
+    """Return all of a run in a list that its status is made of."""
+    if run.status is not WorkflowExecutionStatus.RUNNING:
+        # What has ended changes no more.
+        return b"ended"
+    return run.raw_info.SerializeToString(deterministic=True)
