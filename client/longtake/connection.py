@@ -11,7 +11,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from longtake.data_converter import data_converter
 from longtake.describe import describe_rpc_error
@@ -33,6 +33,7 @@ async def connect(
     profile: str | None = None,
     runtime: Runtime | None = None,
     timeout_seconds: float = CONNECT_SECONDS,
+    retries: RetryConfig | None = None,
     lazy: bool = False,
 ) -> Client:
     """Connect to Temporal and return the client.
@@ -46,6 +47,7 @@ async def connect(
         profile: Profile of `temporal.toml`.
         runtime: Runtime of the SDK, for metrics.
         timeout_seconds: Longest time to wait for the server.
+        retries: How long calls are tried again; default: as long as the SDK does, some 10 s.
         lazy: Return at once; the first call connects, and again each one after it until the server is there.
 
     Raises:
@@ -57,7 +59,7 @@ async def connect(
     options |= {key: value for key, value in (("target_host", address), ("namespace", namespace)) if value}
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await Client.connect(**options, runtime=runtime, lazy=lazy)
+            return await Client.connect(**options, runtime=runtime, retry_config=retries, lazy=lazy)
     except (RuntimeError, ValueError, TimeoutError) as error:
         address = options["target_host"]
         raise NotReachableError(_explain_refusal(error, address, has_key=bool(options.get("api_key")))) from error

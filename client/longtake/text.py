@@ -48,10 +48,13 @@ _TOO_LARGE = 10**100
 
 def describe_invalid(error: ValidationError) -> str:
     """Describe the first error of a validation, as `field: what is wrong; the fix`."""
-    details = error.errors(include_url=False)[0]
-    field = _field(details)
-    problem = _problem(details)
+    field, problem = list_invalid(error)[0]
     return f"{field}: {problem}" if field else problem
+
+
+def list_invalid(error: ValidationError) -> list[tuple[str, str]]:
+    """Return each error of a validation: the field, empty where it is the whole, and what is wrong, with the fix."""
+    return [(_field(details), _problem(details)) for details in error.errors(include_url=False)]
 
 
 def escape_text(text: str, most: int = 60) -> str:

@@ -22,7 +22,7 @@ from longtake.cli.session import ExitCode, Settings, exit_code_of_error, explain
 from longtake.cli.status import list_, status
 from longtake.cli.submit import film, submit, watch
 from longtake.cli.terminal import print_message
-from longtake.cli.web import web
+from longtake.cli.web import web_app
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
 from longtake.text import strip_controls
@@ -83,11 +83,12 @@ app = typer.Typer(
 for _panel, _commands in {
     "Render": (plan, submit, film, watch),
     "Steer": (pause, resume, cancel, retry, skip),
-    "Look": (status, list_, logs, web, doctor, codec_server),
+    "Look": (status, list_, logs, doctor, codec_server),
     "Files": (fetch, delete),
 }.items():
     for _command in _commands:
         app.command(name=_command.__name__.strip("_").replace("_", "-"), rich_help_panel=_panel)(_command)
+app.add_typer(web_app, name="web", rich_help_panel="Look")
 
 
 def _print_version(is_given: bool) -> None:

@@ -1,7 +1,7 @@
 """Answer with a stream of server-sent events, which ends with its client, with what it tells, or with the server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -11,9 +11,6 @@ from longtake.concurrency import cancel_and_wait, wait_all
 
 # Proxies close what has been silent for a minute.
 KEEP_ALIVE_SECONDS = 15.0
-
-# A client that takes nothing for so long is dropped: it comes back and is told what it has missed.
-SLOWEST_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,6 @@ class EventStream(Response):
         events: The events; closed when the stream ends, whatever ends it.
         closing: Is set when the server ends.
         keep_alive_seconds: Silence after which a comment is sent.
-        slowest_seconds: How long a client may take for one event.
     """
 
     media_type = "text/event-stream"
@@ -55,8 +51,6 @@ class EventStream(Response):
         closing: asyncio.Event,
         *,
         keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
-        slowest_seconds: float = SLOWEST_SECONDS,
-        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         # Proxies that gather what they pass on would hold events back.
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
@@ -64,8 +58,6 @@ class EventStream(Response):
         self._events = events
         self._closing = closing
         self._keep_alive_seconds = keep_alive_seconds
-        self._slowest_seconds = slowest_seconds
-        self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until one of the three ends."""
@@ -77,42 +69,38 @@ class EventStream(Response):
         finally:
             for task in ends:
                 await cancel_and_wait(task)
-            self._on_end()
         sending = ends[0]
         if not sending.cancelled() and (error := sending.exception()) is not None:
-            if isinstance(error, TimeoutError):
-                return
             raise error
-        async with asyncio.timeout(1):
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         coming: asyncio.Future[Event] | None = None
         try:
             # Sent at once, so that the client knows that it is connected.
-            await self._send(send, b"retry: 2000\n\n")
+            await _send(send, b"retry: 2000\n\n")
             while True:
                 coming = coming or asyncio.ensure_future(anext(self._events))
                 await asyncio.wait([coming], timeout=self._keep_alive_seconds)
                 if not coming.done():
-                    await self._send(send, b": still here\n\n")
+                    await _send(send, b": still here\n\n")
                     continue
                 done, coming = coming, None
                 try:
                     event = done.result()
                 except StopAsyncIteration:
                     return
-                await self._send(send, event.encode())
+                await _send(send, event.encode())
         finally:
             if coming is not None:
                 coming.cancel()
                 await wait_all(coming)
             await self._events.aclose()  # type: ignore[attr-defined]
 
-    async def _send(self, send: Send, data: bytes) -> None:
-        async with asyncio.timeout(self._slowest_seconds):
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+async def _send(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Header, Response
 
 from longtake.web.event_stream import Event, EventStream
 from longtake.web.gateway import Gateway, Job, Shared
-from longtake.web.problems import describe_problem
 
 router = APIRouter(tags=["events"])
 
@@ -47,7 +46,7 @@ async def watch_job(job: Job, shared: Shared, last_event_id: LastEventId = None)
 async def _tell_job(shared: Gateway, job_id: str, since: str | None) -> AsyncIterator[Event]:
     async for news in shared.statuses.watch(job_id, since=since):
         if isinstance(news, Exception):
-            yield _tell_problem(news)
+            yield _tell_problem(shared, news)
             continue
         yield Event(news.body, "status", news.version)
         if news.status.state.has_ended:
@@ -59,12 +58,12 @@ async def _tell_list(shared: Gateway, since: float) -> AsyncIterator[Event]:
     said = ""
     while True:
         try:
-            jobs = await shared.jobs.jobs()
+            jobs = await shared.list_jobs()
         except Exception as error:
             # A farm that is away is told once; the stream goes on when it is back.
             if said != str(error):
                 said = str(error)
-                yield _tell_problem(error)
+                yield _tell_problem(shared, error)
             await asyncio.sleep(_LIST_SECONDS)
             continue
         said = ""
@@ -75,5 +74,5 @@ async def _tell_list(shared: Gateway, since: float) -> AsyncIterator[Event]:
         await asyncio.sleep(_LIST_SECONDS)
 
 
-def _tell_problem(error: Exception) -> Event:
-    return Event(describe_problem(error).model_dump_json(exclude_none=True).encode(), "problem")
+def _tell_problem(shared: Gateway, error: Exception) -> Event:
+    return Event(shared.describe(error).model_dump_json(exclude_none=True).encode(), "problem")

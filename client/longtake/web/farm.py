@@ -1,6 +1,5 @@
-"""Routes for the farm as a whole: who asks, hosts, queues."""
+"""Routes for the farm as a whole: hosts, queues."""
 
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter
@@ -8,23 +7,6 @@ from fastapi import APIRouter
 from longtake.web.gateway import Shared
 
 router = APIRouter(tags=["farm"])
-
-
-@router.get("/me")
-async def tell_caller(shared: Shared) -> dict[str, Any]:
-    """Tell who asks, what they may do, and which farm this is."""
-    client = shared.farm.temporal
-    return {
-        "role": "submit",
-        "name": "",
-        "can": ["look", "steer", "submit"],
-        "temporal": {
-            "address": client.service_client.config.target_host,
-            "namespace": client.namespace,
-            "ui": shared.settings.ui,
-        },
-        "version": version("longtake"),
-    }
 
 
 @router.get("/farm")

@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, Response
 from longtake.stores.job_records import JobRecords, PublishedFile, find_film_number, path_in_store
 from longtake.web.gateway import Job, Shared
 from longtake.web.problems import ProblemError
+from longtake.web.sessions import MAY_SUBMIT
 
 router = APIRouter(tags=["files"])
 
@@ -66,7 +67,7 @@ async def read_output(
     return FileResponse(file.path)
 
 
-@router.delete("/jobs/{id}/files")
+@router.delete("/jobs/{id}/files", dependencies=[MAY_SUBMIT])
 async def delete_files(job: Job) -> dict[str, Any]:
     """Remove the files of a job that has ended from its store; its history stays in Temporal."""
     return asdict(await job.stored.delete())

@@ -11,7 +11,9 @@ from pydantic import AfterValidator
 from longtake.client import RenderClient
 from longtake.handle import JobHandle
 from longtake.models.status import JobStatus
-from longtake.web.job_index import JobIndex
+from longtake.web.authentication import Authenticator
+from longtake.web.job_index import JobIndex, ListedJob
+from longtake.web.problems import TEMPORAL_AWAY, Problem, describe_problem
 from longtake.web.settings import WebSettings
 from longtake.web.statuses import SharedStatuses
 from longtake.web.stores import OpenStores
@@ -30,6 +32,7 @@ class Gateway:
         self.farm = farm
         self.settings = settings
         self.statuses = SharedStatuses(self._read_status)
+        self.authenticator = Authenticator(settings)
         self.stores = OpenStores(settings.roots)
         self.jobs = JobIndex(farm.temporal, task_queue)
         # Set when the server ends: streams of events would hold it up.
@@ -37,19 +40,26 @@ class Gateway:
         self.away_since: datetime | None = None
 
     async def _read_status(self, job_id: str) -> JobStatus:
-        return await self.farm.job(job_id).status()
-
-    def note_away(self) -> datetime:
-        """Note that Temporal did not answer; return since when."""
-        self.away_since = self.away_since or datetime.now(UTC)
-        return self.away_since
-
-    def note_answer(self) -> None:
-        """Note that Temporal has answered."""
+        status = await self.farm.job(job_id).status()
         self.away_since = None
+        return status
+
+    async def list_jobs(self) -> dict[str, ListedJob]:
+        """Return all jobs by id, as they were at most a second ago."""
+        jobs = await self.jobs.jobs()
+        self.away_since = None
+        return jobs
+
+    def describe(self, error: Exception, *, instance: str = "") -> Problem:
+        """Return the problem that an error is, with the time since when Temporal is away."""
+        problem = describe_problem(error, instance=instance)
+        if problem.type != TEMPORAL_AWAY:
+            return problem
+        self.away_since = self.away_since or datetime.now(UTC)
+        return problem.model_copy(update={"since": self.away_since})
 
 
-def find_gateway(request: Request) -> Gateway:
+async def find_gateway(request: Request) -> Gateway:
     """Return what all requests of the server share."""
     return cast(Gateway, request.app.state.gateway)
 
@@ -60,7 +70,7 @@ Shared = Annotated[Gateway, Depends(find_gateway)]
 PathText = Annotated[str, Path(), AfterValidator(unquote)]
 
 
-def find_job(id: PathText, shared: Shared) -> JobHandle:
+async def find_job(id: PathText, shared: Shared) -> JobHandle:
     """Return the handle of the job that a path names."""
     return shared.farm.job(id)
 

@@ -61,7 +61,7 @@ async def list_jobs(
             f"sort: is '{escape_text(sort)}'; use one of {', '.join(_SORT_KEYS)}, with - before it to turn"
         )
     words = search.lower().split()
-    known = await shared.jobs.jobs()
+    known = await shared.list_jobs()
     found = [job.status for job in known.values() if _matches(job, words)]
     counts = Counter(job.state.value for job in found)
     # The id decides between equals, so that a cursor has one place.

@@ -1,18 +1,18 @@
 """Turn errors into problem details (RFC 9457): one sentence for a person, a type for programs, errors by field."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.cli.session import explain_error
+from longtake.describe import describe_rpc_error
 from longtake.errors import (
     BadJobError,
     JobEndedError,
@@ -24,8 +24,14 @@ from longtake.errors import (
     StoreUnusableError,
     UndecodedPayloadError,
 )
+from longtake.text import list_invalid
 
 _log = logging.getLogger(__name__)
+
+TEMPORAL_AWAY = "temporal-away"
+
+# Of a file with thousands of mistakes the first tell enough.
+_MOST_FIELDS = 50
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -78,7 +84,7 @@ _BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
     (JobNotEndedError, 409, "job-not-ended"),
     (StoreUnusableError, 503, "store-away"),
     (UndecodedPayloadError, 500, "codec"),
-    (NotReachableError, 503, "temporal-away"),
+    (NotReachableError, 503, TEMPORAL_AWAY),
     (LongtakeError, 409, "refused"),
 )
 
@@ -88,16 +94,23 @@ def describe_problem(error: Exception, *, instance: str = "") -> Problem:
     if isinstance(error, ProblemError):
         return make_problem(error.status, error.detail, kind=error.kind, instance=instance)
     if isinstance(error, RPCError):
-        return describe_problem(explain_error(error), instance=instance)
+        return describe_problem(_explain_call(error), instance=instance)
     if is_connect_failure(error):
-        return make_problem(503, "Temporal does not answer", kind="temporal-away", instance=instance)
+        return make_problem(503, "Temporal does not answer", kind=TEMPORAL_AWAY, instance=instance)
     for kind, status, name in _BY_ERROR:
         if isinstance(error, kind):
             if isinstance(error, NotReachableError) and isinstance(error.__cause__, TimeoutError):
                 name = "no-worker"
-            errors = _split_fields(str(error)) if isinstance(error, BadJobError) else ()
+            errors = _find_fields(error) if isinstance(error, BadJobError) else ()
             return make_problem(status, str(error), kind=name, instance=instance, errors=errors)
     return make_problem(500, "the server met an error that it does not know; its log says more", instance=instance)
+
+
+def _explain_call(error: RPCError) -> LongtakeError:
+    said = describe_rpc_error(error)
+    if error.status is RPCStatusCode.INVALID_ARGUMENT:
+        return BadJobError(f"Temporal refuses this request: {said}")
+    return NotReachableError(f"Temporal does not serve this request: {said}")
 
 
 def is_connect_failure(error: Exception) -> bool:
@@ -132,19 +145,28 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> Response
     return Response(body, problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def _split_fields(sentence: str) -> tuple[FieldError, ...]:
-    """Return the field that a sentence of ours begins with, as in `frames.count: is 0; ...`."""
+def _find_fields(error: BadJobError) -> tuple[FieldError, ...]:
+    """Return what is wrong with each field; of a sentence alone the field that it begins with, if any."""
+    if isinstance(error.__cause__, ValidationError):
+        invalid = list_invalid(error.__cause__)[:_MOST_FIELDS]
+        return tuple(FieldError(field=field, message=message) for field, message in invalid)
+    sentence = str(error)
     field, colon, message = sentence.partition(": ")
     if colon and " " not in field:
         return (FieldError(field=field, message=message),)
     return (FieldError(field="", message=sentence),)
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Let an application answer all errors by problem details."""
+def add_handlers(app: FastAPI, describe: Callable[..., Problem]) -> None:
+    """Let an application answer all errors by problem details.
+
+    Args:
+        app: The application.
+        describe: Does what `describe_problem` does, and may know more.
+    """
 
     async def answer(request: Request, error: Exception) -> Response:
-        problem = describe_problem(error, instance=request.url.path)
+        problem = describe(error, instance=request.url.path)
         if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return respond(problem, getattr(error, "headers", None))

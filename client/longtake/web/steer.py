@@ -6,8 +6,9 @@ from pydantic import BaseModel, Field
 from longtake.models.status import JobStatus, PauseRequest, SetMaxParallel, SkipChunks
 from longtake.ranges import Range
 from longtake.web.gateway import Job, Shared
+from longtake.web.sessions import MAY_STEER
 
-router = APIRouter(tags=["steer"])
+router = APIRouter(tags=["steer"], dependencies=[MAY_STEER])
 
 
 class RetryRequest(BaseModel):

@@ -8,17 +8,17 @@ from fastapi import APIRouter, Query, Request, Response
 from longtake.allowed_paths import check_job_paths
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
-from longtake.jobfile.loader import LARGEST_FILE_BYTES, parse_document, read_job
+from longtake.jobfile.loader import parse_document, read_job
 from longtake.models.job import RenderJobSpec
 from longtake.web.gateway import Gateway, Shared
-from longtake.web.problems import ProblemError
+from longtake.web.sessions import MAY_SUBMIT
 
 router = APIRouter(tags=["submit"])
 
 BaseDir = Annotated[str | None, Query(max_length=4096, description="folder that relative paths start from")]
 
 
-@router.post("/jobs", status_code=201)
+@router.post("/jobs", status_code=201, dependencies=[MAY_SUBMIT])
 async def submit(
     request: Request,
     shared: Shared,
@@ -38,7 +38,7 @@ async def submit(
     )
 
 
-@router.post("/plan")
+@router.post("/plan", dependencies=[MAY_SUBMIT])
 async def plan(request: Request, shared: Shared, base_dir: BaseDir = None) -> dict[str, Any]:
     """Show the chunks of a job file and its first command; nothing is started."""
     job = await _read_body(request, shared, base_dir)
@@ -47,11 +47,7 @@ async def plan(request: Request, shared: Shared, base_dir: BaseDir = None) -> di
 
 
 async def _read_body(request: Request, shared: Gateway, base_dir: str | None) -> RenderJobSpec:
-    raw = b""
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > LARGEST_FILE_BYTES:
-            raise ProblemError(413, f"a job file has at most {LARGEST_FILE_BYTES // 2**20} MiB")
+    raw = await request.body()
     is_json = request.headers.get("content-type", "").partition(";")[0].strip().endswith("json")
     document = parse_document(raw, "job.json" if is_json else "job.yaml")
     if base_dir is not None:
