@@ -56,6 +56,9 @@ function noteProblem(problem, path) {
   connection.lose(problem.type.includes("store") ? "store" : "temporal", problem.message, problem.since);
 }
 
+/** Take note of a problem that a stream tells. @param {Record<string, any>} body @param {string} path */
+export const notice = (body, path) => noteProblem(new Problem(body, body.status ?? 503), path);
+
 /** The path of a job: `job(id, "chunks", 3)`. @param {string} id @param {...(string|number)} rest */
 export const job = (id, ...rest) => `/jobs/${[id, ...rest].map((part) => encodeURIComponent(part)).join("/")}`;
 

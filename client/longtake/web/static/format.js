@@ -98,7 +98,7 @@ export function jobWords(status) {
   if (phase === "holding") return "holding";
   if (status.state === "paused") return status.frozen_chunks ? "paused, frozen" : "paused";
   if (phase === "pausing") return "pausing";
-  if (phase === "stitching") return "running, stitching";
+  if (phase === "stitching") return "stitching";
   if (phase === "cleaning_up") return "ending";
   if (status.state === "running" && phase === "planning") return "planning";
   return status.state;
@@ -147,11 +147,11 @@ export function barParts(status) {
   return { done, running, failed, frozen: status.frozen_chunks > 0 && !status.running_chunks };
 }
 
-/** A progress bar with parts done, running and failed. @param {JobStatus} status */
+/** A progress bar with parts done, running and failed. @param {JobStatus} [status] */
 export function progressBar(status) {
   const bar = h("div", { class: "bar", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" });
   bar.append(h("span", { class: "done" }), h("span", { class: "run" }), h("span", { class: "fail" }));
-  updateBar(bar, status);
+  if (status) updateBar(bar, status);
   return bar;
 }
 
