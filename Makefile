@@ -16,7 +16,7 @@ PYTHON ?= $(shell sh tools/find-python.sh)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-farm chaos bench bench-lifecycle bench-store bench-stitch bench-plan bench-images media-matrix dev production lint format record-histories clean FORCE
+.PHONY: help setup demo test test-farm test-browser chaos bench bench-lifecycle bench-store bench-stitch bench-plan bench-images media-matrix dev production lint format record-histories clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,11 @@ test-farm: $(READY) ## Run the slow tests, and those of `make production`, whose
 	@$(PY) -m deploy.production --install
 	@$(PY) -m pytest -m "slow and not chaos" $(ARGS) $(if $(ARGS),|| [ $$? -eq 5 ])
 	@$(PY) -m pytest -n 0 -m "farm and not chaos" $(ARGS) $(if $(ARGS),|| [ $$? -eq 5 ])
+
+# Chromium is looked for first: a test that cannot run fails, and is never skipped.
+test-browser: $(READY) ## Look at the page in a real browser (3 minutes); ARGS="-k word" narrows it
+	@$(PY) tools/find_chromium.py --install
+	@$(PY) -m pytest -m browser -n 2 tests/browser $(ARGS)
 
 # One after the other and with their output shown: what they print are measurements.
 chaos: $(READY) ## Kill, cut and cancel for 25 minutes, and print the figures; ARGS="-k word" narrows it

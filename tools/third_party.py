@@ -33,6 +33,9 @@ _SPDX = {
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
 
+# Licences of packages whose metadata name none, as their files tell them.
+_IN_FILES = {"axe-playwright-python": "MIT AND MPL-2.0"}
+
 
 def pinned() -> dict[str, str]:
     """Return the version of each package in constraints.txt."""
@@ -58,6 +61,8 @@ def find_license(package: str) -> str:
     ]
     for license in filter(None, told):
         return _SPDX.get(license, license)
+    if package in _IN_FILES:
+        return _IN_FILES[package]
     raise LookupError(f"{package} does not tell its licence")
 
 

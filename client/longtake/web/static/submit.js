@@ -41,7 +41,7 @@ export function mount(root, context) {
       { class: "submit" },
       h(
         "section",
-        { class: "panel sec", "aria-label": "Job file" },
+        { class: "panel sec" },
         h("header", {}, h("h1", {}, "Submit a job"), h("span", { class: "sp" },
           h("button", { type: "button", class: "btn", on: { click: () => use(EXAMPLE, "") } }, "Example"),
           h("button", { type: "button", class: "btn", on: { click: () => file.click() } }, icon("M10 13.5V4M6 8l4-4 4 4M4 16h12"), "Choose a file"), file)),
