@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain, islice
 
 from pydantic import Field, ValidationError
@@ -27,6 +28,7 @@ from longtake.templates import expand_template
 # Key of the film's records, or the first film's; those of chunks have the number of the chunk as key.
 FILM = "film"
 _FILM_KEY = re.compile(rf"{FILM}(?:-([1-9]\d{{0,8}}))?", re.ASCII)
+_TRY_NAME = re.compile(r"(?P<key>\d{6,9})\.(?P<attempt>.+)\.json", re.ASCII)
 # Folders below that of the job: logs, and files that were in the way or damaged.
 LOGS = "logs"
 ASIDE = "aside"
@@ -52,12 +54,25 @@ class PublishedFile(Contract):
     attempt_path: str = Field(description="location where the attempt wrote it; gone once it is published")
 
 
-class Publication(Contract):
-    """The part of a sidecar or a claim that clients read; workers write more, see `activities.stores.job_folder`."""
+class RenderRecord(Contract):
+    """What a sidecar tells of the attempt that has rendered its chunk: read alone where there are a million of them."""
 
     key: str = ""
     attempt: str = ""
+    host: str = ""
+    render_seconds: float = 0
+    cpu_seconds: float = Field(default=0, description="CPU time of the attempt's processes")
+    peak_memory_bytes: int = Field(default=0, description="most memory that they had at once")
+    log: str = Field(default="", description="path of the attempt's log")
+    published_at: datetime | None = None
+
+
+class Publication(RenderRecord):
+    """The part of a sidecar or a claim that clients read; workers write more, see `activities.stores.job_folder`."""
+
+    frames: int = 0
     files: tuple[PublishedFile, ...] = ()
+    unproven: str = Field(default="", description="what could not be proven of its files, and why")
 
 
 class ChangedJobError(LongtakeError):
@@ -145,6 +160,7 @@ class JobRecords:
                     attempts/film/parts/  finished parts of a film of thousands of chunks
                     frames/<chunk>/    finished frames of chunks that are not finished
                     rerender/<request>.json  what a request to render frames anew takes back
+                    tries/<chunk>.<attempt>.json  tries that failed, the newest of each chunk; see `try_records`
                     remote/<chunk>/    calls of services that render, see `activities.remote.protocol`
                     logs/<chunk>.<attempt>.log
                     aside/             files that were in the way, or damaged
@@ -224,9 +240,28 @@ class JobRecords:
         """Return the folder for the records of calls to services that render a chunk."""
         return f"{self.path}/remote/{key}"
 
+    @property
+    def rerenders_dir(self) -> str:
+        """Location of the folder of the requests to render frames anew."""
+        return f"{self.path}/rerender"
+
     def rerender_path(self, request: str) -> str:
         """Return the location of the record of a request to render frames anew."""
-        return f"{self.path}/rerender/{request}.json"
+        return f"{self.rerenders_dir}/{request}.json"
+
+    @property
+    def tries_dir(self) -> str:
+        """Location of the folder of the tries that failed."""
+        return f"{self.path}/tries"
+
+    def try_path(self, key: str, attempt: str) -> str:
+        """Return the location of the record of a try that failed."""
+        return f"{self.tries_dir}/{key}.{attempt}.json"
+
+    def list_tries(self) -> list[tuple[int, str]]:
+        """Return the chunks and the attempts of the tries that failed, by one listing."""
+        found = map(_TRY_NAME.fullmatch, self.store.names(self.tries_dir))
+        return [(int(match["key"]), match["attempt"]) for match in found if match is not None]
 
     def log_path(self, key: str, attempt: str) -> str:
         """Return the location of the log that an attempt's renderer writes."""
@@ -347,6 +382,16 @@ class JobRecords:
     def _read_segments(self) -> SegmentRecords[Publication]:
         return SegmentRecords(self.store, self.segments_dir, self.revoked_dir, _decode_publication)
 
+    def read_render_records(self) -> SegmentRecords[RenderRecord]:
+        """Return what the segments say of the attempts that have rendered their chunks, and no more of them."""
+        return SegmentRecords(self.store, self.segments_dir, self.revoked_dir, _decode_render_record)
+
+    def find_render_record(self, chunk: int) -> RenderRecord | None:
+        """Return what the sidecar of a chunk tells of its attempt; None where there is none that can be read."""
+        with suppress(FileNotFoundError, ValidationError, OversizedFileError):
+            return RenderRecord.model_validate_json(self.store.read(self.sidecar_path(chunk_key(chunk))))
+        return None
+
     @property
     def sidecars_dir(self) -> str:
         """Location of the folder of the sidecars of chunks."""
@@ -357,9 +402,21 @@ class JobRecords:
         in_segments = {found.record.key for found in self.read_segment_keys() if not found.is_placed}
         return in_segments.union(key for key, _ in self._list_records("claims"))
 
+    def find_publication(self, key: str) -> Publication | None:
+        """Return the record of a finished chunk or film; None where it is not finished, or its record is unreadable."""
+        record = self._read_record((key, self.sidecar_path(key))).publication
+        if record is None and find_film_number(key) is None:
+            found = self._read_segments().find(int(key))
+            return found.record if found is not None and found.is_placed else None
+        return record
+
+    def read_plan(self, job: RenderJobSpec) -> ChunkPlan:
+        """Return the chunks of a job; none where its list of chunks is a file that is gone or changed."""
+        return ChunkPlan(job, self._read_chunk_list() if job.chunk_list is not None else ())
+
     def output_locations(self, job: RenderJobSpec) -> Iterator[str]:
         """Yield the locations that the fields of a job name for its outputs."""
-        plan = ChunkPlan(job, self._read_chunk_list() if job.chunk_list is not None else ())
+        plan = self.read_plan(job)
         paths = (path for chunk in plan for path in chunk.iter_outputs())
         for path in chain(paths, (expand_template(path, {}) for _, path in job.film_outputs)):
             try:
@@ -400,6 +457,13 @@ class JobRecords:
 def _decode_publication(line: bytes) -> Publication | None:
     with suppress(ValidationError):
         record = Publication.model_validate_json(line)
+        return record if record.key.isdigit() else None
+    return None
+
+
+def _decode_render_record(line: bytes) -> RenderRecord | None:
+    with suppress(ValidationError):
+        record = RenderRecord.model_validate_json(line)
         return record if record.key.isdigit() else None
     return None
 

@@ -211,7 +211,8 @@ class SegmentRecords(Generic[RecordType]):
         self._decode = decode
         self.segments = list_segments(store, folder)
         names = store.names(revoked) if self.segments else []
-        self._revoked = {(m["key"], m["attempt"]) for m in map(_REVOKED.fullmatch, names) if m is not None}
+        # Keys and attempts of the records that were taken back.
+        self.revoked = frozenset((m["key"], m["attempt"]) for m in map(_REVOKED.fullmatch, names) if m is not None)
         self._known: dict[SegmentName, dict[str, list[FoundRecord[RecordType]]]] = {}
 
     def __iter__(self) -> Iterator[FoundRecord[RecordType]]:
@@ -228,7 +229,7 @@ class SegmentRecords(Generic[RecordType]):
         for is_placed, found in ((True, lines.placed), (False, lines.claimed)):
             for line in found:
                 record = self._decode(line)
-                if record is not None and (record.key, record.attempt) not in self._revoked:
+                if record is not None and (record.key, record.attempt) not in self.revoked:
                     yield FoundRecord(record, segment.location, is_placed)
 
     def find(self, chunk: int) -> FoundRecord[RecordType] | None:
