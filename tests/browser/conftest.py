@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
 from playwright.async_api import Browser, async_playwright, expect
 from support.browser.pages import Web, launch, until_address
 from support.command_line import Cli
-from support.farm import Farm, serving, worker_settings
+from support.farm import PATIENCE_SECONDS, Farm, serving, worker_settings
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from devserver import cache_dir
 from longtake import RenderClient
 from longtake.connection import connect
+from worker import register_search_attributes
 
 _FAILED = pytest.StashKey[bool]()
 
@@ -42,18 +47,37 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def farm(server: str, store: Path) -> AsyncIterator[Farm]:
-    """Workers with four slots that serve this test alone."""
-    client = await connect(address=server)
+    """Workers with four slots, in a namespace of this test alone: the page shows all jobs of a namespace."""
     task_queue = f"test-{uuid.uuid4().hex[:12]}"
+    client = await connect_to_new_namespace(server, task_queue)
     async with serving(client, worker_settings(task_queue, store, slots=4)):
         yield Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
 
 
+async def connect_to_new_namespace(server: str, name: str) -> Client:
+    """Make a namespace, and return a client of it when jobs can be started there."""
+    anywhere = await connect(address=server)
+    kept = Duration(seconds=24 * 3600)
+    request = RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=kept)
+    await anywhere.workflow_service.register_namespace(request)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                client = await connect(address=server, namespace=name)
+                await register_search_attributes(client)
+                return client
+            except RPCError as error:
+                # The server itself learns of it a moment later.
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+            await asyncio.sleep(0.1)
+
+
 @asynccontextmanager
-async def web_process(farm: Farm, *arguments: str, **environment: str) -> AsyncIterator[str]:
+async def web_process(farm: Farm, *arguments: str) -> AsyncIterator[str]:
     """Run `longtake web` for a farm, on a free port, and give its address."""
     cli = Cli(farm)
-    process = await cli.start("web", "--port", "0", *arguments)
+    process = await cli.start("web", "--port", "0", "--namespace", farm.client.namespace, *arguments)
     address = await until_address(process)
     assert process.stderr is not None
     # What nobody reads would fill the pipe and hold the server up.

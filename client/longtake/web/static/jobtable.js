@@ -247,7 +247,9 @@ class Row {
     setText(this.percent, percent(job.progress));
     const ended = hasEnded(job);
     const frozen = job.frozen_chunks ? `${count(job.frozen_chunks)} frozen` : "";
-    showNumber(this.running, job.running_chunks || !frozen ? job.running_chunks : 0, frozen);
+    // A list counts chunks that stand still among those that run.
+    const moving = Math.max(0, job.running_chunks - (job.state === "paused" ? job.frozen_chunks : 0));
+    showNumber(this.running, moving, frozen);
     setText(this.eta, ended || job.eta_seconds === null || job.eta_seconds === undefined ? "–" : duration(job.eta_seconds));
     this.eta.classList.toggle("faint", this.eta.textContent === "–");
     showNumber(this.failed, job.failed_chunks);
