@@ -255,6 +255,11 @@ class Redactor:
     def __init__(self) -> None:
         self._secrets: set[str] = set()
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The secrets that were declared so far."""
+        return frozenset(self._secrets)
+
     def mask(self, line: str) -> str:
         """Return a plain line with all known secrets masked; learn the secret that the line declares, if any."""
         if "openjd_redacted_env:" in line and (declared := _REDACTED_ENV.fullmatch(line)):

@@ -29,6 +29,19 @@ def test_what_is_created_can_be_read(any_store: Store) -> None:
     assert (found.location, found.name, found.size_bytes) == (where, "a.json", 7)
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 10), (0, 4), (3, 7), (6, 100), (10, 12), (50, 60), (4, 4)])
+def test_a_part_of_a_file_can_be_read(any_store: Store, start: int, stop: int) -> None:
+    where = any_store.locate("folder/part")
+    assert any_store.create(where, b"0123456789")
+
+    assert any_store.read_part(where, start, stop) == b"0123456789"[start:stop]
+
+
+def test_a_part_of_no_file_is_an_error(any_store: Store) -> None:
+    with pytest.raises(FileNotFoundError):
+        any_store.read_part(any_store.locate("folder/none"), 0, 1)
+
+
 def test_an_empty_file_is_a_file(any_store: Store, tmp_path: Path, local_file: Callable[[bytes], Path]) -> None:
     empty, other, third = (any_store.locate(name) for name in ("empty", "other", "third"))
     assert any_store.create(empty, b"")

@@ -18,13 +18,14 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSyste
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from longtake.cli.formatting import PLATFORMS, format_count
+from longtake.cli.formatting import format_count
 from longtake.cli.session import ExitCode, explain_error, read_settings, run_with_client
 from longtake.cli.submit import Json
 from longtake.cli.terminal import print_json, print_renderable
 from longtake.client import RenderClient
 from longtake.describe import build_open_query, read_status, reveal_failures
 from longtake.errors import LongtakeError, NotReachableError
+from longtake.job_facts import PLATFORMS
 from longtake.models.backends import BackendKind
 from longtake.names import SEARCH_ATTRIBUTES, render_queue
 from longtake.render_user import VARIABLE as RENDER_USER_VARIABLE

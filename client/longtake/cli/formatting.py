@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from longtake.errors import BadJobError
-from longtake.models.backends import BackendKind, RemoteBackend
+from longtake.job_facts import PLATFORMS
 from longtake.models.frames import MOST_CHUNKS
 from longtake.models.status import (
     FilmResult,
@@ -29,8 +29,6 @@ STATE_STYLES = {
     JobState.FAILED: "red",
     JobState.CANCELLED: "magenta",
 }
-
-PLATFORMS = {BackendKind.LOCAL: "hosts of your own", BackendKind.LAMBDA: "Lambda", BackendKind.CLOUD_RUN: "Cloud Run"}
 
 # A value of `--chunk`, or a part of one between commas.
 _CHUNK_RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
@@ -137,17 +135,6 @@ def elapsed_seconds(status: JobStatus) -> float:
     if status.created_at is None or status.updated_at is None:
         return 0.0
     return max(0.0, (status.updated_at - status.created_at).total_seconds())
-
-
-def describe_backend(backend: RemoteBackend) -> str:
-    """Return the service that renders a job: `Lambda, function render in eu-central-1`."""
-    platform = PLATFORMS[BackendKind(backend.type)]
-    if backend.type == "lambda":
-        place = f"function {backend.function}" if backend.function else "the first function that its workers may call"
-        place += f" in {backend.region}" if backend.region else ""
-    else:
-        place = backend.url or "the first service that its workers may call"
-    return f"{platform}, {strip_controls(place)}"
 
 
 def format_usd(usd: float) -> str:

@@ -8,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from longtake.cli.formatting import (
-    PLATFORMS,
     STATE_STYLES,
     describe_advice,
     describe_film,
@@ -24,6 +23,7 @@ from longtake.cli.submit import JobId, Json
 from longtake.cli.terminal import print_json, print_message, print_renderable, stdout_console
 from longtake.cli.views import SpeedEstimate, describe_failure, make_running_table
 from longtake.client import RenderClient
+from longtake.job_facts import PLATFORMS
 from longtake.models.backends import BackendKind
 from longtake.models.status import JobPhase, JobState, JobStatus
 from longtake.text import flatten_text, format_bytes, list_first, strip_controls

@@ -68,6 +68,13 @@ class DirectoryStore:
             return file.read()
 
     @_call
+    def read_part(self, location: str, start: int, stop: int) -> bytes:
+        """Return the bytes `[start, stop)` of a file."""
+        with open(location, "rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    @_call
     def stat(self, location: str) -> StoredFile | None:
         """Return the metadata of a file, links followed; None if there is no such file."""
         try:

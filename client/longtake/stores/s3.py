@@ -1,5 +1,6 @@
 """Store outputs in a bucket of S3, SeaweedFS, R2 or another service that speaks S3's protocol."""
 
+import errno
 import hashlib
 import os
 import threading
@@ -200,6 +201,16 @@ class S3Store:
         if found.sha256 not in (None, hashlib.sha256(content).hexdigest()):
             raise StoreError("it was damaged in the store or on its way here; try again", location, is_temporary=True)
         return content
+
+    def read_part(self, location: str, start: int, stop: int) -> bytes:
+        """Return the bytes `[start, stop)` of a file, all of one version of it."""
+        found = self._objects.find(location)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", location)
+        pieces: list[bytes] = []
+        if (end := min(stop, found.size_bytes)) > start:
+            self._objects.read_range(location, found.etag, start, end, lambda _, piece: pieces.append(piece))
+        return b"".join(pieces)
 
     def stat(self, location: str) -> StoredFile | None:
         """Return the metadata of a file; None if there is no such file."""

@@ -160,6 +160,10 @@ class Store(Protocol):
         """
         ...
 
+    def read_part(self, location: str, start: int, stop: int) -> bytes:
+        """Return the bytes `[start, stop)` of a file, fewer or none where it ends before; the file may be growing."""
+        ...
+
     def stat(self, location: str) -> StoredFile | None:
         """Return the metadata of a file; None if there is no such file."""
         ...

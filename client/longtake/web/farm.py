@@ -1,15 +1,14 @@
-"""Routes for the farm as a whole: hosts, queues."""
-
-from typing import Any
+"""Routes for the farm as a whole."""
 
 from fastapi import APIRouter
 
+from longtake.web.farm_overview import Farm
 from longtake.web.gateway import Shared
 
 router = APIRouter(tags=["farm"])
 
 
 @router.get("/farm")
-async def tell_farm(shared: Shared) -> dict[str, Any]:
-    """Tell the hosts of the farm and its queues."""
-    return {"hosts": [], "queues": []}
+async def tell_farm(shared: Shared) -> Farm:
+    """Tell the hosts of the farm, what they render now, and what waits in its queues; a few seconds old at most."""
+    return await shared.overview.get()

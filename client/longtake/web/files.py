@@ -1,30 +1,27 @@
 """Routes for what lies in the store of a job: outputs, and their deletion."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
-from longtake.stores.job_records import JobRecords, PublishedFile, find_film_number, path_in_store
+from longtake.stores.job_records import JobRecords
+from longtake.web.byte_range import send_file
 from longtake.web.gateway import Job, Shared
 from longtake.web.problems import ProblemError
+from longtake.web.published_files import Output, find_outputs
 from longtake.web.sessions import MAY_SUBMIT
+from longtake.web.stored_file import OutsideError, open_stored
 
 router = APIRouter(tags=["files"])
 
-
-class Output(BaseModel):
-    """A file that a job has published."""
-
-    path: str = Field(description="path below the job's store")
-    size_bytes: int
-    sha256: str
-    chunk: int | None = Field(default=None, description="the chunk that made it; None: it is of the film")
-    kind: str = Field(description="film or chunk")
+_BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "the bytes of the range", "content": {"application/octet-stream": {}}},
+}
 
 
 class OutputList(BaseModel):
@@ -34,53 +31,76 @@ class OutputList(BaseModel):
     next: int | None = Field(default=None, description="`after` of the next page; None at the end")
 
 
+class Deleted(BaseModel):
+    """What a deletion has removed."""
+
+    files: int = Field(description="number of published files that were removed")
+    size_bytes: int
+    records: int = Field(description="number of files of the job's own folder that were removed, logs included")
+    left: tuple[str, ...] = Field(description="sentences on files that stay: of other jobs too, or changed since")
+    aside: str | None = Field(description="folder with what was in the job's way, which stays")
+
+
 @router.get("/jobs/{id}/outputs")
 async def list_outputs(
     job: Job,
     shared: Shared,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[int, Query(ge=0, description="`next` of the page before")] = 0,
+    after: Annotated[int, Query(ge=0, le=100_000_000, description="`next` of the page before")] = 0,
 ) -> OutputList:
     """List the files that a job has published: films first, then the outputs of chunks."""
     status = (await shared.statuses.read(job.id)).status
 
     def look(records: JobRecords) -> list[Output]:
-        return [output for output, _ in islice(_find_outputs(records), after, after + limit + 1)]
+        return [output for output, _ in islice(find_outputs(records), after, after + limit + 1)]
 
     found = await shared.stores.read(status, look)
     return OutputList(outputs=tuple(found[:limit]), next=after + limit if len(found) > limit else None)
 
 
-@router.get("/jobs/{id}/outputs/file", response_class=Response)
+@router.get("/jobs/{id}/outputs/file", response_class=Response, responses=_BYTES)
+@router.head("/jobs/{id}/outputs/file", include_in_schema=False)
 async def read_output(
-    job: Job, shared: Shared, path: Annotated[str, Query(max_length=4096, description="path of an output")]
+    job: Job,
+    shared: Shared,
+    request: Request,
+    path: Annotated[str, Query(max_length=4096, description="path of an output, as the list has it")],
 ) -> Response:
-    """Return a file that a job has published; ranges may be asked for."""
+    """Return a file that a job has published, or a range of it."""
     status = (await shared.statuses.read(job.id)).status
 
-    def look(records: JobRecords) -> PublishedFile | None:
-        return next((file for output, file in _find_outputs(records) if output.path == path), None)
+    def look(records: JobRecords) -> Response | None:
+        for anew in (False, True):
+            file = shared.published.find(records, path, anew=anew)
+            if file is None:
+                return None
+            folders = [records.store.url, *map(str, shared.settings.roots)]
+            try:
+                found = open_stored(records.store, file.path, folders)
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                continue
+            except OutsideError:
+                return None
+            if found.size_bytes == file.size_bytes:
+                etag = f'"{file.sha256}"'
+                return send_file(found, request.headers, name=Path(file.path).name, etag=etag)
+            found.close()
+        raise ProblemError(409, f"{path} is not what {job.id} has published, or is gone", kind="changed-file")
 
-    file = await shared.stores.read(status, look)
-    if file is None:
+    answer = await shared.stores.read(status, look)
+    if answer is None:
         raise ProblemError(404, f"{job.id} has published no file of that path", kind="no-such-file")
-    return FileResponse(file.path)
+    return answer
 
 
 @router.delete("/jobs/{id}/files", dependencies=[MAY_SUBMIT])
-async def delete_files(job: Job) -> dict[str, Any]:
-    """Remove the files of a job that has ended from its store; its history stays in Temporal."""
-    return asdict(await job.stored.delete())
-
-
-def _find_outputs(records: JobRecords) -> Iterator[tuple[Output, PublishedFile]]:
-    """Yield the published files of a job that lie in its store; records that others wrote may name anything."""
-    for record in (*records.film_records(), *records.finished_records()):
-        is_film = find_film_number(record.key) is not None
-        for file in record.files:
-            path = path_in_store(records.store, file.path)
-            if path is None:
-                continue
-            chunk = None if is_film else int(record.key)
-            kind = "film" if is_film else "chunk"
-            yield Output(path=path, size_bytes=file.size_bytes, sha256=file.sha256, chunk=chunk, kind=kind), file
+async def delete_files(job: Job, shared: Shared) -> Deleted:
+    """Remove the files of a job that has ended from its store; its history stays in Temporal. Safe to repeat."""
+    status = (await shared.statuses.read_anew(job.id)).status
+    if status.base_dir is not None:
+        # As all that is read: not outside of the folders that this server may use.
+        await shared.stores.read(status, lambda _: None)
+    done = await job.stored.delete()
+    return Deleted(
+        files=done.files, size_bytes=done.size_bytes, records=done.records, left=done.left[:100], aside=done.aside
+    )

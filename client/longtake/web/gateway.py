@@ -10,13 +10,24 @@ from pydantic import AfterValidator
 
 from longtake.client import RenderClient
 from longtake.handle import JobHandle
-from longtake.models.status import JobStatus
+from longtake.models.status import JobState, JobStatus
 from longtake.web.authentication import Authenticator
+from longtake.web.farm_overview import Farm, read_farm
 from longtake.web.job_index import JobIndex, ListedJob
+from longtake.web.log_text import LogTexts
 from longtake.web.problems import TEMPORAL_AWAY, Problem, describe_problem
+from longtake.web.published_files import PublishedFiles
 from longtake.web.settings import WebSettings
+from longtake.web.shared_read import SharedRead
 from longtake.web.statuses import SharedStatuses
 from longtake.web.stores import OpenStores
+
+# How old what is told of hosts and queues may be.
+_FARM_SECONDS = 2.0
+
+# Jobs whose running chunks are looked at for that, each by two or three calls.
+_MOST_LOOKED_AT = 50
+_AT_WORK = (JobState.PENDING, JobState.RUNNING, JobState.PAUSED)
 
 
 class Gateway:
@@ -31,10 +42,14 @@ class Gateway:
     def __init__(self, farm: RenderClient, settings: WebSettings, task_queue: str) -> None:
         self.farm = farm
         self.settings = settings
+        self.task_queue = task_queue
         self.statuses = SharedStatuses(self._read_status)
         self.authenticator = Authenticator(settings)
         self.stores = OpenStores(settings.roots)
+        self.logs = LogTexts()
+        self.published = PublishedFiles()
         self.jobs = JobIndex(farm.temporal, task_queue)
+        self.overview = SharedRead(self._read_farm, fresh_seconds=_FARM_SECONDS)
         # Set when the server ends: streams of events would hold it up.
         self.closing = asyncio.Event()
         self.away_since: datetime | None = None
@@ -49,6 +64,15 @@ class Gateway:
         jobs = await self.jobs.jobs()
         self.away_since = None
         return jobs
+
+    async def _read_farm(self) -> Farm:
+        """Read the farm, with what the youngest jobs render that have not ended."""
+        jobs = sorted((await self.list_jobs()).values(), key=lambda job: job.started, reverse=True)
+        at_work = [job.status.id for job in jobs if job.status.state in _AT_WORK][:_MOST_LOOKED_AT]
+        looks = (self.statuses.read(job_id) for job_id in at_work)
+        found = await asyncio.gather(*looks, return_exceptions=True)
+        running = [known.status for known in found if not isinstance(known, BaseException)]
+        return await read_farm(self.farm.temporal, self.task_queue, running)
 
     def describe(self, error: Exception, *, instance: str = "") -> Problem:
         """Return the problem that an error is, with the time since when Temporal is away."""

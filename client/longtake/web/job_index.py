@@ -1,6 +1,5 @@
 """Know all jobs of a farm for lists: read Temporal's list once for all who ask, and only what has changed since."""
 
-import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from longtake.describe import build_query, is_job, read_listed_status
 from longtake.models.status import JobState, JobStatus
 from longtake.wait_reasons import find_queue_reason
+from longtake.web.shared_read import SharedRead
 
 # A list that is read again within a second is the same.
 _FRESH_SECONDS = 1.0
@@ -56,10 +56,9 @@ class JobIndex:
         self._client = client
         self._task_queue = task_queue
         self._jobs: dict[str, ListedJob] = {}
-        self._read_at = float("-inf")
+        self._read_all = SharedRead(self._refresh, fresh_seconds=_FRESH_SECONDS)
         self._all_at = float("-inf")
         self._closed_since = datetime.fromtimestamp(0, UTC)
-        self._reading: asyncio.Task[None] | None = None
 
     async def jobs(self) -> dict[str, ListedJob]:
         """Return all jobs by id, as they were at most a second ago.
@@ -67,23 +66,13 @@ class JobIndex:
         Raises:
             RPCError: Temporal does not list them.
         """
-        if time.monotonic() - self._read_at >= _FRESH_SECONDS:
-            if self._reading is None:
-                self._reading = asyncio.ensure_future(self._refresh())
-                self._reading.add_done_callback(self._note_read)
-            await asyncio.shield(self._reading)
-        return self._jobs
+        return await self._read_all.get()
 
     def forget(self) -> None:
         """Let the next who asks read the list anew, after a request has changed a job."""
-        self._read_at = float("-inf")
+        self._read_all.forget()
 
-    def _note_read(self, done: "asyncio.Task[None]") -> None:
-        self._reading = None
-        if not done.cancelled():
-            done.exception()
-
-    async def _refresh(self) -> None:
+    async def _refresh(self) -> dict[str, ListedJob]:
         began, now = time.monotonic(), datetime.now(UTC)
         is_all = began - self._all_at >= _ALL_SECONDS
         query = build_query(None)
@@ -107,9 +96,9 @@ class JobIndex:
                 jobs[run.id] = known
         self._jobs = await self._add_reasons(jobs, found.values())
         self._closed_since = now - _OVERLAP
-        self._read_at = time.monotonic()
         if is_all:
             self._all_at = began
+        return self._jobs
 
     async def _read(self, run: WorkflowExecution, known: ListedJob | None) -> ListedJob:
         written = _written(run)

@@ -1,77 +1,122 @@
 """Routes for the logs of renderers: which there are, and their text, also while it grows."""
 
-import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from longtake.stores.job_records import LOGS, JobRecords, find_film_number
-from longtake.stores.store import StoredFile
-from longtake.web.gateway import Job, PathText, Shared
+from longtake.stores.job_records import JobRecords
+from longtake.text import format_bytes
+from longtake.web.byte_range import ByteRange, UnsatisfiableError, parse_range, respond_unsatisfiable
+from longtake.web.gateway import Job, Shared
+from longtake.web.log_text import LogTexts, StoredLog, find_logs
 from longtake.web.problems import ProblemError
 
 router = APIRouter(tags=["logs"])
 
-_LOG_NAME = re.compile(r"((\d{6,}|film(?:-\d+)?)\..+?\.log)(?:\.(\d{1,18}))?", re.ASCII)
+# Of a longer part the beginning is sent, or of a tail the end.
+_MOST_BYTES = 16 * 2**20
+
+_CHUNK = r"^([0-9]{1,9}|film(-[0-9]{1,9})?)$"
+
+_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
 class LogFile(BaseModel):
     """Log of one try."""
 
-    key: str = Field(description="number of the chunk, or film, film-1")
-    attempt: int = Field(description="number of the try, from 1; of those that have a log")
+    chunk: str = Field(description="number of the chunk, or film, film-1")
+    attempt: int = Field(description="number of the try among those that have a log, from 1")
     name: str
-    size_bytes: int
+    size_bytes: int = Field(description="all that was printed; of very much, beginning and end are kept")
+    modified_ns: int = Field(description="when it was last written, in ns since 1970")
 
 
 @router.get("/jobs/{id}/logs")
-async def list_logs(job: Job, shared: Shared) -> list[LogFile]:
-    """List the logs of a job."""
+async def list_logs(
+    job: Job,
+    shared: Shared,
+    chunk: Annotated[
+        str | None, Query(pattern=r"^([0-9]{1,9}|film(-[0-9]{1,9})?)$", description="only this one's")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> list[LogFile]:
+    """List the logs of a job, in the order of chunks and tries; the film's come last."""
     status = (await shared.statuses.read(job.id)).status
-    found = await shared.stores.read(status, _find_logs)
-    return [log for log, _ in found]
+    found = await shared.stores.read(status, lambda records: find_logs(records, chunk))
+    return [
+        LogFile(
+            chunk=log.key,
+            attempt=log.attempt,
+            name=log.name,
+            size_bytes=log.size_bytes,
+            modified_ns=log.modified_ns,
+        )
+        for log in found[:limit]
+    ]
 
 
-@router.get("/jobs/{id}/chunks/{chunk}/logs/{attempt}", response_class=Response)
+@router.get("/jobs/{id}/chunks/{chunk}/logs/{attempt}", response_class=Response, responses=_TEXT)
 async def read_log(
     job: Job,
     shared: Shared,
-    chunk: PathText,
-    attempt: int,
-    tail: Annotated[int | None, Query(ge=1, le=16 * 2**20, description="only so many bytes of its end")] = None,
+    chunk: Annotated[str, Path(pattern=_CHUNK, description="its number, or film")],
+    attempt: Annotated[int, Path(ge=1, le=1_000_000, description="the try, from 1")],
+    tail: Annotated[int | None, Query(ge=1, le=_MOST_BYTES, description="only so many bytes of its end")] = None,
+    range: Annotated[str | None, Header(max_length=200, description="bytes=N-M, in all that was printed")] = None,
 ) -> Response:
-    """Return the log of one try of a chunk, or of `film`."""
+    """Return what the renderer printed in one try of a chunk, or while a `film` was made.
+
+    Offsets count in all that was printed, of which X-Log-Size tells the number of bytes so far: `Range: bytes=N-` asks
+    for what was added. An answer to a range ends where bytes are no longer kept, and begins behind them.
+    """
     status = (await shared.statuses.read(job.id)).status
+    key = str(int(chunk)) if chunk.isdigit() else chunk
 
-    def look(records: JobRecords) -> bytes | None:
-        for log, files in _find_logs(records):
-            if log.key == chunk.lstrip("0").rjust(1, "0") and log.attempt == attempt:
-                return b"".join(records.store.read(file.location) for file in files)
-        return None
+    def look(records: JobRecords) -> Response:
+        log = next((log for log in find_logs(records, key) if log.attempt == attempt), None)
+        if log is None:
+            raise ProblemError(404, f"there is no log of try {attempt} of {chunk}", kind="no-such-log")
+        try:
+            part = parse_range(f"bytes=-{tail}" if tail else range, log.size_bytes)
+        except UnsatisfiableError:
+            return respond_unsatisfiable(log.size_bytes)
+        if part is not None and tail is None:
+            return _send_part(shared.logs, records, log, part)
+        return _send_whole(shared.logs, records, log, part)
 
-    data = await shared.stores.read(status, look)
-    if data is None:
-        raise ProblemError(404, f"there is no log of try {attempt} of {chunk} of {job.id}", kind="no-such-log")
-    size = len(data)
-    body = data[-tail:] if tail else data
-    return Response(body, media_type="text/plain; charset=utf-8", headers={"X-Log-Size": str(size)})
+    return await shared.stores.read(status, look)
 
 
-def _find_logs(records: JobRecords) -> list[tuple[LogFile, list[StoredFile]]]:
-    parts: dict[str, list[tuple[int, StoredFile]]] = {}
-    for file in records.store.files(f"{records.path}/{LOGS}"):
-        if match := _LOG_NAME.fullmatch(file.name):
-            parts.setdefault(match[1], []).append((int(match[3] or 0), file))
-    found = []
-    numbers: dict[str, int] = {}
-    for name, files in sorted(parts.items(), key=lambda each: min(file.modified_ns for _, file in each[1])):
-        files.sort(key=lambda each: each[0])
-        key = name.partition(".")[0]
-        key = key if find_film_number(key) is not None else str(int(key))
-        numbers[key] = numbers.get(key, 0) + 1
-        size = files[-1][0] + files[-1][1].size_bytes
-        log = LogFile(key=key, attempt=numbers[key], name=name, size_bytes=size)
-        found.append((log, [file for _, file in files]))
-    return found
+def _send_part(texts: LogTexts, records: JobRecords, log: StoredLog, part: ByteRange) -> Response:
+    stop = min(part.stop, part.start + _MOST_BYTES)
+    at, data = texts.read(records, log, part.start, stop)
+    if not data:
+        return respond_unsatisfiable(log.size_bytes)
+    sent = ByteRange(at, at + len(data), log.size_bytes)
+    return _send(data, log, {"Content-Range": sent.content_range, "X-Log-Offset": str(at)}, 206)
+
+
+def _send_whole(texts: LogTexts, records: JobRecords, log: StoredLog, part: ByteRange | None) -> Response:
+    """Send all of a log that is kept, or its end; a line says where something is left out."""
+    pieces: list[bytes] = []
+    place = max(part.start if part else 0, 0)
+    begins = place
+    while place < log.size_bytes:
+        at, data = texts.read(records, log, place, log.size_bytes)
+        if not data:
+            break
+        if at > place:
+            pieces.append(
+                b"\n... %s are left out here: it printed more than is kept\n" % format_bytes(at - place).encode()
+            )
+        pieces.append(data)
+        place = at + len(data)
+    return _send(b"".join(pieces), log, {"X-Log-Offset": str(begins)}, 200)
+
+
+def _send(data: bytes, log: StoredLog, headers: dict[str, str], status: int) -> Response:
+    # Never anything else than text, whatever a renderer prints.
+    told = {**headers, "X-Log-Size": str(log.size_bytes), "Content-Security-Policy": "default-src 'none'; sandbox"}
+    return Response(data, status, headers=told, media_type="text/plain; charset=utf-8")

@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from time import monotonic
 
 from longtake.errors import NoSuchJobError
 from longtake.models.status import JobStatus
+from longtake.web.shared_read import SharedRead
 
 # What was read a moment ago is good enough for the next who asks, and saves Temporal some 3 ms each.
 FRESH_SECONDS = 0.5
@@ -24,13 +25,11 @@ class KnownStatus:
         status: The status.
         body: Its JSON.
         version: Digest of all in it that tells news: the same in each process that reads the same.
-        read_at: Time of the monotonic clock when it was read.
     """
 
     status: JobStatus
     body: bytes
     version: str
-    read_at: float
 
 
 def know(status: JobStatus) -> KnownStatus:
@@ -38,7 +37,7 @@ def know(status: JobStatus) -> KnownStatus:
     body = status.model_dump_json().encode()
     # The time of the last look is no news.
     told = status.model_copy(update={"progress_at": None}).model_dump_json().encode()
-    return KnownStatus(status, body, hashlib.sha256(told).hexdigest()[:16], monotonic())
+    return KnownStatus(status, body, hashlib.sha256(told).hexdigest()[:16])
 
 
 class SharedStatuses:
@@ -52,8 +51,7 @@ class SharedStatuses:
     def __init__(self, read: Callable[[str], Awaitable[JobStatus]], *, fresh_seconds: float = FRESH_SECONDS) -> None:
         self._read = read
         self._fresh_seconds = fresh_seconds
-        self._known: dict[str, KnownStatus] = {}
-        self._reading: dict[str, asyncio.Task[KnownStatus]] = {}
+        self._known: OrderedDict[str, SharedRead[KnownStatus]] = OrderedDict()
         self._pollers: dict[str, _Poller] = {}
 
     async def read(self, job_id: str) -> KnownStatus:
@@ -64,14 +62,11 @@ class SharedStatuses:
             NotReachableError: Temporal does not answer.
         """
         known = self._known.get(job_id)
-        if known is not None and monotonic() - known.read_at < self._fresh_seconds:
-            return known
-        task = self._reading.get(job_id)
-        if task is None:
-            task = self._reading[job_id] = asyncio.ensure_future(self._read_now(job_id))
-            task.add_done_callback(lambda done: self._note_read(job_id, done))
-        # One who goes away takes the answer from nobody else.
-        return await asyncio.shield(task)
+        if known is None:
+            known = self._known[job_id] = SharedRead(lambda: self._read_now(job_id), fresh_seconds=self._fresh_seconds)
+            if len(self._known) > _MOST_KEPT:
+                self._known.popitem(last=False)
+        return await known.get()
 
     async def read_anew(self, job_id: str) -> KnownStatus:
         """Return the status of a job as it is now, after a request has changed it."""
@@ -80,22 +75,11 @@ class SharedStatuses:
 
     def forget(self, job_id: str) -> None:
         """Let the next who asks for a job read it anew."""
-        self._known.pop(job_id, None)
-        self._reading.pop(job_id, None)
+        if job_id in self._known:
+            self._known[job_id].forget()
 
     async def _read_now(self, job_id: str) -> KnownStatus:
-        known = know(await self._read(job_id))
-        while len(self._known) >= _MOST_KEPT:
-            self._known.pop(next(iter(self._known)))
-        self._known[job_id] = known
-        return known
-
-    def _note_read(self, job_id: str, done: "asyncio.Task[KnownStatus]") -> None:
-        if self._reading.get(job_id) is done:
-            del self._reading[job_id]
-        if not done.cancelled():
-            # Retrieved, or asyncio would log it as lost where nobody waits for it any more.
-            done.exception()
+        return know(await self._read(job_id))
 
     async def watch(self, job_id: str, *, since: str | None = None) -> AsyncIterator[KnownStatus | Exception]:
         """Yield the status of a job and each that differs from the one before, until the job has ended.
