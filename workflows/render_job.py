@@ -38,7 +38,15 @@ with workflow.unsafe.imports_passed_through():
     from workflows.film_trial import TrialRunner
     from workflows.handover import build_continuation, read_continuation
     from workflows.history import HistoryBudget
-    from workflows.requests import BadResultError, accept_job, read_request, read_result
+    from workflows.requests import (
+        BadResultError,
+        accept_job,
+        describe_chunks,
+        read_asker,
+        read_cancel_reason,
+        read_request,
+        read_result,
+    )
     from workflows.scheduling import PauseState
     from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
     from workflows.status_board import (
@@ -77,6 +85,7 @@ class RenderJob:
         self._step: workflow.ActivityHandle[RawValue] | None = None
         self._max_parallel: int | None = None
         self._was_resumed = False
+        self._is_cancel_noted = False
         self._history = HistoryBudget()
         # Here and not in `run`: requests that wait for the new run are handled before that.
         self._job: RenderJobSpec | None = None
@@ -142,7 +151,7 @@ class RenderJob:
     @workflow.signal
     def resume(self, *inputs: object) -> None:
         """Render the missing chunks again after a pause, and the failed ones of a job that holds."""
-        self._apply_resume()
+        self._apply_resume(inputs)
 
     @workflow.update(name="pause")
     def pause_job(self, *inputs: object) -> PauseMode:
@@ -160,7 +169,7 @@ class RenderJob:
     def resume_job(self, *inputs: object) -> bool:
         """Resume as the signal does; return whether the job was paused or held."""
         was_waiting = self._pause.is_paused or (self._spans is not None and self._spans.is_holding)
-        self._apply_resume()
+        self._apply_resume(inputs)
         return was_waiting
 
     @resume_job.validator
@@ -178,7 +187,9 @@ class RenderJob:
 
         Running chunks are not stopped; those that stand in a queue are taken back where there are too many.
         """
-        self._max_parallel = read_request(SetMaxParallel, inputs).max_parallel
+        request = read_request(SetMaxParallel, inputs)
+        self._max_parallel = request.max_parallel
+        self._board.add_request("set_max_parallel", request.by, f"{request.max_parallel}")
         if self._spans is not None:
             self._spans.set_limit(self._max_parallel)
         self._board.update_counts(max_parallel=self._max_parallel)
@@ -195,7 +206,9 @@ class RenderJob:
     @workflow.update
     def retry_failed(self, *inputs: object) -> int:
         """Render failed chunks again, and skipped ones that the request names; return how many."""
-        count = self._active_spans.retry(read_request(RetryFailed, inputs).chunks)
+        request = read_request(RetryFailed, inputs)
+        count = self._active_spans.retry(request.chunks)
+        self._board.add_request("retry", request.by, describe_chunks(request.chunks))
         self._wake()
         return count
 
@@ -207,7 +220,9 @@ class RenderJob:
     @workflow.update
     def skip_chunks(self, *inputs: object) -> int:
         """Leave chunks out of the job; return how many that changes. Published chunks stay."""
-        count = self._active_spans.leave_out(read_request(SkipChunks, inputs))
+        request = read_request(SkipChunks, inputs)
+        count = self._active_spans.leave_out(request)
+        self._board.add_request("skip", request.by, describe_chunks(request.chunks))
         self._wake()
         return count
 
@@ -224,6 +239,7 @@ class RenderJob:
         if _is_cancelled():
             if self._spans is not None:
                 self._board.update_totals(self._spans.totals)
+            self._note_cancel()
             self._board.show_end(JobState.CANCELLED)
             raise asyncio.CancelledError from error
         if isinstance(error, FailureError):
@@ -423,6 +439,7 @@ class RenderJob:
 
     async def _stop_everything(self) -> None:
         """Cancel all activities and return when the last process of the job has ended."""
+        self._note_cancel()
         self._board.show_state(self._board.status.state, JobPhase.CLEANING_UP, Control.STOP)
         if self._step is not None:
             self._step.cancel()
@@ -435,6 +452,11 @@ class RenderJob:
             with suppress(asyncio.CancelledError):
                 await workflow.wait_condition(lambda: self._is_woken)
             self._settle()
+
+    def _note_cancel(self) -> None:
+        if (reason := workflow.cancellation_reason()) is not None and not self._is_cancel_noted:
+            self._is_cancel_noted = True
+            self._board.add_request("cancel", *read_cancel_reason(reason))
 
     def _is_idle(self) -> bool:
         if self._trial is not None and not self._trial.is_idle:
@@ -482,9 +504,11 @@ class RenderJob:
 
     def _apply_pause(self, request: PauseRequest) -> None:
         self._pause.pause(request.mode)
+        self._board.add_request("pause", request.by, request.mode)
         self._wake()
 
-    def _apply_resume(self) -> None:
+    def _apply_resume(self, inputs: tuple[object, ...]) -> None:
+        self._board.add_request("resume", read_asker(inputs))
         self._was_resumed = True
         if self._spans is not None:
             self._spans.resume(paused=self._pause.is_paused)

@@ -19,7 +19,9 @@ with workflow.unsafe.imports_passed_through():
     from longtake.models.fields import Contract
     from longtake.models.job import RenderJobSpec
     from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
-    from longtake.names import SCHEDULED_START, check_job_id
+    from longtake.models.status import ResumeRequest
+    from longtake.names import CANCELLED_BY, SCHEDULED_START, check_job_id
+    from longtake.ranges import Range, format_ranges
     from longtake.text import describe_invalid, escape_text, quote_value, suggest_key
 
 Request = TypeVar("Request", bound=Contract)
@@ -93,8 +95,28 @@ def read_request(kind: type[Request], inputs: tuple[object, ...]) -> Request:
         raise ValueError(text if ":" in text else f"the argument {text}") from error
 
 
+def read_asker(inputs: tuple[object, ...]) -> str:
+    """Return on whose behalf a resume was sent; empty where that cannot be read, because a resume is never refused."""
+    try:
+        return read_request(ResumeRequest, inputs).by
+    except ValueError:
+        return ""
+
+
+def read_cancel_reason(reason: str) -> tuple[str, str]:
+    """Return on whose behalf a cancel of the workflow was sent, and the reason that was given for it otherwise."""
+    if reason.startswith(CANCELLED_BY):
+        return reason.removeprefix(CANCELLED_BY), ""
+    return "", reason
+
+
+def describe_chunks(chunks: tuple[Range, ...]) -> str:
+    """Return which chunks a request names."""
+    return f"chunks {format_ranges(chunks)}" if chunks else ""
+
+
 def _known_keys(kind: type[BaseModel]) -> str:
-    return " and ".join(kind.model_fields)
+    return " and ".join(key for key in kind.model_fields if key != "by")
 
 
 def _explain(value: RawValue, advice: str) -> str:

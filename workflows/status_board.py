@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from longtake.models.job import RenderJobSpec
     from longtake.models.messages import JobPlan
     from longtake.models.status import (
+        MOST_BY,
         ChunkFailure,
         JobMetrics,
         JobPhase,
@@ -25,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         PauseMode,
         RemoteStops,
         RenderJobResult,
+        RequestRecord,
     )
     from longtake.names import (
         MEMO_CONTROL,
@@ -55,6 +57,12 @@ _PROGRESS_PAUSE = timedelta(seconds=5)
 # In the memo, which every look at the job brings along.
 _MOST_NOTICES = 5
 _LONGEST_NOTICE = 300
+
+# The query has the last 20 requests, the memo the last 10: about 1 KB.
+_MOST_REQUESTS = 20
+_MOST_MEMO_REQUESTS = 10
+_MOST_PAGE_REQUESTS = 3
+_LONGEST_DETAIL = 80
 
 # Each is an event or two: where each span has one, the others are written with the next change of state or progress.
 _MOST_WRITTEN_NOTICES = 20
@@ -198,6 +206,19 @@ class StatusBoard:
         if not self.is_bounded or self._written_notices <= _MOST_WRITTEN_NOTICES:
             self._write()
 
+    def add_request(self, what: str, by: str, detail: str = "") -> None:
+        """Take up a request that the job follows, which is written with the change that it makes, if any.
+
+        Args:
+            what: Name of the request.
+            by: Person or program on whose behalf it was sent; empty where that was not told.
+            detail: What it asks for.
+        """
+        record = RequestRecord(
+            what=what, by=shorten_line(by, MOST_BY), detail=shorten_line(detail, _LONGEST_DETAIL), at=workflow.now()
+        )
+        self._set(requests=(*self.status.requests, record)[-_MOST_REQUESTS:])
+
     def update_totals(self, totals: Totals) -> None:
         """Set the totals that are known when the last work has stopped; `show_end` writes them."""
         metrics = totals.metrics.model_copy(update={"chunk_seconds": self.status.metrics.chunk_seconds})
@@ -274,6 +295,7 @@ def shorten_status(status: JobStatus) -> JobStatus:
     return status.model_copy(
         update={
             "failures": tuple(failures),
+            "requests": status.requests[-_MOST_MEMO_REQUESTS:],
             "remote_stops": stops.model_copy(update={"unconfirmed": stops.unconfirmed[:5]}),
         }
     )
@@ -301,6 +323,9 @@ def _format_page(status: JobStatus) -> str:
         lines.append(f"- skipped on request: {status.left_out_chunks} chunks")
     if status.phase is JobPhase.HOLDING:
         lines.append("- the job waits: mend the cause, then signal `resume`; or update `skip_chunks`")
+    for request in status.requests[-_MOST_PAGE_REQUESTS:]:
+        detail, by = (f" ({request.detail})" if request.detail else ""), (f" by {request.by}" if request.by else "")
+        lines.append(f"- {escape_markdown(f'{request.what}{detail}{by}, {request.at:%Y-%m-%d %H:%M:%S} UTC')}")
     lines += [f"- {escape_markdown(notice)}" for notice in status.notices]
     if status.failures:
         lines.append(

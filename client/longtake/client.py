@@ -1,7 +1,5 @@
 """Start, find and list render jobs from Python: `RenderClient`."""
 
-import getpass
-import socket
 import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +27,7 @@ from longtake.describe import (
     read_status,
 )
 from longtake.errors import BadJobError, JobEndedError, JobExistsError, NoSuchJobError, NotReachableError
-from longtake.handle import JobHandle
+from longtake.handle import JobHandle, user_identity
 from longtake.jobfile.loader import read_job
 from longtake.models.job import RenderJobSpec
 from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
@@ -62,11 +60,17 @@ class RenderClient:
         job = await farm.submit(RenderJobSpec(...))
         result = await job.result()
     ```
+
+    Args:
+        client: Connected Temporal client.
+        task_queue: Task queue of the workers that run the jobs.
+        identity: On whose behalf jobs are submitted and steered where a call does not say it; default: user and host.
     """
 
-    def __init__(self, client: Client, *, task_queue: str = DEFAULT_TASK_QUEUE) -> None:
+    def __init__(self, client: Client, *, task_queue: str = DEFAULT_TASK_QUEUE, identity: str | None = None) -> None:
         self._client = client
         self._task_queue = task_queue
+        self._identity = identity
 
     @classmethod
     def connect(
@@ -98,7 +102,12 @@ class RenderClient:
         return self._client
 
     async def submit(
-        self, job: RenderJobSpec, *, id: str | None = None, on_progress: OnProgress = lambda _: None
+        self,
+        job: RenderJobSpec,
+        *,
+        id: str | None = None,
+        on_progress: OnProgress = lambda _: None,
+        by: str | None = None,
     ) -> JobHandle:
         """Start a job and return its handle; the same job under the same id is started only once.
 
@@ -108,6 +117,7 @@ class RenderClient:
             job: The job; set `base_dir`, because relative paths start from it.
             id: Id of the job; default: made from the job's name.
             on_progress: Called with each new total of the upload, from another thread.
+            by: Person or program that submits the job; default: the identity of this client.
 
         Returns:
             The handle; its `is_new` tells whether this call has started the job.
@@ -134,7 +144,7 @@ class RenderClient:
                 name,
                 WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 memo={MEMO_DIGEST: job.digest()},
-                details=_describe_origin(job),
+                details=_describe_origin(job, self._name_asker(by)),
             )
         except WorkflowAlreadyStartedError as error:
             status = await self._check_same(job_id, job)
@@ -146,11 +156,15 @@ class RenderClient:
             return self.job(job_id)
         except RPCError as error:
             raise NotReachableError(f"Temporal does not take job {job_id}: {describe_rpc_error(error)}") from error
-        return JobHandle(self._client, job_id, is_new=True)
+        return JobHandle(self._client, job_id, is_new=True, identity=self._identity)
 
     def job(self, id: str) -> JobHandle:
         """Return the handle of a job, without checking that the job exists: methods of the handle raise then."""
-        return JobHandle(self._client, check_job_id(id))
+        return JobHandle(self._client, check_job_id(id), identity=self._identity)
+
+    def _name_asker(self, by: str | None) -> str:
+        given = self._identity if by is None else by
+        return user_identity() if given is None else given
 
     async def list(self, *, state: JobState | None = None, limit: int = 100) -> list[JobStatus]:
         """Return the status of jobs, the youngest first, as each job last wrote it down.
@@ -191,7 +205,12 @@ class RenderClient:
         yield batch
 
     async def retry(
-        self, id: str, *, chunks: Iterable[Range] = (), frames: str | Iterable[int | str] | None = None
+        self,
+        id: str,
+        *,
+        chunks: Iterable[Range] = (),
+        frames: str | Iterable[int | str] | None = None,
+        by: str | None = None,
     ) -> JobHandle:
         """Retry the failed chunks of a job, or render some frames of a job that has ended anew.
 
@@ -204,6 +223,7 @@ class RenderClient:
             chunks: Ranges `[start, stop)` of failed chunks of a job that has not ended; none means all of them.
             frames: Frames of a job that has ended, as in "12-15,20", or as a list; of video whole chunks are rendered.
                 None names none.
+            by: Person or program that asks; default: the identity of this client.
 
         Raises:
             NoSuchJobError: There is no such job.
@@ -224,7 +244,7 @@ class RenderClient:
         if status.state is JobState.COMPLETED and anew is None:
             raise JobEndedError(f"{id} has completed; there is nothing to retry")
         if not status.state.has_ended:
-            await handle.retry_failed(wanted)
+            await handle.retry_failed(wanted, by=by)
             return handle
         if wanted:
             raise BadJobError(
@@ -236,12 +256,12 @@ class RenderClient:
         if status.started_at is not None:
             # Its outputs are named after the first start, and its finished chunks are those of that start.
             document["started_at"] = status.started_at.isoformat()
-        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+        reuse, asker = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY, self._name_asker(by)
         if anew is not None:
             document["rerender"] = ChunkPlan(read_job(dict(document))).request_rerender(anew).model_dump()
             reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
         try:
-            await self._start(document, id, status.name, reuse)
+            await self._start(document, id, status.name, reuse, details=f"- retried by: {escape_markdown(asker)}")
         except WorkflowAlreadyStartedError as error:
             raise JobExistsError(f"{id} is at work again already; watch it with `longtake watch {id}`") from error
         return self.job(id)
@@ -361,14 +381,10 @@ class PendingClient:
         return self.__aenter__().__await__()
 
 
-def _describe_origin(job: RenderJobSpec) -> str:
+def _describe_origin(job: RenderJobSpec, submitter: str) -> str:
     """Return who has submitted a job, its store and its film, as Markdown for the Temporal UI."""
-    user = "somebody"
-    # A container may have no user of its number.
-    with suppress(OSError, KeyError):
-        user = getpass.getuser()
     facts = {
-        "submitted by": f"{user}@{socket.gethostname()}",
+        "submitted by": submitter,
         "store": job.store or job.base_dir or "the first folder of the workers",
         "film": ", ".join(path for _, path in job.film_outputs) or "none: the chunks stay as they are",
     }

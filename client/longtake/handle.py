@@ -1,6 +1,8 @@
 """Watch and control one job from Python."""
 
 import asyncio
+import getpass
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -39,25 +41,31 @@ from longtake.errors import (
     NoSuchJobError,
     NotReachableError,
 )
-from longtake.models.fields import Contract
 from longtake.models.status import (
+    MOST_BY,
+    JobRequest,
     JobState,
     JobStatus,
     PauseMode,
     PauseRequest,
     RenderJobResult,
+    ResumeRequest,
     RetryFailed,
     RunningChunk,
     SetMaxParallel,
     SkipChunks,
 )
+from longtake.names import CANCELLED_BY
 from longtake.ranges import Range
 from longtake.stored_job import StoredJob
-from longtake.text import describe_invalid
+from longtake.text import describe_invalid, shorten_line
 from longtake.wait_reasons import WaitReason, find_activity_reason, find_query_reason, find_workflow_reason
 
 Answer = TypeVar("Answer")
-Request = TypeVar("Request", bound=Contract)
+Asked = TypeVar("Asked", bound=JobRequest)
+
+# What a job answers whose worker is of before requests had a `by`.
+_UNKNOWN_BY = "by: is not a key of this request"
 
 # An update needs a worker. A worker that must replay a long history first answers well within this.
 _UPDATE_PATIENCE_SECONDS = 30.0
@@ -117,11 +125,13 @@ class JobHandle:
         client: Connected Temporal client.
         job_id: Id of the job.
         is_new: Whether `submit` has just started the job; False for one that was there already.
+        identity: On whose behalf requests are sent, where they name nobody else; default: user and host.
     """
 
-    def __init__(self, client: Client, job_id: str, *, is_new: bool = False) -> None:
+    def __init__(self, client: Client, job_id: str, *, is_new: bool = False, identity: str | None = None) -> None:
         self.id = job_id
         self.is_new = is_new
+        self._identity = identity
         self._client = client
         self._workflow = client.get_workflow_handle(job_id)
 
@@ -179,7 +189,7 @@ class JobHandle:
                 return
             await asyncio.sleep(interval_seconds)
 
-    async def pause(self, *, mode: PauseMode = PauseMode.DRAIN, wait: bool = False) -> JobStatus:
+    async def pause(self, *, mode: PauseMode = PauseMode.DRAIN, wait: bool = False, by: str | None = None) -> JobStatus:
         """Pause the job: start no further chunk, and treat running chunks by the mode.
 
         Of two pauses the harder one holds (`drain`, `freeze`, `now`), until the job is resumed.
@@ -189,80 +199,89 @@ class JobHandle:
                 they were; they keep their slots and their memory. `now` ends them: whole frames are kept, the rest is
                 rendered again.
             wait: Return only when no chunk of the job runs.
+            by: Person or program that asks, for the status of the job; default: the identity of the handle.
 
         Raises:
             JobEndedError: The job has ended.
         """
-        await self._request("pause", _build_request(PauseRequest, mode=mode))
+        await self._request("pause", self._build_request(PauseRequest, by, mode=mode))
         return await self._watch_until(lambda status: status.state is JobState.PAUSED, wait=wait)
 
-    async def resume(self, *, wait: bool = False) -> JobStatus:
+    async def resume(self, *, wait: bool = False, by: str | None = None) -> JobStatus:
         """Resume a paused job; leave any other job as it is.
 
         Args:
             wait: Return only when the job is no longer paused.
+            by: Person or program that asks, as in `pause`.
 
         Raises:
             JobEndedError: The job has ended.
         """
-        await self._request("resume")
+        await self._request("resume", self._build_request(ResumeRequest, by))
         return await self._watch_until(lambda status: status.state is not JobState.PAUSED, wait=wait)
 
-    async def cancel(self, *, wait: bool = False) -> JobStatus:
+    async def cancel(self, *, wait: bool = False, by: str | None = None) -> JobStatus:
         """Cancel the job: the job ends when none of its processes is left.
 
         Args:
             wait: Return only when the job has ended.
+            by: Person or program that asks, as in `pause`.
 
         Raises:
             JobEndedError: The job has ended.
         """
         await self._refuse_ended("cancel")
         try:
-            await self._workflow.cancel()
+            # A cancel of a workflow has no argument, but a reason, which the workflow reads.
+            await self._workflow.cancel(reason=f"{CANCELLED_BY}{self._name_asker(by)}")
         except RPCError as error:
             raise self._explain(error) from error
         return await self._watch_until(lambda status: status.state.has_ended, wait=wait)
 
-    async def set_max_parallel(self, max_parallel: int) -> int:
+    async def set_max_parallel(self, max_parallel: int, *, by: str | None = None) -> int:
         """Change how many chunks render at once; return the number in force.
+
+        Args:
+            max_parallel: The number.
+            by: Person or program that asks, as in `pause`.
 
         Raises:
             BadJobError: The job refuses the change; the text says why.
             JobEndedError: The job has ended.
             NotReachableError: No worker answers for the job.
         """
-        request = _build_request(SetMaxParallel, max_parallel=max_parallel)
+        request = self._build_request(SetMaxParallel, by, max_parallel=max_parallel)
         return await self._update("set_max_parallel", request, "change its max_parallel")
 
-    async def retry_failed(self, chunks: Iterable[Range] = ()) -> int:
+    async def retry_failed(self, chunks: Iterable[Range] = (), *, by: str | None = None) -> int:
         """Retry chunks that have used up their attempts; return their number.
 
         Args:
             chunks: Ranges `[start, stop)` of failed or skipped chunks; none means all that failed.
+            by: Person or program that asks, as in `pause`.
 
         Raises:
             BadJobError: The job refuses the retry; the text says why.
             JobEndedError: The job has ended.
             NotReachableError: No worker answers for the job.
         """
-        return await self._update(
-            "retry_failed", _build_request(RetryFailed, chunks=tuple(chunks)), "retry single chunks"
-        )
+        request = self._build_request(RetryFailed, by, chunks=tuple(chunks))
+        return await self._update("retry_failed", request, "retry single chunks")
 
-    async def skip_chunks(self, chunks: Iterable[Range], *, allow_gaps: bool = False) -> int:
+    async def skip_chunks(self, chunks: Iterable[Range], *, allow_gaps: bool = False, by: str | None = None) -> int:
         """Leave chunks out of the job; return the number of those that were not left out before.
 
         Args:
             chunks: Ranges `[start, stop)` of unfinished chunks.
             allow_gaps: Make the film without these chunks; a job that makes a film refuses to skip without it.
+            by: Person or program that asks, as in `pause`.
 
         Raises:
             BadJobError: The job refuses to skip them; the text says why.
             JobEndedError: The job has ended.
             NotReachableError: No worker answers for the job.
         """
-        request = _build_request(SkipChunks, chunks=tuple(chunks), allow_gaps=allow_gaps)
+        request = self._build_request(SkipChunks, by, chunks=tuple(chunks), allow_gaps=allow_gaps)
         return await self._update("skip_chunks", request, "skip chunks")
 
     async def result(self) -> RenderJobResult:
@@ -331,19 +350,46 @@ class JobHandle:
             return reason.sentence if reason is not None else None
         return None
 
-    async def _request(self, name: str, *arguments: object) -> None:
+    def _name_asker(self, by: str | None) -> str:
+        given = self._identity if by is None else by
+        return shorten_line(user_identity() if given is None else given, MOST_BY)
+
+    def _build_request(self, kind: type[Asked], by: str | None, **fields: object) -> Asked:
+        """Return the argument of a request; refuse one that the job would refuse, in the same sentence."""
+        try:
+            return kind.model_validate({**fields, "by": self._name_asker(by)})
+        except ValidationError as error:
+            raise BadJobError(describe_invalid(error)) from error
+
+    async def _request(self, name: str, request: JobRequest) -> None:
         """Send an update, which is answered when the job has taken it up; where no worker answers, a signal.
 
         A signal waits for the next worker. Both may arrive: they set a state, and in the order in which they were sent.
         """
-        update = self._workflow.execute_update(name, args=arguments)
-        # No worker is there, or an older one, whose job knows the signal alone; and what else Temporal has against an
-        # update, such as the end of the job, it has against the signal.
-        with suppress(NotReachableError, BadJobError, RPCError):
-            await await_update(self.id, update, patience_seconds=_REQUEST_PATIENCE_SECONDS)
+        try:
+            await self._execute(name, request, patience_seconds=_REQUEST_PATIENCE_SECONDS)
             return
+        except BadJobError:
+            # An older worker, whose job knows the signal alone.
+            request = request.model_copy(update={"by": ""})
+        except (NotReachableError, RPCError):
+            # No worker is there; and what else Temporal has against an update, such as the end of the job, it has
+            # against the signal.
+            pass
         async with self._explain_refusal(name):
-            await self._workflow.signal(name, args=arguments)
+            await self._workflow.signal(name, _to_wire(request))
+
+    async def _execute(
+        self, name: str, request: JobRequest, *, patience_seconds: float = _UPDATE_PATIENCE_SECONDS
+    ) -> Any:
+        """Send an update and return its answer; without `by` to a job whose worker is of before there was one."""
+        try:
+            update = self._workflow.execute_update(name, _to_wire(request))
+            return await await_update(self.id, update, patience_seconds=patience_seconds)
+        except BadJobError as error:
+            if not request.by or _UNKNOWN_BY not in str(error):
+                raise
+        return await self._execute(name, request.model_copy(update={"by": ""}), patience_seconds=patience_seconds)
 
     @asynccontextmanager
     async def _explain_refusal(self, action: str) -> AsyncIterator[None]:
@@ -355,9 +401,9 @@ class JobHandle:
                 await self._refuse_ended(action)
             raise self._explain(error) from error
 
-    async def _update(self, name: str, request: object, action: str) -> int:
+    async def _update(self, name: str, request: JobRequest, action: str) -> int:
         async with self._explain_refusal(action):
-            return await await_update(self.id, self._workflow.execute_update(name, request, result_type=int))
+            return int(await self._execute(name, request))
 
     async def _refuse_ended(self, action: str) -> None:
         """Raise `JobEndedError` if the job has ended."""
@@ -389,12 +435,18 @@ class JobHandle:
         return NotReachableError(f"Temporal does not answer for {self.id}: {describe_rpc_error(error)}")
 
 
-def _build_request(kind: type[Request], **fields: object) -> Request:
-    """Return the argument of a request; refuse one that the job would refuse, in the same sentence."""
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        raise BadJobError(describe_invalid(error)) from error
+def _to_wire(request: JobRequest) -> dict[str, Any]:
+    """Return the argument of a request as older workers read it too: they refuse keys that they do not know."""
+    return request.model_dump(mode="json", exclude=None if request.by else {"by"})
+
+
+def user_identity() -> str:
+    """Return the user and the host of this process, on whose behalf it asks."""
+    user = "somebody"
+    # A container may have no user of its number.
+    with suppress(OSError, KeyError):
+        user = getpass.getuser()
+    return f"{user}@{socket.gethostname()}"
 
 
 def _lacks_namespace(error: RPCError) -> bool:

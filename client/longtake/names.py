@@ -58,6 +58,10 @@ _DERIVED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}~[0-9a-f]{16}", re.A
 _LONGEST_ID = 1000
 
 
+# What a cancel by Longtake gives as its reason, before the name of the person or program that asked for it.
+CANCELLED_BY = "asked by "
+
+
 class Control(StrEnum):
     """Orders of a job to its running attempts, which workers read from the memo of the job."""
 

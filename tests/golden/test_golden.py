@@ -34,6 +34,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 import devserver
 from longtake import FrameRange, JobState, JobStatus, PauseMode, RenderClient, RenderJobSpec, Retry
 from longtake.connection import connect
+from longtake.handle import user_identity
 from longtake.models.backends import BackendKind
 from ports import LOOPBACK, find_free_port
 
@@ -64,6 +65,7 @@ class Scene:
                 sys.executable: "<python>",
                 f"longtake {version('longtake')}": "longtake <version>",
                 farm.address: "<address>",
+                user_identity(): "<user>",
                 running.service.url if running.service else "": "<lambda>",
             }
         )

@@ -1,6 +1,8 @@
 """`longtake status`: where a job is rendered and what is billed for it."""
 
 import io
+import re
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
@@ -18,6 +20,7 @@ from longtake.models.status import (
     PauseMode,
     RemoteStops,
     RenderJobResult,
+    RequestRecord,
 )
 
 Captured = pytest.CaptureFixture[str]
@@ -60,3 +63,16 @@ def test_a_job_on_hosts_of_ones_own_speaks_of_no_bill() -> None:
 
     assert "billed" not in text
     assert "rendered on" not in text
+
+
+def test_the_last_requests_are_told_as_one_plain_line_each() -> None:
+    at = datetime(2025, 6, 1, 10, tzinfo=UTC)
+    asked = [RequestRecord(what="set_max_parallel", detail=f"{limit}", at=at) for limit in range(1, 6)]
+    asked.append(RequestRecord(what="pause", detail="now", by="ada\x1b[31m@tower\nerror: none", at=at))
+    text = shown(JobStatus(id="job-1", requests=tuple(asked)))
+
+    assert "set_max_parallel (1)" not in text
+    assert "set_max_parallel (2), 2025-06-01" in text
+    assert "\x1b[31m" not in text
+    assert "\nerror" not in text
+    assert re.search(r"asked +pause \(now\) by ada", text)

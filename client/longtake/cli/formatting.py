@@ -17,9 +17,10 @@ from longtake.models.status import (
     RemoteStop,
     RemoteStops,
     RenderJobResult,
+    RequestRecord,
 )
 from longtake.ranges import Range, RangeSet, format_range, format_ranges
-from longtake.text import strip_controls
+from longtake.text import flatten_text, strip_controls
 
 STATE_STYLES = {
     JobState.PENDING: "yellow",
@@ -72,6 +73,13 @@ def format_time(when: datetime) -> str:
     """Return a time in the time zone of this host, with how long ago it was."""
     ago = (datetime.now(UTC) - when).total_seconds()
     return f"{when.astimezone():%Y-%m-%d %H:%M:%S} ({format_duration(ago)} ago)"
+
+
+def format_request(request: RequestRecord) -> str:
+    """Return a request that a job has followed, in one line: `pause (freeze) by ada@tower, 2025-06-01 ...`."""
+    detail = f" ({flatten_text(request.detail)})" if request.detail else ""
+    by = f" by {flatten_text(request.by)}" if request.by else ""
+    return f"{request.what}{detail}{by}, {format_time(request.at)}"
 
 
 def format_count(count: int, noun: str) -> str:

@@ -14,6 +14,7 @@ from longtake.cli.formatting import (
     describe_stops,
     format_bill,
     format_duration,
+    format_request,
     format_state,
     format_time,
     format_unusual_counts,
@@ -30,6 +31,9 @@ from longtake.text import flatten_text, format_bytes, list_first, strip_controls
 
 # A status is read once: the live view of `longtake watch` is for long lists.
 _MOST_ROWS = 20
+
+# Requests that the job has followed; `--json` has more.
+_MOST_REQUESTS = 5
 
 # Ids of jobs that wait for the same.
 _MOST_IDS = 5
@@ -123,6 +127,8 @@ def make_status_table(status: JobStatus) -> Table:
         grid.add_row("film", strip_controls(describe_film(status.result)))
     if status.waiting_for:
         grid.add_row("waits", Text(flatten_text(status.waiting_for), style="yellow"))
+    for request in status.requests[-_MOST_REQUESTS:]:
+        grid.add_row("asked", format_request(request))
     for notice in status.notices:
         grid.add_row("notice", flatten_text(notice))
     if status.error:

@@ -9,6 +9,9 @@ from longtake.models.backends import BackendKind
 from longtake.models.fields import Contract
 from longtake.ranges import Range
 
+# Characters of the name of a person or program: a user and a host, or an address of e-mail.
+MOST_BY = 200
+
 
 class PauseMode(StrEnum):
     """Ways of a pause to treat running chunks; of two pauses the harder one holds.
@@ -27,7 +30,13 @@ class PauseMode(StrEnum):
         return order.index(self) > order.index(other)
 
 
-class PauseRequest(Contract):
+class JobRequest(Contract):
+    """Argument of a request to a job, which says on whose behalf a program sends it."""
+
+    by: str = Field(default="", max_length=MOST_BY, description="person or program that asks; empty where untold")
+
+
+class PauseRequest(JobRequest):
     """Argument of the signal `pause`, which may also be sent without one."""
 
     mode: PauseMode = PauseMode.DRAIN
@@ -39,23 +48,36 @@ class PauseRequest(Contract):
         return {"mode": value} if isinstance(value, str) else value
 
 
-class SetMaxParallel(Contract):
+class ResumeRequest(JobRequest):
+    """Argument of the signal `resume`, which may also be sent without one."""
+
+
+class SetMaxParallel(JobRequest):
     """Argument of the update `set_max_parallel`."""
 
     max_parallel: int = Field(ge=1, le=500)
 
 
-class RetryFailed(Contract):
+class RetryFailed(JobRequest):
     """Argument of the update `retry_failed`."""
 
     chunks: tuple[Range, ...] = Field(default=(), description="ranges of failed chunks; none means all of them")
 
 
-class SkipChunks(Contract):
+class SkipChunks(JobRequest):
     """Argument of the update `skip_chunks`."""
 
     chunks: tuple[Range, ...] = Field(min_length=1, description="ranges of chunks that will not be rendered")
     allow_gaps: bool = Field(default=False, description="make the film without them")
+
+
+class RequestRecord(Contract):
+    """JobRequest that a job has followed: the answer to the question of who has paused it."""
+
+    what: str = Field(description="`pause`, `resume`, `cancel`, `retry`, `skip` or `set_max_parallel`")
+    detail: str = Field(default="", max_length=80, description="mode of the pause, chunks, limit, reason of the cancel")
+    by: str = Field(default="", max_length=MOST_BY, description="person or program that asked; empty where untold")
+    at: datetime
 
 
 class JobState(StrEnum):
@@ -224,4 +246,7 @@ class JobStatus(Contract):
     running: tuple[RunningChunk, ...] = Field(default=(), description="what is rendered now; told by heartbeats")
     notices: tuple[str, ...] = Field(
         default=(), description="requests that were ignored, and files besides outputs; the last 5"
+    )
+    requests: tuple[RequestRecord, ...] = Field(
+        default=(), description="requests that were followed, with their time and on whose behalf; the last 20"
     )
