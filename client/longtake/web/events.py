@@ -1,6 +1,7 @@
 """Routes that tell what becomes of jobs as it happens: server-sent events, which a client can take up where it left."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream
 # How often the list of all jobs is looked at for those who watch it.
 _LIST_SECONDS = 1.0
 
-# Another process may have seen a change a moment earlier or later.
+# Another process may have seen a change a moment later, and who listens may have read the list a moment ago.
 _OVERLAP_SECONDS = 5.0
 
 
@@ -28,9 +29,9 @@ _OVERLAP_SECONDS = 5.0
 async def watch_jobs(shared: Shared, last_event_id: LastEventId = None) -> Response:
     """Tell each change of each job: `event: job` with its status, `event: gone` with its id."""
     since = time.time()
-    if last_event_id and last_event_id.replace(".", "", 1).isdecimal() and len(last_event_id) < 20:
-        since = min(since, float(last_event_id) - _OVERLAP_SECONDS)
-    return EventStream(_tell_list(shared, since), shared.closing)
+    if last_event_id and re.fullmatch(r"\d{1,12}(\.\d{1,6})?", last_event_id, re.ASCII):
+        since = min(since, float(last_event_id))
+    return EventStream(_tell_list(shared, since - _OVERLAP_SECONDS), shared.closing)
 
 
 @router.get("/jobs/{id}/events", response_class=Response, responses=_STREAM)

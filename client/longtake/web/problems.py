@@ -108,6 +108,9 @@ def describe_problem(error: Exception, *, instance: str = "") -> Problem:
 
 def _explain_call(error: RPCError) -> LongtakeError:
     said = describe_rpc_error(error)
+    if error.status is RPCStatusCode.NOT_FOUND and said == error.message:
+        # Of a namespace that is not there, another sentence is made.
+        return NoSuchJobError(f"there is no such job ({said})")
     if error.status is RPCStatusCode.INVALID_ARGUMENT:
         return BadJobError(f"Temporal refuses this request: {said}")
     return NotReachableError(f"Temporal does not serve this request: {said}")
