@@ -92,10 +92,12 @@ class ActivityTry:
 
     Attributes:
         heartbeat: The heartbeat of this attempt.
+        is_after_loss: Whether the attempt before this one was lost.
     """
 
     def __init__(self, fresh: Heartbeat | None = None) -> None:
-        self.heartbeat = _count_lost_attempts(fresh)
+        self.heartbeat, lost = _count_lost_attempts(fresh)
+        self.is_after_loss = lost > 0
 
     def update(self, **fields: object) -> None:
         """Change fields of the heartbeat."""
@@ -121,8 +123,10 @@ class ActivityTry:
             )
 
 
-def _count_lost_attempts(fresh: Heartbeat | None) -> Heartbeat:
-    """Return what the attempts before this one have come to, from the last heartbeat of the one before.
+def _count_lost_attempts(fresh: Heartbeat | None) -> tuple[Heartbeat, int]:
+    """Return what the attempts before this one have come to, and how many were lost since one last said so.
+
+    It is in the last heartbeat of the one before.
 
     An attempt that did not say that it has ended was lost with its worker, and its work may be the cause. So was one of
     which there is no heartbeat, where each attempt sends one before it begins.
@@ -138,7 +142,7 @@ def _count_lost_attempts(fresh: Heartbeat | None) -> Heartbeat:
     # What an older worker sends has no number, and an activity that is reset counts from 1 again.
     is_numbered = not details or 0 < beat.number < info.attempt
     lost = info.attempt - 1 - beat.number + (not beat.ended) if is_numbered else 0
-    return beat.model_copy(update={"losses": beat.losses + lost, "number": info.attempt, "ended": False})
+    return beat.model_copy(update={"losses": beat.losses + lost, "number": info.attempt, "ended": False}), lost
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ class AttemptError(Exception):
         another_host: Whether the next one should be made on another host.
         suspect: Whether the renderer's own messages make even sound outputs worthless.
         needs_change: Whether only another job file mends it: then another try, on any host, is pointless too.
+        exit_code: Exit code of the renderer, or minus the signal that ended it; None where that was not the end.
     """
 
     def __init__(
@@ -28,9 +29,11 @@ class AttemptError(Exception):
         another_host: bool = False,
         suspect: bool = False,
         needs_change: bool = False,
+        exit_code: int | None = None,
     ) -> None:
         super().__init__(sentence)
         self.fatal = fatal or needs_change
+        self.exit_code = exit_code
         self.needs_change = needs_change
         self.wait_seconds = wait_seconds
         self.another_host = another_host

@@ -60,7 +60,15 @@ class RenderActivities:
             return await self._render(job, order, this)
 
     async def _render(self, job: OpenJob, order: SpanOrder, this: ActivityTry) -> SpanReport:
-        span = SpanAttempt(self._host, self._make_attempt, self._others, job, order, this.heartbeat)
+        span = SpanAttempt(
+            self._host,
+            self._make_attempt,
+            self._others,
+            job,
+            order,
+            this.heartbeat,
+            is_after_loss=this.is_after_loss,
+        )
         try:
             async with (
                 self._watches.watch() as watch,

@@ -15,6 +15,7 @@ from activities.attempts.attempt import Attempt, MakeAttempt
 from activities.attempts.host import Host
 from activities.attempts.span_commits import commit_beside
 from activities.attempts.span_totals import SpanTotals
+from activities.attempts.try_journal import TryJournal
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, ThrottledError, describe_unexpected
 from activities.job_watch import JobRenderWatcher, JobWatch, OtherHosts
@@ -110,6 +111,7 @@ class SpanAttempt:
         job: The job.
         order: The span.
         before: What the attempts before this one have come to; see `ActivityTry`.
+        is_after_loss: Whether the worker of the attempt before this one was lost.
     """
 
     def __init__(
@@ -120,6 +122,8 @@ class SpanAttempt:
         job: OpenJob,
         order: SpanOrder,
         before: Heartbeat,
+        *,
+        is_after_loss: bool = False,
     ) -> None:
         self._host = host
         self._make_attempt = make_attempt
@@ -136,6 +140,9 @@ class SpanAttempt:
         self._totals = SpanTotals()
         self._stops: list[RemoteStop] = []
         self._has_tried = False
+        self._is_after_loss = is_after_loss
+        self._attempt_name = ""
+        self._journal = TryJournal(job.folder, host.name)
         # Chunks wait to be published together.
         self._handed_in = asyncio.Event()
 
@@ -187,6 +194,10 @@ class SpanAttempt:
                 sidecar = await attempt.published()
                 if sidecar is None:
                     self._begin_chunk(index)
+                    if self._is_after_loss:
+                        self._is_after_loss = False
+                        lost = self._before.model_copy(update={"chunk": index})
+                        await self._journal.write_lost_worker(lost, self._attempt_name)
                     # A worker may have got the span a moment after its job was paused.
                     orders = await watch.refresh_if_older(_ORDERS_SECONDS if self._has_tried else 0)
                     if orders.control is not Control.RUN or activity.is_worker_shutdown():
@@ -260,6 +271,7 @@ class SpanAttempt:
             attempt=self.heartbeat.failures + 1,
             host=self._host.name,
         )
+        self._journal.begin()
         try:
             return await attempt.run(JobRenderWatcher(watch, self._on_progress, self._on_frozen))
         except asyncio.CancelledError:
@@ -269,6 +281,9 @@ class SpanAttempt:
             raise
         except AttemptLostError as error:
             self._update_heartbeat(losses=self.heartbeat.losses + error.by_render)
+            if error.by_render:
+                # Others are of stores and disks that are away, for days: no chunk has done anything there.
+                await self._write_try(chunk.index, attempt, error, self.heartbeat.attempt, lost=True)
             raise
         except ThrottledError as error:
             throttled = self.heartbeat.throttled
@@ -309,11 +324,13 @@ class SpanAttempt:
         retry = self._job.job.retry
         if isinstance(error, AttemptError) and not error.fatal and failures < retry.attempts:
             self._count_failure(failures, error)
+            await self._write_try(chunk.index, attempt, error, failures)
             wait = retry.delay_seconds(failures) if error.wait_seconds is None else error.wait_seconds
             raise RetryError(sentence, ErrorType.ATTEMPT_FAILED, wait) from error
         _log.error("job %s: %s; that was its last try", self._order.ref.id, sentence)
         needs_change = isinstance(error, AttemptError) and error.needs_change
         self._give_up(chunk, failures, f"{error}", attempt, needs_change=needs_change)
+        await self._write_try(chunk.index, attempt, error, failures, last=True)
         await self._totals.record_open(chunk.index, attempt)
 
     async def _give_up_poisonous(self, chunk: Chunk, attempt: Attempt) -> None:
@@ -325,7 +342,23 @@ class SpanAttempt:
         )
         _log.error("job %s: chunk %d: %s", self._order.ref.id, chunk.index, error)
         self._give_up(chunk, self.heartbeat.failures + losses, error, attempt)
+        self._journal.begin()
+        await self._write_try(chunk.index, attempt, error, losses, last=True)
         await self._totals.record_open(chunk.index, attempt)
+
+    async def _write_try(
+        self,
+        chunk: int,
+        attempt: Attempt,
+        error: Exception | str,
+        number: int,
+        *,
+        lost: bool = False,
+        last: bool = False,
+    ) -> None:
+        await self._journal.write(
+            chunk, self._attempt_name, error, number=number, log=attempt.log, lost=lost, last=last
+        )
 
     def _count_failure(self, failures: int, error: AttemptError) -> None:
         here, same_host = self._host.name, self._job.job.retry.same_host
@@ -390,6 +423,7 @@ class SpanAttempt:
         )
 
     def _on_progress(self, progress: Progress) -> None:
+        self._journal.note_progress(progress)
         self._update_heartbeat(
             frames_done=progress.frames_done,
             message=progress.message[:400],
@@ -425,5 +459,5 @@ class SpanAttempt:
         return {**self._totals.sums, "span_frames": self._totals.frames}
 
     def _attempt(self, index: int) -> Attempt:
-        name = attempt_name(activity.info().activity_id)
-        return self._make_attempt(self._host, self._job, self._job.chunks[index], name)
+        self._attempt_name = attempt_name(activity.info().activity_id)
+        return self._make_attempt(self._host, self._job, self._job.chunks[index], self._attempt_name)

@@ -154,6 +154,7 @@ def raise_if_failed(status: ExitStatus, description: str, task: RenderTask, prin
         wait_seconds=decision.wait_seconds,
         another_host=decision.then is Verdict.ANOTHER_HOST,
         suspect=decision.by_pattern or status.reading.fatal is not None,
+        exit_code=status.code,
     )
 
 

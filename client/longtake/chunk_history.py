@@ -8,7 +8,7 @@ import sys
 import time
 from array import array
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,6 +27,7 @@ from longtake.ranges import RangeSet
 from longtake.stores.job_records import JobRecords, RenderRecord
 from longtake.stores.segments import ListedSegment, SegmentName, read_segment
 from longtake.stores.store import map_parallel
+from longtake.stores.try_records import read_listed_tries
 
 # Sidecars, and segments, that are read at once.
 _SIDECARS_AT_ONCE = 500
@@ -35,6 +36,9 @@ _SEGMENTS_AT_ONCE = 16
 # The column of hosts has two bytes a chunk, and 0 says that nothing is known.
 _MOST_HOSTS = 65_535
 _MOST_TRIES = 255
+
+# Records of tries that one refresh reads.
+_MOST_TRIES_READ = 5_000
 
 # What a chunk is known from.
 _NOTHING, _LISTED, _SIDECAR, _SEGMENT = range(4)
@@ -271,6 +275,9 @@ class HistoryReader:
         self._revoked: frozenset[tuple[str, str]] = frozenset()
         self._rerenders: list[str] = []
         self._tries: list[tuple[int, str]] = []
+        # End of the newest known try of each chunk, and whether the chunk was given up with it.
+        self._ends: dict[int, tuple[float, bool]] = {}
+        self._read_tries: set[tuple[int, str]] = set()
 
     def refresh(self, status: JobStatus | None, *, most_seconds: float | None = None) -> ChunkHistory:
         """Read what has changed, and return what is known now; blocking.
@@ -287,7 +294,7 @@ class HistoryReader:
         self._count_tries()
         facts = self._copy_facts()
         states = self._facts.source.translate(_IS_KNOWN)
-        _lay_status(states, facts.tries, status)
+        _lay_status(states, facts.tries, status, self._find_given_up(status))
         return ChunkHistory(facts, states, tuple(self._hosts), self._frames, len(self._unread))
 
     def _copy_facts(self) -> ChunkFacts:
@@ -383,6 +390,25 @@ class HistoryReader:
             if chunk < len(tries):
                 tries[chunk] = min(_MOST_TRIES - 1, tries[chunk] + 1)
 
+    def _find_given_up(self, status: JobStatus | None) -> list[int]:
+        """Return the chunks that have failed for good: the status names the first of them, and records of tries all."""
+        if status is not None and status.failed_chunks <= len(status.failures):
+            return [failure.chunk for failure in status.failures] if status.failed_chunks else []
+        new = [each for each in self._tries if each not in self._read_tries][:_MOST_TRIES_READ]
+        for failed in read_listed_tries(self._records, new):
+            end = (failed.ended.timestamp() if failed.ended else 0.0, failed.last)
+            self._ends[failed.chunk] = max(self._ends.get(failed.chunk, end), end)
+        self._read_tries.update(new)
+        given_up = ((end, chunk) for chunk, (end, is_last) in self._ends.items() if is_last)
+        newest = [chunk for _, chunk in sorted(given_up, reverse=True) if not self._is_known(chunk)]
+        if status is None:
+            return newest
+        # Chunks that are retried had failed before: the status counts those that have not been taken up again.
+        return list(dict.fromkeys([*(failure.chunk for failure in status.failures), *newest]))[: status.failed_chunks]
+
+    def _is_known(self, chunk: int) -> bool:
+        return chunk >= self._facts.count or self._facts.source[chunk] != _NOTHING
+
 
 def _find_sources(source: bytearray, *wanted: int) -> RangeSet:
     """Return the chunks that are known from one of these sources."""
@@ -395,19 +421,19 @@ def _find_sources(source: bytearray, *wanted: int) -> RangeSet:
     return RangeSet(found)
 
 
-def _lay_status(states: bytearray, tries: bytearray, status: JobStatus | None) -> None:
+def _lay_status(states: bytearray, tries: bytearray, status: JobStatus | None, given_up: Iterable[int]) -> None:
     """Write what the status tells over the states of chunks that are not finished, and count the tries that run."""
     done, todo = ChunkState.DONE.number, ChunkState.TODO.number
     is_done = states.translate(bytes(number == done for number in range(256)))
     # One addition for all: as one long number, of which no byte carries over into the next.
     both = int.from_bytes(tries, "little") + int.from_bytes(is_done, "little")
     tries[:] = both.to_bytes(len(tries), "little")
+    count = len(states)
+    for chunk in given_up:
+        if chunk < count and not is_done[chunk]:
+            states[chunk] = ChunkState.FAILED.number
     if status is None:
         return
-    count = len(states)
-    for failure in status.failures if status.failed_chunks else ():
-        if failure.chunk < count and not is_done[failure.chunk]:
-            states[failure.chunk] = ChunkState.FAILED.number
     if status.state is JobState.COMPLETED:
         # What is in no film of a job that has completed was left out; what had failed before is known by the above.
         states[:] = states.replace(bytes([todo]), bytes([ChunkState.LEFT_OUT.number]))

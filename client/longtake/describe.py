@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -160,6 +160,7 @@ def _chunk(activity: PendingActivityInfo, beat: Heartbeat | None, job_id: str) -
             "cpu_seconds": beat.cpu_seconds,
             "memory_bytes": beat.memory_bytes,
             "io_bytes": beat.io_bytes,
+            "began": activity.last_started_time.ToDatetime(UTC) if activity.HasField("last_started_time") else None,
         }
     )
 

@@ -15,6 +15,7 @@ from longtake.models.status import ChunkFailure, JobState, JobStatus, RunningChu
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.job_records import chunk_key
 from longtake.stores.segments import OPENED, SEALED, SegmentMark, SegmentName
+from longtake.stores.try_records import FailedTry, write_try
 
 ENDED = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
@@ -223,3 +224,24 @@ def test_the_tag_changes_with_what_is_known(folder: JobFolder) -> None:
     assert reader.refresh(None).tag == before
     write_sidecar(folder, record(1))
     assert reader.refresh(None).tag != before
+
+
+def test_chunks_that_failed_beyond_those_of_the_status_are_known_by_their_tries(folder: JobFolder) -> None:
+    def fail(chunk: int, number: int, *, last: bool) -> None:
+        ended = datetime.fromtimestamp(1_800_000_000 + number, UTC)
+        write_try(folder, FailedTry(chunk=chunk, attempt=f"t{number}", number=number, ended=ended, last=last))
+
+    fail(1, 1, last=True)
+    fail(2, 2, last=True)
+    fail(3, 3, last=False)
+    write_sidecar(folder, record(4))
+    fail(4, 4, last=True)
+    reader = HistoryReader(folder, make_job())
+
+    assert states(reader) == "tfftd"
+    failures = (ChunkFailure(chunk=3),)
+    assert states(reader, JobStatus(id="job", failed_chunks=2, failures=failures)) == "ttffd"
+    assert states(reader, JobStatus(id="job", failed_chunks=0)) == "ttttd"
+    assert list(reader.refresh(None).facts.tries) == [0, 1, 1, 1, 2]
+    fail(1, 5, last=False)
+    assert states(reader) == "ttftd"

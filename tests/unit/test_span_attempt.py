@@ -28,6 +28,7 @@ from longtake.models.status import RemoteStop
 from longtake.ranges import Range
 from longtake.stores.factory import open_store
 from longtake.stores.store import StoreError
+from longtake.stores.try_records import read_tries
 
 # What an attempt does when it is run: it returns when the chunk is published.
 Script = Callable[[RenderWatcher], Awaitable[None]]
@@ -125,9 +126,11 @@ class Scene:
         self.service = service
         self.host = Host(NoBackend(), Programs(None, "ffmpeg"), {}, InputCache(store, 0), store, name="node-1")
 
-    def span(self, before: Heartbeat | None = None, *, published: tuple[Range, ...] = ()) -> SpanAttempt:
-        order = SpanOrder(ref=self.job.ref, start=0, stop=3, published=published)
-        return SpanAttempt(self.host, self.service.make, None, self.job, order, before or Heartbeat(chunk=0))
+    def span(
+        self, before: Heartbeat | None = None, *, published: tuple[Range, ...] = (), is_after_loss: bool = False
+    ) -> SpanAttempt:
+        order, before = SpanOrder(ref=self.job.ref, start=0, stop=3, published=published), before or Heartbeat(chunk=0)
+        return SpanAttempt(self.host, self.service.make, None, self.job, order, before, is_after_loss=is_after_loss)
 
     async def render(self, span: SpanAttempt) -> None:
         async def ask(seconds: float) -> JobOrders:
@@ -385,3 +388,54 @@ async def test_chunks_that_the_job_has_counted_are_not_counted_again(tmp_path: P
     assert report.done == ((0, 1), (2, 3))
     assert (report.rendered, report.render_seconds) == (2, 2 * DONE.render_seconds)
     assert (span.heartbeat.rendered, span.heartbeat.render_seconds) == (2, 2 * DONE.render_seconds)
+
+
+async def test_each_failed_try_is_written_down_with_its_host_and_its_end(tmp_path: Path) -> None:
+    async def exits(watcher: RenderWatcher) -> None:
+        watcher.on_progress(Progress(frames_done=1, usage=Usage(cpu_seconds=3.0, peak_memory_bytes=1 << 20)))
+        raise AttemptError("exited with code 3: no camera", exit_code=3)
+
+    scene = Scene(
+        tmp_path,
+        Service(exits, exits, publishes, publishes),
+        retry=Retry(attempts=2, initial_seconds=0),
+        on_chunk_failure=FailurePolicy.CONTINUE,
+    )
+    first = scene.span()
+    with pytest.raises(RetryError):
+        await scene.render(first)
+    await scene.render(scene.span(first.heartbeat))
+
+    one, two = read_tries(scene.job.folder)
+    assert (one.chunk, one.number, one.host, one.error, one.exit) == (
+        0,
+        1,
+        "node-1",
+        "exited with code 3: no camera",
+        3,
+    )
+    assert (one.frames_done, one.cpu_seconds, one.peak_memory_bytes, one.log) == (1, 3.0, 1 << 20, Scripted.log)
+    assert (one.last, two.last, two.number) == (False, True, 2)
+    assert one.began is not None
+    assert one.ended is not None
+    assert one.began <= one.ended
+
+
+async def test_a_lost_worker_is_written_down_by_the_attempt_that_takes_over(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Service(publishes, publishes, publishes))
+    span = scene.span(Heartbeat(chunk=0, losses=1, host="node-9", frames_done=4), is_after_loss=True)
+    await scene.render(span)
+
+    (lost,) = read_tries(scene.job.folder)
+    assert (lost.chunk, lost.host, lost.lost, lost.frames_done) == (0, "node-9", True, 4)
+    assert span.report().done == ((0, 3),)
+
+
+async def test_a_store_that_takes_no_record_of_a_failed_try_costs_no_try(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Service(fails), retry=Retry(attempts=2, initial_seconds=0))
+    # A file stands where the folder belongs.
+    scene.job.folder.store.create(scene.job.folder.tries_dir, b"")
+    with pytest.raises(RetryError, match="exited with code 1"):
+        await scene.render(scene.span())
+
+    assert read_tries(scene.job.folder) == []

@@ -137,6 +137,7 @@ class RunningChunk(Contract):
     cpu_seconds: float = Field(default=0, description="CPU time of its processes so far")
     memory_bytes: int = Field(default=0, description="memory of its processes now")
     io_bytes: int = Field(default=0, description="bytes its processes have read and written so far")
+    began: datetime | None = Field(default=None, description="when the try of its span began")
 
 
 class FilmResult(Contract):
