@@ -13,7 +13,7 @@ BEGAN = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
 def failed(chunk: int, error: str, *, host: str = "anna", minute: int = 0, **fields: object) -> FailedTry:
     ended = BEGAN + timedelta(minutes=minute)
-    return FailedTry(chunk=chunk, attempt=f"a{chunk}{minute}", host=host, ended=ended, error=error, **fields)  # type: ignore[arg-type]
+    return FailedTry(chunk=chunk, attempt=f"a{chunk}{minute}", host=host, ended=ended, error=error, **fields)
 
 
 @pytest.mark.parametrize(
