@@ -9,6 +9,7 @@ from typing import Self
 
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host
+from activities.attempts.pictures import SETTLE_SECONDS
 from activities.errors import AttemptError, AttemptLostError
 from activities.remote.call_records import CallRecords
 from activities.remote.protocol import RemoteOutcome
@@ -130,6 +131,7 @@ class ChunkRunner:
         self._name = attempt
         self._call = call
         self._attempt = ChunkAttempt(host, job, chunk, attempt)
+        self._pictures = host.pictures
         self._ends_at = min(call.deadline - settings.margin_seconds, call.arrived + seconds)
         self._kept_dir = job.folder.frames_dir(chunk_key(chunk.index))
 
@@ -152,6 +154,9 @@ class ChunkRunner:
             kept = await run_in_thread(self._kept_files)
             new = kept - kept_before
             await run_in_thread(self._clear_scratch)
+            if self._pictures is not None and self._pictures.is_busy:
+                # Behind its answer a function stands still.
+                await run_in_thread(partial(self._pictures.settle, SETTLE_SECONDS))
         if stopped is None or await self._is_published():
             return AgentResult(RemoteOutcome.PUBLISHED, frames_done=self._chunk.count)
         # Frames that were finished in the last moment have been kept, and not been reported.

@@ -17,6 +17,7 @@ from activities.attempts.host import Host, attempt_tag
 from activities.attempts.name_hints import explain_names
 from activities.attempts.output_check import OutputCheck, Proof, check_chunk, check_undeclared, failed_try
 from activities.attempts.output_files import OtherFiles, UndeclaredFiles, sign_outputs
+from activities.attempts.pictures import ChunkPictures
 from activities.attempts.store_io import (
     explain_failure,
     make_log_folder,
@@ -401,6 +402,27 @@ class ChunkAttempt:
         if self._runs is not None:
             known |= self._runs.undeclared_found
         others = self._others.note(known, self._part_places, "; outputs or also would have them published")
+        with self._prepare_pictures(made, proofs) as pictures:
+            sidecar = self._publish_files(files, targets, proofs, signatures, seconds, others)
+            if sidecar.attempt == self._name:
+                pictures.submit()
+        return sidecar
+
+    def _prepare_pictures(self, made: list[Path], proofs: tuple[Proof, ...]) -> ChunkPictures:
+        """Make what small pictures of the chunk are made of safe from whoever moves or removes its files."""
+        if self._host.pictures is None:
+            return ChunkPictures()
+        return self._host.pictures.prepare(self._job, self._chunk, made, proofs, self._workdir)
+
+    def _publish_files(
+        self,
+        files: list[Path],
+        targets: list[str],
+        proofs: tuple[Proof, ...],
+        signatures: tuple[Signature, ...],
+        seconds: float,
+        others: str,
+    ) -> Sidecar:
         proof, segment = proofs[0], self._segment
         return (partial(publish, self._folder) if segment is None else segment.publish)(
             Sidecar(

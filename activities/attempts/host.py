@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from activities.allowed_stores import AllowedStores
+from activities.attempts.pictures import PictureWriter
 from activities.backends.backend import Backend
 from activities.backends.local import LocalBackend
 from activities.media.images import colour_main
@@ -46,6 +47,8 @@ class Host:
     make_allowed: Callable[[], AllowedStores] | None = None
     # Publishes the chunks of one span together; None: each by itself.
     segment: SegmentWriter | None = None
+    # Leaves small pictures of chunks; None: there are none.
+    pictures: PictureWriter | None = None
 
     def check_store(self, ref: JobRef) -> None:
         """Raise unless jobs may use the store of a job here; to be asked before the job is read.
@@ -189,4 +192,5 @@ def build_host(
         tools_dir=tools,
         render_user=user,
         name=settings.host,
+        pictures=PictureWriter(),
     )

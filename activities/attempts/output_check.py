@@ -3,16 +3,18 @@
 import stat
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+
+from av.video.frame import VideoFrame
 
 from activities.errors import AttemptError
 from activities.media.containers import check_structure
 from activities.media.facts import MediaError, MismatchedOutput, VideoFacts
 from activities.media.images.check import check_image, check_sequence
 from activities.media.images.facts import ImageFacts, ImageProof
-from activities.media.video import inspect_video
+from activities.media.video import read_video
 from activities.stores.job_folder import OutputFacts
 from activities.stores.kept_frames import Signature, file_signature
 from longtake.chunks import Chunk
@@ -30,6 +32,8 @@ class Proof:
     width: int | None = None
     height: int | None = None
     unproven: str = ""
+    # The first frame of a video, as it was decoded.
+    first: VideoFrame | None = field(default=None, compare=False, repr=False)
 
     @property
     def facts(self) -> OutputFacts:
@@ -149,8 +153,9 @@ def failed_try(error: MediaError) -> AttemptError:
 
 
 def _check_video(file: Path, frames: int, rate: Fraction, stop: threading.Event) -> Proof:
-    facts = inspect_video(file, fps=rate, frames=frames, stop=stop)
-    return Proof(frames=facts.frames, video=facts, width=facts.width, height=facts.height)
+    reading = read_video(file, fps=rate, frames=frames, stop=stop)
+    facts = reading.facts
+    return Proof(frames=facts.frames, video=facts, width=facts.width, height=facts.height, first=reading.first)
 
 
 def _check_frames(files: Sequence[Path], stop: threading.Event, *, pixels: bool) -> Proof:

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from temporalio import activity
 from temporalio.exceptions import FailureError
@@ -13,6 +14,7 @@ from temporalio.exceptions import FailureError
 from activities.activity_context import attempt_name
 from activities.attempts.attempt import Attempt, MakeAttempt
 from activities.attempts.host import Host
+from activities.attempts.pictures import SETTLE_SECONDS
 from activities.attempts.span_commits import commit_beside
 from activities.attempts.span_totals import SpanTotals
 from activities.attempts.try_journal import TryJournal
@@ -22,6 +24,7 @@ from activities.job_watch import JobRenderWatcher, JobWatch, OtherHosts
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.segment_writer import SegmentWriter
 from longtake.chunks import Chunk
+from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
 from longtake.frame_list import describe_frames
 from longtake.models.messages import MOST_GIVEN_UP_BYTES, Heartbeat, SpanOrder, SpanReport
@@ -161,12 +164,18 @@ class SpanAttempt:
             async with self._host.backend.open_span() as backend:
                 self._host = replace(self._host, backend=backend)
                 await self._render_in_segment(watch)
+                await self._settle_pictures()
         except (AttemptLostError, StoreError) as error:
             away = self.heartbeat.away
             wait = lost_try_delay_seconds(away)
             self._update_heartbeat(away=away + 1)
             sentence = f"{error}; the try does not count, and the next one begins in {wait:.0f} s"
             raise RetryError(sentence, ErrorType.ATTEMPT_LOST, wait) from error
+
+    async def _settle_pictures(self) -> None:
+        """Wait a bounded time for the pictures of the last chunks, so that a job which has ended has them."""
+        if self._host.pictures is not None and self._host.pictures.is_busy:
+            await run_in_thread(partial(self._host.pictures.settle, SETTLE_SECONDS))
 
     async def _render_in_segment(self, watch: JobWatch) -> None:
         """Render with one record of many chunks, where this host renders several."""

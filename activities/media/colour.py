@@ -201,10 +201,37 @@ def find_conversion(
         return look_up_colours(colour, workdir)
     if images is None or decides_about_colours(encode):
         return None
-    if images.format in _LINEAR_FORMATS or images.depth in _LINEAR_DEPTHS:
+    if _is_linear(images):
         # Tagged as films of PNG files are, which hold the same samples.
         return Conversion({"config": config, **_OF_LINEAR}, FilmColours())
     return None
+
+
+def _is_linear(images: ImageFacts) -> bool:
+    return images.format in _LINEAR_FORMATS or images.depth in _LINEAR_DEPTHS
+
+
+def build_picture_request(
+    colour: WantedColours | None, images: ImageFacts, workdir: Path, config: str
+) -> dict[str, str] | None:
+    """Return what a small picture of an image file is converted by, as the film is; None where it is shown as it is.
+
+    Names are not looked up, which takes a second.
+
+    Args:
+        colour: What the job asks for.
+        images: What is known of the file.
+        workdir: Where a file with a configuration lies.
+        config: The configuration where the job asks for nothing.
+    """
+    if colour is not None:
+        return _build_request(colour, workdir)
+    return {"config": config, **_OF_LINEAR} if _is_linear(images) else None
+
+
+def _build_request(colour: WantedColours, workdir: Path) -> dict[str, str]:
+    config = colour.config if colour.config_file is None else str(workdir / colour.config_file)
+    return {"config": config, "input": colour.input, "output": colour.output, "view": colour.view or ""}
 
 
 def look_up_colours(colour: WantedColours, workdir: Path) -> Conversion:
@@ -213,8 +240,8 @@ def look_up_colours(colour: WantedColours, workdir: Path) -> Conversion:
     Raises:
         UnknownColours: It has no such names.
     """
-    config = colour.config if colour.config_file is None else str(workdir / colour.config_file)
-    request = {"config": config, "input": colour.input, "output": colour.output, "view": colour.view or ""}
+    request = _build_request(colour, workdir)
+    config = request["config"]
     command = [sys.executable, "-I", colour_main.__file__]
     try:
         asked = json.dumps(request).encode()

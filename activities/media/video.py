@@ -202,12 +202,14 @@ class VideoReading:
         begin: When the first picture is shown, in seconds of the file's own clock.
         sounds: From when to when each audio stream is heard, if that was asked for.
         duration_seconds: How long the container says that it lasts; zero when it says nothing.
+        first: The first frame; None where it was not decoded.
     """
 
     facts: VideoFacts
     begin: Fraction
     sounds: tuple[SoundSpan, ...]
     duration_seconds: float
+    first: VideoFrame | None = field(default=None, compare=False, repr=False)
 
 
 def read_video(
@@ -261,6 +263,7 @@ def read_video(
             begin=begin * timeline.time_base,
             sounds=tuple(spans.values()),
             duration_seconds=(container.duration or 0) / av.time_base,
+            first=watcher.first if watcher else None,
         )
 
 

@@ -44,7 +44,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
-def _find_space(colours: Any, name: str, field: str) -> str:  # of an optional module
+def find_space(colours: Any, name: str, field: str) -> str:  # of an optional module
     """Return the colour space of a configuration that people call by a name."""
     spaces = list(colours.getColorSpaceNames())
     wanted = [name, *_COMMON.get(_plain(name), ())]
@@ -61,7 +61,8 @@ def _find_space(colours: Any, name: str, field: str) -> str:  # of an optional m
     raise ConversionError(f"{field}: {name!r} is no colour space of {colours.configname()}; it has {', '.join(near)}")
 
 
-def _find_view(colours: Any, display: str, view: str) -> str:
+def find_view(colours: Any, display: str, view: str) -> str:
+    """Return the view of a display that people call by a name."""
     views = list(colours.getViewNames(display))
     for one in views:
         if _plain(view) == _plain(one):
@@ -71,7 +72,8 @@ def _find_view(colours: Any, display: str, view: str) -> str:
     raise ConversionError(f"colour.view: {display!r} has no view {view!r}; it has {', '.join(views)}")
 
 
-def _open(request: dict[str, Any]) -> tuple[Any, Any]:
+def open_config(request: dict[str, Any]) -> tuple[Any, Any]:
+    """Return OpenImageIO and the configuration of a request, before anything else has imported the former."""
     # OpenImageIO keeps the transforms of this configuration; of one that is named with each picture it keeps none.
     os.environ["OCIO"] = request["config"]
     try:
@@ -85,27 +87,27 @@ def _open(request: dict[str, Any]) -> tuple[Any, Any]:
     return OpenImageIO, colours
 
 
-def _find_input(colours: Any, spec: Any) -> str:
+def find_input(colours: Any, spec: Any) -> str:
     """Return the colour space that a file names itself, if it is a linear one; else that of most renderers."""
     said = colours.resolve(spec.get_string_attribute("oiio:ColorSpace"))
     if said in colours.getColorSpaceNames() and colours.isColorSpaceLinear(said):
         return str(said)
-    return _find_space(colours, _LINEAR, "colour.input")
+    return find_space(colours, _LINEAR, "colour.input")
 
 
 def _describe(request: dict[str, Any]) -> dict[str, Any]:
-    _, colours = _open(request)
-    output = _find_space(colours, request["output"], "colour.output")
+    _, colours = open_config(request)
+    output = find_space(colours, request["output"], "colour.output")
     if request["view"]:
-        _find_view(colours, output, request["view"])
+        find_view(colours, output, request["view"])
     return {
-        "input": request["input"] and _find_space(colours, request["input"], "colour.input"),
+        "input": request["input"] and find_space(colours, request["input"], "colour.input"),
         "output": output,
         "code_points": colours.get_cicp(output),
     }
 
 
-def _find_channels(names: tuple[str, ...], *, has_alpha: bool) -> tuple[int, ...] | None:
+def find_channels(names: tuple[str, ...], *, has_alpha: bool) -> tuple[int, ...] | None:
     """Return the places of red, green, blue and, where it is wanted, alpha; of layers the whole picture comes first."""
     plain = [name.casefold() for name in names]
     layers = [name[:-1] for name in plain if name.endswith((".r", "r")) and (len(name) == 1 or name[-2] == ".")]
@@ -123,15 +125,15 @@ def _find_channels(names: tuple[str, ...], *, has_alpha: bool) -> tuple[int, ...
 class _Converter:
     def __init__(self, request: dict[str, Any]) -> None:
         self._request = request
-        self._oiio, self._colours = _open(request)
-        self._output = _find_space(self._colours, request["output"], "colour.output")
-        self._view = request["view"] and _find_view(self._colours, self._output, request["view"])
+        self._oiio, self._colours = open_config(request)
+        self._output = find_space(self._colours, request["output"], "colour.output")
+        self._view = request["view"] and find_view(self._colours, self._output, request["view"])
         first, places = self._open(0)
         asked = request["input"]
         if asked:
-            self._input = _find_space(self._colours, asked, "colour.input")
+            self._input = find_space(self._colours, asked, "colour.input")
         else:
-            self._input = _find_input(self._colours, first.spec())
+            self._input = find_input(self._colours, first.spec())
         self.is_transparent = len(places) == 4
         self.size = (first.roi_full.width, first.roi_full.height)
         through = f", {self._view}" if self._view else ""
@@ -148,7 +150,7 @@ class _Converter:
             if image.has_error or not image.nchannels:
                 raise ConversionError(f"frame {number} of the film cannot be read: {image.geterror()}")
             names = tuple(image.spec().channelnames)
-            places = _find_channels(names, has_alpha=self._request["has_alpha"])
+            places = find_channels(names, has_alpha=self._request["has_alpha"])
             if places is not None:
                 return image, places
             part += 1

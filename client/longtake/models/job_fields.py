@@ -35,6 +35,7 @@ from longtake.models.outputs import (
     expand_views,
     list_outputs,
 )
+from longtake.models.pictures import Pictures, PictureSpec
 from longtake.models.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
 from longtake.paths import OutputKind, classify_output
 from longtake.templates import fill_command, fill_path, fill_template
@@ -129,6 +130,7 @@ class JobFields(Contract):
     timeouts: Timeouts = Timeouts()
     progress: ProgressSpec = ProgressSpec()
     resume: ResumeUnit = Field(default=ResumeUnit.FRAMES, description="what of an interrupted image sequence is kept")
+    pictures: Pictures = Field(default=PictureSpec(), description="small pictures that finished chunks leave; none")
     env: dict[str, str] = Field(default={}, description="environment of the renders, beside the allow list")
     base_dir: str | None = Field(default=None, description="folder that relative paths start from: the store")
     store: str | None = Field(default=None, description="s3://bucket/prefix, to publish there and not in base_dir")

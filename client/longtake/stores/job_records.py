@@ -29,9 +29,11 @@ from longtake.templates import expand_template
 FILM = "film"
 _FILM_KEY = re.compile(rf"{FILM}(?:-([1-9]\d{{0,8}}))?", re.ASCII)
 _TRY_NAME = re.compile(r"(?P<key>\d{6,9})\.(?P<attempt>.+)\.json", re.ASCII)
-# Folders below that of the job: logs, and files that were in the way or damaged.
+_PICTURE_NAME = re.compile(r"(\d{6,7})-(-?\d{1,10})\.(?:jpg|webp)", re.ASCII)
+# Folders below that of the job: logs, files that were in the way or damaged, and small pictures of chunks.
 LOGS = "logs"
 ASIDE = "aside"
+PICTURES = "pictures"
 # Folder below that one: files that renderers made besides their outputs. They go with the job.
 OTHERS = "others"
 JOB_FILE = "job.json"
@@ -136,6 +138,12 @@ def find_film_number(key: str) -> int | None:
     return int(match[1] or 0) if match else None
 
 
+def parse_picture_name(name: str) -> tuple[int, int] | None:
+    """Return which chunk and which frame the name of a small picture is of; None for other names."""
+    match = _PICTURE_NAME.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
 def describe_key(key: str) -> str:
     """Return what a key is of, for sentences: `chunk 12`, `the film`, `film[1]`."""
     number = find_film_number(key)
@@ -163,6 +171,7 @@ class JobRecords:
                     tries/<chunk>.<attempt>.json  tries that failed, the newest of each chunk; see `try_records`
                     remote/<chunk>/    calls of services that render, see `activities.remote.protocol`
                     logs/<chunk>.<attempt>.log
+                    pictures/<chunk>-<frame>.jpg  small pictures of finished chunks
                     aside/             files that were in the way, or damaged
                     aside/others/      files that renderers made besides their outputs
     ```
@@ -201,6 +210,15 @@ class JobRecords:
     def others_dir(self) -> str:
         """Location of the folder for files that renderers made besides their outputs."""
         return f"{self.aside_dir}/{OTHERS}"
+
+    @property
+    def pictures_dir(self) -> str:
+        """Location of the folder for small pictures of finished chunks."""
+        return f"{self.path}/{PICTURES}"
+
+    def picture_path(self, key: str, frame: int, suffix: str) -> str:
+        """Return the location of the small picture of a frame of a chunk."""
+        return f"{self.pictures_dir}/{key}-{frame}{suffix}"
 
     def sidecar_path(self, key: str) -> str:
         """Return the location of the sidecar of a chunk or a film."""

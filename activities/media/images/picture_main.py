@@ -1,0 +1,240 @@
+"""Program that makes small JPEGs of image files: a request with an open file on stdin, an answer on the same socket.
+
+A process of its own, as `decoder_main` is, because decoders and OpenColorIO are C++ and the files are somebody else's;
+at the lowest priority, because renders come first. Started with `-I` and an empty environment, and with the
+configuration of OpenColorIO as its argument, whose transforms OpenImageIO keeps from picture to picture.
+
+A request is one message: a line of JSON, and the descriptor of the file, which may have lost its name by then. It has
+`suffix` (of the file), `reader` (OpenImageIO's name of its reader), `longest` (side of the picture, in pixels), and
+`colours`, where they are converted: `input`, `output` and `view`, as `colour_main` knows them. The answer is a line of
+JSON with `error`, empty where there is none, and `size_bytes` of the picture, which follows it.
+"""
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+# A picture of 8K with forty channels takes 5 s to decode; of one that takes longer there is no small one.
+_MOST_CPU_SECONDS = 20.0
+_MOST_MEMORY_BYTES = 6 << 30
+_LONGEST_REQUEST = 1 << 16
+# Of the pixels that make one pixel of the small picture, so many lines and columns are looked at.
+_SAMPLES = 4
+# Squares of the checker behind what is transparent, and its two greys.
+_SQUARE = 8
+_GREYS = (112 / 255, 144 / 255)
+# For films of high dynamic range: what screens show. Transfers of PQ and HLG, as H.273 numbers them.
+_HDR = frozenset({16, 18})
+_SCREEN = "sRGB - Display"
+
+
+class PictureError(Exception):
+    """A file of which no picture can be made; the text is a sentence without its end."""
+
+
+class _Painter:
+    """Makes pictures, by OpenImageIO where it is installed and else by libav.
+
+    Args:
+        config: The configuration of OpenColorIO.
+    """
+
+    def __init__(self, config: str) -> None:
+        # Beside this file lies the package that it is of; no folder of a job is.
+        sys.path.append(str(Path(__file__).resolve().parents[3]))
+        from activities.media import picture  # noqa: PLC0415 (found by the line above)
+        from activities.media.images import colour_main  # noqa: PLC0415
+
+        self._config = config
+        self._small = picture
+        self._colour = colour_main
+        self._oiio: Any = None
+        self._colours: Any = None
+        try:
+            self._oiio, self._colours = colour_main.open_config({"config": config})
+        except colour_main.ConversionError:
+            self._import_without_colours()
+        if self._oiio is not None:
+            self._oiio.attribute("threads", 1)
+            self._oiio.attribute("exr_threads", -1)
+
+    def _import_without_colours(self) -> None:
+        try:
+            import OpenImageIO  # noqa: PLC0415 (optional)
+        except ImportError:
+            return
+        self._oiio = OpenImageIO
+
+    def paint(self, path: str, request: dict[str, Any]) -> bytes:
+        """Make the picture of a file.
+
+        Raises:
+            PictureError: No picture can be made.
+        """
+        if self._oiio is not None and request["reader"]:
+            return self._paint_by_oiio(path, request)
+        return self._paint_by_libav(path, request)
+
+    def _paint_by_libav(self, path: str, request: dict[str, Any]) -> bytes:
+        import av  # noqa: PLC0415 (half a second that OpenImageIO's pictures need not take)
+
+        # Linear samples are shown by the curve of sRGB.
+        options = {"protocol_whitelist": "file"}
+        try:
+            with av.open(f"file:{path}", options=options) as container:
+                stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise PictureError("libav has no decoder for it")
+                if request["suffix"] == ".exr":
+                    stream.codec_context.options = {"apply_trc": "iec61966_2_1"}
+                frame = next(container.decode(stream))
+                aspect = stream.sample_aspect_ratio or Fraction(1)
+                return self._small.make_picture(frame, longest=request["longest"], aspect=aspect)
+        except (av.error.FFmpegError, StopIteration, IndexError, ValueError) as error:
+            raise PictureError(f"libav cannot decode it: {error}") from error
+
+    def _paint_by_oiio(self, path: str, request: dict[str, Any]) -> bytes:
+        import av  # noqa: PLC0415 (as above)
+        import numpy  # noqa: PLC0415 (a part of OpenImageIO's interface)
+
+        algorithms, oiio = self._oiio.ImageBufAlgo, self._oiio
+        image = self._read(path)
+        aspect = Fraction(image.spec().get_float_attribute("PixelAspectRatio", 1.0)).limit_denominator(1000)
+        space = image.spec().get_string_attribute("oiio:ColorSpace")
+        orientation = image.orientation
+        full = image.roi_full
+        width, height = self._small.fit_size(full.width, full.height, request["longest"], aspect or Fraction(1))
+        small = self._shrink(image, width, height, numpy)
+        colours = request["colours"]
+        if colours is not None and self._colours is not None:
+            small = self._convert(small, colours, space)
+        if small.nchannels == 4:
+            small = self._lay_over_checker(small, numpy)
+        small.orientation = orientation
+        small = algorithms.reorient(small)
+        if small.has_error:
+            raise PictureError(small.geterror())
+        samples = numpy.ascontiguousarray(small.get_pixels(oiio.UINT8)[:, :, :3])
+        return self._small.encode_jpeg(av.VideoFrame.from_ndarray(samples, format="rgb24"))
+
+    def _read(self, path: str) -> Any:
+        """Read the colours of the first part of a file that has some, in the whole of its display window."""
+        algorithms, part = self._oiio.ImageBufAlgo, 0
+        while True:
+            image = self._oiio.ImageBuf(path, part, 0)
+            if image.has_error or not image.nchannels:
+                raise PictureError(image.geterror() or "it cannot be read")
+            places = self._colour.find_channels(tuple(image.spec().channelnames), has_alpha=True)
+            if places is not None:
+                break
+            part += 1
+            if part >= image.nsubimages:
+                # Not the colours of the film, and better than nothing: one layer, as grey.
+                image, places = self._oiio.ImageBuf(path, 0, 0), (0, 0, 0)
+                break
+        low, high = min(places), max(places) + 1
+        if not image.read(image.subimage, 0, low, high, True, image.spec().format):
+            raise PictureError(image.geterror())
+        return algorithms.channels(image, tuple(place - low for place in places), tuple("RGBA"[: len(places)]))
+
+    def _shrink(self, image: Any, width: int, height: int, numpy: Any) -> Any:
+        """Return a picture of this size in float; what the data window leaves out is black and transparent."""
+        oiio, full = self._oiio, image.roi_full
+        if image.roi != full:
+            window = oiio.ROI(full.xbegin, full.xend, full.ybegin, full.yend, 0, 1, 0, image.nchannels)
+            image = oiio.ImageBufAlgo.crop(image, window)
+        samples = image.get_pixels(image.spec().format)
+        down, right = max(1, full.height // height), max(1, full.width // width)
+        # A few of the pixels that make one: all of a picture of 8K would take longer than to decode it.
+        samples = samples[:: max(1, down // _SAMPLES), :: max(1, right // _SAMPLES)]
+        down, right = max(1, samples.shape[0] // height), max(1, samples.shape[1] // width)
+        samples = samples[: samples.shape[0] // down * down, : samples.shape[1] // right * right]
+        lines, columns, channels = samples.shape
+        scale = 1.0 / numpy.iinfo(samples.dtype).max if samples.dtype.kind == "u" else 1.0
+        boxes = samples.reshape(lines // down, down, columns // right, right, channels)
+        # What is no number would spoil its neighbours.
+        mean = numpy.nan_to_num(boxes.astype(numpy.float32)).mean((1, 3), dtype=numpy.float32) * scale
+        mean = numpy.ascontiguousarray(mean, dtype=numpy.float32)
+        spec = oiio.ImageSpec(mean.shape[1], mean.shape[0], channels, oiio.FLOAT)
+        if channels == 4:
+            spec.alpha_channel = 3
+        small = oiio.ImageBuf(spec)
+        small.set_pixels(oiio.ROI(), mean)
+        return oiio.ImageBufAlgo.resize(small, "triangle", 0.0, oiio.ROI(0, width, 0, height, 0, 1, 0, channels))
+
+    def _convert(self, image: Any, colours: dict[str, str], space: str) -> Any:
+        """Convert the colours as the film does; where that has high dynamic range, for screens."""
+        colour, known = self._colour, self._colours
+        spec = image.specmod()
+        spec.attribute("oiio:ColorSpace", space)
+        output = colour.find_space(known, colours["output"], "colour.output")
+        source = colours["input"]
+        source = colour.find_space(known, source, "colour.input") if source else colour.find_input(known, spec)
+        view = colours["view"]
+        points = known.get_cicp(output)
+        if points and points[1] in _HDR:
+            output = colour.find_space(known, _SCREEN, "colour.output")
+            view = known.getDefaultViewName(output)
+        if view:
+            view = colour.find_view(known, output, view)
+            made = self._oiio.ImageBufAlgo.ociodisplay(image, output, view, source, unpremult=True)
+        else:
+            made = self._oiio.ImageBufAlgo.colorconvert(image, source, output, unpremult=True)
+        if made.has_error:
+            raise PictureError(made.geterror())
+        return made
+
+    def _lay_over_checker(self, image: Any, numpy: Any) -> Any:
+        samples = image.get_pixels(self._oiio.FLOAT)
+        lines, columns = numpy.indices(samples.shape[:2]) // _SQUARE
+        checker = numpy.where((lines + columns) % 2, *_GREYS)[:, :, None]
+        alpha = samples[:, :, 3:].clip(0, 1)
+        made = (samples[:, :, :3] + checker * (1 - alpha)).astype(numpy.float32)
+        over = self._oiio.ImageBuf(self._oiio.ImageSpec(made.shape[1], made.shape[0], 3, self._oiio.FLOAT))
+        over.set_pixels(self._oiio.ROI(), numpy.ascontiguousarray(made))
+        return over
+
+
+def _answer(painter: _Painter, request: dict[str, Any], descriptor: int, place: str) -> tuple[str, bytes]:
+    # Readers choose by the extension, and open by name.
+    path = os.path.join(place, f"picture{request['suffix']}")
+    os.symlink(f"/dev/fd/{descriptor}", path)
+    try:
+        return "", painter.paint(path, request)
+    except MemoryError:
+        return "it takes more memory than a picture may", b""
+    except Exception as error:  # whatever a file brings about is the file's, and the next one may be sound
+        return f"{error}" or type(error).__name__, b""
+    finally:
+        os.unlink(path)
+        os.close(descriptor)
+
+
+def main() -> None:
+    """Answer requests until the other side of stdin is closed."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
+    os.nice(19)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    painter = _Painter(sys.argv[1])
+    with socket.socket(fileno=0) as channel, tempfile.TemporaryDirectory(prefix="longtake-picture-") as place:
+        while True:
+            line, descriptors, _, _ = socket.recv_fds(channel, _LONGEST_REQUEST, 1)
+            if not line:
+                return
+            signal.setitimer(signal.ITIMER_PROF, _MOST_CPU_SECONDS)
+            error, data = _answer(painter, json.loads(line), descriptors[0], place)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            channel.sendall(json.dumps({"error": error, "size_bytes": len(data)}).encode() + b"\n" + data)
+
+
+if __name__ == "__main__":
+    main()
