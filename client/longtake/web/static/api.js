@@ -103,7 +103,7 @@ export async function ask(path, options = {}) {
   }
   const problem = await readProblem(answer);
   noteProblem(problem, path);
-  if (problem.status === 401) document.dispatchEvent(new CustomEvent("signinneeded"));
+  if (problem.status === 401) document.dispatchEvent(new CustomEvent("loginneeded"));
   throw problem;
 }
 

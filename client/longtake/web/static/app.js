@@ -26,7 +26,7 @@ import { announce, bindKeys, confirm, openMenu, showKeys, toast, toastProblem } 
  * @property {(text: string) => void} title of the window
  * @property {AbortSignal} signal aborted when the page is left
  */
-/** @typedef {{role: string, name: string, can: string[], version: string, temporal: {address: string, namespace: string, ui: string|null}}} Me */
+/** @typedef {{role: string, name: string, can: string[], version: string, login: boolean, temporal: {address: string, namespace: string, ui: string|null}}} Me */
 /** @typedef {{mount: (root: HTMLElement, context: Context) => void | (() => void) | Promise<void | (() => void)>}} Page */
 
 /** @type {Array<[RegExp, string, () => Promise<Page>]>} */
@@ -35,6 +35,7 @@ const ROUTES = [
   [/^\/jobs\/([^/]+)\/?$/, "job", () => import("./job.js")],
   [/^\/farm\/?$/, "farm", () => import("./farm.js")],
   [/^\/submit\/?$/, "submit", () => import("./submit.js")],
+  [/^\/login\/?$/, "login", () => import("./login.js")],
 ];
 
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
@@ -153,6 +154,9 @@ document.addEventListener("click", (event) => {
   navigate(link.pathname + link.search + link.hash);
 });
 addEventListener("popstate", () => void show());
+document.addEventListener("loginneeded", () => {
+  if (!location.pathname.startsWith("/login")) navigate(`/login?next=${encodeURIComponent(location.pathname + location.search)}`, { replace: true });
+});
 
 // ---- Banners: what does not answer, since when.
 
@@ -197,6 +201,7 @@ async function keepHeader() {
     try {
       me ??= await api.get("/me");
       if (me?.temporal) setText(place, `${me.temporal.namespace} @ ${me.temporal.address}`);
+      showCaller();
       if (!document.hidden) {
         const farm = await api.get("/farm");
         const slots = sum(farm.hosts, (host) => host.slots ?? 0);
@@ -208,6 +213,18 @@ async function keepHeader() {
     }
     await api.pause(FACTS_EVERY_MS, never);
   }
+}
+
+/** Who this is, and the way out, where there is anything to log out of. */
+function showCaller() {
+  const caller = /** @type {HTMLElement} */ (document.getElementById("caller"));
+  if (!me?.login || caller.childElementCount) return;
+  const leaveButton = h("button", { type: "button", class: "btn", title: `${me.name} may ${me.can.join(", ")}` }, "Log out");
+  leaveButton.addEventListener("click", async () => {
+    await api.ask("/session", { method: "DELETE" }).catch(() => {});
+    location.assign("/login");
+  });
+  fill(caller, h("span", { class: "soft" }, me.name), leaveButton);
 }
 
 /** @param {any[]} items @param {(item: any) => number} size */

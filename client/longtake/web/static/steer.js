@@ -61,7 +61,7 @@ export function whatRuns(jobs) {
     for (const chunk of job.running ?? []) if (!chunk.waiting && !chunk.frozen) frames += Math.max(0, chunk.frames - chunk.frames_done);
     if (job.running_chunks && job.metrics?.chunk_seconds) longest = Math.max(longest, job.metrics.chunk_seconds);
   }
-  return { running, frames, seconds: longest ? `up to ${duration(longest)}` : null };
+  return { running, frames, about: longest ? `up to ${duration(longest)}` : "" };
 }
 
 /**

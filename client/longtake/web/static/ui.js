@@ -121,29 +121,19 @@ export function openMenu(anchor, items, { label = anchor.textContent ?? "" } = {
 
 /**
  * The same words wherever a pause is chosen.
- * @param {{running?: number, frames?: number, seconds?: number|null}} [now] what that means for the jobs at this moment
+ * @param {{running?: number, frames?: number, about?: string}} [now] what that means at this moment: chunks that render,
+ *   their frames to go, and how long these take, as in "up to 6 min"
  * @returns {Array<{mode: "drain"|"freeze"|"now", label: string, hint: string}>}
  */
-export function pauseModes({ running = 0, frames = 0, seconds = null } = {}) {
-  const what = running ? `${running} ${running === 1 ? "chunk" : "chunks"}` : "";
-  const left = frames ? `, ${frames} frames to go` : "";
-  const about = seconds ? `, about ${seconds}` : "";
+export function pauseModes({ running = 0, frames = 0, about = "" } = {}) {
+  const one = running === 1;
+  const chunks = running ? `${running} ${one ? "chunk" : "chunks"}` : "";
+  const left = [frames ? `${frames} ${frames === 1 ? "frame" : "frames"} to go` : "", about].filter(Boolean).join(", ");
+  const drained = chunks ? `${chunks} that ${one ? "renders is" : "render are"} finished first` : "What renders is finished first";
   return [
-    {
-      mode: "drain",
-      label: "Drain",
-      hint: what ? `${what} that render are finished first${left}${about}. Costs nothing.` : "What renders is finished first. Costs nothing.",
-    },
-    {
-      mode: "freeze",
-      label: "Freeze",
-      hint: `${what || "What renders"} stands still within 2 s, keeps slots and memory, and goes on where it stood.`,
-    },
-    {
-      mode: "now",
-      label: "Now",
-      hint: `${what || "What renders"} ${running === 1 ? "is" : "are"} stopped. Whole frames stay, begun ones are rendered again.`.replace("renders are", "renders is"),
-    },
+    { mode: "drain", label: "Drain", hint: `${drained}${left && chunks ? `: ${left}` : ""}. Nothing is lost.` },
+    { mode: "freeze", label: "Freeze", hint: `${chunks || "What renders"} ${one || !chunks ? "stands" : "stand"} still within 2 s, ${one || !chunks ? "keeps" : "keep"} slots and memory, and ${one || !chunks ? "goes" : "go"} on from there.` },
+    { mode: "now", label: "Now", hint: `${chunks || "What renders"} ${one || !chunks ? "is" : "are"} stopped. Whole frames stay; begun ones are rendered again.` },
   ];
 }
 
