@@ -1,27 +1,19 @@
 """A farm with its page for each test: workers in this process, `longtake web` as a process, one Chromium for all."""
 
-import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from google.protobuf.duration_pb2 import Duration
 from playwright.async_api import Browser, async_playwright, expect
-from support.browser.pages import Web, launch, until_address
-from support.command_line import Cli
-from support.farm import PATIENCE_SECONDS, Farm, serving, worker_settings
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
-from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
+from support.browser.pages import Web, launch
+from support.browser.web_process import connect_to_new_namespace, web_process
+from support.farm import Farm, serving, worker_settings
 
 from devserver import cache_dir
 from longtake import RenderClient
-from longtake.connection import connect
-from worker import register_search_attributes
 
 _FAILED = pytest.StashKey[bool]()
 
@@ -52,43 +44,6 @@ async def farm(server: str, store: Path) -> AsyncIterator[Farm]:
     client = await connect_to_new_namespace(server, task_queue)
     async with serving(client, worker_settings(task_queue, store, slots=4)):
         yield Farm(server, task_queue, client, RenderClient(client, task_queue=task_queue), store)
-
-
-async def connect_to_new_namespace(server: str, name: str) -> Client:
-    """Make a namespace, and return a client of it when jobs can be started there."""
-    anywhere = await connect(address=server)
-    kept = Duration(seconds=24 * 3600)
-    request = RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=kept)
-    await anywhere.workflow_service.register_namespace(request)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            try:
-                client = await connect(address=server, namespace=name)
-                await register_search_attributes(client)
-                return client
-            except RPCError as error:
-                # The server itself learns of it a moment later.
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
-            await asyncio.sleep(0.1)
-
-
-@asynccontextmanager
-async def web_process(farm: Farm, *arguments: str) -> AsyncIterator[str]:
-    """Run `longtake web` for a farm, on a free port, and give its address."""
-    cli = Cli(farm)
-    process = await cli.start("web", "--port", "0", "--namespace", farm.client.namespace, *arguments)
-    address = await until_address(process)
-    assert process.stderr is not None
-    # What nobody reads would fill the pipe and hold the server up.
-    reading = asyncio.ensure_future(process.stderr.read())
-    try:
-        yield address
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-        await reading
 
 
 @pytest_asyncio.fixture(loop_scope="session")

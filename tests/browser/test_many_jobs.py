@@ -20,7 +20,7 @@ def made_up_jobs(count: int) -> list[dict[str, Any]]:
     """Return statuses as the API sends them; five thousand real jobs would take an hour."""
     dice = random.Random(7)
     now = datetime.now(UTC)
-    jobs = []
+    jobs: list[dict[str, Any]] = []
     for number in range(count):
         state = dice.choice(STATES)
         chunks = dice.choice([12, 100, 1800, 20_000])
@@ -61,8 +61,8 @@ async def open_list(web: Web, count: int = COUNT, **options: Any) -> Page:
         query = parse_qs(urlparse(route.request.url).query)
         first, limit = int(query.get("after", ["0"])[0]), int(query["limit"][0])
         following = str(first + limit) if first + limit < count else None
-        page = {"jobs": jobs[first : first + limit], "next": following, "counts": {}}
-        await route.fulfill(content_type="application/json", body=json.dumps(page))
+        content: dict[str, Any] = {"jobs": jobs[first : first + limit], "next": following, "counts": {}}
+        await route.fulfill(content_type="application/json", body=json.dumps(content))
 
     page = await web.open("/", routes={"**/api/v1/jobs?*": answer}, **options)
     await expect(page.get_by_role("button", name=f"All {count:,}")).to_be_visible()

@@ -1,6 +1,5 @@
 """A page in Chromium, as a test opens it: it fails on what the console says, and keeps a trace of what it did."""
 
-import asyncio
 import functools
 import json
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
-from support.farm import PATIENCE_SECONDS, Farm
+from support.farm import Farm
 
 from tools.find_chromium import HOW, find_chromium
 
@@ -185,13 +184,3 @@ def answer_json(body: Any, status: int = 200) -> Callable[..., Awaitable[None]]:
         await route.fulfill(status=status, content_type=kind, body=json.dumps(body))
 
     return answer
-
-
-async def until_address(process: asyncio.subprocess.Process) -> str:
-    """Return the address that `longtake web` says."""
-    assert process.stderr is not None
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while line := (await process.stderr.readline()).decode():
-            if found := re.search(r"http://[\w.:\[\]]+", line):
-                return found[0]
-    raise AssertionError(f"longtake web ended before it served: {process.returncode}")

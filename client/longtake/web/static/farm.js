@@ -34,6 +34,7 @@ export function mount(root, context) {
   const views = new Map();
   /** @type {{hosts: Host[], queues: Queue[]} | null} */
   let farm = null;
+  let shownQueues = "";
   context.keys([{ keys: ["/"], label: "Filter hosts", group: "Farm", run: () => search.focus() }]);
 
   function show() {
@@ -58,14 +59,19 @@ export function mount(root, context) {
       if (!hosts.querySelector(".empty")) fill(hosts, all.length ? emptyState("No host matches") : teach());
     } else {
       hosts.querySelector(".empty")?.remove();
+      let place = hosts.firstElementChild;
       for (const host of shown) {
         let view = views.get(host.name);
         if (!view) views.set(host.name, (view = new HostView(host)));
         view.update(host);
-        hosts.append(view.element);
+        // What stands where it belongs is not moved: it may have the focus.
+        if (view.element === place) place = place.nextElementSibling;
+        else hosts.insertBefore(view.element, place);
       }
     }
-    fill(queues, farm.queues.length ? queueTable(farm.queues) : h("p", { class: "soft" }, "No queue has been asked for yet."));
+    const told = JSON.stringify(farm.queues);
+    if (told !== shownQueues) fill(queues, farm.queues.length ? queueTable(farm.queues) : h("p", { class: "soft" }, "No queue has been asked for yet."));
+    shownQueues = told;
   }
 
   async function watch() {
@@ -108,6 +114,8 @@ class HostView {
     this.heard = h("span", { class: "soft nowrap" });
     this.queues = h("span", { class: "faint cut" });
     this.running = h("ul", { class: "running" });
+    /** @type {RunningLine[]} */
+    this.lines = [];
     this.element = h(
       "article",
       { class: "host", "aria-label": `Host ${host.name}` },
@@ -135,35 +143,48 @@ class HostView {
         return h("i", { class: "cell", dataset: { look: !one ? "todo" : one.frozen ? "frozen" : one.waiting ? "waiting" : "running" } });
       }));
     }
-    fill(this.running, host.running.slice(0, MOST_SLOTS).map(runningLine));
+    const lines = host.running.slice(0, MOST_SLOTS);
+    while (this.lines.length > lines.length) this.lines.pop()?.element.remove();
+    lines.forEach((one, index) => {
+      if (!this.lines[index]) this.running.append((this.lines[index] = new RunningLine()).element);
+      this.lines[index].update(one);
+    });
     setText(this.queues, host.queues.length ? `takes from ${host.queues.join(", ")}` : "");
     this.queues.hidden = !host.queues.length;
     this.queues.title = host.queues.join("\n");
   }
 }
 
-/** @param {Running} one */
-function runningLine(one) {
-  const part = one.frames ? one.frames_done / one.frames : 0;
-  const bar = h("span", { class: "bar small", "aria-hidden": "true" }, h("span", { class: one.frozen ? "run ice" : "run", style: { width: `${part * 100}%` } }));
-  const frames = one.frames ? `${count(one.frames_done)} of ${count(one.frames)}` : "";
-  const since = one.since ? duration((Date.now() - Date.parse(one.since)) / 1000) : "";
-  return h(
-    "li",
-    {},
-    h("a", { class: "cut", href: `/jobs/${encodeURIComponent(one.job)}?chunk=${one.chunk}`, title: `${one.name || one.job}, chunk ${one.chunk}` }, one.name || one.job),
-    h("span", { class: "soft nowrap" }, `chunk ${count(one.chunk)}`),
-    bar,
-    h("span", { class: "soft nowrap num", title: "frames" }, one.frozen ? "frozen" : one.waiting ? "waits" : frames),
-    h("span", { class: "soft nowrap num" }, since),
-  );
+class RunningLine {
+  constructor() {
+    this.link = h("a", { class: "cut" });
+    this.chunk = h("span", { class: "soft nowrap" });
+    this.part = h("span", { class: "run" });
+    this.frames = h("span", { class: "soft nowrap num" });
+    this.since = h("span", { class: "soft nowrap num" });
+    this.element = h("li", {}, this.link, this.chunk, h("span", { class: "bar small", "aria-hidden": "true" }, this.part), this.frames, this.since);
+  }
+
+  /** @param {Running} one */
+  update(one) {
+    const name = one.name || one.job;
+    setText(this.link, name);
+    this.link.href = `/jobs/${encodeURIComponent(one.job)}?chunk=${one.chunk}`;
+    this.link.title = `${name}, chunk ${one.chunk}`;
+    setText(this.chunk, `chunk ${count(one.chunk)}`);
+    this.part.style.width = `${one.frames ? (100 * one.frames_done) / one.frames : 0}%`;
+    this.part.className = one.frozen ? "run ice" : "run";
+    setText(this.frames, one.frozen ? "frozen" : one.waiting ? "waits" : one.frames ? `${count(one.frames_done)} of ${count(one.frames)}` : "");
+    this.frames.title = one.frames ? `${count(one.frames_done)} of ${counted(one.frames, "frame")}` : "";
+    setText(this.since, one.since ? duration((Date.now() - Date.parse(one.since)) / 1000) : "");
+  }
 }
 
 /** @param {Queue[]} queues */
 function queueTable(queues) {
   return h(
     "div",
-    { class: "scroll-x" },
+    { class: "scroll-x", tabIndex: 0, role: "group", "aria-label": "Table of queues" },
     h(
       "table",
       {},
