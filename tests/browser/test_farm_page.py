@@ -18,9 +18,7 @@ def made_up_farm() -> dict[str, Any]:
         frozen, silent = number == 3, number == 4
         running = [
             {
-                "job": "sq140-sh030-v012"
-                if chunk % 2
-                else "sq001_sh999_a_very_long_name_that_somebody_has_given_to_it",
+                "job": "sq140-sh030-v012" if chunk % 2 else "sq001_sh999_a_very_long_name_that_somebody_gave_it",
                 "chunk": number * 40 + chunk,
                 "frames": 10,
                 "frames_done": (3 * chunk) % 10,
