@@ -1,0 +1,178 @@
+// What is known of the job, and what is selected and hovered: the panels of the page read it, and speak through it.
+
+import { counted } from "../format.js";
+import { Columns, FROZEN, RUNNING, TODO, WAITING, measure } from "./columns.js";
+import { FrameLayout } from "./frames.js";
+
+/** @typedef {import("../format.js").JobStatus} JobStatus */
+/** @typedef {{place: number, chunk: number}} Selection */
+/** @typedef {{source: string, place?: number, chunk?: number, ranges?: Array<[number, number]>, host?: string}} Hover
+ *   one chunk, some ranges of chunks, or all of a host */
+
+/** Events: `document`, `status`, `columns` (also when running chunks change), `layout`, `select`, `hover`. */
+export class JobModel extends EventTarget {
+  /** @param {string} id */
+  constructor(id) {
+    super();
+    this.id = id;
+    /** @type {JobStatus} */
+    this.status = /** @type {any} */ (null);
+    /** @type {any} */
+    this.document = null;
+    /** Whether the document has come, or will not. */
+    this.isDocumentAsked = false;
+    this.layout = new FrameLayout({ chunks: 0 });
+    this.columns = new Columns(null);
+    this.hasColumns = false;
+    /** States with the running chunks laid over. */
+    this.state = new Uint8Array(0);
+    /** @type {Map<number, any>} running chunks by their number */
+    this.running = new Map();
+    /** @type {Selection|null} */
+    this.selection = null;
+    /** @type {Hover|null} */
+    this.hover = null;
+    /** How many causes the failures have; 0: not known. */
+    this.causes = 0;
+  }
+
+  /** @type {{seconds: import("./columns.js").Measure, memory: import("./columns.js").Measure}|null} */
+  #measures = null;
+  /** Chunks that ran since the columns were counted: those that are gone have ended, the columns do not know how yet. */
+  #overlay = new Set();
+
+  /** @param {string} name */
+  #tell(name) {
+    this.dispatchEvent(new Event(name));
+  }
+
+  /** Listen to several events; called once at first. @param {string} names @param {() => void} fn @param {AbortSignal} signal */
+  on(names, fn, signal) {
+    for (const name of names.split(" ")) this.addEventListener(name, fn, { signal });
+  }
+
+  /** @param {any} document as it was submitted; null where nobody has it any more */
+  setDocument(document) {
+    this.document = document;
+    this.isDocumentAsked = true;
+    this.#lay();
+    this.#tell("document");
+  }
+
+  /** @param {JobStatus} status */
+  setStatus(status) {
+    const before = this.status;
+    this.status = status;
+    this.running = new Map((status.running ?? []).map((/** @type {any} */ one) => [one.chunk, one]));
+    if (before?.total_chunks !== status.total_chunks) this.#lay();
+    this.#layOver();
+    this.#tell("status");
+  }
+
+  /** @param {Columns} columns */
+  setColumns(columns) {
+    this.columns = columns;
+    this.hasColumns = true;
+    this.#measures = null;
+    this.#overlay.clear();
+    this.state = columns.state.slice();
+    this.#lay();
+    this.#layOver();
+    this.#tell("columns");
+  }
+
+  #lay() {
+    const chunks = this.hasColumns ? this.columns.count : this.status?.total_chunks ?? 0;
+    if (this.state.length !== chunks) this.state = new Uint8Array(chunks);
+    const layout = new FrameLayout({ chunks, frames: this.document?.frames, told: this.columns.frames });
+    if (layout.chunks === this.layout.chunks && layout.isExact === this.layout.isExact && layout.frames === this.layout.frames && layout.extent === this.layout.extent) return;
+    this.layout = layout;
+    this.#tell("layout");
+  }
+
+  #layOver() {
+    const ended = ["completed", "failed", "cancelled"].includes(this.status?.state);
+    if (ended) {
+      for (const chunk of this.#overlay) this.state[chunk] = this.hasColumns ? this.columns.state[chunk] : TODO;
+      this.#overlay.clear();
+      return;
+    }
+    for (const [chunk, one] of this.running) {
+      if (chunk >= this.state.length) continue;
+      this.state[chunk] = one.frozen ? FROZEN : one.waiting ? WAITING : RUNNING;
+      this.#overlay.add(chunk);
+    }
+    for (const chunk of this.#overlay) {
+      // One that waits and is gone was never begun by this worker.
+      if (!this.running.has(chunk) && this.state[chunk] !== RUNNING) this.state[chunk] = TODO;
+    }
+  }
+
+  /** Times of frames, or of chunks where their frames are not known. */
+  get measures() {
+    return (this.#measures ??= {
+      seconds: measure(this.columns.seconds, this.layout.perChunk > 1 ? (chunk) => this.layout.countOf(chunk) : undefined),
+      memory: measure(this.columns.memory),
+    });
+  }
+
+  /** What one measures a time of. */
+  get unit() {
+    return this.layout.isExact ? "frame" : "chunk";
+  }
+
+  /** Where a chunk renders or has rendered. @param {number} chunk */
+  hostOf(chunk) {
+    return this.running.get(chunk)?.host || this.columns.hosts[this.columns.host[chunk] - 1] || "";
+  }
+
+  /** Seconds of a frame of a chunk. @param {number} chunk */
+  secondsOf(chunk) {
+    return this.columns.seconds[chunk] / (this.layout.perChunk > 1 ? this.layout.countOf(chunk) : 1);
+  }
+
+  /** Select a frame by its place, or nothing. @param {number|null} place */
+  select(place) {
+    if (place !== null && (place < 0 || place >= this.layout.frames)) return;
+    if (place === (this.selection?.place ?? null)) return;
+    this.selection = place === null ? null : { place, chunk: this.layout.chunkAt(place) };
+    this.#tell("select");
+  }
+
+  /** @param {number} chunk */
+  selectChunk(chunk) {
+    this.select(this.layout.placeOf(chunk));
+  }
+
+  /** @param {Hover|null} hover */
+  setHover(hover) {
+    if (sameHover(hover, this.hover)) return;
+    this.hover = hover;
+    this.#tell("hover");
+  }
+
+  /** Whether what is hovered concerns a chunk. @param {number} chunk */
+  isLit(chunk) {
+    const hover = this.hover;
+    if (!hover) return false;
+    if (hover.chunk !== undefined) return hover.chunk === chunk;
+    if (hover.host !== undefined) return this.hostOf(chunk) === hover.host;
+    return hover.ranges?.some(([start, stop]) => chunk >= start && chunk < stop) ?? false;
+  }
+
+  /** `7 failed`, for those who do not see the map. */
+  get summary() {
+    const status = this.status;
+    const parts = [`${counted(status.completed_chunks, "chunk")} of ${status.total_chunks} done`];
+    if (status.running_chunks) parts.push(`${status.running_chunks} rendering`);
+    if (status.frozen_chunks) parts.push(`${status.frozen_chunks} frozen`);
+    if (status.failed_chunks) parts.push(`${status.failed_chunks} failed`);
+    if (status.left_out_chunks) parts.push(`${status.left_out_chunks} left out`);
+    return parts.join(", ");
+  }
+}
+
+/** @param {Hover|null} a @param {Hover|null} b */
+function sameHover(a, b) {
+  return a === b || (a !== null && b !== null && a.source === b.source && a.place === b.place && a.chunk === b.chunk && a.host === b.host && a.ranges === b.ranges);
+}
