@@ -4,9 +4,13 @@ import { fill, h } from "./dom.js";
 import { emptyState } from "./ui.js";
 import { Columns } from "./job/columns.js";
 import { detailPanel } from "./job/detail.js";
+import { distributionPanel } from "./job/distribution.js";
+import { failuresPanel } from "./job/failures.js";
 import { frameMap } from "./job/framemap.js";
 import { jobHeader } from "./job/header.js";
 import { JobModel } from "./job/model.js";
+import { picturesPanel } from "./job/pictures.js";
+import { timelinePanel } from "./job/timeline.js";
 
 /** @typedef {import("./app.js").Context} Context */
 
@@ -39,7 +43,8 @@ export async function mount(root, context) {
   const aside = h("aside", { class: "job-col", "aria-label": "Details" });
   const map = frameMap(model, context);
   const detail = detailPanel(model, context);
-  main.append(map);
+  main.append(map, picturesPanel(model, context), timelinePanel(model, context));
+  aside.append(failuresPanel(model, context), distributionPanel(model, context));
   fill(root, jobHeader(model, context), h("div", { class: "job-grid" }, main, aside));
   const narrow = matchMedia(NARROW);
   const place = () => (narrow.matches ? map.after(detail) : aside.prepend(detail));

@@ -10,7 +10,7 @@ import { tooltip } from "./tooltip.js";
 /** @typedef {import("./model.js").JobModel} JobModel */
 
 const SIZES = [1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 26, 34, 44];
-// Cells of this size are chosen where all of them fit, and the smallest that is chosen where they do not.
+// Cells are chosen as large as lets all of them fit, beyond this size where they are few; and not smaller than the other.
 const LARGEST_CHOSEN = 26;
 const SMALLEST_CHOSEN = 5;
 const STRIP_HEIGHT = 22;
@@ -93,7 +93,10 @@ export function frameMap(model, context) {
   /** The largest cells that let all fit, in pixels of CSS. @param {number} cells @param {number} width */
   function sizeThatFits(cells, width) {
     const height = heightAllowed();
-    const fits = SIZES.filter((size) => size <= LARGEST_CHOSEN && Math.ceil(cells / Math.max(1, Math.floor(width / size))) * size <= height);
+    const fits = SIZES.filter((size) => {
+      const tall = Math.ceil(cells / Math.max(1, Math.floor(width / size))) * size;
+      return tall <= (size > LARGEST_CHOSEN ? height / 3 : height);
+    });
     return Math.max(SMALLEST_CHOSEN, fits.at(-1) ?? 0);
   }
 
@@ -233,7 +236,7 @@ export function frameMap(model, context) {
     if (cell < 0) return model.setHover(null);
     const place = placeOf(cell);
     model.setHover({ source: "map", place, chunk: grid.chunkOf(cell) });
-    if (event.pointerType !== "touch") tip.show(event, tipOf(model, place, grid.chunkOf(cell)));
+    if (event.pointerType !== "touch") tip.show(event, tipOf(model, place, grid.chunkOf(cell), context));
   });
   canvas.addEventListener("pointerleave", () => (model.setHover(null), tip.hide()));
   canvas.addEventListener("click", (event) => {
@@ -338,8 +341,8 @@ export function describeChunk(model, place, chunk) {
   return parts.join(", ");
 }
 
-/** What hovering tells. @param {JobModel} model @param {number} place @param {number} chunk */
-export function tipOf(model, place, chunk) {
+/** What hovering tells. @param {JobModel} model @param {number} place @param {number} chunk @param {import("../app.js").Context} context */
+export function tipOf(model, place, chunk, { api, id }) {
   const { layout, columns } = model;
   const state = model.state[chunk];
   const running = model.running.get(chunk);
@@ -352,5 +355,6 @@ export function tipOf(model, place, chunk) {
   if (columns.seconds[chunk] > 0 && state === DONE) facts.push(duration(columns.seconds[chunk]));
   if (columns.memory[chunk] > 0) facts.push(bytes(columns.memory[chunk]));
   if (columns.tries[chunk] > 1) facts.push(`${columns.tries[chunk]} tries`);
-  return [h("b", {}, title), h("span", { class: "tip-state" }, h("i", { class: "cell", dataset: { look: CHUNK_STATES[state] } }), CHUNK_WORDS[CHUNK_STATES[state]]), facts.length > 0 && h("span", { class: "soft" }, facts.join(" · ")), running?.message && h("span", { class: "faint mono cut" }, running.message)];
+  const picture = model.pictureOf(chunk, place);
+  return [picture && h("img", { src: api.address(api.job(id, "pictures", picture.name)), alt: "" }), h("b", {}, title), h("span", { class: "tip-state" }, h("i", { class: "cell", dataset: { look: CHUNK_STATES[state] } }), CHUNK_WORDS[CHUNK_STATES[state]]), facts.length > 0 && h("span", { class: "soft" }, facts.join(" · ")), running?.message && h("span", { class: "faint mono cut" }, running.message)];
 }

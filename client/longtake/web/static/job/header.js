@@ -4,7 +4,6 @@ import { fill, h, setText } from "../dom.js";
 import { bytes, clock, count, counted, duration, jobPill, jobTrouble, percent, progressBar, time, updateBar } from "../format.js";
 import { hasEnded } from "../jobfilter.js";
 import { APPLIES, cancelJobs, steer } from "../steer.js";
-import { openDialog } from "../ui.js";
 import { openMore } from "./actions.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
@@ -26,7 +25,7 @@ export function jobHeader(model, context) {
   const element = h(
     "section",
     { class: "panel pad job-head", "aria-label": "Job" },
-    h("div", { class: "row" }, name, state, h("span", { class: "faint mono job-id", title: "id of the job" }, model.id), h("span", { class: "row job-controls sp" }, resume, pause, retry, cancel, more)),
+    h("div", { class: "job-top" }, h("div", { class: "row job-title" }, name, state, h("span", { class: "faint mono job-id", title: "id of the job" }, model.id)), h("div", { class: "row job-controls" }, resume, pause, retry, cancel, more)),
     bar,
     facts,
     notices,
@@ -78,7 +77,7 @@ export function jobHeader(model, context) {
     { keys: ["r"], label: "Retry what failed", group: "Job", run: () => void (!retry.hidden && retry.click()) },
   ]);
   model.on("status", show, signal);
-  model.on("columns", showFacts, signal);
+  model.on("columns causes", showFacts, signal);
   return element;
 }
 

@@ -74,24 +74,26 @@ export function logView(context, { path, name, grows, signal }) {
   /** Read what is there now; true where it has grown. */
   async function look() {
     const isFirst = read === 0;
-    const answer = isFirst
-      ? await api.ask(path, { query: { tail: TAIL_BYTES }, headers: { accept: "text/plain" }, signal })
-      : await api.ask(path, { headers: { accept: "text/plain", range: `bytes=${read}-` }, signal });
-    const all = Number(answer.headers.get("x-log-size") ?? -1);
+    // One byte is asked for again: an answer without any would be an error.
+    const answer = await api.ask(path, isFirst
+      ? { query: { tail: TAIL_BYTES }, headers: { accept: "text/plain" }, signal }
+      : { headers: { accept: "text/plain", range: `bytes=${read - 1}-` }, signal });
     let body = new Uint8Array(await answer.arrayBuffer());
-    if (!isFirst && answer.status === 200) {
-      // No ranges are given: all came. A log that is shorter now is another one.
-      if (body.length < read) restart();
-      body = body.subarray(read);
+    const begins = Number(answer.headers.get("x-log-offset") ?? 0);
+    const all = Number(answer.headers.get("x-log-size") ?? begins + body.length);
+    setText(size, bytes(all));
+    if (isFirst) {
+      if (begins > 0) {
+        const cut = body.indexOf(10) + 1;
+        body = body.subarray(cut);
+        fill(text, h("span", { class: "line faint" }, `… ${bytes(begins + cut)} before this`));
+      }
+      read = all;
+    } else {
+      if (begins >= read) text.append(h("span", { class: "line faint" }, `… ${bytes(begins - read + 1)} are left out here: it printed more than is kept`));
+      else body = body.subarray(read - begins);
+      read = Math.max(read, begins + new Uint8Array(body.buffer).length);
     }
-    if (all > 0 || body.length) setText(size, bytes(Math.max(all, read + body.length)));
-    if (isFirst && all > body.length) {
-      const cut = body.indexOf(10) + 1;
-      fill(text, h("span", { class: "line faint" }, `… ${bytes(all - body.length + cut)} before this`));
-      read = all - body.length;
-      read += body.length;
-      body = body.subarray(cut);
-    } else read += body.length;
     if (body.length) append(decoder.decode(body, { stream: true }));
     return body.length > 0;
   }
@@ -114,8 +116,9 @@ export function logView(context, { path, name, grows, signal }) {
       } catch (error) {
         if (signal.aborted) return;
         const problem = /** @type {any} */ (error);
-        // 416: nothing was added. 404: it is not written yet.
         if (problem.status === 404 && !read) setText(size, grew ? "nothing is written yet" : "there is no log");
+        // A log that is shorter now is another one.
+        else if (problem.status === 416 && read) restart();
         else if (problem.status !== 416) setText(size, `could not be read: ${problem.message}`);
         wait = Math.min(wait * 1.5, 5 * LOOK_EVERY_MS);
       }

@@ -6,10 +6,10 @@ import { FrameLayout } from "./frames.js";
 
 /** @typedef {import("../format.js").JobStatus} JobStatus */
 /** @typedef {{place: number, chunk: number}} Selection */
-/** @typedef {{source: string, place?: number, chunk?: number, ranges?: Array<[number, number]>, host?: string}} Hover
- *   one chunk, some ranges of chunks, or all of a host */
+/** @typedef {{source: string, place?: number, chunk?: number, ranges?: Array<[number, number]>, host?: string,
+ *   test?: (chunk: number) => boolean}} Hover one chunk, some ranges of chunks, all of a host, or those that pass a test */
 
-/** Events: `document`, `status`, `columns` (also when running chunks change), `layout`, `select`, `hover`. */
+/** Events: `causes`, `document`, `pictures`, `status`, `columns` (also when running chunks change), `layout`, `select`, `hover`. */
 export class JobModel extends EventTarget {
   /** @param {string} id */
   constructor(id) {
@@ -32,6 +32,8 @@ export class JobModel extends EventTarget {
     this.selection = null;
     /** @type {Hover|null} */
     this.hover = null;
+    /** @type {import("./pictures.js").Picture[]} by frame */
+    this.pictures = [];
     /** How many causes the failures have; 0: not known. */
     this.causes = 0;
   }
@@ -79,6 +81,34 @@ export class JobModel extends EventTarget {
     this.#lay();
     this.#layOver();
     this.#tell("columns");
+  }
+
+  /** @param {number} causes */
+  setCauses(causes) {
+    if (causes === this.causes) return;
+    this.causes = causes;
+    this.#tell("causes");
+  }
+
+  /** @param {import("./pictures.js").Picture[]} pictures by frame */
+  setPictures(pictures) {
+    this.pictures = pictures;
+    this.#tell("pictures");
+  }
+
+  /** The picture of a chunk that shows a place best; null where there is none. @param {number} chunk @param {number} place */
+  pictureOf(chunk, place) {
+    const number = this.layout.numberAt(place);
+    let found = null;
+    let low = 0;
+    let high = this.pictures.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.pictures[middle].chunk < chunk) low = middle + 1;
+      else high = middle;
+    }
+    for (let i = low; i < this.pictures.length && this.pictures[i].chunk === chunk; i++) if (!found || this.pictures[i].frame <= number) found = this.pictures[i];
+    return found;
   }
 
   #lay() {
@@ -157,6 +187,7 @@ export class JobModel extends EventTarget {
     if (!hover) return false;
     if (hover.chunk !== undefined) return hover.chunk === chunk;
     if (hover.host !== undefined) return this.hostOf(chunk) === hover.host;
+    if (hover.test) return hover.test(chunk);
     return hover.ranges?.some(([start, stop]) => chunk >= start && chunk < stop) ?? false;
   }
 
@@ -174,5 +205,5 @@ export class JobModel extends EventTarget {
 
 /** @param {Hover|null} a @param {Hover|null} b */
 function sameHover(a, b) {
-  return a === b || (a !== null && b !== null && a.source === b.source && a.place === b.place && a.chunk === b.chunk && a.host === b.host && a.ranges === b.ranges);
+  return a === b || (a !== null && b !== null && a.source === b.source && a.place === b.place && a.chunk === b.chunk && a.host === b.host && a.ranges === b.ranges && a.test === b.test);
 }

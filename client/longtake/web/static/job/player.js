@@ -1,0 +1,120 @@
+// Play what is there: the finished film as a file, or the growing preview of what lies side by side.
+
+import { fill, h } from "../dom.js";
+import { toast } from "../ui.js";
+import { MediaStream } from "./mediastream.js";
+
+/** @typedef {import("./model.js").JobModel} JobModel */
+/** @typedef {import("../app.js").Context} Context */
+
+/** @param {JobModel} model @param {Context} context @param {HTMLElement} screen where it is played */
+export function playerButton(model, context, screen) {
+  const { api, id, signal } = context;
+  const button = h("button", { class: "btn", type: "button", on: { click: () => void (screen.childElementCount ? close() : open()) } });
+  let leaving = new AbortController();
+  signal.addEventListener("abort", close);
+
+  function close() {
+    leaving.abort();
+    const video = screen.querySelector("video");
+    video?.pause();
+    video?.removeAttribute("src");
+    video?.load();
+    fill(screen);
+    show();
+  }
+
+  function show() {
+    const isOpen = screen.childElementCount > 0;
+    button.hidden = !isOpen && !model.status.completed_chunks;
+    const words = isOpen ? "Close" : model.status.state === "completed" && model.status.result?.output ? "▶ Play the film" : "▶ Play what is there";
+    if (button.textContent !== words) button.textContent = words;
+  }
+
+  async function open() {
+    leaving = new AbortController();
+    const mine = leaving.signal;
+    fill(screen, h("p", { class: "soft" }, "…"));
+    show();
+    try {
+      const film = await findFilm();
+      if (mine.aborted) return;
+      if (film) return play(api.address(api.job(id, "outputs", "file"), { path: film }), film, mine);
+      await playPreview(mine);
+    } catch (error) {
+      if (!mine.aborted) showTrouble(/** @type {any} */ (error));
+    }
+  }
+
+  /** Path of the finished film in the store; null while there is none. */
+  async function findFilm() {
+    if (model.status.state !== "completed" || !model.status.result?.output) return null;
+    const { outputs } = await api.get(api.job(id, "outputs"), { query: { limit: 20 }, signal });
+    return outputs.find((/** @type {any} */ one) => one.kind === "film")?.path ?? null;
+  }
+
+  /** @param {string} address @param {string} name @param {AbortSignal} mine */
+  function play(address, name, mine) {
+    const video = makeVideo(name);
+    video.src = address;
+    video.addEventListener("error", () => void (!mine.aborted && offerProxy(video.error?.message ?? "")), { once: true });
+    fill(screen, video);
+    show();
+    void video.play().catch(() => {});
+  }
+
+  /** @param {string} name */
+  function makeVideo(name) {
+    return h("video", { controls: true, muted: true, playsInline: true, preload: "auto", "aria-label": `Film ${name}` });
+  }
+
+  /** @param {AbortSignal} mine @param {boolean} [proxy] */
+  async function playPreview(mine, proxy = false) {
+    const path = api.job(id, "preview.m3u8");
+    const query = proxy ? { proxy: "true" } : {};
+    // Asked once by ourselves: its problem says more than the error of a video element.
+    await api.ask(path, { headers: { accept: "application/vnd.apple.mpegurl" }, query, signal: mine });
+    const video = makeVideo("so far");
+    fill(screen, video, h("p", { class: "faint screen-note" }, "What is finished from the beginning, without gaps; it grows as chunks are done."));
+    show();
+    const address = api.address(path, query);
+    if (MediaStream.isSupported) {
+      const stream = new MediaStream(video, address, mine);
+      stream.addEventListener("unplayable", () => void offerProxy(stream.trouble));
+      void stream.run();
+    } else {
+      video.src = address;
+      video.addEventListener("error", () => void (!mine.aborted && offerProxy(video.error?.message ?? "")), { once: true });
+    }
+    void video.play().catch(() => {});
+  }
+
+  /** @param {import("../api.js").Problem} problem */
+  function showTrouble(problem) {
+    if (problem.type?.includes("proxy")) return offerProxy(problem.message);
+    fill(screen, h("p", { class: "soft" }, problem.status === 404 ? "There is nothing to play yet: the first chunks are not finished." : problem.message));
+    show();
+  }
+
+  /** Say that the browser cannot play it, and what can be done. @param {string} detail */
+  function offerProxy(detail) {
+    leaving.abort();
+    const again = h("button", { class: "btn main", type: "button" }, "Make a small copy");
+    again.addEventListener("click", async () => {
+      leaving = new AbortController();
+      again.disabled = true;
+      try {
+        await playPreview(leaving.signal, true);
+      } catch (error) {
+        toast("The copy could not be made", { kind: "error", detail: /** @type {Error} */ (error).message });
+        again.disabled = false;
+      }
+    });
+    fill(screen, h("div", { class: "proxy-offer" }, h("p", {}, h("b", {}, "Browsers do not play this as it is. "), "A small copy of what is finished can be made as you watch; the film itself stays as it is."), detail && h("p", { class: "faint" }, detail), h("p", { class: "row" }, again)));
+    show();
+  }
+
+  model.on("status", show, signal);
+  show();
+  return button;
+}
