@@ -14,12 +14,13 @@ from typing import Self
 
 from activities.attempts.output_check import Proof
 from activities.media.colour import build_picture_request
+from activities.media.images import picture_main
 from activities.media.images.facts import ImageFacts
 from activities.media.images.image_formats import ImageFormat, find_formats
-from activities.media.images.picture_process import PictureProcess
 from activities.media.picture import SUFFIX, make_picture
 from activities.stores.job_folder import OpenJob
 from longtake.chunks import Chunk
+from longtake.descriptor_process import DescriptorProcess
 from longtake.models.colour import DEFAULT_CONFIG
 from longtake.models.pictures import PictureSpec, choose_frames
 from longtake.paths import OutputKind, classify_output
@@ -33,6 +34,8 @@ _MOST_WAITING = 64
 SETTLE_SECONDS = 2.0
 # The thread and its decoder end after so long without work.
 _IDLE_SECONDS = 20.0
+# Longer than the limit on CPU time of the process, which is of the lowest priority on a host that renders.
+_MOST_DECODE_SECONDS = 120.0
 # Jobs whose first failure was told.
 _MOST_JOBS = 1000
 
@@ -176,6 +179,35 @@ class PictureWriter:
             if len(self._told) > _MOST_JOBS:
                 del self._told[next(iter(self._told))]
         _log.warning("job %s: no picture of %s: %s; further ones are not told", job.ref.id, what, problem)
+
+
+class PictureProcess(DescriptorProcess):
+    """A process that makes pictures of image files.
+
+    Args:
+        config: The configuration of OpenColorIO whose transforms it keeps.
+    """
+
+    def __init__(self, config: str) -> None:
+        super().__init__(picture_main.__file__, config, most_seconds=_MOST_DECODE_SECONDS)
+
+    def make_picture(
+        self, descriptor: int, *, suffix: str, reader: str, longest: int, colours: dict[str, str] | None
+    ) -> bytes:
+        """Make the picture of an open image file; blocking.
+
+        Args:
+            descriptor: The file.
+            suffix: The extension of its name.
+            reader: Name of OpenImageIO's reader of its format; empty where it has none.
+            longest: Longest side of the picture, in pixels.
+            colours: Conversion of its colours, `input`, `output` and `view`; None for a file that is shown as it is.
+
+        Raises:
+            ProcessFailedError: No picture could be made.
+        """
+        request = {"suffix": suffix, "reader": reader, "longest": longest, "colours": colours}
+        return self.ask(request, [descriptor])[1]
 
 
 class _Decoder:

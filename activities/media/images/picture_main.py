@@ -1,30 +1,21 @@
-"""Program that makes small JPEGs of image files: a request with an open file on stdin, an answer on the same socket.
+"""Program that makes small JPEGs of image files, each for a request with an open file.
 
-A process of its own, as `decoder_main` is, because decoders and OpenColorIO are C++ and the files are somebody else's;
-at the lowest priority, because renders come first. Started with `-I` and an empty environment, and with the
-configuration of OpenColorIO as its argument, whose transforms OpenImageIO keeps from picture to picture.
+A process as `descriptor_process` starts them, with the configuration of OpenColorIO as its argument, whose transforms
+OpenImageIO keeps from picture to picture.
 
-A request is one message: a line of JSON, and the descriptor of the file, which may have lost its name by then. It has
-`suffix` (of the file), `reader` (OpenImageIO's name of its reader), `longest` (side of the picture, in pixels), and
-`colours`, where they are converted: `input`, `output` and `view`, as `colour_main` knows them. The answer is a line of
-JSON with `error`, empty where there is none, and `size_bytes` of the picture, which follows it.
+A request has `suffix` (of the file), `reader` (OpenImageIO's name of its reader), `longest` (side of the picture, in
+pixels), and `colours`, where they are converted: `input`, `output` and `view`, as `colour_main` knows them.
 """
 
-import json
-import os
-import resource
-import signal
-import socket
 import sys
-import tempfile
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 # A picture of 8K with forty channels takes 5 s to decode; of one that takes longer there is no small one.
-_MOST_CPU_SECONDS = 20.0
-_MOST_MEMORY_BYTES = 6 << 30
-_LONGEST_REQUEST = 1 << 16
+MOST_CPU_SECONDS = 20.0
+MOST_MEMORY_BYTES = 6 << 30
 # Of the pixels that make one pixel of the small picture, so many lines and columns are looked at.
 _SAMPLES = 4
 # Squares of the checker behind what is transparent, and its two greys.
@@ -47,7 +38,7 @@ class _Painter:
     """
 
     def __init__(self, config: str) -> None:
-        # Beside this file lies the package that it is of; no folder of a job is.
+        # The folder of the package that this file is of; none of a job.
         sys.path.append(str(Path(__file__).resolve().parents[3]))
         from activities.media import picture  # noqa: PLC0415 (found by the line above)
         from activities.media.images import colour_main  # noqa: PLC0415
@@ -202,39 +193,11 @@ class _Painter:
         return over
 
 
-def _answer(painter: _Painter, request: dict[str, Any], descriptor: int, place: str) -> tuple[str, bytes]:
-    # Readers choose by the extension, and open by name.
-    path = os.path.join(place, f"picture{request['suffix']}")
-    os.symlink(f"/dev/fd/{descriptor}", path)
-    try:
-        return "", painter.paint(path, request)
-    except MemoryError:
-        return "it takes more memory than a picture may", b""
-    except Exception as error:  # whatever a file brings about is the file's, and the next one may be sound
-        return f"{error}" or type(error).__name__, b""
-    finally:
-        os.unlink(path)
-        os.close(descriptor)
+def make_answer(config: str) -> Callable[[dict[str, Any], Sequence[str]], tuple[dict[str, Any], bytes]]:
+    """Return what makes pictures by a configuration of OpenColorIO."""
+    painter = _Painter(config)
 
+    def answer(request: dict[str, Any], paths: Sequence[str]) -> tuple[dict[str, Any], bytes]:
+        return {}, painter.paint(paths[0], request)
 
-def main() -> None:
-    """Answer requests until the other side of stdin is closed."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
-    os.nice(19)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    painter = _Painter(sys.argv[1])
-    with socket.socket(fileno=0) as channel, tempfile.TemporaryDirectory(prefix="longtake-picture-") as place:
-        while True:
-            line, descriptors, _, _ = socket.recv_fds(channel, _LONGEST_REQUEST, 1)
-            if not line:
-                return
-            signal.setitimer(signal.ITIMER_PROF, _MOST_CPU_SECONDS)
-            error, data = _answer(painter, json.loads(line), descriptors[0], place)
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            channel.sendall(json.dumps({"error": error, "size_bytes": len(data)}).encode() + b"\n" + data)
-
-
-if __name__ == "__main__":
-    main()
+    return answer

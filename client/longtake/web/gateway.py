@@ -15,6 +15,7 @@ from longtake.web.authentication import Authenticator
 from longtake.web.farm_overview import Farm, read_farm
 from longtake.web.job_index import JobIndex, ListedJob
 from longtake.web.log_text import LogTexts
+from longtake.web.preview_media import Previews
 from longtake.web.problems import TEMPORAL_AWAY, Problem, describe_problem
 from longtake.web.published_files import PublishedFiles
 from longtake.web.settings import WebSettings
@@ -48,6 +49,7 @@ class Gateway:
         self.stores = OpenStores(settings.roots)
         self.logs = LogTexts()
         self.published = PublishedFiles()
+        self.previews = Previews()
         self.jobs = JobIndex(farm.temporal, task_queue)
         self.overview = SharedRead(self._read_farm, fresh_seconds=_FARM_SECONDS)
         # Set when the server ends: streams of events would hold it up.

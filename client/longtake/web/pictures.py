@@ -31,9 +31,7 @@ class Picture(BaseModel):
     chunk: int
     frame: int
     name: str = Field(description="name in the address of the picture")
-    version: str = Field(
-        description="changes when the chunk is rendered anew: with `?v=` of it browsers keep a picture"
-    )
+    version: str = Field(description="another one when the chunk is rendered anew; with `?v=` of it pictures are kept")
 
 
 @router.get("/jobs/{id}/pictures")
@@ -71,11 +69,12 @@ async def read_poster(job: Job, shared: Shared, request: Request) -> Response:
 
     def look(records: JobRecords) -> Response | None:
         found = sorted(_find_pictures(records), key=lambda each: (each[0].chunk, each[0].frame))
-        if not found:
-            return None
         # Films often begin and end in black.
-        chosen = found[len(found) // 3] if status.state.has_ended else max(found, key=lambda each: each[1].modified_ns)
-        return _send(records, chosen[1].location, request)
+        best = found[len(found) // 3 :] if status.state.has_ended else []
+        latest = sorted(found, key=lambda each: each[1].modified_ns, reverse=True)
+        # What somebody else has put there may be none.
+        answers = (_send(records, file.location, request) for _, file in (*best[:1], *latest[:4]))
+        return next((answer for answer in answers if answer is not None), None)
 
     answer = await shared.stores.read(status, look)
     if answer is None:

@@ -1,4 +1,4 @@
-"""Small pictures of image files come from a process of their own, which files of others may end."""
+"""Files of others are read by a process of its own, which they may end."""
 
 import os
 from collections.abc import Iterator
@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 from support.jobs.images import png
 
-from activities.media.images.picture_process import PictureFailedError, PictureProcess
+from activities.attempts.pictures import PictureProcess
+from longtake.descriptor_process import ProcessFailedError
 from longtake.models.colour import DEFAULT_CONFIG
 
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[PictureProcess]:
-    with PictureProcess(DEFAULT_CONFIG) as process:
-        yield process
+    process = PictureProcess(DEFAULT_CONFIG)
+    yield process
+    process.close()
 
 
 def make(process: PictureProcess, path: Path, reader: str = "png") -> bytes:
@@ -44,7 +46,7 @@ def test_a_damaged_file_makes_none_and_the_next_one_does(process: PictureProcess
     damaged.write_bytes(png(7)[:40])
     sound.write_bytes(png(7))
 
-    with pytest.raises(PictureFailedError, match=r"\w"):
+    with pytest.raises(ProcessFailedError, match=r"\w"):
         make(process, damaged)
     assert make(process, sound).startswith(b"\xff\xd8\xff")
 
@@ -66,6 +68,6 @@ def test_an_unknown_conversion_is_a_sentence(process: PictureProcess, tmp_path: 
     descriptor = os.open(path, os.O_RDONLY)
     colours = {"input": "no such space", "output": "sRGB", "view": ""}
 
-    with pytest.raises(PictureFailedError, match="no such space"):
+    with pytest.raises(ProcessFailedError, match="no such space"):
         process.make_picture(descriptor, suffix=".png", reader="png", longest=320, colours=colours)
     os.close(descriptor)
