@@ -22,8 +22,9 @@ def made_up_farm() -> dict[str, Any]:
                 "chunk": number * 40 + chunk,
                 "frames": 10,
                 "frames_done": (3 * chunk) % 10,
-                "since": (now - timedelta(seconds=40 * chunk + 9)).isoformat(),
                 "frozen": frozen,
+                "memory_bytes": (chunk + 1) * 700_000_000,
+                "message": "Path tracing sample 96/256",
             }
             for chunk in range(0 if number == 2 else 3 * number % 7)
         ]
@@ -33,6 +34,7 @@ def made_up_farm() -> dict[str, Any]:
                 "name": f"rdr-{number:02}",
                 "slots": 128 if number == 5 else 8,
                 "last_heard": heard.isoformat(),
+                "is_silent": silent,
                 "queues": ["longtake"],
                 "running": running,
             }
@@ -77,6 +79,6 @@ async def test_a_real_host_shows_what_it_renders(web: Web) -> None:
     host = page.get_by_role("article")
     await expect(host).to_have_count(1)
     await expect(host.get_by_role("listitem")).to_have_count(2)
-    await expect(host).to_contain_text("2 of 4 slots")
+    await expect(host).to_contain_text("2 running")
     await host.get_by_role("link").first.click()
     await page.wait_for_url(f"**/jobs/{job.id}?chunk=*")

@@ -69,26 +69,30 @@ async def open_list(web: Web, count: int = COUNT, **options: Any) -> Page:
     return page
 
 
+@pytest.mark.timed
 async def test_five_thousand_jobs_scroll_as_smoothly_as_fifty(web: Web) -> None:
-    """The median frame of a fast scroll takes at most a half longer, and never a tenth of a second."""
+    """What the script and the layout take of a frame, while half a screen of rows comes new into sight."""
     scroll = """async () => {
         const times = [];
         scrollTo(0, 0);
-        for (let frame = 0, last = performance.now(); frame < 90; frame++) {
-            scrollBy(0, frame % 30 < 15 ? 400 : -400);
-            await new Promise(requestAnimationFrame);
-            times.push(performance.now() - last);
-            last = performance.now();
+        for (let frame = 0; frame < 90; frame++) {
+            scrollBy(0, frame % 6 < 3 ? 400 : -400);
+            dispatchEvent(new Event("scroll"));
+            // Asked for after the list has asked for its turn, so that it comes after it in the same frame.
+            times.push(await new Promise((resolve) => requestAnimationFrame((begin) => {
+                document.body.getBoundingClientRect();
+                resolve(performance.now() - begin);
+            })));
         }
         return times.sort((one, other) => one - other)[45];
     }"""
     few, many = await open_list(web, 50), await open_list(web)
-    short, long = await few.evaluate(scroll), await many.evaluate(scroll)
-    short, long = min(short, await few.evaluate(scroll)), min(long, await many.evaluate(scroll))
+    pairs = [(await few.evaluate(scroll), await many.evaluate(scroll)) for _ in range(4)]
+    short, long = (min(times) for times in zip(*pairs, strict=True))
 
-    print(f"median frame of a scroll: {short:.1f} ms with 50 jobs, {long:.1f} ms with {COUNT:,}")
+    print(f"median work of a frame: {short:.1f} ms with 50 jobs, {long:.1f} ms with {COUNT:,}")
     assert await many.get_by_role("row").count() < 80, "rows out of sight are no elements"
-    assert long < max(1.5 * short, 17)
+    assert long < max(2 * short, 8), "half of what a frame has at 60 a second"
 
 
 async def test_the_last_of_five_thousand_is_reached_filtered_and_sorted(web: Web) -> None:

@@ -95,6 +95,7 @@ class Web:
         for pattern, answer in (routes or {}).items():
             await context.route(pattern, answer)
         await page.goto(path)
+        await page.locator(".page[data-ready]").wait_for(state="attached")
         return page
 
     def expect_errors(self, *patterns: str) -> None:

@@ -127,7 +127,9 @@ async function show() {
     console.error(error);
     showLost(root, "This page could not be shown", error instanceof Error ? error.message : String(error));
   }
-  if (!first && mine === visit) main.focus({ preventScroll: true });
+  if (mine !== visit) return;
+  root.dataset.ready = "";
+  if (!first) main.focus({ preventScroll: true });
 }
 
 /** @param {string} text */

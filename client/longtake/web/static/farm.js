@@ -2,16 +2,14 @@
 
 import * as api from "./api.js";
 import { fill, h, setText } from "./dom.js";
-import { ago, count, counted, duration, pill, time } from "./format.js";
+import { ago, bytes, count, counted, duration, pill, time } from "./format.js";
 import { copyable, emptyState } from "./ui.js";
 
-/** @typedef {{job: string, name?: string, chunk: number, frames: number, frames_done: number, since: string|null, frozen?: boolean, waiting?: boolean, message?: string}} Running */
-/** @typedef {{name: string, slots: number|null, running: Running[], last_heard: string|null, queues: string[]}} Host */
+/** @typedef {{job: string, name?: string, chunk: number, frames: number, frames_done: number, frozen: boolean, message: string, memory_bytes: number}} Running */
+/** @typedef {{name: string, slots: number|null, running: Running[], last_heard: string|null, is_silent: boolean, queues: string[]}} Host */
 /** @typedef {{name: string, backlog: number|null, oldest_wait_seconds: number|null, pollers: number|null}} Queue */
 
 const EVERY_MS = 3000;
-// Workers tell of themselves every few seconds; one that is silent for so long is in trouble.
-const SILENT_SECONDS = 60;
 // Slots drawn one by one; a host with more shows a number.
 const MOST_SLOTS = 64;
 
@@ -94,9 +92,7 @@ export function mount(root, context) {
 const fact = (value, label, kind = "") => h("div", {}, h("dt", {}, label), h("dd", { class: kind }, value));
 
 /** @param {Host} host */
-const silence = (host) => (host.last_heard ? (Date.now() - Date.parse(host.last_heard)) / 1000 : Infinity);
-/** @param {Host} host */
-const isSilent = (host) => silence(host) > SILENT_SECONDS;
+const isSilent = (host) => host.is_silent;
 /** @param {Host} host */
 const textOf = (host) => [host.name, ...host.queues, ...host.running.map((one) => `${one.job} ${one.name ?? ""}`)].join("\n").toLowerCase();
 
@@ -140,7 +136,7 @@ class HostView {
     if (slots <= MOST_SLOTS) {
       fill(this.slots, Array.from({ length: slots }, (_, index) => {
         const one = host.running[index];
-        return h("i", { class: "cell", dataset: { look: !one ? "todo" : one.frozen ? "frozen" : one.waiting ? "waiting" : "running" } });
+        return h("i", { class: "cell", dataset: { look: !one ? "todo" : one.frozen ? "frozen" : "running" } });
       }));
     }
     const lines = host.running.slice(0, MOST_SLOTS);
@@ -161,8 +157,8 @@ class RunningLine {
     this.chunk = h("span", { class: "soft nowrap" });
     this.part = h("span", { class: "run" });
     this.frames = h("span", { class: "soft nowrap num" });
-    this.since = h("span", { class: "soft nowrap num" });
-    this.element = h("li", {}, this.link, this.chunk, h("span", { class: "bar small", "aria-hidden": "true" }, this.part), this.frames, this.since);
+    this.memory = h("span", { class: "soft nowrap num" });
+    this.element = h("li", {}, this.link, this.chunk, h("span", { class: "bar small", "aria-hidden": "true" }, this.part), this.frames, this.memory);
   }
 
   /** @param {Running} one */
@@ -174,9 +170,10 @@ class RunningLine {
     setText(this.chunk, `chunk ${count(one.chunk)}`);
     this.part.style.width = `${one.frames ? (100 * one.frames_done) / one.frames : 0}%`;
     this.part.className = one.frozen ? "run ice" : "run";
-    setText(this.frames, one.frozen ? "frozen" : one.waiting ? "waits" : one.frames ? `${count(one.frames_done)} of ${count(one.frames)}` : "");
+    setText(this.frames, one.frozen ? "frozen" : one.frames ? `${count(one.frames_done)} of ${count(one.frames)}` : "");
+    setText(this.memory, one.memory_bytes ? bytes(one.memory_bytes) : "");
+    this.element.title = one.message;
     this.frames.title = one.frames ? `${count(one.frames_done)} of ${counted(one.frames, "frame")}` : "";
-    setText(this.since, one.since ? duration((Date.now() - Date.parse(one.since)) / 1000) : "");
   }
 }
 

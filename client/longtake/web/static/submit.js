@@ -177,7 +177,7 @@ export function mount(root, context) {
       const facts = await api.get("/plan", { method: "POST", ...sent(), query: { base_dir: folder.value.trim() }, signal: asking.signal });
       if (mine !== asked || signal.aborted) return;
       showProblems([]);
-      fill(plan, planTable(facts));
+      fill(plan, planTable(facts, () => folder.focus()));
       start.disabled = !context.can("submit");
       setText(status, context.can("submit") ? "" : "you may look, and not submit");
       void checkId();
@@ -255,9 +255,12 @@ export function mount(root, context) {
   return () => (clearTimeout(timer), asking?.abort());
 }
 
-/** @param {Record<string, any>} facts as `longtake plan --json` */
-function planTable(facts) {
-  const films = facts.films ?? (facts.output ? [facts.output] : []);
+/**
+ * @param {{facts: Record<string, any>, films: string[], command: string[], warnings: string[]}} answer facts as
+ *   `longtake plan --json` writes them
+ * @param {() => void} onFolder
+ */
+function planTable({ facts, films, command, warnings }, onFolder) {
   const chunk = (/** @type {any} */ one) => (one ? `${counted(one.stop - one.start, "frame")} from ${count(one.start)}: ${one.first_output}${one.last_output && one.last_output !== one.first_output ? ` to ${one.last_output}` : ""}` : null);
   /** @type {Array<[string, any]>} */
   const rows = [
@@ -266,17 +269,17 @@ function planTable(facts) {
     ["Chunks", facts.total_chunks !== undefined && `${count(facts.total_chunks)}${facts.max_parallel ? `, at most ${count(facts.max_parallel)} at once` : ""}`],
     ["First chunk", chunk(facts.first_chunk)],
     ["Last chunk", facts.total_chunks > 1 && chunk(facts.last_chunk)],
-    [films.length > 1 ? "Films" : "Film", films.length ? films.map((/** @type {string} */ film) => h("div", { class: "mono" }, film)) : facts.total_chunks !== undefined && "none: the chunks stay as they are"],
+    [films.length > 1 ? "Films" : "Film", films.length ? films.map((film) => h("div", { class: "mono" }, film)) : facts.total_chunks !== undefined && "none: the chunks stay as they are"],
     ["Store", facts.store && h("span", { class: "mono" }, facts.store)],
     ["Inputs", facts.inputs?.files ? `${counted(facts.inputs.files, "file")}, ${bytes(facts.inputs.size_bytes)}` : null],
     ["Rendered on", facts.remote?.where],
     ["Cost at most", facts.remote?.most_usd !== undefined && facts.remote ? `${facts.remote.most_usd.toFixed(2)} USD` : null],
   ];
-  const warnings = facts.warnings ?? [];
   return [
-    warnings.length ? h("ul", { class: "problems warn" }, warnings.map((/** @type {any} */ one) => h("li", {}, h("i", { class: "mark", "aria-hidden": "true" }), h("span", { class: "grow" }, typeof one === "string" ? one : one.message)))) : null,
+    warnings.length ? h("ul", { class: "problems warn" }, warnings.map((one) => h("li", {}, h("i", { class: "mark", "aria-hidden": "true" }), h("span", { class: "grow" }, one),
+      one.startsWith("base_dir") && h("button", { type: "button", class: "btn", on: { click: onFolder } }, "Name the folder")))) : null,
     h("dl", { class: "pairs" }, rows.filter(([, value]) => value).map(([label, value]) => [h("dt", {}, label), h("dd", {}, value)])),
-    facts.command?.length ? [h("h3", { class: "command-head" }, "First command"), copyable(facts.command.map(quote).join(" "), "first command")] : null,
+    command.length ? [h("h3", { class: "command-head" }, "First command"), copyable(command.map(quote).join(" "), "first command")] : null,
   ];
 }
 
