@@ -208,7 +208,9 @@ async function keepHeader() {
         const farm = await api.get("/farm");
         const slots = sum(farm.hosts, (host) => host.slots ?? 0);
         const running = sum(farm.hosts, (host) => host.running?.length ?? 0);
-        setText(facts, farm.hosts?.length ? `${format.count(running)} of ${format.counted(slots, "slot")} render` : "no worker");
+        // Workers of older servers do not tell their slots.
+        const busy = slots ? `${format.count(running)} of ${format.counted(slots, "slot")} render` : `${format.counted(running, "chunk")} rendering`;
+        setText(facts, farm.hosts?.length ? busy : "no worker");
       }
     } catch {
       // The banner tells; what was known stays.

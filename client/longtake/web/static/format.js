@@ -72,8 +72,9 @@ export function time(when, text) {
 
 /** `3 min ago`, `now` @param {string|number|Date} when @param {Date} [now] */
 export function ago(when, now = new Date()) {
-  const seconds = (now.getTime() - asDate(when).getTime()) / 1000;
-  return seconds < 2 ? "now" : `${duration(Math.round(seconds))} ago`;
+  const seconds = Math.round((now.getTime() - asDate(when).getTime()) / 1000);
+  if (seconds < 2) return "now";
+  return seconds < 60 ? `${seconds} s ago` : `${duration(seconds)} ago`;
 }
 
 /**
