@@ -67,6 +67,7 @@ class Web:
         theme: Theme = "dark",
         size: tuple[int, int] = WIDE,
         routes: dict[str, Callable[..., Any]] | None = None,
+        wait: bool = True,
         **options: Any,
     ) -> Page:
         """Return a page of a browser of its own, with no storage, at an address.
@@ -76,6 +77,7 @@ class Web:
             theme: What the system is set to.
             size: Width and height of the window.
             routes: What is answered by the test, by address, in place of the server.
+            wait: Return when the page has put itself together, and not before.
             options: Other options of the context, as of Playwright: `reduced_motion`, `has_touch`.
         """
         context = await self.browser.new_context(
@@ -95,7 +97,8 @@ class Web:
         for pattern, answer in (routes or {}).items():
             await context.route(pattern, answer)
         await page.goto(path)
-        await page.locator(".page[data-ready]").wait_for(state="attached")
+        if wait:
+            await page.locator(".page[data-ready]").wait_for(state="attached")
         return page
 
     def expect_errors(self, *patterns: str) -> None:
