@@ -1,7 +1,6 @@
 // The job page: what one job does, frame by frame. The panels stand in job/, and speak through one model.
 
 import { fill, h } from "./dom.js";
-import { emptyState } from "./ui.js";
 import { Columns } from "./job/columns.js";
 import { detailPanel } from "./job/detail.js";
 import { distributionPanel } from "./job/distribution.js";
@@ -32,8 +31,8 @@ export async function mount(root, context) {
   } catch (error) {
     if (signal.aborted) return;
     const problem = /** @type {import("./api.js").Problem} */ (error);
-    if (problem.status === 404) return showMissing(root, id, problem.message);
-    fill(root, h("section", { class: "panel" }, emptyState("This job cannot be read now", h("p", { class: "soft" }, problem.message), h("p", {}, h("button", { class: "btn", type: "button", on: { click: () => location.reload() } }, "Ask again")))));
+    if (problem.status === 404) return showMissing(root, "No such job", problem.message, h("a", { class: "btn", href: "/" }, "All jobs"));
+    showMissing(root, "This job cannot be read now", problem.message, h("button", { class: "btn", type: "button", on: { click: () => location.reload() } }, "Ask again"));
     return;
   }
   if (signal.aborted) return;
@@ -133,12 +132,9 @@ function keepAddress(model, { params, setParams, onParams, signal }) {
   }, signal);
 }
 
-/** @param {HTMLElement} root @param {string} id @param {string} detail */
-function showMissing(root, id, detail) {
-  fill(
-    root,
-    h("section", { class: "panel" }, emptyState("No such job", h("p", { class: "soft" }, detail), h("p", { class: "mono faint" }, id), h("p", {}, h("a", { class: "btn", href: "/" }, "All jobs")))),
-  );
+/** @param {HTMLElement} root @param {string} title @param {string} detail @param {HTMLElement} way out */
+function showMissing(root, title, detail, way) {
+  fill(root, h("section", { class: "panel empty" }, h("h1", {}, title), h("p", { class: "soft" }, detail), h("p", {}, way)));
 }
 
 function linkStyles() {

@@ -1,7 +1,7 @@
 // What is known of the selected frame: its picture, tries, times, memory, log, command and files.
 
 import { fill, h, setText } from "../dom.js";
-import { CHUNK_STATES, CHUNK_WORDS, bytes, counted, duration, pill, ranges, time } from "../format.js";
+import { CHUNK_STATES, CHUNK_WORDS, bytes, clock, counted, duration, pill, ranges, time } from "../format.js";
 import { steer } from "../steer.js";
 import { copyable } from "../ui.js";
 import { askSkip } from "./actions.js";
@@ -44,14 +44,17 @@ export function detailPanel(model, context) {
     if (live) fill(live, liveOf(chunk));
   }
 
+  /** The picture that came last, while nothing is selected. */
   function showNothing() {
-    if (shown === "nothing") return;
-    shown = "nothing";
+    const latest = model.pictures.reduce((/** @type {any} */ last, one) => (!last || model.columns.ended[one.chunk] >= model.columns.ended[last.chunk] ? one : last), null);
+    const now = `nothing ${latest?.name}`;
+    if (shown === now) return;
+    shown = now;
     leaving.abort();
-    setText(heading, "Details");
+    setText(heading, latest ? `Latest picture: frame ${latest.frame}` : "Details");
     fill(state);
     fill(tools);
-    fill(body, h("p", { class: "soft detail-hint" }, "Choose a frame in the map, by a click or with the arrows: its picture, tries, log and times are shown here."));
+    fill(body, latest && figureOf(latest.name, `Picture of frame ${latest.frame}`), h("p", { class: "soft detail-hint" }, "Choose a frame in the map, by a click or with the arrows: its picture, tries, log and times are shown here."));
   }
 
   /** @param {number} chunk @param {number} code */
@@ -84,7 +87,7 @@ export function detailPanel(model, context) {
     return [
       one.waiting
         ? row("Waits", one.error ? `for its next try: ${one.error}` : "for a free slot")
-        : row(one.frozen ? "Frozen" : "Renders", [one.frames > 1 ? `${one.frames_done} of ${one.frames} frames` : "", one.host && `on ${one.host}`, one.attempt > 1 && `try ${one.attempt}`].filter(Boolean).join(" · ") || "now"),
+        : row(one.frozen ? "Frozen" : "Renders", [one.frames > 1 ? `${one.frames_done} of ${one.frames} frames` : "", one.host && `on ${one.host}`, one.attempt > 1 && `try ${one.attempt}`, one.began && `since ${clock(one.began)}`].filter(Boolean).join(" · ") || "now"),
       one.message && row("Says", h("span", { class: "mono" }, one.message)),
       one.memory_bytes > 0 && row("Uses", [bytes(one.memory_bytes), one.cpu_seconds > 0 && `${duration(one.cpu_seconds)} CPU`].filter(Boolean).join(" · ")),
     ];
@@ -158,7 +161,13 @@ export function detailPanel(model, context) {
     const names = (found.pictures ?? []).map((/** @type {any} */ one) => one.name ?? one);
     if (!names.length) return null;
     const name = nearestPicture(names, model.selection ? model.layout.numberAt(model.selection.place) : 0);
-    return h("figure", { class: "detail-picture" }, h("img", { src: api.address(api.job(model.id, "pictures", name)), alt: `Picture of ${model.layout.nameOf(chunk)}`, on: { error: (/** @type {Event} */ event) => /** @type {HTMLElement} */ (event.target).closest("figure")?.remove() } }));
+    return figureOf(name, `Picture of ${model.layout.nameOf(chunk)}`);
+  }
+
+  /** @param {string} name @param {string} alt */
+  function figureOf(name, alt) {
+    const gone = (/** @type {Event} */ event) => /** @type {HTMLElement} */ (event.target).closest("figure")?.remove();
+    return h("figure", { class: "detail-picture" }, h("img", { src: api.address(api.job(model.id, "pictures", name)), alt, on: { error: gone } }));
   }
 
   /** @param {number} chunk @param {any} found @param {AbortSignal} leave */
@@ -192,7 +201,7 @@ export function detailPanel(model, context) {
     return h("details", { class: "detail-outputs", open: outputs.length <= 3 }, h("summary", {}, counted(outputs.length, "file")), h("ul", {}, items, outputs.length > SHOWN_OUTPUTS && h("li", { class: "faint" }, `and ${outputs.length - SHOWN_OUTPUTS} more`)));
   }
 
-  model.on("select status columns layout", show, signal);
+  model.on("select status columns layout pictures", show, signal);
   show();
   return element;
 }

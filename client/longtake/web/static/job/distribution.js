@@ -8,7 +8,8 @@ import { tooltip } from "./tooltip.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
 
-const BINS = 36;
+const MOST_BINS = 36;
+const LEAST_BINS = 8;
 const HEIGHT = 96;
 const SHOWN_OUTLIERS = 6;
 
@@ -24,7 +25,7 @@ export function distributionPanel(model, context) {
   const tip = tooltip();
   let colours = stateColours();
   /** @type {{counts: Uint32Array, from: number, width: number, fence: number}} */
-  let bins = { counts: new Uint32Array(BINS), from: 0, width: 1, fence: Infinity };
+  let bins = { counts: new Uint32Array(LEAST_BINS), from: 0, width: 1, fence: Infinity };
 
   function count() {
     const { seconds } = model.measures;
@@ -35,9 +36,10 @@ export function distributionPanel(model, context) {
     const fence = findFence(seconds);
     const from = seconds.least;
     const to = Math.min(seconds.most, Math.max(fence, seconds.p99) * 1.1);
-    const width = Math.max((to - from) / BINS, 1e-6);
-    const counts = new Uint32Array(BINS);
-    for (const value of seconds.sorted) counts[Math.min(BINS - 1, Math.floor((value - from) / width))]++;
+    const size = Math.min(MOST_BINS, Math.max(LEAST_BINS, Math.round(2 * Math.sqrt(seconds.count))));
+    const width = Math.max((to - from) / size, 1e-6);
+    const counts = new Uint32Array(size);
+    for (const value of seconds.sorted) counts[Math.min(size - 1, Math.floor((value - from) / width))]++;
     bins = { counts, from, width, fence };
     fill(scale, h("span", {}, duration(from)), h("span", {}, seconds.most > to * 1.01 ? `${duration(to)} and more` : duration(to)));
     canvas.setAttribute("aria-label", `Distribution of times: from ${duration(seconds.least)} to ${duration(seconds.most)}, half within ${duration(seconds.p50)}, 95 % within ${duration(seconds.p95)}`);
@@ -81,10 +83,10 @@ export function distributionPanel(model, context) {
     const g = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     g.scale(ratio, ratio);
     const most = Math.max(1, ...bins.counts);
-    const step = width / BINS;
+    const step = width / bins.counts.length;
     const chosen = model.selection && model.secondsOf(model.selection.chunk);
     const lit = model.hover?.source !== "times" && model.hover?.chunk !== undefined ? model.secondsOf(model.hover.chunk) : null;
-    for (let i = 0; i < BINS; i++) {
+    for (let i = 0; i < bins.counts.length; i++) {
       if (!bins.counts[i]) continue;
       const height = Math.max(2, (bins.counts[i] / most) * (HEIGHT - 4));
       g.fillStyle = bins.from + i * bins.width >= bins.fence ? colours.fail : colours.done;
@@ -98,15 +100,15 @@ export function distributionPanel(model, context) {
 
   /** @param {CanvasRenderingContext2D} g @param {number} value @param {number} step @param {string} colour @param {number} width */
   function line(g, value, step, colour, width) {
-    const at = Math.min(BINS, (value - bins.from) / bins.width) * step;
+    const at = Math.min(bins.counts.length, (value - bins.from) / bins.width) * step;
     g.fillStyle = colour;
     g.fillRect(Math.round(at), 0, width, HEIGHT);
   }
 
   /** @param {PointerEvent|MouseEvent} event */
-  const binAt = (event) => Math.min(BINS - 1, Math.max(0, Math.floor((event.offsetX / canvas.clientWidth) * BINS)));
+  const binAt = (event) => Math.min(bins.counts.length - 1, Math.max(0, Math.floor((event.offsetX / canvas.clientWidth) * bins.counts.length)));
   /** @param {number} bin @returns {[number, number]} */
-  const extentOf = (bin) => [bins.from + bin * bins.width, bin === BINS - 1 ? Infinity : bins.from + (bin + 1) * bins.width];
+  const extentOf = (bin) => [bins.from + bin * bins.width, bin === bins.counts.length - 1 ? Infinity : bins.from + (bin + 1) * bins.width];
 
   let hovered = -1;
   canvas.addEventListener("pointermove", (event) => {

@@ -63,6 +63,7 @@ export function jobHeader(model, context) {
       trouble && h("p", { class: `notice ${status.error ? "bad" : "wait"}` }, h("i", { class: "mark", "aria-hidden": "true" }), h("span", {}, h("b", {}, status.error ? "Why: " : "Waits: "), status.waiting_for || status.error)),
       status.remote_stops?.unconfirmed_count > 0 && h("p", { class: "notice wait" }, h("i", { class: "mark", "aria-hidden": "true" }), `${counted(status.remote_stops.unconfirmed_count, "remote render")} ${status.remote_stops.unconfirmed_count === 1 ? "has" : "have"} not said that ${status.remote_stops.unconfirmed_count === 1 ? "it has" : "they have"} stopped`),
       (status.notices ?? []).map((/** @type {string} */ notice) => h("p", { class: "notice" }, h("i", { class: "mark", "aria-hidden": "true" }), notice)),
+      requestOf(status),
       status.result?.note && h("p", { class: "notice" }, h("i", { class: "mark", "aria-hidden": "true" }), status.result.note),
     );
     notices.hidden = !notices.childElementCount;
@@ -81,6 +82,16 @@ export function jobHeader(model, context) {
   return element;
 }
 
+const REQUESTS = { pause: "paused", resume: "resumed", cancel: "cancelled", retry: "tried again", skip: "left out", set_max_parallel: "limited" };
+
+/** Who asked last for what. @param {import("../format.js").JobStatus} status */
+function requestOf(status) {
+  const last = (status.requests ?? []).at(-1);
+  if (!last) return null;
+  const what = REQUESTS[/** @type {keyof typeof REQUESTS} */ (last.what)] ?? last.what;
+  return h("p", { class: "job-request soft" }, `${what}${last.detail ? ` (${last.detail})` : ""} by ${last.by || "somebody"}, `, time(last.at));
+}
+
 /**
  * Ways to pause, each with what it means for this job at this moment.
  * @param {JobModel} model
@@ -95,12 +106,14 @@ function pauseItems(model) {
   let memory = 0;
   let cpu = 0;
   for (const chunk of chunks) {
-    const left = Math.max(0, chunk.frames - chunk.frames_done);
+    // What has only just begun has not told how many frames it has.
+    const all = chunk.frames || model.layout.countOf(chunk.chunk);
+    const left = Math.max(0, all - chunk.frames_done);
     frames += left;
     memory += chunk.memory_bytes;
     cpu += chunk.cpu_seconds;
     const whole = status.metrics?.chunk_seconds;
-    if (whole && chunk.frames) longest = Math.max(longest, (whole * left) / chunk.frames);
+    if (whole) longest = Math.max(longest, (whole * left) / all);
   }
   // The status names the first that run; the others are taken to be like them.
   const scale = shown ? running / shown : 1;
@@ -130,7 +143,7 @@ function factsOf(model, context) {
   const ended = hasEnded(status);
   if (!ended) {
     const ready = status.eta_seconds !== null && status.eta_seconds !== undefined ? new Date(Date.now() + status.eta_seconds * 1000) : null;
-    facts.push({ value: ready ? duration(status.eta_seconds) : "–", label: ready ? h("span", {}, "to go, ready about ", time(ready, clock(ready))) : "to go: nothing is measured yet" });
+    facts.push({ value: ready ? duration(status.eta_seconds) : "–", label: ready ? h("span", {}, "to go, ready about ", time(ready, clock(ready))) : status.state === "paused" ? "to go once it is resumed" : "to go: nothing is measured yet" });
     const hosts = new Set((status.running ?? []).filter((/** @type {any} */ one) => !one.waiting && one.host).map((/** @type {any} */ one) => one.host));
     const active = status.running_chunks + status.frozen_chunks;
     const verb = status.frozen_chunks && !status.running_chunks ? "frozen" : "rendering";

@@ -51,7 +51,8 @@ export function paintCells(g, top, grid, colouring, colours, model) {
   g.imageSmoothingEnabled = false;
   g.drawImage(scratch, 0, 0, columns, rows, 0, 0, columns * size, rows * size);
 
-  if (size >= SMALLEST_WITH_SHAPE) paintShapes(g, shaped, first, grid, colours, model, colouring.shapes);
+  if (size < SMALLEST_WITH_SHAPE) paintDots(g, shaped, first, grid, colours, model);
+  else paintShapes(g, shaped, first, grid, colours, model, colouring.shapes);
   if (size >= SMALLEST_WITH_GAP) paintGaps(g, rows, grid, colours);
 }
 
@@ -85,6 +86,21 @@ function paintShapes(g, shaped, first, grid, colours, model, all) {
     patterns[state] ??= g.createPattern(shapeOf(state, size, colours), "repeat");
     g.fillStyle = /** @type {CanvasPattern} */ (patterns[state]);
     g.fillRect(x, y, length * size, size);
+  }
+}
+
+/**
+ * Cells that are too small to be seen alone: those that failed are drawn larger than they are.
+ * @param {CanvasRenderingContext2D} g @param {number[]} shaped @param {number} first @param {Grid} grid
+ * @param {Colours} colours @param {JobModel} model
+ */
+function paintDots(g, shaped, first, { size, columns, chunkOf }, colours, model) {
+  const dot = Math.max(size, SMALLEST_WITH_SHAPE);
+  const inset = Math.floor((dot - size) / 2);
+  g.fillStyle = colours.fail;
+  for (const cell of shaped) {
+    if (model.state[chunkOf(cell)] !== FAILED) continue;
+    g.fillRect(((cell - first) % columns) * size - inset, Math.floor((cell - first) / columns) * size - inset, dot, dot);
   }
 }
 

@@ -1,7 +1,7 @@
 // Pictures of the film as it comes: a strip of every n-th, and the player for what is there.
 
 import { fill, h, oncePerFrame, setText } from "../dom.js";
-import { counted } from "../format.js";
+import { count, counted } from "../format.js";
 import { playerButton } from "./player.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
@@ -100,10 +100,10 @@ export function picturesPanel(model, context) {
 
 /** Why there are no pictures. @param {JobModel} model */
 function whyNone(model) {
-  if (model.document?.pictures === "none") return "None are made: the job says `pictures: none`.";
+  if (model.document?.pictures === "none") return ["None are made: the job says ", h("code", {}, "pictures: none"), "."];
   if (!model.status.completed_chunks) return "Nothing is rendered yet: the first picture comes with the first chunk that is done.";
   return "None are there: what is rendered are no pictures that can be shown, or an older worker made it.";
 }
 
 /** @param {number} value */
-const ordinal = (value) => `${value}${value % 100 > 10 && value % 100 < 14 ? "th" : ["th", "st", "nd", "rd"][value % 10] ?? "th"}`;
+const ordinal = (value) => `${count(value)}${value % 100 > 10 && value % 100 < 14 ? "th" : ["th", "st", "nd", "rd"][value % 10] ?? "th"}`;

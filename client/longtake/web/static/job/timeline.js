@@ -6,29 +6,32 @@ import { stateColours } from "./colouring.js";
 import { tooltip } from "./tooltip.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
+/** @typedef {{host: string, lanes: Bar[][], top: number, lane: number}} HostRow what a host did at once stands in lanes; lengths in pixels of CSS */
 /** @typedef {{host: string, start: number, stop: number, chunk: number, kind: "rendered"|"failed"|"running"|"frozen", chunks?: number}} Bar */
 
 const SHORT_SECONDS = 6 * 3600;
 const LOOK_EVERY_MS = 5000;
 const AXIS = 22;
+// Clocks of attempts are read at both ends: one may seem to begin a moment before the last one ended.
+const OVERLAP_SECONDS = 0.5;
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
 
 /** @param {JobModel} model @param {import("../app.js").Context} context */
 export function timelinePanel(model, context) {
   const { api, id, signal } = context;
-  /** @type {Map<string, Bar[]>} */
-  let byHost = new Map();
+  /** @type {HostRow[]} */
+  let rows = [];
   let isShort = true;
   let colours = stateColours();
   let trouble = "";
   /** What is drawn: where time begins and ends, and the lengths of things in pixels of CSS. */
-  let view = { start: 0, stop: 1, left: 60, row: 20, width: 0 };
+  let view = { start: 0, stop: 1, left: 60, width: 0 };
 
   const note = h("span", { class: "faint" });
   const span = h("span", { class: "seg", role: "group", "aria-label": "How long", hidden: true });
   const canvas = h("canvas", { class: "timeline-canvas live", role: "img", "aria-label": "Hosts over time" });
   const axis = h("canvas", { class: "timeline-axis", "aria-hidden": "true" });
-  const scroller = h("div", { class: "timeline-scroller" }, canvas);
+  const scroller = h("div", { class: "timeline-scroller", tabIndex: 0, role: "group", "aria-label": "Bars of the hosts" }, canvas);
   const empty = h("p", { class: "soft", hidden: true });
   const words = h("table", { class: "words-table" });
   const details = h("details", { class: "map-words" }, h("summary", { class: "faint" }, "In words"), h("div", { class: "scroll-x" }, words));
@@ -44,32 +47,44 @@ export function timelinePanel(model, context) {
     const width = element.clientWidth - 34;
     if (width <= 0) return;
     const began = model.status.started_at ? Date.parse(model.status.started_at) / 1000 : Infinity;
-    const all = [...byHost.values()].flat();
+    const all = rows.flatMap((row) => row.lanes.flat());
     const first = all.reduce((least, bar) => Math.min(least, bar.start), all.length ? Infinity : began);
     const last = isOver() ? all.reduce((most, bar) => Math.max(most, bar.stop), first + 1) : now();
     const isLong = last - first > SHORT_SECONDS;
-    span.hidden = !isLong && last - Math.min(first, began) <= SHORT_SECONDS;
+    span.hidden = !rows.length || !isLong && last - Math.min(first, began) <= SHORT_SECONDS;
     for (const button of span.children) button.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (button).dataset.short === String(isShort)));
     const start = isShort && isLong ? last - SHORT_SECONDS : first;
-    const hosts = byHost.size;
-    const row = hosts > 100 ? 10 : hosts > 30 ? 15 : 22;
-    view = { start, stop: Math.max(last, start + 1), left: labelWidth(), row, width };
+    const hosts = rows.length;
+    const height = placeRows();
+    view = { start, stop: Math.max(last, start + 1), left: labelWidth(), width };
     const isEmpty = hosts === 0;
     empty.hidden = !isEmpty;
     scroller.hidden = axis.hidden = legend.hidden = details.hidden = isEmpty;
     setText(empty, trouble || "Nothing is rendered yet: who rendered what, and when, is shown here.");
     setText(note, isEmpty ? "" : `${clock(start)} to ${isOver() ? clock(last) : "now"}`);
-    size(canvas, width, hosts * row);
+    size(canvas, width, height);
     size(axis, width, AXIS);
     canvas.setAttribute("aria-label", isEmpty ? "Hosts over time" : `Hosts over time: ${counted(hosts, "host")}, ${clock(start)} to ${clock(view.stop)}`);
     paint();
     tellWords();
   }
 
+  /** Give each host its place; returns how tall all are. */
+  function placeRows() {
+    let top = 0;
+    for (const row of rows) {
+      const lanes = row.lanes.length;
+      row.top = top;
+      row.lane = lanes === 1 ? (rows.length > 100 ? 10 : rows.length > 30 ? 15 : 22) : Math.max(4, Math.min(13, Math.floor(72 / lanes)));
+      top += lanes * row.lane + (lanes > 1 ? 8 : 0);
+    }
+    return top;
+  }
+
   function labelWidth() {
     const g = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     g.font = font();
-    const widest = [...byHost.keys()].reduce((most, host) => Math.max(most, g.measureText(host).width), 20);
+    const widest = rows.reduce((most, { host }) => Math.max(most, g.measureText(host).width), 20);
     return Math.min(150, Math.ceil(widest) + 12);
   }
   const font = () => `12px ${getComputedStyle(document.body).fontFamily}`;
@@ -95,45 +110,53 @@ export function timelinePanel(model, context) {
     g.fillStyle = colours.line;
     for (const tick of ticks) g.fillRect(Math.round(x(tick)), 0, 1, canvas.height);
     const hatch = /** @type {CanvasPattern} */ (hatchOf(g, colours, ratio));
-    const { hover, selection } = model;
-    let row = 0;
-    for (const [host, bars] of byHost) {
-      const y = row++ * view.row;
-      const height = view.row - Math.max(2, Math.round(view.row / 4));
+    for (const row of rows) {
       g.globalAlpha = 1;
-      if (view.row >= 12) {
+      if (row.lanes.length > 1 || row.lane >= 12) {
         g.font = font();
         g.textBaseline = "middle";
-        g.fillStyle = hover?.host === host ? colours.ink : colours.soft;
-        g.fillText(cut(g, host, view.left - 10), 0, y + view.row / 2);
+        g.fillStyle = model.hover?.host === row.host ? colours.ink : colours.soft;
+        g.fillText(cut(g, row.host, view.left - 10), 0, row.top + Math.max(8, (row.lanes.length === 1 ? row.lane : Math.min(row.lanes.length * row.lane, 22)) / 2));
       }
-      for (const [i, bar] of bars.entries()) {
-        const stop = bar.kind === "running" || bar.kind === "frozen" ? Math.max(bar.stop, isOver() ? bar.stop : now()) : bar.stop;
-        if (stop < view.start) continue;
-        const left = Math.max(view.left, x(bar.start));
-        const width = Math.max(1, x(stop) - left - (x(stop) - left > 4 ? 1 : 0));
-        const isLit = !!hover && (bar.chunks ?? 1) === 1 && model.isLit(bar.chunk);
-        const isDimmed = !!hover && !isLit && hover.source !== "timeline";
-        // Neighbours differ a little, as bricks do.
-        g.globalAlpha = isDimmed ? 0.4 : bar.kind === "rendered" && !isLit && i % 2 ? 0.78 : 1;
-        g.fillStyle = bar.kind === "rendered" ? colours.done : bar.kind === "running" ? colours.run : bar.kind === "frozen" ? colours.ice : hatch;
-        const top = y + (view.row - height) / 2;
-        g.fillRect(left, top, width, height);
-        if (bar.kind === "frozen" && width > 5) {
-          g.fillStyle = colours.panel;
-          for (let at = left + 3; at < left + width - 2; at += 6) g.fillRect(at, top + 2, 2, height - 4);
-        }
-        if (bar.kind === "failed" || isLit || (selection && bar.chunk === selection.chunk)) {
-          g.globalAlpha = 1;
-          g.lineWidth = bar.kind === "failed" && !isLit ? 1 : 2;
-          g.strokeStyle = isLit || (selection && bar.chunk === selection.chunk) ? colours.ink : colours.fail;
-          g.strokeRect(left + 0.5, top + 0.5, Math.max(1, width - 1), height - 1);
-        }
+      for (const [i, bars] of row.lanes.entries()) {
+        const gap = row.lanes.length > 1 ? 1 : Math.max(2, Math.round(row.lane / 4));
+        for (const [j, bar] of bars.entries()) paintBar(g, bar, row.top + i * row.lane + gap / 2, row.lane - gap, j % 2 === 1, hatch);
       }
     }
     g.globalAlpha = 1;
     paintAxis(ticks, ratio);
   });
+
+  /** When a bar ends: what runs goes on. @param {Bar} bar */
+  const stopOf = (bar) => ((bar.kind === "running" || bar.kind === "frozen") && !isOver() ? Math.max(bar.stop, now()) : bar.stop);
+
+  /**
+   * @param {CanvasRenderingContext2D} g @param {Bar} bar @param {number} top @param {number} height
+   * @param {boolean} isOdd neighbours differ a little, as bricks do @param {CanvasPattern} hatch
+   */
+  function paintBar(g, bar, top, height, isOdd, hatch) {
+    const stop = stopOf(bar);
+    if (stop < view.start) return;
+    const { hover, selection } = model;
+    const left = Math.max(view.left, x(bar.start));
+    const width = Math.max(1, x(stop) - left - (x(stop) - left > 4 ? 1 : 0));
+    const isSingle = (bar.chunks ?? 1) === 1;
+    const isLit = !!hover && isSingle && model.isLit(bar.chunk);
+    const isDimmed = !!hover && !isLit && hover.source !== "timeline";
+    const isSelected = isSingle && selection?.chunk === bar.chunk;
+    g.globalAlpha = isDimmed ? 0.4 : bar.kind === "rendered" && !isLit && isOdd ? 0.78 : 1;
+    g.fillStyle = bar.kind === "rendered" ? colours.done : bar.kind === "running" ? colours.run : bar.kind === "frozen" ? colours.ice : hatch;
+    g.fillRect(left, top, width, height);
+    if (bar.kind === "frozen" && width > 5 && height > 5) {
+      g.fillStyle = colours.panel;
+      for (let at = left + 3; at < left + width - 2; at += 6) g.fillRect(at, top + 2, 2, height - 4);
+    }
+    if (bar.kind !== "failed" && !isLit && !isSelected) return;
+    g.globalAlpha = 1;
+    g.lineWidth = isLit || isSelected ? 2 : 1;
+    g.strokeStyle = isLit || isSelected ? colours.ink : colours.fail;
+    g.strokeRect(left + 0.5, top + 0.5, Math.max(1, width - 1), height - 1);
+  }
 
   /** @param {number[]} ticks @param {number} ratio */
   function paintAxis(ticks, ratio) {
@@ -155,25 +178,28 @@ export function timelinePanel(model, context) {
 
   function tellWords() {
     if (!details.open) return;
-    const rows = [...byHost].map(([host, bars]) => {
+    const lines = rows.map(({ host, lanes }) => {
+      const bars = lanes.flat();
       const busy = bars.reduce((sum, bar) => sum + bar.stop - bar.start, 0);
       const of = (/** @type {string} */ kind) => bars.filter((bar) => bar.kind === kind).reduce((sum, bar) => sum + (bar.chunks ?? 1), 0);
       return h("tr", {}, h("th", { scope: "row" }, host), [of("rendered"), of("failed"), of("running") + of("frozen")].map((value) => h("td", { class: "num" }, count(value))), h("td", { class: "num" }, duration(busy)));
     });
-    fill(words, h("thead", {}, h("tr", {}, ["Host", "Rendered", "Failed", "Renders", "Busy for"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows));
+    fill(words, h("thead", {}, h("tr", {}, ["Host", "Rendered", "Failed", "Renders", "Busy for"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, lines));
   }
   details.addEventListener("toggle", tellWords);
 
   /** @param {PointerEvent|MouseEvent} event */
   function barAt(event) {
     const box = canvas.getBoundingClientRect();
-    const [px, row] = [event.clientX - box.left, Math.floor((event.clientY - box.top) / view.row)];
-    const host = [...byHost.keys()][row];
-    if (host === undefined) return {};
-    if (px < view.left) return { host };
+    const [px, py] = [event.clientX - box.left, event.clientY - box.top];
+    const row = rows.findLast((one) => one.top <= py);
+    if (!row) return {};
+    const { host } = row;
+    const lane = row.lanes[Math.floor((py - row.top) / row.lane)];
+    if (px < view.left || !lane) return { host };
     const at = view.start + ((px - view.left) / (view.width - view.left)) * (view.stop - view.start);
     const slack = ((view.stop - view.start) / view.width) * 2;
-    const bar = byHost.get(host)?.findLast((one) => one.start - slack <= at && at <= Math.max(one.stop, one.kind === "running" ? now() : 0) + slack);
+    const bar = lane.findLast((one) => one.start - slack <= at && at <= stopOf(one) + slack);
     return { host, bar };
   }
   canvas.addEventListener("pointermove", (event) => {
@@ -188,7 +214,7 @@ export function timelinePanel(model, context) {
     tip.show(event, [
       h("b", {}, (bar.chunks ?? 1) > 1 ? counted(bar.chunks ?? 1, "chunk") : capital(model.layout.nameOf(bar.chunk))),
       h("span", { class: "tip-state" }, h("i", { class: "cell", dataset: { look: bar.kind === "rendered" ? "done" : bar.kind } }), bar.kind, " on ", bar.host),
-      h("span", { class: "soft" }, `${clock(bar.start)} · ${duration((bar.kind === "running" ? Math.max(bar.stop, now()) : bar.stop) - bar.start)}`),
+      h("span", { class: "soft" }, `${clock(bar.start)} · ${duration(stopOf(bar) - bar.start)}`),
     ]);
   });
   canvas.addEventListener("pointerleave", () => (tip.hide(), model.setHover(null)));
@@ -202,14 +228,14 @@ export function timelinePanel(model, context) {
       const since = isShort && !isOver() ? now() - SHORT_SECONDS : 0;
       const found = await api.get(api.job(id, "timeline"), { query: since ? { since } : {}, signal });
       const bars = /** @type {Bar[]} */ (Array.isArray(found) ? found : found.bars ?? []);
+      /** @type {Map<string, Bar[]>} */
       const grouped = new Map();
-      for (const bar of bars) {
-        const list = grouped.get(bar.host) ?? [];
-        list.push(bar);
-        grouped.set(bar.host, list);
+      for (const bar of bars.sort((a, b) => a.start - b.start)) {
+        const list = grouped.get(bar.host);
+        if (list) list.push(bar);
+        else grouped.set(bar.host, [bar]);
       }
-      byHost = new Map([...grouped].sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true })));
-      for (const list of byHost.values()) list.sort((a, b) => a.start - b.start);
+      rows = [...grouped].sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true })).map(([host, list]) => ({ host, lanes: layLanes(list), top: 0, lane: 0 }));
       trouble = "";
     } catch (error) {
       if (signal.aborted) return;
@@ -238,6 +264,18 @@ export function timelinePanel(model, context) {
   signal.addEventListener("abort", () => (watcher.disconnect(), tip.remove()));
   void keep();
   return element;
+}
+
+/** Lay bars that overlap side by side: each into the first lane that is free. @param {Bar[]} bars by their start @returns {Bar[][]} */
+function layLanes(bars) {
+  /** @type {Bar[][]} */
+  const lanes = [];
+  for (const bar of bars) {
+    const free = lanes.find((lane) => lane[lane.length - 1].stop <= bar.start + OVERLAP_SECONDS);
+    if (free) free.push(bar);
+    else lanes.push([bar]);
+  }
+  return lanes;
 }
 
 /** Times to mark, at round distances. @param {number} start @param {number} stop @param {number} width */
