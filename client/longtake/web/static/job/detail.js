@@ -7,6 +7,7 @@ import { copyable } from "../ui.js";
 import { askSkip } from "./actions.js";
 import { DONE, FAILED, LEFT_OUT, TODO } from "./columns.js";
 import { logView } from "./log.js";
+import { pictureAddress } from "./pictures.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
 /** @typedef {import("../app.js").Context} Context */
@@ -40,8 +41,18 @@ export function detailPanel(model, context) {
     const now = `${chunk} ${code} ${model.columns.tries[chunk]} ${model.running.get(chunk)?.attempt ?? 0}`;
     if (now !== shown) void load(chunk, shown.startsWith(`${chunk} `));
     shown = now;
+    showPicture(chunk);
     const live = body.querySelector(".detail-live");
     if (live) fill(live, liveOf(chunk));
+  }
+
+  /** Pictures come after their chunks, and each shows some frames. @param {number} chunk */
+  function showPicture(chunk) {
+    const place = body.querySelector(".detail-pictures");
+    if (!place) return;
+    const figure = pictureOf(chunk);
+    const now = place.querySelector("img")?.getAttribute("src") ?? "";
+    if (now !== (figure?.querySelector("img")?.getAttribute("src") ?? "")) fill(place, figure);
   }
 
   /** The picture that came last, while nothing is selected. */
@@ -54,7 +65,7 @@ export function detailPanel(model, context) {
     setText(heading, latest ? `Latest picture: frame ${latest.frame}` : "Details");
     fill(state);
     fill(tools);
-    fill(body, latest && figureOf(latest.name, `Picture of frame ${latest.frame}`), h("p", { class: "soft detail-hint" }, "Choose a frame in the map, by a click or with the arrows: its picture, tries, log and times are shown here."));
+    fill(body, latest && figureOf(latest, `Picture of frame ${latest.frame}`), h("p", { class: "soft detail-hint" }, "Choose a frame in the map, by a click or with the arrows: its picture, tries, log and times are shown here."));
   }
 
   /** @param {number} chunk @param {number} code */
@@ -115,7 +126,6 @@ export function detailPanel(model, context) {
 
   /** @param {number} chunk @param {any} found ChunkDetail of the API @param {AbortSignal} leave */
   function showFound(chunk, found, leave) {
-    const picture = pictureOf(chunk, found);
     const tries = found.tries ?? [];
     const failed = tries.filter((/** @type {any} */ one) => one.error);
     const last = failed[failed.length - 1] ?? model.status.failures?.find((/** @type {any} */ one) => one.chunk === chunk);
@@ -123,7 +133,7 @@ export function detailPanel(model, context) {
     const command = Array.isArray(found.command) ? found.command.map(quote).join(" ") : found.command;
     fill(
       body,
-      picture,
+      h("div", { class: "detail-pictures" }, pictureOf(chunk)),
       h("dl", { class: "pairs detail-live" }, liveOf(chunk)),
       h(
         "dl",
@@ -156,18 +166,16 @@ export function detailPanel(model, context) {
     ];
   }
 
-  /** @param {number} chunk @param {any} found */
-  function pictureOf(chunk, found) {
-    const names = (found.pictures ?? []).map((/** @type {any} */ one) => one.name ?? one);
-    if (!names.length) return null;
-    const name = nearestPicture(names, model.selection ? model.layout.numberAt(model.selection.place) : 0);
-    return figureOf(name, `Picture of ${model.layout.nameOf(chunk)}`);
+  /** The picture of the selected frame, or the one before it. @param {number} chunk */
+  function pictureOf(chunk) {
+    const picture = model.pictureOf(chunk, model.selection?.place ?? model.layout.placeOf(chunk));
+    return picture && figureOf(picture, `Picture of frame ${picture.frame}`);
   }
 
-  /** @param {string} name @param {string} alt */
-  function figureOf(name, alt) {
+  /** @param {import("./pictures.js").Picture} picture @param {string} alt */
+  function figureOf(picture, alt) {
     const gone = (/** @type {Event} */ event) => /** @type {HTMLElement} */ (event.target).closest("figure")?.remove();
-    return h("figure", { class: "detail-picture" }, h("img", { src: api.address(api.job(model.id, "pictures", name)), alt, on: { error: gone } }));
+    return h("figure", { class: "detail-picture" }, h("img", { src: pictureAddress(context, picture), alt, on: { error: gone } }));
   }
 
   /** @param {number} chunk @param {any} found @param {AbortSignal} leave */
@@ -214,9 +222,3 @@ const seconds = (when) => (typeof when === "number" ? when : Date.parse(when) / 
 
 /** A word of a command as a shell takes it. @param {string} word */
 const quote = (word) => (/^[\w@%+=:,./{}-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
-
-/** The picture at or before a frame, by the names `CHUNK-FRAME.jpg`. @param {string[]} names @param {number} frame */
-export function nearestPicture(names, frame) {
-  const numbered = names.map((name) => ({ name, frame: Number(/-(-?\d+)\.\w+$/.exec(name)?.[1] ?? 0) })).sort((a, b) => a.frame - b.frame);
-  return (numbered.filter((one) => one.frame <= frame).pop() ?? numbered[0]).name;
-}

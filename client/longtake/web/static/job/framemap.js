@@ -5,6 +5,7 @@ import { CHUNK_STATES, CHUNK_WORDS, bytes, count, counted, duration, ranges } fr
 import { BY, makeColouring, stateColours } from "./colouring.js";
 import { DONE, FAILED, RUNNING } from "./columns.js";
 import { frameCell, paintCells, paintStrip } from "./mappaint.js";
+import { pictureAddress } from "./pictures.js";
 import { tooltip } from "./tooltip.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
@@ -342,7 +343,7 @@ export function describeChunk(model, place, chunk) {
 }
 
 /** What hovering tells. @param {JobModel} model @param {number} place @param {number} chunk @param {import("../app.js").Context} context */
-export function tipOf(model, place, chunk, { api, id }) {
+export function tipOf(model, place, chunk, context) {
   const { layout, columns } = model;
   const state = model.state[chunk];
   const running = model.running.get(chunk);
@@ -356,5 +357,5 @@ export function tipOf(model, place, chunk, { api, id }) {
   if (columns.memory[chunk] > 0) facts.push(bytes(columns.memory[chunk]));
   if (columns.tries[chunk] > 1) facts.push(`${columns.tries[chunk]} tries`);
   const picture = model.pictureOf(chunk, place);
-  return [picture && h("img", { src: api.address(api.job(id, "pictures", picture.name)), alt: "" }), h("b", {}, title), h("span", { class: "tip-state" }, h("i", { class: "cell", dataset: { look: CHUNK_STATES[state] } }), CHUNK_WORDS[CHUNK_STATES[state]]), facts.length > 0 && h("span", { class: "soft" }, facts.join(" · ")), running?.message && h("span", { class: "faint mono cut" }, running.message)];
+  return [picture && h("img", { src: pictureAddress(context, picture), alt: "" }), h("b", {}, title), h("span", { class: "tip-state" }, h("i", { class: "cell", dataset: { look: CHUNK_STATES[state] } }), CHUNK_WORDS[CHUNK_STATES[state]]), facts.length > 0 && h("span", { class: "soft" }, facts.join(" · ")), running?.message && h("span", { class: "faint mono cut" }, running.message)];
 }

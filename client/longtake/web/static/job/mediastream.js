@@ -67,10 +67,14 @@ export class MediaStream extends EventTarget {
     const url = URL.createObjectURL(this.source);
     this.video.src = url;
     try {
-      await once(this.source, "sourceopen", this.signal);
+      await Promise.race([once(this.source, "sourceopen", this.signal), once(this.video, "error", this.signal)]);
+      if (this.video.error) throw new Error(this.video.error.message);
       URL.revokeObjectURL(url);
       for (;;) {
-        const { segments, hasEnded } = parsePlaylist(await (await this.#fetch(this.address)).text(), this.address);
+        const answer = await this.#fetch(this.address);
+        // It may lie elsewhere: the list of the chunks from the first that is finished.
+        this.address = answer.url;
+        const { segments, hasEnded } = parsePlaylist(await answer.text(), this.address);
         const isAll = await this.#load(segments);
         if (isAll && hasEnded && this.source.readyState === "open") this.source.endOfStream();
         await Promise.race([once(this.video, "timeupdate", this.signal), once(this.video, "seeking", this.signal), wait(LOOK_EVERY_MS)]);

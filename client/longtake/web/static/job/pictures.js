@@ -5,7 +5,7 @@ import { count, counted } from "../format.js";
 import { playerButton } from "./player.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
-/** @typedef {{chunk: number, frame: number, name: string}} Picture */
+/** @typedef {{chunk: number, frame: number, name: string, version?: string}} Picture */
 
 const LEAST_WIDTH = 96;
 const GAP = 4;
@@ -31,8 +31,8 @@ export function picturesPanel(model, context) {
       fill(strip, h("p", { class: "soft strip-empty" }, trouble || (isRead ? whyNone(model) : "…")));
       return;
     }
-    const before = new Map([...strip.children].map((child) => [/** @type {HTMLElement} */ (child).dataset.name, child]));
-    fill(strip, chosen.map((picture) => before.get(picture.name) ?? makeFrame(picture)));
+    const before = new Map([...strip.children].map((child) => [/** @type {HTMLElement} */ (child).dataset.key, child]));
+    fill(strip, chosen.map((picture) => before.get(pictureKey(picture)) ?? makeFrame(picture)));
     light();
   }
 
@@ -42,10 +42,10 @@ export function picturesPanel(model, context) {
     return h(
       "button",
       {
-        type: "button", class: "strip-frame", dataset: { name: picture.name, chunk: String(picture.chunk) }, "aria-label": `Frame ${picture.frame}`,
+        type: "button", class: "strip-frame", dataset: { key: pictureKey(picture), chunk: String(picture.chunk) }, "aria-label": `Frame ${picture.frame}`,
         on: { click: () => model.select(place()), pointerenter: () => model.setHover({ source: "strip", place: place(), chunk: picture.chunk }), pointerleave: () => model.setHover(null), focus: () => model.setHover({ source: "strip", place: place(), chunk: picture.chunk }), blur: () => model.setHover(null) },
       },
-      h("img", { src: api.address(api.job(id, "pictures", picture.name)), alt: "", loading: "lazy", decoding: "async" }),
+      h("img", { src: pictureAddress(context, picture), alt: "", loading: "lazy", decoding: "async" }),
       h("span", { class: "strip-number" }, String(picture.frame)),
     );
   }
@@ -98,12 +98,18 @@ export function picturesPanel(model, context) {
   return element;
 }
 
+/** Where a picture is. @param {import("../app.js").Context} context @param {Picture} picture */
+export const pictureAddress = ({ api, id }, picture) => api.address(api.job(id, "pictures", picture.name), picture.version ? { v: picture.version } : {});
+
 /** Why there are no pictures. @param {JobModel} model */
 function whyNone(model) {
   if (model.document?.pictures === "none") return ["None are made: the job says ", h("code", {}, "pictures: none"), "."];
   if (!model.status.completed_chunks) return "Nothing is rendered yet: the first picture comes with the first chunk that is done.";
   return "None are there: what is rendered are no pictures that can be shown, or an older worker made it.";
 }
+
+/** @param {Picture} picture */
+const pictureKey = ({ name, version }) => `${name} ${version ?? ""}`;
 
 /** @param {number} value */
 const ordinal = (value) => `${count(value)}${value % 100 > 10 && value % 100 < 14 ? "th" : ["th", "st", "nd", "rd"][value % 10] ?? "th"}`;

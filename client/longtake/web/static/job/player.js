@@ -58,9 +58,30 @@ export function playerButton(model, context, screen) {
     const video = makeVideo(name);
     video.src = address;
     video.addEventListener("error", () => void (!mine.aborted && offerProxy(video.error?.message ?? "")), { once: true });
+    linkFrames(video, 0, mine);
     fill(screen, video);
     show();
     void video.play().catch(() => {});
+  }
+
+  /**
+   * Light up the frame that is played, and play from the frame that is selected.
+   * @param {HTMLVideoElement} video @param {number} first place of its first frame @param {AbortSignal} mine
+   */
+  function linkFrames(video, first, mine) {
+    const { layout } = model;
+    const rate = readRate(model.document?.fps);
+    if (!rate || !layout.isExact) return;
+    const select = () => {
+      if (model.selection && model.selection.place >= first) video.currentTime = (model.selection.place - first + 0.5) / rate;
+    };
+    model.addEventListener("select", select, { signal: mine });
+    if (model.selection) video.addEventListener("loadeddata", select, { once: true });
+    video.addEventListener("timeupdate", () => {
+      const place = Math.min(layout.frames - 1, first + Math.floor(video.currentTime * rate));
+      if (!mine.aborted && !video.paused) model.setHover({ source: "player", place, chunk: layout.chunkAt(place) });
+    });
+    video.addEventListener("pause", () => model.setHover(null));
   }
 
   /** @param {string} name */
@@ -71,11 +92,13 @@ export function playerButton(model, context, screen) {
   /** @param {AbortSignal} mine @param {boolean} [proxy] */
   async function playPreview(mine, proxy = false) {
     const path = api.job(id, "preview.m3u8");
-    const query = proxy ? { proxy: "true" } : {};
+    const query = proxy ? { proxy: 1 } : {};
     // Asked once by ourselves: its problem says more than the error of a video element.
-    await api.ask(path, { headers: { accept: "application/vnd.apple.mpegurl" }, query, signal: mine });
+    const answer = await api.ask(path, { headers: { accept: "application/vnd.apple.mpegurl" }, query, signal: mine });
+    const first = Number(new URL(answer.url).searchParams.get("from") ?? 0);
     const video = makeVideo("so far");
-    fill(screen, video, h("p", { class: "faint screen-note" }, "What is finished from the beginning, without gaps; it grows as chunks are done."));
+    linkFrames(video, model.layout.placeOf(first), mine);
+    fill(screen, video, h("p", { class: "faint screen-note" }, "What is finished without a gap, from the first chunk on; it grows as chunks are done."));
     show();
     const address = api.address(path, query);
     if (MediaStream.isSupported) {
@@ -117,4 +140,10 @@ export function playerButton(model, context, screen) {
   model.on("status", show, signal);
   show();
   return button;
+}
+
+/** Frames a second: `24`, `"24000/1001"`. @param {any} rate */
+function readRate(rate) {
+  const [over, under] = String(rate ?? "").split("/").map(Number);
+  return over > 0 ? over / (under || 1) : 0;
 }
