@@ -6,6 +6,7 @@ import { steer } from "../steer.js";
 import { copyable } from "../ui.js";
 import { askSkip } from "./actions.js";
 import { DONE, FAILED, LEFT_OUT, TODO } from "./columns.js";
+import { inCode } from "./failures.js";
 import { logView } from "./log.js";
 import { pictureAddress } from "./pictures.js";
 
@@ -15,6 +16,7 @@ import { pictureAddress } from "./pictures.js";
 // Arrows walk through the map faster than a server need be asked.
 const SETTLE_MS = 140;
 const SHOWN_OUTPUTS = 12;
+const LOOK_AGAIN_MS = 1000;
 
 /** @param {JobModel} model @param {Context} context */
 export function detailPanel(model, context) {
@@ -28,6 +30,8 @@ export function detailPanel(model, context) {
   /** What is shown: a chunk in a state, after so many tries. */
   let shown = "";
   let leaving = new AbortController();
+  /** @type {{path: string, leave: AbortController, element: HTMLElement}|null} */
+  let shownLog = null;
   signal.addEventListener("abort", () => leaving.abort());
 
   function show() {
@@ -62,6 +66,8 @@ export function detailPanel(model, context) {
     if (shown === now) return;
     shown = now;
     leaving.abort();
+    shownLog?.leave.abort();
+    shownLog = null;
     setText(heading, latest ? `Latest picture: frame ${latest.frame}` : "Details");
     fill(state);
     fill(tools);
@@ -116,7 +122,17 @@ export function detailPanel(model, context) {
     }
     try {
       const found = await api.get(api.job(model.id, "chunks", chunk), { signal: mine.signal });
-      if (!mine.signal.aborted) showFound(chunk, found, mine.signal);
+      if (mine.signal.aborted) return;
+      showFound(chunk, found);
+      // The log of a try comes a moment after its beginning.
+      let logs = found.logs?.length ?? 0;
+      for (let wait = LOOK_AGAIN_MS; logs <= (found.tries?.length ?? 0) && model.running.has(chunk); wait *= 1.5) {
+        await api.pause(wait, mine.signal);
+        if (mine.signal.aborted) return;
+        const again = await api.get(api.job(model.id, "chunks", chunk), { signal: mine.signal });
+        if (again.logs?.length > logs) showFound(chunk, again);
+        logs = again.logs?.length ?? 0;
+      }
     } catch (error) {
       if (mine.signal.aborted) return;
       const known = model.status.failures?.find((/** @type {any} */ one) => one.chunk === chunk);
@@ -124,9 +140,9 @@ export function detailPanel(model, context) {
     }
   }
 
-  /** @param {number} chunk @param {any} found ChunkDetail of the API @param {AbortSignal} leave */
-  function showFound(chunk, found, leave) {
-    const tries = found.tries ?? [];
+  /** @param {number} chunk @param {any} found ChunkDetail of the API */
+  function showFound(chunk, found) {
+    const tries = triesOf(found);
     const failed = tries.filter((/** @type {any} */ one) => one.error);
     const last = failed[failed.length - 1] ?? model.status.failures?.find((/** @type {any} */ one) => one.chunk === chunk);
     const code = model.state[chunk];
@@ -139,29 +155,29 @@ export function detailPanel(model, context) {
         "dl",
         { class: "pairs" },
         model.layout.isExact && model.layout.countOf(chunk) > 1 && row("Chunk", `${chunk}, ${model.layout.nameOf(chunk)}`),
-        tries.length > 0 && row("Tries", triesOf(tries, code)),
+        tries.length > 0 && row("Tries", listTries(tries, code)),
         found.render_seconds > 0 && row("Rendered", [duration(found.render_seconds), found.host && ` on ${found.host}`, found.published_at && h("span", { class: "faint" }, " · ended ", time(found.published_at))]),
         found.cpu_seconds > 0 && row("CPU", [duration(found.cpu_seconds), found.render_seconds > 0 && h("span", { class: "faint" }, ` · ${(found.cpu_seconds / found.render_seconds).toFixed(1)} cores`)]),
-        (found.peak_memory_bytes ?? last?.peak_memory_bytes) > 0 && row("Memory", [bytes(found.peak_memory_bytes || last.peak_memory_bytes), " at most"]),
+        (found.peak_memory_bytes || last?.peak_memory_bytes) > 0 && row("Memory", [bytes(found.peak_memory_bytes || last.peak_memory_bytes), " at most"]),
         last?.error && code !== DONE && row("Why", h("span", { class: "bad" }, last.error)),
-        last?.error && code !== DONE && found.helps && row("Helps", h("span", { class: "soft" }, found.helps)),
+        last?.error && code !== DONE && model.causeOf(chunk)?.helps && row("Helps", h("span", { class: "soft" }, inCode(model.causeOf(chunk)?.helps ?? ""))),
         code === TODO && !model.running.has(chunk) && row("To do", "it has not been begun"),
         code === LEFT_OUT && row("Left out", "on request; the film is made without it"),
       ),
-      logsOf(chunk, found, leave),
+      logsOf(chunk, found),
       outputsOf(found),
       command && h("details", { class: "detail-command" }, h("summary", {}, "Command"), copyable(command, "command")),
     );
   }
 
   /** @param {any[]} tries @param {number} code */
-  function triesOf(tries, code) {
+  function listTries(tries, code) {
     const most = model.document?.retry?.attempts;
     const text = most && code !== DONE ? `${tries.length} of ${most}` : `${tries.length}`;
     return [
       text,
       h("ol", { class: "tries" }, tries.map((one) =>
-        h("li", { title: [one.exit, one.error].filter(Boolean).join(": ") || null }, h("i", { class: "cell", dataset: { look: one.error ? "failed" : "done" } }), one.host || "–", h("span", { class: "faint" }, one.began && [" ", time(one.began), one.ended && ` · ${duration(seconds(one.ended) - seconds(one.began))}`])),
+        h("li", { title: one.error || null }, h("i", { class: "cell", dataset: { look: one.error ? "failed" : "done" } }), one.host || "–", h("span", { class: "faint" }, one.began && [" ", time(one.began), one.ended && ` · ${duration(seconds(one.ended) - seconds(one.began))}`])),
       )),
     ];
   }
@@ -178,22 +194,27 @@ export function detailPanel(model, context) {
     return h("figure", { class: "detail-picture" }, h("img", { src: pictureAddress(context, picture), alt, on: { error: gone } }));
   }
 
-  /** @param {number} chunk @param {any} found @param {AbortSignal} leave */
-  function logsOf(chunk, found, leave) {
+  /** @param {number} chunk @param {any} found */
+  function logsOf(chunk, found) {
     const logs = found.logs ?? [];
     if (!logs.length) return null;
     const place = h("div", {});
-    let leaveLog = new AbortController();
-    leave.addEventListener("abort", () => leaveLog.abort());
+    const pathOf = (/** @type {any} */ log) => api.job(model.id, "chunks", chunk, "logs", log.attempt);
+    const last = logs[logs.length - 1];
     const choose = (/** @type {any} */ log) => {
-      leaveLog.abort();
-      leaveLog = new AbortController();
+      const path = pathOf(log);
+      // What somebody reads stays as it is when the chunk gets further.
+      if (shownLog?.path !== path) {
+        shownLog?.leave.abort();
+        const leave = new AbortController();
+        signal.addEventListener("abort", () => leave.abort());
+        shownLog = { path, leave, element: logView(context, { path, name: log.name ?? `of try ${log.attempt}`, grows: () => log.attempt >= last.attempt && model.running.has(chunk), signal: leave.signal }) };
+      }
       for (const button of tabs.children) button.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (button).dataset.attempt === String(log.attempt)));
-      const isLast = log === logs[logs.length - 1];
-      fill(place, logView(context, { path: api.job(model.id, "chunks", chunk, "logs", log.attempt), name: log.name ?? `of try ${log.attempt}`, grows: () => isLast && model.running.has(chunk), signal: leaveLog.signal }));
+      fill(place, shownLog.element);
     };
     const tabs = h("span", { class: "seg", role: "group", "aria-label": "Log of try" }, logs.map((/** @type {any} */ log) => h("button", { type: "button", dataset: { attempt: String(log.attempt) }, on: { click: () => choose(log) } }, `${log.attempt}`)));
-    choose(logs[logs.length - 1]);
+    choose(last);
     return h("div", { class: "detail-log" }, h("div", { class: "sec-head" }, h("h3", {}, "Log"), logs.length > 1 && h("span", { class: "faint" }, "try"), logs.length > 1 && tabs), place);
   }
 
@@ -212,6 +233,14 @@ export function detailPanel(model, context) {
   model.on("select status columns layout pictures", show, signal);
   show();
   return element;
+}
+
+/** Tries that failed, as the server tells them, and the one that did not. @param {any} found ChunkDetail */
+function triesOf(found) {
+  const failed = found.tries ?? [];
+  if (!found.published_at || failed.some((/** @type {any} */ one) => !one.error)) return failed;
+  const ended = seconds(found.published_at);
+  return [...failed, { host: found.host, began: found.render_seconds ? ended - found.render_seconds : null, ended, error: "" }];
 }
 
 /** @param {any} name @param {any} value */

@@ -19,15 +19,13 @@ export function failuresPanel(model, context) {
   const note = h("span", { class: "faint" });
   const list = h("div", { class: "causes" });
   const element = h("section", { class: "panel sec failures", "aria-labelledby": "failures-title", hidden: true }, h("header", {}, h("h2", { id: "failures-title" }, "Failures"), note), list);
-  /** @type {Cause[]} */
-  let causes = [];
 
   function show() {
+    const { causes } = model;
     element.hidden = causes.length === 0;
     const open = causes.reduce((sum, one) => sum + one.open_chunks, 0);
     setText(note, `${open ? counted(open, "chunk") : "all mended since"}, ${counted(causes.length, "cause")}`);
     fill(list, causes.map(makeCause));
-    model.setCauses(causes.filter((one) => one.open_chunks > 0).length);
   }
 
   /** @param {Cause} one */
@@ -60,10 +58,10 @@ export function failuresPanel(model, context) {
       if (next !== known) {
         try {
           const found = await api.get(api.job(id, "failures"), { signal });
-          causes = Array.isArray(found) ? found : found.causes ?? [];
+          model.setCauses(Array.isArray(found) ? found : found.causes ?? []);
         } catch {
           if (signal.aborted) return;
-          causes = causesOf(model);
+          model.setCauses(causesOf(model));
         }
         known = next;
         show();
@@ -95,4 +93,4 @@ function causesOf(model) {
 }
 
 /** Text with what stands between backticks as code. @param {string} text */
-const inCode = (text) => text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
+export const inCode = (text) => text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));

@@ -152,7 +152,8 @@ function factsOf(model, context) {
     const took = (Date.parse(status.updated_at) - Date.parse(status.started_at)) / 1000;
     facts.push({ value: duration(took), label: h("span", {}, "ended ", time(status.updated_at)) });
   }
-  if (status.failed_chunks) facts.push({ value: count(status.failed_chunks), label: model.causes ? `failed, ${counted(model.causes, "cause")}` : "failed", kind: "fact-bad" });
+  const causes = model.causes.filter((one) => one.open_chunks > 0).length;
+  if (status.failed_chunks) facts.push({ value: count(status.failed_chunks), label: causes ? `failed, ${counted(causes, "cause")}` : "failed", kind: "fact-bad" });
   if (status.left_out_chunks) facts.push({ value: count(status.left_out_chunks), label: "left out" });
   const times = model.hasColumns ? model.measures.seconds : null;
   if (times?.count) facts.push({ value: duration(times.p50), label: `a ${model.unit} (p95 ${duration(times.p95)})` });

@@ -34,8 +34,8 @@ export class JobModel extends EventTarget {
     this.hover = null;
     /** @type {import("./pictures.js").Picture[]} by frame */
     this.pictures = [];
-    /** How many causes the failures have; 0: not known. */
-    this.causes = 0;
+    /** Why chunks have failed. @type {import("./failures.js").Cause[]} */
+    this.causes = [];
   }
 
   /** @type {{seconds: import("./columns.js").Measure, memory: import("./columns.js").Measure}|null} */
@@ -73,19 +73,19 @@ export class JobModel extends EventTarget {
 
   /** @param {Columns} columns */
   setColumns(columns) {
-    this.columns = columns;
+    // A store that has no record of the job yet tells of no chunk.
+    this.columns = columns.count ? columns : new Columns(null, this.status?.total_chunks ?? 0);
     this.hasColumns = true;
     this.#measures = null;
     this.#overlay.clear();
-    this.state = columns.state.slice();
+    this.state = this.columns.state.slice();
     this.#lay();
     this.#layOver();
     this.#tell("columns");
   }
 
-  /** @param {number} causes */
+  /** @param {import("./failures.js").Cause[]} causes */
   setCauses(causes) {
-    if (causes === this.causes) return;
     this.causes = causes;
     this.#tell("causes");
   }
@@ -109,6 +109,11 @@ export class JobModel extends EventTarget {
     }
     for (let i = low; i < this.pictures.length && this.pictures[i].chunk === chunk; i++) if (!found || this.pictures[i].frame <= number) found = this.pictures[i];
     return found;
+  }
+
+  /** Why a chunk has failed; the last cause it has met. @param {number} chunk */
+  causeOf(chunk) {
+    return this.causes.find(({ chunks }) => chunks.some(([start, stop]) => chunk >= start && chunk < stop)) ?? null;
   }
 
   #lay() {

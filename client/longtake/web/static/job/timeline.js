@@ -142,7 +142,8 @@ export function timelinePanel(model, context) {
     const width = Math.max(1, x(stop) - left - (x(stop) - left > 4 ? 1 : 0));
     const isSingle = (bar.chunks ?? 1) === 1;
     const isLit = !!hover && isSingle && model.isLit(bar.chunk);
-    const isDimmed = !!hover && !isLit && hover.source !== "timeline";
+    // One frame among others stands out by its outline; the screen would flicker as the pointer goes over the map.
+    const isDimmed = !isLit && !!(hover?.ranges || hover?.test || hover?.host);
     const isSelected = isSingle && selection?.chunk === bar.chunk;
     g.globalAlpha = isDimmed ? 0.4 : bar.kind === "rendered" && !isLit && isOdd ? 0.78 : 1;
     g.fillStyle = bar.kind === "rendered" ? colours.done : bar.kind === "running" ? colours.run : bar.kind === "frozen" ? colours.ice : hatch;
