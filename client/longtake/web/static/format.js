@@ -13,9 +13,10 @@ export const counted = (value, noun, plural = `${noun}s`) => `${count(value)} ${
 /** `68.1 %`; never 100 before the end. @param {number} value of 100 */
 export const percent = (value) => (value >= 100 || value === 0 ? `${value} %` : `${value.toFixed(1)} %`);
 
-/** `0.8 s`, `45 s`, `6 min 12 s`, `2 h 14 min`, `3 d 4 h`; `–` where unknown. @param {number|null|undefined} seconds */
+/** `20 ms`, `0.8 s`, `45 s`, `6 min 12 s`, `2 h 14 min`, `3 d 4 h`; `–` where unknown. @param {number|null|undefined} seconds */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  if (seconds > 0 && seconds < 0.0995) return `${Math.max(1, Math.round(seconds * 1000))} ms`;
   if (seconds > 0 && seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;

@@ -2,6 +2,7 @@
 
 import { fill, h, setText } from "../dom.js";
 import { CHUNK_STATES, CHUNK_WORDS, bytes, clock, counted, duration, pill, ranges, time } from "../format.js";
+import { hasEnded } from "../jobfilter.js";
 import { steer } from "../steer.js";
 import { copyable } from "../ui.js";
 import { askSkip } from "./actions.js";
@@ -79,10 +80,10 @@ export function detailPanel(model, context) {
     if (!context.can("steer")) return [];
     const { status } = model;
     const range = /** @type {[number, number]} */ ([chunk, chunk + 1]);
-    const ended = ["completed", "failed", "cancelled"].includes(status.state);
+    const ended = hasEnded(status);
     const retry = { class: "btn", type: "button" };
     return [
-      code === FAILED && h("button", { ...retry, title: "Render it once more", on: { click: () => void steer("retry", [status], { chunks: [range] }, (answer) => model.setStatus(answer)) } }, "Retry"),
+      code === FAILED && !status.needs_change && h("button", { ...retry, title: ended ? "Start the job again: it renders all that is missing" : "Render it once more", on: { click: () => void steer("retry", [status], ended ? {} : { chunks: [range] }, (answer) => model.setStatus(answer)) } }, "Retry"),
       code === DONE && ended && h("button", { ...retry, title: "Render it anew, and what is made of it", on: { click: () => void renderAgain(chunk) } }, "Render again"),
       !ended && (code === FAILED || code === TODO) && h("button", { ...retry, title: "Leave it out", on: { click: () => void askSkip(model, context, [range]) } }, "Skip"),
     ];

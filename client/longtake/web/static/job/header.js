@@ -164,7 +164,7 @@ function factsOf(model, context) {
   const history = temporalLink(model, context);
   const where = status.base_dir ?? "";
   facts.push({
-    value: where ? h("span", { class: "store-path", title: where }, where) : "–",
+    value: where ? h("span", { class: "store-path", title: where }, h("bdi", { dir: "ltr" }, where)) : "–",
     label: h("span", {}, "store", history && [" · ", h("a", { class: "link", href: history, target: "_blank", rel: "noopener" }, "Temporal history")]),
     kind: "fact-store",
   });

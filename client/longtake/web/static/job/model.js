@@ -1,6 +1,7 @@
 // What is known of the job, and what is selected and hovered: the panels of the page read it, and speak through it.
 
 import { counted } from "../format.js";
+import { hasEnded } from "../jobfilter.js";
 import { Columns, FROZEN, RUNNING, TODO, WAITING, measure } from "./columns.js";
 import { FrameLayout } from "./frames.js";
 
@@ -126,7 +127,7 @@ export class JobModel extends EventTarget {
   }
 
   #layOver() {
-    const ended = ["completed", "failed", "cancelled"].includes(this.status?.state);
+    const ended = hasEnded(this.status);
     if (ended) {
       for (const chunk of this.#overlay) this.state[chunk] = this.hasColumns ? this.columns.state[chunk] : TODO;
       this.#overlay.clear();

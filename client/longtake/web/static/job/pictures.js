@@ -91,6 +91,7 @@ export function picturesPanel(model, context) {
   }
 
   model.on("hover select", oncePerFrame(light), signal);
+  model.on("document", show, signal);
   const watcher = new ResizeObserver(oncePerFrame(show));
   watcher.observe(strip);
   signal.addEventListener("abort", () => watcher.disconnect());

@@ -26,7 +26,8 @@ export function playerButton(model, context, screen) {
 
   function show() {
     const isOpen = screen.childElementCount > 0;
-    button.hidden = !isOpen && !model.status.completed_chunks;
+    // What has no pictures has mostly nothing to play; a job that wants none may have.
+    button.hidden = !isOpen && (!model.status.completed_chunks || (!model.pictures.length && !model.status.result?.output && model.document?.pictures !== "none"));
     const words = isOpen ? "Close" : model.status.state === "completed" && model.status.result?.output ? "▶ Play the film" : "▶ Play what is there";
     if (button.textContent !== words) button.textContent = words;
   }
@@ -137,7 +138,7 @@ export function playerButton(model, context, screen) {
     show();
   }
 
-  model.on("status", show, signal);
+  model.on("status pictures document", show, signal);
   show();
   return button;
 }

@@ -2,6 +2,7 @@
 
 import { fill, h, oncePerFrame, setText } from "../dom.js";
 import { clock, count, counted, duration } from "../format.js";
+import { hasEnded } from "../jobfilter.js";
 import { stateColours } from "./colouring.js";
 import { tooltip } from "./tooltip.js";
 
@@ -41,7 +42,7 @@ export function timelinePanel(model, context) {
   fill(span, [[true, "6 h"], [false, "All"]].map(([value, label]) => h("button", { type: "button", dataset: { short: String(value) }, on: { click: () => ((isShort = /** @type {boolean} */ (value)), void read(), lay()) } }, label)));
 
   const now = () => Date.now() / 1000;
-  const isOver = () => ["completed", "failed", "cancelled"].includes(model.status.state);
+  const isOver = () => hasEnded(model.status);
 
   function lay() {
     const width = element.clientWidth - 34;
@@ -61,7 +62,7 @@ export function timelinePanel(model, context) {
     empty.hidden = !isEmpty;
     scroller.hidden = axis.hidden = legend.hidden = details.hidden = isEmpty;
     setText(empty, trouble || "Nothing is rendered yet: who rendered what, and when, is shown here.");
-    setText(note, isEmpty ? "" : `${clock(start)} to ${isOver() ? clock(last) : "now"}`);
+    setText(note, isEmpty ? "" : !isOver() ? `${clock(start)} to now` : last - start < 120 ? `${clock(start)}, ${duration(last - start)}` : `${clock(start)} to ${clock(last)}`);
     size(canvas, width, height);
     size(axis, width, AXIS);
     canvas.setAttribute("aria-label", isEmpty ? "Hosts over time" : `Hosts over time: ${counted(hosts, "host")}, ${clock(start)} to ${clock(view.stop)}`);
@@ -167,7 +168,7 @@ export function timelinePanel(model, context) {
     g.font = font();
     g.fillStyle = colours.faint;
     g.textBaseline = "top";
-    const seconds = ticks.length > 1 && ticks[1] - ticks[0] < 60;
+    const seconds = view.stop - view.start < 600;
     const days = view.stop - view.start > 86400;
     for (const tick of ticks) {
       const date = new Date(tick * 1000);
@@ -272,7 +273,7 @@ function layLanes(bars) {
   /** @type {Bar[][]} */
   const lanes = [];
   for (const bar of bars) {
-    const free = lanes.find((lane) => lane[lane.length - 1].stop <= bar.start + OVERLAP_SECONDS);
+    const free = lanes.find((lane) => lane[lane.length - 1].stop <= bar.start + Math.min(OVERLAP_SECONDS, (bar.stop - bar.start) / 10));
     if (free) free.push(bar);
     else lanes.push([bar]);
   }
