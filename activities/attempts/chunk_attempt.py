@@ -338,6 +338,11 @@ class ChunkAttempt:
                     self._folder.set_aside(str(target), f"{self._key}.{target.name}")
         return made
 
+    def make_plain_task(self) -> RenderTask:
+        """Return what renders a chunk of a directory store by its one command; blocking."""
+        self._workdir = Path(self._store.url)
+        return self._task(self._chunk, self._dir)
+
     def _task(
         self,
         chunk: Chunk,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from temporalio.exceptions import FailureError
 
 from activities.activity_context import attempt_name
 from activities.attempts.attempt import Attempt, MakeAttempt
+from activities.attempts.chunk_bursts import MOST_COMMANDS, ChunkBursts
 from activities.attempts.host import Host
 from activities.attempts.pictures import SETTLE_SECONDS
 from activities.attempts.span_commits import commit_beside
@@ -32,6 +33,7 @@ from longtake.models.policies import FailurePolicy
 from longtake.models.status import ChunkFailure, RemoteStop
 from longtake.names import Control
 from longtake.ranges import RangeSet, pack_ranges
+from longtake.stores.job_records import chunk_key
 from longtake.stores.store import StoreError
 from longtake.text import cut_middle
 
@@ -148,6 +150,7 @@ class SpanAttempt:
         self._journal = TryJournal(job.folder, host.name)
         # Chunks wait to be published together.
         self._handed_in = asyncio.Event()
+        self._bursts: ChunkBursts | None = None
 
     @property
     def has_news(self) -> bool:
@@ -187,12 +190,15 @@ class SpanAttempt:
         name = attempt_name(activity.info().activity_id)
         segment = SegmentWriter(self._job.folder, order.start, order.stop, name)
         self._host = replace(self._host, segment=segment)
+        if self._before.losses == 0:
+            # After a lost worker chunks are told of and published one by one, so that the right one is blamed.
+            self._bursts = ChunkBursts.find(self._host, self._job, name)
         async with commit_beside(segment, self._count_finished, self._on_wait) as self._handed_in:
             await self._render(watch)
 
     async def _render(self, watch: JobWatch) -> None:
         for index in range(self._order.start, self._order.stop):
-            if index in self._published_before:
+            if index in self._published_before or self._is_handed_in(index):
                 continue
             attempt = self._attempt(index)
             if index in self.gave_up:
@@ -200,39 +206,82 @@ class SpanAttempt:
                 continue
             sidecar = None
             async with self._count_unexpected(index, attempt):
-                sidecar = await attempt.published()
+                is_begun = self._bursts is not None and self._bursts.has_begun(index)
+                if not is_begun:
+                    sidecar = await attempt.published()
                 if sidecar is None:
                     self._begin_chunk(index)
                     if self._is_after_loss:
                         self._is_after_loss = False
                         lost = self._before.model_copy(update={"chunk": index})
                         await self._journal.write_lost_worker(lost, self._attempt_name)
-                    # A worker may have got the span a moment after its job was paused.
-                    orders = await watch.refresh_if_older(_ORDERS_SECONDS if self._has_tried else 0)
-                    if orders.control is not Control.RUN or activity.is_worker_shutdown():
-                        return
-                    if orders.split > self._order.split and index > self._order.start:
+                    if not is_begun and not await self._may_begin(index, watch):
                         return
                     if self._is_poisonous:
                         await self._give_up_poisonous(self._job.chunks[index], attempt)
                     else:
                         await self._pass_on_if_unfit(index)
+                        await self._render_burst(index, watch)
+                        if self._is_handed_in(index):
+                            continue
+                        if not is_begun:
+                            attempt = self._attempt(index)
                         sidecar = await self._try(self._job.chunks[index], attempt, watch)
             if sidecar is not None:
                 if self.heartbeat.chunk == index:
                     self._update_heartbeat(failures=0, losses=0, away=0)
-                if self._host.segment is not None and self._host.segment.has(sidecar.key):
+                if self._is_handed_in(index):
                     # It counts once its record is written.
                     self._handed_in.set()
                     continue
                 await self._totals.add_bill(index, attempt)
-                self._count_finished(index, sidecar)
+                self._count_finished({index: sidecar})
             elif self._job.job.on_chunk_failure is not FailurePolicy.CONTINUE or self._is_full:
                 return
 
-    def _count_finished(self, index: int, sidecar: Sidecar) -> None:
-        self._done.add(index, index + 1)
-        self._totals.add_published(sidecar)
+    async def _may_begin(self, index: int, watch: JobWatch) -> bool:
+        """Ask whether the job wants that another chunk begins here."""
+        # A worker may have got the span a moment after its job was paused.
+        await watch.refresh_if_older(_ORDERS_SECONDS if self._has_tried else 0)
+        return not self._is_unwanted(watch, is_first=index == self._order.start)
+
+    def _is_unwanted(self, watch: JobWatch, *, is_first: bool = False) -> bool:
+        """Tell whether no further chunk may begin, as far as is known."""
+        if watch.orders.control is not Control.RUN or activity.is_worker_shutdown():
+            return True
+        return watch.orders.split > self._order.split and not is_first
+
+    def _is_handed_in(self, index: int) -> bool:
+        """Tell whether a chunk is published with others, or will be in a moment."""
+        return self._host.segment is not None and self._host.segment.has(chunk_key(index))
+
+    async def _render_burst(self, first: int, watch: JobWatch) -> None:
+        """Render some of the next chunks together, where that works; they are handed in."""
+        if self._bursts is None or self._bursts.has_begun(first) or self.heartbeat.failures:
+            return
+        self._has_tried = True
+        left = range(first, min(self._order.stop, first + MOST_COMMANDS))
+        indices = [index for index in left if index not in self._published_before and index not in self.gave_up]
+
+        def on_ended(count: int) -> None:
+            self._handed_in.set()
+            if count < len(indices):
+                self._begin_chunk(indices[count])
+
+        await self._bursts.render(
+            indices,
+            is_interrupted=lambda: self._is_unwanted(watch),
+            most_grace_seconds=lambda: JobRenderWatcher(watch, self._on_progress).most_grace_seconds,
+            on_ended=on_ended,
+            on_wait=self._on_wait,
+        )
+        if not self._is_handed_in(first):
+            self._begin_chunk(first)
+
+    def _count_finished(self, finished: Mapping[int, Sidecar]) -> None:
+        for index, sidecar in finished.items():
+            self._done.add(index, index + 1)
+            self._totals.add_published(sidecar)
         self._update_heartbeat(**self._sums)
 
     def report(self) -> SpanReport:
@@ -468,5 +517,8 @@ class SpanAttempt:
         return {**self._totals.sums, "span_frames": self._totals.frames}
 
     def _attempt(self, index: int) -> Attempt:
-        self._attempt_name = attempt_name(activity.info().activity_id)
+        if self._bursts is not None and self._bursts.has_begun(index):
+            self._attempt_name = self._bursts.name
+        else:
+            self._attempt_name = attempt_name(activity.info().activity_id)
         return self._make_attempt(self._host, self._job, self._job.chunks[index], self._attempt_name)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from activities.attempts.store_io import retry_while_store_is_away
@@ -19,13 +19,13 @@ _COMMIT_SECONDS = 0.05
 
 @asynccontextmanager
 async def commit_beside(
-    segment: SegmentWriter, on_finished: Callable[[int, Sidecar], None], on_wait: Callable[[str], None]
+    segment: SegmentWriter, on_finished: Callable[[Mapping[int, Sidecar]], None], on_wait: Callable[[str], None]
 ) -> AsyncIterator[asyncio.Event]:
     """Open a segment, finish what is handed in to it while the block runs, and at its end; then close it.
 
     Args:
         segment: The segment.
-        on_finished: Called with each chunk that is finished, and its record.
+        on_finished: Called with the records of chunks that are finished, by their numbers.
         on_wait: Called with the cause before each wait for a store that is away.
 
     Yields:
@@ -45,8 +45,7 @@ async def commit_beside(
 
     def tell() -> None:
         committed = segment.take_committed()
-        for sidecar in committed.finished:
-            on_finished(int(sidecar.key), sidecar)
+        on_finished(_by_number(committed.finished))
         for sidecar, error in committed.failed:
             raise AttemptLostError(f"chunk {int(sidecar.key)} could not be published: {error}")
 
@@ -71,6 +70,9 @@ async def commit_beside(
         except (AttemptLostError, OSError) as failed:
             _log.warning("chunks that were not published are rendered again: %s", failed)
         finally:
-            for sidecar in segment.take_committed().finished:
-                on_finished(int(sidecar.key), sidecar)
+            on_finished(_by_number(segment.take_committed().finished))
         raise
+
+
+def _by_number(finished: Iterable[Sidecar]) -> dict[int, Sidecar]:
+    return {int(sidecar.key): sidecar for sidecar in finished}

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,14 @@ from activities.backends.exit_status import ExitStatus, raise_if_failed
 from activities.backends.render_monitor import RenderMonitor, wait_while_frozen
 from activities.backends.session import SessionTurn
 from activities.errors import AttemptError, AttemptLostError
-from activities.processes.render_process import KeeperLostError, ProcessSurvivedError, RenderProcess, Usage
+from activities.processes.render_process import (
+    CommandBurst,
+    EndedCommand,
+    KeeperLostError,
+    ProcessSurvivedError,
+    RenderProcess,
+    Usage,
+)
 from activities.processes.supervisor import SpanKeeper, Supervisor, SupervisorError
 from activities.stores.ownership import grant_folders, reclaim_folders
 from longtake.attempt_log import AttemptLog
@@ -42,7 +49,10 @@ class LocalBackend:
     ) -> None:
         self._supervisor = supervisor
         self._first_pause_seconds = first_pause_seconds
+        self._span = span
         self._spawner = span or supervisor
+        # Renders of bursts that are yet to be watched to their end, by their tags.
+        self._begun: dict[frozenset[tuple[str, str]], RenderProcess] = {}
         self._keeps_session = span is not None
         # With the task for which it was started.
         self._session: tuple[RenderTask, RenderProcess] | None = None
@@ -60,9 +70,59 @@ class LocalBackend:
             finally:
                 await shield_until_done(backend._end_session())
 
+    @property
+    def takes_bursts(self) -> bool:
+        """Whether `open_burst` works: in a span, for renders of the worker's own account."""
+        return self._span is not None and self._span.can_burst and self._supervisor.user is None
+
+    @asynccontextmanager
+    async def open_burst(
+        self, tasks: Sequence[RenderTask], *, longest_seconds: float, most_grace_seconds: Callable[[], float]
+    ) -> AsyncIterator[CommandBurst]:
+        """Run commands in turn while the block runs; those that have not begun by its end do not.
+
+        Where the block ends well, `render` goes on with the command that was at hand. Any other way out leaves no
+        process behind.
+
+        Args:
+            tasks: The commands, which share their working folder, limits and environment but for their tags.
+            longest_seconds: How long each may take before it is left to `render`, which watches it.
+            most_grace_seconds: Returns the longest grace for the end of a render.
+
+        Raises:
+            OSError: The supervisor died a moment ago.
+            SupervisorError: The supervisor cannot be started.
+        """
+        assert self._span is not None
+        each = [(task.command, task.log, task.tag) for task in tasks]
+        burst = await self._span.start_burst(each, cwd=tasks[0].cwd, env=tasks[0].env, longest_seconds=longest_seconds)
+        try:
+            yield burst
+            await burst.recall()
+        except BaseException:
+            await shield_until_done(self._stop_burst(burst, tasks[0], most_grace_seconds))
+            raise
+        if burst.kept is not None:
+            self._begun[_tag_key(tasks[burst.count_ended])] = burst.kept
+
+    async def _stop_burst(self, burst: CommandBurst, task: RenderTask, most_grace_seconds: Callable[[], float]) -> None:
+        await burst.recall()
+        if burst.kept is not None:
+            grace = min(task.timeouts.grace_seconds, most_grace_seconds())
+            await self._stop(burst.kept, grace, lambda sentence: None)
+
+    def take_up(self, task: RenderTask, ended: EndedCommand) -> None:
+        """Have `render` take this end of a burst's command as that of the task."""
+        self._begun[_tag_key(task)] = RenderProcess.of_ended(ended)
+
+    def has_begun(self, task: RenderTask) -> bool:
+        """Tell whether `render` goes on with a command that was begun in a burst."""
+        return _tag_key(task) in self._begun
+
     async def render(self, task: RenderTask, watcher: RenderWatcher) -> Usage:
         """Run the command to a successful end; see `Backend.render`."""
-        await wait_while_frozen(watcher)
+        if not self.has_begun(task):
+            await wait_while_frozen(watcher)
         user = self._supervisor.user
         if user is not None:
             await run_in_thread(partial(grant_folders, task.folders, user))
@@ -130,6 +190,8 @@ class LocalBackend:
             await self._stop(process, task.timeouts.grace_seconds, lambda sentence: None)
 
     async def _spawn(self, task: RenderTask) -> RenderProcess:
+        if (begun := self._begun.pop(_tag_key(task), None)) is not None:
+            return begun
         try:
             if task.request is not None:
                 # Beside the keeper of the span, which the job's own check needs meanwhile.
@@ -158,6 +220,10 @@ class LocalBackend:
             grace_seconds = 0
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+
+def _tag_key(task: RenderTask) -> frozenset[tuple[str, str]]:
+    return frozenset(task.tag.items())
 
 
 async def _wait_for_end(monitor: RenderMonitor, task: RenderTask) -> ExitStatus:

@@ -197,6 +197,32 @@ def start_program(
     raise OSError(int(number), os.strerror(int(number)), culprit)
 
 
+def execute_program(command: Sequence[str], *, env: Mapping[str, str], descriptors: Mapping[int, int]) -> int:
+    """Start a program in a session of its own and in the working folder of this process, and return its pid.
+
+    In half of the time of `start_program`, as nothing of this process is copied. So nothing can be done in the child
+    before it is the program: it does not die with this process by itself, and has its account and cgroup.
+
+    Args:
+        command: Absolute path of the program, and arguments.
+        env: Its whole environment.
+        descriptors: The descriptors of this process that it gets, by their numbers there.
+
+    Raises:
+        OSError: The program cannot be executed.
+        ValueError: There is a null byte, which no argument can hold.
+    """
+    return os.posix_spawn(
+        command[0],
+        list(command),
+        env,
+        file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for target, source in descriptors.items()],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_changed_signals(),
+    )
+
+
 def _arrange_descriptors(input: int | None, output: int, failure: int) -> None:
     """Close all descriptors but 0 to 2, and 3, which closes when the program is executed."""
     reading = os.open(os.devnull, os.O_RDONLY) if input is None else input
@@ -230,6 +256,14 @@ _PIPE_BYTES = 256 * 1024
 _F_SETPIPE_SZ = 1031
 
 
+def make_output_pipe() -> tuple[int, int]:
+    """Make a pipe for what a renderer prints, and return its reading and its writing end."""
+    read_end, write_end = os.pipe()
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(write_end, _F_SETPIPE_SZ, _PIPE_BYTES)
+    return read_end, write_end
+
+
 class OutputPump:
     """A pipe and, from the first output on, a thread that empties it into a log.
 
@@ -239,17 +273,20 @@ class OutputPump:
         log: Where the output goes.
         on_end: Called in the thread when the last writer has closed the pipe and all is in the log.
         on_output: Called in the thread with what was printed, when it is in the log.
+        pipe: The pipe, where the renderer has it already.
     """
 
     def __init__(
-        self, log: BoundedLog, on_end: Callable[[], None], on_output: Callable[[bytes], None] | None = None
+        self,
+        log: BoundedLog,
+        on_end: Callable[[], None],
+        on_output: Callable[[bytes], None] | None = None,
+        pipe: tuple[int, int] | None = None,
     ) -> None:
         self._log = log
         self._on_end = on_end
         self._on_output = on_output
-        self._read_end, self.write_end = os.pipe()
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self.write_end, _F_SETPIPE_SZ, _PIPE_BYTES)
+        self._read_end, self.write_end = pipe or make_output_pipe()
         self._poll = select.poll()
         self._poll.register(self._read_end, select.POLLIN)
         # Held from before bytes leave the pipe until they are in the log.

@@ -94,7 +94,17 @@ class KeeperChannel:
         self._inbox = inbox
         self._messages = MessageDecoder()
         self._pending = bytearray()
+        self._put_back: list[Message] = []
         self.is_open = True
+
+    @property
+    def has_put_back(self) -> bool:
+        """Whether orders wait that were put back."""
+        return bool(self._put_back)
+
+    def put_back(self, messages: list[Message]) -> None:
+        """Have the next call of `wait` return these orders again, at once."""
+        self._put_back += messages
 
     def wait(self, seconds: float | None = None, *, also: int | None = None) -> tuple[list[Message], set[int]]:
         """Wait for orders and signals, and return them.
@@ -103,6 +113,9 @@ class KeeperChannel:
             seconds: How long to wait at most; None for ever.
             also: A descriptor that ends the wait when it is readable.
         """
+        if self._put_back:
+            messages, self._put_back = self._put_back, []
+            return messages, self._inbox.take()
         poll = select.poll()
         poll.register(self._inbox.fileno(), select.POLLIN)
         if self.is_open:

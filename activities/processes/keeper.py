@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 
+from activities.processes.burst import BegunCommand, BurstRunner, UnusualCommand
 from activities.processes.child import BoundedLog, OutputPump, SessionPipe, start_program
 from activities.processes.ipc import KeeperChannel, Message, SignalInbox
 from activities.processes.process_table import ProcessTable
@@ -60,6 +61,11 @@ class UsageMeter:
         self._ended_cpu += used.ru_utime + used.ru_stime
         self._peak_memory = max(self._peak_memory, used.ru_maxrss * _MAXRSS_BYTES)
         return pid, os.waitstatus_to_exitcode(status)
+
+    def add_ended(self, cpu_seconds: float, peak_memory_bytes: int) -> None:
+        """Add what children have used that were reaped elsewhere."""
+        self._ended_cpu += cpu_seconds
+        self._peak_memory = max(self._peak_memory, peak_memory_bytes)
 
     def sample(self, *, childless: bool = False) -> list[float]:
         """Measure all children, and return the fields of `Usage` in order.
@@ -112,10 +118,17 @@ class CommandKeeper:
         table: The processes of the host.
         tree: The processes of all commands of this keeper.
         request: What to start.
+        begun: The command, where it was started as one of a burst.
     """
 
     def __init__(
-        self, channel: KeeperChannel, inbox: SignalInbox, table: ProcessTable, tree: ProcessTree, request: Message
+        self,
+        channel: KeeperChannel,
+        inbox: SignalInbox,
+        table: ProcessTable,
+        tree: ProcessTree,
+        request: Message,
+        begun: BegunCommand | None = None,
     ) -> None:
         self._table = table
         self._channel = channel
@@ -129,7 +142,8 @@ class CommandKeeper:
         # Number of the order whose answer is waited for.
         self._asked: int | None = None
         on_output = self._session.read_output if self._session is not None else None
-        self._pump = OutputPump(BoundedLog(request["log"]), inbox.wake, on_output)
+        pipe = begun.pipe if begun is not None else None
+        self._pump = OutputPump(BoundedLog(request["log"]), inbox.wake, on_output, pipe)
         self._phase = Phase.RUNNING
         self._pause = _FIRST_PAUSE
         self._orders: dict[Phase, list[int]] = {Phase.FROZEN: [], Phase.GONE: []}
@@ -153,9 +167,22 @@ class CommandKeeper:
         """
         if not self._start(request):
             return not self._is_last
-        pause = self._step()
-        while self._phase is not Phase.GONE:
-            orders, signals = self._channel.wait(pause, also=self._pump.quiet_end)
+        return self._keep([], set())
+
+    def run_begun(self, unusual: UnusualCommand) -> bool:
+        """Do as `run` for a command that was started as one of a burst."""
+        begun = unusual.begun
+        self._pump.close_write_end()
+        self._meter.add_ended(begun.cpu_seconds, begun.peak_memory_bytes)
+        self._needs_look = self._needs_look or begun.has_orphans
+        self._renderer = self._tree.session = begun.pid
+        self._tree.fill_group()
+        if begun.code is not None:
+            self._note_exit(begun.code)
+        return self._keep(unusual.orders, unusual.signals)
+
+    def _keep(self, orders: list[Message], signals: set[int]) -> bool:
+        while True:
             self._pump.follow()
             for order in orders:
                 self._handle(order)
@@ -164,11 +191,13 @@ class CommandKeeper:
                 self._reports_end = self._reports_end and not signals & _END_SIGNALS
                 self._begin_kill()
             pause = self._step()
-        return self._finish()
+            if self._phase is Phase.GONE:
+                return self._finish()
+            orders, signals = self._channel.wait(pause, also=self._pump.quiet_end)
 
     def _start(self, request: Message) -> bool:
         try:
-            self._renderer = start_program(
+            renderer = start_program(
                 request["command"],
                 cwd=request["cwd"],
                 env=request["env"],
@@ -190,8 +219,8 @@ class CommandKeeper:
                 os.close(self._session.read_end)
         self._pump.close_write_end()
         self._tree.add_tag(request["tag"])
-        self._tree.session = self._renderer
-        self._channel.send({"started": self._renderer})
+        self._renderer = self._tree.session = renderer
+        self._channel.send({"started": renderer})
         return True
 
     def _handle(self, order: Message) -> None:
@@ -306,8 +335,7 @@ class CommandKeeper:
             while ended := self._meter.reap():
                 pid, code = ended
                 if pid == self._renderer:
-                    self._code = code
-                    self._drain_until = time.monotonic() + _DRAIN_SECONDS
+                    self._note_exit(code)
                 else:
                     # The renderer has left it behind, or any other process of the tree, and it may have told others
                     # to go on.
@@ -315,6 +343,10 @@ class CommandKeeper:
         except ChildProcessError:
             return True
         return False
+
+    def _note_exit(self, code: int) -> None:
+        self._code = code
+        self._drain_until = time.monotonic() + _DRAIN_SECONDS
 
     def _report_exit(self, now: float, childless: bool) -> bool:
         """Report the exit code once the output is in the log; return false while that must wait.
@@ -387,6 +419,7 @@ class Keeper:
         self._inbox = SignalInbox(signal.SIGCHLD, *_END_SIGNALS)
         self._channel = KeeperChannel(channel, self._inbox)
         self._tree = ProcessTree(table, os.getpid(), tag={})
+        self._bursts: BurstRunner | None = None
 
     def run(self) -> None:
         """Run commands until the worker wants no more, and return when nothing of any of them is left."""
@@ -396,10 +429,23 @@ class Keeper:
         while (request := self._next_request()) is not None:
             if self._tree.group is None and request["group"]:
                 self._tree.group = ControlGroup.create(request["group"])
-            command = CommandKeeper(self._channel, self._inbox, self._table, self._tree, request)
-            if not command.run(request):
+            if not (self._run_burst(request) if "commands" in request else self._keep_command(request)):
                 break
         self._end()
+
+    def _keep_command(self, request: Message) -> bool:
+        return CommandKeeper(self._channel, self._inbox, self._table, self._tree, request).run(request)
+
+    def _run_burst(self, request: Message) -> bool:
+        """Run commands in turn, and keep the one that ended the burst; return whether another request is taken."""
+        if self._bursts is None:
+            self._bursts = BurstRunner(self._channel, self._table, self._tree)
+        unusual = self._bursts.run(request)
+        if unusual is None:
+            return not self._bursts.is_ended
+        begun = unusual.begun
+        command = CommandKeeper(self._channel, self._inbox, self._table, self._tree, unusual.request, begun)
+        return command.run_begun(unusual)
 
     def _next_request(self) -> Message | None:
         """Wait for the worker's next command; None when there is none."""
@@ -407,11 +453,12 @@ class Keeper:
             messages, signals = self._channel.wait()
             if signals & _END_SIGNALS:
                 break
-            for message in messages:
+            for number, message in enumerate(messages):
                 if "end" in message:
                     return None
-                if "command" in message:
-                    # The last message: the worker gives no order before it hears of the start.
+                if "command" in message or "commands" in message:
+                    # A burst may be ended before anything is heard of it.
+                    self._channel.put_back(messages[number + 1 :])
                     return message
                 # An order to a command that had ended meanwhile.
                 self._channel.send({"id": message["id"]})

@@ -47,10 +47,15 @@ class LinuxTable:
         # The files of a process that forbids reading, as keepers do, are root's. The program that is executed next
         # allows reading in any case.
         _prctl(_PR_SET_DUMPABLE, 1)
+        self.kill_first(os.getpid())
+
+    def kill_first(self, pid: int) -> None:
         with contextlib.suppress(OSError):
-            # The program that is executed next, a moment later, does not inherit the descriptor.
-            descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-            os.write(descriptor, b"%d" % min(1000, int(os.read(descriptor, 16)) + OOM_SCORE_OF_RENDERS))
+            descriptor = os.open(f"/proc/{pid}/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, b"%d" % min(1000, int(os.read(descriptor, 16)) + OOM_SCORE_OF_RENDERS))
+            finally:
+                os.close(descriptor)
 
     def set_name(self, name: str) -> None:
         _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))

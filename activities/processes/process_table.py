@@ -51,6 +51,10 @@ class ProcessTable(Protocol):
         """Have the kernel kill the calling process before its parent when the host runs out of memory."""
         ...
 
+    def kill_first(self, pid: int) -> None:
+        """Have the kernel kill a child before this process when the host runs out of memory."""
+        ...
+
     def set_name(self, name: str) -> None:
         """Set the name of the calling process in process lists."""
         ...

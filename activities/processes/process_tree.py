@@ -41,8 +41,12 @@ class ControlGroup:
 
     def join(self) -> None:
         """Move the calling process into the group."""
+        self.add(0)
+
+    def add(self, pid: int) -> None:
+        """Move a process into the group."""
         with contextlib.suppress(OSError):
-            self._write("cgroup.procs", b"0")
+            self._write("cgroup.procs", b"%d" % pid)
 
     def kill(self) -> None:
         """Send SIGKILL to every member at once, so that none can escape by forking."""
@@ -205,6 +209,14 @@ class ProcessTree:
                 return False
             self._tags.clear()
         return True
+
+    def fill_group(self) -> None:
+        """Move all descendants into the cgroup, if there is one; what they start from now on is born there."""
+        # What was born outside of it meanwhile is found by the second look.
+        for _ in range(PROOF_LOOKS):
+            if self.group is not None and self._root is not None:
+                for entry in self._table.list_descendants(self._root):
+                    self.group.add(entry.pid)
 
     def has_group_members(self) -> bool:
         """Tell whether the cgroup has living members."""

@@ -30,6 +30,9 @@ class PortableTable:
     def die_first(self) -> None:
         """Do nothing: the kernel's choice cannot be steered."""
 
+    def kill_first(self, pid: int) -> None:
+        """Do nothing, likewise."""
+
     def set_name(self, name: str) -> None:
         """Do nothing: the name is for people only."""
 

@@ -4,7 +4,9 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 from activities.processes.ipc import Message, MessageDecoder, encode_message
 
@@ -73,12 +75,14 @@ class KeeperConnection(asyncio.Protocol):
         self._finishing: asyncio.Task[None] | None = None
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._render: RenderProcess | None = None
+        self._burst: CommandBurst | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether the keeper takes a command, as far as is known."""
         has_ended = self._transport is None or self._transport.is_closing() or self._gone.done()
-        return not has_ended and (self._render is None or self._render.is_gone)
+        is_busy = self._burst is not None or (self._render is not None and not self._render.is_gone)
+        return not has_ended and not is_busy
 
     def add_gone_callback(self, on_gone: Callable[[], object]) -> None:
         """Call `on_gone` when the keeper has gone, and every process of its commands."""
@@ -90,6 +94,18 @@ class KeeperConnection(asyncio.Protocol):
         self._tags.append(request["tag"])
         self.send({**request, "group": self._group})
         return render
+
+    def start_burst(self, request: Message, commands: Sequence[Message]) -> "CommandBurst":
+        """Send commands to be started in turn; the one before must be gone.
+
+        Args:
+            request: What they have in common.
+            commands: In what each differs.
+        """
+        self._burst = burst = CommandBurst(self)
+        self._tags += [command["tag"] for command in commands]
+        self.send({**request, "group": self._group, "commands": commands})
+        return burst
 
     def order(self, do: str, **fields: object) -> int:
         """Send an order to the command at hand, and return the number that the answer will have."""
@@ -118,7 +134,9 @@ class KeeperConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for message in self._messages.feed(data):
-            if self._render is not None:
+            if "results" in message and self._burst is not None:
+                self._note_results(self._burst, message)
+            elif self._render is not None:
                 self._render.handle(message)
             if "ended" in message:
                 self._end()
@@ -127,6 +145,19 @@ class KeeperConnection(asyncio.Protocol):
         if self._gone.done():
             return
         self._finishing = asyncio.get_running_loop().create_task(self._finish_and_end())
+
+    def _note_results(self, burst: "CommandBurst", message: Message) -> None:
+        burst.note([EndedCommand(*result) for result in message["results"]])
+        if message.get("over"):
+            if message["kept"] is not None:
+                self._render = burst.kept = RenderProcess(self, self._kill_seconds)
+                self._render.handle({"started": message["kept"]})
+            self._end_burst()
+
+    def _end_burst(self) -> None:
+        if self._burst is not None:
+            burst, self._burst = self._burst, None
+            burst.end()
 
     async def _finish_and_end(self) -> None:
         try:
@@ -140,9 +171,78 @@ class KeeperConnection(asyncio.Protocol):
     def _end(self) -> None:
         if not self._gone.done():
             self._gone.set_result(None)
+        if self._burst is not None:
+            # The command at hand is lost, and nobody knows which of it has begun.
+            self._render = self._burst.kept = RenderProcess(self, self._kill_seconds)
+            self._end_burst()
         if self._render is not None:
             self._render.end()
         self.close()
+
+
+class EndedCommand(NamedTuple):
+    """What a command of a burst has used that has ended well and in silence; nothing is left of it."""
+
+    cpu_seconds: float
+    peak_memory_bytes: int
+    seconds: float
+
+
+class CommandBurst:
+    """Commands that a keeper starts in turn, each when nothing is left of the one before.
+
+    What is unusual ends the burst: a command that prints, fails or takes long, and `recall`. The command at hand then
+    goes on as a render of its own, and those after it are not begun.
+
+    Args:
+        keeper: The connection to their keeper.
+
+    Attributes:
+        count_ended: How many have ended well and in silence.
+        is_over: Whether no further one begins.
+        kept: The command that goes on alone, after those that have ended; None where none does, or before the end.
+    """
+
+    def __init__(self, keeper: KeeperConnection) -> None:
+        self._keeper = keeper
+        self._ended: list[EndedCommand] = []
+        self._news = asyncio.Event()
+        self._is_recalled = False
+        self.count_ended = 0
+        self.is_over = False
+        self.kept: RenderProcess | None = None
+
+    async def wait(self, seconds: float) -> list[EndedCommand]:
+        """Wait until more commands have ended, or the burst is over, so long at most; return the new ones in order."""
+        if not self._news.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._news.wait()
+        if not self.is_over:
+            self._news.clear()
+        ended, self._ended = self._ended, []
+        return ended
+
+    async def recall(self) -> None:
+        """Have no further command begin, and wait until the burst is over."""
+        if not self._is_recalled:
+            self._is_recalled = True
+            self._keeper.order("recall")
+        while not self.is_over:
+            await self._news.wait()
+            self._news.clear()
+        self._news.set()
+
+    def note(self, ended: Sequence[EndedCommand]) -> None:
+        """Take note of commands that have ended."""
+        self._ended += ended
+        self.count_ended += len(ended)
+        self._news.set()
+
+    def end(self) -> None:
+        """Take note that no further command begins."""
+        self.is_over = True
+        self._news.set()
 
 
 class RenderProcess:
@@ -151,11 +251,11 @@ class RenderProcess:
     Made by `Supervisor.spawn`.
 
     Args:
-        keeper: The connection to its keeper.
+        keeper: The connection to its keeper; None where it has ended.
         kill_seconds: How long processes may outlive SIGKILL before that is an error.
     """
 
-    def __init__(self, keeper: KeeperConnection, kill_seconds: float) -> None:
+    def __init__(self, keeper: KeeperConnection | None, kill_seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self._keeper = keeper
         self._kill_seconds = kill_seconds
@@ -168,6 +268,14 @@ class RenderProcess:
         self._answers: dict[int, asyncio.Future[Message]] = {}
         # False when the renderer has ended and its keeper knows that it has printed nothing.
         self.may_have_printed = True
+
+    @classmethod
+    def of_ended(cls, ended: EndedCommand) -> Self:
+        """Return the render that a command of a burst was."""
+        process = cls(None, 0)
+        process.handle({"started": 0, "printed": False, "exited": 0, "stopped": True})
+        process._usage = Usage(cpu_seconds=ended.cpu_seconds, peak_memory_bytes=ended.peak_memory_bytes)
+        return process
 
     @property
     def pid(self) -> int:
@@ -243,7 +351,7 @@ class RenderProcess:
         return None if text is None else str(text)
 
     async def _order(self, do: str, **fields: object) -> Message:
-        if self.is_gone:
+        if self.is_gone or self._keeper is None:
             return {}
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         number = self._keeper.order(do, **fields)

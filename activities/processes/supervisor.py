@@ -16,7 +16,7 @@ from activities.processes.ipc import Message
 from activities.processes.linux_table import HAS_EXACT_TREES, process_table
 from activities.processes.orphans import WORKER_VARIABLE, WorkerMark
 from activities.processes.process_tree import ControlGroup, ProcessTree, make_group_prefix
-from activities.processes.render_process import KeeperConnection, ProcessSurvivedError, RenderProcess
+from activities.processes.render_process import CommandBurst, KeeperConnection, ProcessSurvivedError, RenderProcess
 from activities.processes.supervisor_main import NUMBER
 from longtake.concurrency import run_in_thread, shield_until_done
 from longtake.render_user import RenderUser
@@ -249,7 +249,7 @@ class Supervisor:
     @contextlib.asynccontextmanager
     async def keep_span(self) -> AsyncIterator["SpanKeeper"]:
         """Start the commands of the block through one keeper; no process of any of them is left after the block."""
-        span = SpanKeeper(self._spawn_shielded)
+        span = SpanKeeper(self._spawn_shielded, self._start_burst, can_burst=self.exact)
         try:
             yield span
         finally:
@@ -264,20 +264,13 @@ class Supervisor:
             raise
 
     async def _spawn(self, request: Message, span: "SpanKeeper | None") -> RenderProcess:
-        request["env"][WORKER_VARIABLE] = self._mark
-        account = (self.user.uid, self.user.gid, self.user.groups) if self.user else None
         for _ in range(_START_TRIES):
-            keeper = span.idle_keeper if span is not None else None
-            if keeper is None:
-                try:
-                    keeper = await self._open_keeper()
-                except OSError:
-                    # The supervisor died a moment ago: the next try starts another.
-                    continue
-                if span is not None:
-                    span.add_keeper(keeper)
-            limits = {"kill_seconds": self._kill_seconds, "account": account, "last": span is None}
-            render = keeper.start({**request, **limits})
+            try:
+                keeper = await self._find_keeper(span)
+            except OSError:
+                # The supervisor died a moment ago: the next try starts another.
+                continue
+            render = keeper.start(self._complete(request, span))
             self._renders.add(render)
             render.add_gone_callback(functools.partial(self._renders.discard, render))
             match await asyncio.shield(render.started):
@@ -287,6 +280,28 @@ class Supervisor:
                     raise OSError(code, os.strerror(code), culprit)
             await render.stop(0)
         raise SupervisorError("the supervisor of renders dies as soon as it is started; standard error may say why")
+
+    async def _start_burst(self, request: Message, commands: Sequence[Message], span: "SpanKeeper") -> CommandBurst:
+        opening = self._create_task(self._find_keeper(span))
+        # A keeper that is open by then belongs to the span, which ends it.
+        keeper = await asyncio.shield(opening)
+        return keeper.start_burst(self._complete(request, span), commands)
+
+    def _complete(self, request: Message, span: "SpanKeeper | None") -> Message:
+        """Add to a request what all commands have in common."""
+        account = (self.user.uid, self.user.gid, self.user.groups) if self.user else None
+        env = {**request["env"], WORKER_VARIABLE: self._mark}
+        limits = {"kill_seconds": self._kill_seconds, "account": account, "last": span is None}
+        return {**request, "env": env, **limits}
+
+    async def _find_keeper(self, span: "SpanKeeper | None") -> KeeperConnection:
+        """Return the keeper of a span where it takes a command, or another one."""
+        keeper = span.idle_keeper if span is not None else None
+        if keeper is None:
+            keeper = await self._open_keeper()
+            if span is not None:
+                span.add_keeper(keeper)
+        return keeper
 
     async def _open_keeper(self) -> KeeperConnection:
         number = next(self._numbers)
@@ -373,10 +388,20 @@ class SpanKeeper:
 
     Args:
         spawn: Starts a command through the keeper that this object names.
+        start_burst: Starts several, given what they have in common and in what each differs.
+        can_burst: Whether `start_burst` works on this host.
     """
 
-    def __init__(self, spawn: Callable[[Message, "SpanKeeper"], Awaitable[RenderProcess]]) -> None:
+    def __init__(
+        self,
+        spawn: Callable[[Message, "SpanKeeper"], Awaitable[RenderProcess]],
+        start_burst: Callable[[Message, Sequence[Message], "SpanKeeper"], Awaitable[CommandBurst]],
+        *,
+        can_burst: bool,
+    ) -> None:
         self._spawn = spawn
+        self._start_burst = start_burst
+        self.can_burst = can_burst
         self._keeper: KeeperConnection | None = None
 
     async def spawn(
@@ -384,6 +409,31 @@ class SpanKeeper:
     ) -> RenderProcess:
         """Start a render when the one before is gone; see `Supervisor.spawn`."""
         return await self._spawn(_request(command, cwd, env, log, tag), self)
+
+    async def start_burst(
+        self,
+        commands: Sequence[tuple[Sequence[str], Path, Mapping[str, str]]],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        longest_seconds: float,
+    ) -> CommandBurst:
+        """Start commands in turn, when the one before is gone.
+
+        Args:
+            commands: Program and arguments of each, its log and its tag, which its environment gets.
+            cwd: Working directory.
+            env: The environment that they have in common.
+            longest_seconds: How long each may take before it goes on as a render of its own.
+
+        Raises:
+            OSError: The supervisor died a moment ago.
+            SupervisorError: The supervisor cannot be started.
+        """
+        requests = [_request(command, cwd, env, log, tag) for command, log, tag in commands]
+        each = [{name: request[name] for name in ("command", "log", "tag")} for request in requests]
+        common = {name: requests[0][name] for name in ("cwd", "env")}
+        return await self._start_burst({**common, "longest_seconds": longest_seconds}, each, self)
 
     @property
     def idle_keeper(self) -> KeeperConnection | None:

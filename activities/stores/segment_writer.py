@@ -11,7 +11,7 @@ sealed learns it from the part that it cannot create any more, before it has giv
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -122,6 +122,26 @@ class SegmentWriter:
         """
         self._folder.check_store()
         check_undeclared(self._folder, winner)
+        return self._hand_in(winner)
+
+    def publish_plain(self, winners: Iterable[Sidecar]) -> None:
+        """Hand in chunks without undeclared files, as `publish` does.
+
+        Raises:
+            StoreError: The store is away, or this is another one.
+        """
+        self._folder.check_store()
+        for winner in winners:
+            self._hand_in(winner)
+
+    def is_free(self, key: str) -> bool:
+        """Tell whether there is no sign yet that somebody has published a chunk, or has begun to."""
+        if key in self._before or key in self._handed_in:
+            return False
+        records = (self._folder.sidecar_path(key), self._folder.claim_path(key))
+        return all(self._store.stat(location) is None for location in records)
+
+    def _hand_in(self, winner: Sidecar) -> Sidecar:
         winner = winner.model_copy(update={"published_at": datetime.now(UTC)})
         self._waiting.append(winner)
         self._handed_in.add(winner.key)
