@@ -20,6 +20,7 @@ from activities.attempts.store_io import make_log_folder, retry_while_store_is_a
 from activities.backends.backend import RenderTask
 from activities.backends.local import LocalBackend
 from activities.errors import AttemptError
+from activities.media.images.image_formats import find_formats
 from activities.processes.render_process import EndedCommand
 from activities.processes.supervisor import SupervisorError
 from activities.stores.job_folder import OpenJob, Sidecar
@@ -29,6 +30,7 @@ from activities.stores.segment_writer import SegmentWriter
 from longtake.chunks import Chunk
 from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.errors import BadJobError
+from longtake.models.pictures import PictureSpec
 from longtake.paths import OutputKind
 from longtake.stores.directory import digest_stream
 from longtake.stores.job_records import PublishedFile, chunk_key
@@ -180,8 +182,7 @@ class ChunkBursts:
         try:
             for index in indices:
                 chunk = self._job.chunks[index]
-                is_plain = chunk.kind is OutputKind.FILE and len(chunk.templates) == 1 and not chunk.writes_in_place
-                if not is_plain or not self._segment.is_free(chunk_key(index)):
+                if not self._is_plain(chunk) or not self._segment.is_free(chunk_key(index)):
                     break
                 planned.append(self._plan_chunk(chunk))
         except StoreError:
@@ -192,6 +193,13 @@ class ChunkBursts:
             self._clear(planned)
             return []
         return planned
+
+    def _is_plain(self, chunk: Chunk) -> bool:
+        """Tell whether a chunk is one file, of which nothing else is made."""
+        if chunk.kind is not OutputKind.FILE or len(chunk.templates) > 1 or chunk.writes_in_place:
+            return False
+        leaves_pictures = self._host.pictures is not None and isinstance(self._job.job.pictures, PictureSpec)
+        return not (leaves_pictures and find_formats(Path(chunk.output_template).suffix))
 
     def _may_publish(self, planned: Sequence[_Planned]) -> bool:
         """Tell whether chunks may be published where they belong; a render may have put a link in a folder's place."""

@@ -331,9 +331,10 @@ async def test_chunks_that_others_have_published_are_left_out(supervisor: Superv
         {"check": ("true",)},
         {"also": ("*.dat",)},
         {"chunk_output": "out/f_{frame:06}.png"},
+        {"chunk_output": "out/{chunk:06}.png"},
         {"retry": {"attempts": 1, "rules": ({"pattern": "lost"},)}},
     ],
-    ids=["own check", "also", "frames", "rules"],
+    ids=["own check", "also", "frames", "pictures", "rules"],
 )
 async def test_what_needs_more_than_one_file_is_not_rendered_in_bursts(
     supervisor: Supervisor, tmp_path: Path, fields: dict[str, Any], sent: list[int]
