@@ -25,7 +25,7 @@ from activities.processes.render_process import EndedCommand
 from activities.processes.supervisor import SupervisorError
 from activities.stores.job_folder import OpenJob, Sidecar
 from activities.stores.kept_frames import file_signature
-from activities.stores.publish import discard_attempt
+from activities.stores.publish import clear_attempts, discard_attempt
 from activities.stores.segment_writer import SegmentWriter
 from longtake.chunks import Chunk
 from longtake.concurrency import clean_up_in_thread, run_in_thread
@@ -85,6 +85,8 @@ class ChunkBursts:
         self._common: RenderTask | None = None
         # Where attempts lie, also with all links followed.
         self._attempts, self._real_attempts = f"{job.folder.path}/attempts", ""
+        # Of a new folder.
+        self._mode = 0
         self._programs: dict[str, str] = {}
         self._begun: set[int] = set()
         self._size = _FIRST_COMMANDS
@@ -237,16 +239,42 @@ class ChunkBursts:
         folders = [place]
         for name in made[len(place) + 1 :].split("/")[:-1]:
             folders.append(f"{folders[-1]}/{name}")
-        with suppress(FileExistsError):
-            os.mkdir(f"{self._attempts}/{key}")
         planned = _Planned(chunk, task, tuple(folders), made, self._job.target(path))
+        if not self._reuse_place(planned):
+            self._make_place(planned)
+        return planned
+
+    def _make_place(self, planned: _Planned) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(os.path.dirname(planned.folders[0]))
         try:
-            for folder in folders:
+            for folder in planned.folders:
                 os.mkdir(folder)
+            self._mode = os.stat(planned.folders[0]).st_mode
         except OSError:
             self._clear([planned])
             raise
-        return planned
+
+    def _reuse_place(self, planned: _Planned) -> bool:
+        """Move the place of a finished chunk here, if there is one whose folders are as they were."""
+        before = self._segment.take_emptied()
+        if before is None:
+            return False
+        key = chunk_key(planned.chunk.index)
+        root = f"{self._attempts}/{before}"
+        folders = [root + folder[len(self._attempts) + 1 + len(key) :] for folder in planned.folders]
+        expected = [[os.path.basename(folder)] for folder in folders] + [[]]
+        try:
+            is_clean = all(
+                os.listdir(folder) == names for folder, names in zip([root, *folders], expected, strict=True)
+            ) and all(os.lstat(folder).st_mode == self._mode for folder in folders)
+            if is_clean:
+                os.rename(root, f"{self._attempts}/{key}")
+                return True
+        except OSError as error:
+            _log.debug("%s is not used again: %s", root, error)
+        clear_attempts(self._job.folder, before)
+        return False
 
     def _find_program(self, name: str) -> str:
         """Return the path of a program; what has come to be there since is found by the next bursts."""

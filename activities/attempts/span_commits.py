@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from activities.attempts.store_io import retry_while_store_is_away
 from activities.errors import AttemptLostError
@@ -71,6 +71,8 @@ async def commit_beside(
             _log.warning("chunks that were not published are rendered again: %s", failed)
         finally:
             on_finished(_by_number(segment.take_committed().finished))
+            with suppress(OSError):
+                await clean_up_in_thread(segment.clear_emptied)
         raise
 
 

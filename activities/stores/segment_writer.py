@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from activities.errors import AttemptError, AttemptLostError, attempt_failure
@@ -82,6 +81,9 @@ class SegmentWriter:
         self._lines: list[bytes] = []
         self._before: dict[str, FoundRecord[Sidecar]] = {}
         self._handed_in: set[str] = set()
+        # Chunks of one file each, and those of them whose places are empty by now.
+        self._plain: set[str] = set()
+        self._emptied: list[str] = []
         self._committed = Committed()
         self._committed_lock = threading.Lock()
 
@@ -105,6 +107,11 @@ class SegmentWriter:
         self._before = self._folder.take_over_segments(
             self._chunks.start, self._chunks.stop, by=self.name.attempt, own=self.name
         )
+        if self._store.is_local:
+            # Empty places of finished chunks, which their worker would have used again.
+            left = [key for key, each in self._before.items() if each.is_placed]
+            self._emptied = [key for key in left if os.path.lexists(self._folder.attempts_dir(key))]
+            self.clear_emptied()
 
     def finish(self, key: str) -> Sidecar | None:
         """Return the record of a chunk that others have finished; finishes what a dead winner began to publish."""
@@ -125,13 +132,14 @@ class SegmentWriter:
         return self._hand_in(winner)
 
     def publish_plain(self, winners: Iterable[Sidecar]) -> None:
-        """Hand in chunks without undeclared files, as `publish` does.
+        """Hand in chunks of a directory store with one file each, as `publish` does; see `take_emptied`.
 
         Raises:
             StoreError: The store is away, or this is another one.
         """
         self._folder.check_store()
         for winner in winners:
+            self._plain.add(winner.key)
             self._hand_in(winner)
 
     def is_free(self, key: str) -> bool:
@@ -146,6 +154,20 @@ class SegmentWriter:
         self._waiting.append(winner)
         self._handed_in.add(winner.key)
         return winner
+
+    def take_emptied(self) -> str | None:
+        """Return a finished chunk of `publish_plain` whose place is empty and still there, once; None without one.
+
+        On a disk three folders for each chunk take longer than all else; whoever takes a place may use it again.
+        """
+        with suppress(IndexError):
+            return self._emptied.pop()
+        return None
+
+    def clear_emptied(self) -> None:
+        """Remove the places that `take_emptied` would return."""
+        while (key := self.take_emptied()) is not None:
+            clear_attempts(self._folder, key)
 
     def commit(self) -> None:
         """Finish what was handed in. Safe to repeat after a failure anywhere in it.
@@ -176,6 +198,7 @@ class SegmentWriter:
             if not self._next_part:
                 return
             self._folder.check_store()
+            self.clear_emptied()
             if sum(map(len, self._lines)) > _MOST_CLOSED_BYTES:
                 self._store.create(self.name.part(self._next_part), SegmentMark(mark=ENDED).encode())
                 return
@@ -216,8 +239,7 @@ class SegmentWriter:
             # Once more: a share may have vanished while this looked, and what was done on the disk below it is not.
             self._folder.check_store()
             names = {each.key for each, _ in failed}
-            placed = [record.key for record in self._group if record.key not in names]
-            map_parallel(self._store, partial(clear_attempts, self._folder), placed)
+            map_parallel(self._store, self._clear_place, [each for each in self._group if each.key not in names])
             self._lines += [line for line, each in zip(lines, self._group, strict=True) if each.key not in names]
             with self._committed_lock:
                 self._committed.finished += [each for each in self._group if each.key not in names]
@@ -252,6 +274,18 @@ class SegmentWriter:
         # The next part would say that it is finished.
         self._folder.forget(record)
         return error
+
+    def _clear_place(self, record: Sidecar) -> None:
+        """Remove what attempts at a finished chunk have left; folders of a plain chunk stay until they are used."""
+        if record.key not in self._plain:
+            clear_attempts(self._folder, record.key)
+            return
+        self._plain.discard(record.key)
+        try:
+            os.unlink(record.files[0].attempt_path)
+            self._emptied.append(record.key)
+        except OSError:
+            clear_attempts(self._folder, record.key)
 
     def _sync_outputs(self) -> None:
         """Make the content of the outputs survive a power cut; chunks of which some cannot are dropped."""

@@ -26,6 +26,7 @@ from longtake.models.frames import FrameRange
 from longtake.models.job import RenderJobSpec
 from longtake.models.messages import Heartbeat, JobRef, SpanOrder
 from longtake.names import Control
+from longtake.ranges import Range
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.job_records import compute_integrity
 
@@ -62,8 +63,8 @@ class Scene:
         self.opened = OpenJob.read(ref, scratch=self.host.scratch)
         self.bursts: list[int] = []
 
-    def span(self, before: Heartbeat | None = None) -> SpanAttempt:
-        order = SpanOrder(ref=self.opened.ref, start=0, stop=CHUNKS)
+    def span(self, before: Heartbeat | None = None, *, published: tuple[Range, ...] = ()) -> SpanAttempt:
+        order = SpanOrder(ref=self.opened.ref, start=0, stop=CHUNKS, published=published)
         return SpanAttempt(self.host, ChunkAttempt, None, self.opened, order, before or Heartbeat(chunk=0))
 
     async def render(self, span: SpanAttempt, orders: Callable[[], JobOrders] = JobOrders) -> None:
@@ -343,3 +344,49 @@ async def test_what_needs_more_than_one_file_is_not_rendered_in_bursts(
     await scene.render(scene.span())
 
     assert sum(sent) == 0
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The places that were made, and not used again."""
+    places: list[str] = []
+    make = ChunkBursts._make_place
+
+    def note(self: ChunkBursts, planned: Any) -> None:
+        make(self, planned)
+        places.append(planned.folders[0])
+
+    monkeypatch.setattr(ChunkBursts, "_make_place", note)
+    return places
+
+
+# Names and permissions in and of both folders of a place.
+SHOW_PLACE = (
+    'inner="${{0%/*}}"; outer="${{inner%/*}}"; seen=$(ls -a "$inner" "$outer" | wc -l); echo $seen > "$0"; '
+    'stat -c %a "$inner" "$outer" >> "$0"; sleep 0.02'
+)
+
+
+async def test_a_place_that_is_used_again_is_like_a_new_one(
+    supervisor: Supervisor, tmp_path: Path, fresh: list[str]
+) -> None:
+    changes = 'case {chunk} in 3) chmod 777 "$inner";; 5) mkdir "$inner/.hidden";; esac'
+    scene = Scene(tmp_path, supervisor, command=("sh", "-c", f"{SHOW_PLACE}; {changes}", "{output}"))
+    await scene.render(span := scene.span())
+
+    assert span.report().done == ((0, CHUNKS),)
+    assert len(fresh) < CHUNKS - 2, "some are used again"
+    assert len({(scene.store / "out" / name).read_text() for name in scene.files("out")}) == 1
+    assert scene.own("attempts") == []
+
+
+async def test_places_that_a_killed_worker_would_have_used_again_are_removed(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, supervisor)
+    await scene.render(scene.span())
+    (scene.store / f".longtake/{JOB}/attempts/000005/a/out").mkdir(parents=True)
+
+    await scene.render(scene.span(published=((0, CHUNKS - 2),)))
+
+    assert scene.own("attempts") == []
