@@ -93,15 +93,25 @@ class ChunkBursts:
         self._alone = self._alone_next = 0
 
     @classmethod
-    def find(cls, host: Host, job: OpenJob, name: str) -> Self | None:
-        """Return the bursts of an attempt, where the host can run them and nothing of the job needs more."""
+    def find(cls, host: Host, job: OpenJob, name: str, *, is_after_loss: bool) -> Self | None:
+        """Return the bursts of an attempt, where the host can run them and nothing of the job needs more.
+
+        Args:
+            host: The host that renders.
+            job: The job.
+            name: Name of the attempt.
+            is_after_loss: Whether a worker was lost at chunks of the span. Those that it may have begun are rendered
+                alone, and told of one by one, so that the right one is blamed.
+        """
         spec, backend = job.job, host.backend
         needs_more = spec.also or spec.check is not None or spec.session is not None or spec.retry.rules
         if not job.folder.store.is_local or host.segment is None or needs_more:
             return None
         if not isinstance(backend, LocalBackend) or not backend.takes_bursts:
             return None
-        return cls(host, backend, host.segment, job, name)
+        bursts = cls(host, backend, host.segment, job, name)
+        bursts._alone = _MOST_ALONE if is_after_loss else 0
+        return bursts
 
     def has_begun(self, index: int) -> bool:
         """Tell whether a chunk was begun in a burst, and is to be rendered to its end by a `ChunkAttempt`."""

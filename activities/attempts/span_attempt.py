@@ -190,9 +190,7 @@ class SpanAttempt:
         name = attempt_name(activity.info().activity_id)
         segment = SegmentWriter(self._job.folder, order.start, order.stop, name)
         self._host = replace(self._host, segment=segment)
-        if self._before.losses == 0:
-            # After a lost worker chunks are told of and published one by one, so that the right one is blamed.
-            self._bursts = ChunkBursts.find(self._host, self._job, name)
+        self._bursts = ChunkBursts.find(self._host, self._job, name, is_after_loss=self._before.losses > 0)
         async with commit_beside(segment, self._count_finished, self._on_wait) as self._handed_in:
             await self._render(watch)
 

@@ -158,7 +158,7 @@ class SegmentWriter:
     def take_emptied(self) -> str | None:
         """Return a finished chunk of `publish_plain` whose place is empty and still there, once; None without one.
 
-        On a disk three folders for each chunk take longer than all else; whoever takes a place may use it again.
+        On a disk the folders of a chunk take longer than all else; whoever takes a place may use it again.
         """
         with suppress(IndexError):
             return self._emptied.pop()
