@@ -60,6 +60,7 @@ from longtake.prices import Prices
 from longtake.render_user import RenderUser, find_render_user
 from longtake.text import PlainFormatter
 from ports import PortTakenError
+from workflows.chunk_batch import ChunkBatch
 from workflows.farm_control import FarmControl
 from workflows.render_job import RenderJob
 
@@ -239,7 +240,7 @@ def _build_worker(
     return Worker(
         client,
         task_queue=task_queue,
-        workflows=[RenderJob, FarmControl] if workflows else [],
+        workflows=[RenderJob, ChunkBatch, FarmControl] if workflows else [],
         activities=activities,
         workflow_runner=SandboxedWorkflowRunner(),
         workflow_task_poller_behavior=_WORKFLOW_POLLERS,

@@ -1,6 +1,5 @@
 """The workflow `FarmControl`, in whose history the workers of a farm read the orders of all its jobs."""
 
-import asyncio
 from contextlib import suppress
 
 from temporalio import workflow
@@ -9,6 +8,7 @@ from temporalio.exceptions import FailureError
 with workflow.unsafe.imports_passed_through():
     from longtake.models.messages import FarmOrder
     from longtake.names import FARM_CONTROL_WORKFLOW, FARM_ORDER, Control, farm_control_id
+    from workflows.background import Background
 
 # Whoever begins to follow the history reads it from its start: about 100 KB by then.
 _MOST_ORDERS = 100
@@ -50,21 +50,18 @@ class FarmTeller:
     def __init__(self) -> None:
         self.tells = True
         self._told = (Control.RUN, 0)
-        self._signals: list[asyncio.Task[None]] = []
+        self._background = Background()
 
     def tell(self, control: Control, freeze: int) -> None:
         """Tell the farm which orders hold, if they are others than it was told."""
-        for signal in [each for each in self._signals if each.done()]:
-            # An error of ours fails the workflow task, as everywhere.
-            signal.result()
-            self._signals.remove(signal)
+        self._background.check()
         if (control, freeze) == self._told:
             return
         self.tells = workflow.patched("tell-the-farm")
         if self.tells:
             self._told = (control, freeze)
             # Beside the job's own work, which must not wait for another workflow.
-            self._signals.append(asyncio.create_task(self._signal(control, freeze)))
+            self._background.start(self._signal(control, freeze))
 
     async def _signal(self, control: Control, freeze: int) -> None:
         info = workflow.info()

@@ -9,7 +9,7 @@ from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from longtake.errors import ErrorType
-    from longtake.models.job import RenderJobSpec
+    from longtake.models.job_fields import JobFields
     from longtake.names import render_queue
 
 # A worker that dies is noticed after this long. Cancels do not wait for it: the server pushes them, or they come with
@@ -62,7 +62,7 @@ def control_options() -> ActivityOptions:
     }
 
 
-def render_options(job: RenderJobSpec, chunks: int) -> ActivityOptions:
+def render_options(job: JobFields, chunks: int) -> ActivityOptions:
     """Return the options of an activity that renders some chunks of a job one after the other.
 
     The retry policy is for lost workers only: with each failed try, and each service without room, the worker itself

@@ -11,6 +11,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from longtake.errors import BadJobError, ErrorType
+    from longtake.models.batches import BatchRest
     from longtake.models.continuation import JobContinuation, SavedSpans
     from longtake.models.fields import Contract
     from longtake.models.job import RenderJobSpec
@@ -27,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
         SkipChunks,
     )
     from longtake.names import (
+        BATCH_REST,
         HAS_SEARCH_ATTRIBUTES,
         PLAN_JOB,
         RENDER_JOB_WORKFLOW,
@@ -152,6 +154,15 @@ class RenderJob:
     def resume(self, *inputs: object) -> None:
         """Render the missing chunks again after a pause, and the failed ones of a job that holds."""
         self._apply_resume(inputs)
+
+    @workflow.signal(name=BATCH_REST)
+    def hear_batch(self, *inputs: object) -> None:
+        """Hear that a batch of the job stands frozen; what cannot be read is ignored."""
+        with suppress(ValueError):
+            rest = read_request(BatchRest, inputs)
+            if self._spans is not None:
+                self._spans.hear_batch(rest)
+                self._wake()
 
     @workflow.update(name="pause")
     def pause_job(self, *inputs: object) -> PauseMode:

@@ -3,7 +3,7 @@
 Pure: no clock, no I/O, nothing of Temporal, so that a workflow can replay each decision and a test can make it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from longtake.models.continuation import ChunkTries, SavedChunks
 from longtake.models.status import PauseMode
 from longtake.names import Control
 from longtake.ranges import Range, RangeSet
+from workflows.durations import Durations
 
 # Work of a span, where its chunks are not longer: what a span costs in Temporal, 20 to 50 ms, is nothing beside it, and
 # what was learned while it ran still decides about most of the job.
@@ -28,14 +29,19 @@ SPANS_A_RUN = 600
 _CONTINUATION_SECONDS = 1.5
 _CONTINUATION_SHARE = 0.005
 
-# What a chunk takes at least: to start a process, to check and to publish are not in the measured seconds.
-_LEAST_CHUNK_SECONDS = 0.01
+# Spans that one workflow runs at once: each has 6 events ahead of the 4,000 of a history, and Temporal allows 2,000
+# activities. Jobs that may run more run them in batches.
+MOST_RUNNING = 500
+
+# Spans that a batch runs at once, about. With fewer, each slot is filled anew more often before a history is full, and
+# the job has more batches to tell of a pause.
+BATCH_SLOTS = 100
+
+# Spans whose events a batch costs its job.
+SPANS_A_BATCH = 2
 
 # Chunks of a span, those that it passes over included: its order and its report fit a bitmap of 1 KiB.
 WIDEST_SPAN = 5000
-
-# Parts of a job whose durations are learned apart. Neighbours are alike: a film has quiet scenes and heavy ones.
-_REGIONS = 64
 
 # From so many failed chunks on, spans of a job where nothing is rendered hold several, too: before that, the next
 # failure may be the one that ends the job.
@@ -43,9 +49,6 @@ _MANY_FAILURES = 100
 
 # Chunks whose tries travel one by one to the next run of a job; see `JobContinuation`.
 _MOST_SAVED = 2000
-
-# What one more measured chunk weighs in the mean of its region.
-_WEIGHT = 0.1
 
 
 class Tries(NamedTuple):
@@ -65,41 +68,16 @@ class Span:
     Attributes:
         tries: Tries of the first chunk before.
         split: Number of the last order to split when it began; it obeys later ones.
+        slots: How many of its chunks run at once.
+        is_batch: Whether it is given to a workflow of its own, which cuts it into spans.
     """
 
     start: int
     stop: int
     tries: Tries = NO_TRIES
     split: int = 0
-
-
-class Durations:
-    """What chunks take, learned by region: the latest of a region count most, and a new region is as its nearest.
-
-    Args:
-        chunk_count: Chunks of the job.
-        means: Seconds of a chunk by region, as learned before.
-    """
-
-    def __init__(self, chunk_count: int, means: Mapping[int, float] | None = None) -> None:
-        self._width = max(1, -(-chunk_count // _REGIONS))
-        self.means = dict(means or {})
-
-    def learn(self, span: Span, chunks: int, seconds: float) -> None:
-        """Learn what some chunks of a span took together."""
-        if chunks <= 0:
-            return
-        regions = range(span.start // self._width, (span.stop - 1) // self._width + 1)
-        weight = 1 - (1 - _WEIGHT) ** (chunks / len(regions))
-        for region in regions:
-            before = self.means.get(region, seconds / chunks)
-            self.means[region] = before + weight * (seconds / chunks - before)
-
-    def estimate(self, chunk: int) -> float | None:
-        """Return what a chunk may take; None before anything is known."""
-        region = chunk // self._width
-        nearest = min(self.means, key=lambda known: (abs(known - region), known), default=None)
-        return None if nearest is None else max(self.means[nearest], _LEAST_CHUNK_SECONDS)
+    slots: int = 1
+    is_batch: bool = False
 
 
 class Scheduler:
@@ -159,7 +137,7 @@ class Scheduler:
             passes_left=self._passes_left,
             measured=self._rendered,
             seconds=self._seconds,
-            means={region: round(mean, 4) for region, mean in self._durations.means.items()},
+            means=self._durations.save(),
         )
 
     @property
@@ -212,14 +190,24 @@ class Scheduler:
         return tuple(self._running)
 
     @property
+    def running_count(self) -> int:
+        """Number of slots that are taken."""
+        return sum(span.slots for span in self._running)
+
+    @property
     def excess(self) -> int:
-        """Number of running spans beyond the limit."""
-        return len(self._running) - self.limit
+        """Number of taken slots beyond the limit."""
+        return self.running_count - self.limit
 
     @property
     def has_failed_for_good(self) -> bool:
         """Whether a chunk has failed and no pass is left that would take it up again."""
         return bool(self._failed) and self._passes_left == 0
+
+    @property
+    def has_passes_left(self) -> bool:
+        """Whether chunks that fail now are taken up again by another pass."""
+        return self._passes_left > 0
 
     @property
     def is_finished(self) -> bool:
@@ -234,8 +222,12 @@ class Scheduler:
     @property
     def needs_split(self) -> bool:
         """Whether slots idle while spans hold chunks that they have not begun, and were not told to give back."""
-        if self._pending or not self._running or len(self._running) >= self.limit:
+        if self._pending or not self._running or self.running_count >= self.limit:
             return False
+        if any(span.is_batch for span in self._running):
+            # Each batch that is asked costs its job some events: not for a few slots, and once for those that run.
+            is_worth = (self.limit - self.running_count) * 4 >= self.limit
+            return is_worth and any(span.split == self._splits for span in self._running if span.is_batch)
         return any(span.split == self._splits and span.stop - span.start > 1 for span in self._running)
 
     def order_split(self) -> int:
@@ -258,9 +250,21 @@ class Scheduler:
             self._pending, self._failed = self._failed, RangeSet()
             self._passes_left -= 1
         assigned: list[Span] = []
-        while self._pending and len(self._running) < self.limit and len(assigned) < most:
-            assigned.append(self._cut_span(most - len(assigned)))
-            self._running.append(assigned[-1])
+        free = self.limit - self.running_count
+        while self._pending and free > 0 and most > 0:
+            if self.limit > MOST_RUNNING:
+                count = -(-self.limit // BATCH_SLOTS)
+                slots = min(-(-self.limit // count), len(self._pending))
+                # Slots that spans of before leave one by one are gathered.
+                if free < slots // 2 or most < SPANS_A_BATCH:
+                    break
+                span = self._cut_batch(min(free, slots), count)
+            else:
+                span = self._cut_span(most)
+            most -= SPANS_A_BATCH if span.is_batch else 1
+            free -= span.slots
+            assigned.append(span)
+            self._running.append(span)
         return assigned
 
     def retry(self, ranges: Iterable[Range] = ()) -> int:
@@ -314,8 +318,20 @@ class Scheduler:
             seconds: Seconds that those took together.
             elapsed: Time from the start of the span to its end; where none was measured, what failed chunks took.
         """
-        self._running.remove(span)
         failed = tuple(failed)
+        left = self._settle(span, done, failed)
+        if left and any(tries):
+            self._tries[left.front[0]] = tries
+        self._rendered += rendered
+        self._seconds += seconds
+        if rendered > 0:
+            self._durations.learn((span.start, span.stop), rendered, seconds)
+        elif elapsed and len(self._failed) > _MANY_FAILURES:
+            self._durations.learn((span.start, span.stop), sum(stop - start for start, stop in failed), elapsed)
+
+    def _settle(self, span: Span, done: Iterable[Range], failed: Iterable[Range]) -> RangeSet:
+        """Count what has become of the chunks of a span, and return those that are pending again."""
+        self._running.remove(span)
         for start, stop in done:
             self._done.add(max(start, span.start), min(stop, span.stop))
             # A chunk that was skipped and published before its render could be stopped is done, not left out.
@@ -323,21 +339,63 @@ class Scheduler:
         left = self._done.gaps(span.start, span.stop)
         for start, stop in self._left_out.within(span.start, span.stop).ranges:
             left.remove(start, stop)
+        if span.is_batch:
+            # It has passed over those that had failed before.
+            left.remove_all(self._failed.within(span.start, span.stop))
         for start, stop in failed:
             # A published chunk has not failed, whatever a later try of it reports.
             for low, high in left.within(start, stop).ranges:
                 self._failed.add(low, high)
                 left.remove(low, high)
-        for start, stop in left.ranges:
-            self._pending.add(start, stop)
-        if left and any(tries):
-            self._tries[left.front[0]] = tries
-        self._rendered += rendered
-        self._seconds += seconds
-        if rendered > 0:
-            self._durations.learn(span, rendered, seconds)
-        elif elapsed and len(self._failed) > _MANY_FAILURES:
-            self._durations.learn(span, sum(stop - start for start, stop in failed), elapsed)
+        if span.is_batch:
+            self._pending.add_all(left)
+        else:
+            for start, stop in left.ranges:
+                self._pending.add(start, stop)
+        return left
+
+    def _cut_batch(self, slots: int, count: int) -> Span:
+        """Cut a share of what is left, as for a span: half of it for one round of all batches."""
+        start = self._pending.front[0]
+        stop = self._pending.reach(max(slots, -(-len(self._pending) // (2 * count))))
+        stop = min([stop, *(span.start for span in self._running if span.start > start)])
+        self._pending.remove(start, stop)
+        return Span(start, stop, split=self._splits, slots=slots, is_batch=True)
+
+    def save_batch(self, batch: Span) -> SavedChunks:
+        """Return what must be known to render the chunks of a batch; all others count as left out there."""
+        others = RangeSet([(0, batch.start), (batch.stop, self.chunk_count)])
+        for settled in (self._failed, self._left_out):
+            others.add_all(settled.within(batch.start, batch.stop))
+        tries = [
+            ChunkTries(chunk=chunk, failures=each.failures, losses=each.losses)
+            for chunk, each in self._tries.items()
+            if batch.start <= chunk < batch.stop
+        ]
+        return SavedChunks(
+            done=self._done.within(batch.start, batch.stop).ranges,
+            left_out=others.ranges,
+            tries=tuple(tries[-_MOST_SAVED:]),
+            means=self._durations.save(),
+        )
+
+    def finish_batch(self, batch: Span, saved: SavedChunks | None) -> None:
+        """Record the end of a batch: its chunks that are neither done nor failed become pending again.
+
+        Args:
+            batch: The batch as it was assigned.
+            saved: What its own scheduler has saved; None where it ended without a word.
+        """
+        saved = saved or SavedChunks()
+        self._settle(batch, saved.done, saved.failed)
+        for chunk in [chunk for chunk in self._tries if batch.start <= chunk < batch.stop]:
+            del self._tries[chunk]
+        self._tries |= {
+            each.chunk: Tries(each.failures, each.losses) for each in saved.tries if each.chunk in self._pending
+        }
+        self._rendered += saved.measured
+        self._seconds += saved.seconds
+        self._durations.adopt((batch.start, batch.stop), saved.means)
 
     def _cut_span(self, most: int) -> Span:
         start = self._pending.front[0]
@@ -355,7 +413,7 @@ class Scheduler:
         seconds = self._durations.estimate(start)
         if self._has_sessions:
             # All that is left, at once: where slots idle later, spans give back what they have not begun.
-            share = -(-len(self._pending) // max(1, self.limit - len(self._running)))
+            share = -(-len(self._pending) // max(1, self.limit - self.running_count))
             return max(1, share if seconds is None else min(share, int(_SESSION_SECONDS / seconds)))
         if seconds is None:
             return 1

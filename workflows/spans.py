@@ -10,12 +10,11 @@ from functools import partial
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from longtake.errors import ErrorType
+    from longtake.models.batches import BatchReport, BatchRest
     from longtake.models.continuation import SavedSpans
-    from longtake.models.job import RenderJobSpec
+    from longtake.models.job_fields import JobFields
     from longtake.models.messages import (
         DrainOrder,
         DrainReport,
@@ -29,67 +28,15 @@ with workflow.unsafe.imports_passed_through():
     from longtake.names import FIND_WAITING, MEMO_SPLIT, RENDER_SPAN
     from longtake.ranges import Range, RangeSet, format_ranges
     from workflows import options
+    from workflows.batches import BatchRunner
     from workflows.lost_agents import LostAgents
-    from workflows.requests import BadResultError, find_result, read_result
-    from workflows.scheduling import FlooredScheduler, PauseState, Scheduler, Span, Tries
+    from workflows.requests import BadResultError, find_result
+    from workflows.scheduling import SPANS_A_BATCH, FlooredScheduler, PauseState, Scheduler, Span, Tries
+    from workflows.span_reports import read_span_report, report_interrupted_span
     from workflows.totals import Totals
 
 # A status that listed every failure of a large job would not fit a payload.
 MOST_FAILURES = 20
-
-
-def read_span_report(
-    handle: workflow.ActivityHandle[RawValue],
-    span: Span,
-    *,
-    is_stopped: bool,
-    last_heartbeat: Heartbeat | None,
-) -> SpanReport:
-    """Return the report of a span whose activity has ended, however it ended.
-
-    Args:
-        handle: The ended activity.
-        span: The span as it was assigned.
-        is_stopped: Whether the activity was told to stop.
-        last_heartbeat: Last heartbeat of an activity that was cancelled while no worker had it; else None.
-
-    Raises:
-        BadResultError: The activity was completed by hand with a result that is no report.
-    """
-    error = None if handle.cancelled() else handle.exception()
-    if handle.cancelled() or (error is not None and is_cancelled_exception(error)):
-        return _report_interrupted_span(span, last_heartbeat)
-    if error is None:
-        return read_result(SpanReport, handle.result())
-    cause = error.cause if isinstance(error, ActivityError) and error.cause else error
-    # Temporal does not retry an activity that was cancelled: a try that failed, or a worker that was lost before the
-    # cancel reached it, ends the activity, and does not mean that a chunk has failed.
-    if isinstance(cause, ApplicationError) and cause.details and (is_stopped or cause.type == ErrorType.CHUNK_FAILED):
-        return read_result(SpanReport, cause.details[0])
-    if is_stopped:
-        return _report_interrupted_span(span, last_heartbeat)
-    # Somebody failed it by hand. Chunks of the span may be published: a film must not lack them, so that only the first
-    # chunk counts as failed, and those after it are looked at again.
-    reason = ChunkFailure(chunk=span.start, error=f"{cause}"[:800])
-    return SpanReport(failed=((span.start, span.start + 1),), failures=(reason,))
-
-
-def _report_interrupted_span(span: Span, last_heartbeat: Heartbeat | None) -> SpanReport:
-    """Return the report of a span that was stopped: chunks render in order, so that the last heartbeat tells all."""
-    if last_heartbeat is None:
-        return SpanReport(left_failures=span.tries.failures, left_losses=span.tries.losses)
-    given_up = RangeSet(last_heartbeat.given_up)
-    return SpanReport(
-        done=given_up.gaps(span.start, last_heartbeat.chunk).ranges,
-        failed=given_up.ranges,
-        failures=last_heartbeat.reasons,
-        left_failures=last_heartbeat.failures,
-        left_losses=last_heartbeat.losses + (not last_heartbeat.ended and last_heartbeat.number > 0),
-        rendered=last_heartbeat.rendered,
-        render_seconds=last_heartbeat.render_seconds,
-        billed_seconds=last_heartbeat.billed_seconds,
-        cost_usd=last_heartbeat.cost_usd,
-    )
 
 
 class SpanRunner:
@@ -113,7 +60,7 @@ class SpanRunner:
 
     def __init__(
         self,
-        job: RenderJobSpec,
+        job: JobFields,
         plan: JobPlan,
         *,
         on_change: Callable[[], None],
@@ -155,6 +102,7 @@ class SpanRunner:
         self._started = saved.started if saved else 0
         self._begun: dict[str, datetime] = {}
         self._lost_agents = LostAgents(plan.ref, self.totals, self._note_end)
+        self._batches = BatchRunner(job, self.plan, self.scheduler, self._note_end, self._settle_batch)
 
     def save(self, *, film_is_tried: bool) -> SavedSpans:
         """Return all that the next run of the job must know, while no activity runs."""
@@ -172,7 +120,7 @@ class SpanRunner:
     @property
     def activity_count(self) -> int:
         """Number of activities that have not ended, looks for waiting ones included."""
-        return len(self._handles) + self._looks
+        return len(self._handles) + self._looks + SPANS_A_BATCH * self._batches.count
 
     @property
     def is_finished(self) -> bool:
@@ -207,17 +155,17 @@ class SpanRunner:
     @property
     def is_idle(self) -> bool:
         """Whether no attempt of the job runs or can begin, on workers or in agents."""
-        return not self._handles and self._lost_agents.is_idle
+        return not self._handles and not self._batches.count and self._lost_agents.is_idle
 
     @property
     def is_at_rest(self) -> bool:
         """Whether no chunk of the job renders: all attempts have ended or are frozen."""
-        return self._handles.keys() <= self._frozen and self._lost_agents.is_idle
+        return self._handles.keys() <= self._frozen and self._batches.is_at_rest and self._lost_agents.is_idle
 
     @property
     def frozen_count(self) -> int:
         """Number of frozen attempts."""
-        return len(self._frozen)
+        return len(self._frozen) + self._batches.frozen_count
 
     @property
     def failures(self) -> tuple[ChunkFailure, ...]:
@@ -228,6 +176,7 @@ class SpanRunner:
     def set_limit(self, limit: int) -> None:
         """Set how many spans run at once; where more do, take those back that no worker has."""
         self.scheduler.limit = limit
+        self._batches.recall(self.scheduler.excess)
         if self.scheduler.excess > 0 and workflow.patched("take-queued-spans-back"):
             self._look_into_queue()
 
@@ -239,8 +188,12 @@ class SpanRunner:
         """
         self._cancel_drain()
         self._frozen = frozenset()
+        self._batches.go_on()
         for span in self.scheduler.assign_spans(most):
             self._started += 1
+            if span.is_batch:
+                self._batches.start(span, self._started)
+                continue
             chunks = f"chunk {span.start}" if span.stop == span.start + 1 else f"chunks {span.start}-{span.stop - 1}"
             activity_id = f"{chunks.replace(' ', '-')}.{self._started}"
             order = SpanOrder(
@@ -268,6 +221,7 @@ class SpanRunner:
         if self.scheduler.needs_split:
             # Workers read it before a chunk, at most a second late.
             workflow.upsert_memo({MEMO_SPLIT: self.scheduler.order_split()})
+            self._batches.recall()
 
     def settle(self) -> None:
         """Settle what has ended since the last call: read reports, and count and start what follows from them.
@@ -315,6 +269,7 @@ class SpanRunner:
             # A span that holds other chunks too goes on, or their work would be lost.
             if not self.scheduler.is_wanted(span):
                 self._cancel(activity_id)
+        self._batches.leave_out(request)
         return count
 
     def drain(self) -> None:
@@ -325,6 +280,10 @@ class SpanRunner:
         """Cancel spans that wait in a queue or for their next try; those that render go on to their end, or freeze."""
         if self._is_ending:
             return
+        if freeze:
+            self._batches.freeze(freeze)
+        else:
+            self._batches.recall()
         if self._drain is not None and freeze != self._drain_freeze:
             self._cancel_drain()
         if self._handles and not self.is_at_rest and self._drain is None:
@@ -346,6 +305,7 @@ class SpanRunner:
             self._queue_look.cancel()
         for activity_id in self._handles:
             self._cancel(activity_id)
+        self._batches.cancel()
 
     def end(self) -> None:
         """Cancel all activities for good: this run of the job has no room for more of them."""
@@ -410,6 +370,21 @@ class SpanRunner:
             drain, self._drain = self._drain, None
             drain.cancel()
 
+    def hear_batch(self, rest: BatchRest) -> None:
+        """Hear that a batch stands frozen."""
+        self._batches.hear(rest)
+
+    def _settle_batch(self, report: BatchReport) -> None:
+        self._note_failures(report.failures, is_held=bool(report.chunks.failed))
+        self.totals.add_saved(report.totals, report.chunks.done)
+        for notice in report.notices:
+            self._on_notice(notice)
+
+    def _note_failures(self, new: tuple[ChunkFailure, ...], *, is_held: bool) -> None:
+        self._is_held = self._is_held or is_held
+        failures = {failure.chunk: failure for failure in (*self.failures, *new)}
+        self._failures = tuple(failures.values())[:MOST_FAILURES]
+
     def _settle_span(self, activity_id: str, span: Span, handle: workflow.ActivityHandle[RawValue]) -> None:
         del self._handles[activity_id], self._spans[activity_id]
         begun = self._begun.pop(activity_id)
@@ -421,12 +396,10 @@ class SpanRunner:
             report = read_span_report(handle, span, is_stopped=is_stopped, last_heartbeat=last_heartbeat)
         except BadResultError as error:
             self._on_notice(f"{activity_id}: {error}; its chunks are rendered again where they are not published")
-            report = _report_interrupted_span(span, last_heartbeat)
+            report = report_interrupted_span(span, last_heartbeat)
         if self._may_leave_agents(span, handle, report):
             self._lost_agents.stop_agents(span, report.stops)
-        self._is_held = self._is_held or bool(report.failed)
-        failures = {failure.chunk: failure for failure in (*self.failures, *report.failures)}
-        self._failures = tuple(failures.values())[:MOST_FAILURES]
+        self._note_failures(report.failures, is_held=bool(report.failed))
         self.totals.add_report(report)
         for notice in report.notices:
             self._on_notice(notice)

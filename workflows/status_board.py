@@ -365,7 +365,7 @@ def count_chunks(job: RenderJobSpec, spans: SpanRunner) -> Counts:
         "completed_frames": _frames_done(job, spans.plan, chunks.done),
         "failed_chunks": chunks.failed_count,
         "left_out_chunks": chunks.left_out_count,
-        "running_chunks": len(chunks.running),
+        "running_chunks": chunks.running_count,
         "frozen_chunks": spans.frozen_count,
         "failures": spans.failures,
         "metrics": spans.totals.metrics.model_copy(update={"chunk_seconds": chunks.mean_seconds}),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from longtake.models.continuation import SavedTotals
 from longtake.models.messages import ChunkBill, SpanReport
 from longtake.models.status import JobMetrics, RemoteStop, RemoteStops
+from longtake.ranges import Range
 
 # Chunks whose bills travel one by one to the next run of a job; see `JobContinuation`.
 _MOST_SAVED = 2000
@@ -67,6 +68,36 @@ class Totals:
         self._open_bills.update({bill.chunk: bill for bill in report.open_bills})
         if report.stops:
             self.stops = _add_stops(self.stops, report.stops)
+
+    def add_saved(self, saved: SavedTotals, done: Iterable[Range]) -> None:
+        """Add the sums of a batch.
+
+        Args:
+            saved: What its own totals have saved.
+            done: Its published chunks, whose bills contain those of their tries before.
+        """
+        sums = saved.sums
+        stops = saved.stops
+        self.add_report(
+            SpanReport(
+                done=tuple(done),
+                render_seconds=sums.render_seconds,
+                cpu_seconds=sums.cpu_seconds,
+                peak_memory_bytes=sums.peak_memory_bytes,
+                billed_seconds=sums.billed_seconds,
+                cost_usd=sums.cost_usd,
+                open_bills=saved.open_bills,
+            )
+        )
+        self.stops = self.stops.model_copy(
+            update={
+                "where": stops.where or self.stops.where,
+                "confirmed": self.stops.confirmed + stops.confirmed,
+                "slowest_seconds": max(self.stops.slowest_seconds, stops.slowest_seconds),
+                "unconfirmed_count": self.stops.unconfirmed_count + stops.unconfirmed_count,
+                "unconfirmed": (*self.stops.unconfirmed, *stops.unconfirmed)[:MOST_STOPS],
+            }
+        )
 
     def reset_stops(self) -> None:
         """Forget the stops, because the job goes on and renders the stopped chunks again."""

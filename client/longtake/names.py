@@ -14,10 +14,15 @@ from longtake.models.inputs import INPUTS
 from longtake.text import escape_text
 
 RENDER_JOB_WORKFLOW = "RenderJob"
+CHUNK_BATCH_WORKFLOW = "ChunkBatch"
 FARM_CONTROL_WORKFLOW = "FarmControl"
 
 # Signal to that workflow.
 FARM_ORDER = "order"
+
+# Signals of a job to its batches, and of these to it.
+BATCH_CONTROL = "control"
+BATCH_REST = "batch_rest"
 
 # Activities. Clients and drains look for those that render among the pending ones.
 PLAN_JOB = "plan_job"
@@ -79,6 +84,11 @@ def render_queue(task_queue: str, backend: BackendKind) -> str:
 def farm_control_id(task_queue: str) -> str:
     """Return the id of the workflow in whose history the workers of a task queue read the orders of its jobs."""
     return f"longtake-farm {task_queue}"
+
+
+def batch_id(job_id: str, run_id: str, number: int) -> str:
+    """Return the id of a batch of a job: a name that no other run of the job has, of any length that its own id has."""
+    return f"{job_folder_name(job_id)} batch {number} {run_id[-12:]}"
 
 
 def check_job_id(job_id: str) -> str:

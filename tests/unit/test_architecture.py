@@ -166,7 +166,7 @@ def test_in_a_workflow_no_work_is_done_whose_error_nobody_sees() -> None:
     hidden = {module.name: hidden_work(module.tree) for module in of_part("workflows") if hidden_work(module.tree)}
 
     # The farm is told beside the job's own work, and the next time it is, errors of the last time are raised.
-    assert hidden == {"workflows.farm_control": ["create_task"]}
+    assert hidden == {"workflows.background": ["create_task"]}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from longtake.names import Control
 from longtake.ranges import Range
 from workflows.scheduling import (
     MOST_FLOORED_SPANS,
-    Durations,
     FlooredScheduler,
     PauseState,
     Scheduler,
@@ -345,29 +344,6 @@ def test_spans_are_longer_where_the_history_has_little_room() -> None:
 
     (span,) = scheduler.assign_spans(most=100)
     assert span.stop - span.start == 116
-
-
-def test_neighbours_say_what_a_chunk_takes() -> None:
-    durations = Durations(6400)
-    assert durations.estimate(0) is None
-
-    durations.learn(Span(0, 100), 100, 10)
-    durations.learn(Span(6300, 6400), 100, 200)
-
-    assert durations.estimate(50) == 0.1
-    assert durations.estimate(3000) == 0.1, "the first half is as its nearest that is known"
-    assert durations.estimate(3300) == 2
-    assert durations.estimate(6399) == 2
-
-
-def test_the_latest_durations_count_most() -> None:
-    durations = Durations(10)
-    durations.learn(Span(0, 1), 1, 1)
-    durations.learn(Span(0, 1), 1, 2)
-    assert durations.estimate(0) == pytest.approx(1.1)
-
-    durations.learn(Span(0, 1), 100, 200)
-    assert durations.estimate(0) == pytest.approx(2, abs=0.001)
 
 
 def test_a_span_passes_over_what_is_done_and_no_further_than_it_must() -> None:

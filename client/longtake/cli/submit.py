@@ -54,7 +54,7 @@ def submit(
         bool, typer.Option("--watch", help="Follow it to its end; the exit code says how it ended.")
     ] = False,
     max_parallel: Annotated[
-        int | None, typer.Option("--max-parallel", min=1, max=500, help="Chunks rendered at once.")
+        int | None, typer.Option("--max-parallel", min=1, max=10_000, help="Chunks rendered at once.")
     ] = None,
     paused: Annotated[
         bool, typer.Option("--paused", help="Accept it and render nothing until `longtake resume ID`.")

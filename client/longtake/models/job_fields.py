@@ -121,7 +121,7 @@ class JobFields(Contract):
     check: Arguments | None = Field(default=None, description="command that judges the output of a chunk")
     check_pixels: bool = Field(default=False, description="decode image files fully before they count as proven")
     backend: Backend = Field(default="local", description="where chunks are rendered: local, lambda or cloud_run")
-    max_parallel: int = Field(default=8, ge=1, le=500, description="chunks rendering at once, over all workers")
+    max_parallel: int = Field(default=8, ge=1, le=10_000, description="chunks rendering at once, over all workers")
     start_paused: bool = Field(default=False, description="accept the job and render nothing until it is resumed")
     retry: Retry = Retry()
     on_chunk_failure: FailurePolicy = FailurePolicy.FAIL

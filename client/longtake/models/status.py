@@ -55,7 +55,7 @@ class ResumeRequest(JobRequest):
 class SetMaxParallel(JobRequest):
     """Argument of the update `set_max_parallel`."""
 
-    max_parallel: int = Field(ge=1, le=500)
+    max_parallel: int = Field(ge=1, le=10_000)
 
 
 class RetryFailed(JobRequest):
