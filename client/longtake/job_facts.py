@@ -89,7 +89,7 @@ def _collect_facts(job: RenderJobSpec, chunks: ChunkPlan) -> dict[str, Any]:
         "output": films[0] if films else None,
         **({"films": films} if len(films) > 1 else {}),
         "inputs": _measure_inputs(job),
-        "command": list(_expand_command(first, place)),
+        "command": list(expand_command(first, place)),
     }
 
 
@@ -115,7 +115,13 @@ def _collect_chunk_facts(chunk: Chunk) -> dict[str, Any]:
     return facts if len(outputs) == 1 else {**facts, "outputs": outputs}
 
 
-def _expand_command(chunk: Chunk, base: str) -> tuple[str, ...]:
+def expand_command(chunk: Chunk, base: str) -> tuple[str, ...]:
+    """Return the command of a chunk, with the final places of its outputs.
+
+    Args:
+        chunk: The chunk.
+        base: Folder of its outputs; empty where they go to a bucket.
+    """
     places = chunk.place_outputs(lambda path: os.path.normpath(Path(base) / path))
     return chunk.expand_command(chunk.command_template, places)
 

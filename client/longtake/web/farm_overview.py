@@ -44,7 +44,7 @@ class Rendering(BaseModel):
     message: str = ""
 
 
-class Host(BaseModel):
+class FarmHost(BaseModel):
     """A host with workers of the farm."""
 
     name: str
@@ -61,7 +61,7 @@ class Host(BaseModel):
     started: datetime | None = Field(default=None, description="when the oldest of its workers was started")
 
 
-class Queue(BaseModel):
+class FarmQueue(BaseModel):
     """A task queue of the farm."""
 
     name: str
@@ -70,14 +70,14 @@ class Queue(BaseModel):
     pollers: int = Field(default=0, description="workers that take tasks from it")
 
 
-class Farm(BaseModel):
+class FarmOverview(BaseModel):
     """The farm as a whole."""
 
-    hosts: tuple[Host, ...] = ()
-    queues: tuple[Queue, ...] = ()
+    hosts: tuple[FarmHost, ...] = ()
+    queues: tuple[FarmQueue, ...] = ()
 
 
-async def read_farm(client: Client, task_queue: str, running: Sequence[JobStatus]) -> Farm:
+async def read_farm(client: Client, task_queue: str, running: Sequence[JobStatus]) -> FarmOverview:
     """Read the farm of a task queue.
 
     Args:
@@ -102,7 +102,7 @@ async def read_farm(client: Client, task_queue: str, running: Sequence[JobStatus
                 hosts.add_poller(poller.identity, name, poller.last_access_time.ToDatetime(UTC))
     for status in running:
         hosts.add_running(status)
-    return Farm(
+    return FarmOverview(
         hosts=hosts.build(),
         queues=tuple(
             queue
@@ -143,7 +143,7 @@ async def _describe(client: Client, name: str) -> list[DescribeTaskQueueResponse
     return answers
 
 
-def _make_queue(name: str, answers: Iterable[DescribeTaskQueueResponse]) -> Queue:
+def _make_queue(name: str, answers: Iterable[DescribeTaskQueueResponse]) -> FarmQueue:
     pollers: set[str] = set()
     backlog, oldest = 0, 0.0
     now = datetime.now(UTC)
@@ -154,7 +154,7 @@ def _make_queue(name: str, answers: Iterable[DescribeTaskQueueResponse]) -> Queu
             if (now - poller.last_access_time.ToDatetime(UTC)).total_seconds() < _SILENT_SECONDS:
                 pollers.add(poller.identity)
     # The age is told in whole nanoseconds of an empty queue too.
-    return Queue(name=name, backlog=backlog, oldest_wait_seconds=oldest if backlog else 0.0, pollers=len(pollers))
+    return FarmQueue(name=name, backlog=backlog, oldest_wait_seconds=oldest if backlog else 0.0, pollers=len(pollers))
 
 
 class _Hosts:
@@ -206,7 +206,7 @@ class _Hosts:
                     )
                 )
 
-    def build(self) -> tuple[Host, ...]:
+    def build(self) -> tuple[FarmHost, ...]:
         """Return the hosts by name."""
         return tuple(self._found[name].build() for name in sorted(self._found))
 
@@ -233,11 +233,11 @@ class _Facts:
         self._queues.add(queue)
         self.last_heard = max(self.last_heard or heard, heard)
 
-    def build(self) -> Host:
+    def build(self) -> FarmHost:
         """Return the host."""
         now = datetime.now(UTC)
         silent = self.last_heard is not None and now - self.last_heard > timedelta(seconds=_SILENT_SECONDS)
-        return Host(
+        return FarmHost(
             name=self._name,
             slots=self.slots,
             used_slots=self.used_slots,

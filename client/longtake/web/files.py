@@ -54,7 +54,8 @@ async def list_outputs(
     def look(records: JobRecords) -> list[Output]:
         return [output for output, _ in islice(find_outputs(records), after, after + limit + 1)]
 
-    found = await shared.stores.read(status, look)
+    nothing: list[Output] = []
+    found = await shared.stores.read(status, look, empty=nothing)
     return OutputList(outputs=tuple(found[:limit]), next=after + limit if len(found) > limit else None)
 
 
@@ -65,13 +66,14 @@ async def read_output(
     shared: Shared,
     request: Request,
     path: Annotated[str, Query(max_length=4096, description="path of an output, as the list has it")],
+    chunk: Annotated[int | None, Query(ge=0, le=10_000_000, description="its chunk, which makes it quick")] = None,
 ) -> Response:
     """Return a file that a job has published, or a range of it."""
     status = (await shared.statuses.read(job.id)).status
 
     def look(records: JobRecords) -> Response | None:
         for anew in (False, True):
-            file = shared.published.find(records, path, anew=anew)
+            file = shared.published.find(records, path, chunk=chunk, anew=anew)
             if file is None:
                 return None
             folders = [records.store.url, *map(str, shared.settings.roots)]

@@ -12,14 +12,15 @@ from longtake.client import RenderClient
 from longtake.handle import JobHandle
 from longtake.models.status import JobState, JobStatus
 from longtake.web.authentication import Authenticator
-from longtake.web.farm_overview import Farm, read_farm
+from longtake.web.farm_overview import FarmOverview, read_farm
+from longtake.web.job_histories import JobHistories
 from longtake.web.job_index import JobIndex, ListedJob
 from longtake.web.log_text import LogTexts
 from longtake.web.preview_media import Previews
 from longtake.web.problems import TEMPORAL_AWAY, Problem, describe_problem
 from longtake.web.published_files import PublishedFiles
 from longtake.web.settings import WebSettings
-from longtake.web.shared_read import SharedRead
+from longtake.web.single_flight import SharedRead
 from longtake.web.statuses import SharedStatuses
 from longtake.web.stores import OpenStores
 
@@ -48,6 +49,7 @@ class Gateway:
         self.authenticator = Authenticator(settings)
         self.stores = OpenStores(settings.roots)
         self.logs = LogTexts()
+        self.histories = JobHistories()
         self.published = PublishedFiles()
         self.previews = Previews()
         self.jobs = JobIndex(farm.temporal, task_queue)
@@ -67,7 +69,7 @@ class Gateway:
         self.away_since = None
         return jobs
 
-    async def _read_farm(self) -> Farm:
+    async def _read_farm(self) -> FarmOverview:
         """Read the farm, with what the youngest jobs render that have not ended."""
         jobs = sorted((await self.list_jobs()).values(), key=lambda job: job.started, reverse=True)
         at_work = [job.status.id for job in jobs if job.status.state in _AT_WORK][:_MOST_LOOKED_AT]

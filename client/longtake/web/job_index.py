@@ -10,7 +10,7 @@ from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from longtake.describe import build_query, is_job, read_listed_status
 from longtake.models.status import JobState, JobStatus
 from longtake.wait_reasons import find_queue_reason
-from longtake.web.shared_read import SharedRead
+from longtake.web.single_flight import SharedRead
 
 # A list that is read again within a second is the same.
 _FRESH_SECONDS = 1.0

@@ -44,17 +44,17 @@ async def list_logs(
 ) -> list[LogFile]:
     """List the logs of a job, in the order of chunks and tries; the film's come last."""
     status = (await shared.statuses.read(job.id)).status
-    found = await shared.stores.read(status, lambda records: find_logs(records, chunk))
-    return [
-        LogFile(
-            chunk=log.key,
-            attempt=log.attempt,
-            name=log.name,
-            size_bytes=log.size_bytes,
-            modified_ns=log.modified_ns,
-        )
-        for log in found[:limit]
-    ]
+    key = str(int(chunk)) if chunk is not None and chunk.isdigit() else chunk
+    nothing: list[StoredLog] = []
+    found = await shared.stores.read(status, lambda records: find_logs(records, key), empty=nothing)
+    return [describe_log(log) for log in found[:limit]]
+
+
+def describe_log(log: StoredLog) -> LogFile:
+    """Return what a list tells of a log."""
+    return LogFile(
+        chunk=log.key, attempt=log.attempt, name=log.name, size_bytes=log.size_bytes, modified_ns=log.modified_ns
+    )
 
 
 @router.get("/jobs/{id}/chunks/{chunk}/logs/{attempt}", response_class=Response, responses=_TEXT)

@@ -38,7 +38,10 @@ class Picture(BaseModel):
 async def list_pictures(job: Job, shared: Shared) -> list[Picture]:
     """List the pictures of a job, by chunk and frame; none where there are none yet, or the job wants none."""
     status = (await shared.statuses.read(job.id)).status
-    found = await shared.stores.read(status, lambda records: [picture for picture, _ in _find_pictures(records)])
+    nothing: list[Picture] = []
+    found = await shared.stores.read(
+        status, lambda records: [picture for picture, _ in _find_pictures(records)], empty=nothing
+    )
     return sorted(found, key=attrgetter("chunk", "frame"))
 
 

@@ -23,6 +23,12 @@ async def find_caller(request: Request) -> Caller:
     return cast(Caller, request.state.caller)
 
 
+async def name_caller(request: Request) -> str | None:
+    """Return the name of who asks, for what a job tells of requests; None leaves the identity of the server."""
+    return (await find_caller(request)).name or None
+
+
+By = Annotated[str | None, Depends(name_caller)]
 Asking = Annotated[Caller, Depends(find_caller)]
 
 
@@ -44,7 +50,7 @@ class Login(BaseModel):
     token: str = Field(max_length=200)
 
 
-class Farm(BaseModel):
+class TemporalPlace(BaseModel):
     """Where the farm's Temporal is."""
 
     address: str
@@ -58,7 +64,7 @@ class Me(BaseModel):
     name: str
     role: Role
     can: tuple[Role, ...]
-    temporal: Farm
+    temporal: TemporalPlace
     version: str
     login: bool = Field(description="whether there is anything to log out of")
 
@@ -67,7 +73,9 @@ class Me(BaseModel):
 async def tell_caller(caller: Asking, shared: Shared) -> Me:
     """Tell who asks, what they may do, and which farm this is."""
     client = shared.farm.temporal
-    farm = Farm(address=client.service_client.config.target_host, namespace=client.namespace, ui=shared.settings.ui)
+    farm = TemporalPlace(
+        address=client.service_client.config.target_host, namespace=client.namespace, ui=shared.settings.ui
+    )
     return Me(
         name=caller.name,
         role=caller.role,

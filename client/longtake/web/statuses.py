@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from longtake.errors import NoSuchJobError
 from longtake.models.status import JobStatus
-from longtake.web.shared_read import SharedRead
+from longtake.web.single_flight import SharedRead
 
 # What was read a moment ago is good enough for the next who asks, and saves Temporal some 3 ms each.
 FRESH_SECONDS = 0.5

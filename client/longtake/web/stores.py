@@ -15,6 +15,7 @@ from longtake.models.status import JobStatus
 from longtake.stores.factory import is_bucket, open_store, require_visible_store
 from longtake.stores.job_records import JobRecords
 from longtake.stores.store import Store, StoreError
+from longtake.web.problems import ProblemError
 
 Result = TypeVar("Result")
 
@@ -70,12 +71,24 @@ class OpenStores:
                 self._open.popitem(last=False)
             return store
 
-    async def read(self, status: JobStatus, look: Callable[[JobRecords], Result]) -> Result:
+    async def read(
+        self, status: JobStatus, look: Callable[[JobRecords], Result], *, empty: Result | None = None
+    ) -> Result:
         """Call a function with the records of a job, in a thread.
 
+        Args:
+            status: Status of the job.
+            look: The function.
+            empty: What is returned of a job that has no store yet.
+
         Raises:
+            ProblemError: The job has no store yet.
             StoreUnusableError: The store cannot be read from here, or not now.
         """
+        if status.base_dir is None:
+            if empty is not None:
+                return empty
+            raise ProblemError(404, f"{status.id} has no store yet: no worker has planned it", kind="no-store-yet")
         return await run_in_thread(partial(self._read, status, look))
 
     def _read(self, status: JobStatus, look: Callable[[JobRecords], Result]) -> Result:

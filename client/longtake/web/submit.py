@@ -23,7 +23,7 @@ from longtake.prices import Prices
 from longtake.transfer.upload_inputs import needs_upload
 from longtake.wait_reasons import explain_no_worker, find_workers
 from longtake.web.gateway import Gateway, Shared
-from longtake.web.sessions import MAY_SUBMIT
+from longtake.web.sessions import MAY_SUBMIT, By
 
 router = APIRouter(tags=["submit"])
 
@@ -50,12 +50,13 @@ BaseDir = Annotated[str | None, Query(max_length=4096, description="folder that 
 async def submit(
     request: Request,
     shared: Shared,
+    by: By,
     id: Annotated[str | None, Query(max_length=1000, description="name the job; the same id starts a job once")] = None,
     base_dir: BaseDir = None,
 ) -> Response:
     """Start a job. The body is a job file: YAML, or JSON with its content type."""
     job = await _read_body(request, shared, base_dir)
-    handle = await shared.farm.submit(job, id=id)
+    handle = await shared.farm.submit(job, id=id, by=by)
     shared.jobs.forget()
     known = await shared.statuses.read_anew(handle.id)
     return Response(
