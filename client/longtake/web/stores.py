@@ -16,6 +16,7 @@ from longtake.stores.factory import is_bucket, open_store, require_visible_store
 from longtake.stores.job_records import JobRecords
 from longtake.stores.store import Store, StoreError
 from longtake.web.problems import ProblemError
+from longtake.web.stored_file import OutsideError
 
 Result = TypeVar("Result")
 
@@ -97,5 +98,8 @@ class OpenStores:
             return look(JobRecords(store, status.id))
         except StoreError as error:
             raise StoreUnusableError(f"store: {error}") from error
-        except (PermissionError, NotADirectoryError) as error:
-            raise StoreUnusableError(f"store: {error.filename}: {error.strerror}; look at its permissions") from error
+        except OutsideError as error:
+            raise ProblemError(404, f"{error.filename} is no file of {status.id}", kind="no-such-file") from error
+        except OSError as error:
+            where, what = error.filename or status.base_dir, error.strerror or error
+            raise StoreUnusableError(f"store: {where}: {what}; look at its permissions and its disk") from error
