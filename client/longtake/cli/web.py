@@ -14,10 +14,12 @@ from longtake.cli.formatting import format_count
 from longtake.cli.session import ExitCode, read_settings
 from longtake.cli.terminal import print_message, print_result
 from longtake.client import RenderClient
+from longtake.concurrency import run_beside
 from longtake.connection import connect
 from longtake.errors import BadJobError, LongtakeError
 
 if TYPE_CHECKING:
+    from longtake.web.server import WebServer
     from longtake.web.tokens import TokenFile
 
 
@@ -121,9 +123,16 @@ def web(
         farm = RenderClient(client, task_queue=options.task_queue)
         server = WebServer(farm, host=listen, port=port, settings=settings, task_queue=options.task_queue)
         print_message(f"the farm is at {server.address}; Ctrl-C ends this, and no job")
-        await server.run()
+        async with run_beside(tell_outage(server)):
+            await server.run()
 
     asyncio.run(run())
+
+
+async def tell_outage(server: "WebServer") -> None:
+    """Say at the start where Temporal does not answer: the server goes on, and is of use when it is back."""
+    if away := await server.find_outage():
+        print_message(f"{away}; the page goes on by itself when it is back")
 
 
 @token_app.command()

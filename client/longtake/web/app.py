@@ -1,6 +1,7 @@
 """Put the web server together: routes, errors and guards of one application."""
 
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
@@ -28,6 +29,20 @@ def create_app(
         task_queue: Queue of the workers.
     """
     settings = settings or WebSettings()
+    app = _make_routes()
+    app.state.gateway = gateway = Gateway(farm, settings, task_queue)
+    add_pages(app, settings.static)
+    add_handlers(app, gateway.describe)
+    app.add_middleware(Guard, settings=settings, authenticator=gateway.authenticator)
+    return app
+
+
+def describe_api() -> dict[str, Any]:
+    """Return the OpenAPI description of the API, which needs no farm."""
+    return _make_routes().openapi()
+
+
+def _make_routes() -> FastAPI:
     app = FastAPI(
         title="Longtake",
         version=version("longtake"),
@@ -37,13 +52,9 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.gateway = gateway = Gateway(farm, settings, task_queue)
     api = APIRouter(prefix=PREFIX)
     # Events before jobs: `/jobs/events` is no job.
     for module in (sessions, events, jobs, steer, submit, job_chunks, logs, files, pictures, preview, farm_routes):
         api.include_router(module.router)
     app.include_router(api)
-    add_pages(app, settings.static)
-    add_handlers(app, gateway.describe)
-    app.add_middleware(Guard, settings=settings, authenticator=gateway.authenticator)
     return app

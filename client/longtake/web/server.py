@@ -20,6 +20,9 @@ _GRACE_SECONDS = 3
 # More connections than that are refused: each may hold a job file of 16 MiB.
 _MOST_CONNECTIONS = 1000
 
+# Connections that wait to be taken.
+_WAITING = 1024
+
 
 class WebServer:
     """Web server of a farm.
@@ -69,6 +72,14 @@ class WebServer:
         host, port = self._listening.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    async def find_outage(self) -> str | None:
+        """Return a sentence where Temporal does not answer; None where it does."""
+        try:
+            await self._gateway.list_jobs()
+        except Exception as error:
+            return str(self._gateway.describe(error).detail)
+        return None
+
     async def run(self) -> None:
         """Serve until SIGINT, SIGTERM or `end`."""
         try:
@@ -104,6 +115,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        # Who reads the address may ask at once.
+        listening.listen(_WAITING)
     except OSError as error:
         listening.close()
         raise BadJobError(
