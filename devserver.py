@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import fcntl
+import importlib.util
 import os
 import re
 import shutil
@@ -10,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +34,7 @@ from ports import LOOPBACK, choose_port, find_free_port, is_port_conflict
 # Temporal's defaults: clients connect there unless an address is named.
 DEFAULT_ADDRESS = f"{LOOPBACK}:7233"
 DEFAULT_UI_PORT = 8233
+DEFAULT_PAGE_PORT = 8080
 # Search attributes by name, with the type that the server's command line takes.
 ATTRIBUTE_TYPES = {key.name: key.indexed_value_type.name.title() for key in SEARCH_ATTRIBUTES}
 
@@ -199,6 +201,42 @@ class _Ports:
     @property
     def address(self) -> str:
         return f"{self.host}:{self.frontend}"
+
+
+@asynccontextmanager
+async def run_page(
+    address: str, task_queue: str, *, port: int, ui: str | None, on_message: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Run `longtake web` beside a development server, where it is installed, until the block ends.
+
+    Args:
+        address: Address of the server.
+        task_queue: Queue of the workers.
+        port: Port of the page; 0 is `DEFAULT_PAGE_PORT`, or another if that is taken.
+        ui: Address of the Temporal UI, for links to it.
+        on_message: Called with one line for each event.
+
+    Raises:
+        PortTakenError: A port that was given is taken by another process.
+    """
+    if importlib.util.find_spec("fastapi") is None:
+        on_message("The page of the farm is not installed: pip install -e '.[web]'.")
+        yield
+        return
+    named_by = "--page-port" if port else None
+    chosen = choose_port(port or DEFAULT_PAGE_PORT, "the page", named_by=named_by, on_message=on_message)
+    command = [sys.executable, "-m", "longtake", "--address", address, "--task-queue", task_queue]
+    command += ["web", "--port", f"{chosen}", *(("--ui", ui) if ui else ())]
+    process = await asyncio.create_subprocess_exec(
+        *end_with_parent(command), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    on_message(f"The page of the farm is at http://{LOOPBACK}:{chosen}.")
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
 
 
 def _use_running(address: str, on_message: Callable[[str], None]) -> DevServer:

@@ -19,6 +19,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
@@ -104,6 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--ui-port", type=int, default=0, help="with --dev: port of the Temporal UI; default: 8233, or a free one"
     )
+    parser.add_argument(
+        "--page-port",
+        type=int,
+        default=0,
+        help="with --dev: port of the page of the farm; default: 8080, or a free one",
+    )
     given = parser.parse_args(arguments)
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -115,14 +122,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = WorkerSettings.from_environ(os.environ, dev=given.dev, slots=given.slots)
         database = given.database or devserver.cache_dir() / "dev" / "temporal.db"
-        asyncio.run(run(settings, dev=given.dev, address=given.address, database=database, ui_port=given.ui_port))
+        ports = DevPorts(given.ui_port, given.page_port)
+        asyncio.run(run(settings, dev=given.dev, address=given.address, database=database, ports=ports))
     except (LongtakeError, devserver.TemporalNotFound, devserver.DevServerError, PortTakenError) as error:
         print(f"worker.py: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-async def run(settings: WorkerSettings, *, dev: bool, address: str | None, database: Path, ui_port: int) -> None:
+@dataclass(frozen=True)
+class DevPorts:
+    """Ports of what `--dev` brings; 0 is the usual one, or another if that is taken."""
+
+    ui: int = 0
+    page: int = 0
+
+
+async def run(settings: WorkerSettings, *, dev: bool, address: str | None, database: Path, ports: DevPorts) -> None:
     """Serve until SIGINT or SIGTERM; then let renders end within the grace, and stop the rest."""
     # Before anything is started: a worker whose renders would have its own account ends here.
     user = find_render_user(settings.render_user)
@@ -138,13 +154,17 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
                 await run_in_thread(partial(devserver.find_temporal, _print_line)),
                 database=database,
                 address=address,
-                ui_port=ui_port,
+                ui_port=ports.ui,
                 on_message=_print_line,
             )
             stack.push_async_callback(server.stop)
             address = server.address
             if address != devserver.DEFAULT_ADDRESS:
                 _print_line(f"tell `longtake` where it is: export TEMPORAL_ADDRESS={address}")
+            page = devserver.run_page(
+                address, settings.task_queue, port=ports.page, ui=server.ui, on_message=_print_line
+            )
+            await stack.enter_async_context(page)
         client = await connect(address=address, runtime=Runtime(telemetry=TelemetryConfig()))
         await check_namespace(client)
         attributes = await register_search_attributes(client)

@@ -27,6 +27,7 @@ from ports import is_port_taken  # noqa: E402
 
 OUTPUTS = ROOT / "demo"
 LOG = devserver.cache_dir() / "dev" / "worker.log"
+PAGE = f"http://127.0.0.1:{devserver.DEFAULT_PAGE_PORT}"
 UI = f"http://127.0.0.1:{devserver.DEFAULT_UI_PORT}"
 
 KILL_AFTER_CHUNKS = 2
@@ -157,6 +158,7 @@ async def show_result(farm: RenderClient, status: JobStatus, *, ui: str | None) 
     print_line(f"sha256         {digest}")
     print_line(f"contact sheet  {sheet}")
     if ui:
+        print_line(f"page           {PAGE}/jobs/{status.id}")
         print_line(f"Temporal UI    {ui}/namespaces/default/workflows/{status.id}/{description.run_id}/history")
 
 
@@ -200,7 +202,8 @@ async def server() -> AsyncIterator[devserver.DevServer]:
         await running.stop()
         if running.process:
             print_line(
-                "The server has stopped with the demo; `make dev` brings it back with the job's history in its UI."
+                "The server has stopped with the demo; `make dev` brings it back, with the job in its UI, and "
+                f"the page of the farm at {PAGE}"
             )
 
 

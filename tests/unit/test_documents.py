@@ -43,7 +43,7 @@ REMOTE = DOCS / "remote.md"
 STORES = DOCS / "stores.md"
 
 # Not ours: what was built, installed or rendered lies in folders that begin with a dot, or in these.
-NOT_OURS = {"build", "dist"}
+NOT_OURS = {"build", "dist", "node_modules"}
 PAGES = [
     page
     for page in sorted(ROOT.rglob("*.md"))

@@ -60,7 +60,7 @@ def test_behind_a_proxy_a_token_is_good_for_programs_too(path: Path, token: str)
 
 def test_who_guesses_is_not_listened_to_for_a_while(path: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(authentication.time, "monotonic", lambda: now)
+    monkeypatch.setattr("longtake.web.authentication.time.monotonic", lambda: now)
     known = Authenticator(WebSettings(token_file=path))
     for guess in range(10):
         assert known.check(f"guess-{guess}", HERE) is None
