@@ -91,7 +91,7 @@ def test_the_python_that_is_set_up_is_an_optimized_one_where_there_is_one(tmp_pa
 def test_the_demo_installs_a_server_and_no_linters() -> None:
     planned = make("--dry-run", "--always-make", "demo").stdout
 
-    assert "-e '.[worker,dev-server]'" in planned
+    assert "-e '.[worker,web,dev-server]'" in planned
     assert "[dev]" not in planned
 
 
