@@ -95,6 +95,7 @@ async def test_a_chunk_that_failed_has_its_tries_logs_and_cause(place: Place) ->
         assert [(asked.what, bool(asked.by)) for asked in done.requests] == [("resume", True)]
 
 
+@pytest.mark.slow
 async def test_a_log_is_read_as_it_grows(place: Place) -> None:
     farm = place.farm
     command = (

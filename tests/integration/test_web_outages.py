@@ -114,6 +114,7 @@ async def test_a_store_that_is_away_is_a_problem_of_its_files_alone(farm: Farm) 
         assert (await client.get(job_path(job.id, "outputs"))).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_job_that_no_worker_has_planned_has_nothing_yet(bare: Farm) -> None:
     job = await bare.submit(bare.job(chunks=2))
     async with web_of(bare) as client:
