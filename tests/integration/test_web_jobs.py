@@ -150,7 +150,7 @@ async def test_lists_are_filtered_sorted_searched_and_paged(farm: Farm) -> None:
     for job_id in ids:
         await until_state(farm.render.job(job_id), JobState.COMPLETED)
     async with web_of(farm) as client:
-        found = await listed(client, f"search={word}&state=completed", set(ids))
+        found = await listed(client, f"search={word}&state=completed&sort=-id", set(ids))
         assert [job["id"] for job in found["jobs"]] == ids[::-1]
         assert found["counts"] == {"completed": 5}
         assert found["next"] is None
