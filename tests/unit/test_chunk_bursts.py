@@ -170,8 +170,8 @@ def neutral(scene: Scene, record: Sidecar) -> object:
 async def test_a_burst_holds_what_takes_no_time_and_long_chunks_are_begun_one_by_one(
     supervisor: Supervisor, tmp_path: Path, sent: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunk_bursts, "LONGEST_SECONDS", 0.05)
-    scene = Scene(tmp_path, supervisor, command=("sh", "-c", 'sleep 0.15; echo x > "$0"', "{output}"))
+    monkeypatch.setattr(chunk_bursts, "LONGEST_SECONDS", 0.01)
+    scene = Scene(tmp_path, supervisor, command=("sh", "-c", 'sleep 0.05; echo x > "$0"', "{output}"))
     await scene.render(span := scene.span())
 
     assert span.report().done == ((0, CHUNKS),)
