@@ -153,7 +153,7 @@ class PictureWriter:
         with _Decoder() as decoder:
             while (task := self._take()) is not None:
                 try:
-                    task.job.folder.store.replace(task.location, task.make(decoder))
+                    _store(task, task.make(decoder))
                 except Exception as error:  # a broken file, a store that is away: the next one may do
                     self._tell(task.job, task.location, error)
                 finally:
@@ -208,6 +208,13 @@ class PictureProcess(DescriptorProcess):
         """
         request = {"suffix": suffix, "reader": reader, "longest": longest, "colours": colours}
         return self.ask(request, [descriptor])[1]
+
+
+def _store(task: _Task, picture: bytes) -> None:
+    folder = task.job.folder
+    # A job that was deleted meanwhile would leave a folder with this picture.
+    if folder.store.stat(folder.job_file) is not None:
+        folder.store.replace(task.location, picture)
 
 
 class _Decoder:

@@ -102,6 +102,8 @@ class Scene:
             "chunk_output": "frames/f_{frame:04}.bmp",
             "output": "frames.mp4",
             "inputs": ("frames.sh",),
+            # They are there a moment later on a loaded machine.
+            "pictures": "none",
             "max_parallel": 1,
         }
 

@@ -44,8 +44,13 @@ class HangingStore(DirectoryStore):
         super().replace(location, content)
 
 
+def accepted(job: OpenJob) -> OpenJob:
+    job.folder.store.replace(job.folder.job_file, b"{}")
+    return job
+
+
 def hanging_job(folder: Path, **fields: Any) -> tuple[OpenJob, HangingStore]:
-    job, store = open_job(folder, **{**FRAMES, **fields}), HangingStore(folder)
+    job, store = accepted(open_job(folder, **{**FRAMES, **fields})), HangingStore(folder)
     job.folder.store = store
     return job, store
 
@@ -66,6 +71,16 @@ def test_a_store_that_hangs_holds_nobody_up(tmp_path: Path, caplog: pytest.LogCa
     made = len(list((tmp_path / ".longtake/job/pictures").iterdir()))
     assert 64 <= made < 200
     assert [record for record in caplog.messages if "faster" in record] == caplog.messages != []
+
+
+def test_a_job_that_was_deleted_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    job, writer, files = open_job(tmp_path, **FRAMES), PictureWriter(), sequence(tmp_path)
+
+    with writer.prepare(job, job.chunks[0], files, [proof()], tmp_path) as pictures:
+        pictures.submit()
+
+    assert writer.settle(60)
+    assert not (tmp_path / ".longtake").exists()
 
 
 def test_files_that_are_no_pictures_are_told_once_a_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
