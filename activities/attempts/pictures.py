@@ -192,21 +192,22 @@ class PictureProcess(DescriptorProcess):
         super().__init__(picture_main.__file__, config, most_seconds=_MOST_DECODE_SECONDS)
 
     def make_picture(
-        self, descriptor: int, *, suffix: str, reader: str, longest: int, colours: dict[str, str] | None
+        self, descriptor: int, kind: ImageFormat, *, suffix: str, longest: int, colours: dict[str, str] | None
     ) -> bytes:
         """Make the picture of an open image file; blocking.
 
         Args:
             descriptor: The file.
+            kind: Its format.
             suffix: The extension of its name.
-            reader: Name of OpenImageIO's reader of its format; empty where it has none.
             longest: Longest side of the picture, in pixels.
             colours: Conversion of its colours, `input`, `output` and `view`; None for a file that is shown as it is.
 
         Raises:
             ProcessFailedError: No picture could be made.
         """
-        request = {"suffix": suffix, "reader": reader, "longest": longest, "colours": colours}
+        read_by = {"suffix": suffix, "reader": kind.reader, "demuxer": kind.demuxer}
+        request = {**read_by, "longest": longest, "colours": colours}
         return self.ask(request, [descriptor])[1]
 
 
@@ -307,7 +308,7 @@ def _plan_image(
 
     def make(decoder: _Decoder) -> bytes:
         return decoder.open(name, config).make_picture(
-            descriptor, suffix=file.suffix.lower(), reader=kind.reader, longest=spec.size, colours=request
+            descriptor, kind, suffix=file.suffix.lower(), longest=spec.size, colours=request
         )
 
     return _Task(job, location, make, descriptor)

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.jobs.images import png
 
 from activities.attempts.pictures import PictureProcess
+from activities.media.images.image_formats import ImageFormat, find_formats
 from longtake.descriptor_process import ProcessFailedError
 from longtake.models.colour import DEFAULT_CONFIG
 
@@ -19,10 +21,13 @@ def process() -> Iterator[PictureProcess]:
     process.close()
 
 
-def make(process: PictureProcess, path: Path, reader: str = "png") -> bytes:
+(PNG,) = find_formats(".png")
+
+
+def make(process: PictureProcess, path: Path, kind: ImageFormat = PNG) -> bytes:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return process.make_picture(descriptor, suffix=path.suffix, reader=reader, longest=320, colours=None)
+        return process.make_picture(descriptor, kind, suffix=path.suffix, longest=320, colours=None)
     finally:
         os.close(descriptor)
 
@@ -34,7 +39,7 @@ def test_a_file_that_has_lost_its_name_makes_a_picture(process: PictureProcess, 
     descriptor = os.open(path, os.O_RDONLY)
     path.unlink()
     try:
-        made = process.make_picture(descriptor, suffix=".png", reader=reader, longest=320, colours=None)
+        made = process.make_picture(descriptor, replace(PNG, reader=reader), suffix=".png", longest=320, colours=None)
     finally:
         os.close(descriptor)
 
@@ -69,5 +74,15 @@ def test_an_unknown_conversion_is_a_sentence(process: PictureProcess, tmp_path: 
     colours = {"input": "no such space", "output": "sRGB", "view": ""}
 
     with pytest.raises(ProcessFailedError, match="no such space"):
-        process.make_picture(descriptor, suffix=".png", reader="png", longest=320, colours=colours)
+        process.make_picture(descriptor, PNG, suffix=".png", longest=320, colours=colours)
     os.close(descriptor)
+
+
+@pytest.mark.parametrize("reader", ["png", ""])
+def test_no_list_of_other_files_is_followed(process: PictureProcess, tmp_path: Path, reader: str) -> None:
+    (tmp_path / "secret.png").write_bytes(png(7))
+    path = tmp_path / "a.png"
+    path.write_text(f"ffconcat version 1.0\nfile '{tmp_path}/secret.png'\n")
+
+    with pytest.raises(ProcessFailedError):
+        make(process, path, replace(PNG, reader=reader))

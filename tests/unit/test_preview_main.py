@@ -125,3 +125,12 @@ def test_a_file_that_is_damaged_is_said_and_ends_nothing(process: DescriptorProc
     with pytest.raises(ProcessFailedError, match=r"libav|pictures"):
         ask(process, [damaged], "25")
     assert isinstance(ask(process, [sound], "25"), PreviewFragment)
+
+
+def test_no_list_of_other_files_is_followed(process: DescriptorProcess, tmp_path: Path) -> None:
+    sound = encode(tmp_path, ".mp4", "25", *X264)[0]
+    for suffix in (".mp4", ".mkv", ".ts", ".png"):
+        script = tmp_path / f"script{suffix}"
+        script.write_text(f"ffconcat version 1.0\nfile '{sound}'\n")
+        with pytest.raises(ProcessFailedError):
+            ask(process, [script], "25", longest=64)

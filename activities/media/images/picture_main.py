@@ -3,8 +3,9 @@
 A process as `descriptor_process` starts them, with the configuration of OpenColorIO as its argument, whose transforms
 OpenImageIO keeps from picture to picture.
 
-A request has `suffix` (of the file), `reader` (OpenImageIO's name of its reader), `longest` (side of the picture, in
-pixels), and `colours`, where they are converted: `input`, `output` and `view`, as `colour_main` knows them.
+A request has `suffix` (of the file), `reader` and `demuxer` (OpenImageIO's and libav's names of what reads it; empty
+for none), `longest` (side of the picture, in pixels), and `colours`, where they are converted: `input`, `output` and
+`view`, as `colour_main` knows them.
 """
 
 import sys
@@ -55,6 +56,7 @@ class _Painter:
         if self._oiio is not None:
             self._oiio.attribute("threads", 1)
             self._oiio.attribute("exr_threads", -1)
+            self._oiio.attribute("try_all_readers", 0)
 
     def _import_without_colours(self) -> None:
         try:
@@ -71,19 +73,24 @@ class _Painter:
         """
         if self._oiio is not None and request["reader"]:
             return self._paint_by_oiio(path, request)
+        if not request["demuxer"]:
+            raise PictureError("no decoder for its format is installed")
         return self._paint_by_libav(path, request)
 
     def _paint_by_libav(self, path: str, request: dict[str, Any]) -> bytes:
         import av  # noqa: PLC0415 (half a second that OpenImageIO's pictures need not take)
 
-        # Linear samples are shown by the curve of sRGB.
+        # By name and never by content: a playlist or a script would make libav open other files.
         options = {"protocol_whitelist": "file"}
+        if request["demuxer"] == "image2":
+            options["pattern_type"] = "none"
         try:
-            with av.open(f"file:{path}", options=options) as container:
+            with av.open(f"file:{path}", format=request["demuxer"], options=options) as container:
                 stream = container.streams.video[0]
                 if stream.codec_context is None:
                     raise PictureError("libav has no decoder for it")
                 if request["suffix"] == ".exr":
+                    # Linear samples are shown by the curve of sRGB.
                     stream.codec_context.options = {"apply_trc": "iec61966_2_1"}
                 frame = next(container.decode(stream))
                 aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -96,7 +103,7 @@ class _Painter:
         import numpy  # noqa: PLC0415 (a part of OpenImageIO's interface)
 
         algorithms, oiio = self._oiio.ImageBufAlgo, self._oiio
-        image = self._read(path)
+        image = self._read(path, request["reader"])
         aspect = Fraction(image.spec().get_float_attribute("PixelAspectRatio", 1.0)).limit_denominator(1000)
         space = image.spec().get_string_attribute("oiio:ColorSpace")
         orientation = image.orientation
@@ -115,13 +122,15 @@ class _Painter:
         samples = numpy.ascontiguousarray(small.get_pixels(oiio.UINT8)[:, :, :3])
         return self._small.encode_jpeg(av.VideoFrame.from_ndarray(samples, format="rgb24"))
 
-    def _read(self, path: str) -> Any:
+    def _read(self, path: str, reader: str) -> Any:
         """Read the colours of the first part of a file that has some, in the whole of its display window."""
         algorithms, part = self._oiio.ImageBufAlgo, 0
         while True:
             image = self._oiio.ImageBuf(path, part, 0)
             if image.has_error or not image.nchannels:
                 raise PictureError(image.geterror() or "it cannot be read")
+            if image.file_format_name != reader:
+                raise PictureError(f"OpenImageIO takes it for {image.file_format_name}")
             places = self._colour.find_channels(tuple(image.spec().channelnames), has_alpha=True)
             if places is not None:
                 break

@@ -34,7 +34,11 @@ _PLAYABLE = {
     "hevc": {"yuv420p", "yuv420p10le"},
 }
 _ENCODER = {"preset": "veryfast", "crf": "26", "bf": "0", "profile": "high", "threads": "2"}
-_VIDEO_OPTIONS = {"protocol_whitelist": "file"}
+# By name and never by content: a playlist or a script under a film's name would make libav open other files.
+_DEMUXERS = {
+    ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".avif": "mov", ".heic": "mov", ".heif": "mov", ".mkv": "matroska",
+    ".webm": "matroska", ".ts": "mpegts", ".avi": "avi", ".mxf": "mxf", ".gif": "gif",
+}  # fmt: skip
 
 
 class UnplayableError(Exception):
@@ -59,8 +63,10 @@ def _make_fragment(request: dict[str, Any], paths: Sequence[str]) -> tuple[dict[
 
 
 def _open(path: str) -> "av.container.InputContainer":
-    options = {**_VIDEO_OPTIONS, "pattern_type": "none"} if path.endswith(".png") else _VIDEO_OPTIONS
-    return av.open(f"file:{path}", "r", options=options)
+    suffix = path[path.rindex(".") :]
+    demuxer = _DEMUXERS.get(suffix, "image2")
+    options = {"protocol_whitelist": "file"} | ({"pattern_type": "none"} if demuxer == "image2" else {})
+    return av.open(f"file:{path}", "r", format=demuxer, options=options)
 
 
 def _find_video(container: "av.container.InputContainer") -> VideoStream:
@@ -131,7 +137,7 @@ def _encode(
     def add(output: "av.container.OutputContainer", timescale: int, tick: int) -> int:
         count = 0
 
-        def write(packets: Sequence[Packet]) -> None:
+        def write(packets: "Sequence[Packet[VideoStream]]") -> None:
             nonlocal count
             for packet in packets:
                 _set_times(packet, timescale, tick, count, count)
@@ -144,7 +150,8 @@ def _encode(
             if scaler is None:
                 scaler = _Scaler(frame, aspect, longest)
                 stream = output.add_stream("libx264", rate=rate, options=_ENCODER)
-                stream.width, stream.height, stream.pix_fmt = *scaler.size, "yuv420p"
+                stream.width, stream.height = scaler.size
+                stream.pix_fmt = "yuv420p"
             small = scaler.scale(frame)
             small.pts, small.time_base = number, 1 / rate
             small.pict_type = av.video.frame.PictureType.NONE
@@ -199,7 +206,7 @@ class _Scaler:
         return made
 
 
-def _set_times(packet: Packet, timescale: int, tick: int, decoded: int, shown: int) -> None:
+def _set_times(packet: "Packet[VideoStream]", timescale: int, tick: int, decoded: int, shown: int) -> None:
     packet.time_base = Fraction(1, timescale)
     packet.dts, packet.pts, packet.duration = decoded * tick, shown * tick, tick
 
