@@ -16,7 +16,7 @@ PYTHON ?= $(shell sh tools/find-python.sh)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-farm test-browser chaos bench bench-lifecycle bench-store bench-stitch bench-plan bench-images bench-web web-client media-matrix dev production lint format record-histories clean FORCE
+.PHONY: help setup demo test test-farm test-browser chaos bench bench-lifecycle bench-store bench-stitch bench-plan bench-images bench-pictures bench-web web-client media-matrix dev production lint format record-histories clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ bench-stitch: $(READY) ## Measure the verified join of 1,000 chunks beside ffmpe
 
 bench-images: $(READY) ## Measure what the proof of image files costs beside decoding them
 	@$(PY) benchmarks/images.py $(ARGS)
+
+bench-pictures: $(READY) ## Measure what the small pictures of chunks cost
+	@$(PY) benchmarks/pictures.py $(ARGS)
 
 media-matrix: $(READY) ## Try image formats with all damages, codecs in all containers; ARGS=--write updates docs/media.md
 	@$(PY) tools/media_matrix.py $(ARGS)

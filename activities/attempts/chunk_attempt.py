@@ -407,17 +407,17 @@ class ChunkAttempt:
         if self._runs is not None:
             known |= self._runs.undeclared_found
         others = self._others.note(known, self._part_places, "; outputs or also would have them published")
-        with self._prepare_pictures(made, proofs) as pictures:
+        with self._prepare_pictures(made, proofs, seconds) as pictures:
             sidecar = self._publish_files(files, targets, proofs, signatures, seconds, others)
             if sidecar.attempt == self._name:
                 pictures.submit()
         return sidecar
 
-    def _prepare_pictures(self, made: list[Path], proofs: tuple[Proof, ...]) -> ChunkPictures:
+    def _prepare_pictures(self, made: list[Path], proofs: tuple[Proof, ...], seconds: float) -> ChunkPictures:
         """Make what small pictures of the chunk are made of safe from whoever moves or removes its files."""
         if self._host.pictures is None:
             return ChunkPictures()
-        return self._host.pictures.prepare(self._job, self._chunk, made, proofs, self._workdir)
+        return self._host.pictures.prepare(self._job, self._chunk, made, proofs, self._workdir, seconds)
 
     def _publish_files(
         self,

@@ -5,6 +5,8 @@ import os
 import queue
 import stat
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -36,7 +38,11 @@ SETTLE_SECONDS = 2.0
 _IDLE_SECONDS = 20.0
 # Longer than the limit on CPU time of the process, which is of the lowest priority on a host that renders.
 _MOST_DECODE_SECONDS = 120.0
-# Jobs whose first failure was told.
+# Pictures may take this share of the time in which chunks are rendered, and a few come before that has passed: a frame
+# of 4K OpenEXR takes 0.45 s to decode.
+_MOST_SHARE = 0.01
+_FREE_SECONDS = 3.0
+# Jobs whose first failure was told, and whose costs are counted.
 _MOST_JOBS = 1000
 
 
@@ -47,13 +53,13 @@ class _Task:
     Args:
         job: The job.
         location: Where the picture is stored.
-        make: Makes it, with the process that decodes image files.
+        make: Makes it, with the process that decodes image files; tells also the CPU time of that process.
         descriptor: An open file that it is made of.
     """
 
     job: OpenJob
     location: str
-    make: Callable[["_Decoder"], bytes]
+    make: Callable[["_Decoder"], tuple[bytes, float]]
     descriptor: int | None = None
 
     def close(self) -> None:
@@ -80,7 +86,7 @@ class ChunkPictures:
         if self.writer is None or not self.tasks:
             return
         while self.tasks:
-            self.writer.submit(self.tasks.pop())
+            self.writer.submit(self.tasks.pop(0))
         if self.is_urgent:
             self.writer.settle(SETTLE_SECONDS)
 
@@ -96,7 +102,7 @@ class PictureWriter:
     """Makes and stores pictures in a thread of its own, one after the other, for all attempts of a host.
 
     Nothing that happens here fails or holds up a chunk: what goes wrong is logged, once a job, and what does not fit
-    into the queue is dropped.
+    into the queue is dropped. So is what would cost more than a hundredth of the time in which chunks are rendered.
     """
 
     def __init__(self) -> None:
@@ -104,9 +110,17 @@ class PictureWriter:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._told: dict[str, None] = {}
+        # CPU seconds that pictures of each job may still take.
+        self._left: OrderedDict[str, float] = OrderedDict()
 
     def prepare(
-        self, job: OpenJob, chunk: Chunk, made: Sequence[Path], proofs: Sequence[Proof], workdir: Path
+        self,
+        job: OpenJob,
+        chunk: Chunk,
+        made: Sequence[Path],
+        proofs: Sequence[Proof],
+        workdir: Path,
+        render_seconds: float,
     ) -> ChunkPictures:
         """Return the pictures that a chunk is to leave; of a video the first frame is made smaller now.
 
@@ -116,14 +130,28 @@ class PictureWriter:
             made: Its files, those of one output after the other.
             proofs: What was found in each output.
             workdir: Where a configuration of colours lies.
+            render_seconds: How long the chunk was rendered.
         """
         # A configuration among the inputs of a job in a bucket is laid out for one attempt.
         pictures = ChunkPictures(self, is_urgent=bool(job.job.colour_files) and not job.folder.store.is_local)
+        if self._charge(job, -_MOST_SHARE * render_seconds) < 0:
+            return pictures
+        began = time.thread_time()
         try:
             pictures.tasks.extend(_list_tasks(job, chunk, made, proofs, workdir))
+            self._charge(job, time.thread_time() - began)
         except Exception as error:  # whatever goes wrong with a picture, the chunk is sound
             self._tell(job, chunk_key(chunk.index), error)
         return pictures
+
+    def _charge(self, job: OpenJob, cpu_seconds: float) -> float:
+        """Count CPU time of the pictures of a job; return what they may still take."""
+        with self._lock:
+            left = self._left.pop(job.ref.id, _FREE_SECONDS) - cpu_seconds
+            self._left[job.ref.id] = left
+            if len(self._left) > _MOST_JOBS:
+                self._left.popitem(last=False)
+            return left
 
     def settle(self, seconds: float) -> bool:
         """Wait until all pictures are stored, at most so long; return whether they are."""
@@ -153,7 +181,9 @@ class PictureWriter:
         with _Decoder() as decoder:
             while (task := self._take()) is not None:
                 try:
-                    _store(task, task.make(decoder))
+                    picture, cpu_seconds = task.make(decoder)
+                    self._charge(task.job, cpu_seconds)
+                    _store(task, picture)
                 except Exception as error:  # a broken file, a store that is away: the next one may do
                     self._tell(task.job, task.location, error)
                 finally:
@@ -193,8 +223,8 @@ class PictureProcess(DescriptorProcess):
 
     def make_picture(
         self, descriptor: int, kind: ImageFormat, *, suffix: str, longest: int, colours: dict[str, str] | None
-    ) -> bytes:
-        """Make the picture of an open image file; blocking.
+    ) -> tuple[bytes, float]:
+        """Make the picture of an open image file, and tell what CPU time that has taken; blocking.
 
         Args:
             descriptor: The file.
@@ -208,7 +238,8 @@ class PictureProcess(DescriptorProcess):
         """
         read_by = {"suffix": suffix, "reader": kind.reader, "demuxer": kind.demuxer}
         request = {**read_by, "longest": longest, "colours": colours}
-        return self.ask(request, [descriptor])[1]
+        told, picture = self.ask(request, [descriptor])
+        return picture, told["cpu_seconds"]
 
 
 def _store(task: _Task, picture: bytes) -> None:
@@ -264,7 +295,7 @@ def _list_tasks(
             video = proofs[number].video
             aspect = Fraction(video.sample_aspect_ratio.replace(":", "/")) if video is not None else Fraction(1)
             data = make_picture(first, longest=spec.size, aspect=aspect or Fraction(1))
-            yield _Task(job, locate(), lambda _, data=data: data)  # type: ignore[misc]  # a default binds it
+            yield _Task(job, locate(), lambda _, data=data: (data, 0.0))  # type: ignore[misc]  # a default binds it
 
 
 def _find_source(job: OpenJob, chunk: Chunk) -> tuple[int, ImageFormat | None] | None:
@@ -306,7 +337,7 @@ def _plan_image(
         os.close(descriptor)
         raise ValueError(f"{file.name} is no file")
 
-    def make(decoder: _Decoder) -> bytes:
+    def make(decoder: _Decoder) -> tuple[bytes, float]:
         return decoder.open(name, config).make_picture(
             descriptor, kind, suffix=file.suffix.lower(), longest=spec.size, colours=request
         )

@@ -27,7 +27,7 @@ def process() -> Iterator[PictureProcess]:
 def make(process: PictureProcess, path: Path, kind: ImageFormat = PNG) -> bytes:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return process.make_picture(descriptor, kind, suffix=path.suffix, longest=320, colours=None)
+        return process.make_picture(descriptor, kind, suffix=path.suffix, longest=320, colours=None)[0]
     finally:
         os.close(descriptor)
 
@@ -39,7 +39,9 @@ def test_a_file_that_has_lost_its_name_makes_a_picture(process: PictureProcess, 
     descriptor = os.open(path, os.O_RDONLY)
     path.unlink()
     try:
-        made = process.make_picture(descriptor, replace(PNG, reader=reader), suffix=".png", longest=320, colours=None)
+        made = process.make_picture(descriptor, replace(PNG, reader=reader), suffix=".png", longest=320, colours=None)[
+            0
+        ]
     finally:
         os.close(descriptor)
 
