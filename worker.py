@@ -42,6 +42,7 @@ from activities.drain import DrainActivities
 from activities.farm_listener import FarmListener
 from activities.heartbeat_budget import BudgetInterceptor, HeartbeatBudget, find_budget
 from activities.job_watch import JobWatches, OtherHosts, worker_identity
+from activities.notify.deliver import NotifyActivities
 from activities.plan import PlanActivities
 from activities.processes.orphans import kill_orphans
 from activities.processes.supervisor import Supervisor
@@ -63,6 +64,7 @@ from longtake.text import PlainFormatter
 from ports import PortTakenError
 from workflows.chunk_batch import ChunkBatch
 from workflows.farm_control import FarmControl
+from workflows.notifications import NotifyJob
 from workflows.render_job import RenderJob
 
 _log = logging.getLogger(__name__)
@@ -218,7 +220,8 @@ def build_workers(
     host = build_host(settings, supervisor, tools=tools, make_allowed=places)
     services = Services(settings)
     watches = JobWatches(client, settings.contact_seconds, FarmListener(client, settings.task_queue))
-    plan = PlanActivities(host, places, services.check, search_attributes=search_attributes)
+    plan = PlanActivities(host, places, services.check, settings.receivers, search_attributes=search_attributes)
+    notify = NotifyActivities(settings.receivers, host, web_url=settings.web_url)
     remote_host = _build_remote_host(client, settings)
     stitch, drain, stop = StitchActivities(host, watches), DrainActivities(client), StopActivities(host, remote_host)
     others = OtherHosts(client, render_queue(settings.task_queue, BackendKind.LOCAL), settings.host)
@@ -233,6 +236,8 @@ def build_workers(
                 stitch.try_film,
                 drain.find_waiting,
                 stop.stop_agents,
+                notify.find_receivers,
+                notify.deliver,
             ],
             slots=_ORCHESTRATION_SLOTS,
             workflows=True,
@@ -260,7 +265,7 @@ def _build_worker(
     return Worker(
         client,
         task_queue=task_queue,
-        workflows=[RenderJob, ChunkBatch, FarmControl] if workflows else [],
+        workflows=[RenderJob, ChunkBatch, FarmControl, NotifyJob] if workflows else [],
         activities=activities,
         workflow_runner=SandboxedWorkflowRunner(),
         workflow_task_poller_behavior=_WORKFLOW_POLLERS,

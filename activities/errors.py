@@ -92,6 +92,21 @@ class RefusedError(Exception):
         self.needs_change = needs_change
 
 
+class DeliveryError(Exception):
+    """A receiver was not told.
+
+    Args:
+        sentence: The cause.
+        wait_seconds: How long the receiver asks to wait before the next try; None where it names no time.
+        is_final: Whether the receiver wants no more of it.
+    """
+
+    def __init__(self, sentence: str, *, wait_seconds: float | None = None, is_final: bool = False) -> None:
+        super().__init__(sentence)
+        self.wait_seconds = wait_seconds
+        self.is_final = is_final
+
+
 def attempt_failure(error: OSError, place: Path | str = "the store") -> AttemptError | AttemptLostError:
     """Return the error of a try whose disk or store failed: a lost try where somebody may mend that."""
     if (away := find_away_error(error, str(place))) is not None:

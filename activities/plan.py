@@ -10,6 +10,7 @@ from activities.acceptance import Acceptance
 from activities.activity_context import activity_edge, send_heartbeats
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
+from activities.notify.receivers import AllowedReceivers
 from activities.rerender import revoke_frames
 from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, ErrorType
@@ -25,6 +26,7 @@ class PlanActivities:
         host: This worker's host.
         make_allowed: Makes the folders and buckets that jobs may use.
         check_service: Raises `BadJobError` for a job whose service this worker may not call.
+        receivers: Whom jobs may tell of their events.
         search_attributes: Whether the namespace has Longtake's search attributes.
     """
 
@@ -33,12 +35,14 @@ class PlanActivities:
         host: Host,
         make_allowed: Callable[[], AllowedStores],
         check_service: Callable[[RenderJobSpec], None],
+        receivers: AllowedReceivers,
         *,
         search_attributes: bool,
     ) -> None:
         self._host = host
         self._make_allowed = make_allowed
         self._check_service = check_service
+        self._receivers = receivers
         self._search_attributes = search_attributes
 
     @activity.defn(name=PLAN_JOB)
@@ -64,6 +68,7 @@ class PlanActivities:
 
     def _plan(self, order: PlanOrder) -> JobPlan:
         self._check_service(order.job)
+        self._receivers.check_all(order.job.notify)
         acceptance = Acceptance(order, self._host, self._make_allowed())
         opened = acceptance.run()
         if order.job.rerender is not None:
@@ -78,4 +83,5 @@ class PlanActivities:
             done=done,
             left_out=left_out,
             search_attributes=self._search_attributes,
+            farm_events=self._receivers.farm_events,
         )

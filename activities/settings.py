@@ -3,7 +3,8 @@
 import os
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -18,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from activities.notify.mail import MailServer
+from activities.notify.receivers import AllowedReceivers, read_farm_receivers, read_networks, read_webhooks
 from longtake.allowed_paths import read_roots
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
@@ -42,6 +45,15 @@ def _require_program(name: str) -> str:
 SplitByColons = _split_by(os.pathsep)
 SplitBySpaces = _split_by(None)
 Program = Annotated[str, AfterValidator(_require_program)]
+
+
+@contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """Put the name of a setting before what is wrong with it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from error
 
 
 class EnvironmentSettings(BaseModel):
@@ -126,6 +138,26 @@ class WorkerSettings(EnvironmentSettings):
         default="hmac", description="LONGTAKE_REMOTE_AUTH: hmac, or iam where the platform alone decides who may call"
     )
     prices: str = Field(default="", description="LONGTAKE_PRICES: what services ask, as name=USD, split by spaces")
+    webhooks: SecretStr = Field(
+        default=SecretStr(""), description="LONGTAKE_WEBHOOKS: receivers that jobs may tell, as origin=whsec_..."
+    )
+    notify_networks: Annotated[tuple[str, ...], SplitBySpaces] = Field(
+        default=(), description="LONGTAKE_NOTIFY_NETWORKS: networks that are not public and hold receivers"
+    )
+    notify: SecretStr = Field(
+        default=SecretStr(""), description="LONGTAKE_NOTIFY: receivers that every job tells, in JSON"
+    )
+    smtp_url: SecretStr = Field(
+        default=SecretStr(""), description="LONGTAKE_SMTP_URL: what mail is sent through, smtp://user:password@host:587"
+    )
+    mail_from: str = Field(default="", description="LONGTAKE_MAIL_FROM: address that mail comes from")
+    mail_to: Annotated[tuple[str, ...], SplitBySpaces] = Field(
+        default=(), description="LONGTAKE_MAIL_TO: addresses that jobs may mail to, or @domains of them"
+    )
+    notify_commands: Annotated[tuple[Program, ...], SplitByColons] = Field(
+        default=(), description="LONGTAKE_NOTIFY_COMMANDS: programs that notifications of jobs may run, split by ':'"
+    )
+    web_url: str = Field(default="", description="LONGTAKE_WEB_URL: where the page of the farm is, for links to it")
     # Renders that end within it count; the others are stopped and go to another worker.
     shutdown_grace_seconds: float = Field(default=1, ge=0, description="LONGTAKE_SHUTDOWN_GRACE_SECONDS")
 
@@ -141,6 +173,28 @@ class WorkerSettings(EnvironmentSettings):
                 "remote_secret: is not set; give worker and agents one secret, or set LONGTAKE_REMOTE_AUTH=iam where "
                 "the platform alone decides who may call"
             )
+        return self
+
+    @property
+    def receivers(self) -> AllowedReceivers:
+        """Whom jobs may tell of their events, and whom all jobs tell."""
+        with _naming("webhooks"):
+            keys = read_webhooks(self.webhooks.get_secret_value())
+        with _naming("notify_networks"):
+            networks = read_networks(self.notify_networks)
+        with _naming("smtp_url"):
+            url = self.smtp_url.get_secret_value()
+            mail = MailServer.parse(url, self.mail_from) if url else None
+        with _naming("notify"):
+            farm = read_farm_receivers(self.notify.get_secret_value())
+            allowed = AllowedReceivers(keys, networks, self.mail_to, mail, self.notify_commands, farm)
+            for index, receiver in enumerate(farm.values()):
+                allowed.check(receiver, f"[{index}]")
+        return allowed
+
+    @model_validator(mode="after")
+    def _check_receivers(self) -> Self:
+        assert self.receivers is not None
         return self
 
     @classmethod

@@ -2,7 +2,10 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
+
+from temporalio import workflow
 
 
 class Background:
@@ -10,6 +13,11 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def count(self) -> int:
+        """How much work goes on."""
+        return sum(not task.done() for task in self._tasks)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin some work; raise what work of before has failed with, which fails the workflow task."""
@@ -21,3 +29,10 @@ class Background:
         for task in [each for each in self._tasks if each.done()]:
             task.result()
             self._tasks.remove(task)
+
+    async def wait(self) -> None:
+        """Return when all work has ended; a cancel of the workflow, which arrives as an exception once, ends none."""
+        while self.count:
+            with suppress(asyncio.CancelledError):
+                await workflow.wait([task for task in self._tasks if not task.done()])
+        self.check()

@@ -91,5 +91,6 @@ def build_continuation(
         pause_mode=pause.mode,
         freezes=pause.freezes,
         runs=runs,
+        notifier=board.notifier.save(),
     )
     return {CONTINUES: after.model_dump(mode="json")}

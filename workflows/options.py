@@ -34,6 +34,12 @@ class ActivityOptions(TypedDict):
     cancellation_type: ActivityCancellationType
 
 
+class DeliveryOptions(ActivityOptions):
+    """Those of activities that are given up after a time."""
+
+    schedule_to_close_timeout: timedelta
+
+
 class LocalActivityOptions(TypedDict):
     """Keyword arguments of `workflow.execute_local_activity`."""
 
@@ -59,6 +65,21 @@ def control_options() -> ActivityOptions:
         ),
         # A cancelled activity counts as ended only when its processes are gone, so that none is left behind a job.
         "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    }
+
+
+def delivery_options() -> DeliveryOptions:
+    """Return the options of activities that tell receivers of events, which are retried for a day."""
+    return {
+        **control_options(),
+        # A delivery takes a minute at most.
+        "start_to_close_timeout": timedelta(minutes=5),
+        "schedule_to_close_timeout": timedelta(days=1),
+        "retry_policy": RetryPolicy(
+            initial_interval=timedelta(seconds=1),
+            maximum_interval=timedelta(minutes=10),
+            non_retryable_error_types=[ErrorType.NOT_ALLOWED],
+        ),
     }
 
 

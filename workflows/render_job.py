@@ -112,6 +112,8 @@ class RenderJob:
         self._max_parallel = before.max_parallel
         if before.spans is not None:
             self._begin_rendering(before.spans.plan, before.spans)
+        else:
+            self._board.notifier.expect(job.notify)
 
     @workflow.run
     async def run(self, *inputs: object) -> RenderJobResult:
@@ -135,6 +137,7 @@ class RenderJob:
         except (asyncio.CancelledError, FailureError) as error:
             await self._end_without_film(error)
         self._board.show_end(JobState.COMPLETED, result=result)
+        await self._board.notifier.settle()
         return result
 
     @workflow.signal
@@ -252,11 +255,13 @@ class RenderJob:
                 self._board.update_totals(self._spans.totals)
             self._note_cancel()
             self._board.show_end(JobState.CANCELLED)
+            await self._board.notifier.settle()
             raise asyncio.CancelledError from error
         if isinstance(error, FailureError):
             failure = build_job_error(error)
             needs_change = failure.type == ErrorType.NEEDS_CHANGE
             self._board.show_end(JobState.FAILED, error=failure.message, needs_change=needs_change)
+            await self._board.notifier.settle()
             raise failure from error
         raise error
 
@@ -297,6 +302,7 @@ class RenderJob:
 
     def _begin_rendering(self, plan: JobPlan, saved: SavedSpans | None = None) -> None:
         job, is_bounded = self._accepted_job, self._history.is_bounded
+        self._board.notifier.expect(job.notify, plan.farm_events)
         self._spans = SpanRunner(
             job, plan, on_change=self._wake, on_notice=self._note, is_bounded=is_bounded, saved=saved
         )
@@ -428,7 +434,8 @@ class RenderJob:
 
     def _count_activities(self) -> int:
         others = (self._step is not None and not self._step.done(), self._trial is not None and not self._trial.is_idle)
-        return sum(others) + (self._spans.activity_count if self._spans is not None else 0)
+        spans = self._spans.activity_count if self._spans is not None else 0
+        return sum(others) + spans + self._board.notifier.open_count
 
     def _check_room(self) -> None:
         self._history.check_room(workflow.info().get_current_history_length(), self._count_activities())
@@ -440,6 +447,7 @@ class RenderJob:
             self._spans.end()
         if not (self._history.may_continue and self._is_idle()):
             return
+        await self._board.notifier.settle()
         await workflow.wait_condition(workflow.all_handlers_finished)
         _raise_if_cancelled()
         job, work = (self._document, self._accepted_job), (self._spans, self._trial)
@@ -486,7 +494,10 @@ class RenderJob:
         self._board.show_state(state, phase, control, mode=pause.mode, freeze=pause.freeze_number, error=error)
 
     def _update_counts(self) -> None:
-        self._board.update_counts(**count_chunks(self._accepted_job, self._active_spans))
+        spans = self._active_spans
+        self._board.update_counts(**count_chunks(self._accepted_job, spans))
+        failed = spans.scheduler.failed_count if spans.scheduler.has_failed_for_good else 0
+        self._board.notifier.observe_failures(self._board.status, failed)
 
     @property
     def _accepted_job(self) -> RenderJobSpec:

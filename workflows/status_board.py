@@ -45,6 +45,7 @@ with workflow.unsafe.imports_passed_through():
     from longtake.ranges import Range, format_ranges
     from longtake.text import cut_middle, escape_markdown, shorten_line
     from workflows.farm_control import FarmTeller
+    from workflows.notifications import Notifier
     from workflows.scheduling import PauseState
     from workflows.spans import SpanRunner
     from workflows.totals import Totals
@@ -76,6 +77,7 @@ class StatusBoard:
 
     Attributes:
         is_bounded: Whether notices are written with the next change where there are many of them.
+        notifier: Tells receivers of what is shown.
         status: The status, without an estimate of the time to go.
         knows_attributes: Whether it was told whether the namespace has Longtake's search attributes.
     """
@@ -87,6 +89,7 @@ class StatusBoard:
         self._control = Control.RUN
         self._freeze = 0
         self._farm = FarmTeller()
+        self.notifier = Notifier(before.notifier if before is not None else None)
         self.is_bounded = False
         self._written_notices = 0
         self.knows_attributes = False
@@ -141,6 +144,7 @@ class StatusBoard:
             base_dir=job.store or job.base_dir,
         )
         workflow.upsert_memo({MEMO_DIGEST: job.digest()})
+        self.notifier.expect(job.notify)
 
     def show_plan(self, plan: JobPlan) -> None:
         """Show the frames, the kept chunks and the store that planning found."""
@@ -198,6 +202,7 @@ class StatusBoard:
         self._set(state=state, phase=phase, pause_mode=mode, error=error)
         self._farm.tell(control, freeze)
         self._write()
+        self.notifier.observe(self.status)
 
     def add_notice(self, sentence: str) -> None:
         """Show a sentence about a request that was ignored; the last ones stay."""
@@ -249,6 +254,7 @@ class StatusBoard:
         )
         self._control = Control.STOP
         self._write()
+        self.notifier.observe(self.status)
 
     def build_status(self) -> JobStatus:
         """Return the status with an estimate of the time to go, from the chunks finished so far."""

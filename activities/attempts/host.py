@@ -107,9 +107,17 @@ class Host:
         Raises:
             BadJobError: The job sets a variable that jobs may not set here.
         """
+        return self.build_environment(job.job.env, tag)
+
+    def build_environment(self, variables: Mapping[str, str], tag: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a command that a job names, with its variables and the tag of its attempt.
+
+        Raises:
+            BadJobError: A variable is one that jobs may not set here.
+        """
         worker = {**self.environ, **self.render_user.environment} if self.render_user else self.environ
         environment = build_render_environment(
-            worker, job.job.env, tag=tag, also=self.pass_env, job_variables=self.job_variables
+            worker, variables, tag=tag, also=self.pass_env, job_variables=self.job_variables
         )
         if self.render_user:
             # The worker's folder for sockets of its session.

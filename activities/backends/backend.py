@@ -42,6 +42,8 @@ class RenderTask:
     chunk_id: int | None = None
     # Folders of the attempt that the command may write into, where renders have an account of their own.
     folders: tuple[Path, ...] = ()
+    # File that the command reads on standard input; None for nothing.
+    input: Path | None = None
     # The line by which a session is asked to do the work; None for a command that ends when its work is done.
     request: str | None = None
 

@@ -198,7 +198,9 @@ class LocalBackend:
                 return await self._supervisor.spawn(
                     task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag, session=True
                 )
-            return await self._spawner.spawn(task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag)
+            return await self._spawner.spawn(
+                task.command, cwd=task.cwd, env=task.env, log=task.log, tag=task.tag, input=task.input
+            )
         except OSError as error:
             fatal = error.errno not in _PASSING
             raise AttemptError(f"{task.name} cannot be started: {error.strerror}", fatal=fatal) from error

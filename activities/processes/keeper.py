@@ -196,7 +196,12 @@ class CommandKeeper:
             orders, signals = self._channel.wait(pause, also=self._pump.quiet_end)
 
     def _start(self, request: Message) -> bool:
+        reading = None
         try:
+            if self._session is not None:
+                reading = self._session.read_end
+            elif (path := request.get("input")) is not None:
+                reading = os.open(path, os.O_RDONLY)
             renderer = start_program(
                 request["command"],
                 cwd=request["cwd"],
@@ -205,7 +210,7 @@ class CommandKeeper:
                 group=self._tree.group,
                 table=self._table,
                 account=request["account"],
-                input=self._session.read_end if self._session is not None else None,
+                input=reading,
             )
         except OSError as error:
             self._pump.close_write_end()
@@ -215,8 +220,8 @@ class CommandKeeper:
             self._channel.send({"failed": [error.errno, error.filename]})
             return False
         finally:
-            if self._session is not None:
-                os.close(self._session.read_end)
+            if reading is not None:
+                os.close(reading)
         self._pump.close_write_end()
         self._tree.add_tag(request["tag"])
         self._renderer = self._tree.session = renderer

@@ -227,6 +227,7 @@ class Supervisor:
         log: Path,
         tag: Mapping[str, str],
         session: bool = False,
+        input: Path | None = None,
     ) -> RenderProcess:
         """Start a render and return it; a cancel meanwhile leaves no process behind.
 
@@ -238,12 +239,13 @@ class Supervisor:
             tag: Variables of `env` that no other render has. Processes that carry them are ended with this render,
                 also those that no other way finds.
             session: Whether it reads lines on standard input; see `RenderProcess.ask`.
+            input: File that it reads on standard input otherwise; None for nothing.
 
         Raises:
             OSError: The program cannot be executed, or the folder cannot be entered.
             SupervisorError: The supervisor cannot be started.
         """
-        request = _request(command, cwd, env, log, tag)
+        request = _request(command, cwd, env, log, tag, input)
         return await self._spawn_shielded({**request, "session": session}, None)
 
     @contextlib.asynccontextmanager
@@ -405,10 +407,17 @@ class SpanKeeper:
         self._keeper: KeeperConnection | None = None
 
     async def spawn(
-        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str]
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        log: Path,
+        tag: Mapping[str, str],
+        input: Path | None = None,
     ) -> RenderProcess:
         """Start a render when the one before is gone; see `Supervisor.spawn`."""
-        return await self._spawn(_request(command, cwd, env, log, tag), self)
+        return await self._spawn(_request(command, cwd, env, log, tag, input), self)
 
     async def start_burst(
         self,
@@ -430,7 +439,7 @@ class SpanKeeper:
             OSError: The supervisor died a moment ago.
             SupervisorError: The supervisor cannot be started.
         """
-        requests = [_request(command, cwd, env, log, tag) for command, log, tag in commands]
+        requests = [_request(command, cwd, env, log, tag, None) for command, log, tag in commands]
         each = [{name: request[name] for name in ("command", "log", "tag")} for request in requests]
         common = {name: requests[0][name] for name in ("cwd", "env")}
         return await self._start_burst({**common, "longest_seconds": longest_seconds}, each, self)
@@ -450,7 +459,10 @@ class SpanKeeper:
             await self._keeper.end()
 
 
-def _request(command: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str]) -> Message:
+def _request(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, tag: Mapping[str, str], input: Path | None
+) -> Message:
     # Absolute, because the supervisor runs in another folder.
     folder, file = os.path.abspath(cwd), os.path.abspath(log)
-    return {"command": list(command), "cwd": folder, "env": dict(env), "log": file, "tag": dict(tag)}
+    request = {"command": list(command), "cwd": folder, "env": dict(env), "log": file, "tag": dict(tag)}
+    return request if input is None else {**request, "input": os.path.abspath(input)}

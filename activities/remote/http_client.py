@@ -40,12 +40,14 @@ class Route:
         ssl_context: Checks the service's certificate; None where the service is called by plain HTTP.
         certificate_fix: What to do about a certificate that is not to be trusted.
         proxy: URL of the HTTP proxy that leads to the service; None without one.
+        address: Address that is connected to, where the name of the URL was resolved already.
     """
 
     where: str
     ssl_context: ssl.SSLContext | None
     certificate_fix: str = "check the URL"
     proxy: httpx.URL | None = None
+    address: str | None = None
 
 
 def make_ssl_context() -> ssl.SSLContext:
@@ -116,7 +118,9 @@ async def _open_stream(route: Route, url: httpx.URL) -> "_Stream":
     ssl_context = route.ssl_context if url.scheme == "https" else None
     assert ssl_context is not None or url.scheme == "http", f"no TLS context for {url.scheme}"
     if route.proxy is None:
-        return _Stream(*await asyncio.open_connection(url.host, port, ssl=ssl_context))
+        name = url.host if ssl_context is not None else None
+        place = route.address or url.host
+        return _Stream(*await asyncio.open_connection(place, port, ssl=ssl_context, server_hostname=name))
     reader, writer = await open_tunnel(route.proxy, url.host, port)
     if ssl_context is not None:
         try:

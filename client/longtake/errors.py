@@ -72,5 +72,9 @@ class ErrorType(StrEnum):
     STILL_RENDERING = "StillRendering"
     # Retried a few times: an error that no code expects.
     UNEXPECTED = "Unexpected"
+    # Retried for a day: the receiver of a notification is away, or has answered that it did not take it.
+    NOT_DELIVERED = "NotDelivered"
+    # Never retried: the settings of this farm do not allow the receiver of a notification, or it wants none.
+    NOT_ALLOWED = "NotAllowed"
     # The job ended with chunks missing.
     JOB_FAILED = "JobFailed"

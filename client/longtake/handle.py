@@ -370,7 +370,8 @@ class JobHandle:
             await self._execute(name, request, patience_seconds=_REQUEST_PATIENCE_SECONDS)
             return
         except BadJobError:
-            # An older worker, whose job knows the signal alone.
+            # An older worker, whose job knows the signal alone and ignores one with keys that it does not know; or a
+            # history that has no room for updates just now, and names in its events who sent the signal.
             request = request.model_copy(update={"by": ""})
         except (NotReachableError, RPCError):
             # No worker is there; and what else Temporal has against an update, such as the end of the job, it has

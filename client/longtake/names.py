@@ -16,6 +16,7 @@ from longtake.text import escape_text
 RENDER_JOB_WORKFLOW = "RenderJob"
 CHUNK_BATCH_WORKFLOW = "ChunkBatch"
 FARM_CONTROL_WORKFLOW = "FarmControl"
+NOTIFY_WORKFLOW = "NotifyJob"
 
 # Signal to that workflow.
 FARM_ORDER = "order"
@@ -32,6 +33,8 @@ FIND_WAITING = "find_waiting"
 STOP_AGENTS = "stop_agents"
 STITCH_JOB = "stitch_job"
 TRY_FILM = "try_film"
+FIND_RECEIVERS = "find_receivers"
+DELIVER = "deliver"
 
 DEFAULT_TASK_QUEUE = "longtake"
 
@@ -89,6 +92,17 @@ def farm_control_id(task_queue: str) -> str:
 def batch_id(job_id: str, run_id: str, number: int) -> str:
     """Return the id of a batch of a job: a name that no other run of the job has, of any length that its own id has."""
     return f"{job_folder_name(job_id)} batch {number} {run_id[-12:]}"
+
+
+def make_message_id(job_id: str, run_id: str, number: int) -> str:
+    """Return the id of the message about an event of a run of a job: the same at each try to deliver it."""
+    named = "\n".join((job_id, run_id, str(number)))
+    return f"msg_{hashlib.sha256(named.encode(errors='surrogatepass')).hexdigest()[:32]}"
+
+
+def notify_id(job_id: str, message_id: str) -> str:
+    """Return the id of the workflow that delivers the message about an event of a job."""
+    return f"longtake-notify {job_id[: _LONGEST_ID - 100]} {message_id}"
 
 
 def check_job_id(job_id: str) -> str:

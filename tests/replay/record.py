@@ -5,6 +5,7 @@ is running in the field. Names of histories as arguments record only those.
 """
 
 import asyncio
+import base64
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from pydantic import SecretStr  # noqa: E402
 from support.farm import Farm, serving, until, until_state  # noqa: E402
 from support.remote.agent_farm import services  # noqa: E402
 
@@ -25,6 +27,7 @@ import devserver  # noqa: E402  # the checkout's root is not on the path of a sc
 from longtake import FrameRange, JobHandle, JobState, RenderClient, RenderJobSpec, Retry  # noqa: E402
 from longtake.connection import connect  # noqa: E402
 from longtake.models.backends import BackendKind  # noqa: E402
+from longtake.models.notify import JobEvent  # noqa: E402
 from longtake.models.policies import FailurePolicy  # noqa: E402
 from longtake.models.status import JobPhase, PauseMode  # noqa: E402
 from longtake.names import RENDER_JOB_WORKFLOW  # noqa: E402
@@ -81,6 +84,18 @@ async def cancelled(farm: Farm) -> JobHandle:
     handle = await farm.submit(job(farm, waiting(farm)))
     await until(handle, lambda status: status.running_chunks == 2)
     await handle.cancel(wait=True)
+    return handle
+
+
+async def told(farm: Farm) -> JobHandle:
+    """Its receiver is away, and the job goes on all the same."""
+    fields = {"on_chunk_failure": FailurePolicy.CONTINUE, "retry": Retry(attempts=1)}
+    everything = [{"webhook": "https://hooks.invalid/job", "on": [event.value for event in JobEvent]}]
+    script = '[ "$1" -lt 3 ] || exit 7; echo "$1" > "$2"'
+    handle = await farm.submit(job(farm, script, notify=everything, start_paused=True, **fields))
+    await until_state(handle, JobState.PAUSED)
+    await handle.resume()
+    await until_state(handle, JobState.FAILED)
     return handle
 
 
@@ -231,6 +246,7 @@ RECORDED = (
     split,
     continued,
     no_job,
+    told,
 )
 
 
@@ -250,7 +266,9 @@ async def record(names: Collection[str]) -> None:
         client = await connect(address=address)
         running = await stack.enter_async_context(services(BackendKind.LAMBDA, (str(base),), base))
         everywhere = Farm(address, "longtake", client, RenderClient(client), base)
-        await stack.enter_async_context(serving(client, running.settings(everywhere)))
+        allowed = {"webhooks": SecretStr("https://hooks.invalid=whsec_" + base64.b64encode(bytes(32)).decode())}
+        settings = running.settings(everywhere).model_copy(update=allowed)
+        await stack.enter_async_context(serving(client, settings))
         for story in RECORDED:
             if names and story.__name__ not in names:
                 continue

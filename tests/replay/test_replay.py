@@ -47,6 +47,7 @@ def test_every_way_a_job_can_end_is_recorded() -> None:
         "split",
         "stopped_and_resumed",
         "stopped_and_resumed_on_lambda",
+        "told",
     }
 
 

@@ -37,6 +37,7 @@ _REPLACED = (
     (r"\b[0-9a-f]{64}\b", "<digest>"),
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<run>"),
     (r"\b[0-9a-f]{8}-((?:chunk|stitch)[a-z0-9.-]*-\d+)-[0-9a-f]{8}\b", r"<run>-\1-<random>"),
+    (r"\bmsg_[0-9a-f]{32}\b", "<message>"),
     (r"\b\d+@\S+", "<worker>"),
     (r"\b\d+(\.\d+)? (s|min|h|ms)\b( \d+ s\b)?", "<duration>"),
     (r"\b\d+:\d\d(:\d\d)?\b", "<duration>"),

@@ -165,7 +165,7 @@ def hidden_work(tree: ast.Module) -> list[str]:
 def test_in_a_workflow_no_work_is_done_whose_error_nobody_sees() -> None:
     hidden = {module.name: hidden_work(module.tree) for module in of_part("workflows") if hidden_work(module.tree)}
 
-    # The farm is told beside the job's own work, and the next time it is, errors of the last time are raised.
+    # Errors of work that goes on beside the job's own are raised the next time that such work is begun.
     assert hidden == {"workflows.background": ["create_task"]}
 
 
@@ -210,8 +210,8 @@ def test_each_activity_counts_the_errors_that_nothing_expects() -> None:
     }
 
     assert len(activities) >= 6
-    # It returns what its worker knows.
-    assert without == {"has_search_attributes"}
+    # They return what their worker knows.
+    assert without == {"has_search_attributes", "find_receivers"}
 
 
 def test_media_knows_nothing_of_jobs() -> None:

@@ -89,6 +89,7 @@ class Stage(Supervisor):
         log: Path,
         tag: Mapping[str, str],
         session: bool = False,
+        input: Path | None = None,
     ) -> Puppet:
         return self._make()
 

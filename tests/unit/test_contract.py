@@ -16,7 +16,19 @@ from activities.stores.job_folder import encode_job
 from longtake.chunks import ChunkPlan
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job
-from longtake.models import backends, films, frames, inputs, job, job_fields, messages, outputs, policies, status
+from longtake.models import (
+    backends,
+    films,
+    frames,
+    inputs,
+    job,
+    job_fields,
+    messages,
+    notify,
+    outputs,
+    policies,
+    status,
+)
 from longtake.models.fields import Contract
 from longtake.models.frames import ChunkList, ChunkSpec, FrameRange
 from longtake.models.job import RenderJobSpec
@@ -40,7 +52,20 @@ def models() -> list[type[BaseModel]]:
     """All models of the modules that hold messages."""
     found = [
         value
-        for module in (backends, films, frames, inputs, job, job_fields, outputs, policies, protocol, status, messages)
+        for module in (
+            backends,
+            films,
+            frames,
+            inputs,
+            job,
+            job_fields,
+            notify,
+            outputs,
+            policies,
+            protocol,
+            status,
+            messages,
+        )
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, BaseModel)
@@ -77,9 +102,12 @@ REQUIRED = {
     "ChunkFailure": {"chunk"},
     "ChunkList": {"path", "sha256", "count"},
     "ChunkSpec": {"start", "count"},
+    "DeliveryOrder": {"notification"},
+    "DeliveryReport": set(),
     "DrainOrder": {"ref"},
     "DrainReport": set(),
     "FailureRule": set(),
+    "FarmReceivers": set(),
     "FrameRange": {"count"},
     "Rerender": {"frames", "id"},
     "Heartbeat": {"chunk"},
@@ -87,10 +115,14 @@ REQUIRED = {
     "JobPlan": {"ref", "chunk_count", "frame_count"},
     "JobRef": {"id", "base_dir", "digest"},
     "JobStatus": {"id"},
+    "Notification": {"id", "event", "at", "status"},
+    "NotifyOrder": {"notification"},
+    "NotifyReport": set(),
     "PauseRequest": set(),
     "PictureSpec": set(),
     "PlanOrder": {"id", "job"},
     "ProgressSpec": set(),
+    "Receiver": set(),
     "RenderJobResult": set(),
     "JobRequest": set(),
     "RequestRecord": {"what", "at"},
@@ -111,6 +143,9 @@ REQUIRED = {
 }
 
 REF: dict[str, object] = {"id": "film-1", "base_dir": "/farm", "digest": "0" * 64}
+NOTIFICATION: dict[str, object] = {
+    "id": "msg_1", "event": "finished", "at": "2026-11-29T10:00:00Z", "status": {"id": "film-1", "state": "completed"},
+}  # fmt: skip
 FIRST_JOB = {
     "contract": 1,
     "frames": {"count": 10, "per_chunk": 5},
@@ -157,9 +192,12 @@ FIRST_MESSAGES: dict[str, dict[str, object]] = {
     "ChunkFailure": {"chunk": 3, "start": 30, "stop": 40, "attempts": 4, "error": "exit code 1"},
     "ChunkList": {"path": "list.json", "sha256": "0" * 64, "count": 9},
     "ChunkSpec": {"start": 0, "count": 10},
+    "DeliveryOrder": {"notification": NOTIFICATION, "receiver": {"webhook": "https://example.com/hook"}},
+    "DeliveryReport": {"receiver": "webhook https://example.com:443"},
     "DrainOrder": {"ref": REF},
     "DrainReport": {"waiting": [{"activity_id": "chunk-3.7", "failures": 1}]},
     "FailureRule": {"exit_codes": [3]},
+    "FarmReceivers": {"digests": ["0123456789abcdef"]},
     "FrameRange": {"count": 10},
     "Rerender": {"frames": "12-15", "id": "7"},
     "Heartbeat": {"chunk": 3, "frames": 10, "frames_done": 4, "given_up": [[1, 2]]},
@@ -170,10 +208,14 @@ FIRST_MESSAGES: dict[str, dict[str, object]] = {
         "id": "film-1", "state": "running", "phase": "rendering",
         "created_at": "2025-01-01T00:00:00Z", "updated_at": "2025-01-01T00:00:01Z",
     },
+    "Notification": NOTIFICATION,
+    "NotifyOrder": {"notification": NOTIFICATION, "receivers": [{"email": ["ada@example.com"]}]},
+    "NotifyReport": {"deliveries": [{"receiver": "email ada@example.com"}]},
     "PauseRequest": {},
     "PictureSpec": {"size": 480},
     "PlanOrder": {"id": "film-1", "job": FIRST_JOB},
     "ProgressSpec": {"format": "ffmpeg"},
+    "Receiver": {"webhook": "https://example.com/hook"},
     "RenderJobResult": {"output": "/farm/film.mp4", "sha256": "0" * 64, "frames": 10, "duration_seconds": 0.4},
     "RenderJobSpec": FIRST_JOB,
     "JobRequest": {"by": "ada@tower"},

@@ -71,6 +71,9 @@ class _Loader(SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, ScalarNode):
+                if key.tag.endswith(":bool"):
+                    # `on` is a key of `notify`, and true in YAML 1.1.
+                    key.tag = "tag:yaml.org,2002:str"
                 if key.value in seen:
                     raise ConstructorError(problem=f"the key {key.value} stands twice", problem_mark=key.start_mark)
                 seen.add(key.value)

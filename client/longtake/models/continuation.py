@@ -7,6 +7,7 @@ from pydantic import Field
 
 from longtake.models.fields import Contract
 from longtake.models.messages import ChunkBill, Chunks, JobPlan
+from longtake.models.notify import JobEvent
 from longtake.models.status import ChunkFailure, JobMetrics, JobStatus, PauseMode, RemoteStops
 
 # The one key of such an input: a job file has none of this name.
@@ -55,6 +56,15 @@ class SavedSpans(Contract):
     film_is_tried: bool = Field(default=False, description="the trial of the film has ended well, or is not wanted")
 
 
+class SavedNotifier(Contract):
+    """What receivers were told of a job."""
+
+    has_started: bool = Field(default=False, description="it was told that the job has started")
+    rest: JobEvent | None = Field(default=None, description="the pause or the hold that was told last and still holds")
+    failures_told: int = Field(default=0, ge=0, description="failed chunks that were told of")
+    failure_events: int = Field(default=0, ge=0, description="events that told of failed chunks")
+
+
 class JobContinuation(Contract):
     """RenderJob to its next run: all that the job has come to, so that nothing of it is lost with the history."""
 
@@ -67,3 +77,4 @@ class JobContinuation(Contract):
     pause_mode: PauseMode | None = Field(default=None, description="the pause in force")
     freezes: int = Field(default=0, description="freezes so far: their numbers count on")
     runs: int = Field(default=1, description="runs of the job before this one")
+    notifier: SavedNotifier = SavedNotifier()

@@ -26,6 +26,7 @@ from longtake.models.fields import Arguments, Contract, FailureLimit, Line, Rate
 from longtake.models.films import FilmItem, Films, FilmSpec, Verification
 from longtake.models.frames import ChunkList, ChunkSpec, FrameRange, Rerender
 from longtake.models.inputs import InputBundle
+from longtake.models.notify import Receivers
 from longtake.models.outputs import (
     MOST_ALSO,
     MOST_OUTPUTS,
@@ -131,6 +132,7 @@ class JobFields(Contract):
     progress: ProgressSpec = ProgressSpec()
     resume: ResumeUnit = Field(default=ResumeUnit.FRAMES, description="what of an interrupted image sequence is kept")
     pictures: Pictures = Field(default=PictureSpec(), description="small pictures that finished chunks leave; none")
+    notify: Receivers = Field(default=(), description="who is told of its start, pauses, failures and end")
     env: dict[str, str] = Field(default={}, description="environment of the renders, beside the allow list")
     base_dir: str | None = Field(default=None, description="folder that relative paths start from: the store")
     store: str | None = Field(default=None, description="s3://bucket/prefix, to publish there and not in base_dir")

@@ -17,6 +17,7 @@ from pydantic import (
 
 from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
+from longtake.models.notify import JobEvent
 from longtake.models.status import ChunkFailure, RemoteStop
 from longtake.ranges import Range, pack_ranges, unpack_ranges
 
@@ -81,6 +82,7 @@ class JobPlan(Contract):
     done: Chunks = Field(default=(), description="chunks published before, which stay as they are")
     left_out: Chunks = Field(default=(), description="chunks that the film lacks (`film_only`)")
     search_attributes: bool = Field(default=True, description="the namespace has Longtake's search attributes")
+    farm_events: tuple[JobEvent, ...] = Field(default=(), description="what receivers of every job are told of")
 
 
 class SpanOrder(Contract):

@@ -110,8 +110,8 @@ class HttpServer:
         self._serving: set[asyncio.Task[None]] = set()
         self.address = ""
 
-    async def start(self) -> None:
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024, ssl=self._tls)
+    async def start(self, port: int = 0) -> None:
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", port, backlog=1024, ssl=self._tls)
         self.address = f"127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:
