@@ -133,4 +133,5 @@ def may_connect(address: str, networks: Sequence[Network]) -> bool:
         ip = inner or ip
     if any(ip.version == network.version and ip in network for network in networks):
         return True
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    is_site_local = isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or is_site_local)

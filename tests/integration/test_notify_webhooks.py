@@ -1,6 +1,5 @@
 """Receivers of webhooks are told of each event once, signed, however they fail; and no job waits for them."""
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,10 +11,10 @@ from pydantic import SecretStr
 from support.farm import Farm, eventually, serving, until, until_state, worker_settings
 from support.processes.workers import worker_process
 from support.servers.http_server import Connection
-from support.servers.receiver import WebhookReceiver, answer, delivery_ids, hang, receiving, reports
+from support.servers.receiver import WebhookReceiver, answer, delivery_ids, hang, last_error, receiving, reports
 
 from activities.notify import webhook
-from longtake import JobFailedError, JobHandle, JobPhase, JobState, PauseMode, Retry
+from longtake import JobFailedError, JobPhase, JobState, PauseMode, Retry
 from longtake.models.notify import DeliveryReport, Receiver
 from longtake.models.policies import FailurePolicy
 
@@ -163,22 +162,10 @@ async def test_an_address_that_is_not_public_is_not_connected_to(bare: Farm, rec
     async with serving(bare.client, settings_for(bare, receiver, notify_networks=("10.0.0.0/8",))):
         job = await bare.submit(bare.job(chunks=1, **told(receiver, "finished")))
         await until_state(job, JobState.COMPLETED)
-        error = await last_error(bare, job)
+        error = await last_error(bare.client, job.id)
     assert "is at 127.0.0.1, which is no public address" in error
     assert "hush" not in error
     assert receiver.calls == []
-
-
-async def last_error(farm: Farm, job: JobHandle) -> str:
-    """Return why the one delivery of a job was not made when it was tried last."""
-    (id,) = await delivery_ids(farm.client, job.id)
-    async with asyncio.timeout(60):
-        while True:
-            description = await farm.client.get_workflow_handle(id).describe()
-            for pending in description.raw_description.pending_activities:
-                if pending.last_failure.message:
-                    return pending.last_failure.message
-            await asyncio.sleep(0.05)
 
 
 async def test_no_secret_and_no_url_of_the_farm_is_in_a_history(bare: Farm, receiver: WebhookReceiver) -> None:

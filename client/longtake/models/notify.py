@@ -17,6 +17,7 @@ MOST_RECEIVERS = 10
 _MOST_ADDRESSES = 20
 
 _LONGEST_URL = 2000
+_LONGEST_COMMAND = 4000
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 
 # Of RFC 5321 what mail servers take without quotes; RFC 5321 allows 254 characters.
@@ -86,6 +87,13 @@ def find_origin(url: str) -> str:
     return f"{parts.scheme}://{shown}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
+def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
+    # It travels with each event.
+    if sum(map(len, command)) > _LONGEST_COMMAND:
+        raise ValueError(f"has more than {_LONGEST_COMMAND:,} characters; put them into a script")
+    return command
+
+
 WebhookUrl = Annotated[str, Field(max_length=_LONGEST_URL), AfterValidator(_check_url)]
 Address = Annotated[str, AfterValidator(_check_address)]
 
@@ -97,7 +105,9 @@ class Receiver(Contract):
     email: Annotated[tuple[Address, ...], BeforeValidator(_as_list), Field(max_length=_MOST_ADDRESSES)] = Field(
         default=(), description="address that each event is mailed to, or a list"
     )
-    command: Arguments | None = Field(default=None, description="program that is run on a worker with each event")
+    command: Annotated[Arguments, AfterValidator(_check_command)] | None = Field(
+        default=None, description="program that is run on a worker with each event"
+    )
     on: Annotated[tuple[JobEvent, ...], BeforeValidator(_as_events), Field(min_length=1)] = Field(
         default=DEFAULT_EVENTS, description="the events; default: held, finished, failed and cancelled"
     )

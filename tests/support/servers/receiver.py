@@ -111,3 +111,15 @@ async def delivery_ids(client: Client, job_id: str) -> list[str]:
         async for event in events
         if event.event_type == kind
     ]
+
+
+async def last_error(client: Client, job_id: str) -> str:
+    """Return why the one delivery of a job was not made when it was tried last."""
+    (id,) = await delivery_ids(client, job_id)
+    async with asyncio.timeout(60):
+        while True:
+            description = await client.get_workflow_handle(id).describe()
+            for pending in description.raw_description.pending_activities:
+                if pending.last_failure.message:
+                    return pending.last_failure.message
+            await asyncio.sleep(0.05)
