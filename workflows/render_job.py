@@ -11,7 +11,6 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from longtake.errors import BadJobError, ErrorType
-    from longtake.models.batches import BatchRest
     from longtake.models.continuation import JobContinuation, SavedSpans
     from longtake.models.fields import Contract
     from longtake.models.job import RenderJobSpec
@@ -19,16 +18,10 @@ with workflow.unsafe.imports_passed_through():
     from longtake.models.status import (
         JobPhase,
         JobState,
-        JobStatus,
         PauseMode,
-        PauseRequest,
         RenderJobResult,
-        RetryFailed,
-        SetMaxParallel,
-        SkipChunks,
     )
     from longtake.names import (
-        BATCH_REST,
         HAS_SEARCH_ATTRIBUTES,
         PLAN_JOB,
         RENDER_JOB_WORKFLOW,
@@ -39,20 +32,15 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.film_trial import TrialRunner
     from workflows.handover import build_continuation, read_continuation
-    from workflows.history import HistoryBudget
+    from workflows.job_requests import RequestedJob
     from workflows.requests import (
         BadResultError,
         accept_job,
-        describe_chunks,
-        read_asker,
-        read_cancel_reason,
-        read_request,
         read_result,
     )
     from workflows.scheduling import PauseState
-    from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
+    from workflows.spans import SpanRunner
     from workflows.status_board import (
-        StatusBoard,
         build_job_error,
         count_chunks,
         describe_failures,
@@ -68,7 +56,7 @@ _MOST_BAD_RESULTS = 3
 
 
 @workflow.defn(name=RENDER_JOB_WORKFLOW)
-class RenderJob:
+class RenderJob(RequestedJob):
     """One job, from the keys of its file to its film.
 
     `pause` and `resume`, as signals or as updates, may come at any time and in any order; a cancel of the workflow is
@@ -81,26 +69,17 @@ class RenderJob:
 
     @workflow.init
     def __init__(self, *inputs: object) -> None:
-        self._is_woken = False
-        self._spans: SpanRunner | None = None
-        self._trial: TrialRunner | None = None
-        self._step: workflow.ActivityHandle[RawValue] | None = None
-        self._max_parallel: int | None = None
-        self._was_resumed = False
-        self._is_cancel_noted = False
-        self._history = HistoryBudget()
         # Here and not in `run`: requests that wait for the new run are handled before that.
         self._job: RenderJobSpec | None = None
         self._document: Mapping[str, Any] = {}
         self._runs = 1
         self._refusal = ""
-        self._pause = PauseState()
         handed_over = None
         try:
             handed_over = read_continuation(inputs, workflow.info().workflow_id)
         except BadJobError as error:
             self._refusal = str(error)
-        self._board = StatusBoard(handed_over[0] if handed_over else None)
+        super().__init__(handed_over[0] if handed_over else None)
         if handed_over is not None:
             self._restore(*handed_over)
 
@@ -139,111 +118,6 @@ class RenderJob:
         self._board.show_end(JobState.COMPLETED, result=result)
         await self._board.notifier.settle()
         return result
-
-    @workflow.signal
-    def pause(self, *inputs: object) -> None:
-        """Start no more chunks, and finish, freeze or end those that run; a pause in force is only hardened.
-
-        Takes a `PauseRequest`. One that cannot be read is ignored, and the status says so.
-        """
-        try:
-            request = read_request(PauseRequest, inputs)
-        except ValueError as error:
-            self._note(f"a signal pause was ignored: {error}")
-        else:
-            self._apply_pause(request)
-
-    @workflow.signal
-    def resume(self, *inputs: object) -> None:
-        """Render the missing chunks again after a pause, and the failed ones of a job that holds."""
-        self._apply_resume(inputs)
-
-    @workflow.signal(name=BATCH_REST)
-    def hear_batch(self, *inputs: object) -> None:
-        """Hear that a batch of the job stands frozen; what cannot be read is ignored."""
-        with suppress(ValueError):
-            rest = read_request(BatchRest, inputs)
-            if self._spans is not None:
-                self._spans.hear_batch(rest)
-                self._wake()
-
-    @workflow.update(name="pause")
-    def pause_job(self, *inputs: object) -> PauseMode:
-        """Pause as the signal does, and return the mode that is in force; refuse a request that cannot be read."""
-        self._apply_pause(read_request(PauseRequest, inputs))
-        assert self._pause.mode is not None  # it was just set
-        return self._pause.mode
-
-    @pause_job.validator
-    def _may_pause(self, *inputs: object) -> None:
-        read_request(PauseRequest, inputs)
-        self._check_room()
-
-    @workflow.update(name="resume")
-    def resume_job(self, *inputs: object) -> bool:
-        """Resume as the signal does; return whether the job was paused or held."""
-        was_waiting = self._pause.is_paused or (self._spans is not None and self._spans.is_holding)
-        self._apply_resume(inputs)
-        return was_waiting
-
-    @resume_job.validator
-    def _may_resume(self, *inputs: object) -> None:
-        self._check_room()
-
-    @workflow.query
-    def status(self) -> JobStatus:
-        """Return the status of the job, with an estimate of the time to go."""
-        return self._board.build_status()
-
-    @workflow.update
-    def set_max_parallel(self, *inputs: object) -> int:
-        """Set how many chunks render at once, and return that number.
-
-        Running chunks are not stopped; those that stand in a queue are taken back where there are too many.
-        """
-        request = read_request(SetMaxParallel, inputs)
-        self._max_parallel = request.max_parallel
-        self._board.add_request("set_max_parallel", request.by, f"{request.max_parallel}")
-        if self._spans is not None:
-            self._spans.set_limit(self._max_parallel)
-        self._board.update_counts(max_parallel=self._max_parallel)
-        self._wake()
-        return self._max_parallel
-
-    @set_max_parallel.validator
-    def _may_set_max_parallel(self, *inputs: object) -> None:
-        read_request(SetMaxParallel, inputs)
-        if self._spans is not None:
-            check_rendering(self._spans)
-        self._check_room()
-
-    @workflow.update
-    def retry_failed(self, *inputs: object) -> int:
-        """Render failed chunks again, and skipped ones that the request names; return how many."""
-        request = read_request(RetryFailed, inputs)
-        count = self._active_spans.retry(request.chunks)
-        self._board.add_request("retry", request.by, describe_chunks(request.chunks))
-        self._wake()
-        return count
-
-    @retry_failed.validator
-    def _may_retry_failed(self, *inputs: object) -> None:
-        check_retry(read_request(RetryFailed, inputs), self._spans)
-        self._check_room()
-
-    @workflow.update
-    def skip_chunks(self, *inputs: object) -> int:
-        """Leave chunks out of the job; return how many that changes. Published chunks stay."""
-        request = read_request(SkipChunks, inputs)
-        count = self._active_spans.leave_out(request)
-        self._board.add_request("skip", request.by, describe_chunks(request.chunks))
-        self._wake()
-        return count
-
-    @skip_chunks.validator
-    def _may_skip_chunks(self, *inputs: object) -> None:
-        check_skip(read_request(SkipChunks, inputs), self._spans)
-        self._check_room()
 
     async def _end_without_film(self, error: asyncio.CancelledError | FailureError) -> NoReturn:
         """Show how a cancelled or failed job ended, with all its work stopped, and raise what ends the workflow."""
@@ -432,14 +306,6 @@ class RenderJob:
             is_suggested=info.is_continue_as_new_suggested(),
         )
 
-    def _count_activities(self) -> int:
-        others = (self._step is not None and not self._step.done(), self._trial is not None and not self._trial.is_idle)
-        spans = self._spans.activity_count if self._spans is not None else 0
-        return sum(others) + spans + self._board.notifier.open_count
-
-    def _check_room(self) -> None:
-        self._history.check_room(workflow.info().get_current_history_length(), self._count_activities())
-
     async def _hand_over_if_full(self) -> None:
         """Go on in a new run if this one's history says so and nothing runs; end what runs if there is no room left."""
         self._count_history()
@@ -472,11 +338,6 @@ class RenderJob:
                 await workflow.wait_condition(lambda: self._is_woken)
             self._settle()
 
-    def _note_cancel(self) -> None:
-        if (reason := workflow.cancellation_reason()) is not None and not self._is_cancel_noted:
-            self._is_cancel_noted = True
-            self._board.add_request("cancel", *read_cancel_reason(reason))
-
     def _is_idle(self) -> bool:
         if self._trial is not None and not self._trial.is_idle:
             return False
@@ -504,15 +365,6 @@ class RenderJob:
         assert self._job is not None  # what comes before its acceptance ends the job
         return self._job
 
-    @property
-    def _active_spans(self) -> SpanRunner:
-        # Validators refuse updates, and no stitch starts, before the rendering has begun.
-        assert self._spans is not None
-        return self._spans
-
-    def _wake(self) -> None:
-        self._is_woken = True
-
     async def _wait_until_woken(self) -> None:
         # Without the look at the flag a cancel can be missed: one that arrives together with another event can vanish
         # from the coroutine that waits (sdk-python issues 352 and 620).
@@ -523,23 +375,6 @@ class RenderJob:
         self._is_woken = False
         if self._spans is not None:
             self._spans.settle()
-
-    def _apply_pause(self, request: PauseRequest) -> None:
-        self._pause.pause(request.mode)
-        self._board.add_request("pause", request.by, request.mode)
-        self._wake()
-
-    def _apply_resume(self, inputs: tuple[object, ...]) -> None:
-        self._board.add_request("resume", read_asker(inputs))
-        self._was_resumed = True
-        if self._spans is not None:
-            self._spans.resume(paused=self._pause.is_paused)
-        self._pause.resume()
-        self._wake()
-
-    def _note(self, sentence: str) -> None:
-        workflow.logger.warning("%s", sentence)
-        self._board.add_notice(sentence)
 
 
 def _is_cancelled() -> bool:

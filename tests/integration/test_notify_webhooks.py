@@ -17,6 +17,7 @@ from activities.notify import webhook
 from longtake import JobFailedError, JobPhase, JobState, PauseMode, Retry
 from longtake.models.notify import DeliveryReport, Receiver
 from longtake.models.policies import FailurePolicy
+from workflows import history, notifications, scheduling
 
 pytestmark = pytest.mark.integration
 
@@ -208,3 +209,36 @@ async def test_a_worker_that_is_killed_between_a_delivery_and_its_answer_repeats
     assert len(receiver.ids) == 2
     assert len(set(receiver.ids)) == 1
     assert receiver.messages[0] == receiver.messages[1]
+
+
+async def test_events_of_a_job_that_goes_on_in_new_runs_are_told_once(
+    telling: Farm, receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_FULL", "_DRAIN", "_REFUSE", "_STOP", "_WORTHWHILE"):
+        monkeypatch.setattr(history, name, getattr(history, name) // 20)
+    monkeypatch.setattr(scheduling, "SPAN_SECONDS", 0.01)
+    job = await telling.submit(telling.job(chunks=60, max_parallel=2, start_paused=True, **told(receiver)))
+    await until_state(job, JobState.PAUSED)
+    first = (await telling.client.get_workflow_handle(job.id).describe()).run_id
+    await job.resume()
+    await until_state(job, JobState.COMPLETED)
+    await eventually(lambda: len(receiver.calls) >= 3, "all events are told")
+    await reports(telling.client, job.id)
+
+    assert (await telling.client.get_workflow_handle(job.id).describe()).run_id != first
+    assert sorted(receiver.types) == ["job.finished", "job.paused", "job.started"]
+
+
+async def test_a_run_tells_of_so_many_events_and_of_its_end(
+    telling: Farm, receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without pauses between them, each failed chunk would be an event."""
+    monkeypatch.setattr(notifications, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(notifications, "_LONGEST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(notifications, "_MOST_EVENTS_OF_RUN", 4)
+    fields: dict[str, Any] = {"on_chunk_failure": FailurePolicy.CONTINUE, "retry": Retry(attempts=1), "max_parallel": 1}
+    status = await telling.run(telling.job(chunks=20, options=("--exit", "7"), **fields, **told(receiver)))
+    await reports(telling.client, status.id)
+
+    assert len(receiver.calls) == 5
+    assert receiver.types.count("job.failed") == 1
