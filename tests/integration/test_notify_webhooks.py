@@ -1,8 +1,10 @@
 """Receivers of webhooks are told of each event once, signed, however they fail; and no job waits for them."""
 
 import json
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 from support.farm import Farm, eventually, serving, until, until_state, worker_settings
 from support.processes.workers import worker_process
+from support.servers.certificates import known_certificate
 from support.servers.http_server import Connection
 from support.servers.receiver import WebhookReceiver, answer, delivery_ids, hang, last_error, receiving, reports
 
@@ -242,3 +245,26 @@ async def test_a_run_tells_of_so_many_events_and_of_its_end(
 
     assert len(receiver.calls) == 5
     assert receiver.types.count("job.failed") == 1
+
+
+async def test_a_receiver_with_tls_is_told_where_its_certificate_is_trusted(
+    bare: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = known_certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(made.certificate, made.key)
+    async with receiving(tls=tls) as receiver:
+        url = f"https://127.0.0.1:{receiver.port}"
+        allowed = settings_for(bare, receiver, webhooks=SecretStr(f"{url}={receiver.secret}"))
+        webhook._ssl_context.cache_clear()
+        async with serving(bare.client, allowed):
+            job = await bare.submit(bare.job(chunks=1, notify=(Receiver(webhook=url, on=("finished",)),)))
+            await until_state(job, JobState.COMPLETED)
+            error = await last_error(bare.client, job.id)
+            assert "its certificate is not to be trusted" in error
+            assert receiver.calls == []
+            monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
+            webhook._ssl_context.cache_clear()
+            await reports(bare.client, job.id)
+        webhook._ssl_context.cache_clear()
+    assert receiver.types == ["job.finished"]
