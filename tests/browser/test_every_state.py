@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from playwright.async_api import expect
-from support.browser.pages import PHONE, Web, answer_json, take_picture
+from support.browser.pages import ANYWHERE, PHONE, Web, take_picture
 from support.farm import until, until_state
 
 from longtake import FrameRange, JobHandle, JobState, Retry
@@ -12,16 +12,6 @@ from longtake.models.policies import FailurePolicy
 from longtake.models.status import PauseMode
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-
-# In place of the ports and names of a test, which are others in each run.
-ME = {
-    "role": "submit",
-    "name": "",
-    "can": ["look", "steer", "submit"],
-    "temporal": {"address": "temporal:7233", "namespace": "default", "ui": None},
-    "version": "0.1.0",
-    "login": False,
-}
 
 
 class Studio:
@@ -86,8 +76,7 @@ async def test_every_state_is_told_by_words_and_a_shape(web: Web) -> None:
     long = await studio.start("sq140_sh030 lighting v012", gradients(21), chunks=90, paced=True, max_parallel=2)
     await until(long, lambda status: status.completed_chunks > 8)
 
-    routes = {"**/api/v1/me": answer_json(ME)}
-    page = await web.open("/", routes=routes)
+    page = await web.open("/", routes=ANYWHERE)
     for name, look, words in (
         ("sq140_sh010 fx smoke v007", "holding", "holding"),
         ("sq090_sh010 lookdev", "failed", "failed"),
@@ -102,14 +91,17 @@ async def test_every_state_is_told_by_words_and_a_shape(web: Web) -> None:
     rows = await page.get_by_role("row").all_inner_texts()
     assert "sq140_sh010" in rows[1], "what waits for somebody stands first"
     assert "sq090_sh010" in rows[2]
+    await expect(page.locator(".thumb img")).to_have_count(7)
     await take_picture(page, "jobs-dark")
 
-    light = await web.open("/", theme="light", routes=routes)
+    light = await web.open("/", theme="light", routes=ANYWHERE)
     await light.get_by_role("checkbox", name="Select sq140_sh030 lighting v012").check()
     await light.get_by_role("button", name="Pause").click()
+    await expect(light.locator(".thumb img")).to_have_count(7)
     await take_picture(light, "jobs-pause-light")
-    phone = await web.open("/", theme="light", size=PHONE, routes=routes)
+    phone = await web.open("/", theme="light", size=PHONE, routes=ANYWHERE)
     await expect(phone.get_by_role("link", name="sq140_sh030 lighting v012")).to_be_visible()
+    await expect(phone.locator(".thumb img")).to_have_count(7)
     await take_picture(phone, "jobs-phone")
-    farm = await web.open("/farm", routes=routes)
+    farm = await web.open("/farm", routes=ANYWHERE)
     await expect(farm.get_by_role("listitem").first).to_contain_text("chunk")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from playwright.async_api import expect
-from support.browser.pages import PHONE, Web, answer_json, check_accessibility, take_picture
+from support.browser.pages import ANYWHERE, PHONE, Web, answer_json, check_accessibility, take_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -18,7 +18,8 @@ def made_up_farm() -> dict[str, Any]:
         frozen, silent = number == 3, number == 4
         running = [
             {
-                "job": "sq140-sh030-v012" if chunk % 2 else "sq001_sh999_a_very_long_name_that_somebody_gave_it",
+                "job": "sq140-sh030-lighting-v012" if chunk % 2 else "sq001-sh999-v0001",
+                "name": "sq140_sh030 lighting v012" if chunk % 2 else "sq001_sh999_a_very_long_name_of_somebody",
                 "chunk": number * 40 + chunk,
                 "frames": 10,
                 "frames_done": (3 * chunk) % 10,
@@ -49,7 +50,9 @@ def made_up_farm() -> dict[str, Any]:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_hosts_and_queues_are_told_with_what_is_wrong_first(web: Web, theme: Any) -> None:
     for size in ((1400, 900), PHONE):
-        page = await web.open("/farm", theme=theme, size=size, routes={"**/api/v1/farm": answer_json(made_up_farm())})
+        page = await web.open(
+            "/farm", theme=theme, size=size, routes={**ANYWHERE, "**/api/v1/farm": answer_json(made_up_farm())}
+        )
 
         hosts = page.get_by_role("article")
         await expect(hosts.first).to_contain_text("rdr-04")

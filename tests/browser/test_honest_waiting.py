@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
-from support.browser.pages import Web, check_accessibility, take_picture
+from support.browser.pages import ANYWHERE, Web, check_accessibility, take_picture
 from support.browser.web_process import web_process
 from support.farm import Farm
 from support.servers.tcp_proxy import Proxy
@@ -18,7 +18,7 @@ async def test_temporal_away_is_told_and_the_list_comes_back(farm: Farm, browser
     async with Proxy(farm.address) as proxy, web_process(replace(farm, address=proxy.address)) as address:
         web = Web(farm, address, browser, tmp_path)
         web.expect_errors(r"/api/v1/")
-        page = await web.open("/")
+        page = await web.open("/", routes=ANYWHERE)
         await expect(page.get_by_role("link", name="before")).to_be_visible()
 
         await proxy.refuse()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from playwright.async_api import Page, expect
-from support.browser.pages import PHONE, Web, check_accessibility, drop_file, take_picture
+from support.browser.pages import ANYWHERE, PHONE, Web, check_accessibility, drop_file, take_picture
 from support.farm import until_state
 
 from longtake import JobState
@@ -38,7 +38,7 @@ fps: 24
 
 async def open_with(web: Web, text: str, **options: object) -> Page:
     """Open the page with the store of the farm as its folder, and fill in a job file."""
-    page = await web.open(f"/submit?folder={web.farm.store}", **options)  # type: ignore[arg-type]
+    page = await web.open(f"/submit?folder={web.farm.store}", routes=ANYWHERE, **options)  # type: ignore[arg-type]
     await page.get_by_role("textbox", name="Job file").fill(text)
     return page
 
@@ -51,7 +51,6 @@ async def test_a_dropped_job_file_is_planned_started_and_watched_to_its_end(web:
     await expect(plan).to_contain_text("96 at 24 a second")
     await expect(plan).to_contain_text("8, at most 2 at once")
     await expect(plan.get_by_label("first command", exact=True)).to_contain_text("ffmpeg -nostdin -v error")
-    await take_picture(page, "submit-dark")
     await page.get_by_label("Id", exact=True).fill("test-picture-1")
     await page.get_by_role("button", name="Start", exact=True).click()
     await page.wait_for_url("**/jobs/test-picture-1")
@@ -72,7 +71,11 @@ async def test_errors_stand_beside_their_lines_and_go_when_they_are_mended(web: 
     await problem.get_by_role("button", name="Line 5").click()
     selected = "(at) => at.value.slice(at.selectionStart, at.selectionEnd)"
     assert await page.get_by_role("textbox", name="Job file").evaluate(selected) == "  per_chunk: 0"
-    await take_picture(page, "submit-error-dark")
+    await page.get_by_label("Folder").fill("/films/sq140")
+    await expect(problem).to_be_visible()
+    await take_picture(page, "submit-errors")
+    await page.get_by_label("Folder").fill(str(web.farm.store))
+    await problem.get_by_role("button", name="Line 5").click()
     await check_accessibility(page)
 
     await page.keyboard.type("  per_chunk: 12")
@@ -120,6 +123,10 @@ async def test_the_page_is_accessible_on_a_phone_and_a_desk(web: Web, theme: str
         page = await open_with(web, FILM, theme=theme, size=size)
         await expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
         await check_accessibility(page)
+        # Without folders of a test, for the documents.
+        await page.get_by_label("Folder").fill("")
+        await page.get_by_role("textbox", name="Job file").fill(FILM + "store: s3://films/sq140\n")
+        await expect(page.get_by_role("region", name="Plan")).to_contain_text("s3://films/sq140/film.mp4")
         await take_picture(page, f"submit-{theme}{'-phone' if size == PHONE else ''}")
 
 

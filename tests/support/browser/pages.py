@@ -188,3 +188,18 @@ def answer_json(body: Any, status: int = 200) -> Callable[..., Awaitable[None]]:
         await route.fulfill(status=status, content_type=kind, body=json.dumps(body))
 
     return answer
+
+
+# In place of the ports and names of a test, which are others in each run: for pictures.
+ANYWHERE = {
+    "**/api/v1/me": answer_json(
+        {
+            "role": "submit",
+            "name": "",
+            "can": ["look", "steer", "submit"],
+            "temporal": {"address": "temporal:7233", "namespace": "default", "ui": None},
+            "version": "0.1.0",
+            "login": False,
+        }
+    )
+}

@@ -90,6 +90,21 @@ export function ranges(ranges, most = 5) {
 /** @typedef {"pending"|"running"|"paused"|"holding"|"completed"|"failed"|"cancelled"} Look how a job's state looks */
 /** @typedef {Record<string, any>} JobStatus as the API sends it */
 
+/**
+ * Seconds until a job is done, of what is measured: as it says itself, or else out of what a chunk takes and how many
+ * run at once. Null where nothing is known, and where nothing runs.
+ * @param {JobStatus} status
+ * @returns {number | null}
+ */
+export function secondsToGo(status) {
+  if (status.state !== "running") return null;
+  if (typeof status.eta_seconds === "number") return status.eta_seconds;
+  const each = status.metrics?.chunk_seconds;
+  if (!each || !status.running_chunks) return null;
+  const left = status.total_chunks - status.completed_chunks - status.failed_chunks - status.left_out_chunks;
+  return (left * each) / status.running_chunks;
+}
+
 /** Which pill a job has. @param {JobStatus} status @returns {Look} */
 export const jobLook = (status) => (status.phase === "holding" && status.state !== "failed" ? "holding" : status.state);
 

@@ -1,6 +1,6 @@
 // Which jobs a filter names, and in which order a list shows them. Pure: no element is touched.
 
-import { jobTrouble } from "./format.js";
+import { jobTrouble, secondsToGo } from "./format.js";
 
 /** @typedef {import("./format.js").JobStatus} JobStatus */
 
@@ -99,7 +99,7 @@ export const SORTS = {
   state: (job) => STATE_ORDER.indexOf(job.state),
   progress: (job) => job.progress,
   running: (job) => job.running_chunks + job.frozen_chunks,
-  eta: (job) => (hasEnded(job) ? Infinity : job.eta_seconds ?? 1e12),
+  eta: (job) => secondsToGo(job) ?? (hasEnded(job) ? Infinity : 1e12),
   failed: (job) => job.failed_chunks,
   created: (job) => stamp(job.created_at),
 };

@@ -2,8 +2,8 @@
 
 import * as api from "./api.js";
 import { fill, h, oncePerFrame, setText } from "./dom.js";
-import { clock, count, duration, fullTime, jobLook, jobTrouble, jobWords, percent, progressBar, updateBar } from "./format.js";
-import { hasEnded, LARGEST_FIRST } from "./jobfilter.js";
+import { clock, count, duration, fullTime, jobLook, jobTrouble, jobWords, percent, progressBar, secondsToGo, updateBar } from "./format.js";
+import { LARGEST_FIRST } from "./jobfilter.js";
 
 /** @typedef {import("./format.js").JobStatus} JobStatus */
 
@@ -245,12 +245,11 @@ class Row {
     // Widths of another job do not glide into those of this one.
     if (this.element.classList.contains("new")) requestAnimationFrame(() => this.element.classList.remove("new"));
     setText(this.percent, percent(job.progress));
-    const ended = hasEnded(job);
     const frozen = job.frozen_chunks ? `${count(job.frozen_chunks)} frozen` : "";
     // A list counts chunks that stand still among those that run.
     const moving = Math.max(0, job.running_chunks - (job.state === "paused" ? job.frozen_chunks : 0));
     showNumber(this.running, moving, frozen);
-    setText(this.eta, ended || job.eta_seconds === null || job.eta_seconds === undefined ? "–" : duration(job.eta_seconds));
+    setText(this.eta, duration(secondsToGo(job)));
     this.eta.classList.toggle("faint", this.eta.textContent === "–");
     showNumber(this.failed, job.failed_chunks);
     this.failed.classList.toggle("bad", job.failed_chunks > 0);
