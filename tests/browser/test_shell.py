@@ -1,8 +1,13 @@
 """The frame of all pages: addresses, themes, motion, and what is not there."""
 
+import re
+from pathlib import Path
+
 import pytest
 from playwright.async_api import expect
 from support.browser.pages import PHONE, Web, check_accessibility
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "web.md"
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -33,6 +38,17 @@ async def test_pages_are_walked_by_links_keys_and_the_back_button(web: Web) -> N
     await page.go_back()
     await expect(page).to_have_title("Jobs · Longtake")
     await expect(page.get_by_role("link", name="Jobs", exact=True)).to_have_attribute("aria-current", "page")
+
+
+async def test_the_document_names_the_keys_of_the_jobs_page(web: Web) -> None:
+    text = DOCUMENT.read_text().partition("## Keys")[2].partition("## ")[0]
+    told = {key for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for key in re.findall(r"`(.+?)`", row)}
+    page = await web.open("/")
+    await page.keyboard.press("?")
+
+    shown = set(await page.get_by_role("dialog", name="Keys").locator("kbd").all_inner_texts())
+    # Arrows do what j and k do.
+    assert told == shown - {"↓", "↑"}
 
 
 async def test_a_page_that_is_not_there_says_so(web: Web) -> None:

@@ -157,13 +157,20 @@ async def settle(page: Page) -> None:
     )
 
 
-async def take_picture(page: Page, name: str, *, full: bool = False) -> None:
+async def take_picture(page: Page, name: str) -> None:
     """Keep a picture of a page for the documents, where LONGTAKE_PICTURES names a folder."""
     if PICTURES is None:
         return
     await settle(page)
     await page.mouse.move(0, 0)
-    await page.screenshot(path=Path(PICTURES) / f"web-{name}.png", full_page=full)
+    size = page.viewport_size
+    assert size is not None
+    # Below what there is a picture is empty.
+    used = await page.evaluate("""Math.max(360, 24 + Math.max(...[...document.querySelectorAll(".page > *, .menu")]
+        .map((one) => one.getBoundingClientRect().bottom)))""")
+    height = min(size["height"], round(used))
+    clip = {"x": 0, "y": 0, "width": size["width"], "height": height}
+    await page.screenshot(path=Path(PICTURES) / f"web-{name}.png", clip=clip)
 
 
 async def drop_file(page: Page, selector: str, name: str, content: str) -> None:

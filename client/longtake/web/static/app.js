@@ -209,7 +209,7 @@ async function keepHeader() {
         const slots = sum(farm.hosts, (host) => host.slots ?? 0);
         const running = sum(farm.hosts, (host) => host.running?.length ?? 0);
         // Workers of older servers do not tell their slots.
-        const busy = slots ? `${format.count(running)} of ${format.counted(slots, "slot")} render` : `${format.counted(running, "chunk")} rendering`;
+        const busy = slots ? `${format.count(running)} of ${format.counted(slots, "slot")} render` : running ? `${format.counted(running, "chunk")} rendering` : `${format.counted(farm.hosts?.length ?? 0, "host")}, idle`;
         setText(facts, farm.hosts?.length ? busy : "no worker");
       }
     } catch {

@@ -176,9 +176,9 @@ export function progressBar(status) {
 export function updateBar(bar, status) {
   const parts = barParts(status);
   const [done, running, failed] = /** @type {HTMLElement[]} */ ([...bar.children]);
-  // Failures are seen from three metres, however few they are.
+  // Failures, and that something is done, are seen from three metres, however little of the film it is.
   done.style.width = `${parts.done * 100}%`;
-  running.style.width = `${parts.running * 100}%`;
+  running.style.width = parts.running ? `max(4px, ${parts.running * 100}%)` : "0";
   failed.style.width = status.failed_chunks ? `max(4px, ${parts.failed * 100}%)` : "0";
   running.classList.toggle("ice", parts.frozen);
   bar.dataset.look = jobLook(status);

@@ -58,7 +58,7 @@ export class JobTable {
     this.above = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colSpan: 9 }));
     this.below = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colSpan: 9 }));
     this.body = h("tbody", { role: "rowgroup" }, this.above, this.below);
-    this.element = h("table", { class: "jobs live", role: "table", "aria-label": "Jobs" }, h("thead", { role: "rowgroup" }, head), this.body);
+    this.element = h("table", { class: selectable ? "jobs live" : "jobs live no-check", role: "table", "aria-label": "Jobs" }, h("thead", { role: "rowgroup" }, head), this.body);
     this.draw = oncePerFrame(() => this.drawNow());
   }
 
