@@ -73,8 +73,8 @@ async def test_every_state_is_told_by_words_and_a_shape(web: Web) -> None:
     await frozen.pause(mode=PauseMode.FREEZE)
     await until_state(frozen, JobState.PAUSED)
     await studio.start("turntable hero", gradients(2), chunks=24, start_paused=True)
-    long = await studio.start("sq140_sh030 lighting v012", gradients(21), chunks=90, paced=True, max_parallel=2)
-    await until(long, lambda status: status.completed_chunks > 8)
+    long = await studio.start("sq140_sh030 lighting v012", gradients(21), chunks=600, paced=True, max_parallel=2)
+    await until(long, lambda status: status.completed_chunks > 24)
 
     page = await web.open("/", routes=ANYWHERE)
     for name, look, words in (

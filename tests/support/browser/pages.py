@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, FloatRect, Page, Playwright
 from support.farm import Farm
 
 from tools.find_chromium import HOW, find_chromium
@@ -157,20 +157,24 @@ async def settle(page: Page) -> None:
     )
 
 
-async def take_picture(page: Page, name: str) -> None:
+async def take_picture(page: Page, name: str, *, full: bool = False) -> None:
     """Keep a picture of a page for the documents, where LONGTAKE_PICTURES names a folder."""
     if PICTURES is None:
         return
     await settle(page)
     await page.mouse.move(0, 0)
+    path = Path(PICTURES) / f"web-{name}.png"
+    if full:
+        await page.screenshot(path=path, full_page=True)
+        return
     size = page.viewport_size
     assert size is not None
     # Below what there is a picture is empty.
     used = await page.evaluate("""Math.max(360, 24 + Math.max(...[...document.querySelectorAll(".page > *, .menu")]
         .map((one) => one.getBoundingClientRect().bottom)))""")
     height = min(size["height"], round(used))
-    clip = {"x": 0, "y": 0, "width": size["width"], "height": height}
-    await page.screenshot(path=Path(PICTURES) / f"web-{name}.png", clip=clip)
+    clip: FloatRect = {"x": 0, "y": 0, "width": size["width"], "height": height}
+    await page.screenshot(path=path, clip=clip)
 
 
 async def drop_file(page: Page, selector: str, name: str, content: str) -> None:

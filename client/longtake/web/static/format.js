@@ -161,7 +161,7 @@ export function barParts(status) {
   for (const chunk of status.running ?? []) if (!chunk.waiting) rendered += chunk.span_frames + chunk.frames_done;
   const active = Math.max(frames ? rendered / frames : 0, (status.running_chunks + status.frozen_chunks) / chunks / 20);
   const running = ended ? 0 : Math.min(1 - done - failed, active);
-  return { done, running, failed, frozen: status.frozen_chunks > 0 && !status.running_chunks };
+  return { done, running, failed, frozen: status.frozen_chunks > 0 && (status.state === "paused" || !status.running_chunks) };
 }
 
 /** A progress bar with parts done, running and failed. @param {JobStatus} [status] */
