@@ -35,6 +35,7 @@ async def test_a_job_is_frozen_thawed_and_cancelled_from_the_list(web: Web) -> N
 
     await row.get_by_role("checkbox").check()
     await page.get_by_role("button", name="Pause").click()
+    await check_accessibility(page)
     await page.get_by_role("menuitem", name="Freeze").click()
     await expect(row).to_contain_text("paused, frozen")
     await expect(row).to_contain_text("2 frozen")
@@ -67,6 +68,7 @@ async def test_a_job_is_paused_resumed_and_opened_by_keys_alone(web: Web) -> Non
     await expect(row_of(page, "older")).to_contain_text("running")
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog", name="Keys")).to_contain_text("Go on (resume)")
+    await check_accessibility(page)
     await page.keyboard.press("Escape")
     await page.keyboard.press("/")
     await page.keyboard.type("show:young")

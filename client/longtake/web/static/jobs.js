@@ -13,6 +13,8 @@ import { copyable, emptyState } from "./ui.js";
 /** @typedef {import("./steer.js").Verb} Verb */
 
 const PAGE = 500;
+// Changes come by events; what Temporal has forgotten is noticed when the whole list is read anew.
+const WHOLE_LIST_EVERY_MS = 600_000;
 // Rows keep their places while a pointer moves over them, so that none slips away under a click.
 const STILL_MS = 2500;
 const SHOW_EVERY_MS = 200;
@@ -289,7 +291,7 @@ export function mount(root, context) {
       try {
         await api.follow("/jobs/events", {
           signal,
-          onOpen: () => void keepLoading(),
+          onOpen: () => void (isFresh() || keepLoading()),
           onEvent: (name, data) => {
             if (name === "problem") return api.notice(data, "/jobs/events");
             api.connection.regain("temporal");
@@ -306,6 +308,8 @@ export function mount(root, context) {
   }
 
   let loading = false;
+  let loadedAt = -Infinity;
+  const isFresh = () => performance.now() - loadedAt < WHOLE_LIST_EVERY_MS;
   /** Read the whole list; again a few seconds later where it cannot be read. */
   async function keepLoading() {
     if (loading) return;
@@ -314,6 +318,7 @@ export function mount(root, context) {
     while (!signal.aborted) {
       try {
         await load();
+        loadedAt = performance.now();
         break;
       } catch (error) {
         if (signal.aborted) break;
@@ -324,10 +329,11 @@ export function mount(root, context) {
     loading = false;
   }
 
+  const again = setInterval(() => void (document.hidden || isFresh() || keepLoading()), WHOLE_LIST_EVERY_MS / 10);
   void keepLoading();
   void live();
   showNow();
-  return () => clearTimeout(timer);
+  return () => (clearTimeout(timer), clearInterval(again));
 }
 
 /** @param {JobStatus} job @param {JobStatus | undefined} known */

@@ -62,8 +62,10 @@ export function openDialog(title, ...body) {
   const dialog = h("dialog", { class: "dialog panel", "aria-labelledby": "dialog-title" }, heading, ...body);
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close(""));
   dialog.addEventListener("close", () => {
+    // The browser has put the focus back, and a quick key may have moved it on since.
+    const isLost = document.activeElement === document.body || dialog.contains(document.activeElement);
     dialog.remove();
-    if (back instanceof HTMLElement && back.isConnected) back.focus();
+    if (isLost && back instanceof HTMLElement && back.isConnected) back.focus();
   });
   document.body.append(dialog);
   dialog.showModal();
@@ -92,7 +94,8 @@ export function openMenu(anchor, items, { label = anchor.textContent ?? "" } = {
       ),
     ),
   );
-  document.body.append(menu);
+  // Part of the page, not of the document: readers find it there, and it goes with the page.
+  place("main").append(menu);
   menu.addEventListener("toggle", (event) => {
     const open = /** @type {ToggleEvent} */ (event).newState === "open";
     anchor.setAttribute("aria-expanded", String(open));
