@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Locator, Page, expect
 from support.browser.made_up_jobs import huge_job
-from support.browser.pages import PHONE, Web, check_accessibility, take_picture
+from support.browser.pages import PHONE, Web, answer_json, check_accessibility, take_picture
 from support.farm import until, until_state
 
 from longtake import FrameRange, JobHandle, JobState, Retry
@@ -72,6 +72,7 @@ async def test_a_film_is_watched_to_its_end_and_played(web: Web, ffmpeg: str) ->
 
     await page.get_by_role("button", name="Play the film").click()
     await until_plays(page, 0.5)
+    await expect(page.get_by_role("link", name="Download")).to_have_attribute("download", "film.mp4")
     await take_picture(page, "job-played", full=True)
 
 
@@ -283,3 +284,25 @@ async def test_a_job_that_is_not_there_is_told(web: Web) -> None:
 
     await expect(page.get_by_role("heading", name="No such job")).to_be_visible()
     await check_accessibility(page)
+
+
+async def test_a_farm_that_is_away_is_told_and_what_was_known_stays(web: Web) -> None:
+    problem = {"type": "temporal-away", "status": 503, "title": "Temporal is away", "since": "2026-11-28T22:05:00Z"}
+    page = await web.open("/jobs/huge", routes=huge_job(5000, problem=problem))
+
+    await expect(page.get_by_role("status").filter(has_text="Temporal does not answer")).to_be_visible()
+    await expect(page.locator("html")).to_have_class(re.compile("stale"))
+    await until_map_shows(page, "failed: frames 1408-1414")
+    await take_picture(page, "job-away")
+
+
+async def test_a_map_whose_store_is_away_does_not_pretend(web: Web) -> None:
+    away = answer_json({"type": "store-away", "status": 503, "detail": "the bucket does not answer"}, 503)
+    web.expect_errors("/jobs/huge/")
+    routes = {**huge_job(5000), "**/api/v1/jobs/huge/chunks": away}
+    page = await web.open("/jobs/huge?by=time", routes=routes)
+
+    frames = page.get_by_role("region", name="Frame map")
+    await expect(frames).to_contain_text("which frames are done is not known now")
+    await check_accessibility(page)
+    await take_picture(page, "job-no-store")

@@ -1,6 +1,7 @@
 """Jobs that are too large to be rendered in a test: what the API would say of them."""
 
 import base64
+import json
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,13 @@ from longtake.models.status import JobMetrics, JobPhase
 _DONE, _FAILED, _TODO = 4, 5, 0
 
 
-def huge_job(chunks: int) -> dict[str, Callable[..., Any]]:
-    """Return answers for the job `huge`: two thirds are done on nine hosts, seven have failed."""
+def huge_job(chunks: int, *, problem: dict[str, Any] | None = None) -> dict[str, Callable[..., Any]]:
+    """Return answers for the job `huge`: two thirds are done on nine hosts, seven have failed.
+
+    Args:
+        chunks: How many chunks it has.
+        problem: What its stream of events tells after the first status.
+    """
     done = 2 * chunks // 3
     failed = range(407, 414)
     state = bytearray([_DONE]) * done + bytearray([_TODO]) * (chunks - done)
@@ -59,7 +65,7 @@ def huge_job(chunks: int) -> dict[str, Callable[..., Any]]:
         f"{base}/pictures": answer_json([]),
         f"{base}/timeline*": answer_json([]),
         f"{base}/failures": answer_json([]),
-        f"{base}/events": _answer_once(status.model_dump_json()),
+        f"{base}/events": _answer_once(status.model_dump_json(), problem),
     }
 
 
@@ -67,10 +73,11 @@ def _pack(column: "bytearray | array[int] | array[float]") -> str:
     return base64.b64encode(column).decode("ascii")
 
 
-def _answer_once(status: str) -> Callable[..., Any]:
+def _answer_once(status: str, problem: dict[str, Any] | None) -> Callable[..., Any]:
     async def answer(route: Any) -> None:
-        await route.fulfill(
-            content_type="text/event-stream", body=f"retry: 60000\n\nid: 1\nevent: status\ndata: {status}\n\n"
-        )
+        events = f"retry: 60000\n\nid: 1\nevent: status\ndata: {status}\n\n"
+        if problem is not None:
+            events += f"event: problem\ndata: {json.dumps(problem)}\n\n"
+        await route.fulfill(content_type="text/event-stream", body=events)
 
     return answer

@@ -92,9 +92,11 @@ async function keepColumns(model, { api, id, signal }) {
           model.setColumns(new Columns(await answer.json()));
           tag = answer.headers.get("etag") ?? "";
         }
+        else if (model.columnsTrouble) model.setColumns(model.columns);
         known = counts;
-      } catch {
+      } catch (error) {
         if (signal.aborted) return;
+        model.loseColumns(/** @type {Error} */ (error).message);
         wait = 5 * COLUMNS_EVERY_MS;
       }
       await api.pause(Math.max(wait, (performance.now() - began) / COLUMNS_SHARE), signal);

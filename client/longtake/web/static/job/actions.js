@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { bytes, counted } from "../format.js";
 import { hasEnded } from "../jobfilter.js";
 import { copyable, openDialog } from "../ui.js";
+import { logView } from "./log.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
 /** @typedef {import("../app.js").Context} Context */
@@ -20,6 +21,7 @@ export function openMore(anchor, model, context, take) {
       may && !ended && { label: "Change the limit", hint: `${counted(status.max_parallel, "chunk")} at once now`, run: () => askLimit(model, context) },
       may && !ended && status.failed_chunks > 0 && { label: `Skip ${counted(status.failed_chunks, "failed chunk")}`, hint: "They are left out, and the job goes on without them", run: () => void askSkip(model, context, failedRanges(model)) },
       { label: "Job file", hint: "As it was submitted, to copy", run: () => showDocument(model) },
+      status.total_chunks > 0 && model.document?.output && { label: "Log of the film", hint: "What was printed while it was joined", run: () => void showFilmLog(model, context) },
       { label: "Report", hint: "One page to keep or send, with pictures and figures", run: () => void open(api.address(api.job(model.id, "report")), "_blank", "noopener") },
       { label: "Copy the command line", hint: `longtake status ${model.id}`, run: () => void navigator.clipboard?.writeText(`longtake status ${model.id}`) },
       may && ended && { label: "Delete its files", hint: "Outputs, logs and pictures in the store; the history stays", danger: true, run: () => void askDelete(model, context, take) },
@@ -81,6 +83,26 @@ export async function askSkip(model, context, chunks) {
     context.toast(`${counted(changed, "chunk")} left out`, { kind: "good" });
   } catch (error) {
     context.toastProblem("Could not leave out", error);
+  }
+}
+
+/** @param {JobModel} model @param {Context} context */
+async function showFilmLog(model, context) {
+  const { api } = context;
+  try {
+    const logs = await api.get(api.job(model.id, "logs"), { query: { chunk: "film" } });
+    const last = logs[logs.length - 1];
+    const leaving = new AbortController();
+    context.signal.addEventListener("abort", () => leaving.abort());
+    const dialog = openDialog(
+      "Log of the film",
+      last ? logView(context, { path: api.job(model.id, "chunks", "film", "logs", last.attempt), name: last.name, grows: () => !hasEnded(model.status), signal: leaving.signal }) : h("p", { class: "soft" }, "There is none: the film is not begun, or was joined without a program."),
+      h("form", { method: "dialog", class: "row end" }, h("button", { class: "btn main", type: "submit" }, "Close")),
+    );
+    dialog.classList.add("wide-dialog");
+    dialog.addEventListener("close", () => leaving.abort());
+  } catch (error) {
+    context.toastProblem("Could not read the log", error);
   }
 }
 

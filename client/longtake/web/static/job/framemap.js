@@ -1,7 +1,7 @@
 // The frame map: the film laid out in time, one cell a frame or chunk, with zoom, an overview strip and a legend.
 
 import { fill, h, oncePerFrame, setText } from "../dom.js";
-import { CHUNK_STATES, CHUNK_WORDS, bytes, count, counted, duration, ranges } from "../format.js";
+import { CHUNK_STATES, CHUNK_WORDS, bytes, count, counted, duration, ranges, time } from "../format.js";
 import { BY, makeColouring, stateColours } from "./colouring.js";
 import { DONE, FAILED, RUNNING } from "./columns.js";
 import { frameCell, paintCells, paintStrip } from "./mappaint.js";
@@ -45,6 +45,7 @@ export function frameMap(model, context) {
   const overview = h("div", { class: "map-overview", hidden: true, title: "The whole job; click to go there" }, strip, view);
   const note = h("span", { class: "faint" });
   const legend = h("div", { class: "legend" });
+  const trouble = h("p", { class: "notice wait map-trouble", hidden: true });
   const tip = tooltip();
   const units = h("span", { class: "seg", role: "group", "aria-label": "One cell is a", hidden: true });
   const colourings = h("span", { class: "seg", role: "group", "aria-label": "Colour by" });
@@ -59,6 +60,7 @@ export function frameMap(model, context) {
     h("header", {}, h("h2", { id: "map-title" }, "Frame map"), note, h("span", { class: "sp" }, units, h("span", { class: "row zoom" }, zoomOut, zoomIn), colourings)),
     overview,
     scroller,
+    trouble,
     h("div", { class: "map-foot" }, legend, details),
     h("p", { id: "map-keys", class: "unseen" }, "Arrows go from cell to cell, Home and End to the first and the last, n and N to the next and the last failed one, plus and minus change the size, Enter goes to the details, Escape selects nothing."),
   );
@@ -192,6 +194,16 @@ export function frameMap(model, context) {
     tellWords();
   });
 
+  /** What is not known is not shown as if it were. */
+  function showTrouble() {
+    const lost = model.columnsTrouble;
+    trouble.hidden = !lost;
+    element.classList.toggle("unknown", !!lost && !model.hasColumns);
+    if (!lost) return;
+    const since = model.hasColumns ? ["shown as it was at ", time(lost.since)] : ["which frames are done is not known now"];
+    fill(trouble, h("i", { class: "mark", "aria-hidden": "true" }), h("span", {}, h("b", {}, "The store does not answer: "), ...since, h("span", { class: "soft" }, ` · ${lost.why}`)));
+  }
+
   // ---- In words, for those who do not see it.
 
   function tellWords() {
@@ -304,7 +316,7 @@ export function frameMap(model, context) {
   canvas.title = "";
 
   model.on("layout", lay, signal);
-  model.on("columns", recolour, signal);
+  model.on("columns", () => (recolour(), showTrouble()), signal);
   model.on("status", () => (paint(), paintOverview()), signal);
   model.on("hover", paint, signal);
   model.on("select", () => (tellSelection(), reveal(), paint()), signal);

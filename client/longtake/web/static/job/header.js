@@ -9,6 +9,9 @@ import { openMore } from "./actions.js";
 /** @typedef {import("./model.js").JobModel} JobModel */
 /** @typedef {import("../app.js").Context} Context */
 
+// Of the place of a store the end tells more.
+const LONGEST_STORE = 36;
+
 /** @param {JobModel} model @param {Context} context */
 export function jobHeader(model, context) {
   const { signal } = context;
@@ -20,12 +23,13 @@ export function jobHeader(model, context) {
   const cancel = h("button", { class: "btn danger", type: "button", on: { click: () => void cancelJobs([model.status], take) } }, "Cancel");
   const more = h("button", { class: "btn icon", type: "button", "aria-label": "More", title: "More", "aria-haspopup": "menu", on: { click: () => openMore(more, model, context, take) } }, "⋯");
   const bar = progressBar();
+  const controls = h("div", { class: "row job-controls" }, resume, pause, retry, cancel, more);
   const facts = h("dl", { class: "facts live" });
   const notices = h("div", { class: "job-notices" });
   const element = h(
     "section",
     { class: "panel pad job-head", "aria-label": "Job" },
-    h("div", { class: "job-top" }, h("div", { class: "row job-title" }, name, state, h("span", { class: "faint mono job-id", title: "id of the job" }, model.id)), h("div", { class: "row job-controls" }, resume, pause, retry, cancel, more)),
+    h("div", { class: "job-top" }, h("div", { class: "row job-title" }, name, state, h("span", { class: "faint mono job-id", title: "id of the job" }, model.id)), controls),
     bar,
     facts,
     notices,
@@ -50,6 +54,8 @@ export function jobHeader(model, context) {
     resume.hidden = !may || !APPLIES.resume(status);
     retry.hidden = !may || !APPLIES.retry(status);
     cancel.hidden = !may || !APPLIES.cancel(status);
+    // A bar at the foot of a phone is worth its room for more than one button.
+    controls.classList.toggle("few", [resume, pause, retry, cancel].every((one) => one.hidden));
     setText(retry, status.failed_chunks ? `Retry ${count(status.failed_chunks)} failed` : "Retry");
     showNotices();
     showFacts();
@@ -143,7 +149,7 @@ function factsOf(model, context) {
   const ended = hasEnded(status);
   if (!ended) {
     const ready = status.eta_seconds !== null && status.eta_seconds !== undefined ? new Date(Date.now() + status.eta_seconds * 1000) : null;
-    facts.push({ value: ready ? duration(status.eta_seconds) : "–", label: ready ? h("span", {}, "to go, ready about ", time(ready, clock(ready))) : status.state === "paused" ? "to go once it is resumed" : "to go: nothing is measured yet" });
+    facts.push({ value: ready ? duration(status.eta_seconds) : "–", label: ready ? h("span", {}, "to go, ready about ", time(ready, clock(ready))) : status.state === "paused" ? "to go once it is resumed" : "to go: not known yet" });
     const hosts = new Set((status.running ?? []).filter((/** @type {any} */ one) => !one.waiting && one.host).map((/** @type {any} */ one) => one.host));
     const active = status.running_chunks + status.frozen_chunks;
     const verb = status.frozen_chunks && !status.running_chunks ? "frozen" : "rendering";
@@ -164,7 +170,7 @@ function factsOf(model, context) {
   const history = temporalLink(model, context);
   const where = status.base_dir ?? "";
   facts.push({
-    value: where ? h("span", { class: "store-path", title: where }, h("bdi", { dir: "ltr" }, where)) : "–",
+    value: where ? h("span", { title: where }, where.length > LONGEST_STORE ? `…${where.slice(1 - LONGEST_STORE)}` : where) : "–",
     label: h("span", {}, "store", history && [" · ", h("a", { class: "link", href: history, target: "_blank", rel: "noopener" }, "Temporal history")]),
     kind: "fact-store",
   });

@@ -2,7 +2,7 @@
 
 import { counted } from "../format.js";
 import { hasEnded } from "../jobfilter.js";
-import { Columns, FROZEN, RUNNING, TODO, WAITING, measure } from "./columns.js";
+import { Columns, FAILED, FROZEN, RUNNING, TODO, WAITING, measure } from "./columns.js";
 import { FrameLayout } from "./frames.js";
 
 /** @typedef {import("../format.js").JobStatus} JobStatus */
@@ -25,6 +25,8 @@ export class JobModel extends EventTarget {
     this.layout = new FrameLayout({ chunks: 0 });
     this.columns = new Columns(null);
     this.hasColumns = false;
+    /** Why the columns are not those of now, and since when. @type {{why: string, since: Date}|null} */
+    this.columnsTrouble = null;
     /** States with the running chunks laid over. */
     this.state = new Uint8Array(0);
     /** @type {Map<number, any>} running chunks by their number */
@@ -41,7 +43,7 @@ export class JobModel extends EventTarget {
 
   /** @type {{seconds: import("./columns.js").Measure, memory: import("./columns.js").Measure}|null} */
   #measures = null;
-  /** Chunks that ran since the columns were counted: those that are gone have ended, the columns do not know how yet. */
+  /** Chunks of which the status tells more than the columns, or has told it since these were counted. @type {Set<number>} */
   #overlay = new Set();
 
   /** @param {string} name */
@@ -77,6 +79,7 @@ export class JobModel extends EventTarget {
     // A store that has no record of the job yet tells of no chunk.
     this.columns = columns.count ? columns : new Columns(null, this.status?.total_chunks ?? 0);
     this.hasColumns = true;
+    this.columnsTrouble = null;
     this.#measures = null;
     this.#overlay.clear();
     this.state = this.columns.state.slice();
@@ -117,6 +120,12 @@ export class JobModel extends EventTarget {
     return this.causes.find(({ chunks }) => chunks.some(([start, stop]) => chunk >= start && chunk < stop)) ?? null;
   }
 
+  /** @param {string} why they cannot be read */
+  loseColumns(why) {
+    this.columnsTrouble = { why, since: this.columnsTrouble?.since ?? new Date() };
+    this.#tell("columns");
+  }
+
   #lay() {
     const chunks = this.hasColumns ? this.columns.count : this.status?.total_chunks ?? 0;
     if (this.state.length !== chunks) this.state = new Uint8Array(chunks);
@@ -126,22 +135,26 @@ export class JobModel extends EventTarget {
     this.#tell("layout");
   }
 
+  /** Lay over the columns what the status tells of single chunks: it is younger. */
   #layOver() {
+    const { running, state } = this;
+    const failed = new Set((this.status?.failures ?? []).map((/** @type {any} */ one) => one.chunk));
     const ended = hasEnded(this.status);
-    if (ended) {
-      for (const chunk of this.#overlay) this.state[chunk] = this.hasColumns ? this.columns.state[chunk] : TODO;
-      this.#overlay.clear();
-      return;
-    }
-    for (const [chunk, one] of this.running) {
-      if (chunk >= this.state.length) continue;
-      this.state[chunk] = one.frozen ? FROZEN : one.waiting ? WAITING : RUNNING;
-      this.#overlay.add(chunk);
-    }
     for (const chunk of this.#overlay) {
-      // One that waits and is gone was never begun by this worker.
-      if (!this.running.has(chunk) && this.state[chunk] !== RUNNING) this.state[chunk] = TODO;
+      if (running.has(chunk) || failed.has(chunk)) continue;
+      // One that rendered and is gone has ended: how, the columns will tell.
+      if (ended || state[chunk] !== RUNNING) state[chunk] = this.columns.state[chunk] ?? TODO;
+      if (state[chunk] !== RUNNING) this.#overlay.delete(chunk);
     }
+    for (const chunk of failed) this.#mark(chunk, FAILED);
+    for (const [chunk, one] of running) this.#mark(chunk, one.frozen ? FROZEN : one.waiting ? WAITING : RUNNING);
+  }
+
+  /** @param {number} chunk @param {number} state */
+  #mark(chunk, state) {
+    if (chunk >= this.state.length) return;
+    this.state[chunk] = state;
+    this.#overlay.add(chunk);
   }
 
   /** Times of frames, or of chunks where their frames are not known. */

@@ -1,6 +1,7 @@
 // Play what is there: the finished film as a file, or the growing preview of what lies side by side.
 
 import { fill, h } from "../dom.js";
+import { bytes } from "../format.js";
 import { toast } from "../ui.js";
 import { MediaStream } from "./mediastream.js";
 
@@ -11,6 +12,9 @@ import { MediaStream } from "./mediastream.js";
 export function playerButton(model, context, screen) {
   const { api, id, signal } = context;
   const button = h("button", { class: "btn", type: "button", on: { click: () => void (screen.childElementCount ? close() : open()) } });
+  const download = h("a", { class: "btn", hidden: true, download: "" }, "Download");
+  /** Path of the finished film in the store; null while there is none. @type {Promise<string|null>|null} */
+  let film = null;
   let leaving = new AbortController();
   signal.addEventListener("abort", close);
 
@@ -26,9 +30,13 @@ export function playerButton(model, context, screen) {
 
   function show() {
     const isOpen = screen.childElementCount > 0;
+    const isFilm = model.status.state === "completed" && !!model.status.result?.output;
+    if (isFilm && !film) film = findFilm().catch(() => (film = null));
+    else if (!isFilm) film = null;
+    if (!isFilm) download.hidden = true;
     // What has no pictures has mostly nothing to play; a job that wants none may have.
     button.hidden = !isOpen && (!model.status.completed_chunks || (!model.pictures.length && !model.status.result?.output && model.document?.pictures !== "none"));
-    const words = isOpen ? "Close" : model.status.state === "completed" && model.status.result?.output ? "▶ Play the film" : "▶ Play what is there";
+    const words = isOpen ? "Close" : isFilm ? "▶ Play the film" : "▶ Play what is there";
     if (button.textContent !== words) button.textContent = words;
   }
 
@@ -38,20 +46,25 @@ export function playerButton(model, context, screen) {
     fill(screen, h("p", { class: "soft" }, "…"));
     show();
     try {
-      const film = await findFilm();
+      const path = await film;
       if (mine.aborted) return;
-      if (film) return play(api.address(api.job(id, "outputs", "file"), { path: film }), film, mine);
+      if (path) return play(api.address(api.job(id, "outputs", "file"), { path }), path, mine);
       await playPreview(mine);
     } catch (error) {
       if (!mine.aborted) showTrouble(/** @type {any} */ (error));
     }
   }
 
-  /** Path of the finished film in the store; null while there is none. */
+  /** The first of its films, which are listed before other outputs. */
   async function findFilm() {
-    if (model.status.state !== "completed" || !model.status.result?.output) return null;
     const { outputs } = await api.get(api.job(id, "outputs"), { query: { limit: 20 }, signal });
-    return outputs.find((/** @type {any} */ one) => one.kind === "film")?.path ?? null;
+    const found = outputs.find((/** @type {any} */ one) => one.kind === "film");
+    download.hidden = !found;
+    if (!found) return null;
+    download.href = api.address(api.job(id, "outputs", "file"), { path: found.path });
+    download.download = found.path.split("/").pop() ?? "";
+    download.title = `${found.path}, ${bytes(found.size_bytes)}`;
+    return found.path;
   }
 
   /** @param {string} address @param {string} name @param {AbortSignal} mine */
@@ -140,7 +153,7 @@ export function playerButton(model, context, screen) {
 
   model.on("status pictures document", show, signal);
   show();
-  return button;
+  return [download, button];
 }
 
 /** Frames a second: `24`, `"24000/1001"`. @param {any} rate */
