@@ -42,10 +42,23 @@ async def until_plays(page: Page, seconds: float) -> None:
     )
 
 
-async def submit_film(web: Web, ffmpeg: str, *, chunks: int = 6) -> JobHandle:
-    """Submit a film of 12 frames a chunk."""
+# Renders a chunk with ffmpeg, once a file is there; chunks before a number do not wait for it.
+_RENDERER = """if True:
+    import os, sys, time
+    gate, first, chunk, *command = sys.argv[1:]
+    while int(chunk) >= int(first) and not os.path.exists(gate):
+        time.sleep(0.02)
+    os.execv(command[0], command)
+"""
+
+
+async def submit_film(
+    web: Web, ffmpeg: str, *, chunks: int = 6, waits_for: Path = Path("/"), from_chunk: int = 0
+) -> JobHandle:
+    """Submit a film of 12 frames a chunk; the later chunks wait for a file."""
     picture = "testsrc2=size=320x180:rate=24,trim=start_frame={start},setpts=PTS-STARTPTS"
-    command = (ffmpeg, "-nostdin", "-v", "info", "-f", "lavfi", "-i", picture, "-frames:v", "{count}")
+    wait = (sys.executable, "-S", "-E", "-c", _RENDERER, str(waits_for), str(from_chunk), "{chunk}")
+    command = (*wait, ffmpeg, "-nostdin", "-v", "info", "-f", "lavfi", "-i", picture, "-frames:v", "{count}")
     job = web.farm.job(
         name="test picture",
         frames=FrameRange(count=12 * chunks, per_chunk=12),
@@ -74,6 +87,22 @@ async def test_a_film_is_watched_to_its_end_and_played(web: Web, ffmpeg: str) ->
     await until_plays(page, 0.5)
     await expect(page.get_by_role("link", name="Download")).to_have_attribute("download", "film.mp4")
     await take_picture(page, "job-played", full=True)
+
+
+async def test_what_is_finished_is_played_while_the_rest_renders(web: Web, ffmpeg: str) -> None:
+    job = await submit_film(web, ffmpeg, chunks=9, waits_for=web.farm.gate, from_chunk=5)
+    await until(job, lambda status: status.progress > 50)
+    page = await web.open(f"/jobs/{job.id}")
+
+    await page.get_by_role("button", name="Play what is there").click()
+    await until_plays(page, 0.3)
+    video = page.locator("video")
+    duration = await video.evaluate("video => video.duration")
+    # A segment of a preview has two seconds; all chunks come to four and a half.
+    assert duration < 3
+    web.farm.open_gate()
+    await until_plays(page, 4)
+    await expect(page.locator(".job-state")).to_contain_text("completed")
 
 
 async def test_a_job_is_frozen_and_thawed(web: Web) -> None:

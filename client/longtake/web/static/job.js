@@ -80,7 +80,7 @@ async function keepColumns(model, { api, id, signal }) {
   let wake = () => {};
   model.on("status", () => wake(), signal);
   const countsOf = (/** @type {import("./format.js").JobStatus} */ status) =>
-    [status.state, status.total_chunks, status.completed_chunks, status.failed_chunks, status.skipped_chunks, status.left_out_chunks].join(" ");
+    [status.state, status.total_chunks, model.published, status.failed_chunks, status.skipped_chunks, status.left_out_chunks].join(" ");
   while (!signal.aborted) {
     const counts = countsOf(model.status);
     const began = performance.now();

@@ -210,6 +210,12 @@ export class JobModel extends EventTarget {
     return hover.ranges?.some(([start, stop]) => chunk >= start && chunk < stop) ?? false;
   }
 
+  /** Another one whenever a chunk has been published: those of a span are counted when all of it is done. */
+  get published() {
+    const { completed_chunks: done, completed_frames: frames } = this.status;
+    return [done, frames, ...[...this.running.values()].map((one) => one.span_frames).filter(Boolean)].join("+");
+  }
+
   /** `7 failed`, for those who do not see the map. */
   get summary() {
     const status = this.status;

@@ -69,9 +69,9 @@ export function picturesPanel(model, context) {
   }
 
   async function keep() {
-    let known = -1;
+    let known = "";
     while (!signal.aborted) {
-      const done = model.status.completed_chunks;
+      const done = model.published;
       if (done !== known) {
         try {
           const found = await api.get(api.job(id, "pictures"), { signal });
@@ -105,7 +105,7 @@ export const pictureAddress = ({ api, id }, picture) => api.address(api.job(id, 
 /** Why there are no pictures. @param {JobModel} model */
 function whyNone(model) {
   if (model.document?.pictures === "none") return ["None are made: the job says ", h("code", {}, "pictures: none"), "."];
-  if (!model.status.completed_chunks) return "Nothing is rendered yet: the first picture comes with the first chunk that is done.";
+  if (!model.status.completed_frames) return "Nothing is rendered yet: the first picture comes with the first chunk that is done.";
   return "None are there: what is rendered are no pictures that can be shown, or an older worker made it.";
 }
 

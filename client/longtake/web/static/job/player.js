@@ -35,7 +35,7 @@ export function playerButton(model, context, screen) {
     else if (!isFilm) film = null;
     if (!isFilm) download.hidden = true;
     // What has no pictures has mostly nothing to play; a job that wants none may have.
-    button.hidden = !isOpen && (!model.status.completed_chunks || (!model.pictures.length && !model.status.result?.output && model.document?.pictures !== "none"));
+    button.hidden = !isOpen && (!model.status.completed_frames || (!model.pictures.length && !model.status.result?.output && model.document?.pictures !== "none"));
     const words = isOpen ? "Close" : isFilm ? "▶ Play the film" : "▶ Play what is there";
     if (button.textContent !== words) button.textContent = words;
   }
@@ -129,7 +129,7 @@ export function playerButton(model, context, screen) {
   /** @param {import("../api.js").Problem} problem */
   function showTrouble(problem) {
     if (problem.type?.includes("proxy")) return offerProxy(problem.message);
-    fill(screen, h("p", { class: "soft" }, problem.status === 404 ? "There is nothing to play yet: the first chunks are not finished." : problem.message));
+    fill(screen, h("p", { class: "soft" }, `Not to be played yet: ${problem.message}.`));
     show();
   }
 

@@ -251,7 +251,7 @@ export function timelinePanel(model, context) {
     while (!signal.aborted) {
       const { status } = model;
       const runs = (status.running ?? []).map((/** @type {any} */ one) => one.chunk).join();
-      const next = [status.state, status.completed_chunks, status.failed_chunks, runs].join(" ");
+      const next = [status.state, model.published, status.failed_chunks, runs].join(" ");
       if (next !== known) await read();
       else if (!isOver() && !document.hidden) lay();
       known = next;
