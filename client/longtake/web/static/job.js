@@ -44,7 +44,7 @@ export async function mount(root, context) {
   const detail = detailPanel(model, context);
   main.append(map, picturesPanel(model, context), timelinePanel(model, context));
   aside.append(failuresPanel(model, context), distributionPanel(model, context));
-  fill(root, jobHeader(model, context), h("div", { class: "job-grid" }, main, aside));
+  fill(root, jobHeader(model, context), h("div", { class: "job-grid live" }, main, aside));
   const narrow = matchMedia(NARROW);
   const place = () => (narrow.matches ? map.after(detail) : aside.prepend(detail));
   narrow.addEventListener("change", place, { signal });

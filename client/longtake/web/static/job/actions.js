@@ -96,7 +96,7 @@ async function showFilmLog(model, context) {
     context.signal.addEventListener("abort", () => leaving.abort());
     const dialog = openDialog(
       "Log of the film",
-      last ? logView(context, { path: api.job(model.id, "chunks", "film", "logs", last.attempt), name: last.name, grows: () => !hasEnded(model.status), signal: leaving.signal }) : h("p", { class: "soft" }, "There is none: the film is not begun, or was joined without a program."),
+      last ? logView(context, { path: api.job(model.id, "chunks", "film", "logs", last.attempt), name: last.name, grows: () => !hasEnded(model.status), signal: leaving.signal }).element : h("p", { class: "soft" }, "There is none: the film is not begun, or was joined without a program."),
       h("form", { method: "dialog", class: "row end" }, h("button", { class: "btn main", type: "submit" }, "Close")),
     );
     dialog.classList.add("wide-dialog");

@@ -45,6 +45,7 @@ export class Style {
  */
 export function parseLine(text, style) {
   const parts = text.replace(/\r+$/, "").split("\r");
+  /** @type {Node[]} */
   const nodes = [];
   for (const [i, part] of parts.entries()) {
     let from = 0;

@@ -48,13 +48,16 @@ export function hostColour(index) {
   return toCss(shade === 0 ? base : mix(base, shade > 0 ? [255, 255, 255] : [0, 0, 0], Math.abs(shade)));
 }
 
-/** Colours of the states, as a canvas takes them. */
+/**
+ * Colours of the theme that is on, as a canvas takes them.
+ * @typedef {Record<"todo"|"run"|"ice"|"done"|"fail"|"skip"|"panel"|"ink"|"line"|"soft"|"faint", string> & {states: string[]}} Colours
+ *   `states` by the numbers of the states
+ */
+/** @returns {Colours} */
 export function stateColours() {
-  const of = readColours("todo", "run", "ice", "done", "fail", "skip", "panel", "ink", "accent", "line", "soft", "faint", "hold");
+  const of = /** @type {any} */ (readColours("todo", "run", "ice", "done", "fail", "skip", "panel", "ink", "line", "soft", "faint"));
   return { ...of, states: [of.todo, of.run, of.todo, of.ice, of.done, of.fail, of.skip] };
 }
-/** @typedef {ReturnType<typeof stateColours>} Colours */
-
 /** @param {By} by @param {JobModel} model @param {Colours} colours @returns {Colouring} */
 export function makeColouring(by, model, colours) {
   const of = { time: byTime, host: byHost, memory: byMemory, state: byState }[by] ?? byState;

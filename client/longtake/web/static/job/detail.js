@@ -31,7 +31,7 @@ export function detailPanel(model, context) {
   /** What is shown: a chunk in a state, after so many tries. */
   let shown = "";
   let leaving = new AbortController();
-  /** @type {{path: string, leave: AbortController, element: HTMLElement}|null} */
+  /** @type {{path: string, leave: AbortController, view: ReturnType<typeof logView>}|null} */
   let shownLog = null;
   signal.addEventListener("abort", () => leaving.abort());
 
@@ -169,6 +169,7 @@ export function detailPanel(model, context) {
       outputsOf(found),
       command && h("details", { class: "detail-command" }, h("summary", {}, "Command"), copyable(command, "command")),
     );
+    shownLog?.view.restore();
   }
 
   /** @param {any[]} tries @param {number} code */
@@ -209,10 +210,11 @@ export function detailPanel(model, context) {
         shownLog?.leave.abort();
         const leave = new AbortController();
         signal.addEventListener("abort", () => leave.abort());
-        shownLog = { path, leave, element: logView(context, { path, name: log.name ?? `of try ${log.attempt}`, grows: () => log.attempt >= last.attempt && model.running.has(chunk), signal: leave.signal }) };
+        shownLog = { path, leave, view: logView(context, { path, name: log.name ?? `of try ${log.attempt}`, grows: () => log.attempt >= last.attempt && model.running.has(chunk), signal: leave.signal }) };
       }
       for (const button of tabs.children) button.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (button).dataset.attempt === String(log.attempt)));
-      fill(place, shownLog.element);
+      fill(place, shownLog.view.element);
+      shownLog.view.restore();
     };
     const tabs = h("span", { class: "seg", role: "group", "aria-label": "Log of try" }, logs.map((/** @type {any} */ log) => h("button", { type: "button", dataset: { attempt: String(log.attempt) }, on: { click: () => choose(log) } }, `${log.attempt}`)));
     choose(last);

@@ -18,7 +18,7 @@ export function distributionPanel(model, context) {
   const { signal } = context;
   const title = h("h2", { id: "times-title" });
   const note = h("span", { class: "faint" });
-  const canvas = h("canvas", { class: "times-canvas live", role: "img", "aria-label": "Distribution of times" });
+  const canvas = h("canvas", { class: "times-canvas", role: "img", "aria-label": "Distribution of times" });
   const scale = h("div", { class: "times-scale faint", "aria-hidden": "true" });
   const outliers = h("div", { class: "outliers" });
   const element = h("section", { class: "panel sec times", "aria-labelledby": "times-title", hidden: true }, h("header", {}, title, note), canvas, scale, outliers);

@@ -35,12 +35,12 @@ export function frameMap(model, context) {
   let ratio = 1;
 
   const canvas = h("canvas", {
-    class: "map-canvas live", tabIndex: 0, role: "slider", "aria-roledescription": "frame map", "aria-label": "Frame map",
+    class: "map-canvas", tabIndex: 0, role: "slider", "aria-roledescription": "frame map", "aria-label": "Frame map",
     "aria-describedby": "map-keys map-words", "aria-orientation": "horizontal", "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0",
   });
   const spacer = h("div", { class: "map-spacer" }, canvas);
   const scroller = h("div", { class: "map-scroller" }, spacer);
-  const strip = h("canvas", { class: "map-strip live", "aria-hidden": "true" });
+  const strip = h("canvas", { class: "map-strip", "aria-hidden": "true" });
   const view = h("div", { class: "map-view", "aria-hidden": "true" });
   const overview = h("div", { class: "map-overview", hidden: true, title: "The whole job; click to go there" }, strip, view);
   const note = h("span", { class: "faint" });

@@ -11,6 +11,7 @@
 export class FrameLayout {
   /** @param {{chunks: number, frames?: any, told?: ChunkFrames|null}} given `frames` of the job document, which knows steps */
   constructor({ chunks, frames = null, told = null }) {
+    /** @type {number} */
     this.chunks = chunks;
     this.perChunk = 1;
     /** @type {Run[]} */
@@ -116,6 +117,7 @@ export class FrameLayout {
 function readRuns(frames) {
   if (typeof frames === "string" || Array.isArray(frames)) frames = { range: [frames].flat().join(",") };
   if (!frames.range) return frames.count ? [{ first: frames.first ?? 0, count: frames.count, step: frames.step ?? 1 }] : [];
+  /** @type {Array<{first: number, count: number, step: number}>} */
   const runs = [];
   for (const part of String(frames.range).split(",")) {
     const found = /^\s*(-?\d+)(?:-(-?\d+)(?:x(\d+))?)?\s*$/.exec(part);

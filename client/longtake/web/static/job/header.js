@@ -24,11 +24,11 @@ export function jobHeader(model, context) {
   const more = h("button", { class: "btn icon", type: "button", "aria-label": "More", title: "More", "aria-haspopup": "menu", on: { click: () => openMore(more, model, context, take) } }, "⋯");
   const bar = progressBar();
   const controls = h("div", { class: "row job-controls" }, resume, pause, retry, cancel, more);
-  const facts = h("dl", { class: "facts live" });
+  const facts = h("dl", { class: "facts" });
   const notices = h("div", { class: "job-notices" });
   const element = h(
     "section",
-    { class: "panel pad job-head", "aria-label": "Job" },
+    { class: "panel pad job-head live", "aria-label": "Job" },
     h("div", { class: "job-top" }, h("div", { class: "row job-title" }, name, state, h("span", { class: "faint mono job-id", title: "id of the job" }, model.id)), controls),
     bar,
     facts,
@@ -170,7 +170,7 @@ function factsOf(model, context) {
   const history = temporalLink(model, context);
   const where = status.base_dir ?? "";
   facts.push({
-    value: where ? h("span", { title: where }, where.length > LONGEST_STORE ? `…${where.slice(1 - LONGEST_STORE)}` : where) : "–",
+    value: where ? h("span", { title: where }, where.length > LONGEST_STORE ? `…\u2060${where.slice(1 - LONGEST_STORE)}` : where) : "–",
     label: h("span", {}, "store", history && [" · ", h("a", { class: "link", href: history, target: "_blank", rel: "noopener" }, "Temporal history")]),
     kind: "fact-store",
   });

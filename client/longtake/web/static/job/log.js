@@ -28,6 +28,7 @@ export function logView(context, { path, name, grows, signal }) {
   let read = 0;
   let rest = "";
   let isFollowing = true;
+  let scrolledTo = 0;
   /** @type {TextDecoder} */
   let decoder = new TextDecoder();
 
@@ -40,6 +41,7 @@ export function logView(context, { path, name, grows, signal }) {
   // Scrolling up lets go of the end, scrolling down to it takes it up again.
   text.addEventListener("wheel", (event) => void (event.deltaY < 0 && isFollowing && setFollowing(false)), { passive: true });
   text.addEventListener("scroll", () => {
+    if (text.isConnected) scrolledTo = text.scrollTop;
     if (!isFollowing && text.scrollTop + text.clientHeight >= text.scrollHeight - 4) setFollowing(true);
   }, { passive: true });
   text.addEventListener("keydown", (event) => void (["ArrowUp", "PageUp", "Home"].includes(event.key) && setFollowing(false)));
@@ -131,7 +133,13 @@ export function logView(context, { path, name, grows, signal }) {
     }
   }
   void run();
-  return element;
+  return {
+    element,
+    /** What is moved within a page forgets how far it was scrolled. */
+    restore() {
+      text.scrollTop = isFollowing ? text.scrollHeight : scrolledTo;
+    },
+  };
 }
 
 /** @param {string} line @param {Style} style */

@@ -30,7 +30,7 @@ export function timelinePanel(model, context) {
 
   const note = h("span", { class: "faint" });
   const span = h("span", { class: "seg", role: "group", "aria-label": "How long", hidden: true });
-  const canvas = h("canvas", { class: "timeline-canvas live", role: "img", "aria-label": "Hosts over time" });
+  const canvas = h("canvas", { class: "timeline-canvas", role: "img", "aria-label": "Hosts over time" });
   const axis = h("canvas", { class: "timeline-axis", "aria-hidden": "true" });
   const scroller = h("div", { class: "timeline-scroller", tabIndex: 0, role: "group", "aria-label": "Bars of the hosts" }, canvas);
   const empty = h("p", { class: "soft", hidden: true });
