@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Locator, Page, expect
 from support.browser.made_up_jobs import huge_job
-from support.browser.pages import PHONE, Web, answer_json, check_accessibility, take_picture
+from support.browser.pages import ANYWHERE, PHONE, Web, answer_json, check_accessibility, take_picture
 from support.farm import until, until_state
 
 from longtake import FrameRange, JobHandle, JobState, Retry
+from longtake.jobfile.loader import load_job
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -29,6 +32,12 @@ async def until_map_shows(page: Page, words: str | re.Pattern[str]) -> None:
     await expect(page.locator("#map-words")).to_contain_text(words)
 
 
+async def take_job_picture(page: Page, name: str) -> None:
+    """Keep a picture for the documents, whose readers have no use for the folder of a test."""
+    await page.locator(".fact-store dd").evaluate("at => { at.textContent = '/films/silk'; }")
+    await take_picture(page, f"job-{name}")
+
+
 async def until_plays(page: Page, seconds: float) -> None:
     """Return when a film has played so far; `wait_for_function` needs an eval that the page forbids."""
     await page.locator("video").evaluate(
@@ -42,14 +51,21 @@ async def until_plays(page: Page, seconds: float) -> None:
     )
 
 
-# Renders a chunk with ffmpeg, once a file is there; chunks before a number do not wait for it.
+# Runs a command of ffmpeg. Chunks from the first number on wait until a file is there, and the other one fails before.
 _RENDERER = """if True:
     import os, sys, time
-    gate, first, chunk, *command = sys.argv[1:]
+    gate, first, bad, chunk, *command = sys.argv[1:]
+    if chunk == bad and not os.path.exists(gate):
+        sys.exit("\\x1b[31mERROR (bke.main): Malloc returns null: len=402653184\\x1b[0m in /shots/140/tex/silk.tx")
     while int(chunk) >= int(first) and not os.path.exists(gate):
         time.sleep(0.02)
     os.execv(command[0], command)
 """
+
+
+def behind_gate(gate: Path, from_chunk: int, *, bad_chunk: int = -1) -> tuple[str, ...]:
+    """Return the beginning of a command whose chunks from a number on wait for a file, and one fails without it."""
+    return (sys.executable, "-S", "-E", "-c", _RENDERER, str(gate), str(from_chunk), str(bad_chunk), "{chunk}")
 
 
 async def submit_film(
@@ -57,8 +73,19 @@ async def submit_film(
 ) -> JobHandle:
     """Submit a film of 12 frames a chunk; the later chunks wait for a file."""
     picture = "testsrc2=size=320x180:rate=24,trim=start_frame={start},setpts=PTS-STARTPTS"
-    wait = (sys.executable, "-S", "-E", "-c", _RENDERER, str(waits_for), str(from_chunk), "{chunk}")
-    command = (*wait, ffmpeg, "-nostdin", "-v", "info", "-f", "lavfi", "-i", picture, "-frames:v", "{count}")
+    command = (
+        *behind_gate(waits_for, from_chunk),
+        ffmpeg,
+        "-nostdin",
+        "-v",
+        "info",
+        "-f",
+        "lavfi",
+        "-i",
+        picture,
+        "-frames:v",
+        "{count}",
+    )
     job = web.farm.job(
         name="test picture",
         frames=FrameRange(count=12 * chunks, per_chunk=12),
@@ -73,7 +100,7 @@ async def submit_film(
 
 async def test_a_film_is_watched_to_its_end_and_played(web: Web, ffmpeg: str) -> None:
     job = await submit_film(web, ffmpeg)
-    page = await web.open(f"/jobs/{job.id}?frame=30")
+    page = await web.open(f"/jobs/{job.id}?frame=30", size=(1400, 1320))
 
     await expect(page.get_by_role("heading", name="test picture")).to_be_visible()
     await expect(page.locator(".job-state")).to_contain_text("completed")
@@ -86,7 +113,6 @@ async def test_a_film_is_watched_to_its_end_and_played(web: Web, ffmpeg: str) ->
     await page.get_by_role("button", name="Play the film").click()
     await until_plays(page, 0.5)
     await expect(page.get_by_role("link", name="Download")).to_have_attribute("download", "film.mp4")
-    await take_picture(page, "job-played", full=True)
 
 
 async def test_what_is_finished_is_played_while_the_rest_renders(web: Web, ffmpeg: str) -> None:
@@ -105,16 +131,54 @@ async def test_what_is_finished_is_played_while_the_rest_renders(web: Web, ffmpe
     await expect(page.locator(".job-state")).to_contain_text("completed")
 
 
+async def test_a_film_in_the_making_shows_what_is_done_what_renders_and_what_failed(web: Web, ffmpeg: str) -> None:
+    example = load_job(EXAMPLES / "plasma.yaml")
+    assert example.command is not None
+    small = [part.replace("1300:740", "500:284").replace("1280:720", "480:272") for part in example.command[1:]]
+    made = web.farm.job(
+        name="silk in motion",
+        frames=FrameRange(first=1001, count=240, per_chunk=4),
+        fps=24,
+        command=(*behind_gate(web.farm.gate, 40, bad_chunk=23), ffmpeg, *small),
+        chunk_output="silk/chunks/{chunk:06}.mp4",
+        output="silk/silk.mp4",
+        max_parallel=4,
+        on_chunk_failure="continue",
+        retry=Retry(attempts=2, initial_seconds=0.1),
+    )
+    job = await web.farm.render.submit(made, id="silk-in-motion")
+    await until(job, lambda status: status.progress >= 65 and status.failed_chunks == 1 and status.running_chunks == 4)
+
+    for theme in ("dark", "light"):
+        page = await web.open("/jobs/silk-in-motion?frame=1094", theme=theme, size=(1400, 1330), routes=ANYWHERE)
+        await expect(page.get_by_role("region", name="Failures")).to_contain_text("frames 1093-1096")
+        await expect(page.get_by_role("region", name="Failures")).to_contain_text("Malloc returns null")
+        await expect(detail(page)).to_contain_text("2 of 2")
+        await expect(page.locator(".timeline-canvas")).to_be_visible()
+        await expect(page.locator(".strip-frame").nth(4)).to_be_visible()
+        await take_job_picture(page, theme)
+    for by in ("time", "host", "memory"):
+        await page.get_by_role("button", name=by.capitalize(), exact=True).click()
+        await expect(page.locator(".map .legend")).to_contain_text(re.compile(r" s|vm|MiB|\w"))
+    page = await web.open("/jobs/silk-in-motion?frame=1004", size=PHONE, routes=ANYWHERE)
+    await expect(detail(page).get_by_role("img")).to_be_visible()
+    await take_job_picture(page, "phone")
+
+    web.farm.open_gate()
+    await page.get_by_role("button", name="Retry 1 failed").click()
+    await expect(page.locator(".job-state")).to_contain_text("completed")
+
+
 async def test_a_job_is_frozen_and_thawed(web: Web) -> None:
     job = await web.farm.started(chunks=6, running=2, name="silk")
-    page = await web.open(f"/jobs/{job.id}")
+    page = await web.open(f"/jobs/{job.id}", routes=ANYWHERE)
     await until_map_shows(page, "rendering: ")
 
     await page.get_by_role("button", name="Pause").click()
     menu = page.get_by_role("menu")
     await expect(menu.get_by_role("menuitem", name="Drain")).to_contain_text("2 chunks that render first: 2 frames")
     await expect(menu.get_by_role("menuitem", name="Freeze")).to_contain_text("2 slots")
-    await take_picture(page, "job-pause")
+    await take_job_picture(page, "pause")
     await menu.get_by_role("menuitem", name="Freeze").click()
     await expect(page.locator(".job-state")).to_contain_text("paused, frozen")
     await expect(page.locator("#map-words")).to_contain_text("frozen: ")
@@ -143,7 +207,6 @@ async def test_a_failed_chunk_says_why_and_is_tried_again(web: Web) -> None:
     await expect(log.locator(".line.bad .a-red")).to_have_text("ERROR: no texture <b>wood.tx</b>")
     failures = page.get_by_role("region", name="Failures")
     await expect(failures).to_contain_text("exited with code 7")
-    await take_picture(page, "job-failed", full=True)
 
     await failures.get_by_role("button", name=re.compile("Retry")).click()
     await expect(page.locator(".job-state")).to_contain_text("completed")
@@ -275,7 +338,6 @@ async def test_a_map_of_very_many_chunks_scrolls_at_thirty_frames_a_second(web: 
     assert seen["painted"] >= 30
     await page.keyboard.press("n")
     await expect(page).to_have_url(re.compile("frame=1408"))
-    await take_picture(page, f"job-{chunks}")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -288,13 +350,12 @@ async def test_the_page_is_accessible_on_a_phone_and_a_desk(web: Web, ffmpeg: st
     film = await submit_film(web, ffmpeg, chunks=8)
     await until_state(job, JobState.FAILED)
     await until_state(film, JobState.COMPLETED)
-    for size in ((1400, 1000), PHONE):
-        for name, handle, frame in (("failed", job, 7), ("film", film, 50)):
+    for size in ((1400, 1320), PHONE):
+        for handle, frame in ((job, 7), (film, 50)):
             page = await web.open(f"/jobs/{handle.id}?frame={frame}", theme=theme, size=size)  # type: ignore[arg-type]
             await expect(detail(page).get_by_role("log")).not_to_be_empty()
             await expect(detail(page).locator("header")).to_contain_text(f"Frame {frame}")
             await check_accessibility(page)
-            await take_picture(page, f"job-{name}-{theme}{'-phone' if size == PHONE else ''}", full=True)
             assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -322,7 +383,6 @@ async def test_a_farm_that_is_away_is_told_and_what_was_known_stays(web: Web) ->
     await expect(page.get_by_role("status").filter(has_text="Temporal does not answer")).to_be_visible()
     await expect(page.locator("html")).to_have_class(re.compile("stale"))
     await until_map_shows(page, "failed: frames 1408-1414")
-    await take_picture(page, "job-away")
 
 
 async def test_a_map_whose_store_is_away_does_not_pretend(web: Web) -> None:
@@ -334,4 +394,34 @@ async def test_a_map_whose_store_is_away_does_not_pretend(web: Web) -> None:
     frames = page.get_by_role("region", name="Frame map")
     await expect(frames).to_contain_text("which frames are done is not known now")
     await check_accessibility(page)
-    await take_picture(page, "job-no-store")
+
+
+# Chunks as the page cuts them, each as the numbers of its frames.
+CUT = """async (given) => {
+    const { FrameLayout } = await import("/static/job/frames.js");
+    const layout = new FrameLayout(given);
+    return Array.from({ length: layout.chunks }, (_, chunk) => {
+        const first = layout.placeOf(chunk);
+        return Array.from({ length: layout.countOf(chunk) }, (_, at) => {
+            const number = layout.numberAt(first + at);
+            const isFound = layout.placeOfNumber(number) === first + at && layout.chunkAt(first + at) === chunk;
+            return isFound ? number : null;
+        });
+    });
+}"""
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        FrameRange(count=7, per_chunk=3),
+        FrameRange(first=1001, count=11, step=5, per_chunk=4),
+        FrameRange.model_validate({"range": "1-10,15,20-100x2", "per_chunk": 4}),
+        FrameRange(first=-5, count=9, per_chunk=2),
+    ],
+)
+async def test_the_page_cuts_frames_into_the_chunks_of_the_job(web: Web, frames: FrameRange) -> None:
+    page = await web.open("/farm")
+
+    given = {"chunks": frames.chunk_count, "frames": frames.model_dump(mode="json")}
+    assert await page.evaluate(CUT, given) == [list(chunk) for chunk in frames.chunks]

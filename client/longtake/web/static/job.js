@@ -1,6 +1,7 @@
 // The job page: what one job does, frame by frame. The panels stand in job/, and speak through one model.
 
 import { fill, h } from "./dom.js";
+import { hasEnded } from "./jobfilter.js";
 import { Columns } from "./job/columns.js";
 import { detailPanel } from "./job/detail.js";
 import { distributionPanel } from "./job/distribution.js";
@@ -59,14 +60,25 @@ export async function mount(root, context) {
 
 /** Show the status as it changes. @param {JobModel} model @param {Context} context */
 async function keepStatus(model, { api, id, signal, toastProblem }) {
+  let attempt = new AbortController();
+  signal.addEventListener("abort", () => attempt.abort());
+  let hadEnded = hasEnded(model.status);
+  model.on("status", () => {
+    // A stream that was told of the end looks rarely; a job that is started again is followed at once.
+    if (hadEnded && !hasEnded(model.status)) attempt.abort();
+    hadEnded = hasEnded(model.status);
+  }, signal);
   try {
-    await api.follow(api.job(id, "events"), {
-      signal,
-      onEvent(name, data) {
-        if (name === "status") model.setStatus(data);
-        else if (name === "problem") api.notice(data, api.job(id));
-      },
-    });
+    while (!signal.aborted) {
+      attempt = new AbortController();
+      await api.follow(api.job(id, "events"), {
+        signal: attempt.signal,
+        onEvent(name, data) {
+          if (name === "status") model.setStatus(data);
+          else if (name === "problem") api.notice(data, api.job(id));
+        },
+      });
+    }
   } catch (error) {
     if (!signal.aborted) toastProblem("The job is no longer followed", error);
   }

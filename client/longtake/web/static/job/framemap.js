@@ -137,7 +137,7 @@ export function frameMap(model, context) {
       strip.height = STRIP_HEIGHT * ratio;
     }
     const unit = isFrame || layout.perChunk === 1 && layout.isExact ? "1 cell = 1 frame" : layout.isExact ? `1 cell = ${counted(layout.perChunk, "frame")}` : "1 cell = 1 chunk";
-    setText(note, `${unit} · ${layout.extent}`);
+    setText(note, !cells ? "the job is not planned yet" : `${unit} · ${layout.extent}`);
     canvas.setAttribute("aria-valuemax", String(Math.max(0, cells - 1)));
     tellSelection();
     paint();

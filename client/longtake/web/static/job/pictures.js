@@ -10,6 +10,8 @@ import { playerButton } from "./player.js";
 const LEAST_WIDTH = 96;
 const GAP = 4;
 const LOOK_EVERY_MS = 4000;
+// Pictures are made beside the renders, and come a moment after their chunks.
+const LOOKS = 3;
 
 /** @param {JobModel} model @param {import("../app.js").Context} context */
 export function picturesPanel(model, context) {
@@ -70,14 +72,17 @@ export function picturesPanel(model, context) {
 
   async function keep() {
     let known = "";
+    let looks = 0;
     while (!signal.aborted) {
       const done = model.published;
-      if (done !== known) {
+      if (done !== known) looks = LOOKS;
+      known = done;
+      if (looks > 0) {
         try {
           const found = await api.get(api.job(id, "pictures"), { signal });
           const list = /** @type {Picture[]} */ (Array.isArray(found) ? found : found.pictures ?? []);
           model.setPictures(list.sort((a, b) => a.frame - b.frame));
-          known = done;
+          looks--;
           trouble = "";
         } catch (error) {
           if (signal.aborted) return;
