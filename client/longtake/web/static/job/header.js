@@ -18,9 +18,9 @@ export function jobHeader(model, context) {
   const name = h("h1", { class: "job-name", tabIndex: -1 });
   const state = h("span", { class: "job-state" });
   const pause = h("button", { class: "btn more", type: "button", title: "Pause (p)", "aria-haspopup": "menu", on: { click: () => openPause() } }, "Pause");
-  const resume = h("button", { class: "btn main", type: "button", title: "Resume (p)", on: { click: () => void steer("resume", [model.status], {}, take) } }, "Resume");
-  const retry = h("button", { class: "btn", type: "button", title: "Try what failed once more (r)", on: { click: () => void steer("retry", [model.status], {}, take) } });
-  const cancel = h("button", { class: "btn danger", type: "button", on: { click: () => void cancelJobs([model.status], take) } }, "Cancel");
+  const resume = h("button", { class: "btn main", type: "button", title: "Let it go on (g)", on: { click: () => void steer("resume", [model.status], {}, take) } }, "Resume");
+  const retry = h("button", { class: "btn", type: "button", title: "Try again what failed (r)", on: { click: () => void steer("retry", [model.status], {}, take) } });
+  const cancel = h("button", { class: "btn danger", type: "button", title: "Cancel the job (c)", on: { click: () => void cancelJobs([model.status], take) } }, "Cancel");
   const more = h("button", { class: "btn icon", type: "button", "aria-label": "More", title: "More", "aria-haspopup": "menu", on: { click: () => openMore(more, model, context, take) } }, "⋯");
   const bar = progressBar();
   const controls = h("div", { class: "row job-controls" }, resume, pause, retry, cancel, more);
@@ -35,6 +35,8 @@ export function jobHeader(model, context) {
     notices,
   );
 
+  /** @param {HTMLButtonElement} button */
+  const press = (button) => void (!button.hidden && button.click());
   /** @param {any} status */
   const take = (status) => model.setStatus(status);
 
@@ -80,8 +82,10 @@ export function jobHeader(model, context) {
   }
 
   context.keys([
-    { keys: ["p"], label: "Pause or resume", group: "Job", run: () => (!resume.hidden ? resume : pause).click() },
-    { keys: ["r"], label: "Retry what failed", group: "Job", run: () => void (!retry.hidden && retry.click()) },
+    { keys: ["p"], label: "Pause: Enter takes the mode", group: "Job", run: () => press(pause) },
+    { keys: ["g"], label: "Let it go on", group: "Job", run: () => press(resume) },
+    { keys: ["r"], label: "Try again what failed", group: "Job", run: () => press(retry) },
+    { keys: ["c"], label: "Cancel, once it is confirmed", group: "Job", run: () => press(cancel) },
   ]);
   model.on("status", show, signal);
   model.on("columns causes", showFacts, signal);
