@@ -31,7 +31,7 @@ export function openMore(anchor, model, context, take) {
 }
 
 /** Ranges of the chunks that have failed. @param {JobModel} model @returns {Array<[number, number]>} */
-export function failedRanges(model) {
+function failedRanges(model) {
   /** @type {Array<[number, number]>} */
   const found = [];
   for (let at = model.state.indexOf(5); at >= 0; at = model.state.indexOf(5, found[found.length - 1][1])) {

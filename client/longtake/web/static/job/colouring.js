@@ -35,14 +35,14 @@ const toPixel = ([r, g, b]) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 const isDark = () => document.documentElement.dataset.theme === "dark";
 
 /** @param {number} share of 1 */
-export function rampColour(share) {
+function rampColour(share) {
   const stops = RAMP[isDark() ? "dark" : "light"].map(parse);
   const at = Math.min(0.9999, Math.max(0, share)) * (stops.length - 1);
   return toCss(mix(stops[Math.floor(at)], stops[Math.floor(at) + 1], at % 1));
 }
 
 /** The colour of a host by its place among the hosts. @param {number} index from 0 */
-export function hostColour(index) {
+function hostColour(index) {
   const shade = HOST_SHADES[Math.floor(index / HOSTS.length) % HOST_SHADES.length];
   const base = parse(HOSTS[index % HOSTS.length]);
   return toCss(shade === 0 ? base : mix(base, shade > 0 ? [255, 255, 255] : [0, 0, 0], Math.abs(shade)));

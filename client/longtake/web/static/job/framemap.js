@@ -313,7 +313,6 @@ export function frameMap(model, context) {
     { keys: ["N"], label: "Failed frame before", group: "Frame map", run: () => nextFailed(-1) },
     { keys: ["m"], label: "Go to the map; arrows, Home and End walk, + and - zoom, 0 shows all", group: "Frame map", run: () => canvas.focus() },
   ]);
-  canvas.title = "";
 
   model.on("layout", lay, signal);
   model.on("columns", () => (recolour(), showTrouble()), signal);
@@ -343,7 +342,7 @@ function runsOf(states, state) {
 }
 
 /** `frame 1412, failed, 3 tries, rdr-04` @param {JobModel} model @param {number} place @param {number} chunk */
-export function describeChunk(model, place, chunk) {
+function describeChunk(model, place, chunk) {
   const { layout, columns } = model;
   const name = layout.isExact ? `frame ${layout.numberAt(place)}` : `chunk ${chunk}`;
   const state = CHUNK_WORDS[CHUNK_STATES[model.state[chunk]]];
@@ -355,7 +354,7 @@ export function describeChunk(model, place, chunk) {
 }
 
 /** What hovering tells. @param {JobModel} model @param {number} place @param {number} chunk @param {import("../app.js").Context} context */
-export function tipOf(model, place, chunk, context) {
+function tipOf(model, place, chunk, context) {
   const { layout, columns } = model;
   const state = model.state[chunk];
   const running = model.running.get(chunk);

@@ -182,7 +182,7 @@ function factsOf(model, context) {
 }
 
 /** @param {JobModel} model @param {Context} context */
-export function temporalLink(model, context) {
+function temporalLink(model, context) {
   const temporal = context.me?.temporal;
   if (!temporal?.ui) return null;
   return `${temporal.ui.replace(/\/$/, "")}/namespaces/${encodeURIComponent(temporal.namespace)}/workflows/${encodeURIComponent(model.id)}`;

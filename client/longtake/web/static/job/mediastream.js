@@ -11,7 +11,7 @@ const BEHIND_SECONDS = 60;
  * Segments of a media playlist, and whether it has ended.
  * @param {string} text @param {string} base address of the playlist
  */
-export function parsePlaylist(text, base) {
+function parsePlaylist(text, base) {
   /** @type {Segment[]} */
   const segments = [];
   let [map, seconds, at] = ["", 0, 0];
@@ -27,7 +27,7 @@ export function parsePlaylist(text, base) {
 }
 
 /** Codecs of an init segment, as `isTypeSupported` takes them; of boxes that browsers know. @param {Uint8Array} init */
-export function findCodecs(init) {
+function findCodecs(init) {
   const text = new TextDecoder("latin1").decode(init);
   const hex = (/** @type {number} */ byte) => byte.toString(16).padStart(2, "0");
   const codecs = [];
