@@ -49,6 +49,7 @@ from activities.processes.supervisor import Supervisor
 from activities.remote.call_records import RemoteHost, is_left_running
 from activities.remote.services import Services, make_remote_attempts
 from activities.render import RenderActivities
+from activities.report import ReportActivities
 from activities.settings import WorkerSettings
 from activities.stitch import StitchActivities
 from activities.stop_agents import StopActivities
@@ -238,6 +239,7 @@ def build_workers(
                 stop.stop_agents,
                 notify.find_receivers,
                 notify.deliver,
+                ReportActivities(host).write_report,
             ],
             slots=_ORCHESTRATION_SLOTS,
             workflows=True,

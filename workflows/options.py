@@ -34,7 +34,7 @@ class ActivityOptions(TypedDict):
     cancellation_type: ActivityCancellationType
 
 
-class DeliveryOptions(ActivityOptions):
+class LimitedOptions(ActivityOptions):
     """Those of activities that are given up after a time."""
 
     schedule_to_close_timeout: timedelta
@@ -68,7 +68,7 @@ def control_options() -> ActivityOptions:
     }
 
 
-def delivery_options() -> DeliveryOptions:
+def delivery_options() -> LimitedOptions:
     """Return the options of activities that tell receivers of events, which are retried for a day."""
     return {
         **control_options(),
@@ -80,6 +80,16 @@ def delivery_options() -> DeliveryOptions:
             maximum_interval=timedelta(minutes=10),
             non_retryable_error_types=[ErrorType.NOT_ALLOWED],
         ),
+    }
+
+
+def report_options() -> LimitedOptions:
+    """Return the options of the activity that writes the report of a job, whose end does not wait for it for long."""
+    return {
+        **control_options(),
+        # A million chunks take a minute; of a store that is away nobody can say when it comes back.
+        "start_to_close_timeout": timedelta(minutes=5),
+        "schedule_to_close_timeout": timedelta(minutes=10),
     }
 
 

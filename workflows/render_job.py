@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from longtake.models.continuation import JobContinuation, SavedSpans
     from longtake.models.fields import Contract
     from longtake.models.job import RenderJobSpec
-    from longtake.models.messages import JobPlan, PlanOrder, StitchOrder
+    from longtake.models.messages import JobPlan, PlanOrder, ReportOrder, StitchOrder
     from longtake.models.status import (
         JobPhase,
         JobState,
@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         PLAN_JOB,
         RENDER_JOB_WORKFLOW,
         STITCH_JOB,
+        WRITE_REPORT,
         Control,
     )
     from longtake.ranges import RangeSet
@@ -46,6 +47,7 @@ with workflow.unsafe.imports_passed_through():
         describe_failures,
         describe_unrendered,
         find_failure,
+        shorten_status,
     )
 
 
@@ -117,6 +119,7 @@ class RenderJob(RequestedJob):
             await self._end_without_film(error)
         self._board.show_end(JobState.COMPLETED, result=result)
         await self._board.notifier.settle()
+        await self._write_report()
         return result
 
     async def _end_without_film(self, error: asyncio.CancelledError | FailureError) -> NoReturn:
@@ -130,14 +133,30 @@ class RenderJob(RequestedJob):
             self._note_cancel()
             self._board.show_end(JobState.CANCELLED)
             await self._board.notifier.settle()
+            await self._write_report()
             raise asyncio.CancelledError from error
         if isinstance(error, FailureError):
             failure = build_job_error(error)
             needs_change = failure.type == ErrorType.NEEDS_CHANGE
             self._board.show_end(JobState.FAILED, error=failure.message, needs_change=needs_change)
             await self._board.notifier.settle()
+            await self._write_report()
             raise failure from error
         raise error
+
+    async def _write_report(self) -> None:
+        """Write the report of a job that asks for one; the job has ended, whatever becomes of its report."""
+        if self._job is None or not self._job.report or self._spans is None:
+            return
+        order = ReportOrder(ref=self._spans.plan.ref, status=shorten_status(self._board.status))
+        # A cancel that comes again finds a job that has ended.
+        with suppress(asyncio.CancelledError):
+            try:
+                await workflow.execute_activity(
+                    WRITE_REPORT, order, result_type=RawValue, summary="report", **options.report_options()
+                )
+            except ActivityError as error:
+                self._note(f"the report was not written: {build_job_error(error).message}")
 
     async def _find_search_attributes(self) -> None:
         """Find out whether the end of a job that was never planned can be written to search attributes."""

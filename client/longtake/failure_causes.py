@@ -21,7 +21,7 @@ _MOST_HOSTS = 12
 _MOST_CAUSES = 50
 
 _LONGEST_KEY = 240
-_LONGEST_CAUSE = 300
+_LONGEST_CAUSE = 220
 
 # How errors quote a log, see `activities.backends.exit_status`: what happened, then lines with bars between.
 _QUOTED = re.compile(
@@ -29,14 +29,19 @@ _QUOTED = re.compile(
     r": (?P<said>.+)|(?P<stopped>.+); it said last: (?P<last>.+)",
     re.DOTALL,
 )
-_BEGINS_WITH_CHUNK = re.compile(r"chunk \d+ (?:\(frames? [^)]*\))?:? ?")
-
-# What differs from try to try: paths, addresses, numbers with and without units.
-_MASKS = (
-    (re.compile(r"(?:s3://|/|[A-Za-z]:\\)[^\s'\":|,;)]+"), "\N{HORIZONTAL ELLIPSIS}"),
-    (re.compile(r"\b[\w.-]*\d[\w.-]*\.[A-Za-z]\w{1,4}\b"), "\N{HORIZONTAL ELLIPSIS}"),
-    (re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{8,}\b|\d+(?:[.:]\d+)*"), "#"),
+_BEGINS_WITH_CHUNK = re.compile(r"^chunk \d+ (?:\(frames? [^)]*\))?: ")
+# What a sentence measures, in brackets; and what tells of a cause more than other lines.
+_MEASURED = re.compile(r" \([^()]*\d[^()]*\)")
+_TELLS_CAUSE = re.compile(
+    r"error|fatal|fail|exception|cannot|can't|could ?n.t|unable|denied|invalid|not (?:found|divisible|permitted)"
+    r"|no such|out of|no space|null|abort|assert|panic|segmentation|unknown|unsupported",
+    re.IGNORECASE,
 )
+
+# What differs from try to try: paths and numbered files but their endings, addresses, numbers.
+_PATHS = re.compile(r"(?:s3://|/|[A-Za-z]:\\)[^\s'\":|,;)]+|\b[\w.-]*\d[\w.-]*\.[A-Za-z]\w{1,4}\b")
+_ENDING = re.compile(r"\.[A-Za-z]\w{1,4}$")
+_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{8,}\b|\d+(?:[.:]\d+)*")
 # Exit codes and signals are the cause, and no measurement.
 _KEPT = re.compile(r"\b(exit(?:ed with)? code|signal) (-?\d+)")
 
@@ -51,11 +56,11 @@ _KNOWN_HELPS = (
         re.compile(r"licen[sc]e", re.IGNORECASE),
         "more licences, a lower max_parallel, or a rule of `retry.rules` with wait_seconds",
     ),
+    (re.compile(r"permission denied|not permitted", re.IGNORECASE), "rights on that file for the account that renders"),
     (
         re.compile(r"no such file|cannot (?:open|read|find|load)|not found|missing", re.IGNORECASE),
         "the file where all hosts see it: in the store, or under `inputs` of the job",
     ),
-    (re.compile(r"permission denied|not permitted", re.IGNORECASE), "rights on that file for the account that renders"),
     (
         re.compile(r"no progress or output", re.IGNORECASE),
         "a longer `timeouts.stall_seconds`, if the renderer may be silent for so long",
@@ -67,7 +72,7 @@ _LOST_HELPS = "a look into the worker's log and the memory of its host; `retry.l
 class FailureCause(Contract):
     """Failed tries of a job that have one cause."""
 
-    cause: str = Field(description="one line; what differs between its tries is masked")
+    cause: str = Field(description="one line; where its tries differ, paths and numbers are masked")
     tries: int = Field(default=0, description="how many tries it has ended")
     open_chunks: int = Field(default=0, description="chunks that it has ended and that are not finished since")
     chunk_count: int = Field(default=0, description="how many chunks have met it")
@@ -98,10 +103,11 @@ class ParsedError:
     fix: str = ""
 
     @property
-    def cause(self) -> str:
-        """What happened and the line that names why, with all masked that differs from try to try."""
-        said = f"{self.what}: {self.lines[0]}" if self.lines else self.what
-        return mask_details(cut_middle(said, _LONGEST_CAUSE))
+    def headline(self) -> str:
+        """What happened and the line that names why."""
+        what = _MEASURED.sub("", self.what)
+        line = next(filter(_TELLS_CAUSE.search, self.lines), self.lines[0] if self.lines else "")
+        return cut_middle(f"{what}: {line}" if line else what, _LONGEST_CAUSE)
 
 
 def parse_error(error: str) -> ParsedError:
@@ -124,10 +130,13 @@ def mask_details(text: str) -> str:
         kept.append(match[0])
         return "\0"
 
-    masked = _KEPT.sub(keep, text)
-    for pattern, sign in _MASKS:
-        masked = pattern.sub(sign, masked)
+    masked = _NUMBERS.sub("#", _PATHS.sub(_mask_path, _KEPT.sub(keep, text)))
     return re.sub("\0", lambda _: kept.pop(0), masked)
+
+
+def _mask_path(path: re.Match[str]) -> str:
+    ending = _ENDING.search(path[0])
+    return f"\N{HORIZONTAL ELLIPSIS}{ending[0] if ending else ''}"
 
 
 def find_help(parsed: ParsedError, *, lost: bool = False) -> str:
@@ -144,7 +153,9 @@ def find_help(parsed: ParsedError, *, lost: bool = False) -> str:
 class _Group:
     """Tries of one cause."""
 
-    cause: str
+    # As their errors tell it, and with all masked that differs from try to try.
+    headlines: set[str] = field(default_factory=set)
+    masked: str = ""
     tries: list[FailedTry] = field(default_factory=list)
 
 
@@ -165,14 +176,21 @@ def group_failures(
     """
     groups: dict[str, _Group] = {}
     known: set[int] = set()
+
+    def add(failed: FailedTry) -> None:
+        headline = parse_error(failed.error).headline
+        masked = mask_details(headline)
+        group = groups.setdefault(masked[:_LONGEST_KEY].lower(), _Group(masked=masked))
+        group.tries.append(failed)
+        if len(group.headlines) < 2:
+            group.headlines.add(headline)
+
     for each in tries:
         known.add(each.chunk)
-        cause = parse_error(each.error).cause
-        groups.setdefault(cause[:_LONGEST_KEY].lower(), _Group(cause)).tries.append(each)
+        add(each)
     for failure in failures:
         if failure.chunk not in known:
-            cause = parse_error(failure.error).cause
-            groups.setdefault(cause[:_LONGEST_KEY].lower(), _Group(cause)).tries.append(_as_try(failure))
+            add(_as_try(failure))
     causes = [_describe(group, is_done, frames) for group in groups.values()]
     return sorted(causes, key=lambda cause: (not cause.open_chunks, -cause.open_chunks, -cause.tries))[:_MOST_CAUSES]
 
@@ -196,7 +214,7 @@ def _describe(group: _Group, is_done: Callable[[int], bool], frames: Callable[[i
     times = [each.ended for each in tries if each.ended is not None]
     hosts = Counter(each.host for each in tries if each.host)
     return FailureCause(
-        cause=group.cause,
+        cause=group.masked if len(group.headlines) > 1 else next(iter(group.headlines)),
         tries=len(tries),
         open_chunks=sum(not is_done(chunk) for chunk in chunks),
         chunk_count=len(chunks),

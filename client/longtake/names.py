@@ -35,6 +35,7 @@ STITCH_JOB = "stitch_job"
 TRY_FILM = "try_film"
 FIND_RECEIVERS = "find_receivers"
 DELIVER = "deliver"
+WRITE_REPORT = "write_report"
 
 DEFAULT_TASK_QUEUE = "longtake"
 

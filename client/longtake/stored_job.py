@@ -1,4 +1,4 @@
-"""Fetch or delete the files that one job has published, from Python."""
+"""Fetch or delete the files that one job has published, or report on them, from Python."""
 
 import os
 import threading
@@ -12,6 +12,7 @@ from longtake.errors import BadJobError, JobNotEndedError, LongtakeError, NoSuch
 from longtake.jobfile.loader import read_job
 from longtake.models.job import RenderJobSpec
 from longtake.models.status import JobStatus
+from longtake.report.job_report import GatheredReport, gather_stored_report
 from longtake.stores.factory import is_bucket, require_visible_store
 from longtake.transfer.delete import DeleteResult, delete_job
 from longtake.transfer.fetch import FetchResult, fetch_job
@@ -82,6 +83,19 @@ class StoredJob:
             stop=stop,
         )
         return await run_in_thread(fetch, stop)
+
+    async def report(self) -> GatheredReport:
+        """Gather all that a report of the job tells, as `longtake report` does.
+
+        Raises:
+            NoSuchJobError: There is no such job, and no store was given.
+            StoreUnusableError: The store cannot be read from here.
+            LongtakeError: The store has no record of the job that can be read.
+        """
+        status = await self._status()
+        url = require_visible_store(self._url(status), self._id)
+        stop = threading.Event()
+        return await run_in_thread(partial(gather_stored_report, url, self._id, status, stop), stop)
 
     async def check_deletable(self) -> str | None:
         """Return the URL of the store of a job that has ended; None for a job that ended before it had a store.

@@ -21,9 +21,9 @@ def failed(chunk: int, error: str, *, host: str = "anna", minute: int = 0, **fie
     [
         ("ffmpeg exited with code 187", "ffmpeg exited with code 187"),
         ("blender was ended by signal 9 after 61.8 s", "blender was ended by signal 9 after # s"),
-        ("cannot open /mnt/films/sq140/scene_v012.blend", "cannot open …"),
-        ("s3://films/sq140/beauty.1655.exr: chunk 41 of 64", "…: chunk # of #"),
-        ("beauty_1655.exr: chunk 41 is missing", "…: chunk # is missing"),
+        ("cannot open /mnt/films/sq140/scene_v012.blend", "cannot open ….blend"),
+        ("s3://films/sq140/beauty.1655.exr: chunk 41 of 64", "….exr: chunk # of #"),
+        ("beauty_1655.exr: chunk 41 is missing", "….exr: chunk # is missing"),
         ("malloc at 0x7ffe12ab failed", "malloc at # failed"),
         ("Error: no licence", "Error: no licence"),
     ],

@@ -18,6 +18,7 @@ from longtake.cli.doctor import doctor
 from longtake.cli.files import delete, fetch
 from longtake.cli.logs import logs
 from longtake.cli.plan import plan
+from longtake.cli.report import report
 from longtake.cli.session import ExitCode, Settings, exit_code_of_error, explain_error
 from longtake.cli.status import list_, status
 from longtake.cli.submit import film, submit, watch
@@ -83,7 +84,7 @@ app = typer.Typer(
 for _panel, _commands in {
     "Render": (plan, submit, film, watch),
     "Steer": (pause, resume, cancel, retry, skip),
-    "Look": (status, list_, logs, doctor, codec_server),
+    "Look": (status, list_, logs, report, doctor, codec_server),
     "Files": (fetch, delete),
 }.items():
     for _command in _commands:

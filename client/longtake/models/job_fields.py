@@ -133,6 +133,7 @@ class JobFields(Contract):
     resume: ResumeUnit = Field(default=ResumeUnit.FRAMES, description="what of an interrupted image sequence is kept")
     pictures: Pictures = Field(default=PictureSpec(), description="small pictures that finished chunks leave; none")
     notify: Receivers = Field(default=(), description="who is told of its start, pauses, failures and end")
+    report: bool = Field(default=False, description="write a report beside the job's records when the job ends")
     env: dict[str, str] = Field(default={}, description="environment of the renders, beside the allow list")
     base_dir: str | None = Field(default=None, description="folder that relative paths start from: the store")
     store: str | None = Field(default=None, description="s3://bucket/prefix, to publish there and not in base_dir")

@@ -18,7 +18,7 @@ from pydantic import (
 from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
 from longtake.models.notify import JobEvent
-from longtake.models.status import ChunkFailure, RemoteStop
+from longtake.models.status import ChunkFailure, JobStatus, RemoteStop
 from longtake.ranges import Range, pack_ranges, unpack_ranges
 
 # Of the details of a heartbeat, whatever stands in it.
@@ -271,6 +271,19 @@ class TrialOrder(Contract):
 
 class TrialReport(Contract):
     """`try_film` to RenderJob: nothing stands against the film."""
+
+
+class ReportOrder(Contract):
+    """RenderJob to `write_report`: write the report of a job that has ended."""
+
+    ref: JobRef
+    status: JobStatus = Field(description="how the job has ended")
+
+
+class ReportPlace(Contract):
+    """`write_report` to RenderJob: where the report is."""
+
+    location: str
 
 
 class FarmOrder(Contract):

@@ -75,6 +75,9 @@ class Publication(RenderRecord):
     frames: int = 0
     files: tuple[PublishedFile, ...] = ()
     unproven: str = Field(default="", description="what could not be proven of its files, and why")
+    duration_seconds: float | None = Field(default=None, description="of the film")
+    proof: str = Field(default="", description="which pictures of the film were decoded and compared")
+    notes: tuple[str, ...] = Field(default=(), description="what of the film could not be proven, or was lost")
 
 
 class ChangedJobError(LongtakeError):
@@ -172,6 +175,7 @@ class JobRecords:
                     remote/<chunk>/    calls of services that render, see `activities.remote.protocol`
                     logs/<chunk>.<attempt>.log
                     pictures/<chunk>-<frame>.jpg  small pictures of finished chunks
+                    report.html        report of a job that asks for one, written at its end
                     aside/             files that were in the way, or damaged
                     aside/others/      files that renderers made besides their outputs
     ```
@@ -284,6 +288,11 @@ class JobRecords:
     def log_path(self, key: str, attempt: str) -> str:
         """Return the location of the log that an attempt's renderer writes."""
         return f"{self.logs_dir}/{key}.{attempt}.log"
+
+    @property
+    def report_file(self) -> str:
+        """Location of the report that workers write at the end of a job that asks for one."""
+        return f"{self.path}/report.html"
 
     def find_job(self) -> RenderJobSpec | None:
         """Return the job as it was accepted; None if its record is missing, unreadable or changed."""
