@@ -62,6 +62,11 @@ async def test_chunks_are_told_in_columns_and_one_by_one(place: Place) -> None:
         assert sum(bar["chunks"] for bar in timeline["bars"]) == 3
         assert (await client.get(job_path(job.id, "frame-times"))).json()["chunks"] == 3
 
+        report = await client.get(job_path(job.id, "report"))
+        assert report.headers["content-type"].startswith("text/html")
+        assert report.headers["content-security-policy"].startswith("default-src 'none'; img-src data:; style-src 'sha")
+        assert job.id in report.text
+
 
 async def test_a_chunk_that_failed_has_its_tries_logs_and_cause(place: Place) -> None:
     farm = place.farm

@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI
 
 from longtake.client import RenderClient
 from longtake.names import DEFAULT_TASK_QUEUE
-from longtake.web import events, files, job_chunks, jobs, logs, pictures, preview, sessions, steer, submit
+from longtake.web import events, files, job_chunks, jobs, logs, pictures, preview, reports, sessions, steer, submit
 from longtake.web import farm as farm_routes
 from longtake.web.gateway import Gateway
 from longtake.web.pages import add_pages
@@ -54,7 +54,20 @@ def _make_routes() -> FastAPI:
     )
     api = APIRouter(prefix=PREFIX)
     # Events before jobs: `/jobs/events` is no job.
-    for module in (sessions, events, jobs, steer, submit, job_chunks, logs, files, pictures, preview, farm_routes):
+    for module in (
+        sessions,
+        events,
+        jobs,
+        steer,
+        submit,
+        job_chunks,
+        logs,
+        files,
+        pictures,
+        preview,
+        reports,
+        farm_routes,
+    ):
         api.include_router(module.router)
     app.include_router(api)
     return app

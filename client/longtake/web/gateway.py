@@ -27,6 +27,9 @@ from longtake.web.stores import OpenStores
 # How old what is told of hosts and queues may be.
 _FARM_SECONDS = 2.0
 
+# Reports that are written at once: that of a million chunks takes seconds and some hundred megabytes.
+_MOST_REPORTS = 2
+
 # Jobs whose running chunks are looked at for that, each by two or three calls.
 _MOST_LOOKED_AT = 50
 _AT_WORK = (JobState.PENDING, JobState.RUNNING, JobState.PAUSED)
@@ -54,6 +57,7 @@ class Gateway:
         self.previews = Previews()
         self.jobs = JobIndex(farm.temporal, task_queue)
         self.overview = SharedRead(self._read_farm, fresh_seconds=_FARM_SECONDS)
+        self.reports = asyncio.Semaphore(_MOST_REPORTS)
         # Set when the server ends: streams of events would hold it up.
         self.closing = asyncio.Event()
         self.away_since: datetime | None = None
