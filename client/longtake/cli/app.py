@@ -23,6 +23,7 @@ from longtake.cli.session import ExitCode, Settings, exit_code_of_error, explain
 from longtake.cli.status import list_, status
 from longtake.cli.submit import film, submit, watch
 from longtake.cli.terminal import print_message
+from longtake.cli.top import top
 from longtake.cli.web import web_app
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE
@@ -84,7 +85,7 @@ app = typer.Typer(
 for _panel, _commands in {
     "Render": (plan, submit, film, watch),
     "Steer": (pause, resume, cancel, retry, skip),
-    "Look": (status, list_, logs, report, doctor, codec_server),
+    "Look": (status, list_, top, logs, report, doctor, codec_server),
     "Files": (fetch, delete),
 }.items():
     for _command in _commands:
