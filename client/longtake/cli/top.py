@@ -24,9 +24,9 @@ from longtake.cli.top_screen import HostLine, RenderingLine, TopView, draw_scree
 from longtake.client import RenderClient
 from longtake.concurrency import run_in_thread
 from longtake.errors import LongtakeError, NoSuchJobError
+from longtake.farm_overview import read_farm
 from longtake.models.status import JobState, JobStatus, PauseMode
 from longtake.text import Redactor
-from longtake.web.farm_overview import read_farm
 
 # A list of jobs and the status of those that run: some ten calls of 2 ms each.
 _LOOK_SECONDS = 2.0

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from longtake.web.farm_overview import FarmOverview
+from longtake.farm_overview import FarmOverview
 from longtake.web.gateway import Shared
 
 router = APIRouter(tags=["farm"])

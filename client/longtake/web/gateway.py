@@ -9,10 +9,10 @@ from fastapi import Depends, Path, Request
 from pydantic import AfterValidator
 
 from longtake.client import RenderClient
+from longtake.farm_overview import FarmOverview, read_farm
 from longtake.handle import JobHandle
 from longtake.models.status import JobState, JobStatus
 from longtake.web.authentication import Authenticator
-from longtake.web.farm_overview import FarmOverview, read_farm
 from longtake.web.job_histories import JobHistories
 from longtake.web.job_index import JobIndex, ListedJob
 from longtake.web.log_text import LogTexts
