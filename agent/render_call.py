@@ -42,6 +42,7 @@ class AgentResult:
     another_host: bool = False
     frames_done: int = 0
     needs_change: bool = False
+    exit_code: int | None = None
 
     @classmethod
     def of_failure(cls, error: Exception, frames_done: int = 0) -> Self:
@@ -60,6 +61,7 @@ class AgentResult:
                     another_host=error.another_host,
                     frames_done=frames_done,
                     needs_change=error.needs_change,
+                    exit_code=error.exit_code,
                 )
         # A job that no agent of these settings can render, or a mistake in the agent: another try would fail alike.
         return cls(RemoteOutcome.FAILED, said, fatal=True, frames_done=frames_done)

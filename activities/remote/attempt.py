@@ -165,6 +165,7 @@ def make_result_error(result: RemoteResult, where: str) -> AttemptError | Attemp
                 wait_seconds=result.wait_seconds,
                 another_host=result.another_host,
                 needs_change=result.needs_change,
+                exit_code=result.exit_code,
             )
         case RemoteOutcome.STOPPED | RemoteOutcome.LOST:
             return AttemptLostError(f"{where} has stopped: {result.error or 'it was told to'}")

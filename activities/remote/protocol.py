@@ -93,6 +93,7 @@ class RemoteResult(Contract):
     wait_seconds: float | None = None
     another_host: bool = False
     needs_change: bool = Field(default=False, description="only another job file mends it")
+    exit_code: int | None = Field(default=None, description="of the renderer, or minus the signal that ended it")
     host: str = ""
     frames_done: int = 0
     billed_seconds: float = Field(default=0, description="from the start of the call to the result")

@@ -18,6 +18,9 @@ SENT_TO = {
     "try_film": "farm-7",
     "find_waiting": "farm-7",
     "stop_agents": "farm-7",
+    "find_receivers": "farm-7",
+    "deliver": "farm-7",
+    "write_report": "farm-7",
     # A local activity, which runs where the workflow does.
     "has_search_attributes": "farm-7",
     "render_span": render_queue("farm-7", BackendKind.LOCAL),

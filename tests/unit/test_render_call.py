@@ -74,7 +74,8 @@ _STAYS_WITH_THE_AGENT = {"suspect"}
     ],
 )
 def test_a_failure_means_the_same_to_a_worker_as_to_its_agent(told: str) -> None:
-    failed = AttemptError("x", **{told: 7.0 if told.endswith("_seconds") else True})  # type: ignore[arg-type]
+    value = 7 if told == "exit_code" else 7.0 if told.endswith("_seconds") else True
+    failed = AttemptError("x", **{told: value})  # type: ignore[arg-type]
     wire = RemoteResult(attempt="a", **asdict(AgentResult.of_failure(failed))).model_dump_json()
 
     arrived = make_result_error(RemoteResult.model_validate_json(wire), "lambda render")

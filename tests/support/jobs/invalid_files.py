@@ -259,7 +259,7 @@ _JSON = [
     ("a name of 101 letters", changed(name="x" * 101), "shorten it to 100 characters"),
     ("half a character", b'{"frames": {"count": 1}, "name": "\\ud800"}', "name: '\\ud800' holds half a character; write it anew, in UTF-8"),
     ("no slot", changed(max_parallel=0), "max_parallel: is 0; make it at least 1"),
-    ("501 slots", changed(max_parallel=501), "max_parallel: is 501; make it at most 500"),
+    ("10,001 slots", changed(max_parallel=10001), "max_parallel: is 10001; make it at most 10000"),
     ("slots as text", changed(max_parallel="8"), "max_parallel: is '8'; write a whole number"),
     ("slots of null", changed(max_parallel=None), "max_parallel: is null; write a whole number"),
     ("an unknown backend", changed(backend="moon"), "backend: is 'moon'; choose 'local'"),
