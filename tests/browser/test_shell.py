@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 from support.browser.pages import PHONE, Web, check_accessibility
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "web.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "web-page.md"
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
