@@ -66,7 +66,9 @@ class DrainActivities:
 
     async def _look(self, order: DrainOrder) -> DrainReport | None:
         """Return what the job may take back, or what is frozen; None while it renders on."""
-        handle = self._client.get_workflow_handle(order.ref.id, run_id=activity.info().workflow_run_id)
+        info = activity.info()
+        # A batch of the job, perhaps.
+        handle = self._client.get_workflow_handle(info.workflow_id or order.ref.id, run_id=info.workflow_run_id)
         description = await handle.describe()
         pending = description.raw_description.pending_activities
         renders = [each for each in pending if each.activity_type.name == RENDER_SPAN]

@@ -74,6 +74,11 @@ class BatchRunner:
         return len(self._batches)
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the batches that have not ended, the first ones first."""
+        return tuple(self._batches)
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether all batches stand frozen."""
         return all(each.frozen.freeze == self._freeze > 0 for each in self._batches.values())

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 from temporalio import workflow
@@ -11,7 +12,15 @@ with workflow.unsafe.imports_passed_through():
     from longtake.errors import ErrorType
     from longtake.models.batches import BatchControl, BatchOrder, BatchReport, BatchRest
     from longtake.models.status import PauseMode, SkipChunks
-    from longtake.names import BATCH_CONTROL, BATCH_REST, CHUNK_BATCH_WORKFLOW, MEMO_CONTROL, MEMO_FREEZE, Control
+    from longtake.names import (
+        BATCH_CONTROL,
+        BATCH_REST,
+        CHUNK_BATCH_WORKFLOW,
+        MEMO_CONTROL,
+        MEMO_DONE,
+        MEMO_FREEZE,
+        Control,
+    )
     from workflows.background import Background
     from workflows.farm_control import FarmTeller
     from workflows.history import HistoryBudget
@@ -19,6 +28,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.spans import SpanRunner
 
 _MOST_NOTICES = 20
+
+_PROGRESS_PAUSE = timedelta(seconds=5)
 
 
 @workflow.defn(name=CHUNK_BATCH_WORKFLOW)
@@ -42,6 +53,8 @@ class ChunkBatch:
         self._told = BatchRest(batch=workflow.info().workflow_id, freeze=0)
         self._background = Background()
         self._notices: list[str] = []
+        self._done_before = self._shown_done = 0
+        self._shown_at: datetime | None = None
 
     @workflow.run
     async def run(self, *inputs: object) -> BatchReport:
@@ -58,12 +71,15 @@ class ChunkBatch:
         job, saved = order.job, order.spans
         spans = SpanRunner(job, saved.plan, on_change=self._wake, on_notice=self._note, is_bounded=True, saved=saved)
         spans.scheduler.limit = order.slots
+        self._done_before = spans.scheduler.done_count
         while not (self._advance(spans) and spans.is_idle):
             # A cancel that was noticed by its flag may be delivered as an exception here, once.
             with suppress(asyncio.CancelledError):
                 await workflow.wait_condition(lambda: self._is_woken or (_is_cancelled() and not self._is_stopping))
             self._is_woken = False
             spans.settle()
+        # Who has the job's answer of before its end counts these.
+        workflow.upsert_memo({MEMO_DONE: spans.scheduler.done_count - self._done_before})
         return BatchReport(
             chunks=spans.scheduler.save().model_copy(update={"left_out": ()}),
             totals=spans.totals.save(),
@@ -86,6 +102,7 @@ class ChunkBatch:
         if control.left_out != self._obeyed.left_out:
             spans.leave_out(SkipChunks(chunks=control.left_out))
         self._obeyed = control
+        self._show_progress(spans.scheduler.done_count - self._done_before)
         info = workflow.info()
         self._history.count(
             info.get_current_history_length(),
@@ -117,6 +134,14 @@ class ChunkBatch:
             self._shown = (control, freeze)
             self._farm.tell(control, freeze)
             workflow.upsert_memo({MEMO_CONTROL: control.value, MEMO_FREEZE: freeze})
+
+    def _show_progress(self, done: int) -> None:
+        """Write how many chunks are done, for whoever asks for the status of the job; each time is an event."""
+        if done == self._shown_done:
+            return
+        if self._shown_at is None or workflow.now() - self._shown_at >= _PROGRESS_PAUSE:
+            self._shown_done, self._shown_at = done, workflow.now()
+            workflow.upsert_memo({MEMO_DONE: done})
 
     def _tell_rest(self, freeze: int, frozen: int) -> None:
         """Tell the job that nothing of this batch runs."""

@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
         SpanReport,
     )
     from longtake.models.policies import FailurePolicy
-    from longtake.models.status import ChunkFailure, PauseMode, RetryFailed, SkipChunks
+    from longtake.models.status import MOST_BATCHES, ChunkFailure, PauseMode, RetryFailed, SkipChunks
     from longtake.names import FIND_WAITING, MEMO_SPLIT, RENDER_SPAN
     from longtake.ranges import Range, RangeSet, format_ranges
     from workflows import options
@@ -161,6 +161,11 @@ class SpanRunner:
     def is_at_rest(self) -> bool:
         """Whether no chunk of the job renders: all attempts have ended or are frozen."""
         return self._handles.keys() <= self._frozen and self._batches.is_at_rest and self._lost_agents.is_idle
+
+    @property
+    def batches(self) -> tuple[str, ...]:
+        """Ids of the first batches that have not ended; they tell for themselves how far they are."""
+        return self._batches.ids[:MOST_BATCHES]
 
     @property
     def frozen_count(self) -> int:

@@ -116,7 +116,7 @@ class StatusBoard:
 
     def save_status(self) -> JobStatus:
         """Return the status without what is counted anew."""
-        unset = {"failures": (), "running": (), "metrics": JobMetrics(), "remote_stops": RemoteStops()}
+        unset = {"failures": (), "running": (), "batches": (), "metrics": JobMetrics(), "remote_stops": RemoteStops()}
         return self.status.model_copy(update=unset)
 
     def save_memo(self, pause: PauseState) -> dict[str, object]:
@@ -251,6 +251,7 @@ class StatusBoard:
             progress_at=workflow.now(),
             running_chunks=0,
             frozen_chunks=0,
+            batches=(),
         )
         self._control = Control.STOP
         self._write()
@@ -358,6 +359,7 @@ class Counts(TypedDict):
     left_out_chunks: int
     running_chunks: int
     frozen_chunks: int
+    batches: tuple[str, ...]
     failures: tuple[ChunkFailure, ...]
     metrics: JobMetrics
     remote_stops: RemoteStops
@@ -373,6 +375,7 @@ def count_chunks(job: RenderJobSpec, spans: SpanRunner) -> Counts:
         "left_out_chunks": chunks.left_out_count,
         "running_chunks": chunks.running_count,
         "frozen_chunks": spans.frozen_count,
+        "batches": spans.batches,
         "failures": spans.failures,
         "metrics": spans.totals.metrics.model_copy(update={"chunk_seconds": chunks.mean_seconds}),
         "remote_stops": spans.totals.stops,

@@ -1,6 +1,7 @@
 """Read a job's status and its running chunks from Temporal's own description of the workflow; no worker is needed."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from temporalio.api.enums.v1 import PendingActivityState, TimeoutType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
@@ -21,8 +22,9 @@ from longtake.data_converter import reveal_message
 from longtake.errors import BadJobError, UndecodedPayloadError
 from longtake.models.continuation import CONTINUES
 from longtake.models.messages import Heartbeat
-from longtake.models.status import JobPhase, JobState, JobStatus, RunningChunk
+from longtake.models.status import MOST_BATCHES, JobPhase, JobState, JobStatus, RunningChunk
 from longtake.names import (
+    MEMO_DONE,
     MEMO_PREFIX,
     MEMO_STATUS,
     NAME,
@@ -87,16 +89,50 @@ def add_running_chunks(status: JobStatus, chunks: tuple[RunningChunk, ...], at: 
         at: Time of the heartbeats.
     """
     frozen = sum(chunk.frozen for chunk in chunks)
+    running = sum(not chunk.waiting for chunk in chunks) - frozen
     frames = status.completed_frames + sum(chunk.span_frames + chunk.frames_done for chunk in chunks)
+    if len(status.batches) == MOST_BATCHES:
+        # There may be more, and the job counts what runs in all of them.
+        running = max(0, status.running_chunks - status.frozen_chunks)
     # 100 % means a proven film; and a chunk that fails takes its frames back, but none of the finished ones.
     progress = max(status.progress, min(99.0, round(100 * frames / (status.total_frames or 1), 1)))
     return status.model_copy(
         update={
             "running": chunks,
-            "running_chunks": sum(not chunk.waiting for chunk in chunks) - frozen,
+            "running_chunks": running,
             "frozen_chunks": frozen,
             "progress": progress,
             "progress_at": at,
+        }
+    )
+
+
+async def read_batches(client: Client, ids: Sequence[str]) -> list[WorkflowExecutionDescription]:
+    """Return the batches of a job as Temporal describes them; one that it has forgotten is left out."""
+
+    async def read(batch_id: str) -> WorkflowExecutionDescription | None:
+        with suppress(RPCError):
+            description = await client.get_workflow_handle(batch_id).describe()
+            await reveal_failures(description, client.data_converter)
+            return description
+        return None
+
+    return [each for each in await asyncio.gather(*map(read, ids)) if each is not None]
+
+
+async def add_batches(status: JobStatus, batches: Sequence[WorkflowExecution]) -> JobStatus:
+    """Return a status with the chunks that batches have finished; their frames count as equally many in each.
+
+    Args:
+        status: The status as the job counts it: chunks of batches that have ended.
+        batches: The others, as Temporal describes them.
+    """
+    more = sum([await read_memo(each, MEMO_DONE, int) or 0 for each in batches])
+    frames = status.total_frames * more // max(1, status.total_chunks)
+    return status.model_copy(
+        update={
+            "completed_chunks": status.completed_chunks + more,
+            "completed_frames": min(status.total_frames, status.completed_frames + frames),
         }
     )
 

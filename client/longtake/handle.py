@@ -25,8 +25,10 @@ from temporalio.exceptions import ApplicationError, CancelledError, TerminatedEr
 from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.describe import (
+    add_batches,
     add_running_chunks,
     describe_rpc_error,
+    read_batches,
     read_document,
     read_running_chunks,
     read_status,
@@ -168,9 +170,13 @@ class JobHandle:
             return status.model_copy(update={"running_chunks": 0, "waiting_for": reason})
         # Not of the older description: chunks that have ended since would count twice.
         description = await self._describe()
+        batches = await read_batches(self._client, status.batches)
         if reason is None:
-            reason = await self._find_reason(find_activity_reason(self._client, description, status.backend))
-        return self._add_running(status, await self._running(description), reason)
+            look = find_activity_reason(self._client, batches[0] if batches else description, status.backend)
+            reason = await self._find_reason(look)
+        running = [chunk for each in (description, *batches) for chunk in await self._running(each)]
+        status = await add_batches(status, batches)
+        return self._add_running(status, tuple(sorted(running, key=lambda chunk: chunk.chunk)), reason)
 
     def _add_running(self, status: JobStatus, chunks: tuple[RunningChunk, ...], reason: str | None) -> JobStatus:
         status = status.model_copy(update={"waiting_for": reason})
@@ -341,7 +347,7 @@ class JobHandle:
 
     async def _running(self, description: WorkflowExecutionDescription) -> tuple[RunningChunk, ...]:
         pending = description.raw_description.pending_activities
-        return await read_running_chunks(pending, self._client.data_converter, job_id=self.id)
+        return await read_running_chunks(pending, self._client.data_converter, job_id=description.id)
 
     async def _find_reason(self, look: Coroutine[Any, Any, WaitReason | None]) -> str | None:
         # Who may describe workflows may not always describe task queues.

@@ -58,6 +58,7 @@ MEMO_SPLIT = f"{MEMO_PREFIX}split"
 MEMO_STATUS = f"{MEMO_PREFIX}status"
 MEMO_DIGEST = f"{MEMO_PREFIX}digest"
 MEMO_TELLS = f"{MEMO_PREFIX}tells_farm"
+MEMO_DONE = f"{MEMO_PREFIX}done"
 
 # Ids that are folder names in stores as they are: no character in them needs quoting anywhere.
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)

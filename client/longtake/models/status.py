@@ -72,12 +72,16 @@ class SkipChunks(JobRequest):
 
 
 class RequestRecord(Contract):
-    """JobRequest that a job has followed: the answer to the question of who has paused it."""
+    """Request that a job has followed: the answer to the question of who has paused it."""
 
     what: str = Field(description="`pause`, `resume`, `cancel`, `retry`, `skip` or `set_max_parallel`")
     detail: str = Field(default="", max_length=80, description="mode of the pause, chunks, limit, reason of the cancel")
     by: str = Field(default="", max_length=MOST_BY, description="person or program that asked; empty where untold")
     at: datetime
+
+
+# Whoever asks for a status reads each, and so as much as of a job of 500 running chunks without batches.
+MOST_BATCHES = 5
 
 
 class JobState(StrEnum):
@@ -245,6 +249,9 @@ class JobStatus(Contract):
     remote_stops: RemoteStops = RemoteStops()
     failures: tuple[ChunkFailure, ...] = Field(default=(), description="the first failed chunks, at most 20")
     running: tuple[RunningChunk, ...] = Field(default=(), description="what is rendered now; told by heartbeats")
+    batches: tuple[str, ...] = Field(
+        default=(), description="workflows that render shares of a job with many chunks at once; the first 5"
+    )
     notices: tuple[str, ...] = Field(
         default=(), description="requests that were ignored, and files besides outputs; the last 5"
     )
