@@ -120,7 +120,7 @@ export class JobTable {
     });
     setHeight(this.above, first * height);
     setHeight(this.below, (jobs.length - last) * height);
-    const chosen = jobs.filter((job) => this.selected.has(job.id)).length;
+    const chosen = this.selected.size && jobs.filter((job) => this.selected.has(job.id)).length;
     this.all.checked = chosen > 0 && chosen === jobs.length;
     this.all.indeterminate = chosen > 0 && chosen < jobs.length;
   }
