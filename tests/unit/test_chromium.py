@@ -1,6 +1,5 @@
 """A report as PDF: by the browser that is there, and one sentence where there is none or it fails."""
 
-import shutil
 import stat
 from pathlib import Path
 
@@ -38,11 +37,3 @@ def test_a_browser_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(LongtakeError, match=r"has made no PDF \(exit code 3\): no display"):
         print_pdf("<p>report</p>", tmp_path / "report.pdf")
     assert not (tmp_path / "report.pdf").exists()
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a Chromium of the system")
-def test_a_page_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(BROWSER_VARIABLE, raising=False)
-    print_pdf("<!doctype html><title>report</title><p>pages</p>", tmp_path / "report.pdf")
-
-    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
