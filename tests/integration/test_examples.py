@@ -315,12 +315,15 @@ def test_each_example_is_listed_with_its_command() -> None:
     listed = (EXAMPLES / "README.md").read_text()
 
     kinds = {".yaml", ".json", ".py"}
+    assert "(typescript/README.md)" in listed
     # What Blender runs for jobs.
     scripts = {"scene.py", "passes.py"}
     names = {
         str(path.relative_to(EXAMPLES))
         for path in EXAMPLES.rglob("*")
-        if path.suffix in kinds and not {"out", ".longtake"} & set(path.parts) and path.name not in scripts
+        if path.suffix in kinds
+        and not {"out", ".longtake", "typescript"} & set(path.parts)
+        and path.name not in scripts
     }
     assert len(names) >= 11
     for name in names:
