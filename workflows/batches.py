@@ -153,6 +153,12 @@ class BatchRunner:
             if slots is not None:
                 slots -= batch.span.slots
 
+    def split(self) -> None:
+        """Have batches give back what they have not begun."""
+        for batch in self._batches.values():
+            if batch.span.may_give_back:
+                self._change(batch, is_recalled=True)
+
     def freeze(self, number: int) -> None:
         """Freeze all batches."""
         self._freeze = number

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 from temporalio import workflow
@@ -29,7 +28,8 @@ with workflow.unsafe.imports_passed_through():
 
 _MOST_NOTICES = 20
 
-_PROGRESS_PAUSE = timedelta(seconds=5)
+# Progress is written 50 times at most.
+_PROGRESS_STEP = 0.02
 
 
 @workflow.defn(name=CHUNK_BATCH_WORKFLOW)
@@ -53,8 +53,7 @@ class ChunkBatch:
         self._told = BatchRest(batch=workflow.info().workflow_id, freeze=0)
         self._background = Background()
         self._notices: list[str] = []
-        self._done_before = self._shown_done = 0
-        self._shown_at: datetime | None = None
+        self._done_before = self._shown_done = self._chunks = 0
 
     @workflow.run
     async def run(self, *inputs: object) -> BatchReport:
@@ -72,6 +71,7 @@ class ChunkBatch:
         spans = SpanRunner(job, saved.plan, on_change=self._wake, on_notice=self._note, is_bounded=True, saved=saved)
         spans.scheduler.limit = order.slots
         self._done_before = spans.scheduler.done_count
+        self._chunks = sum(stop - start for start, stop in spans.scheduler.pending)
         while not (self._advance(spans) and spans.is_idle):
             # A cancel that was noticed by its flag may be delivered as an exception here, once.
             with suppress(asyncio.CancelledError):
@@ -102,7 +102,7 @@ class ChunkBatch:
         if control.left_out != self._obeyed.left_out:
             spans.leave_out(SkipChunks(chunks=control.left_out))
         self._obeyed = control
-        self._show_progress(spans.scheduler.done_count - self._done_before)
+        self._show_progress(spans.scheduler.done_count - self._done_before, self._chunks)
         info = workflow.info()
         self._history.count(
             info.get_current_history_length(),
@@ -135,12 +135,10 @@ class ChunkBatch:
             self._farm.tell(control, freeze)
             workflow.upsert_memo({MEMO_CONTROL: control.value, MEMO_FREEZE: freeze})
 
-    def _show_progress(self, done: int) -> None:
+    def _show_progress(self, done: int, chunks: int) -> None:
         """Write how many chunks are done, for whoever asks for the status of the job; each time is an event."""
-        if done == self._shown_done:
-            return
-        if self._shown_at is None or workflow.now() - self._shown_at >= _PROGRESS_PAUSE:
-            self._shown_done, self._shown_at = done, workflow.now()
+        if done - self._shown_done > chunks * _PROGRESS_STEP:
+            self._shown_done = done
             workflow.upsert_memo({MEMO_DONE: done})
 
     def _tell_rest(self, freeze: int, frozen: int) -> None:

@@ -13,12 +13,16 @@ _EVENTS_OF_RUNNING = 5
 # No span is started that would not fit below this: the rest is for pauses, updates and the end of the job.
 _FULL = 3300
 
-# From here on the job goes on in a new run as soon as it can; and from here on updates are refused until it has.
-_DRAIN = 3450
-_REFUSE = 3500
+# What one that is ended still costs at most: that it is asked to, besides.
+_EVENTS_OF_ENDED = 6
+
+# If all that runs were ended, below that: from here on the job goes on in a new run as soon as it can; from here on
+# updates are refused until it has.
+_DRAIN = 3700
+_REFUSE = 3750
 
 # Signals cannot be refused: what runs is ended, and rendered again. The rest is for its end, which may take a while.
-_STOP = 3600
+_STOP = 3900
 
 # A job that is at rest anyway goes on in a new run from here on: that costs ten events and loses nothing.
 _WORTHWHILE = 1000
@@ -51,7 +55,7 @@ class HistoryBudget:
             return
         self._events, self._running = events, running
         full = has_more and self.spans_left < 1
-        self.is_closing = self.is_closing or full or is_suggested or self._needed > _DRAIN
+        self.is_closing = self.is_closing or full or is_suggested or self._needed_to_end > _DRAIN
 
     @property
     def spans_left(self) -> int:
@@ -63,7 +67,7 @@ class HistoryBudget:
     @property
     def must_stop(self) -> bool:
         """Whether what runs has no time to come to its end."""
-        return self._needed > _STOP
+        return self._needed_to_end > _STOP
 
     @property
     def may_continue(self) -> bool:
@@ -73,6 +77,10 @@ class HistoryBudget:
     @property
     def _needed(self) -> int:
         return self._events + _EVENTS_OF_RUNNING * self._running
+
+    @property
+    def _needed_to_end(self) -> int:
+        return self._events + _EVENTS_OF_ENDED * self._running
 
     def check_room(self, events: int, running: int) -> None:
         """Refuse a request that can be made again where there is no room for it; a refusal is not in the history.
@@ -84,7 +92,7 @@ class HistoryBudget:
         Raises:
             ValueError: There is no room until running chunks have ended.
         """
-        if self.is_bounded and events + _EVENTS_OF_RUNNING * running > _REFUSE:
+        if self.is_bounded and events + _EVENTS_OF_ENDED * running > _REFUSE:
             raise ValueError(
                 "the history of this run is full, and the job goes on in a new one when its running chunks have ended; "
                 "ask again in a moment"

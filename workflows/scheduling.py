@@ -79,6 +79,11 @@ class Span:
     slots: int = 1
     is_batch: bool = False
 
+    @property
+    def may_give_back(self) -> bool:
+        """Whether it may hold chunks that have not begun: the first ones begin at once."""
+        return self.stop - self.start > self.slots
+
 
 class Scheduler:
     """Cuts the chunks of a job into spans, and knows which are pending, running, done, failed or left out.
@@ -224,11 +229,10 @@ class Scheduler:
         """Whether slots idle while spans hold chunks that they have not begun, and were not told to give back."""
         if self._pending or not self._running or self.running_count >= self.limit:
             return False
-        if any(span.is_batch for span in self._running):
-            # Each batch that is asked costs its job some events: not for a few slots, and once for those that run.
-            is_worth = (self.limit - self.running_count) * 4 >= self.limit
-            return is_worth and any(span.split == self._splits for span in self._running if span.is_batch)
-        return any(span.split == self._splits and span.stop - span.start > 1 for span in self._running)
+        if any(span.is_batch for span in self._running) and (self.limit - self.running_count) * 4 < self.limit:
+            # Each batch that is asked costs its job some events: not for a few slots.
+            return False
+        return any(span.split == self._splits and span.may_give_back for span in self._running)
 
     def order_split(self) -> int:
         """Have the spans that run give back what they have not begun at their next chunk; return the order's number."""
@@ -355,9 +359,9 @@ class Scheduler:
         return left
 
     def _cut_batch(self, slots: int, count: int) -> Span:
-        """Cut a share of what is left, as for a span: half of it for one round of all batches."""
+        """Cut an equal share of what is left: one more batch costs more than a span, and one that lags is recalled."""
         start = self._pending.front[0]
-        stop = self._pending.reach(max(slots, -(-len(self._pending) // (2 * count))))
+        stop = self._pending.reach(max(slots, -(-len(self._pending) // count)))
         stop = min([stop, *(span.start for span in self._running if span.start > start)])
         self._pending.remove(start, stop)
         return Span(start, stop, split=self._splits, slots=slots, is_batch=True)

@@ -226,7 +226,7 @@ class SpanRunner:
         if self.scheduler.needs_split:
             # Workers read it before a chunk, at most a second late.
             workflow.upsert_memo({MEMO_SPLIT: self.scheduler.order_split()})
-            self._batches.recall()
+            self._batches.split()
 
     def settle(self) -> None:
         """Settle what has ended since the last call: read reports, and count and start what follows from them.

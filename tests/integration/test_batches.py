@@ -274,3 +274,20 @@ async def test_killed_workers_cost_a_job_in_batches_their_running_chunks_alone(b
 
     assert status.completed_chunks == 250
     assert set(bare.ledger.ended) == set(range(250))
+
+
+@pytest.mark.slow
+async def test_six_hundred_chunks_render_at_once_by_the_true_bounds(
+    bare: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    chunk = bare.store / "chunk"
+    chunk.write_text("rendered")
+    async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=600)):
+        job = await bare.submit(bare.job(chunks=2000, max_parallel=600, command=("cp", str(chunk), "{output}")))
+        most = max([len(await batches(bare, job)) async for _ in job.watch(interval_seconds=1)])
+        status = await until_state(job, JobState.COMPLETED)
+
+    assert status.completed_chunks == 2000
+    assert most == 6
+    assert max(await all_histories(bare, job)) <= history.MOST_EVENTS

@@ -3,7 +3,7 @@
 import heapq
 import itertools
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -17,8 +17,8 @@ from workflows.scheduling import SPANS_A_BATCH, Scheduler, Span
 # From the decision to start a batch to its first spans, and from its last span to the job's next decision.
 _BATCH_SECONDS = 0.1
 
-# A batch writes its progress as often.
-_PROGRESS_SECONDS = 5.0
+# A batch writes its progress so many times at most.
+_MOST_PROGRESS = 50
 
 
 @dataclass
@@ -133,15 +133,15 @@ class BatchSimulation:
         if self._scheduler.needs_split:
             self._scheduler.order_split()
             self._job.events += 1
-            self._recall_batches()
+            self._recall_batches(only=lambda span: span.may_give_back)
 
-    def _recall_batches(self) -> None:
+    def _recall_batches(self, only: Callable[[Span], bool] = lambda span: True) -> None:
         for number, batch in list(self._batches.items()):
-            if not batch.workflow.is_recalled:
+            if not batch.workflow.is_recalled and only(batch.span):
+                batch.workflow.is_recalled = True
                 self._job.events += 2
                 batch.workflow.events += 4
                 self._recall_spans(number, batch)
-            batch.workflow.is_recalled = True
 
     def _advance(self, number: int, batch: SimulatedBatch) -> None:
         """Do what the workflow of a batch does when it wakes."""
@@ -160,7 +160,7 @@ class BatchSimulation:
                 self._recall_spans(number, batch)
             self._most = max(self._most, sum(len(each.running) for each in self._batches.values()))
         if not batch.running:
-            workflow.events += int((self._now - batch.began) / _PROGRESS_SECONDS) + 2
+            workflow.events += _MOST_PROGRESS + 2
             self._batch_events = max(self._batch_events, workflow.events)
             del self._batches[number]
             self._scheduler.finish_batch(batch.span, scheduler.save())

@@ -55,6 +55,19 @@ def test_requests_are_refused_before_what_runs_is_stopped() -> None:
                 running.check_room(events, 4)
 
 
+@pytest.mark.parametrize("running", [0, 2, 24, 250, 500])
+def test_pauses_without_end_leave_room_for_the_end_of_all_that_runs(running: int) -> None:
+    """Each pause with its resume is 15 events at most; what is ended then is six events for each activity."""
+    events = 10 + running
+    pauses = 0
+    while not budget(events, running).must_stop:
+        events += 15
+        pauses += 1
+
+    assert events + 6 * running <= MOST_EVENTS
+    assert pauses >= 25
+
+
 def test_no_run_of_a_hundred_failing_passes_is_too_long() -> None:
     runs = simulate_runs(1000, 8, passes=100, fails=True, noise=random.Random(5))
 

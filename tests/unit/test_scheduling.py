@@ -9,11 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.batch_simulation import simulate_batches
 from support.simulation import SHAPES, simulate
 
+from longtake.models.continuation import ChunkTries, SavedChunks
 from longtake.models.status import PauseMode
 from longtake.names import Control
 from longtake.ranges import Range
+from workflows.history import MOST_EVENTS
 from workflows.scheduling import (
     MOST_FLOORED_SPANS,
     FlooredScheduler,
@@ -600,3 +603,96 @@ def test_spans_of_sessions_share_all_that_is_left_and_give_it_back_where_slots_i
     scheduler.finish_span(spans[1], done=[(25, 30)], rendered=5, seconds=25)
 
     assert [(span.start, span.stop) for span in scheduler.assign_spans()] == [(30, 40), (40, 50)]
+
+
+def test_a_job_of_more_than_five_hundred_at_once_is_cut_into_batches() -> None:
+    scheduler = Scheduler(10_000, limit=600)
+    batches = scheduler.assign_spans()
+
+    assert [(each.is_batch, each.slots) for each in batches] == [(True, 100)] * 6
+    assert scheduler.running_count == 600
+    assert scheduler.assign_spans() == []
+
+
+def test_slots_that_spans_leave_one_by_one_are_gathered_for_a_batch() -> None:
+    scheduler = Scheduler(5000, limit=500)
+    spans = scheduler.assign_spans()
+    scheduler.limit = 520
+    assert scheduler.assign_spans() == [], "twenty slots are not worth a batch"
+    for span in spans[:30]:
+        scheduler.finish_span(span, done=[(span.start, span.stop)])
+    assert [each.slots for each in scheduler.assign_spans()] == [50]
+
+
+def test_a_batch_brings_back_what_it_has_not_done() -> None:
+    scheduler = Scheduler(2000, limit=600, done=[(5, 10)])
+    first, *others = scheduler.assign_spans()
+    tries = (ChunkTries(chunk=first.start + 20, failures=2), ChunkTries(chunk=first.start + 30, losses=1))
+    scheduler.leave_out([(first.start + 40, first.start + 41)])
+    saved = SavedChunks(
+        done=((0, first.start + 20),),
+        failed=((first.start + 25, first.start + 26),),
+        tries=tries,
+        measured=15,
+        seconds=30,
+    )
+    scheduler.finish_batch(first, saved)
+    for lost in others:
+        scheduler.finish_batch(lost, None)
+
+    assert scheduler.done == ((0, 20),)
+    assert scheduler.failed == ((first.start + 25, first.start + 26),)
+    assert len(numbers(scheduler.pending)) == 2000 - 20 - 1 - 1
+    assert scheduler.mean_seconds == 2
+    (again, *_) = scheduler.assign_spans()
+    assert scheduler.save_batch(again).tries == tries
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_batches_that_end_in_any_way_lose_no_chunk_and_render_none_twice(seed: int) -> None:
+    chance = random.Random(seed)
+    scheduler, rendered = Scheduler(3000, limit=700, passes=2), list[int]()
+    while not scheduler.is_finished:
+        scheduler.assign_spans(chance.randint(2, 40))
+        scheduler.limit = chance.choice([700, 1100, 4, 501])
+        running = scheduler.running
+        assert sum(map(len, map(chunks_of, running))) == len(set().union(*map(chunks_of, running))), "no two overlap"
+        if not running:
+            continue
+        span = chance.choice(running)
+        given = scheduler.save_batch(span) if span.is_batch else SavedChunks(done=scheduler.published_within(span))
+        own = Scheduler(3000, limit=3000, saved=given)
+        chunks = sorted(chunks_of(span) & numbers(own.pending))
+        done = chunks[: chance.randint(0, len(chunks))]
+        failed = chunks[len(done) : len(done) + chance.randint(0, 2)] if chance.random() < 0.3 else []
+        rendered += done
+        ranges = [[(chunk, chunk + 1) for chunk in each] for each in (done, failed)]
+        if span.is_batch:
+            scheduler.finish_batch(span, SavedChunks(done=(*given.done, *ranges[0]), failed=tuple(ranges[1])))
+        else:
+            scheduler.finish_span(span, done=ranges[0], failed=ranges[1])
+
+    assert len(rendered) == len(set(rendered))
+    assert set(rendered) | numbers(scheduler.failed) == set(range(3000))
+    assert set(rendered) == numbers(scheduler.done)
+
+
+@pytest.mark.parametrize("shape", ["uniform", "heavy_end", "last_few"])
+def test_a_job_in_batches_uses_all_slots_and_no_workflow_of_it_is_too_long(shape: str) -> None:
+    found = simulate_batches(SHAPES[shape](20_000, random.Random(1)), 1000)
+
+    assert found.most_running == 1000
+    assert max(found.job_events, found.batch_events) <= MOST_EVENTS
+    assert found.ratio < (1.4 if shape == "uniform" else 2.5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("times", [1, 60])
+def test_a_million_chunks_on_ten_thousand_slots_make_no_long_workflow(times: int) -> None:
+    durations = [times * seconds for seconds in SHAPES["uniform"](1_000_000, random.Random(1))]
+    found = simulate_batches(durations, 10_000)
+
+    assert found.most_running == 10_000
+    assert max(found.job_events, found.batch_events) <= MOST_EVENTS
+    assert found.ratio < 1.2

@@ -37,6 +37,19 @@ def test_a_failed_chunk_is_paid_for_and_its_bill_goes_into_that_of_the_try_that_
     assert (totals.metrics.billed_seconds, totals.metrics.cost_usd) == (30, 1.5)
 
 
+def test_the_sums_of_a_batch_count_each_chunk_once() -> None:
+    totals, batch = Totals(), Totals()
+    totals.add_report(SpanReport(failed=((3, 5),), open_bills=(ChunkBill(chunk=3, usd=1), ChunkBill(chunk=4, usd=2))))
+    stops = (RemoteStop(chunk=4, confirmed=True, seconds=2), RemoteStop(chunk=5))
+    batch.add_report(SpanReport(done=((3, 4),), render_seconds=7, cost_usd=1.5, stops=stops))
+    batch.add_report(SpanReport(open_bills=(ChunkBill(chunk=4, usd=4),)))
+
+    totals.add_saved(batch.save(), done=[(3, 4)])
+    assert (totals.metrics.cost_usd, totals.metrics.render_seconds) == (5.5, 7)
+    assert (totals.stops.confirmed, totals.stops.slowest_seconds, totals.stops.unconfirmed_count) == (1, 2, 1)
+    assert totals.stops.unconfirmed == stops[1:]
+
+
 @given(
     st.lists(
         st.tuples(st.integers(min_value=0, max_value=5), st.sampled_from(["fails", "is stopped", "is lost"])),
