@@ -70,6 +70,7 @@ class Span:
         split: Number of the last order to split when it began; it obeys later ones.
         slots: How many of its chunks run at once.
         is_batch: Whether it is given to a workflow of its own, which cuts it into spans.
+        chunks: Of a batch, how many it has to render: it may hold others that are done.
     """
 
     start: int
@@ -78,11 +79,12 @@ class Span:
     split: int = 0
     slots: int = 1
     is_batch: bool = False
+    chunks: int = 0
 
     @property
     def may_give_back(self) -> bool:
         """Whether it may hold chunks that have not begun: the first ones begin at once."""
-        return self.stop - self.start > self.slots
+        return (self.chunks or self.stop - self.start) > self.slots
 
 
 class Scheduler:
@@ -363,8 +365,9 @@ class Scheduler:
         start = self._pending.front[0]
         stop = self._pending.reach(max(slots, -(-len(self._pending) // count)))
         stop = min([stop, *(span.start for span in self._running if span.start > start)])
+        chunks = len(self._pending.within(start, stop))
         self._pending.remove(start, stop)
-        return Span(start, stop, split=self._splits, slots=slots, is_batch=True)
+        return Span(start, stop, split=self._splits, slots=min(slots, chunks), is_batch=True, chunks=chunks)
 
     def save_batch(self, batch: Span) -> SavedChunks:
         """Return what must be known to render the chunks of a batch; all others count as left out there."""
@@ -431,40 +434,6 @@ class Scheduler:
         worthwhile = lost * self.limit / SPANS_A_RUN / _CONTINUATION_SHARE
         span_seconds = max(SPAN_SECONDS, min(fitting, worthwhile))
         return max(1, min(share, int(span_seconds / seconds)))
-
-
-# Of the scheduling before spans were shares: a history of any job was to stay below 4,000 events.
-MOST_FLOORED_SPANS = 400
-FLOORED_SPAN_SECONDS = 2.0
-
-
-class FlooredScheduler(Scheduler):
-    """Cuts spans as jobs did that began before spans were shares: 400 at most, whatever that costs at the end."""
-
-    @property
-    def needs_split(self) -> bool:
-        """False: workers of that time would not know the order."""
-        return False
-
-    def published_within(self, span: Span) -> tuple[Range, ...]:
-        """Return the chunks of a span that are done: their time and cost are counted, and must not be again."""
-        return super().published_within(span)[:200]
-
-    def _cut_span(self, most: int) -> Span:
-        start, stop = self._pending.front
-        least = -(-self.chunk_count // MOST_FLOORED_SPANS)
-        end = self.chunk_count if least > 1 else stop
-        edges = [*self._tries, *(span.start for span in self._running)]
-        stop = min([start + self._floored_size(least), end, *(edge for edge in edges if edge > start)])
-        stop = min(each.gaps(start, stop).front[1] for each in (self._failed, self._left_out))
-        self._pending.remove(start, stop)
-        return Span(start, stop, self._tries.pop(start, NO_TRIES))
-
-    def _floored_size(self, least: int) -> int:
-        if self.mean_seconds is None:
-            return least
-        share = -(-len(self._pending) // (2 * self.limit))
-        return max(least, min(int(FLOORED_SPAN_SECONDS / max(self.mean_seconds, 0.001)), share))
 
 
 class PauseState:

@@ -16,10 +16,9 @@ from longtake.models.continuation import ChunkTries, SavedChunks
 from longtake.models.status import PauseMode
 from longtake.names import Control
 from longtake.ranges import Range
+from workflows.floored_scheduling import MOST_FLOORED_SPANS, FlooredScheduler
 from workflows.history import MOST_EVENTS
 from workflows.scheduling import (
-    MOST_FLOORED_SPANS,
-    FlooredScheduler,
     PauseState,
     Scheduler,
     Span,
@@ -675,6 +674,16 @@ def test_batches_that_end_in_any_way_lose_no_chunk_and_render_none_twice(seed: i
     assert len(rendered) == len(set(rendered))
     assert set(rendered) | numbers(scheduler.failed) == set(range(3000))
     assert set(rendered) == numbers(scheduler.done)
+
+
+def test_a_batch_that_has_just_begun_is_not_asked_to_give_back() -> None:
+    """It holds more chunks than slots, but only because others among them are done: nobody would render any."""
+    scheduler = Scheduler(3000, limit=1000, done=[(chunk, chunk + 2) for chunk in range(0, 3000, 3)])
+    scheduler.leave_out([(100, 3000)])
+    batches = scheduler.assign_spans()
+
+    assert [(each.slots, each.chunks) for each in batches] == [(33, 33)]
+    assert not scheduler.needs_split
 
 
 @pytest.mark.parametrize("shape", ["uniform", "heavy_end", "last_few"])
