@@ -7,16 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-# In the order in which they are taken. `LONGTAKE_CHROMIUM` names another.
-_PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "microsoft-edge", "brave-browser")
-_PLACES = (
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge",
-    "/snap/bin/chromium",
-)
+from longtake.report.chromium import find_installed
 
 HOW = (
     "no Chromium was found for the tests of the page: install it (Debian: `apt-get install chromium`; Fedora: `dnf "
@@ -25,11 +17,13 @@ HOW = (
 
 
 def find_chromium() -> str | None:
-    """Return the path of a Chromium, Chrome or Edge of this system; None where there is none."""
+    """Return the path of a Chromium, Chrome or Edge of this system; None where there is none.
+
+    `LONGTAKE_CHROMIUM` names another.
+    """
     if given := os.environ.get("LONGTAKE_CHROMIUM"):
         return shutil.which(given)
-    found = (shutil.which(name) for name in _PROGRAMS)
-    return next((path for path in (*found, *_PLACES) if path and Path(path).exists()), None)
+    return find_installed()
 
 
 def install_chromium() -> None:

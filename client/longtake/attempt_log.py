@@ -2,11 +2,16 @@
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from longtake.concurrency import Throttle
+
+# `000007.<attempt>.log`, `film.<attempt>.log` and `film-1.<attempt>.log`, as workers name them; `.<offset>` behind that
+# in segments. Groups: the name of the head, and the offset.
+LOG_NAME = re.compile(r"((?:\d{6,}|film(?:-\d+)?)\..+?\.log)(?:\.(\d{1,18}))?", re.ASCII)
 
 # Listing is throttled: a job's folder of logs may hold 100,000 files, and logs are read several times a second.
 _LISTING_SHARE_OF_A_CORE = 0.005

@@ -184,7 +184,7 @@ def _start(function: Callable[[], Result], work: BlockingWork) -> "asyncio.Futur
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Result] = loop.create_future()
     # Where nobody waits for the work any more, asyncio would log its error as lost.
-    done.add_done_callback(_drop_error)
+    done.add_done_callback(drop_error)
 
     def settle(result: Result | None, error: BaseException | None) -> None:
         if done.done():
@@ -289,7 +289,7 @@ async def _run(function: Callable[[], Result], work: BlockingWork) -> Result:
     raise cancel
 
 
-def _drop_error(done: asyncio.Future[Any]) -> None:
+def drop_error(done: asyncio.Future[Any]) -> None:
     """Retrieve the error of work, or asyncio would log it as lost where nobody waits for it."""
     if not done.cancelled():
         done.exception()

@@ -87,6 +87,8 @@ async def test_jobs_are_shown_steered_and_their_logs_followed(farm: Farm) -> Non
     await until(job, lambda status: any(not chunk.waiting for chunk in status.running))
     async with top_on_terminal(farm) as (screen, process):
         # Other tests have jobs in this namespace, and failures stand first.
+        # What is typed before it reads the terminal is dropped.
+        await screen.until(lambda text: "/ filter" in text, "the list is shown")
         screen.press(f"/{job.id}")
         await screen.until(lambda text: f"filter: {job.id}" in text, "the filter is shown")
         screen.press("\r")

@@ -6,30 +6,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.watched_store import WatchedStore
 
 from activities.stores.job_folder import JobFolder, Sidecar, encode_record
 from longtake.chunk_history import ChunkState, HistoryReader, read_chunk_history
 from longtake.models.frames import FrameRange
 from longtake.models.job import RenderJobSpec
 from longtake.models.status import ChunkFailure, JobState, JobStatus, RunningChunk
-from longtake.stores.directory import DirectoryStore
 from longtake.stores.job_records import chunk_key
 from longtake.stores.segments import OPENED, SEALED, SegmentMark, SegmentName
 from longtake.stores.try_records import FailedTry, write_try
 
 ENDED = datetime(2026, 11, 29, 12, tzinfo=UTC)
-
-
-class WatchedStore(DirectoryStore):
-    """A folder that knows what was read of it."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.read_locations: list[str] = []
-
-    def read(self, location: str, *, most_bytes: int = 1 << 20) -> bytes:
-        self.read_locations.append(location)
-        return super().read(location, most_bytes=most_bytes)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.watched_store import WatchedStore
 
 from activities.stores.job_folder import JobFolder, Sidecar
 from longtake.stores.directory import DirectoryStore
@@ -17,18 +18,6 @@ from longtake.stores.segments import (
     read_segment,
     seal_segment,
 )
-
-
-class WatchedStore(DirectoryStore):
-    """A folder that knows what was read of it."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.read_locations: list[str] = []
-
-    def read(self, location: str, *, most_bytes: int = 1 << 20) -> bytes:
-        self.read_locations.append(location)
-        return super().read(location, most_bytes=most_bytes)
 
 
 @pytest.fixture

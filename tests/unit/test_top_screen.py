@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from longtake.cli.terminal import PlainConsole
-from longtake.cli.top_screen import HostLine, RenderingLine, TopView, draw_screen, draw_snapshot, list_chunks
+from longtake.cli.top_screen import TopView, draw_screen, draw_snapshot, list_chunks
+from longtake.farm_overview import FarmHost, Rendering
 from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RunningChunk
 
 NOW = datetime.now(UTC)
@@ -39,10 +40,13 @@ def farm() -> TopView:
         job("f-held", JobState.PAUSED, phase=JobPhase.HOLDING, created_at=old),
         job("g-paused", JobState.PAUSED),
     ]
-    running = (RenderingLine("e-running", 3, 10, 5), RenderingLine("g-paused", 4, 10, 5, frozen=True))
+    running = (
+        Rendering(job="e-running", chunk=3, frames=10, frames_done=5),
+        Rendering(job="g-paused", chunk=4, frames=10, frames_done=5, frozen=True),
+    )
     hosts = [
-        HostLine("node-1", slots=4, used_slots=2, running=running),
-        HostLine("node-2", last_heard=datetime.now(UTC) - timedelta(minutes=5), is_silent=True),
+        FarmHost(name="node-1", slots=4, used_slots=2, running=running),
+        FarmHost(name="node-2", last_heard=datetime.now(UTC) - timedelta(minutes=5), is_silent=True),
     ]
     return TopView(place="default @ localhost:7233", jobs=jobs, hosts=hosts, is_loaded=True)
 
@@ -122,7 +126,7 @@ def test_foreign_text_controls_no_terminal() -> None:
     view = farm()
     evil = "\x1b]0;title\x07\x1b[2Jevil"
     view.jobs = [job(evil, error=evil, failures=(ChunkFailure(chunk=1, error=evil, host=evil),))]
-    view.hosts = [HostLine(evil, running=(RenderingLine(evil, 1),))]
+    view.hosts = [FarmHost(name=evil, running=(Rendering(job=evil, chunk=1),))]
     for page in ("jobs", "job", "log"):
         view.page, view.job, view.log_title, view.log_lines = page, view.jobs[0], evil, [evil]
         text = "\n".join(show(view))

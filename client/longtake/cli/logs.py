@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from longtake.attempt_log import AttemptLog
+from longtake.attempt_log import LOG_NAME, AttemptLog
 from longtake.cli.session import run_with_client
 from longtake.cli.submit import JobId
 from longtake.cli.terminal import print_message
@@ -32,10 +31,6 @@ _POLL_SECONDS = 0.5
 
 # Workers send what has grown every few seconds; more requests would find nothing new and cost money.
 _SYNC_SECONDS = 2.0
-
-# `000007.<attempt>.log`, `film.<attempt>.log` and `film-1.<attempt>.log`, as workers name them; `.<offset>` behind that
-# in segments.
-LOG_NAME = re.compile(r"((?:\d{6,}|film(?:-\d+)?)\..+?\.log)(?:\.\d+)?", re.ASCII)
 
 # Bytes read at a time; memory holds a few times as much, however long a log or a line is.
 _PIECE_BYTES = 256 * 1024

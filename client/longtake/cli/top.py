@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.live import Live
 from temporalio.service import RPCError
 
-from longtake.attempt_log import AttemptLog
+from longtake.attempt_log import LOG_NAME, AttemptLog
 from longtake.cli.keyboard import Keyboard
-from longtake.cli.logs import LOG_NAME, LogLines, clean_line, open_log_folder
+from longtake.cli.logs import LogLines, clean_line, open_log_folder
 from longtake.cli.session import explain_error, read_settings, run_with_client
 from longtake.cli.terminal import print_renderable, stdout_console
-from longtake.cli.top_screen import HostLine, RenderingLine, TopView, draw_screen, draw_snapshot
+from longtake.cli.top_screen import TopView, draw_screen, draw_snapshot
 from longtake.client import RenderClient
 from longtake.concurrency import run_in_thread
 from longtake.errors import LongtakeError, NoSuchJobError
@@ -93,20 +93,7 @@ class FarmLook:
         statuses = await asyncio.gather(*map(self._find_status, running))
         known = {status.id: status for status in statuses if status is not None}
         overview = await read_farm(self._farm.temporal, self._task_queue, list(known.values()))
-        view.hosts = [
-            HostLine(
-                name=host.name,
-                slots=host.slots,
-                used_slots=host.used_slots,
-                last_heard=host.last_heard,
-                is_silent=host.is_silent,
-                running=tuple(
-                    RenderingLine(each.job, each.chunk, each.frames, each.frames_done, each.frozen)
-                    for each in host.running
-                ),
-            )
-            for host in overview.hosts
-        ]
+        view.hosts = list(overview.hosts)
         view.jobs = [known.get(job.id, job) for job in jobs]
         if view.job is not None:
             view.job = known.get(view.job.id) or await self._find_status(view.job.id) or view.job

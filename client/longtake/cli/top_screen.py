@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from longtake.cli.formatting import STATE_STYLES, format_duration, format_state
+from longtake.farm_overview import FarmHost
 from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RunningChunk
 from longtake.text import format_bytes, strip_controls
 
@@ -26,29 +27,6 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True)
-class RenderingLine:
-    """A chunk that a host renders."""
-
-    job: str
-    chunk: int
-    frames: int = 0
-    frames_done: int = 0
-    frozen: bool = False
-
-
-@dataclass(frozen=True)
-class HostLine:
-    """A host, as far as it is shown."""
-
-    name: str
-    slots: int | None = None
-    used_slots: int | None = None
-    last_heard: datetime | None = None
-    is_silent: bool = False
-    running: tuple[RenderingLine, ...] = ()
-
-
 @dataclass
 class TopView:
     """What is shown, and what was chosen in it.
@@ -60,7 +38,7 @@ class TopView:
     place: str = ""
     page: str = "jobs"
     jobs: list[JobStatus] = field(default_factory=list)
-    hosts: list[HostLine] = field(default_factory=list)
+    hosts: list[FarmHost] = field(default_factory=list)
     # The job that is open, with its chunks.
     job: JobStatus | None = None
     selected: str = ""
@@ -282,7 +260,7 @@ def _name_state(job: JobStatus) -> str:
     return job.state.value if not job.waiting_for else f"{job.state}, waits"
 
 
-def _make_host_table(hosts: Sequence[HostLine], width: int | None, *, more: int = 0) -> Table:
+def _make_host_table(hosts: Sequence[FarmHost], width: int | None, *, more: int = 0) -> Table:
     table = Table(box=None, pad_edge=False, expand=width is not None, header_style="dim")
     table.add_column("HOST", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("SLOTS", no_wrap=True, justify="right")
@@ -294,7 +272,7 @@ def _make_host_table(hosts: Sequence[HostLine], width: int | None, *, more: int 
     return table
 
 
-def _describe_renders(host: HostLine) -> Text:
+def _describe_renders(host: FarmHost) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
     if host.is_silent and host.last_heard is not None:
         silent = (datetime.now(UTC) - host.last_heard).total_seconds()

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from longtake.errors import LongtakeError
@@ -24,6 +23,7 @@ _NAMES = (
     "brave-browser",
 )
 _PLACES = (
+    "/snap/bin/chromium",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge",
@@ -60,7 +60,7 @@ def find_chromium() -> str:
         if found is None:
             raise LongtakeError(f"{BROWSER_VARIABLE}: {named} cannot be run; name a Chromium, Chrome or Edge")
         return found
-    path = next(_find_installed(), None)
+    path = find_installed()
     if path is None:
         raise LongtakeError(
             "--pdf: no Chromium, Chrome or Edge is found here; install one, name one in "
@@ -69,9 +69,10 @@ def find_chromium() -> str:
     return path
 
 
-def _find_installed() -> Iterator[str]:
-    yield from (path for path in map(shutil.which, _NAMES) if path is not None)
-    yield from (place for place in _PLACES if Path(place).is_file())
+def find_installed() -> str | None:
+    """Return the path of a Chromium, Chrome or Edge where they usually are; None where there is none."""
+    found = [path for path in map(shutil.which, _NAMES) if path is not None]
+    return next((path for path in (*found, *_PLACES) if Path(path).is_file()), None)
 
 
 def print_pdf(page: str, target: Path) -> None:

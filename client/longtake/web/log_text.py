@@ -1,19 +1,15 @@
 """Read the log of one try in a store: the parts that are kept, with declared secrets masked and no byte moved."""
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from longtake.attempt_log import LOG_NAME
 from longtake.stores.job_records import JobRecords, find_film_number
 from longtake.stores.store import StoredFile
 from longtake.text import Redactor
 from longtake.web.stored_file import opened
-
-# `000007.<attempt>.log`, `film.<attempt>.log` and `film-1.<attempt>.log`, as workers name them; `.<offset>` behind that
-# in segments.
-_LOG_NAME = re.compile(r"((\d{6,}|film(?:-\d+)?)\..+?\.log)(?:\.(\d{1,18}))?", re.ASCII)
 
 _DECLARES = b"openjd_redacted_env:"
 
@@ -83,8 +79,8 @@ def find_logs(records: JobRecords, key: str | None = None) -> list[StoredLog]:
         files = [file for file in records.store.files(folder) if file.name.startswith(prefix)]
     parts: dict[str, list[LogPart]] = {}
     for file in files:
-        if match := _LOG_NAME.fullmatch(file.name):
-            parts.setdefault(match[1], []).append(LogPart(int(match[3] or 0), file))
+        if match := LOG_NAME.fullmatch(file.name):
+            parts.setdefault(match[1], []).append(LogPart(int(match[2] or 0), file))
     # Tries of a chunk follow each other, as `longtake logs` numbers them.
     ordered = sorted(parts.items(), key=lambda each: (each[1][0].file.modified_ns, each[0]))
     logs: list[StoredLog] = []

@@ -37,17 +37,20 @@ class LogFile(BaseModel):
 async def list_logs(
     job: Job,
     shared: Shared,
-    chunk: Annotated[
-        str | None, Query(pattern=r"^([0-9]{1,9}|film(-[0-9]{1,9})?)$", description="only this one's")
-    ] = None,
+    chunk: Annotated[str | None, Query(pattern=_CHUNK, description="only this one's")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> list[LogFile]:
     """List the logs of a job, in the order of chunks and tries; the film's come last."""
     status = (await shared.statuses.read(job.id)).status
-    key = str(int(chunk)) if chunk is not None and chunk.isdigit() else chunk
+    key = None if chunk is None else _find_key(chunk)
     nothing: list[StoredLog] = []
     found = await shared.stores.read(status, lambda records: find_logs(records, key), empty=nothing)
     return [describe_log(log) for log in found[:limit]]
+
+
+def _find_key(chunk: str) -> str:
+    """Return the key of a chunk that is named as in an address, or of a film."""
+    return str(int(chunk)) if chunk.isdigit() else chunk
 
 
 def describe_log(log: StoredLog) -> LogFile:
@@ -72,7 +75,7 @@ async def read_log(
     for what was added. An answer to a range ends where bytes are no longer kept, and begins behind them.
     """
     status = (await shared.statuses.read(job.id)).status
-    key = str(int(chunk)) if chunk.isdigit() else chunk
+    key = _find_key(chunk)
 
     def look(records: JobRecords) -> Response:
         log = next((log for log in find_logs(records, key) if log.attempt == attempt), None)

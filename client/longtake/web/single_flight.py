@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from longtake.concurrency import drop_error
+
 T = TypeVar("T")
 
 
@@ -28,7 +30,7 @@ class SharedRead(Generic[T]):
             return self._value[0]
         if self._reading is None:
             self._reading = asyncio.ensure_future(self._read_now())
-            self._reading.add_done_callback(_drop_error)
+            self._reading.add_done_callback(drop_error)
         # One who goes away takes the answer from nobody else.
         return await asyncio.shield(self._reading)
 
@@ -47,9 +49,3 @@ class SharedRead(Generic[T]):
         finally:
             if self._reading is mine:
                 self._reading = None
-
-
-def _drop_error(done: "asyncio.Task[T]") -> None:
-    """Retrieve an error, or asyncio would log it as lost where nobody waits for it any more."""
-    if not done.cancelled():
-        done.exception()
