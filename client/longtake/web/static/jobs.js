@@ -41,7 +41,8 @@ export function mount(root, context) {
   let sort = context.params.get("sort") ?? "attention";
   let filter = parseFilter(filterText);
   let anchor = "";
-  let movedAt = 0;
+  // Not 0: the page is younger than the time in which its rows would stand still.
+  let movedAt = -Infinity;
 
   // ---- Elements
 
@@ -77,7 +78,7 @@ export function mount(root, context) {
   table.element.hidden = true;
   table.attach(signal);
   table.body.addEventListener("pointermove", () => (movedAt = performance.now()));
-  table.body.addEventListener("pointerleave", () => ((movedAt = 0), refresh()));
+  table.body.addEventListener("pointerleave", () => ((movedAt = -Infinity), refresh()));
   input.addEventListener("input", () => setFilter(input.value, true));
   input.addEventListener("keydown", (event) => {
     if (event.key === "Escape") (input.value && setFilter(""), input.blur());
@@ -97,7 +98,7 @@ export function mount(root, context) {
     filter = parseFilter(text);
     if (!isTyped) input.value = text;
     context.setParams({ q: text.trim() || null });
-    movedAt = 0;
+    movedAt = -Infinity;
     showNow();
   }
 
@@ -105,7 +106,7 @@ export function mount(root, context) {
   function setSort(next) {
     sort = next;
     context.setParams({ sort: next === "attention" ? null : next });
-    movedAt = 0;
+    movedAt = -Infinity;
     showNow();
   }
 
