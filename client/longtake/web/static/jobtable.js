@@ -79,7 +79,6 @@ export class JobTable {
   show(jobs, sort) {
     this.jobs = jobs;
     this.sort = sort;
-    this.element.setAttribute("aria-rowcount", String(jobs.length + 1));
     for (const head of this.heads) {
       const key = head.dataset.key ?? "";
       const turn = sort === key ? "ascending" : sort === `-${key}` ? "descending" : "none";
@@ -120,6 +119,8 @@ export class JobTable {
     });
     setHeight(this.above, first * height);
     setHeight(this.below, (jobs.length - last) * height);
+    // With the room that they take: who hears of rows can go to the last one.
+    this.element.setAttribute("aria-rowcount", String(jobs.length + 1));
     const chosen = this.selected.size && jobs.filter((job) => this.selected.has(job.id)).length;
     this.all.checked = chosen > 0 && chosen === jobs.length;
     this.all.indeterminate = chosen > 0 && chosen < jobs.length;
