@@ -9,7 +9,7 @@ import psutil
 from local_farm import LocalFarm
 from support.processes.process_table import look
 
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 1.0
 # Ticks of CPU time in /proc.
 _TICKS = 100
 

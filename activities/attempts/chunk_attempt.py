@@ -183,7 +183,8 @@ class ChunkAttempt:
             signatures = sign_outputs([*made, *self._undeclared], self._dir)
             try:
                 rate, pixels = self._job.job.rate, self._job.job.check_pixels
-                proofs = check_chunk(self._chunk, made, rate, stop, pixels=pixels)
+                seconds = time.monotonic() - began
+                proofs = check_chunk(self._chunk, made, rate, stop, pixels=pixels, render_seconds=seconds)
                 check_undeclared(list(self._undeclared), stop)
                 self._check_for_film(made, proofs)
                 return partial(self._publish, made, proofs, signatures)

@@ -42,7 +42,13 @@ class Proof:
 
 
 def check_chunk(
-    chunk: Chunk, files: Sequence[Path], rate: Fraction, stop: threading.Event, *, pixels: bool = False
+    chunk: Chunk,
+    files: Sequence[Path],
+    rate: Fraction,
+    stop: threading.Event,
+    *,
+    pixels: bool = False,
+    render_seconds: float = 0,
 ) -> tuple[Proof, ...]:
     """Check that the files of a chunk are whole and of the right length, and return what was found in each output.
 
@@ -51,7 +57,8 @@ def check_chunk(
         files: Its files, those of one output after the other.
         rate: The frame rate that video must have.
         stop: Ends the check when it is set.
-        pixels: Decode image files fully.
+        pixels: Decode image files fully, and the last frame of a video whatever it costs.
+        render_seconds: How long the chunk was rendered: what decoding may cost depends on it (`read_video`).
 
     Raises:
         AttemptError: A file is missing, empty, truncated, too short or of another rate.
@@ -61,7 +68,7 @@ def check_chunk(
     for number, template in enumerate(chunk.templates):
         own = files[number * each : (number + 1) * each]
         try:
-            proofs.append(_check_output(template, own, chunk.count, rate, stop, pixels=pixels))
+            proofs.append(_check_output(template, own, chunk.count, rate, stop, pixels, render_seconds))
         except AttemptError as error:
             if len(chunk.templates) > 1:
                 # Files of two outputs often have one name, in folders of their own.
@@ -71,14 +78,20 @@ def check_chunk(
 
 
 def _check_output(
-    template: OutputTemplate, files: Sequence[Path], frames: int, rate: Fraction, stop: threading.Event, *, pixels: bool
+    template: OutputTemplate,
+    files: Sequence[Path],
+    frames: int,
+    rate: Fraction,
+    stop: threading.Event,
+    pixels: bool,
+    render_seconds: float,
 ) -> Proof:
     try:
         match classify_output(template.path):
             case OutputKind.FRAMES:
                 return _check_frames(files, stop, pixels=pixels)
             case OutputKind.VIDEO:
-                return _check_video(files[0], frames, rate, stop)
+                return _check_video(files[0], frames, rate, stop, None if pixels else render_seconds)
             case OutputKind.FILE:
                 return _check_file(files[0], frames)
     except MediaError as error:
@@ -152,8 +165,8 @@ def failed_try(error: MediaError) -> AttemptError:
     return AttemptError(error.sentence)
 
 
-def _check_video(file: Path, frames: int, rate: Fraction, stop: threading.Event) -> Proof:
-    reading = read_video(file, fps=rate, frames=frames, stop=stop)
+def _check_video(file: Path, frames: int, rate: Fraction, stop: threading.Event, render_seconds: float | None) -> Proof:
+    reading = read_video(file, fps=rate, frames=frames, stop=stop, render_seconds=render_seconds)
     facts = reading.facts
     return Proof(frames=facts.frames, video=facts, width=facts.width, height=facts.height, first=reading.first)
 

@@ -127,10 +127,13 @@ def _prove_pictures(
         return "first and last frame decoded"
     if full:
         return f"all {compare_all_frames(path, joined.chunks, stop)} frames decoded and compared with the chunks"
-    compared = "first and last frame"
-    if seams[0].seams:
-        compared += f", and frames around {seams[0].compared_seams} of {seams[0].seams} seams"
-    return f"{compared} decoded and compared with the chunks"
+    decoder = seams[0]
+    compared = ["first and last frame"]
+    if decoder.seams and (decoder.compared_seams or not decoder.compared_starts):
+        compared.append(f"frames around {decoder.compared_seams} of {decoder.seams} seams")
+    if decoder.compared_starts:
+        compared.append(f"the first frame after {decoder.compared_starts} of {decoder.seams} seams")
+    return f"{', and '.join(compared)} decoded and compared with the chunks"
 
 
 def _time_problem(

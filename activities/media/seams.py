@@ -64,7 +64,8 @@ class SeamDecoder:
     """Decode and compare pictures of a joined film while all its packets pass by.
 
     Each seam is one run of the decoder, in a thread of its own: from the last key frame before it to the first frame
-    after it.
+    after it. Where the last frame of a chunk was too dear to be decoded when the chunk was checked (`EdgeDecoder`), it
+    still is: there the run is the first frame of the next chunk alone, by which parameters that do not fit are seen.
     """
 
     def __init__(self, stream: VideoStream, name: str, film: JoinedFilm, fps: Fraction) -> None:
@@ -89,7 +90,9 @@ class SeamDecoder:
         self._is_closed = False
         self.first: VideoFrame | None = None
         self.last: VideoFrame | None = None
+        self.leaves_out_last = False
         self.compared_seams = 0
+        self.compared_starts = 0
 
     @property
     def seams(self) -> int:
@@ -129,7 +132,11 @@ class SeamDecoder:
         if seam < 0:
             return 0
         chunk = self._chunks[seam]
-        return chunk.before + chunk.last_key
+        return chunk.before + chunk.last_key if self._has_end(seam) else self._stop(seam)
+
+    def _has_end(self, seam: int) -> bool:
+        """Tell whether the frame before a seam is decoded; the last one of the film always is."""
+        return seam == self.seams or bool(self._chunks[seam].facts.last_picture)
 
     def _stop(self, seam: int) -> int:
         return self._chunks[seam + 1].before if seam < self.seams else -1
@@ -169,15 +176,18 @@ class SeamDecoder:
         pictures = [self._compare(shown, chunk, frame) for chunk, frame in places]
         if seam < 0:
             (self.first,) = pictures
-        elif seam < self.seams:
+        elif seam == self.seams:
+            (self.last,) = pictures
+        elif self._has_end(seam):
             self.compared_seams += 1
         else:
-            (self.last,) = pictures
+            self.compared_starts += 1
         self._spent += time.monotonic() - began
 
     def _list_places(self, seam: int) -> list[tuple[JoinedChunk, int]]:
         """List the frames at a seam, each as its chunk and its number there."""
-        before = [(chunk, chunk.file.frames - 1) for chunk in self._chunks[max(seam, 0) : seam + 1]]
+        ended = self._chunks[seam : seam + 1] if seam >= 0 and self._has_end(seam) else ()
+        before = [(chunk, chunk.file.frames - 1) for chunk in ended]
         return [*before, *((chunk, 0) for chunk in self._chunks[seam + 1 : seam + 2])]
 
     def _decode(self, run: Sequence[tuple[AnyPacket, int]]) -> Iterator[VideoFrame]:
@@ -193,7 +203,8 @@ class SeamDecoder:
         if index not in shown:
             raise DamagedOutput(self._name, f"shows no picture at its frame {index} when it is decoded")
         expected = chunk.facts.first_picture if frame == 0 else chunk.facts.last_picture
-        if expected and hash_picture(shown[index]) != expected:
+        is_last = chunk is self._chunks[-1] and frame > 0
+        if (expected or is_last) and hash_picture(shown[index]) != expected:
             with name_chunk_in_errors(chunk.file, self._chunks.index(chunk)):
                 _confirm(self._name, shown[index], chunk, index)
         return shown[index]

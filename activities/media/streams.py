@@ -70,6 +70,7 @@ def describe_stream(
     starts_clean: bool,
     first: VideoFrame | None,
     last: VideoFrame | None,
+    needs_last: bool,
 ) -> VideoFacts:
     """Describe a video stream and what lies beside it in its file."""
     context = stream.codec_context
@@ -79,7 +80,7 @@ def describe_stream(
     display = dict.fromkeys(_DISPLAY, "") | describe_display(first) if first is not None else {}
     tags, stream_tags = dict(container.metadata), dict(stream.metadata)
     unproven = ""
-    if first is None or last is None:
+    if first is None or (last is None and needs_last):
         unproven = f"its {'first' if first is None else 'last'} frame was not decoded"
     return VideoFacts(
         frames=frames,

@@ -174,10 +174,12 @@ class PacketWatcher(Protocol):
     Attributes:
         first: The first frame, once it is decoded.
         last: The last frame, after the end.
+        leaves_out_last: The last frame was not decoded, because that would have cost too much.
     """
 
     first: VideoFrame | None
     last: VideoFrame | None
+    leaves_out_last: bool
 
     def add(self, packet: AnyPacket, number: int) -> None:
         """Take the next packet, which holds frame `number` in the order of storage."""
@@ -221,6 +223,7 @@ def read_video(
     with_sound: bool = False,
     slack_seconds: Fraction = Fraction(0),
     watch: WatchPackets | None = None,
+    render_seconds: float | None = None,
 ) -> VideoReading:
     """Check a video file as `inspect_video` does, and return also what a finished film is verified by.
 
@@ -232,6 +235,8 @@ def read_video(
         with_sound: Also find from when to when its sound is heard.
         slack_seconds: How far off the grid a frame may be, beside its container's rounding.
         watch: Makes what looks at the packets; without it the first and the last frame are decoded.
+        render_seconds: How long the file took to render: decoding its last frame may cost a small share of that.
+            None: it is decoded whatever it costs.
     """
     proven = check_structure(path)
     with open_media(path) as container, ExitStack() as watching:
@@ -239,7 +244,7 @@ def read_video(
         spans = {each.index: SoundSpan() for each in container.streams.audio} if with_sound else {}
         watcher: PacketWatcher | None = None
         if stream.codec_context is not None:
-            watcher = (watch or EdgeDecoder)(stream, path.name)
+            watcher = watch(stream, path.name) if watch else EdgeDecoder(stream, path.name, render_seconds)
             watching.callback(watcher.close)
         timeline, key_first = _read_timeline(container, stream, path.name, stop, spans, watcher)
         _check_count(path.name, len(timeline.pts), frames)
@@ -335,6 +340,7 @@ def _describe(
         starts_clean=key_first and timeline.pts[0] == min(timeline.pts),
         first=watcher.first if watcher else None,
         last=watcher.last if watcher else None,
+        needs_last=watcher is None or not watcher.leaves_out_last,
     )
 
 

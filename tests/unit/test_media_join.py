@@ -354,3 +354,34 @@ def test_every_seam_of_chunks_that_took_time_to_render_is_decoded(render: Render
     found = verify_film(film, fps=Fraction(30), frames=1200, joined=join(chunks, film))
 
     assert "around 99 of 99 seams decoded" in found.proof
+
+
+def test_frames_that_were_too_dear_for_the_chunk_are_left_out_at_the_seams(render: Render, tmp_path: Path) -> None:
+    """The first frame after a seam tells whether its parameters fit, and the last frame of the film is decoded anyway."""
+    clip = render(".mp4", *LOSSLESS, frames=12)
+    facts = inspect_video(clip, fps=Fraction(30)).model_copy(update={"last_picture": ""})
+    chunks = [ChunkFile(clip, f"chunk {number}", 12, facts) for number in range(3)]
+    film = tmp_path / "film.mp4"
+
+    found = verify_film(film, fps=Fraction(30), frames=36, joined=join(chunks, film))
+
+    compared = "first and last frame, and the first frame after 2 of 2 seams"
+    assert found.proof == f"{compared} decoded and compared with the chunks"
+
+
+def test_the_last_frame_of_a_film_is_compared_with_one_that_was_too_dear_for_the_chunk(
+    render: Render, tmp_path: Path
+) -> None:
+    chunk = render(".mov", "-c:v", "rawvideo", "-pix_fmt", "uyvy422", frames=12, fps="30")
+    facts = inspect_video(chunk, fps=Fraction(30)).model_copy(update={"last_picture": ""})
+    film = tmp_path / "film.mov"
+    made = join([ChunkFile(chunk, "chunk 0", 12, facts)], film)
+    data = bytearray(film.read_bytes())
+    end = data.index(b"mdat") + 4 + 12 * (facts.width * facts.height * 2) - 1
+    data[end] ^= 0xFF
+    film.write_bytes(data)
+
+    with pytest.raises(DamagedOutput) as caught:
+        verify_film(film, fps=Fraction(30), frames=12, joined=made)
+
+    assert caught.value.sentence == "film.mov shows another picture at its frame 11 than chunk 0 does"

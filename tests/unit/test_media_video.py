@@ -10,7 +10,7 @@ import pytest
 
 from activities.media.containers import has_complete_tail
 from activities.media.facts import DamagedOutput, JoinStopped, MediaError, MismatchedOutput, UnknownOutput
-from activities.media.video import inspect_video
+from activities.media.video import inspect_video, read_video
 
 Render = Callable[..., Path]
 FPS = Fraction(30)
@@ -230,3 +230,13 @@ def test_a_codec_that_nothing_here_can_read_is_refused_with_a_sentence(render: R
     # Another host may have a newer libav: this is worth another try.
     assert isinstance(error, UnknownOutput)
     assert error.sentence == "unknown.mov holds video of a codec that nothing here can read; render another one"
+
+
+def test_the_last_frame_is_decoded_where_that_costs_little_beside_the_render(render: Render) -> None:
+    """At its end stands a group of 60 large pictures, all of which must be decoded for it."""
+    clip = render(".mp4", *H264, frames=60, size="1280x720")
+
+    cheap, dear, unknown = (read_video(clip, fps=FPS, render_seconds=seconds).facts for seconds in (600, 0.5, None))
+
+    assert cheap.last_picture == unknown.last_picture != ""
+    assert dear == cheap.model_copy(update={"last_picture": ""})
