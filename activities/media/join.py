@@ -305,7 +305,8 @@ def _copy_chunk(
                 break
             seen[index] = 1
             is_key = packet.is_keyframe
-            sound.write_until(film, film.find_decode_seconds(before + place))
+            if not sound.is_silent:
+                sound.write_until(film, film.find_decode_seconds(before + place))
             film.write_frame(packet, before + index, before + place)
             place += 1
             yield is_key

@@ -64,6 +64,11 @@ class Soundtrack:
         self._sources = sources
         self._tracks: list[_Track] = []
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is no sound at all."""
+        return not self._tracks
+
     def attach(self, film: FilmWriter) -> None:
         """Declare the streams of the sounds, after the video's and before the first packet."""
         self._tracks = [_Track(*source(film)) for source in self._sources]
