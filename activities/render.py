@@ -69,32 +69,40 @@ class RenderActivities:
             this.heartbeat,
             is_after_loss=this.is_after_loss,
         )
+        progress = span.progress
         try:
             async with (
                 self._watches.watch() as watch,
                 send_heartbeats(
-                    lambda: span.heartbeat, running=lambda: watch.orders.running, orders=lambda: watch.orders.ends_work
+                    lambda: progress.heartbeat,
+                    running=lambda: watch.orders.running,
+                    orders=lambda: watch.orders.ends_work,
                 ),
             ):
                 try:
                     await span.render(watch)
                 finally:
-                    this.heartbeat = span.heartbeat
+                    this.heartbeat = progress.heartbeat
         except RetryError as error:
             _log.warning("job %s: %s; next try in %g s", order.ref.id, error, error.wait_seconds)
             # A delay of zero would mean none was given, and the waits for lost workers would apply.
             wait = max(timedelta(seconds=error.wait_seconds), timedelta(milliseconds=1))
-            raise ApplicationError(str(error), span.report_of_try(), type=error.type, next_retry_delay=wait) from error
+            raise ApplicationError(
+                str(error), progress.report_of_try(), type=error.type, next_retry_delay=wait
+            ) from error
         except AttemptLostError as error:
             # Temporal was away, or the watch of the job was.
             raise ApplicationError(
-                str(error), span.report_of_try(), type=ErrorType.ATTEMPT_LOST, next_retry_delay=_RETRY_DELAY_AFTER_LOSS
+                str(error),
+                progress.report_of_try(),
+                type=ErrorType.ATTEMPT_LOST,
+                next_retry_delay=_RETRY_DELAY_AFTER_LOSS,
             ) from error
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             # Only a cancel by the workflow takes an answer: paused, reset and released attempts are given out again,
             # and go on from their last heartbeat.
-            if details is None or not details.cancel_requested or not span.has_news:
+            if details is None or not details.cancel_requested or not progress.has_news:
                 raise
         except Exception as error:
             if isinstance(error, OSError | FailureError) or this.may_fail_again:
@@ -102,14 +110,14 @@ class RenderActivities:
             # Told here, it blames the chunk at hand: the workflow knows only where the span begins.
             _log.exception("job %s: an unexpected error, for the last time", order.ref.id)
             span.give_up_chunk(describe_unexpected(error))
-        if span.gave_up.ranges:
+        if progress.gave_up.ranges:
             raise ApplicationError(
-                span.reasons[0].error if span.reasons else "chunks failed",
-                span.report(),
+                progress.reasons[0].error if progress.reasons else "chunks failed",
+                progress.report(),
                 type=ErrorType.CHUNK_FAILED,
                 non_retryable=True,
             )
-        return span.report()
+        return progress.report()
 
 
 def first_heartbeat(order: SpanOrder) -> Heartbeat:

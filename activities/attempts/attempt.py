@@ -20,7 +20,17 @@ class Bill:
 
 
 class Attempt(Protocol):
-    """One attempt at one chunk."""
+    """One attempt at one chunk; one in a burst takes the chunks after it along."""
+
+    @property
+    def name(self) -> str:
+        """Name of the attempt, never used twice for a chunk."""
+        ...
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the render is at work already: `run` must see it to its end, whatever the job wants by now."""
+        ...
 
     @property
     def log(self) -> str:

@@ -59,12 +59,13 @@ class ChunkAttempt:
 
     # A cancel ends here only when nothing runs any more.
     stop: RemoteStop | None = None
+    is_begun = False
 
     def __init__(self, host: Host, job: OpenJob, chunk: Chunk, name: str) -> None:
         self._host = host
         self._job = job
         self._chunk = chunk
-        self._name = name
+        self.name = name
         self._key = chunk_key(chunk.index)
         self._folder = job.folder
         self._segment = host.segment
@@ -321,7 +322,7 @@ class ChunkAttempt:
                 # Its files are published with those of other chunks, and cleared away then.
                 return
             self._keep_frames()
-            discard_attempt(self._folder, self._key, self._name)
+            discard_attempt(self._folder, self._key, self.name)
         except OSError as error:
             # What is left goes with the chunk's other attempts, when it is published.
             _log.warning("what %s has left cannot be cleared away: %s", self._place, error)
@@ -362,7 +363,7 @@ class ChunkAttempt:
         if command is None and job.session is not None:
             request = format_request(expanded)
             expanded = tuple(expand_template(word, {}) for word in job.session)
-        tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self._name)
+        tag = attempt_tag(self._job, chunk=str(chunk.index), attempt=self.name)
         return RenderTask(
             command=self._host.programs.resolve(
                 expanded, base_dir=self._workdir, field="command" if request is None else "session"
@@ -410,7 +411,7 @@ class ChunkAttempt:
         others = self._others.note(known, self._part_places, "; outputs or also would have them published")
         with self._prepare_pictures(made, proofs, seconds) as pictures:
             sidecar = self._publish_files(files, targets, proofs, signatures, seconds, others)
-            if sidecar.attempt == self._name:
+            if sidecar.attempt == self.name:
                 pictures.submit()
         return sidecar
 
@@ -435,7 +436,7 @@ class ChunkAttempt:
                 key=self._key,
                 digest=self._job.ref.digest,
                 chunk_digest=self._job.compute_digest(self._key),
-                attempt=self._name,
+                attempt=self.name,
                 host=self._host.name,
                 frames=proof.frames,
                 files=stage_files(self._folder, files, self._place, targets, signatures, sync=segment is None),

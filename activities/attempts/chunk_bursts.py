@@ -6,33 +6,33 @@ What is not as usual is left to `ChunkAttempt`, which goes on where the burst ha
 import asyncio
 import logging
 import os
-import stat
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from activities.attempts.attempt import Attempt, Bill, MakeAttempt
+from activities.attempts.burst_folders import BurstFolders, BurstPlace
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host, attempt_tag
+from activities.attempts.span_progress import SpanProgress
 from activities.attempts.store_io import make_log_folder, retry_while_store_is_away
-from activities.backends.backend import RenderTask
+from activities.backends.backend import RenderTask, RenderWatcher
 from activities.backends.local import LocalBackend
 from activities.errors import AttemptError
 from activities.media.images.image_formats import find_formats
 from activities.processes.render_process import EndedCommand
 from activities.processes.supervisor import SupervisorError
 from activities.stores.job_folder import OpenJob, Sidecar
-from activities.stores.kept_frames import file_signature
-from activities.stores.publish import clear_attempts, discard_attempt
 from activities.stores.segment_writer import SegmentWriter
 from longtake.chunks import Chunk
 from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.errors import BadJobError
 from longtake.models.pictures import PictureSpec
+from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
-from longtake.stores.directory import digest_stream
 from longtake.stores.job_records import PublishedFile, chunk_key
 from longtake.stores.store import StoreError
 
@@ -53,14 +53,110 @@ _ORDER_SECONDS = 0.05
 _MOST_ALONE = 64
 
 
+@asynccontextmanager
+async def open_bursts(
+    host: Host,
+    job: OpenJob,
+    name: str,
+    make_alone: MakeAttempt,
+    progress: SpanProgress,
+    is_interrupted: Callable[[], bool],
+) -> AsyncIterator[MakeAttempt]:
+    """Yield what makes the attempts at the chunks of a span: in bursts, where the host has them and the job allows.
+
+    Args:
+        host: The host that renders, with the segment of the span.
+        job: The job.
+        name: Name of the attempts in bursts.
+        make_alone: Makes the attempt at a chunk that is rendered alone.
+        progress: State of the span.
+        is_interrupted: Returns whether the job wants something else than that further chunks begin.
+    """
+    spec, backend, segment = job.job, host.backend, host.segment
+    needs_more = spec.also or spec.check is not None or spec.session is not None or spec.retry.rules
+    if not job.folder.store.is_local or segment is None or needs_more:
+        yield make_alone
+        return
+    if not isinstance(backend, LocalBackend) or not backend.takes_bursts:
+        yield make_alone
+        return
+    bursts = ChunkBursts(host, backend, segment, job, name, progress, is_interrupted)
+
+    def make(host: Host, job: OpenJob, chunk: Chunk, name: str) -> Attempt:
+        return BurstAttempt(bursts, chunk, name, lambda name: make_alone(host, job, chunk, name))
+
+    try:
+        yield make
+    finally:
+        try:
+            await clean_up_in_thread(bursts.folders.close)
+        except OSError as error:
+            # They go with the next attempt at a span of these chunks, or with the job.
+            _log.warning("places of finished chunks cannot be removed: %s", error)
+
+
+class BurstAttempt:
+    """One attempt at a chunk, which begins a burst of it and the chunks after it.
+
+    It goes on as an attempt alone where no burst can be begun, or where the chunk is not finished in one.
+
+    Args:
+        bursts: The bursts of the span.
+        chunk: The chunk.
+        name: Name of the attempt where it renders alone.
+        make_alone: Makes the attempt at the chunk alone, by its name.
+    """
+
+    def __init__(self, bursts: "ChunkBursts", chunk: Chunk, name: str, make_alone: Callable[[str], Attempt]) -> None:
+        self._bursts = bursts
+        self._chunk = chunk
+        self._make_alone = make_alone
+        self._alone = make_alone(bursts.name if self.is_begun else name)
+
+    @property
+    def name(self) -> str:
+        """Name of the attempt."""
+        return self._alone.name
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the chunk was begun in a burst, and is not finished by that."""
+        return self._bursts.has_begun(self._chunk.index)
+
+    @property
+    def log(self) -> str:
+        """Location of the renderer's log."""
+        return self._alone.log
+
+    @property
+    def stop(self) -> RemoteStop | None:
+        """None: nothing renders elsewhere."""
+        return self._alone.stop
+
+    async def published(self) -> Sidecar | None:
+        """Return the sidecar if the chunk is finished, by whomever; a burst has looked for it before it began."""
+        return None if self.is_begun else await self._alone.published()
+
+    async def run(self, watcher: RenderWatcher) -> Sidecar:
+        """Render, check and publish the chunk, and hand in those that are rendered along with it; see `Attempt.run`."""
+        if not self.is_begun:
+            if (sidecar := await self._bursts.render(self._chunk, watcher)) is not None:
+                return sidecar
+            if self.is_begun:
+                self._alone = self._make_alone(self._bursts.name)
+        return await self._alone.run(watcher)
+
+    async def bill(self) -> Bill:
+        """Return the bill of all attempts at this chunk so far."""
+        return await self._alone.bill()
+
+
 class _Planned(NamedTuple):
-    """A chunk of a burst: its command, the file that it makes, and where that is published."""
+    """A chunk of a burst: its command, where that writes, and where the file is published."""
 
     chunk: Chunk
     task: RenderTask
-    # Folders that were made for it, outermost first, and the only file in them.
-    folders: tuple[str, ...]
-    made: str
+    place: BurstPlace
     target: str
 
 
@@ -73,109 +169,106 @@ class ChunkBursts:
         segment: Its segment.
         job: The job.
         name: Name of the attempts at all of its chunks.
+        progress: State of the span.
+        is_interrupted: Returns whether the job wants something else than that further chunks begin.
     """
 
-    def __init__(self, host: Host, backend: LocalBackend, segment: SegmentWriter, job: OpenJob, name: str) -> None:
+    def __init__(
+        self,
+        host: Host,
+        backend: LocalBackend,
+        segment: SegmentWriter,
+        job: OpenJob,
+        name: str,
+        progress: SpanProgress,
+        is_interrupted: Callable[[], bool],
+    ) -> None:
         self._host = host
         self._backend = backend
         self._segment = segment
         self._job = job
         self.name = name
+        self._progress = progress
+        self._is_interrupted = is_interrupted
         self._store = job.folder.store
+        self.folders = BurstFolders(job.folder, name)
         self._common: RenderTask | None = None
-        # Where attempts lie, also with all links followed.
-        self._attempts, self._real_attempts = f"{job.folder.path}/attempts", ""
-        # Of a new folder.
-        self._mode = 0
         self._programs: dict[str, str] = {}
         self._begun: set[int] = set()
         self._size = _FIRST_COMMANDS
-        self._alone = self._alone_next = 0
-
-    @classmethod
-    def find(cls, host: Host, job: OpenJob, name: str, *, is_after_loss: bool) -> Self | None:
-        """Return the bursts of an attempt, where the host can run them and nothing of the job needs more.
-
-        Args:
-            host: The host that renders.
-            job: The job.
-            name: Name of the attempt.
-            is_after_loss: Whether a worker was lost at chunks of the span. Those that it may have begun are rendered
-                alone, and told of one by one, so that the right one is blamed.
-        """
-        spec, backend = job.job, host.backend
-        needs_more = spec.also or spec.check is not None or spec.session is not None or spec.retry.rules
-        if not job.folder.store.is_local or host.segment is None or needs_more:
-            return None
-        if not isinstance(backend, LocalBackend) or not backend.takes_bursts:
-            return None
-        bursts = cls(host, backend, host.segment, job, name)
-        bursts._alone = _MOST_ALONE if is_after_loss else 0
-        return bursts
+        # Chunks that a lost worker may have begun are rendered alone, and told of one by one, so that the right one is
+        # blamed.
+        self._alone = _MOST_ALONE if progress.heartbeat.losses > 0 else 0
+        self._alone_next = 0
 
     def has_begun(self, index: int) -> bool:
         """Tell whether a chunk was begun in a burst, and is to be rendered to its end by a `ChunkAttempt`."""
         return index in self._begun
 
-    async def render(
-        self,
-        indices: Sequence[int],
-        *,
-        is_interrupted: Callable[[], bool],
-        most_grace_seconds: Callable[[], float],
-        on_ended: Callable[[int], None],
-        on_wait: Callable[[str], None],
-    ) -> None:
+    async def render(self, first: Chunk, watcher: RenderWatcher) -> Sidecar | None:
         """Render some of the next chunks and hand them in to the segment; it may be none.
 
         Args:
-            indices: The next chunks of the span.
-            is_interrupted: Returns whether the job wants something else than that further chunks begin.
-            most_grace_seconds: Returns the longest grace for the end of a render.
-            on_ended: Called with the number of those that are rendered, each time when there are more.
-            on_wait: Called with the cause before each wait for a store that is away.
+            first: The first of them, the chunk at hand.
+            watcher: Its watcher.
+
+        Returns:
+            The record of the first chunk; None where it is to be rendered alone.
 
         Raises:
             StoreError: The store is away, or this is another one.
         """
+        if self._progress.heartbeat.failures:
+            return None
         if self._alone > 0:
             self._alone -= 1
-            return
-        planned = await run_in_thread(partial(self._plan, indices[: self._size]))
+            return None
+        chunks = self._progress.list_open(first.index, MOST_COMMANDS)
+        planned = await run_in_thread(partial(self._plan, chunks[: self._size]))
         if not planned:
-            return
-        count = proven = 0
+            return None
+        records: dict[int, Sidecar] = {}
         began = asyncio.get_running_loop().time()
         try:
             async with AsyncExitStack() as stack:
                 opening = self._backend.open_burst(
                     [each.task for each in planned],
                     longest_seconds=LONGEST_SECONDS,
-                    most_grace_seconds=most_grace_seconds,
+                    most_grace_seconds=lambda: watcher.most_grace_seconds,
                 )
                 try:
                     burst = await stack.enter_async_context(opening)
                 except (OSError, SupervisorError):
                     # Started alone, the first one tells more.
-                    return
+                    return None
+                count = 0
                 while count < burst.count_ended or not burst.is_over:
                     if ended := await burst.wait(_ORDER_SECONDS):
                         part = list(zip(planned[count:], ended, strict=False))
                         count += len(part)
-                        unproven = await retry_while_store_is_away(partial(self._prove, part), on_wait)
-                        for each, end in unproven:
-                            self._begun.add(each.chunk.index)
-                            self._backend.take_up(each.task, end)
-                        proven += len(part) - len(unproven)
-                        on_ended(count)
-                    if not burst.is_over and is_interrupted():
+                        records |= await self._settle(part)
+                        if count < len(chunks):
+                            self._progress.begin_chunk(chunks[count])
+                    if not burst.is_over and self._is_interrupted():
                         await burst.recall()
             if burst.kept is not None:
                 self._begun.add(planned[count].chunk.index)
         finally:
-            if left := [each for each in planned if not self._is_left_to_others(each)]:
-                await clean_up_in_thread(partial(self._clear, left))
-        self._adapt(proven, asyncio.get_running_loop().time() - began, is_usual=proven == len(planned))
+            if left := [each.place for each in planned if not self._is_left_to_others(each)]:
+                await clean_up_in_thread(partial(self._discard, left))
+        self._adapt(len(records), asyncio.get_running_loop().time() - began, is_usual=len(records) == len(planned))
+        if first.index not in records:
+            self._progress.begin_try(first)
+        return records.get(first.index)
+
+    async def _settle(self, ended: Sequence[tuple[_Planned, EndedCommand]]) -> dict[int, Sidecar]:
+        """Hand in the chunks whose files are as they must be and return their records; leave others to the backend."""
+        records = await retry_while_store_is_away(partial(self._prove, ended), self._progress.on_wait)
+        for planned, end in ended:
+            if planned.chunk.index not in records:
+                self._begun.add(planned.chunk.index)
+                self._backend.take_up(planned.task, end)
+        return records
 
     def _adapt(self, proven: int, seconds: float, *, is_usual: bool) -> None:
         """Choose the size of the next burst by how the last one went."""
@@ -202,7 +295,7 @@ class ChunkBursts:
         except (OSError, AttemptError, BadJobError) as error:
             _log.debug("chunk %d is rendered alone, which tells more: %s", index, error)
         if not self._may_publish(planned):
-            self._clear(planned)
+            self._discard([each.place for each in planned])
             return []
         return planned
 
@@ -230,61 +323,23 @@ class ChunkBursts:
             BadJobError: The program may not run here.
         """
         key = chunk_key(chunk.index)
-        place = f"{self._attempts}/{key}/{self.name}"
         (path,) = chunk.outputs()
-        made = f"{place}/{self._job.place_output(path)}"
-        places = chunk.place_outputs(lambda path: f"{place}/{self._job.place_output(path)}")
+        place = self.folders.locate(key, self._job.place_output(path))
+        places = chunk.place_outputs(lambda path: f"{place.folders[0]}/{self._job.place_output(path)}")
         command = chunk.expand_command(chunk.command_template, places)
+        log = self._job.folder.log_path(key, self.name)
         if self._common is None:
-            os.makedirs(self._attempts, exist_ok=True)
-            self._real_attempts = os.path.realpath(self._attempts)
+            self.folders.open()
             self._common = ChunkAttempt(self._host, self._job, chunk, self.name).make_plain_task()
-            make_log_folder(self._store, self._job.folder.log_path(key, self.name))
+            make_log_folder(self._store, log)
         task = replace(
             self._common,
             command=(self._find_program(command[0]), *command[1:]),
             tag=attempt_tag(self._job, chunk=str(chunk.index), attempt=self.name),
-            log=Path(self._job.folder.log_path(key, self.name)),
+            log=Path(log),
         )
-        folders = [place]
-        for name in made[len(place) + 1 :].split("/")[:-1]:
-            folders.append(f"{folders[-1]}/{name}")
-        planned = _Planned(chunk, task, tuple(folders), made, self._job.target(path))
-        if not self._reuse_place(planned):
-            self._make_place(planned)
-        return planned
-
-    def _make_place(self, planned: _Planned) -> None:
-        with suppress(FileExistsError):
-            os.mkdir(os.path.dirname(planned.folders[0]))
-        try:
-            for folder in planned.folders:
-                os.mkdir(folder)
-            self._mode = os.stat(planned.folders[0]).st_mode
-        except OSError:
-            self._clear([planned])
-            raise
-
-    def _reuse_place(self, planned: _Planned) -> bool:
-        """Move the place of a finished chunk here, if there is one whose folders are as they were."""
-        before = self._segment.take_emptied()
-        if before is None:
-            return False
-        key = chunk_key(planned.chunk.index)
-        root = f"{self._attempts}/{before}"
-        folders = [root + folder[len(self._attempts) + 1 + len(key) :] for folder in planned.folders]
-        expected = [[os.path.basename(folder)] for folder in folders] + [[]]
-        try:
-            is_clean = all(
-                os.listdir(folder) == names for folder, names in zip([root, *folders], expected, strict=True)
-            ) and all(os.lstat(folder).st_mode == self._mode for folder in folders)
-            if is_clean:
-                os.rename(root, f"{self._attempts}/{key}")
-                return True
-        except OSError as error:
-            _log.debug("%s is not used again: %s", root, error)
-        clear_attempts(self._job.folder, before)
-        return False
+        self.folders.make(place)
+        return _Planned(chunk, task, place, self._job.target(path))
 
     def _find_program(self, name: str) -> str:
         """Return the path of a program; what has come to be there since is found by the next bursts."""
@@ -294,48 +349,18 @@ class ChunkBursts:
             )[0]
         return self._programs[name]
 
-    def _prove(self, ended: Sequence[tuple[_Planned, EndedCommand]]) -> list[tuple[_Planned, EndedCommand]]:
-        """Hand in the chunks whose files are as they must be, and return the others."""
+    def _prove(self, ended: Sequence[tuple[_Planned, EndedCommand]]) -> dict[int, Sidecar]:
+        """Hand in the chunks whose files are as they must be, and return their records by their numbers."""
         self._job.folder.check_store()
-        may_publish = self._may_publish([planned for planned, _ in ended])
-        proven, unproven = [], []
-        for planned, end in ended:
-            file = self._read_output(planned) if may_publish else None
-            if file is None:
-                unproven.append((planned, end))
-            else:
-                proven.append(self._make_record(planned, end, file))
-        self._segment.publish_plain(proven)
-        return unproven
-
-    def _read_output(self, planned: _Planned) -> PublishedFile | None:
-        """Read the file that a command has made; None where it is not as it must be, or not alone."""
-        made = planned.made
-        try:
-            # A pipe would be waited for.
-            descriptor = os.open(made, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with open(descriptor, "rb", buffering=0) as file:
-                before = os.fstat(descriptor)
-                # The path with all links followed, of which there must be none.
-                real = self._real_attempts + made[len(self._attempts) :]
-                if not stat.S_ISREG(before.st_mode) or not before.st_size or _real_path(descriptor) != real:
-                    return None
-                digest = digest_stream(file)
-            if file_signature(os.lstat(made)) != file_signature(before):
-                return None
-            if any(len(os.listdir(folder)) > 1 for folder in planned.folders):
-                return None
-        except StoreError:
-            raise
-        except OSError:
-            return None
-        return PublishedFile(
-            path=planned.target,
-            attempt_path=made,
-            size_bytes=before.st_size,
-            sha256=digest,
-            modified_ns=before.st_mtime_ns,
-        )
+        if not self._may_publish([planned for planned, _ in ended]):
+            return {}
+        records = [
+            self._make_record(planned, end, file)
+            for planned, end in ended
+            if (file := self.folders.prove(planned.place, planned.target)) is not None
+        ]
+        handed_in = self._segment.publish_declared(records, self.folders.release)
+        return {int(record.key): record for record in handed_in}
 
     def _make_record(self, planned: _Planned, ended: EndedCommand, file: PublishedFile) -> Sidecar:
         key = chunk_key(planned.chunk.index)
@@ -357,16 +382,6 @@ class ChunkBursts:
         """Tell whether the segment or a `ChunkAttempt` goes on with what a command has made."""
         return planned.chunk.index in self._begun or self._segment.has(chunk_key(planned.chunk.index))
 
-    def _clear(self, planned: Sequence[_Planned]) -> None:
-        """Remove the places of chunks that were not begun, or whose end nobody has seen."""
-        for each in planned:
-            try:
-                discard_attempt(self._job.folder, chunk_key(each.chunk.index), self.name)
-            except OSError as error:
-                # What is left goes with the chunk's other attempts, when it is published.
-                _log.warning("what %s has left cannot be cleared away: %s", each.folders[0], error)
-
-
-def _real_path(descriptor: int) -> str:
-    """Return the path of an open file, with all links followed; bursts are for Linux alone."""
-    return os.readlink(f"/proc/self/fd/{descriptor}")
+    def _discard(self, places: Sequence[BurstPlace]) -> None:
+        for place in places:
+            self.folders.discard(place)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from activities.attempts.store_io import retry_while_store_is_away
 from activities.errors import AttemptLostError
@@ -20,7 +20,7 @@ _COMMIT_SECONDS = 0.05
 @asynccontextmanager
 async def commit_beside(
     segment: SegmentWriter, on_finished: Callable[[Mapping[int, Sidecar]], None], on_wait: Callable[[str], None]
-) -> AsyncIterator[asyncio.Event]:
+) -> AsyncIterator[None]:
     """Open a segment, finish what is handed in to it while the block runs, and at its end; then close it.
 
     Args:
@@ -28,14 +28,15 @@ async def commit_beside(
         on_finished: Called with the records of chunks that are finished, by their numbers.
         on_wait: Called with the cause before each wait for a store that is away.
 
-    Yields:
-        The event to set when something was handed in.
-
     Raises:
         AttemptLostError: Another attempt has taken over, or a chunk could not be published: the next try tells why.
         StoreError: The store stays away, or this is another one.
     """
     handed_in = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def note_handed_in() -> None:
+        loop.call_soon_threadsafe(handed_in.set)
 
     async def commit() -> None:
         try:
@@ -56,10 +57,11 @@ async def commit_beside(
             handed_in.clear()
             await commit()
 
+    segment.on_handed_in = note_handed_in
     await run_in_thread(segment.open)
     try:
         async with run_beside(commit_regularly()):
-            yield handed_in
+            yield
         await commit()
         await retry_while_store_is_away(segment.close, on_wait)
     except BaseException:
@@ -71,8 +73,6 @@ async def commit_beside(
             _log.warning("chunks that were not published are rendered again: %s", failed)
         finally:
             on_finished(_by_number(segment.take_committed().finished))
-            with suppress(OSError):
-                await clean_up_in_thread(segment.clear_emptied)
         raise
 
 

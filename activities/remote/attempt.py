@@ -191,6 +191,9 @@ class RemoteAttempt:
         name: Name of the attempt, never used twice.
     """
 
+    # An agent that renders already is joined, and left at work where the job wants that.
+    is_begun = False
+
     def __init__(
         self,
         host: RemoteHost,
@@ -207,7 +210,7 @@ class RemoteAttempt:
         self._slots = slots
         self._job = job
         self._chunk = chunk
-        self._name = name
+        self.name = name
         self._key = chunk_key(chunk.index)
         self._records = ChunkCallRecords(host, job.folder, self._key)
         # After each freeze another agent is called, with a name of its own.
@@ -301,7 +304,7 @@ class RemoteAttempt:
     async def _call(self, watcher: RenderWatcher) -> RemoteResult | None:
         """Call the service and return the agent's result; None when a freeze is ordered."""
         self._call_count += 1
-        name = self._name if self._call_count == 1 else f"{self._name}.{self._call_count}"
+        name = self.name if self._call_count == 1 else f"{self.name}.{self._call_count}"
         call = await self._records.announce(name, self._service.where, self._service.most_seconds)
         self._agent_name = name
         self._current = ServiceCall(self._host, self._service, self._records, call)

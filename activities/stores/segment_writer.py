@@ -11,7 +11,7 @@ sealed learns it from the part that it cannot create any more, before it has giv
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -81,9 +81,10 @@ class SegmentWriter:
         self._lines: list[bytes] = []
         self._before: dict[str, FoundRecord[Sidecar]] = {}
         self._handed_in: set[str] = set()
-        # Chunks of one file each, and those of them whose places are empty by now.
-        self._plain: set[str] = set()
-        self._emptied: list[str] = []
+        # Called when something was handed in, by the thread that did.
+        self.on_handed_in: Callable[[], None] = lambda: None
+        # What clears away the attempts at a chunk when it is finished, where that is not `clear_attempts`.
+        self._clear: dict[str, Callable[[Sidecar], None]] = {}
         self._committed = Committed()
         self._committed_lock = threading.Lock()
 
@@ -108,10 +109,10 @@ class SegmentWriter:
             self._chunks.start, self._chunks.stop, by=self.name.attempt, own=self.name
         )
         if self._store.is_local:
-            # Empty places of finished chunks, which their worker would have used again.
-            left = [key for key, each in self._before.items() if each.is_placed]
-            self._emptied = [key for key in left if os.path.lexists(self._folder.attempts_dir(key))]
-            self.clear_emptied()
+            # A worker that was killed may have left places of finished chunks, to use them again.
+            for key, found in self._before.items():
+                if found.is_placed and os.path.lexists(self._folder.attempts_dir(key)):
+                    clear_attempts(self._folder, key)
 
     def finish(self, key: str) -> Sidecar | None:
         """Return the record of a chunk that others have finished; finishes what a dead winner began to publish."""
@@ -129,18 +130,23 @@ class SegmentWriter:
         """
         self._folder.check_store()
         check_undeclared(self._folder, winner)
-        return self._hand_in(winner)
+        (handed_in,) = self._hand_in([winner])
+        return handed_in
 
-    def publish_plain(self, winners: Iterable[Sidecar]) -> None:
-        """Hand in chunks of a directory store with one file each, as `publish` does; see `take_emptied`.
+    def publish_declared(self, winners: Iterable[Sidecar], clear: Callable[[Sidecar], None]) -> list[Sidecar]:
+        """Hand in chunks that have no other files than declared outputs, as `publish` does.
+
+        Args:
+            winners: Their records.
+            clear: Clears away what attempts at a finished chunk have left.
 
         Raises:
             StoreError: The store is away, or this is another one.
         """
         self._folder.check_store()
-        for winner in winners:
-            self._plain.add(winner.key)
-            self._hand_in(winner)
+        winners = list(winners)
+        self._clear.update((winner.key, clear) for winner in winners)
+        return self._hand_in(winners)
 
     def is_free(self, key: str) -> bool:
         """Tell whether there is no sign yet that somebody has published a chunk, or has begun to."""
@@ -149,25 +155,14 @@ class SegmentWriter:
         records = (self._folder.sidecar_path(key), self._folder.claim_path(key))
         return all(self._store.stat(location) is None for location in records)
 
-    def _hand_in(self, winner: Sidecar) -> Sidecar:
-        winner = winner.model_copy(update={"published_at": datetime.now(UTC)})
-        self._waiting.append(winner)
-        self._handed_in.add(winner.key)
-        return winner
-
-    def take_emptied(self) -> str | None:
-        """Return a finished chunk of `publish_plain` whose place is empty and still there, once; None without one.
-
-        On a disk the folders of a chunk take longer than all else; whoever takes a place may use it again.
-        """
-        with suppress(IndexError):
-            return self._emptied.pop()
-        return None
-
-    def clear_emptied(self) -> None:
-        """Remove the places that `take_emptied` would return."""
-        while (key := self.take_emptied()) is not None:
-            clear_attempts(self._folder, key)
+    def _hand_in(self, winners: Iterable[Sidecar]) -> list[Sidecar]:
+        now = datetime.now(UTC)
+        handed_in = [winner.model_copy(update={"published_at": now}) for winner in winners]
+        self._waiting += handed_in
+        self._handed_in.update(winner.key for winner in handed_in)
+        if handed_in:
+            self.on_handed_in()
+        return handed_in
 
     def commit(self) -> None:
         """Finish what was handed in. Safe to repeat after a failure anywhere in it.
@@ -198,7 +193,6 @@ class SegmentWriter:
             if not self._next_part:
                 return
             self._folder.check_store()
-            self.clear_emptied()
             if sum(map(len, self._lines)) > _MOST_CLOSED_BYTES:
                 self._store.create(self.name.part(self._next_part), SegmentMark(mark=ENDED).encode())
                 return
@@ -276,15 +270,11 @@ class SegmentWriter:
         return error
 
     def _clear_place(self, record: Sidecar) -> None:
-        """Remove what attempts at a finished chunk have left; folders of a plain chunk stay until they are used."""
-        if record.key not in self._plain:
-            clear_attempts(self._folder, record.key)
-            return
-        self._plain.discard(record.key)
-        try:
-            os.unlink(record.files[0].attempt_path)
-            self._emptied.append(record.key)
-        except OSError:
+        """Remove what attempts at a finished chunk have left."""
+        clear = self._clear.pop(record.key, None)
+        if clear is not None:
+            clear(record)
+        else:
             clear_attempts(self._folder, record.key)
 
     def _sync_outputs(self) -> None:

@@ -13,6 +13,7 @@ from support.processes.process_table import state_of, survivors
 from temporalio.testing import ActivityEnvironment
 
 from activities.attempts import chunk_bursts
+from activities.attempts.burst_folders import BurstFolders, BurstPlace
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.chunk_bursts import ChunkBursts
 from activities.attempts.host import build_host
@@ -135,8 +136,8 @@ async def test_chunks_in_bursts_have_the_records_of_those_that_are_rendered_alon
         # A worker was lost before: then each is rendered alone.
         span = scene.span(None if name == "bursts" else Heartbeat(chunk=0, losses=1))
         await scene.render(span)
-        assert span.report().done == ((0, CHUNKS),)
-        assert span.report().rendered == CHUNKS
+        assert span.progress.report().done == ((0, CHUNKS),)
+        assert span.progress.report().rendered == CHUNKS
         assert scene.begun == list(range(CHUNKS))
         scenes.append(scene)
     bursts, alone = scenes
@@ -174,7 +175,7 @@ async def test_a_burst_holds_what_takes_no_time_and_long_chunks_are_begun_one_by
     scene = Scene(tmp_path, supervisor, command=("sh", "-c", 'sleep 0.05; echo x > "$0"', "{output}"))
     await scene.render(span := scene.span())
 
-    assert span.report().done == ((0, CHUNKS),)
+    assert span.progress.report().done == ((0, CHUNKS),)
     assert len(sent) <= 6, "seldom tried again"
 
 
@@ -201,7 +202,7 @@ async def test_a_chunk_that_fails_in_a_burst_fails_as_alone_and_those_before_it_
     assert set(scene.records()) >= set(range(9))
     assert 9 not in scene.records()
     assert scene.begun.count(9) == 1
-    (failure,) = span.report().failures
+    (failure,) = span.progress.report().failures
     assert told in failure.error
     assert failure.chunk == 9
     assert scene.own("attempts") == []
@@ -226,7 +227,7 @@ async def test_a_chunk_that_is_unusual_and_sound_is_rendered_once_and_published(
     scene = Scene(tmp_path, supervisor, unusual)
     await scene.render(span := scene.span())
 
-    assert span.report().done == ((0, CHUNKS),)
+    assert span.progress.report().done == ((0, CHUNKS),)
     assert scene.begun == list(range(CHUNKS))
     assert scene.own("attempts") == []
     logs = [path.read_text() for path in (scene.store / f".longtake/{JOB}/logs").glob("000009*")]
@@ -243,7 +244,7 @@ async def test_a_file_that_is_a_link_of_the_folder_itself_is_not_followed(
     scene = Scene(tmp_path, supervisor, f'mv "${{{{0%/*}}}}" {away}/x; ln -s {away}/x "${{{{0%/*}}}}"')
     await scene.render(span := scene.span())
 
-    (failure,) = span.report().failures
+    (failure,) = span.progress.report().failures
     assert "leads by a symbolic link" in failure.error
 
 
@@ -253,14 +254,14 @@ async def test_a_try_that_fails_in_a_burst_is_followed_by_another_one(supervisor
     first = scene.span()
     with pytest.raises(RetryError, match="chunk 9"):
         await scene.render(first)
-    assert first.heartbeat.chunk == 9
-    assert first.heartbeat.failures == 1
+    assert first.progress.heartbeat.chunk == 9
+    assert first.progress.heartbeat.failures == 1
     done = set(scene.records())
 
-    await scene.render(second := scene.span(first.heartbeat))
+    await scene.render(second := scene.span(first.progress.heartbeat))
 
     assert set(scene.records()) == set(range(CHUNKS))
-    assert second.report().done == ((0, CHUNKS),)
+    assert second.progress.report().done == ((0, CHUNKS),)
     assert all(scene.begun.count(chunk) == 1 for chunk in done)
 
 
@@ -278,7 +279,7 @@ async def test_an_order_takes_back_what_has_not_begun(supervisor: Supervisor, tm
 
     count = len(begun.read_text())
     assert 7 <= count < CHUNKS
-    assert span.report().done == ((0, count),), "what had begun is finished, and nothing else has begun"
+    assert span.progress.report().done == ((0, count),), "what had begun is finished, and nothing else has begun"
     assert scene.own("attempts") == []
 
 
@@ -292,13 +293,13 @@ async def test_a_command_of_a_burst_freezes_where_it_stands_and_goes_on(supervis
     rendering = asyncio.create_task(scene.render(span := scene.span(), lambda: order))
     await eventually(pid.exists, "the sixth command")
     order = JobOrders(Control.FREEZE, freeze=3)
-    await eventually(lambda: span.heartbeat.frozen == 3, "the freeze")
+    await eventually(lambda: span.progress.heartbeat.frozen == 3, "the freeze")
     assert state_of(int(pid.read_text())) == "T"
     (scene.store / "go").touch()
     order = JobOrders()
     await asyncio.wait_for(rendering, 60)
 
-    assert span.report().done == ((0, CHUNKS),)
+    assert span.progress.report().done == ((0, CHUNKS),)
 
 
 async def test_a_cancel_in_a_burst_leaves_no_process_and_no_folder(supervisor: Supervisor, tmp_path: Path) -> None:
@@ -311,7 +312,9 @@ async def test_a_cancel_in_a_burst_leaves_no_process_and_no_folder(supervisor: S
 
     assert survivors({"LONGTAKE_JOB": JOB}) == []
     assert scene.begun == list(range(10))
-    assert set(scene.records()) == {chunk for start, stop in span.report().done for chunk in range(start, stop)}
+    assert set(scene.records()) == {
+        chunk for start, stop in span.progress.report().done for chunk in range(start, stop)
+    }
     assert scene.own("attempts") == []
 
 
@@ -322,7 +325,7 @@ async def test_chunks_that_others_have_published_are_left_out(supervisor: Superv
 
     await scene.render(span := scene.span())
 
-    assert span.report().done == ((0, CHUNKS),)
+    assert span.progress.report().done == ((0, CHUNKS),)
     assert scene.begun == []
 
 
@@ -350,13 +353,13 @@ async def test_what_needs_more_than_one_file_is_not_rendered_in_bursts(
 def fresh(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The places that were made, and not used again."""
     places: list[str] = []
-    make = ChunkBursts._make_place
+    make = BurstFolders._make_anew
 
-    def note(self: ChunkBursts, planned: Any) -> None:
-        make(self, planned)
-        places.append(planned.folders[0])
+    def note(self: BurstFolders, place: BurstPlace) -> None:
+        make(self, place)
+        places.append(place.folders[0])
 
-    monkeypatch.setattr(ChunkBursts, "_make_place", note)
+    monkeypatch.setattr(BurstFolders, "_make_anew", note)
     return places
 
 
@@ -374,7 +377,7 @@ async def test_a_place_that_is_used_again_is_like_a_new_one(
     scene = Scene(tmp_path, supervisor, command=("sh", "-c", f"{SHOW_PLACE}; {changes}", "{output}"))
     await scene.render(span := scene.span())
 
-    assert span.report().done == ((0, CHUNKS),)
+    assert span.progress.report().done == ((0, CHUNKS),)
     assert len(fresh) < CHUNKS - 2, "some are used again"
     assert len({(scene.store / "out" / name).read_text() for name in scene.files("out")}) == 1
     assert scene.own("attempts") == []

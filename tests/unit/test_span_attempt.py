@@ -59,15 +59,17 @@ class Service:
         self.bills_are_away = False
 
     def make(self, host: Host, job: OpenJob, chunk: Chunk, name: str) -> "Scripted":
-        return Scripted(self, chunk.index)
+        return Scripted(self, chunk.index, name)
 
 
 class Scripted:
     """One try of one chunk."""
 
+    is_begun = False
     log = "s3://films/.longtake/job/logs/000000.a.log"
 
-    def __init__(self, service: Service, chunk: int) -> None:
+    def __init__(self, service: Service, chunk: int, name: str) -> None:
+        self.name = name
         self._service = service
         self._chunk = chunk
 
@@ -151,14 +153,14 @@ async def test_a_service_without_room_costs_no_try_and_is_asked_again_later(tmp_
             await scene.render(span)
         assert waits.value.type is ErrorType.THROTTLED
         assert 2 ** (throttled - 1) / 2 <= waits.value.wait_seconds <= 2 ** (throttled - 1)
-        before = span.heartbeat
+        before = span.progress.heartbeat
         assert (before.throttled, before.failures, before.chunk) == (throttled, 0, 0)
 
     last = scene.span(before)
     await scene.render(last)
 
-    assert last.report().done == ((0, 3),)
-    assert last.heartbeat.throttled == 0
+    assert last.progress.report().done == ((0, 3),)
+    assert last.progress.heartbeat.throttled == 0
 
 
 async def test_the_first_progress_ends_the_count(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ async def test_the_first_progress_ends_the_count(tmp_path: Path) -> None:
     with pytest.raises(RetryError) as waits:
         await scene.render(span)
 
-    assert span.heartbeat.throttled == 1
+    assert span.progress.heartbeat.throttled == 1
     assert waits.value.wait_seconds <= 1
 
 
@@ -193,15 +195,15 @@ async def test_each_published_chunk_is_billed_once_over_all_its_tries(tmp_path: 
     first = scene.span()
     with pytest.raises(RetryError):
         await scene.render(first)
-    assert (first.heartbeat.billed_seconds, first.heartbeat.cost_usd) == (10, 0.5)
+    assert (first.progress.heartbeat.billed_seconds, first.progress.heartbeat.cost_usd) == (10, 0.5)
 
-    second = scene.span(first.heartbeat)
+    second = scene.span(first.progress.heartbeat)
     await scene.render(second)
 
-    report = second.report()
+    report = second.progress.report()
     assert report.done == ((0, 3),)
     assert (report.billed_seconds, report.cost_usd, report.open_bills) == (40, 2, ())
-    assert (second.heartbeat.billed_seconds, second.heartbeat.cost_usd) == (40, 2)
+    assert (second.progress.heartbeat.billed_seconds, second.progress.heartbeat.cost_usd) == (40, 2)
 
 
 async def test_chunks_that_are_given_up_leave_their_bills_open(tmp_path: Path) -> None:
@@ -209,14 +211,14 @@ async def test_chunks_that_are_given_up_leave_their_bills_open(tmp_path: Path) -
     span = scene.span()
     await scene.render(span)
 
-    report = span.report()
+    report = span.progress.report()
     assert report.failed == ((0, 1), (2, 3))
     assert (report.billed_seconds, report.cost_usd) == (10, 0.5)
     assert report.open_bills == (ChunkBill(chunk=0, seconds=10, usd=0.5), ChunkBill(chunk=2, seconds=10, usd=0.5))
 
-    later = scene.span(span.heartbeat)
+    later = scene.span(span.progress.heartbeat)
     await scene.render(later)
-    assert later.report().open_bills == report.open_bills, "the attempt before could not report them"
+    assert later.progress.report().open_bills == report.open_bills, "the attempt before could not report them"
 
 
 async def test_a_bill_that_cannot_be_read_costs_no_chunk(tmp_path: Path) -> None:
@@ -226,8 +228,8 @@ async def test_a_bill_that_cannot_be_read_costs_no_chunk(tmp_path: Path) -> None
     span = scene.span()
     await scene.render(span)
 
-    assert span.report().done == ((0, 3),)
-    assert span.report().billed_seconds == 0
+    assert span.progress.report().done == ((0, 3),)
+    assert span.progress.report().billed_seconds == 0
 
 
 async def test_a_cancel_reports_what_became_of_it_and_what_was_paid(tmp_path: Path) -> None:
@@ -243,14 +245,16 @@ async def test_a_cancel_reports_what_became_of_it_and_what_was_paid(tmp_path: Pa
     span = scene.span()
     trying = asyncio.create_task(scene.render(span))
     await runs.wait()
-    assert not span.has_news
+    assert not span.progress.has_news
 
     trying.cancel()
     await asyncio.wait([trying])
 
     assert trying.cancelled()
-    assert span.has_news
-    assert span.report() == SpanReport(stops=(service.stop,), open_bills=(ChunkBill(chunk=0, seconds=10, usd=0.5),))
+    assert span.progress.has_news
+    assert span.progress.report() == SpanReport(
+        stops=(service.stop,), open_bills=(ChunkBill(chunk=0, seconds=10, usd=0.5),)
+    )
 
 
 async def test_where_the_host_makes_no_difference_no_chunk_is_passed_on(tmp_path: Path) -> None:
@@ -258,7 +262,7 @@ async def test_where_the_host_makes_no_difference_no_chunk_is_passed_on(tmp_path
     span = scene.span(Heartbeat(chunk=0, failures=2, avoid=("node-1",)))
     await scene.render(span)
 
-    assert span.report().done == ((0, 3),)
+    assert span.progress.report().done == ((0, 3),)
 
 
 async def test_a_worker_lost_at_a_chunk_again_and_again_costs_that_chunk_alone(tmp_path: Path) -> None:
@@ -267,10 +271,10 @@ async def test_a_worker_lost_at_a_chunk_again_and_again_costs_that_chunk_alone(t
     span = scene.span(Heartbeat(chunk=0, losses=4))
     await scene.render(span)
 
-    assert span.report().failed == ((0, 1),)
-    assert span.report().done == ((1, 3),)
-    assert span.reasons[0].error.startswith("4 workers were lost while they rendered it")
-    assert span.reasons[0].attempts == 4
+    assert span.progress.report().failed == ((0, 1),)
+    assert span.progress.report().done == ((1, 3),)
+    assert span.progress.reasons[0].error.startswith("4 workers were lost while they rendered it")
+    assert span.progress.reasons[0].attempts == 4
 
 
 async def test_a_chunk_of_a_service_cannot_take_workers_down(tmp_path: Path) -> None:
@@ -278,7 +282,7 @@ async def test_a_chunk_of_a_service_cannot_take_workers_down(tmp_path: Path) -> 
     span = scene.span(Heartbeat(chunk=0, losses=99))
     await scene.render(span)
 
-    assert span.report().done == ((0, 3),)
+    assert span.progress.report().done == ((0, 3),)
 
 
 @pytest.mark.parametrize(("by_render", "losses"), [(True, 1), (False, 0)])
@@ -294,7 +298,7 @@ async def test_a_try_that_is_lost_counts_where_the_render_may_be_the_cause(
         await scene.render(span)
 
     assert lost.value.type is ErrorType.ATTEMPT_LOST
-    assert span.heartbeat.losses == losses
+    assert span.progress.heartbeat.losses == losses
 
 
 async def test_tries_that_a_full_disk_ends_wait_longer_each_time_and_say_so(tmp_path: Path) -> None:
@@ -310,14 +314,14 @@ async def test_tries_that_a_full_disk_ends_wait_longer_each_time_and_say_so(tmp_
         with pytest.raises(RetryError, match=r"make room; the try does not count, and the next one begins in") as lost:
             await scene.render(span)
         waits.append(lost.value.wait_seconds)
-        before = Heartbeat.model_validate_json(span.heartbeat.model_dump_json())
+        before = Heartbeat.model_validate_json(span.progress.heartbeat.model_dump_json())
     span = scene.span(before)
     await scene.render(span)
 
     assert waits[0] == 1
     assert all(0.75 * 2**number <= wait <= 2**number for number, wait in enumerate(waits[:6]))
     assert all(45 <= wait <= 60 for wait in waits[6:])
-    assert (span.report().done, span.heartbeat.away) == (((0, 3),), 0)
+    assert (span.progress.report().done, span.progress.heartbeat.away) == (((0, 3),), 0)
 
 
 async def test_a_store_that_is_away_between_two_chunks_is_waited_for_as_well(tmp_path: Path) -> None:
@@ -330,7 +334,7 @@ async def test_a_store_that_is_away_between_two_chunks_is_waited_for_as_well(tmp
         await Scene(tmp_path, Away()).render(span)
 
     assert lost.value.wait_seconds >= 6
-    assert span.heartbeat.away == 4
+    assert span.progress.heartbeat.away == 4
 
 
 async def test_a_worker_lost_at_a_later_chunk_than_it_told_of_counts_at_the_chunk_that_is_rendered_next(
@@ -340,7 +344,7 @@ async def test_a_worker_lost_at_a_later_chunk_than_it_told_of_counts_at_the_chun
     seen = []
 
     async def looks(watcher: RenderWatcher) -> None:
-        seen.append((span.heartbeat.chunk, span.heartbeat.losses))
+        seen.append((span.progress.heartbeat.chunk, span.progress.heartbeat.losses))
 
     service = Service(looks, looks)
     service.published = {0}
@@ -359,10 +363,10 @@ async def test_an_error_that_no_code_expects_counts_as_a_try(tmp_path: Path) -> 
     first = scene.span()
     with pytest.raises(RetryError, match=r"chunk 0 .*: unexpected KeyError: 'codec'; see the log of"):
         await scene.render(first)
-    last = scene.span(first.heartbeat)
+    last = scene.span(first.progress.heartbeat)
     await scene.render(last)
 
-    assert last.report().failed == ((0, 1),)
+    assert last.progress.report().failed == ((0, 1),)
 
 
 async def test_an_unexpected_error_before_a_render_is_a_try_of_that_chunk_alone(tmp_path: Path) -> None:
@@ -373,8 +377,8 @@ async def test_an_unexpected_error_before_a_render_is_a_try_of_that_chunk_alone(
     span = scene.span()
     await scene.render(span)
 
-    assert (span.report().done, span.report().failed) == (((0, 1), (2, 3)), ((1, 2),))
-    assert "unexpected KeyError: 'record'" in span.reasons[0].error
+    assert (span.progress.report().done, span.progress.report().failed) == (((0, 1), (2, 3)), ((1, 2),))
+    assert "unexpected KeyError: 'record'" in span.progress.reasons[0].error
 
 
 async def test_chunks_that_the_job_has_counted_are_not_counted_again(tmp_path: Path) -> None:
@@ -384,10 +388,10 @@ async def test_chunks_that_the_job_has_counted_are_not_counted_again(tmp_path: P
     span = scene.span(published=((1, 2),))
     await scene.render(span)
 
-    report = span.report()
+    report = span.progress.report()
     assert report.done == ((0, 1), (2, 3))
     assert (report.rendered, report.render_seconds) == (2, 2 * DONE.render_seconds)
-    assert (span.heartbeat.rendered, span.heartbeat.render_seconds) == (2, 2 * DONE.render_seconds)
+    assert (span.progress.heartbeat.rendered, span.progress.heartbeat.render_seconds) == (2, 2 * DONE.render_seconds)
 
 
 async def test_each_failed_try_is_written_down_with_its_host_and_its_end(tmp_path: Path) -> None:
@@ -404,7 +408,7 @@ async def test_each_failed_try_is_written_down_with_its_host_and_its_end(tmp_pat
     first = scene.span()
     with pytest.raises(RetryError):
         await scene.render(first)
-    await scene.render(scene.span(first.heartbeat))
+    await scene.render(scene.span(first.progress.heartbeat))
 
     one, two = read_tries(scene.job.folder)
     assert (one.chunk, one.number, one.host, one.error, one.exit) == (
@@ -428,7 +432,7 @@ async def test_a_lost_worker_is_written_down_by_the_attempt_that_takes_over(tmp_
 
     (lost,) = read_tries(scene.job.folder)
     assert (lost.chunk, lost.host, lost.lost, lost.frames_done) == (0, "node-9", True, 4)
-    assert span.report().done == ((0, 3),)
+    assert span.progress.report().done == ((0, 3),)
 
 
 async def test_a_store_that_takes_no_record_of_a_failed_try_costs_no_try(tmp_path: Path) -> None:

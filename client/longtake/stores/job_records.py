@@ -246,9 +246,14 @@ class JobRecords:
         """Return the location of the record that takes back what an attempt has written of a chunk into a segment."""
         return f"{self.revoked_dir}/{key}.{attempt}.json"
 
+    @property
+    def attempts_root(self) -> str:
+        """Location of the folder of the attempts at all chunks."""
+        return f"{self.path}/attempts"
+
     def attempts_dir(self, key: str) -> str:
         """Return the folder of all attempts at a chunk."""
-        return f"{self.path}/attempts/{key}"
+        return f"{self.attempts_root}/{key}"
 
     def attempt_dir(self, key: str, attempt: str) -> str:
         """Return the folder of one attempt at a chunk."""
