@@ -9,7 +9,7 @@ from longtake.errors import BadJobError
 from longtake.models.fields import Contract
 from longtake.models.frames import Rerender
 from longtake.ranges import format_ranges
-from longtake.stores.job_records import chunk_key, find_film_number
+from longtake.stores.job_layout import chunk_key, find_film_number
 
 _log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from longtake.models.messages import Heartbeat, StitchOrder, TrialOrder, TrialRe
 from longtake.models.status import FilmResult, RenderJobResult
 from longtake.names import STITCH_JOB, TRY_FILM
 from longtake.ranges import Range, RangeSet, format_ranges
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 from longtake.stores.store import map_parallel
 
 # In the result, which stays in the history and in lists.

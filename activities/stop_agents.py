@@ -16,7 +16,7 @@ from longtake.models.messages import StopAgentsOrder, StopAgentsReport
 from longtake.models.status import RemoteStop
 from longtake.names import STOP_AGENTS
 from longtake.ranges import RangeSet
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 
 _log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from longtake.concurrency import run_in_thread, run_with_timeout
 from longtake.errors import BadJobError
 from longtake.names import check_job_id
 from longtake.stores.factory import is_bucket
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 
 _log = logging.getLogger(__name__)
 

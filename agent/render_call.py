@@ -22,7 +22,7 @@ from longtake.concurrency import read_in_thread, run_beside, run_in_thread, shie
 from longtake.errors import BadJobError
 from longtake.models.backends import count_frames_within
 from longtake.models.job import RenderJobSpec
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 from longtake.text import cut_middle, strip_controls
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.kept_frames import file_signature
 from activities.stores.publish import clear_attempts, discard_attempt
 from longtake.stores.directory import digest_stream
-from longtake.stores.job_records import PublishedFile
+from longtake.stores.publications import PublishedFile
 from longtake.stores.store import StoreError
 
 _log = logging.getLogger(__name__)

@@ -40,7 +40,7 @@ from longtake.models.sessions import format_request
 from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
 from longtake.stores.directory import restore_access
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 from longtake.stores.store import find_away_error
 from longtake.templates import expand_template
 

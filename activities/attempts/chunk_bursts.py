@@ -33,7 +33,8 @@ from longtake.errors import BadJobError
 from longtake.models.pictures import PictureSpec
 from longtake.models.status import RemoteStop
 from longtake.paths import OutputKind
-from longtake.stores.job_records import PublishedFile, chunk_key
+from longtake.stores.job_layout import chunk_key
+from longtake.stores.publications import PublishedFile
 from longtake.stores.store import StoreError
 
 _log = logging.getLogger(__name__)

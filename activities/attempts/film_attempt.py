@@ -36,7 +36,7 @@ from longtake.models.films import Verification
 from longtake.models.status import RenderJobResult
 from longtake.paths import FILM_SUFFIXES, OutputKind
 from longtake.ranges import Range, RangeSet
-from longtake.stores.job_records import PublishedFile
+from longtake.stores.publications import PublishedFile
 from longtake.stores.store import map_parallel
 from longtake.templates import expand_template
 

@@ -26,7 +26,7 @@ from activities.stores.job_folder import JobFolder
 from longtake.models.fields import Contract
 from longtake.sound_formats import StreamKind
 from longtake.stores.directory import digest_stream
-from longtake.stores.job_records import PublishedFile, is_as_published
+from longtake.stores.publications import PublishedFile, is_as_published
 
 # Chunks of a part. What a kill costs is one part; each part costs some calls of the store, and each byte of it is
 # written once more.

@@ -26,7 +26,7 @@ from longtake.descriptor_process import DescriptorProcess
 from longtake.models.colour import DEFAULT_CONFIG
 from longtake.models.pictures import PictureSpec, choose_frames
 from longtake.paths import OutputKind, classify_output
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 
 _log = logging.getLogger(__name__)
 

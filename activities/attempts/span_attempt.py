@@ -31,7 +31,7 @@ from longtake.frame_list import describe_frames
 from longtake.models.messages import Heartbeat, SpanOrder
 from longtake.models.policies import FailurePolicy
 from longtake.names import Control
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 from longtake.stores.store import StoreError
 
 _log = logging.getLogger(__name__)

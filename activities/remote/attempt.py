@@ -24,7 +24,7 @@ from longtake.concurrency import cancel_and_wait, shield_until_done
 from longtake.models.backends import RemoteBackend
 from longtake.models.messages import JobRef
 from longtake.models.status import RemoteStop
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 
 
 class ServiceCall:

@@ -1,4 +1,4 @@
-"""The folder of a job as workers use it: accept the job, read sidecars, set files aside. Layout: `JobRecords`."""
+"""The folder of a job as workers use it: accept the job, read sidecars, set files aside. Layout: `JobLayout`."""
 
 import hashlib
 import logging
@@ -24,17 +24,9 @@ from longtake.models.messages import JobRef
 from longtake.names import find_job_values, name_earlier_start
 from longtake.ranges import RangeSet
 from longtake.stores.factory import open_store
-from longtake.stores.job_records import (
-    FILM,
-    JOB_FILE,
-    LIST_FILE,
-    ChangedJobError,
-    JobRecords,
-    PublishedFile,
-    chunk_key,
-    film_key,
-    find_film_number,
-)
+from longtake.stores.job_layout import FILM, JOB_FILE, LIST_FILE, chunk_key, film_key, find_film_number
+from longtake.stores.job_records import ChangedJobError, JobRecords
+from longtake.stores.publications import PublishedFile
 from longtake.stores.segments import FoundRecord, SegmentName, SegmentRecords, seal_segment
 from longtake.stores.store import OversizedFileError, Store, StoreError, map_parallel
 from longtake.templates import expand_template

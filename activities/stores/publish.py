@@ -31,14 +31,9 @@ from activities.stores.ownership import reclaim_file
 from longtake.concurrency import finish_once_begun
 from longtake.models.job_fields import IfExists
 from longtake.stores.directory import digest_stream, file_digest
-from longtake.stores.job_records import (
-    PublishedFile,
-    chunk_key,
-    describe_key,
-    find_film_number,
-    find_publishers,
-    is_as_published,
-)
+from longtake.stores.job_layout import chunk_key, describe_key, find_film_number
+from longtake.stores.job_records import find_publishers
+from longtake.stores.publications import PublishedFile, is_as_published
 from longtake.stores.segments import FoundRecord
 from longtake.stores.store import Store, StoredFile, StoreError, map_parallel, store_call
 

@@ -5,7 +5,8 @@ from contextlib import suppress
 
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, read_sidecar
 from longtake.errors import BadJobError
-from longtake.stores.job_records import JobRecords, find_film_number, list_jobs
+from longtake.stores.job_layout import find_film_number
+from longtake.stores.job_records import JobRecords, list_jobs
 from longtake.stores.store import map_parallel
 
 

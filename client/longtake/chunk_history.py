@@ -24,10 +24,11 @@ from longtake.models.fields import Contract
 from longtake.models.job import RenderJobSpec
 from longtake.models.status import JobState, JobStatus, RunningChunk
 from longtake.ranges import RangeSet
-from longtake.stores.job_records import JobRecords, RenderRecord
+from longtake.stores.job_records import JobRecords
+from longtake.stores.publications import RenderRecord
 from longtake.stores.segments import ListedSegment, SegmentName, read_segment
 from longtake.stores.store import map_parallel
-from longtake.stores.try_records import read_listed_tries
+from longtake.stores.try_records import list_tries, read_listed_tries
 
 # Sidecars, and segments, that are read at once.
 _SIDECARS_AT_ONCE = 500
@@ -380,7 +381,7 @@ class HistoryReader:
 
     def _count_tries(self) -> None:
         """Count the failed tries of each chunk, by a listing."""
-        names = self._records.list_tries()
+        names = list_tries(self._records)
         if names == self._tries:
             return
         self._tries = names

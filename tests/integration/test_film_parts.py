@@ -19,7 +19,8 @@ from activities.media.video import inspect_video
 from activities.stores.job_folder import JobFolder, Sidecar
 from longtake import FrameRange, JobState, RenderJobSpec
 from longtake.stores.directory import DirectoryStore, file_digest
-from longtake.stores.job_records import PublishedFile, chunk_key
+from longtake.stores.job_layout import chunk_key
+from longtake.stores.publications import PublishedFile
 
 pytestmark = pytest.mark.integration
 

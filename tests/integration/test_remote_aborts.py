@@ -29,7 +29,7 @@ from longtake import FrameRange, RenderJobSpec, Timeouts
 from longtake.models.backends import BackendKind, CloudRunBackend, LambdaBackend
 from longtake.models.messages import JobRef
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

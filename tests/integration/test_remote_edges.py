@@ -31,7 +31,7 @@ from longtake.models.messages import SpanOrder, SpanReport
 from longtake.models.status import PauseMode, RemoteStop
 from longtake.names import RENDER_SPAN, render_queue
 from longtake.stores.factory import open_store
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 
 pytestmark = pytest.mark.integration
 

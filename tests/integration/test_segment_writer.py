@@ -13,7 +13,7 @@ from activities.errors import AttemptError, AttemptLostError
 from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.publish import finish_claim, is_intact, publish, revoke, stage_files
 from activities.stores.segment_writer import SegmentWriter
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 from longtake.stores.store import Store, StoreError
 
 pytestmark = pytest.mark.integration

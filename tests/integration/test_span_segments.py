@@ -9,7 +9,7 @@ from support.farm import Farm, eventually, until_state
 from support.processes.workers import worker_process
 
 from longtake import JobState, RenderJobSpec
-from longtake.stores.job_records import job_folder_path
+from longtake.stores.job_layout import job_folder_path
 from longtake.transfer.delete import delete_job
 from longtake.transfer.fetch import fetch_job
 

@@ -13,7 +13,7 @@ from longtake.chunk_history import ChunkState, HistoryReader, read_chunk_history
 from longtake.models.frames import FrameRange
 from longtake.models.job import RenderJobSpec
 from longtake.models.status import ChunkFailure, JobState, JobStatus, RunningChunk
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 from longtake.stores.segments import OPENED, SEALED, SegmentMark, SegmentName
 from longtake.stores.try_records import FailedTry, write_try
 

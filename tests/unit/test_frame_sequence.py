@@ -19,7 +19,7 @@ from longtake.chunks import Chunk
 from longtake.models.outputs import OutputTemplate
 from longtake.models.policies import Timeouts
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 
 
 class StoppedStore(DirectoryStore):

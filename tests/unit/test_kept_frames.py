@@ -19,7 +19,7 @@ from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.kept_frames import FrameNumbers, KeptFrames
 from activities.stores.publish import finish_claim, publish, revoke, stage_files
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 
 KEY = chunk_key(3)
 FRAMES = 8

@@ -2,7 +2,7 @@
 
 from activities.attempts.proven_chunks import ProvenChunks
 from activities.stores.job_folder import Sidecar
-from longtake.stores.job_records import PublishedFile
+from longtake.stores.publications import PublishedFile
 
 
 def sidecar(chunk: int) -> Sidecar:

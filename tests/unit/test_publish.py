@@ -15,7 +15,7 @@ from activities.errors import AttemptError, AttemptLostError
 from activities.stores.job_folder import JobFolder, Sidecar
 from activities.stores.publish import discard_attempt, finish_claim, is_intact, publish, revoke, stage_files
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 from longtake.stores.store import LARGEST_RECORD_BYTES
 
 KEY = chunk_key(7)

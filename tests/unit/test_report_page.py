@@ -14,7 +14,8 @@ from longtake.models.status import JobMetrics, JobState, JobStatus
 from longtake.report.job_report import GatheredReport, gather_report
 from longtake.report.page import content_security_policy, write_page
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.job_records import PublishedFile, chunk_key
+from longtake.stores.job_layout import chunk_key
+from longtake.stores.publications import PublishedFile
 from longtake.stores.try_records import FailedTry, write_try
 
 START = datetime(2026, 11, 28, 20, 1, tzinfo=UTC)

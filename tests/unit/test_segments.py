@@ -7,7 +7,8 @@ from support.watched_store import WatchedStore
 
 from activities.stores.job_folder import JobFolder, Sidecar
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.job_records import JobRecords, chunk_key
+from longtake.stores.job_layout import chunk_key
+from longtake.stores.job_records import JobRecords
 from longtake.stores.segments import (
     ENDED,
     OPENED,

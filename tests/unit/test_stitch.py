@@ -30,7 +30,8 @@ from longtake.models.messages import Heartbeat, JobRef, StitchOrder
 from longtake.models.status import RenderJobResult
 from longtake.ranges import RangeSet
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.job_records import chunk_key, compute_integrity
+from longtake.stores.job_layout import chunk_key
+from longtake.stores.job_records import compute_integrity
 from longtake.stores.store import Store
 
 FILM = {"output": "film.mp4", "fps": "25"}

@@ -22,7 +22,7 @@ from longtake.concurrency import run_in_thread
 from longtake.errors import BadJobError, LongtakeError
 from longtake.models.status import JobStatus
 from longtake.stores.factory import is_bucket, open_client_store, require_visible_store
-from longtake.stores.job_records import LOGS, describe_key, find_film_number, job_folder_path
+from longtake.stores.job_layout import LOGS, describe_key, find_film_number, job_folder_path
 from longtake.stores.store import Store, StoredFile, map_parallel
 from longtake.text import Redactor, format_bytes, strip_controls
 

@@ -27,7 +27,9 @@ from longtake.render_timeline import (
     sum_up_hosts,
 )
 from longtake.stores.factory import open_client_store
-from longtake.stores.job_records import JobRecords, Record, find_film_number
+from longtake.stores.job_layout import find_film_number
+from longtake.stores.job_records import JobRecords
+from longtake.stores.publications import Record
 from longtake.stores.store import OversizedFileError, map_parallel
 from longtake.stores.try_records import read_tries
 from longtake.text import strip_controls

@@ -8,7 +8,8 @@ from datetime import datetime
 from pydantic import Field, ValidationError
 
 from longtake.models.fields import Contract
-from longtake.stores.job_records import JobRecords, chunk_key
+from longtake.stores.job_layout import chunk_key, parse_try_name
+from longtake.stores.job_records import JobRecords
 from longtake.stores.store import OversizedFileError, map_parallel
 
 # Of one chunk; older ones are removed by workers, and not read.
@@ -45,9 +46,15 @@ def write_try(records: JobRecords, failed: FailedTry) -> None:
     store, key = records.store, chunk_key(failed.chunk)
     store.create(records.try_path(key, failed.attempt), failed.model_dump_json(indent=1).encode())
     if failed.number % MOST_TRIES == 0:
-        found = read_listed_tries(records, [each for each in records.list_tries() if each[0] == failed.chunk])
+        found = read_listed_tries(records, [each for each in list_tries(records) if each[0] == failed.chunk])
         for older in _sort(found)[:-MOST_TRIES]:
             store.remove(records.try_path(key, older.attempt))
+
+
+def list_tries(records: JobRecords) -> list[tuple[int, str]]:
+    """Return the chunks and the attempts of the tries that failed, by one listing."""
+    found = map(parse_try_name, records.store.names(records.tries_dir))
+    return [each for each in found if each is not None]
 
 
 def read_tries(records: JobRecords, chunk: int | None = None, *, most: int = _MOST_READ) -> list[FailedTry]:
@@ -58,7 +65,7 @@ def read_tries(records: JobRecords, chunk: int | None = None, *, most: int = _MO
         chunk: The only chunk whose tries are read; None reads those of all chunks.
         most: How many are read at most; of a chunk the newest 50 are returned.
     """
-    listed = [each for each in records.list_tries() if chunk in (None, each[0])]
+    listed = [each for each in list_tries(records) if chunk in (None, each[0])]
     by_chunk: dict[int, list[FailedTry]] = defaultdict(list)
     for failed in _sort(read_listed_tries(records, listed[:most])):
         by_chunk[failed.chunk].append(failed)

@@ -9,20 +9,9 @@ from pathlib import Path
 
 from longtake.models.job import RenderJobSpec
 from longtake.stores.factory import open_client_store
-from longtake.stores.job_records import (
-    ASIDE,
-    FILM,
-    JOB_FILE,
-    LIST_FILE,
-    OTHERS,
-    JobRecords,
-    PublishedFile,
-    Record,
-    find_publishers,
-    is_as_published,
-    is_plain_path,
-    path_in_store,
-)
+from longtake.stores.job_layout import ASIDE, FILM, JOB_FILE, LIST_FILE, OTHERS
+from longtake.stores.job_records import JobRecords, find_publishers
+from longtake.stores.publications import PublishedFile, Record, is_as_published, is_plain_path, path_in_store
 from longtake.stores.store import Store, map_parallel
 from longtake.transfer.progress import OnProgress, ProgressCounter
 

@@ -16,15 +16,9 @@ from longtake.errors import BadJobError, LongtakeError
 from longtake.models.job import RenderJobSpec
 from longtake.stores.directory import DirectoryStore, file_digest
 from longtake.stores.factory import open_client_store
-from longtake.stores.job_records import (
-    LOGS,
-    JobRecords,
-    PublishedFile,
-    Record,
-    find_film_number,
-    is_plain_path,
-    path_in_store,
-)
+from longtake.stores.job_layout import LOGS, find_film_number
+from longtake.stores.job_records import JobRecords
+from longtake.stores.publications import PublishedFile, Record, is_plain_path, path_in_store
 from longtake.stores.store import Store, StoreError, map_parallel
 from longtake.transfer.progress import OnProgress, ProgressCounter
 

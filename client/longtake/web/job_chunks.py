@@ -14,7 +14,8 @@ from longtake.job_facts import expand_command
 from longtake.models.status import RunningChunk
 from longtake.names import find_job_values
 from longtake.render_timeline import FrameTimes, TimelineBar, make_timeline, measure_frame_times
-from longtake.stores.job_records import JobRecords, chunk_key, parse_picture_name
+from longtake.stores.job_layout import chunk_key, parse_picture_name
+from longtake.stores.job_records import JobRecords
 from longtake.stores.try_records import FailedTry, read_tries
 from longtake.web.gateway import Job, Shared
 from longtake.web.job_histories import JobHistory

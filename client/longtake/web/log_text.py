@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longtake.attempt_log import LOG_NAME
-from longtake.stores.job_records import JobRecords, find_film_number
+from longtake.stores.job_layout import find_film_number
+from longtake.stores.job_records import JobRecords
 from longtake.stores.store import StoredFile
 from longtake.text import Redactor
 from longtake.web.stored_file import opened

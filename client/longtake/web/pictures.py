@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from longtake.stores.job_records import JobRecords, parse_picture_name
+from longtake.stores.job_layout import parse_picture_name
+from longtake.stores.job_records import JobRecords
 from longtake.stores.store import StoredFile
 from longtake.web.byte_range import send_file
 from longtake.web.gateway import Job, PathText, Shared

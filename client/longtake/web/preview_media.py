@@ -25,7 +25,9 @@ from longtake.models.job import RenderJobSpec
 from longtake.models.status import JobState, JobStatus
 from longtake.paths import OutputKind
 from longtake.ranges import RangeSet
-from longtake.stores.job_records import JobRecords, PublishedFile, chunk_key, path_in_store
+from longtake.stores.job_layout import chunk_key
+from longtake.stores.job_records import JobRecords
+from longtake.stores.publications import PublishedFile, path_in_store
 from longtake.stores.store import map_parallel
 from longtake.web import preview_main
 from longtake.web.problems import ProblemError

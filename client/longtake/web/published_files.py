@@ -8,14 +8,9 @@ from itertools import chain
 
 from pydantic import BaseModel, Field, ValidationError
 
-from longtake.stores.job_records import (
-    JobRecords,
-    Publication,
-    PublishedFile,
-    chunk_key,
-    find_film_number,
-    path_in_store,
-)
+from longtake.stores.job_layout import chunk_key, find_film_number
+from longtake.stores.job_records import JobRecords
+from longtake.stores.publications import Publication, PublishedFile, path_in_store
 from longtake.stores.segments import SegmentRecords
 from longtake.stores.store import OversizedFileError
 

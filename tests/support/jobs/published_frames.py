@@ -15,7 +15,8 @@ from longtake import FrameRange, RenderJobSpec
 from longtake.models.messages import PlanOrder
 from longtake.ranges import Range
 from longtake.stores.factory import open_store
-from longtake.stores.job_records import PublishedFile, chunk_key
+from longtake.stores.job_layout import chunk_key
+from longtake.stores.publications import PublishedFile
 from longtake.stores.store import map_parallel
 
 CONTENT = b"a frame"

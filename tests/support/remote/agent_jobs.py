@@ -18,7 +18,8 @@ from activities.remote.protocol import RemoteOrder, RemoteResult, SignedOrder, s
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job
 from longtake import FrameRange, RenderJobSpec, Retry, Timeouts
 from longtake.models.messages import JobRef
-from longtake.stores.job_records import chunk_key, compute_integrity
+from longtake.stores.job_layout import chunk_key
+from longtake.stores.job_records import compute_integrity
 from longtake.stores.store import Store
 
 SECRET = "a secret that workers and agents share"

@@ -23,7 +23,7 @@ from longtake.models.backends import LambdaBackend
 from longtake.models.messages import JobRef
 from longtake.models.status import RemoteStop
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 
 SECRET = "a-secret-of-the-tests"
 KEY = chunk_key(0)
