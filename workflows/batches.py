@@ -24,7 +24,8 @@ with workflow.unsafe.imports_passed_through():
     from longtake.names import BATCH_CONTROL, CHUNK_BATCH_WORKFLOW, MEMO_CONTROL, MEMO_TELLS, Control, batch_id
     from longtake.ranges import RangeSet
     from workflows.background import Background
-    from workflows.scheduling import Scheduler, Span
+    from workflows.chunk_states import Span
+    from workflows.scheduling import Scheduler
 
 
 class Batch:

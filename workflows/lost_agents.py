@@ -12,8 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from longtake.names import STOP_AGENTS
     from longtake.ranges import RangeSet
     from workflows import options
+    from workflows.chunk_states import Span
     from workflows.requests import find_result
-    from workflows.scheduling import Span
     from workflows.totals import Totals
 
 # Each is a look into the store, and perhaps a stop order whose confirmation is waited for.

@@ -9,8 +9,8 @@ with workflow.unsafe.imports_passed_through():
     from longtake.models.messages import Heartbeat, SpanReport
     from longtake.models.status import ChunkFailure
     from longtake.ranges import RangeSet
+    from workflows.chunk_states import Span
     from workflows.requests import read_result
-    from workflows.scheduling import Span
 
 
 def read_span_report(

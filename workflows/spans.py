@@ -29,10 +29,10 @@ with workflow.unsafe.imports_passed_through():
     from longtake.ranges import Range, RangeSet, format_ranges
     from workflows import options
     from workflows.batches import BatchRunner
-    from workflows.floored_scheduling import FlooredScheduler
+    from workflows.chunk_states import Span, Tries
     from workflows.lost_agents import LostAgents
     from workflows.requests import BadResultError, find_result
-    from workflows.scheduling import SPANS_A_BATCH, PauseState, Scheduler, Span, Tries
+    from workflows.scheduling import SPANS_A_BATCH, FlooredScheduler, PauseState, Scheduler
     from workflows.span_reports import read_span_report, report_interrupted_span
     from workflows.totals import Totals
 

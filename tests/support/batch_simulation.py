@@ -11,8 +11,9 @@ from support.simulation import DISPATCH_SECONDS, ORDER_SECONDS, RUN_SECONDS, fin
 
 from longtake.models.continuation import SavedChunks
 from longtake.ranges import Range, RangeSet
+from workflows.chunk_states import Span
 from workflows.history import HistoryBudget
-from workflows.scheduling import SPANS_A_BATCH, Scheduler, Span
+from workflows.scheduling import SPANS_A_BATCH, Scheduler
 
 # From the decision to start a batch to its first spans, and from its last span to the job's next decision.
 _BATCH_SECONDS = 0.1

@@ -10,8 +10,9 @@ from itertools import accumulate
 
 from longtake.models.continuation import SavedChunks
 from longtake.ranges import Range, RangeSet
+from workflows.chunk_states import Span
 from workflows.history import HistoryBudget
-from workflows.scheduling import Scheduler, Span
+from workflows.scheduling import Scheduler
 
 # Measured on the development server: from the end of a span to the first process of the next one in its slot.
 DISPATCH_SECONDS = 0.05

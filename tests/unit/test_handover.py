@@ -12,8 +12,9 @@ from longtake.errors import BadJobError
 from longtake.models.continuation import CONTINUES, JobContinuation, SavedSpans
 from longtake.models.messages import JobPlan, JobRef
 from longtake.models.status import JobStatus, PauseMode
+from workflows.chunk_states import Tries
 from workflows.handover import read_continuation
-from workflows.scheduling import Scheduler, Tries
+from workflows.scheduling import Scheduler
 
 MILLION = 1_000_000
 JOB = {

@@ -16,14 +16,9 @@ from longtake.models.continuation import ChunkTries, SavedChunks
 from longtake.models.status import PauseMode
 from longtake.names import Control
 from longtake.ranges import Range
-from workflows.floored_scheduling import MOST_FLOORED_SPANS, FlooredScheduler
+from workflows.chunk_states import Span, Tries
 from workflows.history import MOST_EVENTS
-from workflows.scheduling import (
-    PauseState,
-    Scheduler,
-    Span,
-    Tries,
-)
+from workflows.scheduling import MOST_FLOORED_SPANS, FlooredScheduler, PauseState, Scheduler
 
 sizes = st.one_of(st.integers(1, 12), st.integers(13, 400), st.integers(401, 3000))
 fractions = st.floats(0, 1)

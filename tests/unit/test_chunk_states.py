@@ -2,7 +2,7 @@
 
 import pytest
 
-from workflows.durations import Durations
+from workflows.chunk_states import Durations
 
 
 def test_neighbours_say_what_a_chunk_takes() -> None:
