@@ -62,16 +62,7 @@ class ChunkBatch:
         Raises:
             ApplicationError: The input is none.
         """
-        try:
-            order = BatchOrder.model_validate(inputs[0] if len(inputs) == 1 else None)
-        except ValidationError as error:
-            message = f"{CHUNK_BATCH_WORKFLOW} is started by a job; submit one"
-            raise ApplicationError(message, type=ErrorType.BAD_JOB, non_retryable=True) from error
-        job, saved = order.job, order.spans
-        spans = SpanRunner(job, saved.plan, on_change=self._wake, on_notice=self._note, is_bounded=True, saved=saved)
-        spans.scheduler.limit = order.slots
-        self._done_before = spans.scheduler.done_count
-        self._chunks = sum(stop - start for start, stop in spans.scheduler.pending)
+        spans = self._begin(_read_order(inputs))
         while not (self._advance(spans) and spans.is_idle):
             # A cancel that was noticed by its flag may be delivered as an exception here, once.
             with suppress(asyncio.CancelledError):
@@ -86,6 +77,20 @@ class ChunkBatch:
             failures=spans.failures,
             notices=tuple(self._notices),
         )
+
+    def _begin(self, order: BatchOrder) -> SpanRunner:
+        spans = SpanRunner(
+            order.job,
+            order.spans.plan,
+            on_change=self._wake,
+            on_notice=self._note,
+            is_bounded=True,
+            saved=order.spans,
+        )
+        spans.scheduler.limit = order.slots
+        self._done_before = spans.scheduler.done_count
+        self._chunks = sum(stop - start for start, stop in spans.scheduler.pending)
+        return spans
 
     @workflow.signal(name=BATCH_CONTROL)
     def control(self, *inputs: object) -> None:
@@ -154,6 +159,14 @@ class ChunkBatch:
 
     def _wake(self) -> None:
         self._is_woken = True
+
+
+def _read_order(inputs: tuple[object, ...]) -> BatchOrder:
+    try:
+        return BatchOrder.model_validate(inputs[0] if len(inputs) == 1 else None)
+    except ValidationError as error:
+        message = f"{CHUNK_BATCH_WORKFLOW} is started by a job; submit one"
+        raise ApplicationError(message, type=ErrorType.BAD_JOB, non_retryable=True) from error
 
 
 def _is_cancelled() -> bool:

@@ -1,4 +1,4 @@
-"""The requests that a job takes while it runs: signals, updates and the query, with what they change of its state."""
+"""The requests that a job takes while it runs: signals, updates and the query; what they change, or why not."""
 
 from contextlib import suppress
 
@@ -17,11 +17,12 @@ with workflow.unsafe.imports_passed_through():
         SkipChunks,
     )
     from longtake.names import BATCH_REST
+    from longtake.ranges import RangeSet, format_ranges
     from workflows.film_trial import TrialRunner
     from workflows.history import HistoryBudget
     from workflows.requests import describe_chunks, read_asker, read_cancel_reason, read_request
     from workflows.scheduling import PauseState
-    from workflows.spans import SpanRunner, check_rendering, check_retry, check_skip
+    from workflows.spans import SpanRunner
     from workflows.status_board import StatusBoard
 
 
@@ -121,7 +122,7 @@ class RequestedJob:
     def _may_set_max_parallel(self, *inputs: object) -> None:
         read_request(SetMaxParallel, inputs)
         if self._spans is not None:
-            check_rendering(self._spans)
+            _check_rendering(self._spans)
         self._check_room()
 
     @workflow.update
@@ -135,7 +136,7 @@ class RequestedJob:
 
     @retry_failed.validator
     def _may_retry_failed(self, *inputs: object) -> None:
-        check_retry(read_request(RetryFailed, inputs), self._spans)
+        _check_retry(read_request(RetryFailed, inputs), self._spans)
         self._check_room()
 
     @workflow.update
@@ -149,7 +150,7 @@ class RequestedJob:
 
     @skip_chunks.validator
     def _may_skip_chunks(self, *inputs: object) -> None:
-        check_skip(read_request(SkipChunks, inputs), self._spans)
+        _check_skip(read_request(SkipChunks, inputs), self._spans)
         self._check_room()
 
     @property
@@ -190,3 +191,57 @@ class RequestedJob:
         if (reason := workflow.cancellation_reason()) is not None and not self._is_cancel_noted:
             self._is_cancel_noted = True
             self._board.add_request("cancel", *read_cancel_reason(reason))
+
+
+def _check_rendering(spans: SpanRunner | None) -> SpanRunner:
+    """Return the spans of a job that is rendering.
+
+    Raises:
+        ValueError: The job is not rendering yet, or not any more.
+    """
+    if spans is None:
+        raise ValueError("the job is not rendering yet; try again in a moment")
+    if spans.is_closed:
+        raise ValueError("the job has come to the end of its rendering; `longtake retry` is for when it has ended")
+    return spans
+
+
+def _check_retry(request: RetryFailed, spans: SpanRunner | None) -> None:
+    """Check that all chunks that a retry names have failed or are left out.
+
+    Raises:
+        ValueError: One is neither, or no chunk has failed.
+    """
+    chunks = _check_rendering(spans).scheduler
+    if not request.chunks and not chunks.failed:
+        raise ValueError("no chunk has failed; there is nothing to retry")
+    there = RangeSet((*chunks.failed, *chunks.left_out))
+    _check_within(request.chunks, there, "neither failed nor skipped; only such chunks can be retried")
+
+
+def _check_skip(request: SkipChunks, spans: SpanRunner | None) -> None:
+    """Check that all chunks that a skip names can be left out.
+
+    Raises:
+        ValueError: One is published or not a chunk of this job, or the film must not have gaps.
+    """
+    running = _check_rendering(spans)
+    chunks = running.scheduler
+    _check_within(request.chunks, RangeSet([(0, chunks.chunk_count)]), f"not among the job's {chunks.chunk_count}")
+    unfinished = RangeSet(chunks.done).gaps(0, chunks.chunk_count)
+    _check_within(request.chunks, unfinished, "finished already; only others can be skipped")
+    if running.has_film and not (request.allow_gaps or running.allow_gaps):
+        raise ValueError("the film would have gaps; say that it may (allow_gaps, or `longtake skip --allow-gaps`)")
+
+
+def _check_within(asked: tuple[tuple[int, int], ...], there: RangeSet, problem: str) -> None:
+    for start, stop in asked:
+        if start >= stop:
+            raise ValueError(f"chunks: [{start}, {stop}) is empty; give the first chunk and the one after the last")
+        if lacking := there.gaps(start, stop).ranges:
+            one = sum(high - low for low, high in lacking) == 1
+            raise ValueError(
+                f"chunk {format_ranges(lacking)} is {problem}"
+                if one
+                else f"chunks {format_ranges(lacking)} are {problem}"
+            )

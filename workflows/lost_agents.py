@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.chunk_states import Span
     from workflows.requests import find_result
-    from workflows.totals import Totals
+    from workflows.span_reports import Totals
 
 # Each is a look into the store, and perhaps a stop order whose confirmation is waited for.
 _MOST_CHUNKS_AT_ONCE = 500

@@ -104,8 +104,6 @@ class RenderJob(RequestedJob):
             ApplicationError: The job has failed; its message is the reason, its type one of `ErrorType`.
             asyncio.CancelledError: The job was cancelled, and all its work has stopped.
         """
-        if self._job is None and workflow.patched("bounded-history"):
-            self._history.is_bounded = self._board.is_bounded = True
         try:
             if self._job is None:
                 self._accept(inputs)
@@ -117,13 +115,11 @@ class RenderJob(RequestedJob):
             result = result.model_copy(update={"note": describe_unrendered(self._board.status)})
         except (asyncio.CancelledError, FailureError) as error:
             await self._end_without_film(error)
-        self._board.show_end(JobState.COMPLETED, result=result)
-        await self._board.notifier.settle()
-        await self._write_report()
+        await self._end(JobState.COMPLETED, result=result)
         return result
 
     async def _end_without_film(self, error: asyncio.CancelledError | FailureError) -> NoReturn:
-        """Show how a cancelled or failed job ended, with all its work stopped, and raise what ends the workflow."""
+        """Stop all work of a cancelled or failed job, show how it ended, and raise what ends the workflow."""
         if not self._is_idle():
             await self._stop_everything()
         await self._find_search_attributes()
@@ -131,18 +127,27 @@ class RenderJob(RequestedJob):
             if self._spans is not None:
                 self._board.update_totals(self._spans.totals)
             self._note_cancel()
-            self._board.show_end(JobState.CANCELLED)
-            await self._board.notifier.settle()
-            await self._write_report()
+            await self._end(JobState.CANCELLED)
             raise asyncio.CancelledError from error
         if isinstance(error, FailureError):
             failure = build_job_error(error)
             needs_change = failure.type == ErrorType.NEEDS_CHANGE
-            self._board.show_end(JobState.FAILED, error=failure.message, needs_change=needs_change)
-            await self._board.notifier.settle()
-            await self._write_report()
+            await self._end(JobState.FAILED, error=failure.message, needs_change=needs_change)
             raise failure from error
         raise error
+
+    async def _end(
+        self,
+        state: JobState,
+        *,
+        result: RenderJobResult | None = None,
+        error: str | None = None,
+        needs_change: bool = False,
+    ) -> None:
+        """Show how the job ended, tell its receivers, and write its report."""
+        self._board.show_end(state, result=result, error=error, needs_change=needs_change)
+        await self._board.notifier.settle()
+        await self._write_report()
 
     async def _write_report(self) -> None:
         """Write the report of a job that asks for one; the job has ended, whatever becomes of its report."""
@@ -170,6 +175,8 @@ class RenderJob(RequestedJob):
             self._board.use_search_attributes(available=available)
 
     def _accept(self, inputs: tuple[object, ...]) -> None:
+        if workflow.patched("bounded-history"):
+            self._history.is_bounded = self._board.is_bounded = True
         try:
             if self._refusal:
                 raise BadJobError(self._refusal)
@@ -205,6 +212,11 @@ class RenderJob(RequestedJob):
         self._trial = TrialRunner(job, plan, on_ended=self._wake, is_tried=is_tried)
 
     async def _render(self) -> None:
+        """Render chunks until all are settled, however often the job is paused.
+
+        Raises:
+            ApplicationError: Chunks have failed that the job cannot do without.
+        """
         spans, trial = self._active_spans, self._trial
         assert trial is not None  # it begins with the spans
         while not spans.is_finished:
@@ -213,23 +225,7 @@ class RenderJob(RequestedJob):
             if spans.has_too_many_failures:
                 break
             await self._hand_over_if_full()
-            if self._pause.is_paused or spans.is_holding:
-                spans.apply_pause(self._pause)
-                if self._pause.is_paused or self._history.is_closing:
-                    trial.cancel()
-                self._update_counts()
-                self._show_rest(spans, trial)
-            elif self._history.is_closing:
-                trial.cancel()
-                spans.drain()
-                self._update_counts()
-                # For workers it is a drain; for people the job goes on.
-                self._board.show_state(JobState.RUNNING, JobPhase.RENDERING, Control.DRAIN)
-            else:
-                spans.start_spans(self._history.spans_left)
-                trial.start(spans.scheduler.done)
-                self._update_counts()
-                self._board.show_state(JobState.RUNNING, JobPhase.RENDERING, Control.RUN)
+            self._advance(spans, trial)
             await self._wait_until_woken()
         spans.close()
         if not spans.is_finished:
@@ -239,6 +235,26 @@ class RenderJob(RequestedJob):
         self._update_counts()
         if (failure := find_failure(spans)) is not None:
             raise failure
+
+    def _advance(self, spans: SpanRunner, trial: TrialRunner) -> None:
+        """Start what may run now, or bring to rest what runs; and show it."""
+        if self._pause.is_paused or spans.is_holding:
+            spans.apply_pause(self._pause)
+            if self._pause.is_paused or self._history.is_closing:
+                trial.cancel()
+            self._update_counts()
+            self._show_rest(spans, trial)
+        elif self._history.is_closing:
+            trial.cancel()
+            spans.drain()
+            self._update_counts()
+            # For workers it is a drain; for people the job goes on.
+            self._board.show_state(JobState.RUNNING, JobPhase.RENDERING, Control.DRAIN)
+        else:
+            spans.start_spans(self._history.spans_left)
+            trial.start(spans.scheduler.done)
+            self._update_counts()
+            self._board.show_state(JobState.RUNNING, JobPhase.RENDERING, Control.RUN)
 
     async def _end_trial(self, trial: TrialRunner) -> None:
         """End the trial of the film, which is about to be made; raise if it has failed."""

@@ -1,4 +1,6 @@
-"""Read the report of a span from how its activity has ended."""
+"""Read the report of a span from how its activity has ended, and add the reports up: time, cost, memory and stops."""
+
+from collections.abc import Iterable
 
 from temporalio import workflow
 from temporalio.common import RawValue
@@ -6,11 +8,18 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from longtake.errors import ErrorType
-    from longtake.models.messages import Heartbeat, SpanReport
-    from longtake.models.status import ChunkFailure
-    from longtake.ranges import RangeSet
+    from longtake.models.continuation import SavedTotals
+    from longtake.models.messages import ChunkBill, Heartbeat, SpanReport
+    from longtake.models.status import ChunkFailure, JobMetrics, RemoteStop, RemoteStops
+    from longtake.ranges import Range, RangeSet
     from workflows.chunk_states import Span
     from workflows.requests import read_result
+
+# Chunks whose bills travel one by one to the next run of a job; see `JobContinuation`.
+_MOST_SAVED = 2000
+
+# A status that listed every stop of a large job would not fit a payload.
+MOST_STOPS = 20
 
 
 def read_span_report(
@@ -64,4 +73,107 @@ def report_interrupted_span(span: Span, last_heartbeat: Heartbeat | None) -> Spa
         render_seconds=last_heartbeat.render_seconds,
         billed_seconds=last_heartbeat.billed_seconds,
         cost_usd=last_heartbeat.cost_usd,
+    )
+
+
+class Totals:
+    """Sums of the reports of a job's spans: time, cost, memory and stops.
+
+    Attributes:
+        stops: What became of the chunks that were stopped since the last resume.
+    """
+
+    def __init__(self, saved: SavedTotals | None = None) -> None:
+        saved = saved or SavedTotals()
+        self.stops = saved.stops
+        self._sums = saved.sums
+        # The latest bill of each chunk that is not published.
+        self._open_bills = {bill.chunk: bill for bill in saved.open_bills}
+
+    def save(self) -> SavedTotals:
+        """Return the sums; bills beyond the first 2,000 count as those of published chunks."""
+        kept: dict[int, ChunkBill] = {}
+        others = Totals(SavedTotals(sums=self._sums))
+        for number, (chunk, bill) in enumerate(self._open_bills.items()):
+            (kept if number < _MOST_SAVED else others._open_bills)[chunk] = bill
+        return SavedTotals(sums=others.metrics, stops=self.stops, open_bills=tuple(kept.values()))
+
+    @property
+    def metrics(self) -> JobMetrics:
+        """The sums; a chunk that is not published counts with its latest bill."""
+        seconds = sum(bill.seconds for bill in self._open_bills.values())
+        usd = sum(bill.usd for bill in self._open_bills.values())
+        return self._sums.model_copy(
+            update={
+                "billed_seconds": round(self._sums.billed_seconds + seconds, 3),
+                "cost_usd": round(self._sums.cost_usd + usd, 9),
+            }
+        )
+
+    def add_report(self, report: SpanReport) -> None:
+        """Add the report of a span."""
+        sums = self._sums
+        self._sums = sums.model_copy(
+            update={
+                "render_seconds": sums.render_seconds + report.render_seconds,
+                "cpu_seconds": round(sums.cpu_seconds + report.cpu_seconds, 3),
+                "peak_memory_bytes": max(sums.peak_memory_bytes, report.peak_memory_bytes),
+                "billed_seconds": sums.billed_seconds + report.billed_seconds,
+                "cost_usd": sums.cost_usd + report.cost_usd,
+            }
+        )
+        if self._open_bills:
+            # The bill of a published chunk contains that of its tries before.
+            for start, stop in report.done:
+                for chunk in range(start, stop):
+                    self._open_bills.pop(chunk, None)
+        self._open_bills.update({bill.chunk: bill for bill in report.open_bills})
+        if report.stops:
+            self.stops = _add_stops(self.stops, report.stops)
+
+    def add_saved(self, saved: SavedTotals, done: Iterable[Range]) -> None:
+        """Add the sums of a batch.
+
+        Args:
+            saved: What its own totals have saved.
+            done: Its published chunks, whose bills contain those of their tries before.
+        """
+        sums = saved.sums
+        stops = saved.stops
+        self.add_report(
+            SpanReport(
+                done=tuple(done),
+                render_seconds=sums.render_seconds,
+                cpu_seconds=sums.cpu_seconds,
+                peak_memory_bytes=sums.peak_memory_bytes,
+                billed_seconds=sums.billed_seconds,
+                cost_usd=sums.cost_usd,
+                open_bills=saved.open_bills,
+            )
+        )
+        self.stops = self.stops.model_copy(
+            update={
+                "where": stops.where or self.stops.where,
+                "confirmed": self.stops.confirmed + stops.confirmed,
+                "slowest_seconds": max(self.stops.slowest_seconds, stops.slowest_seconds),
+                "unconfirmed_count": self.stops.unconfirmed_count + stops.unconfirmed_count,
+                "unconfirmed": (*self.stops.unconfirmed, *stops.unconfirmed)[:MOST_STOPS],
+            }
+        )
+
+    def reset_stops(self) -> None:
+        """Forget the stops, because the job goes on and renders the stopped chunks again."""
+        self.stops = RemoteStops()
+
+
+def _add_stops(stops: RemoteStops, more: Iterable[RemoteStop]) -> RemoteStops:
+    more = tuple(more)
+    unconfirmed = tuple(stop for stop in more if not stop.confirmed)
+    seconds = [stop.seconds for stop in more if stop.confirmed]
+    return RemoteStops(
+        where=next((stop.where for stop in more if stop.where), stops.where),
+        confirmed=stops.confirmed + len(seconds),
+        slowest_seconds=round(max([stops.slowest_seconds, *seconds]), 3),
+        unconfirmed_count=stops.unconfirmed_count + len(unconfirmed),
+        unconfirmed=(*stops.unconfirmed, *unconfirmed)[:MOST_STOPS],
     )

@@ -1,7 +1,4 @@
-"""Run the render activities of a job: start them, read their reports, drain and cancel them.
-
-The checks of the updates that change a rendering are here too.
-"""
+"""Run the render activities of a job: start them, read their reports, drain and cancel them."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -24,17 +21,16 @@ with workflow.unsafe.imports_passed_through():
         SpanReport,
     )
     from longtake.models.policies import FailurePolicy
-    from longtake.models.status import MOST_BATCHES, ChunkFailure, PauseMode, RetryFailed, SkipChunks
+    from longtake.models.status import MOST_BATCHES, ChunkFailure, PauseMode, SkipChunks
     from longtake.names import FIND_WAITING, MEMO_SPLIT, RENDER_SPAN
-    from longtake.ranges import Range, RangeSet, format_ranges
+    from longtake.ranges import Range, RangeSet
     from workflows import options
     from workflows.batches import BatchRunner
     from workflows.chunk_states import Span, Tries
     from workflows.lost_agents import LostAgents
     from workflows.requests import BadResultError, find_result
     from workflows.scheduling import SPANS_A_BATCH, FlooredScheduler, PauseState, Scheduler
-    from workflows.span_reports import read_span_report, report_interrupted_span
-    from workflows.totals import Totals
+    from workflows.span_reports import Totals, read_span_report, report_interrupted_span
 
 # A status that listed every failure of a large job would not fit a payload.
 MOST_FAILURES = 20
@@ -199,35 +195,38 @@ class SpanRunner:
             self._started += 1
             if span.is_batch:
                 self._batches.start(span, self._started)
-                continue
-            chunks = f"chunk {span.start}" if span.stop == span.start + 1 else f"chunks {span.start}-{span.stop - 1}"
-            activity_id = f"{chunks.replace(' ', '-')}.{self._started}"
-            order = SpanOrder(
-                ref=self.plan.ref,
-                start=span.start,
-                stop=span.stop,
-                failures=span.tries.failures,
-                losses=span.tries.losses,
-                published=self.scheduler.published_within(span),
-                split=span.split,
-            )
-            handle = workflow.start_activity(
-                RENDER_SPAN,
-                order,
-                result_type=RawValue,
-                activity_id=activity_id,
-                summary=chunks,
-                **options.render_options(self._job, span.stop - span.start),
-            )
-            self._handles[activity_id] = handle
-            self._spans[activity_id] = span
-            self._begun[activity_id] = workflow.now()
-            settle = partial(self._settle_span, activity_id, span)
-            handle.add_done_callback(lambda handle, settle=settle: self._note_end(partial(settle, handle)))  # type: ignore[misc]
+            else:
+                self._start_span(span)
         if self.scheduler.needs_split:
             # Workers read it before a chunk, at most a second late.
             workflow.upsert_memo({MEMO_SPLIT: self.scheduler.order_split()})
             self._batches.split()
+
+    def _start_span(self, span: Span) -> None:
+        chunks = f"chunk {span.start}" if span.stop == span.start + 1 else f"chunks {span.start}-{span.stop - 1}"
+        activity_id = f"{chunks.replace(' ', '-')}.{self._started}"
+        order = SpanOrder(
+            ref=self.plan.ref,
+            start=span.start,
+            stop=span.stop,
+            failures=span.tries.failures,
+            losses=span.tries.losses,
+            published=self.scheduler.published_within(span),
+            split=span.split,
+        )
+        handle = workflow.start_activity(
+            RENDER_SPAN,
+            order,
+            result_type=RawValue,
+            activity_id=activity_id,
+            summary=chunks,
+            **options.render_options(self._job, span.stop - span.start),
+        )
+        self._handles[activity_id] = handle
+        self._spans[activity_id] = span
+        self._begun[activity_id] = workflow.now()
+        settle = partial(self._settle_span, activity_id, span)
+        handle.add_done_callback(lambda handle: self._note_end(partial(settle, handle)))
 
     def settle(self) -> None:
         """Settle what has ended since the last call: read reports, and count and start what follows from them.
@@ -418,57 +417,3 @@ class SpanRunner:
             seconds=report.render_seconds,
             elapsed=(workflow.now() - begun).total_seconds(),
         )
-
-
-def check_rendering(spans: SpanRunner | None) -> SpanRunner:
-    """Return the spans of a job that is rendering.
-
-    Raises:
-        ValueError: The job is not rendering yet, or not any more.
-    """
-    if spans is None:
-        raise ValueError("the job is not rendering yet; try again in a moment")
-    if spans.is_closed:
-        raise ValueError("the job has come to the end of its rendering; `longtake retry` is for when it has ended")
-    return spans
-
-
-def check_retry(request: RetryFailed, spans: SpanRunner | None) -> None:
-    """Check that all chunks that a retry names have failed or are left out.
-
-    Raises:
-        ValueError: One is neither, or no chunk has failed.
-    """
-    chunks = check_rendering(spans).scheduler
-    if not request.chunks and not chunks.failed:
-        raise ValueError("no chunk has failed; there is nothing to retry")
-    there = RangeSet((*chunks.failed, *chunks.left_out))
-    _check_within(request.chunks, there, "neither failed nor skipped; only such chunks can be retried")
-
-
-def check_skip(request: SkipChunks, spans: SpanRunner | None) -> None:
-    """Check that all chunks that a skip names can be left out.
-
-    Raises:
-        ValueError: One is published or not a chunk of this job, or the film must not have gaps.
-    """
-    running = check_rendering(spans)
-    chunks = running.scheduler
-    _check_within(request.chunks, RangeSet([(0, chunks.chunk_count)]), f"not among the job's {chunks.chunk_count}")
-    unfinished = RangeSet(chunks.done).gaps(0, chunks.chunk_count)
-    _check_within(request.chunks, unfinished, "finished already; only others can be skipped")
-    if running.has_film and not (request.allow_gaps or running.allow_gaps):
-        raise ValueError("the film would have gaps; say that it may (allow_gaps, or `longtake skip --allow-gaps`)")
-
-
-def _check_within(asked: tuple[tuple[int, int], ...], there: RangeSet, problem: str) -> None:
-    for start, stop in asked:
-        if start >= stop:
-            raise ValueError(f"chunks: [{start}, {stop}) is empty; give the first chunk and the one after the last")
-        if lacking := there.gaps(start, stop).ranges:
-            one = sum(high - low for low, high in lacking) == 1
-            raise ValueError(
-                f"chunk {format_ranges(lacking)} is {problem}"
-                if one
-                else f"chunks {format_ranges(lacking)} are {problem}"
-            )

@@ -47,8 +47,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.farm_control import FarmTeller
     from workflows.notifications import Notifier
     from workflows.scheduling import PauseState
+    from workflows.span_reports import Totals
     from workflows.spans import SpanRunner
-    from workflows.totals import Totals
 
 
 # Each write of progress is an event of the history: 50 of them for a job at most, and one in five seconds.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from longtake.models.messages import ChunkBill, SpanReport
 from longtake.models.status import RemoteStop, RemoteStops
-from workflows.totals import MOST_STOPS, Totals
+from workflows.span_reports import MOST_STOPS, Totals
 
 ENDS = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
 
