@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from support.farm import eventually
 from support.processes.process_table import children, living, shown, state_of, survivors, until, wait_for
+from support.processes.supervisors import supervisor_fixture
 
 from activities.processes.linux_table import HAS_EXACT_TREES
 from activities.processes.render_process import CommandBurst, EndedCommand, KeeperLostError, RenderProcess
@@ -28,11 +28,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], **MARK}
 SHELL = "/bin/sh"
 
 
-@pytest_asyncio.fixture
-async def supervisor() -> AsyncIterator[Supervisor]:
-    async with Supervisor() as supervisor:
-        yield supervisor
-    assert survivors(MARK) == []
+supervisor = supervisor_fixture(MARK)
 
 
 async def start(

@@ -2,14 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from support.farm import eventually
 from support.processes.process_table import state_of, survivors
+from support.processes.supervisors import supervisor_fixture
 from temporalio.testing import ActivityEnvironment
 
 from activities.attempts import chunk_bursts
@@ -97,11 +97,7 @@ class Scene:
         return self.files(f".longtake/{JOB}/{name}")
 
 
-@pytest_asyncio.fixture
-async def supervisor() -> AsyncIterator[Supervisor]:
-    async with Supervisor() as supervisor:
-        yield supervisor
-    assert survivors({"LONGTAKE_JOB": JOB}) == []
+supervisor = supervisor_fixture({"LONGTAKE_JOB": JOB})
 
 
 @pytest.fixture(autouse=True)

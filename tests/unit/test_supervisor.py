@@ -8,13 +8,13 @@ import re
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from support.farm import eventually
 from support.processes.process_table import children, state_of, survivors, wait_for
+from support.processes.supervisors import supervisor_fixture
 
 from activities.processes.orphans import WORKER_VARIABLE, WorkerMark
 from activities.processes.render_process import KeeperLostError, RenderProcess
@@ -24,11 +24,7 @@ TAG = {"LONGTAKE_ATTEMPT": f"spawns-{os.getpid()}"}
 ENVIRONMENT = {"PATH": os.environ["PATH"], **TAG}
 
 
-@pytest_asyncio.fixture
-async def supervisor() -> AsyncIterator[Supervisor]:
-    async with Supervisor() as supervisor:
-        yield supervisor
-    assert survivors(TAG) == []
+supervisor = supervisor_fixture(TAG)
 
 
 async def spawn(
