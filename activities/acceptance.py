@@ -31,10 +31,9 @@ from longtake.paths import OutputKind
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import check_exclusive_creation, open_store
-from longtake.stores.folder_listings import FolderListings
 from longtake.stores.job_layout import chunk_key, find_film_number
 from longtake.stores.job_records import compute_integrity, find_publishers, is_among
-from longtake.stores.store import StoreError, map_parallel, store_call
+from longtake.stores.store import FolderListings, StoreError, map_parallel, store_call
 
 # Folders that were looked at.
 _MOST_REMEMBERED = 4096

@@ -16,8 +16,8 @@ from activities.attempts.attempt import Attempt, MakeAttempt
 from activities.attempts.chunk_bursts import open_bursts
 from activities.attempts.host import Host
 from activities.attempts.pictures import SETTLE_SECONDS
-from activities.attempts.span_commits import commit_beside
 from activities.attempts.span_progress import SpanProgress
+from activities.attempts.store_io import commit_beside
 from activities.attempts.try_journal import TryJournal
 from activities.backends.backend import Progress
 from activities.errors import AttemptError, AttemptLostError, ThrottledError, describe_unexpected

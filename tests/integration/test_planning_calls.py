@@ -11,9 +11,9 @@ from support.s3.server import S3Server
 
 from longtake.errors import BadJobError
 from longtake.models.job_fields import IfExists
-from longtake.stores.folder_listings import FolderListings
 from longtake.stores.job_layout import chunk_key
 from longtake.stores.job_records import JobRecords
+from longtake.stores.store import FolderListings
 
 pytestmark = pytest.mark.integration
 
