@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
         NotifyOrder,
         NotifyReport,
         Receiver,
+        make_sequence,
     )
     from longtake.models.status import ChunkFailure, JobPhase, JobState, JobStatus, RemoteStops
     from longtake.names import DELIVER, FIND_RECEIVERS, NOTIFY_WORKFLOW, make_message_id, notify_id
@@ -120,6 +121,7 @@ class Notifier:
         self._has_started = before.has_started
         self._rest = before.rest
         self._failures_told, self._failure_events = before.failures_told, before.failure_events
+        self._sequence = before.sequence
         self._failures = 0
         self._told = 0
         self._status: JobStatus | None = None
@@ -149,6 +151,7 @@ class Notifier:
             rest=self._rest,
             failures_told=self._failures_told,
             failure_events=self._failure_events,
+            sequence=self._sequence,
         )
 
     def observe(self, status: JobStatus) -> None:
@@ -218,12 +221,15 @@ class Notifier:
             return False
         assert self._status is not None  # it shows the event
         self._told += 1
+        # Several events of one moment differ, and those of a job that is started again under its id are later.
+        self._sequence = max(self._sequence + 1, make_sequence(workflow.now()))
         info = workflow.info()
         order = NotifyOrder(
             notification=Notification(
                 id=make_message_id(info.workflow_id, info.run_id, self._told),
                 event=event,
                 at=workflow.now(),
+                sequence=self._sequence,
                 status=_shorten(self._status),
             ),
             receivers=tuple(receiver for receiver in self._receivers if event in receiver.on),

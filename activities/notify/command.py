@@ -52,6 +52,7 @@ async def run_command(host: Host, command: tuple[str, ...], notification: Notifi
     told = {
         "LONGTAKE_EVENT": notification.event.value,
         "LONGTAKE_MESSAGE_ID": notification.id,
+        "LONGTAKE_SEQUENCE": str(notification.sequence),
         "LONGTAKE_MESSAGE": message.decode(),
     }
     async with _work_folder(host) as folder:

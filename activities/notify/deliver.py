@@ -27,6 +27,7 @@ from longtake.models.notify import (
     Notification,
     Receiver,
     find_origin,
+    make_sequence,
 )
 from longtake.names import DELIVER, FIND_RECEIVERS
 
@@ -100,12 +101,17 @@ class NotifyActivities:
             )
 
     async def _tell(self, receiver: Receiver, notification: Notification) -> None:
+        # An older worker has started the event without a number.
+        notification = notification.model_copy(
+            update={"sequence": notification.sequence or make_sequence(notification.at)}
+        )
         message = json.dumps(build_message(notification, self._web_url)).encode()
         if receiver.webhook is not None:
             await post_webhook(
                 receiver.webhook,
                 message,
                 message_id=notification.id,
+                sequence=notification.sequence,
                 keys=self._allowed.keys[find_origin(receiver.webhook)],
                 networks=self._allowed.networks,
             )
@@ -122,6 +128,8 @@ class NotifyActivities:
 def build_message(notification: Notification, web_url: str = "") -> dict[str, Any]:
     """Return what receivers are sent: `type`, `timestamp` and `data`, by the Standard Webhooks specification.
 
+    Beside them stands `sequence`, by which a receiver knows what is older than what it has.
+
     It is the same at each try.
 
     Args:
@@ -135,6 +143,7 @@ def build_message(notification: Notification, web_url: str = "") -> dict[str, An
     return {
         "type": f"job.{notification.event}",
         "timestamp": notification.at.isoformat().replace("+00:00", "Z"),
+        "sequence": notification.sequence,
         "data": {"job": job, "links": {"page": page} if page else {}},
     }
 

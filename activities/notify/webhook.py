@@ -41,7 +41,7 @@ def sign_message(keys: Iterable[bytes], message_id: str, timestamp: int, body: b
 
 
 async def post_webhook(
-    url: str, body: bytes, *, message_id: str, keys: Sequence[bytes], networks: Sequence[Network]
+    url: str, body: bytes, *, message_id: str, sequence: int, keys: Sequence[bytes], networks: Sequence[Network]
 ) -> None:
     """Post a message once; return when its receiver has answered that it has it.
 
@@ -49,6 +49,7 @@ async def post_webhook(
         url: Where to post it.
         body: The message, in JSON.
         message_id: The same at each try.
+        sequence: Number of the event, for receivers that look at no body; the signed one stands there.
         keys: What it is signed with.
         networks: Networks that are no public ones, and in which the receiver may be.
 
@@ -64,6 +65,7 @@ async def post_webhook(
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
         "webhook-signature": sign_message(keys, message_id, timestamp, body),
+        "longtake-sequence": str(sequence),
     }
     # Their host alone: paths of webhooks may be secrets, and errors stand in histories.
     where = f"the receiver {target.host}"

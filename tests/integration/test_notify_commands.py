@@ -60,6 +60,7 @@ async def test_a_command_gets_the_event_and_is_run_until_it_ends_well(bare: Farm
     assert "LONGTAKE_EVENT=finished\n" in environ
     assert f"LONGTAKE_MESSAGE={first}\n" in environ
     assert "LONGTAKE_MESSAGE_ID=msg_" in environ
+    assert f"LONGTAKE_SEQUENCE={message['sequence']}\n" in environ
     assert secret not in environ
     assert told.with_suffix(".folder").read_text().startswith(str(tmp_path / "scratch" / "notify-"))
     assert not list((tmp_path / "scratch").glob("notify-*"))

@@ -1,9 +1,12 @@
 """Receivers of webhooks are told of each event once, signed, however they fail; and no job waits for them."""
 
+import asyncio
 import json
+import re
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,13 @@ from support.processes.workers import worker_process
 from support.servers.certificates import known_certificate
 from support.servers.http_server import Connection
 from support.servers.receiver import WebhookReceiver, answer, delivery_ids, hang, last_error, receiving, reports
+from temporalio.client import Client
 
 from activities.notify import webhook
 from longtake import JobFailedError, JobPhase, JobState, PauseMode, Retry
 from longtake.models.notify import DeliveryReport, Receiver
 from longtake.models.policies import FailurePolicy
-from workflows import history, notifications, scheduling
+from workflows import history, notifications, options, scheduling
 
 pytestmark = pytest.mark.integration
 
@@ -53,6 +57,18 @@ def told(receiver: WebhookReceiver, *events: str) -> dict[str, Any]:
 
 async def until_told(receiver: WebhookReceiver, count: int) -> None:
     await eventually(lambda: len(receiver.calls) >= count, f"{count} messages; there are {len(receiver.calls)}")
+
+
+async def until_beating(client: Client, delivery: str, after: timedelta) -> None:
+    """Return when the worker of a delivery was heard of so long after it has begun it."""
+    async with asyncio.timeout(60):
+        while True:
+            description = await client.get_workflow_handle(delivery).describe()
+            for pending in description.raw_description.pending_activities:
+                beat, began = pending.last_heartbeat_time.ToDatetime(), pending.last_started_time.ToDatetime()
+                if beat - began > after:
+                    return
+            await asyncio.sleep(0.1)
 
 
 async def test_a_job_tells_of_its_start_and_its_end_with_what_a_person_asks(
@@ -103,6 +119,75 @@ async def test_a_receiver_that_fails_hangs_and_redirects_gets_each_event_once_it
     assert report.deliveries == (DeliveryReport(receiver=f"webhook {receiver.origin}", tries=5),)
 
 
+async def test_a_receiver_knows_by_its_number_that_a_message_comes_late(
+    telling: Farm, receiver: WebhookReceiver
+) -> None:
+    async def refuse_the_start_until_the_end(connection: Connection) -> None:
+        is_early = receiver.types[-1] == "job.started" and "job.finished" not in receiver.types
+        receiver.answers.append(refuse_the_start_until_the_end)
+        await connection.respond(503 if is_early else 204, b"")
+
+    receiver.answers.append(refuse_the_start_until_the_end)
+    job = await telling.submit(telling.job(chunks=1, **told(receiver, "started", "finished")))
+    await reports(telling.client, job.id)
+
+    taken = receiver.messages[receiver.types.index("job.finished") :]
+    assert [message["type"] for message in taken] == ["job.finished", "job.started"]
+    assert taken[0]["sequence"] > taken[1]["sequence"]
+    # As the documents say: what is not above the largest number is old.
+    assert all(call.headers["longtake-sequence"] == f"{json.loads(call.body)['sequence']}" for call in receiver.calls)
+
+
+@pytest.mark.slow
+async def test_a_receiver_that_answers_late_but_in_time_is_told_once(telling: Farm, receiver: WebhookReceiver) -> None:
+    """Later than the workflow waits for a sign of a worker: the delivery has to say meanwhile that it goes on."""
+    is_late = asyncio.Event()
+
+    async def answer_late(connection: Connection) -> None:
+        await asyncio.wait_for(is_late.wait(), webhook._ANSWER_SECONDS)
+        await connection.respond(204, b"")
+
+    receiver.answers.append(answer_late)
+    job = await telling.submit(telling.job(chunks=1, **told(receiver, "finished")))
+    await until_told(receiver, 1)
+    (id,) = await delivery_ids(telling.client, job.id)
+    await until_beating(telling.client, id, options.HEARTBEAT_TIMEOUT + timedelta(seconds=1))
+    is_late.set()
+    (report,) = await reports(telling.client, job.id)
+
+    assert len(receiver.calls) == 1
+    assert report.deliveries[0].tries == 1
+
+
+async def test_a_redirect_is_not_followed_wherever_it_leads(telling: Farm, receiver: WebhookReceiver) -> None:
+    """Also not to a receiver that may be told itself: it would get what is signed for another."""
+    async with receiving() as other:
+        receiver.answers.append(answer(307, location=other.url))
+        job = await telling.submit(telling.job(chunks=1, **told(receiver, "finished")))
+        await until_state(job, JobState.COMPLETED)
+        error = await last_error(telling.client, job.id)
+
+    assert error == "the receiver 127.0.0.1 has answered with status 307; redirects are not followed"
+    assert other.calls == []
+
+
+async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(
+    bare: Farm, receiver: WebhookReceiver
+) -> None:
+    """The allowed list names hosts, and whoever holds the name of one decides where it leads."""
+    url = f"http://localhost:{receiver.port}"
+    named = {"webhooks": SecretStr(f"{url}={receiver.secret}")}
+    async with serving(bare.client, settings_for(bare, receiver, notify_networks=("10.0.0.0/8",), **named)):
+        job = await bare.submit(bare.job(chunks=1, notify=(Receiver(webhook=url, on=("finished",)),)))
+        await until_state(job, JobState.COMPLETED)
+        error = await last_error(bare.client, job.id)
+        assert re.search(r"the receiver localhost is at (127\.0\.0\.1|::1), which is no public address", error)
+        assert receiver.calls == []
+    async with serving(bare.client, settings_for(bare, receiver, **named)):
+        await reports(bare.client, job.id)
+    assert receiver.types == ["job.finished"], "of its addresses the one that is allowed"
+
+
 async def test_a_job_ends_although_its_receiver_is_away_and_tells_it_when_that_is_back(bare: Farm) -> None:
     async with receiving() as receiver:
         pass
@@ -125,6 +210,9 @@ async def test_failing_chunks_are_told_together(telling: Farm, receiver: Webhook
     failed = [message["data"]["job"] for message in receiver.messages if message["type"] == "job.chunk_failed"]
     assert min(each["failed_chunks"] for each in failed) <= 2, "the first at once"
     assert max(each["failed_chunks"] for each in failed) == 30, "the others together"
+    sequences = {message["type"]: message["sequence"] for message in receiver.messages}
+    assert sequences["job.failed"] == max(sequences.values())
+    assert len({message["sequence"] for message in receiver.messages}) == 4, "also of those of one moment"
     assert failed[0]["failures"][0]["error"]
     assert all(len(each["failures"]) <= 5 for each in failed)
 

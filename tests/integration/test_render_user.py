@@ -1,6 +1,7 @@
 """`LONGTAKE_RENDER_USER`: renders under an account of their own reach nothing of their worker, and are still ended."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -12,10 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.farm import Farm, eventually, standing, until, until_state
+from support.farm import Farm, eventually, serving, standing, until, until_state, worker_settings
 from support.processes.workers import ROOT, worker_program
+from support.servers.receiver import last_error
 
-from longtake import FrameRange, JobState, PauseMode, RenderJobSpec
+from activities.notify import command
+from longtake import FrameRange, JobState, PauseMode, RenderJobSpec, Timeouts
+from longtake.models.notify import Receiver
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -42,6 +46,16 @@ echo rendered > "$0"
 TREE = """
 trap '' TERM
 setsid sh -c 'echo "grandchild $$ of $(id -u)"; exec sleep 600' &
+wait
+"""
+
+# A command that takes its message and hangs, with such a grandchild. Files appear whole: they are waited for.
+TELL = """
+trap '' TERM
+[ -e "$0/child" ] && exit 1
+cat > "$0/message"
+echo "$$ $(id -u)" > "$0/child"
+setsid sh -c 'trap "" TERM; echo "$$ $(id -u)" > "$0/new" && mv "$0/new" "$0/grandchild"; exec sleep 600' "$0" &
 wait
 """
 
@@ -137,6 +151,31 @@ async def check_freeze_and_cancel(farm: Farm) -> None:
     await job.cancel()
     await until_state(job, JobState.CANCELLED)
     assert not psutil.pid_exists(pid)
+
+
+async def test_a_command_that_tells_of_a_job_runs_under_that_account_and_ends_in_time_with_all_it_has_started(
+    bare: Farm, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_TIMEOUTS", Timeouts(chunk_seconds=1, stall_seconds=60, grace_seconds=0.2))
+    (place / "told").mkdir()
+    (place / "told").chmod(0o777)
+    settings = worker_settings(bare.task_queue, bare.store, slots=1).model_copy(
+        update={"render_user": str(NOBODY), "notify_commands": ("sh",), "scratch": place / "scratch"}
+    )
+    tell = Receiver(command=("sh", "-c", TELL, str(place / "told")), on=("finished",))
+    async with serving(bare.client, settings):
+        job = await bare.submit(shell(bare, 'echo rendered > "$0"').model_copy(update={"notify": (tell,)}))
+        await until_state(job, JobState.COMPLETED)
+        await eventually((place / "told" / "grandchild").exists, "it has started a grandchild")
+        error = await last_error(bare.client, job.id)
+
+    assert "took longer than" in error
+    found = [path.read_text().split() for path in ((place / "told" / name) for name in ("child", "grandchild"))]
+    assert [uid for _, uid in found] == [str(NOBODY)] * 2
+    assert not any(psutil.pid_exists(int(pid)) for pid, _ in found), "it had ended before the try counted as failed"
+    message = json.loads((place / "told" / "message").read_text())
+    assert (message["type"], message["data"]["job"]["id"]) == ("job.finished", job.id)
+    assert not list((place / "scratch").glob("notify-*"))
 
 
 async def test_without_it_a_render_of_root_reads_all_that_root_may(bare: Farm, place: Path) -> None:

@@ -20,6 +20,7 @@ from activities.settings import WorkerSettings
 from activities.stores.job_folder import JobFolder, encode_record
 from longtake import FrameRange, JobHandle, JobState, JobStatus, RenderClient, RenderJobSpec, Retry, Timeouts
 from longtake.errors import LongtakeError
+from longtake.render_user import find_render_user
 from longtake.stores.directory import DirectoryStore
 from worker import build_workers
 
@@ -37,7 +38,7 @@ def worker_settings(task_queue: str, root: Path, *, slots: int) -> WorkerSetting
 async def serving(client: Client, settings: WorkerSettings, *, search_attributes: bool = True) -> AsyncIterator[None]:
     """Run workers in this process."""
     async with AsyncExitStack() as stack:
-        supervisor = await stack.enter_async_context(Supervisor())
+        supervisor = await stack.enter_async_context(Supervisor(user=find_render_user(settings.render_user)))
         budget = await find_budget(client)
         for worker in build_workers(client, settings, supervisor, search_attributes=search_attributes, budget=budget):
             await stack.enter_async_context(worker)

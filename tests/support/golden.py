@@ -27,7 +27,7 @@ _LARGEST_ANSWER_BYTES = 1 << 20
 _MEASURED = frozenset(
     {
         *("billed_seconds", "chunk_seconds", "cpu_seconds", "duration_seconds", "eta_seconds", "render_seconds"),
-        *("issued_at", "slowest_seconds", "modified_ns", "cost_usd", "usd", "beat"),
+        *("issued_at", "slowest_seconds", "modified_ns", "cost_usd", "usd", "beat", "sequence"),
         *("io_bytes", "memory_bytes", "peak_memory_bytes", "size_bytes"),
     }
 )

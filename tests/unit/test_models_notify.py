@@ -5,7 +5,7 @@ import pytest
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import read_job
 from longtake.jobfile.safe_yaml import load_yaml
-from longtake.models.notify import DEFAULT_EVENTS, JobEvent, Receiver
+from longtake.models.notify import DEFAULT_EVENTS, JobEvent, Notification, Receiver, make_sequence
 
 JOB = {"frames": {"count": 1}, "command": ["render", "{output}"], "chunk_output": "a.txt"}
 
@@ -71,3 +71,11 @@ def test_who_is_told_is_no_part_of_a_job_s_work() -> None:
     told = read_job({**JOB, "notify": [{"email": "a@b.c"}]})
 
     assert told.digest() == read_job(JOB).digest()
+
+
+def test_an_event_of_an_older_worker_has_the_number_of_its_time() -> None:
+    old = {"id": "msg_1", "event": "finished", "at": "2026-11-29T10:15:00.123456Z", "status": {"id": "a"}}
+    notification = Notification.model_validate(old)
+
+    assert notification.sequence == 0
+    assert make_sequence(notification.at) == 1795947300123456

@@ -63,6 +63,7 @@ class SavedNotifier(Contract):
     rest: JobEvent | None = Field(default=None, description="the pause or the hold that was told last and still holds")
     failures_told: int = Field(default=0, ge=0, description="failed chunks that were told of")
     failure_events: int = Field(default=0, ge=0, description="events that told of failed chunks")
+    sequence: int = Field(default=0, ge=0, description="of the event that was told last")
 
 
 class JobContinuation(Contract):

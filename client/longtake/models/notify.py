@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -15,6 +16,8 @@ from longtake.text import quote_value, suggest_key
 # Each is an activity for each event, and a connection.
 MOST_RECEIVERS = 10
 _MOST_ADDRESSES = 20
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _LONGEST_URL = 2000
 _LONGEST_COMMAND = 4000
@@ -137,12 +140,20 @@ def list_events(receivers: Iterable[Receiver]) -> tuple[JobEvent, ...]:
     return tuple(event for event in JobEvent if event in wanted)
 
 
+def make_sequence(at: datetime) -> int:
+    """Return the number of an event by its time, in microseconds since 1970: all of JavaScript's numbers hold it."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
 class Notification(Contract):
     """One event of a job, as all its receivers are told of it."""
 
     id: str = Field(description="the same at each try: receivers know by it what they have had already")
     event: JobEvent
     at: AwareDatetime
+    sequence: int = Field(
+        default=0, ge=0, description="larger than that of each event before in this job; 0 from older workers"
+    )
     status: JobStatus = Field(description="the job then, with the first failed chunks alone")
 
 
