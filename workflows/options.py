@@ -24,6 +24,11 @@ CHECK_SECONDS = 1800
 FREEZE_SECONDS = 60 * 60 * 24 * 30
 
 
+# How long the end of a job waits for its report: that of a million chunks takes 15 s on a machine with nothing else to
+# do. Of a store that is away nobody can say when it comes back, and a report can be made at any time.
+REPORT_SECONDS = 120
+
+
 class ActivityOptions(TypedDict):
     """Keyword arguments of `workflow.start_activity_method`."""
 
@@ -87,9 +92,8 @@ def report_options() -> LimitedOptions:
     """Return the options of the activity that writes the report of a job, whose end does not wait for it for long."""
     return {
         **control_options(),
-        # A million chunks take a minute; of a store that is away nobody can say when it comes back.
-        "start_to_close_timeout": timedelta(minutes=5),
-        "schedule_to_close_timeout": timedelta(minutes=10),
+        "start_to_close_timeout": timedelta(seconds=REPORT_SECONDS),
+        "schedule_to_close_timeout": timedelta(seconds=REPORT_SECONDS),
     }
 
 

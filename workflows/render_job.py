@@ -26,12 +26,12 @@ with workflow.unsafe.imports_passed_through():
         PLAN_JOB,
         RENDER_JOB_WORKFLOW,
         STITCH_JOB,
-        WRITE_REPORT,
         Control,
     )
     from longtake.ranges import RangeSet
     from workflows import options
     from workflows.film_trial import TrialRunner
+    from workflows.final_report import write_report
     from workflows.handover import build_continuation, read_continuation
     from workflows.job_requests import RequestedJob
     from workflows.requests import (
@@ -116,7 +116,8 @@ class RenderJob(RequestedJob):
         except (asyncio.CancelledError, FailureError) as error:
             await self._end_without_film(error)
         await self._end(JobState.COMPLETED, result=result)
-        return result
+        # With a note on its report, if there is none.
+        return self._board.status.result or result
 
     async def _end_without_film(self, error: asyncio.CancelledError | FailureError) -> NoReturn:
         """Stop all work of a cancelled or failed job, show how it ended, and raise what ends the workflow."""
@@ -156,12 +157,8 @@ class RenderJob(RequestedJob):
         order = ReportOrder(ref=self._spans.plan.ref, status=shorten_status(self._board.status))
         # A cancel that comes again finds a job that has ended.
         with suppress(asyncio.CancelledError):
-            try:
-                await workflow.execute_activity(
-                    WRITE_REPORT, order, result_type=RawValue, summary="report", **options.report_options()
-                )
-            except ActivityError as error:
-                self._note(f"the report was not written: {build_job_error(error).message}")
+            if why := await write_report(order):
+                self._board.add_end_note(f"report not written: {why}; `longtake report` makes one")
 
     async def _find_search_attributes(self) -> None:
         """Find out whether the end of a job that was never planned can be written to search attributes."""

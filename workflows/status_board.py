@@ -211,6 +211,16 @@ class StatusBoard:
         if not self.is_bounded or self._written_notices <= _MOST_WRITTEN_NOTICES:
             self._write()
 
+    def add_end_note(self, sentence: str) -> None:
+        """Show what could not be done for a job that has ended: with its result, where it has one."""
+        result = self.status.result
+        if result is None:
+            self.add_notice(sentence)
+            return
+        note = "; ".join(filter(None, (result.note, shorten_line(sentence, _LONGEST_NOTICE))))
+        self._set(result=result.model_copy(update={"note": note}))
+        self._write()
+
     def add_request(self, what: str, by: str, detail: str = "") -> None:
         """Take up a request that the job follows, which is written with the change that it makes, if any.
 

@@ -18,6 +18,7 @@ from longtake.render_timeline import BarKind, make_timeline
 from longtake.stores.factory import open_client_store
 from longtake.stores.job_records import JobRecords
 from longtake.stores.try_records import read_tries
+from workflows import options
 
 pytestmark = pytest.mark.integration
 
@@ -120,8 +121,25 @@ async def test_a_report_that_cannot_be_written_costs_the_job_nothing(farm: Farm)
     farm.open_gate()
 
     status = await until_state(job, JobState.COMPLETED)
+    result = await job.result()
     assert status.error is None
-    assert "the report was not written: unexpected IsADirectoryError" in status.notices[-1]
+    assert status.result == result
+    assert result.note.startswith("report not written: unexpected IsADirectoryError")
+    assert result.note.endswith("; `longtake report` makes one")
+
+
+async def test_a_store_that_is_away_holds_up_the_end_of_a_job_for_a_bounded_time(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "REPORT_SECONDS", 5)
+    job = await farm.started(chunks=4, running=1, report=True)
+    farm.store.rename(farm.store.with_name("away"))
+    await job.cancel()
+    with pytest.raises(JobCancelledError):
+        await job.result()
+
+    (notice,) = (await job.status()).notices
+    assert notice.startswith("report not written: no worker has done it within 5 s"), notice
 
 
 async def test_what_has_no_report_is_said_in_one_sentence(farm: Farm, tmp_path: Path) -> None:

@@ -99,6 +99,22 @@ async def told(farm: Farm) -> JobHandle:
     return handle
 
 
+async def reported(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, 'echo "$1" > "$2"', report=True))
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
+async def report_lost(farm: Farm) -> JobHandle:
+    """What stands in the place of its report is no file."""
+    handle = await farm.submit(job(farm, '[ "$1" != 3 ] || exit 7; echo "$1" > "$2"', report=True, start_paused=True))
+    await until_state(handle, JobState.PAUSED)
+    (farm.store / ".longtake" / handle.id / "report.html").mkdir()
+    await handle.resume()
+    await until_state(handle, JobState.FAILED)
+    return handle
+
+
 async def failed(farm: Farm) -> JobHandle:
     handle = await farm.submit(job(farm, '[ "$1" != 3 ] || exit 7; echo "$1" > "$2"'))
     await until_state(handle, JobState.FAILED)
@@ -247,6 +263,8 @@ RECORDED = (
     continued,
     no_job,
     told,
+    reported,
+    report_lost,
 )
 
 

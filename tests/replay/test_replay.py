@@ -44,6 +44,8 @@ def test_every_way_a_job_can_end_is_recorded() -> None:
         "no_job",
         "paused_and_resumed",
         "refused",
+        "report_lost",
+        "reported",
         "split",
         "stopped_and_resumed",
         "stopped_and_resumed_on_lambda",
