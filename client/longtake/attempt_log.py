@@ -1,17 +1,17 @@
-"""Read the log of one attempt: its head and the newest end, while it may still be growing."""
+"""Read the log of one attempt on the host where it runs: its head and the newest end, while it may still be growing.
+
+What is in a store is read by `longtake.stored_logs`.
+"""
 
 import errno
 import os
-import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from longtake.concurrency import Throttle
-
-# `000007.<attempt>.log`, `film.<attempt>.log` and `film-1.<attempt>.log`, as workers name them; `.<offset>` behind that
-# in segments. Groups: the name of the head, and the offset.
-LOG_NAME = re.compile(r"((?:\d{6,}|film(?:-\d+)?)\..+?\.log)(?:\.(\d{1,18}))?", re.ASCII)
 
 # Listing is throttled: a job's folder of logs may hold 100,000 files, and logs are read several times a second.
 _LISTING_SHARE_OF_A_CORE = 0.005
@@ -44,6 +44,51 @@ class Piece:
     def stop(self) -> int:
         """Offset after the last byte, where the next piece begins."""
         return self.offset + len(self.data)
+
+
+class LogPart(Protocol):
+    """One file of a log, in a folder or in a store."""
+
+    @property
+    def offset(self) -> int:
+        """Position of its first byte in all that was printed."""
+        ...
+
+    @property
+    def stop(self) -> int:
+        """Position behind its last byte."""
+        ...
+
+
+Part = TypeVar("Part", bound=LogPart)
+
+
+def read_kept(
+    parts: Iterable[Part], offset: int, most: int, read: Callable[[Part, int, int], bytes], *, stop: int = sys.maxsize
+) -> Piece:
+    """Return bytes of a log from the first offset at or after `offset` that is kept; they end before a gap.
+
+    Args:
+        parts: Files of the log, in order.
+        offset: Offset in all that was printed.
+        most: Largest number of bytes to return.
+        read: Returns bytes of a file from an offset in all that was printed, at most so many; none if it is gone.
+        stop: Offset behind the last byte that is wanted.
+    """
+    piece = Piece(offset, b"")
+    for part in parts:
+        if part.stop <= piece.stop:
+            continue
+        if part.offset > piece.stop:
+            if piece.data:
+                # A piece has no gaps: the bytes after this one come with the next read.
+                break
+            piece = Piece(part.offset, b"")
+        wanted = min(most - len(piece.data), stop - piece.stop)
+        if wanted <= 0:
+            break
+        piece = Piece(piece.offset, piece.data + read(part, piece.stop, wanted))
+    return piece if piece.data else Piece(offset, b"")
 
 
 class AttemptLog:
@@ -89,18 +134,7 @@ class AttemptLog:
         Raises:
             OSError: A file exists and cannot be read.
         """
-        piece = Piece(offset, b"")
-        for segment in self._from(offset):
-            if segment.offset > piece.stop:
-                if piece.data:
-                    # A piece has no gaps: the bytes after this one come with the next read.
-                    break
-                piece = Piece(segment.offset, b"")
-            data = _bytes_of(segment, piece.stop, most - len(piece.data))
-            piece = Piece(piece.offset, piece.data + data)
-            if len(piece.data) >= most:
-                break
-        return piece if piece.data else Piece(offset, b"")
+        return read_kept(self._from(offset), offset, most, _bytes_of)
 
     def tail(self, most: int, *, since: int = 0) -> bytes:
         """Return the newest bytes, at most `most`, and none from before the offset `since`."""

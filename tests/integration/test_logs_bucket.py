@@ -1,8 +1,7 @@
 """`longtake logs` of jobs in a bucket: whole, by chunk and try, and while they grow."""
 
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -10,7 +9,8 @@ from support.command_line import Cli, command_line, until_exit, until_line
 from support.farm import Farm, until
 
 from longtake import Retry
-from longtake.cli.logs import LogMirror
+from longtake.cli.logs import LogReader
+from longtake.stores.job_records import JobRecords
 from longtake.stores.store import Store, StoredFile
 
 pytestmark = pytest.mark.integration
@@ -79,38 +79,36 @@ async def test_a_renderer_that_printed_more_than_is_kept(cli: Cli, bucket: str) 
 
 
 class Counted:
-    """The bucket, with the names of all files that are brought from it."""
+    """The bucket, with what is read of it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.parallel = 1
-        self.brought: list[str] = []
+        self.is_local = False
+        self.read: list[tuple[str, int, int]] = []
 
-    def files(self, folder: str) -> list[StoredFile]:
-        return list(self._store.files(folder))
+    def files(self, folder: str) -> Iterator[StoredFile]:
+        return self._store.files(folder)
 
-    def download(self, location: str, into: Path) -> Path:
-        self.brought.append(location.rpartition("/")[2])
-        return self._store.download(location, into)
+    def locate(self, path: str) -> str:
+        return self._store.locate(path)
+
+    def read_part(self, location: str, start: int, stop: int) -> bytes:
+        self.read.append((location.rpartition("/")[2], start, stop))
+        return self._store.read_part(location, start, stop)
 
 
-def test_only_what_has_changed_is_brought_again(films: Store, tmp_path: Path) -> None:
-    folder = films.locate(".longtake/job/logs")
-    for name in ("000000.a.log", "000001.b.log", "000001.b.log.4096", "../evil.log", "notes.txt"):
-        films.replace(f"{folder}/{name.replace('../', '')}", name.encode())
-    place = tmp_path / "mirror"
-    place.mkdir()
+def test_of_a_log_that_grows_only_what_is_new_is_read(films: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store = Counted(films)
-    mirror = LogMirror(store, folder, place, chunk=1)  # type: ignore[arg-type]
-    mirror.sync()
-    first, store.brought = sorted(store.brought), []
-    mirror.sync(force=True)
-    unchanged = list(store.brought)
-    films.replace(f"{folder}/000001.b.log.4096", b"longer than before")
-    films.remove(f"{folder}/000001.b.log")
-    mirror.sync(force=True)
+    records = JobRecords(store, "job")  # type: ignore[arg-type]
+    folder = records.logs_dir
+    for name, text in {"000000.a.log": "other\n", "000001.b.log": "one\ntwo\n", "notes.txt": "no"}.items():
+        films.replace(f"{folder}/{name}", text.encode())
+    reader = LogReader(records, chunk=1)
+    reader.print_new()
+    films.replace(f"{folder}/000001.b.log", b"one\ntwo\nthree\n")
+    films.replace(f"{folder}/000001.b.log.5000", b"last\n")
+    reader.print_new()
+    reader.print_new(final=True)
 
-    assert first == ["000001.b.log", "000001.b.log.4096"]
-    assert unchanged == []
-    assert store.brought == ["000001.b.log.4096"]
-    assert [path.name for path in place.iterdir()] == ["000001.b.log.4096"]
+    assert store.read == [("000001.b.log", 0, 8), ("000001.b.log", 8, 14), ("000001.b.log.5000", 0, 5)]
+    assert capsys.readouterr().out == "one\ntwo\nthree\nlast\n"

@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.live import Live
 from temporalio.service import RPCError
 
-from longtake.attempt_log import LOG_NAME, AttemptLog
 from longtake.cli.keyboard import Keyboard
-from longtake.cli.logs import LogLines, clean_line, open_log_folder
+from longtake.cli.logs import open_records
 from longtake.cli.session import explain_error, read_settings, run_with_client
 from longtake.cli.terminal import print_renderable, stdout_console
 from longtake.cli.top_screen import TopView, draw_screen, draw_snapshot
@@ -26,7 +25,7 @@ from longtake.concurrency import run_in_thread
 from longtake.errors import LongtakeError, NoSuchJobError
 from longtake.farm_overview import read_farm
 from longtake.models.status import JobState, JobStatus, PauseMode
-from longtake.text import Redactor
+from longtake.stored_logs import LogLines, LogTexts, find_logs
 
 # A list of jobs and the status of those that run: some ten calls of 2 ms each.
 _LOOK_SECONDS = 2.0
@@ -117,35 +116,30 @@ class LogTail:
 
     def __init__(self, url: str | None, job_id: str, chunk: int) -> None:
         self._stack = ExitStack()
-        self._folder = self._stack.enter_context(open_log_folder(url, job_id, chunk))
-        self._prefix = f"{chunk:06}."
+        self._records = self._stack.enter_context(open_records(url, job_id))
+        self._key = str(chunk)
         self._name = ""
-        self._reader: LogLines | None = None
-        self._redactor = Redactor()
+        self._texts = LogTexts()
+        self._reader = LogLines(self._texts, self._records)
         self.lines: deque[str] = deque(maxlen=_MOST_LOG_LINES)
 
     def read_new(self) -> str:
         """Read what was added, or another log where a newer try has begun; return the name of the log."""
-        self._folder.sync()
-        heads = [
-            path for path in self._folder.path.glob(f"{self._prefix}*.log") if LOG_NAME.fullmatch(path.name) is not None
-        ]
-        if not heads:
+        logs = find_logs(self._records, self._key)
+        if not logs:
             return ""
-        newest = max(heads, key=lambda path: path.stat().st_mtime)
+        newest = max(logs, key=lambda log: log.modified_ns)
         if newest.name != self._name:
-            self._name, self._reader, self._redactor = newest.name, LogLines(AttemptLog(newest)), Redactor()
+            self._name, self._reader = newest.name, LogLines(self._texts, self._records)
             self.lines.clear()
-        assert self._reader is not None  # it was just made
-        for left_out, lines in self._reader.read_new(final=False):
+        for left_out, lines in self._reader.read_new(newest, final=False):
             if left_out:
                 self.lines.append(f"... {left_out:,} bytes are left out here ...")
-            # Of all lines: what an early one declares as a secret is masked in those that are shown.
-            self.lines.extend(self._redactor.mask(clean_line(line.decode(errors="replace"))) for line in lines)
+            self.lines.extend(lines)
         return self._name
 
     def close(self) -> None:
-        """Remove the copy of a log of a bucket."""
+        """Close the store."""
         self._stack.close()
 
 

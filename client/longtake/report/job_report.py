@@ -161,14 +161,14 @@ def gather_stored_report(
 
 
 def gather_report(
-    records: JobRecords, status: JobStatus | None, *, reader: HistoryReader | None = None, now: datetime | None = None
+    records: JobRecords, status: JobStatus | None, *, history: ChunkHistory | None = None, now: datetime | None = None
 ) -> GatheredReport:
     """Gather the report of a job that is finished, has failed, still runs, or is forgotten by Temporal; blocking.
 
     Args:
         records: Records of the job.
         status: Its status; None where Temporal has forgotten the job.
-        reader: A reader of its history that has read some of it before.
+        history: What became of its chunks, where that was read before.
         now: When the status was read.
 
     Raises:
@@ -181,7 +181,7 @@ def gather_report(
             f"{records.path} has no record of a job that can be read; look whether {records.job_id} is in this store"
         )
     now = now or datetime.now(UTC)
-    history = (reader or HistoryReader(records, job)).refresh(status)
+    history = history or HistoryReader(records, job).refresh(status)
     tries = read_tries(records)
     films, outputs = _read_outputs(records, status)
     frames = history.frames

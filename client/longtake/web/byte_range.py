@@ -12,8 +12,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
 from longtake.concurrency import run_in_thread
+from longtake.stores.stored_file import OpenFile
 from longtake.web.problems import make_problem, respond
-from longtake.web.stored_file import OpenFile
 
 _PIECE_BYTES = 1 << 20
 

@@ -9,12 +9,12 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from longtake.stores.job_records import JobRecords
+from longtake.stores.stored_file import OutsideError, open_stored
 from longtake.web.byte_range import send_file
 from longtake.web.gateway import Job, Shared
 from longtake.web.problems import ProblemError
 from longtake.web.published_files import Output, find_outputs
 from longtake.web.sessions import MAY_SUBMIT
-from longtake.web.stored_file import OutsideError, open_stored
 
 router = APIRouter(tags=["files"])
 

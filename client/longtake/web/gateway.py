@@ -12,10 +12,10 @@ from longtake.client import RenderClient
 from longtake.farm_overview import FarmOverview, read_farm
 from longtake.handle import JobHandle
 from longtake.models.status import JobState, JobStatus
+from longtake.stored_logs import LogTexts
 from longtake.web.authentication import Authenticator
 from longtake.web.job_histories import JobHistories
 from longtake.web.job_index import JobIndex, ListedJob
-from longtake.web.log_text import LogTexts
 from longtake.web.preview_media import Previews
 from longtake.web.problems import TEMPORAL_AWAY, Problem, describe_problem
 from longtake.web.published_files import PublishedFiles

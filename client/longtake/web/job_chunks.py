@@ -14,12 +14,12 @@ from longtake.job_facts import expand_command
 from longtake.models.status import RunningChunk
 from longtake.names import find_job_values
 from longtake.render_timeline import FrameTimes, TimelineBar, make_timeline, measure_frame_times
+from longtake.stored_logs import find_logs
 from longtake.stores.job_layout import chunk_key, parse_picture_name
 from longtake.stores.job_records import JobRecords
 from longtake.stores.try_records import FailedTry, read_tries
 from longtake.web.gateway import Job, Shared
 from longtake.web.job_histories import JobHistory
-from longtake.web.log_text import find_logs
 from longtake.web.logs import LogFile, describe_log
 from longtake.web.problems import ProblemError
 from longtake.web.published_files import Output, find_chunk_files

@@ -1,6 +1,7 @@
 """Know what became of each chunk of the jobs that somebody looks at: read again only what has changed."""
 
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -15,6 +16,10 @@ _MOST_READERS = 8
 
 # A person waits; what is not read by then comes with the next look.
 _MOST_SECONDS = 2.0
+
+# Who reads all of it lets others in after this long.
+_TURN_SECONDS = 0.5
+_PAUSE_SECONDS = 0.01
 
 
 @dataclass
@@ -47,12 +52,34 @@ class JobHistories:
         self._lock = threading.Lock()
 
     def read(self, records: JobRecords, status: JobStatus) -> JobHistory:
-        """Return what became of each chunk of a job. Blocking.
+        """Return what became of each chunk of a job, as far as a person waits for it. Blocking.
 
         Raises:
             ProblemError: The job has no record that can be read.
             OSError: The store cannot be read.
         """
+        known = self._find(records, status)
+        with known.lock:
+            return JobHistory(known.job, known.reader.refresh(status, most_seconds=_MOST_SECONDS))
+
+    def read_whole(self, records: JobRecords, status: JobStatus) -> JobHistory:
+        """Return all that became of each chunk of a job, however long it takes; others may look meanwhile. Blocking.
+
+        Raises:
+            ProblemError: The job has no record that can be read.
+            OSError: The store cannot be read.
+        """
+        known = self._find(records, status)
+        while True:
+            with known.lock:
+                chunks = known.reader.refresh(status, most_seconds=_TURN_SECONDS)
+            if not chunks.unread:
+                return JobHistory(known.job, chunks)
+            # A lock that is taken again at once is not given to those who wait for it.
+            time.sleep(_PAUSE_SECONDS)
+
+    def _find(self, records: JobRecords, status: JobStatus) -> _Reader:
+        """Return what is known of a job, and keep it among the last few."""
         # A job that is submitted anew under its id, or whose store is another, has another history.
         key = (records.path, status.started_at or status.created_at, status.total_chunks)
         with self._lock:
@@ -65,8 +92,7 @@ class JobHistories:
                 self._readers.move_to_end(key)
                 if len(self._readers) > _MOST_READERS:
                     self._readers.popitem(last=False)
-        with known.lock:
-            return JobHistory(known.job, known.reader.refresh(status, most_seconds=_MOST_SECONDS))
+        return known
 
 
 def _read_job(records: JobRecords) -> RenderJobSpec:

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from longtake.stored_logs import LogTexts, StoredLog, find_logs
 from longtake.stores.job_records import JobRecords
 from longtake.text import format_bytes
 from longtake.web.byte_range import ByteRange, UnsatisfiableError, parse_range, respond_unsatisfiable
 from longtake.web.gateway import Job, Shared
-from longtake.web.log_text import LogTexts, StoredLog, find_logs
 from longtake.web.problems import ProblemError
 
 router = APIRouter(tags=["logs"])
@@ -94,11 +94,11 @@ async def read_log(
 
 def _send_part(texts: LogTexts, records: JobRecords, log: StoredLog, part: ByteRange) -> Response:
     stop = min(part.stop, part.start + _MOST_BYTES)
-    at, data = texts.read(records, log, part.start, stop)
-    if not data:
+    piece = texts.read(records, log, part.start, stop - part.start, stop=stop)
+    if not piece.data:
         return respond_unsatisfiable(log.size_bytes)
-    sent = ByteRange(at, at + len(data), log.size_bytes)
-    return _send(data, log, {"Content-Range": sent.content_range, "X-Log-Offset": str(at)}, 206)
+    sent = ByteRange(piece.offset, piece.stop, log.size_bytes)
+    return _send(piece.data, log, {"Content-Range": sent.content_range, "X-Log-Offset": str(piece.offset)}, 206)
 
 
 def _send_whole(texts: LogTexts, records: JobRecords, log: StoredLog, part: ByteRange | None) -> Response:
@@ -107,15 +107,14 @@ def _send_whole(texts: LogTexts, records: JobRecords, log: StoredLog, part: Byte
     place = max(part.start if part else 0, 0)
     begins = place
     while place < log.size_bytes:
-        at, data = texts.read(records, log, place, log.size_bytes)
-        if not data:
+        piece = texts.read(records, log, place, _MOST_BYTES)
+        if not piece.data:
             break
-        if at > place:
-            pieces.append(
-                b"\n... %s are left out here: it printed more than is kept\n" % format_bytes(at - place).encode()
-            )
-        pieces.append(data)
-        place = at + len(data)
+        if piece.offset > place:
+            left_out = format_bytes(piece.offset - place)
+            pieces.append(f"\n... {left_out} are left out here: it printed more than is kept\n".encode())
+        pieces.append(piece.data)
+        place = piece.stop
     return _send(b"".join(pieces), log, {"X-Log-Offset": str(begins)}, 200)
 
 

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from longtake.stores.job_layout import parse_picture_name
 from longtake.stores.job_records import JobRecords
 from longtake.stores.store import StoredFile
+from longtake.stores.stored_file import OutsideError, open_stored
 from longtake.web.byte_range import send_file
 from longtake.web.gateway import Job, PathText, Shared
 from longtake.web.problems import ProblemError
-from longtake.web.stored_file import OutsideError, open_stored
 
 router = APIRouter(tags=["pictures"])
 

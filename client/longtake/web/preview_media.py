@@ -29,9 +29,9 @@ from longtake.stores.job_layout import chunk_key
 from longtake.stores.job_records import JobRecords
 from longtake.stores.publications import PublishedFile, path_in_store
 from longtake.stores.store import map_parallel
+from longtake.stores.stored_file import OutsideError, open_stored
 from longtake.web import preview_main
 from longtake.web.problems import ProblemError
-from longtake.web.stored_file import OutsideError, open_stored
 
 # Segments are about this long, but no chunk of video is cut.
 _SEGMENT_SECONDS = 2

@@ -17,9 +17,11 @@ async def show_report(job: Job, shared: Shared) -> HTMLResponse:
     status = (await shared.statuses.read(job.id)).status
 
     def look(records: JobRecords) -> str:
-        return write_page(gather_report(records, status))
+        # What is drawn is a copy of what is known: others look at the job meanwhile.
+        history = shared.histories.read_whole(records, status).chunks
+        return write_page(gather_report(records, status, history=history))
 
-    # Each holds what became of all chunks.
+    # Each holds a copy of what became of all chunks.
     async with shared.reports:
         page = await shared.stores.read(status, look)
     # In place of the policy of the other pages, which would refuse its style and its pictures.

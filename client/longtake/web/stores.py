@@ -15,8 +15,8 @@ from longtake.models.status import JobStatus
 from longtake.stores.factory import is_bucket, open_store, require_visible_store
 from longtake.stores.job_records import JobRecords
 from longtake.stores.store import Store, StoreError
+from longtake.stores.stored_file import OutsideError
 from longtake.web.problems import ProblemError
-from longtake.web.stored_file import OutsideError
 
 Result = TypeVar("Result")
 
