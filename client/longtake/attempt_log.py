@@ -46,7 +46,7 @@ class Piece:
         return self.offset + len(self.data)
 
 
-class LogPart(Protocol):
+class KeptPart(Protocol):
     """One file of a log, in a folder or in a store."""
 
     @property
@@ -60,7 +60,7 @@ class LogPart(Protocol):
         ...
 
 
-Part = TypeVar("Part", bound=LogPart)
+Part = TypeVar("Part", bound=KeptPart)
 
 
 def read_kept(

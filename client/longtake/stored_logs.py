@@ -40,7 +40,7 @@ _LINE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class LogFile:
+class LogPart:
     """One file of a log: the bytes `[offset, stop)` of all that was printed."""
 
     offset: int
@@ -66,7 +66,7 @@ class StoredLog:
     key: str
     attempt: int
     name: str
-    parts: tuple[LogFile, ...]
+    parts: tuple[LogPart, ...]
 
     @property
     def size_bytes(self) -> int:
@@ -94,10 +94,10 @@ def find_logs(records: JobRecords, key: str | None = None) -> list[StoredLog]:
         files = [file for name in names if (file := records.store.stat(f"{folder}/{name}")) is not None]
     else:
         files = [file for file in records.store.files(folder) if file.name.startswith(prefix)]
-    parts: dict[str, list[LogFile]] = {}
+    parts: dict[str, list[LogPart]] = {}
     for file in files:
         if match := _LOG_NAME.fullmatch(file.name):
-            parts.setdefault(match[1], []).append(LogFile(int(match[2] or 0), file))
+            parts.setdefault(match[1], []).append(LogPart(int(match[2] or 0), file))
     # Tries of a chunk follow each other.
     ordered = sorted(parts.items(), key=lambda each: (each[1][0].file.modified_ns, each[0]))
     logs: list[StoredLog] = []
@@ -254,7 +254,7 @@ class _Source:
             return Piece(offset, known.data[offset - known.offset : end - known.offset])
         return read_kept(self.log.parts, offset, most, self._read_file, stop=stop)
 
-    def _read_file(self, part: LogFile, offset: int, most: int) -> bytes:
+    def _read_file(self, part: LogPart, offset: int, most: int) -> bytes:
         start = offset - part.offset
         end = min(start + most, part.file.size_bytes)
         store = self.records.store

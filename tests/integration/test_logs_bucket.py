@@ -83,7 +83,7 @@ class Counted:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.is_local = False
+        self.url, self.is_local = store.url, False
         self.read: list[tuple[str, int, int]] = []
 
     def files(self, folder: str) -> Iterator[StoredFile]:
@@ -106,9 +106,9 @@ def test_of_a_log_that_grows_only_what_is_new_is_read(films: Store, capsys: pyte
     reader = LogReader(records, chunk=1)
     reader.print_new()
     films.replace(f"{folder}/000001.b.log", b"one\ntwo\nthree\n")
-    films.replace(f"{folder}/000001.b.log.5000", b"last\n")
+    films.replace(f"{folder}/000001.b.log.14", b"last\n")
     reader.print_new()
     reader.print_new(final=True)
 
-    assert store.read == [("000001.b.log", 0, 8), ("000001.b.log", 8, 14), ("000001.b.log.5000", 0, 5)]
+    assert store.read == [("000001.b.log", 0, 8), ("000001.b.log", 8, 14), ("000001.b.log.14", 0, 5)]
     assert capsys.readouterr().out == "one\ntwo\nthree\nlast\n"
