@@ -16,6 +16,7 @@ from math import ceil, floor, log10, sqrt
 
 from longtake.chunk_history import ChunkHistory, ChunkState
 from longtake.render_timeline import BarKind, FrameTimes, TimelineBar
+from longtake.report.looks import BAR_LOOKS, HOST_COLOURS, RAMP, STATE_LOOKS
 
 _WIDTH = 1080
 _GUTTER = 58
@@ -28,27 +29,6 @@ _LARGEST_CELL, _SMALLEST_CELL = 20, 6
 _MOST_LANES_HEIGHT = 22
 _MOST_HOSTS = 60
 _MOST_LANES = 8
-
-# Colours of PNG maps, which are the same on light and dark paper; what is to do is left transparent.
-_STATE_COLOURS = {
-    ChunkState.TODO: "00000000",
-    ChunkState.RUNNING: "e6a70cff",
-    ChunkState.WAITING: "a87f1cff",
-    ChunkState.FROZEN: "79cbeeff",
-    ChunkState.DONE: "3a8ac8ff",
-    ChunkState.FAILED: "e05a30ff",
-    ChunkState.LEFT_OUT: "98a2b1ff",
-}
-# cividis, which colour-blind eyes read as well: the shortest times are dark.
-RAMP = (
-    "0b2a5b", "1f3a6d", "3a4a6c", "4f596d", "636870", "777874", "8c8876", "a29974", "b9ab6c", "d0bd60", "e8d14c",
-    "fde737",
-)  # fmt: skip
-# Okabe and Ito's colours, then others.
-HOST_COLOURS = (
-    "0072b2", "e69f00", "009e73", "cc79a7", "56b4e9", "d55e00", "b8a500", "7a5cc2", "5f8f3a", "a45a52", "3f8f99",
-    "8a8f99",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,7 +77,7 @@ def draw_state_map(history: ChunkHistory) -> str:
     if len(history) <= _MOST_SHAPES:
         body = "".join(_draw_shapes(history, grid))
     else:
-        colours = [_STATE_COLOURS[state] for state in ChunkState]
+        colours = [STATE_LOOKS[state].pixel for state in ChunkState]
         states = _spread_failures(history.states, grid)
         body = f"{_draw_paper(grid)}{_draw_image(states, colours, grid)}"
     return _draw_map(body, history, grid, "Map of all chunks by state")
@@ -197,11 +177,15 @@ def _draw_shapes(history: ChunkHistory, grid: Grid) -> Iterator[str]:
         left, top = grid.place(chunk)
         frames = history.frames(chunk)
         what = f"chunk {chunk}, frames {frames[0]} to {frames[-1]}" if frames else f"chunk {chunk}"
-        state_words = history.state(chunk).value.replace("_", " ")
         yield (
             f'<rect class="hit" x="{left:g}" y="{top:g}" width="{side:g}" height="{side:g}">'
-            f"<title>{what}: {state_words}</title></rect>"
+            f"<title>{what}: {STATE_LOOKS[history.state(chunk)].words}</title></rect>"
         )
+
+
+def draw_sign(state: ChunkState) -> str:
+    """Draw what a chunk of a state looks like in a map, 12 pixels wide."""
+    return "".join(f'<path class="{kind}" d="{path}"/>' for kind, path in _draw_state(state, [(0, 0)], 12))
 
 
 def _draw_state(state: ChunkState, places: Sequence[tuple[float, float]], side: float) -> Iterator[tuple[str, str]]:
@@ -210,29 +194,27 @@ def _draw_state(state: ChunkState, places: Sequence[tuple[float, float]], side: 
     def boxes(dx: float, dy: float, width: float, height: float) -> str:
         return "".join(f"M{x + dx:g} {y + dy:g}h{width:g}v{height:g}h{-width:g}z" for x, y in places)
 
-    half = side / 2
+    half, kind = side / 2, STATE_LOOKS[state].css_class
     match state:
-        case ChunkState.DONE:
-            yield "done", boxes(0, 0, side, side)
-        case ChunkState.TODO:
-            yield "todo", boxes(0, 0, side, side)
+        case ChunkState.DONE | ChunkState.TODO:
+            yield kind, boxes(0, 0, side, side)
         case ChunkState.RUNNING:
-            yield "run soft-fill", boxes(0, 0, side, side)
-            yield "run", boxes(0, half, side, half)
+            yield f"{kind} soft-fill", boxes(0, 0, side, side)
+            yield kind, boxes(0, half, side, half)
         case ChunkState.WAITING:
-            yield "run-line", boxes(0.75, 0.75, side - 1.5, side - 1.5)
+            yield f"{kind}-line", boxes(0.75, 0.75, side - 1.5, side - 1.5)
         case ChunkState.FROZEN:
-            yield "ice", boxes(0, 0, side * 0.36, side) + boxes(side * 0.64, 0, side * 0.36, side)
+            yield kind, boxes(0, 0, side * 0.36, side) + boxes(side * 0.64, 0, side * 0.36, side)
         case ChunkState.FAILED:
-            yield "fail soft-fill", boxes(0, 0, side, side)
+            yield f"{kind} soft-fill", boxes(0, 0, side, side)
             cross = "".join(
                 f"M{x + 2:g} {y + side - 2:g}l{side - 4:g} {4 - side:g}M{x + 2:g} {y + 2:g}l{side - 4:g} {side - 4:g}"
                 for x, y in places
             )
-            yield "fail-line", boxes(0.75, 0.75, side - 1.5, side - 1.5) + cross
+            yield f"{kind}-line", boxes(0.75, 0.75, side - 1.5, side - 1.5) + cross
         case ChunkState.LEFT_OUT:
-            yield "todo", boxes(0, 0, side, side)
-            yield "skip", "".join(f"M{x:g} {y:g}h{side:g}L{x:g} {y + side:g}z" for x, y in places)
+            yield STATE_LOOKS[ChunkState.TODO].css_class, boxes(0, 0, side, side)
+            yield kind, "".join(f"M{x:g} {y:g}h{side:g}L{x:g} {y + side:g}z" for x, y in places)
 
 
 def _spread_failures(states: bytearray, grid: Grid) -> bytearray:
@@ -326,10 +308,6 @@ def draw_timeline(bars: Sequence[TimelineBar], hosts: Sequence[str]) -> str:
     return _svg(_WIDTH, bottom + 26, "".join(parts), "Timeline of hosts")
 
 
-# Classes of the style sheet.
-BAR_CLASSES = {BarKind.RENDERED: "done", BarKind.FAILED: "fail", BarKind.RUNNING: "run", BarKind.FROZEN: "ice"}
-
-
 def _draw_row(
     bars: Sequence[TimelineBar], left: float, start: float, scale: float, top: float, height: float
 ) -> Iterator[str]:
@@ -351,10 +329,9 @@ def _draw_row(
         width = max((bar.stop - bar.start) * scale - 0.6, least)
         x = min(left + (bar.start - start) * scale, _WIDTH - width)
         paths[bar.kind].append(f"M{x:.1f} {top + lane * each:.1f}h{width:.1f}v{max(1, each - 0.6):.1f}h{-width:.1f}z")
-    # Failures are drawn last, above the others.
-    for kind in (BarKind.RENDERED, BarKind.RUNNING, BarKind.FROZEN, BarKind.FAILED):
+    for kind, look in BAR_LOOKS.items():
         if kind in paths:
-            yield f'<path class="{BAR_CLASSES[kind]}" d="{"".join(paths[kind])}"/>'
+            yield f'<path class="{look.css_class}" d="{"".join(paths[kind])}"/>'
 
 
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)

@@ -184,7 +184,7 @@ def gather_report(
     history = history or HistoryReader(records, job).refresh(status)
     tries = read_tries(records)
     films, outputs = _read_outputs(records, status)
-    frames = history.frames
+    frames, columns = history.frames, history.columns()
     report = JobReport(
         id=status.id if status is not None else records.job_id,
         name=status.name if status is not None else job.fill_name(find_job_values(records.job_id, job.started_at)),
@@ -206,7 +206,7 @@ def gather_report(
         outputs_named=tuple(template.path for template in job.output_templates),
         backend=job.backend_kind.value,
         counts={state.value: count for state, count in history.count_states().items()},
-        total_frames=history.columns().total_frames,
+        total_frames=columns.total_frames,
         done_frames=sum(len(frames(chunk)) for chunk in history.find(ChunkState.DONE)),
         render_seconds=round(sum(history.facts.render_seconds), 3),
         cpu_seconds=round(sum(history.facts.cpu_seconds), 3),
@@ -215,7 +215,7 @@ def gather_report(
             sum((each.ended - each.began).total_seconds() for each in tries if each.began and each.ended), 3
         ),
         failed_tries=len(tries),
-        chunks=history.columns(),
+        chunks=columns,
         times=measure_frame_times(history),
         hosts=tuple(sum_up_hosts(history, tries)),
         timeline=tuple(make_timeline(history, tries, status, now=now)),

@@ -11,6 +11,7 @@ from longtake.chunk_history import ChunkState
 from longtake.models.status import JobState
 from longtake.report.charts import draw_progress
 from longtake.report.job_report import FilmProof, GatheredReport, JobReport
+from longtake.report.looks import STATE_LOOKS
 from longtake.report.markup import (
     count_nouns,
     format_span,
@@ -82,14 +83,8 @@ def write_page(gathered: GatheredReport) -> str:
 
 def _write_head(report: JobReport) -> str:
     counts, total = report.counts, max(1, report.chunks.count)
-    kinds = (
-        ("done", (ChunkState.DONE,)),
-        ("run", (ChunkState.RUNNING, ChunkState.WAITING)),
-        ("ice", (ChunkState.FROZEN,)),
-        ("fail", (ChunkState.FAILED,)),
-        ("skip", (ChunkState.LEFT_OUT,)),
-    )
-    bar = draw_progress((kind, sum(counts.get(state, 0) for state in states) / total) for kind, states in kinds)
+    shown = {state: look for state, look in STATE_LOOKS.items() if state is not ChunkState.TODO}
+    bar = draw_progress((look.css_class, counts.get(state, 0) / total) for state, look in shown.items())
     facts = "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in _list_facts(report))
     state = report.state if report.state != "unknown" else "not known to Temporal"
     return (

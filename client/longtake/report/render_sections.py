@@ -5,21 +5,20 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from longtake.chunk_history import ChunkHistory, ChunkState
+from longtake.chunk_history import ChunkHistory
 from longtake.failure_causes import FailureCause
 from longtake.ranges import format_ranges
-from longtake.render_timeline import BarKind, HostWork, find_quantile
+from longtake.render_timeline import HostWork, find_quantile
 from longtake.report.charts import (
-    BAR_CLASSES,
-    HOST_COLOURS,
-    RAMP,
     draw_host_map,
+    draw_sign,
     draw_state_map,
     draw_timeline,
     draw_times,
     draw_value_map,
 )
 from longtake.report.job_report import JobReport
+from longtake.report.looks import BAR_LOOKS, HOST_COLOURS, RAMP, STATE_LOOKS
 from longtake.report.markup import (
     count_nouns,
     format_span,
@@ -42,34 +41,6 @@ _MOST_CAUSES = 20
 # A longer list of frames hides what stands beside it.
 _LONGEST_FRAMES = 120
 
-_BAR_WORDS = {
-    BarKind.RENDERED: "rendered",
-    BarKind.FAILED: "failed try",
-    BarKind.RUNNING: "renders now",
-    BarKind.FROZEN: "frozen",
-}
-_STATE_WORDS = {
-    ChunkState.DONE: "done, proven",
-    ChunkState.RUNNING: "rendering",
-    ChunkState.WAITING: "next try waits",
-    ChunkState.FAILED: "failed",
-    ChunkState.FROZEN: "frozen",
-    ChunkState.LEFT_OUT: "left out",
-    ChunkState.TODO: "to do",
-}
-# What each looks like in a map, 12 pixels wide.
-_STATE_SIGNS = {
-    ChunkState.DONE: '<rect class="done" width="12" height="12"/>',
-    ChunkState.RUNNING: '<rect class="run soft-fill" width="12" height="12"/>'
-    '<rect class="run" y="6" width="12" height="6"/>',
-    ChunkState.WAITING: '<rect class="run-line" x="1" y="1" width="10" height="10"/>',
-    ChunkState.FAILED: '<rect class="fail soft-fill" width="12" height="12"/>'
-    '<path class="fail-line" d="M1 1h10v10h-10zM2 10l8-8M2 2l8 8"/>',
-    ChunkState.FROZEN: '<path class="ice" d="M0 0h4.3v12h-4.3zM7.7 0h4.3v12h-4.3z"/>',
-    ChunkState.LEFT_OUT: '<rect class="todo" width="12" height="12"/><path class="skip" d="M0 0h12L0 12z"/>',
-    ChunkState.TODO: '<rect class="todo" width="12" height="12"/>',
-}
-
 
 def write_map(report: JobReport, history: ChunkHistory) -> str:
     """Return the map of all chunks: by state, and by time, memory and host where those are known."""
@@ -77,8 +48,8 @@ def write_map(report: JobReport, history: ChunkHistory) -> str:
         return ""
     counts = report.counts
     signs = [
-        (_STATE_SIGNS[state], f"{words} {counts[state]:,}")
-        for state, words in _STATE_WORDS.items()
+        (draw_sign(state), f"{look.words} {counts[state]:,}")
+        for state, look in STATE_LOOKS.items()
         if counts.get(state)
     ]
     maps = [("State", draw_state_map(history), write_legend(signs)), *_make_value_maps(history)]
@@ -157,8 +128,8 @@ def write_timeline(report: JobReport) -> str:
         note += f" · the {_MOST_HOSTS} busiest of {len(busiest):,} hosts"
     there = {bar.kind for bar in report.timeline}
     legend = write_legend(
-        (f'<rect class="{BAR_CLASSES[kind]}" width="12" height="12"/>', words)
-        for kind, words in _BAR_WORDS.items()
+        (f'<rect class="{look.css_class}" width="12" height="12"/>', look.words)
+        for kind, look in BAR_LOOKS.items()
         if kind in there
     )
     drawing = draw_timeline(report.timeline, hosts)
