@@ -245,7 +245,8 @@ def _read_outputs(records: JobRecords, status: JobStatus | None) -> tuple[tuple[
     """Read the records of all published files: those of films, and the digest of the list of all others."""
     result = status.result if status is not None else None
     told: dict[str, FilmResult] = {film.output: film for film in result.films} if result is not None else {}
-    films, listed, count, size = [], list[OutputFile](), 0, 0
+    # Path, digest, size and chunk: as models many files would take several times the time and the memory.
+    films, listed, count, size = [], list[tuple[str, str, int, int]](), 0, 0
     for record in records.finished_records():
         if find_film_number(record.key) is not None:
             films += list(_prove_film(records, record, told))
@@ -253,18 +254,17 @@ def _read_outputs(records: JobRecords, status: JobStatus | None) -> tuple[tuple[
         for file in record.files:
             count, size = count + 1, size + file.size_bytes
             if count <= _MOST_DIGESTED:
-                path = _shorten_path(records, file.path)
-                listed.append(
-                    OutputFile(path=path, sha256=file.sha256, size_bytes=file.size_bytes, chunk=int(record.key))
-                )
-    listed.sort(key=lambda file: file.path)
+                listed.append((_shorten_path(records, file.path), file.sha256, file.size_bytes, int(record.key)))
+    listed.sort()
     digest = ""
     if 0 < count <= _MOST_DIGESTED:
-        lines = (f"{file.sha256}  {file.path}\n".encode("utf-8", "surrogateescape") for file in listed)
+        lines = (f"{sha256}  {path}\n".encode("utf-8", "surrogateescape") for path, sha256, _, _ in listed)
         digest = hashlib.sha256(b"".join(lines)).hexdigest()
-    return tuple(films), OutputProof(
-        files=count, size_bytes=size, list_sha256=digest, first=tuple(listed[:_MOST_LISTED])
+    first = (
+        OutputFile(path=path, sha256=sha256, size_bytes=size_bytes, chunk=chunk)
+        for path, sha256, size_bytes, chunk in listed[:_MOST_LISTED]
     )
+    return tuple(films), OutputProof(files=count, size_bytes=size, list_sha256=digest, first=tuple(first))
 
 
 def _shorten_path(records: JobRecords, path: str) -> str:
