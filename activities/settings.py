@@ -20,7 +20,8 @@ from pydantic import (
 )
 
 from activities.notify.mail import MailServer
-from activities.notify.receivers import AllowedReceivers, read_farm_receivers, read_networks, read_webhooks
+from activities.notify.receivers import AllowedReceivers, read_farm_receivers, read_webhooks
+from longtake.allowed_addresses import read_networks
 from longtake.allowed_paths import read_roots
 from longtake.errors import LongtakeError
 from longtake.names import DEFAULT_TASK_QUEUE

@@ -3,19 +3,17 @@
 import base64
 import binascii
 import hashlib
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
 from activities.notify.mail import MailServer
+from longtake.allowed_addresses import Network
 from longtake.errors import BadJobError
 from longtake.models.fields import check_keys
 from longtake.models.notify import JobEvent, Receiver, Receivers, find_origin, list_events
 from longtake.text import describe_invalid, quote_value
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _SECRET_PREFIX = "whsec_"
 
@@ -135,18 +133,6 @@ def _read_secret(origin: str, secret: str) -> bytes:
             "python3 -c \"import base64, os; print('whsec_' + base64.b64encode(os.urandom(32)).decode())\""
         )
     return key
-
-
-def read_networks(names: Sequence[str]) -> tuple[Network, ...]:
-    """Read networks, as in `10.0.0.0/8`.
-
-    Raises:
-        ValueError: One is none.
-    """
-    try:
-        return tuple(ipaddress.ip_network(name) for name in names)
-    except ValueError as error:
-        raise ValueError(f"has a network that is none: {error}; write it as in 10.0.0.0/8") from None
 
 
 def read_farm_receivers(text: str) -> dict[str, Receiver]:

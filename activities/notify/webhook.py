@@ -1,12 +1,9 @@
 """Post events to webhooks as the Standard Webhooks specification says: signed, with an id that stays, no redirects."""
 
-import asyncio
 import base64
 import hashlib
 import hmac
-import ipaddress
 import re
-import socket
 import ssl
 import time
 from collections.abc import Iterable, Sequence
@@ -16,9 +13,9 @@ from importlib.metadata import version
 import httpx
 
 from activities.errors import AttemptError, DeliveryError
-from activities.notify.receivers import Network
 from activities.remote.http_client import Route, make_ssl_context, post_once
 from activities.remote.service import CallLostError
+from longtake.allowed_addresses import ForbiddenAddressError, Network, find_address
 from longtake.concurrency import run_in_thread
 
 # Receivers should answer within 15 to 30 s, by the specification.
@@ -28,9 +25,6 @@ _ANSWER_SECONDS = 30.0
 _MOST_ANSWER_BYTES = 4096
 
 _LONGEST_WAIT_SECONDS = 3600
-
-# Addresses that stand for one of IPv4 behind a translator, which may lead into any network.
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def sign_message(keys: Iterable[bytes], message_id: str, timestamp: int, body: bytes) -> str:
@@ -105,35 +99,13 @@ def _read_wait(text: str) -> float | None:
 async def _find_address(url: httpx.URL, networks: Sequence[Network]) -> str:
     """Return an address of the host of a URL that may be connected to.
 
-    The connection is made to this very address: a name that leads to another one a moment later leads nowhere else.
-
     Raises:
         DeliveryError: There is no such host, or all its addresses are in networks that are not allowed.
     """
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+        return await find_address(url.host, port, networks)
+    except ForbiddenAddressError as error:
+        raise DeliveryError(f"the receiver {error}; LONGTAKE_NOTIFY_NETWORKS of the workers allows others") from error
     except OSError as error:
         raise DeliveryError(f"the receiver {url.host} is not found: {error.strerror or error}") from error
-    addresses = [str(place[0]) for *_, place in found]
-    for address in addresses:
-        if may_connect(address, networks):
-            return address
-    raise DeliveryError(
-        f"the receiver {url.host} is at {addresses[0]}, which is no public address; LONGTAKE_NOTIFY_NETWORKS of the "
-        "workers allows others"
-    )
-
-
-def may_connect(address: str, networks: Sequence[Network]) -> bool:
-    """Tell whether an address is a public one, or in a network that is allowed."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in _NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        ip = inner or ip
-    if any(ip.version == network.version and ip in network for network in networks):
-        return True
-    is_site_local = isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or is_site_local)

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from support.farm import Farm, eventually, serving, until_state, worker_settings
+from support.servers.http_server import Connection, HttpServer, Request
 from support.web import API, WebProgram, job_path, web_program
 
 from longtake import JobState, RenderClient
@@ -312,6 +313,80 @@ async def test_no_id_of_a_job_is_more_than_an_id(target: Target, job_id: str) ->
                 assert "\x1b" not in answer.text
         searched = await client.get(f"{API}/jobs", params={"search": job_id[:200]})
         assert searched.status_code == 200
+
+
+# --- URLs of job files ---
+
+
+async def test_nobody_makes_the_server_ask_what_its_settings_do_not_name(target: Target) -> None:
+    """Server-side request forgery: neither this host, nor its network, nor its files, nor its buckets."""
+    asked = []
+
+    async def take(connection: Connection, request: Request) -> None:
+        asked.append(request.target)
+        await connection.respond(200, b"frames: {count: 1}")
+
+    inner = HttpServer(take)
+    await inner.start()
+    try:
+        async with target.client() as client:
+            for url in (
+                f"http://{inner.address}/", f"http://localhost:{inner.address.rpartition(':')[2]}/",
+                "http://169.254.169.254/latest/meta-data/iam/", "http://[::1]/", "https://example.org/job.yaml",
+                f"{target.web.address}/api/v1/jobs", "file:///etc/passwd", "s3://bucket/job.yaml", "/etc/passwd",
+                f"{target.farm.store}/.longtake/{target.job}/job.json", "gs://bucket/job.yaml", "data:,frames: 1",
+            ):  # fmt: skip
+                for path in ("jobs", "plan"):
+                    answer = await client.post(f"{API}/{path}", json={"url": url})
+                    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "url"), answer.text
+    finally:
+        await inner.close()
+    assert asked == []
+
+
+async def test_an_allowed_host_leads_nowhere_else_and_learns_nothing_of_who_asks(
+    target: Target, tmp_path: Path
+) -> None:
+    asked: list[Request] = []
+    inner_asked: list[str] = []
+
+    async def lead_on(connection: Connection, request: Request) -> None:
+        asked.append(request)
+        await connection.respond(302, b"", {"location": f"http://{inner.address}/secret"})
+
+    async def take(connection: Connection, request: Request) -> None:
+        inner_asked.append(request.target)
+        await connection.respond(200, b"the secret of the network")
+
+    allowed, inner = HttpServer(lead_on), HttpServer(take)
+    await allowed.start()
+    await inner.start()
+    token = TokenFile(tmp_path / "tokens").add("anna", Role.SUBMIT)
+    options = ("--token-file", str(tmp_path / "tokens"), "--job-source", f"http://{allowed.address}")
+    try:
+        async with (
+            web_program(target.farm.address, target.farm.task_queue, *options, "--job-network", "127.0.0.0/8") as web,
+            httpx.AsyncClient(base_url=web.address, headers={"Authorization": f"Bearer {token}"}) as client,
+        ):
+            answer = await client.post(f"{API}/plan", json={"url": f"http://{allowed.address}/a?sig=hush"})
+            assert (answer.status_code, answer.json()["type"]) == (422, "bad-job")
+            assert "secret" not in answer.text
+            assert "hush" not in answer.text
+            assert not any("hush" in line for line in web.said)
+        async with (
+            # A name of the settings that leads into a network which they do not name, as after a change of its DNS.
+            web_program(target.farm.address, target.farm.task_queue, *options) as web,
+            httpx.AsyncClient(base_url=web.address, headers={"Authorization": f"Bearer {token}"}) as client,
+        ):
+            answer = await client.post(f"{API}/plan", json={"url": f"http://{allowed.address}/a"})
+            assert "which is no public address" in answer.json()["detail"]
+    finally:
+        await allowed.close()
+        await inner.close()
+    (request,) = asked
+    assert not {"authorization", "cookie", "x-forwarded-for", "referer"} & request.headers.keys()
+    assert token not in str(request)
+    assert inner_asked == []
 
 
 # --- Loads ---

@@ -77,6 +77,25 @@ def web(
             show_default=False,
         ),
     ] = None,
+    job_source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--job-source",
+            metavar="URL",
+            help="Where job files may be fetched from that are named by URL: https://host or s3://bucket/prefix. "
+            "Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    job_network: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--job-network",
+            metavar="NETWORK",
+            help="Network that is no public one, and in which those hosts may be: 10.0.0.0/8. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     ui: Annotated[
         str | None, typer.Option("--ui", metavar="URL", help="Address of Temporal's own page, for links to it.")
     ] = None,
@@ -108,6 +127,8 @@ def web(
         allowed_hosts=allow_host or (),
         roots=read_roots(os.environ),
         ui=ui,
+        job_sources=job_source or (),
+        job_networks=job_network or (),
     )
 
     async def run() -> None:

@@ -16,6 +16,8 @@ from longtake.stored_logs import LogTexts
 from longtake.web.authentication import Authenticator
 from longtake.web.job_histories import JobHistories
 from longtake.web.job_index import JobIndex, ListedJob
+from longtake.web.job_sources import JobSources
+from longtake.web.log_text import LogTexts
 from longtake.web.preview_media import Previews
 from longtake.web.problems import TEMPORAL_AWAY, Problem, describe_problem
 from longtake.web.published_files import PublishedFiles
@@ -51,6 +53,7 @@ class Gateway:
         self.statuses = SharedStatuses(self._read_status)
         self.authenticator = Authenticator(settings)
         self.stores = OpenStores(settings.roots)
+        self.sources = JobSources(settings.job_sources, settings.job_networks, self.stores)
         self.logs = LogTexts()
         self.histories = JobHistories()
         self.published = PublishedFiles()

@@ -63,16 +63,24 @@ class ProblemError(Exception):
         detail: One sentence, with the fix.
         kind: Its type, for programs.
         headers: Headers of the answer.
+        errors: What is wrong with each field, where it is a field that is wrong.
     """
 
     def __init__(
-        self, status: int, detail: str, *, kind: str = "about:blank", headers: dict[str, str] | None = None
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str = "about:blank",
+        headers: dict[str, str] | None = None,
+        errors: Sequence[FieldError] = (),
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.kind = kind
         self.headers = headers or {}
+        self.errors = tuple(errors)
 
 
 # Status and type of each error; the first that fits counts.
@@ -92,7 +100,7 @@ _BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
 def describe_problem(error: Exception, *, instance: str = "") -> Problem:
     """Return the problem that an error is."""
     if isinstance(error, ProblemError):
-        return make_problem(error.status, error.detail, kind=error.kind, instance=instance)
+        return make_problem(error.status, error.detail, kind=error.kind, instance=instance, errors=error.errors)
     if isinstance(error, RPCError):
         return describe_problem(_explain_call(error), instance=instance)
     if is_connect_failure(error):

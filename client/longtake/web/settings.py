@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from longtake.allowed_addresses import Network, read_networks
 from longtake.errors import BadJobError
+from longtake.models.notify import find_origin
 from longtake.text import escape_text
 from longtake.web.tokens import Role, TokenFile
 
@@ -18,6 +20,9 @@ STATIC = Path(__file__).parent / "static"
 
 # RFC 9110: the characters of a header's name.
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
+# A path would say less than it seems to: servers have more than one spelling of the same one.
+_ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[1-9][0-9]{0,4})?/?", re.ASCII)
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[!-~]{1,900})?", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]", re.ASCII)
 
 
@@ -33,6 +38,8 @@ class WebSettings:
         trusted_role: What those may do whom the proxy names.
         roots: Folders that stores must lie in; none allows all that this account can read.
         ui: Address of Temporal's own page, for links.
+        job_sources: Where job files may be fetched from: origins of the web, and `s3://bucket/prefix`.
+        job_networks: Networks that are no public ones, and in which those origins may be.
         static: Folder of the page.
     """
 
@@ -43,6 +50,8 @@ class WebSettings:
     trusted_role: Role = Role.LOOK
     roots: tuple[Path, ...] = ()
     ui: str | None = None
+    job_sources: tuple[str, ...] = ()
+    job_networks: tuple[Network, ...] = ()
     static: Path = STATIC
 
 
@@ -56,6 +65,8 @@ def make_settings(
     allowed_hosts: Sequence[str],
     roots: Sequence[Path],
     ui: str | None,
+    job_sources: Sequence[str] = (),
+    job_networks: Sequence[str] = (),
 ) -> WebSettings:
     """Return the settings that options of the command line name.
 
@@ -87,6 +98,12 @@ def make_settings(
         )
     if ui is not None and not ui.startswith(("http://", "https://")):
         raise BadJobError(f"--ui: '{escape_text(ui)}' is no address of a page; write http://host:port")
+    for source in job_sources:
+        _check_source(source)
+    try:
+        networks = read_networks(job_networks)
+    except ValueError as error:
+        raise BadJobError(f"--job-network: {error}") from error
     return WebSettings(
         hosts=(*LOOPBACK_HOSTS, *allowed_hosts),
         token_file=token_file,
@@ -95,6 +112,8 @@ def make_settings(
         trusted_role=Role(trusted_role),
         roots=tuple(roots),
         ui=ui.rstrip("/") if ui else None,
+        job_sources=tuple(job_sources),
+        job_networks=networks,
     )
 
 
@@ -113,3 +132,15 @@ def _check_network(peer: str) -> None:
         ipaddress.ip_network(peer, strict=False)
     except ValueError as error:
         raise BadJobError(f"--trusted-peer: '{escape_text(peer)}' is neither an address nor a network") from error
+
+
+def _check_source(source: str) -> None:
+    try:
+        is_place = bool(_BUCKET.fullmatch(source) or (_ORIGIN.fullmatch(source) and find_origin(source)))
+    except ValueError:
+        is_place = False
+    if not is_place:
+        raise BadJobError(
+            f"--job-source: '{escape_text(source, 200)}' is no place of job files; write https://host, without a path, "
+            "or s3://bucket/prefix"
+        )

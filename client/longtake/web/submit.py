@@ -23,6 +23,7 @@ from longtake.prices import Prices
 from longtake.transfer.upload_inputs import needs_upload
 from longtake.wait_reasons import explain_no_worker, find_workers
 from longtake.web.gateway import Gateway, Shared
+from longtake.web.job_sources import LONGEST_URL
 from longtake.web.sessions import MAY_SUBMIT, By
 
 router = APIRouter(tags=["submit"])
@@ -32,13 +33,33 @@ _NO_FOLDER = "base_dir: is not named, and relative paths start from the first fo
 _WORKFLOWS = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
 _ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 
-# How the document of the API describes a body that is a job file.
+_JOB_FILE: dict[str, Any] = {
+    "title": "JobFile",
+    "type": "object",
+    "description": "a job file, as docs/job-file.md tells",
+    "additionalProperties": True,
+}
+_JOB_URL: dict[str, Any] = {
+    "title": "JobUrl",
+    "type": "object",
+    "properties": {
+        "url": {
+            "type": "string",
+            "maxLength": LONGEST_URL,
+            "description": "where the job file is, in a place that the server's settings allow",
+        }
+    },
+    "required": ["url"],
+    "additionalProperties": False,
+}
+
+# How the document of the API describes a body that is a job file, or names one.
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             "application/yaml": {"schema": {"type": "string"}},
-            "application/json": {"schema": {"type": "object"}},
+            "application/json": {"schema": {"anyOf": [_JOB_URL, _JOB_FILE]}},
         },
     }
 }
@@ -54,7 +75,7 @@ async def submit(
     id: Annotated[str | None, Query(max_length=1000, description="name the job; the same id starts a job once")] = None,
     base_dir: BaseDir = None,
 ) -> Response:
-    """Start a job. The body is a job file: YAML, or JSON with its content type."""
+    """Start a job. The body is a job file (YAML, or JSON with its content type), or `url` alone, which names one."""
     job = await _read_body(request, shared, base_dir)
     handle = await shared.farm.submit(job, id=id, by=by)
     shared.jobs.forget()
@@ -80,7 +101,7 @@ class Plan(BaseModel):
 
 @router.post("/plan", dependencies=[MAY_SUBMIT], openapi_extra=_BODY)
 async def plan(request: Request, shared: Shared, base_dir: BaseDir = None) -> Plan:
-    """Show the chunks of a job file, its first command and its films; nothing is started."""
+    """Show the chunks of a job file, its first command and its films; start nothing. The body is as for a start."""
     job = await _read_body(request, shared, base_dir)
     planned = await run_in_thread(partial(plan_job, job))
     facts = planned.facts
@@ -106,18 +127,30 @@ async def plan(request: Request, shared: Shared, base_dir: BaseDir = None) -> Pl
 
 
 async def _read_body(request: Request, shared: Gateway, base_dir: str | None) -> RenderJobSpec:
+    """Return the job of a body: a job file, or the URL of one.
+
+    Raises:
+        BadJobError: It is none.
+        ProblemError: The file is where nothing answers now.
+    """
     raw = await request.body()
     is_json = request.headers.get("content-type", "").partition(";")[0].strip().endswith("json")
-    return await run_in_thread(partial(_read_job, raw, shared, base_dir, is_json=is_json))
+    document = await run_in_thread(partial(parse_document, raw, "job.json" if is_json else "job.yaml"))
+    # No job file has this key, and a file that was fetched leads no further.
+    if "url" in document:
+        if len(document) > 1:
+            raise BadJobError("url: stands beside other keys; send the URL of a job file alone, or the job file itself")
+        file = await shared.sources.fetch(document["url"])
+        document = await run_in_thread(file.parse)
+    return await run_in_thread(partial(_read_job, document, shared, base_dir))
 
 
-def _read_job(raw: bytes, shared: Gateway, base_dir: str | None, *, is_json: bool) -> RenderJobSpec:
-    """Return the job of a body. Blocking: the paths that it names are looked at.
+def _read_job(document: dict[str, Any], shared: Gateway, base_dir: str | None) -> RenderJobSpec:
+    """Return the job of a document. Blocking: the paths that it names are looked at.
 
     Raises:
         BadJobError: It is no job, or names files that it may not.
     """
-    document = parse_document(raw, "job.json" if is_json else "job.yaml")
     if base_dir is not None:
         document.setdefault("base_dir", base_dir)
     document.setdefault("name", "job")
