@@ -49,6 +49,7 @@ async function* watch(id: string): AsyncGenerator<JobStatus> {
         last = fields.get("id") ?? last;
         if (fields.get("event") === "status") yield JSON.parse(fields.get("data") ?? "") as JobStatus;
         if (fields.get("event") === "end") return;
+        if (fields.get("event") === "gone") throw new Error(`the history of ${id} was deleted`);
       }
     }
   }

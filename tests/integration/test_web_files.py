@@ -5,7 +5,7 @@ import hashlib
 from base64 import b64decode
 
 import pytest
-from support.farm import until, until_state
+from support.farm import Farm, until, until_state
 from support.jobs.stored_jobs import Place
 from support.web import job_path, web_of
 
@@ -143,3 +143,21 @@ async def test_files_of_an_ended_job_are_deleted_and_of_no_other(place: Place) -
         assert (done.status_code, done.json()["files"]) == (200, 2)
         assert (await client.delete(job_path(running.id, "files"))).json()["files"] == 0
         assert (await client.get(job_path(running.id, "outputs"))).json()["outputs"] == []
+
+
+async def test_the_columns_of_many_chunks_are_compressed_and_known_by_their_tag(farm: Farm) -> None:
+    job = await farm.submit(farm.job(chunks=3000, start_paused=True))
+    await until_state(job, JobState.PAUSED)
+    async with web_of(farm) as client:
+        path = job_path(job.id, "chunks")
+        packed = await client.get(path)
+        plain = await client.get(path, headers={"Accept-Encoding": "identity"})
+        assert (packed.headers["content-encoding"], plain.headers.get("content-encoding")) == ("gzip", None)
+        assert int(packed.headers["content-length"]) < 0.1 * len(plain.content)
+        assert packed.json() == plain.json()
+        for known in (packed, plain):
+            same = await client.get(path, headers={"If-None-Match": known.headers["etag"]})
+            assert (same.status_code, same.content) == (304, b"")
+        async with client.stream("GET", job_path(job.id, "events")) as told:
+            assert "content-encoding" not in told.headers
+    await job.cancel()

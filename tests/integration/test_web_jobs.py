@@ -3,16 +3,20 @@
 import asyncio
 import json
 import uuid
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import httpx
 import pytest
 import yaml
 from support.farm import Farm, until, until_state
-from support.web import API, events, job_path, stream, web_of
+from support.web import API, Told, events, job_path, stream, web_of
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.service import RPCError
 
-from longtake import JobState, JobStatus
+from longtake import JobHandle, JobState, JobStatus
+from longtake.web import job_index
 from longtake.web.statuses import SharedStatuses
 
 pytestmark = pytest.mark.integration
@@ -219,6 +223,82 @@ async def test_the_events_of_all_jobs_tell_of_a_new_one(farm: Farm) -> None:
 
         await follow()
         assert states[0] in ("pending", "running")
+
+
+async def delete(job: JobHandle, farm: Farm) -> None:
+    """Delete the history of a job, as retention and `temporal workflow delete` do."""
+    await farm.client.workflow_service.delete_workflow_execution(
+        DeleteWorkflowExecutionRequest(
+            namespace=farm.client.namespace, workflow_execution=WorkflowExecution(workflow_id=job.id)
+        )
+    )
+
+
+async def test_the_events_of_a_job_whose_history_is_deleted_end_with_that(farm: Farm) -> None:
+    job = await farm.started(chunks=2, running=1)
+    async with web_of(farm) as client:
+        told: list[Told] = []
+        async with aclosing(stream(client, job_path(job.id, "events"))) as following:
+            async for event in following:
+                if not told:
+                    await delete(job, farm)
+                told.append(event)
+
+        assert [event.name for event in told[:-1]] == ["status"] * (len(told) - 1)
+        assert (told[-1].name, told[-1].id, told[-1].data) == ("gone", None, {"id": job.id})
+        # What makes a browser ask no more.
+        again = await client.get(job_path(job.id, "events"), headers={"Last-Event-ID": str(told[0].id)})
+        assert (again.status_code, again.json()["type"]) == (404, "no-such-job")
+    farm.open_gate()
+
+
+async def test_the_events_of_all_jobs_tell_of_those_that_are_deleted(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A whole list is read once a minute, and jobs that had ended are missed by that.
+    monkeypatch.setattr(job_index, "_ALL_SECONDS", 2.0)
+    running, ended = await farm.started(chunks=2, running=1), await farm.submit(farm.job(chunks=1))
+    await until_state(ended, JobState.COMPLETED)
+    ids = {running.id, ended.id}
+    async with web_of(farm) as client:
+        await listed(client, "state=running,completed", ids)
+        gone: dict[str, str | None] = {}
+        async with aclosing(stream(client, f"{API}/jobs/events")) as following:
+            async for told in following:
+                if told.name == "job" and not gone and told.data["id"] in ids:
+                    for job in (running, ended):
+                        with suppress(RPCError):
+                            await delete(job, farm)
+                if told.name == "gone" and told.data["id"] in ids:
+                    gone[told.data["id"]] = told.id
+                if gone.keys() == ids:
+                    break
+        # One who was cut off before hears it, too.
+        since = f"{float(min(map(str, gone.values()))) - 1:.3f}"
+        async with aclosing(stream(client, f"{API}/jobs/events", since=since)) as following:
+            heard = set()
+            async for told in following:
+                if told.name == "gone":
+                    heard.add(told.data["id"])
+                if ids <= heard:
+                    break
+        assert not ids & {job["id"] for job in (await client.get(f"{API}/jobs?limit=1000")).json()["jobs"]}
+    farm.open_gate()
+
+
+async def test_a_job_that_a_list_lacks_for_a_moment_is_not_gone(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_index, "_ALL_SECONDS", 0.0)
+    job = await farm.submit(farm.job(chunks=1))
+    await until_state(job, JobState.COMPLETED)
+    index = job_index.JobIndex(farm.client, farm.task_queue)
+    async with asyncio.timeout(60):
+        while job.id not in await index.jobs():
+            index.forget()
+    monkeypatch.setattr(job_index, "build_query", lambda state: 'WorkflowType="NoneSuch"')
+    index.forget()
+
+    assert job.id in await index.jobs()
+    assert job.id not in index.gone
 
 
 async def test_two_hundred_watchers_of_a_job_cost_temporal_what_one_does(farm: Farm) -> None:

@@ -9,6 +9,7 @@ from longtake.client import RenderClient
 from longtake.names import DEFAULT_TASK_QUEUE
 from longtake.web import events, files, job_chunks, jobs, logs, pictures, preview, reports, sessions, steer, submit
 from longtake.web import farm as farm_routes
+from longtake.web.compression import Compressor
 from longtake.web.gateway import Gateway
 from longtake.web.pages import add_pages
 from longtake.web.problems import add_handlers
@@ -33,6 +34,7 @@ def create_app(
     app.state.gateway = gateway = Gateway(farm, settings, task_queue)
     add_pages(app, settings.static)
     add_handlers(app, gateway.describe)
+    app.add_middleware(Compressor)
     app.add_middleware(Guard, settings=settings, authenticator=gateway.authenticator)
     return app
 

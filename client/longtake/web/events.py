@@ -1,6 +1,7 @@
 """Routes that tell what becomes of jobs as it happens: server-sent events, which a client can take up where it left."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -8,8 +9,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 
+from longtake.errors import NoSuchJobError
 from longtake.web.event_stream import Event, EventStream
 from longtake.web.gateway import Gateway, Job, Shared
+from longtake.web.job_index import ListedJob
 
 router = APIRouter(tags=["events"])
 
@@ -36,7 +39,10 @@ async def watch_jobs(shared: Shared, last_event_id: LastEventId = None) -> Respo
 
 @router.get("/jobs/{id}/events", response_class=Response, responses=_STREAM)
 async def watch_job(job: Job, shared: Shared, last_event_id: LastEventId = None) -> Response:
-    """Tell the status of a job now and at each change: `event: status`; `event: end` when it has ended."""
+    """Tell the status of a job now and at each change: `event: status`; `event: end` when it has ended.
+
+    `event: gone` with its id where its history is deleted meanwhile; that is the last event, too.
+    """
     known = await shared.statuses.read(job.id)
     if known.status.state.has_ended and known.version == last_event_id:
         # What makes a browser ask no more.
@@ -46,6 +52,10 @@ async def watch_job(job: Job, shared: Shared, last_event_id: LastEventId = None)
 
 async def _tell_job(shared: Gateway, job_id: str, since: str | None) -> AsyncIterator[Event]:
     async for news in shared.statuses.watch(job_id, since=since):
+        if isinstance(news, NoSuchJobError):
+            # It was there when the stream began.
+            yield _tell_gone(job_id)
+            return
         if isinstance(news, Exception):
             yield _tell_problem(shared, news)
             continue
@@ -68,11 +78,22 @@ async def _tell_list(shared: Gateway, since: float) -> AsyncIterator[Event]:
             await asyncio.sleep(_LIST_SECONDS)
             continue
         said = ""
-        changed = [job for job in jobs.values() if job.changed_at > max(since, told.get(job.status.id, 0))]
-        for job in sorted(changed, key=lambda job: job.changed_at):
-            told[job.status.id] = job.changed_at
-            yield Event(job.status.model_dump_json().encode(), "job", f"{job.changed_at:.3f}")
+        changes: list[tuple[float, str, ListedJob | None]]
+        changes = [(job.changed_at, job.status.id, job) for job in jobs.values()]
+        changes += [(gone_at, job_id, None) for job_id, gone_at in shared.jobs.gone.items()]
+        news = [change for change in changes if change[0] > max(since, told.get(change[1], 0))]
+        for at, job_id, job in sorted(news, key=lambda change: change[:2]):
+            told[job_id] = at
+            event_id = f"{at:.3f}"
+            if job is None:
+                yield _tell_gone(job_id, event_id)
+            else:
+                yield Event(job.status.model_dump_json().encode(), "job", event_id)
         await asyncio.sleep(_LIST_SECONDS)
+
+
+def _tell_gone(job_id: str, event_id: str | None = None) -> Event:
+    return Event(json.dumps({"id": job_id}).encode(), "gone", event_id)
 
 
 def _tell_problem(shared: Gateway, error: Exception) -> Event:

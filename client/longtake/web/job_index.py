@@ -1,11 +1,14 @@
 """Know all jobs of a farm for lists: read Temporal's list once for all who ask, and only what has changed since."""
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 
 from longtake.describe import build_query, is_job, read_listed_status
 from longtake.models.status import JobState, JobStatus
@@ -20,6 +23,13 @@ _ALL_SECONDS = 60.0
 
 # Temporal's list lags behind, and its clock is another one.
 _OVERLAP = timedelta(seconds=30)
+
+# What is written of a job that has ended: it changes no more.
+_ENDED = b"ended"
+
+# Jobs that are looked for at once where a list lacks them, and jobs that were deleted and are remembered.
+_LOOKS_AT_ONCE = 20
+_MOST_GONE = 1000
 
 # Jobs that a page of a farm is for; the oldest beyond are found by their ids.
 MOST_JOBS = 20_000
@@ -56,6 +66,7 @@ class JobIndex:
         self._client = client
         self._task_queue = task_queue
         self._jobs: dict[str, ListedJob] = {}
+        self._gone: OrderedDict[str, float] = OrderedDict()
         self._read_all = SharedRead(self._refresh, fresh_seconds=_FRESH_SECONDS)
         self._all_at = float("-inf")
         self._closed_since = datetime.fromtimestamp(0, UTC)
@@ -67,6 +78,14 @@ class JobIndex:
             RPCError: Temporal does not list them.
         """
         return await self._read_all.get()
+
+    @property
+    def gone(self) -> Mapping[str, float]:
+        """When this process saw that a job was deleted from Temporal, by id, in seconds since 1970; the last thousand.
+
+        Of one that had not ended it sees it within seconds, of others within a minute.
+        """
+        return self._gone
 
     def forget(self) -> None:
         """Let the next who asks read the list anew, after a request has changed a job."""
@@ -88,6 +107,8 @@ class JobIndex:
             if len(found) >= MOST_JOBS:
                 break
         jobs = {} if is_all else dict(self._jobs)
+        if len(found) < MOST_JOBS:
+            await self._find_gone(jobs, found, is_all=is_all)
         for run in found.values():
             known = self._jobs.get(run.id)
             if known is None or run.start_time >= known.started:
@@ -99,6 +120,34 @@ class JobIndex:
         if is_all:
             self._all_at = began
         return self._jobs
+
+    async def _find_gone(
+        self, jobs: dict[str, ListedJob], found: Mapping[str, WorkflowExecution], *, is_all: bool
+    ) -> None:
+        """Tell jobs that were deleted from those that a list lacks because it lags behind, and keep the latter."""
+        lacking = [
+            job_id for job_id, job in self._jobs.items() if job_id not in found and (is_all or job.written != _ENDED)
+        ]
+        for first in range(0, len(lacking), _LOOKS_AT_ONCE):
+            some = lacking[first : first + _LOOKS_AT_ONCE]
+            for job_id, is_gone in zip(some, await asyncio.gather(*map(self._is_gone, some)), strict=True):
+                if is_gone:
+                    jobs.pop(job_id, None)
+                    self._gone[job_id] = time.time()
+                else:
+                    jobs[job_id] = self._jobs[job_id]
+        for job_id in found:
+            # Another job may have the id by now.
+            self._gone.pop(job_id, None)
+        while len(self._gone) > _MOST_GONE:
+            self._gone.popitem(last=False)
+
+    async def _is_gone(self, job_id: str) -> bool:
+        try:
+            await self._client.get_workflow_handle(job_id).describe()
+        except RPCError as error:
+            return error.status is RPCStatusCode.NOT_FOUND
+        return False
 
     async def _read(self, run: WorkflowExecution, known: ListedJob | None) -> ListedJob:
         written = _written(run)
@@ -129,6 +178,5 @@ class JobIndex:
 def _written(run: WorkflowExecution) -> bytes:
     """Return all of a run in a list that its status is made of."""
     if run.status is not WorkflowExecutionStatus.RUNNING:
-        # What has ended changes no more.
-        return b"ended"
+        return _ENDED
     return run.raw_info.SerializeToString(deterministic=True)
