@@ -122,6 +122,8 @@ async def test_a_job_is_paused_resumed_limited_and_cancelled(farm: Farm) -> None
         assert limit.json() == {"changed": 3}
         skipped = await client.post(job_path(job.id, "skip"), json={"chunks": [[5, 6]]})
         assert skipped.json() == {"changed": 1}
+        again = await client.post(job_path(job.id, "skip"), json={"chunks": [[5, 6]]})
+        assert again.json() == {"changed": 0}
         await client.post(job_path(job.id, "cancel"))
         await until_state(job, JobState.CANCELLED)
 

@@ -21,6 +21,11 @@ LastEventId = Annotated[str | None, Header(max_length=100, description="id of th
 # How the document of the API describes a stream.
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
+_STREAM_OF_ONE: dict[int | str, dict[str, Any]] = {
+    **_STREAM,
+    204: {"description": "the job has ended, and all was heard"},
+}
+
 # How often the list of all jobs is looked at for those who watch it.
 _LIST_SECONDS = 1.0
 
@@ -37,7 +42,7 @@ async def watch_jobs(shared: Shared, last_event_id: LastEventId = None) -> Respo
     return EventStream(_tell_list(shared, since - _OVERLAP_SECONDS), shared.closing)
 
 
-@router.get("/jobs/{id}/events", response_class=Response, responses=_STREAM)
+@router.get("/jobs/{id}/events", response_class=Response, responses=_STREAM_OF_ONE)
 async def watch_job(job: Job, shared: Shared, last_event_id: LastEventId = None) -> Response:
     """Tell the status of a job now and at each change: `event: status`; `event: end` when it has ended.
 

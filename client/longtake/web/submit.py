@@ -64,10 +64,25 @@ _BODY: dict[str, Any] = {
     }
 }
 
+_STARTED: dict[int | str, dict[str, Any]] = {
+    200: {"model": JobStatus, "description": "the same job was there already, and nothing was started"},
+    201: {
+        "description": "it was started",
+        "headers": {"Location": {"description": "address of its status", "schema": {"type": "string"}}},
+    },
+}
+
 BaseDir = Annotated[str | None, Query(max_length=4096, description="folder that relative paths start from")]
 
 
-@router.post("/jobs", status_code=201, dependencies=[MAY_SUBMIT], response_model=JobStatus, openapi_extra=_BODY)
+@router.post(
+    "/jobs",
+    status_code=201,
+    dependencies=[MAY_SUBMIT],
+    response_model=JobStatus,
+    responses=_STARTED,
+    openapi_extra=_BODY,
+)
 async def submit(
     request: Request,
     shared: Shared,
