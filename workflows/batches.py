@@ -104,7 +104,14 @@ class BatchRunner:
 
     def _rules(self) -> JobFields:
         """Return the job without what only its store must tell, so that an order is small."""
-        rules: dict[str, object] = {"chunks": None, "command": None, "env": {}, "inputs": (), "rerender": None}
+        rules: dict[str, object] = {
+            "chunks": None,
+            "command": None,
+            "env": {},
+            "inputs": (),
+            "rerender": None,
+            "only": (),
+        }
         if self._scheduler.has_passes_left:
             # The job goes over failed chunks when all others are rendered.
             rules |= {"on_chunk_failure": FailurePolicy.CONTINUE, "max_failed_chunks": None}

@@ -231,6 +231,9 @@ class RenderJob(RequestedJob):
             await self._end_trial(trial)
         self._update_counts()
         if (failure := find_failure(spans)) is not None:
+            if spans.lacks_others:
+                # They were not skipped: they are still to be rendered.
+                self._board.update_counts(left_out_chunks=0, left_out=())
             raise failure
 
     def _advance(self, spans: SpanRunner, trial: TrialRunner) -> None:

@@ -75,6 +75,8 @@ class SpanRunner:
             has_sessions=job.session is not None,
         )
         self.scheduler.leave_out(plan.left_out)
+        if job.only and saved is None:
+            self.scheduler.leave_out(RangeSet(job.only).gaps(0, plan.chunk_count).ranges)
         self.totals = Totals(saved.totals if saved else None)
         self.is_closed = False
         self._is_ending = False
@@ -118,6 +120,11 @@ class SpanRunner:
     def activity_count(self) -> int:
         """Number of activities that have not ended, looks for waiting ones included."""
         return len(self._handles) + self._looks + SPANS_A_BATCH * self._batches.count
+
+    @property
+    def lacks_others(self) -> bool:
+        """Whether the job was started again for some of its chunks alone, and others are missing."""
+        return bool(self._job.only) and bool(self.scheduler.left_out)
 
     @property
     def is_finished(self) -> bool:

@@ -55,6 +55,9 @@ with workflow.unsafe.imports_passed_through():
 _PROGRESS_STEP = 2.0
 _PROGRESS_PAUSE = timedelta(seconds=5)
 
+# A skip names few; what lies beyond is counted.
+_MOST_LEFT_OUT = 50
+
 # In the memo, which every look at the job brings along.
 _MOST_NOTICES = 5
 _LONGEST_NOTICE = 300
@@ -367,6 +370,7 @@ class Counts(TypedDict):
     completed_frames: int
     failed_chunks: int
     left_out_chunks: int
+    left_out: tuple[Range, ...]
     running_chunks: int
     frozen_chunks: int
     batches: tuple[str, ...]
@@ -383,6 +387,7 @@ def count_chunks(job: RenderJobSpec, spans: SpanRunner) -> Counts:
         "completed_frames": _frames_done(job, spans.plan, chunks.done),
         "failed_chunks": chunks.failed_count,
         "left_out_chunks": chunks.left_out_count,
+        "left_out": chunks.left_out[:_MOST_LEFT_OUT],
         "running_chunks": chunks.running_count,
         "frozen_chunks": spans.frozen_count,
         "batches": spans.batches,
@@ -416,10 +421,18 @@ def describe_failures(spans: SpanRunner) -> str:
 def find_failure(spans: SpanRunner) -> ApplicationError | None:
     """Return the error of a job whose rendering has come to its end; None where its chunks suffice."""
     if not spans.has_too_many_failures and (not spans.scheduler.failed or _may_have_gaps(spans)):
-        return None
+        return _describe_others(spans) if spans.lacks_others else None
     needs_change = bool(spans.failures) and all(failure.needs_change for failure in spans.failures)
     type = ErrorType.NEEDS_CHANGE if needs_change else ErrorType.JOB_FAILED
     return ApplicationError(describe_failures(spans), type=type, non_retryable=True)
+
+
+def _describe_others(spans: SpanRunner) -> ApplicationError:
+    """Return the error of a job that has rendered the chunks it was started again for, and lacks others."""
+    count, ranges = spans.scheduler.left_out_count, format_ranges(spans.scheduler.left_out)
+    chunks = f"1 other is missing ({ranges})" if count == 1 else f"{count:,} others are missing ({ranges})"
+    sentence = f"what was asked for is rendered, and {chunks}; `longtake retry {spans.plan.ref.id}` renders all"
+    return ApplicationError(sentence, type=ErrorType.JOB_FAILED, non_retryable=True)
 
 
 def _may_have_gaps(spans: SpanRunner) -> bool:

@@ -393,7 +393,8 @@ class HistoryReader:
 
     def _find_given_up(self, status: JobStatus | None) -> list[int]:
         """Return the chunks that have failed for good: the status names the first of them, and records of tries all."""
-        if status is not None and status.failed_chunks <= len(status.failures):
+        has_stopped = status is not None and status.state in (JobState.FAILED, JobState.CANCELLED)
+        if status is not None and status.failed_chunks <= len(status.failures) and not has_stopped:
             return [failure.chunk for failure in status.failures] if status.failed_chunks else []
         new = [each for each in self._tries if each not in self._read_tries][:_MOST_TRIES_READ]
         for failed in read_listed_tries(self._records, new):
@@ -404,6 +405,9 @@ class HistoryReader:
         newest = [chunk for _, chunk in sorted(given_up, reverse=True) if not self._is_known(chunk)]
         if status is None:
             return newest
+        if has_stopped:
+            # Started again for some of its chunks, it has not tried the others anew: they are as they were.
+            return [*(failure.chunk for failure in status.failures), *newest]
         # Chunks that are retried had failed before: the status counts those that have not been taken up again.
         return list(dict.fromkeys([*(failure.chunk for failure in status.failures), *newest]))[: status.failed_chunks]
 
@@ -435,9 +439,12 @@ def _lay_status(states: bytearray, tries: bytearray, status: JobStatus | None, g
             states[chunk] = ChunkState.FAILED.number
     if status is None:
         return
+    left_out = bytes([ChunkState.LEFT_OUT.number])
+    for start, stop in status.left_out:
+        states[start:stop] = states[start:stop].replace(bytes([todo]), left_out)
     if status.state is JobState.COMPLETED:
         # What is in no film of a job that has completed was left out; what had failed before is known by the above.
-        states[:] = states.replace(bytes([todo]), bytes([ChunkState.LEFT_OUT.number]))
+        states[:] = states.replace(bytes([todo]), left_out)
     for running in status.running:
         if running.chunk < count and not is_done[running.chunk]:
             states[running.chunk] = _find_running_state(running).number

@@ -35,6 +35,7 @@ from longtake.models.status import JobState, JobStatus
 from longtake.names import (
     DEFAULT_TASK_QUEUE,
     MEMO_DIGEST,
+    MEMO_SUBMITTED_BY,
     RENDER_JOB_WORKFLOW,
     check_job_id,
     find_job_values,
@@ -42,7 +43,7 @@ from longtake.names import (
 )
 from longtake.other_film import build_film_job
 from longtake.pattern_check import check_patterns
-from longtake.ranges import Range
+from longtake.ranges import Range, format_ranges
 from longtake.text import escape_markdown
 from longtake.transfer.progress import OnProgress
 from longtake.transfer.upload_inputs import needs_upload, upload_inputs
@@ -136,6 +137,7 @@ class RenderClient:
         if needs_upload(job):
             stop = threading.Event()
             job = await run_in_thread(partial(upload_inputs, job, on_progress=on_progress, stop=stop), stop)
+        submitter = self._name_asker(by)
         try:
             # A repeated submit must not start a failed or cancelled job again: that is what `retry` is for.
             await self._start(
@@ -143,8 +145,8 @@ class RenderClient:
                 job_id,
                 name,
                 WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                memo={MEMO_DIGEST: job.digest()},
-                details=_describe_origin(job, self._name_asker(by)),
+                memo={MEMO_DIGEST: job.digest(), MEMO_SUBMITTED_BY: submitter},
+                details=_describe_origin(job, submitter),
             )
         except WorkflowAlreadyStartedError as error:
             status = await self._check_same(job_id, job)
@@ -214,13 +216,15 @@ class RenderClient:
     ) -> JobHandle:
         """Retry the failed chunks of a job, or render some frames of a job that has ended anew.
 
-        A failed or cancelled job is started again under its id and renders only what is missing. A job that has not
-        ended renders its failed chunks again. A job that has ended is started again for frames that are named, renders
-        these, and makes its film again; their old files and the old film are moved aside.
+        A failed or cancelled job is started again under its id and renders only what is missing; of that only the
+        chunks that are named, and then it fails again where others are missing. A job that has not ended renders its
+        failed chunks again. A job that has ended is started again for frames that are named, renders these, and makes
+        its film again; their old files and the old film are moved aside.
 
         Args:
             id: Id of the job.
-            chunks: Ranges `[start, stop)` of failed chunks of a job that has not ended; none means all of them.
+            chunks: Ranges `[start, stop)` of failed chunks, or of missing ones of a job that has failed or was
+                cancelled; none means all of them.
             frames: Frames of a job that has ended, as in "12-15,20", or as a list; of video whole chunks are rendered.
                 None names none.
             by: Person or program that asks; default: the identity of this client.
@@ -229,8 +233,8 @@ class RenderClient:
             NoSuchJobError: There is no such job.
             JobEndedError: The job has completed, and there is nothing to retry.
             JobExistsError: The job was started again meanwhile.
-            BadJobError: None of the chunks has failed, or single chunks were named for a job that has ended, or frames
-                for one that has not, or frames that the job does not have; nothing was started.
+            BadJobError: None of the chunks has failed, or frames were named for a job that has not ended, or frames or
+                chunks that the job does not have; nothing was started.
         """
         handle, wanted = self.job(id), tuple(chunks)
         anew = None if frames is None else frames if isinstance(frames, str) else ",".join(map(str, frames))
@@ -246,22 +250,24 @@ class RenderClient:
         if not status.state.has_ended:
             await handle.retry_failed(wanted, by=by)
             return handle
-        if wanted:
-            raise BadJobError(
-                f"chunks: {id} is {status.state}, and started again it renders all that is missing; name no chunks"
-            )
         document = await handle.document()
         # Who retries a job wants it to render, also where it was first started paused.
         document.pop("start_paused", None)
+        document.pop("only", None)
+        if wanted:
+            document["only"] = _check_chunks(wanted, read_job(dict(document)).chunk_count)
         if status.started_at is not None:
             # Its outputs are named after the first start, and its finished chunks are those of that start.
             document["started_at"] = status.started_at.isoformat()
         reuse, asker = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY, self._name_asker(by)
+        # It stays the job of who has submitted it.
+        memo = {MEMO_SUBMITTED_BY: status.submitted_by} if status.submitted_by else None
         if anew is not None:
             document["rerender"] = ChunkPlan(read_job(dict(document))).request_rerender(anew).model_dump()
             reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE
         try:
-            await self._start(document, id, status.name, reuse, details=f"- retried by: {escape_markdown(asker)}")
+            details = f"- retried by: {escape_markdown(asker)}"
+            await self._start(document, id, status.name, reuse, memo=memo, details=details)
         except WorkflowAlreadyStartedError as error:
             raise JobExistsError(f"{id} is at work again already; watch it with `longtake watch {id}`") from error
         return self.job(id)
@@ -342,6 +348,16 @@ class RenderClient:
         if await read_memo(description, MEMO_DIGEST, str) != job.digest():
             raise JobExistsError(f"id: {job_id} is taken by a different job; choose another id")
         return await read_status(description)
+
+
+def _check_chunks(chunks: Sequence[Range], count: int) -> list[Range]:
+    """Return ranges of chunks as a job has them; raise for others."""
+    for start, stop in chunks:
+        if not 0 <= start < stop <= count:
+            raise BadJobError(
+                f"chunks: {format_ranges([(start, stop)])} lies outside the {count:,} of the job, which count from 0"
+            )
+    return [*chunks]
 
 
 async def _add_reasons(client: Client, jobs: Sequence[JobStatus], queues: Mapping[str, str]) -> list[JobStatus]:

@@ -22,11 +22,12 @@ from longtake.data_converter import reveal_message
 from longtake.errors import BadJobError, UndecodedPayloadError
 from longtake.models.continuation import CONTINUES
 from longtake.models.messages import Heartbeat
-from longtake.models.status import MOST_BATCHES, JobPhase, JobState, JobStatus, RunningChunk
+from longtake.models.status import MOST_BATCHES, MOST_BY, JobPhase, JobState, JobStatus, RunningChunk
 from longtake.names import (
     MEMO_DONE,
     MEMO_PREFIX,
     MEMO_STATUS,
+    MEMO_SUBMITTED_BY,
     NAME,
     PROGRESS,
     RENDER_JOB_WORKFLOW,
@@ -35,7 +36,7 @@ from longtake.names import (
     STATE,
     job_folder_name,
 )
-from longtake.text import escape_text
+from longtake.text import escape_text, shorten_line
 
 T = TypeVar("T")
 
@@ -324,7 +325,10 @@ async def read_status(execution: WorkflowExecution) -> JobStatus:
     Raises:
         UndecodedPayloadError: The status needs another codec or key.
     """
-    return _correct(execution, await read_memo(execution, MEMO_STATUS, JobStatus) or JobStatus(id=execution.id))
+    status = await read_memo(execution, MEMO_STATUS, JobStatus) or JobStatus(id=execution.id)
+    # Written by who starts the job, and no business of its workflow.
+    submitted_by = await read_memo(execution, MEMO_SUBMITTED_BY, str) or ""
+    return _correct(execution, status.model_copy(update={"submitted_by": shorten_line(submitted_by, MOST_BY)}))
 
 
 async def read_listed_status(execution: WorkflowExecution) -> JobStatus:

@@ -160,7 +160,8 @@ class JobHandle:
         # Without an answer of a worker, the status that the job wrote down last stays.
         if reason is None:
             try:
-                status = await self._workflow.query("status", result_type=JobStatus, rpc_timeout=_QUERY_TIMEOUT)
+                told = await self._workflow.query("status", result_type=JobStatus, rpc_timeout=_QUERY_TIMEOUT)
+                status = told.model_copy(update={"submitted_by": status.submitted_by})
             except (RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError) as error:
                 reason = await self._find_reason(find_query_reason(self._client, description, error))
         if status.state.has_ended:

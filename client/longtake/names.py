@@ -57,6 +57,7 @@ MEMO_FREEZE = f"{MEMO_PREFIX}freeze"
 MEMO_SPLIT = f"{MEMO_PREFIX}split"
 MEMO_STATUS = f"{MEMO_PREFIX}status"
 MEMO_DIGEST = f"{MEMO_PREFIX}digest"
+MEMO_SUBMITTED_BY = f"{MEMO_PREFIX}submitted_by"
 MEMO_TELLS = f"{MEMO_PREFIX}tells_farm"
 MEMO_DONE = f"{MEMO_PREFIX}done"
 

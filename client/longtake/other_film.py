@@ -38,7 +38,10 @@ def build_film_job(document: Mapping[str, Any], status: JobStatus, values: Mappi
     chunks = read_job(dict(document))
     # Its outputs are named after itself and its first start, which are not those of the new job.
     chunks = chunks.fill_placeholders(find_job_values(status.id, status.started_at))
-    rest = {"started_at": None, "start_paused": False, "if_exists": IfExists.REUSE, "film_only": True, "rerender": None}
+    rest = {
+        "started_at": None, "start_paused": False, "if_exists": IfExists.REUSE, "film_only": True, "rerender": None,
+        "only": (),
+    }  # fmt: skip
     if status.result is not None and status.result.missing_chunks:
         rest["allow_gaps"] = True
     changed = chunks.model_copy(update=rest).to_wire()

@@ -104,13 +104,23 @@ async def test_chunks_skipped_twice_are_told_so_and_can_be_taken_back_in(cli: Cl
     assert (end.left_out_chunks, end.completed_chunks) == (1, 3)
 
 
-async def test_single_chunks_of_an_ended_job_are_refused(cli: Cli) -> None:
-    job_id = (await cli.farm.run(cli.farm.job(options=("--exit", "3")))).id
-    retried, skipped = await cli("retry", job_id, "--chunk", "0"), await cli("skip", job_id, "--chunk", "0")
+async def test_single_chunks_of_an_ended_job_are_rendered_alone_and_not_skipped(cli: Cli) -> None:
+    fails_once = cli.farm.job(options=("--fail-times", "1"), on_chunk_failure="continue", max_failed_chunks=4)
+    job_id = (await cli.farm.run(fails_once)).id
+    retried = await cli("retry", job_id, "--chunk", "0", "--chunk", "2", "--watch", "--json")
+    lacking, skipped = await cli("retry", job_id, "--chunk", "3-9"), await cli("skip", job_id, "--chunk", "0")
 
-    assert (retried.code, retried.out) == (skipped.code, skipped.out) == (2, "")
-    assert f"{job_id} is failed, and started again it renders all that is missing" in retried.err
+    assert retried.code == 1
+    assert sorted(cli.farm.ledger.ended) == [0, 2]
+    end = json.loads(retried.out.splitlines()[-1])
+    assert (end["completed_chunks"], end["left_out_chunks"]) == (2, 0)
+    sentence = f"what was asked for is rendered, and 2 others are missing (1, 3); `longtake retry {job_id}` renders all"
+    assert end["error"] == sentence
+    assert (lacking.code, lacking.out) == (skipped.code, skipped.out) == (2, "")
+    assert "chunks: 3-9 lies outside the 4 of the job, which count from 0" in lacking.err
     assert f"`longtake retry {job_id}` starts it again" in skipped.err
+    assert (await cli("retry", job_id, "--watch")).code == 0
+    assert sorted(cli.farm.ledger.ended) == [0, 1, 2, 3]
 
 
 async def test_a_pause_now_ends_what_runs_and_a_resume_renders_it_again(cli: Cli) -> None:
@@ -181,7 +191,7 @@ async def test_python_retries_what_failed_of_jobs_that_hold_and_that_have_ended(
     await until_state(job, JobState.COMPLETED)
 
     ended = await farm.run(farm.job(chunk_output="b/{chunk}.txt", options=("--exit", "3")))
-    with pytest.raises(BadJobError, match=r"^chunks: .* is failed, and started again it renders all that is missing"):
-        await farm.render.retry(ended.id, chunks=[(0, 1)])
+    with pytest.raises(BadJobError, match=r"^chunks: 4 lies outside the 4 of the job, which count from 0"):
+        await farm.render.retry(ended.id, chunks=[(4, 5)])
     with pytest.raises(JobEndedError, match="is failed and cannot retry single chunks any more; `longtake retry"):
         await farm.render.job(ended.id).retry_failed()

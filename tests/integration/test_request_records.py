@@ -173,3 +173,25 @@ async def test_a_job_of_an_older_worker_is_asked_without_a_name(bare: Farm) -> N
         handle = bare.client.get_workflow_handle(job.id)
         assert await handle.query("requests") == [{"max_parallel": 3}, {"mode": "now"}]
         await handle.terminate()
+
+
+async def test_a_job_is_that_of_who_has_submitted_it_also_when_somebody_else_retries_it(farm: Farm) -> None:
+    options = ("--gate", str(farm.gate), "--fail-times", "1")
+    mine = await farm.render.submit(farm.job(chunks=1, options=options), id=f"hers-{farm.task_queue}", by="ada@tower")
+    await farm.ledger.until_started(1)
+    assert (await mine.status()).submitted_by == "ada@tower"
+
+    farm.open_gate()
+    await until_state(mine, JobState.FAILED)
+    await farm.render.retry(mine.id, by="grace")
+    assert (await until_state(mine, JobState.COMPLETED)).submitted_by == "ada@tower"
+    # Temporal's list lags behind, but has had the job since it was submitted.
+    listed = {job.id: job for job in await farm.render.list()}
+    assert listed[mine.id].submitted_by == "ada@tower"
+
+
+async def test_a_job_that_temporal_itself_has_started_names_nobody(farm: Farm) -> None:
+    document, job_id = farm.job(chunks=1).to_wire(), f"by-hand-{farm.task_queue}"
+    await farm.client.start_workflow(RENDER_JOB_WORKFLOW, document, id=job_id, task_queue=farm.task_queue)
+
+    assert (await until_state(farm.render.job(job_id), JobState.COMPLETED)).submitted_by == ""

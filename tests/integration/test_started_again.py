@@ -10,8 +10,11 @@ from support.command_line import command_line
 from support.farm import Farm, until, until_state
 from support.temporal_cli import Temporal, document
 
+from activities.stores.job_folder import JobFolder
 from longtake import JobHandle, JobState, JobStatus
+from longtake.chunk_history import read_chunk_history
 from longtake.names import RENDER_JOB_WORKFLOW, find_job_values, job_folder_name
+from longtake.stores.directory import DirectoryStore
 from longtake.stores.factory import open_store
 from longtake.stores.job_records import JobRecords, list_jobs
 
@@ -176,6 +179,29 @@ async def test_a_retry_of_a_job_that_replaces_renders_only_what_is_missing(farm:
     done = await until_state(await farm.render.retry(failed.id), JobState.COMPLETED)
     assert done.skipped_chunks == 2
     assert sorted(farm.ledger.started) == [0, 1, 1, 2]
+
+
+async def test_a_retry_of_one_chunk_renders_it_alone_and_the_last_one_completes_the_job(farm: Farm) -> None:
+    options = ("--fail-times", "1", "--only", "1", "--only", "2")
+    failed = await farm.run(farm.job(chunks=4, options=options, on_chunk_failure="continue", max_failed_chunks=4))
+    assert (failed.completed_chunks, failed.failed_chunks) == (2, 2)
+
+    job = await farm.render.retry(failed.id, chunks=[(1, 2)])
+    lacking = await until(job, lambda status: status.state.has_ended and status.completed_chunks == 3)
+    assert lacking.state is JobState.FAILED
+    assert lacking.error == (
+        f"what was asked for is rendered, and 1 other is missing (2); `longtake retry {job.id}` renders all"
+    )
+    assert (lacking.left_out_chunks, lacking.left_out) == (0, ())
+    records = JobFolder(DirectoryStore(farm.store), job.id)
+    record = records.find_job()
+    assert record is not None
+    history = read_chunk_history(records, record, lacking)
+    assert [history.state(chunk) for chunk in range(4)] == ["done", "done", "failed", "done"]
+
+    done = await until_state(await farm.render.retry(failed.id, chunks=[(2, 3)]), JobState.COMPLETED)
+    assert done.result is not None
+    assert sorted(farm.ledger.started) == [0, 1, 1, 2, 2, 3]
 
 
 async def test_listed_chunks_of_a_file_know_job_and_time(farm: Farm) -> None:

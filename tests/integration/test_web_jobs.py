@@ -178,6 +178,21 @@ async def test_lists_are_filtered_sorted_searched_and_paged(farm: Farm) -> None:
             assert answer.json()["errors"][0]["field"] == query.partition("=")[0]
 
 
+async def test_lists_know_who_has_submitted_a_job_and_a_session_knows_its_own(farm: Farm) -> None:
+    word = uuid.uuid4().hex[:8]
+    async with web_of(farm) as client:
+        await client.post(f"{API}/jobs", params={"id": f"own-{word}"}, content=body_of(farm, chunks=1))
+        await farm.render.submit(farm.job(chunks=1, chunk_output="b/{chunk}.txt"), id=f"other-{word}", by="Ada@tower")
+        listing = await listed(client, f"search={word}", {f"own-{word}", f"other-{word}"})
+        me = (await client.get(f"{API}/me")).json()
+        assert {job["id"]: job["submitted_by"] for job in listing["jobs"]} == {
+            f"own-{word}": me["by"],
+            f"other-{word}": "Ada@tower",
+        }
+        of_ada = (await client.get(f"{API}/jobs?search={word}&by=ada")).json()
+        assert [job["id"] for job in of_ada["jobs"]] == [f"other-{word}"]
+
+
 async def test_a_job_that_is_retried_stands_once_in_lists_as_it_is_now(farm: Farm) -> None:
     flag = farm.store.parent / "mended"
     job = await farm.submit(farm.job(chunks=1, command=("sh", "-c", f'test -e {flag} && echo x > "$0"', "{output}")))

@@ -168,6 +168,17 @@ def test_the_status_tells_what_is_rendered_and_what_has_failed(folder: JobFolder
     assert list(history.facts.tries) == [1, 1, 3, 1, 0]
 
 
+def test_what_is_skipped_is_left_out_while_the_job_runs(folder: JobFolder) -> None:
+    write_sidecar(folder, record(0))
+    reader = HistoryReader(folder, make_job())
+    running = JobStatus(id="job", state=JobState.RUNNING, left_out=((0, 2), (4, 9)), left_out_chunks=2)
+
+    assert [reader.refresh(running).state(chunk) for chunk in range(5)] == [
+        ChunkState.DONE, ChunkState.LEFT_OUT, ChunkState.TODO, ChunkState.TODO, ChunkState.LEFT_OUT,
+    ]  # fmt: skip
+    assert states(reader, running.model_copy(update={"left_out": (), "left_out_chunks": 0})) == "dtttt"
+
+
 def test_sidecars_that_there_was_no_time_for_are_done_and_read_later(folder: JobFolder) -> None:
     for chunk in range(3):
         write_sidecar(folder, record(chunk))

@@ -79,7 +79,7 @@ def retry(
         typer.Option(
             "--chunk",
             metavar="N",
-            help="Only this failed or skipped chunk, or 3-7, of a job that has not ended; repeatable.",
+            help="Only this chunk, or 3-7, of those that failed, were skipped or are missing; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -97,8 +97,9 @@ def retry(
 ) -> None:
     """Render what failed once more: finished chunks stay.
 
-    A failed or cancelled job is started again; one that goes on or holds takes up its failed chunks. With --frames a
-    job that has ended renders these frames anew (of video, the chunks that hold them); the old files are moved aside.
+    A failed or cancelled job is started again, with --chunk for these chunks alone; one that goes on or holds takes up
+    its failed chunks. With --frames a job that has ended renders these frames anew (of video, the chunks that hold
+    them); the old files are moved aside.
 
     Example: longtake retry film-1a2b3c4d --watch
     """

@@ -116,6 +116,8 @@ def make_status_table(status: JobStatus) -> Table:
     for label, text in (("billed", format_bill(status)), ("stopped", describe_stops(status.remote_stops))):
         if text is not None:
             grid.add_row(label, text)
+    if status.submitted_by:
+        grid.add_row("submitted by", strip_controls(status.submitted_by))
     for label, when in (("started", status.created_at), ("changed", status.updated_at)):
         if when is not None:
             grid.add_row(label, format_time(when))
@@ -145,6 +147,10 @@ def _make_job_table(jobs: list[JobStatus]) -> Table:
     table.add_column("PROGRESS", no_wrap=True, justify="right")
     table.add_column("CHUNKS", no_wrap=True, justify="right")
     table.add_column("STARTED", no_wrap=True)
+    # Of one person's own farm it says nothing.
+    has_several = len({job.submitted_by for job in jobs if job.submitted_by}) > 1
+    if has_several:
+        table.add_column("SUBMITTED BY", overflow="fold")
     for job in jobs:
         started = f"{job.created_at.astimezone():%Y-%m-%d %H:%M}" if job.created_at else ""
         troubles = [f"{job.failed_chunks:,} failed"] if job.failed_chunks else []
@@ -156,6 +162,7 @@ def _make_job_table(jobs: list[JobStatus]) -> Table:
             f"{job.progress:.0f} %",
             f"{job.completed_chunks:,}/{job.total_chunks:,}" + (f" ({', '.join(troubles)})" if troubles else ""),
             started,
+            *([strip_controls(job.submitted_by)] if has_several else []),
         )
     return table
 

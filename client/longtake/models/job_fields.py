@@ -39,6 +39,7 @@ from longtake.models.outputs import (
 from longtake.models.pictures import Pictures, PictureSpec
 from longtake.models.policies import FailurePolicy, ProgressSpec, ResumeUnit, Retry, Timeouts
 from longtake.paths import OutputKind, classify_output
+from longtake.ranges import Range
 from longtake.templates import fill_command, fill_path, fill_template
 
 CONTRACT_VERSION = 1
@@ -144,6 +145,9 @@ class JobFields(Contract):
         default=None, description="when the job was started first: what {date} and {time} stand for"
     )
     rerender: Rerender | None = Field(default=None, description="frames of a finished job to be rendered anew")
+    only: Annotated[tuple[Range, ...], Field(max_length=1000)] = Field(
+        default=(), description="chunks to render of a job that was started again; without the others it has no film"
+    )
 
     def failure_limit(self, chunk_count: int) -> int | None:
         """Return the number of chunks that may fail before the job fails; None without a limit."""

@@ -228,6 +228,7 @@ class JobStatus(Contract):
     running_chunks: int = 0
     frozen_chunks: int = Field(default=0, description="chunks whose processes a freeze stopped where they stood")
     left_out_chunks: int = Field(default=0, description="chunks that were skipped on request and are not in the film")
+    left_out: tuple[Range, ...] = Field(default=(), description="ranges of these chunks, the first 50")
     total_frames: int = 0
     completed_frames: int = 0
     waiting_for: str | None = Field(
@@ -236,6 +237,9 @@ class JobStatus(Contract):
     error: str | None = None
     needs_change: bool = Field(default=False, description="only another job file mends the error: no retry does")
     created_at: datetime | None = None
+    submitted_by: str = Field(
+        default="", description="person or program that submitted it, as user@host; empty where untold"
+    )
     started_at: datetime | None = Field(
         default=None, description="when it was started first, which a retry keeps: what {date} and {time} stand for"
     )

@@ -47,6 +47,7 @@ async def list_jobs(
     shared: Shared,
     state: Annotated[str, Query(description="states to list, with commas between", max_length=200)] = "",
     search: Annotated[str, Query(description="words that id or name hold", max_length=200)] = "",
+    by: Annotated[str, Query(description="part of the name of who submitted them", max_length=200)] = "",
     sort: Annotated[
         str, Query(description="created, updated, name, id, progress, state or eta; - turns it")
     ] = "-created",
@@ -62,7 +63,7 @@ async def list_jobs(
         )
     words = search.lower().split()
     known = await shared.list_jobs()
-    found = [job.status for job in known.values() if _matches(job, words)]
+    found = [job.status for job in known.values() if _matches(job, words, by.lower())]
     counts = Counter(job.state.value for job in found)
     # The id decides between equals, so that a cursor has one place.
     rows = sorted(((key(job), job.id, job) for job in found if not states or job.state in states), reverse=is_turned)
@@ -95,9 +96,9 @@ def _read_states(text: str) -> set[JobState]:
         raise BadJobError(f"state: is '{escape_text(text)}'; use {', '.join(JobState)}, with commas between") from error
 
 
-def _matches(job: ListedJob, words: list[str]) -> bool:
+def _matches(job: ListedJob, words: list[str], by: str) -> bool:
     text = f"{job.status.id}\n{job.status.name}".lower()
-    return all(word in text for word in words)
+    return all(word in text for word in words) and by in job.status.submitted_by.lower()
 
 
 def _make_cursor(row: tuple[Any, ...]) -> str:

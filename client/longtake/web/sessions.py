@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
+from longtake.handle import user_identity
 from longtake.web.authentication import COOKIE, Authenticator, TooManyGuessesError
 from longtake.web.gateway import Shared
 from longtake.web.problems import ProblemError
@@ -62,6 +63,7 @@ class Me(BaseModel):
     """Who asks, what they may do, and which farm this is."""
 
     name: str
+    by: str = Field(description="whom jobs name that this session submits: the name, or user@host of an open server")
     role: Role
     can: tuple[Role, ...]
     temporal: TemporalPlace
@@ -78,6 +80,7 @@ async def tell_caller(caller: Asking, shared: Shared) -> Me:
     )
     return Me(
         name=caller.name,
+        by=caller.name or user_identity(),
         role=caller.role,
         can=caller.role.can,
         temporal=farm,

@@ -14,7 +14,9 @@ router = APIRouter(tags=["steer"], dependencies=[MAY_STEER])
 class RetryRequest(BaseModel):
     """What to render once more: failed chunks, or frames of a job that has ended."""
 
-    chunks: tuple[Range, ...] = Field(default=(), description="ranges of failed chunks; none means all of them")
+    chunks: tuple[Range, ...] = Field(
+        default=(), description="ranges of failed or missing chunks; none means all of them"
+    )
     frames: str | None = Field(default=None, max_length=10_000, description="frames of an ended job, as in 12-15,20")
 
 

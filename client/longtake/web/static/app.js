@@ -26,7 +26,7 @@ import { announce, bindKeys, confirm, openMenu, showKeys, toast, toastProblem } 
  * @property {(text: string) => void} title of the window
  * @property {AbortSignal} signal aborted when the page is left
  */
-/** @typedef {{role: string, name: string, can: string[], version: string, login: boolean, temporal: {address: string, namespace: string, ui: string|null}}} Me */
+/** @typedef {{role: string, name: string, by: string, can: string[], version: string, login: boolean, temporal: {address: string, namespace: string, ui: string|null}}} Me */
 /** @typedef {{mount: (root: HTMLElement, context: Context) => void | (() => void) | Promise<void | (() => void)>}} Page */
 
 /** @type {Array<[RegExp, string, () => Promise<Page>]>} */

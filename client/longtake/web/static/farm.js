@@ -126,7 +126,7 @@ class HostView {
   update(host) {
     const silent = isSilent(host);
     const busy = host.running.length;
-    fill(this.state, silent ? pill("down", "not heard of") : busy ? pill("running", "rendering") : pill("pending", "idle"));
+    fill(this.state, silent ? pill("down", "not heard of") : !busy ? pill("pending", "idle") : host.running.every((one) => one.frozen) ? pill("frozen", "frozen") : pill("running", "rendering"));
     this.element.classList.toggle("silent", silent);
     fill(this.heard, host.last_heard ? time(host.last_heard, ago(host.last_heard)) : "never heard of");
     const slots = Math.max(host.slots ?? 0, busy);

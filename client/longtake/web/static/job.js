@@ -5,7 +5,7 @@ import { hasEnded } from "./jobfilter.js";
 import { Columns } from "./job/columns.js";
 import { detailPanel } from "./job/detail.js";
 import { distributionPanel } from "./job/distribution.js";
-import { failuresPanel } from "./job/failures.js";
+import { failuresPanel, inCode } from "./job/failures.js";
 import { frameMap } from "./job/framemap.js";
 import { jobHeader } from "./job/header.js";
 import { JobModel } from "./job/model.js";
@@ -148,7 +148,7 @@ function keepAddress(model, { params, setParams, onParams, signal }) {
 
 /** @param {HTMLElement} root @param {string} title @param {string} detail @param {HTMLElement} way out */
 function showMissing(root, title, detail, way) {
-  fill(root, h("section", { class: "panel empty" }, h("h1", {}, title), h("p", { class: "soft" }, detail), h("p", {}, way)));
+  fill(root, h("section", { class: "panel empty" }, h("h1", {}, title), h("p", { class: "soft" }, inCode(detail)), h("p", {}, way)));
 }
 
 function linkStyles() {

@@ -11,6 +11,12 @@ export const hasEnded = (job) => ENDED.includes(job.state);
 /** Whether somebody should look at a job. @param {JobStatus} job */
 export const isFailing = (job) => job.state === "failed" || job.phase === "holding" || (job.failed_chunks > 0 && !hasEnded(job));
 
+/** What of `anna@ws-12` or `anna@studio.example` is the person: hosts and services put other things after it. @param {string} name */
+const personOf = (name) => name.split("@")[0].toLowerCase();
+
+/** Whether somebody has submitted a job, from whichever host. @param {JobStatus} job @param {string} me */
+export const isOf = (job, me) => Boolean(me && job.submitted_by) && personOf(job.submitted_by) === personOf(me);
+
 /** Words that `state:` understands, each with the jobs that it names. @type {Record<string, (job: JobStatus) => boolean>} */
 export const STATES = {
   pending: (job) => job.state === "pending",
@@ -26,17 +32,18 @@ export const STATES = {
 };
 
 /**
- * Read a filter: `state:running,paused show:sq140 -test word`. Words must all be in the name, the id or the store; what
- * begins with a minus must not.
- * @param {string} text
- * @returns {{test: (job: JobStatus) => boolean, complaints: string[], states: string[]}}
+ * Read a filter: `state:running,paused show:sq140 by:me -test word`. Words must all be in the name, the id or the
+ * store; what begins with a minus must not.
+ * @param {string} text @param {string} [me] whose jobs `by:me` names
+ * @returns {{test: (job: JobStatus) => boolean, complaints: string[], states: string[], isMine: boolean}}
  */
-export function parseFilter(text) {
+export function parseFilter(text, me = "") {
   /** @type {Array<(job: JobStatus) => boolean>} */
   const tests = [];
   const complaints = [];
   /** @type {string[]} */
   let states = [];
+  let isMine = false;
   for (const raw of text.match(/(?:[^\s"]|"[^"]*"?)+/g) ?? []) {
     const isNot = raw.length > 1 && raw.startsWith("-");
     const [, key = "", quoted] = /^(?:([a-z]+):)?(.*)$/is.exec(isNot ? raw.slice(1) : raw) ?? [];
@@ -51,9 +58,12 @@ export function parseFilter(text) {
       if (!known.length) continue;
       if (!isNot) states = known;
       test = (/** @type {JobStatus} */ job) => known.some((name) => STATES[name](job));
+    } else if (key.toLowerCase() === "by" && value === "me") {
+      isMine ||= !isNot;
+      test = (/** @type {JobStatus} */ job) => isOf(job, me);
     } else {
-      if (key && !["show", "name", "id", "store"].includes(key.toLowerCase())) {
-        complaints.push(`${key}: is no key; there are state:, show:, id: and store:`);
+      if (key && !["show", "name", "id", "store", "by"].includes(key.toLowerCase())) {
+        complaints.push(`${key}: is no key; there are state:, show:, id:, store: and by:`);
         continue;
       }
       if (!value) continue;
@@ -63,12 +73,12 @@ export function parseFilter(text) {
     const wanted = test;
     tests.push(isNot ? (job) => !wanted(job) : wanted);
   }
-  return { test: (job) => tests.every((one) => one(job)), complaints, states };
+  return { test: (job) => tests.every((one) => one(job)), complaints, states, isMine };
 }
 
 /** @param {JobStatus} job @param {string} field */
 function textOf(job, field) {
-  const parts = { id: [job.id], store: [job.base_dir], name: [job.name] }[field] ?? [job.name, job.id, job.base_dir];
+  const parts = { id: [job.id], store: [job.base_dir], name: [job.name], by: [job.submitted_by] }[field] ?? [job.name, job.id, job.base_dir];
   return parts.join("\n").toLowerCase();
 }
 
@@ -76,6 +86,12 @@ function textOf(job, field) {
 export function withStates(text, states) {
   const rest = text.replace(/(^|\s)state:\S*/gi, " ").trim().replace(/\s+/g, " ");
   return [states.length ? `state:${states.join(",")}` : "", rest].filter(Boolean).join(" ");
+}
+
+/** The same filter with `by:me`, or without. @param {string} text @param {boolean} isMine */
+export function withMine(text, isMine) {
+  const rest = text.replace(/(^|\s)by:me(?=\s|$)/gi, " ").trim().replace(/\s+/g, " ");
+  return [rest, isMine ? "by:me" : ""].filter(Boolean).join(" ");
 }
 
 /** How much a job wants to be looked at, the most first. @param {JobStatus} job */
@@ -102,6 +118,7 @@ export const SORTS = {
   eta: (job) => secondsToGo(job) ?? (hasEnded(job) ? Infinity : 1e12),
   failed: (job) => job.failed_chunks,
   created: (job) => stamp(job.created_at),
+  by: (job) => (job.submitted_by || "\uffff").toLowerCase(),
 };
 
 /** Columns that one looks at for their largest values. */

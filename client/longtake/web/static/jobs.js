@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { fill, h, setText } from "./dom.js";
 import { count, counted } from "./format.js";
 import { EXAMPLE } from "./example.js";
-import { isFailing, parseFilter, SORTS, sortJobs, withStates } from "./jobfilter.js";
+import { isFailing, isOf, parseFilter, SORTS, sortJobs, withMine, withStates } from "./jobfilter.js";
 import { JobTable } from "./jobtable.js";
 import { APPLIES, cancelJobs, openPauseMenu, steer } from "./steer.js";
 import { copyable, emptyState } from "./ui.js";
@@ -19,11 +19,10 @@ const WHOLE_LIST_EVERY_MS = 600_000;
 const STILL_MS = 2500;
 const SHOW_EVERY_MS = 200;
 
-/** Quick filters: label, states, which jobs, key. @type {Array<[string, string[], (job: JobStatus) => boolean]>} */
+/** Quick filters by state: label, state, which jobs. @type {Array<[string, string, (job: JobStatus) => boolean]>} */
 const TABS = [
-  ["All", [], () => true],
-  ["Running", ["running"], (job) => job.state === "running"],
-  ["Failing", ["failing"], isFailing],
+  ["Running", "running", (job) => job.state === "running"],
+  ["Failing", "failing", isFailing],
 ];
 
 /** @param {HTMLElement} root @param {import("./app.js").Context} context */
@@ -31,6 +30,7 @@ export function mount(root, context) {
   context.title("Jobs");
   const { signal } = context;
   const canSteer = context.can("steer");
+  const me = context.me?.by ?? "";
   /** @type {Map<string, JobStatus>} */
   const jobs = new Map();
   /** @type {Set<string>} jobs that an event told while the list was still read */
@@ -39,7 +39,8 @@ export function mount(root, context) {
   let isLoaded = false;
   let filterText = context.params.get("q") ?? "";
   let sort = context.params.get("sort") ?? "attention";
-  let filter = parseFilter(filterText);
+  let filter = parseFilter(filterText, me);
+  let hasOthers = false;
   let anchor = "";
   // Not 0: the page is younger than the time in which its rows would stand still.
   let movedAt = -Infinity;
@@ -48,12 +49,12 @@ export function mount(root, context) {
 
   const input = h("input", {
     type: "search", id: "filter", value: filterText, autocomplete: "off", spellcheck: false, "aria-keyshortcuts": "/",
-    "aria-label": "Filter jobs", "aria-describedby": "filter-note", placeholder: "state:running,failed show:sq140", title: "Filter (/): state:…, show:…, words; -word leaves out",
+    "aria-label": "Filter jobs", "aria-describedby": "filter-note", placeholder: "state:running,failed show:sq140", title: "Filter (/): state:…, show:…, by:…, words; -word leaves out",
   });
   const note = h("p", { id: "filter-note", class: "filter-note soft", role: "status" });
-  const tabs = TABS.map(([label, states]) =>
-    h("button", { type: "button", "aria-pressed": "false", on: { click: () => setFilter(withStates(filterText, states)) } }, h("span", {}, label), h("span", { class: "faint" })),
-  );
+  const all = tab("All", () => setFilter(""));
+  const mine = tab("Mine", () => setFilter(withMine(filterText, !filter.isMine)));
+  const tabs = TABS.map(([label, state]) => tab(label, () => setFilter(withStates(filterText, isOn(state) ? [] : [state]))));
   const sorts = h(
     "select",
     { class: "phone-sort", "aria-label": "Sort by", on: { change: () => setSort(sorts.value) } },
@@ -72,7 +73,7 @@ export function mount(root, context) {
   const actions = h("div", { class: "actions", role: "group", "aria-label": "Selected jobs", hidden: true }, selectedText, buttons.pause, buttons.resume, buttons.retry, buttons.cancel, clear);
   const table = new JobTable({ onSort: setSort, onToggle: toggle, onToggleAll: toggleAll, selectable: canSteer });
   const empty = h("div", { class: "none", hidden: true });
-  const tools = h("div", { class: "tools" }, input, h("div", { class: "seg tabs", role: "group", "aria-label": "Which jobs" }, tabs), sorts, actions);
+  const tools = h("div", { class: "tools" }, input, h("div", { class: "seg tabs", role: "group", "aria-label": "Which jobs" }, all, mine, tabs), sorts, actions);
   const heading = h("h1", { class: "unseen" }, "Jobs");
   fill(root, heading, h("section", { class: "panel joblist", "aria-label": "Jobs" }, tools, note, table.element, empty));
   table.element.hidden = true;
@@ -85,6 +86,22 @@ export function mount(root, context) {
     else if (event.key === "Enter" || event.key === "ArrowDown") (event.preventDefault(), move(0));
   });
 
+  /** A quick filter, with how many jobs it shows. @param {string} label @param {() => void} run */
+  function tab(label, run) {
+    return h("button", { type: "button", "aria-pressed": "false", on: { click: run } }, h("span", {}, label), h("span", { class: "faint" }));
+  }
+
+  /** @param {HTMLElement} button @param {boolean} isPressed @param {JobStatus[]} shown */
+  function showTab(button, isPressed, shown) {
+    button.setAttribute("aria-pressed", String(isPressed));
+    setText(/** @type {Element} */ (button.lastChild), isLoaded || jobs.size ? count(shown.length) : "");
+  }
+
+  /** @param {string} state */
+  function isOn(state) {
+    return String(filter.states) === state;
+  }
+
   /** @param {string} label @param {string} key @param {Verb} verb @param {() => void} run */
   function action(label, key, verb, run) {
     return h("button", { type: "button", class: "btn", title: `${label} (${key})`, "aria-keyshortcuts": key, dataset: { verb }, on: { click: run } }, label);
@@ -95,7 +112,7 @@ export function mount(root, context) {
   /** @param {string} text @param {boolean} [isTyped] */
   function setFilter(text, isTyped = false) {
     filterText = text;
-    filter = parseFilter(text);
+    filter = parseFilter(text, me);
     if (!isTyped) input.value = text;
     context.setParams({ q: text.trim() || null });
     movedAt = -Infinity;
@@ -119,30 +136,38 @@ export function mount(root, context) {
     clearTimeout(timer);
     timer = 0;
     if (signal.aborted) return;
-    const all = [...jobs.values()];
-    const shown = all.filter(filter.test);
+    const known = [...jobs.values()];
+    const shown = known.filter(filter.test);
     if (performance.now() - movedAt < STILL_MS) {
       order = order.flatMap((job) => jobs.get(job.id) ?? []).filter(filter.test);
-      const known = new Set(order.map((job) => job.id));
-      order.push(...sortJobs(shown.filter((job) => !known.has(job.id)), sort));
+      const placed = new Set(order.map((job) => job.id));
+      order.push(...sortJobs(shown.filter((job) => !placed.has(job.id)), sort));
       refresh();
     } else order = sortJobs(shown, sort in SORTS || sort.slice(1) in SORTS ? sort : "attention");
     for (const id of table.selected) if (!jobs.has(id)) table.selected.delete(id);
     table.show(order, sort);
     if (sorts.value !== sort) sorts.value = sort;
-    TABS.forEach(([, states, test], index) => {
-      tabs[index].setAttribute("aria-pressed", String(String(states) === String(filter.states)));
-      setText(/** @type {Element} */ (tabs[index].lastChild), isLoaded || all.length ? count(all.filter(test).length) : "");
-    });
+    showSubmitters(known);
+    const own = known.filter((job) => isOf(job, me));
+    showTab(all, !filter.isMine && !filter.states.length, known);
+    showTab(mine, filter.isMine, own);
+    TABS.forEach(([, state, test], index) => showTab(tabs[index], isOn(state), (filter.isMine ? own : known).filter(test)));
     setText(note, filter.complaints[0] ?? "");
     note.hidden = !filter.complaints.length;
-    showEmpty(all.length);
+    showEmpty(known.length);
     showActions();
+  }
+
+  /** Whose a job is means something as soon as there are others. @param {JobStatus[]} known */
+  function showSubmitters(known) {
+    hasOthers ||= new Set(known.map((job) => job.submitted_by).filter(Boolean)).size > 1;
+    table.showSubmitters(hasOthers);
+    mine.hidden = !filter.isMine && !(me && (hasOthers || known.some((job) => job.submitted_by && !isOf(job, me))));
   }
 
   /** @param {number} total */
   function showEmpty(total) {
-    const state = order.length ? "" : total ? "filtered" : isLoaded ? "none" : api.connection.away.size ? "away" : "looking";
+    const state = order.length ? "" : total ? (filter.isMine ? "mine" : "filtered") : isLoaded ? "none" : api.connection.away.size ? "away" : "looking";
     table.element.hidden = state !== "";
     empty.hidden = state === "";
     // Built once: what is being copied stays.
@@ -150,6 +175,7 @@ export function mount(root, context) {
     empty.dataset.state = state;
     tools.classList.toggle("idle", state === "none");
     if (state === "filtered") fill(empty, emptyState("No job matches", h("p", { class: "soft" }, "Words must be in the name, the id or the store of a job."), h("button", { type: "button", class: "btn", on: { click: () => setFilter("") } }, "Show all jobs")));
+    else if (state === "mine") fill(empty, emptyState("No such job of yours", h("p", { class: "soft" }, `Yours are the jobs that ${me} has submitted, from whichever host.`), h("button", { type: "button", class: "btn", on: { click: () => setFilter("") } }, "Show all jobs")));
     else if (state === "none") fill(empty, teach(context.can("submit")));
     else if (state === "away") fill(empty, emptyState("Nothing is known of jobs yet", h("p", { class: "soft" }, "The list comes by itself as soon as the farm answers.")));
     else if (state === "looking") fill(empty, emptyState("Looking for jobs …"));

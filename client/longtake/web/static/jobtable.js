@@ -16,6 +16,7 @@ const COLUMNS = [
   ["eta", "To go", "c-eta num"],
   ["failed", "Failed", "c-failed num"],
   ["created", "Submitted", "c-created num"],
+  ["by", "Submitted by", "c-by"],
 ];
 
 // Rows beyond both edges, so that a fast wheel shows no gaps.
@@ -55,10 +56,12 @@ export class JobTable {
       h("th", { role: "columnheader", class: "c-picture" }, h("span", { class: "unseen" }, "Picture")),
       this.heads,
     );
-    this.above = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colSpan: 9 }));
-    this.below = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colSpan: 9 }));
+    this.above = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colSpan: 10 }));
+    this.below = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colSpan: 10 }));
     this.body = h("tbody", { role: "rowgroup" }, this.above, this.below);
     this.element = h("table", { class: selectable ? "jobs live" : "jobs live no-check", role: "table", "aria-label": "Jobs" }, h("thead", { role: "rowgroup" }, head), this.body);
+    /** Of one person's jobs nobody asks whose they are. */
+    this.element.classList.add("one-person");
     this.draw = oncePerFrame(() => this.drawNow());
   }
 
@@ -73,6 +76,11 @@ export class JobTable {
     const first = LARGEST_FIRST.has(key) ? `-${key}` : key;
     const second = LARGEST_FIRST.has(key) ? key : `-${key}`;
     return this.sort === first ? second : this.sort === second ? "attention" : first;
+  }
+
+  /** Show who has submitted each job, or not. @param {boolean} isShown */
+  showSubmitters(isShown) {
+    this.element.classList.toggle("one-person", !isShown);
   }
 
   /** Show these jobs in this order. @param {JobStatus[]} jobs @param {string} sort */
@@ -183,6 +191,7 @@ class Row {
     this.eta = h("td", { role: "cell", class: "c-eta num" });
     this.failed = h("td", { role: "cell", class: "c-failed num" });
     this.created = h("time", {});
+    this.by = h("td", { role: "cell", class: "c-by cut" });
     this.element = h(
       "tr",
       { role: "row", class: "job" },
@@ -195,6 +204,7 @@ class Row {
       this.eta,
       this.failed,
       h("td", { role: "cell", class: "c-created num" }, this.created),
+      this.by,
     );
     // The whole row opens the job, but for text that is being selected.
     this.element.addEventListener("click", (event) => {
@@ -258,6 +268,9 @@ class Row {
       this.created.dateTime = job.created_at;
       this.created.title = fullTime(job.created_at);
     }
+    setText(this.by, job.submitted_by || "–");
+    this.by.title = job.submitted_by;
+    this.by.classList.toggle("faint", !job.submitted_by);
     setText(this.created, job.created_at ? clock(job.created_at) : "–");
   }
 

@@ -73,7 +73,7 @@ export async function askSkip(model, context, chunks) {
   const gaps = h("input", { type: "checkbox", id: "gaps" });
   const yes = await context.confirm({
     title: size === 1 ? `Leave out ${model.layout.nameOf(chunks[0][0])}?` : `Leave out ${counted(size, "chunk")}?`,
-    body: [h("p", { class: "soft" }, "The job goes on without. This cannot be taken back."), h("p", { class: "row" }, gaps, h("label", { htmlFor: "gaps" }, "Make the film with the gap"))],
+    body: [h("p", { class: "soft" }, "The job goes on without. As long as it has not ended, it can be taken back in."), h("p", { class: "row" }, gaps, h("label", { htmlFor: "gaps" }, "Make the film with the gap"))],
     action: "Leave out",
     danger: true,
   });

@@ -83,10 +83,17 @@ export function detailPanel(model, context) {
     const ended = hasEnded(status);
     const retry = { class: "btn", type: "button" };
     return [
-      code === FAILED && !status.needs_change && h("button", { ...retry, title: ended ? "Start the job again: it renders all that is missing" : "Render it once more", on: { click: () => void steer("retry", [status], ended ? {} : { chunks: [range] }, (answer) => model.setStatus(answer)) } }, "Retry"),
+      canRender(code) && h("button", { ...retry, title: ended ? "Start the job again for this alone" : code === LEFT_OUT ? "Render it after all" : "Render it once more", on: { click: () => void steer("retry", [status], { chunks: [range] }, (answer) => model.setStatus(answer)) } }, code === FAILED ? "Retry" : "Render it"),
       code === DONE && ended && h("button", { ...retry, title: "Render it anew, and what is made of it", on: { click: () => void renderAgain(chunk) } }, "Render again"),
       !ended && (code === FAILED || code === TODO) && h("button", { ...retry, title: "Leave it out", on: { click: () => void askSkip(model, context, [range]) } }, "Skip"),
     ];
+  }
+
+  /** Whether a chunk that is not done can be asked for by itself. @param {number} code */
+  function canRender(code) {
+    const { status } = model;
+    if (status.needs_change || status.state === "completed") return false;
+    return code === FAILED || code === LEFT_OUT || (code === TODO && hasEnded(status));
   }
 
   /** @param {number} chunk */
@@ -163,7 +170,7 @@ export function detailPanel(model, context) {
         last?.error && code !== DONE && row("Why", h("span", { class: "bad" }, last.error)),
         last?.error && code !== DONE && model.causeOf(chunk)?.helps && row("Helps", h("span", { class: "soft" }, inCode(model.causeOf(chunk)?.helps ?? ""))),
         code === TODO && !model.running.has(chunk) && row("To do", "it has not been begun"),
-        code === LEFT_OUT && row("Left out", "on request; the film is made without it"),
+        code === LEFT_OUT && row("Left out", hasEnded(model.status) ? "on request; the film is made without it" : "on request: the job goes on without it"),
       ),
       logsOf(chunk, found),
       outputsOf(found),

@@ -34,8 +34,6 @@ export function failuresPanel(model, context) {
     const chunks = one.chunks.filter(([start, stop]) => model.state.subarray(start, stop).includes(FAILED));
     const frames = model.layout.isExact && one.frames ? `${/^-?\d+$/.test(one.frames) ? "frame" : "frames"} ${one.frames}` : `chunks ${ranges(one.chunks)}`;
     const hover = { source: "failures", ranges: one.chunks };
-    // Started again, a job that has ended renders all that is missing.
-    const ended = hasEnded(model.status);
     const canRetry = context.can("steer") && chunks.length > 0 && !model.status.needs_change;
     return h(
       "div",
@@ -49,7 +47,7 @@ export function failuresPanel(model, context) {
         one.lines.length > 0 && h("pre", { class: "cause-lines", tabIndex: 0, "aria-label": "Lines of the log" }, one.lines.slice(0, SHOWN_LINES).map((line) => h("span", { class: `line ${weight(line)}` }, line))),
         one.helps && h("p", { class: "cause-helps" }, h("span", { class: "soft" }, "Helps: "), inCode(one.helps)),
       ),
-      canRetry && h("button", { class: "btn", type: "button", title: ended ? "Start the job again: it renders all that is missing" : "Render these once more", "aria-label": `Retry what failed by: ${one.cause}`, on: { click: () => void steer("retry", [model.status], ended ? {} : { chunks }, (status) => model.setStatus(status)) } }, "Retry"),
+      canRetry && h("button", { class: "btn", type: "button", title: hasEnded(model.status) ? "Start the job again for these alone" : "Render these once more", "aria-label": `Retry what failed by: ${one.cause}`, on: { click: () => void steer("retry", [model.status], { chunks }, (status) => model.setStatus(status)) } }, "Retry"),
     );
   }
 

@@ -71,7 +71,7 @@ export function jobHeader(model, context) {
       trouble && h("p", { class: `notice ${status.error ? "bad" : "wait"}` }, h("i", { class: "mark", "aria-hidden": "true" }), h("span", {}, h("b", {}, status.error ? "Why: " : "Waits: "), status.waiting_for || status.error)),
       status.remote_stops?.unconfirmed_count > 0 && h("p", { class: "notice wait" }, h("i", { class: "mark", "aria-hidden": "true" }), `${counted(status.remote_stops.unconfirmed_count, "remote render")} ${status.remote_stops.unconfirmed_count === 1 ? "has" : "have"} not said that ${status.remote_stops.unconfirmed_count === 1 ? "it has" : "they have"} stopped`),
       (status.notices ?? []).map((/** @type {string} */ notice) => h("p", { class: "notice" }, h("i", { class: "mark", "aria-hidden": "true" }), notice)),
-      requestOf(status),
+      storyOf(status),
       status.result?.note && h("p", { class: "notice" }, h("i", { class: "mark", "aria-hidden": "true" }), status.result.note),
     );
     notices.hidden = !notices.childElementCount;
@@ -94,12 +94,15 @@ export function jobHeader(model, context) {
 
 const REQUESTS = { pause: "paused", resume: "resumed", cancel: "cancelled", retry: "tried again", skip: "left out", set_max_parallel: "limited" };
 
-/** Who asked last for what. @param {import("../format.js").JobStatus} status */
-function requestOf(status) {
+/** Who has submitted it, and who asked last for what. @param {import("../format.js").JobStatus} status */
+function storyOf(status) {
   const last = (status.requests ?? []).at(-1);
-  if (!last) return null;
-  const what = REQUESTS[/** @type {keyof typeof REQUESTS} */ (last.what)] ?? last.what;
-  return h("p", { class: "job-request soft" }, `${what}${last.detail ? ` (${last.detail})` : ""} by ${last.by || "somebody"}, `, time(last.at));
+  const what = last && (REQUESTS[/** @type {keyof typeof REQUESTS} */ (last.what)] ?? last.what);
+  const parts = [
+    status.submitted_by && ["submitted by ", status.submitted_by, ", ", time(status.created_at)],
+    last && [`${what}${last.detail ? ` (${last.detail})` : ""} by ${last.by || "somebody"}, `, time(last.at)],
+  ].filter(Boolean);
+  return parts.length ? h("p", { class: "job-request soft" }, parts.map((part, index) => [index > 0 && " · ", part])) : null;
 }
 
 /**
