@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user() -> Iterator[None]:
+    """Somebody with a name, for whom tests and pages submit jobs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOGNAME", "anna")
+        yield
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -20,7 +20,9 @@ class Studio:
     def __init__(self, web: Web) -> None:
         self._farm = web.farm
 
-    async def start(self, name: str, source: str, *, chunks: int, paced: bool = False, **fields: Any) -> JobHandle:
+    async def start(
+        self, name: str, source: str, *, chunks: int, paced: bool = False, by: str = "anna@ws-12", **fields: Any
+    ) -> JobHandle:
         """Start a job of a second of film a chunk.
 
         Args:
@@ -28,6 +30,7 @@ class Studio:
             source: What ffmpeg draws: a source of its `lavfi`.
             chunks: How many chunks.
             paced: A chunk takes a second to render.
+            by: Who submits it.
             fields: Other fields of the job.
         """
         folder = name.replace(" ", "-").replace("_", "-")
@@ -41,7 +44,7 @@ class Studio:
             chunk_output=folder + "/{chunk:06}.mp4",
             **fields,
         )
-        return await self._farm.render.submit(job, id=folder)
+        return await self._farm.render.submit(job, id=folder, by=by)
 
 
 def gradients(seed: int) -> str:
@@ -56,8 +59,10 @@ async def test_every_state_is_told_by_words_and_a_shape(web: Web) -> None:
     studio = Studio(web)
     once = Retry(attempts=1)
     done = await studio.start("title cards", gradients(3), chunks=3)
-    dailies = await studio.start("sq110 anim dailies", gradients(11), chunks=6)
-    cancelled = await studio.start("sq200_sh010 crowd v002", gradients(5), chunks=40, paced=True, max_parallel=1)
+    dailies = await studio.start("sq110 anim dailies", gradients(11), chunks=6, by="ben@ws-07")
+    cancelled = await studio.start(
+        "sq200_sh010 crowd v002", gradients(5), chunks=40, paced=True, max_parallel=1, by="chloe@ws-03"
+    )
     failed = await studio.start("sq090_sh010 lookdev", BROKEN, chunks=14, max_parallel=2, retry=once)
     await until_state(done, JobState.COMPLETED)
     await until_state(dailies, JobState.COMPLETED)
@@ -68,7 +73,9 @@ async def test_every_state_is_told_by_words_and_a_shape(web: Web) -> None:
     hold = FailurePolicy.HOLD
     held = await studio.start("sq140_sh010 fx smoke v007", BROKEN, chunks=12, retry=once, on_chunk_failure=hold)
     await until(held, lambda status: status.phase == "holding")
-    frozen = await studio.start("sq140_sh020 comp v031", gradients(8), chunks=12, paced=True, max_parallel=1)
+    frozen = await studio.start(
+        "sq140_sh020 comp v031", gradients(8), chunks=12, paced=True, max_parallel=1, by="ben@ws-07"
+    )
     await until(frozen, lambda status: status.completed_chunks > 3)
     await frozen.pause(mode=PauseMode.FREEZE)
     await until_state(frozen, JobState.PAUSED)
@@ -88,6 +95,7 @@ async def test_every_state_is_told_by_words_and_a_shape(web: Web) -> None:
     ):
         row = page.get_by_role("row").filter(has_text=name)
         await expect(row.locator(f'.pill[data-look="{look}"]')).to_have_text(words)
+    await expect(page.get_by_role("button", name="Mine 5")).to_be_visible()
     rows = await page.get_by_role("row").all_inner_texts()
     assert "sq140_sh010" in rows[1], "what waits for somebody stands first"
     assert "sq090_sh010" in rows[2]

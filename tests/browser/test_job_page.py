@@ -193,7 +193,7 @@ async def test_a_job_is_frozen_and_thawed(web: Web) -> None:
 
 async def test_a_failed_chunk_says_why_and_is_tried_again(web: Web) -> None:
     options = ("--fail-times", "1", "--only", "2", "--say", "\x1b[31mERROR: no texture <b>wood.tx</b>\x1b[0m")
-    job = await web.farm.submit(web.farm.job(chunks=4, options=options, name="wood"))
+    job = await web.farm.submit(web.farm.job(chunks=4, options=options, name="wood", on_chunk_failure="continue"))
     page = await web.open(f"/jobs/{job.id}")
     await expect(page.locator(".job-state")).to_contain_text("failed")
 
@@ -212,6 +212,38 @@ async def test_a_failed_chunk_says_why_and_is_tried_again(web: Web) -> None:
     await expect(page.locator(".job-state")).to_contain_text("completed")
     await until_state(job, JobState.COMPLETED)
     await expect(detail(page).locator("header")).to_contain_text("done, proven")
+
+
+async def test_a_chosen_chunk_of_a_job_that_has_ended_is_rendered_alone(web: Web) -> None:
+    fails = ("--fail-times", "1", "--only", "1", "--only", "3")
+    made = web.farm.job(chunks=5, options=fails, name="wood", on_chunk_failure="continue", max_failed_chunks=2)
+    job = await web.farm.submit(made)
+    page = await web.open(f"/jobs/{job.id}?frame=1")
+    await expect(page.locator(".job-state")).to_contain_text("failed")
+
+    await detail(page).get_by_role("button", name="Retry this one").click()
+    await expect(detail(page).locator("header")).to_contain_text("done, proven")
+    await expect(page.locator(".job-notices")).to_contain_text("and 1 other is missing (3)")
+    await until_map_shows(page, "failed: frames 3")
+    assert sorted(web.farm.ledger.started) == [0, 1, 1, 2, 3, 4]
+    await check_accessibility(page)
+    await page.get_by_role("region", name="Failures").get_by_role("button", name=re.compile("^Retry these")).click()
+    await expect(page.locator(".job-state")).to_contain_text("completed")
+
+
+async def test_what_is_skipped_is_shown_while_the_job_runs_and_can_be_taken_back_in(web: Web) -> None:
+    job = await web.farm.started(chunks=6, running=1, name="gaps")
+    await job.skip_chunks([(2, 4)], allow_gaps=True)
+    page = await web.open(f"/jobs/{job.id}?frame=3")
+
+    await until_map_shows(page, "left out: frames 2-3")
+    await expect(detail(page).locator("header")).to_contain_text("left out")
+    await detail(page).get_by_role("button", name="Render it").click()
+    await expect(detail(page).locator("header")).to_contain_text("to do")
+    await expect(page.locator("#map-words")).to_contain_text("left out: frames 2")
+    web.farm.open_gate()
+    await expect(page.locator(".job-state")).to_contain_text("completed")
+    await expect(page.locator("#map-words")).to_contain_text("left out: frames 2")
 
 
 async def test_a_log_is_shown_while_it_grows(web: Web, tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """The jobs page: what it shows of real jobs, and what it does to them."""
 
 import re
+from pathlib import Path
 
 import pytest
-from playwright.async_api import Locator, Page, expect
-from support.browser.pages import ANYWHERE, Web, check_accessibility, take_picture
-from support.farm import until_state
+from playwright.async_api import Browser, Locator, Page, expect
+from support.browser.pages import ANYWHERE, PHONE, Web, check_accessibility, take_picture
+from support.browser.web_process import web_process
+from support.farm import Farm, until_state
 
 from longtake import JobState
+from longtake.web.tokens import Role, TokenFile
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -133,3 +136,53 @@ async def test_names_are_text_whatever_they_hold(web: Web) -> None:
 
     await expect(page.get_by_role("link", name=name)).to_be_visible()
     assert await page.title() == "Jobs · Longtake"
+
+
+async def test_one_finds_ones_own_jobs_from_whichever_host(web: Web) -> None:
+    farm = web.farm
+    page = await web.open("/")
+    await farm.render.submit(farm.job(chunks=1, name="hers", options=("--exit", "3")), by="Anna@ws-12")
+    await expect(page.get_by_role("link", name="hers")).to_be_visible()
+    await expect(page.get_by_role("button", name="Mine")).to_be_hidden()
+    await expect(page.get_by_role("columnheader", name="Submitted by")).to_be_hidden()
+    await farm.render.submit(farm.job(chunks=1, name="his", chunk_output="b/{chunk:06}.txt"), by="ben@ws-07")
+
+    await expect(row_of(page, "his")).to_contain_text("ben@ws-07")
+    await expect(row_of(page, "hers")).to_contain_text("Anna@ws-12")
+    await check_accessibility(page)
+    await page.get_by_role("columnheader", name="Submitted by").get_by_role("button").click()
+    await expect(page.get_by_role("row").nth(1)).to_contain_text("hers")
+    await page.get_by_role("button", name="Mine 1").click()
+    await expect(page.get_by_role("row")).to_have_count(2)
+    await expect(row_of(page, "hers")).to_contain_text("failed")
+    await page.get_by_role("button", name="Failing 1").click()
+    await expect(page.get_by_role("searchbox")).to_have_value("state:failing by:me")
+    await page.get_by_role("button", name="Failing 1").click()
+    await page.get_by_role("button", name="Running 0").click()
+    await expect(page.get_by_role("heading", name="No such job of yours")).to_be_visible()
+    await check_accessibility(page)
+    await page.get_by_role("button", name="Show all jobs").click()
+    await page.get_by_role("searchbox").fill("by:ben")
+    await expect(page.get_by_role("row")).to_have_count(2)
+    await row_of(page, "his").get_by_role("link").click()
+    await expect(page.get_by_role("region", name="Job", exact=True)).to_contain_text("submitted by ben@ws-07")
+    phone = await web.open("/?q=by%3Ame", size=PHONE)
+    await expect(phone.get_by_role("link", name="hers")).to_be_visible()
+    await check_accessibility(phone)
+
+
+async def test_what_a_token_has_submitted_is_that_of_its_name(farm: Farm, browser: Browser, tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "tokens")
+    token = tokens.add("ben", Role.SUBMIT)
+    await farm.render.submit(farm.job(chunks=1, name="hers"), by="anna@ws-12")
+    await farm.render.submit(farm.job(chunks=1, name="his", chunk_output="b/{chunk:06}.txt"), by="ben@ws-07")
+    async with web_process(farm, "--token-file", str(tokens.path)) as address:
+        web = Web(farm, address, browser, tmp_path)
+        page = await web.open("/login")
+        await page.get_by_label("Token").fill(token)
+        await page.keyboard.press("Enter")
+        await page.get_by_role("button", name="Mine 1").click()
+        await expect(page.get_by_role("link", name="his")).to_be_visible()
+        await expect(page.get_by_role("row")).to_have_count(2)
+        await web.close("own", failed=False)
+    assert not web.complaints

@@ -77,6 +77,8 @@ async function show() {
   leave();
   leave = () => {};
   paramsListeners = new Set();
+  // It was that of the job that is left; another page asks anew.
+  api.connection.regain("store");
   const found = ROUTES.map(([pattern, name, load]) => ({ match: pattern.exec(path), name, load })).find((one) => one.match);
   for (const link of document.querySelectorAll("#nav a")) {
     const page = /** @type {HTMLElement} */ (link).dataset.page;

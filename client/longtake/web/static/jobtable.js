@@ -21,8 +21,11 @@ const COLUMNS = [
 
 // Rows beyond both edges, so that a fast wheel shows no gaps.
 const SPARE_ROWS = 8;
-// A picture is asked for anew at most so often.
+// A picture is asked for anew at most so often, and so is a store that does not answer.
 const PICTURE_EVERY_MS = 10_000;
+// A store that does not answer keeps a connection for seconds, and browsers have six to a server: the others are for
+// what somebody does meanwhile.
+const PICTURES_AT_ONCE = 3;
 
 export class JobTable {
   /**
@@ -43,6 +46,7 @@ export class JobTable {
     /** @type {Row[]} rows that went out of sight, for those that come into it: to make one takes 1 ms */
     this.spare = [];
     this.rowHeight = 0;
+    this.pictures = new PictureQueue(() => this.draw());
     this.all = h("input", { type: "checkbox", "aria-label": "Select all that are shown (a)", title: "Select all that are shown (a)", on: { click: onToggleAll } });
     this.heads = COLUMNS.map(([key, label, kind]) => {
       const button = h("button", { type: "button", class: "sort", title: `Sort by ${label.toLowerCase()}` }, label);
@@ -175,6 +179,7 @@ class Row {
     this.shown = null;
     this.pictureAt = 0;
     this.pictureOf = -1;
+    this.pictures = table.pictures;
     this.check = h("input", { type: "checkbox" });
     this.check.addEventListener("click", (event) => table.onToggle(this.id, event));
     this.picture = h("span", { class: "thumb" });
@@ -277,12 +282,71 @@ class Row {
   /** @param {JobStatus} job */
   showPicture(job) {
     // Until a chunk is published there is nothing to ask for.
-    if (!job.completed_chunks || job.completed_chunks === this.pictureOf || Date.now() - this.pictureAt < PICTURE_EVERY_MS) return;
+    const isAway = job.completed_chunks > 0 && this.pictures.isAway(storeOf(job));
+    this.picture.classList.toggle("away", isAway && !this.picture.childElementCount);
+    this.picture.title = isAway ? `${storeOf(job)} does not answer` : "";
+    if (isAway || !job.completed_chunks || job.completed_chunks === this.pictureOf || Date.now() - this.pictureAt < PICTURE_EVERY_MS) return;
     this.pictureOf = job.completed_chunks;
     this.pictureAt = Date.now();
-    const image = h("img", { alt: "", decoding: "async" });
-    image.addEventListener("load", () => job.id === this.id && fill(this.picture, image));
-    image.src = api.address(api.job(job.id, "picture"), { v: job.completed_chunks });
+    const isWanted = () => job.id === this.id && this.element.isConnected;
+    void this.pictures.load(job, isWanted).then((image) => {
+      if (!image) this.pictureOf = -1;
+      else if (isWanted() && image.naturalWidth) fill(this.picture, image);
+    });
+  }
+}
+
+/** Loads the pictures of jobs, a few at once, and leaves stores alone for a while that do not answer. */
+class PictureQueue {
+  /** @param {() => void} onChange called when a store is found away, and when it is to be asked again */
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.loading = 0;
+    /** @type {Array<() => void>} */
+    this.waiting = [];
+    /** @type {Map<string, number>} when a store was found away */
+    this.away = new Map();
+  }
+
+  /** @param {string} store */
+  isAway(store) {
+    return performance.now() - (this.away.get(store) ?? -Infinity) < PICTURE_EVERY_MS;
+  }
+
+  /**
+   * Load the picture of a job; null where it is to be asked for again.
+   * @param {JobStatus} job @param {() => boolean} isWanted whether somebody would still see it
+   * @returns {Promise<HTMLImageElement | null>}
+   */
+  async load(job, isWanted) {
+    if (this.loading >= PICTURES_AT_ONCE) await new Promise((resolve) => this.waiting.push(() => resolve(undefined)));
+    if (!isWanted() || this.isAway(storeOf(job))) {
+      this.waiting.shift()?.();
+      return null;
+    }
+    this.loading++;
+    try {
+      const image = h("img", { alt: "", decoding: "async" });
+      const isThere = await new Promise((resolve) => {
+        image.addEventListener("load", () => resolve(true));
+        image.addEventListener("error", () => resolve(false));
+        image.src = api.address(api.job(job.id, "picture"), { v: job.completed_chunks });
+      });
+      return isThere || !(await this.noteAway(job)) ? image : null;
+    } finally {
+      this.loading--;
+      this.waiting.shift()?.();
+    }
+  }
+
+  /** An image does not say why it has not come: ask, and return whether the store is away. @param {JobStatus} job */
+  async noteAway(job) {
+    const answer = await fetch(api.address(api.job(job.id, "picture"))).catch(() => null);
+    if (answer?.status !== 503 || (await answer.json().catch(() => ({}))).type !== "store-away") return false;
+    this.away.set(storeOf(job), performance.now());
+    setTimeout(this.onChange, PICTURE_EVERY_MS + 100);
+    this.onChange();
+    return true;
   }
 }
 

@@ -18,6 +18,8 @@ import { pictureAddress } from "./pictures.js";
 const SETTLE_MS = 140;
 const SHOWN_OUTPUTS = 12;
 const LOOK_AGAIN_MS = 1000;
+// A store that is away is asked again.
+const ASK_AGAIN_MS = 5000;
 
 /** @param {JobModel} model @param {Context} context */
 export function detailPanel(model, context) {
@@ -41,8 +43,10 @@ export function detailPanel(model, context) {
     const { chunk, place } = selection;
     const code = model.state[chunk];
     setText(heading, layout.isExact ? `Frame ${layout.numberAt(place)}` : `Chunk ${chunk}`);
-    fill(state, pill(CHUNK_STATES[code], CHUNK_WORDS[CHUNK_STATES[code]]));
-    fill(tools, toolsOf(chunk, code));
+    // Without the store nobody knows what is done.
+    const isKnown = model.hasColumns || !model.columnsTrouble || code !== TODO;
+    fill(state, isKnown ? pill(CHUNK_STATES[code], CHUNK_WORDS[CHUNK_STATES[code]]) : h("span", { class: "soft" }, "not known now"));
+    fill(tools, isKnown && toolsOf(chunk, code));
     const now = `${chunk} ${code} ${model.columns.tries[chunk]} ${model.running.get(chunk)?.attempt ?? 0}`;
     if (now !== shown) void load(chunk, shown.startsWith(`${chunk} `));
     shown = now;
@@ -83,7 +87,7 @@ export function detailPanel(model, context) {
     const ended = hasEnded(status);
     const retry = { class: "btn", type: "button" };
     return [
-      canRender(code) && h("button", { ...retry, title: ended ? "Start the job again for this alone" : code === LEFT_OUT ? "Render it after all" : "Render it once more", on: { click: () => void steer("retry", [status], { chunks: [range] }, (answer) => model.setStatus(answer)) } }, code === FAILED ? "Retry" : "Render it"),
+      canRender(code) && h("button", { ...retry, title: ended ? "Start the job again for this alone" : code === LEFT_OUT ? "Render it after all" : "Render it once more", on: { click: () => void steer("retry", [status], { chunks: [range] }, (answer) => model.setStatus(answer)) } }, code !== FAILED ? "Render it" : ended ? "Retry this one" : "Retry"),
       code === DONE && ended && h("button", { ...retry, title: "Render it anew, and what is made of it", on: { click: () => void renderAgain(chunk) } }, "Render again"),
       !ended && (code === FAILED || code === TODO) && h("button", { ...retry, title: "Leave it out", on: { click: () => void askSkip(model, context, [range]) } }, "Skip"),
     ];
@@ -145,6 +149,8 @@ export function detailPanel(model, context) {
       if (mine.signal.aborted) return;
       const known = model.status.failures?.find((/** @type {any} */ one) => one.chunk === chunk);
       fill(body, h("dl", { class: "pairs detail-live" }, liveOf(chunk)), known && h("dl", { class: "pairs" }, row("Why", known.error)), h("p", { class: "soft" }, `More is not known: ${/** @type {Error} */ (error).message}`));
+      await api.pause(ASK_AGAIN_MS, mine.signal);
+      if (!mine.signal.aborted) void load(chunk, true);
     }
   }
 

@@ -34,6 +34,8 @@ export function failuresPanel(model, context) {
     const chunks = one.chunks.filter(([start, stop]) => model.state.subarray(start, stop).includes(FAILED));
     const frames = model.layout.isExact && one.frames ? `${/^-?\d+$/.test(one.frames) ? "frame" : "frames"} ${one.frames}` : `chunks ${ranges(one.chunks)}`;
     const hover = { source: "failures", ranges: one.chunks };
+    // Its head has the button for all that is missing.
+    const retry = hasEnded(model.status) ? "Retry these" : "Retry";
     const canRetry = context.can("steer") && chunks.length > 0 && !model.status.needs_change;
     return h(
       "div",
@@ -47,7 +49,7 @@ export function failuresPanel(model, context) {
         one.lines.length > 0 && h("pre", { class: "cause-lines", tabIndex: 0, "aria-label": "Lines of the log" }, one.lines.slice(0, SHOWN_LINES).map((line) => h("span", { class: `line ${weight(line)}` }, line))),
         one.helps && h("p", { class: "cause-helps" }, h("span", { class: "soft" }, "Helps: "), inCode(one.helps)),
       ),
-      canRetry && h("button", { class: "btn", type: "button", title: hasEnded(model.status) ? "Start the job again for these alone" : "Render these once more", "aria-label": `Retry what failed by: ${one.cause}`, on: { click: () => void steer("retry", [model.status], { chunks }, (status) => model.setStatus(status)) } }, "Retry"),
+      canRetry && h("button", { class: "btn", type: "button", title: hasEnded(model.status) ? "Start the job again for these alone" : "Render these once more", "aria-label": `${retry}: what failed by ${one.cause}`, on: { click: () => void steer("retry", [model.status], { chunks }, (status) => model.setStatus(status)) } }, retry),
     );
   }
 
@@ -60,11 +62,12 @@ export function failuresPanel(model, context) {
         try {
           const found = await api.get(api.job(id, "failures"), { signal });
           model.setCauses(Array.isArray(found) ? found : found.causes ?? []);
+          known = next;
         } catch {
           if (signal.aborted) return;
+          // What the status itself knows, until the store answers.
           model.setCauses(causesOf(model));
         }
-        known = next;
         show();
       }
       await api.pause(LOOK_EVERY_MS, signal);

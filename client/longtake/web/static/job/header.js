@@ -5,6 +5,7 @@ import { bytes, clock, count, counted, duration, jobPill, jobTrouble, percent, p
 import { hasEnded } from "../jobfilter.js";
 import { APPLIES, cancelJobs, steer } from "../steer.js";
 import { openMore } from "./actions.js";
+import { inCode } from "./failures.js";
 
 /** @typedef {import("./model.js").JobModel} JobModel */
 /** @typedef {import("../app.js").Context} Context */
@@ -68,7 +69,7 @@ export function jobHeader(model, context) {
     const trouble = jobTrouble(status);
     fill(
       notices,
-      trouble && h("p", { class: `notice ${status.error ? "bad" : "wait"}` }, h("i", { class: "mark", "aria-hidden": "true" }), h("span", {}, h("b", {}, status.error ? "Why: " : "Waits: "), status.waiting_for || status.error)),
+      trouble && h("p", { class: `notice ${status.error ? "bad" : "wait"}` }, h("i", { class: "mark", "aria-hidden": "true" }), h("span", {}, h("b", {}, status.error ? "Why: " : "Waits: "), inCode(status.waiting_for || status.error || ""))),
       status.remote_stops?.unconfirmed_count > 0 && h("p", { class: "notice wait" }, h("i", { class: "mark", "aria-hidden": "true" }), `${counted(status.remote_stops.unconfirmed_count, "remote render")} ${status.remote_stops.unconfirmed_count === 1 ? "has" : "have"} not said that ${status.remote_stops.unconfirmed_count === 1 ? "it has" : "they have"} stopped`),
       (status.notices ?? []).map((/** @type {string} */ notice) => h("p", { class: "notice" }, h("i", { class: "mark", "aria-hidden": "true" }), notice)),
       storyOf(status),

@@ -254,7 +254,8 @@ export function timelinePanel(model, context) {
       const next = [status.state, model.published, status.failed_chunks, runs].join(" ");
       if (next !== known) await read();
       else if (!isOver() && !document.hidden) lay();
-      known = next;
+      // A store that is away is asked again.
+      known = trouble ? "" : next;
       await api.pause(LOOK_EVERY_MS, signal);
     }
   }
