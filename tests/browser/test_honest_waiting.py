@@ -81,7 +81,6 @@ async def test_a_folder_that_is_away_is_told_where_its_files_are_missing_and_all
     await expect(page.get_by_role("region", name="Hosts over time")).to_contain_text("Not known now")
     await expect(page.locator(".job-state")).to_contain_text("completed")
     await check_accessibility(page)
-    await take_picture(page, "job-away")
     other = await web.open("/")
     await expect(other.locator(".thumb.away")).to_have_count(1)
     await expect(known.locator(".thumb img")).to_have_count(1)

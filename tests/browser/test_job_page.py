@@ -237,6 +237,11 @@ async def test_what_is_skipped_is_shown_while_the_job_runs_and_can_be_taken_back
     page = await web.open(f"/jobs/{job.id}?frame=3")
 
     await until_map_shows(page, "left out: frames 2-3")
+    # A job without a film has no log of one.
+    await page.get_by_role("button", name="More").click()
+    await expect(page.get_by_role("menuitem", name="Change the limit")).to_be_visible()
+    await expect(page.get_by_role("menuitem", name="Log of the film")).to_have_count(0)
+    await page.keyboard.press("Escape")
     await expect(detail(page).locator("header")).to_contain_text("left out")
     await detail(page).get_by_role("button", name="Render it").click()
     await expect(detail(page).locator("header")).to_contain_text("to do")

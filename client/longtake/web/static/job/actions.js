@@ -25,7 +25,7 @@ export function openMore(anchor, model, context, take) {
       { label: "Report", hint: "One page to keep or send, with pictures and figures", run: () => void open(api.address(api.job(model.id, "report")), "_blank", "noopener") },
       { label: "Copy the command line", hint: `longtake status ${model.id}`, run: () => void navigator.clipboard?.writeText(`longtake status ${model.id}`) },
       may && ended && { label: "Delete its files", hint: "Outputs, logs and pictures in the store; the history stays", danger: true, run: () => void askDelete(model, context, take) },
-    ].filter((item) => item !== false),
+    ].filter(Boolean),
     { label: "More" },
   );
 }
@@ -44,7 +44,7 @@ function failedRanges(model) {
 
 /** @param {JobModel} model @param {Context} context */
 function askLimit(model, context) {
-  const input = h("input", { type: "number", min: "1", max: "500", required: true, value: String(model.status.max_parallel || 1), id: "limit" });
+  const input = h("input", { type: "number", min: "1", max: "10000", required: true, value: String(model.status.max_parallel || 1), id: "limit" });
   const dialog = openDialog(
     "Chunks at once",
     h(
