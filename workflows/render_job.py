@@ -124,6 +124,9 @@ class RenderJob(RequestedJob):
         if not self._is_idle():
             await self._stop_everything()
         await self._find_search_attributes()
+        if self._spans is not None and self._spans.lacks_others:
+            # They were not skipped: they are still to be rendered.
+            self._board.update_counts(left_out_chunks=0, left_out=())
         if _is_cancelled():
             if self._spans is not None:
                 self._board.update_totals(self._spans.totals)
@@ -231,9 +234,6 @@ class RenderJob(RequestedJob):
             await self._end_trial(trial)
         self._update_counts()
         if (failure := find_failure(spans)) is not None:
-            if spans.lacks_others:
-                # They were not skipped: they are still to be rendered.
-                self._board.update_counts(left_out_chunks=0, left_out=())
             raise failure
 
     def _advance(self, spans: SpanRunner, trial: TrialRunner) -> None:

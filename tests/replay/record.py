@@ -121,6 +121,17 @@ async def failed(farm: Farm) -> JobHandle:
     return handle
 
 
+async def retried_alone(farm: Farm) -> JobHandle:
+    script = f'[ "$1" -lt 2 ] || [ -e {farm.gate} ] || exit 7; echo "$1" > "$2"'
+    fields = {"on_chunk_failure": FailurePolicy.CONTINUE, "max_failed_chunks": 4}
+    handle = await farm.submit(job(farm, script, **fields))
+    await until_state(handle, JobState.FAILED)
+    farm.open_gate()
+    await farm.render.retry(handle.id, chunks=[(2, 3)])
+    await until(handle, lambda status: status.state.has_ended and status.completed_chunks == 3)
+    return handle
+
+
 async def failed_after_two_passes(farm: Farm) -> JobHandle:
     fields = {"on_chunk_failure": FailurePolicy.CONTINUE, "retry": Retry(attempts=1, job_attempts=2)}
     handle = await farm.submit(job(farm, '[ "$1" != 3 ] || exit 7; echo "$1" > "$2"', **fields))
@@ -254,6 +265,7 @@ RECORDED = (
     held_and_skipped,
     cancelled,
     failed,
+    retried_alone,
     failed_after_two_passes,
     refused,
     limit_lowered,

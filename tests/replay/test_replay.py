@@ -46,6 +46,7 @@ def test_every_way_a_job_can_end_is_recorded() -> None:
         "refused",
         "report_lost",
         "reported",
+        "retried_alone",
         "split",
         "stopped_and_resumed",
         "stopped_and_resumed_on_lambda",
