@@ -1,7 +1,6 @@
 """The API shows small pictures, and plays what is finished of a film while it renders."""
 
 import io
-import re
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +11,9 @@ import httpx
 import pytest
 import pytest_asyncio
 from support.farm import Farm, until, until_state
+from support.previews import connected, read_playlist
 
 from longtake import FrameRange, JobHandle, JobState, RenderJobSpec, Retry
-from longtake.web.app import create_app
-from longtake.web.settings import WebSettings
 
 pytestmark = pytest.mark.integration
 
@@ -46,39 +44,6 @@ def job(store: Path | str, **fields: Any) -> RenderJobSpec:
 async def web(farm: Farm) -> AsyncIterator[httpx.AsyncClient]:
     async with connected(farm) as client:
         yield client
-
-
-def connected(farm: Farm) -> httpx.AsyncClient:
-    app = create_app(farm.render, WebSettings(), task_queue=farm.task_queue)
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://localhost/api/v1/", follow_redirects=True, timeout=120
-    )
-
-
-class Playlist:
-    """What a player reads of a media playlist, and the bytes that it plays."""
-
-    def __init__(self, address: httpx.URL, text: str) -> None:
-        self.address, self.text = address, text
-        self.seconds = [Fraction(seconds) for seconds in re.findall(r"^#EXTINF:([\d.]+),$", text, re.MULTILINE)]
-        self.segments = [line for line in text.splitlines() if line and not line.startswith("#")]
-        self.maps = re.findall(r'^#EXT-X-MAP:URI="([^"]+)"$', text, re.MULTILINE)
-
-    @property
-    def has_ended(self) -> bool:
-        return self.text.endswith("#EXT-X-ENDLIST\n")
-
-    async def fetch(self, web: httpx.AsyncClient) -> bytes:
-        parts = [await web.get(self.address.join(part)) for part in (*self.maps, *self.segments)]
-        assert {(part.status_code, part.headers["content-type"]) for part in parts} == {(200, "video/mp4")}
-        return b"".join(part.content for part in parts)
-
-
-async def read_playlist(web: httpx.AsyncClient, job_id: str, **query: int) -> Playlist:
-    answer = await web.get(f"jobs/{job_id}/preview.m3u8", params=query)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == "application/vnd.apple.mpegurl"
-    return Playlist(answer.url, answer.text)
 
 
 def play(film: bytes) -> list[tuple[Fraction, bytes]]:

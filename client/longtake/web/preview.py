@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from longtake.stores.job_records import JobRecords
 from longtake.web.gateway import Gateway, Job, PathText, Shared
-from longtake.web.preview_media import PreviewFilm, PreviewSegment
+from longtake.web.preview_film import PreviewFilm, PreviewSegment, PreviewSound
 from longtake.web.problems import ProblemError
 
 router = APIRouter(tags=["preview"])
@@ -57,10 +57,12 @@ async def read_playlist(
         segments, is_over = film.list_segments(start or 0)
         if not segments:
             raise ProblemError(404, "too little is finished yet to be played", kind="nothing-finished")
+        folders = _find_folders(shared, records)
+        sound = shared.previews.find_sound(records, film, segments[0], folders)
         # Tells now whether a browser plays it.
-        shared.previews.make(records, film, segments[0], _find_folders(shared, records), small=proxy)
+        shared.previews.make(records, film, segments[0], folders, small=proxy, sound=sound)
         return Response(
-            _write_playlist(film, segments, is_over=is_over, proxy=proxy),
+            _write_playlist(film, segments, is_over=is_over, proxy=proxy, sound=sound),
             media_type=_PLAYLIST,
             headers={"Cache-Control": "private, no-cache"},
         )
@@ -78,6 +80,7 @@ async def read_segment(
     skip: Skip = 0,
     at: Annotated[int, Query(ge=0, le=_LARGEST, description="frames of the preview that come before")] = 0,
     proxy: Proxy = False,
+    sound: Annotated[str, Query(pattern=f"^({PreviewSound.PATTERN})?$", description="its rate and channels")] = "",
 ) -> Response:
     """Return a segment that a playlist names, `CHUNK.m4s`, or the init segment before it, `init-CHUNK.mp4`."""
     is_init = name.startswith("init-")
@@ -89,13 +92,10 @@ async def read_segment(
     def look(records: JobRecords) -> Response:
         film = shared.previews.find_film(records, status)
         segment = PreviewSegment(int(number), skip, frames, at)
-        made = shared.previews.make(records, film, segment, _find_folders(shared, records), small=proxy)
-        content = made[0].init
-        if not is_init:
-            content, before = b"", at
-            for fragment, (_, first, stop) in zip(made, film.walk(segment), strict=False):
-                content += fragment.begin_at(before)
-                before += stop - first
+        heard = PreviewSound.parse(sound)
+        folders = _find_folders(shared, records)
+        made = shared.previews.make(records, film, segment, folders, small=proxy, sound=heard)
+        content = made[0].init if is_init else film.place_fragments(made, segment, heard)
         etag = f'"{sha256(content).hexdigest()[:32]}"'
         headers = {"Cache-Control": "private, no-cache", "ETag": etag}
         if etag in request.headers.get("if-none-match", ""):
@@ -109,11 +109,13 @@ def _find_folders(shared: Gateway, records: JobRecords) -> list[str]:
     return [records.store.url, *map(str, shared.settings.roots)]
 
 
-def _write_playlist(film: PreviewFilm, segments: list[PreviewSegment], *, is_over: bool, proxy: bool) -> str:
+def _write_playlist(
+    film: PreviewFilm, segments: list[PreviewSegment], *, is_over: bool, proxy: bool, sound: PreviewSound | None
+) -> str:
     """Return a media playlist; its end is told once nothing can follow."""
 
     def address(name: str, segment: PreviewSegment, **more: int) -> str:
-        asked = {"frames": segment.frames, "skip": segment.skip, **more, **({"proxy": 1} if proxy else {})}
+        asked = {"frames": segment.frames, "skip": segment.skip, **more, "proxy": int(proxy), "sound": sound}
         return f"preview/{quote(name)}?{urlencode({key: value for key, value in asked.items() if value})}"
 
     longest = max(segment.frames / film.rate for segment in segments)

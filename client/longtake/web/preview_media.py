@@ -1,17 +1,13 @@
 """Make what a growing preview is played from: fragmented MP4 of finished chunks, kept in a bounded folder."""
 
 import json
-import math
 import os
-import shutil
-import struct
 import tempfile
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from fractions import Fraction
 from hashlib import sha256
@@ -19,23 +15,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from longtake.chunks import ChunkPlan
 from longtake.descriptor_process import MOST_FILES, DescriptorProcess, ProcessFailedError
-from longtake.models.job import RenderJobSpec
 from longtake.models.status import JobState, JobStatus
-from longtake.paths import OutputKind
-from longtake.ranges import RangeSet
 from longtake.stores.job_layout import chunk_key
 from longtake.stores.job_records import JobRecords
 from longtake.stores.publications import PublishedFile, path_in_store
 from longtake.stores.store import map_parallel
 from longtake.stores.stored_file import OutsideError, open_stored
 from longtake.web import preview_main
+from longtake.web.preview_cache import PreviewCache
+from longtake.web.preview_film import MOST_PICTURES, PreviewFilm, PreviewFragment, PreviewSegment, PreviewSound
+from longtake.web.preview_inputs import OpenInput, PreviewInputs
 from longtake.web.problems import ProblemError
 
-# Segments are about this long, but no chunk of video is cut.
-_SEGMENT_SECONDS = 2
-MOST_SEGMENTS = 5_000
 # Longest side of a small copy.
 _SMALL = 640
 
@@ -44,133 +36,7 @@ _MOST_AT_ONCE = 2
 _PATIENCE_SECONDS = 60.0
 # Longer than the CPU time of one request, at the lowest priority.
 _MOST_SECONDS = 300.0
-_MOST_KEPT_BYTES = 1 << 30
 _MOST_FILMS = 100
-
-
-@dataclass(frozen=True)
-class PreviewSegment:
-    """A piece of a preview: frames of a chunk, or of several that follow each other.
-
-    Args:
-        chunk: Its first chunk.
-        skip: Frames of that chunk that come before.
-        frames: How many frames it has.
-        at: Frames of the preview that come before.
-    """
-
-    chunk: int
-    skip: int
-    frames: int
-    at: int
-
-
-@dataclass(frozen=True)
-class PreviewFragment:
-    """Fragmented MP4 of a piece of a film.
-
-    Args:
-        init: The init segment.
-        media: The fragment; its time begins at 0.
-        tick: Duration of a frame, in ticks of its clock.
-    """
-
-    init: bytes
-    media: bytes
-    tick: int
-
-    def begin_at(self, frames: int) -> bytes:
-        """Return the fragment as it stands in a preview behind so many frames."""
-        media = bytearray(self.media)
-        # ISO 14496-12, sections 8.8.5 and 8.8.12.
-        struct.pack_into(">I", media, media.index(b"mfhd") + 8, frames + 1)
-        place = media.index(b"tfdt") + 4
-        struct.pack_into(">Q" if media[place] else ">I", media, place + 4, frames * self.tick)
-        return bytes(media)
-
-
-class PreviewFilm:
-    """What of a job can be watched, as it was known at one moment.
-
-    Args:
-        job: The job.
-        plan: Its chunks.
-        finished: Those that are finished.
-        is_over: Whether there will not be more.
-    """
-
-    def __init__(self, job: RenderJobSpec, plan: ChunkPlan, finished: RangeSet, *, is_over: bool) -> None:
-        self.rate = job.rate
-        self.source = max(0, job.film_source)
-        self.is_sequence = job.film_kind is OutputKind.FRAMES
-        self.can_be_seen = self.is_sequence or job.film_kind is OutputKind.VIDEO
-        self.plan = plan
-        self.finished = finished
-        self._is_over = is_over
-
-    @property
-    def first(self) -> int | None:
-        """The first chunk that is finished."""
-        return next(iter(self.finished), None)
-
-    def list_segments(self, start: int) -> tuple[list[PreviewSegment], bool]:
-        """Return the segments of the run of finished chunks from one on, and whether there will not be more.
-
-        The last ones are told once they cannot grow any more, so that a list only ever gets longer.
-        """
-        stop = next((first for first, _ in self.finished.gaps(start, len(self.plan)).ranges), len(self.plan))
-        is_over = self._is_over or stop == len(self.plan)
-        least = math.ceil(_SEGMENT_SECONDS * self.rate)
-        cut = self._cut_frames if self.is_sequence else self._cut_chunks
-        found: list[PreviewSegment] = []
-        for segment, is_whole in cut(range(start, stop), min(least, MOST_FILES) if self.is_sequence else least):
-            if len(found) == MOST_SEGMENTS:
-                return found, True
-            if is_whole or is_over:
-                found.append(segment)
-        return found, is_over
-
-    def _cut_chunks(self, chunks: range, least: int) -> Iterator[tuple[PreviewSegment, bool]]:
-        first, frames, at = chunks.start, 0, 0
-        for chunk in chunks:
-            frames += self.plan[chunk].count
-            if frames >= least:
-                yield PreviewSegment(first, 0, frames, at), True
-                first, frames, at = chunk + 1, 0, at + frames
-        if frames:
-            yield PreviewSegment(first, 0, frames, at), False
-
-    def _cut_frames(self, chunks: range, least: int) -> Iterator[tuple[PreviewSegment, bool]]:
-        first, skip, frames, at = chunks.start, 0, 0, 0
-        for chunk in chunks:
-            count, taken = self.plan[chunk].count, 0
-            while taken < count:
-                if not frames:
-                    first, skip = chunk, taken
-                step = min(count - taken, least - frames)
-                frames, taken = frames + step, taken + step
-                if frames == least:
-                    yield PreviewSegment(first, skip, frames, at), True
-                    frames, at = 0, at + least
-        if frames:
-            yield PreviewSegment(first, skip, frames, at), False
-
-    def walk(self, segment: PreviewSegment) -> Iterator[tuple[int, int, int]]:
-        """Yield the chunks of a segment, with the first of their frames that is of it and the one behind the last.
-
-        Raises:
-            ProblemError: There is no such segment, or one of its chunks is not finished.
-        """
-        left, skip, chunk = segment.frames, segment.skip, segment.chunk
-        while left > 0:
-            if chunk >= len(self.plan) or chunk not in self.finished:
-                raise ProblemError(404, f"chunk {chunk} is not finished", kind="nothing-finished")
-            count = self.plan[chunk].count
-            if skip >= count or (not self.is_sequence and (skip or count > left)):
-                raise ProblemError(404, "there is no such segment", kind="no-such-segment")
-            taken = min(count - skip, left)
-            yield chunk, skip, skip + taken
-            left, skip, chunk = left - taken, 0, chunk + 1
 
 
 class Previews:
@@ -179,12 +45,17 @@ class Previews:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(_MOST_AT_ONCE)
-        self._folders: list[Path] = []
+        self._cache = PreviewCache()
+        self._inputs = PreviewInputs(self._cache)
         self._idle: list[DescriptorProcess] = []
         # Also when the interpreter ends.
-        self.close = weakref.finalize(self, _clean_up, self._idle, self._folders)
-        self._kept: OrderedDict[str, int] = OrderedDict()
+        self._end = weakref.finalize(self, _end_processes, self._idle)
         self._films: OrderedDict[str, tuple[tuple[int, JobState, datetime | None], PreviewFilm]] = OrderedDict()
+
+    def close(self) -> None:
+        """End processes, and remove what was kept."""
+        self._end()
+        self._cache.close()
 
     def find_film(self, records: JobRecords, status: JobStatus) -> PreviewFilm:
         """Return what of a job can be watched; the store is asked again when chunks have been finished since. Blocking.
@@ -212,8 +83,35 @@ class Previews:
                 self._films.popitem(last=False)
         return film
 
+    def find_sound(
+        self, records: JobRecords, film: PreviewFilm, segment: PreviewSegment, folders: Sequence[str]
+    ) -> PreviewSound | None:
+        """Return the form of the sound that is heard with a segment; None where there is none. Blocking.
+
+        What cannot be read is no sound: the pictures can be watched all the same.
+        """
+        with self._open_sound(records, film, folders) as track:
+            is_known = track.suffix in preview_main.SOUND_SUFFIXES if track else film.has_own_sound
+            if not is_known:
+                return None
+            files = [] if track else list(_find_files(records, film, *next(iter(film.walk(segment)))))
+            suffix = track.suffix if track else Path(files[0].path).suffix.lower()
+            request = {"suffix": suffix, "looks_for_sound": True}
+            try:
+                told = json.loads(self._find_or_make(records, request, files, track, folders))["sound"]
+            except ProblemError:
+                return None
+            return PreviewSound(**told) if told else None
+
     def make(
-        self, records: JobRecords, film: PreviewFilm, segment: PreviewSegment, folders: Sequence[str], *, small: bool
+        self,
+        records: JobRecords,
+        film: PreviewFilm,
+        segment: PreviewSegment,
+        folders: Sequence[str],
+        *,
+        small: bool,
+        sound: PreviewSound | None = None,
     ) -> list[PreviewFragment]:
         """Return the fragments of a segment; blocking.
 
@@ -223,6 +121,7 @@ class Previews:
             segment: The segment.
             folders: Folders that files must lie in.
             small: Whether to encode a small copy.
+            sound: What it is heard with.
 
         Raises:
             ProblemError: A file is gone or damaged, or no browser plays it as it is.
@@ -230,33 +129,53 @@ class Previews:
         if film.is_sequence and not small:
             raise _needs_proxy("image files")
         parts = list(islice(film.walk(segment), MOST_FILES + 1))
-        if len(parts) > MOST_FILES or (film.is_sequence and segment.frames > MOST_FILES):
+        # The sound of a whole film is a file, too.
+        if len(parts) > MOST_FILES or (film.is_sequence and segment.frames > MOST_PICTURES):
             raise ProblemError(404, "there is no such segment", kind="no-such-segment")
         files = [list(_find_files(records, film, *part)) for part in parts]
+        counts = [stop - start for _, start, stop in parts]
         if film.is_sequence:
             # One encoder for all of them.
-            files = [[file for part in files for file in part]]
-        return [self._make(records, film.rate, part, folders, small=small) for part in files]
+            files, counts = [[file for part in files for file in part]], [segment.frames]
+        with self._open_sound(records, film, folders) if sound else nullcontext() as track:
+            made, before = [], film.count_frames_before(segment) if sound else 0
+            for part, count in zip(files, counts, strict=True):
+                request: dict[str, Any] = {
+                    "suffix": Path(part[0].path).suffix.lower(),
+                    "rate": [film.rate.numerator, film.rate.denominator],
+                    "longest": _SMALL if small else 0,
+                    "sound": sound and _describe_sound(sound, film, track, before, before + count),
+                }
+                made.append(_read_fragment(self._find_or_make(records, request, part, track, folders)))
+                before += count
+            return made
 
-    def _make(
-        self, records: JobRecords, rate: Fraction, files: list[PublishedFile], folders: Sequence[str], *, small: bool
-    ) -> PreviewFragment:
-        request = {
-            "suffix": Path(files[0].path).suffix.lower(),
-            "rate": [rate.numerator, rate.denominator],
-            "longest": _SMALL if small else 0,
-        }
-        key = sha256(json.dumps([request, *(file.sha256 for file in files)]).encode()).hexdigest()
-        content = self._read_kept(key)
+    def _find_or_make(
+        self,
+        records: JobRecords,
+        request: dict[str, Any],
+        files: list[PublishedFile],
+        track: OpenInput | None,
+        folders: Sequence[str],
+    ) -> bytes:
+        """Return what is told of a request, a line of JSON, and its bytes."""
+        known = [request, *(file.sha256 for file in files), track and track.version]
+        key = sha256(json.dumps(known).encode()).hexdigest()
+        content = self._cache.read(key)
         if content is None:
             with self._open(records, files, folders) as descriptors:
-                content = self._ask(request, descriptors)
-            self._keep(key, content)
-        head, _, data = content.partition(b"\n")
-        told = json.loads(head)
-        if "unplayable" in told:
-            raise _needs_proxy(told["unplayable"])
-        return PreviewFragment(data[: told["init_bytes"]], data[told["init_bytes"] :], told["tick"])
+                made = self._ask(request, [*descriptors, track.descriptor] if track else descriptors)
+            self._cache.keep(key, lambda path: path.write_bytes(made))
+            return made
+        return content
+
+    def _open_sound(
+        self, records: JobRecords, film: PreviewFilm, folders: Sequence[str]
+    ) -> AbstractContextManager[OpenInput | None]:
+        """Open the sound of a whole film; None where there is none that can be read."""
+        if film.track is None:
+            return nullcontext()
+        return self._inputs.open(records, film.job, film.track.file, folders)
 
     @contextmanager
     def _open(self, records: JobRecords, files: Sequence[PublishedFile], folders: Sequence[str]) -> Iterator[list[int]]:
@@ -271,7 +190,7 @@ class Previews:
                     descriptors.append(opened)
                 yield descriptors
                 return
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._make_folder())))
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._cache.folder)))
 
             def download(each: tuple[int, PublishedFile]) -> Path:
                 return store.download(each[1].path, place / str(each[0]), sha256=each[1].sha256)
@@ -304,41 +223,36 @@ class Previews:
             self._turns.release()
         return json.dumps(told).encode() + b"\n" + data
 
-    def _make_folder(self) -> Path:
-        with self._lock:
-            if not self._folders:
-                self._folders.append(Path(tempfile.mkdtemp(prefix="longtake-preview-")))
-            return self._folders[0]
 
-    def _read_kept(self, key: str) -> bytes | None:
-        with self._lock:
-            if key not in self._kept:
-                return None
-            self._kept.move_to_end(key)
-        try:
-            return (self._make_folder() / key).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def _keep(self, key: str, content: bytes) -> None:
-        folder = self._make_folder()
-        coming = folder / f"{key}.{threading.get_ident()}"
-        coming.write_bytes(content)
-        coming.replace(folder / key)
-        with self._lock:
-            self._kept[key] = len(content)
-            self._kept.move_to_end(key)
-            while sum(self._kept.values()) > _MOST_KEPT_BYTES and len(self._kept) > 1:
-                old, _ = self._kept.popitem(last=False)
-                (folder / old).unlink(missing_ok=True)
-
-
-def _clean_up(processes: list[DescriptorProcess], folders: list[Path]) -> None:
-    """End processes that are idle, and remove what was kept."""
+def _end_processes(processes: list[DescriptorProcess]) -> None:
     while processes:
         processes.pop().close()
-    while folders:
-        shutil.rmtree(folders.pop(), ignore_errors=True)
+
+
+def _read_fragment(content: bytes) -> PreviewFragment:
+    head, _, data = content.partition(b"\n")
+    told = json.loads(head)
+    if "unplayable" in told:
+        raise _needs_proxy(told["unplayable"])
+    return PreviewFragment(data[: told["init_bytes"]], data[told["init_bytes"] :], told["tick"], tuple(told["clocks"]))
+
+
+def _describe_sound(
+    sound: PreviewSound, film: PreviewFilm, track: OpenInput | None, before: int, stop: int
+) -> dict[str, Any]:
+    """Describe the sound of some frames of a job for the program; where `track` is its file, by their place in it."""
+    first = sound.count_samples(before, film.rate)
+    start = 0
+    if film.track is not None:
+        start = first - round(Fraction(film.track.offset_seconds) * sound.rate)
+    return {
+        "suffix": track.suffix if track else "",
+        "is_own": film.has_own_sound,
+        "rate": sound.rate,
+        "channels": sound.channels,
+        "start": start,
+        "count": sound.count_samples(stop, film.rate) - first,
+    }
 
 
 def _find_files(records: JobRecords, film: PreviewFilm, chunk: int, start: int, stop: int) -> Iterator[PublishedFile]:

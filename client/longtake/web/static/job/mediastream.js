@@ -41,6 +41,7 @@ function findCodecs(init) {
   if (av1 > 0) codecs.push(`av01.${init[av1 + 5] >> 5}.${String(init[av1 + 5] & 31).padStart(2, "0")}M.${init[av1 + 6] & 0x40 ? "10" : "08"}`);
   if (text.includes("mp4a")) codecs.push("mp4a.40.2");
   if (text.includes("Opus")) codecs.push("opus");
+  if (text.includes("fLaC")) codecs.push("flac");
   return codecs.join(", ");
 }
 

@@ -7,7 +7,7 @@ import pytest
 from longtake import RenderJobSpec
 from longtake.chunks import ChunkPlan
 from longtake.ranges import RangeSet
-from longtake.web.preview_media import MOST_SEGMENTS, PreviewFilm, PreviewSegment
+from longtake.web.preview_film import MOST_SEGMENTS, PreviewFilm, PreviewSegment
 from longtake.web.problems import ProblemError
 
 
