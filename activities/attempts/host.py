@@ -13,7 +13,6 @@ from activities.allowed_stores import AllowedStores
 from activities.attempts.pictures import PictureWriter
 from activities.backends.backend import Backend
 from activities.backends.local import LocalBackend
-from activities.media.images import colour_main
 from activities.processes.programs import JobVariables, Programs, build_render_environment, find_ffmpeg, link_ffmpeg
 from activities.processes.supervisor import Supervisor
 from activities.stores.input_cache import InputCache
@@ -21,6 +20,7 @@ from activities.stores.job_folder import OpenJob
 from activities.stores.ownership import check_reach
 from activities.stores.scratch import INPUTS_FOLDER, open_scratch
 from activities.stores.segment_writer import SegmentWriter
+from longtake import colour_main
 from longtake.models.messages import JobRef
 from longtake.names import check_job_id
 from longtake.render_user import RenderUser

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from activities.media.decoder import has_alpha
-from activities.media.images import colour_main
 from activities.media.images.facts import ImageFacts
+from longtake import colour_main
 
 # A configuration with all its tables takes a second here.
 _MOST_SECONDS = 120.0
-# What a film of linear pictures without `colour` is: the one that their renderer would have written as PNG files.
-_OF_LINEAR = {"input": "", "output": "srgb_rec709_scene", "view": ""}
 _LINEAR_FORMATS = frozenset({"OpenEXR", "Radiance"})
 _LINEAR_DEPTHS = frozenset({"half", "float", "double"})
 
@@ -203,7 +201,7 @@ def find_conversion(
         return None
     if _is_linear(images):
         # Tagged as films of PNG files are, which hold the same samples.
-        return Conversion({"config": config, **_OF_LINEAR}, FilmColours())
+        return Conversion({"config": config, **colour_main.OF_LINEAR}, FilmColours())
     return None
 
 
@@ -226,7 +224,7 @@ def build_picture_request(
     """
     if colour is not None:
         return _build_request(colour, workdir)
-    return {"config": config, **_OF_LINEAR} if _is_linear(images) else None
+    return {"config": config, **colour_main.OF_LINEAR} if _is_linear(images) else None
 
 
 def _build_request(colour: WantedColours, workdir: Path) -> dict[str, str]:

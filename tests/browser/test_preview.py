@@ -117,7 +117,8 @@ async def test_the_sound_of_the_film_is_heard_before_there_is_a_film(web: Web, f
 
     assert played["decoded"] > 0
     assert played["loudest"] > 0.05
-    assert (played["ranges"], played["begins"], played["ends"]) == (1, 0, 4)
+    assert (played["ranges"], played["begins"]) == (1, 0)
+    assert abs(played["ends"] - 4) < 0.001
 
 
 async def test_av1_is_played_as_it_is(web: Web, ffmpeg: str) -> None:

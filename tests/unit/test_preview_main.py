@@ -12,13 +12,18 @@ import av
 import imageio_ffmpeg
 import numpy
 import numpy.typing
+import OpenImageIO as oiio
 import pytest
 from av.audio.resampler import AudioResampler
 
+from activities.attempts.pictures import PictureProcess
 from activities.media.audio import build_audio_command
 from activities.media.facts import ChunkFile
+from activities.media.images.image_formats import find_formats
 from activities.media.join import join_video
+from longtake import colour_main
 from longtake.descriptor_process import DescriptorProcess, ProcessFailedError
+from longtake.models.colour import DEFAULT_CONFIG
 from longtake.sound_formats import AudioCodec
 from longtake.web import preview_main
 from longtake.web.preview_film import PreviewFragment, PreviewSound
@@ -29,7 +34,7 @@ X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-b_str
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[DescriptorProcess]:
-    process = DescriptorProcess(preview_main.__file__, most_seconds=120)
+    process = DescriptorProcess(preview_main.__file__, DEFAULT_CONFIG, most_seconds=120)
     yield process
     process.close()
 
@@ -51,6 +56,7 @@ def ask(
     *,
     longest: int = 0,
     sound: dict[str, object] | None = None,
+    **more: object,
 ) -> dict[str, object] | PreviewFragment:
     descriptors = [os.open(file, os.O_RDONLY) for file in files]
     exact = Fraction(rate)
@@ -59,7 +65,7 @@ def ask(
         "rate": [exact.numerator, exact.denominator],
         "longest": longest,
     }
-    request["sound"] = sound
+    request |= {"sound": sound, **more}
     try:
         told, data = process.ask(request, descriptors)
     finally:
@@ -303,3 +309,45 @@ def test_the_sound_of_the_whole_film_is_cut_where_its_frames_are(
         lags = range(-most_late, most_late + 1)
         shifted = (wanted[first + most_late + lag : stop - most_late + lag] for lag in lags)
         assert min(numpy.abs(piece - each).max() for each in shifted) <= most_difference, begin
+
+
+def make_linear(folder: Path, count: int) -> list[Path]:
+    """Pictures whose light is half of white, and more to the right."""
+    files = [folder / f"{number}.exr" for number in range(count)]
+    for file in files:
+        spec = oiio.ImageSpec(64, 32, 3, oiio.HALF)
+        image = oiio.ImageBuf(spec)
+        oiio.ImageBufAlgo.fill(image, (0.5, 0.5, 0.5), oiio.ROI(0, 32, 0, 32))
+        oiio.ImageBufAlgo.fill(image, (4.0, 0.2, 0.1), oiio.ROI(32, 64, 0, 32))
+        assert image.write(str(file)), image.geterror()
+    return files
+
+
+ACES = {"input": "ACEScg", "output": "sRGB - Display", "view": "ACES 2.0 - SDR 100 nits (Rec.709)"}
+HDR = {"input": "linear", "output": "hdr10", "view": "ACES 2.0 - HDR 1000 nits (P3 D65)"}
+
+
+@pytest.mark.parametrize("colours", [None, ACES, HDR, {**ACES, "output": "no such space"}])
+def test_a_small_copy_of_linear_pictures_has_the_colours_of_small_pictures(
+    process: DescriptorProcess, tmp_path: Path, colours: dict[str, str] | None
+) -> None:
+    files = make_linear(tmp_path, 2)
+    pictures = PictureProcess(DEFAULT_CONFIG)
+    asked = colours if colours is not None and "no such" not in colours["output"] else colour_main.OF_LINEAR
+    with files[0].open("rb") as file:
+        jpeg, _ = pictures.make_picture(
+            file.fileno(), find_formats(".exr")[0], suffix=".exr", longest=64, colours=asked
+        )
+    pictures.close()
+    with av.open(io.BytesIO(jpeg), "r", format="jpeg_pipe") as container:
+        wanted = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+
+    made = ask(process, files, "25", longest=64, colours=colours)
+
+    assert isinstance(made, PreviewFragment)
+    with av.open(io.BytesIO(made.init + made.begin_at(0)), "r") as container:
+        shown = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
+    assert len(shown) == 2
+    assert shown[0].shape == wanted.shape
+    for column in (16, 48):
+        assert abs(shown[0][16, column] - wanted[16, column]).max() <= 4, column

@@ -22,9 +22,6 @@ _SAMPLES = 4
 # Squares of the checker behind what is transparent, and its two greys.
 _SQUARE = 8
 _GREYS = (112 / 255, 144 / 255)
-# For films of high dynamic range: what screens show. Transfers of PQ and HLG, as H.273 numbers them.
-_HDR = frozenset({16, 18})
-_SCREEN = "sRGB - Display"
 
 
 class PictureError(Exception):
@@ -42,7 +39,7 @@ class _Painter:
         # The folder of the package that this file is of; none of a job.
         sys.path.append(str(Path(__file__).resolve().parents[3]))
         from activities.media import picture  # noqa: PLC0415 (found by the line above)
-        from activities.media.images import colour_main  # noqa: PLC0415
+        from longtake import colour_main  # noqa: PLC0415 (with the other one)
 
         self._config = config
         self._small = picture
@@ -112,7 +109,9 @@ class _Painter:
         small = self._shrink(image, width, height, numpy)
         colours = request["colours"]
         if colours is not None and self._colours is not None:
-            small = self._convert(small, colours, space)
+            spec = small.specmod()
+            spec.attribute("oiio:ColorSpace", space)
+            small = self._colour.convert_for_screen(oiio, self._colours, small, colours, spec)
         if small.nchannels == 4:
             small = self._lay_over_checker(small, numpy)
         small.orientation = orientation
@@ -168,28 +167,6 @@ class _Painter:
         small = oiio.ImageBuf(spec)
         small.set_pixels(oiio.ROI(), mean)
         return oiio.ImageBufAlgo.resize(small, "triangle", 0.0, oiio.ROI(0, width, 0, height, 0, 1, 0, channels))
-
-    def _convert(self, image: Any, colours: dict[str, str], space: str) -> Any:
-        """Convert the colours as the film does; where that has high dynamic range, for screens."""
-        colour, known = self._colour, self._colours
-        spec = image.specmod()
-        spec.attribute("oiio:ColorSpace", space)
-        output = colour.find_space(known, colours["output"], "colour.output")
-        source = colours["input"]
-        source = colour.find_space(known, source, "colour.input") if source else colour.find_input(known, spec)
-        view = colours["view"]
-        points = known.get_cicp(output)
-        if points and points[1] in _HDR:
-            output = colour.find_space(known, _SCREEN, "colour.output")
-            view = known.getDefaultViewName(output)
-        if view:
-            view = colour.find_view(known, output, view)
-            made = self._oiio.ImageBufAlgo.ociodisplay(image, output, view, source, unpremult=True)
-        else:
-            made = self._oiio.ImageBufAlgo.colorconvert(image, source, output, unpremult=True)
-        if made.has_error:
-            raise PictureError(made.geterror())
-        return made
 
     def _lay_over_checker(self, image: Any, numpy: Any) -> Any:
         samples = image.get_pixels(self._oiio.FLOAT)

@@ -37,11 +37,13 @@ class OpenInput:
         descriptor: Its descriptor.
         suffix: The extension of its name, in small letters.
         version: Another one when its content is another.
+        path: Where it is.
     """
 
     descriptor: int
     suffix: str
     version: str
+    path: str
 
 
 class PreviewInputs:
@@ -89,7 +91,9 @@ class PreviewInputs:
             except FileNotFoundError:
                 return None
             descriptor = self._cache.open(key)
-        return None if descriptor is None else OpenInput(descriptor, Path(name).suffix.lower(), file.sha256)
+        if descriptor is None:
+            return None
+        return OpenInput(descriptor, Path(name).suffix.lower(), file.sha256, str(self._cache.folder / key))
 
     def _find(self, store: Store, job: RenderJobSpec, name: str) -> InputFile | None:
         """Find an uploaded input by its name."""
@@ -117,7 +121,7 @@ def _open_local(records: JobRecords, job: RenderJobSpec, name: str, folders: Seq
         return None
     assert opened.descriptor is not None
     version = f"{path} {opened.size_bytes} {opened.modified_ns}"
-    return OpenInput(opened.descriptor, Path(name).suffix.lower(), version)
+    return OpenInput(opened.descriptor, Path(name).suffix.lower(), version, path)
 
 
 def _read_manifest(store: Store, digest: str) -> Sequence[InputFile]:

@@ -11,6 +11,10 @@ on, `count` of them. With a `suffix` it is that of the last file, which is the s
 that of the video itself. What the file does not have is silent. FLAC, because no browser plays PCM in MP4, and AAC and
 Opus begin with a run-up, so that each fragment would be heard to begin.
 
+With `colours` the files are pictures, which are shown as the film shows them where OpenImageIO is installed: `input`,
+`output` and `view`, as `colour_main` knows them, or None where linear ones alone are converted. The configuration is
+the program's argument.
+
 With `looks_for_sound` the answer tells no more than the `sound` of the file, `rate` and `channels`, or None.
 """
 
@@ -18,6 +22,8 @@ import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import av
@@ -43,6 +49,8 @@ _PLAYABLE = {
     "av1": {"yuv420p", "yuv420p10le"},
     "hevc": {"yuv420p", "yuv420p10le"},
 }
+# As ITU-T H.273 numbers its matrix, primaries and transfer.
+_BT709 = 1
 _ENCODER = {"preset": "veryfast", "crf": "26", "bf": "0", "profile": "high", "threads": "2"}
 # By name and never by content: a playlist or a script under a film's name would make libav open other files.
 _DEMUXERS = {
@@ -72,12 +80,12 @@ class UnplayableError(Exception):
     """A video that no browser plays as it is; the text names its codec."""
 
 
-def make_answer() -> Callable[[dict[str, Any], Sequence[str]], tuple[dict[str, Any], bytes]]:
-    """Return what makes fragments."""
-    return _make_fragment
+def make_answer(config: str) -> Callable[[dict[str, Any], Sequence[str]], tuple[dict[str, Any], bytes]]:
+    """Return what makes fragments, image files by a configuration of OpenColorIO."""
+    return partial(_make_fragment, _Images(config))
 
 
-def _make_fragment(request: dict[str, Any], paths: Sequence[str]) -> tuple[dict[str, Any], bytes]:
+def _make_fragment(images: "_Images", request: dict[str, Any], paths: Sequence[str]) -> tuple[dict[str, Any], bytes]:
     if "looks_for_sound" in request:
         return {"sound": _find_sound(paths[0], request["suffix"])}, b""
     rate = Fraction(*request["rate"])
@@ -87,7 +95,8 @@ def _make_fragment(request: dict[str, Any], paths: Sequence[str]) -> tuple[dict[
         paths = paths[:-1] if request["sound"]["suffix"] else paths
     try:
         if request["longest"]:
-            return _encode(_decode(paths), rate, request["longest"], sound)
+            frames = images.read(paths, request) if "colours" in request else _decode(paths)
+            return _encode(frames, rate, request["longest"], sound)
         return _take_packets(paths[0], rate, sound)
     except UnplayableError as error:
         return {"unplayable": str(error)}, b""
@@ -165,6 +174,33 @@ def _decode(paths: Sequence[str]) -> Iterator[tuple[VideoFrame, Fraction]]:
                     break
 
 
+class _Images:
+    """Reads image files with the colours of their film, and by libav where that is not possible.
+
+    Args:
+        config: The configuration of OpenColorIO.
+    """
+
+    def __init__(self, config: str) -> None:
+        self._config = config
+        self._reader: Any = None
+
+    def read(self, paths: Sequence[str], request: dict[str, Any]) -> Iterator[tuple[VideoFrame, Fraction]]:
+        # With the whole package, which videos need not wait for.
+        from longtake import colour_main  # noqa: PLC0415
+        from longtake.web import preview_images  # noqa: PLC0415
+
+        if request["colours"] is None and request["suffix"] not in preview_images.LINEAR_SUFFIXES:
+            return _decode(paths)
+        try:
+            self._reader = self._reader or preview_images.ImageReader(self._config)
+            pictures = self._reader.read_all(paths, request["colours"], request["longest"])
+            # Names that the configuration does not have are found with the first one.
+            return chain([next(pictures)], pictures)
+        except colour_main.ConversionError:
+            return _decode(paths)
+
+
 def _encode(
     frames: Iterator[tuple[VideoFrame, Fraction]], rate: Fraction, longest: int, sound: "_Sound | None"
 ) -> tuple[dict[str, Any], bytes]:
@@ -188,6 +224,10 @@ def _encode(
                 stream = output.add_stream("libx264", rate=rate, options=_ENCODER)
                 stream.width, stream.height = scaler.size
                 stream.pix_fmt = "yuv420p"
+                # Without tags players take small films for BT.601.
+                context = stream.codec_context
+                context.colorspace = context.color_primaries = context.color_trc = _BT709
+                context.color_range = av.video.reformatter.ColorRange.MPEG
             small = scaler.scale(frame)
             small.pts, small.time_base = number, 1 / rate
             small.pict_type = av.video.frame.PictureType.NONE

@@ -8,6 +8,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from hashlib import sha256
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from longtake.descriptor_process import MOST_FILES, DescriptorProcess, ProcessFailedError
+from longtake.models.colour import DEFAULT_CONFIG
 from longtake.models.status import JobState, JobStatus
 from longtake.stores.job_layout import chunk_key
 from longtake.stores.job_records import JobRecords
@@ -39,6 +41,15 @@ _MOST_SECONDS = 300.0
 _MOST_FILMS = 100
 
 
+@dataclass(frozen=True)
+class _Colours:
+    """Conversion of image files: what the job names, and the configuration that has these names."""
+
+    names: dict[str, str] | None
+    config: str = DEFAULT_CONFIG
+    version: str = ""
+
+
 class Previews:
     """Make previews of jobs for one server."""
 
@@ -47,7 +58,8 @@ class Previews:
         self._turns = threading.BoundedSemaphore(_MOST_AT_ONCE)
         self._cache = PreviewCache()
         self._inputs = PreviewInputs(self._cache)
-        self._idle: list[DescriptorProcess] = []
+        # Each with the configuration of colours that it has.
+        self._idle: list[tuple[str, DescriptorProcess]] = []
         # Also when the interpreter ends.
         self._end = weakref.finalize(self, _end_processes, self._idle)
         self._films: OrderedDict[str, tuple[tuple[int, JobState, datetime | None], PreviewFilm]] = OrderedDict()
@@ -99,7 +111,9 @@ class Previews:
             request = {"suffix": suffix, "looks_for_sound": True}
             try:
                 told = json.loads(self._find_or_make(records, request, files, track, folders))["sound"]
-            except ProblemError:
+            except ProblemError as error:
+                if error.kind == "busy":
+                    raise
                 return None
             return PreviewSound(**told) if told else None
 
@@ -137,6 +151,7 @@ class Previews:
         if film.is_sequence:
             # One encoder for all of them.
             files, counts = [[file for part in files for file in part]], [segment.frames]
+        colours = self._find_colours(records, film, folders) if film.is_sequence else None
         with self._open_sound(records, film, folders) if sound else nullcontext() as track:
             made, before = [], film.count_frames_before(segment) if sound else 0
             for part, count in zip(files, counts, strict=True):
@@ -146,7 +161,9 @@ class Previews:
                     "longest": _SMALL if small else 0,
                     "sound": sound and _describe_sound(sound, film, track, before, before + count),
                 }
-                made.append(_read_fragment(self._find_or_make(records, request, part, track, folders)))
+                if colours is not None:
+                    request["colours"] = colours.names
+                made.append(_read_fragment(self._find_or_make(records, request, part, track, folders, colours)))
                 before += count
             return made
 
@@ -157,14 +174,16 @@ class Previews:
         files: list[PublishedFile],
         track: OpenInput | None,
         folders: Sequence[str],
+        colours: "_Colours | None" = None,
     ) -> bytes:
         """Return what is told of a request, a line of JSON, and its bytes."""
-        known = [request, *(file.sha256 for file in files), track and track.version]
+        known = [request, *(file.sha256 for file in files), track and track.version, colours and colours.version]
         key = sha256(json.dumps(known).encode()).hexdigest()
         content = self._cache.read(key)
         if content is None:
             with self._open(records, files, folders) as descriptors:
-                made = self._ask(request, [*descriptors, track.descriptor] if track else descriptors)
+                with_track = [*descriptors, track.descriptor] if track else descriptors
+                made = self._ask(request, with_track, colours.config if colours else "")
             self._cache.keep(key, lambda path: path.write_bytes(made))
             return made
         return content
@@ -176,6 +195,17 @@ class Previews:
         if film.track is None:
             return nullcontext()
         return self._inputs.open(records, film.job, film.track.file, folders)
+
+    def _find_colours(self, records: JobRecords, film: PreviewFilm, folders: Sequence[str]) -> "_Colours":
+        """Find the conversion of image files; one whose configuration cannot be read is that of a job that has none."""
+        colour = film.job.colour
+        if colour is None:
+            return _Colours(None)
+        names = {"input": colour.input, "output": colour.output, "view": colour.view or ""}
+        if colour.config_file is None:
+            return _Colours(names, colour.config, colour.config)
+        with self._inputs.open(records, film.job, colour.config_file, folders) as config:
+            return _Colours(None) if config is None else _Colours(names, config.path, config.version)
 
     @contextmanager
     def _open(self, records: JobRecords, files: Sequence[PublishedFile], folders: Sequence[str]) -> Iterator[list[int]]:
@@ -205,18 +235,31 @@ class Previews:
                 stack.callback(os.close, descriptors[-1])
             yield descriptors
 
-    def _ask(self, request: dict[str, Any], descriptors: Sequence[int]) -> bytes:
+    def _take_process(self, config: str) -> tuple[str, DescriptorProcess]:
+        """Return an idle process with a configuration of colours, or with any where none is needed, or a new one."""
+        with self._lock:
+            fit = next((each for each in self._idle if config in ("", each[0])), None)
+            # As many as may be at work.
+            old = fit or (self._idle[0] if len(self._idle) == _MOST_AT_ONCE else None)
+            if old is not None:
+                self._idle.remove(old)
+        if fit is not None:
+            return fit
+        if old is not None:
+            old[1].close()
+        config = config or DEFAULT_CONFIG
+        return config, DescriptorProcess(preview_main.__file__, config, most_seconds=_MOST_SECONDS)
+
+    def _ask(self, request: dict[str, Any], descriptors: Sequence[int], config: str) -> bytes:
         if not self._turns.acquire(timeout=_PATIENCE_SECONDS):
             raise ProblemError(503, "many previews are being made; try again in a minute", kind="busy")
         try:
-            with self._lock:
-                process = self._idle.pop() if self._idle else None
-            process = process or DescriptorProcess(preview_main.__file__, most_seconds=_MOST_SECONDS)
+            config, process = self._take_process(config)
             try:
                 told, data = process.ask(request, descriptors)
             finally:
                 with self._lock:
-                    self._idle.append(process)
+                    self._idle.append((config, process))
         except ProcessFailedError as error:
             raise ProblemError(409, f"no preview can be made: {error}", kind="unreadable") from error
         finally:
@@ -224,9 +267,9 @@ class Previews:
         return json.dumps(told).encode() + b"\n" + data
 
 
-def _end_processes(processes: list[DescriptorProcess]) -> None:
+def _end_processes(processes: list[tuple[str, DescriptorProcess]]) -> None:
     while processes:
-        processes.pop().close()
+        processes.pop()[1].close()
 
 
 def _read_fragment(content: bytes) -> PreviewFragment:

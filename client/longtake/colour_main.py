@@ -23,6 +23,11 @@ from typing import Any
 # Pictures that are decoded and converted while ffmpeg encodes one.
 _AHEAD = 2
 _LINEAR = "lin_rec709"
+# What a film of linear pictures without `colour` is: the one that their renderer would have written as PNG files.
+OF_LINEAR = {"input": "", "output": "srgb_rec709_scene", "view": ""}
+# For films of high dynamic range: what screens show. Transfers of PQ and HLG, as H.273 numbers them.
+_HDR = frozenset({16, 18})
+_SCREEN = "sRGB - Display"
 # People's words for what the built-in configurations call by longer names.
 _COMMON = {
     "linear": ("lin_rec709", "Linear Rec.709 (sRGB)", "Utility - Linear - sRGB"),
@@ -120,6 +125,34 @@ def find_channels(names: tuple[str, ...], *, has_alpha: bool) -> tuple[int, ...]
     if len(names) <= 2 and not any("." in name for name in names):
         return (0, 0, 0, 1) if has_alpha and len(names) == 2 else (0, 0, 0)
     return None
+
+
+def convert_for_screen(oiio: Any, known: Any, image: Any, colours: dict[str, str], spec: Any) -> Any:
+    """Return a picture with the colours of the film; where that has high dynamic range, with those for screens.
+
+    Args:
+        oiio: OpenImageIO.
+        known: The configuration.
+        image: The picture, in float.
+        colours: The conversion: `input`, `output` and `view`.
+        spec: What the file says of the picture.
+    """
+    output = find_space(known, colours["output"], "colour.output")
+    source = colours["input"]
+    source = find_space(known, source, "colour.input") if source else find_input(known, spec)
+    view = colours["view"]
+    points = known.get_cicp(output)
+    if points and points[1] in _HDR:
+        output = find_space(known, _SCREEN, "colour.output")
+        view = known.getDefaultViewName(output)
+    if view:
+        view = find_view(known, output, view)
+        made = oiio.ImageBufAlgo.ociodisplay(image, output, view, source, unpremult=True)
+    else:
+        made = oiio.ImageBufAlgo.colorconvert(image, source, output, unpremult=True)
+    if made.has_error:
+        raise ConversionError(made.geterror())
+    return made
 
 
 class _Converter:
