@@ -10,10 +10,13 @@ from activities.errors import AttemptError
 from longtake.chunks import Chunk
 from longtake.models.outputs import OutputTemplate
 from longtake.output_patterns import find_blender_output, is_blender
-from longtake.paths import OutputKind
+from longtake.paths import FILM_SUFFIXES, OutputKind
 
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
 _PRINTF = re.compile(r"%0?\d*d")
+# Blender's options that take numbers of frames.
+_BLENDER_FRAMES = frozenset({"-s", "--frame-start", "-e", "--frame-end", "-f", "--render-frame"})
+_NUMBERED_FOLDER = re.compile(r"\{frame[^{}]*\}[^/]*/")
 
 
 def explain_names(
@@ -83,7 +86,7 @@ def find_name_hint(
         frame: Which frame of the chunk it is of, counted from 0.
         is_partial: Whether files of other frames were written: then only their numbers can tell anything.
     """
-    if (hint := _explain_command(chunk)) is not None:
+    if (hint := _explain_command(chunk) or _explain_folder(chunk, template)) is not None:
         return hint
     if chunk.kind is not OutputKind.FRAMES:
         return None
@@ -91,7 +94,8 @@ def find_name_hint(
     if is_partial:
         return _explain_width(chunk, name, written, frame)
     return (
-        _explain_pattern(written)
+        _explain_film(name, written)
+        or _explain_pattern(written)
         or _explain_extension(chunk, name, written)
         or _explain_views(template, name, written)
         or _explain_width(chunk, name, written, frame)
@@ -100,13 +104,42 @@ def find_name_hint(
 
 
 def _explain_command(chunk: Chunk) -> str | None:
-    """Explain a path of Blender's that starts from the folder of its scene, where no attempt may write."""
+    """Explain words of Blender's: a path in the folder of its scene, where no attempt may write, a frame below 0."""
     index = find_blender_output(chunk.command_template)
+    if chunk.start < 0 and is_blender(chunk.command_template):
+        found = next((part for part in chunk.command_template if part in _BLENDER_FRAMES), None)
+        if found is not None:
+            return (
+                f"Blender takes a number below 0 behind {found} for so many frames from those of its scene; render "
+                "such frames in a script, by scene.frame_set and bpy.ops.render.render"
+            )
     if index is None or not chunk.command_template[index].startswith("//"):
         return None
     return (
         f"Blender writes {chunk.command_template[index]} beside its scene; write {{output}} behind -o, or "
         "{output_hashes}, so that the file comes into the place of this try"
+    )
+
+
+def _explain_folder(chunk: Chunk, template: OutputTemplate) -> str | None:
+    """Explain numbers in names of folders, which Blender does not fill in."""
+    if find_blender_output(chunk.command_template) is None or not _NUMBERED_FOLDER.search(template.path):
+        return None
+    path = PurePosixPath(_NUMBERED_FOLDER.sub("", template.path))
+    if "{frame" not in path.name:
+        path = path.with_name(f"{path.stem}_{{frame:04}}{path.suffix}")
+    return f"Blender numbers files and no folders; write the path of the output as {path}"
+
+
+def _explain_film(expected: PurePosixPath, written: Sequence[str]) -> str | None:
+    """Explain a renderer that wrote a film in place of image files."""
+    film = next((name for name in written if PurePosixPath(name).suffix.lower() in FILM_SUFFIXES), None)
+    if film is None or expected.suffix.lower() in FILM_SUFFIXES:
+        return None
+    suffix = PurePosixPath(film).suffix
+    return (
+        f"the renderer wrote a film, {film}; have it write {expected.suffix} files, as by Blender's -F PNG, or write "
+        f"the path of the output as of one film a chunk, as chunks/{{chunk:06}}{suffix}"
     )
 
 
@@ -177,9 +210,9 @@ def _explain_width(chunk: Chunk, expected: PurePosixPath, written: Sequence[str]
     """Explain numbers that have another width."""
     number, found = _find_numbers(chunk.frames[frame], expected, written)
     same = next((each for each in found if int(each) == chunk.frames[frame]), None)
-    if same is None or len(same) == len(number):
+    if same is None or same == number:
         return None
-    width = f":0{len(same)}" if same.startswith("0") else ""
+    width = f":0{len(same)}" if same.lstrip("-").startswith("0") else ""
     return (
         f"the renderer writes frame {chunk.frames[frame]} as {same}, and the output has {number}; write "
         f"{{frame{width}}} in the path of the output, or have the renderer write {len(number)} digits"
@@ -201,8 +234,11 @@ def _explain_start(chunk: Chunk, expected: PurePosixPath, written: Sequence[str]
 def _find_numbers(frame: int, expected: PurePosixPath, written: Sequence[str]) -> tuple[str, list[str]]:
     """Return the number of a frame as the name of its file has it, and what stands there in names that were written."""
     # The last one: names of shots have numbers before.
-    number = re.search(rf"0*{frame}(?!.*\d)", expected.name) or re.search(rf"0*{frame}", expected.name)
+    # Without a zero before the width, numbers are filled up with blanks; -0005 has one more digit than -005.
+    digits = rf"[0 ]*{frame}" if frame >= 0 else rf" *-0*{-frame}"
+    number = re.search(rf"{digits}(?!.*\d)", expected.name) or re.search(digits, expected.name)
     if number is None:
         return "", []
-    shape = re.compile(rf"{re.escape(expected.name[: number.start()])}(\d+){re.escape(expected.name[number.end() :])}")
+    before, after = expected.name[: number.start()], expected.name[number.end() :]
+    shape = re.compile(rf"{re.escape(before)}( *-?\d+){re.escape(after)}")
     return number[0], [match[1] for match in map(shape.fullmatch, written) if match is not None]

@@ -212,11 +212,18 @@ _TRACEBACK = b"Traceback (most recent call last)"
 _SOURCE = re.compile(rb'\s*File "([^"]*)"')
 # Where Blender's own code loads add-ons, and threads: many have errors there that no picture shows.
 _STARTUP = re.compile(rb"[/\\]scripts[/\\]modules[/\\](?:addon_utils|bl_app_template_utils|_?bpy)|[/\\]threading\.py$")
+# Exceptions that are told without their traceback, and options that Blender could not carry out: a script or a scene
+# that is not there, a format that it does not know, a number that is none.
+_ALONE = re.compile(
+    rb"Error: (?:Python: (?!Traceback )|text block not found |[Ff]ormat from '-F|not a number '-|no blend loaded"
+    rb"|you must specify )|Can't find scene: "
+)
+_ALONE_BEGINS = (b"Error: ", b"Can't find ")
 _HARMLESS = (b"Exception ignored ", b"Exception in thread ", b"Exception in module ")
 
 
 class BlenderErrors:
-    """Finds exceptions of scripts and handlers of Blender, which renders on after them and ends with code 0.
+    """Finds exceptions of scripts and handlers of Blender and options that it passes over: it renders on after them.
 
     Args:
         setting: Whose output is read; other settings than `auto` and `blender` find nothing.
@@ -245,7 +252,9 @@ class BlenderErrors:
         self._is_blender = self._is_blender or any(
             (b"Fra:" in line or b"Blender " in line) and _BLENDER.match(line) for line in lines
         )
-        if self._found is None and (self._is_inside or any(_TRACEBACK in line for line in lines)):
+        if self._found is None and (
+            self._is_inside or any(_TRACEBACK in line or line.startswith(_ALONE_BEGINS) for line in lines)
+        ):
             for line in lines:
                 self._read(line)
                 self._line_before = line
@@ -262,6 +271,8 @@ class BlenderErrors:
                 self._is_startup = _STARTUP.search(source[1]) is not None
         elif self._is_inside:
             self._end(line)
+        elif self._found is None and _ALONE.match(line):
+            self._found = line
 
     def _end(self, exception: bytes) -> None:
         self._is_inside = False

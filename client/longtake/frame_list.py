@@ -16,8 +16,16 @@ LONGEST_FRAME_LIST = 20_000
 MOST_SORTED = 100_000
 
 _PART = re.compile(
-    r"(-?\d{1,12})(?:\s*(?:-|\.\.|to)\s*(-?\d{1,12})(?:\s*(?:x|:|by|step|every)\s*(\d{1,12}))?)?",
+    r"(-?\d{1,12})(?:\s*(?:-|\.\.|to)\s*(-?\d{1,12})(?:\s*(?:x|:|by|step|every)\s*(-?\d{1,12}))?)?",
     re.ASCII | re.IGNORECASE,
+)
+# A range with a blank in it, or a number below 0 behind another one.
+_EITHER = re.compile(r"(\d)\s+-(?=\d)", re.ASCII)
+# What text processors, mails and keyboards of other languages make of dashes, commas, digits and the sign for times.
+_TYPED = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d", "-")
+    | {"\xd7": "x", "\uff0c": ",", "\u3001": ",", "\uff1b": ";"}
+    | {chr(0xFF10 + digit): str(digit) for digit in range(10)}
 )
 
 
@@ -47,7 +55,7 @@ def parse_frame_list(text: str, step: int = 1) -> tuple[range, ...]:
     """
     if len(text) > LONGEST_FRAME_LIST:
         raise ValueError(f"has {len(text):,} characters; shorten it to {LONGEST_FRAME_LIST:,}, or write chunks")
-    runs = [_read_part(part, step) for part in _split_parts(text)]
+    runs = [_read_part(part, step) for part in _split_parts(text.translate(_TYPED))]
     if not runs:
         raise ValueError('is empty; write frames as in "1-10,15,20-100x2"')
     return _merge_runs(sorted(runs, key=lambda run: (run[0], run[-1])))
@@ -71,6 +79,12 @@ def _split_parts(text: str) -> list[str]:
         # Blanks may stand around a dash, and between parts.
         if not part.strip():
             continue
+        if _EITHER.search(part):
+            alone, ranges = _EITHER.sub(r"\1,-", part.strip()), _EITHER.sub(r"\1-", part.strip())
+            raise ValueError(
+                f"has {quote_value(part.strip())}, a blank and a dash, which may be a range or a number below 0; write "
+                f"{alone}" + (f", or {ranges}" if _PART.fullmatch(ranges) else "")
+            )
         words = part.split()
         parts += [part.strip()] if _PART.fullmatch(part.strip()) or not all(map(_PART.fullmatch, words)) else words
     return parts
@@ -84,7 +98,10 @@ def _read_part(part: str, step: int) -> range:
     if own_step == 0:
         raise ValueError(f"has {quote_value(part)}, a step of 0; make it at least 1")
     if last < first:
-        raise ValueError(f"has {quote_value(part)}, which runs backwards; write {last}-{first}")
+        upwards = describe_frames(range(first, last - 1, -abs(own_step))[::-1])
+        raise ValueError(f"has {quote_value(part)}, which runs backwards; write {upwards}")
+    if own_step < 0:
+        raise ValueError(f"has {quote_value(part)}, a step below 0; write {first}-{last}x{-own_step}")
     if first < -LARGEST_FRAME or last >= LARGEST_FRAME:
         raise ValueError(f"has {quote_value(part)}, beyond {LARGEST_FRAME}, the last number renderers count to")
     return range(first, last + 1, min(own_step, last - first + 1))[:]

@@ -251,8 +251,27 @@ def test_an_exception_in_a_script_of_blender_makes_the_try_fail(
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        'Error: Python: OSError: Python file "/shots/nosuch.py" could not be opened: No such file or directory',
+        "Error: text block not found nosuch.",
+        "Can't find scene: 'Nope' in file: ''",
+        "Error: Format from '-F / --render-format' not known or not compiled in this release.",
+        "Error: not a number '-s / --frame-start x'.",
+    ],
+)
+@BOTH
+def test_an_option_that_blender_passes_over_makes_the_try_fail(
+    tmp_path: Path, format: ProgressFormat, line: str
+) -> None:
+    assert ProgressPrinter(tmp_path, format, start=1, stop=20).prints(f"{BANNER}{line}\n{FRAME}").fatal == line
+
+
+@pytest.mark.parametrize(
     ("format", "printed"),
     [
+        (ProgressFormat.AUTO, "Error: Python: OSError: no file\nframe=12 fps=0.0 q=28.0 size=1kB\n"),
+        (ProgressFormat.BLENDER, BANNER + "Error: Not freed memory blocks: 2, total unfreed memory 0.01 MB\n" + FRAME),
         # What add-ons print as Blender starts is seen in no picture.
         (ProgressFormat.BLENDER, BANNER + ADD_ON + FRAME),
         (

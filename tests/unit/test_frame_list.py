@@ -54,6 +54,10 @@ def chunks_of(job: RenderJobSpec) -> list[str]:
         ("10,20,30", "10,20,30"),
         # A step beyond the end leaves one frame.
         ("1-10x20", "1"),
+        # As text processors, mails and keyboards of other languages write dashes, signs and digits.
+        ("1\u201310", "1-10"),
+        ("\u22125\u2014\u22123", "-5--3"),
+        ("1-10\xd72\uff0c\uff11\uff15", "1-9x2,15"),
     ],
 )
 def test_a_list_of_frames_is_read(text: str, runs: str) -> None:
@@ -143,3 +147,36 @@ def test_frames_are_set_from_outside(
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(JOB) + f"frames: {written}\n")
 
     assert chunks_of(load_job(tmp_path / "job.yaml", overrides=overrides)) == chunks
+
+
+@pytest.mark.parametrize(
+    ("frames", "sentence"),
+    [
+        ("10-1", "frames: has '10-1', which runs backwards; write 1-10"),
+        # The same frames, with their step.
+        ("20-1x2", "frames: has '20-1x2', which runs backwards; write 2-20x2"),
+        ("10-1x-3", "frames: has '10-1x-3', which runs backwards; write 1-10x3"),
+        ("1-10x-2", "frames: has '1-10x-2', a step below 0; write 1-10x2"),
+        (
+            "1 -5",
+            "frames: has '1 -5', a blank and a dash, which may be a range or a number below 0; write 1,-5, or 1-5",
+        ),
+        (
+            "-5 -3 -1",
+            "frames: has '-5 -3 -1', a blank and a dash, which may be a range or a number below 0; write -5,-3,-1",
+        ),
+        (
+            {"first": 1, "last": 10},
+            'frames.last: is not a key of a job; write range, as in range: "1-10", or first and count',
+        ),
+        (
+            {"start": 1, "end": 10},
+            'frames.start: is not a key of a job; write range, as in range: "1-10", or first and count',
+        ),
+    ],
+)
+def test_frames_that_may_mean_others_are_refused_with_the_fix(frames: object, sentence: str) -> None:
+    with pytest.raises(BadJobError) as caught:
+        read(frames)
+
+    assert str(caught.value) == sentence

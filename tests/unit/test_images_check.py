@@ -1,5 +1,6 @@
 """Image files: measured, and refused when they are cut short or damaged."""
 
+import base64
 import contextlib
 import struct
 import subprocess
@@ -18,6 +19,18 @@ from activities.media.images.facts import ImageProof
 
 Picture = Callable[..., Path]
 STRICT = ["png", "jpg", "exr", "tiff", "bmp", "dpx", "webp", "gif", "jp2", "sgi", "ppm", "pam", "phm", "avif"]
+
+
+# A picture of 8 x 8 pixels, with its transparency in an item of its own.
+TRANSPARENT_AVIF = base64.b64decode(
+    "AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUIAAAGGbWV0YQAAAAAAAAAhaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAAAAAAAAAO"
+    "cGl0bQAAAAAAAQAAACxpbG9jAAAAAEQAAAIAAQAAAAEAAAHCAAAAKAACAAAAAQAAAa4AAAAUAAAAQmlpbmYAAAAAAAIAAAAaaW5mZQIAAAAA"
+    "AQAAYXYwMUNvbG9yAAAAABppbmZlAgAAAAACAABhdjAxQWxwaGEAAAAAGmlyZWYAAAAAAAAADmF1eGwAAgABAAEAAADDaXBycAAAAJ1pcGNv"
+    "AAAAFGlzcGUAAAAAAAAACAAAAAgAAAAQcGl4aQAAAAADCAgIAAAADGF2MUOBAAwAAAAAE2NvbHJuY2x4AAEADQAGgAAAAA5waXhpAAAAAAEI"
+    "AAAADGF2MUOBABwAAAAAOGF1eEMAAAAAdXJuOm1wZWc6bXBlZ0I6Y2ljcDpzeXN0ZW1zOmF1eGlsaWFyeTphbHBoYQAAAAAeaXBtYQAAAAAA"
+    "AAACAAEEAQKDBAACBAEFhgcAAABEbWRhdBIACgUYCL9hUDIJGAAooQACIR6gEgAKCBgIv2iAhoNCMhoZR4eGIYeeeeaAAACQQMkcYUalHY9K"
+    "NQ66gA=="
+)
 
 
 class _NoDecoder(DecoderPool):
@@ -213,3 +226,42 @@ def test_a_small_file_cannot_keep_the_check_busy(suffix: str, make: Callable[[],
     with pytest.raises(DamagedOutput):
         check_image(path, decoders=NO_DECODER)
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("pixels", "channels", "depth"),
+    [
+        ("rgb24", "RGB", "8-bit"),
+        ("rgba", "RGBA", "8-bit"),
+        ("rgb48le", "RGB", "16-bit"),
+        ("rgba64le", "RGBA", "16-bit"),
+        ("gray", "grey", "8-bit"),
+        ("ya16le", "grey and alpha", "16-bit"),
+        ("grayf32le", "grey", "float"),
+    ],
+)
+def test_channels_and_depth_of_jpeg_xl_are_read(picture: Picture, pixels: str, channels: str, depth: str) -> None:
+    found = check_image(picture("jxl", "-vf", "format=rgba,colorchannelmixer=aa=0.5", "-pix_fmt", pixels))
+
+    assert (found.size, found.channels, found.depth) == ("96x64", channels, depth)
+
+
+def test_a_sequence_of_webp_is_transparent_where_one_of_its_pictures_is(picture: Picture) -> None:
+    opaque = picture("webp", "-pix_fmt", "bgra")
+    transparent = picture("webp", "-vf", "format=rgba,colorchannelmixer=aa=0.5")
+
+    assert [check_image(path).channels for path in (opaque, transparent)] == ["RGB", "RGBA"]
+    assert check_sequence([opaque, transparent, opaque]).channels == "RGBA"
+
+
+def test_transparency_of_avif_is_told_and_four_components_of_jpeg_are_cmyk(picture: Picture, tmp_path: Path) -> None:
+    avif = tmp_path / "f.avif"
+    avif.write_bytes(TRANSPARENT_AVIF)
+    assert (check_image(avif).channels, check_image(picture("avif")).channels) == ("RGBA", "RGB")
+    # Adobe's mark of a CMYK picture, whose components are as they are.
+    head = b"\xff\xd8" + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+    frame = b"\xff\xc0\x00\x14\x08\x00\x08\x00\x08\x04" + b"".join(bytes((n, 0x11, 0)) for n in range(1, 5))
+    scan = b"\xff\xda\x00\x0e\x04\x01\x00\x02\x00\x03\x00\x04\x00\x00\x3f\x00"
+    jpeg = tmp_path / "f.jpg"
+    jpeg.write_bytes(head + frame + scan + b"\xaa" * 40 + b"\xff\xd9")
+    assert check_image(jpeg).channels == "CMYK"

@@ -25,6 +25,20 @@ def test_a_picture_that_is_unlike_is_named_with_both_values(values: dict[str, ob
     assert other(**values).find_mismatch(USUAL) == problem
 
 
+def test_what_was_not_read_of_a_picture_makes_it_no_other() -> None:
+    assert other(channels="", depth="").find_mismatch(USUAL) is None
+
+
+@pytest.mark.parametrize("kind", ["WebP", "JPEG XL", "AVIF"])
+def test_an_opaque_picture_may_stand_beside_transparent_ones_where_encoders_leave_alpha_out(kind: str) -> None:
+    opaque = other(format=kind)
+    transparent = opaque.model_copy(update={"channels": "RGBA"})
+    assert opaque.find_mismatch(transparent) is None
+    assert transparent.find_mismatch(opaque) is None
+    assert opaque.find_mismatch(opaque.model_copy(update={"channels": "grey"})) is not None
+    assert find_odd_ones({0: opaque, 1: transparent, 2: opaque}) == {}
+
+
 def test_most_decide_what_is_usual_and_of_two_halves_the_first() -> None:
     odd = other(width=160)
     assert list(find_odd_ones({0: odd, 1: USUAL, 2: USUAL})) == [0]

@@ -159,7 +159,6 @@ def test_a_film_may_look_like_a_chunk_that_there_is_not(film: str) -> None:
         ("{start}-{last}.mp4", "25-49.mp4", True), ("{start}-{last}.mp4", "25-50.mp4", False),
         ("{count}_{chunk}.mp4", "25_1.mp4", True), ("{count}_{chunk}.mp4", "1_1.mp4", False),
         ("{chunk:3}.mp4", "  2.mp4", True), ("{chunk:3}.mp4", "2.mp4", False),
-        ("f{frame:03}.mp4", "f099.mp4", True), ("f{frame:03}.mp4", "f100.mp4", False),
         ("/farm/{chunk}.mp4", "0.mp4", True), ("/other/{chunk}.mp4", "0.mp4", False),
         ("//farm/{chunk}.mp4", "0.mp4", True), ("/../farm/{chunk}.mp4", "0.mp4", True),
     ],
@@ -248,6 +247,52 @@ JOB: dict[str, object] = {
         (
             {"chunk_output": "r/f_<F4>.png"},
             "chunk_output: 'r/f_<F4>.png' numbers frames by <F4>; write {frame:04} instead",
+        ),
+        ({"chunk_output": "r/f_%i.png"}, "chunk_output: 'r/f_%i.png' numbers frames by %i; write {frame} instead"),
+        ({"chunk_output": "r/f_#.png"}, "chunk_output: 'r/f_#.png' numbers frames by #; write {frame} instead"),
+        (
+            {"chunk_output": "r/%04d/beauty.exr"},
+            "chunk_output: 'r/%04d/beauty.exr' numbers frames by %04d; write {frame:04} instead",
+        ),
+        (
+            {"chunk_output": "r/f.${F4}.exr"},
+            "chunk_output: 'r/f.${F4}.exr' numbers frames by ${F4}; write {frame:04} instead",
+        ),
+        (
+            {"chunk_output": "r/f_[#####].png"},
+            "chunk_output: 'r/f_[#####].png' numbers frames by [#####]; write {frame:05} instead",
+        ),
+        (
+            {"chunk_output": "c/{chunk}_####.mp4"},
+            "chunk_output: 'c/{chunk}_####.mp4' numbers frames by ####; write {chunk:04} instead",
+        ),
+        ({"output": "f_####.mp4"}, "output: 'f_####.mp4' numbers frames by ####, and a film is one file; take it out"),
+        (
+            {"chunk_output": "c/f_{frame:04}.mp4"},
+            "chunk_output: has {frame}, one file of each frame, and a .mp4 holds all frames of a chunk; write {chunk:06} "
+            "or {start:06} in its place, or end it as image files do, as in .png",
+        ),
+        (
+            {"chunk_output": "r/<RenderPass>/{frame:04}.exr"},
+            "chunk_output: 'r/<RenderPass>/{frame:04}.exr' holds <RenderPass>, which only another program expands; write "
+            "the name in full, and each such file as one of outputs",
+        ),
+        (
+            {"chunk_output": "$(pwd)/f_{frame:04}.png"},
+            "chunk_output: '$(pwd)/f_{frame:04}.png' holds $(pwd), which only a shell expands; write the path in full",
+        ),
+        (
+            {"chunk_output": "'f_{frame:04}.png'"},
+            "chunk_output: \"'f_{frame:04}.png'\" has quotes around it, which would be part of names; take them out",
+        ),
+        (
+            {"chunk_output": "f_{frame:04}.png "},
+            "chunk_output: 'f_{frame:04}.png ' ends with a blank, which would be part of the name; take it out",
+        ),
+        (
+            {"chunk_output": "Z:f_{frame:04}.png"},
+            "chunk_output: 'Z:f_{frame:04}.png' is a path of Windows; write the one that workers see, or one from the job "
+            "file's folder",
         ),
         (
             {"chunk_output": "r/%V/f_{frame:04}.png"},

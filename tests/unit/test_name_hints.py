@@ -33,6 +33,11 @@ BLENDER = ("/opt/blender/blender", "-b", "scene.blend", "-o")
         (["f_0030.exr"], "writes .exr files; end the path of the output in .exr, or have it write .png"),
         (["f_30.png", "f_31.png"], "frame 30 as 30, and the output has 0030; write {frame} in the path of the output"),
         (["f_000030.png"], "frame 30 as 000030, and the output has 0030; write {frame:06} in the path of the output"),
+        (
+            ["f_0030-0039.mp4"],
+            "wrote a film, f_0030-0039.mp4; have it write .png files, as by Blender's -F PNG, or write the path of the "
+            "output as of one film a chunk, as chunks/{chunk:06}.mp4",
+        ),
         (["f_0001.png", "f_0002.png"], "numbers its files from 1, and this chunk begins with 30; tell it so"),
         (
             ["f_0030_L.png", "f_0030_R.png", "f_0031_L.png"],
@@ -66,6 +71,41 @@ def test_usual_mistakes_are_told_with_the_fix(written: list[str], fix: str) -> N
 )
 def test_mistakes_with_blender_are_told_in_its_words(words: tuple[str, ...], written: list[str], fix: str) -> None:
     assert fix in (hint("out/f_{frame:04}.png", "f_0030.png", *written, command=words) or "")
+
+
+@pytest.mark.parametrize(
+    ("path", "fix"),
+    [("out/{frame:04}/f_{frame:04}.png", "out/f_{frame:04}.png"), ("{frame}/beauty.png", "beauty_{frame:04}.png")],
+)
+def test_numbers_of_folders_are_not_for_blender(path: str, fix: str) -> None:
+    said = hint(path, "f_0030.png", "f_0030.png", command=(*BLENDER, "{output}"))
+    assert said == f"Blender numbers files and no folders; write the path of the output as {fix}"
+
+
+def test_numbers_below_0_mean_something_else_behind_options_of_blender() -> None:
+    output = OutputTemplate("chunk_output", "f_{frame:04}.png")
+    command = ("blender", "-b", "-o", "{output}", "-s", "{start}", "-e", "{last}", "-a")
+    chunk = Chunk(index=0, frames=range(-5, 2), templates=(output,), command_template=command)
+
+    said = find_name_hint(chunk, output, "f_-005.png", ["f_-0004.png"]) or ""
+    assert said.startswith("Blender takes a number below 0 behind -s for so many frames from those of its scene")
+
+
+@pytest.mark.parametrize(
+    ("template", "expected", "written", "fix"),
+    [
+        ("f_{frame:4}.png", "f_  -5.png", "f_-005.png", "frame -5 as -005, and the output has   -5; write {frame:04}"),
+        ("f_{frame:04}.png", "f_-005.png", "f_-0005.png", "as -0005, and the output has -005; write {frame:05}"),
+        ("f_{frame:04}.png", "f_-005.png", "f_-5.png", "as -5, and the output has -005; write {frame} in the path"),
+    ],
+)
+def test_widths_of_numbers_below_0_and_those_filled_with_blanks_are_told(
+    template: str, expected: str, written: str, fix: str
+) -> None:
+    output = OutputTemplate("chunk_output", template)
+    chunk = Chunk(index=0, frames=range(-5, 2), templates=(output,), command_template=("render", "{output_dir}"))
+
+    assert fix in (find_name_hint(chunk, output, expected, [written]) or "")
 
 
 @pytest.mark.parametrize(("path", "name"), [("out/f_{frame:04}", "f_0030"), ("out/f.{frame:04}", "f.0030")])

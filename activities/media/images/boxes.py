@@ -3,13 +3,17 @@
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from activities.media.images.chunk_formats import short_digest
 from activities.media.images.image_file import ImageFile, Structure, name_channels
 
 _MOST_BOXES = 1 << 16
 _MOST_TILE_PARTS = 1 << 24
+# Sizes and channels; longer only with long names of extra channels.
+_JPEG_XL_HEAD_BYTES = 256
+# Kinds of items that hold the transparency of another one, in AVIF and in HEIF.
+_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def _check_tile_parts(file: ImageFile, position: int, end: int, wanted: int) -> 
 def check_jpeg_xl(file: ImageFile) -> Structure:
     """Check the boxes of a JPEG XL, and read its size; where a bare code stream ends only decoding tells."""
     if file.read(2, at=0) == b"\xff\x0a":
-        return _read_jpeg_xl_size(file.read(min(24, file.size_bytes), at=0), is_complete=False)
+        return _read_jpeg_xl_head(file.read(min(_JPEG_XL_HEAD_BYTES, file.size_bytes), at=0), is_complete=False)
     structure: Structure | None = None
     is_last = is_complete = is_doubtful = False
     for box in walk_boxes(file, 0, file.size_bytes):
@@ -130,38 +134,106 @@ def check_jpeg_xl(file: ImageFile) -> Structure:
         if box.kind in (b"jxlc", b"jxlp"):
             is_complete = file.unpack(">I", at=box.start - 8)[0] != 0
             is_last = is_last or box.kind == b"jxlc"
-            head = file.read(min(24, box.end - start), at=start)
-            structure = structure or _read_jpeg_xl_size(head, is_complete=True)
+            head = file.read(min(_JPEG_XL_HEAD_BYTES, box.end - start), at=start)
+            structure = structure or _read_jpeg_xl_head(head, is_complete=True)
             is_doubtful = is_doubtful or file.has_zeros(start, box.end - start)
     if structure is None:
         raise ValueError("holds no pixels")
     if not is_last:
         raise ValueError("is cut short: the last of its parts is missing")
-    return Structure(structure.width, structure.height, is_doubtful=is_doubtful, is_complete=is_complete)
+    return replace(structure, is_doubtful=is_doubtful, is_complete=is_complete)
 
 
-def _read_jpeg_xl_size(head: bytes, *, is_complete: bool) -> Structure:
-    """Read the size header, whose bits begin at the lowest of each byte (ISO/IEC 18181-1, section D.2)."""
-    if head[:2] != b"\xff\x0a":
-        raise ValueError("is damaged: its pixels have no signature")
-    bits = int.from_bytes(head[2:], "little")
+class _Bits:
+    """Numbers of a JPEG XL code stream, whose bits begin at the lowest of each byte (ISO/IEC 18181-1, section B.2)."""
 
-    def take(count: int) -> int:
-        nonlocal bits
-        value = bits & (1 << count) - 1
-        bits >>= count
+    def __init__(self, data: bytes) -> None:
+        self._bits = int.from_bytes(data, "little")
+
+    def take(self, count: int) -> int:
+        value = self._bits & (1 << count) - 1
+        self._bits >>= count
         return value
 
-    def side(is_small: int) -> int:
-        return 8 * (take(5) + 1) if is_small else take((9, 13, 18, 30)[take(2)]) + 1
+    def choose(self, *choices: tuple[int, int]) -> int:
+        """Take one of four ways to write a number: a smallest value, and how many bits are added to it."""
+        smallest, count = choices[self.take(2)]
+        return smallest + self.take(count)
 
-    is_small = take(1)
-    height = side(is_small)
-    ratio = take(3)
-    if ratio == 0:
-        return Structure(side(is_small), height, is_complete=is_complete)
-    over, under = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
-    return Structure(height * over // under, height, is_complete=is_complete)
+    def take_kind(self) -> int:
+        return self.choose((0, 0), (1, 0), (2, 4), (18, 6))
+
+    def take_size(self) -> tuple[int, int]:
+        """Take width and height (section D.2)."""
+        is_small = self.take(1)
+        height = self._take_side(is_small)
+        ratio = self.take(3)
+        if ratio == 0:
+            return self._take_side(is_small), height
+        over, under = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
+        return height * over // under, height
+
+    def _take_side(self, is_small: int) -> int:
+        return 8 * (self.take(5) + 1) if is_small else self.take((9, 13, 18, 30)[self.take(2)]) + 1
+
+    def take_depth(self) -> str:
+        """Take what one sample is (section D.3.3)."""
+        if not self.take(1):
+            return f"{self.choose((8, 0), (10, 0), (12, 0), (1, 6))}-bit"
+        bits = self.choose((32, 0), (16, 0), (24, 0), (1, 6))
+        self.take(4)
+        return {16: "half", 32: "float"}.get(bits, f"{bits}-bit float")
+
+
+def _read_jpeg_xl_head(head: bytes, *, is_complete: bool) -> Structure:
+    """Read size, depth and channels (ISO/IEC 18181-1, section D.3)."""
+    if head[:2] != b"\xff\x0a":
+        raise ValueError("is damaged: its pixels have no signature")
+    bits = _Bits(head[2:])
+    width, height = bits.take_size()
+    if bits.take(1):
+        return Structure(width, height, "RGB", "8-bit", is_complete=is_complete)
+    # Orientation, an intrinsic size, a preview, an animation.
+    if bits.take(1):
+        bits.take(3)
+        if bits.take(1):
+            bits.take_size()
+        if bits.take(1):
+            return Structure(width, height, is_complete=is_complete)
+        if bits.take(1):
+            bits.choose((100, 0), (1000, 0), (1, 10), (1, 30))
+            bits.choose((1, 0), (1001, 0), (1, 8), (1, 10))
+            bits.choose((0, 0), (0, 3), (0, 16), (0, 32))
+            bits.take(1)
+    depth = bits.take_depth()
+    bits.take(1)
+    extra = [_take_extra_channel(bits) for _ in range(bits.choose((0, 0), (1, 0), (2, 4), (1, 12)))]
+    bits.take(1)
+    # Neither the default (RGB) nor a profile, whose number of colours is compressed.
+    is_grey = not bits.take(1) and not bits.take(1) and bits.take_kind() == 1
+    colours = "grey" if is_grey else "RGB"
+    alphas = extra.count(0)
+    channels = (f"{colours} and alpha" if is_grey else "RGBA") if alphas else colours
+    if others := len(extra) - min(alphas, 1):
+        channels += f" and {others} more"
+    return Structure(width, height, channels, depth, is_complete=is_complete)
+
+
+def _take_extra_channel(bits: _Bits) -> int:
+    """Take the description of an extra channel; return its kind, 0 for alpha (section D.3.6)."""
+    if bits.take(1):
+        return 0
+    kind = bits.take_kind()
+    bits.take_depth()
+    bits.choose((0, 0), (3, 0), (4, 0), (1, 3))
+    bits.take(8 * bits.choose((0, 0), (0, 4), (16, 5), (48, 10)))
+    if kind == 0:
+        bits.take(1)
+    elif kind == 2:
+        bits.take(64)
+    elif kind == 5:
+        bits.choose((1, 0), (0, 2), (3, 4), (19, 8))
+    return kind
 
 
 def check_avif(file: ImageFile) -> Structure:
@@ -195,6 +267,7 @@ def check_avif(file: ImageFile) -> Structure:
 def _read_properties(file: ImageFile, box: Box) -> Structure:
     """Read what is common to the items: the largest size, as tiles and previews are smaller."""
     size, depth, colour, channels = (0, 0), "", "", ""
+    has_alpha = False
     for container in walk_boxes(file, box.start, box.end):
         if container.kind != b"ipco":
             continue
@@ -206,6 +279,10 @@ def _read_properties(file: ImageFile, box: Box) -> Structure:
                 depth, channels = f"{file.unpack('B')[0]}-bit", name_channels(count)
             elif item.kind == b"colr" and not colour:
                 colour = _read_item_colour(file, item)
+            elif item.kind == b"auxC":
+                has_alpha = has_alpha or file.read(item.end - item.start - 4, at=item.start + 4).startswith(_ALPHA)
+    if has_alpha:
+        channels = {"RGB": "RGBA", "grey": "grey and alpha"}.get(channels, channels)
     return Structure(*size, channels, depth, colour)
 
 

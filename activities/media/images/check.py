@@ -8,7 +8,7 @@ from pathlib import Path
 from activities.media.containers import require_content
 from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput
 from activities.media.images.decoder import DecodeOutcome, DecoderPool, pool
-from activities.media.images.facts import ImageFacts, ImageProof, find_weakest
+from activities.media.images.facts import ImageFacts, ImageProof, drop_alpha, find_weakest
 from activities.media.images.image_file import ImageFile, Structure
 from activities.media.images.image_formats import ImageFormat, find_format_by_content, find_formats
 
@@ -112,6 +112,9 @@ def check_sequence(paths: Sequence[Path], *, pixels: bool = False, stop: threadi
         proofs.add(facts.proof)
         if (problem := facts.find_mismatch(first)) is not None:
             raise MismatchedOutput(path.name, problem)
+        if drop_alpha(facts.channels) == first.channels:
+            # Transparent as soon as one of its pictures is.
+            first = first.model_copy(update={"channels": facts.channels})
     if first is None:
         raise DamagedOutput("the sequence", "holds no pictures")
     return first.model_copy(update={"proof": find_weakest(proofs)})

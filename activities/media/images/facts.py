@@ -40,9 +40,21 @@ class ImageFacts(BaseModel):
         """Find why this picture cannot stand beside `other` in one sequence; None when it can."""
         for name, words in _COMPARED.items():
             mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
+            if name == "channels" and self.format in _DROPS_OPAQUE_ALPHA:
+                mine, theirs = drop_alpha(mine), drop_alpha(theirs)
+            # What was not read of one of them, as by an earlier version, tells nothing.
+            if mine != theirs and (name == "colour" or (mine and theirs)):
                 return f"has {words}: {mine or 'none'} instead of {theirs or 'none'}"
         return None
+
+
+# Their encoders leave alpha out of each picture that is opaque: it tells nothing of how a sequence was made.
+_DROPS_OPAQUE_ALPHA = frozenset({"WebP", "JPEG XL", "AVIF"})
+
+
+def drop_alpha(channels: str) -> str:
+    """Return names of channels without that of alpha."""
+    return {"RGBA": "RGB", "grey and alpha": "grey"}.get(channels, channels)
 
 
 _COMPARED = {

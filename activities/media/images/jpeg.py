@@ -92,7 +92,9 @@ class _Picture:
             raise ValueError("holds no pixels")
         count = len(self.components)
         colours = "RGB" if self.is_ls else self.transform or "YCbCr"
-        channels = {1: "grey", 3: colours, 4: self.transform or "CMYK"}.get(count, f"{count} channels")
+        # Adobe's mark tells how three or four components were transformed; of four, "none" leaves CMYK.
+        four = "YCCK" if self.transform == "YCCK" else "CMYK"
+        channels = {1: "grey", 3: colours, 4: four}.get(count, f"{count} channels")
         colour = f"ICC profile {self.profile}" if self.profile else ""
         return Structure(self.width, self.height, channels, f"{self.depth}-bit", colour, self.is_doubtful)
 

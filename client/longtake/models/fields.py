@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Self, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -64,6 +64,9 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
+    # What to write in place of keys that people expect here, where the nearest one that exists means something else.
+    key_hints: ClassVar[Mapping[str, str]] = {}
+
     if not TYPE_CHECKING:  # type checkers know the fields of each constructor
 
         def __new__(cls, *args: object, **values: object) -> Self:
@@ -93,6 +96,8 @@ def check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str =
     for key, value in document.items():
         if key not in keys or key == "contract":
             hint = suggest_key(str(key), keys, hidden=("contract", "rerender", "only"))
+            own = model.key_hints.get(str(key)) if issubclass(model, Contract) else None
+            hint = own or suggest_key(str(key), keys, hidden=("contract", "rerender"))
             raise BadJobError(f"{where}{escape_text(str(key)) or quote_value(key)}: is not a key of a job; {hint}")
         models = [inner for inner, listed in keys[key] if listed == isinstance(value, list | tuple)]
         for index, item in enumerate(value if isinstance(value, list | tuple) else [value]):

@@ -1,7 +1,7 @@
 """Model the frames of a job: ranges that are cut into chunks, chunks one by one, and frames to be rendered anew."""
 
 from collections.abc import Mapping
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,6 +28,10 @@ class FrameRange(Contract):
     As a person writes them also a text such as `1-10,15,20-100x2`, or a list of numbers and such texts. Frames of one
     run are kept as `first`, `count` and `step`, however they were written: the same frames have the same digest.
     """
+
+    key_hints: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("start", "last", "end", "stop", "to", "list"), 'write range, as in range: "1-10", or first and count'
+    )
 
     first: int = Field(default=0, ge=-LARGEST_FRAME, le=LARGEST_FRAME, description="number of the first frame")
     count: int = Field(ge=1, le=LARGEST_FRAME, description="how many frames the job has")

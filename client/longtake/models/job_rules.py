@@ -447,7 +447,7 @@ def _check_paths(job: JobFields) -> None:
         try:
             check_path(path)
             if field.endswith("output") or field.startswith("outputs"):
-                check_output_path(path)
+                check_output_path(path, is_film=field == "output" or field.startswith("film"))
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from error
     for field, path in job.film_outputs:

@@ -2,11 +2,21 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from longtake.models.backends import RemoteProtocol
 from longtake.models.job_fields import JobFields
 from longtake.models.outputs import OutputTemplate, check_names, has_view
-from longtake.paths import OutputKind, classify_output, has_control_characters, is_bookkeeping, normalize_path
+from longtake.paths import (
+    FILM_SUFFIXES,
+    OutputKind,
+    check_glob,
+    classify_output,
+    fold_name,
+    has_control_characters,
+    is_bookkeeping,
+    normalize_path,
+)
 from longtake.templates import JOB_PLACEHOLDERS, PATH_PLACEHOLDERS, escape_template, find_placeholders
 from longtake.text import quote_value
 
@@ -59,6 +69,11 @@ def _check_template(job: JobFields, template: OutputTemplate) -> None:
     find_placeholders(template.path, field=template.field, allowed=PATH_PLACEHOLDERS)
     # Normalized, because a placeholder before `..` does not tell chunks apart.
     words = find_placeholders(normalize_path(template.path), field=template.field, allowed=PATH_PLACEHOLDERS)
+    if "frame" in words and (suffix := PurePosixPath(template.path).suffix.lower()) in FILM_SUFFIXES:
+        raise ValueError(
+            f"{template.field}: has {{frame}}, one file of each frame, and a {suffix} holds all frames of a chunk; "
+            "write {chunk:06} or {start:06} in its place, or end it as image files do, as in .png"
+        )
     if job.frames is not None and job.chunk_count > 1 and not words & _TELL_CHUNKS_APART:
         raise ValueError(
             f"{template.field}: is the same for every chunk; add {{chunk}}, as in chunks/{{chunk:06}}.mp4, or {{frame}}"
@@ -84,12 +99,12 @@ def _check_names_differ(job: JobFields) -> None:
     for template in job.output_templates:
         path = template.path if template.path.startswith("/") else f"{base}/{template.path}"
         # Digits beside a number may belong to it: `a1{frame}` and `a{frame}` both make `a11`.
-        shape = re.sub(r"\d*(?:\{[^{}]*\}\d*)+", "{}", normalize_path(path))
+        shape = fold_name(re.sub(r"\d*(?:\{[^{}]*\}\d*)+", "{}", normalize_path(path)))
         other = taken.setdefault(shape, template)
         if other is not template:
             raise ValueError(
                 f"{template.field}: {quote_value(template.path)} and {other.field} would be files of one name; give "
-                "each output a path of its own, with more than a number to tell them apart"
+                "each output a path of its own, with more than a number or the case of letters to tell them apart"
             )
 
 
@@ -113,6 +128,10 @@ def check_pattern(field: str, pattern: str, templates: Sequence[OutputTemplate])
     find_placeholders(pattern, field=field, allowed=list_also_words(templates))
     if not pattern.strip() or has_control_characters(pattern):
         raise ValueError(f"{field}: is {quote_value(pattern)}; write a pattern such as {{output_dir}}/**")
+    try:
+        check_glob(pattern)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from error
     parts = pattern.split("/")
     if pattern.startswith(("/", "~")) or ".." in parts or any(map(is_bookkeeping, parts)):
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from longtake.models.fields import Contract
+from longtake.paths import fold_name
 from longtake.templates import COMMAND_PLACEHOLDERS, OUTPUT_PLACEHOLDERS, escape_template, fill_template
 from longtake.text import quote_value
 
@@ -129,7 +130,8 @@ def check_names(outputs: Sequence[OutputSpec], views: Sequence[str]) -> None:
         for number, name in enumerate(names):
             if not pattern.fullmatch(name) or name in (".", ".."):
                 raise ValueError(f"{kind}: {quote_value(name)} is no name here; write {rule}, 40 at most")
-            if name in names[:number]:
+            # Views are parts of names of files.
+            if fold_name(name) in map(fold_name, names[:number]):
                 raise ValueError(f"{kind}: {quote_value(name)} stands twice; give each its own name")
 
 
