@@ -13,7 +13,7 @@ from longtake.models.frames import FrameRange
 from longtake.models.job import RenderJobSpec
 from longtake.models.status import JobStatus
 from longtake.stores.directory import DirectoryStore
-from longtake.stores.job_records import chunk_key
+from longtake.stores.job_layout import chunk_key
 from longtake.web import job_histories
 from longtake.web.job_histories import JobHistories
 

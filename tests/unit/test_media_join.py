@@ -357,7 +357,7 @@ def test_every_seam_of_chunks_that_took_time_to_render_is_decoded(render: Render
 
 
 def test_frames_that_were_too_dear_for_the_chunk_are_left_out_at_the_seams(render: Render, tmp_path: Path) -> None:
-    """The first frame after a seam tells whether its parameters fit, and the last frame of the film is decoded anyway."""
+    """The first frame after a seam tells whether its parameters fit, and the last frame is decoded anyway."""
     clip = render(".mp4", *LOSSLESS, frames=12)
     facts = inspect_video(clip, fps=Fraction(30)).model_copy(update={"last_picture": ""})
     chunks = [ChunkFile(clip, f"chunk {number}", 12, facts) for number in range(3)]

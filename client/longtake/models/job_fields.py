@@ -121,7 +121,9 @@ class JobFields(Contract):
     drop: DroppedStreams = Field(default=(), description="streams of chunks that the film may lack")
     verify: Verification = Field(default=Verification.SEAMS, description="which frames of the film are decoded")
     check: Arguments | None = Field(default=None, description="command that judges the output of a chunk")
-    check_pixels: bool = Field(default=False, description="decode image files fully, and the last frame of videos, before they count as proven")
+    check_pixels: bool = Field(
+        default=False, description="decode image files fully, and the last frame of videos, before they count as proven"
+    )
     backend: Backend = Field(default="local", description="where chunks are rendered: local, lambda or cloud_run")
     max_parallel: int = Field(default=8, ge=1, le=10_000, description="chunks rendering at once, over all workers")
     start_paused: bool = Field(default=False, description="accept the job and render nothing until it is resumed")

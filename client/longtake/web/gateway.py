@@ -17,7 +17,6 @@ from longtake.web.authentication import Authenticator
 from longtake.web.job_histories import JobHistories
 from longtake.web.job_index import JobIndex, ListedJob
 from longtake.web.job_sources import JobSources
-from longtake.web.log_text import LogTexts
 from longtake.web.preview_media import Previews
 from longtake.web.problems import TEMPORAL_AWAY, Problem, describe_problem
 from longtake.web.published_files import PublishedFiles

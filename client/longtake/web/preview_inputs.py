@@ -21,8 +21,8 @@ from longtake.models.inputs import (
 from longtake.models.job import RenderJobSpec
 from longtake.stores.job_records import JobRecords
 from longtake.stores.store import Store
+from longtake.stores.stored_file import OutsideError, open_stored
 from longtake.web.preview_cache import PreviewCache
-from longtake.web.stored_file import OutsideError, open_stored
 
 # The copy of one in a bucket takes its room from what else is kept.
 _MOST_BYTES = 512 << 20
