@@ -228,39 +228,57 @@ class ChunkBursts:
         planned = await run_in_thread(partial(self._plan, chunks[: self._size]))
         if not planned:
             return None
-        records: dict[int, Sidecar] = {}
         began = asyncio.get_running_loop().time()
         try:
-            async with AsyncExitStack() as stack:
-                opening = self._backend.open_burst(
-                    [each.task for each in planned],
-                    longest_seconds=LONGEST_SECONDS,
-                    most_grace_seconds=lambda: watcher.most_grace_seconds,
-                )
-                try:
-                    burst = await stack.enter_async_context(opening)
-                except (OSError, SupervisorError):
-                    # Started alone, the first one tells more.
-                    return None
-                count = 0
-                while count < burst.count_ended or not burst.is_over:
-                    if ended := await burst.wait(_ORDER_SECONDS):
-                        part = list(zip(planned[count:], ended, strict=False))
-                        count += len(part)
-                        records |= await self._settle(part)
-                        if count < len(chunks):
-                            self._progress.begin_chunk(chunks[count])
-                    if not burst.is_over and self._is_interrupted():
-                        await burst.recall()
-            if burst.kept is not None:
-                self._begun.add(planned[count].chunk.index)
+            records = await self._run(planned, chunks, watcher)
         finally:
             if left := [each.place for each in planned if not self._is_left_to_others(each)]:
                 await clean_up_in_thread(partial(self._discard, left))
+        if records is None:
+            return None
         self._adapt(len(records), asyncio.get_running_loop().time() - began, is_usual=len(records) == len(planned))
         if first.index not in records:
             self._progress.begin_try(first)
         return records.get(first.index)
+
+    async def _run(
+        self, planned: Sequence[_Planned], chunks: Sequence[int], watcher: RenderWatcher
+    ) -> dict[int, Sidecar] | None:
+        """Run commands until all have ended, or one or an order of the job ends the burst.
+
+        Args:
+            planned: The chunks of the burst.
+            chunks: The same and the next ones of the span.
+            watcher: Watcher of the first one.
+
+        Returns:
+            The records of those that are handed in; None where no burst can be begun.
+        """
+        opening = self._backend.open_burst(
+            [each.task for each in planned],
+            longest_seconds=LONGEST_SECONDS,
+            most_grace_seconds=lambda: watcher.most_grace_seconds,
+        )
+        records: dict[int, Sidecar] = {}
+        count = 0
+        async with AsyncExitStack() as stack:
+            try:
+                burst = await stack.enter_async_context(opening)
+            except (OSError, SupervisorError):
+                # Started alone, the first one tells more.
+                return None
+            while count < burst.count_ended or not burst.is_over:
+                if ended := await burst.wait(_ORDER_SECONDS):
+                    part = list(zip(planned[count:], ended, strict=False))
+                    count += len(part)
+                    records |= await self._settle(part)
+                    if count < len(chunks):
+                        self._progress.begin_chunk(chunks[count])
+                if not burst.is_over and self._is_interrupted():
+                    await burst.recall()
+        if burst.kept is not None:
+            self._begun.add(planned[count].chunk.index)
+        return records
 
     async def _settle(self, ended: Sequence[tuple[_Planned, EndedCommand]]) -> dict[int, Sidecar]:
         """Hand in the chunks whose files are as they must be and return their records; leave others to the backend."""
