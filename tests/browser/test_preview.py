@@ -27,7 +27,6 @@ _LISTEN = """async (video) => {
     await context.resume();
     const samples = new Float32Array(analyser.fftSize);
     let loudest = 0;
-    video.muted = false;
     await new Promise((resolve, reject) => {
         video.addEventListener("error", () => reject(new Error(video.error.message)));
         const look = () => {

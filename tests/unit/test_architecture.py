@@ -228,6 +228,8 @@ def test_the_contract_needs_temporal_and_pydantic_only() -> None:
         "longtake.__main__": {"typer", "rich"},
         # In a process of its own.
         "longtake.web.preview_main": {"av"},
+        "longtake.web.preview_images": {"av"},
+        "longtake.web.preview_sound": {"av"},
     }
     # Imported by the factory alone, and only for jobs whose store is a bucket.
     of_buckets = {name: {"boto3", "botocore"} for name in MODULES if name.startswith("longtake.stores.s3")}

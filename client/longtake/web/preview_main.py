@@ -27,13 +27,14 @@ from itertools import chain
 from typing import Any
 
 import av
-from av.audio.codeccontext import AudioCodecContext
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
 from av.filter import Graph
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+
+from longtake import colour_main
+from longtake.web.preview_images import LINEAR_SUFFIXES, ImageReader
+from longtake.web.preview_sound import DEMUXERS, PreviewSoundtrack, find_sound
 
 # A chunk of a thousand frames of 4K takes two minutes to decode.
 MOST_CPU_SECONDS = 240.0
@@ -52,32 +53,33 @@ _PLAYABLE = {
 # As ITU-T H.273 numbers its matrix, primaries and transfer.
 _BT709 = 1
 _ENCODER = {"preset": "veryfast", "crf": "26", "bf": "0", "profile": "high", "threads": "2"}
-# By name and never by content: a playlist or a script under a film's name would make libav open other files.
-_DEMUXERS = {
-    ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".avif": "mov", ".heic": "mov", ".heif": "mov", ".mkv": "matroska",
-    ".webm": "matroska", ".ts": "mpegts", ".avi": "avi", ".mxf": "mxf", ".gif": "gif",
-}  # fmt: skip
-_SOUND_DEMUXERS = _DEMUXERS | {
-    ".m4a": "mov", ".mka": "matroska", ".mts": "mpegts", ".m2ts": "mpegts", ".nut": "nut", ".flv": "flv",
-    ".mpg": "mpeg", ".mpeg": "mpeg", ".wav": "wav", ".flac": "flac", ".opus": "ogg", ".ogg": "ogg", ".mp3": "mp3",
-    ".aac": "aac", ".aif": "aiff", ".aiff": "aiff",
-}  # fmt: skip
-SOUND_SUFFIXES = frozenset(_SOUND_DEMUXERS)
-# Rates that browsers play, and FLAC takes.
-_SOUND_RATES = range(8_000, 192_001)
-_LAYOUTS = {1: "mono", 2: "stereo"}
-_SAMPLE_BYTES = 2
-# Samples of one block of FLAC.
-_BLOCK = 4096
-# Decoders of packets that rely on the one before are right again after this.
-_RUN_UP_SECONDS = 0.5
-# Times below this are rounding of a container's clock, and longer gaps are meant (as the film has it, `soundtrack`).
-_CLOCK_ROUNDING_SECONDS = 0.002
-_MEANT_GAP_SECONDS = 0.1
 
 
 class UnplayableError(Exception):
     """A video that no browser plays as it is; the text names its codec."""
+
+
+class _Images:
+    """Reads image files with the colours of their film, and by libav where that is not possible.
+
+    Args:
+        config: The configuration of OpenColorIO.
+    """
+
+    def __init__(self, config: str) -> None:
+        self._config = config
+        self._reader: ImageReader | None = None
+
+    def read(self, paths: Sequence[str], request: dict[str, Any]) -> Iterator[tuple[VideoFrame, Fraction]]:
+        if request["colours"] is None and request["suffix"] not in LINEAR_SUFFIXES:
+            return _decode(paths)
+        try:
+            self._reader = self._reader or ImageReader(self._config)
+            pictures = self._reader.read_all(paths, request["colours"], request["longest"])
+            # Names that the configuration does not have are found with the first one.
+            return chain([next(pictures)], pictures)
+        except colour_main.ConversionError:
+            return _decode(paths)
 
 
 def make_answer(config: str) -> Callable[[dict[str, Any], Sequence[str]], tuple[dict[str, Any], bytes]]:
@@ -85,13 +87,13 @@ def make_answer(config: str) -> Callable[[dict[str, Any], Sequence[str]], tuple[
     return partial(_make_fragment, _Images(config))
 
 
-def _make_fragment(images: "_Images", request: dict[str, Any], paths: Sequence[str]) -> tuple[dict[str, Any], bytes]:
+def _make_fragment(images: _Images, request: dict[str, Any], paths: Sequence[str]) -> tuple[dict[str, Any], bytes]:
     if "looks_for_sound" in request:
-        return {"sound": _find_sound(paths[0], request["suffix"])}, b""
+        return {"sound": find_sound(paths[0], request["suffix"])}, b""
     rate = Fraction(*request["rate"])
     sound = None
     if request["sound"] is not None:
-        sound = _Sound(request["sound"], paths, request["suffix"])
+        sound = PreviewSoundtrack(request["sound"], paths, request["suffix"])
         paths = paths[:-1] if request["sound"]["suffix"] else paths
     try:
         if request["longest"]:
@@ -106,7 +108,7 @@ def _make_fragment(images: "_Images", request: dict[str, Any], paths: Sequence[s
 
 def _open(path: str) -> "av.container.InputContainer":
     suffix = path[path.rindex(".") :]
-    demuxer = _DEMUXERS.get(suffix, "image2")
+    demuxer = DEMUXERS.get(suffix, "image2")
     options = {"protocol_whitelist": "file"} | ({"pattern_type": "none"} if demuxer == "image2" else {})
     return av.open(f"file:{path}", "r", format=demuxer, options=options)
 
@@ -120,7 +122,7 @@ def _find_video(container: "av.container.InputContainer") -> VideoStream:
     return stream
 
 
-def _take_packets(path: str, rate: Fraction, sound: "_Sound | None") -> tuple[dict[str, Any], bytes]:
+def _take_packets(path: str, rate: Fraction, sound: PreviewSoundtrack | None) -> tuple[dict[str, Any], bytes]:
     """Put the packets of a video into a fragment, in the order in which they are stored."""
     with _open(path) as container:
         stream = _find_video(container)
@@ -174,35 +176,8 @@ def _decode(paths: Sequence[str]) -> Iterator[tuple[VideoFrame, Fraction]]:
                     break
 
 
-class _Images:
-    """Reads image files with the colours of their film, and by libav where that is not possible.
-
-    Args:
-        config: The configuration of OpenColorIO.
-    """
-
-    def __init__(self, config: str) -> None:
-        self._config = config
-        self._reader: Any = None
-
-    def read(self, paths: Sequence[str], request: dict[str, Any]) -> Iterator[tuple[VideoFrame, Fraction]]:
-        # With the whole package, which videos need not wait for.
-        from longtake import colour_main  # noqa: PLC0415
-        from longtake.web import preview_images  # noqa: PLC0415
-
-        if request["colours"] is None and request["suffix"] not in preview_images.LINEAR_SUFFIXES:
-            return _decode(paths)
-        try:
-            self._reader = self._reader or preview_images.ImageReader(self._config)
-            pictures = self._reader.read_all(paths, request["colours"], request["longest"])
-            # Names that the configuration does not have are found with the first one.
-            return chain([next(pictures)], pictures)
-        except colour_main.ConversionError:
-            return _decode(paths)
-
-
 def _encode(
-    frames: Iterator[tuple[VideoFrame, Fraction]], rate: Fraction, longest: int, sound: "_Sound | None"
+    frames: Iterator[tuple[VideoFrame, Fraction]], rate: Fraction, longest: int, sound: PreviewSoundtrack | None
 ) -> tuple[dict[str, Any], bytes]:
     """Encode frames as a small H.264 copy."""
 
@@ -287,7 +262,10 @@ def _set_times(packet: "Packet[VideoStream]", timescale: int, tick: int, decoded
 
 
 def _mux(
-    add: Callable[["av.container.OutputContainer", int, int], None], rate: Fraction, delay: int, sound: "_Sound | None"
+    add: Callable[["av.container.OutputContainer", int, int], None],
+    rate: Fraction,
+    delay: int,
+    sound: PreviewSoundtrack | None,
 ) -> tuple[dict[str, Any], bytes]:
     """Return an init segment and one fragment with what `add` writes.
 
@@ -360,137 +338,3 @@ def _undo_delay(data: bytearray, start: int, stop: int, ticks: int) -> None:
                 place = first + number * (before + 4) + before
                 (offset,) = struct.unpack_from(">i", data, place)
                 struct.pack_into(">i", data, place, offset - ticks)
-
-
-def _find_sound(path: str, suffix: str) -> dict[str, int] | None:
-    """Return the form of the first sound of a file, at most stereo; None where it has none that can be played."""
-    try:
-        with _open_sound(path, suffix) as container:
-            stream = next(iter(container.streams.audio), None)
-            if stream is None or stream.codec_context is None or stream.codec_context.sample_rate not in _SOUND_RATES:
-                return None
-            return {"rate": stream.codec_context.sample_rate, "channels": min(2, stream.codec_context.channels)}
-    except av.error.FFmpegError:
-        return None
-
-
-def _open_sound(path: str, suffix: str) -> "av.container.InputContainer":
-    return av.open(f"file:{path}", "r", format=_SOUND_DEMUXERS[suffix], options={"protocol_whitelist": "file"})
-
-
-class _Sound:
-    """The sound of a fragment; what its file does not have is silent.
-
-    Args:
-        request: Its form and place, as a request has it.
-        paths: The files of the request.
-        suffix: The extension of those of pictures.
-    """
-
-    def __init__(self, request: dict[str, Any], paths: Sequence[str], suffix: str) -> None:
-        self._is_own = request["is_own"]
-        self._path = paths[-1] if request["suffix"] or self._is_own else ""
-        self._suffix = request["suffix"] or suffix
-        self._rate, self._channels = request["rate"], request["channels"]
-        self._start, self._stop = request["start"], request["start"] + request["count"]
-
-    def add_stream(self, output: "av.container.OutputContainer") -> AudioStream:
-        """Declare the track."""
-        stream = output.add_stream("flac", rate=self._rate)
-        assert isinstance(stream, AudioStream)
-        stream.layout, stream.format = _LAYOUTS[self._channels], "s16"
-        return stream
-
-    def write(self, output: "av.container.OutputContainer", stream: AudioStream) -> None:
-        """Encode and write all samples."""
-        # Makes frames of bytes, and takes any number of them.
-        decoder = av.CodecContext.create("pcm_s16le", "r")
-        assert isinstance(decoder, AudioCodecContext)
-        decoder.sample_rate, decoder.layout = self._rate, _LAYOUTS[self._channels]
-        done = 0
-        for samples in self._cut_blocks():
-            # Copied in: PyAV 17.0.0 lets a packet made from bytes point to memory that is freed too early.
-            packet: Any = Packet(len(samples))
-            packet.update(samples)
-            for frame in decoder.decode(packet):
-                frame.pts, frame.time_base = done, Fraction(1, self._rate)
-                done += frame.samples
-                _write(output, stream.encode(frame))
-        _write(output, stream.encode(None))
-
-    def _cut_blocks(self) -> Iterator[bytes]:
-        width, held = self._channels * _SAMPLE_BYTES, bytearray()
-        for samples in self._read():
-            held += samples
-            whole = len(held) // (_BLOCK * width) * _BLOCK * width
-            for start in range(0, whole, _BLOCK * width):
-                yield bytes(held[start : start + _BLOCK * width])
-            del held[:whole]
-        if held:
-            yield bytes(held)
-
-    def _read(self) -> Iterator[bytes]:
-        """Yield all samples in their order, one channel beside the other."""
-        width, place = self._channels * _SAMPLE_BYTES, self._start
-        for begin, samples in self._decode():
-            gap = min(begin, self._stop) - place
-            yield from self._make_silence(gap)
-            place += max(0, gap)
-            cut = samples[(place - begin) * width : (self._stop - begin) * width] if place >= begin else b""
-            place += len(cut) // width
-            yield cut
-            if place == self._stop:
-                return
-        yield from self._make_silence(self._stop - place)
-
-    def _make_silence(self, count: int) -> Iterator[bytes]:
-        for start in range(0, count, self._rate):
-            yield bytes(min(self._rate, count - start) * self._channels * _SAMPLE_BYTES)
-
-    def _decode(self) -> Iterator[tuple[int, bytes]]:
-        """Yield pieces of the sound, each behind the number of its first sample, counted from its beginning."""
-        if not self._path:
-            return
-        try:
-            with _open_sound(self._path, self._suffix) as container:
-                stream = container.streams.audio[0]
-                if stream.codec_context.sample_rate == self._rate and self._stop > 0:
-                    yield from self._decode_stream(container, stream)
-        except (av.error.FFmpegError, IndexError, AttributeError, ValueError):
-            # A film is refused for it; a preview of its pictures need not be.
-            return
-
-    def _decode_stream(
-        self, container: "av.container.InputContainer", stream: AudioStream
-    ) -> Iterator[tuple[int, bytes]]:
-        origin = self._find_origin(container)
-        from_second = self._start / self._rate - _RUN_UP_SECONDS
-        if from_second > 0:
-            container.seek(int((from_second + origin) / stream.time_base), stream=stream)
-        resampler = AudioResampler(format="s16", layout=_LAYOUTS[self._channels])
-        width, following = self._channels * _SAMPLE_BYTES, None
-        for frame in container.decode(stream):
-            seconds = (frame.pts or 0) * (frame.time_base or Fraction(0)) - origin
-            begin = round(seconds * self._rate)
-            if following is None:
-                begin = 0 if abs(seconds) <= _CLOCK_ROUNDING_SECONDS else begin
-            elif abs(begin - following) <= _MEANT_GAP_SECONDS * self._rate:
-                begin = following
-            following = begin + frame.samples
-            for made in resampler.resample(frame):
-                yield begin, bytes(made.planes[0])[: made.samples * width]
-                begin += made.samples
-
-    def _find_origin(self, container: "av.container.InputContainer") -> Fraction:
-        """Return the time of a file at which its film begins."""
-        if not self._is_own:
-            return Fraction(container.start_time or 0, av.time_base)
-        pictures = next(iter(container.streams.video), None)
-        return (pictures.start_time or 0) * (pictures.time_base or Fraction(0)) if pictures else Fraction(0)
-
-
-def _write(output: "av.container.OutputContainer", packets: "Sequence[Packet[AudioStream]]") -> None:
-    for packet in packets:
-        # The last one of FLAC is a digest of the whole, without samples.
-        if packet.size:
-            output.mux(packet)

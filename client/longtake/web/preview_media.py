@@ -14,7 +14,7 @@ from fractions import Fraction
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from longtake.descriptor_process import MOST_FILES, DescriptorProcess, ProcessFailedError
 from longtake.models.colour import DEFAULT_CONFIG
@@ -28,6 +28,7 @@ from longtake.web import preview_main
 from longtake.web.preview_cache import PreviewCache
 from longtake.web.preview_film import MOST_PICTURES, PreviewFilm, PreviewFragment, PreviewSegment, PreviewSound
 from longtake.web.preview_inputs import OpenInput, PreviewInputs
+from longtake.web.preview_sound import DEMUXERS
 from longtake.web.problems import ProblemError
 
 # Longest side of a small copy.
@@ -41,13 +42,22 @@ _MOST_SECONDS = 300.0
 _MOST_FILMS = 100
 
 
+class _Configuration(NamedTuple):
+    """A configuration of OpenColorIO: its name or its file, and the version of that."""
+
+    name: str = DEFAULT_CONFIG
+    version: str = ""
+
+
+_USUAL = _Configuration()
+
+
 @dataclass(frozen=True)
 class _Colours:
     """Conversion of image files: what the job names, and the configuration that has these names."""
 
     names: dict[str, str] | None
-    config: str = DEFAULT_CONFIG
-    version: str = ""
+    config: _Configuration = _USUAL
 
 
 class Previews:
@@ -58,8 +68,8 @@ class Previews:
         self._turns = threading.BoundedSemaphore(_MOST_AT_ONCE)
         self._cache = PreviewCache()
         self._inputs = PreviewInputs(self._cache)
-        # Each with the configuration of colours that it has.
-        self._idle: list[tuple[str, DescriptorProcess]] = []
+        # Each with the configuration of colours that it has read.
+        self._idle: list[tuple[_Configuration, DescriptorProcess]] = []
         # Also when the interpreter ends.
         self._end = weakref.finalize(self, _end_processes, self._idle)
         self._films: OrderedDict[str, tuple[tuple[int, JobState, datetime | None], PreviewFilm]] = OrderedDict()
@@ -103,7 +113,7 @@ class Previews:
         What cannot be read is no sound: the pictures can be watched all the same.
         """
         with self._open_sound(records, film, folders) as track:
-            is_known = track.suffix in preview_main.SOUND_SUFFIXES if track else film.has_own_sound
+            is_known = track.suffix in DEMUXERS if track else film.has_own_sound
             if not is_known:
                 return None
             files = [] if track else list(_find_files(records, film, *next(iter(film.walk(segment)))))
@@ -177,13 +187,13 @@ class Previews:
         colours: "_Colours | None" = None,
     ) -> bytes:
         """Return what is told of a request, a line of JSON, and its bytes."""
-        known = [request, *(file.sha256 for file in files), track and track.version, colours and colours.version]
+        known = [request, *(file.sha256 for file in files), track and track.version, colours and colours.config]
         key = sha256(json.dumps(known).encode()).hexdigest()
         content = self._cache.read(key)
         if content is None:
             with self._open(records, files, folders) as descriptors:
                 with_track = [*descriptors, track.descriptor] if track else descriptors
-                made = self._ask(request, with_track, colours.config if colours else "")
+                made = self._ask(request, with_track, colours.config if colours else None)
             self._cache.keep(key, lambda path: path.write_bytes(made))
             return made
         return content
@@ -203,9 +213,9 @@ class Previews:
             return _Colours(None)
         names = {"input": colour.input, "output": colour.output, "view": colour.view or ""}
         if colour.config_file is None:
-            return _Colours(names, colour.config, colour.config)
+            return _Colours(names, _Configuration(colour.config))
         with self._inputs.open(records, film.job, colour.config_file, folders) as config:
-            return _Colours(None) if config is None else _Colours(names, config.path, config.version)
+            return _Colours(None) if config is None else _Colours(names, _Configuration(config.path, config.version))
 
     @contextmanager
     def _open(self, records: JobRecords, files: Sequence[PublishedFile], folders: Sequence[str]) -> Iterator[list[int]]:
@@ -235,31 +245,33 @@ class Previews:
                 stack.callback(os.close, descriptors[-1])
             yield descriptors
 
-    def _take_process(self, config: str) -> tuple[str, DescriptorProcess]:
+    def _take_process(self, config: _Configuration | None) -> tuple[_Configuration, DescriptorProcess]:
         """Return an idle process with a configuration of colours, or with any where none is needed, or a new one."""
         with self._lock:
-            fit = next((each for each in self._idle if config in ("", each[0])), None)
-            # As many as may be at work.
-            old = fit or (self._idle[0] if len(self._idle) == _MOST_AT_ONCE else None)
-            if old is not None:
-                self._idle.remove(old)
-        if fit is not None:
-            return fit
+            fit = next((each for each in self._idle if config in (None, each[0])), None)
+            if fit is not None:
+                self._idle.remove(fit)
+                return fit
+        config = config or _USUAL
+        return config, DescriptorProcess(preview_main.__file__, config.name, most_seconds=_MOST_SECONDS)
+
+    def _give_back(self, config: _Configuration, process: DescriptorProcess) -> None:
+        """Keep a process for the next request, and no more than may be at work at once."""
+        with self._lock:
+            self._idle.append((config, process))
+            old = self._idle.pop(0) if len(self._idle) > _MOST_AT_ONCE else None
         if old is not None:
             old[1].close()
-        config = config or DEFAULT_CONFIG
-        return config, DescriptorProcess(preview_main.__file__, config, most_seconds=_MOST_SECONDS)
 
-    def _ask(self, request: dict[str, Any], descriptors: Sequence[int], config: str) -> bytes:
+    def _ask(self, request: dict[str, Any], descriptors: Sequence[int], wanted: _Configuration | None) -> bytes:
         if not self._turns.acquire(timeout=_PATIENCE_SECONDS):
             raise ProblemError(503, "many previews are being made; try again in a minute", kind="busy")
         try:
-            config, process = self._take_process(config)
+            config, process = self._take_process(wanted)
             try:
                 told, data = process.ask(request, descriptors)
             finally:
-                with self._lock:
-                    self._idle.append((config, process))
+                self._give_back(config, process)
         except ProcessFailedError as error:
             raise ProblemError(409, f"no preview can be made: {error}", kind="unreadable") from error
         finally:
@@ -267,7 +279,7 @@ class Previews:
         return json.dumps(told).encode() + b"\n" + data
 
 
-def _end_processes(processes: list[tuple[str, DescriptorProcess]]) -> None:
+def _end_processes(processes: list[tuple[_Configuration, DescriptorProcess]]) -> None:
     while processes:
         processes.pop()[1].close()
 

@@ -100,7 +100,7 @@ export function playerButton(model, context, screen) {
 
   /** @param {string} name */
   function makeVideo(name) {
-    return h("video", { controls: true, muted: true, playsInline: true, preload: "auto", "aria-label": `Film ${name}` });
+    return h("video", { controls: true, playsInline: true, preload: "auto", "aria-label": `Film ${name}` });
   }
 
   /** @param {AbortSignal} mine @param {boolean} [proxy] */
