@@ -207,6 +207,7 @@ ANYWHERE = {
         {
             "role": "submit",
             "name": "",
+            "by": "anna@ws-12",
             "can": ["look", "steer", "submit"],
             "temporal": {"address": "temporal:7233", "namespace": "default", "ui": None},
             "version": "0.1.0",
