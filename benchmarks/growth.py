@@ -34,6 +34,8 @@ class Growth:
         history_bytes: Histories of all of them.
         database_bytes: What the server's database grew by.
         worker_bytes: Most memory of the worker process.
+        cpu_seconds: CPU time of the worker, what it has started, and the server; other work on the machine changes that
+            less than it does seconds.
     """
 
     chunks: int
@@ -43,6 +45,7 @@ class Growth:
     history_bytes: int
     database_bytes: int
     worker_bytes: int
+    cpu_seconds: float
 
 
 async def measure(
@@ -81,14 +84,15 @@ async def measure(
             rows.append(_make_row(kind, one, found[0]))
         figures[kind] = [asdict(one) for one in found]
     title = (
-        f"Jobs of growing size, {_SLOTS} slots: time a chunk, to that of the smallest; workflow runs and the events of "
-        "the longest; bytes of all histories and of the server's database; most memory of the worker process."
+        f"Jobs of growing size, {_SLOTS} slots: time a chunk, to that of the smallest; CPU time a chunk; workflow runs "
+        "and the events of the longest; bytes of all histories and of the server's database; most memory of the worker."
     )
     columns = (
         "render",
         "chunks",
         "ms a chunk",
         "to the smallest",
+        "CPU ms a chunk",
         "runs",
         "events of a run at most",
         "history, KB",
@@ -127,7 +131,7 @@ async def measure_size(size: int, free_seconds: float | None, place: Path, limit
             else run_free_farm(folder, store, slots=_SLOTS, chunk_seconds=free_seconds)
         )
         async with farm as running:
-            before = running.database_bytes
+            before, cpu = running.database_bytes, running.cpu_seconds
             began = time.monotonic()
             try:
                 async with asyncio.timeout(limit_seconds), _watch_memory(running) as memory:
@@ -135,10 +139,10 @@ async def measure_size(size: int, free_seconds: float | None, place: Path, limit
                     await handle.result()
             except TimeoutError:
                 return None
-            seconds = time.monotonic() - began
+            seconds, cpu = time.monotonic() - began, running.cpu_seconds - cpu
             events, sizes = await _read_histories(running.client)
             grown = running.database_bytes - before
-    return Growth(size, seconds, len(events), max(events), sum(sizes), grown, max(memory))
+    return Growth(size, seconds, len(events), max(events), sum(sizes), grown, max(memory), cpu)
 
 
 @asynccontextmanager
@@ -177,6 +181,7 @@ def _make_row(kind: str, one: Growth, smallest: Growth) -> list[str]:
         f"{one.chunks:,}",
         f"{1000 * each:.2f}",
         f"{each / first:.3f}",
+        f"{1000 * one.cpu_seconds / one.chunks:.2f}",
         f"{one.runs:,}",
         f"{one.most_events:,}",
         f"{one.history_bytes / 1000:,.0f}",

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,16 @@ class LocalFarm:
     def worker_bytes(self) -> int:
         """Memory of the worker process itself."""
         return int(psutil.Process(self.worker_pid).memory_info().rss)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of the server and the worker, with all that they have started, as far as it has ended or lives."""
+        seconds = 0.0
+        for pid in (self.server_pid, *self.list_own()):
+            # A keeper that ends meanwhile is counted with its supervisor.
+            with suppress(psutil.NoSuchProcess):
+                seconds += sum(psutil.Process(pid).cpu_times()[:4])
+        return seconds
 
     def list_own(self) -> list[int]:
         """List the processes of Longtake: the worker, its supervisor and keepers; no renderer."""

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.jobs.published_chunks import publish_chunks
 
 from activities.acceptance import Acceptance
 from activities.allowed_stores import AllowedStores
 from activities.attempts.host import Host
 from activities.processes.programs import Programs
 from activities.stores.input_cache import InputCache
+from activities.stores.job_folder import OpenJob
 from longtake.errors import BadJobError
 from longtake.frame_list import LARGEST_FRAME
 from longtake.jobfile.loader import LARGEST_FILE_BYTES
@@ -58,6 +60,12 @@ def plan(script: str, *arguments: str) -> tuple[int, int]:
     return chunks, megabytes
 
 
+def accept(job: RenderJobSpec, store: Path) -> OpenJob:
+    """Accept a job of which nothing is rendered."""
+    host = Host(None, Programs(None, "ffmpeg"), {}, InputCache(store / "cache", 0), store / "scratch")  # type: ignore[arg-type]
+    return Acceptance(PlanOrder(id="job", job=job), host, AllowedStores([store])).run()
+
+
 @pytest.mark.parametrize(
     ("count", "per_chunk", "output"),
     [
@@ -76,6 +84,22 @@ def test_planning_of_the_largest_jobs_takes_less_than_200_mb(
 
     assert chunks == -(-count // per_chunk)
     assert megabytes < 200
+
+
+@pytest.mark.slow
+def test_planning_keeps_next_to_nothing_of_the_records_of_finished_chunks(tmp_path: Path) -> None:
+    """The metadata of each was kept, too: 600 bytes, of a million more than the worker may take."""
+    new, published = tmp_path / "new", tmp_path / "published"
+    new.mkdir()
+    published.mkdir()
+    fields = {"frames": {"count": 20_000, "per_chunk": 1}, "command": ("true", "{output}"), "fps": "25"}
+    job = RenderJobSpec.model_validate({**fields, "chunk_output": "{chunk:07}.txt", "base_dir": str(published)})
+    publish_chunks(accept(job, published), in_segments=False)
+
+    _, before = plan(PLAN, str(new), "20000", "1", "{chunk:07}.txt")
+    _, megabytes = plan(PLAN, str(published), "20000", "1", "{chunk:07}.txt")
+
+    assert megabytes - before < 8
 
 
 PLAN_LIST = """
@@ -115,14 +139,11 @@ def test_a_list_of_another_length_than_its_job_says_is_refused(tmp_path: Path) -
     reference = {"path": str(tmp_path / "list.json"), "sha256": hashlib.sha256(listed).hexdigest(), "count": 2}
     fields = {"chunk_output": "new/{chunk:07}.mp4", "fps": "25", "chunks": reference, "command": ("true", "{output}")}
     job = RenderJobSpec.model_validate({**fields, "base_dir": str(tmp_path)})
-    cache = InputCache(tmp_path / "cache", 0)
-    # Nothing is rendered.
-    host = Host(None, Programs(None, "ffmpeg"), {}, cache, tmp_path / "scratch")  # type: ignore[arg-type]
 
     with pytest.raises(
         BadJobError, match=r"chunks\.count: is 2, and the list has 1 chunks; submit the job file itself"
     ):
-        Acceptance(PlanOrder(id="job", job=job), host, AllowedStores([tmp_path])).run()
+        accept(job, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ from support.simulation import simulate_runs
 
 from workflows.history import MOST_EVENTS, HistoryBudget
 
+# Of a freeze that stands, with its resume; a drain that is taken back has four less. Workflow tasks are half of them.
+EVENTS_A_PAUSE = 35
+
 
 def budget(events: int = 0, running: int = 0, *, has_more: bool = False, is_suggested: bool = False) -> HistoryBudget:
     made = HistoryBudget()
@@ -57,15 +60,15 @@ def test_requests_are_refused_before_what_runs_is_stopped() -> None:
 
 @pytest.mark.parametrize("running", [0, 2, 24, 250, 500])
 def test_pauses_without_end_leave_room_for_the_end_of_all_that_runs(running: int) -> None:
-    """Each pause with its resume is 15 events at most; what is ended then is six events for each activity."""
-    events = 10 + running
+    """What is ended then is six events for each activity; `tests/chaos/test_many_pauses.py` is the real thing."""
+    events = 20 + running
     pauses = 0
     while not budget(events, running).must_stop:
-        events += 15
+        events += EVENTS_A_PAUSE
         pauses += 1
 
     assert events + 6 * running <= MOST_EVENTS
-    assert pauses >= 25
+    assert pauses >= 11
 
 
 def test_no_run_of_a_hundred_failing_passes_is_too_long() -> None:
