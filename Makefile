@@ -67,7 +67,7 @@ bench-pictures: $(READY) ## Measure what the small pictures of chunks cost
 media-matrix: $(READY) ## Try image formats with all damages, codecs in all containers; ARGS=--write updates docs/media.md
 	@$(PY) tools/media_matrix.py $(ARGS)
 
-bench-plan: $(READY) ## Measure the planning of 100,000 published frames in a bucket; ARGS="--frames N --per-chunk N"
+bench-plan: $(READY) ## Measure the planning of 100,000 published frames in a bucket; ARGS="--chunks 1000000": in a folder
 	@$(PY) benchmarks/plan.py $(ARGS)
 
 bench-web: $(READY) ## Measure the API: statuses a second beside a bare route, and 200 clients of the events of a job

@@ -1,4 +1,7 @@
-"""Measure how long planning takes, and in how many calls, where all frames are published (`make bench-plan`)."""
+"""Measure how long planning takes, and in how many calls, where all frames are published (`make bench-plan`).
+
+`--chunks N` measures a job of many chunks of one file each in a folder instead: seconds, and memory.
+"""
 
 import argparse
 import json
@@ -13,7 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from rich.console import Console  # noqa: E402  # the root of the checkout is not on the path of a script elsewhere
+import directory_plan  # noqa: E402  # the root of the checkout is not on the path of a script elsewhere
+from rich.console import Console  # noqa: E402
 from support.jobs.published_frames import FramePlanner  # noqa: E402
 from support.s3.faulty_proxy import faulty  # noqa: E402
 from support.s3.server import S3Server, run_s3_server  # noqa: E402
@@ -25,6 +29,10 @@ MOST_SECONDS = 60.0
 MOST_CALLS = 300
 PROMISED_FRAMES = 100_000
 
+# The same of a job of a million chunks in a folder.
+PROMISED_CHUNKS = 1_000_000
+MOST_BYTES = 200e6
+
 
 def list_bare(server: S3Server, bucket: str) -> float:
     """List all frames by boto3 alone; return the seconds."""
@@ -34,14 +42,31 @@ def list_bare(server: S3Server, bucket: str) -> float:
     return time.monotonic() - began
 
 
+def measure_directory(chunks: int, records: str, place: Path, console: Console) -> int:
+    """Measure the planning of a job in a folder; return the exit code."""
+    with tempfile.TemporaryDirectory(prefix="planning-", dir=place) as name:
+        planned = directory_plan.measure(chunks, records, Path(name))
+    console.print(
+        f"planning of {chunks:,} chunks in a folder, records of finished ones: {records}: {planned.seconds:.1f} s, "
+        f"{planned.cpu_seconds:.1f} s of CPU, {planned.peak_bytes / 1e6:.0f} MB, {planned.grown_bytes / 1e6:.0f} MB "
+        f"more than before; load {os.getloadavg()[0]:.1f}, {os.cpu_count()} CPUs"
+    )
+    share = chunks / PROMISED_CHUNKS
+    return int(planned.seconds > MOST_SECONDS * max(share, 0.1) or planned.peak_bytes > MOST_BYTES)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=PROMISED_FRAMES)
     parser.add_argument("--per-chunk", type=int, default=100)
+    parser.add_argument("--chunks", type=int, help="chunks of a job in a folder; its outputs take 4 KB each")
+    parser.add_argument("--records", choices=("none", "segments", "sidecars"), default="segments")
     asked = parser.parse_args(arguments)
     console = Console()
     place = devserver.cache_dir() / "bench"
     place.mkdir(parents=True, exist_ok=True)
+    if asked.chunks is not None:
+        return measure_directory(asked.chunks, asked.records, place, console)
     with tempfile.TemporaryDirectory(prefix="planning-", dir=place) as name:
         folder = Path(name)
         with run_s3_server(folder / "s3-server") as server, faulty(server.url) as way:
