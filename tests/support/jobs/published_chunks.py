@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from activities.stores.job_folder import OpenJob, Sidecar, encode_record
-from longtake.stores.job_records import PublishedFile, chunk_key
+from longtake.stores.job_layout import chunk_key
+from longtake.stores.publications import PublishedFile
 from longtake.stores.segments import SegmentName
 
 CONTENT = b"rendered\n"
