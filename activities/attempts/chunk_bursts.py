@@ -17,6 +17,7 @@ from activities.attempts.attempt import Attempt, Bill, MakeAttempt
 from activities.attempts.burst_folders import BurstFolders, BurstPlace
 from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.host import Host, attempt_tag
+from activities.attempts.output_check import PICTURE_SUFFIXES
 from activities.attempts.span_progress import SpanProgress
 from activities.attempts.store_io import make_log_folder, retry_while_store_is_away
 from activities.backends.backend import RenderTask, RenderWatcher
@@ -321,6 +322,9 @@ class ChunkBursts:
     def _is_plain(self, chunk: Chunk) -> bool:
         """Tell whether a chunk is one file, of which nothing else is made."""
         if chunk.kind is not OutputKind.FILE or len(chunk.templates) > 1 or chunk.writes_in_place:
+            return False
+        if Path(chunk.output_template).suffix.lower() in PICTURE_SUFFIXES:
+            # Proven by its structure, and not by its size alone.
             return False
         leaves_pictures = self._host.pictures is not None and isinstance(self._job.job.pictures, PictureSpec)
         return not (leaves_pictures and find_formats(Path(chunk.output_template).suffix))

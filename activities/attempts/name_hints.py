@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -10,7 +11,7 @@ from activities.errors import AttemptError
 from longtake.chunks import Chunk
 from longtake.models.outputs import OutputTemplate
 from longtake.output_patterns import find_blender_output, is_blender
-from longtake.paths import FILM_SUFFIXES, OutputKind
+from longtake.paths import FILM_SUFFIXES, OutputKind, fold_name
 
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
 _PRINTF = re.compile(r"%0?\d*d")
@@ -92,9 +93,10 @@ def find_name_hint(
         return None
     name = PurePosixPath(expected)
     if is_partial:
-        return _explain_width(chunk, name, written, frame)
+        return _explain_width(chunk, name, written, frame) or _explain_start(chunk, name, written, frame)
     return (
         _explain_film(name, written)
+        or _explain_spelling(chunk, template, name, written)
         or _explain_pattern(written)
         or _explain_extension(chunk, name, written)
         or _explain_views(template, name, written)
@@ -143,9 +145,27 @@ def _explain_film(expected: PurePosixPath, written: Sequence[str]) -> str | None
     )
 
 
+def _explain_spelling(
+    chunk: Chunk, template: OutputTemplate, expected: PurePosixPath, written: Sequence[str]
+) -> str | None:
+    """Explain names that differ by the case of letters or by the form of Unicode alone, which look the same."""
+    other = next((name for name in written if fold_name(name) == fold_name(expected.name)), None)
+    if other is None or other == expected.name:
+        return None
+    if unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", expected.name):
+        form = "NFD" if unicodedata.is_normalized("NFD", other) else "NFC"
+        return (
+            f"{other!a} and {expected.name!a} look alike; write the path of the output as the renderer "
+            f"writes it, in Unicode's form {form}"
+        )
+    return f"the renderer writes {other}, with letters of another case; write the path of the output so"
+
+
 def _explain_pattern(written: Sequence[str]) -> str | None:
-    """Explain a renderer that took a pattern for a name."""
+    """Explain a renderer that took a pattern for a name, or a path of Windows."""
     for name in written:
+        if "\\" in name:
+            return f"a backslash is part of the name {name!a} here; write / in the command"
         if (found := _PRINTF.search(name)) is not None:
             return (
                 f"the renderer does not read {found[0]} in {{output}}; write {{output_hashes}}, which has #### and no "
@@ -219,9 +239,9 @@ def _explain_width(chunk: Chunk, expected: PurePosixPath, written: Sequence[str]
     )
 
 
-def _explain_start(chunk: Chunk, expected: PurePosixPath, written: Sequence[str]) -> str | None:
+def _explain_start(chunk: Chunk, expected: PurePosixPath, written: Sequence[str], frame: int = 0) -> str | None:
     """Explain numbers that do not begin where the chunk does."""
-    _, found = _find_numbers(chunk.start, expected, written)
+    _, found = _find_numbers(chunk.frames[frame], expected, written)
     first = min(map(int, found), default=chunk.start)
     if chunk.start <= first < chunk.stop:
         return None

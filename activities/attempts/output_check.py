@@ -93,7 +93,7 @@ def _check_output(
             case OutputKind.VIDEO:
                 return _check_video(files[0], frames, rate, stop, None if pixels else render_seconds)
             case OutputKind.FILE:
-                return _check_file(files[0], frames)
+                return _check_file(files[0], frames, stop, pixels=pixels)
     except MediaError as error:
         raise failed_try(error) from error
 
@@ -160,7 +160,9 @@ class OutputCheck:
 def failed_try(error: MediaError) -> AttemptError:
     """Return the failure of a try whose outputs are not what they must be."""
     if isinstance(error, MismatchedOutput):
-        sentence = f"{error.sentence}; it would be the same again, so change the command or fps"
+        # Of image files nothing depends on the rate.
+        fix = "the command or fps" if Path(error.subject).suffix.lower() in FILM_SUFFIXES else "the command"
+        sentence = f"{error.sentence}; it would be the same again, so change {fix}"
         return AttemptError(sentence, needs_change=True)
     return AttemptError(error.sentence)
 
@@ -183,9 +185,17 @@ def _check_frames(files: Sequence[Path], stop: threading.Event, *, pixels: bool)
     )
 
 
-def _check_file(file: Path, frames: int) -> Proof:
+# Files of these names are pictures, also where they are no frames of a sequence.
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".exr", ".dpx", ".webp", ".gif", ".bmp", ".jp2", ".jxl"}
+)
+
+
+def _check_file(file: Path, frames: int, stop: threading.Event, *, pixels: bool) -> Proof:
     if not file.is_file():
         raise AttemptError(f"{file.name} is missing: the renderer ended well and wrote nothing")
     if file.stat().st_size == 0:
         raise AttemptError(f"{file.name} is empty: the renderer ended well and wrote nothing into it")
+    if file.suffix.lower() in PICTURE_SUFFIXES:
+        check_image(file, pixels=pixels, stop=stop)
     return Proof(frames=frames)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.farm import Farm
+from support.jobs.images import png
 
 from longtake import FrameRange, JobState, RenderJobSpec, Retry
 from longtake.templates import escape_template
@@ -130,3 +131,40 @@ async def test_check_pixels_refuses_what_cannot_be_decoded_and_says_how_files_ar
 
 def kept_frames(store: Path, job: str) -> list[Path]:
     return [path for path in (store / ".longtake" / job).rglob("frames/*/*") if path.suffix == ".png"]
+
+
+async def test_a_picture_that_is_the_one_file_of_its_chunk_is_proven_by_its_structure(farm: Farm) -> None:
+    """Many name one frame a chunk by `{start}`, and half a picture is there and not empty, too."""
+    sound, cut = farm.store / "sound", farm.store / "cut"
+    sound.write_bytes(png(1, size=32))
+    cut.write_bytes(png(1, size=32)[:60])
+    jobs = [
+        image_job(
+            farm,
+            frames=FrameRange(first=1, count=2, per_chunk=1),
+            command=("sh", "-c", 'cp "$0" "$1"', str(content), "{output}"),
+            chunk_output=f"{content.name}-{number}/f_{{start:04}}.png",
+            pictures=pictures,
+        )
+        for content in (sound, cut)
+        for number, pictures in enumerate(("none", {"size": 320}))
+    ]
+    states = await asyncio.gather(*map(farm.run, jobs))
+
+    assert [status.state for status in states] == [JobState.COMPLETED] * 2 + [JobState.FAILED] * 2
+    assert all("png is cut short" in (status.error or "") for status in states[2:])
+
+
+async def test_a_picture_of_another_format_is_told_without_the_rate(farm: Farm) -> None:
+    picture = farm.store / "p"
+    picture.write_bytes(png(1))
+    job = image_job(
+        farm,
+        frames=FrameRange(first=1, count=1, per_chunk=1),
+        command=("sh", "-c", 'cp "$0" "$1/f_0001.jpg"', str(picture), "{output_dir}"),
+        chunk_output="j/f_{frame:04}.jpg",
+    )
+    status = await farm.run(job)
+
+    assert "f_0001.jpg is a PNG file, not a JPEG file; it would be the same again, so change the command" in str(status)
+    assert "or fps" not in str(status)

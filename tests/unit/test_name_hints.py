@@ -33,6 +33,8 @@ BLENDER = ("/opt/blender/blender", "-b", "scene.blend", "-o")
         (["f_0030.exr"], "writes .exr files; end the path of the output in .exr, or have it write .png"),
         (["f_30.png", "f_31.png"], "frame 30 as 30, and the output has 0030; write {frame} in the path of the output"),
         (["f_000030.png"], "frame 30 as 000030, and the output has 0030; write {frame:06} in the path of the output"),
+        (["out\\f_0030.png"], "a backslash is part of the name 'out\\\\f_0030.png' here; write / in the command"),
+        (["F_0030.PNG"], "writes F_0030.PNG, with letters of another case; write the path of the output so"),
         (
             ["f_0030-0039.mp4"],
             "wrote a film, f_0030-0039.mp4; have it write .png files, as by Blender's -F PNG, or write the path of the "
@@ -80,6 +82,20 @@ def test_mistakes_with_blender_are_told_in_its_words(words: tuple[str, ...], wri
 def test_numbers_of_folders_are_not_for_blender(path: str, fix: str) -> None:
     said = hint(path, "f_0030.png", "f_0030.png", command=(*BLENDER, "{output}"))
     assert said == f"Blender numbers files and no folders; write the path of the output as {fix}"
+
+
+def test_names_that_look_alike_are_told_apart() -> None:
+    said = hint("out/\xe9_{frame:04}.png", "\xe9_0030.png", "e\u0301_0030.png") or ""
+    assert said.startswith("'e\\u0301_0030.png' and '\\xe9_0030.png' look alike; write the path of the output as the")
+    assert said.endswith("in Unicode's form NFD")
+
+
+def test_a_renderer_that_begins_one_frame_too_early_is_told_where_some_names_are_right() -> None:
+    template = OutputTemplate("chunk_output", "f_{frame:04}.png")
+    chunk = Chunk(index=0, frames=range(1, 4), templates=(template,), command_template=("render", "{output}"))
+
+    said = find_name_hint(chunk, template, "f_0003.png", ["f_0000.png"], frame=2, is_partial=True) or ""
+    assert said.startswith("the renderer numbers its files from 0, and this chunk begins with 1")
 
 
 def test_numbers_below_0_mean_something_else_behind_options_of_blender() -> None:
