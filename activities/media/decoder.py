@@ -32,11 +32,27 @@ _LEAST_SECONDS = 0.05
 _DIFFERENCE_COST = 0.5
 
 
+def _name_new_type(types: type[SideDataType], value: object) -> SideDataType | None:
+    """Make a member for a kind of side data that PyAV does not know, as EXIF: it raises, and hides all other kinds."""
+    if not isinstance(value, int):
+        return None
+    member = object.__new__(types)
+    vars(member).update(_name_=f"KIND_{value}", _value_=value)
+    return member
+
+
+SideDataType._missing_ = classmethod(_name_new_type)  # type: ignore[assignment]  # as an enumeration defines it
+
+
 def hash_picture(frame: VideoFrame) -> str:
     """Hash the visible samples of a decoded picture, with its size and pixel format."""
     digest = hashlib.sha256(f"{frame.format.name} {frame.width}x{frame.height} ".encode())
     for number, plane in enumerate(frame.planes):
         data = memoryview(plane)
+        if frame.format.has_palette and number == 1:
+            # Of a palette PyAV says that its line has no bytes.
+            digest.update(data)
+            continue
         line = min(_line_bytes(frame.format, plane, number), plane.line_size)
         if line == plane.line_size:
             digest.update(data[: line * plane.height])
@@ -50,7 +66,7 @@ def hash_picture(frame: VideoFrame) -> str:
 def _line_bytes(pixels: VideoFormat, plane: VideoPlane, number: int) -> int:
     """Compute how many bytes of a line of a plane are samples."""
     if pixels.has_palette:
-        return plane.width if number == 0 else plane.line_size
+        return plane.width
     if len({component.plane for component in pixels.components}) == 1:
         return -(-plane.width * pixels.padded_bits_per_pixel // 8)
     # Samples lie in 1, 2 or 4 bytes.

@@ -110,6 +110,13 @@ def test_a_film_says_what_its_chunks_say(
     assert film.proof == "all 20 frames decoded and compared with the chunks"
 
 
+def test_kinds_of_side_data_that_the_decoder_has_no_name_for_hide_no_others(make: Make) -> None:
+    # TIFF pictures carry EXIF.
+    chunk = make("c.mov", "-c:v", "tiff", "-pix_fmt", "rgb24")
+
+    assert inspect_video(chunk, fps=FPS).rotation == ""
+
+
 @pytest.mark.parametrize("language", ["deu", "fra", "cat", "eng"])
 def test_a_quicktime_film_of_other_files_says_their_language(language: str, make: Make, tmp_path: Path) -> None:
     sound = ("-f", "lavfi", "-i", "sine=440:r=48000")
