@@ -108,10 +108,9 @@ class Timeline:
         span = (shown[-1] - shown[0]) * self.time_base
         if span > 0:
             real = (len(shown) - 1) / span
-            steady = all(
-                abs((pts - shown[0]) * self.time_base - k / real) <= allowed + self.time_base
-                for k, pts in enumerate(shown)
-            )
+            # Where a tick is a frame, as in AVI files, any times are within one.
+            close = allowed + min(self.time_base, _MILLISECOND)
+            steady = all(abs((pts - shown[0]) * self.time_base - k / real) <= close for k, pts in enumerate(shown))
             if steady and format_rate(real) != format_rate(fps):
                 return f"runs at {format_rate(real)} frames a second instead of {format_rate(fps)}"
         real_seconds = float((shown[index] - shown[0]) * self.time_base)
@@ -145,13 +144,19 @@ def hash_parameters(codec: str, extradata: bytes | None) -> str:
         data = b""
     elif codec in ("h264", "hevc") and data:
         units = _START_CODE.split(data) if data[0] == 0 else list(_UNWRAP[codec](data))
-        kept = (unit.rstrip(b"\x00") for unit in units if unit and _is_parameter_set(codec, unit))
+        # Transport streams repeat them where the pictures hold them, too.
+        kept = dict.fromkeys(unit.rstrip(b"\x00") for unit in units if unit and _is_parameter_set(codec, unit))
         data = b"".join(struct.pack(">I", len(unit)) + unit for unit in kept)
     return hashlib.sha256(data).hexdigest()
 
 
 def _is_parameter_set(codec: str, unit: bytes) -> bool:
     return codec == "h264" or (unit[0] >> 1) & 0x3F in _HEVC_PARAMETER_SETS
+
+
+def convert_to_annex_b(extradata: bytes) -> bytes:
+    """Return the parameter sets of H.264, as MP4 files have them before their pictures, behind start codes."""
+    return b"".join(b"\x00\x00\x00\x01" + unit for unit in _avcc_units(extradata))
 
 
 def _avcc_units(data: bytes) -> Iterator[bytes]:

@@ -30,6 +30,7 @@ from activities.media.matroska import (
 )
 from activities.media.quicktime import set_languages
 from activities.media.shapes import set_pixel_shape
+from activities.media.video import convert_to_annex_b
 
 if TYPE_CHECKING:
     from av.container.core import Chapter as ContainerChapter
@@ -54,6 +55,8 @@ _TAG_FAMILIES = {
 _AVCC_VERSION = b"\x01"
 # MXF files know codecs by labels, and not by the tags by which AVI and QuickTime files do.
 _TAGS_OF_LABELS = {"dvvideo": "dvsd", "dnxhd": "AVdn"}
+# Of these a QuickTime file tells the kinds apart by tags, which other containers have taken from there.
+_TAGGED_KINDS = frozenset({"prores", "hap"})
 # libav would write any other codec as data that nothing can play.
 _TRANSPORTED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
 # What ffmpeg itself takes for the smallest time scale worth having in mp4.
@@ -203,6 +206,9 @@ class FilmWriter:
             self._shown = _display_size(coded.width, coded.height, aspect, self._muxer)
             if self._codec is None:
                 stream.metadata["title"] = stream.metadata.get("title", "") + NAME_PADDING
+        if self._muxer == "mov":
+            # The muxer writes the rate of DVCPRO HD into its tag, and knows it from here alone.
+            stream.time_base = 1 / self.fps
         if self._muxer in TIMED_BY_PICTURES:
             self._set_up_counted(stream, template, aspect)
         self._video = stream
@@ -216,6 +222,8 @@ class FilmWriter:
         if self._muxer == "avi":
             if coded.codec.canonical_name == "h264" and (coded.extradata or b"").startswith(_AVCC_VERSION):
                 self._to_annex_b = BitStreamFilterContext("h264_mp4toannexb", template)
+                # Decoders that find the head of MP4 files here look for lengths where the packets have start codes.
+                stream.codec_context.extradata = convert_to_annex_b(coded.extradata or b"")
             if timecode := self._labels.stream_tags.get("timecode"):
                 self._container.metadata["timecode"] = timecode
 
@@ -255,7 +263,7 @@ class FilmWriter:
         by which alone a decoder can tell: libav would write that of the first kind.
         """
         tag = template.codec_context.codec_tag
-        if template.codec_context.codec.canonical_name == "prores":
+        if template.codec_context.codec.canonical_name in _TAGGED_KINDS:
             return True
         families = _TAG_FAMILIES.get(READERS[self._path.suffix.lower()], ())
         if not families or not families.intersection(template.container.format.name.split(",")):
@@ -279,9 +287,11 @@ class FilmWriter:
     def add_copy(self, template: Stream) -> Stream:
         """Declare a stream whose packets will be copied from `template`'s file."""
         try:
-            return self._container.add_stream_from_template(template, opaque=True)
+            stream = self._container.add_stream_from_template(template, opaque=True)
         except ValueError as error:
             raise self._cannot_hold(template) from error
+        stream.disposition = template.disposition
+        return stream
 
     def add_encoder(self, codec: str, rate: int) -> AudioStream:
         """Declare a stream whose packets an encoder makes."""

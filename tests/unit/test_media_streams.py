@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import pytest
+from av.stream import Disposition
 
 from activities.media.audio import SoundSpan
 from activities.media.facts import ChunkFile, DamagedOutput, MismatchedOutput, VideoFacts
@@ -115,6 +116,40 @@ def test_kinds_of_side_data_that_the_decoder_has_no_name_for_hide_no_others(make
     chunk = make("c.mov", "-c:v", "tiff", "-pix_fmt", "rgb24")
 
     assert inspect_video(chunk, fps=FPS).rotation == ""
+
+
+@pytest.mark.parametrize("kind", ["hap_alpha", "hap_q"])
+@pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+def test_kinds_of_hap_keep_their_tags_in_a_quicktime_film(suffix: str, kind: str, make: Make, tmp_path: Path) -> None:
+    chunk = make(f"c{suffix}", "-c:v", "hap", "-format", kind, filters="format=rgba")
+    found, _ = join(tmp_path / "film.mov", chunk, chunk)
+
+    assert found.sample_tag == {"hap_alpha": "Hap5", "hap_q": "HapY"}[kind]
+
+
+def test_dvcpro_hd_keeps_the_tag_of_its_rate(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mov", "-c:v", "dvvideo", "-pix_fmt", "yuv422p", "-s", "1440x1080")
+    found, _ = join(tmp_path / "film.mov", chunk, chunk)
+
+    # Of 50 fields a second; dvh6 has 60.
+    assert found.sample_tag == "dvh5"
+
+
+def test_h264_in_avi_has_its_parameter_sets_as_its_pictures_have_theirs(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mp4", *H264, "-bf", "0")
+    join(tmp_path / "film.avi", chunk, chunk)
+
+    with av.open(str(tmp_path / "film.avi")) as film:
+        extradata = film.streams.video[0].codec_context.extradata or b""
+    assert extradata.startswith(b"\0\0\0\1")
+
+
+def test_dispositions_stay(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mkv", *H264, "-disposition:v", "default+comment")
+    join(tmp_path / "film.mkv", chunk, chunk)
+
+    with av.open(str(tmp_path / "film.mkv")) as film:
+        assert film.streams.video[0].disposition == Disposition.default | Disposition.comment
 
 
 @pytest.mark.parametrize("language", ["deu", "fra", "cat", "eng"])
