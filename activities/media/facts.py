@@ -35,6 +35,7 @@ class VideoFacts(BaseModel):
     audio: str = Field("", description="Codec, rate and channels of the first audio stream, if any.")
     # Absent from records of older versions, which then compare equal with anything.
     sounds: tuple[str, ...] | None = Field(None, description="Codec, rate and channels of every audio stream.")
+    sound_labels: tuple[str, ...] | None = Field(None, description="Language and speakers of every audio stream.")
     other_streams: tuple[str, ...] = Field((), description="Kinds of the streams beside picture, sound and timecode.")
     sample_tag: str | None = Field(None, description="How QuickTime and MP4 files name the codec, as HapY.")
     field_order: str | None = Field(None, description="progressive, or which field comes first; none if not said.")
@@ -72,8 +73,12 @@ class VideoFacts(BaseModel):
                 continue
             if name == "sample_aspect_ratio" and joined and self._has_rounded_pixels(other):
                 continue
+            if name == "field_order" and joined and _DOMINANCE.get(mine) == _DOMINANCE.get(theirs, theirs):
+                continue
             return f"has another {words}: {mine or 'none'} instead of {theirs or 'none'}"
         if self.extradata_sha256 != other.extradata_sha256:
+            if joined:
+                return "has other codec parameters than its chunks: its container has no place for all of them"
             return "was encoded with other settings: its codec parameters differ"
         return None
 
@@ -87,6 +92,7 @@ class VideoFacts(BaseModel):
         if len(self.chapters) < len(chunks.chapters):
             lost.append("chapters")
         lost += sorted(set(chunks.tags) - set(self.tags))
+        lost += (f"{name} of the pictures" for name in sorted(set(chunks.stream_tags) - set(self.stream_tags)))
         return f"its container has no place for {', '.join(lost)} of the chunks" if lost else ""
 
     def _has_rounded_pixels(self, other: "VideoFacts") -> bool:
@@ -95,6 +101,8 @@ class VideoFacts(BaseModel):
         return abs(mine - theirs) * self.width <= 1
 
 
+# Which field is shown first: H.264 says that alone, and containers say besides which one is stored first.
+_DOMINANCE = {"tt": "top", "tb": "top", "bb": "bottom", "bt": "bottom"}
 _COMPARED_IN_FILMS = {
     "codec": "codec",
     "profile": "codec profile",

@@ -215,7 +215,9 @@ def _check_timecodes(chunks: Sequence[ChunkFile], facts: Sequence[VideoFacts], f
         if each.timecode is not None and start is not None and each.timecode != start:
             one, other = _count_timecode(start, fps), _count_timecode(each.timecode, fps)
             places = {before, before if chunk.position is None else chunk.position - (chunks[0].position or 0)}
-            if one is None or other is None or other - one not in places:
+            # At midnight timecodes begin anew; those that leave out numbers count fewer frames a day.
+            day = _count_timecode(f"24:00:00{start[8:9]}00", fps)
+            if one is None or other is None or not day or (other - one) % day not in {place % day for place in places}:
                 with name_chunk_in_errors(chunk, index):
                     problem = f"has another timecode: {each.timecode or 'none'} instead of {start or 'none'}"
                     raise MismatchedOutput(chunk.path.name, f"{problem}, or one that continues it")
@@ -250,9 +252,14 @@ def _sound(
     sounds = [each.sounds or () for each in facts]
     if StreamKind.AUDIO in drop or not any(sounds):
         return nullcontext(Soundtrack())
+    labels = [each.sound_labels for each in facts]
     for index, each in enumerate(sounds):
+        problem = None
         if each != sounds[0]:
             problem = f"has other sound: {_list(each)} instead of {_list(sounds[0])}"
+        elif None not in (labels[index], labels[0]) and labels[index] != labels[0]:
+            problem = f"has other sound: {_list(labels[index] or ())} instead of {_list(labels[0] or ())}"
+        if problem is not None:
             with name_chunk_in_errors(chunks[index], index):
                 raise MismatchedOutput(chunks[index].path.name, problem)
     return nullcontext(join_chunk_sound(chunks, target.suffix.lower(), fps, len(sounds[0])))

@@ -99,6 +99,7 @@ def describe_stream(
         starts_clean=starts_clean,
         audio=sounds[0] if sounds else "",
         sounds=sounds,
+        sound_labels=tuple(describe_labels(each) for each in container.streams.audio),
         other_streams=tuple(_other_streams(container, stream)),
         sample_tag=_sample_tag(container, stream),
         field_order=_FIELD_ORDERS.get(context.field_order),
@@ -106,7 +107,7 @@ def describe_stream(
         alpha=find_tag(stream_tags, "alpha_mode"),
         language=find_tag(stream_tags, "language") or "und",
         title=find_tag(tags, "title"),
-        tags=_own_tags(tags),
+        tags={key: text for key, text in _own_tags(tags).items() if key != "title"},
         stream_tags=_own_tags(stream_tags),
         timecode=_timecode(container, stream),
         chapters=tuple(_chapters(container)),
@@ -126,7 +127,7 @@ def find_tag(tags: dict[str, str], name: str) -> str:
 
 
 def _own_tags(tags: dict[str, str]) -> dict[str, str]:
-    return {key.lower(): text for key, text in tags.items() if not _TECHNICAL.fullmatch(key) and key.lower() != "title"}
+    return {key.lower(): text for key, text in tags.items() if not _TECHNICAL.fullmatch(key)}
 
 
 def _timecode(container: InputContainer, stream: VideoStream) -> str:
@@ -186,6 +187,16 @@ def describe_sound(stream: AudioStream) -> str:
     if context is None:
         return "unknown codec"
     return f"{context.name} {context.sample_rate} Hz {context.channels} channels"
+
+
+def describe_labels(stream: AudioStream) -> str:
+    """Describe language and speakers of a sound, as far as its container names them; the same in all chunks."""
+    context = stream.codec_context
+    layout = context.layout if context is not None else None
+    # Matroska does not say which speaker a channel belongs to.
+    is_named = layout is not None and all(channel.name != "NONE" for channel in layout.channels)
+    speakers = layout.name if layout is not None and is_named else "speakers not named"
+    return f"{find_tag(stream.metadata, 'language') or 'und'} ({speakers})"
 
 
 def _find_chroma_location(stream: VideoStream) -> str | None:

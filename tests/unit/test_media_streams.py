@@ -152,6 +152,21 @@ def test_dispositions_stay(make: Make, tmp_path: Path) -> None:
         assert film.streams.video[0].disposition == Disposition.default | Disposition.comment
 
 
+@pytest.mark.parametrize(
+    ("rate", "timecodes"),
+    [("25", ("23:59:59:22", "00:00:00:07")), ("30000/1001", ("23:59:59;28", "00:00:00;08"))],
+)
+def test_a_timecode_goes_on_over_midnight(rate: str, timecodes: tuple[str, str], make: Make, tmp_path: Path) -> None:
+    paths = [
+        make(f"c{number}.mov", *PRORES, "-timecode", timecode, filters=f"settb=AVTB,setpts=N/({rate})/TB,fps={rate}")
+        for number, timecode in enumerate(timecodes)
+    ]
+    film, fps = tmp_path / "film.mov", Fraction(rate)
+    join_video(chunks_of(*paths), film, fps=fps, progress=lambda _: None, stop=threading.Event())
+
+    assert inspect_video(film, fps=fps).timecode == timecodes[0]
+
+
 @pytest.mark.parametrize("language", ["deu", "fra", "cat", "eng"])
 def test_a_quicktime_film_of_other_files_says_their_language(language: str, make: Make, tmp_path: Path) -> None:
     sound = ("-f", "lavfi", "-i", "sine=440:r=48000")
