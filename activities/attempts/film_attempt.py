@@ -20,7 +20,7 @@ from activities.errors import AttemptError, RefusedError
 from activities.media.audio import build_audio_command, find_audio_suffix
 from activities.media.colour import UnknownColours, find_conversion
 from activities.media.decoder import is_transparent
-from activities.media.encode import build_encode_command, build_image_pattern, is_refusal
+from activities.media.encode import build_encode_command, build_image_pattern, find_language, is_refusal
 from activities.media.facts import ChunkFile, DamagedOutput, MediaError, MismatchedOutput, SoundFile
 from activities.media.film import FilmFacts, verify_film
 from activities.media.join import join_video
@@ -339,7 +339,9 @@ class FilmAttempt:
             if is_refusal(str(error)):
                 raise AttemptError(str(error), needs_change=True) from error
             raise
-        await run_in_thread(partial(set_languages, film, video="", sounds=[sound.language for sound in sounds]))
+        await run_in_thread(
+            partial(set_languages, film, video=find_language(job.encode), sounds=[sound.language for sound in sounds])
+        )
 
     def _link_frames(self, links: Path) -> None:
         links.mkdir(exist_ok=True)

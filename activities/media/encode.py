@@ -10,7 +10,7 @@ from activities.media.colour import FilmColours, add_colours
 from activities.media.facts import SoundFile
 from activities.media.writer import compute_timescale
 
-# H.264 and H.265 have no pictures of odd width or height with colours at half the size.
+# H.264 and H.265 have no pictures of odd width or height with colours at half the size, ProRes none of odd width.
 _EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
 _H264 = ("-c:v", "libx264", "-crf", "18", "-vf", _EVEN, "-pix_fmt", "yuv420p")
 # Films of high dynamic range show bands with the 8 bits that players of H.264 take.
@@ -20,7 +20,7 @@ _H265 = (
     *("-tag:v", "hvc1"),
 )
 # What editing programs know in MXF. Not prores_ks: of ffmpeg 5.1 it does not tell the muxer its profile (3 is HQ).
-_PRORES = ("-c:v", "prores_aw", "-profile:v", "3", "-pix_fmt", "yuv422p10le")
+_PRORES = ("-c:v", "prores_aw", "-profile:v", "3", "-vf", _EVEN, "-pix_fmt", "yuv422p10le")
 _VP9 = ("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-pix_fmt")
 # What ffmpeg itself chooses for a film.
 _ENCODERS = dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv"), "libx264") | {
@@ -56,6 +56,13 @@ def _choose_encoder(suffix: str, *, is_hdr: bool) -> tuple[str, ...]:
     if not is_hdr:
         return _H264
     return _H265 if suffix in (".mp4", ".m4v", ".mov") else _H265[:-2]
+
+
+def find_language(encode_args: Sequence[str]) -> str:
+    """Find the language that encoder options give to the pictures; empty if they give none."""
+    pairs = zip(encode_args[::2], encode_args[1::2], strict=False)
+    said = [value for option, value in pairs if option in ("-metadata:s:v", "-metadata:s:v:0", "-metadata:s:0")]
+    return next((value.partition("=")[2] for value in reversed(said) if value.startswith("language=")), "")
 
 
 def build_image_pattern(before: str, digits: int, after: str) -> str:

@@ -9,9 +9,9 @@ from av.video.stream import VideoStream
 from pydantic import BaseModel, ConfigDict, Field
 
 from activities.media.audio import SoundSpan
-from activities.media.containers import READERS
-from activities.media.decoder import has_alpha
-from activities.media.facts import DamagedOutput, MismatchedOutput, VideoFacts
+from activities.media.containers import READERS, check_structure, find_video_stream, open_media
+from activities.media.decoder import decode_pictures, has_alpha, hash_picture
+from activities.media.facts import DamagedOutput, MediaError, MismatchedOutput, UnknownOutput, VideoFacts
 from activities.media.seams import JoinedFilm, SeamDecoder, compare_all_frames, count_decoded_frames
 from activities.media.video import read_video
 
@@ -80,9 +80,15 @@ def verify_film(
             seams.append(SeamDecoder(stream, name, joined, fps))
             return seams[0]
 
-    reading = read_video(
-        path, fps=fps, frames=frames, stop=stop, with_sound=True, slack_seconds=slack_seconds, watch=watch
-    )
+    try:
+        reading = read_video(
+            path, fps=fps, frames=frames, stop=stop, with_sound=True, slack_seconds=slack_seconds, watch=watch
+        )
+    except (DamagedOutput, UnknownOutput) as error:
+        if joined is None or _shows_first(path, joined.facts):
+            raise
+        lost = f"cannot hold {joined.facts.codec} as the chunks have it: the film {error.problem}"
+        raise MismatchedOutput(path.name, f"{lost}; end output in the extension of the chunks") from error
     facts = reading.facts
     problem = like and facts.find_mismatch(like, joined=True)
     if problem:
@@ -105,6 +111,21 @@ def verify_film(
         proof=_prove_pictures(path, facts, joined, seams, full, stop),
         notes=tuple(filter(None, (facts.unproven, like and facts.find_lost_labels(like)))),
     )
+
+
+def _shows_first(path: Path, facts: VideoFacts) -> bool:
+    """Tell whether a joined film is cut or shows the first picture of its chunks; else its container is to blame."""
+    try:
+        check_structure(path)
+    except DamagedOutput:
+        return True
+    try:
+        with open_media(path) as container:
+            stream = find_video_stream(container, path.name)
+            first = next(decode_pictures(container, stream, path.name), None)
+    except MediaError:
+        return False
+    return first is not None and facts.first_picture in ("", hash_picture(first))
 
 
 def _prove_pictures(

@@ -205,37 +205,49 @@ class _JoinedPcm:
 
     def _data(self) -> Iterator[bytes]:
         before = 0
+        longest_overhang = _LARGEST_OVERHANG_SAMPLES * self._sample_bytes
         for index, chunk in enumerate(self._chunks):
             start = round(before * self.rate / self._fps)
             before += chunk.frames
             left = (round(before * self.rate / self._fps) - start) * self._sample_bytes
             with name_chunk_in_errors(chunk, index):
-                for data in self._chunk_data(chunk):
+                for data in self._chunk_data(chunk, left + longest_overhang + 1):
                     if left > 0:
                         yield data[:left]
                     left -= len(data)
                     if left <= 0 and chunk.is_cut:
                         break
-                    if left < -_LARGEST_OVERHANG_SAMPLES * self._sample_bytes:
+                    if left < -longest_overhang:
                         raise MismatchedOutput(chunk.path.name, "has sound that is longer than its pictures")
             if left > 0:
                 yield self._silence * left
 
-    def _chunk_data(self, chunk: ChunkFile) -> Iterator[bytes]:
+    def _chunk_data(self, chunk: ChunkFile, most: int) -> Iterator[bytes]:
+        """Yield the samples of a chunk from its first picture on, and silence where its times leave a gap.
+
+        Args:
+            chunk: The chunk.
+            most: How many bytes of silence are enough, wherever the times may lie.
+        """
         with open_media(chunk.path) as container:
             video = find_video_stream(container, chunk.path.name)
             stream = find_audio_stream(container, chunk.path.name, self._number)
             pictures = (video.start_time or 0) * (video.time_base or Fraction(0))
-            drop: int | None = None
+            place, origin = 0, None
             for packet in container.demux(stream):
                 if packet.size == 0:
                     continue
                 data = bytes(packet)
-                if drop is None:
-                    delay = (packet.pts or 0) * packet.time_base - pictures
-                    late = 0 if abs(delay) <= _CLOCK_ROUNDING else round(delay * self.rate)
-                    drop = max(0, -late) * self._sample_bytes
-                    if late > 0:
-                        yield self._silence * (late * self._sample_bytes)
-                yield data[drop:]
-                drop = max(0, drop - len(data))
+                if packet.pts is not None:
+                    begin = packet.pts * packet.time_base - pictures
+                    if origin is None:
+                        origin = begin if abs(begin) <= _CLOCK_ROUNDING else Fraction(0)
+                    late = begin - origin - Fraction(place, self.rate)
+                    if abs(late) > _CLOCK_ROUNDING:
+                        gap = round(late * self.rate)
+                        if gap > 0:
+                            yield self._silence * min(gap * self._sample_bytes, most)
+                            place += gap
+                        data = data[max(0, -gap) * self._sample_bytes :]
+                yield data
+                place += len(data) // self._sample_bytes

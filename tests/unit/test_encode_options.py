@@ -1,8 +1,10 @@
 """What `encode` may hold: options that tell how a film looks, and none by which ffmpeg touches another file."""
 
+from fractions import Fraction
+
 import pytest
 
-from longtake.models.encode_options import check_encode_options
+from longtake.models.encode_options import check_encode_options, check_timecode
 
 ALLOWED = [
     "-c:v libx264 -crf 16 -pix_fmt yuv420p",
@@ -11,6 +13,7 @@ ALLOWED = [
     "-c:v libvpx-vp9 -pix_fmt yuva420p -auto-alt-ref 0 -b:v 200k -row-mt 1 -deadline good -cpu-used 2",
     "-c:v libx265 -x265-params hdr10=1:master-display=G(1,2)B(3,4)R(5,6)WP(7,8)L(9,1):max-cll=9,5 -tag:v hvc1",
     "-c:v prores_ks -timecode 01:00:00:00",
+    "-c:v libx264 -flags +ildct+ilme -x264-params tff=1:slices=4",
     "-color_primaries bt709 -color_trc bt709 -colorspace bt709 -color_range tv",
     "-metadata:s:v:0 rotate=90 -movflags +faststart+write_colr -flags +cgop -bf -1 -b:v:0 4M",
     "-vf scale=1920:-2:flags=lanczos,setsar=1,format=yuv420p",
@@ -74,3 +77,34 @@ def test_what_could_touch_another_file_is_refused_by_name(options: str, sentence
         check_encode_options(tuple(options.split(" ")))
     assert sentence in str(refusal.value)
     assert "; " in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("timecode", "rate", "sentence"),
+    [
+        (
+            "01:00:00;00",
+            "25",
+            "-timecode is '01:00:00;00', which leaves out numbers as 30000/1001 and 60000/1001 frames",
+        ),
+        ("01:00:00:25", "25", "-timecode is '01:00:00:25', which is none at 25 frames a second"),
+        ("1:0:0:0", "25", "-timecode is '1:0:0:0', which is none at 25 frames a second"),
+    ],
+)
+def test_a_timecode_that_ffmpeg_would_leave_out_is_refused(timecode: str, rate: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=r"^encode: ") as refusal:
+        check_timecode(("-c:v", "prores_ks", "-timecode", timecode), Fraction(rate))
+    assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("timecode", "rate"),
+    [
+        ("01:00:00;02", "30000/1001"),
+        ("01:00:00.59", "60000/1001"),
+        ("01:00:00:29", "30000/1001"),
+        ("10:00:00:23", "24"),
+    ],
+)
+def test_a_timecode_of_the_rate_is_taken(timecode: str, rate: str) -> None:
+    check_timecode(("-c:v", "prores_ks", "-timecode", timecode), Fraction(rate))

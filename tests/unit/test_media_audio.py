@@ -192,6 +192,26 @@ def test_a_few_samples_too_many_are_cut(
     assert samples(ffmpeg, tmp_path / "film.mov") == samples(ffmpeg, tmp_path / "exact.mov")
 
 
+def test_a_gap_in_the_times_of_sound_is_silence(render: Render, ffmpeg: str, tmp_path: Path) -> None:
+    # Of one second the samples of a tenth are missing, and the times of those behind say so.
+    gap = "aselect='not(between(t,0.2,0.3))'"
+    chunk = tmp_path / "c.mkv"
+    video = ("-i", str(render(".mkv", "-c:v", "ffv1", frames=30)), *SINE, "-map", "0", "-map", "1", "-c:v", "copy")
+    command = [ffmpeg, "-nostdin", "-v", "error", *video, "-af", gap, "-t", "1", "-c:a", "pcm_s16le", str(chunk)]
+    subprocess.run(command, check=True)
+    film = tmp_path / "film.mkv"
+    join_video(
+        [ChunkFile(chunk, "chunk 0", 30)], film, fps=Fraction(30), progress=lambda _: None, stop=threading.Event()
+    )
+
+    heard = samples(ffmpeg, film)
+    silent = [index for index in range(0, 44100, 100) if not any(heard[index : index + 100])]
+    assert len(heard) == 44100
+    assert 0.18 < silent[0] / 44100 < 0.22
+    assert 0.28 < silent[-1] / 44100 < 0.33
+    assert len(silent) == (silent[-1] - silent[0]) / 100 + 1
+
+
 def test_sound_far_longer_than_its_chunk_is_refused(render: Render, add_sound: AddSound, tmp_path: Path) -> None:
     long = add_sound(render(".mov", *H264, frames=42, fps="30000/1001"), 0, 100_000)
     with pytest.raises(MismatchedOutput) as caught:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.media.encode import build_encode_command, build_image_pattern
+from activities.media.encode import build_encode_command, build_image_pattern, find_language
 from activities.media.facts import MediaError
 from activities.media.film import verify_film
 
@@ -57,6 +57,22 @@ def test_the_users_encoder_options_count(stills: Path, ffmpeg: str, tmp_path: Pa
     assert "progress=end" in output
     assert verify_film(tmp_path / "film.mov", fps=FPS, frames=8).codec == "png"
     assert len(set(frame_hashes(tmp_path / "film.mov"))) == 8
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mxf"])
+def test_pictures_of_odd_size_become_a_film(suffix: str, ffmpeg: str, tmp_path: Path) -> None:
+    film, pattern = tmp_path / f"film{suffix}", build_image_pattern(f"{tmp_path}/f_", 4, ".png")
+    source = ("-f", "lavfi", "-i", "testsrc2=s=161x127:r=25,format=rgb24", "-frames:v", "3", f"{tmp_path}/f_%04d.png")
+    subprocess.run([ffmpeg, "-nostdin", "-v", "error", *source], check=True)
+    subprocess.run(build_encode_command(ffmpeg, pattern, 1, 3, FPS, [], film), check=True, stdout=subprocess.DEVNULL)
+
+    facts = verify_film(film, fps=FPS, frames=3)
+    assert (facts.width, facts.height) == (162, 128)
+
+
+def test_the_language_of_the_pictures_is_found_in_the_options() -> None:
+    assert find_language(["-c:v", "png", "-metadata", "title=language=eng", "-metadata:s:v", "language=deu"]) == "deu"
+    assert find_language(["-c:v", "png"]) == ""
 
 
 def test_a_gap_in_the_pictures_never_passes_for_a_film(stills: Path, ffmpeg: str, tmp_path: Path) -> None:

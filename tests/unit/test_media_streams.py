@@ -79,6 +79,8 @@ def refusal(target: Path, *paths: Path) -> str:
         (".mp4", (*H264, "-metadata", "title=My Film"), "null", "title", "My Film"),
         (".mp4", (*H264, "-metadata:s:v", "language=deu"), "null", "language", "deu"),
         (".mkv", (*H264, "-metadata:s:v", "language=deu"), "null", "language", "deu"),
+        (".mkv", (*H264, "-metadata:s:v", "title=Picture"), "null", "stream_tags", {"title": "Picture"}),
+        (".mkv", (*UTVIDEO, "-metadata:s:v", "title=Picture"), "setsar=64/45", "stream_tags", {"title": "Picture"}),
         (".mp4", (*H264, "-metadata", "comment=v003"), "null", "tags", {"comment": "v003"}),
         (".mkv", (*H264, "-metadata", "comment=v003"), "null", "tags", {"comment": "v003"}),
         (".mov", (*PRORES, "-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc"),
@@ -111,13 +113,6 @@ def test_a_film_says_what_its_chunks_say(
     assert film.proof == "all 20 frames decoded and compared with the chunks"
 
 
-def test_kinds_of_side_data_that_the_decoder_has_no_name_for_hide_no_others(make: Make) -> None:
-    # TIFF pictures carry EXIF.
-    chunk = make("c.mov", "-c:v", "tiff", "-pix_fmt", "rgb24")
-
-    assert inspect_video(chunk, fps=FPS).rotation == ""
-
-
 @pytest.mark.parametrize("kind", ["hap_alpha", "hap_q"])
 @pytest.mark.parametrize("suffix", [".mkv", ".avi"])
 def test_kinds_of_hap_keep_their_tags_in_a_quicktime_film(suffix: str, kind: str, make: Make, tmp_path: Path) -> None:
@@ -144,27 +139,64 @@ def test_h264_in_avi_has_its_parameter_sets_as_its_pictures_have_theirs(make: Ma
     assert extradata.startswith(b"\0\0\0\1")
 
 
+def test_fields_that_a_container_names_otherwise_are_the_same(make: Make, tmp_path: Path) -> None:
+    # Matroska says which field is stored first, and which one is shown first; the pictures say the latter alone.
+    interlaced = ("-flags", "+ildct+ilme", "-x264-params", "bff=1")
+    chunk = make("c.mkv", *H264, *interlaced, filters="setfield=bff")
+    found, _ = join(tmp_path / "film.mp4", chunk, chunk)
+
+    assert (inspect_video(chunk, fps=FPS).field_order, found.field_order) == ("bt", "bb")
+
+
+def test_h265_of_hdr_goes_into_a_transport_stream(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mp4", *H265, f"{HDR10[1]}1000,400")
+    found, _ = join(tmp_path / "film.ts", chunk, chunk)
+
+    assert found.content_light == "1000 and 400 cd/m2"
+
+
+def test_a_palette_that_a_container_has_lost_is_found(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mov", "-c:v", "qtrle", "-pix_fmt", "gray")
+
+    with pytest.raises(MismatchedOutput) as caught:
+        join(tmp_path / "film.mkv", chunk, chunk)
+    assert caught.value.sentence == (
+        "film.mkv cannot hold qtrle as the chunks have it: the film shows another picture at its frame 0 than chunk 0 "
+        "does; end output in the extension of the chunks"
+    )
+    found, _ = join(tmp_path / "film.mov", chunk, chunk)
+    assert found.pixel_format == "pal8"
+
+
+def test_raw_samples_that_quicktime_has_no_tag_for_are_refused(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mkv", "-c:v", "rawvideo", "-pix_fmt", "yuv420p")
+
+    with pytest.raises(
+        MismatchedOutput, match=r"film\.mov cannot hold rawvideo as the chunks have it: the film cannot"
+    ):
+        join(tmp_path / "film.mov", chunk, chunk)
+
+
+def test_kinds_of_side_data_that_the_decoder_has_no_name_for_hide_no_others(make: Make) -> None:
+    # TIFF pictures carry EXIF.
+    chunk = make("c.mov", "-c:v", "tiff", "-pix_fmt", "rgb24")
+
+    assert inspect_video(chunk, fps=FPS).rotation == ""
+
+
+def test_a_title_of_the_pictures_that_a_container_has_no_place_for_is_said(make: Make, tmp_path: Path) -> None:
+    chunk = make("c.mkv", *H264, "-metadata:s:v", "title=Picture")
+    _, film = join(tmp_path / "film.mp4", chunk, chunk)
+
+    assert film.notes == ("its container has no place for title of the pictures of the chunks",)
+
+
 def test_dispositions_stay(make: Make, tmp_path: Path) -> None:
     chunk = make("c.mkv", *H264, "-disposition:v", "default+comment")
     join(tmp_path / "film.mkv", chunk, chunk)
 
     with av.open(str(tmp_path / "film.mkv")) as film:
         assert film.streams.video[0].disposition == Disposition.default | Disposition.comment
-
-
-@pytest.mark.parametrize(
-    ("rate", "timecodes"),
-    [("25", ("23:59:59:22", "00:00:00:07")), ("30000/1001", ("23:59:59;28", "00:00:00;08"))],
-)
-def test_a_timecode_goes_on_over_midnight(rate: str, timecodes: tuple[str, str], make: Make, tmp_path: Path) -> None:
-    paths = [
-        make(f"c{number}.mov", *PRORES, "-timecode", timecode, filters=f"settb=AVTB,setpts=N/({rate})/TB,fps={rate}")
-        for number, timecode in enumerate(timecodes)
-    ]
-    film, fps = tmp_path / "film.mov", Fraction(rate)
-    join_video(chunks_of(*paths), film, fps=fps, progress=lambda _: None, stop=threading.Event())
-
-    assert inspect_video(film, fps=fps).timecode == timecodes[0]
 
 
 @pytest.mark.parametrize("language", ["deu", "fra", "cat", "eng"])
@@ -233,6 +265,21 @@ def test_a_timecode_that_goes_on_is_that_of_one_film(make: Make, tmp_path: Path)
     assert found.timecode == "01:00:00:00"
 
 
+@pytest.mark.parametrize(
+    ("rate", "timecodes"),
+    [("25", ("23:59:59:22", "00:00:00:07")), ("30000/1001", ("23:59:59;28", "00:00:00;08"))],
+)
+def test_a_timecode_goes_on_over_midnight(rate: str, timecodes: tuple[str, str], make: Make, tmp_path: Path) -> None:
+    paths = [
+        make(f"c{number}.mov", *PRORES, "-timecode", timecode, filters=f"settb=AVTB,setpts=N/({rate})/TB,fps={rate}")
+        for number, timecode in enumerate(timecodes)
+    ]
+    film, fps = tmp_path / "film.mov", Fraction(rate)
+    join_video(chunks_of(*paths), film, fps=fps, progress=lambda _: None, stop=threading.Event())
+
+    assert inspect_video(film, fps=fps).timecode == timecodes[0]
+
+
 def test_chapters_of_all_chunks_are_those_of_the_film(make: Make, tmp_path: Path) -> None:
     listing = tmp_path / "chapters.txt"
     chapters = ("TIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=One", "TIMEBASE=1/1000\nSTART=200\nEND=400\ntitle=Two")
@@ -295,6 +342,26 @@ def test_all_sounds_of_chunks_are_joined(suffix: str, make: Make, tmp_path: Path
             span.add_all(film.demux(film.streams.audio[number]))
             film.seek(0)
             assert abs(span.end - 2 * FRAMES / FPS) <= span.packet
+
+
+@pytest.mark.parametrize(
+    ("options", "others", "sentence"),
+    [
+        (("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=fra"),
+         ("-metadata:s:a:0", "language=fra", "-metadata:s:a:1", "language=eng"),
+         "has other sound: fra (mono) and eng (mono) instead of eng (mono) and fra (mono)"),
+        (("-af", "aformat=channel_layouts=quad"), ("-af", "aformat=channel_layouts=4.0"),
+         "has other sound: und (4.0) and und (4.0) instead of und (quad) and und (quad)"),
+    ],
+)  # fmt: skip
+def test_sounds_of_other_languages_or_speakers_are_named(
+    options: tuple[str, ...], others: tuple[str, ...], sentence: str, make: Make, tmp_path: Path
+) -> None:
+    streams = ("-map", "0", "-map", "1", "-map", "2", *PRORES, "-c:a", "pcm_s16le")
+    paths = [make(f"c{n}.mov", *streams, *words, before=SINES) for n, words in enumerate((options, others))]
+
+    assert refusal(tmp_path / "film.mov", *paths) == f"chunk 1 ({paths[1]}) {sentence}"
+    join(tmp_path / "film.mov", *paths, drop=[StreamKind.AUDIO])
 
 
 def test_sound_that_cannot_be_joined_is_refused_with_its_chunk_unless_it_is_dropped(make: Make, tmp_path: Path) -> None:

@@ -174,6 +174,12 @@ def test_uneven_timing_names_the_frame(render: Render) -> None:
     assert "is unevenly timed: frame 5 is shown at 0.1767 s instead of 0.1667 s" in refusal(clip).sentence
 
 
+def test_uneven_timing_is_found_where_a_tick_is_a_frame(render: Render) -> None:
+    late = ("-vf", "setpts=PTS+gte(N\\,1)/(30*TB)", "-fps_mode", "passthrough")
+    clip = render(".avi", "-c:v", "mjpeg", *late)
+    assert "is unevenly timed: frame 1 is shown at 0.0667 s instead of 0.0333 s" in refusal(clip).sentence
+
+
 @pytest.mark.parametrize("suffix", [".avi", ".mxf"])
 def test_frames_whose_times_have_no_place_are_refused(suffix: str, render: Render) -> None:
     """AVI and MXF files store H.264 in the order of decoding, and libav takes that for the order of display."""

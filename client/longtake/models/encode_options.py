@@ -1,6 +1,7 @@
 """Check the `encode` options of a job against a list: ffmpeg has hundreds more, many of which read or write files."""
 
 import re
+from fractions import Fraction
 
 from longtake.text import quote_value
 
@@ -42,7 +43,8 @@ _PARAMETERS = _words(
     threads pools frame-threads film-grain film-grain-denoise enable-overlays enable-qm qm-min tile-columns
     tile-rows tiles lp irefresh-type color-primaries transfer-characteristics matrix-coefficients color-range
     mastering-display content-light no-open-gop no-scenecut no-mbtree no-cutree no-psy no-deblock no-cabac
-    no-weightb no-dct-decimate no-fast-pskip log-level info
+    no-weightb no-dct-decimate no-fast-pskip log-level info tff bff interlaced fake-interlaced pic-struct
+    frame-packing avcintra-class slices
     """
 )
 
@@ -82,6 +84,32 @@ def check_encode_options(arguments: tuple[str, ...]) -> None:
         if not rest:
             raise ValueError(f"encode: {option} has no value; write it behind the option, or leave both out")
         _check_option(option, match[1], rest.pop(0))
+
+
+_TIMECODE = re.compile(r"\d\d:[0-5]\d:[0-5]\d([:;.])(\d\d+)", re.ASCII)
+
+
+def check_timecode(arguments: tuple[str, ...], rate: Fraction) -> None:
+    """Raise unless a timecode in `encode` is one of the rate: ffmpeg leaves out any other from the film, and goes on.
+
+    Raises:
+        ValueError: `encode: what is wrong; the fix`.
+    """
+    for option, value in zip(arguments[::2], arguments[1::2], strict=False):
+        if option != "-timecode":
+            continue
+        match = _TIMECODE.fullmatch(value)
+        if match is None or int(match[2]) >= round(rate):
+            raise ValueError(
+                f"encode: -timecode is {quote_value(value)}, which is none at {rate} frames a second; write it as in "
+                "01:00:00:00"
+            )
+        # Drop-frame (SMPTE ST 12-1).
+        if match[1] != ":" and (rate * 1001 / 30000).denominator != 1:
+            raise ValueError(
+                f"encode: -timecode is {quote_value(value)}, which leaves out numbers as 30000/1001 and 60000/1001 "
+                f"frames a second need it, and fps is {rate}; write a colon before the frame, or another fps"
+            )
 
 
 def _check_option(option: str, name: str, value: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from longtake.models.audio import check_codecs
-from longtake.models.encode_options import check_encode_options
+from longtake.models.encode_options import check_encode_options, check_timecode
 from longtake.models.films import FILM_SETTINGS, FilmItem, Verification, name_film_field
 from longtake.models.job_fields import IfExists, JobFields
 from longtake.paths import FILM_SUFFIXES, MXF_RATES, OutputKind
@@ -123,4 +123,5 @@ def _check_join(job: JobFields, output: str) -> None:
     if job.drop and job.film_kind is not OutputKind.VIDEO:
         raise ValueError("drop: is for films of video chunks, which hold streams; leave it out")
     check_encode_options(job.encode)
+    check_timecode(job.encode, job.rate)
     check_codecs(job.audio_files, job.audio_tracks, suffix)
