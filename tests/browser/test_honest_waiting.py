@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_temporal_away_is_told_and_the_list_comes_back(farm: Farm, browser: Browser, tmp_path: Path) -> None:
-    await until_state(await farm.render.submit(farm.job(chunks=1, name="before"), id="before"), JobState.COMPLETED)
+    await until_state(await farm.render.submit(farm.job(chunks=1, name="before"), id="before-1"), JobState.COMPLETED)
     async with Proxy(farm.address) as proxy, web_process(replace(farm, address=proxy.address)) as address:
         web = Web(farm, address, browser, tmp_path)
         web.expect_errors(r"/api/v1/")
@@ -32,7 +32,7 @@ async def test_temporal_away_is_told_and_the_list_comes_back(farm: Farm, browser
         await check_accessibility(page)
         await take_picture(page, "jobs-away")
         # What somebody asks for meanwhile is refused in words, and a page that is opened says why it has nothing.
-        job = await web.open("/jobs/before")
+        job = await web.open("/jobs/before-1")
         await expect(job.get_by_role("heading", name="This job cannot be read now")).to_be_visible()
 
         await proxy.heal()
