@@ -128,6 +128,7 @@ export class JobTable {
       else this.body.insertBefore(row.element, place);
       row.update(job);
       row.mark(first + index, this.selected.has(job.id), this.cursor === job.id);
+      row.element.classList.toggle("last", first + index === jobs.length - 1);
     });
     setHeight(this.above, first * height);
     setHeight(this.below, (jobs.length - last) * height);
