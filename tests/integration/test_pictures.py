@@ -44,7 +44,8 @@ def images(store: Path | str, source: str, path: str, *options: str, **fields: A
 
 def pictures(store: Path, job_id: str) -> dict[str, bytes]:
     folder = store / ".longtake" / job_id / "pictures"
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+    # Not those that are still being written.
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("[0-9]*.jpg"))}
 
 
 async def until_there(store: Path, job_id: str, count: int) -> dict[str, bytes]:
