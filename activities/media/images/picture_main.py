@@ -8,6 +8,7 @@ for none), `longest` (side of the picture, in pixels), and `colours`, where they
 `view`, as `colour_main` knows them.
 """
 
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -28,6 +29,20 @@ class PictureError(Exception):
     """A file of which no picture can be made; the text is a sentence without its end."""
 
 
+def _load_colours() -> Any:
+    """Load `longtake.colour_main` without its package, whose own imports take half a second of CPU time."""
+    package = importlib.util.find_spec("longtake")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    path = Path(package.submodule_search_locations[0]) / "colour_main.py"
+    spec = importlib.util.spec_from_file_location("colour_main", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 class _Painter:
     """Makes pictures, by OpenImageIO where it is installed and else by libav.
 
@@ -39,8 +54,8 @@ class _Painter:
         # The folder of the package that this file is of; none of a job.
         sys.path.append(str(Path(__file__).resolve().parents[3]))
         from activities.media import picture  # noqa: PLC0415 (found by the line above)
-        from longtake import colour_main  # noqa: PLC0415 (with the other one)
 
+        colour_main = _load_colours()
         self._config = config
         self._small = picture
         self._colour = colour_main
