@@ -95,9 +95,8 @@ def check_keys(document: Mapping[str, Any], model: type[BaseModel], where: str =
     keys = _models_of_keys(model)
     for key, value in document.items():
         if key not in keys or key == "contract":
-            hint = suggest_key(str(key), keys, hidden=("contract", "rerender", "only"))
             own = model.key_hints.get(str(key)) if issubclass(model, Contract) else None
-            hint = own or suggest_key(str(key), keys, hidden=("contract", "rerender"))
+            hint = own or suggest_key(str(key), keys, hidden=("contract", "rerender", "only"))
             raise BadJobError(f"{where}{escape_text(str(key)) or quote_value(key)}: is not a key of a job; {hint}")
         models = [inner for inner, listed in keys[key] if listed == isinstance(value, list | tuple)]
         for index, item in enumerate(value if isinstance(value, list | tuple) else [value]):
