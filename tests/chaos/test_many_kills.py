@@ -1,13 +1,13 @@
 """Killed two hundred times loses nothing: workers of one job of many short chunks die at random moments."""
 
-import asyncio
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
-from support.farm import Farm, until_ended_despite_outages
+from support.farm import Farm, eventually, until_ended_despite_outages
 from support.processes.workers import WorkerProcess, worker_process
 
 from longtake import JobState, RenderJobSpec
@@ -15,8 +15,9 @@ from longtake import JobState, RenderJobSpec
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 WORKERS, SLOTS = 2, 4
-# Each tells that it has begun, in one write that no other one cuts in two.
-COMMAND = 'echo {chunk} >> "$1"; : > "$0"; echo {chunk} > "$0"'
+# Each tells that it has begun, in one write that no other one cuts in two. A worker that is quicker than its successor
+# starts would end the job before the last kill.
+COMMAND = 'echo {chunk} >> "$1"; : > "$0"; sleep 0.05; echo {chunk} > "$0"'
 
 
 class Ledger:
@@ -33,6 +34,15 @@ class Ledger:
         published = {int(name.partition(".")[0]) for name in os.listdir(self._outputs)}
         # Behind the look: what is begun in between was not published.
         self._moments.append((published, len(self.lines())))
+
+    def has_published(self, count: int) -> bool:
+        """Tell whether so many chunks are published now."""
+        return len(os.listdir(self._outputs)) >= count
+
+    @property
+    def most_published(self) -> int:
+        """How many chunks were published at the last kill."""
+        return max(len(published) for published, _ in self._moments)
 
     def lines(self) -> list[int]:
         """Return the chunks that were begun, in order."""
@@ -77,8 +87,9 @@ async def test_no_chunk_is_lost_or_rendered_again(
 
         workers = [await hire() for _ in range(WORKERS)]
         job = await bare.render.submit(spec)
-        for _ in range(kills):
-            await asyncio.sleep(random.uniform(0.05, 1.0))
+        # Spread over the whole run, however quick that is.
+        for moment in sorted(random.sample(range(int(0.9 * chunks)), kills)):
+            await eventually(partial(ledger.has_published, moment), f"{moment} chunks are published")
             place = random.randrange(WORKERS)
             ledger.note_kill()
             workers[place].kill()
@@ -88,6 +99,7 @@ async def test_no_chunk_is_lost_or_rendered_again(
 
     assert (status.state, status.completed_chunks) == (JobState.COMPLETED, chunks), status.error
     assert sorted(os.listdir(outputs)) == [f"{chunk:06}.txt" for chunk in range(chunks)]
+    assert ledger.most_published < chunks, "the job had ended before the last kill"
     assert not ledger.find_rendered_again()
     again = len(ledger.lines()) - chunks
     with capsys.disabled():
