@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from longtake.models.job import RenderJobSpec
@@ -75,7 +75,7 @@ class TrialRunner:
         if self._handle is None or not self._handle.done():
             return
         error = None if self._handle.cancelled() else self._handle.exception()
-        if self._handle.cancelled() or (error is not None and is_cancelled_exception(error)):
+        if self._handle.cancelled() or (error is not None and self._was_interrupted(error)):
             self._handle = None
             self._is_cancelled = False
         elif error is not None:
@@ -83,3 +83,13 @@ class TrialRunner:
             raise error
         else:
             self._is_wanted = False
+
+    def _was_interrupted(self, error: BaseException) -> bool:
+        """Tell whether a trial was ended before it could say anything about the film."""
+        if is_cancelled_exception(error):
+            return True
+        # Temporal does not retry an activity that was cancelled: where its worker was killed before the cancel reached
+        # it, the timeout of its heartbeats failed a job whose chunks were all there.
+        cause = error.cause if isinstance(error, ActivityError) else None
+        is_verdict = isinstance(cause, ApplicationError) and cause.non_retryable
+        return self._is_cancelled and not is_verdict and workflow.patched("trials-of-lost-workers")
