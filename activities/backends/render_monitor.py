@@ -14,11 +14,21 @@ from activities.processes.render_process import Usage
 from activities.progress.reader import ProgressReader, Reading
 from longtake.concurrency import cancel_and_wait, read_in_thread
 
-# Pause between looks at a render.
+# Pause between looks at a render that has just begun.
 LOOK_SECONDS = 0.25
+# Longest pause between looks at a render that goes on: two renders that were looked at four times a second cost as much
+# as proving their chunks (720p, 7 s a chunk).
+_LONGEST_LOOK_SECONDS = 1.0
+# Share of the time of a render that may pass before the next look.
+_LOOK_SHARE = 0.1
 
 # A look at a render costs more than one at its order, and a person waits for a freeze.
-_ORDER_SECONDS = 0.05
+_ORDER_SECONDS = 0.1
+
+
+def choose_look_pause(seconds: float) -> float:
+    """Return the pause before the next look at a render that has gone on for so long."""
+    return min(_LONGEST_LOOK_SECONDS, max(LOOK_SECONDS, _LOOK_SHARE * seconds))
 
 
 class ProgressFollower:
@@ -73,9 +83,11 @@ class ProgressFollower:
         await cancel_and_wait(self._reads)
 
     async def _keep_reading(self) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
         while True:
             # First, because a short command is read at its end only.
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(choose_look_pause(clock() - began))
             self.reading = await read_in_thread(self._read)
 
     def _read(self, *, ended: bool = False) -> Reading:
@@ -280,7 +292,8 @@ class RenderMonitor:
     def _pause(self) -> float:
         if self._clock.is_paused:
             return LOOK_SECONDS
-        return max(0.0, min(LOOK_SECONDS, self._timeouts.chunk_seconds - self._clock.now()))
+        now = self._clock.now()
+        return max(0.0, min(choose_look_pause(now), self._timeouts.chunk_seconds - now))
 
     def _reached_limit(self) -> ExitStatus | None:
         """Return the exit status of a render that must be stopped now, or None."""
