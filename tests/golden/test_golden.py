@@ -257,8 +257,12 @@ class Scene:
         self.found["heartbeat"] = await self._heartbeat()
         await self.jobs("status waiting --json", "status waiting", "delete waiting --yes; running", "pause waiting")
         await self.jobs("pause waiting --json; again", "resume waiting")
+        assert (await job.pause(mode=PauseMode.DRAIN)).pause_mode is PauseMode.DRAIN
+        await self.jobs("resume waiting --json")
         await self._until_running()
-        await self.jobs("pause waiting --mode freeze --wait --json", "status waiting; frozen", "resume waiting --json")
+        await self.jobs("pause waiting --mode freeze --wait --json", "status waiting; frozen")
+        # What it answers depends on whether the processes have told yet that they go on.
+        assert (await job.resume()).pause_mode is None
         await self._until_running()
         await self.jobs("pause waiting --mode now --wait", "status waiting --json; paused")
         assert await job.set_max_parallel(1) == 1
