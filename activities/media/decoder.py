@@ -210,6 +210,10 @@ class EdgeDecoder:
         self.last: VideoFrame | None = None
         self.leaves_out_last = False
 
+    def needs(self, number: int) -> bool:
+        """Tell whether a packet is looked at: each may be the last key frame."""
+        return True
+
     def add(self, packet: AnyPacket, number: int) -> None:
         """Take the next packet of the stream."""
         if packet.is_keyframe:

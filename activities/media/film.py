@@ -82,7 +82,14 @@ def verify_film(
 
     try:
         reading = read_video(
-            path, fps=fps, frames=frames, stop=stop, with_sound=True, slack_seconds=slack_seconds, watch=watch
+            path,
+            fps=fps,
+            frames=frames,
+            stop=stop,
+            with_sound=True,
+            slack_seconds=slack_seconds,
+            watch=watch,
+            written=joined.sizes if joined is not None else None,
         )
     except (DamagedOutput, UnknownOutput) as error:
         if joined is None or _shows_first(path, joined.facts):

@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
@@ -87,6 +88,7 @@ def join_video(
     reorder_frames = max(each.reorder_frames for each in facts)
     labels = _find_labels(chunks, facts, fps)
     joined: list[JoinedChunk] = []
+    sizes = array("q")
     with (
         _sound(chunks, facts, target, fps, audio, drop) as sound,
         FilmWriter(target, fps, reorder_frames, labels, _find_index_size(chunks, facts, fps, audio)) as film,
@@ -96,7 +98,8 @@ def join_video(
             last_key = 0
             before = written
             with name_chunk_in_errors(chunk, index):
-                for is_key in _copy_chunk(chunk, written, film, sound, stop, pattern):
+                for is_key, size in _copy_chunk(chunk, written, film, sound, stop, pattern):
+                    sizes.append(size)
                     last_key = written - before if is_key else last_key
                     written += 1
                     if written % _PROGRESS_FRAMES == 0:
@@ -113,7 +116,7 @@ def join_video(
         "chapters": labels.chapters,
         "last_picture": facts[-1].last_picture,
     }
-    return JoinedFilm(facts[0].model_copy(update=changes), tuple(joined), time.monotonic() - began)
+    return JoinedFilm(facts[0].model_copy(update=changes), tuple(joined), time.monotonic() - began, sizes)
 
 
 def find_join_problem(facts: VideoFacts, *, drop: Collection[StreamKind], has_audio: bool) -> str | None:
@@ -283,8 +286,8 @@ def _find_index_size(
 
 def _copy_chunk(
     chunk: ChunkFile, before: int, film: FilmWriter, sound: Soundtrack, stop: threading.Event, pattern: Path | None
-) -> Iterator[bool]:
-    """Copy the packets of one chunk; yield for each whether it is a key frame."""
+) -> Iterator[tuple[bool, int]]:
+    """Copy the packets of one chunk; yield for each whether it is a key frame, and its size."""
     seen = bytearray(chunk.frames)
     check_structure(chunk.path)
     # The first chunk is the pattern of the film's stream.
@@ -299,6 +302,7 @@ def _copy_chunk(
         place = 0
         frames = (stream.time_base or Fraction(1, 1000)) * film.fps
         top, bottom = frames.numerator, frames.denominator
+        has_sound = not sound.is_silent
         for packet in container.demux(stream):
             if stop.is_set():
                 raise JoinStopped(chunk.name)
@@ -311,11 +315,11 @@ def _copy_chunk(
             if not 0 <= index < chunk.frames or seen[index]:
                 break
             seen[index] = 1
-            is_key = packet.is_keyframe
-            if not sound.is_silent:
+            is_key, size = packet.is_keyframe, packet.size
+            if has_sound:
                 sound.write_until(film, film.find_decode_seconds(before + place))
             film.write_frame(packet, before + index, before + place)
             place += 1
-            yield is_key
+            yield is_key, size
     if not all(seen):
         raise DamagedOutput(chunk.path.name, "was changed while it was being joined")

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 import time
+from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,11 +54,13 @@ class JoinedFilm:
         facts: What `verify_film` should find in the film; its sound is not described.
         chunks: The chunks in film order.
         seconds: How long the join took.
+        sizes: Size in bytes of each packet of its pictures.
     """
 
     facts: VideoFacts
     chunks: tuple[JoinedChunk, ...]
     seconds: float
+    sizes: "array[int]"
 
 
 class SeamDecoder:
@@ -99,9 +102,13 @@ class SeamDecoder:
         """Number of seams of the film."""
         return len(self._chunks) - 1
 
+    def needs(self, number: int) -> bool:
+        """Tell whether a packet of the film is looked at."""
+        return number >= self._idle_until
+
     def add(self, packet: AnyPacket, number: int) -> None:
         """Take the next packet of the film."""
-        if number < self._idle_until:
+        if not self.needs(number):
             return
         if number == 0:
             self._first_pts = packet.pts or 0

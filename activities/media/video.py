@@ -30,6 +30,7 @@ from activities.media.containers import (
 )
 from activities.media.decoder import EdgeDecoder, decode_pictures
 from activities.media.facts import DamagedOutput, JoinStopped, MismatchedOutput, VideoFacts
+from activities.media.film_index import read_index
 from activities.media.streams import describe_stream, describe_undecodable
 
 # Matroska, WebM and FLV store whole milliseconds, and files made from them keep that rounding.
@@ -200,6 +201,9 @@ class PacketWatcher(Protocol):
     last: VideoFrame | None
     leaves_out_last: bool
 
+    def needs(self, number: int) -> bool:
+        """Tell whether the packet of frame `number` is looked at; one that is not need not be given."""
+
     def add(self, packet: AnyPacket, number: int) -> None:
         """Take the next packet, which holds frame `number` in the order of storage."""
 
@@ -243,6 +247,7 @@ def read_video(
     slack_seconds: Fraction = Fraction(0),
     watch: WatchPackets | None = None,
     render_seconds: float | None = None,
+    written: "array[int] | None" = None,
 ) -> VideoReading:
     """Check a video file as `inspect_video` does, and return also what a finished film is verified by.
 
@@ -256,6 +261,7 @@ def read_video(
         watch: Makes what looks at the packets; without it the first and the last frame are decoded.
         render_seconds: How long the file took to render: decoding its last frame may cost a small share of that.
             None: it is decoded whatever it costs.
+        written: Size in bytes of each packet of the pictures, where this host has just written the file.
     """
     proven = check_structure(path)
     with open_media(path) as container, ExitStack() as watching:
@@ -265,7 +271,13 @@ def read_video(
         if stream.codec_context is not None:
             watcher = watch(stream, path.name) if watch else EdgeDecoder(stream, path.name, render_seconds)
             watching.callback(watcher.close)
-        timeline, key_first = _read_timeline(container, stream, path.name, stop, spans, watcher)
+        times = None
+        if written is not None and watcher is not None:
+            times = read_index(path, written, needs=watcher.needs, add=watcher.add)
+        if times is None:
+            timeline, key_first = _read_timeline(container, stream, path.name, stop, spans, watcher)
+        else:
+            timeline, key_first = Timeline(stream.time_base or Fraction(1, 1000), times, times[0]), True
         _check_count(path.name, len(timeline.pts), frames)
         if container.format.name == "mpegts":
             proven = has_complete_tail(path, stream.id)
