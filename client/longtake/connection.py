@@ -123,7 +123,8 @@ _REFUSALS = (
     ),
     (("invalid target URL", "invalid uri"), "{address} is no address; write TEMPORAL_ADDRESS as host:port"),
     (
-        ("BrokenPipe", "ConnectionReset", "UnexpectedEof"),
+        # The last one where the connection was cut before the request was sent.
+        ("BrokenPipe", "ConnectionReset", "UnexpectedEof", "operation was canceled"),
         "what answers at {address} cuts the connection; if it is a Temporal server with TLS, set TEMPORAL_TLS=true",
     ),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from activities.media import decoder
 from activities.media.containers import has_complete_tail
 from activities.media.facts import DamagedOutput, JoinStopped, MediaError, MismatchedOutput, UnknownOutput
 from activities.media.video import inspect_video, read_video
@@ -238,11 +239,13 @@ def test_a_codec_that_nothing_here_can_read_is_refused_with_a_sentence(render: R
     assert error.sentence == "unknown.mov holds video of a codec that nothing here can read; render another one"
 
 
-def test_the_last_frame_is_decoded_where_that_costs_little_beside_the_render(render: Render) -> None:
-    """At its end stands a group of 60 large pictures, all of which must be decoded for it."""
-    clip = render(".mp4", *H264, frames=60, size="1280x720")
+def test_the_last_frame_is_decoded_where_that_costs_little_beside_the_render(
+    render: Render, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder, "_LEAST_SECONDS", 0.0)
+    clip = render(*KINDS["mp4"])
 
-    cheap, dear, unknown = (read_video(clip, fps=FPS, render_seconds=seconds).facts for seconds in (600, 0.5, None))
+    cheap, dear, unknown = (read_video(clip, fps=FPS, render_seconds=seconds).facts for seconds in (6000, 0, None))
 
     assert cheap.last_picture == unknown.last_picture != ""
     assert dear == cheap.model_copy(update={"last_picture": ""})
