@@ -102,7 +102,7 @@ async def test_a_film_is_watched_to_its_end_and_played(web: Web, ffmpeg: str) ->
     job = await submit_film(web, ffmpeg)
     page = await web.open(f"/jobs/{job.id}?frame=30", size=(1400, 1320))
 
-    await expect(page.get_by_role("heading", name="test picture")).to_be_visible()
+    await expect(page.get_by_role("heading", name="test picture", exact=True)).to_be_visible()
     await expect(page.locator(".job-state")).to_contain_text("completed")
     await expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")
     await until_map_shows(page, "done, proven: frames 0-71")
