@@ -127,6 +127,31 @@ def find_channels(names: tuple[str, ...], *, has_alpha: bool) -> tuple[int, ...]
     return None
 
 
+def open_part(oiio: Any, path: str, *, has_alpha: bool) -> tuple[Any, tuple[int, ...] | None]:
+    """Open the first part of a file that has colours, and return it with the places of its channels.
+
+    Of a file without colours it is the last part, without places; one that cannot be read has an error.
+    """
+    part = 0
+    while True:
+        image = oiio.ImageBuf(path, part, 0)
+        if image.has_error or not image.nchannels:
+            return image, None
+        places = find_channels(tuple(image.spec().channelnames), has_alpha=has_alpha)
+        part += 1
+        if places is not None or part >= image.nsubimages:
+            return image, places
+
+
+def fill_window(oiio: Any, image: Any) -> Any:
+    """Return a picture in the whole of its display window; what its data leave out is black and transparent."""
+    full = image.roi_full
+    if image.roi == full:
+        return image
+    window = oiio.ROI(full.xbegin, full.xend, full.ybegin, full.yend, 0, 1, 0, image.nchannels)
+    return oiio.ImageBufAlgo.crop(image, window)
+
+
 def convert_for_screen(oiio: Any, known: Any, image: Any, colours: dict[str, str], spec: Any) -> Any:
     """Return a picture with the colours of the film; where that has high dynamic range, with those for screens.
 
@@ -177,19 +202,13 @@ class _Converter:
 
     def _open(self, number: int) -> tuple[Any, tuple[int, ...]]:
         """Open the first part of a picture that has colours; return it with the places of its channels."""
-        part = 0
-        while True:
-            image = self._oiio.ImageBuf(self._path(number), part, 0)
-            if image.has_error or not image.nchannels:
-                raise ConversionError(f"frame {number} of the film cannot be read: {image.geterror()}")
-            names = tuple(image.spec().channelnames)
-            places = find_channels(names, has_alpha=self._request["has_alpha"])
-            if places is not None:
-                return image, places
-            part += 1
-            if part >= image.nsubimages:
-                listed = ", ".join(names)
-                raise ConversionError(f"frame {number} of the film has no red, green and blue; it has {listed}")
+        image, places = open_part(self._oiio, self._path(number), has_alpha=self._request["has_alpha"])
+        if image.has_error or not image.nchannels:
+            raise ConversionError(f"frame {number} of the film cannot be read: {image.geterror()}")
+        if places is None:
+            listed = ", ".join(image.spec().channelnames)
+            raise ConversionError(f"frame {number} of the film has no red, green and blue; it has {listed}")
+        return image, places
 
     def _read(self, number: int) -> Any:
         """Read the colours of a picture, in the whole of its display window."""
@@ -202,10 +221,7 @@ class _Converter:
         full = image.roi_full
         if (full.width, full.height) != self.size:
             raise ConversionError(f"frame {number} of the film has another size than its first one")
-        if picture.roi != full:
-            window = self._oiio.ROI(full.xbegin, full.xend, full.ybegin, full.yend, 0, 1, 0, picture.nchannels)
-            picture = algorithms.crop(picture, window)
-        return picture
+        return fill_window(self._oiio, picture)
 
     def convert(self, number: int) -> bytes:
         """Convert a picture to samples of 16 bits, with straight alpha."""

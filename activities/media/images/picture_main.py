@@ -138,32 +138,25 @@ class _Painter:
 
     def _read(self, path: str, reader: str) -> Any:
         """Read the colours of the first part of a file that has some, in the whole of its display window."""
-        algorithms, part = self._oiio.ImageBufAlgo, 0
-        while True:
-            image = self._oiio.ImageBuf(path, part, 0)
-            if image.has_error or not image.nchannels:
-                raise PictureError(image.geterror() or "it cannot be read")
-            if image.file_format_name != reader:
-                raise PictureError(f"OpenImageIO takes it for {image.file_format_name}")
-            places = self._colour.find_channels(tuple(image.spec().channelnames), has_alpha=True)
-            if places is not None:
-                break
-            part += 1
-            if part >= image.nsubimages:
-                # Not the colours of the film, and better than nothing: one layer, as grey.
-                image, places = self._oiio.ImageBuf(path, 0, 0), (0, 0, 0)
-                break
+        image, places = self._colour.open_part(self._oiio, path, has_alpha=True)
+        if image.has_error or not image.nchannels:
+            raise PictureError(image.geterror() or "it cannot be read")
+        if image.file_format_name != reader:
+            raise PictureError(f"OpenImageIO takes it for {image.file_format_name}")
+        if places is None:
+            # Not the colours of the film, and better than nothing: one layer, as grey.
+            image, places = self._oiio.ImageBuf(path, 0, 0), (0, 0, 0)
         low, high = min(places), max(places) + 1
         if not image.read(image.subimage, 0, low, high, True, image.spec().format):
             raise PictureError(image.geterror())
-        return algorithms.channels(image, tuple(place - low for place in places), tuple("RGBA"[: len(places)]))
+        return self._oiio.ImageBufAlgo.channels(
+            image, tuple(place - low for place in places), tuple("RGBA"[: len(places)])
+        )
 
     def _shrink(self, image: Any, width: int, height: int, numpy: Any) -> Any:
         """Return a picture of this size in float; what the data window leaves out is black and transparent."""
         oiio, full = self._oiio, image.roi_full
-        if image.roi != full:
-            window = oiio.ROI(full.xbegin, full.xend, full.ybegin, full.yend, 0, 1, 0, image.nchannels)
-            image = oiio.ImageBufAlgo.crop(image, window)
+        image = self._colour.fill_window(oiio, image)
         samples = image.get_pixels(image.spec().format)
         down, right = max(1, full.height // height), max(1, full.width // width)
         # A few of the pixels that make one: all of a picture of 8K would take longer than to decode it.

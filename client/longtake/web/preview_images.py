@@ -59,24 +59,17 @@ class ImageReader:
 
     def _shrink(self, path: str, longest: int) -> tuple[Any, Any]:
         """Return the colours of a file in the whole of its display window, no larger than needed, and what it says."""
-        algorithms, oiio, part = self._oiio.ImageBufAlgo, self._oiio, 0
-        while True:
-            image = oiio.ImageBuf(path, part, 0)
-            if image.has_error or not image.nchannels:
-                raise colour_main.ConversionError(image.geterror() or f"{os.path.basename(path)} cannot be read")
-            places = colour_main.find_channels(tuple(image.spec().channelnames), has_alpha=False)
-            if places is not None:
-                break
-            part += 1
-            if part >= image.nsubimages:
-                raise colour_main.ConversionError("it has no red, green and blue")
+        algorithms, oiio = self._oiio.ImageBufAlgo, self._oiio
+        image, places = colour_main.open_part(oiio, path, has_alpha=False)
+        if image.has_error or not image.nchannels:
+            raise colour_main.ConversionError(image.geterror() or f"{os.path.basename(path)} cannot be read")
+        if places is None:
+            raise colour_main.ConversionError("it has no red, green and blue")
         file, low = image.spec(), min(places)
         image.read(image.subimage, 0, low, max(places) + 1, True, oiio.FLOAT)
         picture = algorithms.channels(image, tuple(place - low for place in places), ("R", "G", "B"))
         full = image.roi_full
-        if picture.roi != full:
-            picture = algorithms.crop(picture, oiio.ROI(full.xbegin, full.xend, full.ybegin, full.yend, 0, 1, 0, 3))
-        picture = algorithms.fixNonFinite(picture)
+        picture = algorithms.fixNonFinite(colour_main.fill_window(oiio, picture))
         scale = min(1.0, longest / max(full.width, full.height))
         size = max(1, round(full.width * scale)), max(1, round(full.height * scale))
         small = algorithms.resize(picture, "triangle", 0.0, oiio.ROI(0, size[0], 0, size[1], 0, 1, 0, 3))
