@@ -176,7 +176,7 @@ class _InputUpload:
         Returns:
             The inputs, and the new names of the files.
         """
-        files = {file.path: file for file in self._read_manifest(there).files} if there else {}
+        files = {file.path: file for file in self._require_manifest(there).files} if there else {}
         found: list[LocalInput] = []
         names: dict[str, str] = {}
         taken: dict[str, str] = {}
@@ -203,15 +203,12 @@ class _InputUpload:
         read = "" if there is None else there.sha256 if there.render_sha256 is None else there.render_sha256
         return self._upload_manifest(manifest).model_copy(update={"render_sha256": read}), names
 
-    def _read_manifest(self, bundle: InputBundle) -> InputManifest:
-        place = self._store.locate(manifest_path(bundle.sha256))
-        try:
-            content = self._store.read(place, most_bytes=LARGEST_MANIFEST_BYTES)
-            if hashlib.sha256(content).hexdigest() == bundle.sha256:
-                return InputManifest.model_validate_json(content)
-        except (FileNotFoundError, ValidationError):
-            pass
-        raise BadJobError(f"inputs: {place} is not the list that was handed in; submit the job file anew")
+    def _require_manifest(self, bundle: InputBundle) -> InputManifest:
+        manifest = read_manifest(self._store, bundle)
+        if manifest is None:
+            place = self._store.locate(manifest_path(bundle.sha256))
+            raise BadJobError(f"inputs: {place} is not the list that was handed in; submit the job file anew")
+        return manifest
 
     def _upload_manifest(self, manifest: InputManifest) -> InputBundle:
         bundle, content = manifest.bundle(), manifest.to_bytes()
@@ -310,6 +307,17 @@ class _InputUpload:
             raise BadJobError(f"chunks.sha256: {path} is not the file it was; write its digest anew")
         self._send(local, file, signature)
         return listed.model_copy(update={"path": content_path(file.sha256)})
+
+
+def read_manifest(store: Store, bundle: InputBundle) -> InputManifest | None:
+    """Read which files a bundle consists of; None where its list is gone, or is not the one that was handed in."""
+    try:
+        content = store.read(store.locate(manifest_path(bundle.sha256)), most_bytes=LARGEST_MANIFEST_BYTES)
+        if hashlib.sha256(content).hexdigest() == bundle.sha256:
+            return InputManifest.model_validate_json(content)
+    except (FileNotFoundError, ValidationError):
+        pass
+    return None
 
 
 def _digest_render(manifest: InputManifest, job: RenderJobSpec) -> str | None:

@@ -1,6 +1,5 @@
 """Open the files that a job names for its film, its sound and its colours, as far as a server may read them."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,20 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from pydantic import ValidationError
-
-from longtake.models.inputs import (
-    LARGEST_MANIFEST_BYTES,
-    InputBundle,
-    InputFile,
-    InputManifest,
-    content_path,
-    manifest_path,
-)
+from longtake.models.inputs import InputBundle, InputFile, content_path
 from longtake.models.job import RenderJobSpec
 from longtake.stores.job_records import JobRecords
 from longtake.stores.store import Store
 from longtake.stores.stored_file import OutsideError, open_stored
+from longtake.transfer.upload_inputs import read_manifest
 from longtake.web.preview_cache import PreviewCache
 
 # The copy of one in a bucket takes its room from what else is kept.
@@ -104,8 +95,8 @@ class PreviewInputs:
             if key in self._known:
                 return self._known[key]
         wanted = os.path.normpath(name)
-        files = _read_manifest(store, job.inputs.sha256)
-        found = next((file for file in files if file.path == wanted), None)
+        manifest = read_manifest(store, job.inputs)
+        found = next((file for file in manifest.files if file.path == wanted), None) if manifest is not None else None
         with self._lock:
             self._known[key] = found
             if len(self._known) > _MOST_KNOWN:
@@ -122,13 +113,3 @@ def _open_local(records: JobRecords, job: RenderJobSpec, name: str, folders: Seq
     assert opened.descriptor is not None
     version = f"{path} {opened.size_bytes} {opened.modified_ns}"
     return OpenInput(opened.descriptor, Path(name).suffix.lower(), version, path)
-
-
-def _read_manifest(store: Store, digest: str) -> Sequence[InputFile]:
-    try:
-        content = store.read(store.locate(manifest_path(digest)), most_bytes=LARGEST_MANIFEST_BYTES)
-        if hashlib.sha256(content).hexdigest() == digest:
-            return InputManifest.model_validate_json(content).files
-    except (FileNotFoundError, ValidationError):
-        pass
-    return ()
