@@ -4,7 +4,9 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from activities.media.containers import AnyPacket, find_codec_name, find_video_stream, open_media
+from av.video.stream import VideoStream
+
+from activities.media.containers import AnyPacket, find_video_stream, open_media
 from activities.media.facts import DamagedOutput
 
 # Codecs of large pictures, each of its own, whose packets a muxer writes as they are; those of H.264 it may wrap anew.
@@ -15,6 +17,7 @@ _KEY_FRAME = 1
 
 def read_index(
     path: Path,
+    stream: VideoStream,
     written: "array[int]",
     *,
     needs: Callable[[int], bool],
@@ -28,6 +31,7 @@ def read_index(
 
     Args:
         path: The film.
+        stream: Its pictures, in a container that is open.
         written: Size in bytes of each packet, as it was written.
         needs: Tells whether a packet is to be read, by its number.
         add: Called with each packet that was read.
@@ -39,26 +43,27 @@ def read_index(
     Raises:
         DamagedOutput: A packet is missing, or of another size than was written.
     """
+    container = stream.container
+    if "mov" not in container.format.name.split(",") or len(container.streams) > 1:
+        return None
+    if stream.codec_context.codec.canonical_name not in _COPIED_AS_THEY_ARE:
+        return None
+    # Copied, because PyAV's entries point into memory of libav, which may move while the file is read.
+    entries = [(entry.pos, entry.size, entry.timestamp, entry.flags) for entry in stream.index_entries]
+    if any(flags != _KEY_FRAME for *_, flags in entries):
+        return None
+    _compare(path, [(position, size) for position, size, _, _ in entries], written)
     # A container of its own: to seek flushes the decoders of a container, and one of them is at work in a thread.
-    with open_media(path, copies=True) as container:
-        stream = find_video_stream(container, path.name)
-        if "mov" not in container.format.name.split(",") or len(container.streams) > 1:
-            return None
-        if find_codec_name(container, stream) not in _COPIED_AS_THEY_ARE:
-            return None
-        # Copied, because PyAV's entries point into memory of libav, which may move while the file is read.
-        entries = [(entry.pos, entry.size, entry.timestamp, entry.flags) for entry in stream.index_entries]
-        if any(flags != _KEY_FRAME for *_, flags in entries):
-            return None
-        _compare(path, [(position, size) for position, size, _, _ in entries], written)
+    with open_media(path, copies=True) as copied:
+        pictures = find_video_stream(copied, path.name)
         packets: Iterator[AnyPacket] = iter(())
         last = -2
         for number, (position, _, time, _) in enumerate(entries):
             if not needs(number):
                 continue
             if number != last + 1:
-                container.seek(time, stream=stream)
-                packets = container.demux(stream)
+                copied.seek(time, stream=pictures)
+                packets = copied.demux(pictures)
             add(_find_packet(packets, position, time, path.name, number), number)
             last = number
     return array("q", (time for _, _, time, _ in entries))

@@ -273,7 +273,7 @@ def read_video(
             watching.callback(watcher.close)
         times = None
         if written is not None and watcher is not None:
-            times = read_index(path, written, needs=watcher.needs, add=watcher.add)
+            times = read_index(path, stream, written, needs=watcher.needs, add=watcher.add)
         if times is None:
             timeline, key_first = _read_timeline(container, stream, path.name, stop, spans, watcher)
         else:

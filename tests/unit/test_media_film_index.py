@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.media.containers import AnyPacket
+from activities.media.containers import AnyPacket, find_video_stream, open_media
 from activities.media.facts import ChunkFile, DamagedOutput
 from activities.media.film import verify_film
 from activities.media.film_index import read_index
@@ -37,7 +37,9 @@ def read(path: Path, written: "array[int]", *numbers: int) -> tuple[dict[int, An
     def add(packet: AnyPacket, number: int) -> None:
         found[number] = packet
 
-    return found, read_index(path, written, needs=lambda number: number in numbers, add=add)
+    with open_media(path) as container:
+        stream = find_video_stream(container, path.name)
+        return found, read_index(path, stream, written, needs=lambda number: number in numbers, add=add)
 
 
 def test_only_the_packets_that_are_needed_are_read(film: tuple[Path, JoinedFilm]) -> None:
