@@ -120,9 +120,7 @@ def check_output_path(path: str, *, is_film: bool = False) -> None:
     Raises:
         ValueError: What is wrong and the fix, without the field's name.
     """
-    if "\\" in path:
-        fixed = quote_value(path.replace("\\", "/"))
-        raise ValueError(f"{quote_value(path)} has a backslash, which is part of a name here; write {fixed}")
+    _check_slashes(path)
     if _QUOTED.fullmatch(path):
         raise ValueError(f"{quote_value(path)} has quotes around it, which would be part of names; take them out")
     if path != path.rstrip():
@@ -139,6 +137,12 @@ def check_output_path(path: str, *, is_film: bool = False) -> None:
             f"{quote_value(path)} holds {token[0]}, which only another program expands; write the name in full, and "
             "each such file as one of outputs"
         )
+
+
+def _check_slashes(path: str) -> None:
+    if "\\" in path:
+        fixed = quote_value(path.replace("\\", "/"))
+        raise ValueError(f"{quote_value(path)} has a backslash, which is part of a name here; write {fixed}")
 
 
 def _check_numbers(path: str, *, is_film: bool) -> None:
@@ -164,9 +168,7 @@ def check_glob(pattern: str) -> None:
     Raises:
         ValueError: What is wrong and the fix, without the field's name.
     """
-    if "\\" in pattern:
-        fixed = quote_value(pattern.replace("\\", "/"))
-        raise ValueError(f"{quote_value(pattern)} has a backslash, which is part of a name here; write {fixed}")
+    _check_slashes(pattern)
     if (number := _FRAME_NUMBER.search(pattern)) is not None:
         raise ValueError(f"{quote_value(pattern)} numbers frames by {number[0]}; write * in its place")
 
