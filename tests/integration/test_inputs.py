@@ -9,6 +9,7 @@ import pytest
 from support.command_line import command_line
 from support.farm import Farm
 from support.jobs.inputs import Project, contents
+from support.media.colour_config import ROOTS
 
 from longtake import ChunkSpec, FrameRange, JobState, RenderJobSpec, load_job
 from longtake.errors import JobExistsError
@@ -89,21 +90,6 @@ async def test_sound_travels_with_the_inputs(cloud: Farm, project: Project) -> N
     assert upload_inputs(wanted).audio == "sound/score.wav"
     status = await cloud.run(wanted)
     assert status.state is JobState.COMPLETED, status.error
-
-
-# Samples are the square roots of light.
-ROOTS = """\
-ocio_profile_version: 1
-roles: {default: light, scene_linear: light}
-displays:
-  screen:
-    - !<View> {name: plain, colorspace: roots}
-colorspaces:
-  - !<ColorSpace> {name: light}
-  - !<ColorSpace>
-    name: roots
-    to_reference: !<ExponentTransform> {value: [2, 2, 2, 1]}
-"""
 
 
 async def test_a_configuration_of_colours_travels_with_the_inputs(cloud: Farm, project: Project, films: Store) -> None:

@@ -9,25 +9,13 @@ import numpy
 import numpy.typing
 import pytest
 from support.jobs.stored_jobs import Place
+from support.media.colour_config import ROOTS
 from support.previews import connected, read_playlist
 
 from longtake import FrameRange, JobState, RenderJobSpec, Retry
 
 pytestmark = pytest.mark.integration
 
-# Samples are the square roots of light.
-ROOTS = """\
-ocio_profile_version: 1
-roles: {default: light, scene_linear: light}
-displays:
-  screen:
-    - !<View> {name: plain, colorspace: roots}
-colorspaces:
-  - !<ColorSpace> {name: light}
-  - !<ColorSpace>
-    name: roots
-    to_reference: !<ExponentTransform> {value: [2, 2, 2, 1]}
-"""
 BARS = ("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "smptehdbars=s=192x108:r=25,format=gbrpf32le")
 RENDER = (*BARS, "-frames:v", "{count}", "-start_number", "{start}", "{output}")
 
