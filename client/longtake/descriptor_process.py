@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,11 @@ class DescriptorProcess:
     """
 
     def __init__(self, program: str, *arguments: str, most_seconds: float) -> None:
-        self._command = [sys.executable, "-I", __file__, program, *arguments]
+        self._program = (program, *arguments)
         self._most_seconds = most_seconds
         self.process: subprocess.Popen[bytes] | None = None
-        self._channel: socket.socket | None = None
+        self.channel: socket.socket | None = None
+        self._links: tempfile.TemporaryDirectory[str] | None = None
 
     def ask(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> tuple[dict[str, Any], bytes]:
         """Send a request with open files and return the answer: what it tells, and its bytes; blocking.
@@ -75,32 +77,38 @@ class DescriptorProcess:
         return answer, data
 
     def _start(self) -> socket.socket:
-        if self.process is not None and self._channel is not None and self.process.poll() is None:
-            return self._channel
+        if self.process is not None and self.channel is not None and self.process.poll() is None:
+            return self.channel
         self.close()
+        # Ours, because the process is killed as a rule; it removes the folder itself when we are.
+        self._links = tempfile.TemporaryDirectory(prefix="longtake-files-", ignore_cleanup_errors=True)
+        command = [sys.executable, "-I", __file__, self._links.name, *self._program]
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                self._command, env={}, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                command, env={}, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
         ours.settimeout(self._most_seconds)
-        self._channel = ours
+        self.channel = ours
         return ours
 
     def close(self) -> None:
         """End the process; it holds nothing that could be lost."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
+        if self._links is not None:
+            self._links.cleanup()
+            self._links = None
 
 
 def main() -> None:
     """Answer requests of `DescriptorProcess.ask`, in its process, until the other side is closed."""
-    spec = importlib.util.spec_from_file_location("program", sys.argv[1])
+    spec = importlib.util.spec_from_file_location("program", sys.argv[2])
     assert spec is not None
     assert spec.loader is not None
     program = importlib.util.module_from_spec(spec)
@@ -111,15 +119,18 @@ def main() -> None:
     # Renders come first.
     os.nice(19)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    answer: Answer = program.make_answer(*sys.argv[2:])
-    with socket.socket(fileno=0) as channel, tempfile.TemporaryDirectory(prefix="longtake-files-") as place:
+    answer: Answer = program.make_answer(*sys.argv[3:])
+    place = Path(sys.argv[1])
+    with socket.socket(fileno=0) as channel:
         while True:
             message, descriptors, _, _ = socket.recv_fds(channel, _LONGEST_MESSAGE, MOST_FILES)
             if not message:
+                with suppress(FileNotFoundError):
+                    place.rmdir()
                 return
             began = time.process_time()
             signal.setitimer(signal.ITIMER_PROF, program.MOST_CPU_SECONDS)
-            error, told, data = _answer(answer, json.loads(message), descriptors, Path(place))
+            error, told, data = _answer(answer, json.loads(message), descriptors, place)
             signal.setitimer(signal.ITIMER_PROF, 0)
             told |= {"error": error, "size_bytes": len(data), "cpu_seconds": time.process_time() - began}
             channel.sendall(json.dumps(told).encode() + b"\n" + data)

@@ -1,6 +1,7 @@
 """Files of others are read by a process of its own, which they may end."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -88,3 +89,47 @@ def test_no_list_of_other_files_is_followed(process: PictureProcess, tmp_path: P
 
     with pytest.raises(ProcessFailedError):
         make(process, path, replace(PNG, reader=reader))
+
+
+def find_folders(place: Path) -> list[Path]:
+    return list(place.glob("longtake-files-*"))
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_its_folder_goes_with_it(tmp_path: Path, temporary: Path, is_killed: bool) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(7))
+    process = PictureProcess(DEFAULT_CONFIG)
+    make(process, path)
+    assert process.process is not None
+    assert len(find_folders(temporary)) == 1
+
+    if is_killed:
+        process.process.kill()
+    process.close()
+
+    assert not find_folders(temporary)
+
+
+def test_it_removes_its_folder_when_the_one_that_asks_is_killed(tmp_path: Path, temporary: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(7))
+    process = PictureProcess(DEFAULT_CONFIG)
+    make(process, path)
+    assert process.process is not None
+    assert process.channel is not None
+
+    # As the kernel does it for a killed process.
+    process.channel.close()
+    process.process.wait(timeout=60)
+
+    assert not find_folders(temporary)
+    process.close()

@@ -3,10 +3,10 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from longtake.errors import LongtakeError
+from longtake.temporary_folder import TemporaryFolder
 from longtake.text import shorten_line
 
 BROWSER_VARIABLE = "LONGTAKE_BROWSER"
@@ -86,8 +86,8 @@ def print_pdf(page: str, target: Path) -> None:
         LongtakeError: There is no browser, or it has made no PDF.
     """
     browser = find_chromium()
-    with tempfile.TemporaryDirectory(prefix="longtake-") as folder:
-        source, made = Path(folder) / "report.html", Path(folder) / "report.pdf"
+    with TemporaryFolder("report") as folder:
+        source, made = folder / "report.html", folder / "report.pdf"
         source.write_text(page, encoding="utf-8")
         # Root has no sandbox of user namespaces; the page is our own, and its policy allows no script.
         sandbox = ("--no-sandbox",) if getattr(os, "geteuid", lambda: 1)() == 0 else ()

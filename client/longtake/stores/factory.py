@@ -1,7 +1,6 @@
 """Open the store that a job names: a directory or a bucket."""
 
 import secrets
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from longtake.models.inputs import INPUTS_FOLDER
 from longtake.paths import BOOKKEEPING_FOLDER
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store, StoreError
+from longtake.temporary_folder import TemporaryFolder
 
 # Time for the first answer of a bucket to a person, so that a mistyped address fails soon. After it, clients wait for a
 # store that is away as long as workers do.
@@ -90,13 +90,13 @@ def open_client_store(url: str, stop: threading.Event | None = None) -> Iterator
     Raises:
         StoreUnusableError: The store cannot be reached, or a call inside the block failed.
     """
-    with tempfile.TemporaryDirectory(prefix="longtake-") as scratch:
+    with TemporaryFolder("store") as scratch:
         try:
             if is_bucket(url):
                 # Asked before there is work to lose: wrong addresses and credentials show here, within seconds.
-                first = open_store(url, scratch=Path(scratch), patience_seconds=_FIRST_ANSWER_SECONDS, stop=stop)
+                first = open_store(url, scratch=scratch, patience_seconds=_FIRST_ANSWER_SECONDS, stop=stop)
                 first.stat(first.locate(INPUTS_FOLDER))
-            yield open_store(url, scratch=Path(scratch), stop=stop)
+            yield open_store(url, scratch=scratch, stop=stop)
         except OSError as error:
             raise StoreUnusableError(f"store: {_describe(error, url)}") from error
 

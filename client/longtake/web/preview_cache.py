@@ -1,13 +1,12 @@
 """Keep what previews are made of in a bounded folder: fragments, and copies of sounds that lie in a bucket."""
 
 import os
-import shutil
-import tempfile
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+
+from longtake.temporary_folder import TemporaryFolder
 
 _MOST_BYTES = 1 << 30
 
@@ -17,18 +16,24 @@ class PreviewCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._folders: list[Path] = []
+        self._folder: TemporaryFolder | None = None
         self._sizes: OrderedDict[str, int] = OrderedDict()
-        # Also when the interpreter ends.
-        self.close = weakref.finalize(self, _remove_folders, self._folders)
 
     @property
     def folder(self) -> Path:
         """The folder, which is made when it is asked for."""
         with self._lock:
-            if not self._folders:
-                self._folders.append(Path(tempfile.mkdtemp(prefix="longtake-preview-")))
-            return self._folders[0]
+            if self._folder is None:
+                self._folder = TemporaryFolder("preview")
+            return self._folder.path
+
+    def close(self) -> None:
+        """Remove what was kept."""
+        with self._lock:
+            self._sizes.clear()
+            if self._folder is not None:
+                self._folder.close()
+                self._folder = None
 
     def read(self, key: str) -> bytes | None:
         """Return what was kept under a key; None where it is gone."""
@@ -55,7 +60,7 @@ class PreviewCache:
         try:
             write(coming)
             size = coming.stat().st_size
-            coming.replace(self.folder / key)
+            coming.replace(coming.parent / key)
         finally:
             coming.unlink(missing_ok=True)
         with self._lock:
@@ -63,9 +68,4 @@ class PreviewCache:
             self._sizes.move_to_end(key)
             while sum(self._sizes.values()) > _MOST_BYTES and len(self._sizes) > 1:
                 old, _ = self._sizes.popitem(last=False)
-                (self._folders[0] / old).unlink(missing_ok=True)
-
-
-def _remove_folders(folders: list[Path]) -> None:
-    while folders:
-        shutil.rmtree(folders.pop(), ignore_errors=True)
+                (coming.parent / old).unlink(missing_ok=True)

@@ -1,7 +1,5 @@
 """Open the stores of jobs for a server that reads many of them: each once, and only where the server may read."""
 
-import shutil
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,6 +14,7 @@ from longtake.stores.factory import is_bucket, open_store, require_visible_store
 from longtake.stores.job_records import JobRecords
 from longtake.stores.store import Store, StoreError
 from longtake.stores.stored_file import OutsideError
+from longtake.temporary_folder import TemporaryFolder
 from longtake.web.problems import ProblemError
 
 Result = TypeVar("Result")
@@ -38,11 +37,11 @@ class OpenStores:
         self._roots = tuple(roots)
         self._open: OrderedDict[str, Store] = OrderedDict()
         self._lock = threading.Lock()
-        self._scratch = Path(tempfile.mkdtemp(prefix="longtake-web-"))
+        self._scratch = TemporaryFolder("web")
 
     def close(self) -> None:
         """Remove what was kept on this host."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.close()
 
     def open(self, url: str | None, job_id: str) -> Store:
         """Return the store of a job. Blocking.
@@ -66,7 +65,7 @@ class OpenStores:
             if url in self._open:
                 self._open.move_to_end(url)
                 return self._open[url]
-            store = open_store(url, scratch=self._scratch, patience_seconds=_PATIENCE_SECONDS)
+            store = open_store(url, scratch=self._scratch.path, patience_seconds=_PATIENCE_SECONDS)
             self._open[url] = store
             if len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
