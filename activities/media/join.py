@@ -28,7 +28,7 @@ from activities.media.soundtrack import (
     open_soundtrack,
 )
 from activities.media.video import inspect_video, round_half_up
-from activities.media.writer import FilmLabels, FilmWriter
+from activities.media.writer import FilmLabels, FilmSize, FilmWriter
 from longtake.sound_formats import StreamKind
 
 # Often enough for a progress bar, rarely enough to cost nothing.
@@ -91,7 +91,7 @@ def join_video(
     sizes = array("q")
     with (
         _sound(chunks, facts, target, fps, audio, drop) as sound,
-        FilmWriter(target, fps, reorder_frames, labels, _find_index_size(chunks, facts, fps, audio)) as film,
+        FilmWriter(target, fps, reorder_frames, labels, _find_size(chunks, facts, fps, audio)) as film,
     ):
         written = 0
         for index, (chunk, found) in enumerate(zip(chunks, facts, strict=True)):
@@ -272,16 +272,19 @@ def _list(sounds: Sequence[str]) -> str:
     return " and ".join(sounds) or "none"
 
 
-def _find_index_size(
+def _find_size(
     chunks: Sequence[ChunkFile], facts: Sequence[VideoFacts], fps: Fraction, audio: Sequence[SoundFile]
-) -> int | None:
-    """Find how much room the index of a large MP4 or QuickTime film needs at most; None for small films."""
-    if sum(chunk.path.stat().st_size for chunk in chunks if chunk.path.exists()) < _LARGE_FILM_BYTES:
+) -> FilmSize | None:
+    """Find how large a large film becomes at most; None for small ones."""
+    files = (*(chunk.path for chunk in chunks), *(sound.path for sound in audio))
+    size_bytes = sum(path.stat().st_size for path in files if path.exists())
+    if size_bytes < _LARGE_FILM_BYTES:
         return None
     frames = sum(chunk.frames for chunk in chunks)
     tracks = len(audio) or len(facts[0].sounds or ())
     packets = int(frames / fps * _MOST_SOUND_PACKETS) * tracks
-    return (frames + packets) * _INDEX_ENTRY_BYTES + _INDEX_HEAD_BYTES
+    index_bytes = (frames + packets) * _INDEX_ENTRY_BYTES + _INDEX_HEAD_BYTES
+    return FilmSize(size_bytes + index_bytes, index_bytes)
 
 
 def _copy_chunk(

@@ -84,8 +84,8 @@ class SeamDecoder:
         # Seam -1 is the beginning of the film, and the last one its end.
         self._seam = -1
         self._is_decoding = False
-        # Nothing is decoded of the packets before this one.
-        self._idle_until = 0
+        # Packet at which its decoding begins.
+        self._start = 0
         self._first_pts = 0
         self._run: list[tuple[AnyPacket, int]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="seam-decoder")
@@ -103,8 +103,13 @@ class SeamDecoder:
         return len(self._chunks) - 1
 
     def needs(self, number: int) -> bool:
-        """Tell whether a packet of the film is looked at."""
-        return number >= self._idle_until
+        """Tell whether a packet of the film is decoded; asked for each of them in turn, at least once."""
+        while number == self._start and not self._is_decoding:
+            if self._is_due():
+                self._is_decoding = True
+            else:
+                self._go_on()
+        return self._is_decoding
 
     def add(self, packet: AnyPacket, number: int) -> None:
         """Take the next packet of the film."""
@@ -112,18 +117,12 @@ class SeamDecoder:
             return
         if number == 0:
             self._first_pts = packet.pts or 0
-        if not self._is_decoding and number == self._start(self._seam):
-            self._is_decoding = self._is_due()
-            self._idle_until = number if self._is_decoding else self._stop(self._seam)
-        if self._is_decoding:
-            self._run.append((packet, number))
+        self._run.append((packet, number))
         # A run ends with the first frame after its seam, where the run of the next seam may begin, too.
         if number == self._stop(self._seam):
             self._end_run()
-            self._seam += 1
-            self._idle_until = self._start(self._seam)
-            if number == self._idle_until:
-                self.add(packet, number)
+            self._go_on()
+            self.add(packet, number)
 
     def finish(self) -> None:
         """Take the end of the film."""
@@ -135,11 +134,11 @@ class SeamDecoder:
         self._is_closed = True
         self._thread.shutdown(cancel_futures=True)
 
-    def _start(self, seam: int) -> int:
-        if seam < 0:
-            return 0
-        chunk = self._chunks[seam]
-        return chunk.before + chunk.last_key if self._has_end(seam) else self._stop(seam)
+    def _go_on(self) -> None:
+        """Turn to the next seam."""
+        self._seam += 1
+        chunk = self._chunks[self._seam]
+        self._start = chunk.before + chunk.last_key if self._has_end(self._seam) else self._stop(self._seam)
 
     def _has_end(self, seam: int) -> bool:
         """Tell whether the frame before a seam is decoded; the last one of the film always is."""

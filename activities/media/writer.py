@@ -17,6 +17,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from activities.media.containers import READERS, TIMED_BY_PICTURES, AnyPacket
+from activities.media.disk_space import release_space, reserve_space
 from activities.media.facts import Chapter, MismatchedOutput
 from activities.media.matroska import (
     NAME_PADDING,
@@ -117,6 +118,19 @@ _USUAL_TAGS = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class FilmSize:
+    """How large a film becomes at most.
+
+    Attributes:
+        film_bytes: All of it.
+        index_bytes: Its index, where it is an MP4 or QuickTime file.
+    """
+
+    film_bytes: int
+    index_bytes: int
+
+
 class FilmWriter:
     """A film being written; leaving the block finishes it, or removes it after an error."""
 
@@ -126,7 +140,7 @@ class FilmWriter:
         fps: Fraction,
         reorder_frames: int,
         labels: FilmLabels | None = None,
-        index_bytes: int | None = None,
+        size: FilmSize | None = None,
     ) -> None:
         muxer = MUXERS.get(path.suffix.lower())
         if muxer is None:
@@ -139,7 +153,7 @@ class FilmWriter:
         self._frame_ticks = int(1 / fps / self._tick)
         self._frame_seconds = float(1 / fps)
         self._labels = labels or FilmLabels()
-        self._index_bytes = index_bytes
+        self._size = size
         self._muxer = muxer
         self._shown: tuple[int, int, int] | None = None
         self._codec: TrackCodec | None = None
@@ -162,9 +176,9 @@ class FilmWriter:
             options = {"video_track_timescale": scale, "movie_timescale": scale}
             # Without the first flag, colours are told for those codecs alone that QuickTime itself has.
             flags = "+write_colr" if set(self._labels.tags) <= _USUAL_TAGS else "+write_colr+use_metadata_tags"
-            if self._index_bytes is not None:
+            if self._size is not None:
                 # The index goes into room that is left for it: `faststart` would write the whole film once more.
-                return options | {"moov_size": str(self._index_bytes), "movflags": flags}
+                return options | {"moov_size": str(self._size.index_bytes), "movflags": flags}
             return options | {"movflags": f"+faststart{flags}"}
         if muxer == "mpegts":
             return {"max_delay": _TRANSPORT_DELAY_MICROSECONDS}
@@ -326,6 +340,8 @@ class FilmWriter:
         except av.error.FFmpegError as error:
             held = " with ".join(stream.codec_context.codec.canonical_name for stream in self._container.streams)
             raise MismatchedOutput(self._path.name, f"cannot hold {held}: {error.strerror}") from error
+        if self._size is not None:
+            reserve_space(self._path, self._size.film_bytes)
 
     def find_decode_seconds(self, stored: int) -> float:
         """Find the time in seconds at which the picture stored as number `stored` is decoded."""
@@ -351,6 +367,8 @@ class FilmWriter:
             try:
                 with _disk_errors():
                     self._container.close()
+                    if self._size is not None:
+                        release_space(self._path)
                 if self._codec is not None:
                     set_codec(self._path, self._codec, self._shown)
                 elif self._shown is not None:

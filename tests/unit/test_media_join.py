@@ -258,6 +258,8 @@ def test_a_large_film_begins_with_its_index_without_being_written_twice(render: 
         head = file.read(1 << 22)
     # The room that the index has not used is free space, which no writer that moves the index would leave.
     assert 0 < head.index(b"moov") < head.index(b"free") < head.index(b"mdat")
+    # Nor does it hold blocks that were reserved for more than it has become.
+    assert film.stat().st_blocks * 512 < film.stat().st_size + (1 << 16)
 
 
 def test_errors_of_a_chunk_that_is_opened_ahead_name_it(render: Render, tmp_path: Path) -> None:
