@@ -200,8 +200,9 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
 def measure(movers: Sequence[Mover], kinds: Sequence[str], into: Path, console: Console) -> dict[str, dict[str, float]]:
     """Measure each step of each mover; return the seconds.
 
-    Movers take turns at each step, so that other load of the machine meets all of them. Transferred files are removed
-    after each step.
+    Movers take turns at each step, so that other load of the machine meets all of them. Downloaded files are removed
+    after each of their steps: for some seconds ext4 passes over the inodes of removed files, so that who came after a
+    removal took twice as long to make its own.
     """
     seconds: dict[str, dict[str, float]] = {mover.name: {} for mover in movers}
     for kind in kinds:
@@ -216,7 +217,7 @@ def measure(movers: Sequence[Mover], kinds: Sequence[str], into: Path, console: 
                     mover.clear("copy")
                 if step == "down":
                     mover.clear("up")
-                    shutil.rmtree(into / kind)
+        shutil.rmtree(into)
     return seconds
 
 
@@ -255,9 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kinds = [kind for kind in ("small", "big") if files.list_files(kind)]
         with run_s3_server(folder / "s3-server") as server:
             back = folder / "back"
-            movers: list[Mover] = [Boto3Mover(server, files, back), StoreMover(server, files, back)]
+            movers: list[Mover] = [Boto3Mover(server, files, back / "boto3"), StoreMover(server, files, back / "ours")]
             if (program := find_s5cmd()) is not None:
-                movers.insert(1, S5cmdMover(server, files, back, program))
+                movers.insert(1, S5cmdMover(server, files, back / "s5cmd", program))
             with Memory() as memory:
                 seconds = measure(movers, kinds, back, console)
     yardstick = S5cmdMover.name if S5cmdMover.name in seconds else Boto3Mover.name
