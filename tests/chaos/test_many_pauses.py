@@ -52,7 +52,7 @@ async def read_runs(farm: Farm, job: JobHandle) -> list[Run]:
             return runs
 
 
-@pytest.mark.parametrize(("mode", "pauses"), [(PauseMode.DRAIN, 30), (PauseMode.FREEZE, 30), (PauseMode.NOW, 6)])
+@pytest.mark.parametrize(("mode", "pauses"), [(PauseMode.DRAIN, 300), (PauseMode.FREEZE, 30), (PauseMode.NOW, 6)])
 async def test_pauses_of_five_hundred_renders_are_bounded_and_lose_no_chunk(
     bare: Farm, mode: PauseMode, pauses: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

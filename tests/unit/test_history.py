@@ -71,6 +71,34 @@ def test_pauses_without_end_leave_room_for_the_end_of_all_that_runs(running: int
     assert pauses >= 11
 
 
+def simulate_pauses(mode: str, pauses: int, running: int) -> list[int]:
+    """Return the events of each run of a job that is paused again and again, and whose renders never end.
+
+    Where a run must stop, and at each pause of the mode `now`, all that runs is ended and begins again in a new run.
+    """
+    runs, events = [], 20 + running
+    for _ in range(pauses):
+        events += EVENTS_A_PAUSE
+        found = budget(events, running)
+        if mode == "now" or found.must_stop:
+            events += 6 * running
+            found.count(events, 0)
+            if found.may_continue:
+                runs.append(events)
+                events = 20
+            events += running
+    return [*runs, events]
+
+
+@pytest.mark.parametrize("mode", ["drain", "freeze", "now"])
+@pytest.mark.parametrize("running", [1, 24, 500])
+def test_no_run_of_three_hundred_pauses_is_too_long(mode: str, running: int) -> None:
+    runs = simulate_pauses(mode, 300, running)
+
+    assert max(runs) <= MOST_EVENTS
+    assert len(runs) <= 301
+
+
 def test_no_run_of_a_hundred_failing_passes_is_too_long() -> None:
     runs = simulate_runs(1000, 8, passes=100, fails=True, noise=random.Random(5))
 
