@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from activities.stores.job_folder import OpenJob
-from activities.stores.scratch import file_lock, lock_folder
+from activities.stores.scratch import file_lock
 from longtake.concurrency import clean_up_in_thread, run_in_thread
 from longtake.models.inputs import (
     LARGEST_MANIFEST_BYTES,
@@ -28,6 +28,7 @@ from longtake.models.inputs import (
 )
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.store import Store, StoreError, map_parallel
+from longtake.temporary_folder import lock_folder
 from longtake.text import describe_invalid
 
 _log = logging.getLogger(__name__)

@@ -122,19 +122,6 @@ def file_lock(path: Path, stop: threading.Event | None = None) -> Iterator[None]
         os.close(descriptor)
 
 
-def lock_folder(folder: Path) -> int | None:
-    """Lock a folder; return a descriptor that holds the lock until it is closed, or None where another holds it."""
-    with suppress(FileNotFoundError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
-    return None
-
-
 def _try(path: Path) -> int | None:
     """Return a descriptor that holds the lock, or None where another has it."""
     path.parent.mkdir(parents=True, exist_ok=True)

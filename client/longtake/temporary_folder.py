@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -43,28 +43,32 @@ class TemporaryFolder:
 def _make(prefix: str) -> tuple[Path, int] | None:
     """Make a folder and lock it; None where a sweep has come between the two."""
     path = Path(tempfile.mkdtemp(prefix=prefix))
-    lock = _lock(path)
+    lock = lock_folder(path)
     return None if lock is None else (path, lock)
 
 
-def _lock(path: Path) -> int | None:
-    """Return a descriptor that locks a folder until it is closed; None where it is gone or a living process's.
+def lock_folder(path: Path) -> int | None:
+    """Lock a folder; return a descriptor that holds the lock until it is closed, or None where another holds it.
 
     The kernel gives the lock of a killed process back. A number of a process in the name would not do: in another
     container that shares the folder the number is another's, or nobody's.
+
+    Args:
+        path: The folder; None is returned where it is gone, too.
+
+    Raises:
+        OSError: It is no folder, or its file system has no locks.
     """
     import fcntl  # noqa: PLC0415  # not on Windows, where commands run too
 
-    with suppress(OSError):
+    with suppress(FileNotFoundError, BlockingIOError), ExitStack() as opened:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Removed since it was opened, it has no name any more.
-            if os.path.samestat(os.fstat(descriptor), path.lstat()):
-                return descriptor
-        except OSError:
-            pass
-        os.close(descriptor)
+        opened.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Removed since it was opened, it has no name any more.
+        if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            opened.pop_all()
+            return descriptor
     return None
 
 
@@ -74,7 +78,7 @@ def _sweep(prefix: str) -> None:
         left = [Path(entry.path) for entry in entries if entry.name.startswith(prefix)]
     for path in left:
         with suppress(OSError):
-            if path.lstat().st_uid == os.getuid() and (lock := _lock(path)) is not None:
+            if path.lstat().st_uid == os.getuid() and (lock := lock_folder(path)) is not None:
                 _remove(path, lock)
 
 
