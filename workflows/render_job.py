@@ -340,6 +340,14 @@ class RenderJob(RequestedJob):
             has_more=self._spans is not None and self._spans.scheduler.has_more,
             is_suggested=info.is_continue_as_new_suggested(),
         )
+        if self._history.must_stop and not self._board.is_silent and workflow.patched("silent-end-of-run"):
+            if self._board.status.state is JobState.PAUSED and not self._is_idle():
+                # Frozen chunks are about to be ended, and nobody may read meanwhile that nothing runs.
+                now = self._pause
+                self._board.show_state(
+                    JobState.RUNNING, JobPhase.PAUSING, now.control, mode=now.mode, freeze=now.freeze_number
+                )
+            self._board.is_silent = True
 
     async def _hand_over_if_full(self) -> None:
         """Go on in a new run if this one's history says so and nothing runs; end what runs if there is no room left."""
@@ -360,6 +368,7 @@ class RenderJob(RequestedJob):
     async def _stop_everything(self) -> None:
         """Cancel all activities and return when the last process of the job has ended."""
         self._note_cancel()
+        self._board.is_silent = False
         self._board.show_state(self._board.status.state, JobPhase.CLEANING_UP, Control.STOP)
         if self._step is not None:
             self._step.cancel()

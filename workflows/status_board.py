@@ -80,6 +80,9 @@ class StatusBoard:
 
     Attributes:
         is_bounded: Whether notices are written with the next change where there are many of them.
+        is_silent: Whether changes of state are left to the next run, and all else that is not the end of the job:
+            this one has room for the end of what runs. A pause with its resume was 35 events, and no signal can be
+            refused.
         notifier: Tells receivers of what is shown.
         status: The status, without an estimate of the time to go.
         knows_attributes: Whether it was told whether the namespace has Longtake's search attributes.
@@ -93,7 +96,7 @@ class StatusBoard:
         self._freeze = 0
         self._farm = FarmTeller()
         self.notifier = Notifier(before.notifier if before is not None else None)
-        self.is_bounded = False
+        self.is_bounded = self.is_silent = False
         self._written_notices = 0
         self.knows_attributes = False
         self._attributes = False
@@ -188,6 +191,8 @@ class StatusBoard:
     ) -> None:
         """Show a change of state, and give workers their order; do nothing where both are shown already.
 
+        A silent board does nothing either, and keeps what it shows, so that the next run finds the change and shows it.
+
         Args:
             state: State of the job.
             phase: Phase within that state.
@@ -198,7 +203,7 @@ class StatusBoard:
         """
         status = self.status
         shown = (status.state, status.phase, self._control, status.pause_mode, self._freeze, status.error)
-        if (state, phase, control, mode, freeze, error) == shown:
+        if self.is_silent or (state, phase, control, mode, freeze, error) == shown:
             return
         self._count_time(running=state is JobState.RUNNING and phase is JobPhase.RENDERING)
         self._control, self._freeze = control, freeze
@@ -267,6 +272,7 @@ class StatusBoard:
             batches=(),
         )
         self._control = Control.STOP
+        self.is_silent = False
         self._write()
         self.notifier.observe(self.status)
 
@@ -288,6 +294,8 @@ class StatusBoard:
         self._running_since = workflow.now() if running else None
 
     def _write(self) -> None:
+        if self.is_silent:
+            return
         self._shown_at, self._shown_progress = workflow.now(), self.status.progress
         workflow.upsert_memo(self._build_memo(self._control, self._freeze))
         if self._attributes:

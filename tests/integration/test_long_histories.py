@@ -121,6 +121,32 @@ async def test_pauses_of_every_mode_are_bounded_and_lose_no_chunk(farm: Farm, mo
     assert max(events) <= MOST_EVENTS
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+async def test_pauses_while_what_runs_is_being_ended_are_left_to_the_next_run(farm: Farm) -> None:
+    """The renders take two seconds to end, and each signal that comes meanwhile costs itself and a workflow task."""
+    loop = f"until [ -e {farm.gate} ]; do sleep 0.02; done"
+    script = f'trap "" TERM; echo "start $1 $$" >> {farm.ledger.path}; {loop}; echo "$1" > "$2"'
+    fields: dict[str, Any] = {"command": ("sh", "-c", script, "sh", "{chunk}", "{output}"), "max_parallel": 2}
+    job = await farm.submit(farm.job(chunks=4, timeouts=Timeouts(grace_seconds=2), **fields))
+    await farm.ledger.until_started(2)
+
+    async def freeze() -> None:
+        await job.pause(mode=PauseMode.FREEZE)
+        await job.resume()
+
+    workflow = farm.client.get_workflow_handle(job.id)
+    while (run := await workflow.describe()).history_length + 2 * history._EVENTS_OF_ENDED <= history._STOP:
+        await freeze()
+    for _ in range(3):
+        await freeze()
+    assert (await workflow.describe()).run_id == run.run_id, "what runs has not ended before them"
+
+    farm.open_gate()
+    assert (await until_state(job, JobState.COMPLETED)).completed_chunks == 4
+    assert max(await histories(farm, job)) <= MOST_EVENTS
+
+
 @pytest.mark.usefixtures("short")
 async def test_updates_without_end_are_taken_up_by_one_run_after_the_other(farm: Farm) -> None:
     job = await farm.submit(farm.job(chunks=4, start_paused=True))
