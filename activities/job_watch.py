@@ -156,8 +156,10 @@ class JobWatch:
         self._answered_at = asyncio.get_running_loop().time()
 
     def hear_orders(self, control: str, freeze: int) -> None:
-        """Hear what the orders of the job are now."""
+        """Hear what the orders of the job are now; what is known already says that there is more in the memo."""
         known = self.orders
+        if (control, freeze) == (known.control, known.freeze):
+            self._must_ask.set()
         self._told += 1
         self.orders = _understand(
             control, freeze, known.split, running=known.running, watchers=known.watchers, are_told=True

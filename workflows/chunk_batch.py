@@ -82,6 +82,7 @@ class ChunkBatch:
         spans = SpanRunner(
             order.job,
             order.spans.plan,
+            farm=self._farm,
             on_change=self._wake,
             on_notice=self._note,
             is_bounded=True,

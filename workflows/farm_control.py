@@ -63,6 +63,12 @@ class FarmTeller:
             # Beside the job's own work, which must not wait for another workflow.
             self._background.start(self._signal(control, freeze))
 
+    def tell_of_split(self) -> None:
+        """Have workers look for a new number of the last split in the memo: tell what they know once more."""
+        self._background.check()
+        if self.tells and workflow.patched("tell-the-farm-of-splits"):
+            self._background.start(self._signal(*self._told))
+
     async def _signal(self, control: Control, freeze: int) -> None:
         info = workflow.info()
         farm = workflow.get_external_workflow_handle(farm_control_id(info.task_queue))

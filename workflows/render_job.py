@@ -204,7 +204,13 @@ class RenderJob(RequestedJob):
         job, is_bounded = self._accepted_job, self._history.is_bounded
         self._board.notifier.expect(job.notify, plan.farm_events)
         self._spans = SpanRunner(
-            job, plan, on_change=self._wake, on_notice=self._note, is_bounded=is_bounded, saved=saved
+            job,
+            plan,
+            farm=self._board.farm,
+            on_change=self._wake,
+            on_notice=self._note,
+            is_bounded=is_bounded,
+            saved=saved,
         )
         if self._max_parallel is not None:
             self._spans.set_limit(self._max_parallel)

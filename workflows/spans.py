@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.batches import BatchRunner
     from workflows.chunk_states import Span, Tries
+    from workflows.farm_control import FarmTeller
     from workflows.lost_agents import LostAgents
     from workflows.requests import BadResultError, find_result
     from workflows.scheduling import SPANS_A_BATCH, FlooredScheduler, PauseState, Scheduler
@@ -42,6 +43,7 @@ class SpanRunner:
     Args:
         job: The job as accepted.
         plan: The job as planned.
+        farm: Tells the workers when there is an order in the memo.
         on_change: Called whenever an activity has ended, so that the workflow wakes and settles it.
         on_notice: Called with a sentence for the status about what was ignored.
         is_bounded: Whether a run of the job ends before its history is long; False for jobs that began before.
@@ -60,6 +62,7 @@ class SpanRunner:
         job: JobFields,
         plan: JobPlan,
         *,
+        farm: FarmTeller,
         on_change: Callable[[], None],
         on_notice: Callable[[str], None],
         is_bounded: bool,
@@ -85,6 +88,7 @@ class SpanRunner:
         self._failures: tuple[ChunkFailure, ...] = saved.failures if saved else ()
         self._job = job
         self.plan = plan
+        self._farm = farm
         self._on_change = on_change
         self._on_notice = on_notice
         self._ended: deque[Callable[[], None]] = deque()
@@ -205,8 +209,8 @@ class SpanRunner:
             else:
                 self._start_span(span)
         if self.scheduler.needs_split:
-            # Workers read it before a chunk, at most a second late.
             workflow.upsert_memo({MEMO_SPLIT: self.scheduler.order_split()})
+            self._farm.tell_of_split()
             self._batches.split()
 
     def _start_span(self, span: Span) -> None:

@@ -83,6 +83,7 @@ class StatusBoard:
         is_silent: Whether changes of state are left to the next run, and all else that is not the end of the job:
             this one has room for the end of what runs. A pause with its resume was 35 events, and no signal can be
             refused.
+        farm: Tells workers of orders.
         notifier: Tells receivers of what is shown.
         status: The status, without an estimate of the time to go.
         knows_attributes: Whether it was told whether the namespace has Longtake's search attributes.
@@ -94,7 +95,7 @@ class StatusBoard:
         self.status = JobStatus(**known, created_at=info.start_time, updated_at=info.start_time)
         self._control = Control.RUN
         self._freeze = 0
-        self._farm = FarmTeller()
+        self.farm = FarmTeller()
         self.notifier = Notifier(before.notifier if before is not None else None)
         self.is_bounded = self.is_silent = False
         self._written_notices = 0
@@ -208,7 +209,7 @@ class StatusBoard:
         self._count_time(running=state is JobState.RUNNING and phase is JobPhase.RENDERING)
         self._control, self._freeze = control, freeze
         self._set(state=state, phase=phase, pause_mode=mode, error=error)
-        self._farm.tell(control, freeze)
+        self.farm.tell(control, freeze)
         self._write()
         self.notifier.observe(self.status)
 
@@ -306,7 +307,7 @@ class StatusBoard:
 
     def _build_memo(self, control: Control, freeze: int) -> dict[str, object]:
         status = shorten_status(self.status).model_dump(mode="json", exclude_defaults=True)
-        orders = {MEMO_CONTROL: control.value, MEMO_FREEZE: freeze, MEMO_TELLS: self._farm.tells}
+        orders = {MEMO_CONTROL: control.value, MEMO_FREEZE: freeze, MEMO_TELLS: self.farm.tells}
         return {**orders, MEMO_STATUS: status}
 
 

@@ -43,10 +43,11 @@ _log = logging.getLogger(__name__)
 # Commands that are given to a keeper at once, and how long they may take together.
 MOST_COMMANDS = 32
 _FIRST_COMMANDS = 4
-_BURST_SECONDS = 0.2
+_BURST_SECONDS = 10.0
 
-# A command that takes longer is watched: for progress, limits and freezes.
-LONGEST_SECONDS = 0.1
+# A command that takes longer is watched, for progress and limits; or a share of these, where they are short.
+LONGEST_SECONDS = 2.0
+_LIMIT_SHARE = 0.1
 
 # An order of the job reaches the keeper after this time at most.
 _ORDER_SECONDS = 0.05
@@ -255,9 +256,11 @@ class ChunkBursts:
         Returns:
             The records of those that are handed in; None where no burst can be begun.
         """
+        limits = self._job.job.timeouts
+        shortest = min(limits.chunk_seconds, limits.stall_seconds, limits.linger_seconds)
         opening = self._backend.open_burst(
             [each.task for each in planned],
-            longest_seconds=LONGEST_SECONDS,
+            longest_seconds=min(LONGEST_SECONDS, _LIMIT_SHARE * shortest),
             most_grace_seconds=lambda: watcher.most_grace_seconds,
         )
         records: dict[int, Sidecar] = {}
@@ -274,7 +277,7 @@ class ChunkBursts:
                     count += len(part)
                     records |= await self._settle(part)
                     if count < len(chunks):
-                        self._progress.begin_chunk(chunks[count])
+                        self._progress.begin_chunk(chunks[count], frames=self._job.chunks[chunks[count]].count)
                 if not burst.is_over and self._is_interrupted():
                     await burst.recall()
         if burst.kept is not None:

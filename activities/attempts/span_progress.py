@@ -163,7 +163,7 @@ class SpanProgress:
         chunks = range(first, min(self._order.stop, first + width))
         return [index for index in chunks if index not in self._published_before and index not in self.gave_up]
 
-    def begin_chunk(self, index: int) -> None:
+    def begin_chunk(self, index: int, *, frames: int = 0) -> None:
         """Start the heartbeat of another chunk; failed tries of the attempt before are taken over."""
         if index == self.heartbeat.chunk:
             return
@@ -176,6 +176,7 @@ class SpanProgress:
                 "given_up": self.gave_up.ranges,
                 "reasons": tuple(self.reasons),
                 "host": self._host,
+                "frames": frames or begun.frames,
                 **self._sums,
             }
         )

@@ -20,6 +20,9 @@ from activities.processes.ipc import KeeperChannel, Message
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import ProcessTree
 
+# A command that takes longer is moved into the cgroup of its span, which costs a look at all descendants.
+_GROUP_SECONDS = 0.1
+
 # Results wait for those after them so long, so that a message holds several.
 _RESULTS_SECONDS = 0.03
 
@@ -170,22 +173,29 @@ class BurstRunner:
     def _follow(self, request: Message, begun: BegunCommand) -> tuple[UnusualCommand | None, bool]:
         """Wait for the end of a command; return it where it is not as usual, and whether the burst goes on."""
         longest = float(request["longest_seconds"])
+        is_in_group = False
         while True:
-            orders, signals = self._channel.wait(longest - begun.seconds, also=begun.pipe[0])
+            pause = (longest if is_in_group else min(longest, _GROUP_SECONDS)) - begun.seconds
+            if self._results:
+                pause = min(pause, self._sent_at + _RESULTS_SECONDS - time.monotonic())
+            orders, signals = self._channel.wait(pause, also=begun.pipe[0])
             begun.reap()
+            self._report_if_due()
+            if begun.seconds >= _GROUP_SECONDS and not is_in_group:
+                self._tree.fill_group()
+                is_in_group = True
             # The other signals wake this process up.
             signals -= {0, signal.SIGCHLD}
             is_interrupted = bool(orders or signals) or not self._channel.is_open
             has_ended = begun.is_childless or begun.code is not None
             if is_interrupted or has_ended or begun.seconds >= longest or begun.has_printed:
                 break
-        if not begun.is_as_usual:
+        if not begun.is_as_usual or (is_in_group and self._tree.has_group_members()):
             # What it prints is its own.
             self._pipe = None
             return UnusualCommand(request, begun, orders, signals), False
         self._results.append((round(begun.cpu_seconds, 6), begun.peak_memory_bytes, round(begun.seconds, 6)))
-        if time.monotonic() - self._sent_at >= _RESULTS_SECONDS:
-            self._report()
+        self._report_if_due()
         self._channel.put_back(orders)
         self.is_ended = bool(signals)
         return None, not is_interrupted
@@ -216,6 +226,10 @@ class BurstRunner:
             )
         self._tree.add_tag(request["tag"])
         return BegunCommand(pid, self._pipe, began)
+
+    def _report_if_due(self) -> None:
+        if self._results and time.monotonic() - self._sent_at >= _RESULTS_SECONDS:
+            self._report()
 
     def _report(self, **fields: object) -> None:
         self._channel.send({"results": self._results, **fields})

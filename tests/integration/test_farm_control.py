@@ -112,6 +112,18 @@ async def test_a_farm_workflow_that_was_terminated_is_started_again_and_a_gap_is
     assert (await workflow.describe()).status is WorkflowExecutionStatus.RUNNING
 
 
+async def test_workers_are_told_when_there_is_a_split_in_the_memo(farm: Farm) -> None:
+    """Chunks 2 to 4 are one span, by what 0 and 1 took; all others are done before the first of them."""
+    waits = f'[ "$1" -lt 2 ] || [ "$1" -ge 5 ] || until [ -e {farm.gate} ]; do sleep 0.02; done'
+    command = ("sh", "-c", f'{waits}; echo > "$2"', "sh", "{chunk}", "{output}")
+    async with listening(farm.client, farm.task_queue) as audience:
+        job = await farm.submit(farm.job(chunks=12, max_parallel=2, command=command))
+        await eventually(lambda: any(each.job == job.id for each in audience.orders), "the farm is told")
+        assert {each.control for each in audience.orders} == {Control.RUN.value}
+        farm.open_gate()
+        assert (await until_state(job, JobState.COMPLETED)).completed_chunks == 12
+
+
 async def test_what_is_no_order_is_ignored(bare: Farm) -> None:
     async with listening(bare.client, bare.task_queue) as audience:
         workflow = bare.client.get_workflow_handle(farm_control_id(bare.task_queue))

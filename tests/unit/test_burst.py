@@ -281,6 +281,34 @@ async def test_a_killed_keeper_costs_the_command_at_hand_and_leaves_nothing(
         assert len(await drain(await start(span, tmp_path, shells("exit 0")))) == 1
 
 
+async def test_the_end_of_a_command_is_told_while_the_next_one_runs(supervisor: Supervisor, tmp_path: Path) -> None:
+    async with supervisor.keep_span() as span:
+        burst = await start(span, tmp_path, shells("exit 0", "until [ -e go ]; do sleep 0.01; done"))
+        async with asyncio.timeout(60):
+            while not await burst.wait(1):
+                assert not burst.is_over
+            (tmp_path / "go").touch()
+            while not burst.is_over:
+                await burst.wait(1)
+        assert burst.count_ended == 2
+
+
+async def test_a_command_that_goes_on_is_in_the_cgroup_of_its_span(supervisor: Supervisor, tmp_path: Path) -> None:
+    if supervisor.group_prefix is None:
+        pytest.skip("this host lets nobody make cgroups")
+    home = Path(supervisor.group_prefix)
+    async with supervisor.keep_span() as span:
+        burst = await start(span, tmp_path, shells("echo $$ > pid; until [ -e go ]; do sleep 0.01; done", "exit 0"))
+        await eventually(lambda: (tmp_path / "pid").exists(), "the first command")
+        (group,) = home.parent.glob(f"{home.name}*")
+        members = group / "cgroup.procs"
+        await eventually(lambda: bool(members.read_text()), "the cgroup has a member")
+        assert (tmp_path / "pid").read_text().strip() in members.read_text().split()
+        (tmp_path / "go").touch()
+        assert len(await drain(burst)) == 2
+        assert burst.kept is None, "and the burst goes on"
+
+
 # A worker with a burst of which each command lives for ever, and its child, in the process group of the command.
 ENDLESS_WORKER = """
 import asyncio, os, sys

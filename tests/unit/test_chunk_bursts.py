@@ -18,6 +18,7 @@ from activities.attempts.chunk_attempt import ChunkAttempt
 from activities.attempts.chunk_bursts import ChunkBursts
 from activities.attempts.host import build_host
 from activities.attempts.span_attempt import RetryError, SpanAttempt
+from activities.backends.local import LocalBackend
 from activities.job_watch import JobOrders, JobWatch
 from activities.processes.linux_table import HAS_EXACT_TREES
 from activities.processes.supervisor import Supervisor
@@ -176,6 +177,29 @@ async def test_a_burst_holds_what_takes_no_time_and_long_chunks_are_begun_one_by
 
 
 @pytest.mark.parametrize(
+    ("limits", "longest"),
+    [({}, 2.0), ({"chunk_seconds": 5}, 0.5), ({"stall_seconds": 1}, 0.1), ({"linger_seconds": 2}, 0.2)],
+    ids=["as usual", "of a chunk", "of silence", "of lingering"],
+)
+async def test_a_command_is_watched_long_before_its_limits(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], longest: float
+) -> None:
+    monkeypatch.undo()
+    seconds: list[float] = []
+    open_burst = LocalBackend.open_burst
+
+    def note(*args: Any, longest_seconds: float, **fields: Any) -> object:
+        seconds.append(longest_seconds)
+        return open_burst(*args, longest_seconds=longest_seconds, **fields)
+
+    monkeypatch.setattr(LocalBackend, "open_burst", note)
+    scene = Scene(tmp_path, supervisor, timeouts=limits)
+    await scene.render(scene.span())
+
+    assert {round(each, 6) for each in seconds} == {longest}
+
+
+@pytest.mark.parametrize(
     ("unusual", "told"),
     [
         ("echo no >&2; exit 3", "sh exited with code 3"),
@@ -261,15 +285,19 @@ async def test_a_try_that_fails_in_a_burst_is_followed_by_another_one(supervisor
     assert all(scene.begun.count(chunk) == 1 for chunk in done)
 
 
-@pytest.mark.parametrize("control", [Control.DRAIN, Control.FREEZE, Control.STOP])
-async def test_an_order_takes_back_what_has_not_begun(supervisor: Supervisor, tmp_path: Path, control: Control) -> None:
+@pytest.mark.parametrize(
+    "order",
+    [JobOrders(Control.DRAIN), JobOrders(Control.FREEZE), JobOrders(Control.STOP), JobOrders(split=1)],
+    ids=["drain", "freeze", "stop", "split"],
+)
+async def test_an_order_takes_back_what_has_not_begun(supervisor: Supervisor, tmp_path: Path, order: JobOrders) -> None:
     scene = Scene(
         tmp_path, supervisor, "sleep 0.03", command=("sh", "-c", 'echo >> begun; sleep 0.02; echo > "$0"', "{output}")
     )
     begun = scene.store / "begun"
 
     def orders() -> JobOrders:
-        return JobOrders(control) if begun.exists() and len(begun.read_text()) >= 7 else JobOrders()
+        return order if begun.exists() and len(begun.read_text()) >= 7 else JobOrders()
 
     await scene.render(span := scene.span(), orders)
 
@@ -288,6 +316,8 @@ async def test_a_command_of_a_burst_freezes_where_it_stands_and_goes_on(supervis
     order = JobOrders()
     rendering = asyncio.create_task(scene.render(span := scene.span(), lambda: order))
     await eventually(pid.exists, "the sixth command")
+    await eventually(lambda: span.progress.heartbeat.chunk == 5, "the heartbeat tells of it")
+    assert span.progress.heartbeat.frames == 1
     order = JobOrders(Control.FREEZE, freeze=3)
     await eventually(lambda: span.progress.heartbeat.frozen == 3, "the freeze")
     assert state_of(int(pid.read_text())) == "T"

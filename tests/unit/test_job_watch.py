@@ -4,6 +4,7 @@ import asyncio
 from unittest.mock import Mock
 
 import pytest
+from support.farm import eventually
 from temporalio.testing import ActivityEnvironment
 
 from activities import job_watch
@@ -69,6 +70,20 @@ async def test_an_order_that_this_worker_does_not_know_begins_nothing() -> None:
     watch = JobWatch(Mock(), contact_seconds=30)
     watch.hear_orders("dance", 3)
     assert (watch.orders.control, watch.orders.freeze) == (Control.DRAIN, 0)
+
+
+async def test_what_is_told_once_more_has_the_watch_look_for_a_split() -> None:
+    splits = [0, 1]
+
+    async def ask(_: float) -> JobOrders:
+        return JobOrders(split=splits.pop(0))
+
+    watch = JobWatch(ask, contact_seconds=3000)
+    await watch.refresh()
+    watching = asyncio.create_task(watch.poll(lambda _: 1000))
+    watch.hear_orders(Control.RUN.value, 0)
+    await eventually(lambda: watch.orders.split == 1, "the order in the memo is read")
+    watching.cancel()
 
 
 class Farm:
