@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 from support.farm import Farm, serving, until, until_state, worker_settings
+from temporalio.worker import Replayer
 
-from activities.attempts import span_attempt
+from activities.attempts import chunk_bursts
+from activities.job_watch import JobOrders, JobWatch
+from activities.processes.render_process import CommandBurst
 from longtake import BadJobError, JobHandle, JobPhase, JobState, PauseMode, RenderJobSpec, Retry, Timeouts
+from longtake.data_converter import data_converter
 from longtake.describe import read_status
 from longtake.models.policies import FailurePolicy
 from workflows import history, scheduling
+from workflows.render_job import RenderJob
 
 pytestmark = pytest.mark.integration
 
@@ -35,10 +40,27 @@ async def test_a_span_that_runs_long_gives_its_rest_to_slots_that_idle(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chunks 2 to 4 are one span, by what 0 and 1 took; all others are done before the first of them."""
-    # Each chunk asks the job anew: an answer of a second ago does not know of the order.
-    monkeypatch.setattr(span_attempt, "_ORDERS_SECONDS", 0)
+    heard, recalled = asyncio.Event(), asyncio.Event()
+    refresh, recall = JobWatch.refresh, CommandBurst.recall
+
+    async def hear(watch: JobWatch) -> JobOrders:
+        if (orders := await refresh(watch)).split:
+            heard.set()
+        return orders
+
+    async def note(burst: CommandBurst) -> None:
+        await recall(burst)
+        if heard.is_set():
+            recalled.set()
+
+    monkeypatch.setattr(JobWatch, "refresh", hear)
+    monkeypatch.setattr(CommandBurst, "recall", note)
+    # The first of them stays in its burst until the order takes back those after it.
+    monkeypatch.setattr(chunk_bursts, "LONGEST_SECONDS", 60)
     job = await farm.submit(gated(farm, 2, 5, chunks=12, max_parallel=2))
     await until(job, lambda status: status.completed_chunks == 9)
+    async with asyncio.timeout(30):
+        await recalled.wait()
 
     open_gates(farm, 2)
     await until(job, lambda status: {chunk.chunk for chunk in status.running} == {3, 4})
@@ -50,12 +72,13 @@ async def test_a_span_that_runs_long_gives_its_rest_to_slots_that_idle(
 
 
 async def histories(farm: Farm, job: JobHandle) -> list[int]:
-    """Return the numbers of events of all runs of a job, the first one first."""
+    """Return the numbers of events of all runs of a job, the first one first; each replays."""
     found: list[int] = []
     run_id: str | None = None
     while True:
         handle = farm.client.get_workflow_handle(job.id, run_id=run_id)
         history = await handle.fetch_history()
+        await Replayer(workflows=[RenderJob], data_converter=data_converter()).replay_workflow(history)
         found.insert(0, len(history.events))
         run_id = history.events[0].workflow_execution_started_event_attributes.continued_execution_run_id
         if not run_id:

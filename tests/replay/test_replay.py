@@ -14,8 +14,9 @@ from longtake.models.status import RenderJobResult
 from longtake.names import RENDER_JOB_WORKFLOW
 from workflows.render_job import RenderJob
 
-# Of today's workflow; below `first/` of the first one that had users, and below `floored/` of the last one whose
-# histories were bounded by the number of spans alone: what ran then must go on.
+# Of today's workflow; below `first/` of the first one that had users, below `floored/` of the last one whose histories
+# were bounded by the number of spans alone, and below `untold/` of one that told its farm of no splits: what ran then
+# must go on.
 FOLDER = Path(__file__).with_name("histories")
 HISTORIES = sorted(FOLDER.glob("*.json"))
 OLD_HISTORIES = sorted(FOLDER.glob("*/*.json"))
