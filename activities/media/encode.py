@@ -117,7 +117,9 @@ def build_encode_command(
         pictures = ["-f", "rawvideo", "-pixel_format", _PIXELS_OF_PIPED, "-video_size", _SIZE_OF_PIPED]
         pictures += ["-framerate", rate, "-i", "pipe:0"]
     else:
-        pictures = ["-f", "image2", "-pattern_type", "sequence", "-framerate", rate]
+        # The sequence may go on behind the film. It is limited where it is read: a limit of what is written
+        # (`-frames:v`) has ffmpeg 5 drop the sound that it has not written by then.
+        pictures = ["-f", "image2", "-pattern_type", "sequence", "-framerate", rate, "-t", f"{float(frames / fps):.6f}"]
         # Without the range ffmpeg would begin with a later picture where the first one is missing.
         pictures += ["-start_number", str(first), "-start_number_range", "1", "-i", os.path.abspath(pattern)]
     encoder = add_colours(
@@ -130,7 +132,7 @@ def build_encode_command(
         *encoder,
         *timing,
         *_write_sounds(sounds),
-        *("-frames:v", str(frames), f"file:{os.path.abspath(target)}"),
+        f"file:{os.path.abspath(target)}",
     ]
 
 

@@ -48,6 +48,20 @@ def test_pictures_become_a_film_on_the_exact_grid(
     assert (facts.width, facts.height) == (64, 64)
 
 
+@pytest.mark.parametrize("rate", ["30000/1001", "12", "1000"])
+@pytest.mark.parametrize("frames", [1, 3, 7])
+def test_pictures_behind_the_film_are_left_out_and_no_limit_ends_its_sound(
+    frames: int, rate: str, stills: Path, ffmpeg: str, tmp_path: Path
+) -> None:
+    film, fps = tmp_path / "film.mp4", Fraction(rate)
+    command = build_encode_command(
+        ffmpeg, build_image_pattern(f"{stills}/f_", 4, ".png"), 7, frames, fps, ["-c:v", "png"], film
+    )
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    verify_film(film, fps=fps, frames=frames)
+    assert not {"-frames:v", "-vframes", "-shortest"} & set(command), "ffmpeg 5 ends sounds with the pictures then"
+
+
 def test_the_users_encoder_options_count(stills: Path, ffmpeg: str, tmp_path: Path, frame_hashes: FrameHashes) -> None:
     command = build_encode_command(
         ffmpeg, build_image_pattern(f"{stills}/f_", 4, ".png"), 7, 8, FPS, ["-c:v", "png"], tmp_path / "film.mov"
