@@ -320,7 +320,6 @@ class FilmAttempt:
             self._host.programs.ffmpeg,
             pattern,
             0,
-            self._frames,
             job.rate,
             job.encode,
             film,

@@ -80,7 +80,6 @@ def build_encode_command(
     ffmpeg: str,
     pattern: str,
     first: int,
-    frames: int,
     fps: Fraction,
     encode_args: Sequence[str],
     target: Path,
@@ -92,13 +91,13 @@ def build_encode_command(
     """Build the ffmpeg command that encodes numbered pictures, reporting progress on standard output.
 
     ffmpeg takes a missing picture for the end of the film, without an error: the pictures must be checked
-    before (`check_sequence`) and the film after (`verify_film`).
+    before (`check_sequence`) and the film after (`verify_film`). It takes all that follow: a limit of what is written
+    (`-frames:v`) has ffmpeg 5 drop the sound that it has not written by then.
 
     Args:
         ffmpeg: The program.
         pattern: A pattern made by `build_image_pattern`.
         first: The number of the first picture.
-        frames: How many pictures there are.
         fps: The exact rate of the film.
         encode_args: The user's encoder options; good H.264 (VP9 in webm) when empty.
         target: Where to write; its extension says the container.
@@ -117,9 +116,7 @@ def build_encode_command(
         pictures = ["-f", "rawvideo", "-pixel_format", _PIXELS_OF_PIPED, "-video_size", _SIZE_OF_PIPED]
         pictures += ["-framerate", rate, "-i", "pipe:0"]
     else:
-        # The sequence may go on behind the film. It is limited where it is read: a limit of what is written
-        # (`-frames:v`) has ffmpeg 5 drop the sound that it has not written by then.
-        pictures = ["-f", "image2", "-pattern_type", "sequence", "-framerate", rate, "-t", f"{float(frames / fps):.6f}"]
+        pictures = ["-f", "image2", "-pattern_type", "sequence", "-framerate", rate]
         # Without the range ffmpeg would begin with a later picture where the first one is missing.
         pictures += ["-start_number", str(first), "-start_number_range", "1", "-i", os.path.abspath(pattern)]
     encoder = add_colours(

@@ -29,7 +29,7 @@ def encode_blue(ffmpeg: str, folder: Path, suffix: str, *options: str) -> Path:
     subprocess.run([ffmpeg, "-v", "error", *source, str(folder / "f/%d.png")], check=True)
     film = folder / f"film{suffix}"
     pattern = build_image_pattern(f"{folder}/f/", 1, ".png")
-    command = build_encode_command(ffmpeg, pattern, 1, 2, FPS, options, film)
+    command = build_encode_command(ffmpeg, pattern, 1, FPS, options, film)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return film
 
@@ -95,7 +95,7 @@ def convert(ffmpeg: str, folder: Path, colour: Colour | None, suffix: str, *enco
     conversion = find_conversion(colour, encode, EXR, folder, DEFAULT_CONFIG)
     assert conversion is not None
     film = folder / f"film{suffix}"
-    command = build_encode_command(ffmpeg, "", 0, 2, FPS, encode, film, (), conversion.colours, is_piped=True)
+    command = build_encode_command(ffmpeg, "", 0, FPS, encode, film, (), conversion.colours, is_piped=True)
     request = folder / "request.json"
     wrapped = conversion.write_request(request, frames, ".exr", 2, encode, command)
     subprocess.run(wrapped, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={})
