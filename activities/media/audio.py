@@ -26,6 +26,10 @@ _CODINGS = {
     # Above 4 GB the head of a WAV file cannot say how long the file is.
     AudioCodec.PCM: (".wav", ["-rf64", "auto", "-f", "wav"]),
 }
+# For Matroska films. Of Opus in Ogg ffmpeg 5 does not know in time how long the encoder's run-up is, and has the
+# pictures begin that much later. In other films Matroska's times, which are whole milliseconds, would move the sound.
+_OPUS_OF_MATROSKA = (".mka", ["-c:a", "libopus", "-b:a", "160k", "-f", "matroska"])
+_MATROSKA = frozenset({".mkv", ".webm"})
 # Films whose PCM is of `SAMPLE_RATE` alone (SMPTE ST 382 as libav writes it).
 _ONE_RATE = frozenset({".mxf"})
 # Transport streams pack this much sound in one go.
@@ -52,7 +56,12 @@ def find_audio_codec(film_suffix: str, wanted: AudioCodec | None = None) -> Audi
 
 def find_audio_suffix(film_suffix: str, wanted: AudioCodec | None = None) -> str:
     """Find the extension of the file that `build_audio_command` makes for a film."""
-    return _CODINGS[find_audio_codec(film_suffix, wanted)][0]
+    return _find_coding(film_suffix, wanted)[0]
+
+
+def _find_coding(film_suffix: str, wanted: AudioCodec | None) -> tuple[str, list[str]]:
+    codec = find_audio_codec(film_suffix, wanted)
+    return _OPUS_OF_MATROSKA if codec is AudioCodec.OPUS and film_suffix.lower() in _MATROSKA else _CODINGS[codec]
 
 
 def build_audio_command(
@@ -93,7 +102,7 @@ def build_audio_command(
     elif offset_seconds < 0:
         chain.append(f"atrim=start_sample={round(-offset_seconds * rate)},asetpts=PTS-STARTPTS")
     chain.append(f"apad=whole_len={samples},atrim=end_sample={samples}")
-    coding = list(_CODINGS[made][1])
+    coding = list(_find_coding(film_suffix, codec)[1])
     if made is AudioCodec.PCM and facts is not None:
         coding += ["-c:a", "pcm_s16le" if _SHORT_SAMPLES.fullmatch(facts.codec) else "pcm_s24le"]
     graph = f"[0:a:0]{','.join(chain)}{_cut_out(kept, duration, rate)}[sound]"
