@@ -18,17 +18,18 @@ from longtake.sound_formats import AUDIO_OF_FILMS, AudioCodec
 SAMPLE_RATE = 48000
 AAC_BITS_PER_SECOND = 256_000
 
+_OPUS = ("-c:a", "libopus", "-b:a", "160k")
 # By codec: the kind of file that keeps exact sample positions for it, and how ffmpeg makes that.
 _CODINGS = {
     AudioCodec.AAC: (".m4a", ["-c:a", "aac", "-b:a", str(AAC_BITS_PER_SECOND), "-f", "ipod"]),
     AudioCodec.FLAC: (".flac", ["-c:a", "flac", "-f", "flac"]),
-    AudioCodec.OPUS: (".opus", ["-c:a", "libopus", "-b:a", "160k", "-f", "ogg"]),
+    AudioCodec.OPUS: (".opus", [*_OPUS, "-f", "ogg"]),
     # Above 4 GB the head of a WAV file cannot say how long the file is.
     AudioCodec.PCM: (".wav", ["-rf64", "auto", "-f", "wav"]),
 }
 # For Matroska films. Of Opus in Ogg ffmpeg 5 does not know in time how long the encoder's run-up is, and has the
 # pictures begin that much later. In other films Matroska's times, which are whole milliseconds, would move the sound.
-_OPUS_OF_MATROSKA = (".mka", ["-c:a", "libopus", "-b:a", "160k", "-f", "matroska"])
+_OPUS_OF_MATROSKA = (".mka", [*_OPUS, "-f", "matroska"])
 _MATROSKA = frozenset({".mkv", ".webm"})
 # Films whose PCM is of `SAMPLE_RATE` alone (SMPTE ST 382 as libav writes it).
 _ONE_RATE = frozenset({".mxf"})

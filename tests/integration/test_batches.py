@@ -222,12 +222,15 @@ async def test_queued_chunks_of_batches_are_taken_back_where_there_are_too_many(
 
 async def test_failed_tries_go_from_batch_to_batch(wide: Farm) -> None:
     """A chunk fails once, its batch is recalled before the next try, and its tries are not forgotten."""
-    fields: dict[str, Any] = {"retry": Retry(attempts=2, initial_seconds=60)}
-    options = ("--exit", "7", "--only", "3", "--gate", str(wide.gate))
-    job = await wide.submit(wide.job(chunks=20, options=options, max_parallel=8, **fields))
-    wide.open_gate()
+    waits = f"[ $1 -lt 3 ] || until [ -e {wide.gate} ]; do sleep 0.02; done"
+    script = f'[ $1 != 3 ] || exit 7; {waits}; echo > "$2"'
+    command = ("sh", "-c", script, "sh", "{chunk}", "{output}")
+    once_more = Retry(attempts=2, initial_seconds=60)
+    job = await wide.submit(wide.job(chunks=20, command=command, max_parallel=8, retry=once_more))
     await until(job, lambda status: any(each.waiting and each.attempt == 2 for each in status.running))
-    await job.pause(wait=True)
+    await job.pause()
+    wide.open_gate()
+    await until_state(job, JobState.PAUSED)
     await job.resume()
     status = await until_state(job, JobState.FAILED)
     assert "chunk 3 failed after 2 tries" in (status.error or "")

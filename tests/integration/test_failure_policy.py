@@ -92,20 +92,19 @@ async def test_a_holding_job_can_be_paused_and_cancelled(farm: Farm) -> None:
 
 
 async def test_a_job_that_goes_on_takes_single_chunks_up_again(farm: Farm) -> None:
-    options = ("--fail-times", "1", "--only", "0", "--only", "5")
-    gate = ("--gate", str(farm.gate))
+    options = ("--fail-times", "1", "--only", "0", "--only", "5", "--gate", f"{farm.gate}.{{chunk}}")
     spec = farm.job(chunks=6, options=options, max_parallel=1, on_chunk_failure=FailurePolicy.CONTINUE)
-    last = {"command": (*spec.command, *gate)} if spec.command else {}
-    job = await farm.submit(spec.model_copy(update=last))
+    job = await farm.submit(spec)
     await farm.ledger.until_started(1)
     with pytest.raises(BadJobError, match="no chunk has failed; there is nothing to retry"):
         await job.retry_failed()
-    farm.open_gate()
-    await until(job, lambda status: status.failed_chunks >= 1 or status.state.has_ended)
+    farm.open_gate(0)
+    await until(job, lambda status: status.failed_chunks == 1)
     with pytest.raises(BadJobError, match="chunk 1 is neither failed nor skipped"):
         await job.retry_failed([(1, 2)])
     assert await job.retry_failed([(0, 1)]) == 1
 
+    farm.open_gate(5)
     status = await until(job, lambda status: status.state.has_ended)
     assert status.state is JobState.FAILED
     assert "chunk 5" in (status.error or "")

@@ -1,7 +1,6 @@
 """What bounds the history of a job, and what a job loses by it: nothing."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,11 +30,6 @@ def gated(farm: Farm, first: int, stop: int, **fields: Any) -> RenderJobSpec:
     return farm.job(command=("sh", "-c", script, "sh", "{chunk}", "{output}"), **fields)
 
 
-def open_gates(farm: Farm, *chunks: int) -> None:
-    for chunk in chunks:
-        Path(f"{farm.gate}.{chunk}").touch()
-
-
 async def test_a_span_that_runs_long_gives_its_rest_to_slots_that_idle(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,11 +56,11 @@ async def test_a_span_that_runs_long_gives_its_rest_to_slots_that_idle(
     async with asyncio.timeout(30):
         await recalled.wait()
 
-    open_gates(farm, 2)
+    farm.open_gate(2)
     await until(job, lambda status: {chunk.chunk for chunk in status.running} == {3, 4})
     await farm.ledger.until_started(12)
 
-    open_gates(farm, 3, 4)
+    farm.open_gate(3, 4)
     await until_state(job, JobState.COMPLETED)
     assert sorted(farm.ledger.started) == list(range(12)), "each was rendered once"
 

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import pytest
 from support.farm import Farm, until_state
+from support.jobs.gates import behind_gate
 
 from longtake import BadJobError, JobHandle, JobState, JobStatus, PauseMode, RenderJobSpec
 from longtake.names import TRY_FILM
@@ -95,8 +96,7 @@ async def test_films_and_chunks_of_other_work_are_refused(farm: Farm) -> None:
 
 def gated(farm: Farm, *command: str) -> tuple[str, ...]:
     """Return a command whose third chunk waits for the gate."""
-    wait = f'[ {{chunk}} = 2 ] && until [ -e {farm.gate} ]; do sleep 0.05; done; "$@"'
-    return ("sh", "-c", wait, "sh", *command)
+    return behind_gate(farm.gate, command, from_chunk=2)
 
 
 async def tries(farm: Farm, job: JobHandle) -> list[str]:

@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 from support.farm import Farm, until, until_state
+from support.jobs.gates import behind_gate
 
 from longtake import FrameRange, JobHandle, JobState, RenderJobSpec, Retry
 from longtake.cli.formatting import describe_end
 from longtake.models.policies import FailurePolicy
 
 pytestmark = pytest.mark.integration
+
+
+RENDERER = (
+    *("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x64:r=25"),
+    *("-frames:v", "{count}", "-c:v", "libx264", "-preset", "ultrafast", "{output}"),
+)
 
 
 def film_job(farm: Farm, *, suffix: str = "mp4", **fields: Any) -> RenderJobSpec:
@@ -22,11 +29,7 @@ def film_job(farm: Farm, *, suffix: str = "mp4", **fields: Any) -> RenderJobSpec
             "name": "film",
             "frames": FrameRange(count=40, per_chunk=10),
             "fps": "25",
-            "command": (
-                *("sh", "-c", f'if [ "$1" = 3 ]; then until [ -e {farm.gate} ]; do sleep 0.05; done; fi; shift; "$@"'),
-                *("sh", "{chunk}", "ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x64:r=25"),
-                *("-frames:v", "{count}", "-c:v", "libx264", "-preset", "ultrafast", "{output}"),
-            ),
+            "command": behind_gate(farm.gate, RENDERER, from_chunk=3),
             "chunk_output": "chunks/{chunk:06}." + suffix,
             "output": f"film.{suffix}",
             "base_dir": str(farm.store),
@@ -120,12 +123,10 @@ async def test_a_chunk_of_another_rate_is_a_failed_attempt(farm: Farm) -> None:
 
 
 async def test_a_film_with_gaps_is_made_only_when_that_was_asked_for(farm: Farm) -> None:
-    farm.open_gate()
-    command = ("sh", "-c", '[ "$1" != 2 ] || exit 1; shift; "$@"')
     whole = film_job(farm)
     job = whole.model_copy(
         update={
-            "command": (*command, *(whole.command or ())[3:]),
+            "command": ("sh", "-c", '[ "$0" != 2 ] || exit 1; exec "$@"', "{chunk}", *RENDERER),
             "retry": whole.retry.model_copy(update={"attempts": 1}),
             "on_chunk_failure": FailurePolicy.CONTINUE,
             "allow_gaps": True,

@@ -8,29 +8,43 @@ import pytest
 import pytest_asyncio
 from support.farm import Farm, alive, eventually, until, until_state
 from support.jobs.films import PICTURE, frame_digests, lossless_job
+from support.jobs.gates import behind_gate
 from support.processes.workers import worker_process
 from support.servers.temporal import RestartableServer
 
-from longtake import JobState, RenderClient
+from longtake import JobState, RenderClient, RenderJobSpec
 from longtake.connection import connect
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
+def half_done(farm: Farm) -> RenderJobSpec:
+    """Return a job of twelve chunks, of which six wait for the gate."""
+    job = lossless_job(farm.store, frames=120, per_chunk=10)
+    assert job.command
+    return job.model_copy(update={"max_parallel": 2, "command": behind_gate(farm.gate, job.command, from_chunk=6)})
+
+
+def published(farm: Farm) -> dict[str, int]:
+    """Return when each chunk of that job was written: who renders one again writes it anew."""
+    return {path.name: path.stat().st_mtime_ns for path in (farm.store / "chunks").iterdir()}
+
+
 async def test_a_job_outlives_its_killed_worker(bare: Farm, ffmpeg: str) -> None:
-    job_spec = lossless_job(bare.store, frames=120, per_chunk=10).model_copy(update={"max_parallel": 2})
     async with worker_process(bare.address, bare.task_queue, bare.store) as worker:
-        job = await bare.submit(job_spec)
-        await until(job, lambda status: 3 <= status.completed_chunks <= 9)
+        job = await bare.submit(half_done(bare))
+        await until(job, lambda status: status.progress == 50)
         worker.kill()
         await worker.wait()
-    before = bare.sidecars(job.id)
-    assert before
+    before, records = published(bare), bare.sidecars(job.id)
+    assert len(before) == 6
+    bare.open_gate()
 
     async with worker_process(bare.address, bare.task_queue, bare.store):
         status = await until_state(job, JobState.COMPLETED)
 
-    assert bare.sidecars(job.id).items() >= before.items()
+    assert published(bare).items() >= before.items()
+    assert bare.sidecars(job.id).items() >= records.items()
     assert status.result is not None
     film = frame_digests(ffmpeg, "-i", str(status.result.output))
     undisturbed = frame_digests(ffmpeg, "-f", "lavfi", "-i", PICTURE, "-frames:v", "120", "-pix_fmt", "yuv420p")
@@ -128,16 +142,18 @@ async def test_a_film_is_the_same_film_after_a_restart_of_the_temporal_server(
     client = await connect(address=restartable.address)
     farm = Farm(restartable.address, "restart", client, RenderClient(client, task_queue="restart"), store)
     async with worker_process(farm.address, "restart", store):
-        job = await farm.submit(lossless_job(store, frames=120, per_chunk=10).model_copy(update={"max_parallel": 1}))
-        await until(job, lambda status: status.completed_chunks >= 2)
+        job = await farm.submit(half_done(farm))
+        await until(job, lambda status: status.progress == 50)
         await restartable.stop()
-        before = farm.sidecars(job.id)
+        before, records = published(farm), farm.sidecars(job.id)
         await restartable.start()
+        farm.open_gate()
         again = RenderClient(await connect(address=restartable.address), task_queue="restart").job(job.id)
         status = await until_state(again, JobState.COMPLETED)
 
-    assert 2 <= len(before) < 12
-    assert farm.sidecars(job.id).items() >= before.items()
+    assert len(before) == 6
+    assert published(farm).items() >= before.items()
+    assert farm.sidecars(job.id).items() >= records.items()
     assert status.result is not None
     film = frame_digests(ffmpeg, "-i", str(status.result.output))
     assert film == frame_digests(ffmpeg, "-f", "lavfi", "-i", PICTURE, "-frames:v", "120", "-pix_fmt", "yuv420p")

@@ -126,8 +126,10 @@ class Farm:
         """Renders told to wait go on when this file is there."""
         return self.store.parent / "gate"
 
-    def open_gate(self) -> None:
-        self.gate.touch()
+    def open_gate(self, *chunks: int) -> None:
+        """Let all renders go on that wait, or those of some chunks, where each has a gate of its own: `{gate}.N`."""
+        for gate in [Path(f"{self.gate}.{chunk}") for chunk in chunks] or [self.gate]:
+            gate.touch()
 
     def close_gate(self) -> None:
         self.gate.unlink(missing_ok=True)

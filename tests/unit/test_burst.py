@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.farm import eventually
 from support.processes.process_table import children, living, shown, state_of, survivors, until, wait_for
-from support.processes.supervisors import supervisor_fixture
+from support.processes.supervisors import require_control_groups, supervisor_fixture
 
 from activities.processes.linux_table import HAS_EXACT_TREES
 from activities.processes.render_process import CommandBurst, EndedCommand, KeeperLostError, RenderProcess
@@ -294,9 +294,7 @@ async def test_the_end_of_a_command_is_told_while_the_next_one_runs(supervisor: 
 
 
 async def test_a_command_that_goes_on_is_in_the_cgroup_of_its_span(supervisor: Supervisor, tmp_path: Path) -> None:
-    if supervisor.group_prefix is None:
-        pytest.skip("this host lets nobody make cgroups")
-    home = Path(supervisor.group_prefix)
+    home = require_control_groups(supervisor)
     async with supervisor.keep_span() as span:
         burst = await start(span, tmp_path, shells("echo $$ > pid; until [ -e go ]; do sleep 0.01; done", "exit 0"))
         await eventually(lambda: (tmp_path / "pid").exists(), "the first command")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.farm import eventually
 from support.processes.process_table import children, state_of, survivors, wait_for
-from support.processes.supervisors import supervisor_fixture
+from support.processes.supervisors import require_control_groups, supervisor_fixture
 
 from activities.processes.orphans import WORKER_VARIABLE, WorkerMark
 from activities.processes.render_process import KeeperLostError, RenderProcess
@@ -272,10 +272,8 @@ async def test_nothing_is_started_before_it_is_needed() -> None:
 
 
 async def test_a_render_has_a_cgroup_while_it_lasts(supervisor: Supervisor, tmp_path: Path) -> None:
-    if supervisor.group_prefix is None:
-        pytest.skip("this host lets nobody make cgroups")
+    home = require_control_groups(supervisor)
     process = await spawn(supervisor, tmp_path, "sleep", "300")
-    home = Path(supervisor.group_prefix)
 
     (group,) = home.parent.glob(f"{home.name}*")
     members = (group / "cgroup.procs").read_text().split()

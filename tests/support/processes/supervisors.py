@@ -1,8 +1,10 @@
-"""A supervisor for the tests of a module, whose renders all carry one tag."""
+"""Supervisors for tests: one for those of a module, whose renders all carry one tag, and what a host may lack."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from support.processes.process_table import survivors
 
@@ -19,3 +21,10 @@ def supervisor_fixture(tag: dict[str, str]) -> Any:
         assert survivors(tag) == []
 
     return supervisor
+
+
+def require_control_groups(supervisor: Supervisor) -> Path:
+    """Return where a supervisor makes cgroups: the path that their names begin with. Skip the test without any."""
+    if supervisor.group_prefix is None:
+        pytest.skip("this host lets nobody make cgroups")
+    return Path(supervisor.group_prefix)
