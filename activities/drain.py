@@ -83,7 +83,12 @@ class DrainActivities:
         return None
 
     async def _waiting(self, pending: PendingActivityInfo) -> WaitingAttempt:
-        return WaitingAttempt(activity_id=pending.activity_id, beat=await self._heartbeat(pending))
+        due = pending.next_attempt_schedule_time
+        return WaitingAttempt(
+            activity_id=pending.activity_id,
+            beat=await self._heartbeat(pending),
+            next_try_at=due.ToMilliseconds() / 1000 if pending.HasField("next_attempt_schedule_time") else 0,
+        )
 
     async def _heartbeat(self, pending: PendingActivityInfo) -> Heartbeat | None:
         return await read_last_heartbeat(pending, self._client.data_converter)

@@ -28,10 +28,19 @@ _MOST_SAVED = 2000
 
 
 class Tries(NamedTuple):
-    """What became of the tries of a chunk in this pass: failed ones, and workers that were lost while they rendered."""
+    """What became of the tries of a chunk in this pass: failed ones, and workers that were lost while they rendered.
+
+    Where the next one has to wait, it is due at a time, in seconds since 1970.
+    """
 
     failures: int = 0
     losses: int = 0
+    next_try_at: float = 0
+
+    @classmethod
+    def read(cls, saved: ChunkTries) -> "Tries":
+        """Return what a run before, or a batch, has saved."""
+        return cls(saved.failures, saved.losses, saved.next_try_at)
 
 
 NO_TRIES = Tries()
@@ -123,7 +132,7 @@ class ChunkStates:
         for settled in (self._done, self._failed, self._left_out):
             self._pending.remove_all(settled)
         self._running: list[Span] = []
-        self._tries = {each.chunk: Tries(each.failures, each.losses) for each in saved.tries}
+        self._tries = {each.chunk: Tries.read(each) for each in saved.tries}
         self._passes_left = saved.passes_left
         self._rendered = saved.measured
         self._seconds = saved.seconds
@@ -248,6 +257,10 @@ class ChunkStates:
         self._pending.add_all(again)
         return count
 
+    def end_waits(self) -> None:
+        """Have the next try of each pending chunk begin at once."""
+        self._tries = {chunk: each._replace(next_try_at=0) for chunk, each in self._tries.items()}
+
     def leave_out(self, ranges: Iterable[Range]) -> int:
         """Leave chunks out of the job; return how many that changes. Published chunks stay published."""
         before = len(self._left_out)
@@ -307,9 +320,7 @@ class ChunkStates:
         self._settle(batch, saved.done, saved.failed)
         for chunk in [chunk for chunk in self._tries if batch.start <= chunk < batch.stop]:
             del self._tries[chunk]
-        self._tries |= {
-            each.chunk: Tries(each.failures, each.losses) for each in saved.tries if each.chunk in self._pending
-        }
+        self._tries |= {each.chunk: Tries.read(each) for each in saved.tries if each.chunk in self._pending}
         self._rendered += saved.measured
         self._seconds += saved.seconds
         self._durations.adopt((batch.start, batch.stop), saved.means)
@@ -341,7 +352,7 @@ class ChunkStates:
 
     def _save_tries(self, start: int, stop: int) -> tuple[ChunkTries, ...]:
         tries = [
-            ChunkTries(chunk=chunk, failures=each.failures, losses=each.losses)
+            ChunkTries(chunk=chunk, failures=each.failures, losses=each.losses, next_try_at=each.next_try_at)
             for chunk, each in self._tries.items()
             if start <= chunk < stop
         ]

@@ -116,8 +116,12 @@ class Scheduler(ChunkStates):
         stop = min([end, *(edge for edge in edges if edge > start)])
         # A failed chunk waits for the next pass, and a left out one is not rendered at all.
         stop = min(each.gaps(start, stop).front[1] for each in (self._failed, self._left_out))
+        tries = self._tries.pop(start, NO_TRIES)
+        if tries.next_try_at:
+            # No other chunk waits with it.
+            stop = start + 1
         self._pending.remove(start, stop)
-        return Span(start, stop, self._tries.pop(start, NO_TRIES), self._splits)
+        return Span(start, stop, tries, self._splits)
 
     def _span_size(self, start: int, most: int) -> int:
         seconds = self._durations.estimate(start)

@@ -15,10 +15,10 @@ with workflow.unsafe.imports_passed_through():
     from longtake.models.messages import (
         DrainOrder,
         DrainReport,
-        Heartbeat,
         JobPlan,
         SpanOrder,
         SpanReport,
+        WaitingAttempt,
     )
     from longtake.models.policies import FailurePolicy
     from longtake.models.status import MOST_BATCHES, ChunkFailure, PauseMode, SkipChunks
@@ -95,7 +95,7 @@ class SpanRunner:
         self._handles: dict[str, workflow.ActivityHandle[RawValue]] = {}
         self._spans: dict[str, Span] = {}
         self._drain: workflow.ActivityHandle[RawValue] | None = None
-        self._heartbeats: dict[str, Heartbeat | None] = {}
+        self._taken_back: dict[str, WaitingAttempt] = {}
         self._frozen: frozenset[str] = frozenset()
         self._cancelled: set[str] = set()
         self._drain_freeze = 0
@@ -224,6 +224,7 @@ class SpanRunner:
             losses=span.tries.losses,
             published=self.scheduler.published_within(span),
             split=span.split,
+            wait_seconds=max(0.0, span.tries.next_try_at - workflow.now().timestamp()),
         )
         handle = workflow.start_activity(
             RENDER_SPAN,
@@ -267,6 +268,7 @@ class SpanRunner:
     def resume(self, *, paused: bool) -> None:
         """Go on after a pause, if there was one, and retry the failed chunks that hold the job."""
         if paused:
+            self.scheduler.end_waits()
             self.totals.reset_stops()
             self._lost_agents.leave_running()
         if self.is_holding and not self.is_closed:
@@ -339,8 +341,7 @@ class SpanRunner:
             self._frozen = frozenset(report.frozen) & self._handles.keys()
             for waiting in report.waiting:
                 if waiting.activity_id in self._handles:
-                    self._heartbeats[waiting.activity_id] = waiting.beat
-                    self._cancel(waiting.activity_id)
+                    self._take_back(waiting)
 
     def _look_into_queue(self) -> None:
         """Find the spans that no worker has; a job that is paused looks for them anyhow."""
@@ -363,8 +364,11 @@ class SpanRunner:
         waiting = [each for each in report.waiting if each.activity_id in self._handles] if report else []
         waiting.sort(key=lambda each: self._spans[each.activity_id].start)
         for each in waiting[::-1][: max(0, self.scheduler.excess)]:
-            self._heartbeats[each.activity_id] = each.beat
-            self._cancel(each.activity_id)
+            self._take_back(each)
+
+    def _take_back(self, waiting: WaitingAttempt) -> None:
+        self._taken_back[waiting.activity_id] = waiting
+        self._cancel(waiting.activity_id)
 
     def _cancel(self, activity_id: str) -> None:
         if activity_id not in self._cancelled:
@@ -407,23 +411,25 @@ class SpanRunner:
         self._frozen -= {activity_id}
         is_stopped = activity_id in self._cancelled
         self._cancelled.discard(activity_id)
-        last_heartbeat = self._heartbeats.pop(activity_id, None)
+        waiting = self._taken_back.pop(activity_id, WaitingAttempt(activity_id=activity_id))
         try:
-            report = read_span_report(handle, span, is_stopped=is_stopped, last_heartbeat=last_heartbeat)
+            report = read_span_report(handle, span, is_stopped=is_stopped, last_heartbeat=waiting.beat)
         except BadResultError as error:
             self._on_notice(f"{activity_id}: {error}; its chunks are rendered again where they are not published")
-            report = report_interrupted_span(span, last_heartbeat)
+            report = report_interrupted_span(span, waiting.beat)
         if self._may_leave_agents(span, handle, report):
             self._lost_agents.stop_agents(span, report.stops)
         self._note_failures(report.failures, is_held=bool(report.failed))
         self.totals.add_report(report)
         for notice in report.notices:
             self._on_notice(notice)
+        has_to_wait = waiting.next_try_at > workflow.now().timestamp()
+        keeps_wait = has_to_wait and workflow.patched("waits-of-returned-chunks")
         self.scheduler.finish_span(
             span,
             done=report.done,
             failed=report.failed,
-            tries=Tries(report.left_failures, report.left_losses),
+            tries=Tries(report.left_failures, report.left_losses, waiting.next_try_at if keeps_wait else 0),
             rendered=report.rendered,
             seconds=report.render_seconds,
             elapsed=(workflow.now() - begun).total_seconds(),

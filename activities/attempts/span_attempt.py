@@ -137,8 +137,12 @@ class SpanAttempt:
         """Render the unfinished chunks in order, until one fails for good or the job wants no more.
 
         Raises:
-            RetryError: A chunk failed, is left to another host, met a service without room, or its try was lost.
+            RetryError: A chunk failed, is left to another host, met a service without room, or its try was lost; or
+                the wait before its next try was not over when the span before was taken back.
         """
+        if self._order.wait_seconds and activity.info().attempt == 1:
+            sentence = f"chunk {self._order.start} waits for its next try"
+            raise RetryError(sentence, ErrorType.ATTEMPT_FAILED, self._order.wait_seconds)
         try:
             async with self._host.backend.open_span() as backend:
                 self._host = replace(self._host, backend=backend)

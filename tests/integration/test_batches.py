@@ -236,6 +236,18 @@ async def test_failed_tries_go_from_batch_to_batch(wide: Farm) -> None:
     assert "chunk 3 failed after 2 tries" in (status.error or "")
 
 
+async def test_a_chunk_whose_batch_is_taken_back_waits_as_long_as_before(wide: Farm) -> None:
+    """When all other chunks are done, slots idle, and batches give back what they have not begun."""
+    script = f'echo "start $1 $$ $(date +%s.%N)" >> {wide.ledger.path}; [ $1 != 3 ] || exit 7; echo > "$2"'
+    command = ("sh", "-c", script, "sh", "{chunk}", "{output}")
+    once_more = Retry(attempts=2, initial_seconds=4)
+    status = await wide.run(wide.job(chunks=20, command=command, max_parallel=8, retry=once_more))
+
+    assert "chunk 3 failed after 2 tries" in (status.error or "")
+    first, second = (float(line[3]) for line in wide.ledger.lines("start") if line[1] == "3")
+    assert second - first >= 4
+
+
 async def test_full_histories_end_batches_and_runs_and_nobody_sees_it(
     wide: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,18 @@ async def limit_lowered(farm: Farm) -> JobHandle:
     return handle
 
 
+async def taken_back_with_its_wait(farm: Farm) -> JobHandle:
+    """The first chunk waits for its second try when there is no slot for it any more, and goes on to wait later."""
+    fails_once = f'if [ "$1" = 0 ] && mkdir {farm.gate}.0; then exit 7; fi; [ "$1" = 0 ] || {waiting(farm)}'
+    handle = await farm.submit(job(farm, fails_once, retry=Retry(attempts=2, initial_seconds=3)))
+    await until(handle, lambda status: [chunk.waiting for chunk in status.running] == [True, False])
+    await handle.set_max_parallel(1)
+    await until(handle, lambda status: len(status.running) == 1)
+    farm.open_gate()
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
 async def split(farm: Farm) -> JobHandle:
     """Chunks 2 to 4 are one span, and wait; when all others are done, the last two are given back."""
     waits = f'[ "$1" -lt 2 ] || [ "$1" -gt 4 ] || until [ -e {farm.gate} ]; do sleep 0.02; done; echo "$1" > "$2"'
@@ -269,6 +281,7 @@ RECORDED = (
     failed_after_two_passes,
     refused,
     limit_lowered,
+    taken_back_with_its_wait,
     film_tried,
     film_refused,
     split,

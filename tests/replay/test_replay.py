@@ -51,6 +51,7 @@ def test_every_way_a_job_can_end_is_recorded() -> None:
         "split",
         "stopped_and_resumed",
         "stopped_and_resumed_on_lambda",
+        "taken_back_with_its_wait",
         "told",
     }
 

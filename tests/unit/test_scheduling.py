@@ -431,6 +431,21 @@ def test_tries_go_with_their_chunk() -> None:
     assert scheduler.assign_spans() == [Span(3, 7, Tries(2))]
 
 
+def test_a_chunk_that_waits_for_its_next_try_waits_alone_until_waits_end() -> None:
+    scheduler = Scheduler(10, limit=1)
+    (first,) = scheduler.assign_spans()
+    scheduler.finish_span(first, done=[(0, 1)], rendered=1, seconds=0.001)
+    (span,) = scheduler.assign_spans()
+    scheduler.finish_span(span, tries=Tries(1, next_try_at=60))
+    scheduler = Scheduler(10, limit=1, saved=scheduler.save())
+
+    (span,) = scheduler.assign_spans()
+    assert span == Span(1, 2, Tries(1, next_try_at=60))
+    scheduler.finish_span(span, tries=span.tries)
+    scheduler.end_waits()
+    assert scheduler.assign_spans() == [Span(1, 6, Tries(1))]
+
+
 def test_a_chunk_with_tries_is_never_hidden_inside_a_span() -> None:
     scheduler = Scheduler(10, limit=2)
     first, second = scheduler.assign_spans()

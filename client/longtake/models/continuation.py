@@ -20,6 +20,7 @@ class ChunkTries(Contract):
     chunk: int
     failures: int = 0
     losses: int = 0
+    next_try_at: float = Field(default=0, description="when the next try is due, in seconds since 1970; 0: at once")
 
 
 class SavedChunks(Contract):

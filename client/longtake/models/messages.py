@@ -95,6 +95,7 @@ class SpanOrder(Contract):
     losses: int = Field(default=0, description="workers lost in this pass while they rendered the first chunk")
     published: Chunks = Field(default=(), description="chunks of the span that are done and in the sums")
     split: int = Field(default=0, description="number of the last order to split; a later one ends it after a chunk")
+    wait_seconds: float = Field(default=0, ge=0, description="what is left of the wait before the next try")
 
 
 class ChunkBill(Contract):
@@ -231,6 +232,7 @@ class WaitingAttempt(Contract):
 
     activity_id: str
     beat: Heartbeat | None = Field(default=None, description="the last word of the attempt before, if there was one")
+    next_try_at: float = Field(default=0, description="when its next try is due, in seconds since 1970; 0: at once")
 
 
 class DrainReport(Contract):
