@@ -140,7 +140,9 @@ class SpanAttempt:
             RetryError: A chunk failed, is left to another host, met a service without room, or its try was lost; or
                 the wait before its next try was not over when the span before was taken back.
         """
-        if self._order.wait_seconds and activity.info().attempt == 1:
+        info = activity.info()
+        # One that was reset by hand is not to wait again.
+        if self._order.wait_seconds and info.attempt == 1 and not info.heartbeat_details:
             sentence = f"chunk {self._order.start} waits for its next try"
             raise RetryError(sentence, ErrorType.ATTEMPT_FAILED, self._order.wait_seconds)
         try:
