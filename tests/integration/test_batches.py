@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from support.farm import Farm, alive, eventually, serving, standing, until, until_state, worker_settings
+from support.jobs.gates import behind_gate
 from support.processes.workers import worker_process
 from temporalio.client import WorkflowExecutionStatus
 
@@ -222,9 +223,8 @@ async def test_queued_chunks_of_batches_are_taken_back_where_there_are_too_many(
 
 async def test_failed_tries_go_from_batch_to_batch(wide: Farm) -> None:
     """A chunk fails once, its batch is recalled before the next try, and its tries are not forgotten."""
-    waits = f"[ $1 -lt 3 ] || until [ -e {wide.gate} ]; do sleep 0.02; done"
-    script = f'[ $1 != 3 ] || exit 7; {waits}; echo > "$2"'
-    command = ("sh", "-c", script, "sh", "{chunk}", "{output}")
+    fails = ("sh", "-c", '[ "$0" != 3 ] || exit 7; echo > "$1"', "{chunk}", "{output}")
+    command = behind_gate(wide.gate, fails, from_chunk=4)
     once_more = Retry(attempts=2, initial_seconds=60)
     job = await wide.submit(wide.job(chunks=20, command=command, max_parallel=8, retry=once_more))
     await until(job, lambda status: any(each.waiting and each.attempt == 2 for each in status.running))

@@ -137,6 +137,7 @@ async def test_a_cold_start_that_a_worker_left_is_joined_when_it_begins(remote: 
     called(remote, "a-1")
     trying = remote.attempt("a-2", begin_seconds=600)
     await eventually(lambda: remote.calls.is_joined("a-1"), "it is waited for")
+    assert not remote.calls.is_stopped("a-1")
     late = remote.agent("a-1")
     remote.service.work.append(asyncio.ensure_future(late.render(go)))
     go.set()
