@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from support.command_line import command_line
 from support.farm import Farm, serving, until, until_state, worker_settings
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer
@@ -252,3 +253,16 @@ async def test_the_temporal_command_shows_jobs_through_the_codec_server(sealed: 
     assert "completed_chunks" in described
     for plain in (SECRET, base64.b64encode(SECRET.encode()).decode()[:16], str(sealed.store), "completed_chunks"):
         assert plain not in hidden
+
+
+async def test_top_shows_the_farm_where_a_running_job_needs_a_key_that_is_not_here(sealed: Farm) -> None:
+    hidden = await sealed.started(chunks=1, running=1)
+    async with command_line(sealed) as cli:
+        await cli.until_listed(hidden.id, "--state", "running")
+        ran = await cli("top")
+    sealed.open_gate()
+    await until_state(hidden, JobState.COMPLETED)
+
+    assert ran.code == 0, ran.err
+    assert hidden.id[:12] in ran.out
+    assert "HOST" in ran.out

@@ -22,7 +22,7 @@ from longtake.cli.terminal import print_renderable, stdout_console
 from longtake.cli.top_screen import TopView, draw_screen, draw_snapshot
 from longtake.client import RenderClient
 from longtake.concurrency import run_in_thread
-from longtake.errors import LongtakeError, NoSuchJobError
+from longtake.errors import LongtakeError, NoSuchJobError, UndecodedPayloadError
 from longtake.farm_overview import read_farm
 from longtake.models.status import JobState, JobStatus, PauseMode
 from longtake.stored_logs import LogLines, LogTexts, find_logs
@@ -101,7 +101,8 @@ class FarmLook:
     async def _find_status(self, id: str) -> JobStatus | None:
         try:
             return await self._farm.job(id).status()
-        except NoSuchJobError:
+        except (NoSuchJobError, UndecodedPayloadError):
+            # The list says why a job cannot be decoded; the others are shown all the same.
             return None
 
 
