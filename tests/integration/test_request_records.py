@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from support.command_line import command_line
-from support.farm import Farm, serving, until, until_state, worker_settings
+from support.farm import Farm, serving, until_state, worker_settings
 from temporalio import workflow
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from longtake import JobHandle, JobState, JobStatus, PauseMode, RenderClient, Retry
+from longtake import JobHandle, JobState, JobStatus, PauseMode, RenderClient
 from longtake.describe import read_status
 from longtake.handle import user_identity
-from longtake.models.policies import FailurePolicy
 from longtake.models.status import MOST_BY
 from longtake.names import RENDER_JOB_WORKFLOW
 from workflows import history
@@ -85,9 +84,7 @@ async def test_requests_without_a_name_and_odd_resumes_are_followed(farm: Farm) 
 
 
 async def test_a_retry_of_failed_chunks_is_told(farm: Farm) -> None:
-    fields: dict[str, Any] = {"on_chunk_failure": FailurePolicy.HOLD, "retry": Retry(attempts=1)}
-    job = await farm.submit(farm.job(chunks=2, options=("--exit", "7"), **fields))
-    await until(job, lambda status: status.failed_chunks == 2)
+    job = await farm.held(0, 1, chunks=2)
 
     await farm.render.retry(job.id, chunks=[(1, 2)], by="ada")
 

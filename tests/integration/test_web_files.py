@@ -71,11 +71,16 @@ async def test_chunks_are_told_in_columns_and_one_by_one(place: Place) -> None:
 async def test_a_chunk_that_failed_has_its_tries_logs_and_cause(place: Place) -> None:
     farm = place.farm
     flag = farm.store.parent / "mended"
-    script = f'echo "no texture $$"; test -e {flag} && echo x > "$0"'
+    # Both begin their second try before one fails: a job that holds takes back what waits for its next try.
+    script = (
+        f'echo "no texture $$"; if test -e {flag}; then echo x > "$0"; exit; fi; '
+        'echo >> "$2.$1"; tries=$(wc -l < "$2.$1"); '
+        'until [ $(cat "$2".* | wc -l) -ge $((2 * tries)) ]; do sleep 0.02; done; exit 1'
+    )
     job = await farm.submit(
         farm.job(
             chunks=2,
-            command=("sh", "-c", script, "{output}"),
+            command=("sh", "-c", script, "{output}", "{chunk}", str(farm.store.parent / "tries")),
             retry=Retry(attempts=2, initial_seconds=0.1),
             on_chunk_failure="hold",
             store=place.url if place.url.startswith("s3://") else None,

@@ -136,11 +136,7 @@ async def test_a_job_is_paused_resumed_limited_and_cancelled(farm: Farm) -> None
 
 
 async def test_a_failed_chunk_is_retried_alone(farm: Farm) -> None:
-    flag = farm.store.parent / "mended"
-    command = ("sh", "-c", f'test -e {flag} && echo x > "$0"', "{output}")
-    job = await farm.submit(farm.job(chunks=3, on_chunk_failure="hold", command=command))
-    await until(job, lambda status: status.failed_chunks == 3)
-    flag.touch()
+    job = await farm.held(0, 1, 2, chunks=3)
     async with web_of(farm) as client:
         refused = await client.post(job_path(job.id, "retry"), json={"chunks": [[7, 9]]})
         assert refused.status_code == 422

@@ -18,7 +18,7 @@ from activities.heartbeat_budget import find_budget
 from activities.processes.supervisor import Supervisor
 from activities.settings import WorkerSettings
 from activities.stores.job_folder import JobFolder, encode_record
-from longtake import FrameRange, JobHandle, JobState, JobStatus, RenderClient, RenderJobSpec, Retry, Timeouts
+from longtake import FrameRange, JobHandle, JobPhase, JobState, JobStatus, RenderClient, RenderJobSpec, Retry, Timeouts
 from longtake.errors import LongtakeError
 from longtake.render_user import find_render_user
 from longtake.stores.directory import DirectoryStore
@@ -156,6 +156,19 @@ class Farm:
         options = ("--gate", str(self.gate), *fields.pop("options", ()))
         job = await self.submit(self.job(chunks=chunks, options=options, max_parallel=running, **fields))
         await self.ledger.until_started(running)
+        return job
+
+    async def held(self, *failed: int, chunks: int = 4) -> JobHandle:
+        """Return a job that holds, as each of some chunks failed once.
+
+        All render before one fails: a job that holds takes back what has not begun.
+        """
+        only = [option for chunk in failed for option in ("--only", str(chunk))]
+        options = ("--fail-times", "1", *only, "--gate", str(self.gate))
+        job = await self.submit(self.job(chunks=chunks, options=options, on_chunk_failure="hold"))
+        await self.ledger.until_started(chunks)
+        self.open_gate()
+        await until(job, lambda status: status.phase is JobPhase.HOLDING and status.failed_chunks == len(failed))
         return job
 
     async def run(self, job: RenderJobSpec) -> JobStatus:
