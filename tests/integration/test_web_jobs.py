@@ -150,7 +150,8 @@ async def test_lists_are_filtered_sorted_searched_and_paged(farm: Farm) -> None:
     word = uuid.uuid4().hex[:8]
     ids = [f"list-{number}-{word}" for number in range(5)]
     for number, job_id in enumerate(ids):
-        await farm.render.submit(farm.job(chunks=1, name=f"show {chr(ord('e') - number)} {word}"), id=job_id)
+        name, output = f"show {chr(ord('e') - number)} {word}", f"{number}.txt"
+        await farm.render.submit(farm.job(chunks=1, name=name, chunk_output=output), id=job_id)
     for job_id in ids:
         await until_state(farm.render.job(job_id), JobState.COMPLETED)
     async with web_of(farm) as client:

@@ -206,7 +206,10 @@ def renderer(ledger: Ledger, *options: str) -> tuple[str, ...]:
 
 
 async def until(job: JobHandle, reached: Callable[[JobStatus], bool]) -> JobStatus:
-    """Return the first status that is as wanted; fail with the last one after a bounded time."""
+    """Return the first status that is as wanted; fail with the last one after a bounded time.
+
+    One of a job that has ended comes when its workflow has ended as well: a report is written between the two.
+    """
     status: JobStatus | None = None
     end: asyncio.Task[None] | None = None
     pause = 0.05
@@ -215,7 +218,10 @@ async def until(job: JobHandle, reached: Callable[[JobStatus], bool]) -> JobStat
             while True:
                 status = await job.status()
                 if reached(status):
-                    return status
+                    if not status.state.has_ended:
+                        return status
+                    await _until_end(job)
+                    return await job.status()
                 if status.state.has_ended:
                     break
                 # A look keeps a worker and the server busy for longer than it takes to render a text: looks become
