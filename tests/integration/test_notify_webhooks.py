@@ -265,7 +265,7 @@ async def test_no_secret_and_no_url_of_the_farm_is_in_a_history(bare: Farm, rece
     farm_wide = json.dumps([{"webhook": receiver.url, "on": ["started", "failed"]}])
     async with serving(bare.client, settings_for(bare, receiver, notify=SecretStr(farm_wide))):
         job = await bare.submit(bare.job(chunks=1))
-        other = await bare.submit(bare.job(chunks=1, options=("--exit", "7")))
+        other = await bare.submit(bare.job(chunks=1, chunk_output="other.txt", options=("--exit", "7")))
         refused = await bare.submit(bare.job(chunks=1, base_dir="/nowhere"))
         for each in (job, other, refused):
             await until(each, lambda status: status.state.has_ended)
