@@ -142,8 +142,10 @@ async def test_pause_and_resume_are_idempotent(farm: Farm) -> None:
     await until_state(job, JobState.PAUSED)
     await job.pause()
     assert (await job.status()).state is JobState.PAUSED
+    farm.close_gate()
     for _ in range(3):
         await job.resume()
+    farm.open_gate()
     await until_state(job, JobState.COMPLETED)
     assert sorted(farm.ledger.started) == [0, 1, 2, 3, 4, 5]
 
@@ -251,8 +253,11 @@ async def test_ended_jobs_tell_that_they_have_ended(farm: Farm) -> None:
 
 async def test_a_job_takes_requests_before_it_was_planned(farm: Farm) -> None:
     for request in ("cancel", "resume"):
-        job = await farm.submit(farm.job(chunks=2, chunk_output=f"{request}/{{chunk}}.txt"))
+        gate, output = ("--gate", str(farm.gate)), f"{request}/{{chunk}}.txt"
+        job = await farm.submit(farm.job(chunks=2, options=gate, chunk_output=output))
         status = await getattr(job, request)()
+        if request == "resume":
+            farm.open_gate()
 
         assert not status.state.has_ended or request == "cancel"
         status = await until(job, lambda status: status.state.has_ended)

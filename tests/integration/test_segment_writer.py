@@ -241,7 +241,8 @@ def test_attempts_at_the_same_moment_never_mix(span: Span) -> None:
         barrier.wait()
         try:
             ended.append(span.run(attempt))
-        except AttemptLostError as error:
+        except (AttemptLostError, FileNotFoundError) as error:
+            # A quicker one may have cleared its files away.
             ended.append(error)
 
     threads = [threading.Thread(target=race, args=(attempt,)) for attempt in "abc"]

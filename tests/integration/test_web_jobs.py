@@ -207,9 +207,11 @@ async def test_a_job_that_is_retried_stands_once_in_lists_as_it_is_now(farm: Far
 async def test_the_events_of_a_job_tell_each_change_and_its_end(farm: Farm) -> None:
     job = await farm.started(chunks=3, running=1)
     async with web_of(farm) as client:
-        watching = asyncio.create_task(events(client, job_path(job.id, "events")))
-        farm.open_gate()
-        told = await watching
+        told = []
+        async with aclosing(stream(client, job_path(job.id, "events"))) as following:
+            async for event in following:
+                told.append(event)
+                farm.open_gate()
 
         states = [event.data["state"] for event in told if event.name == "status"]
         assert states[-1] == "completed"
