@@ -141,11 +141,11 @@ async def test_pauses_of_every_mode_are_bounded_and_lose_no_chunk(farm: Farm, mo
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
 async def test_pauses_while_what_runs_is_being_ended_are_left_to_the_next_run(farm: Farm) -> None:
-    """The renders take two seconds to end, and each signal that comes meanwhile costs itself and a workflow task."""
+    """The renders end when the gate opens, and each signal that comes before costs itself and a workflow task."""
     loop = f"until [ -e {farm.gate} ]; do sleep 0.02; done"
     script = f'trap "" TERM; echo "start $1 $$" >> {farm.ledger.path}; {loop}; echo "$1" > "$2"'
     fields: dict[str, Any] = {"command": ("sh", "-c", script, "sh", "{chunk}", "{output}"), "max_parallel": 2}
-    job = await farm.submit(farm.job(chunks=4, timeouts=Timeouts(grace_seconds=2), **fields))
+    job = await farm.submit(farm.job(chunks=4, timeouts=Timeouts(grace_seconds=30), **fields))
     await farm.ledger.until_started(2)
 
     async def freeze() -> None:
