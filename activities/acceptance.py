@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,7 +19,7 @@ from activities.media.colour import UnknownColours, look_up_colours
 from activities.media.facts import MediaError
 from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job, read_sidecar
 from activities.stores.publish import is_intact, revoke_chunk
-from activities.stores.reuse import find_reusable, find_same_chunks
+from activities.stores.reuse import AdoptedChunks, find_reusable, find_same_chunks
 from longtake.chunks import Chunk
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import check_list_size, read_job
@@ -177,15 +180,19 @@ class Acceptance:
         self._check_handed_in()
         if self._needs_inputs:
             self._check_with_inputs(opened)
-        settle, adopted = self._check_outputs(opened, is_new=earlier is not None)
-        if self.job.film_only:
-            finished = self._list_finished().ranges
-            self.find_missing_chunks(opened, (*finished, *((chunk, chunk + 1) for chunk in adopted)))
-        if earlier is not None:
-            self.folder.archive(earlier)
-        self.folder.create(self.job, chunk_list)
-        for step in settle:
-            step()
+        with closing(AdoptedChunks(self.folder, self._host.scratch)) as adopted:
+            settle = self._check_outputs(opened, adopted, is_new=earlier is not None)
+            if self.job.film_only:
+                self.find_missing_chunks(opened, (*self._list_finished().ranges, *adopted.chunks.ranges))
+            if earlier is not None:
+                self.folder.archive(earlier)
+            self.folder.create(self.job, chunk_list)
+            for step in settle:
+                step()
+            if adopted.chunks:
+                adopted.write()
+            if settle or adopted.chunks:
+                self.forget_finished_chunks()
         return opened
 
     def forget_finished_chunks(self) -> None:
@@ -413,45 +420,37 @@ class Acceptance:
             except UnknownColours as error:
                 raise BadJobError(name_film_field(where, film, str(error))) from error
 
-    def _check_outputs(self, opened: OpenJob, *, is_new: bool) -> tuple[list[Callable[[], object]], frozenset[int]]:
-        """Decide by `if_exists` about files that stand where this job writes.
-
-        Return what is to be done about them, and the chunks that are taken over.
+    def _check_outputs(self, opened: OpenJob, adopted: AdoptedChunks, *, is_new: bool) -> list[Callable[[], object]]:
+        """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them.
 
         Args:
             opened: The job.
+            adopted: Gets the chunks that are taken over.
             is_new: Whether what an earlier start of this job has published is another job's.
         """
-        conflicts = self._find_conflicts(opened, is_new=is_new)
-        if conflicts and self.folder.is_accepted and not is_new:
-            # The places were this job's before the files came there: publication moves foreign files aside.
-            makers = find_publishers([location for _, _, location in conflicts], self._store)
-            conflicts = [found for found in conflicts if found[2] in makers]
         settle: list[Callable[[], object]] = []
-        reusable: dict[str, Sidecar | None] = {}
         others: list[OpenJob] | None = None
-        for key, field, location in conflicts:
+        # What was looked at last: the files of a chunk come one after the other.
+        looked_at, proven = "", None
+        for key, field, location in self._find_conflicts(opened, is_new=is_new):
             name, is_film = location.rpartition("/")[2], find_film_number(key) is not None
             if self.job.if_exists is IfExists.REPLACE:
                 settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
                 continue
-            if self.job.if_exists is IfExists.REUSE and key not in reusable:
+            if self.job.if_exists is IfExists.REUSE and key != looked_at:
                 # The jobs once, and their sidecars once a chunk: not for each of its frames.
                 others = find_same_chunks(opened) if others is None else others
-                reusable[key] = find_reusable(opened, others, key, self._are_reusable)
-                if (proven := reusable[key]) is not None:
+                looked_at, proven = key, find_reusable(opened, others, key, self._are_reusable)
+                if proven is not None and is_film:
                     settle.append(partial(self.folder.adopt, proven))
+                elif proven is not None:
+                    adopted.add(proven)
                 elif is_film and self._is_other_film(opened, location, others):
                     settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
                     continue
-            if reusable.get(key) is None and not (self.job.film_only and not is_film):
+            if proven is None and not (self.job.film_only and not is_film):
                 raise BadJobError(self._why_refused(location, field))
-        if settle:
-            settle.append(partial(self._listed.forget, self.folder.sidecars_dir))
-        adopted = frozenset(
-            int(key) for key, proven in reusable.items() if proven is not None and find_film_number(key) is None
-        )
-        return settle, adopted
+        return settle
 
     def _is_other_film(self, opened: OpenJob, location: str, others: Iterable[OpenJob]) -> bool:
         """Tell whether a file is a film that another job has made of the same chunks."""
@@ -461,18 +460,30 @@ class Acceptance:
         records = (record for folder in folders for record in folder.film_records())
         return any(file.path == location for record in records for file in record.files)
 
-    def _find_conflicts(self, opened: OpenJob, *, is_new: bool) -> list[tuple[str, str, str]]:
-        """Return the key, field and location of each file that is in the way and not published by this job."""
+    def _find_conflicts(self, opened: OpenJob, *, is_new: bool) -> Iterator[tuple[str, str, str]]:
+        """Return the key, field and location of each file that is in the way and not published by this job.
+
+        They are found as they are asked for: a list of those of a million chunks would take 300 MB.
+        """
+        find = partial(find_conflicting_outputs, opened, self._allowed, self._listed)
+        if self.job.if_exists is IfExists.REUSE:
+            # The places of all outputs are checked before the content of one is read.
+            deque(find(), maxlen=0)
         if is_new:
-            return list(find_conflicting_outputs(opened, self._allowed, self._listed))
+            return find()
         chunks, films = self._list_finished(), self.folder.published_films()
-        found = find_conflicting_outputs(opened, self._allowed, self._listed)
-        conflicts = [each for each in found if not is_among(each[0], chunks, films)]
-        if not conflicts:
-            return []
+        conflicts = (each for each in find() if not is_among(each[0], chunks, films))
+        if (first := next(conflicts, None)) is None:
+            return conflicts
         # Of what is left, some may be half published.
         claimed = self.folder.claimed_keys()
-        return [each for each in conflicts if each[0] not in claimed]
+        conflicts = (each for each in chain((first,), conflicts) if each[0] not in claimed)
+        if not self.folder.is_accepted:
+            return conflicts
+        # The places were this job's before the files came there: publication moves foreign files aside.
+        foreign = list(conflicts)
+        makers = find_publishers([location for _, _, location in foreign], self._store)
+        return (each for each in foreign if each[2] in makers)
 
     def _why_refused(self, location: str, field: str) -> str:
         maker = find_publishers([location], self._store).get(location)

@@ -23,6 +23,9 @@ from activities.processes.supervisor import Supervisor  # noqa: E402
 from longtake import RenderJobSpec  # noqa: E402
 from longtake.models.messages import PlanOrder  # noqa: E402
 
+# What tells that the chunks are finished; with `reused`, segments of another job.
+RECORDS = ("none", "segments", "sidecars", "reused")
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -46,7 +49,7 @@ def measure(chunks: int, records: str, folder: Path) -> Planned:
 
     Args:
         chunks: Chunks of the job, of one file each.
-        records: `none`, `segments` or `sidecars`: what tells that they are finished.
+        records: One of `RECORDS`.
         folder: An empty folder.
     """
     store = folder / "store"
@@ -54,18 +57,19 @@ def measure(chunks: int, records: str, folder: Path) -> Planned:
     if records != "none":
         order = _order(store, chunks)
         job = Acceptance(order, _build_host(folder / "seeder"), AllowedStores([store])).run()
-        publish_chunks(job, in_segments=records == "segments")
+        publish_chunks(job, in_segments=records != "sidecars")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_plan, store, chunks, chunks if records != "none" else 0).result()
+        order = _order(store, chunks, id="twin" if records == "reused" else "job")
+        return pool.submit(_plan, store, order, chunks if records != "none" else 0).result()
 
 
-def _plan(store: Path, chunks: int, finished: int) -> Planned:
+def _plan(store: Path, order: PlanOrder, finished: int) -> Planned:
     host = _build_host(store.parent / "planner")
     settings = worker_settings("plan", store, slots=1)
     make_allowed, check = (lambda: AllowedStores([store])), (lambda job: None)
     plan = PlanActivities(host, make_allowed, check, settings.receivers, search_attributes=True)
     before, began, cpu = _read_memory("VmRSS"), time.monotonic(), time.process_time()
-    planned = asyncio.run(ActivityEnvironment().run(plan.plan_job, _order(store, chunks)))
+    planned = asyncio.run(ActivityEnvironment().run(plan.plan_job, order))
     seconds, cpu = time.monotonic() - began, time.process_time() - cpu
     assert sum(stop - start for start, stop in planned.done) == finished
     peak = _read_memory("VmHWM")
@@ -79,15 +83,16 @@ def _build_host(folder: Path) -> Host:
     return build_host(settings, Supervisor(), tools=tools)
 
 
-def _order(store: Path, chunks: int) -> PlanOrder:
+def _order(store: Path, chunks: int, *, id: str = "job") -> PlanOrder:
     job = RenderJobSpec(
         name="plan",
         frames={"count": chunks, "per_chunk": 1},
         command=(sys.executable, "{output}"),
         chunk_output="out/{chunk:07}.txt",
         base_dir=str(store),
+        if_exists="reuse",
     )
-    return PlanOrder(id="job", job=job)
+    return PlanOrder(id=id, job=job)
 
 
 def _read_memory(field: str) -> int:

@@ -343,6 +343,11 @@ def encode_record(record: Sidecar) -> bytes:
     return record.model_dump_json(exclude_defaults=True, indent=1).encode()
 
 
+def encode_line(record: Sidecar) -> bytes:
+    """Return the line of a segment that holds a record."""
+    return record.model_dump_json(exclude_defaults=True).encode() + b"\n"
+
+
 def encode_job(job: RenderJobSpec) -> bytes:
     """Return the bytes of job.json."""
     return job.model_dump_json(exclude_defaults=True, indent=2).encode()
@@ -387,6 +392,11 @@ class OpenJob:
     def listed_segments(self) -> SegmentRecords[Sidecar]:
         """The segments of this job as they were when this was asked for first: for jobs that have ended."""
         return self.folder.read_segments()
+
+    @cached_property
+    def listed_sidecars(self) -> RangeSet:
+        """The chunks of this job that had a sidecar when this was asked for first: for jobs that have ended."""
+        return self.folder.list_sidecars()
 
     @property
     def film_digest(self) -> str:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from activities.errors import AttemptError, AttemptLostError, attempt_failure
-from activities.stores.job_folder import JobFolder, Sidecar, encode_record
+from activities.stores.job_folder import JobFolder, Sidecar, encode_line, encode_record
 from activities.stores.publish import (
     check_undeclared,
     clear_attempts,
@@ -224,7 +224,7 @@ class SegmentWriter:
             self._sync_outputs()
         if not self._group:
             return
-        lines = [record.model_dump_json(exclude_defaults=True).encode() + b"\n" for record in self._group]
+        lines = [encode_line(record) for record in self._group]
         with finish_once_begun():
             self._create_part(b"".join(lines))
             self._is_claimed = True

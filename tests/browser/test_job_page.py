@@ -196,6 +196,7 @@ async def test_a_failed_chunk_says_why_and_is_tried_again(web: Web) -> None:
     job = await web.farm.submit(web.farm.job(chunks=4, options=options, name="wood", on_chunk_failure="continue"))
     page = await web.open(f"/jobs/{job.id}")
     await expect(page.locator(".job-state")).to_contain_text("failed")
+    await until_map_shows(page, "failed: frames 2")
 
     await frame_map(page).press("n")
     await expect(page).to_have_url(re.compile(r"\?frame=2$"))

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 from support.browser.pages import ANYWHERE, PHONE, Web, check_accessibility, take_picture
 from support.browser.web_process import web_process
 from support.farm import Farm, until_state
@@ -101,6 +101,29 @@ async def test_several_jobs_are_selected_and_cancelled_at_once(web: Web) -> None
         await until_state(job, JobState.CANCELLED)
     for name in ("one", "two", "three"):
         await expect(row_of(page, name)).to_contain_text("cancelled")
+
+
+@pytest.mark.parametrize("place", ["list", "page"])
+async def test_an_answer_that_comes_after_newer_events_shows_nothing_older(web: Web, place: str) -> None:
+    job = await web.farm.started(chunks=2, running=1, name="silk")
+    before = (await job.status()).model_dump(mode="json")
+    page = await web.open("/" if place == "list" else f"/jobs/{job.id}")
+    shown = row_of(page, "silk") if place == "list" else page.locator(".job-state")
+    await expect(shown).to_contain_text("running")
+
+    async def answer_late(route: Route) -> None:
+        answer = await route.fetch()
+        await expect(shown).to_contain_text("cancelled")
+        await route.fulfill(response=answer, json={**before, "phase": "cleaning_up"})
+
+    await page.route("**/cancel", answer_late)
+    if place == "list":
+        await shown.get_by_role("checkbox").check()
+    await page.keyboard.press("c")
+    await page.get_by_role("button", name="Cancel the job").click()
+
+    await expect(page.get_by_text("Cancelling silk")).to_be_visible()
+    await expect(shown).to_contain_text("cancelled")
 
 
 async def test_failures_stand_first_and_are_tried_again(web: Web) -> None:

@@ -48,7 +48,7 @@ def test_a_job_that_is_published_is_planned_again_in_a_few_calls(planner: FrameP
     assert len(way.calls) <= MOST_CALLS, way.calls
 
 
-def test_frames_that_another_job_has_published_are_reused_in_calls_by_the_chunk(
+def test_frames_that_another_job_has_published_are_reused_in_a_call_a_chunk(
     planner: FramePlanner, way: FaultyStore
 ) -> None:
     planner.publish_all(planner.job(), "first")
@@ -60,8 +60,9 @@ def test_frames_that_another_job_has_published_are_reused_in_calls_by_the_chunk(
     done = planner.plan(planner.job(if_exists=IfExists.REUSE), "second")
 
     assert done == ((0, chunks_of(planner)),)
-    # One sidecar of the other job is read, and copied, for each chunk; each job of the store is looked at once.
-    assert len(way.calls) <= MOST_CALLS + 6 * 3 + 4 * chunks_of(planner), way.calls
+    # One sidecar of the other job is read for each chunk; each job of the store is looked at once. What is taken over is
+    # written in one file, which is listed and read.
+    assert len(way.calls) <= MOST_CALLS + 6 * 3 + 4 + chunks_of(planner), way.calls
 
 
 def test_frames_of_another_job_refuse_one_that_goes_on_after_one_look_at_records(

@@ -57,6 +57,7 @@ async def test_short_chunks_share_files_of_records_that_every_command_reads(farm
     twin = await farm.submit(short_job(farm, name="twin", if_exists="reuse"))
     assert (await until_state(twin, JobState.COMPLETED)).completed_chunks == CHUNKS
     assert len(rendered(farm)) == CHUNKS, "all are taken over"
+    assert (len(records(farm, twin.id, "segments")), records(farm, twin.id, "chunks")) == (1, [])
     await asyncio.to_thread(delete_job, str(farm.store), twin.id)
     assert len(list((farm.store / "out").iterdir())) == CHUNKS, "they are files of the first job too"
 

@@ -5,7 +5,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from activities.stores.job_folder import OpenJob, Sidecar, encode_record
+from activities.stores.job_folder import OpenJob, Sidecar, encode_line, encode_record
 from longtake.stores.job_layout import chunk_key
 from longtake.stores.publications import PublishedFile
 from longtake.stores.segments import SegmentName
@@ -33,7 +33,7 @@ def publish_chunks(job: OpenJob, *, in_segments: bool) -> None:
         if not in_segments:
             Path(folder.sidecar_path(record.key)).write_bytes(encode_record(record))
             continue
-        lines.append(record.model_dump_json(exclude_defaults=True).encode() + b"\n")
+        lines.append(encode_line(record))
         if len(lines) == _CHUNKS_A_SEGMENT or index == count - 1:
             segment = SegmentName(folder.segments_dir, index + 1 - len(lines), index, record.attempt)
             Path(segment.closed).write_bytes(b"".join(lines))

@@ -8,6 +8,8 @@ const ENDED = ["completed", "failed", "cancelled"];
 
 /** @param {JobStatus} job */
 export const hasEnded = (job) => ENDED.includes(job.state);
+/** Whether a status is older than another: what a request is answered may come after an event that tells more. @param {JobStatus} job @param {JobStatus | undefined} known */
+export const isOlder = (job, known) => Boolean(known?.updated_at && job.updated_at && Date.parse(job.updated_at) < Date.parse(known.updated_at));
 /** Whether somebody should look at a job. @param {JobStatus} job */
 export const isFailing = (job) => job.state === "failed" || job.phase === "holding" || (job.failed_chunks > 0 && !hasEnded(job));
 

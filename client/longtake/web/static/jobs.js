@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { fill, h, setText } from "./dom.js";
 import { count, counted } from "./format.js";
 import { EXAMPLE } from "./example.js";
-import { isFailing, isOf, parseFilter, SORTS, sortJobs, withMine, withStates } from "./jobfilter.js";
+import { isFailing, isOf, isOlder, parseFilter, SORTS, sortJobs, withMine, withStates } from "./jobfilter.js";
 import { JobTable } from "./jobtable.js";
 import { APPLIES, cancelJobs, openPauseMenu, steer } from "./steer.js";
 import { copyable, emptyState } from "./ui.js";
@@ -232,8 +232,8 @@ export function mount(root, context) {
 
   // ---- Steering
 
-  /** @param {JobStatus} status */
-  const learn = (status) => (jobs.set(status.id, status), refresh());
+  /** Take up what a request was answered. @param {JobStatus} status */
+  const learn = (status) => (gone.has(status.id) || isOlder(status, jobs.get(status.id)) || jobs.set(status.id, status), refresh());
 
   /** @param {Verb} verb */
   function those(verb) {
@@ -303,7 +303,8 @@ export function mount(root, context) {
       for (const job of page.jobs) {
         seen.add(job.id);
         // An event may have told something newer while this page was read.
-        if (!gone.has(job.id) && !isOlder(job, jobs.get(job.id))) jobs.set(job.id, job);
+        const known = jobs.get(job.id);
+        if (!gone.has(job.id) && !(known?.heard && isOlder(job, known))) jobs.set(job.id, job);
       }
       after = page.next;
       if (!after) isLoaded = true;
@@ -362,9 +363,6 @@ export function mount(root, context) {
   showNow();
   return () => (clearTimeout(timer), clearInterval(again));
 }
-
-/** @param {JobStatus} job @param {JobStatus | undefined} known */
-const isOlder = (job, known) => Boolean(known?.heard && known.updated_at && job.updated_at && job.updated_at < known.updated_at);
 
 /** @param {boolean} canSubmit */
 function teach(canSubmit) {

@@ -87,7 +87,7 @@ export function detailPanel(model, context) {
     const ended = hasEnded(status);
     const retry = { class: "btn", type: "button" };
     return [
-      canRender(code) && h("button", { ...retry, title: ended ? "Start the job again for this alone" : code === LEFT_OUT ? "Render it after all" : "Render it once more", on: { click: () => void steer("retry", [status], { chunks: [range] }, (answer) => model.setStatus(answer)) } }, code !== FAILED ? "Render it" : ended ? "Retry this one" : "Retry"),
+      canRender(code) && h("button", { ...retry, title: ended ? "Start the job again for this alone" : code === LEFT_OUT ? "Render it after all" : "Render it once more", on: { click: () => void steer("retry", [status], { chunks: [range] }, (answer) => model.learn(answer)) } }, code !== FAILED ? "Render it" : ended ? "Retry this one" : "Retry"),
       code === DONE && ended && h("button", { ...retry, title: "Render it anew, and what is made of it", on: { click: () => void renderAgain(chunk) } }, "Render again"),
       !ended && (code === FAILED || code === TODO) && h("button", { ...retry, title: "Leave it out", on: { click: () => void askSkip(model, context, [range]) } }, "Skip"),
     ];
@@ -106,7 +106,7 @@ export function detailPanel(model, context) {
     const first = layout.placeOf(chunk);
     const frames = ranges([[layout.numberAt(first), layout.numberAt(first + layout.countOf(chunk) - 1) + 1]]);
     const yes = await context.confirm({ title: `Render ${layout.nameOf(chunk)} again?`, body: h("p", { class: "soft" }, "What stands there now is replaced once the new one is proven. Films made of it are made anew."), action: "Render again" });
-    if (yes) await steer("retry", [status], { frames }, (answer) => model.setStatus(answer));
+    if (yes) await steer("retry", [status], { frames }, (answer) => model.learn(answer));
   }
 
   /** What changes while it renders. @param {number} chunk */

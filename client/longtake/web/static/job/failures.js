@@ -49,7 +49,7 @@ export function failuresPanel(model, context) {
         one.lines.length > 0 && h("pre", { class: "cause-lines", tabIndex: 0, "aria-label": "Lines of the log" }, one.lines.slice(0, SHOWN_LINES).map((line) => h("span", { class: `line ${weight(line)}` }, line))),
         one.helps && h("p", { class: "cause-helps" }, h("span", { class: "soft" }, "Helps: "), inCode(one.helps)),
       ),
-      canRetry && h("button", { class: "btn", type: "button", title: hasEnded(model.status) ? "Start the job again for these alone" : "Render these once more", "aria-label": `${retry}: what failed by ${one.cause}`, on: { click: () => void steer("retry", [model.status], { chunks }, (status) => model.setStatus(status)) } }, retry),
+      canRetry && h("button", { class: "btn", type: "button", title: hasEnded(model.status) ? "Start the job again for these alone" : "Render these once more", "aria-label": `${retry}: what failed by ${one.cause}`, on: { click: () => void steer("retry", [model.status], { chunks }, (status) => model.learn(status)) } }, retry),
     );
   }
 

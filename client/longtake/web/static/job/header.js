@@ -39,7 +39,7 @@ export function jobHeader(model, context) {
   /** @param {HTMLButtonElement} button */
   const press = (button) => void (!button.hidden && button.click());
   /** @param {any} status */
-  const take = (status) => model.setStatus(status);
+  const take = (status) => model.learn(status);
 
   function openPause() {
     context.openMenu(pause, pauseItems(model).map(({ mode, label, hint }) => ({ label, hint, run: () => void steer("pause", [model.status], { mode }, take) })), { label: "How to pause" });

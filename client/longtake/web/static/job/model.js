@@ -1,7 +1,7 @@
 // What is known of the job, and what is selected and hovered: the panels of the page read it, and speak through it.
 
 import { counted } from "../format.js";
-import { hasEnded } from "../jobfilter.js";
+import { hasEnded, isOlder } from "../jobfilter.js";
 import { Columns, FAILED, FROZEN, RUNNING, TODO, WAITING, measure } from "./columns.js";
 import { FrameLayout } from "./frames.js";
 
@@ -72,6 +72,11 @@ export class JobModel extends EventTarget {
     if (before?.total_chunks !== status.total_chunks) this.#lay();
     this.#layOver();
     this.#tell("status");
+  }
+
+  /** Take up what a request was answered, unless something newer is known. @param {JobStatus} status */
+  learn(status) {
+    if (!isOlder(status, this.status)) this.setStatus(status);
   }
 
   /** @param {Columns} columns */
