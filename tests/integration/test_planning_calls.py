@@ -60,8 +60,8 @@ def test_frames_that_another_job_has_published_are_reused_in_a_call_a_chunk(
     done = planner.plan(planner.job(if_exists=IfExists.REUSE), "second")
 
     assert done == ((0, chunks_of(planner)),)
-    # One sidecar of the other job is read for each chunk; each job of the store is looked at once. What is taken over is
-    # written in one file, which is listed and read.
+    # One sidecar of the other job is read for each chunk; each job of the store is looked at once. What is taken over
+    # is written in one file, which is listed and read.
     assert len(way.calls) <= MOST_CALLS + 6 * 3 + 4 + chunks_of(planner), way.calls
 
 
