@@ -2,12 +2,10 @@
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from datetime import datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,10 +15,9 @@ from activities.attempts.host import Host
 from activities.media.audio import inspect_audio
 from activities.media.colour import UnknownColours, look_up_colours
 from activities.media.facts import MediaError
-from activities.stores.job_folder import JobFolder, OpenJob, Sidecar, encode_job, read_sidecar
-from activities.stores.publish import is_intact, revoke_chunk
-from activities.stores.reuse import AdoptedChunks, find_reusable, find_same_chunks
-from longtake.chunks import Chunk
+from activities.output_conflicts import OutputConflicts, are_as_published
+from activities.stores.job_folder import JobFolder, OpenJob, encode_job, read_sidecar
+from activities.stores.publish import revoke_chunk
 from longtake.errors import BadJobError
 from longtake.jobfile.loader import check_list_size, read_job
 from longtake.models.films import name_film_field
@@ -34,101 +31,9 @@ from longtake.paths import OutputKind
 from longtake.pattern_check import check_patterns
 from longtake.ranges import Range, RangeSet
 from longtake.stores.factory import check_exclusive_creation, open_store
-from longtake.stores.job_layout import chunk_key, find_film_number
-from longtake.stores.job_records import compute_integrity, find_publishers, is_among
-from longtake.stores.store import FolderListings, StoreError, map_parallel, store_call
-
-# Folders that were looked at.
-_MOST_REMEMBERED = 4096
-
-
-def find_conflicting_outputs(
-    job: OpenJob, allowed: AllowedStores, listed: FolderListings | None = None
-) -> Iterator[tuple[str, str, str]]:
-    """Yield the key, the field and the location of each output of a job that exists already.
-
-    Args:
-        job: The job.
-        allowed: Folders and buckets that jobs may use.
-        listed: Listings of the job's store that are read already, in a bucket.
-
-    Raises:
-        BadJobError: An output lies where it may not, or where no file can be.
-        StoreError: The work of this thread was stopped.
-    """
-    if job.folder.store.is_local:
-        return _in_directory(job, allowed)
-    return _in_bucket(job, listed or FolderListings(job.folder.store))
-
-
-def _in_directory(job: OpenJob, allowed: AllowedStores) -> Iterator[tuple[str, str, str]]:
-    # By text, and a few thousand at most: a job may have a million folders, which come one after the other.
-    looked_at: dict[str, bool] = {}
-
-    def is_folder_there(location: str, field: str) -> bool:
-        """Look once at the folder of an output: may it be used, and is it there?"""
-        folder = location.rpartition("/")[0] or "/"
-        if folder in looked_at:
-            return looked_at[folder]
-        if len(looked_at) >= _MOST_REMEMBERED:
-            looked_at.clear()
-        looked_at[folder] = _is_folder(Path(folder), field)
-        allowed.check(Path(location), field)
-        return looked_at[folder]
-
-    def is_missing(chunk: Chunk) -> bool:
-        """Tell by one look that no output of a chunk exists, where all of its images lie in one folder."""
-        if any("{frame" in template.path.rpartition("/")[0] for template in chunk.templates):
-            return False
-        field = job.job.output_field
-        return not any(is_folder_there(_target(job, path, field), field) for path in chunk.first_outputs)
-
-    for key, field, location in _outputs(job, is_missing):
-        if not is_folder_there(location, field):
-            continue
-        path = Path(location)
-        allowed.check(path, field)
-        # A share may hang at each of them, and a stop must end a look at a million.
-        with store_call(location):
-            is_folder, is_there = path.is_dir(), path.exists()
-        if is_folder:
-            raise BadJobError(f"{field}: {path} is a folder; choose another name")
-        if is_there:
-            yield key, field, location
-
-
-def _in_bucket(job: OpenJob, listed: FolderListings) -> Iterator[tuple[str, str, str]]:
-    """Find outputs by one listing of each folder: a request for each of a million names would take hours."""
-    for key, field, location in _outputs(job):
-        if listed.find(location) is not None:
-            yield key, field, location
-
-
-def _outputs(job: OpenJob, skip: Callable[[Chunk], bool] = lambda chunk: False) -> Iterator[tuple[str, str, str]]:
-    field = job.job.output_field
-    for chunk in job.chunks:
-        if skip(chunk):
-            continue
-        for path in chunk.iter_outputs():
-            yield chunk_key(chunk.index), field, _target(job, path, field)
-    # A merge command may make a film that no output names.
-    for (key, film), (field, _) in zip(job.films.items(), job.job.film_outputs, strict=False):
-        yield key, field, _target(job, film.film_path, field)
-
-
-def _target(job: OpenJob, path: str, field: str) -> str:
-    try:
-        return job.target(path)
-    except ValueError as error:
-        raise BadJobError(f"{field}: {path} {error}") from error
-
-
-def _is_folder(path: Path, field: str) -> bool:
-    """Return whether there is such a folder; refuse one that can never be, because a file is in its way."""
-    there = next(each for each in (path, *path.parents) if each.exists())
-    if not there.is_dir():
-        raise BadJobError(f"{field}: {there} is a file, and outputs need a folder there; choose another path")
-    return there == path
+from longtake.stores.job_layout import chunk_key
+from longtake.stores.job_records import compute_integrity
+from longtake.stores.store import FolderListings, StoreError, map_parallel
 
 
 def _fill_placeholders(job: RenderJobSpec, job_id: str, started_at: datetime | None) -> RenderJobSpec:
@@ -180,18 +85,15 @@ class Acceptance:
         self._check_handed_in()
         if self._needs_inputs:
             self._check_with_inputs(opened)
-        with closing(AdoptedChunks(self.folder, self._host.scratch)) as adopted:
-            settle = self._check_outputs(opened, adopted, is_new=earlier is not None)
+        with closing(OutputConflicts(opened, self._allowed, self._listed, self._host.scratch)) as conflicts:
+            finished = self.folder.finished_chunks(self._listed.names(self.folder.sidecars_dir))
+            conflicts.check(finished, is_new=earlier is not None)
             if self.job.film_only:
-                self.find_missing_chunks(opened, (*self._list_finished().ranges, *adopted.chunks.ranges))
+                self.find_missing_chunks(opened, (*finished.ranges, *conflicts.adopted.ranges))
             if earlier is not None:
                 self.folder.archive(earlier)
             self.folder.create(self.job, chunk_list)
-            for step in settle:
-                step()
-            if adopted.chunks:
-                adopted.write()
-            if settle or adopted.chunks:
+            if conflicts.settle():
                 self.forget_finished_chunks()
         return opened
 
@@ -216,15 +118,11 @@ class Acceptance:
             chunk = int(found.record.key)
             if chunk >= count or chunk in sidecars or chunk in done:
                 continue
-            if self._are_as_published(found.record, found.location):
+            if are_as_published(self._store, self._listed, found.record, found.location):
                 done.add(chunk, chunk + 1)
             else:
                 revoke_chunk(opened, chunk)
         return done.ranges
-
-    def _list_finished(self) -> RangeSet:
-        """Return the chunks that were finished before this job was accepted again, damaged ones included."""
-        return self.folder.finished_chunks(self._listed.names(self.folder.sidecars_dir))
 
     def find_missing_chunks(self, opened: OpenJob, done: Iterable[Range]) -> tuple[Range, ...]:
         """Return the chunks that a job lacks which renders nothing; none of another job.
@@ -291,22 +189,7 @@ class Acceptance:
             ):
                 return True
         sidecar = read_sidecar(self._store, location)
-        return sidecar is not None and self._are_as_published(sidecar, location)
-
-    def _are_as_published(self, sidecar: Sidecar, location: str) -> bool:
-        """Tell whether the files of a sidecar are unchanged, by one listing of their folders where that can tell."""
-        # A directory's times say nothing, and the metadata of a million records would take 600 MB.
-        record = None if self._store.is_local else self._listed.find(location)
-        untouched = self._listed.is_untouched
-        unsure = tuple(file for file in sidecar.files if not untouched(file.path, record, file.size_bytes))
-        return not unsure or is_intact(self._store, sidecar.model_copy(update={"files": unsure}))
-
-    def _are_reusable(self, sidecar: Sidecar, location: str) -> bool:
-        """Tell whether the files of another job's sidecar are undamaged; in a directory, all of them are read."""
-        store = self._store
-        if not store.is_local:
-            return self._are_as_published(sidecar, location)
-        return all(store.stat(file.path) and store.digest(file.path) == file.sha256 for file in sidecar.files)
+        return sidecar is not None and are_as_published(self._store, self._listed, sidecar, location)
 
     def _check_store(self) -> None:
         if not self._store.is_local:
@@ -419,81 +302,3 @@ class Acceptance:
                     look_up_colours(colour, workdir)
             except UnknownColours as error:
                 raise BadJobError(name_film_field(where, film, str(error))) from error
-
-    def _check_outputs(self, opened: OpenJob, adopted: AdoptedChunks, *, is_new: bool) -> list[Callable[[], object]]:
-        """Decide by `if_exists` about files that stand where this job writes; return what is to be done about them.
-
-        Args:
-            opened: The job.
-            adopted: Gets the chunks that are taken over.
-            is_new: Whether what an earlier start of this job has published is another job's.
-        """
-        settle: list[Callable[[], object]] = []
-        others: list[OpenJob] | None = None
-        # What was looked at last: the files of a chunk come one after the other.
-        looked_at, proven = "", None
-        for key, field, location in self._find_conflicts(opened, is_new=is_new):
-            name, is_film = location.rpartition("/")[2], find_film_number(key) is not None
-            if self.job.if_exists is IfExists.REPLACE:
-                settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
-                continue
-            if self.job.if_exists is IfExists.REUSE and key != looked_at:
-                # The jobs once, and their sidecars once a chunk: not for each of its frames.
-                others = find_same_chunks(opened) if others is None else others
-                looked_at, proven = key, find_reusable(opened, others, key, self._are_reusable)
-                if proven is not None and is_film:
-                    settle.append(partial(self.folder.adopt, proven))
-                elif proven is not None:
-                    adopted.add(proven)
-                elif is_film and self._is_other_film(opened, location, others):
-                    settle.append(partial(self.folder.set_aside, location, f"replaced.{name}"))
-                    continue
-            if proven is None and not (self.job.film_only and not is_film):
-                raise BadJobError(self._why_refused(location, field))
-        return settle
-
-    def _is_other_film(self, opened: OpenJob, location: str, others: Iterable[OpenJob]) -> bool:
-        """Tell whether a file is a film that another job has made of the same chunks."""
-        first = chunk_key(0)
-        digest = opened.compute_digest(first)
-        folders = (other.folder for other in others if other.compute_digest(first) == digest)
-        records = (record for folder in folders for record in folder.film_records())
-        return any(file.path == location for record in records for file in record.files)
-
-    def _find_conflicts(self, opened: OpenJob, *, is_new: bool) -> Iterator[tuple[str, str, str]]:
-        """Return the key, field and location of each file that is in the way and not published by this job.
-
-        They are found as they are asked for: a list of those of a million chunks would take 300 MB.
-        """
-        find = partial(find_conflicting_outputs, opened, self._allowed, self._listed)
-        if self.job.if_exists is IfExists.REUSE:
-            # The places of all outputs are checked before the content of one is read.
-            deque(find(), maxlen=0)
-        if is_new:
-            return find()
-        chunks, films = self._list_finished(), self.folder.published_films()
-        conflicts = (each for each in find() if not is_among(each[0], chunks, films))
-        if (first := next(conflicts, None)) is None:
-            return conflicts
-        # Of what is left, some may be half published.
-        claimed = self.folder.claimed_keys()
-        conflicts = (each for each in chain((first,), conflicts) if each[0] not in claimed)
-        if not self.folder.is_accepted:
-            return conflicts
-        # The places were this job's before the files came there: publication moves foreign files aside.
-        foreign = list(conflicts)
-        makers = find_publishers([location for _, _, location in foreign], self._store)
-        return (each for each in foreign if each[2] in makers)
-
-    def _why_refused(self, location: str, field: str) -> str:
-        maker = find_publishers([location], self._store).get(location)
-        by = f", made by job {maker}" if maker else ""
-        if self.job.if_exists is IfExists.REUSE:
-            return (
-                f"if_exists: {location} is there already{by}, and is no proven output of this very work; choose "
-                f"another {field}, remove the file, or set if_exists to replace"
-            )
-        return (
-            f"if_exists: {location} is there already{by}; choose another {field}, remove the file, or set if_exists "
-            "to reuse or replace"
-        )
