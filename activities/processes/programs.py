@@ -70,11 +70,12 @@ def find_ffmpeg() -> str:
 
 def link_ffmpeg(ffmpeg: str, folder: Path) -> None:
     """Link ffmpeg under its plain name into a folder, for scripts of jobs that call `ffmpeg`."""
-    link = folder / "ffmpeg"
-    if not link.exists():
+    link, program = folder / "ffmpeg", os.path.realpath(ffmpeg)
+    # One of before may lead to another ffmpeg: renders would call that, and the worker this one.
+    if os.path.realpath(link) != program:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".ffmpeg.{os.getpid()}"
-        partial.symlink_to(os.path.realpath(ffmpeg))
+        partial.symlink_to(program)
         partial.replace(link)
 
 

@@ -57,6 +57,8 @@ def test_a_program_that_is_not_there_is_named() -> None:
 
 def test_ffmpeg_is_found_under_its_plain_name_by_commands_and_by_scripts(tmp_path: Path) -> None:
     (program,) = resolve(Programs(("ffmpeg",), find_ffmpeg()), "ffmpeg")
+    # That of a worker that found another one.
+    link_ffmpeg("/bin/sh", tmp_path / "tools")
     link_ffmpeg(find_ffmpeg(), tmp_path / "tools")
     link_ffmpeg(find_ffmpeg(), tmp_path / "tools")
 
