@@ -58,6 +58,7 @@ class JobOrders:
         control: What renders may do.
         freeze: Number of the freeze that they must obey; 0 without one.
         split: Number of the last order to give back chunks that were not begun; 0 before the first one.
+        events: Length of the job's history when they held; 0 where it is not known.
         running: How many activities of the job workers have now.
         watchers: How many workers have them, each of which watches the job.
         are_told: Whether the job tells its farm when they change.
@@ -66,6 +67,7 @@ class JobOrders:
     control: Control = Control.RUN
     freeze: int = 0
     split: int = 0
+    events: int = field(default=0, compare=False)
     running: int = field(default=1, compare=False)
     watchers: int = field(default=1, compare=False)
     are_told: bool = field(default=False, compare=False)
@@ -88,27 +90,25 @@ async def read_orders(client: Client, workflow_id: str, run_id: str, seconds: fl
     except RPCError as error:
         return JobOrders(Control.STOP) if error.status is RPCStatusCode.NOT_FOUND else None
     if description.status is not WorkflowExecutionStatus.RUNNING:
-        return JobOrders(Control.STOP)
+        return JobOrders(Control.STOP, events=description.history_length)
     told = await read_memo(description, MEMO_CONTROL, str) or Control.RUN.value
     freeze = await read_memo(description, MEMO_FREEZE, int) or 0
-    split = await read_memo(description, MEMO_SPLIT, int) or 0
     pending = description.raw_description.pending_activities
     at_work = [each for each in pending if each.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED]
-    return _understand(
-        told,
-        freeze,
-        split,
+    orders = JobOrders(
+        split=await read_memo(description, MEMO_SPLIT, int) or 0,
+        events=description.history_length,
         running=max(1, len(at_work)),
         watchers=max(1, len({each.last_worker_identity for each in at_work})),
         are_told=bool(await read_memo(description, MEMO_TELLS, bool)),
     )
+    return _set_control(orders, told, freeze)
 
 
-def _understand(told: str, freeze: int, split: int, *, running: int, watchers: int, are_told: bool) -> JobOrders:
+def _set_control(orders: JobOrders, told: str, freeze: int) -> JobOrders:
     # A newer workflow may want what this worker does not know: it begins nothing then.
     control = Control(told) if told in list(Control) else Control.DRAIN
-    freeze = freeze if control is Control.FREEZE else 0
-    return JobOrders(control, freeze, split, running=running, watchers=watchers, are_told=are_told)
+    return replace(orders, control=control, freeze=freeze if control is Control.FREEZE else 0)
 
 
 class JobWatch:
@@ -120,7 +120,6 @@ class JobWatch:
         self._contact_seconds = contact_seconds
         self._answered_at = asyncio.get_running_loop().time()
         self._orders_at = -math.inf
-        self._told = 0
         self._must_ask = asyncio.Event()
         self._work: set[asyncio.Task[object]] = set()
         self._lost: dict[asyncio.Task[object], AttemptLostError | WatchEndedError] = {}
@@ -130,14 +129,17 @@ class JobWatch:
 
         Work may begin while the server does not answer: the server has just given it out.
         """
-        told = self._told
         orders = await self._ask(max(0.1, min(_ANSWER_SECONDS, self._left())))
         if orders is not None:
             self.hear_answer()
             self._orders_at = self._answered_at
-            # What was told meanwhile is newer than this answer.
-            now = self.orders if self._told != told else orders
-            self.orders = replace(orders, control=now.control, freeze=now.freeze)
+            known = self.orders
+            if 0 < orders.events < known.events:
+                # This look was under way when newer ones were told, or were read by another look.
+                orders = replace(
+                    orders, control=known.control, freeze=known.freeze, split=known.split, events=known.events
+                )
+            self.orders = orders
         elif self._left() <= 0:
             self._stop_work(
                 AttemptLostError(
@@ -155,15 +157,20 @@ class JobWatch:
         """Hear that Temporal has answered this worker."""
         self._answered_at = asyncio.get_running_loop().time()
 
-    def hear_orders(self, control: str, freeze: int) -> None:
-        """Hear what the orders of the job are now; what is known already says that there is more in the memo."""
+    def hear_order(self, order: FarmOrder) -> None:
+        """Hear that the orders of the job have changed; what was read since then stays.
+
+        An order to run that came late let frozen renders go on: the freeze that followed it had been read already.
+        """
         known = self.orders
-        if (control, freeze) == (known.control, known.freeze):
+        if 0 < order.events < known.events:
+            return
+        told = _set_control(replace(known, events=order.events, are_told=True), order.control, order.freeze)
+        if order.events > known.events:
+            self.orders = told
+        if order.events <= known.events or told == known:
+            # It cannot be compared, or there is more in the memo than what is told.
             self._must_ask.set()
-        self._told += 1
-        self.orders = _understand(
-            control, freeze, known.split, running=known.running, watchers=known.watchers, are_told=True
-        )
 
     def hear_gap(self) -> None:
         """Hear that changes of the orders may not have been told."""
@@ -293,7 +300,7 @@ class JobWatches:
     def hear_order(self, order: FarmOrder) -> None:
         """Pass an order to the watch of its job, if there is one."""
         if (found := self._watches.get((order.job, order.run))) is not None:
-            found[0].hear_orders(order.control, order.freeze)
+            found[0].hear_order(order)
 
     def hear_answer(self) -> None:
         """Note for all jobs that Temporal has answered."""

@@ -72,7 +72,14 @@ class FarmTeller:
     async def _signal(self, control: Control, freeze: int) -> None:
         info = workflow.info()
         farm = workflow.get_external_workflow_handle(farm_control_id(info.task_queue))
-        order = FarmOrder(job=info.workflow_id, run=info.run_id, control=control.value, freeze=freeze)
+        order = FarmOrder(
+            job=info.workflow_id,
+            run=info.run_id,
+            control=control.value,
+            freeze=freeze,
+            # This workflow task has one more, its end, and then what it writes.
+            events=info.get_current_history_length() + 1,
+        )
         # Without a farm, workers ask for the memo often.
         with suppress(FailureError):
             await farm.signal(FARM_ORDER, order)

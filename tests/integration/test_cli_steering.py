@@ -10,7 +10,7 @@ from support.farm import Farm, alive, until, until_state
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import PauseActivityRequest, UnpauseActivityRequest
 
-from longtake import BadJobError, JobEndedError, JobPhase, JobState
+from longtake import BadJobError, JobEndedError, JobState
 
 pytestmark = pytest.mark.integration
 
@@ -21,15 +21,8 @@ async def cli(farm: Farm) -> AsyncIterator[Cli]:
         yield cli
 
 
-async def holding(farm: Farm, *options: str) -> str:
-    """Submit a job of four chunks, and return its id when it holds."""
-    job = await farm.submit(farm.job(options=options, on_chunk_failure="hold"))
-    await until(job, lambda status: status.phase is JobPhase.HOLDING)
-    return job.id
-
-
 async def test_a_job_that_holds_says_what_to_do_and_a_resume_does_it(cli: Cli) -> None:
-    job_id = await holding(cli.farm, "--fail-times", "1", "--only", "1")
+    job_id = (await cli.farm.held(1)).id
 
     shown, as_json = await cli("status", job_id), await cli("status", job_id, "--json")
     listed = await cli.until_listed("paused, holding")
@@ -68,7 +61,7 @@ async def test_a_failed_chunk_is_retried_alone(cli: Cli) -> None:
 
 
 async def test_a_chunk_is_skipped_and_the_job_completes_without_it(cli: Cli) -> None:
-    job_id = await holding(cli.farm, "--exit", "3", "--only", "1")
+    job_id = (await cli.farm.held(1)).id
 
     done, unknown = await cli("skip", job_id, "--chunk", "0"), await cli("skip", job_id, "--chunk", "3-7")
     skipped, watched = await cli("skip", job_id, "--chunk", "1"), await cli("watch", job_id)
@@ -183,7 +176,7 @@ async def test_an_activity_paused_in_temporal_waits_and_says_how_to_unpause_it(c
 
 
 async def test_python_retries_what_failed_of_jobs_that_hold_and_that_have_ended(farm: Farm) -> None:
-    job_id = await holding(farm, "--fail-times", "1", "--only", "1")
+    job_id = (await farm.held(1)).id
     with pytest.raises(BadJobError, match="neither failed nor skipped"):
         await farm.render.retry(job_id, chunks=[(0, 1)])
     job = await farm.render.retry(job_id, chunks=[(1, 2)])

@@ -201,6 +201,82 @@ async def test_an_order_that_was_told_to_nobody_is_found_when_the_farm_workflow_
     await job.cancel(wait=True)
 
 
+async def test_orders_say_from_which_event_on_the_memo_has_them(farm: Farm) -> None:
+    async with listening(farm.client, farm.task_queue) as audience:
+        job = await farm.started()
+        await job.pause(mode=PauseMode.FREEZE, wait=True)
+        await job.resume(wait=True)
+        await eventually(lambda: len(audience.orders) == 2, "both orders are heard")
+        await job.cancel(wait=True)
+
+    written: dict[int, list[EventType.ValueType]] = {}
+    async for event in farm.client.get_workflow_handle(job.id).fetch_history_events():
+        for attributes in (
+            event.signal_external_workflow_execution_initiated_event_attributes,
+            event.workflow_properties_modified_event_attributes,
+        ):
+            written.setdefault(attributes.workflow_task_completed_event_id, []).append(event.event_type)
+    for each in audience.orders:
+        assert set(written[each.events]) == {
+            EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED,
+            EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED,
+        }
+
+
+async def test_an_order_that_is_told_late_takes_nothing_back(bare: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume and a freeze right after it: the worker finds the freeze in the memo before it hears of the resume."""
+    may_tell, told = asyncio.Semaphore(0), list[FarmOrder]()
+    tell, hear = FarmListener._tell_order, JobWatches.hear_order
+
+    async def tell_late(*arguments: object) -> None:
+        await may_tell.acquire()
+        await tell(*arguments)  # type: ignore[arg-type]
+
+    def note(watches: JobWatches, order: FarmOrder) -> None:
+        hear(watches, order)
+        told.append(order)
+
+    async def hear_next() -> FarmOrder:
+        known = len(told)
+        may_tell.release()
+        await eventually(lambda: len(told) > known, "an order is told")
+        return told[-1]
+
+    asked, read_orders = 0, job_watch.read_orders
+
+    async def count_asked(*arguments: object) -> JobOrders | None:
+        nonlocal asked
+        asked += 1
+        return await read_orders(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(job_watch, "read_orders", count_asked)
+    monkeypatch.setattr(FarmListener, "_tell_order", tell_late)
+    monkeypatch.setattr(JobWatches, "hear_order", note)
+    monkeypatch.setattr(job_watch, "_TOLD_SECONDS", 0.1)
+    async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=2)):
+        job = await bare.started()
+        await job.pause(mode=PauseMode.FREEZE, wait=True)
+        assert (await hear_next()).control == Control.FREEZE.value
+        await job.resume()
+        await until(job, lambda status: status.state is JobState.RUNNING)
+        await job.pause(mode=PauseMode.FREEZE, wait=True)
+        assert all(map(standing, bare.ledger.pids))
+
+        monkeypatch.setattr(job_watch, "_TOLD_SECONDS", 60)
+        known = asked
+        await eventually(lambda: asked > known, "the memo is read for the last time")
+        assert (await hear_next()).control == Control.RUN.value
+        # A render looks at its orders ten times a second.
+        for _ in range(50):
+            await asyncio.sleep(0.01)
+            assert all(map(standing, bare.ledger.pids))
+        assert (await hear_next()).control == Control.FREEZE.value
+        may_tell.release()
+        bare.open_gate()
+        await job.resume()
+        assert (await until_state(job, JobState.COMPLETED)).completed_chunks == 6
+
+
 async def test_workers_that_may_not_follow_the_farm_ask_each_job(bare: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(_: FarmListener) -> None:
         raise RPCError("workflows of this type are not allowed", RPCStatusCode.PERMISSION_DENIED, b"")

@@ -23,11 +23,12 @@ ROOT = Path(__file__).resolve().parents[2]
 # More than any command writes.
 _LARGEST_ANSWER_BYTES = 1 << 20
 
-# Measurements, which differ from run to run, and sizes of films, which differ from ffmpeg to ffmpeg.
+# Measurements and lengths of histories, which differ from run to run, and sizes of films, which differ from ffmpeg to
+# ffmpeg.
 _MEASURED = frozenset(
     {
         *("billed_seconds", "chunk_seconds", "cpu_seconds", "duration_seconds", "eta_seconds", "render_seconds"),
-        *("issued_at", "slowest_seconds", "modified_ns", "cost_usd", "usd", "beat", "sequence"),
+        *("issued_at", "slowest_seconds", "modified_ns", "cost_usd", "usd", "beat", "sequence", "events"),
         *("io_bytes", "memory_bytes", "peak_memory_bytes", "size_bytes"),
     }
 )

@@ -11,6 +11,7 @@ from activities import job_watch
 from activities.errors import AttemptLostError, WatchEndedError
 from activities.farm_listener import FarmAudience
 from activities.job_watch import JobOrders, JobWatch, JobWatches
+from longtake.models.messages import FarmOrder
 from longtake.names import Control
 
 
@@ -54,10 +55,14 @@ async def test_a_watch_that_dies_stops_its_work_with_the_reason_and_is_replaced(
         await first
 
 
+def order(control: str, freeze: int = 0, *, events: int) -> FarmOrder:
+    return FarmOrder(job="job-1", run="run-1", control=control, freeze=freeze, events=events)
+
+
 async def test_an_answer_that_was_under_way_takes_no_order_back() -> None:
     async def ask(_: float) -> JobOrders:
-        watch.hear_orders("freeze", 3)
-        return JobOrders(Control.RUN, running=5, watchers=2)
+        watch.hear_order(order("freeze", 3, events=21))
+        return JobOrders(Control.RUN, events=20, running=5, watchers=2)
 
     watch = JobWatch(ask, contact_seconds=30)
     orders = await watch.refresh()
@@ -66,22 +71,71 @@ async def test_an_answer_that_was_under_way_takes_no_order_back() -> None:
     assert (orders.running, orders.watchers) == (5, 2)
 
 
-async def test_an_order_that_this_worker_does_not_know_begins_nothing() -> None:
-    watch = JobWatch(Mock(), contact_seconds=30)
-    watch.hear_orders("dance", 3)
-    assert (watch.orders.control, watch.orders.freeze) == (Control.DRAIN, 0)
-
-
-async def test_what_is_told_once_more_has_the_watch_look_for_a_split() -> None:
-    splits = [0, 1]
+async def test_an_answer_that_is_overtaken_by_another_one_takes_no_order_back() -> None:
+    answers = [JobOrders(Control.RUN, events=20), JobOrders(Control.FREEZE, 3, split=1, events=24)]
+    may_answer = asyncio.Event()
 
     async def ask(_: float) -> JobOrders:
-        return JobOrders(split=splits.pop(0))
+        answer = answers.pop(0)
+        if answer.control is Control.RUN:
+            await may_answer.wait()
+        return answer
+
+    watch = JobWatch(ask, contact_seconds=30)
+    first = asyncio.ensure_future(watch.refresh())
+    await asyncio.sleep(0)
+    await watch.refresh()
+    may_answer.set()
+    assert await first == JobOrders(Control.FREEZE, 3, split=1)
+
+
+@pytest.mark.parametrize(
+    ("events", "is_taken", "looks"),
+    [(19, False, False), (20, False, True), (21, True, False), (0, False, True)],
+    ids=["before what was read", "two changes at once", "since", "of an older workflow"],
+)
+async def test_an_order_that_is_told_counts_where_nothing_newer_was_read(
+    events: int, is_taken: bool, looks: bool
+) -> None:
+    """An order to run that comes late would let frozen renders go on."""
+    asked = 0
+
+    async def ask(_: float) -> JobOrders:
+        nonlocal asked
+        asked += 1
+        return JobOrders(Control.FREEZE, 3, events=20)
 
     watch = JobWatch(ask, contact_seconds=3000)
     await watch.refresh()
     watching = asyncio.create_task(watch.poll(lambda _: 1000))
-    watch.hear_orders(Control.RUN.value, 0)
+    watch.hear_order(order("run", events=events))
+
+    assert watch.orders.freeze == (0 if is_taken else 3)
+    if looks:
+        await eventually(lambda: asked == 2, "the memo is read")
+    else:
+        # It may look after 5 ms at most, which is the jitter of one watcher.
+        await asyncio.sleep(0.1)
+        assert asked == 1
+    watching.cancel()
+
+
+async def test_an_order_that_this_worker_does_not_know_begins_nothing() -> None:
+    watch = JobWatch(Mock(), contact_seconds=30)
+    watch.hear_order(order("dance", 3, events=21))
+    assert (watch.orders.control, watch.orders.freeze) == (Control.DRAIN, 0)
+
+
+async def test_what_is_told_once_more_has_the_watch_look_for_a_split() -> None:
+    answers = [JobOrders(events=20), JobOrders(split=1, events=40)]
+
+    async def ask(_: float) -> JobOrders:
+        return answers.pop(0)
+
+    watch = JobWatch(ask, contact_seconds=3000)
+    await watch.refresh()
+    watching = asyncio.create_task(watch.poll(lambda _: 1000))
+    watch.hear_order(order("run", events=31))
     await eventually(lambda: watch.orders.split == 1, "the order in the memo is read")
     watching.cancel()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.watched_store import WatchedStore
 
-from activities.stores.job_folder import JobFolder, Sidecar
+from activities.stores.job_folder import JobFolder, Sidecar, encode_line
 from longtake.stores.directory import DirectoryStore
 from longtake.stores.job_layout import chunk_key
 from longtake.stores.job_records import JobRecords
@@ -27,8 +27,7 @@ def folder(tmp_path: Path) -> JobFolder:
 
 
 def line(chunk: int, attempt: str) -> bytes:
-    record = Sidecar(key=chunk_key(chunk), digest="d", attempt=attempt, frames=1, files=())
-    return record.model_dump_json(exclude_defaults=True).encode() + b"\n"
+    return encode_line(Sidecar(key=chunk_key(chunk), digest="d", attempt=attempt, frames=1, files=()))
 
 
 def mark(name: str) -> bytes:

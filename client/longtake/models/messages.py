@@ -295,3 +295,6 @@ class FarmOrder(Contract):
     run: str = Field(description="run of its workflow")
     control: str = Field(description="what its memo says under `longtake_control`")
     freeze: int = Field(default=0, description="what its memo says under `longtake_freeze`")
+    events: int = Field(
+        default=0, description="length of the job's history from which on its memo says so; 0 of older workflows"
+    )
