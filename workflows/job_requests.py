@@ -1,5 +1,6 @@
 """The requests that a job takes while it runs: signals, updates and the query; what they change, or why not."""
 
+from collections import deque
 from contextlib import suppress
 
 from temporalio import workflow
@@ -12,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
         JobStatus,
         PauseMode,
         PauseRequest,
+        ResumeRequest,
         RetryFailed,
         SetMaxParallel,
         SkipChunks,
@@ -20,10 +22,13 @@ with workflow.unsafe.imports_passed_through():
     from longtake.ranges import RangeSet, format_ranges
     from workflows.film_trial import TrialRunner
     from workflows.history import HistoryBudget
-    from workflows.requests import describe_chunks, read_asker, read_cancel_reason, read_request
+    from workflows.requests import describe_chunks, read_cancel_reason, read_request, read_resume
     from workflows.scheduling import PauseState
     from workflows.spans import SpanRunner
     from workflows.status_board import StatusBoard
+
+# An update and the signal that stands in for it come in one workflow task, or seconds apart.
+_MOST_UPDATE_IDS = 100
 
 
 class RequestedJob:
@@ -44,6 +49,7 @@ class RequestedJob:
         self._max_parallel: int | None = None
         self._was_resumed = False
         self._is_cancel_noted = False
+        self._update_ids: deque[str] = deque(maxlen=_MOST_UPDATE_IDS)
         self._history = HistoryBudget()
         self._pause = PauseState()
         self._board = StatusBoard(before)
@@ -59,12 +65,13 @@ class RequestedJob:
         except ValueError as error:
             self._note(f"a signal pause was ignored: {error}")
         else:
-            self._apply_pause(request)
+            self._apply_pause(request, request.update_id)
 
     @workflow.signal
     def resume(self, *inputs: object) -> None:
         """Render the missing chunks again after a pause, and the failed ones of a job that holds."""
-        self._apply_resume(inputs)
+        request = read_resume(inputs)
+        self._apply_resume(request, request.update_id)
 
     @workflow.signal(name=BATCH_REST)
     def hear_batch(self, *inputs: object) -> None:
@@ -78,9 +85,9 @@ class RequestedJob:
     @workflow.update(name="pause")
     def pause_job(self, *inputs: object) -> PauseMode:
         """Pause as the signal does, and return the mode that is in force; refuse a request that cannot be read."""
-        self._apply_pause(read_request(PauseRequest, inputs))
-        assert self._pause.mode is not None  # it was just set
-        return self._pause.mode
+        request = read_request(PauseRequest, inputs)
+        self._apply_pause(request, _find_update_id())
+        return self._pause.mode or request.mode
 
     @pause_job.validator
     def _may_pause(self, *inputs: object) -> None:
@@ -91,7 +98,7 @@ class RequestedJob:
     def resume_job(self, *inputs: object) -> bool:
         """Resume as the signal does; return whether the job was paused or held."""
         was_waiting = self._pause.is_paused or (self._spans is not None and self._spans.is_holding)
-        self._apply_resume(inputs)
+        self._apply_resume(read_resume(inputs), _find_update_id())
         return was_waiting
 
     @resume_job.validator
@@ -170,13 +177,24 @@ class RequestedJob:
     def _wake(self) -> None:
         self._is_woken = True
 
-    def _apply_pause(self, request: PauseRequest) -> None:
+    def _is_repeated(self, update_id: str) -> bool:
+        """Tell whether a request was followed already: the update, or the signal that its sender left in its place."""
+        is_repeated = update_id in self._update_ids
+        if update_id and not is_repeated:
+            self._update_ids.append(update_id)
+        return is_repeated
+
+    def _apply_pause(self, request: PauseRequest, update_id: str) -> None:
+        if self._is_repeated(update_id):
+            return
         self._pause.pause(request.mode)
         self._board.add_request("pause", request.by, request.mode)
         self._wake()
 
-    def _apply_resume(self, inputs: tuple[object, ...]) -> None:
-        self._board.add_request("resume", read_asker(inputs))
+    def _apply_resume(self, request: ResumeRequest, update_id: str) -> None:
+        if self._is_repeated(update_id):
+            return
+        self._board.add_request("resume", request.by)
         self._was_resumed = True
         if self._spans is not None:
             self._spans.resume(paused=self._pause.is_paused)
@@ -191,6 +209,11 @@ class RequestedJob:
         if (reason := workflow.cancellation_reason()) is not None and not self._is_cancel_noted:
             self._is_cancel_noted = True
             self._board.add_request("cancel", *read_cancel_reason(reason))
+
+
+def _find_update_id() -> str:
+    update = workflow.current_update_info()
+    return update.id if update is not None else ""
 
 
 def _check_rendering(spans: SpanRunner | None) -> SpanRunner:

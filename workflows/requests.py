@@ -95,12 +95,12 @@ def read_request(kind: type[Request], inputs: tuple[object, ...]) -> Request:
         raise ValueError(text if ":" in text else f"the argument {text}") from error
 
 
-def read_asker(inputs: tuple[object, ...]) -> str:
-    """Return on whose behalf a resume was sent; empty where that cannot be read, because a resume is never refused."""
+def read_resume(inputs: tuple[object, ...]) -> ResumeRequest:
+    """Return the argument of a resume; an empty one where it cannot be read, because a resume is never refused."""
     try:
-        return read_request(ResumeRequest, inputs).by
+        return read_request(ResumeRequest, inputs)
     except ValueError:
-        return ""
+        return ResumeRequest()
 
 
 def read_cancel_reason(reason: str) -> tuple[str, str]:
@@ -116,7 +116,7 @@ def describe_chunks(chunks: tuple[Range, ...]) -> str:
 
 
 def _known_keys(kind: type[BaseModel]) -> str:
-    return " and ".join(key for key in kind.model_fields if key != "by")
+    return " and ".join(key for key in kind.model_fields if key not in ("by", "update_id"))
 
 
 def _explain(value: RawValue, advice: str) -> str:

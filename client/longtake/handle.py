@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import socket
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -55,6 +56,7 @@ from longtake.models.status import (
     RetryFailed,
     RunningChunk,
     SetMaxParallel,
+    SignalledRequest,
     SkipChunks,
 )
 from longtake.names import CANCELLED_BY
@@ -368,13 +370,15 @@ class JobHandle:
         except ValidationError as error:
             raise BadJobError(describe_invalid(error)) from error
 
-    async def _request(self, name: str, request: JobRequest) -> None:
+    async def _request(self, name: str, request: SignalledRequest) -> None:
         """Send an update, which is answered when the job has taken it up; where no worker answers, a signal.
 
-        A signal waits for the next worker. Both may arrive: they set a state, and in the order in which they were sent.
+        Both may wait for the next worker, which gets signals first: a resume that was given up here undid a pause that
+        was sent after it. So the signal names the update, and the job follows one of the two.
         """
+        update_id = uuid.uuid4().hex
         try:
-            await self._execute(name, request, patience_seconds=_REQUEST_PATIENCE_SECONDS)
+            await self._execute(name, request, patience_seconds=_REQUEST_PATIENCE_SECONDS, update_id=update_id)
             return
         except BadJobError:
             # An older worker, whose job knows the signal alone and ignores one with keys that it does not know; or a
@@ -383,16 +387,21 @@ class JobHandle:
         except (NotReachableError, RPCError):
             # No worker is there; and what else Temporal has against an update, such as the end of the job, it has
             # against the signal.
-            pass
+            request = request.model_copy(update={"update_id": update_id})
         async with self._explain_refusal(name):
             await self._workflow.signal(name, _to_wire(request))
 
     async def _execute(
-        self, name: str, request: JobRequest, *, patience_seconds: float = _UPDATE_PATIENCE_SECONDS
+        self,
+        name: str,
+        request: JobRequest,
+        *,
+        patience_seconds: float = _UPDATE_PATIENCE_SECONDS,
+        update_id: str | None = None,
     ) -> Any:
         """Send an update and return its answer; without `by` to a job whose worker is of before there was one."""
         try:
-            update = self._workflow.execute_update(name, _to_wire(request))
+            update = self._workflow.execute_update(name, _to_wire(request), id=update_id)
             return await await_update(self.id, update, patience_seconds=patience_seconds)
         except BadJobError as error:
             if not request.by or _UNKNOWN_BY not in str(error):
@@ -445,7 +454,8 @@ class JobHandle:
 
 def _to_wire(request: JobRequest) -> dict[str, Any]:
     """Return the argument of a request as older workers read it too: they refuse keys that they do not know."""
-    return request.model_dump(mode="json", exclude=None if request.by else {"by"})
+    later = {key for key in ("by", "update_id") if not getattr(request, key, None)}
+    return request.model_dump(mode="json", exclude=later)
 
 
 def user_identity() -> str:

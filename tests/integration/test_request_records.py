@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from support.command_line import command_line
-from support.farm import Farm, serving, until_state, worker_settings
+from support.farm import Farm, serving, until, until_state, worker_settings
 from temporalio import workflow
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from longtake import JobHandle, JobState, JobStatus, PauseMode, RenderClient
+from longtake import JobHandle, JobState, JobStatus, PauseMode, RenderClient, handle
 from longtake.describe import read_status
 from longtake.handle import user_identity
 from longtake.models.status import MOST_BY
@@ -126,6 +126,26 @@ async def test_a_signal_that_waits_for_a_worker_brings_the_name(bare: Farm) -> N
     await job.pause(by="ada")
     async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=1)):
         assert ("pause", "drain", "ada") in told(await until_state(job, JobState.PAUSED))
+        await job.cancel(wait=True)
+
+
+@pytest.mark.parametrize(("left", "sent"), [("resume", "pause"), ("pause", "resume")])
+async def test_a_request_that_is_left_to_the_next_worker_is_followed_once_and_in_its_turn(
+    left: str, sent: str, bare: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was sent as an update first, which the worker gets as well, and after all signals."""
+    monkeypatch.setattr(handle, "_REQUEST_PATIENCE_SECONDS", 0.5)
+    settings = worker_settings(bare.task_queue, bare.store, slots=2)
+    async with serving(bare.client, settings):
+        job = await bare.submit(bare.job(options=("--gate", str(bare.gate)), start_paused=left == "resume"))
+        await until(job, lambda status: status.total_chunks > 0)
+    await (job.resume(by="ada") if left == "resume" else job.pause(by="ada"))
+    await bare.client.get_workflow_handle(job.id).signal(sent)
+
+    async with serving(bare.client, settings):
+        status = await until(job, lambda status: len(status.requests) >= 2)
+        assert [(request.what, request.by) for request in status.requests] == [(left, "ada"), (sent, "")]
+        assert status.pause_mode is (PauseMode.DRAIN if sent == "pause" else None)
         await job.cancel(wait=True)
 
 

@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from pydantic import Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from longtake.models.backends import BackendKind
 from longtake.models.fields import Contract
@@ -36,7 +37,16 @@ class JobRequest(Contract):
     by: str = Field(default="", max_length=MOST_BY, description="person or program that asks; empty where untold")
 
 
-class PauseRequest(JobRequest):
+class SignalledRequest(JobRequest):
+    """Argument of a request that is an update where a worker answers, and a signal where none does."""
+
+    # Not in the schema, which is for people and callers of the API.
+    update_id: SkipJsonSchema[str] = Field(
+        default="", max_length=100, description="id of the update that the signal stands in for; empty in the update"
+    )
+
+
+class PauseRequest(SignalledRequest):
     """Argument of the signal `pause`, which may also be sent without one."""
 
     mode: PauseMode = PauseMode.DRAIN
@@ -48,7 +58,7 @@ class PauseRequest(JobRequest):
         return {"mode": value} if isinstance(value, str) else value
 
 
-class ResumeRequest(JobRequest):
+class ResumeRequest(SignalledRequest):
     """Argument of the signal `resume`, which may also be sent without one."""
 
 
