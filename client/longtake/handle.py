@@ -96,7 +96,7 @@ async def await_update(
 
     Raises:
         BadJobError: The job refuses the update; nothing was changed.
-        NotReachableError: No worker answers for the job.
+        NotReachableError: No worker answers for the job. Temporal keeps the update for the next one, until it restarts.
         RPCError: Temporal refuses the update: there is no such job, or the job has ended.
     """
     try:
@@ -104,7 +104,8 @@ async def await_update(
             return await _restore_cancel(update)
     except TimeoutError as error:
         raise NotReachableError(
-            f"no worker answers for {job_id}; `longtake doctor` shows which workers run, and then ask again"
+            f"no worker answers for {job_id}; `longtake doctor` shows which workers run. The next one may still follow "
+            f"this request: `longtake status {job_id}` lists those that were followed"
         ) from error
     except WorkflowUpdateFailedError as error:
         raise BadJobError(f"{job_id}: {_message(error.cause)}") from error
