@@ -86,8 +86,14 @@ class BatchRunner:
 
     @property
     def frozen_count(self) -> int:
-        """Number of chunks that stand frozen in batches."""
-        return sum(each.frozen.frozen for each in self._batches.values() if each.frozen.freeze == self._freeze > 0)
+        """Number of chunks that stand frozen in batches, and stay so."""
+        standing = (each.frozen for each in self._batches.values() if not each.is_cancelled)
+        return sum(frozen.frozen for frozen in standing if frozen.freeze == self._freeze > 0)
+
+    @property
+    def ends_some(self) -> bool:
+        """Whether batches are being ended."""
+        return any(each.is_cancelled for each in self._batches.values())
 
     def start(self, span: Span, number: int) -> None:
         """Start a batch; it is cut already."""

@@ -167,7 +167,15 @@ class SpanRunner:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether no chunk of the job renders: all attempts have ended or are frozen."""
+        """Whether no chunk of the job renders: all attempts have ended, or are frozen and stay so."""
+        if not self._is_standing:
+            return False
+        # What is frozen and is told to end gets SIGCONT with its SIGTERM, and cleans up.
+        ends_frozen = bool(self._frozen & self._cancelled) or self._batches.ends_some
+        return not (ends_frozen and workflow.patched("frozen-chunks-that-end"))
+
+    @property
+    def _is_standing(self) -> bool:
         return self._handles.keys() <= self._frozen and self._batches.is_at_rest and self._lost_agents.is_idle
 
     @property
@@ -177,8 +185,8 @@ class SpanRunner:
 
     @property
     def frozen_count(self) -> int:
-        """Number of frozen attempts."""
-        return len(self._frozen) + self._batches.frozen_count
+        """Number of frozen attempts that stay so."""
+        return len(self._frozen - self._cancelled) + self._batches.frozen_count
 
     @property
     def failures(self) -> tuple[ChunkFailure, ...]:
@@ -304,7 +312,7 @@ class SpanRunner:
             self._batches.recall()
         if self._drain is not None and freeze != self._drain_freeze:
             self._cancel_drain()
-        if self._handles and not self.is_at_rest and self._drain is None:
+        if self._handles and not self._is_standing and self._drain is None:
             self._drain_freeze = freeze
             self._looks += 1
             self._drain = workflow.start_activity(

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from support.farm import Farm, alive, eventually, serving, standing, until, until_state, worker_settings
 
-from longtake import JobHandle, JobPhase, JobState, Retry
+from longtake import JobHandle, JobPhase, JobState, Retry, Timeouts
 from longtake.models.status import PauseMode
 
 pytestmark = pytest.mark.integration
@@ -141,10 +141,33 @@ async def test_a_drain_does_not_thaw_what_is_frozen_and_now_ends_it(farm: Farm) 
     assert status.frozen_chunks == 2
     assert all(standing(pid) for pid in farm.ledger.pids)
 
-    await job.pause(mode=PauseMode.NOW)
-    await until(job, lambda status: status.state is JobState.PAUSED and not status.frozen_chunks)
+    await job.pause(mode=PauseMode.NOW, wait=True)
 
     assert not any(map(alive, farm.ledger.pids))
+
+
+async def test_now_shows_a_pause_when_what_was_frozen_has_cleaned_up(farm: Farm) -> None:
+    """A frozen process goes on with its SIGTERM, and has its grace."""
+    cleaning = farm.store.parent / "cleaning"
+    script = (
+        f"trap 'echo > {cleaning}; until [ -e {farm.gate} ]; do sleep 0.02; done; exit 1' TERM; "
+        f'until [ -e {farm.gate} ]; do sleep 0.02; done; echo > "$1"'
+    )
+    job = await farm.submit(
+        farm.job(chunks=1, command=("sh", "-c", script, "sh", "{output}"), timeouts=Timeouts(grace_seconds=60))
+    )
+    await until(job, lambda status: status.running_chunks == 1)
+    await job.pause(mode=PauseMode.FREEZE, wait=True)
+
+    await job.pause(mode=PauseMode.NOW)
+    await eventually(cleaning.exists, "the renderer cleans up")
+
+    status = await job.status()
+    assert (status.state, status.phase) == (JobState.RUNNING, JobPhase.PAUSING)
+    farm.open_gate()
+    await until_state(job, JobState.PAUSED)
+    await job.resume()
+    await until_state(job, JobState.COMPLETED)
 
 
 @pytest.mark.slow

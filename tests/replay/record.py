@@ -166,6 +166,18 @@ async def frozen_and_cancelled(farm: Farm) -> JobHandle:
     return handle
 
 
+async def frozen_and_stopped(farm: Farm) -> JobHandle:
+    handle = await farm.submit(job(farm, waiting(farm)))
+    await until(handle, lambda status: status.running_chunks == 2)
+    await handle.pause(mode=PauseMode.FREEZE, wait=True)
+    await handle.pause(mode=PauseMode.NOW)
+    await until(handle, lambda status: status.state is JobState.PAUSED and not status.frozen_chunks)
+    farm.open_gate()
+    await handle.resume()
+    await until_state(handle, JobState.COMPLETED)
+    return handle
+
+
 async def held_and_skipped(farm: Farm) -> JobHandle:
     fields = {"on_chunk_failure": FailurePolicy.HOLD, "retry": Retry(attempts=1)}
     handle = await farm.submit(job(farm, '[ "$1" != 3 ] || exit 7; echo "$1" > "$2"', **fields))
@@ -273,6 +285,7 @@ RECORDED = (
     stopped_and_resumed,
     frozen_and_thawed,
     frozen_and_cancelled,
+    frozen_and_stopped,
     stopped_and_resumed_on_lambda,
     held_and_skipped,
     cancelled,

@@ -15,8 +15,8 @@ from longtake.names import RENDER_JOB_WORKFLOW
 from workflows.render_job import RenderJob
 
 # Of today's workflow; below `first/` of the first one that had users, below `floored/` of the last one whose histories
-# were bounded by the number of spans alone, and below `untold/` of one that told its farm of no splits: what ran then
-# must go on.
+# were bounded by the number of spans alone, below `untold/` of one that told its farm of no splits, and below
+# `resting/` of one that was paused while frozen chunks of it were ended: what ran then must go on.
 FOLDER = Path(__file__).with_name("histories")
 HISTORIES = sorted(FOLDER.glob("*.json"))
 OLD_HISTORIES = sorted(FOLDER.glob("*/*.json"))
@@ -39,6 +39,7 @@ def test_every_way_a_job_can_end_is_recorded() -> None:
         "film_refused",
         "film_tried",
         "frozen_and_cancelled",
+        "frozen_and_stopped",
         "frozen_and_thawed",
         "held_and_skipped",
         "limit_lowered",
