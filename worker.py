@@ -171,7 +171,7 @@ async def run(settings: WorkerSettings, *, dev: bool, address: str | None, datab
         client = await connect(address=address, runtime=Runtime(telemetry=TelemetryConfig()))
         await check_namespace(client)
         attributes = await register_search_attributes(client)
-        supervisor = await stack.enter_async_context(Supervisor(user=user))
+        supervisor = await stack.enter_async_context(Supervisor(user=user, nice=settings.render_nice))
         budget = await find_budget(client)
         for worker in build_workers(client, settings, supervisor, search_attributes=attributes, budget=budget):
             await stack.enter_async_context(worker)

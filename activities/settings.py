@@ -21,6 +21,7 @@ from pydantic import (
 
 from activities.notify.mail import MailServer
 from activities.notify.receivers import AllowedReceivers, read_farm_receivers, read_webhooks
+from activities.processes.supervisor import RENDER_NICE
 from longtake.allowed_addresses import read_networks
 from longtake.allowed_paths import read_roots
 from longtake.errors import LongtakeError
@@ -99,6 +100,9 @@ class WorkerSettings(EnvironmentSettings):
     )
     render_user: str = Field(
         default="", description="LONGTAKE_RENDER_USER: account that renders run under, by name or uid"
+    )
+    render_nice: int = Field(
+        default=RENDER_NICE, ge=0, le=19, description="LONGTAKE_RENDER_NICE: steps of priority below the worker's own"
     )
     tools_dir: Path | None = Field(default=None, description="LONGTAKE_TOOLS_DIR: added to the PATH of renders")
     host: str = Field(

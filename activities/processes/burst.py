@@ -20,7 +20,8 @@ from activities.processes.ipc import KeeperChannel, Message
 from activities.processes.process_table import ProcessTable
 from activities.processes.process_tree import ProcessTree
 
-# A command that takes longer is moved into the cgroup of its span, which costs a look at all descendants.
+# A command that takes longer gets its priority, and is moved into the cgroup of its span, which costs a look at all
+# descendants.
 _GROUP_SECONDS = 0.1
 
 # Results wait for those after them so long, so that a message holds several.
@@ -184,6 +185,8 @@ class BurstRunner:
             if begun.seconds >= _GROUP_SECONDS and not is_in_group:
                 self._tree.fill_group()
                 is_in_group = True
+                if request["nice"] and begun.code is None:
+                    self._table.lower_priority(begun.pid, request["nice"])
             # The other signals wake this process up.
             signals -= {0, signal.SIGCHLD}
             is_interrupted = bool(orders or signals) or not self._channel.is_open
@@ -222,6 +225,7 @@ class BurstRunner:
                 output=write_end,
                 group=None,
                 table=self._table,
+                nice=request["nice"],
                 account=request["account"],
             )
         self._tree.add_tag(request["tag"])

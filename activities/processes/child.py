@@ -131,6 +131,7 @@ def start_program(
     output: int,
     group: ControlGroup | None,
     table: ProcessTable,
+    nice: int = 0,
     account: Account | None = None,
     input: int | None = None,
 ) -> int:
@@ -143,6 +144,7 @@ def start_program(
         output: Descriptor for standard output and standard error.
         group: Cgroup that the program joins, if any.
         table: The processes of the host.
+        nice: Steps of priority below this process.
         account: Account that the program runs under; None for that of this process.
         input: Descriptor for standard input; None for nothing.
 
@@ -169,6 +171,8 @@ def start_program(
                 # The keeper died before PR_SET_PDEATHSIG was set, so no signal will come.
                 os._exit(1)
             table.die_first()
+            if nice:
+                table.lower_priority(os.getpid(), nice)
             _arrange_descriptors(input, output, writing)
             culprit = cwd
             os.chdir(cwd)

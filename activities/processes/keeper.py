@@ -136,6 +136,8 @@ class CommandKeeper:
         self._meter = UsageMeter(table)
         self._kill_seconds = float(request["kill_seconds"])
         self._is_last = bool(request["last"])
+        self._nice = int(request["nice"])
+        self._gives_way = not self._nice
         # After the last command nobody else would look at all processes.
         self._needs_look = self._is_last or not table.exact
         self._session = SessionPipe(inbox.wake) if request.get("session") else None
@@ -209,6 +211,7 @@ class CommandKeeper:
                 output=self._pump.write_end,
                 group=self._tree.group,
                 table=self._table,
+                nice=self._nice,
                 account=request["account"],
                 input=reading,
             )
@@ -294,6 +297,8 @@ class CommandKeeper:
         if now >= self._sample_at:
             self._sample_at = now + _SAMPLE_SECONDS
             self._channel.send({"usage": self._meter.sample(childless=childless)}, droppable=True)
+            if not self._gives_way and self._code is None:
+                self._gives_way = self._table.lower_priority(self._renderer, self._nice)
         if self._phase is Phase.FREEZING:
             self._freeze()
         elif self._phase is Phase.TERMINATING:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from activities.processes.process_table import ProcessEntry, ProcessTable, find_descendants
+from activities.processes.process_table import ProcessEntry, ProcessTable, find_descendants, lower_group_priority
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -56,6 +56,24 @@ class LinuxTable:
                 os.write(descriptor, b"%d" % min(1000, int(os.read(descriptor, 16)) + OOM_SCORE_OF_RENDERS))
             finally:
                 os.close(descriptor)
+
+    def lower_priority(self, session: int, nice: int) -> bool:
+        level = lower_group_priority(session, nice)
+        # Where each session has a share of the processor of its own (sched(7), "The autogroup feature"), the values of
+        # processes count within it alone.
+        try:
+            descriptor = os.open(f"/proc/{session}/autogroup", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, b"%d" % level)
+            finally:
+                os.close(descriptor)
+        except BlockingIOError:
+            # Accounts other than root may do this ten times in a second, all of them together.
+            return False
+        except OSError:
+            # No such feature, or the render has ended.
+            pass
+        return True
 
     def set_name(self, name: str) -> None:
         _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))

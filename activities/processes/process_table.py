@@ -3,6 +3,8 @@
 Standard library only: see `supervisor_main`.
 """
 
+import contextlib
+import os
 import signal
 from typing import NamedTuple, Protocol
 
@@ -55,6 +57,18 @@ class ProcessTable(Protocol):
         """Have the kernel kill a child before this process when the host runs out of memory."""
         ...
 
+    def lower_priority(self, session: int, nice: int) -> bool:
+        """Have the processes of a session wait for the processor where this process needs it.
+
+        Args:
+            session: Pid of the session's first process; its process group too.
+            nice: Steps below this process, as nice(2) counts; nothing is raised that is lower already.
+
+        Returns:
+            False where the kernel wants to be asked again later.
+        """
+        ...
+
     def set_name(self, name: str) -> None:
         """Set the name of the calling process in process lists."""
         ...
@@ -90,6 +104,19 @@ class ProcessTable(Protocol):
     def now(self) -> float:
         """Return the present time on the clock of `ProcessEntry.started`."""
         ...
+
+
+def lower_group_priority(group: int, nice: int) -> int:
+    """Lower the priority of a process group to this many steps below this process, and return that level.
+
+    A group that is lower already stays so: its command may have begun with `nice -n 19`.
+    """
+    level = min(19, os.getpriority(os.PRIO_PROCESS, 0) + nice)
+    # The group may have ended, or be another account's.
+    with contextlib.suppress(OSError):
+        if os.getpriority(os.PRIO_PGRP, group) < level:
+            os.setpriority(os.PRIO_PGRP, group, level)
+    return level
 
 
 def find_descendants(

@@ -11,7 +11,7 @@ import time
 
 import psutil
 
-from activities.processes.process_table import ProcessEntry, find_descendants
+from activities.processes.process_table import ProcessEntry, find_descendants, lower_group_priority
 
 _STATES = {psutil.STATUS_ZOMBIE: "Z", psutil.STATUS_DEAD: "X", psutil.STATUS_STOPPED: "T", "tracing-stop": "t"}
 
@@ -32,6 +32,10 @@ class PortableTable:
 
     def kill_first(self, pid: int) -> None:
         """Do nothing, likewise."""
+
+    def lower_priority(self, session: int, nice: int) -> bool:
+        lower_group_priority(session, nice)
+        return True
 
     def set_name(self, name: str) -> None:
         """Do nothing: the name is for people only."""

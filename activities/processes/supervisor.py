@@ -147,6 +147,10 @@ _log = logging.getLogger(__name__)
 # A process in uninterruptible sleep outlives SIGKILL until its disk or driver answers.
 KILL_SECONDS = 30.0
 
+# As `nice` itself does. On two cores that three renders wanted, a keeper at their own priority waited for up to 3 s for
+# its turn, and the proof of a cancel with it.
+RENDER_NICE = 10
+
 # A supervisor or keeper may be killed while a render is starting: then another is tried.
 _START_TRIES = 3
 
@@ -160,6 +164,7 @@ class Supervisor:
         kill_seconds: How long processes may outlive SIGKILL before that is an error.
         control_groups: Whether each render gets a cgroup, where the worker may create cgroups.
         user: Account that renders run under; None for that of the worker.
+        nice: Steps of priority that renders have below the worker.
         exact: Whether the host has what makes process trees exact (Linux). False on Linux is for tests of other hosts.
     """
 
@@ -169,10 +174,12 @@ class Supervisor:
         kill_seconds: float = KILL_SECONDS,
         control_groups: bool = True,
         user: RenderUser | None = None,
+        nice: int = RENDER_NICE,
         exact: bool = HAS_EXACT_TREES,
     ) -> None:
         self._kill_seconds = kill_seconds
         self.user = user
+        self._nice = nice
         self.exact = exact
         self._mark = str(WorkerMark.current())
         self.group_prefix = make_group_prefix(self._mark) if control_groups and exact else None
@@ -293,7 +300,7 @@ class Supervisor:
         """Add to a request what all commands have in common."""
         account = (self.user.uid, self.user.gid, self.user.groups) if self.user else None
         env = {**request["env"], WORKER_VARIABLE: self._mark}
-        limits = {"kill_seconds": self._kill_seconds, "account": account, "last": span is None}
+        limits = {"kill_seconds": self._kill_seconds, "account": account, "nice": self._nice, "last": span is None}
         return {**request, "env": env, **limits}
 
     async def _find_keeper(self, span: "SpanKeeper | None") -> KeeperConnection:

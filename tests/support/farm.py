@@ -38,7 +38,8 @@ def worker_settings(task_queue: str, root: Path, *, slots: int) -> WorkerSetting
 async def serving(client: Client, settings: WorkerSettings, *, search_attributes: bool = True) -> AsyncIterator[None]:
     """Run workers in this process."""
     async with AsyncExitStack() as stack:
-        supervisor = await stack.enter_async_context(Supervisor(user=find_render_user(settings.render_user)))
+        user, nice = find_render_user(settings.render_user), settings.render_nice
+        supervisor = await stack.enter_async_context(Supervisor(user=user, nice=nice))
         budget = await find_budget(client)
         for worker in build_workers(client, settings, supervisor, search_attributes=search_attributes, budget=budget):
             await stack.enter_async_context(worker)

@@ -27,6 +27,12 @@ def test_settings_that_cannot_be_are_named(value: str) -> None:
         WorkerSettings.from_environ({"LONGTAKE_SLOTS": value}, dev=True)
 
 
+@pytest.mark.parametrize("value", ["-5", "20", "low"])
+def test_renders_cannot_be_raised_above_their_worker(value: str) -> None:
+    with pytest.raises(LongtakeError, match=f"LONGTAKE_RENDER_NICE is '?{value}'?; "):
+        WorkerSettings.from_environ({"LONGTAKE_RENDER_NICE": value}, dev=True)
+
+
 @pytest.mark.parametrize("variable", ["LONGTAKE_LAMBDA_FUNCTIONS", "LONGTAKE_CLOUD_RUN_URLS"])
 def test_a_worker_that_calls_services_has_a_secret_or_says_that_it_needs_none(variable: str) -> None:
     environ = {variable: "https://render-abc.a.run.app"}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.farm import eventually
-from support.processes.process_table import children, living, shown, state_of, survivors, until, wait_for
+from support.processes.process_table import children, living, session_nice, shown, state_of, survivors, until, wait_for
 from support.processes.supervisors import require_control_groups, supervisor_fixture
 
 from activities.processes.linux_table import HAS_EXACT_TREES
@@ -305,6 +305,32 @@ async def test_a_command_that_goes_on_is_in_the_cgroup_of_its_span(supervisor: S
         (tmp_path / "go").touch()
         assert len(await drain(burst)) == 2
         assert burst.kept is None, "and the burst goes on"
+
+
+async def test_a_command_of_a_burst_that_takes_a_moment_runs_at_a_lower_priority(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    wait = "echo $$ > pid.new; mv pid.new {0}; until [ -e {0}.go ]; do sleep 0.01; done"
+
+    async def reaches(name: str, level: int) -> None:
+        await eventually((tmp_path / name).exists, "the command")
+        pid = int((tmp_path / name).read_text())
+        await eventually(lambda: os.getpriority(os.PRIO_PROCESS, pid) == level, "its priority")
+        # Other accounts may be refused, and are not asked again so soon.
+        if session_nice(pid) and os.geteuid() == 0:
+            await eventually(lambda: session_nice(pid) == "10", "its session")
+            assert os.getpriority(os.PRIO_PROCESS, pid) == level
+        (tmp_path / f"{name}.go").touch()
+
+    async with supervisor.keep_span() as span:
+        commands = [
+            [SHELL, "-c", wait.format("first")],
+            ["/usr/bin/nice", "-n", "19", SHELL, "-c", wait.format("last")],
+        ]
+        burst = await start(span, tmp_path, commands)
+        await reaches("first", min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10))
+        await reaches("last", 19)
+        assert len(await drain(burst)) == 2
 
 
 # A worker with a burst of which each command lives for ever, and its child, in the process group of the command.

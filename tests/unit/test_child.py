@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from support.processes.process_table import children, living, memory_bytes, until
+from support.processes.process_table import children, living, memory_bytes, session_nice, until
 
 from activities.processes.child import SEGMENT_BYTES, BoundedLog
 from activities.processes.linux_table import OOM_SCORE_OF_RENDERS
@@ -36,6 +36,35 @@ async def python(supervisor: Supervisor, folder: Path, script: str, log: str = "
 
 def oom_score(pid: int | str) -> int:
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+@pytest.mark.parametrize("steps", [10, 0])
+async def test_renders_run_at_a_lower_priority_than_what_keeps_them(tmp_path: Path, steps: int) -> None:
+    """A keeper at the same priority waited for seconds for its turn, and the proof of a cancel with it."""
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    async with Supervisor(nice=steps) as supervisor:
+        # So many at once are refused a lower session at first, but by root.
+        renders = [
+            await python(supervisor, tmp_path, "import time; time.sleep(300)", f"{number}.log") for number in range(4)
+        ]
+        lower = [str(steps)] * 4 if session_nice(os.getpid()) else [""] * 4
+        await until(lambda: [session_nice(each.pid) for each in renders] == lower, "the sessions are lower")
+        assert {os.getpriority(os.PRIO_PROCESS, each.pid) for each in renders} == {min(19, ours + steps)}
+        assert supervisor.pid is not None
+        for pid in (supervisor.pid, *children(supervisor.pid)):
+            assert os.getpriority(os.PRIO_PROCESS, pid) == ours
+        for each in renders:
+            await each.stop(0)
+
+
+async def test_a_command_that_is_lower_by_itself_stays_so(supervisor: Supervisor, tmp_path: Path) -> None:
+    log, tag = tmp_path / "log", {"LONGTAKE_ATTEMPT": uuid.uuid4().hex, "PATH": os.environ["PATH"]}
+    command = ("nice", "-n", "19", "sh", "-c", "nice; sleep 300 & nice; wait")
+    process = await supervisor.spawn(command, cwd=tmp_path, env=tag, log=log, tag=tag)
+    await until(lambda: log.exists() and log.read_text() == "19\n19\n", "the command tells")
+    await until(lambda: process.usage.processes == 2, "the keeper has looked at it")
+    assert os.getpriority(os.PRIO_PGRP, process.pid) == 19
+    await process.stop(0)
 
 
 def segments(log: Path) -> dict[int, bytes]:

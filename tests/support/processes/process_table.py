@@ -141,6 +141,12 @@ def cpu_ticks(pid: int) -> int:
     return seen.cpu_ticks
 
 
+def session_nice(pid: int) -> str:
+    """Return how much lower the whole session of a process is; empty where sessions have no share of their own."""
+    file = Path(f"/proc/{pid}/autogroup")
+    return file.read_text().split()[-1] if file.exists() else ""
+
+
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> float:
     """Return the seconds until the condition holds; fail when that takes too long."""
     begun = time.monotonic()
