@@ -136,9 +136,7 @@ class JobWatch:
             known = self.orders
             if 0 < orders.events < known.events:
                 # This look was under way when newer ones were told, or were read by another look.
-                orders = replace(
-                    orders, control=known.control, freeze=known.freeze, split=known.split, events=known.events
-                )
+                orders = replace(known, running=orders.running, watchers=orders.watchers, are_told=orders.are_told)
             self.orders = orders
         elif self._left() <= 0:
             self._stop_work(

@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from longtake.models.fields import Contract
     from longtake.models.job import RenderJobSpec
     from longtake.models.job_fields import LARGEST_INLINE_JOB_BYTES
-    from longtake.models.status import ResumeRequest
+    from longtake.models.status import ResumeRequest, SignalledRequest
     from longtake.names import CANCELLED_BY, SCHEDULED_START, check_job_id
     from longtake.ranges import Range, format_ranges
     from longtake.text import describe_invalid, escape_text, quote_value, suggest_key
@@ -116,7 +116,7 @@ def describe_chunks(chunks: tuple[Range, ...]) -> str:
 
 
 def _known_keys(kind: type[BaseModel]) -> str:
-    return " and ".join(key for key in kind.model_fields if key not in ("by", "update_id"))
+    return " and ".join(key for key in kind.model_fields if key not in SignalledRequest.model_fields)
 
 
 def _explain(value: RawValue, advice: str) -> str:

@@ -455,7 +455,7 @@ class JobHandle:
 
 def _to_wire(request: JobRequest) -> dict[str, Any]:
     """Return the argument of a request as older workers read it too: they refuse keys that they do not know."""
-    later = {key for key in ("by", "update_id") if not getattr(request, key, None)}
+    later = {key for key in SignalledRequest.model_fields if not getattr(request, key, None)}
     return request.model_dump(mode="json", exclude=later)
 
 

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from support.farm import Farm, eventually, serving, standing, until, until_state, worker_settings
@@ -223,7 +223,35 @@ async def test_orders_say_from_which_event_on_the_memo_has_them(farm: Farm) -> N
         }
 
 
-async def test_an_order_that_is_told_late_takes_nothing_back(bare: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+@dataclass
+class Looks:
+    """The looks of workers at the memos of jobs.
+
+    Attributes:
+        count: How many there were.
+        watchers: How many workers each answer says that there are; None leaves it as it is.
+    """
+
+    count: int = 0
+    watchers: int | None = None
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    looks, read_orders = Looks(), job_watch.read_orders
+
+    async def count(*arguments: object) -> JobOrders | None:
+        looks.count += 1
+        orders = await read_orders(*arguments)  # type: ignore[arg-type]
+        return orders and replace(orders, watchers=looks.watchers or orders.watchers)
+
+    monkeypatch.setattr(job_watch, "read_orders", count)
+    return looks
+
+
+async def test_an_order_that_is_told_late_takes_nothing_back(
+    bare: Farm, monkeypatch: pytest.MonkeyPatch, looks: Looks
+) -> None:
     """A resume and a freeze right after it: the worker finds the freeze in the memo before it hears of the resume."""
     may_tell, told = asyncio.Semaphore(0), list[FarmOrder]()
     tell, hear = FarmListener._tell_order, JobWatches.hear_order
@@ -242,14 +270,6 @@ async def test_an_order_that_is_told_late_takes_nothing_back(bare: Farm, monkeyp
         await eventually(lambda: len(told) > known, "an order is told")
         return told[-1]
 
-    asked, read_orders = 0, job_watch.read_orders
-
-    async def count_asked(*arguments: object) -> JobOrders | None:
-        nonlocal asked
-        asked += 1
-        return await read_orders(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(job_watch, "read_orders", count_asked)
     monkeypatch.setattr(FarmListener, "_tell_order", tell_late)
     monkeypatch.setattr(JobWatches, "hear_order", note)
     monkeypatch.setattr(job_watch, "_TOLD_SECONDS", 0.1)
@@ -263,8 +283,8 @@ async def test_an_order_that_is_told_late_takes_nothing_back(bare: Farm, monkeyp
         assert all(map(standing, bare.ledger.pids))
 
         monkeypatch.setattr(job_watch, "_TOLD_SECONDS", 60)
-        known = asked
-        await eventually(lambda: asked > known, "the memo is read for the last time")
+        known = looks.count
+        await eventually(lambda: looks.count > known, "the memo is read for the last time")
         assert (await hear_next()).control == Control.RUN.value
         # A render looks at its orders ten times a second.
         for _ in range(50):
@@ -297,24 +317,19 @@ SECONDS = 15.0
 
 @pytest.mark.slow
 @pytest.mark.timed
-async def test_watchers_that_have_nothing_to_hear_call_seldom(bare: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watchers_that_have_nothing_to_hear_call_seldom(
+    bare: Farm, monkeypatch: pytest.MonkeyPatch, looks: Looks
+) -> None:
     """Under a tenth of a call a second each, so that 1,000 workers make less than 100."""
-    asked = polled = 0
-    read_orders, poll = job_watch.read_orders, FarmListener._poll
-
-    async def count_asked(*arguments: object) -> JobOrders | None:
-        nonlocal asked
-        asked += 1
-        orders = await read_orders(*arguments)  # type: ignore[arg-type]
-        # One activity stands for all workers, and they for a thousand.
-        return orders and replace(orders, watchers=1000)
+    polled, poll = 0, FarmListener._poll
+    # One activity stands for all workers, and they for a thousand.
+    looks.watchers = 1000
 
     async def count_polled(*arguments: object) -> object:
         nonlocal polled
         polled += 1
         return await poll(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(job_watch, "read_orders", count_asked)
     monkeypatch.setattr(FarmListener, "_poll", count_polled)
     async with serving(bare.client, worker_settings(bare.task_queue, bare.store, slots=1)):
         job = await bare.started(chunks=1, running=1)
@@ -344,10 +359,11 @@ async def test_watchers_that_have_nothing_to_hear_call_seldom(bare: Farm, monkey
         # The first window has the looks into the memo with which each begins.
         for _ in range(3):
             if calls >= WATCHERS / 10:
-                asked = polled = 0
+                looks.count = polled = 0
                 await asyncio.sleep(SECONDS)
-                calls = (asked + polled) / SECONDS
-                print(f"{WATCHERS} watchers: {asked / SECONDS:.1f} looks and {polled / SECONDS:.1f} polls a second")
+                look_rate, poll_rate = looks.count / SECONDS, polled / SECONDS
+                calls = look_rate + poll_rate
+                print(f"{WATCHERS} watchers: {look_rate:.1f} looks and {poll_rate:.1f} polls a second")
 
         began = time.monotonic()
         await job.pause(mode=PauseMode.FREEZE)

@@ -38,7 +38,10 @@ class JobRequest(Contract):
 
 
 class SignalledRequest(JobRequest):
-    """Argument of a request that is an update where a worker answers, and a signal where none does."""
+    """Argument of a request that is an update where a worker answers, and a signal where none does.
+
+    Its fields are all those that only programs give.
+    """
 
     # Not in the schema, which is for people and callers of the API.
     update_id: SkipJsonSchema[str] = Field(

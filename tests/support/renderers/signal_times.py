@@ -80,8 +80,14 @@ class SignalLog:
         return [line.split() for line in lines if line.startswith(word)]
 
 
-async def measure_cancel(farm: Farm, beacons: Path) -> tuple[float, float]:
-    """Return the seconds from the client's call to the TERM at the renderer, and to no process of the job."""
+async def measure_cancel(farm: Farm, beacons: Path, is_calm: Callable[[], bool] = lambda: True) -> tuple[float, float]:
+    """Return the seconds from the client's call to the TERM at the renderer, and to no process of the job.
+
+    Args:
+        farm: Where the job runs.
+        beacons: A folder for what renderers write.
+        is_calm: Whether the job may be cancelled by now.
+    """
     folder = beacons / uuid.uuid4().hex[:12]
     job = await farm.submit(
         farm.job(
@@ -92,6 +98,7 @@ async def measure_cancel(farm: Farm, beacons: Path) -> tuple[float, float]:
     )
     await eventually(lambda: any(path.read_text() for path in folder.glob("*.txt")), "the renderer begins")
     (beacon,) = (SignalLog(path) for path in folder.glob("*.txt"))
+    await eventually(is_calm, "the job may be cancelled")
     assert carrying(job.id)
     began = time.monotonic()
     await job.cancel()
