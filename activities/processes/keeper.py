@@ -16,7 +16,7 @@ import time
 from activities.processes.burst import BegunCommand, BurstRunner, UnusualCommand
 from activities.processes.child import BoundedLog, OutputPump, SessionPipe, start_program
 from activities.processes.ipc import KeeperChannel, Message, SignalInbox
-from activities.processes.process_table import ProcessTable
+from activities.processes.process_table import ProcessEntry, ProcessTable
 from activities.processes.process_tree import PROOF_LOOKS, ControlGroup, ProcessTree
 
 # An operator ends a keeper with these: its render ends at once, and counts as lost.
@@ -31,9 +31,13 @@ class UsageMeter:
 
     Args:
         table: The processes of the host.
+
+    Attributes:
+        living: The living children at the last sample.
     """
 
     def __init__(self, table: ProcessTable) -> None:
+        self.living: list[ProcessEntry] = []
         self._table = table
         self._ended_cpu = 0.0
         self._ended_io = 0
@@ -73,7 +77,7 @@ class UsageMeter:
         Args:
             childless: Whether no child is left that could be measured.
         """
-        living = [] if childless else self._table.list_descendants(os.getpid())
+        self.living = living = [] if childless else self._table.list_descendants(os.getpid())
         memory = sum(entry.memory_bytes for entry in living)
         self._peak_memory = max(self._peak_memory, memory)
         # Sums never fall: the host forgets what an unreaped child used, and this meter keeps it.
@@ -137,7 +141,8 @@ class CommandKeeper:
         self._kill_seconds = float(request["kill_seconds"])
         self._is_last = bool(request["last"])
         self._nice = int(request["nice"])
-        self._gives_way = not self._nice
+        # Process groups whose priority has been lowered.
+        self._lowered: set[int] = set()
         # After the last command nobody else would look at all processes.
         self._needs_look = self._is_last or not table.exact
         self._session = SessionPipe(inbox.wake) if request.get("session") else None
@@ -297,8 +302,7 @@ class CommandKeeper:
         if now >= self._sample_at:
             self._sample_at = now + _SAMPLE_SECONDS
             self._channel.send({"usage": self._meter.sample(childless=childless)}, droppable=True)
-            if not self._gives_way and self._code is None:
-                self._gives_way = self._table.lower_priority(self._renderer, self._nice)
+            self._lower_priorities()
         if self._phase is Phase.FREEZING:
             self._freeze()
         elif self._phase is Phase.TERMINATING:
@@ -317,6 +321,12 @@ class CommandKeeper:
             pauses.append(min(pause, max(0.0, self._kill_at - now)) if now < self._kill_at else pause)
             self._pause = min(self._pause * 1.5, _LAST_PAUSE)
         return min(pauses)
+
+    def _lower_priorities(self) -> None:
+        """Lower the priority of what has begun a group of its own, and maybe a session, as launchers of browsers do."""
+        if self._nice:
+            new = [entry for entry in self._meter.living if entry.group not in self._lowered]
+            self._lowered |= {entry.group for entry in new if self._table.lower_priority(entry.pid, self._nice)}
 
     def _freeze(self) -> None:
         self._quiet_looks = self._quiet_looks + 1 if self._tree.freeze() else 0

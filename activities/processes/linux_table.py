@@ -57,12 +57,12 @@ class LinuxTable:
             finally:
                 os.close(descriptor)
 
-    def lower_priority(self, session: int, nice: int) -> bool:
-        level = lower_group_priority(session, nice)
+    def lower_priority(self, pid: int, nice: int) -> bool:
+        level = lower_group_priority(pid, nice)
         # Where each session has a share of the processor of its own (sched(7), "The autogroup feature"), the values of
         # processes count within it alone.
         try:
-            descriptor = os.open(f"/proc/{session}/autogroup", os.O_WRONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"/proc/{pid}/autogroup", os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.write(descriptor, b"%d" % level)
             finally:
@@ -71,7 +71,7 @@ class LinuxTable:
             # Accounts other than root may do this ten times in a second, all of them together.
             return False
         except OSError:
-            # No such feature, or the render has ended.
+            # No such feature, or the process has ended.
             pass
         return True
 

@@ -57,11 +57,11 @@ class ProcessTable(Protocol):
         """Have the kernel kill a child before this process when the host runs out of memory."""
         ...
 
-    def lower_priority(self, session: int, nice: int) -> bool:
-        """Have the processes of a session wait for the processor where this process needs it.
+    def lower_priority(self, pid: int, nice: int) -> bool:
+        """Have a process, its group and its session wait for the processor where this process needs it.
 
         Args:
-            session: Pid of the session's first process; its process group too.
+            pid: The process.
             nice: Steps below this process, as nice(2) counts; nothing is raised that is lower already.
 
         Returns:
@@ -106,14 +106,15 @@ class ProcessTable(Protocol):
         ...
 
 
-def lower_group_priority(group: int, nice: int) -> int:
-    """Lower the priority of a process group to this many steps below this process, and return that level.
+def lower_group_priority(pid: int, nice: int) -> int:
+    """Lower the priority of a process and its group to this many steps below this process, and return that level.
 
     A group that is lower already stays so: its command may have begun with `nice -n 19`.
     """
     level = min(19, os.getpriority(os.PRIO_PROCESS, 0) + nice)
-    # The group may have ended, or be another account's.
+    # The process may have ended, or be another account's.
     with contextlib.suppress(OSError):
+        group = os.getpgid(pid)
         if os.getpriority(os.PRIO_PGRP, group) < level:
             os.setpriority(os.PRIO_PGRP, group, level)
     return level

@@ -33,8 +33,8 @@ class PortableTable:
     def kill_first(self, pid: int) -> None:
         """Do nothing, likewise."""
 
-    def lower_priority(self, session: int, nice: int) -> bool:
-        lower_group_priority(session, nice)
+    def lower_priority(self, pid: int, nice: int) -> bool:
+        lower_group_priority(pid, nice)
         return True
 
     def set_name(self, name: str) -> None:

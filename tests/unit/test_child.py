@@ -38,18 +38,29 @@ def oom_score(pid: int | str) -> int:
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
+# As Puppeteer starts a browser: in a session of its own.
+DETACHED = """
+import subprocess
+browser = subprocess.Popen(["sleep", "300"], start_new_session=True)
+print(browser.pid, flush=True)
+browser.wait()
+"""
+
+
 @pytest.mark.parametrize("steps", [10, 0])
 async def test_renders_run_at_a_lower_priority_than_what_keeps_them(tmp_path: Path, steps: int) -> None:
     """A keeper at the same priority waited for seconds for its turn, and the proof of a cancel with it."""
     ours = os.getpriority(os.PRIO_PROCESS, 0)
+    level = min(19, ours + steps)
     async with Supervisor(nice=steps) as supervisor:
         # So many at once are refused a lower session at first, but by root.
-        renders = [
-            await python(supervisor, tmp_path, "import time; time.sleep(300)", f"{number}.log") for number in range(4)
-        ]
-        lower = [str(steps)] * 4 if session_nice(os.getpid()) else [""] * 4
-        await until(lambda: [session_nice(each.pid) for each in renders] == lower, "the sessions are lower")
-        assert {os.getpriority(os.PRIO_PROCESS, each.pid) for each in renders} == {min(19, ours + steps)}
+        renders = [await python(supervisor, tmp_path, DETACHED, f"{number}.log") for number in range(4)]
+        logs = [tmp_path / f"{number}.log" for number in range(4)]
+        await until(lambda: all(log.exists() and log.read_text() for log in logs), "their children begin")
+        pids = [each.pid for each in renders] + [int(log.read_text()) for log in logs]
+        lower = {str(level if steps else 0) if session_nice(os.getpid()) else ""}
+        await until(lambda: {session_nice(pid) for pid in pids} == lower, "the sessions are lower")
+        assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in pids} == {level}
         assert supervisor.pid is not None
         for pid in (supervisor.pid, *children(supervisor.pid)):
             assert os.getpriority(os.PRIO_PROCESS, pid) == ours
