@@ -69,7 +69,8 @@ async def test_layers_besides_the_outputs_are_kept_and_named_in_log_and_status(
 
 
 async def test_a_failed_try_names_and_keeps_what_was_written_instead(farm: Farm) -> None:
-    status = await farm.run(sequence(farm, COPIES["another padding"]))
+    # One chunk after the other: the first one to fail ends the job.
+    status = await farm.run(sequence(farm, COPIES["another padding"]).model_copy(update={"max_parallel": 1}))
 
     assert status.state is JobState.FAILED
     others = others_of(farm, status)
