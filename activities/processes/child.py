@@ -171,8 +171,8 @@ def start_program(
                 # The keeper died before PR_SET_PDEATHSIG was set, so no signal will come.
                 os._exit(1)
             table.die_first()
-            if nice:
-                table.lower_priority(os.getpid(), nice)
+            # All that comes of the program has it; the share of its session is lowered by the keeper, 0.1 s later.
+            os.nice(nice)
             _arrange_descriptors(input, output, writing)
             culprit = cwd
             os.chdir(cwd)

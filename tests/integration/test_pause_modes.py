@@ -148,15 +148,16 @@ async def test_a_drain_does_not_thaw_what_is_frozen_and_now_ends_it(farm: Farm) 
 
 async def test_now_shows_a_pause_when_what_was_frozen_has_cleaned_up(farm: Farm) -> None:
     """A frozen process goes on with its SIGTERM, and has its grace."""
-    cleaning = farm.store.parent / "cleaning"
+    listening, cleaning = farm.store.parent / "listening", farm.store.parent / "cleaning"
     script = (
-        f"trap 'echo > {cleaning}; until [ -e {farm.gate} ]; do sleep 0.02; done; exit 1' TERM; "
+        f"trap 'echo > {cleaning}; until [ -e {farm.gate} ]; do sleep 0.02; done; exit 1' TERM; echo > {listening}; "
         f'until [ -e {farm.gate} ]; do sleep 0.02; done; echo > "$1"'
     )
     job = await farm.submit(
         farm.job(chunks=1, command=("sh", "-c", script, "sh", "{output}"), timeouts=Timeouts(grace_seconds=60))
     )
-    await until(job, lambda status: status.running_chunks == 1)
+    # A chunk runs before its shell has read the first line, and would end with a SIGTERM then.
+    await eventually(listening.exists, "the renderer heeds SIGTERM")
     await job.pause(mode=PauseMode.FREEZE, wait=True)
 
     await job.pause(mode=PauseMode.NOW)

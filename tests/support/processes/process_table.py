@@ -142,9 +142,12 @@ def cpu_ticks(pid: int) -> int:
 
 
 def session_nice(pid: int) -> str:
-    """Return how much lower the whole session of a process is; empty where sessions have no share of their own."""
-    file = Path(f"/proc/{pid}/autogroup")
-    return file.read_text().split()[-1] if file.exists() else ""
+    """Return how much lower the whole session of a process is; empty where it has no share of its own.
+
+    A kernel without such shares has no such file, and the file of what is in the session of the host's first process
+    is empty.
+    """
+    return shown(pid, "autogroup").decode().rpartition(" ")[2].strip()
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> float:
