@@ -8,6 +8,7 @@ import contextlib
 import enum
 import math
 import os
+import random
 import signal
 import socket
 import sys
@@ -300,9 +301,9 @@ class CommandKeeper:
         if self._session is not None and (answer := self._session.take_answer()) is not None:
             self._report_answer(answer)
         if now >= self._sample_at:
-            self._sample_at = now + _SAMPLE_SECONDS
             self._channel.send({"usage": self._meter.sample(childless=childless)}, droppable=True)
-            self._lower_priorities()
+            # Sooner, and not in step with the other keepers that were refused: of 48 in step, one was served a second.
+            self._sample_at = now + _SAMPLE_SECONDS * (1 if self._lower_priorities() else random.uniform(0.1, 1))
         if self._phase is Phase.FREEZING:
             self._freeze()
         elif self._phase is Phase.TERMINATING:
@@ -322,11 +323,19 @@ class CommandKeeper:
             self._pause = min(self._pause * 1.5, _LAST_PAUSE)
         return min(pauses)
 
-    def _lower_priorities(self) -> None:
-        """Lower the priority of what has begun a group of its own, and maybe a session, as launchers of browsers do."""
-        if self._nice:
-            new = [entry for entry in self._meter.living if entry.group not in self._lowered]
-            self._lowered |= {entry.group for entry in new if self._table.lower_priority(entry.pid, self._nice)}
+    def _lower_priorities(self) -> bool:
+        """Lower the priority of what has a group of its own, and maybe a session, as launchers of browsers make.
+
+        Returns:
+            False where the kernel refused that, and wants to be asked again.
+        """
+        if not self._nice:
+            return True
+        # Of each group the process that is nearest to this one: parents stand before their children, and outlive them.
+        groups = {entry.group: entry.pid for entry in reversed(self._meter.living)}
+        known, lower = self._lowered, self._table.lower_priority
+        self._lowered = {group for group, pid in groups.items() if group in known or lower(pid, self._nice)}
+        return len(self._lowered) == len(groups)
 
     def _freeze(self) -> None:
         self._quiet_looks = self._quiet_looks + 1 if self._tree.freeze() else 0
