@@ -3,15 +3,20 @@
 import hashlib
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import pytest
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from support.media.film_matrix import BEGIN, CODECS, END, JOINED, heads, measure_codec
 from support.media.image_matrix import PAGE
 
+from activities.media import seams
+from activities.media.decoder import decode_pictures
 from activities.media.facts import ChunkFile, DamagedOutput, JoinStopped, MediaError, MismatchedOutput
 from activities.media.film import verify_film
 from activities.media.join import join_video
@@ -369,6 +374,27 @@ def test_frames_that_were_too_dear_for_the_chunk_are_left_out_at_the_seams(rende
 
     compared = "first and last frame, and the first frame after 2 of 2 seams"
     assert found.proof == f"{compared} decoded and compared with the chunks"
+
+
+@pytest.mark.parametrize(("suffix", "decoded"), [(".mp4", 0), (".ts", 1)])
+def test_a_chunk_is_decoded_for_the_end_of_its_film_only_where_the_film_has_other_packets(
+    suffix: str, decoded: int, render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same packets are the same picture; those of a transport stream are written otherwise."""
+    clip = render(suffix, *B_FRAMES, frames=10)
+    facts = inspect_video(clip, fps=Fraction(30)).model_copy(update={"last_picture": ""})
+    film = tmp_path / "film.mp4"
+    made = join([ChunkFile(clip, f"chunk {number}", 10, facts) for number in range(2)], film)
+    calls: list[str] = []
+
+    def decode(container: InputContainer, stream: VideoStream, name: str) -> Iterator[VideoFrame]:
+        calls.append(name)
+        return decode_pictures(container, stream, name)
+
+    monkeypatch.setattr(seams, "decode_pictures", decode)
+    verify_film(film, fps=Fraction(30), frames=20, joined=made)
+
+    assert len(calls) == decoded
 
 
 def test_the_last_frame_of_a_film_is_compared_with_one_that_was_too_dear_for_the_chunk(
